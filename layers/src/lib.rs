@@ -1,0 +1,15 @@
+//! What an OCI image holds: trees of files, and their way to layer blobs and back.
+//!
+//! Synchronous; threads are welcome. Nothing here knows a registry, a recipe or a terminal.
+
+pub mod mapped;
+pub mod pack;
+pub mod path;
+pub mod source;
+pub mod tree;
+pub mod whiteout;
+
+pub use mapped::MappedFile;
+pub use pack::{Compression, Layer, PackError, pack};
+pub use path::{LayerPath, PathError};
+pub use tree::{Content, DeflatedSlice, LayerTree, Metadata, Node, NodeKind, TreeError};

@@ -1,0 +1,60 @@
+//! Files read through memory maps.
+
+use std::fs::File;
+use std::io;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use memmap2::Mmap;
+
+/// A read-only file, mapped. Cloning shares the map.
+#[derive(Clone)]
+pub struct MappedFile {
+    path: PathBuf,
+    map: Arc<Mmap>,
+}
+
+impl MappedFile {
+    /// Maps the whole file at `path`.
+    ///
+    /// # Errors
+    /// When the file can't be opened or mapped.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        #[expect(unsafe_code, reason = "a map has no safe constructor: the file may change under it")]
+        // SAFETY: the bytes are only ever read as foreign input that every reader checks (lengths, CRC, hashes). A
+        // file that is truncated meanwhile ends the process with SIGBUS; the store's own files never are.
+        let map = unsafe { Mmap::map(&file)? };
+        Ok(Self { path: path.to_owned(), map: Arc::new(map) })
+    }
+
+    /// Where the file is, for messages.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Deref for MappedFile {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.map
+    }
+}
+
+impl AsRef<[u8]> for MappedFile {
+    fn as_ref(&self) -> &[u8] {
+        &self.map
+    }
+}
+
+impl std::fmt::Debug for MappedFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "MappedFile({})", self.path.display())
+    }
+}

@@ -1,0 +1,164 @@
+//! Paths inside a layer.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// A path relative to the layer's root: components joined by single slashes, none of them empty, `.` or `..`; bytes,
+/// not text. The root itself is the empty path.
+///
+/// Ordered by bytes, so a directory comes before what is in it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct LayerPath(Vec<u8>);
+
+/// A name that can't be a path inside a layer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    /// A `..` component.
+    #[error("`{0}` leads outside the layer")]
+    Outside(String),
+    /// A NUL byte, or a component longer than 255 bytes.
+    #[error("`{0}` can't be a file's name")]
+    Unusable(String),
+}
+
+impl LayerPath {
+    /// The layer's root.
+    #[must_use]
+    pub fn root() -> Self {
+        Self::default()
+    }
+
+    /// Reads a name as tar and configs write it: leading slashes and `.` components are dropped.
+    ///
+    /// # Errors
+    /// When a component is `..`, has a NUL byte or is longer than 255 bytes.
+    pub fn new(name: impl AsRef<[u8]>) -> Result<Self, PathError> {
+        let name = name.as_ref();
+        let shown = || String::from_utf8_lossy(name).into_owned();
+        let mut path = Vec::with_capacity(name.len());
+        for component in name.split(|b| *b == b'/') {
+            match component {
+                b"" | b"." => continue,
+                b".." => return Err(PathError::Outside(shown())),
+                c if c.len() > 255 || c.contains(&0) => return Err(PathError::Unusable(shown())),
+                c => {
+                    if !path.is_empty() {
+                        path.push(b'/');
+                    }
+                    path.extend_from_slice(c);
+                }
+            }
+        }
+        Ok(Self(path))
+    }
+
+    /// `self` and then `name`.
+    ///
+    /// # Errors
+    /// As [`LayerPath::new`].
+    pub fn join(&self, name: impl AsRef<[u8]>) -> Result<Self, PathError> {
+        let mut joined = self.0.clone();
+        joined.push(b'/');
+        joined.extend_from_slice(name.as_ref());
+        Self::new(joined)
+    }
+
+    /// The directory that it is in; `None` for the root.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        if self.is_root() {
+            return None;
+        }
+        let end = self.0.iter().rposition(|b| *b == b'/').unwrap_or(0);
+        Some(Self(self.0[..end].to_vec()))
+    }
+
+    /// The last component; empty for the root.
+    #[must_use]
+    pub fn file_name(&self) -> &[u8] {
+        self.0.rsplit(|b| *b == b'/').next().unwrap_or(&[])
+    }
+
+    /// Every directory above it, the nearest first, the root excluded.
+    pub fn ancestors(&self) -> impl Iterator<Item = Self> + use<> {
+        std::iter::successors(self.parent(), Self::parent).filter(|path| !path.is_root())
+    }
+
+    /// Whether it is the root.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether it is `directory` or something inside it.
+    #[must_use]
+    pub fn starts_with(&self, directory: &Self) -> bool {
+        directory.is_root()
+            || self.0.strip_prefix(directory.as_bytes()).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+    }
+
+    /// The bytes, without a leading slash.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The same as a relative filesystem path.
+    #[must_use]
+    pub fn as_path(&self) -> &Path {
+        Path::new(std::ffi::OsStr::from_bytes(&self.0))
+    }
+}
+
+impl Borrow<[u8]> for LayerPath {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for LayerPath {
+    type Err = PathError;
+
+    fn from_str(name: &str) -> Result<Self, PathError> {
+        Self::new(name)
+    }
+}
+
+impl fmt::Display for LayerPath {
+    /// With a leading slash, as people write it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "/{}", String::from_utf8_lossy(&self.0))
+    }
+}
+
+impl fmt::Debug for LayerPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_normalised_or_refused() {
+        for (name, path) in [("/a//b/", "a/b"), ("./a/./b", "a/b"), ("", ""), ("/", ""), ("a..b/..c", "a..b/..c")] {
+            assert_eq!(LayerPath::new(name).unwrap().as_bytes(), path.as_bytes(), "{name}");
+        }
+        for bad in ["..", "a/../b", "/..", "a\0b", &"x".repeat(256)] {
+            assert!(LayerPath::new(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn parents() {
+        let path = LayerPath::new("a/b/c").unwrap();
+        let above: Vec<_> = path.ancestors().map(|p| p.to_string()).collect();
+        assert_eq!(above, ["/a/b", "/a"]);
+        assert!(path.starts_with(&"a/b".parse().unwrap()) && !path.starts_with(&"a/bb".parse().unwrap()));
+        assert_eq!(LayerPath::root().parent(), None);
+    }
+}

@@ -1,0 +1,5 @@
+//! Where trees come from.
+
+pub mod directory;
+pub mod tar;
+pub mod wheel;

@@ -1,0 +1,1 @@
+//! A tar archive becomes a tree, or is read entry by entry.

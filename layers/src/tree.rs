@@ -1,0 +1,296 @@
+//! The tree of files that a layer holds.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use crate::mapped::MappedFile;
+use crate::path::LayerPath;
+
+/// What a layer changes in the filesystem below it: a map from path to node, ordered by path.
+///
+/// Directories that are not in the map are left as the layers below have them: a layer that adds
+/// `usr/local/bin/x` need not say what `usr` is like.
+#[derive(Debug, Clone, Default)]
+pub struct LayerTree {
+    nodes: BTreeMap<LayerPath, Node>,
+}
+
+/// One entry of a layer.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Mode, owner, time and extended attributes.
+    pub metadata: Metadata,
+    /// What it is.
+    pub kind: NodeKind,
+}
+
+/// What a layer says of a file besides its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metadata {
+    /// Permission bits with setuid, setgid and sticky: at most 0o7777.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u64,
+    /// Group.
+    pub gid: u64,
+    /// Modification time, whole seconds since 1970.
+    pub mtime: i64,
+    /// Extended attributes, sorted by name.
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Metadata {
+    /// Root's, without extended attributes.
+    #[must_use]
+    pub fn root(mode: u32, mtime: i64) -> Self {
+        Self { mode, uid: 0, gid: 0, mtime, xattrs: BTreeMap::new() }
+    }
+}
+
+/// The kinds of entries.
+#[derive(Debug, Clone)]
+pub enum NodeKind {
+    /// A directory; an opaque one hides what lower layers have in it.
+    Directory {
+        /// Whether it is opaque.
+        opaque: bool,
+    },
+    /// A regular file.
+    File(Content),
+    /// A symbolic link and its target, as it is written.
+    Symlink(Vec<u8>),
+    /// Another name of a file in the same layer.
+    Hardlink(LayerPath),
+    /// The lower layers' entry of this name is gone.
+    Whiteout,
+    /// A named pipe.
+    Fifo,
+    /// A character device.
+    CharDevice {
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
+    /// A block device.
+    BlockDevice {
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
+}
+
+/// Where a file's bytes are.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// In memory.
+    Bytes(Vec<u8>),
+    /// In a file; it must still have this length when it is packed.
+    Path {
+        /// The file.
+        path: PathBuf,
+        /// Its length in bytes.
+        len: u64,
+    },
+    /// A stretch of a mapped file.
+    Slice {
+        /// The mapped file.
+        file: MappedFile,
+        /// The stretch.
+        range: Range<usize>,
+    },
+    /// A stretch of a mapped file that is deflated already.
+    Deflated(DeflatedSlice),
+}
+
+/// A raw deflate stream (RFC 1951) inside a mapped file, with what it inflates to. A gzip layer takes it as it is.
+#[derive(Debug, Clone)]
+pub struct DeflatedSlice {
+    /// The mapped file.
+    pub file: MappedFile,
+    /// Where the stream is.
+    pub range: Range<usize>,
+    /// CRC-32 of the inflated bytes.
+    pub crc32: u32,
+    /// Length of the inflated bytes.
+    pub len: u64,
+}
+
+impl Content {
+    /// Length of the file in bytes.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Path { len, .. } => *len,
+            Self::Slice { range, .. } => range.len() as u64,
+            Self::Deflated(slice) => slice.len,
+        }
+    }
+
+    /// Whether the file is empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// An entry that does not fit into the tree.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TreeError {
+    /// Something other than a directory is at or above a path that needs one.
+    #[error("{path} can't be in the layer: {above} is not a directory there")]
+    NotADirectory {
+        /// The entry.
+        path: LayerPath,
+        /// What is in its way.
+        above: LayerPath,
+    },
+    /// A file where the layer has a directory with something in it.
+    #[error("{0} is a directory with files in it and something else in the same layer")]
+    IsADirectory(LayerPath),
+    /// A hard link to what is not a file of the layer.
+    #[error("{path} is a hard link to {target}, which is no file of the layer")]
+    Dangling {
+        /// The link.
+        path: LayerPath,
+        /// Its target.
+        target: LayerPath,
+    },
+}
+
+impl LayerTree {
+    /// An empty tree.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an entry; one of the same path is replaced.
+    ///
+    /// # Errors
+    /// When an entry above it is no directory, or it would replace a directory that has something in it.
+    pub fn insert(&mut self, path: LayerPath, node: Node) -> Result<(), TreeError> {
+        for above in path.ancestors() {
+            match self.nodes.get(&above).map(|node| &node.kind) {
+                None => {}
+                Some(NodeKind::Directory { .. }) => break,
+                Some(_) => return Err(TreeError::NotADirectory { path, above }),
+            }
+        }
+        if !matches!(node.kind, NodeKind::Directory { .. }) && self.has_children(&path) {
+            return Err(TreeError::IsADirectory(path));
+        }
+        self.nodes.insert(path, node);
+        Ok(())
+    }
+
+    /// Adds the directories above `path` that are inside `within` and not in the tree yet, `within` excluded.
+    ///
+    /// # Errors
+    /// As [`LayerTree::insert`].
+    pub fn insert_parents(
+        &mut self,
+        path: &LayerPath,
+        within: &LayerPath,
+        metadata: &Metadata,
+    ) -> Result<(), TreeError> {
+        for above in path.ancestors() {
+            if above == *within || !above.starts_with(within) || self.nodes.contains_key(&above) {
+                break;
+            }
+            let kind = NodeKind::Directory { opaque: false };
+            self.insert(above, Node { metadata: metadata.clone(), kind })?;
+        }
+        Ok(())
+    }
+
+    /// Puts all of `other` into this tree, as if it were applied after it.
+    ///
+    /// # Errors
+    /// As [`LayerTree::insert`].
+    pub fn extend(&mut self, other: Self) -> Result<(), TreeError> {
+        other.nodes.into_iter().try_for_each(|(path, node)| self.insert(path, node))
+    }
+
+    /// The entry at `path`.
+    #[must_use]
+    pub fn get(&self, path: &LayerPath) -> Option<&Node> {
+        self.nodes.get(path)
+    }
+
+    /// All entries, in the order of their paths.
+    pub fn iter(&self) -> impl Iterator<Item = (&LayerPath, &Node)> {
+        self.nodes.iter()
+    }
+
+    /// How many entries there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there is no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// The sum of the files' lengths, in bytes.
+    #[must_use]
+    pub fn content_len(&self) -> u64 {
+        let files = self.nodes.values().filter_map(|node| match &node.kind {
+            NodeKind::File(content) => Some(content.len()),
+            _ => None,
+        });
+        files.sum()
+    }
+
+    fn has_children(&self, path: &LayerPath) -> bool {
+        let after = (std::ops::Bound::Excluded(path), std::ops::Bound::Unbounded);
+        // What is inside `path` need not follow it at once: `a.b` sorts between `a` and `a/c`.
+        let candidates = self.nodes.range::<LayerPath, _>(after);
+        let mut same_prefix = candidates.take_while(|(p, _)| p.as_bytes().starts_with(path.as_bytes()));
+        same_prefix.any(|(p, _)| p.starts_with(path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(name: &str) -> LayerPath {
+        name.parse().unwrap()
+    }
+
+    fn file() -> Node {
+        Node { metadata: Metadata::root(0o644, 0), kind: NodeKind::File(Content::Bytes(vec![1])) }
+    }
+
+    fn directory() -> Node {
+        Node { metadata: Metadata::root(0o755, 0), kind: NodeKind::Directory { opaque: false } }
+    }
+
+    #[test]
+    fn a_file_is_no_directory() {
+        let mut tree = LayerTree::new();
+        tree.insert(path("a"), file()).unwrap();
+        assert!(matches!(tree.insert(path("a/b/c"), file()), Err(TreeError::NotADirectory { .. })));
+        tree.insert(path("d"), directory()).unwrap();
+        tree.insert(path("d.x"), file()).unwrap();
+        tree.insert(path("d/e"), file()).unwrap();
+        assert_eq!(tree.insert(path("d"), file()), Err(TreeError::IsADirectory(path("d"))));
+        tree.insert(path("d.x"), directory()).unwrap();
+        assert_eq!((tree.len(), tree.content_len()), (4, 2));
+    }
+
+    #[test]
+    fn parents_stop_at_what_the_base_has() {
+        let mut tree = LayerTree::new();
+        tree.insert_parents(&path("usr/lib/p/q/f"), &path("usr/lib"), &Metadata::root(0o755, 0)).unwrap();
+        let made: Vec<_> = tree.iter().map(|(p, _)| p.to_string()).collect();
+        assert_eq!(made, ["/usr/lib/p", "/usr/lib/p/q"]);
+    }
+}

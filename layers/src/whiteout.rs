@@ -1,0 +1,72 @@
+//! Whiteouts (image-spec, layer.md, "Whiteouts"). No other module knows how they are spelt.
+
+use crate::path::{LayerPath, PathError};
+
+const PREFIX: &[u8] = b".wh.";
+const OPAQUE: &[u8] = b".wh..wh..opq";
+
+/// What a tar entry's name means.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// An entry of that name.
+    Entry(LayerPath),
+    /// What lower layers have at that path is gone.
+    Whiteout(LayerPath),
+    /// What lower layers have in that directory is gone.
+    Opaque(LayerPath),
+}
+
+/// Reads a path of a layer's tar.
+///
+/// # Errors
+/// For a whiteout that names nothing (`.wh.`), `.` or `..`.
+pub fn read(path: LayerPath) -> Result<Meaning, PathError> {
+    let name = path.file_name();
+    let parent = path.parent().unwrap_or_default();
+    if name == OPAQUE {
+        return Ok(Meaning::Opaque(parent));
+    }
+    match name.strip_prefix(PREFIX) {
+        None => Ok(Meaning::Entry(path)),
+        Some(hidden) => {
+            let gone = parent.join(hidden)?;
+            if gone == parent { Err(PathError::Unusable(path.to_string())) } else { Ok(Meaning::Whiteout(gone)) }
+        }
+    }
+}
+
+/// The name of the tar entry that hides `path`.
+#[must_use]
+pub fn hiding(path: &LayerPath) -> Vec<u8> {
+    beside(path.parent().unwrap_or_default().as_bytes(), &[PREFIX, path.file_name()].concat())
+}
+
+/// The name of the tar entry that makes `directory` opaque.
+#[must_use]
+pub fn opaque(directory: &LayerPath) -> Vec<u8> {
+    beside(directory.as_bytes(), OPAQUE)
+}
+
+fn beside(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    if directory.is_empty() { name.to_vec() } else { [directory, b"/", name].concat() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_and_back() {
+        let path = |name: &str| -> LayerPath { name.parse().unwrap() };
+        for name in ["a/b", "a"] {
+            let hidden = LayerPath::new(hiding(&path(name))).unwrap();
+            assert_eq!(read(hidden).unwrap(), Meaning::Whiteout(path(name)));
+            let opaque = LayerPath::new(opaque(&path(name))).unwrap();
+            assert_eq!(read(opaque).unwrap(), Meaning::Opaque(path(name)));
+        }
+        assert_eq!(read(path("a/wh.b")).unwrap(), Meaning::Entry(path("a/wh.b")));
+        for bad in ["a/.wh.", "a/.wh..", "a/.wh..."] {
+            assert!(read(path(bad)).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Descriptors (image-spec, descriptor.md).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::digest::Digest;
+use crate::platform::Platform;
+
+/// What points from one document to another: type, digest and size in bytes. Fields unknown here are kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// Media type of the content.
+    pub media_type: String,
+    /// Digest of the content's bytes.
+    pub digest: Digest,
+    /// Length of the content in bytes.
+    pub size: u64,
+    /// Annotations, sorted by key.
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// In an index: the platform that the manifest is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+    /// Everything else (`urls`, `data`, `artifactType`, …), as it was read.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+impl Descriptor {
+    /// A descriptor without annotations or platform.
+    #[must_use]
+    pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Self {
+        Self {
+            media_type: media_type.into(),
+            digest,
+            size,
+            annotations: BTreeMap::new(),
+            platform: None,
+            other: Map::new(),
+        }
+    }
+
+    /// The descriptor of `bytes`.
+    #[must_use]
+    pub fn of(media_type: impl Into<String>, bytes: &[u8]) -> Self {
+        Self::new(media_type, Digest::of(bytes), bytes.len() as u64)
+    }
+}
+
+/// Takes JSON's `null`, which Go programs write for an empty slice or map, for the empty value.
+pub(crate) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}

@@ -1,0 +1,23 @@
+//! What an OCI image says: digests, references, manifests, the image config and the runtime spec.
+//!
+//! Everything here is a value. Nothing in this crate reads a file, the clock, the environment or the network, so the
+//! same input gives the same bytes everywhere.
+
+pub mod config;
+pub mod descriptor;
+pub mod digest;
+pub mod document;
+pub mod graph;
+pub mod image;
+pub mod media_type;
+pub mod platform;
+pub mod reference;
+pub mod runtime;
+
+pub use config::{Config, ConfigEdit};
+pub use descriptor::Descriptor;
+pub use digest::{DiffId, Digest};
+pub use document::{Document, DocumentError};
+pub use image::{Image, ImageError, NewLayer};
+pub use platform::Platform;
+pub use reference::{ImageName, Reference, ReferenceError};

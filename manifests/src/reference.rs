@@ -1,0 +1,103 @@
+//! Image names: references into registries, and the transports of containers-transports(5).
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+pub use oci_spec::distribution::Reference;
+
+/// Where an image is, or is to go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageName {
+    /// `docker://HOST/REPOSITORY[:TAG][@DIGEST]`, and any bare name, completed as docker does.
+    Registry(Reference),
+    /// `oci:DIR[:TAG]`: an OCI layout.
+    Layout {
+        /// The layout's directory.
+        directory: PathBuf,
+        /// The value of `org.opencontainers.image.ref.name`.
+        tag: Option<String>,
+    },
+    /// `oci-archive:FILE[:TAG]`: an OCI layout in a tar file.
+    Archive {
+        /// The tar file.
+        file: PathBuf,
+        /// The value of `org.opencontainers.image.ref.name`.
+        tag: Option<String>,
+    },
+}
+
+/// Text that names no image.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{name}` is not an image name: {why}")]
+pub struct ReferenceError {
+    /// The text.
+    pub name: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl FromStr for ImageName {
+    type Err = ReferenceError;
+
+    fn from_str(name: &str) -> Result<Self, ReferenceError> {
+        let error = |why: String| ReferenceError { name: name.to_owned(), why };
+        let place = |rest: &str| match rest.split_once(':') {
+            _ if rest.is_empty() => Err(error("it has no path".into())),
+            Some((_, "")) => Err(error("its tag is empty".into())),
+            Some((path, tag)) => Ok((PathBuf::from(path), Some(tag.to_owned()))),
+            None => Ok((PathBuf::from(rest), None)),
+        };
+        if let Some(rest) = name.strip_prefix("oci:") {
+            let (directory, tag) = place(rest)?;
+            Ok(Self::Layout { directory, tag })
+        } else if let Some(rest) = name.strip_prefix("oci-archive:") {
+            let (file, tag) = place(rest)?;
+            Ok(Self::Archive { file, tag })
+        } else if name.starts_with("docker-archive:") {
+            Err(error("the docker-archive transport is not supported yet".into()))
+        } else {
+            let bare = name.strip_prefix("docker://").unwrap_or(name);
+            if bare.contains("://") {
+                return Err(error("write the registry's host without http:// or https://".into()));
+            }
+            let reference = bare.parse::<Reference>().map_err(|cause| error(cause.to_string()))?;
+            Ok(Self::Registry(reference))
+        }
+    }
+}
+
+impl fmt::Display for ImageName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (transport, path, tag) = match self {
+            Self::Registry(reference) => return reference.fmt(f),
+            Self::Layout { directory, tag } => ("oci", directory, tag),
+            Self::Archive { file, tag } => ("oci-archive", file, tag),
+        };
+        write!(f, "{transport}:{}", path.display())?;
+        tag.as_ref().map_or(Ok(()), |tag| write!(f, ":{tag}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_and_completed() {
+        for (text, whole) in [
+            ("debian", "docker.io/library/debian:latest"),
+            ("docker://nvcr.io/nvidia/pytorch:22.12-py3", "nvcr.io/nvidia/pytorch:22.12-py3"),
+            ("127.0.0.1:5000/a/b", "127.0.0.1:5000/a/b:latest"),
+            ("oci:dir:tag", "oci:dir:tag"),
+            ("oci-archive:/a/b.tar", "oci-archive:/a/b.tar"),
+        ] {
+            assert_eq!(text.parse::<ImageName>().unwrap().to_string(), whole);
+        }
+        for bad in
+            ["", "nvcr.io/UPPER", "oci:", "oci:dir:", "https://nvcr.io/nvidia/pytorch", "a b", "docker-archive:x"]
+        {
+            assert!(bad.parse::<ImageName>().is_err(), "{bad}");
+        }
+    }
+}

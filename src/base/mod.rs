@@ -1,0 +1,1 @@
+//! The base image: finding it, and the few facts about its filesystem that a build needs.

@@ -1,0 +1,113 @@
+//! Why content could not be had or put.
+
+use std::io;
+
+use ociforge_manifests::{Digest, DocumentError};
+
+use crate::error::Explain;
+
+/// An operation on content that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {operation}")]
+pub struct ContentError {
+    /// What was tried, on which object and where: `push layer sha256:1fb3… to registry.example.com/ml/train`.
+    pub operation: String,
+    /// Why it failed.
+    #[source]
+    pub cause: Cause,
+}
+
+/// Why an operation on content failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Cause {
+    /// The bytes are not the ones that were asked for.
+    #[error("the digest is {actual}, not {expected}: the content was changed or damaged")]
+    WrongDigest {
+        /// The digest asked for.
+        expected: Digest,
+        /// The digest of what came.
+        actual: Digest,
+    },
+    /// There are more or fewer bytes than the descriptor says.
+    #[error("{actual} bytes where the descriptor says {expected}")]
+    WrongSize {
+        /// The size in the descriptor.
+        expected: u64,
+        /// How many bytes came; one more than expected where there were more.
+        actual: u64,
+    },
+    /// A document that is too large to be one.
+    #[error("a document of {size} bytes; at most {limit} are read")]
+    TooLarge {
+        /// Its size.
+        size: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The content is not there.
+    #[error("it is not there")]
+    NotFound,
+    /// A digest of an algorithm that this program can't compute.
+    #[error("the digest algorithm {0} is not supported")]
+    Algorithm(String),
+    /// Not the document that it should be.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// A file could not be read or written.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The registry answered with an error.
+    #[error("{registry} answered {status}{detail}")]
+    Status {
+        /// The registry's host.
+        registry: String,
+        /// The HTTP status, code and reason.
+        status: String,
+        /// What it said, with a leading `: `; empty if nothing.
+        detail: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// The registry could not be reached, or the connection broke.
+    #[error("no answer from {registry}: {reason}")]
+    Network {
+        /// The registry's host.
+        registry: String,
+        /// The innermost reason.
+        reason: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// Something else about the other side that has no kind of its own.
+    #[error("{message}")]
+    Other {
+        /// What is wrong.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+}
+
+impl Cause {
+    /// This cause as the error of `operation`, which reads on from "cannot".
+    #[must_use]
+    pub fn of(self, operation: impl Into<String>) -> ContentError {
+        ContentError { operation: operation.into(), cause: self }
+    }
+}
+
+impl Explain for ContentError {
+    fn hint(&self) -> Option<String> {
+        match &self.cause {
+            Cause::Status { hint, .. } | Cause::Network { hint, .. } | Cause::Other { hint, .. } => hint.clone(),
+            Cause::Io(error) if error.kind() == io::ErrorKind::StorageFull => {
+                Some("free some space, or choose another place with --store; nothing was left half-written".into())
+            }
+            Cause::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Some("check who owns the directory, or choose another place with --store".into())
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Content-addressed things between stores: where they come from and where they go.
+//!
+//! A registry, an OCI layout, an archive and memory are all a [`Source`], and most are a [`Target`]. Pull, push, mirror
+//! and save are one copy with other ends.
+
+mod error;
+mod verify;
+
+use std::io;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use ociforge_manifests::Descriptor;
+
+use crate::progress::Progress;
+
+pub use error::{Cause, ContentError};
+pub use verify::{cause_of, read_document, read_verified};
+
+/// Bytes as they arrive.
+pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
+
+/// A repository in a registry, from which another repository of the same registry may mount blobs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Repository {
+    /// Host and port, as they are spoken to.
+    pub registry: String,
+    /// The repository's path, such as `nvidia/pytorch`.
+    pub name: String,
+}
+
+/// Something that content can be had from.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// The bytes of a blob or manifest, from `offset` on. They are not verified here: readers go through
+    /// [`read_verified`] or [`read_document`], which end in an error, not in EOF, when size or digest is wrong.
+    async fn fetch(&self, descriptor: &Descriptor, offset: u64) -> Result<ByteStream, ContentError>;
+
+    /// Where a target may mount the blob from, if it is in a registry.
+    fn repository(&self, _descriptor: &Descriptor) -> Option<Repository> {
+        None
+    }
+}
+
+/// Something that content can be put into.
+#[async_trait]
+pub trait Target: Source {
+    /// Whether the content is there already, whole.
+    async fn contains(&self, descriptor: &Descriptor) -> Result<bool, ContentError>;
+
+    /// Makes the blob appear by taking it over from another repository of the same registry. `false` when that is not
+    /// possible or the registry will not: any refusal is a reason to push, never an error.
+    async fn mount(&self, _descriptor: &Descriptor, _from: &Repository) -> Result<bool, ContentError> {
+        Ok(false)
+    }
+
+    /// Puts the content of `descriptor` there, read (verified) from `source`. The target decides how often and from
+    /// which offset it reads: this is where retries and resumed uploads belong. When it fails nothing is there.
+    async fn push(
+        &self,
+        descriptor: &Descriptor,
+        source: &dyn Source,
+        progress: &dyn Progress,
+    ) -> Result<(), ContentError>;
+
+    /// Lets `tag` name the manifest, which must be there.
+    async fn tag(&self, manifest: &Descriptor, bytes: &[u8], tag: &str) -> Result<(), ContentError>;
+}

@@ -1,0 +1,127 @@
+//! Reading what was asked for and nothing else.
+
+use std::io;
+
+use futures_util::{StreamExt, stream};
+use ociforge_manifests::document::MAX_DOCUMENT;
+use ociforge_manifests::{Descriptor, Digest};
+use sha2::{Digest as _, Sha256, Sha512};
+
+use super::{ByteStream, Cause, ContentError, Source};
+
+/// Wraps `stream`, which begins at the blob's first byte, so that it ends in an error unless its bytes have the
+/// descriptor's size and digest. The error's inner value is a [`Cause`].
+///
+/// # Errors
+/// For a digest algorithm that can't be computed.
+pub fn read_verified(descriptor: &Descriptor, stream: ByteStream) -> Result<ByteStream, Cause> {
+    let state = (stream, Some(Check::new(descriptor)?));
+    Ok(stream::unfold(state, |(mut stream, check)| async move {
+        let mut check = check?;
+        match stream.next().await {
+            Some(Ok(bytes)) => match check.take(&bytes) {
+                Ok(()) => Some((Ok(bytes), (stream, Some(check)))),
+                Err(cause) => Some((Err(io::Error::other(cause)), (stream, None))),
+            },
+            Some(Err(error)) => Some((Err(error), (stream, None))),
+            None => check.finish().err().map(|cause| (Err(io::Error::other(cause)), (stream, None))),
+        }
+    })
+    .boxed())
+}
+
+/// Reads a whole document (manifest, index or config), verified.
+///
+/// # Errors
+/// When it can't be had, is larger than [`MAX_DOCUMENT`], or is not what the descriptor says.
+pub async fn read_document(source: &dyn Source, descriptor: &Descriptor) -> Result<Vec<u8>, ContentError> {
+    let operation = || format!("read {} {}", descriptor.media_type, descriptor.digest);
+    if descriptor.size > MAX_DOCUMENT {
+        return Err(Cause::TooLarge { size: descriptor.size, limit: MAX_DOCUMENT }.of(operation()));
+    }
+    let raw = source.fetch(descriptor, 0).await?;
+    let mut stream = read_verified(descriptor, raw).map_err(|cause| cause.of(operation()))?;
+    let mut document = Vec::new();
+    while let Some(bytes) = stream.next().await {
+        document.extend_from_slice(&bytes.map_err(|error| cause_of(error).of(operation()))?);
+    }
+    Ok(document)
+}
+
+/// The [`Cause`] inside an error of a verified stream, or the error itself as one.
+#[must_use]
+pub fn cause_of(error: io::Error) -> Cause {
+    error.downcast::<Cause>().unwrap_or_else(Cause::Io)
+}
+
+/// Counts and hashes what has been read.
+struct Check {
+    expected: Digest,
+    size: u64,
+    seen: u64,
+    hasher: Hasher,
+}
+
+enum Hasher {
+    Sha256(Sha256),
+    Sha512(Sha512),
+}
+
+impl Check {
+    fn new(descriptor: &Descriptor) -> Result<Self, Cause> {
+        let hasher = match descriptor.digest.algorithm() {
+            "sha256" => Hasher::Sha256(Sha256::new()),
+            "sha512" => Hasher::Sha512(Sha512::new()),
+            other => return Err(Cause::Algorithm(other.to_owned())),
+        };
+        Ok(Self { expected: descriptor.digest.clone(), size: descriptor.size, seen: 0, hasher })
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Cause> {
+        self.seen += bytes.len() as u64;
+        if self.seen > self.size {
+            return Err(Cause::WrongSize { expected: self.size, actual: self.size + 1 });
+        }
+        match &mut self.hasher {
+            Hasher::Sha256(hasher) => hasher.update(bytes),
+            Hasher::Sha512(hasher) => hasher.update(bytes),
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(), Cause> {
+        if self.seen != self.size {
+            return Err(Cause::WrongSize { expected: self.size, actual: self.seen });
+        }
+        let actual = match self.hasher {
+            Hasher::Sha256(hasher) => Digest::from_sha256(&hasher.finalize().into()),
+            Hasher::Sha512(hasher) => Digest::from_sha512(&hasher.finalize().into()),
+        };
+        if actual == self.expected { Ok(()) } else { Err(Cause::WrongDigest { expected: self.expected, actual }) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    async fn read(expected: &[u8], sent: &[&'static [u8]]) -> Result<Vec<u8>, Cause> {
+        let chunks: Vec<io::Result<Bytes>> = sent.iter().map(|c| Ok(Bytes::from_static(c))).collect();
+        let descriptor = Descriptor::of("text/plain", expected);
+        let mut stream = read_verified(&descriptor, stream::iter(chunks).boxed())?;
+        let mut all = Vec::new();
+        while let Some(bytes) = stream.next().await {
+            all.extend_from_slice(&bytes.map_err(cause_of)?);
+        }
+        Ok(all)
+    }
+
+    #[tokio::test]
+    async fn only_the_right_bytes_reach_eof() {
+        assert_eq!(read(b"hello", &[b"hel", b"lo"]).await.unwrap(), b"hello");
+        assert!(matches!(read(b"hello", &[b"hel"]).await, Err(Cause::WrongSize { actual: 3, .. })));
+        assert!(matches!(read(b"hello", &[b"hello", b"!"]).await, Err(Cause::WrongSize { actual: 6, .. })));
+        assert!(matches!(read(b"hello", &[b"hullo"]).await, Err(Cause::WrongDigest { .. })));
+    }
+}

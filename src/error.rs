@@ -1,0 +1,111 @@
+//! How errors reach people: what failed, why, and what to do.
+
+use std::error::Error;
+use std::fmt;
+
+/// An error that may know what to do about it.
+///
+/// By the house's rule the `Display` of an error does not repeat its `source`; the chain of sources is printed as the
+/// causes.
+pub trait Explain: Error {
+    /// What the user can do, as a sentence without a capital or a full stop.
+    fn hint(&self) -> Option<String> {
+        None
+    }
+
+    /// Whether the call itself was wrong (exit code 2) rather than its execution (1).
+    fn is_usage(&self) -> bool {
+        false
+    }
+}
+
+/// A failed command: a message, its causes from the outermost to the innermost, and a hint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What failed, on which object.
+    pub message: String,
+    /// Why, outermost first.
+    pub causes: Vec<String>,
+    /// What to do.
+    pub hint: Option<String>,
+    /// The exit code: 1, or 2 when the call was wrong.
+    pub code: u8,
+}
+
+impl Failure {
+    /// A failure without causes.
+    #[must_use]
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), causes: Vec::new(), hint: None, code: 1 }
+    }
+
+    /// The same with a hint.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same as a wrong call.
+    #[must_use]
+    pub fn usage(mut self) -> Self {
+        self.code = 2;
+        self
+    }
+
+    /// The same as the cause of a failure of something larger.
+    #[must_use]
+    pub fn during(mut self, what: impl Into<String>) -> Self {
+        self.causes.insert(0, std::mem::replace(&mut self.message, what.into()));
+        self
+    }
+}
+
+impl<E: Explain> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let mut causes = Vec::new();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            let text = cause.to_string();
+            // Libraries that repeat their source in their text would have it printed twice.
+            if causes.last().is_none_or(|last: &String| !last.ends_with(&text)) {
+                causes.push(text);
+            }
+            source = cause.source();
+        }
+        let code = if error.is_usage() { 2 } else { 1 };
+        Self { message: error.to_string(), causes, hint: error.hint(), code }
+    }
+}
+
+impl fmt::Display for Failure {
+    /// The three parts of a message, each on lines of its own, without the leading `error: `.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        for cause in &self.causes {
+            write!(f, "\n  cause: {cause}")?;
+        }
+        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "\n  hint: {hint}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot open the thing")]
+    struct Outer(#[source] std::io::Error);
+    impl Explain for Outer {
+        fn hint(&self) -> Option<String> {
+            Some("close it first".into())
+        }
+    }
+
+    #[test]
+    fn causes_and_hint_are_lines_of_their_own() {
+        let failure = Failure::from(Outer(std::io::Error::other("it is open"))).during("cannot begin");
+        let text = "cannot begin\n  cause: cannot open the thing\n  cause: it is open\n  hint: close it first";
+        assert_eq!(failure.to_string(), text);
+    }
+}

@@ -1,0 +1,16 @@
+//! ociforge assembles OCI images without a daemon: it takes a base image by its manifest, builds layers natively, writes
+//! a new manifest, copies what is missing to a registry, and emits an OCI runtime spec.
+//!
+//! The modules are the rooms of the house. Each knows what stands below it in this list, none what stands above:
+//! `commands`, `cli`, `plan`, `build`, `lock`, `base`, `transfer`, `serve`, `registry`, `store`, `content`,
+//! `progress`, `error`.
+
+pub mod base;
+pub mod content;
+pub mod error;
+pub mod lock;
+pub mod plan;
+pub mod progress;
+pub mod registry;
+pub mod serve;
+pub mod store;

@@ -1,0 +1,3 @@
+//! The `ociforge` command.
+
+fn main() {}

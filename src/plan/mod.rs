@@ -1,0 +1,1 @@
+//! The recipe: what the user writes, read into a plan.

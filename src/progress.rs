@@ -1,0 +1,42 @@
+//! How long work tells of itself, without knowing a terminal.
+
+/// Told how one piece of work goes.
+pub trait Progress: Send + Sync {
+    /// `bytes` more are done.
+    fn advance(&self, bytes: u64);
+
+    /// The work starts again: of what `advance` was told so far only `bytes` are kept.
+    fn restart(&self, bytes: u64);
+
+    /// The work is done, or was not needed; `outcome` says in a few words what became of it, such as `pushed`,
+    /// `mounted` or `exists`. Work that is dropped without this has failed.
+    fn done(&self, outcome: &str);
+}
+
+/// Shows pieces of work while they go on.
+pub trait Reporter: Send + Sync {
+    /// Begins a piece of work called `label`, of `total` bytes where that is known.
+    fn task(&self, label: &str, total: Option<u64>) -> Box<dyn Progress>;
+
+    /// Says something that is worth knowing, a sentence without a full stop.
+    fn note(&self, text: &str);
+
+    /// Says something that the user should do something about.
+    fn warn(&self, text: &str);
+}
+
+/// Nobody looks.
+impl Progress for () {
+    fn advance(&self, _: u64) {}
+    fn restart(&self, _: u64) {}
+    fn done(&self, _: &str) {}
+}
+
+/// Nobody looks.
+impl Reporter for () {
+    fn task(&self, _: &str, _: Option<u64>) -> Box<dyn Progress> {
+        Box::new(())
+    }
+    fn note(&self, _: &str) {}
+    fn warn(&self, _: &str) {}
+}

@@ -1,0 +1,1 @@
+//! An OCI layout seen through HTTP, as a registry (distribution-spec).

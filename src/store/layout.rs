@@ -1,0 +1,280 @@
+//! OCI layouts on disk (image-spec, image-layout.md).
+//!
+//! Several processes may work on one layout: blobs and the index appear whole by renaming, and the index is changed
+//! under a lock.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use ociforge_manifests::{Descriptor, Digest, Document, graph::Index, media_type};
+use serde_json::{Value, json};
+use tokio::io::AsyncSeekExt;
+use tokio_util::io::ReaderStream;
+
+use super::blob::{BlobWriter, write_atomic};
+use crate::content::{ByteStream, Cause, ContentError, Source, Target, cause_of, read_verified};
+use crate::progress::Progress;
+
+/// The annotation that names a manifest in a layout's index.
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// How a manifest is called in `index.json`.
+pub type RefName = String;
+
+/// An OCI layout directory.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// The layout in `root`, which is made if it is missing or empty.
+    ///
+    /// # Errors
+    /// When the directory holds something else, or can't be written.
+    pub fn create(root: impl Into<PathBuf>) -> io::Result<Self> {
+        let layout = Self { root: root.into() };
+        if !layout.root.join("oci-layout").exists() {
+            let foreign = fs::read_dir(&layout.root).is_ok_and(|mut entries| entries.next().is_some());
+            if foreign && !layout.root.join("blobs").exists() {
+                return Err(io::Error::other("the directory is not empty and not an OCI layout"));
+            }
+            fs::create_dir_all(layout.blobs())?;
+            write_atomic(&layout.root.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        }
+        Ok(layout)
+    }
+
+    /// The layout that is in `root`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
+        let layout = Self { root: root.into() };
+        if layout.root.join("oci-layout").is_file() {
+            Ok(layout)
+        } else {
+            Err(io::Error::new(io::ErrorKind::NotFound, "there is no OCI layout (no file oci-layout)"))
+        }
+    }
+
+    /// The layout's directory.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the blob of this digest is, or would be.
+    #[must_use]
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.root.join("blobs").join(digest.algorithm()).join(digest.hex())
+    }
+
+    /// The length in bytes of the blob of this digest; `None` when it is not there.
+    #[must_use]
+    pub fn blob_size(&self, digest: &Digest) -> Option<u64> {
+        fs::metadata(self.blob_path(digest)).ok().filter(fs::Metadata::is_file).map(|metadata| metadata.len())
+    }
+
+    /// Begins a blob.
+    ///
+    /// # Errors
+    /// When the directory can't be written.
+    pub fn writer(&self) -> io::Result<BlobWriter> {
+        BlobWriter::new(&self.blobs())
+    }
+
+    /// Puts a blob that is in memory.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn put(&self, bytes: &[u8]) -> io::Result<Digest> {
+        let mut writer = self.writer()?;
+        io::Write::write_all(&mut writer, bytes)?;
+        Ok(writer.finish()?.0)
+    }
+
+    /// The index, empty where there is none yet.
+    ///
+    /// # Errors
+    /// When it can't be read or is no index.
+    pub fn index(&self) -> Result<Document<Index>, Cause> {
+        match fs::read(self.root.join("index.json")) {
+            Ok(bytes) => Ok(Document::parse(bytes)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Document::from_json(empty_index())?),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Changes the list of manifests in the index, alone with it.
+    ///
+    /// # Errors
+    /// When the index can't be read or written.
+    pub fn edit_index(&self, edit: impl FnOnce(&mut Vec<Descriptor>)) -> Result<(), Cause> {
+        let lock = File::create(self.root.join(".lock"))?;
+        lock.lock()?;
+        let old = self.index()?;
+        let mut manifests = old.manifests.clone();
+        edit(&mut manifests);
+        if manifests != old.manifests || !self.root.join("index.json").exists() {
+            let mut json = old.json().clone();
+            json["manifests"] = json!(manifests);
+            let new: Document<Index> = Document::from_json(json)?;
+            write_atomic(&self.root.join("index.json"), new.bytes())?;
+        }
+        Ok(())
+    }
+
+    /// The manifest called `name`, or, without a name, the only one there is.
+    ///
+    /// # Errors
+    /// When the index can't be read, or there is no such manifest.
+    pub fn find(&self, name: Option<&str>) -> Result<Descriptor, Cause> {
+        let index = self.index()?;
+        let called =
+            |entry: &&Descriptor| name.is_none_or(|name| entry.annotations.get(REF_NAME).is_some_and(|n| n == name));
+        let mut found = index.manifests.iter().filter(called);
+        let names = || index.manifests.iter().filter_map(|e| e.annotations.get(REF_NAME)).cloned().collect::<Vec<_>>();
+        match (found.next(), found.next()) {
+            (Some(entry), None) => Ok(entry.clone()),
+            (None, _) => Err(Cause::Other {
+                message: name.map_or("the layout is empty".into(), |name| format!("the layout has no image `{name}`")),
+                hint: (!names().is_empty()).then(|| format!("it has: {}", names().join(", "))),
+            }),
+            (Some(_), Some(_)) => Err(Cause::Other {
+                message: "the layout has several images".into(),
+                hint: Some(format!("name one of them: {}", names().join(", "))),
+            }),
+        }
+    }
+
+    fn blobs(&self) -> PathBuf {
+        self.root.join("blobs").join("sha256")
+    }
+}
+
+/// An index without manifests.
+fn empty_index() -> Value {
+    json!({"schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": []})
+}
+
+#[async_trait]
+impl Source for Layout {
+    async fn fetch(&self, descriptor: &Descriptor, offset: u64) -> Result<ByteStream, ContentError> {
+        let operation = || format!("read {} from {}", descriptor.digest, self.root.display());
+        let open = async {
+            let mut file = tokio::fs::File::open(self.blob_path(&descriptor.digest)).await?;
+            file.seek(io::SeekFrom::Start(offset)).await?;
+            Ok::<_, io::Error>(file)
+        };
+        match open.await {
+            Ok(file) => Ok(ReaderStream::with_capacity(file, 256 << 10).boxed()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Cause::NotFound.of(operation())),
+            Err(error) => Err(Cause::Io(error).of(operation())),
+        }
+    }
+}
+
+#[async_trait]
+impl Target for Layout {
+    async fn contains(&self, descriptor: &Descriptor) -> Result<bool, ContentError> {
+        Ok(self.blob_size(&descriptor.digest) == Some(descriptor.size))
+    }
+
+    async fn push(
+        &self,
+        descriptor: &Descriptor,
+        source: &dyn Source,
+        progress: &dyn Progress,
+    ) -> Result<(), ContentError> {
+        let operation = || format!("write {} to {}", descriptor.digest, self.root.display());
+        let raw = source.fetch(descriptor, 0).await?;
+        let mut stream = read_verified(descriptor, raw).map_err(|cause| cause.of(operation()))?;
+        // The reader verifies; nothing needs to be hashed twice.
+        let mut writer = self.writer().map_err(|error| Cause::Io(error).of(operation()))?;
+        while let Some(bytes) = stream.next().await {
+            let bytes = bytes.map_err(|error| cause_of(error).of(operation()))?;
+            let written = tokio::task::block_in_place(|| io::Write::write_all(writer.unhashed(), &bytes));
+            written.map_err(|error| Cause::Io(error).of(operation()))?;
+            progress.advance(bytes.len() as u64);
+        }
+        let path = self.blob_path(&descriptor.digest);
+        let placed = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| writer.finish_at(&path));
+        placed.map_err(|error| Cause::Io(error).of(operation()))
+    }
+
+    async fn tag(&self, manifest: &Descriptor, _bytes: &[u8], tag: &str) -> Result<(), ContentError> {
+        let mut entry = manifest.clone();
+        entry.annotations.insert(REF_NAME.into(), tag.to_owned());
+        let edited = self.edit_index(|manifests| {
+            manifests.retain(|old| old.annotations.get(REF_NAME).is_none_or(|name| name != tag));
+            manifests.push(entry);
+        });
+        edited.map_err(|cause| cause.of(format!("name {} `{tag}` in {}", manifest.digest, self.root.display())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout() -> (tempfile::TempDir, Layout) {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::create(directory.path().join("layout")).unwrap();
+        (directory, layout)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_blob_is_there_whole_or_not_at_all() {
+        let (_directory, from) = layout();
+        let (_other, to) = layout();
+        let digest = from.put(b"hello").unwrap();
+        let good = Descriptor::new("text/plain", digest.clone(), 5);
+        to.push(&good, &from, &()).await.unwrap();
+        assert!(to.contains(&good).await.unwrap());
+
+        let missing = Descriptor::of("text/plain", b"hullo");
+        assert!(to.push(&missing, &from, &()).await.is_err());
+        fs::write(from.blob_path(&missing.digest), b"damaged").unwrap();
+        assert!(to.push(&missing, &from, &()).await.is_err());
+        assert_eq!(fs::read_dir(to.blobs()).unwrap().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_tag_moves() {
+        let (_directory, layout) = layout();
+        for content in [b"a", b"b"] {
+            let manifest = Descriptor::new(media_type::MANIFEST, layout.put(content).unwrap(), 1);
+            layout.tag(&manifest, content, "latest").await.unwrap();
+        }
+        assert_eq!(layout.find(Some("latest")).unwrap().digest, Digest::of(b"b"));
+        assert_eq!(layout.find(None).unwrap().digest, Digest::of(b"b"));
+        assert!(layout.find(Some("old")).is_err());
+    }
+
+    #[test]
+    fn writers_wait_for_each_other() {
+        let (_directory, layout) = layout();
+        std::thread::scope(|scope| {
+            for n in 0..16 {
+                let layout = &layout;
+                scope.spawn(move || {
+                    let entry = Descriptor::of(media_type::MANIFEST, &[n]);
+                    layout.edit_index(|manifests| manifests.push(entry)).unwrap();
+                });
+            }
+        });
+        assert_eq!(layout.index().unwrap().manifests.len(), 16);
+    }
+
+    #[test]
+    fn a_foreign_directory_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("precious"), "").unwrap();
+        assert!(Layout::create(directory.path()).is_err());
+        assert!(Layout::open(directory.path()).is_err());
+    }
+}
