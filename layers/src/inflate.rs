@@ -1,0 +1,128 @@
+//! Inflating what lies deflated in a mapped file.
+
+use std::io;
+
+use flate2::{Decompress, FlushDecompress, Status};
+
+use crate::tree::DeflatedSlice;
+
+/// Inflates one slice after the other, with one state and one buffer.
+pub struct Inflater {
+    state: Decompress,
+    buffer: Vec<u8>,
+}
+
+impl Inflater {
+    /// Output comes in pieces of at most this many bytes: small enough for the CPU's second-level cache, so that who
+    /// hashes them finds them there.
+    const PIECE: usize = 256 << 10;
+
+    /// An inflater.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { state: Decompress::new(false), buffer: vec![0; Self::PIECE] }
+    }
+
+    /// Hands the inflated bytes of `slice` to `each`, piece by piece.
+    ///
+    /// # Errors
+    /// When the slice is not one whole deflate stream, or inflates to another length or CRC-32 than it says, or `each`
+    /// fails. No more than the stated length is ever handed on.
+    pub fn inflate(&mut self, slice: &DeflatedSlice, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        let bad = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
+        let input = slice.file.get(slice.range.clone()).ok_or_else(|| bad("it lies outside its file"))?;
+        self.state.reset(false);
+        let mut crc = crc32fast::Hasher::new();
+        loop {
+            let (before_in, before_out) = (self.state.total_in(), self.state.total_out());
+            let rest = usize::try_from(before_in).ok().and_then(|at| input.get(at..)).unwrap_or_default();
+            let status = self.state.decompress(rest, &mut self.buffer, FlushDecompress::None);
+            let status = status.map_err(|_| bad("its deflate stream is damaged"))?;
+            let made = usize::try_from(self.state.total_out() - before_out).unwrap_or(self.buffer.len());
+            if self.state.total_out() > slice.len {
+                return Err(bad("it inflates to more bytes than it says"));
+            }
+            let piece = &self.buffer[..made];
+            crc.update(piece);
+            each(piece)?;
+            match status {
+                Status::StreamEnd => break,
+                _ if made == 0 && self.state.total_in() == before_in => {
+                    return Err(bad("its deflate stream is cut off"));
+                }
+                _ => {}
+            }
+        }
+        if self.state.total_in() != input.len() as u64 {
+            Err(bad("there is something behind its deflate stream"))
+        } else if self.state.total_out() != slice.len {
+            Err(bad("it inflates to fewer bytes than it says"))
+        } else if crc.finalize() != slice.crc32 {
+            Err(bad("its CRC-32 is wrong"))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Default for Inflater {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::mapped::MappedFile;
+    use std::io::Write;
+
+    /// `content` deflated, in a mapped file with junk around it.
+    pub(crate) fn deflated(content: &[u8]) -> DeflatedSlice {
+        let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(content).unwrap();
+        let stream = encoder.finish().unwrap();
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&[b"junk", stream.as_slice(), b"junk"].concat()).unwrap();
+        DeflatedSlice {
+            file: MappedFile::open(file.path()).unwrap(),
+            range: 4..4 + stream.len(),
+            crc32: crc32fast::hash(content),
+            len: content.len() as u64,
+        }
+    }
+
+    fn inflate(slice: &DeflatedSlice) -> io::Result<Vec<u8>> {
+        let mut all = Vec::new();
+        Inflater::new().inflate(slice, |piece| {
+            all.extend_from_slice(piece);
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    #[test]
+    fn inflates_what_is_sound() {
+        let content: Vec<u8> = (0..1_000_000u32).flat_map(|n| (n / 7).to_le_bytes()).collect();
+        for content in [b"".as_slice(), b"hello", &content] {
+            assert!(inflate(&deflated(content)).unwrap() == content);
+        }
+    }
+
+    #[test]
+    fn refuses_what_lies() {
+        let good = deflated(b"hello hello hello hello");
+        let cases = [
+            (DeflatedSlice { crc32: 1, ..good.clone() }, "its CRC-32 is wrong"),
+            (DeflatedSlice { len: 22, ..good.clone() }, "it inflates to more bytes than it says"),
+            (DeflatedSlice { len: 24, ..good.clone() }, "it inflates to fewer bytes than it says"),
+            (DeflatedSlice { range: 4..good.range.end + 1, ..good.clone() }, "there is something behind"),
+            (DeflatedSlice { range: 4..good.range.end - 1, ..good.clone() }, "its deflate stream is cut off"),
+            (DeflatedSlice { range: 4..1000, ..good.clone() }, "it lies outside its file"),
+        ];
+        for (slice, message) in cases {
+            let error = inflate(&slice).unwrap_err().to_string();
+            assert!(error.starts_with(message), "{error}, expected {message}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+use std::io::Read;
+
+use super::*;
+use crate::inflate::tests::deflated;
+use crate::tree::{Content, Metadata, Node, NodeKind};
+
+fn path(name: &str) -> LayerPath {
+    name.parse().unwrap()
+}
+
+fn insert(tree: &mut LayerTree, name: &str, kind: NodeKind) {
+    tree.insert(path(name), Node { metadata: Metadata::root(0o755, 7), kind }).unwrap();
+}
+
+/// One entry of every kind, and contents of every kind.
+fn tree() -> LayerTree {
+    let mut tree = LayerTree::new();
+    let noise: Vec<u8> = (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let text = b"so it goes ".repeat(50_000);
+    insert(&mut tree, "a", NodeKind::Directory { opaque: true });
+    insert(&mut tree, "a/0-link", NodeKind::Hardlink(path("a/deflated")));
+    insert(&mut tree, "a/bytes", NodeKind::File(Content::Bytes(noise)));
+    insert(&mut tree, "a/deflated", NodeKind::File(Content::Deflated(deflated(&text))));
+    insert(&mut tree, "a/empty", NodeKind::File(Content::Bytes(vec![])));
+    insert(&mut tree, &format!("a/{}", "long/".repeat(40)), NodeKind::Symlink(b"../x".repeat(60)));
+    insert(&mut tree, "dev", NodeKind::CharDevice { major: 1, minor: 3 });
+    insert(&mut tree, "gone", NodeKind::Whiteout);
+    insert(&mut tree, "pipe", NodeKind::Fifo);
+    tree
+}
+
+fn packed(tree: &LayerTree, compression: Compression, threads: usize) -> (Vec<u8>, Layer) {
+    let mut blob = Vec::new();
+    let layer = pack(tree, compression, threads, &mut blob).unwrap();
+    assert_eq!(layer.descriptor, Descriptor::of(compression.media_type(), &blob));
+    (blob, layer)
+}
+
+#[test]
+fn all_compressions_and_thread_counts_hold_the_same_tar() {
+    let tree = tree();
+    let (tar, plain) = packed(&tree, Compression::None, 1);
+    assert_eq!(plain.diff_id.0, plain.descriptor.digest);
+    for compression in [Compression::None, Compression::Gzip(1), Compression::default(), Compression::Zstd(3)] {
+        let (blob, layer) = packed(&tree, compression, 1);
+        for threads in [2, 3, 8] {
+            assert!(packed(&tree, compression, threads) == (blob.clone(), layer.clone()));
+        }
+        let mut unpacked = Vec::new();
+        match compression {
+            Compression::None => unpacked = blob,
+            Compression::Gzip(_) => {
+                flate2::read::MultiGzDecoder::new(blob.as_slice()).read_to_end(&mut unpacked).map(drop).unwrap();
+            }
+            Compression::Zstd(_) => unpacked = zstd::decode_all(blob.as_slice()).unwrap(),
+        }
+        assert!(unpacked == tar, "{compression:?}");
+        assert_eq!((layer.diff_id, layer.uncompressed), (plain.diff_id.clone(), tar.len() as u64));
+    }
+}
+
+#[test]
+fn the_bytes_are_pinned() {
+    let digests: Vec<_> = [Compression::None, Compression::default(), Compression::Zstd(3)]
+        .map(|compression| packed(&tree(), compression, 2).1.descriptor.digest.short().to_owned())
+        .into();
+    assert_eq!(digests, ["b887c4338b09", "2f7441cba61d", "f8b6d1726be1"]);
+}
+
+#[test]
+fn another_reader_finds_every_entry() {
+    let (tar, _) = packed(&tree(), Compression::None, 1);
+    let mut seen = Vec::new();
+    for entry in tar::Archive::new(tar.as_slice()).entries().unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.header().mtime().unwrap(), 7);
+        seen.push((String::from_utf8(entry.path_bytes().into_owned()).unwrap(), entry.header().entry_type()));
+    }
+    use tar::EntryType::{Char, Directory, Fifo, Link, Regular, Symlink};
+    let long = format!("a/{}", "long/".repeat(40));
+    let expected = [
+        ("a/", Directory),
+        ("a/.wh..wh..opq", Regular),
+        ("a/bytes", Regular),
+        ("a/deflated", Regular),
+        ("a/empty", Regular),
+        (long.trim_end_matches('/'), Symlink),
+        ("dev", Char),
+        (".wh.gone", Regular),
+        ("pipe", Fifo),
+        ("a/0-link", Link),
+    ];
+    assert_eq!(seen, expected.map(|(name, kind)| (name.to_owned(), kind)));
+}
+
+#[test]
+fn numbers_and_attributes_that_ustar_has_no_room_for() {
+    let mut tree = LayerTree::new();
+    let xattrs = [(b"security.capability".to_vec(), b"\x01\0\0\x02\x03".to_vec())].into();
+    let metadata = Metadata { mode: 0o4755, uid: 3_000_000, gid: 1 << 31, mtime: -1, xattrs };
+    let kind = NodeKind::File(Content::Bytes(vec![b'x']));
+    tree.insert(path("f"), Node { metadata, kind }).unwrap();
+    let (tar, _) = packed(&tree, Compression::None, 1);
+    let mut archive = tar::Archive::new(tar.as_slice());
+    let mut entry = archive.entries().unwrap().next().unwrap().unwrap();
+    let records: Vec<_> = entry.pax_extensions().unwrap().unwrap().map(|r| r.unwrap()).collect();
+    let value = |key: &str| records.iter().find(|r| r.key_bytes() == key.as_bytes()).unwrap().value_bytes().to_vec();
+    assert_eq!(value("uid"), b"3000000");
+    assert_eq!(value("gid"), b"2147483648");
+    assert_eq!(value("mtime"), b"-1");
+    assert_eq!(value("SCHILY.xattr.security.capability"), b"\x01\0\0\x02\x03");
+    assert_eq!(entry.header().mode().unwrap(), 0o4755);
+}
+
+#[test]
+fn content_that_is_not_as_the_tree_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("f");
+    std::fs::write(&file, "12345").unwrap();
+    for (kind, threads) in [
+        (NodeKind::File(Content::Path { path: file.clone(), len: 4 }), 1),
+        (NodeKind::File(Content::Path { path: file.clone(), len: 6 }), 2),
+        (NodeKind::File(Content::Path { path: directory.path().join("none"), len: 0 }), 1),
+        (NodeKind::File(Content::Deflated(crate::tree::DeflatedSlice { crc32: 1, ..deflated(b"x") })), 2),
+    ] {
+        let mut tree = LayerTree::new();
+        insert(&mut tree, "f", kind);
+        assert!(matches!(pack(&tree, Compression::default(), threads, Vec::new()), Err(PackError::Content { .. })));
+    }
+    let mut tree = LayerTree::new();
+    insert(&mut tree, "l", NodeKind::Hardlink(path("none")));
+    let error = pack(&tree, Compression::default(), 1, Vec::new()).unwrap_err();
+    assert_eq!(error.to_string(), "/l is a hard link to /none, which is no file of the layer");
+}
+
+#[test]
+fn a_full_disk_is_told() {
+    struct Full(usize);
+    impl io::Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = self.0.checked_sub(bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    for threads in [1, 2, 4] {
+        let error = pack(&tree(), Compression::default(), threads, Full(10_000)).unwrap_err();
+        assert!(matches!(error, PackError::Write(e) if e.kind() == io::ErrorKind::StorageFull), "{threads} threads");
+    }
+}

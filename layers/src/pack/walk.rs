@@ -1,0 +1,154 @@
+//! A tree's entries in order, as the pieces of a tar.
+
+use std::fs::File;
+use std::io::{self, Read};
+
+use sha2::{Digest as _, Sha256};
+
+use super::header::{self, BLOCK};
+use super::sink::Sink;
+use super::{Compression, PackError};
+use crate::inflate::Inflater;
+use crate::path::LayerPath;
+use crate::tree::{Content, DeflatedSlice, LayerTree, Node, NodeKind, TreeError};
+
+/// What is known of the whole uncompressed tar.
+pub(super) struct Tar {
+    pub(super) sha256: [u8; 32],
+    pub(super) len: u64,
+}
+
+/// Writes all of `tree` as a tar into `sink`.
+pub(super) fn write_tree(tree: &LayerTree, compression: Compression, sink: &mut dyn Sink) -> Result<Tar, PackError> {
+    let mut walk = Walk::new(compression, sink);
+    // A hard link must stand behind the file that it names.
+    let (links, others): (Vec<_>, Vec<_>) =
+        tree.iter().partition(|(_, node)| matches!(node.kind, NodeKind::Hardlink(_)));
+    for (path, node) in others {
+        walk.entry(path, node)?;
+    }
+    for (path, node) in links {
+        check_link(tree, path, node)?;
+        walk.entry(path, node)?;
+    }
+    walk.finish().map_err(PackError::Write)
+}
+
+fn check_link(tree: &LayerTree, path: &LayerPath, node: &Node) -> Result<(), TreeError> {
+    let NodeKind::Hardlink(target) = &node.kind else { return Ok(()) };
+    match tree.get(target).map(|node| &node.kind) {
+        None | Some(NodeKind::Directory { .. } | NodeKind::Hardlink(_) | NodeKind::Whiteout) => {
+            Err(TreeError::Dangling { path: path.clone(), target: target.clone() })
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+struct Walk<'a> {
+    sink: &'a mut dyn Sink,
+    /// The stretch that is being filled, at most `limit` bytes.
+    plain: Vec<u8>,
+    limit: usize,
+    /// Whether deflated files can pass through.
+    pass_through: bool,
+    inflater: Inflater,
+    sha256: Sha256,
+    len: u64,
+}
+
+impl<'a> Walk<'a> {
+    fn new(compression: Compression, sink: &'a mut dyn Sink) -> Self {
+        // Longer frames suit zstd, whose window reaches further back than deflate's 32 KiB.
+        let limit = if matches!(compression, Compression::Zstd(_)) { 4 << 20 } else { 1 << 20 };
+        let pass_through = matches!(compression, Compression::Gzip(_));
+        Self { sink, plain: Vec::new(), limit, pass_through, inflater: Inflater::new(), sha256: Sha256::new(), len: 0 }
+    }
+
+    fn entry(&mut self, path: &LayerPath, node: &Node) -> Result<(), PackError> {
+        let size = if let NodeKind::File(content) = &node.kind { content.len() } else { 0 };
+        self.put(&header::entry(path, &node.metadata, &node.kind, size)).map_err(PackError::Write)?;
+        match &node.kind {
+            NodeKind::File(content) => {
+                self.content(path, content)?;
+                self.put(&[0; BLOCK][..header::padding(size)]).map_err(PackError::Write)
+            }
+            NodeKind::Directory { opaque: true } => {
+                self.put(&header::opaque_marker(path, &node.metadata)).map_err(PackError::Write)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn content(&mut self, path: &LayerPath, content: &Content) -> Result<(), PackError> {
+        let unreadable = |source| PackError::Content { path: path.clone(), source };
+        match content {
+            Content::Bytes(bytes) => self.put(bytes).map_err(PackError::Write),
+            Content::Slice { file, range } => match file.get(range.clone()) {
+                Some(bytes) => self.put(bytes).map_err(PackError::Write),
+                None => Err(unreadable(io::Error::other("it lies outside its file"))),
+            },
+            Content::Deflated(slice) if self.pass_through => {
+                self.flush().map_err(PackError::Write)?;
+                self.hash(slice).map_err(unreadable)?;
+                self.sink.deflated(slice).map_err(PackError::Write)
+            }
+            Content::Deflated(slice) => {
+                let mut inflater = std::mem::take(&mut self.inflater);
+                let inflated = inflater.inflate(slice, |piece| self.put(piece));
+                self.inflater = inflater;
+                inflated.map_err(unreadable)
+            }
+            Content::Path { path: file, len } => {
+                let mut file = File::open(file).map_err(unreadable)?;
+                let mut left = *len;
+                let mut buffer = vec![0; 64 << 10];
+                loop {
+                    let read = file.read(&mut buffer).map_err(unreadable)?;
+                    if read as u64 > left || (read == 0 && left > 0) {
+                        return Err(unreadable(io::Error::other("it changed while it was read")));
+                    }
+                    if read == 0 {
+                        return Ok(());
+                    }
+                    left -= read as u64;
+                    self.put(&buffer[..read]).map_err(PackError::Write)?;
+                }
+            }
+        }
+    }
+
+    /// Takes a deflated file into the tar's hash, checking its stream.
+    fn hash(&mut self, slice: &DeflatedSlice) -> io::Result<()> {
+        let sha256 = &mut self.sha256;
+        self.inflater.inflate(slice, |piece| {
+            sha256.update(piece);
+            Ok(())
+        })?;
+        self.len += slice.len;
+        Ok(())
+    }
+
+    fn put(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        self.sha256.update(bytes);
+        self.len += bytes.len() as u64;
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(self.limit - self.plain.len()));
+            self.plain.extend_from_slice(now);
+            if self.plain.len() == self.limit {
+                self.flush()?;
+            }
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.plain.is_empty() { Ok(()) } else { self.sink.plain(std::mem::take(&mut self.plain)) }
+    }
+
+    fn finish(mut self) -> io::Result<Tar> {
+        self.put(&[0; 2 * BLOCK])?;
+        self.flush()?;
+        Ok(Tar { sha256: self.sha256.finalize().into(), len: self.len })
+    }
+}
