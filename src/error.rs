@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
+use ociforge_manifests::runtime::SpecError;
+
 /// An error that may know what to do about it.
 ///
 /// By the house's rule the `Display` of an error does not repeat its `source`; the chain of sources is printed as the
@@ -16,6 +18,36 @@ pub trait Explain: Error {
     /// Whether the call itself was wrong (exit code 2) rather than its execution (1).
     fn is_usage(&self) -> bool {
         false
+    }
+}
+
+impl Explain for ociforge_layers::source::wheel::WheelError {
+    fn hint(&self) -> Option<String> {
+        self.hint().map(Into::into)
+    }
+}
+
+impl Explain for SpecError {
+    fn hint(&self) -> Option<String> {
+        Self::hint(self)
+    }
+
+    fn is_usage(&self) -> bool {
+        // The others may come from the image as well as from the call.
+        matches!(
+            self,
+            Self::Workdir(_) | Self::SamePlace(_) | Self::RelativeSource(_) | Self::CdiName(_) | Self::NotYet(_)
+        )
+    }
+}
+
+impl Explain for ociforge_manifests::ReferenceError {
+    fn hint(&self) -> Option<String> {
+        Some("names are HOST/REPOSITORY:TAG, oci:DIR:TAG or oci-archive:FILE:TAG".into())
+    }
+
+    fn is_usage(&self) -> bool {
+        true
     }
 }
 
@@ -46,6 +78,14 @@ impl Failure {
         self
     }
 
+    /// The same with a cause, and the causes of that.
+    #[must_use]
+    pub fn caused_by(mut self, cause: impl Error) -> Self {
+        self.causes.push(cause.to_string());
+        self.causes.extend(sources(&cause));
+        self
+    }
+
     /// The same as a wrong call.
     #[must_use]
     pub fn usage(mut self) -> Self {
@@ -63,19 +103,25 @@ impl Failure {
 
 impl<E: Explain> From<E> for Failure {
     fn from(error: E) -> Self {
-        let mut causes = Vec::new();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            let text = cause.to_string();
-            // Libraries that repeat their source in their text would have it printed twice.
-            if causes.last().is_none_or(|last: &String| !last.ends_with(&text)) {
-                causes.push(text);
-            }
-            source = cause.source();
-        }
+        let causes = sources(&error);
         let code = if error.is_usage() { 2 } else { 1 };
         Self { message: error.to_string(), causes, hint: error.hint(), code }
     }
+}
+
+/// The texts of what an error was caused by, outermost first.
+fn sources(error: &dyn Error) -> Vec<String> {
+    let mut causes: Vec<String> = Vec::new();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        // Libraries that repeat their source in their text would have it printed twice.
+        if causes.last().is_none_or(|last| !last.ends_with(&text)) {
+            causes.push(text);
+        }
+        source = cause.source();
+    }
+    causes
 }
 
 impl fmt::Display for Failure {

@@ -2,15 +2,22 @@
 //! a new manifest, copies what is missing to a registry, and emits an OCI runtime spec.
 //!
 //! The modules are the rooms of the house. Each knows what stands below it in this list, none what stands above:
-//! `commands`, `cli`, `plan`, `build`, `lock`, `base`, `transfer`, `serve`, `registry`, `store`, `content`,
+//! `commands`, `cli`, `plan`, `build`, `lock`, `base`, `run`, `transfer`, `serve`, `registry`, `store`, `content`,
 //! `progress`, `error`.
 
 pub mod base;
+pub mod build;
+pub mod cancel;
+pub mod cli;
+pub mod commands;
 pub mod content;
 pub mod error;
+pub mod locate;
 pub mod lock;
 pub mod plan;
 pub mod progress;
 pub mod registry;
+pub mod run;
 pub mod serve;
 pub mod store;
+pub mod transfer;

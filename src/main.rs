@@ -1,3 +1,7 @@
 //! The `ociforge` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ociforge::cli::main()
+}

@@ -4,7 +4,28 @@ use std::io;
 
 use flate2::{Decompress, FlushDecompress, Status};
 
+use crate::mapped::MappedFile;
 use crate::tree::DeflatedSlice;
+
+/// Why a slice can't be inflated.
+#[derive(Debug, thiserror::Error)]
+pub enum InflateError {
+    /// It is not what it says.
+    #[error("{0}")]
+    Damaged(&'static str),
+    /// Whoever takes the bytes failed.
+    #[error(transparent)]
+    Taken(#[from] io::Error),
+}
+
+impl From<InflateError> for io::Error {
+    fn from(error: InflateError) -> Self {
+        match error {
+            InflateError::Damaged(why) => Self::new(io::ErrorKind::InvalidData, why),
+            InflateError::Taken(error) => error,
+        }
+    }
+}
 
 /// Inflates one slice after the other, with one state and one buffer.
 pub struct Inflater {
@@ -28,11 +49,16 @@ impl Inflater {
     /// # Errors
     /// When the slice is not one whole deflate stream, or inflates to another length or CRC-32 than it says, or `each`
     /// fails. No more than the stated length is ever handed on.
-    pub fn inflate(&mut self, slice: &DeflatedSlice, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-        let bad = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
+    pub fn inflate(
+        &mut self,
+        slice: &DeflatedSlice,
+        mut each: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), InflateError> {
+        let bad = InflateError::Damaged;
         let input = slice.file.get(slice.range.clone()).ok_or_else(|| bad("it lies outside its file"))?;
         self.state.reset(false);
         let mut crc = crc32fast::Hasher::new();
+        let mut released = 0;
         loop {
             let (before_in, before_out) = (self.state.total_in(), self.state.total_out());
             let rest = usize::try_from(before_in).ok().and_then(|at| input.get(at..)).unwrap_or_default();
@@ -45,6 +71,10 @@ impl Inflater {
             let piece = &self.buffer[..made];
             crc.update(piece);
             each(piece)?;
+            if self.state.total_in() - released > MappedFile::STRETCH as u64 {
+                slice.file.release();
+                released = self.state.total_in();
+            }
             match status {
                 Status::StreamEnd => break,
                 _ if made == 0 && self.state.total_in() == before_in => {
@@ -74,7 +104,6 @@ impl Default for Inflater {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::mapped::MappedFile;
     use std::io::Write;
 
     /// `content` deflated, in a mapped file with junk around it.
@@ -92,7 +121,7 @@ pub(crate) mod tests {
         }
     }
 
-    fn inflate(slice: &DeflatedSlice) -> io::Result<Vec<u8>> {
+    fn inflate(slice: &DeflatedSlice) -> Result<Vec<u8>, InflateError> {
         let mut all = Vec::new();
         Inflater::new().inflate(slice, |piece| {
             all.extend_from_slice(piece);

@@ -2,6 +2,7 @@
 //!
 //! Synchronous; threads are welcome. Nothing here knows a registry, a recipe or a terminal.
 
+pub mod decompress;
 pub mod inflate;
 pub mod mapped;
 pub mod pack;

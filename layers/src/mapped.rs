@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 
 /// A read-only file, mapped. Cloning shares the map.
 #[derive(Clone)]
@@ -21,16 +21,34 @@ impl MappedFile {
     /// # Errors
     /// When the file can't be opened or mapped.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
+        Self::of(&File::open(path)?, path)
+    }
+
+    /// Maps the whole of an open file, which may have no name any more; `path` is for messages.
+    ///
+    /// # Errors
+    /// When it is no regular file or can't be mapped.
+    pub fn of(file: &File, path: &Path) -> io::Result<Self> {
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
         #[expect(unsafe_code, reason = "a map has no safe constructor: the file may change under it")]
         // SAFETY: the bytes are only ever read as foreign input that every reader checks (lengths, CRC, hashes). A
         // file that is truncated meanwhile ends the process with SIGBUS; the store's own files never are.
-        let map = unsafe { Mmap::map(&file)? };
+        let map = unsafe { Mmap::map(file)? };
         Ok(Self { path: path.to_owned(), map: Arc::new(map) })
     }
+
+    /// Gives the memory of the pages read so far back; what is read again comes from the file again. Whoever reads much
+    /// of a large file calls this every [`MappedFile::STRETCH`] bytes, so that it doesn't count as this process's.
+    pub fn release(&self) {
+        #[expect(unsafe_code, reason = "the call is dangerous for maps that are written to")]
+        // SAFETY: the map is shared and read-only, so that the pages' content is the file's, before and after.
+        let _ = unsafe { self.map.unchecked_advise(UncheckedAdvice::DontNeed) };
+    }
+
+    /// How much may be read before [`MappedFile::release`], in bytes.
+    pub const STRETCH: usize = 8 << 20;
 
     /// Where the file is, for messages.
     #[must_use]

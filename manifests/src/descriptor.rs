@@ -48,6 +48,14 @@ impl Descriptor {
     pub fn of(media_type: impl Into<String>, bytes: &[u8]) -> Self {
         Self::new(media_type, Digest::of(bytes), bytes.len() as u64)
     }
+
+    /// Whether the content need not be where the document is: a layer that is to be fetched from its `urls`, or one of
+    /// the kinds that must not be distributed.
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        let has_urls = self.other.get("urls").and_then(Value::as_array).is_some_and(|urls| !urls.is_empty());
+        has_urls || self.media_type.contains(".nondistributable.") || self.media_type.contains(".foreign.")
+    }
 }
 
 /// Takes JSON's `null`, which Go programs write for an empty slice or map, for the empty value.

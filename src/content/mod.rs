@@ -16,6 +16,7 @@ use ociforge_manifests::Descriptor;
 use crate::progress::Progress;
 
 pub use error::{Cause, ContentError};
+pub(crate) use verify::{Check, Hasher};
 pub use verify::{cause_of, read_document, read_verified};
 
 /// Bytes as they arrive.
@@ -64,6 +65,6 @@ pub trait Target: Source {
         progress: &dyn Progress,
     ) -> Result<(), ContentError>;
 
-    /// Lets `tag` name the manifest, which must be there.
+    /// Puts the manifest, whose children must be there, and lets `tag` name it.
     async fn tag(&self, manifest: &Descriptor, bytes: &[u8], tag: &str) -> Result<(), ContentError>;
 }

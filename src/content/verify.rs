@@ -54,50 +54,82 @@ pub fn cause_of(error: io::Error) -> Cause {
     error.downcast::<Cause>().unwrap_or_else(Cause::Io)
 }
 
-/// Counts and hashes what has been read.
-struct Check {
+/// Counts and hashes what has been read, against a descriptor.
+pub(crate) struct Check {
     expected: Digest,
     size: u64,
     seen: u64,
     hasher: Hasher,
 }
 
-enum Hasher {
-    Sha256(Sha256),
-    Sha512(Sha512),
-}
-
 impl Check {
-    fn new(descriptor: &Descriptor) -> Result<Self, Cause> {
-        let hasher = match descriptor.digest.algorithm() {
-            "sha256" => Hasher::Sha256(Sha256::new()),
-            "sha512" => Hasher::Sha512(Sha512::new()),
-            other => return Err(Cause::Algorithm(other.to_owned())),
-        };
+    /// Begins at the content's first byte. Fails for a digest algorithm that can't be computed.
+    pub(crate) fn new(descriptor: &Descriptor) -> Result<Self, Cause> {
+        let hasher = Hasher::new(descriptor.digest.algorithm())?;
         Ok(Self { expected: descriptor.digest.clone(), size: descriptor.size, seen: 0, hasher })
     }
 
-    fn take(&mut self, bytes: &[u8]) -> Result<(), Cause> {
+    /// Takes the next bytes. Fails when there are more than there should be.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<(), Cause> {
         self.seen += bytes.len() as u64;
         if self.seen > self.size {
             return Err(Cause::WrongSize { expected: self.size, actual: self.size + 1 });
         }
-        match &mut self.hasher {
-            Hasher::Sha256(hasher) => hasher.update(bytes),
-            Hasher::Sha512(hasher) => hasher.update(bytes),
-        }
+        self.hasher.update(bytes);
         Ok(())
     }
 
-    fn finish(self) -> Result<(), Cause> {
+    /// Says whether that was all, and the right bytes.
+    pub(crate) fn finish(self) -> Result<(), Cause> {
         if self.seen != self.size {
             return Err(Cause::WrongSize { expected: self.size, actual: self.seen });
         }
-        let actual = match self.hasher {
-            Hasher::Sha256(hasher) => Digest::from_sha256(&hasher.finalize().into()),
-            Hasher::Sha512(hasher) => Digest::from_sha512(&hasher.finalize().into()),
-        };
+        let actual = self.hasher.finish();
         if actual == self.expected { Ok(()) } else { Err(Cause::WrongDigest { expected: self.expected, actual }) }
+    }
+}
+
+/// A digest in the making.
+#[derive(Debug, Clone)]
+pub(crate) enum Hasher {
+    /// SHA-256.
+    Sha256(Sha256),
+    /// SHA-512.
+    Sha512(Sha512),
+}
+
+impl Hasher {
+    /// Begins a digest of the algorithm of this name.
+    pub(crate) fn new(algorithm: &str) -> Result<Self, Cause> {
+        match algorithm {
+            "sha256" => Ok(Self::Sha256(Sha256::new())),
+            "sha512" => Ok(Self::Sha512(Sha512::new())),
+            other => Err(Cause::Algorithm(other.to_owned())),
+        }
+    }
+
+    /// The algorithm's name.
+    pub(crate) fn algorithm(&self) -> &'static str {
+        match self {
+            Self::Sha256(_) => "sha256",
+            Self::Sha512(_) => "sha512",
+        }
+    }
+
+    /// Takes the next bytes.
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Sha256(hasher) => hasher.update(bytes),
+            Self::Sha512(hasher) => hasher.update(bytes),
+        }
+    }
+
+    /// The digest of all bytes taken.
+    pub(crate) fn finish(self) -> Digest {
+        match self {
+            Self::Sha256(hasher) => Digest::from_sha256(&hasher.finalize().into()),
+            Self::Sha512(hasher) => Digest::from_sha512(&hasher.finalize().into()),
+        }
     }
 }
 

@@ -1,1 +1,121 @@
-//! Pinning what a build takes from package indexes: resolution by uv, the lock file, the download of wheels.
+//! What a recipe's names mean today: Python packages by uv, pinned by hash in `ociforge.lock`, and fetched.
+
+mod error;
+pub mod fetch;
+mod file;
+mod pylock;
+mod redact;
+mod requirements;
+mod stubs;
+pub mod tags;
+mod target;
+mod uv;
+mod wheel;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::base::facts::Facts;
+
+pub use error::{LockError, Problem};
+pub use fetch::{Check, FetchCause, FetchError, Fetcher};
+pub use file::{Lock, LockFileError, LockedBase, WheelEntry};
+pub use redact::redacted;
+pub use target::{PythonVersion, PythonVersionError, Target};
+pub use wheel::{Location, LockedWheel, local};
+
+/// What a step of a recipe asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Requirements {
+    /// Requirements as `pip install` takes them.
+    List(Vec<String>),
+    /// A requirements file.
+    File(PathBuf),
+    /// A lock after PEP 751.
+    Lock(PathBuf),
+}
+
+/// What requirements come to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resolution {
+    /// The wheels to install, sorted by normalised name. What the base has already is not among them.
+    pub wheels: Vec<LockedWheel>,
+    /// Distributions of the base that are replaced by one of the wheels.
+    pub replaced: Vec<Replaced>,
+}
+
+/// A distribution of the base in another version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replaced {
+    /// Its normalised name.
+    pub name: String,
+    /// The version that the base has.
+    pub old: String,
+    /// The version that takes its place.
+    pub new: String,
+}
+
+/// Finds the wheels that fulfil `requirements` on `target`, on top of what `base` has installed. Relative paths start
+/// at `directory`, the recipe's. Blocks while uv works.
+///
+/// How the base's distributions count:
+/// - What the requirements name and the base has in a version that fits stays, as with `pip install`. In a version
+///   that does not fit it is replaced, and neither the base's own constraint file (`PIP_CONSTRAINT`) nor the pins
+///   below hold for it.
+/// - Builds that no index can have (local versions and pre-releases, such as `torch 2.5.0a0+872d972e41`) are pinned:
+///   a package that can't live with one makes the resolution fail rather than bring in another build.
+/// - All others are preferred, and replaced where a package needs another version.
+/// - Of what they require in turn only what holds in the base now must hold afterwards: what the base lacks is not
+///   added, and what it has in conflict is not repaired.
+///
+/// A lock (PEP 751) is taken as it stands, without what the base has in just that version.
+///
+/// # Errors
+/// When uv is missing or finds no solution, when a package has no wheel for the target, or a file can't be read.
+pub fn resolve(
+    requirements: &Requirements,
+    target: &Target,
+    base: Option<&Facts>,
+    directory: &Path,
+) -> Result<Resolution, LockError> {
+    let distributions = base.map_or(&[][..], |facts| &facts.distributions);
+    let mut by_url = Vec::new();
+    let wheels = match requirements {
+        Requirements::Lock(file) => {
+            let path = directory.join(file);
+            let text = fs::read_to_string(&path).map_err(|source| LockError::read(&path, source))?;
+            let mut wheels = pylock::read(&text, &path, target)?;
+            wheels.iter_mut().for_each(|wheel| wheel.requested = true);
+            wheels
+        }
+        _ => {
+            let named = requirements::read(requirements, target, directory)?;
+            by_url.extend(named.iter().filter(|named| named.versions.is_none()).map(|named| named.name.clone()));
+            let mut wheels = uv::compile(requirements, &named, target, base, directory)?;
+            for wheel in &mut wheels {
+                wheel.requested = named.iter().any(|requirement| requirement.name == wheel.name);
+            }
+            wheels
+        }
+    };
+    let has = |name: &str| distributions.iter().find(|distribution| distribution.normalized_name() == name);
+    let mut resolution = Resolution::default();
+    for mut wheel in wheels {
+        match has(&wheel.name) {
+            Some(old) if wheel::same_version(&old.version, &wheel.version) && !by_url.contains(&wheel.name) => continue,
+            Some(old) => resolution.replaced.push(Replaced {
+                name: wheel.name.clone(),
+                old: old.version.clone(),
+                new: wheel.version.clone(),
+            }),
+            None => {}
+        }
+        wheel.location.relate_to(directory);
+        resolution.wheels.push(wheel);
+    }
+    resolution.wheels.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(resolution)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,37 @@
 //! Registries: the client, credentials, uploads, registries.conf.
+//!
+//! A [`Client`] knows the user's settings; [`Client::repository`] gives a [`Remote`], one repository as a
+//! [`Source`](crate::content::Source) and [`Target`](crate::content::Target). What happens below that:
+//!
+//! - `registries_conf` says which hosts stand behind a name, `endpoint` which protocol a host speaks;
+//! - `origin` is one repository of one host, and sends requests to it with what `auth` and `credentials` give;
+//! - `http` makes one exchange: redirects, timeouts, counting. Credentials never leave the host that they are for;
+//! - `download` and `upload` move blobs, `retry` says when something is tried again, `fault` what is said when not.
+
+mod auth;
+mod body;
+mod challenge;
+mod client;
+mod credentials;
+mod download;
+mod endpoint;
+mod fault;
+mod http;
+mod origin;
+mod registries_conf;
+mod remote;
+mod retry;
+mod settings;
+mod stats;
+mod upload;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use client::Client;
+pub use http::install_tls;
+pub use remote::Remote;
+pub use settings::{Patience, Settings, SettingsError};
+pub use stats::{Counts, Stats};

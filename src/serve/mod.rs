@@ -1,1 +1,317 @@
-//! An OCI layout seen through HTTP, as a registry (distribution-spec).
+//! An OCI layout seen through HTTP, as a registry (distribution-spec 1.1).
+//!
+//! **Repositories and tags** are read from the names in the layout's `index.json`
+//! (`org.opencontainers.image.ref.name`), and written there:
+//!
+//! - `a/b:t` is the tag `t` of the repository `a/b`. This is how what is pushed here is named.
+//! - `HOST/a/b:t`, as a mirror keeps it, is the tag `t` of `HOST/a/b` and of `a/b`. HOST is a first component with a dot or
+//!   a port, or `localhost`. Without a tag it is `latest`, as docker completes names; with a digest it has no tag.
+//! - a bare tag `t`, as a build into a layout or `umoci` writes it, names no repository. It is the tag `t` of whatever
+//!   repository is asked for, so `oci:DIR:t` can be pulled under any name.
+//! - an entry without a name is in every repository too, by its digest. Those with our annotation
+//!   `org.ociforge.repository` are in that repository only: manifests that were pushed by digest, or lost their tag. So
+//!   they survive, and referrers are found.
+//!
+//! Where several entries fit a tag, the exact name wins, then one with a host, then the bare tag. Deleting a tag takes it
+//! away under all three, so that it is gone. The manifests that an index lists are in the index's repositories.
+//!
+//! **Blobs** are one pool that all repositories share: a blob that was pushed to one can be had from all, and every mount
+//! succeeds. That is fine for a tool on one's own machine, which knows no users. A blob is deleted only when no manifest
+//! of the layout needs it.
+//!
+//! Several servers, and builds, may work on one layout at the same time.
+
+mod answer;
+mod blobs;
+mod documents;
+mod error;
+mod listing;
+mod manifests;
+mod names;
+mod route;
+mod session;
+mod uploads;
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::serve::ListenerExt;
+use futures_util::StreamExt;
+use ociforge_manifests::Digest;
+use tokio::net::TcpListener;
+
+use crate::content::ByteStream;
+use crate::store::Layout;
+use answer::{Answer, ApiError, Code, Message, empty};
+use documents::Documents;
+use route::Route;
+use session::Sessions;
+
+pub use error::ServeError;
+
+/// How long requests may go on after the shutdown was asked for.
+const GRACE: Duration = Duration::from_secs(5);
+/// How much of a body is read before an answer that does not need it. A client that is still sending when the connection
+/// is closed would see that instead of the answer.
+const DRAIN: u64 = 16 << 20;
+
+/// How to serve.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// Whether whatever would change the layout is refused, with 405.
+    pub read_only: bool,
+    /// Who is told of each request.
+    pub observer: Option<Observer>,
+}
+
+/// Told of each request when its answer begins.
+pub type Observer = Arc<dyn Fn(&Access) + Send + Sync>;
+
+/// A request and what was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// The method, such as `GET`.
+    pub method: String,
+    /// Path and query, percent-encoded as they came, so without control characters.
+    pub path: String,
+    /// The answer's HTTP status.
+    pub status: u16,
+    /// Bytes of the request's body that were read.
+    pub received: u64,
+    /// Bytes of the answer's body; more than were sent if the client goes away.
+    pub sent: u64,
+    /// For an answer that is an error: its message.
+    pub error: Option<String>,
+}
+
+/// A registry that listens.
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    service: Arc<Service>,
+}
+
+/// What a request needs.
+struct Service {
+    registry: Arc<Registry>,
+    options: Options,
+}
+
+/// The layout, and what is known about it.
+struct Registry {
+    layout: Layout,
+    documents: Documents,
+    sessions: Arc<Sessions>,
+}
+
+impl Server {
+    /// Listens on `listen`; with port 0 on one that is free. Unless it is read-only, removes uploads that nobody has
+    /// touched for a week.
+    ///
+    /// # Errors
+    /// When the address can't be had, or the layout's uploads can't be read.
+    pub async fn bind(layout: Layout, listen: SocketAddr, options: Options) -> Result<Self, ServeError> {
+        let sessions = Sessions::new(layout.root());
+        if !options.read_only {
+            let directory = layout.root().display().to_string();
+            sessions.sweep().map_err(|source| ServeError::Layout { directory, source })?;
+        }
+        let failed = |source| ServeError::Listen { address: listen, source };
+        let listener = TcpListener::bind(listen).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let registry = Arc::new(Registry { documents: Documents::new(layout.clone()), layout, sessions });
+        Ok(Self { listener, address, service: Arc::new(Service { registry, options }) })
+    }
+
+    /// The address that it listens on.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown` ends, then lets requests end that are under way, for a few seconds.
+    ///
+    /// # Errors
+    /// When connections can no longer be taken.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), ServeError> {
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let shutdown = async move {
+            shutdown.await;
+            drop(stop);
+        };
+        let router = Router::new().fallback(handle).with_state(self.service);
+        let listener = self.listener.tap_io(|connection| {
+            // Without it small answers would wait for the client's acknowledgement. Should it fail, they do.
+            let _ = connection.set_nodelay(true);
+        });
+        let serve = axum::serve(listener, router).with_graceful_shutdown(shutdown).into_future();
+        let patience = async move {
+            let _ = stopped.await;
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! {
+            ended = serve => ended.map_err(|source| ServeError::Run { address: self.address, source }),
+            () = patience => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options").field("read_only", &self.read_only).finish_non_exhaustive()
+    }
+}
+
+/// Answers one request.
+async fn handle(State(service): State<Arc<Service>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let received = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&received);
+    let body = body.into_data_stream().map(move |piece| {
+        let piece = piece.map_err(io::Error::other)?;
+        counter.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        Ok(piece)
+    });
+    let answer = dispatch(&service, &parts, body.boxed()).await;
+    let mut response = answer.unwrap_or_else(IntoResponse::into_response);
+    let version =
+        (HeaderName::from_static("docker-distribution-api-version"), HeaderValue::from_static("registry/2.0"));
+    response.headers_mut().extend([version]);
+    if parts.method == Method::HEAD {
+        *response.body_mut() = Body::empty();
+    }
+    if let Some(observer) = &service.options.observer {
+        let length = response.headers().get(header::CONTENT_LENGTH).filter(|_| parts.method != Method::HEAD);
+        observer(&Access {
+            method: parts.method.to_string(),
+            path: parts.uri.to_string(),
+            status: response.status().as_u16(),
+            received: received.load(Ordering::Relaxed),
+            sent: length.and_then(|length| length.to_str().ok()?.parse().ok()).unwrap_or(0),
+            error: response.extensions().get::<Message>().map(|message| message.0.clone()),
+        });
+    }
+    response
+}
+
+async fn dispatch(service: &Service, request: &Parts, body: ByteStream) -> Answer {
+    let route = match check(service, request) {
+        Ok(route) => route,
+        Err(error) => {
+            drain(body).await;
+            return Err(error);
+        }
+    };
+    let registry = Arc::clone(&service.registry);
+    let (method, headers) = (request.method.clone(), request.headers.clone());
+    let query = Query::parse(request.uri.query().unwrap_or_default());
+    match (method.as_str(), route) {
+        ("POST", Route::Uploads { name }) => uploads::start(&registry, &name, &query, body).await,
+        ("PATCH", Route::Upload { name, id }) => uploads::patch(&registry, &name, id, &headers, body).await,
+        ("PUT", Route::Upload { name, id }) => uploads::put(&registry, &name, id, &query, &headers, body).await,
+        ("PUT", Route::Manifest { name, reference }) => {
+            let content_type = headers.get(header::CONTENT_TYPE).and_then(|text| text.to_str().ok());
+            let content_type = content_type.map(str::to_owned);
+            let tags = query.all("tag").map(str::to_owned).collect();
+            let body = manifests::read(body).await?;
+            let sent = manifests::Sent { reference, tags, content_type, body };
+            blocking(move || manifests::put(&registry, &name, sent)).await?
+        }
+        (_, route) => blocking(move || answer(&registry, &method, route, &query, &headers)).await?,
+    }
+}
+
+/// The end point, if it has the method and the method is allowed.
+fn check(service: &Service, request: &Parts) -> Result<Route, ApiError> {
+    let route = Route::parse(request.uri.path())?;
+    if !route.methods().split(", ").any(|method| method == request.method.as_str()) {
+        let message = format!("this end point has no method {}", request.method);
+        let allow = vec![(header::ALLOW, route.methods().to_owned())];
+        return Err(ApiError::new(Code::Unsupported, message).headers(allow));
+    }
+    if service.options.read_only && !matches!(request.method, Method::GET | Method::HEAD) {
+        let allow = vec![(header::ALLOW, "GET, HEAD".to_owned())];
+        return Err(ApiError::new(Code::Unsupported, "the registry is read-only").headers(allow));
+    }
+    Ok(route)
+}
+
+/// Answers a request whose body does not matter. Reads and writes files, so it blocks.
+fn answer(registry: &Arc<Registry>, method: &Method, route: Route, query: &Query, headers: &HeaderMap) -> Answer {
+    let delete = *method == Method::DELETE;
+    match route {
+        Route::Root => Ok(answer::json(Vec::new(), &serde_json::json!({}))),
+        Route::Catalog => listing::catalog(registry, query),
+        Route::Tags { name } => listing::tags(registry, &name, query),
+        Route::Referrers { name, digest } => listing::referrers(registry, &name, &digest, query),
+        Route::Manifest { name, reference } if delete => manifests::delete(registry, &name, &reference),
+        Route::Manifest { name, reference } => manifests::get(registry, &name, &reference, headers),
+        Route::Blob { digest } if delete => blobs::delete(registry, &digest),
+        Route::Blob { digest } => blobs::get(registry, &digest, headers, *method == Method::HEAD),
+        Route::Upload { id, .. } if delete => uploads::cancel(registry, id),
+        Route::Upload { name, id } => uploads::status(registry, &name, id),
+        Route::Uploads { .. } => Ok(empty(StatusCode::METHOD_NOT_ALLOWED, Vec::new())),
+    }
+}
+
+/// Runs blocking work where it may block.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+    Ok(tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?)
+}
+
+/// Reads a body that is not wanted, up to a limit.
+async fn drain(mut body: ByteStream) {
+    let mut read = 0;
+    while let Some(Ok(piece)) = body.next().await {
+        read += piece.len() as u64;
+        if read > DRAIN {
+            break;
+        }
+    }
+}
+
+/// Whether the client has the content of this digest already (`If-None-Match`).
+fn is_unchanged(request: &HeaderMap, digest: &Digest) -> bool {
+    let quoted = format!("\"{digest}\"");
+    let wanted = request.get(header::IF_NONE_MATCH).and_then(|text| text.to_str().ok());
+    wanted.is_some_and(|text| text.split(',').any(|tag| tag.trim().trim_start_matches("W/") == quoted))
+}
+
+/// The parameters after `?`.
+struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn parse(text: &str) -> Self {
+        Self(url::form_urlencoded::parse(text.as_bytes()).into_owned().collect())
+    }
+
+    /// The first value of `key`.
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
+    /// All values of `key`.
+    fn all(&self, key: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,10 +11,10 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use ociforge_manifests::{Descriptor, Digest, Document, graph::Index, media_type};
 use serde_json::{Value, json};
-use tokio::io::AsyncSeekExt;
-use tokio_util::io::ReaderStream;
 
 use super::blob::{BlobWriter, write_atomic};
+use super::index;
+use super::stream::stream;
 use crate::content::{ByteStream, Cause, ContentError, Source, Target, cause_of, read_verified};
 use crate::progress::Progress;
 
@@ -79,6 +79,16 @@ impl Layout {
         fs::metadata(self.blob_path(digest)).ok().filter(fs::Metadata::is_file).map(|metadata| metadata.len())
     }
 
+    /// Opens the blob of this digest, and tells its length in bytes.
+    ///
+    /// # Errors
+    /// When it is not there or can't be read.
+    pub fn open_blob(&self, digest: &Digest) -> io::Result<(File, u64)> {
+        let file = File::open(self.blob_path(digest))?;
+        let length = file.metadata()?.len();
+        Ok((file, length))
+    }
+
     /// Begins a blob.
     ///
     /// # Errors
@@ -133,22 +143,7 @@ impl Layout {
     /// # Errors
     /// When the index can't be read, or there is no such manifest.
     pub fn find(&self, name: Option<&str>) -> Result<Descriptor, Cause> {
-        let index = self.index()?;
-        let called =
-            |entry: &&Descriptor| name.is_none_or(|name| entry.annotations.get(REF_NAME).is_some_and(|n| n == name));
-        let mut found = index.manifests.iter().filter(called);
-        let names = || index.manifests.iter().filter_map(|e| e.annotations.get(REF_NAME)).cloned().collect::<Vec<_>>();
-        match (found.next(), found.next()) {
-            (Some(entry), None) => Ok(entry.clone()),
-            (None, _) => Err(Cause::Other {
-                message: name.map_or("the layout is empty".into(), |name| format!("the layout has no image `{name}`")),
-                hint: (!names().is_empty()).then(|| format!("it has: {}", names().join(", "))),
-            }),
-            (Some(_), Some(_)) => Err(Cause::Other {
-                message: "the layout has several images".into(),
-                hint: Some(format!("name one of them: {}", names().join(", "))),
-            }),
-        }
+        index::find(&*self.index()?, name, "layout")
     }
 
     fn blobs(&self) -> PathBuf {
@@ -165,13 +160,8 @@ fn empty_index() -> Value {
 impl Source for Layout {
     async fn fetch(&self, descriptor: &Descriptor, offset: u64) -> Result<ByteStream, ContentError> {
         let operation = || format!("read {} from {}", descriptor.digest, self.root.display());
-        let open = async {
-            let mut file = tokio::fs::File::open(self.blob_path(&descriptor.digest)).await?;
-            file.seek(io::SeekFrom::Start(offset)).await?;
-            Ok::<_, io::Error>(file)
-        };
-        match open.await {
-            Ok(file) => Ok(ReaderStream::with_capacity(file, 256 << 10).boxed()),
+        match self.open_blob(&descriptor.digest) {
+            Ok((file, length)) => Ok(stream(file, offset, length.saturating_sub(offset))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Cause::NotFound.of(operation())),
             Err(error) => Err(Cause::Io(error).of(operation())),
         }
@@ -206,7 +196,11 @@ impl Target for Layout {
         placed.map_err(|error| Cause::Io(error).of(operation()))
     }
 
-    async fn tag(&self, manifest: &Descriptor, _bytes: &[u8], tag: &str) -> Result<(), ContentError> {
+    async fn tag(&self, manifest: &Descriptor, bytes: &[u8], tag: &str) -> Result<(), ContentError> {
+        if !self.contains(manifest).await? {
+            let put = self.put(bytes).map_err(Cause::Io);
+            put.map_err(|cause| cause.of(format!("write {} to {}", manifest.digest, self.root.display())))?;
+        }
         let mut entry = manifest.clone();
         entry.annotations.insert(REF_NAME.into(), tag.to_owned());
         let edited = self.edit_index(|manifests| {

@@ -1,7 +1,13 @@
-//! What is kept on disk: OCI layouts, and the store that builds work from.
+//! What is kept on disk: OCI layouts, archives, and the store that builds work from.
 
+pub mod archive;
 pub mod blob;
+pub mod index;
 pub mod layout;
+pub mod local;
+pub mod stream;
 
-pub use blob::BlobWriter;
+pub use archive::{Archive, write_archive};
+pub use blob::{BlobWriter, write_atomic};
 pub use layout::{Layout, RefName};
+pub use local::{LayerKey, Store};

@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::compress::{Compressor, GZIP_HEADER, gzip_trailer};
 use super::{Compression, PackError};
+use crate::mapped::MappedFile;
 use crate::tree::DeflatedSlice;
 
 /// Takes the pieces of a tar in their order.
@@ -49,7 +50,12 @@ impl<W: Write> Output<W> {
 
     fn member(&mut self, slice: &DeflatedSlice) -> io::Result<()> {
         self.write(&GZIP_HEADER)?;
-        self.write(&slice.file[slice.range.clone()])?;
+        for stretch in slice.file[slice.range.clone()].chunks(MappedFile::STRETCH) {
+            self.write(stretch)?;
+            if stretch.len() == MappedFile::STRETCH {
+                slice.file.release();
+            }
+        }
         self.write(&gzip_trailer(slice.crc32, slice.len))
     }
 }

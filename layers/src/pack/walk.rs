@@ -8,7 +8,8 @@ use sha2::{Digest as _, Sha256};
 use super::header::{self, BLOCK};
 use super::sink::Sink;
 use super::{Compression, PackError};
-use crate::inflate::Inflater;
+use crate::inflate::{InflateError, Inflater};
+use crate::mapped::MappedFile;
 use crate::path::LayerPath;
 use crate::tree::{Content, DeflatedSlice, LayerTree, Node, NodeKind, TreeError};
 
@@ -54,6 +55,8 @@ struct Walk<'a> {
     inflater: Inflater,
     sha256: Sha256,
     len: u64,
+    /// Bytes read from maps since the last time that one was released.
+    mapped: usize,
 }
 
 impl<'a> Walk<'a> {
@@ -61,7 +64,16 @@ impl<'a> Walk<'a> {
         // Longer frames suit zstd, whose window reaches further back than deflate's 32 KiB.
         let limit = if matches!(compression, Compression::Zstd(_)) { 4 << 20 } else { 1 << 20 };
         let pass_through = matches!(compression, Compression::Gzip(_));
-        Self { sink, plain: Vec::new(), limit, pass_through, inflater: Inflater::new(), sha256: Sha256::new(), len: 0 }
+        Self {
+            sink,
+            plain: Vec::new(),
+            limit,
+            pass_through,
+            inflater: Inflater::new(),
+            sha256: Sha256::new(),
+            len: 0,
+            mapped: 0,
+        }
     }
 
     fn entry(&mut self, path: &LayerPath, node: &Node) -> Result<(), PackError> {
@@ -84,19 +96,19 @@ impl<'a> Walk<'a> {
         match content {
             Content::Bytes(bytes) => self.put(bytes).map_err(PackError::Write),
             Content::Slice { file, range } => match file.get(range.clone()) {
-                Some(bytes) => self.put(bytes).map_err(PackError::Write),
+                Some(bytes) => self.slice(file, bytes).map_err(PackError::Write),
                 None => Err(unreadable(io::Error::other("it lies outside its file"))),
             },
             Content::Deflated(slice) if self.pass_through => {
                 self.flush().map_err(PackError::Write)?;
-                self.hash(slice).map_err(unreadable)?;
+                self.hash(slice).map_err(|error| unreadable(error.into()))?;
                 self.sink.deflated(slice).map_err(PackError::Write)
             }
             Content::Deflated(slice) => {
                 let mut inflater = std::mem::take(&mut self.inflater);
                 let inflated = inflater.inflate(slice, |piece| self.put(piece));
                 self.inflater = inflater;
-                inflated.map_err(unreadable)
+                inflated.map_err(|error| unreadable(error.into()))
             }
             Content::Path { path: file, len } => {
                 let mut file = File::open(file).map_err(unreadable)?;
@@ -117,8 +129,20 @@ impl<'a> Walk<'a> {
         }
     }
 
+    fn slice(&mut self, file: &MappedFile, bytes: &[u8]) -> io::Result<()> {
+        for stretch in bytes.chunks(MappedFile::STRETCH) {
+            self.put(stretch)?;
+            self.mapped += stretch.len();
+            if self.mapped >= MappedFile::STRETCH {
+                file.release();
+                self.mapped = 0;
+            }
+        }
+        Ok(())
+    }
+
     /// Takes a deflated file into the tar's hash, checking its stream.
-    fn hash(&mut self, slice: &DeflatedSlice) -> io::Result<()> {
+    fn hash(&mut self, slice: &DeflatedSlice) -> Result<(), InflateError> {
         let sha256 = &mut self.sha256;
         self.inflater.inflate(slice, |piece| {
             sha256.update(piece);

@@ -1,1 +1,363 @@
-//! A directory on disk becomes a tree.
+//! A directory on disk, or one file, becomes a tree.
+//!
+//! The tree depends on names, content and who may execute a file, and on nothing else: not on the umask of the
+//! checkout, the order of the directory, times, owners or extended attributes.
+
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use super::ignore::Patterns;
+use crate::path::{LayerPath, PathError};
+use crate::tree::{Content, LayerTree, Metadata, Node, NodeKind, TreeError};
+use crate::whiteout::{self, Meaning};
+
+/// Where files are put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// The path.
+    pub path: LayerPath,
+    /// Whether it was written with a slash at its end: a single file then goes into it under its own name.
+    pub into: bool,
+}
+
+impl FromStr for Destination {
+    type Err = PathError;
+
+    fn from_str(name: &str) -> Result<Self, PathError> {
+        Ok(Self { path: LayerPath::new(name)?, into: name.ends_with('/') })
+    }
+}
+
+/// Patterns, and where the copied directory or file is as they see it.
+#[derive(Debug, Clone)]
+pub struct Exclusion {
+    /// The patterns.
+    pub patterns: Patterns,
+    /// The path of the source relative to where the patterns start; empty for a directory that they start in.
+    pub source: LayerPath,
+}
+
+/// How files are taken.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// What is left out: whatever one of these leaves out.
+    pub exclude: Vec<Exclusion>,
+    /// Owner and group; root's without.
+    pub owner: Option<(u64, u64)>,
+    /// Mode of the files. Directories have it with `x` added for whoever may read. Without, files are 0755 or 0644 by
+    /// whether their owner may execute them, and directories 0755.
+    pub mode: Option<u32>,
+    /// Modification time of everything, seconds since 1970.
+    pub mtime: i64,
+}
+
+/// Files can't be taken into a layer.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    /// Something could not be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A socket, a named pipe or a device.
+    #[error("{} is {what}: only files, directories and symbolic links are copied", path.display())]
+    Special {
+        /// Where.
+        path: PathBuf,
+        /// What it is, with its article.
+        what: &'static str,
+    },
+    /// A name that would delete something instead of adding it.
+    #[error("{} can't be in a layer: names that begin with `.wh.` mark what is deleted there", .0.display())]
+    Whiteout(PathBuf),
+    /// The source itself is left out.
+    #[error("{} is left out by the patterns that exclude files", .0.display())]
+    Excluded(PathBuf),
+    /// A single file is to replace the root directory.
+    #[error("{} is a file and can't be the root directory", .0.display())]
+    Root(PathBuf),
+    /// A path that no layer can have.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// Two entries contradict each other.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+}
+
+/// Takes what is in the directory `from` to the directory `to`, or the file `from` to the file `to` (into the directory
+/// `to` where this says so). If `from` is a symbolic link, what it points at is taken; links below it stay links.
+///
+/// The tree has the directory `to`, but none above it: those are the base's, whose modes and owners a layer would
+/// overwrite; who unpacks the layer makes missing ones. It has no root directory for the same reason. Files that are
+/// several links to one become separate files.
+///
+/// # Errors
+/// When something can't be read or is of a kind or name that can't be copied, and when `from` is excluded itself.
+pub fn directory(from: &Path, to: &Destination, options: &Options) -> Result<LayerTree, DirectoryError> {
+    let metadata = fs::metadata(from).map_err(|source| DirectoryError::Read { path: from.into(), source })?;
+    if let Some(path) = std::iter::once(to.path.clone()).chain(to.path.ancestors()).find(is_whiteout) {
+        return Err(DirectoryError::Whiteout(path.to_string().into()));
+    }
+    let mut walk = Walk { options, tree: LayerTree::new() };
+    if metadata.is_dir() {
+        if !to.path.is_root() {
+            walk.insert(from, to.path.clone(), &metadata, NodeKind::Directory { opaque: false })?;
+        }
+        walk.directory(from, &LayerPath::root(), &to.path)?;
+        return Ok(walk.tree);
+    }
+    // A link's own name, not that of what it points at.
+    let name = from.file_name().unwrap_or_default().as_bytes();
+    let path = if to.into { to.path.join(name)? } else { to.path.clone() };
+    if options.exclude.iter().any(|exclusion| exclusion.excludes_file(name)) {
+        return Err(DirectoryError::Excluded(from.into()));
+    }
+    if path.is_root() {
+        return Err(DirectoryError::Root(from.into()));
+    }
+    walk.take(from, &metadata, path)?;
+    Ok(walk.tree)
+}
+
+fn is_whiteout(path: &LayerPath) -> bool {
+    !matches!(whiteout::read(path.clone()), Ok(Meaning::Entry(_)))
+}
+
+struct Walk<'a> {
+    options: &'a Options,
+    tree: LayerTree,
+}
+
+impl Walk<'_> {
+    /// Takes what is in the directory `from`, which is `below` the source, to `to`.
+    fn directory(&mut self, from: &Path, below: &LayerPath, to: &LayerPath) -> Result<(), DirectoryError> {
+        let failed = |source| DirectoryError::Read { path: from.into(), source };
+        let mut entries: Vec<_> = fs::read_dir(from).map_err(failed)?.collect::<Result<_, _>>().map_err(failed)?;
+        entries.sort_unstable_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let (path, name) = (entry.path(), entry.file_name());
+            let (below, to) = (below.join(name.as_bytes())?, to.join(name.as_bytes())?);
+            let metadata =
+                fs::symlink_metadata(&path).map_err(|source| DirectoryError::Read { path: path.clone(), source })?;
+            let out = self.options.exclude.iter().any(|exclusion| exclusion.excludes(&below));
+            if out && !(metadata.is_dir() && self.may_keep_below(&below)) {
+                continue;
+            }
+            if out {
+                // Something in it may be taken in again; the directory then is there for that alone.
+                let before = self.tree.len();
+                self.directory(&path, &below, &to)?;
+                if self.tree.len() == before {
+                    continue;
+                }
+                self.insert(&path, to, &metadata, NodeKind::Directory { opaque: false })?;
+            } else {
+                self.take(&path, &metadata, to.clone())?;
+                if metadata.is_dir() {
+                    self.directory(&path, &below, &to)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn may_keep_below(&self, below: &LayerPath) -> bool {
+        self.options.exclude.iter().all(|exclusion| !exclusion.excludes(below) || exclusion.may_keep_below(below))
+    }
+
+    /// Takes one thing, without what is in it.
+    fn take(&mut self, from: &Path, metadata: &fs::Metadata, to: LayerPath) -> Result<(), DirectoryError> {
+        let kind = metadata.file_type();
+        let special = |what| DirectoryError::Special { path: from.into(), what };
+        let kind = match kind {
+            _ if kind.is_file() => NodeKind::File(Content::Path { path: from.into(), len: metadata.len() }),
+            _ if kind.is_dir() => NodeKind::Directory { opaque: false },
+            _ if kind.is_symlink() => {
+                let target =
+                    fs::read_link(from).map_err(|source| DirectoryError::Read { path: from.into(), source })?;
+                NodeKind::Symlink(target.into_os_string().as_bytes().to_owned())
+            }
+            _ if kind.is_socket() => return Err(special("a socket")),
+            _ if kind.is_fifo() => return Err(special("a named pipe")),
+            _ => return Err(special("a device")),
+        };
+        self.insert(from, to, metadata, kind)
+    }
+
+    fn insert(
+        &mut self,
+        from: &Path,
+        to: LayerPath,
+        metadata: &fs::Metadata,
+        kind: NodeKind,
+    ) -> Result<(), DirectoryError> {
+        if is_whiteout(&to) {
+            return Err(DirectoryError::Whiteout(from.into()));
+        }
+        let mode = match (&kind, self.options.mode) {
+            (NodeKind::Symlink(_), _) => 0o777,
+            (NodeKind::Directory { .. }, Some(mode)) => mode | (mode & 0o444) >> 2,
+            (_, Some(mode)) => mode,
+            (NodeKind::Directory { .. }, None) => 0o755,
+            (_, None) if metadata.permissions().mode() & 0o100 != 0 => 0o755,
+            (_, None) => 0o644,
+        };
+        let (uid, gid) = self.options.owner.unwrap_or_default();
+        let metadata = Metadata { uid, gid, ..Metadata::root(mode, self.options.mtime) };
+        Ok(self.tree.insert(to, Node { metadata, kind })?)
+    }
+}
+
+impl Exclusion {
+    /// Asks about what is at `below` inside the source.
+    fn excludes(&self, below: &LayerPath) -> bool {
+        self.patterns.exclude(&self.seen(below.as_bytes()))
+    }
+
+    /// Asks about a source that is one file of that name.
+    fn excludes_file(&self, name: &[u8]) -> bool {
+        self.patterns.exclude(if self.source.is_root() { name } else { self.source.as_bytes() })
+    }
+
+    fn may_keep_below(&self, below: &LayerPath) -> bool {
+        self.patterns.may_keep_below(&self.seen(below.as_bytes()))
+    }
+
+    fn seen(&self, below: &[u8]) -> Vec<u8> {
+        if self.source.is_root() { below.to_vec() } else { [self.source.as_bytes(), b"/", below].concat() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    fn taken(from: &Path, to: &str, options: &Options) -> Result<Vec<String>, DirectoryError> {
+        let tree = directory(from, &to.parse().unwrap(), options)?;
+        let shown = tree.iter().map(|(path, node)| {
+            let kind = match &node.kind {
+                NodeKind::Directory { .. } => "dir".to_owned(),
+                NodeKind::File(content) => format!("file {}", content.len()),
+                NodeKind::Symlink(target) => format!("-> {}", String::from_utf8_lossy(target)),
+                other => format!("{other:?}"),
+            };
+            let Metadata { mode, uid, gid, mtime, xattrs } = &node.metadata;
+            assert!(xattrs.is_empty() && *mtime == options.mtime);
+            format!("{path} {mode:o} {uid}:{gid} {kind}")
+        });
+        Ok(shown.collect())
+    }
+
+    fn write(root: &Path, name: &str, text: &str, mode: u32) {
+        let path = root.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn patterns(patterns: &[&str], source: &str) -> Exclusion {
+        Exclusion { patterns: Patterns::new(patterns).unwrap(), source: source.parse().unwrap() }
+    }
+
+    #[test]
+    fn modes_follow_the_x_bit_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), "run", "#!", 0o4700);
+        write(root.path(), "d/text", "12345", 0o666);
+        write(root.path(), "d/none", "", 0o611);
+        fs::hard_link(root.path().join("run"), root.path().join("again")).unwrap();
+        fs::set_permissions(root.path().join("d"), fs::Permissions::from_mode(0o2770)).unwrap();
+        symlink("../out", root.path().join("d/link")).unwrap();
+        let plain = [
+            "/code/src 755 0:0 dir",
+            "/code/src/again 755 0:0 file 2",
+            "/code/src/d 755 0:0 dir",
+            "/code/src/d/link 777 0:0 -> ../out",
+            "/code/src/d/none 644 0:0 file 0",
+            "/code/src/d/text 644 0:0 file 5",
+            "/code/src/run 755 0:0 file 2",
+        ];
+        assert_eq!(taken(root.path(), "/code/src", &Options::default()).unwrap(), plain);
+        assert_eq!(taken(root.path(), "/code/src/", &Options { mtime: 7, ..Options::default() }).unwrap(), plain);
+        let options = Options { owner: Some((1000, 50)), mode: Some(0o640), ..Options::default() };
+        let stated = taken(&root.path().join("d"), "/", &options).unwrap();
+        assert_eq!(stated, ["/link 777 1000:50 -> ../out", "/none 640 1000:50 file 0", "/text 640 1000:50 file 5"]);
+        assert_eq!(taken(&root.path().join("d"), "/x", &options).unwrap()[0], "/x 750 1000:50 dir");
+    }
+
+    #[test]
+    fn one_file_goes_to_a_name_or_into_a_directory() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), "a.txt", "a", 0o600);
+        symlink("a.txt", root.path().join("link")).unwrap();
+        let take = |name: &str, to: &str| taken(&root.path().join(name), to, &Options::default());
+        assert_eq!(take("a.txt", "/b").unwrap(), ["/b 644 0:0 file 1"]);
+        assert_eq!(take("a.txt", "/b/").unwrap(), ["/b/a.txt 644 0:0 file 1"]);
+        assert_eq!(take("a.txt", "/").unwrap(), ["/a.txt 644 0:0 file 1"]);
+        assert_eq!(take("link", "/b/").unwrap(), ["/b/link 644 0:0 file 1"]);
+        assert!(matches!(take("none", "/b"), Err(DirectoryError::Read { .. })));
+        for to in ["/.wh.b", "/.wh.b/", "/.wh.b/c"] {
+            assert!(matches!(take("a.txt", to), Err(DirectoryError::Whiteout(_))), "{to}");
+        }
+        let to = Destination { path: LayerPath::root(), into: false };
+        let outcome = directory(&root.path().join("a.txt"), &to, &Options::default());
+        assert!(matches!(outcome, Err(DirectoryError::Root(_))));
+    }
+
+    #[test]
+    fn patterns_leave_out_and_take_in() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["a.py", "a.pyc", "sub/b.pyc", "sub/deep/keep.pyc", "logs/x/1", "logs/y/2", "empty/e.pyc"] {
+            write(root.path(), name, "", 0o644);
+        }
+        let names = |exclude: Vec<Exclusion>| -> String {
+            let all = taken(root.path(), "/c", &Options { exclude, ..Options::default() }).unwrap();
+            all.iter().map(|line| line.split(' ').next().unwrap()).collect::<Vec<_>>().join(" ")
+        };
+        let one = patterns(&["src/**/*.pyc", "!src/sub/deep/*", "src/logs", "!src/logs/y"], "src");
+        let expected = "/c /c/a.py /c/empty /c/logs /c/logs/y /c/logs/y/2 /c/sub /c/sub/deep /c/sub/deep/keep.pyc";
+        assert_eq!(names(vec![one.clone()]), expected);
+        let two = names(vec![one, patterns(&["logs", "sub/deep"], "")]);
+        assert_eq!(two, "/c /c/a.py /c/empty /c/sub", "what one leaves out the other can't take in");
+        assert_eq!(names(vec![patterns(&["**"], "")]), "/c");
+        let file = |exclusion| {
+            let options = Options { exclude: vec![exclusion], ..Options::default() };
+            taken(&root.path().join("a.pyc"), "/c", &options)
+        };
+        assert!(matches!(file(patterns(&["**/*.pyc"], "")), Err(DirectoryError::Excluded(_))));
+        assert!(matches!(file(patterns(&["src"], "src/a.pyc")), Err(DirectoryError::Excluded(_))));
+        assert!(file(patterns(&["a.pyc"], "src/a.pyc")).is_ok());
+    }
+
+    #[test]
+    fn what_can_not_be_copied() {
+        let root = tempfile::tempdir().unwrap();
+        let take = || taken(root.path(), "/c", &Options::default());
+        fs::write(root.path().join(OsStr::from_bytes(b"\xff\xfe")), "").unwrap();
+        assert_eq!(take().unwrap().len(), 2);
+        let socket = root.path().join("socket");
+        drop(UnixListener::bind(&socket).unwrap());
+        let error = take().unwrap_err();
+        assert!(matches!(&error, DirectoryError::Special { what: "a socket", .. }), "{error}");
+        assert!(error.to_string().starts_with(&format!("{} is a socket", socket.display())));
+        let left_out = Options { exclude: vec![patterns(&["socket"], "")], ..Options::default() };
+        assert!(taken(root.path(), "/c", &left_out).is_ok(), "what is left out does not matter");
+        fs::remove_file(&socket).unwrap();
+        for name in [".wh.gone", ".wh..wh..opq", ".wh."] {
+            fs::create_dir(root.path().join(name)).unwrap();
+            assert!(matches!(take(), Err(DirectoryError::Whiteout(_))), "{name}");
+            fs::remove_dir(root.path().join(name)).unwrap();
+        }
+    }
+}

@@ -1,1 +1,41 @@
-//! The runtime spec of an image.
+//! The runtime spec (runtime-spec, config.md) of an image: [`runtime_spec`] makes it of the image's config, of what the
+//! user asks for, and of facts about the host.
+//!
+//! The request is docker's: its flags, its texts, its defaults. The JSON is put together as JSON and not with
+//! `oci_spec::runtime`, whose sets of capabilities have another order at every run.
+
+pub mod cpuset;
+mod defaults;
+mod env;
+pub mod gpus;
+pub mod modes;
+mod mounts;
+mod nvidia;
+pub mod request;
+mod spec;
+pub mod ulimit;
+pub mod user;
+pub mod values;
+pub mod volume;
+
+pub use cpuset::CpuSet;
+pub use gpus::{GpuError, GpuRequest};
+pub use modes::{Ipc, Network, Nvidia};
+pub use nvidia::HOOK_NAME;
+pub use request::{ANNOTATION, Request, Settings};
+pub use spec::{Emitted, Host, SpecError, runtime_spec};
+pub use ulimit::Ulimit;
+pub use user::{UserError, Users};
+pub use values::{EnvEntry, Hostname, Size, ValueError};
+pub use volume::{Volume, VolumeError};
+
+/// The word of `known` that `word` was probably meant to be.
+fn nearest(word: &str, known: &[&'static str]) -> Option<&'static str> {
+    let word = word.to_lowercase();
+    let likeness = |candidate: &&str| strsim::jaro_winkler(&word, candidate);
+    let best = known.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(&best) > 0.8).then_some(best)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,212 @@
 //! A wheel becomes the tree that pip would install (PEP 427, PEP 491).
+//!
+//! Members go into the tree as the bytes that they are in the archive. Opening a wheel checks everything that can be
+//! checked without inflating; [`Wheel::verify`] checks the rest, once, when the wheel comes in.
+
+mod archive;
+mod entry_points;
+mod error;
+mod filename;
+mod install;
+mod launcher;
+mod metadata;
+mod record;
+mod scheme;
+mod tags;
+mod verify;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+pub use error::{Fault, WheelError};
+pub use filename::{FileName, Tags, normalize};
+pub use install::InstallOptions;
+pub use launcher::Launcher;
+pub use metadata::Headers;
+pub use scheme::Scheme;
+pub use tags::{Interpreter, Libc};
+
+use crate::inflate::Inflater;
+use crate::mapped::MappedFile;
+use crate::tree::LayerTree;
+use archive::Member;
+use record::Row;
+
+/// RECORD has some hundred bytes for a file; nobody has a million files in a wheel.
+const MAX_RECORD: u64 = 128 << 20;
+const MAX_METADATA: u64 = 16 << 20;
+
+/// A wheel, opened and found to be well-formed.
+#[derive(Debug)]
+pub struct Wheel {
+    file: MappedFile,
+    file_name: String,
+    name: FileName,
+    version: String,
+    members: Vec<Member>,
+    dist_info: String,
+    root_is_purelib: bool,
+    metadata: Headers,
+    record: Vec<Row>,
+}
+
+impl Wheel {
+    /// Maps the wheel at `path` and checks its form: names, sizes, compression, agreement of the archive's headers
+    /// with each other, of RECORD with the archive, of the metadata with the file name.
+    ///
+    /// # Errors
+    /// When the file can't be mapped or breaks a rule.
+    pub fn open(path: &Path) -> Result<Self, WheelError> {
+        let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Self::open_as(path, &file_name)
+    }
+
+    /// The same for a file that is stored under another name than the wheel's own, `file_name`.
+    ///
+    /// # Errors
+    /// As [`Wheel::open`].
+    pub fn open_as(path: &Path, file_name: &str) -> Result<Self, WheelError> {
+        Self::read(path, file_name).map_err(|fault| fault.of(file_name))
+    }
+
+    fn read(path: &Path, file_name: &str) -> Result<Self, Fault> {
+        let name = FileName::parse(file_name)?;
+        let file = MappedFile::open(path).map_err(Fault::Open)?;
+        let archive = archive::read(&file)?;
+        let dist_info = dist_info(&archive.members, &name)?;
+        let find = |file_name: &str| {
+            let path = format!("{dist_info}/{file_name}");
+            archive.members.iter().find(|member| member.name == path).ok_or(Fault::Missing(path))
+        };
+        let record = record::parse(&find("RECORD")?.text(&file, MAX_RECORD)?)?;
+        record::check(&record, &archive, &format!("{dist_info}/RECORD"))?;
+        let wheel = Headers::parse(&find("WHEEL")?.text(&file, MAX_METADATA)?);
+        let root_is_purelib = metadata::root_is_purelib(&wheel)?;
+        let metadata = Headers::parse(&find("METADATA")?.text(&file, MAX_METADATA)?);
+        let named = metadata.get("Name").unwrap_or_default();
+        let version = metadata.get("Version").unwrap_or_default().to_owned();
+        agree("METADATA", (named, &version), &name)?;
+        let (file_name, members) = (file_name.to_owned(), archive.members);
+        Ok(Self { file, file_name, name, version, members, dist_info, root_is_purelib, metadata, record })
+    }
+
+    /// The distribution's name, normalised (PEP 503).
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name.name
+    }
+
+    /// The version, as METADATA has it.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The wheel's own file name.
+    #[must_use]
+    pub fn file_name(&self) -> &str {
+        &self.file_name
+    }
+
+    /// The compatibility tags of the file name.
+    #[must_use]
+    pub fn tags(&self) -> &Tags {
+        &self.name.tags
+    }
+
+    /// `Requires-Python` of METADATA.
+    #[must_use]
+    pub fn requires_python(&self) -> Option<&str> {
+        self.metadata.get("Requires-Python")
+    }
+
+    /// METADATA's headers.
+    #[must_use]
+    pub fn metadata(&self) -> &Headers {
+        &self.metadata
+    }
+
+    /// The sum of the files' lengths, in bytes.
+    #[must_use]
+    pub fn content_len(&self) -> u64 {
+        self.members.iter().map(|member| member.len).sum()
+    }
+
+    /// Checks that the wheel is for that Python and platform.
+    ///
+    /// # Errors
+    /// [`Fault::Incompatible`] or [`Fault::RequiresPython`], which say what the wheel is for.
+    pub fn supports(&self, interpreter: &Interpreter) -> Result<(), WheelError> {
+        let tags = interpreter.check(&self.name.tags);
+        let both = tags.and_then(|()| interpreter.check_python(self.requires_python().unwrap_or_default()));
+        both.map_err(|fault| fault.of(&self.file_name))
+    }
+
+    /// Inflates every file and checks its length, its CRC-32 and its hash in RECORD. Memory is bounded.
+    ///
+    /// # Errors
+    /// [`Fault::Damaged`] or [`Fault::WrongHash`] with the first file that is not as it should be.
+    pub fn verify(&self) -> Result<(), WheelError> {
+        let rows: BTreeMap<&[u8], &Row> = self.record.iter().map(|row| (&row.path[..], row)).collect();
+        let record = format!("{}/RECORD", self.dist_info);
+        let mut inflater = Inflater::new();
+        let verify = |member: &Member| {
+            let row = rows.get(member.name.as_bytes()).filter(|_| !record::is_exempt(&member.name, &record));
+            let expected = row.map(|row| row.expected()).transpose()?;
+            verify::verify(member, &self.file, expected, &mut inflater)
+        };
+        self.members.iter().try_for_each(verify).map_err(|fault: Fault| fault.of(&self.file_name))
+    }
+
+    /// The files that `pip install --no-compile` makes of the wheel, owned by root.
+    ///
+    /// The tree has the directories that are the wheel's own and none of the scheme's or the system's. Next to
+    /// nothing is inflated. A wheel that was not verified may give a tree whose content is damaged.
+    ///
+    /// # Errors
+    /// When members collide, are in a place that no scheme has, or an entry point can't be made into a script.
+    pub fn install(&self, scheme: &Scheme, options: InstallOptions) -> Result<LayerTree, WheelError> {
+        install::install(self, scheme, options).map_err(|fault| fault.of(&self.file_name))
+    }
+
+    /// A file of the `.dist-info` directory.
+    fn member(&self, file_name: &str) -> Option<&Member> {
+        let path = format!("{}/{file_name}", self.dist_info);
+        self.members.iter().find(|member| member.name == path)
+    }
+}
+
+impl Member {
+    fn text(&self, file: &MappedFile, limit: u64) -> Result<String, Fault> {
+        String::from_utf8(self.read(file, limit)?).map_err(|_| Fault::NotText(self.name.clone()))
+    }
+}
+
+/// The one `.dist-info` directory, which has to be named like the wheel.
+fn dist_info(members: &[Member], name: &FileName) -> Result<String, Fault> {
+    let tops = members.iter().filter_map(|member| member.name.split_once('/').map(|(top, _)| top));
+    let mut found: Vec<&str> = tops.filter(|top| top.ends_with(".dist-info")).collect();
+    found.sort_unstable();
+    found.dedup();
+    let [dist_info] = found[..] else { return Err(Fault::DistInfo(found.len())) };
+    let stem = dist_info.strip_suffix(".dist-info").unwrap_or(dist_info);
+    agree(dist_info, stem.rsplit_once('-').unwrap_or((stem, "")), name)?;
+    Ok(dist_info.to_owned())
+}
+
+/// Checks a name and a version against the file name's.
+fn agree(place: &str, (name, version): (&str, &str), expected: &FileName) -> Result<(), Fault> {
+    let differ = |found: &str, expected: &str| {
+        Err(Fault::Disagreement { place: place.to_owned(), found: found.to_owned(), expected: expected.to_owned() })
+    };
+    if normalize(name) != expected.name {
+        return differ(name, &expected.name);
+    }
+    if !filename::same_version(version, &expected.version) {
+        return differ(version, &expected.version);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

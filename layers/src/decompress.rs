@@ -1,0 +1,93 @@
+//! Compressed streams, told apart by their first bytes.
+
+use std::io::{self, BufReader, Cursor, Read};
+
+/// Decoders of hostile streams may not take more memory than this, in KiB. `xz -9` needs a quarter of it.
+const XZ_MEMORY: u32 = 256 * 1024;
+
+/// How a stream is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Not at all, as far as one can see.
+    Plain,
+    /// gzip, of one or several members.
+    Gzip,
+    /// bzip2.
+    Bzip2,
+    /// xz.
+    Xz,
+    /// zstd.
+    Zstd,
+}
+
+impl Format {
+    /// Tells the format by a stream's first six bytes, or fewer where it has no more.
+    #[must_use]
+    pub fn of(beginning: &[u8]) -> Self {
+        match beginning {
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Self::Bzip2,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
+            // A frame, or a skippable frame before the first one.
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
+            _ => Self::Plain,
+        }
+    }
+}
+
+/// Reads `reader` decompressed, whatever it is compressed with. What ends too early ends in an error.
+///
+/// # Errors
+/// When the first bytes can't be read.
+pub fn decompress<'a>(mut reader: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+    let mut beginning = Vec::with_capacity(6);
+    reader.by_ref().take(6).read_to_end(&mut beginning)?;
+    let format = Format::of(&beginning);
+    let whole = BufReader::with_capacity(64 * 1024, Cursor::new(beginning).chain(reader));
+    Ok(match format {
+        Format::Plain => Box::new(whole),
+        Format::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
+        Format::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(whole)),
+        Format::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(whole, true, XZ_MEMORY)),
+        Format::Zstd => Box::new(zstd::Decoder::with_buffer(whole)?),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn all(text: &[u8]) -> Vec<Vec<u8>> {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        gzip.write_all(text).unwrap();
+        let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+        bzip2.write_all(text).unwrap();
+        let mut xz = lzma_rust2::XzWriter::new(Vec::new(), lzma_rust2::XzOptions::with_preset(1)).unwrap();
+        xz.write_all(text).unwrap();
+        let zstd = zstd::encode_all(text, 1).unwrap();
+        vec![gzip.finish().unwrap(), bzip2.finish().unwrap(), xz.finish().unwrap(), zstd]
+    }
+
+    fn read(bytes: &[u8]) -> io::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        decompress(bytes)?.read_to_end(&mut out)?;
+        Ok(out)
+    }
+
+    #[test]
+    fn every_format_twice_over_and_cut_off() {
+        let text: Vec<u8> = (0..100_000u32).flat_map(|i| (i % 977).to_le_bytes()).collect();
+        for blob in all(&text) {
+            assert_ne!(Format::of(&blob), Format::Plain);
+            assert_eq!(read(&blob).unwrap(), text);
+            assert_eq!(read(&[blob.as_slice(), &blob].concat()).unwrap(), [text.as_slice(), &text].concat());
+            for cut in [blob.len() - 1, blob.len() / 2, 12] {
+                assert!(read(&blob[..cut]).is_err(), "{:?} cut to {cut}", Format::of(&blob));
+            }
+        }
+        assert_eq!(read(b"plain").unwrap(), b"plain");
+        assert_eq!(read(b"").unwrap(), b"");
+    }
+}

@@ -1,1 +1,0 @@
-//! A tar archive becomes a tree, or is read entry by entry.

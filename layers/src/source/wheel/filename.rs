@@ -1,0 +1,120 @@
+//! Names of wheels (PEP 427, "File name convention"; the binary distribution format).
+
+use std::fmt;
+
+use super::error::Fault;
+
+/// What a wheel's file name says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileName {
+    /// The distribution's name, normalised (PEP 503).
+    pub name: String,
+    /// The version as it is written.
+    pub version: String,
+    /// The build tag, empty if there is none.
+    pub build: String,
+    /// The compatibility tags.
+    pub tags: Tags,
+}
+
+/// A compressed set of compatibility tags (PEP 425): each field is a list joined by dots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tags {
+    /// `py3`, `cp311`, …
+    pub python: String,
+    /// `none`, `abi3`, `cp311`, …
+    pub abi: String,
+    /// `any`, `manylinux_2_17_x86_64`, …
+    pub platform: String,
+}
+
+impl fmt::Display for Tags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}-{}", self.python, self.abi, self.platform)
+    }
+}
+
+impl FileName {
+    /// Reads a file name.
+    ///
+    /// # Errors
+    /// When it is no wheel's.
+    pub fn parse(file_name: &str) -> Result<Self, Fault> {
+        let stem = file_name.strip_suffix(".whl").ok_or(Fault::FileName("it does not end in .whl"))?;
+        let parts: Vec<&str> = stem.split('-').collect();
+        let (name, version, build, python, abi, platform) = match parts[..] {
+            [name, version, python, abi, platform] => (name, version, "", python, abi, platform),
+            [name, version, build, python, abi, platform] => (name, version, build, python, abi, platform),
+            _ => return Err(Fault::FileName("it has not five or six parts")),
+        };
+        if parts.iter().any(|part| part.is_empty()) {
+            return Err(Fault::FileName("a part of it is empty"));
+        }
+        if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._".contains(&b)) {
+            return Err(Fault::FileName("the first part is no distribution's name"));
+        }
+        if !build.is_empty() && !build.starts_with(|c: char| c.is_ascii_digit()) {
+            return Err(Fault::FileName("the build tag does not begin with a digit"));
+        }
+        let tags = Tags { python: python.to_owned(), abi: abi.to_owned(), platform: platform.to_owned() };
+        Ok(Self { name: normalize(name), version: version.to_owned(), build: build.to_owned(), tags })
+    }
+}
+
+/// A distribution's name in its one normal form (PEP 503): lower case, runs of `-`, `_` and `.` as one `-`.
+#[must_use]
+pub fn normalize(name: &str) -> String {
+    let mut normal = String::with_capacity(name.len());
+    for c in name.chars() {
+        if !matches!(c, '-' | '_' | '.') {
+            normal.push(c.to_ascii_lowercase());
+        } else if !normal.ends_with('-') {
+            normal.push('-');
+        }
+    }
+    normal
+}
+
+/// Whether two texts are the same version (PEP 440), or the same text where they are none.
+pub(super) fn same_version(a: &str, b: &str) -> bool {
+    use pep440_rs::Version;
+    // In file names `_` stands for the `+` or `-` that may not be there.
+    let parse = |text: &str| text.parse::<Version>().or_else(|_| text.replacen('_', "+", 1).parse::<Version>()).ok();
+    match (parse(a), parse(b)) {
+        (Some(a), Some(b)) => a == b,
+        _ => a == b,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_name() {
+        let name = FileName::parse("Foo_Bar.baz-1.0+cu121-2b-py2.py3-none-any.whl").unwrap();
+        assert_eq!(
+            (name.name.as_str(), name.version.as_str(), name.build.as_str()),
+            ("foo-bar-baz", "1.0+cu121", "2b")
+        );
+        assert_eq!(name.tags.to_string(), "py2.py3-none-any");
+        for bad in [
+            "a-1-py3-none-any.zip",
+            "a-1-py3-none.whl",
+            "a-1-x-py3-none-any.whl",
+            "a--py3-none-any.whl",
+            "a-1-2-3-py3-none-any.whl",
+            "a b-1-py3-none-any.whl",
+            ".whl",
+        ] {
+            assert!(matches!(FileName::parse(bad), Err(Fault::FileName(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn versions_are_compared_as_versions() {
+        assert!(same_version("1.0", "1.0.0") && same_version("1.0a1", "1.0.alpha.1"));
+        assert!(same_version("1.0_cu121", "1.0+cu121") && same_version("2004d", "2004d"));
+        assert!(!same_version("1.0", "1.1") && !same_version("1.0+a", "1.0"));
+    }
+}

@@ -1,0 +1,193 @@
+//! The installed form of a wheel, file by file as `pip install --no-compile` leaves it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+
+use super::Wheel;
+use super::archive::Member;
+use super::entry_points::EntryPoints;
+use super::error::Fault;
+use super::record::{self, Row};
+use super::scheme::Scheme;
+use crate::path::LayerPath;
+use crate::tree::{Content, LayerTree, Metadata, Node, NodeKind};
+
+/// Scripts whose first line is rewritten are read into memory; they are source text.
+const MAX_SCRIPT: u64 = 16 << 20;
+const MAX_ENTRY_POINTS: u64 = 4 << 20;
+/// A first line that stands for the interpreter's (PEP 427, "Recommended installer features").
+const PYTHON: &[u8] = b"#!python";
+
+/// How a wheel is installed, beside where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct InstallOptions {
+    /// Modification time of every file and directory, whole seconds since 1970.
+    pub mtime: i64,
+    /// Whether the user asked for this distribution, rather than another one needing it (PEP 376, `REQUESTED`).
+    pub requested: bool,
+}
+
+/// Where a member goes.
+enum Place {
+    /// To that path.
+    At(LayerPath),
+    /// To that path, as a script whose first line may need the interpreter's name.
+    Script(LayerPath),
+    /// Nowhere: the installer makes the script itself.
+    Nowhere,
+}
+
+pub(super) fn install(wheel: &Wheel, scheme: &Scheme, options: InstallOptions) -> Result<LayerTree, Fault> {
+    let library = if wheel.root_is_purelib { &scheme.purelib } else { &scheme.platlib };
+    let entry_points = match wheel.member("entry_points.txt") {
+        Some(member) => EntryPoints::parse(&member.text(&wheel.file, MAX_ENTRY_POINTS)?)?,
+        None => EntryPoints::default(),
+    };
+    let mut installation = Installation {
+        wheel,
+        scheme,
+        library,
+        base: scheme.base_directories()?,
+        mtime: options.mtime,
+        tree: LayerTree::new(),
+        rows: Vec::new(),
+        generated: Vec::new(),
+    };
+    installation.spread(&entry_points)?;
+    for script in entry_points.scripts(scheme.python)? {
+        let content = scheme.launcher.script(&scheme.executable, &script.module, &script.function);
+        installation.generate(scheme.scripts.join(script.name)?, 0o755, content)?;
+    }
+    let dist_info = library.join(&wheel.dist_info)?;
+    installation.generate(dist_info.join("INSTALLER")?, 0o644, b"pip\n".to_vec())?;
+    if options.requested {
+        installation.generate(dist_info.join("REQUESTED")?, 0o644, Vec::new())?;
+    }
+    let rows = [std::mem::take(&mut installation.rows), std::mem::take(&mut installation.generated)];
+    installation.file(dist_info.join("RECORD")?, 0o644, Content::Bytes(record::write(rows.concat())))?;
+    Ok(installation.tree)
+}
+
+struct Installation<'a> {
+    wheel: &'a Wheel,
+    scheme: &'a Scheme,
+    library: &'a LayerPath,
+    base: BTreeSet<LayerPath>,
+    mtime: i64,
+    tree: LayerTree,
+    /// The rows of the wheel's own files.
+    rows: Vec<Row>,
+    /// The rows of the files that the installer makes.
+    generated: Vec<Row>,
+}
+
+impl Installation<'_> {
+    /// Puts the members in their places, and their rows of RECORD with their new paths into `rows`.
+    fn spread(&mut self, entry_points: &EntryPoints) -> Result<(), Fault> {
+        let mut new_rows: BTreeMap<&[u8], Row> = BTreeMap::new();
+        for member in &self.wheel.members {
+            let (path, content) = match self.place(&member.name, entry_points)? {
+                Place::At(path) => (path, None),
+                Place::Script(path) => (path, self.rewrite(member)?),
+                Place::Nowhere => continue,
+            };
+            if self.tree.get(&path).is_some() {
+                return Err(Fault::Collision(path));
+            }
+            let recorded = relative(&path, self.library);
+            let row = content.as_ref().map_or_else(|| Row::bare(recorded.clone()), |c| Row::of(recorded.clone(), c));
+            new_rows.insert(member.name.as_bytes(), row);
+            let content = content.map_or_else(|| member.content(&self.wheel.file), Content::Bytes);
+            self.file(path, if member.executable { 0o755 } else { 0o644 }, content)?;
+        }
+        for old in &self.wheel.record {
+            // A script that the installer makes itself keeps its row, as pip has it. So does what is listed twice.
+            let mut row = new_rows.remove(&old.path[..]).unwrap_or_else(|| Row::bare(old.path.clone()));
+            if row.hash.is_empty() {
+                row = Row { path: row.path, ..old.clone() };
+            }
+            self.rows.push(row);
+        }
+        self.rows.extend(new_rows.into_values());
+        Ok(())
+    }
+
+    fn place(&self, name: &str, entry_points: &EntryPoints) -> Result<Place, Fault> {
+        let Some((_, rest)) = name.split_once('/').filter(|(top, _)| top.ends_with(".data")) else {
+            return Ok(Place::At(self.library.join(name)?));
+        };
+        let unknown = || Fault::DataDirectory(name.to_owned());
+        let (key, path) = rest.split_once('/').ok_or_else(unknown)?;
+        Ok(match key {
+            "purelib" => Place::At(self.scheme.purelib.join(path)?),
+            "platlib" => Place::At(self.scheme.platlib.join(path)?),
+            "data" => Place::At(self.scheme.data.join(path)?),
+            "headers" => Place::At(self.scheme.headers.join(&self.wheel.name.name)?.join(path)?),
+            "scripts" if entry_points.replaces(path.rsplit('/').next().unwrap_or(path)) => Place::Nowhere,
+            "scripts" => Place::Script(self.scheme.scripts.join(path)?),
+            _ => return Err(unknown()),
+        })
+    }
+
+    /// A script's new content, if its first line has to name the interpreter.
+    fn rewrite(&self, member: &Member) -> Result<Option<Vec<u8>>, Fault> {
+        let mut start = [0; PYTHON.len()];
+        let read = member.reader(&self.wheel.file).read_exact(&mut start);
+        if read.is_err() || start != PYTHON {
+            return Ok(None);
+        }
+        let script = member.read(&self.wheel.file, MAX_SCRIPT)?;
+        let rest = script.iter().position(|b| *b == b'\n').map_or(&[][..], |end| &script[end + 1..]);
+        Ok(Some([b"#!", self.scheme.executable.as_bytes(), b"\n", rest].concat()))
+    }
+
+    /// Puts a file that the installer makes into the tree, in the place of a member if there is one, with a row.
+    fn generate(&mut self, path: LayerPath, mode: u32, content: Vec<u8>) -> Result<(), Fault> {
+        let row = Row::of(relative(&path, self.library), &content);
+        // Where two entry points make the same script, both rows tell of the one that is left.
+        self.generated.iter_mut().filter(|other| other.path == row.path).for_each(|other| other.clone_from(&row));
+        self.generated.push(row);
+        self.file(path, mode, Content::Bytes(content))
+    }
+
+    fn file(&mut self, path: LayerPath, mode: u32, content: Content) -> Result<(), Fault> {
+        for above in path.ancestors() {
+            if self.base.contains(&above) || self.tree.get(&above).is_some() {
+                break;
+            }
+            let kind = NodeKind::Directory { opaque: false };
+            self.tree.insert(above, Node { metadata: Metadata::root(0o755, self.mtime), kind })?;
+        }
+        let metadata = Metadata::root(mode, self.mtime);
+        Ok(self.tree.insert(path, Node { metadata, kind: NodeKind::File(content) })?)
+    }
+}
+
+/// `path` seen from `directory`, with `..` where it is elsewhere: the form of RECORD's paths.
+fn relative(path: &LayerPath, directory: &LayerPath) -> Vec<u8> {
+    let common = components(path).zip(components(directory)).take_while(|(a, b)| a == b).count();
+    let up = components(directory).skip(common).map(|_| &b".."[..]);
+    up.chain(components(path).skip(common)).collect::<Vec<_>>().join(&b'/')
+}
+
+fn components(path: &LayerPath) -> impl Iterator<Item = &[u8]> {
+    path.as_bytes().split(|b| *b == b'/').filter(|component| !component.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_seen_from_the_library() {
+        for (path, from, seen) in [
+            ("l/p/s/a/b", "l/p/s", "a/b"),
+            ("bin/x", "l/p/s", "../../../bin/x"),
+            ("l/x", "l/p/s", "../../x"),
+            ("a", "", "a"),
+        ] {
+            let seen_from = relative(&path.parse().unwrap(), &from.parse().unwrap());
+            assert_eq!(String::from_utf8(seen_from).unwrap(), seen);
+        }
+    }
+}

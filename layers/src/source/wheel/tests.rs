@@ -1,0 +1,449 @@
+//! Whole wheels, sound and hostile ones, made by hand so that every header can lie.
+
+use std::io::{Read, Write};
+
+use flate2::write::DeflateEncoder;
+
+use super::*;
+use crate::path::LayerPath;
+use crate::tree::{Content, NodeKind};
+
+const FILE: &str = "foo_bar-1.0-py3-none-any.whl";
+const INFO: &str = "foo_bar-1.0.dist-info";
+
+/// A member and what its headers say.
+struct Entry {
+    name: Vec<u8>,
+    data: Vec<u8>,
+    packed: Vec<u8>,
+    mode: u32,
+    flags: u16,
+    method: u16,
+    crc32: u32,
+    len: u32,
+    packed_len: u32,
+    /// What the local header says instead of name and length.
+    local: Option<(Vec<u8>, u32)>,
+    /// Whether the data of the entry before it is this one's too.
+    shared: bool,
+    /// What RECORD says of it: `None` is no row, the other two are the hash and the size.
+    row: Option<(String, String)>,
+}
+
+fn entry(name: &str, data: &[u8]) -> Entry {
+    let mut encoder = DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(data).unwrap();
+    let packed = encoder.finish().unwrap();
+    let row = Row::of(name.as_bytes().to_vec(), data);
+    Entry {
+        name: name.into(),
+        data: data.to_vec(),
+        packed_len: packed.len() as u32,
+        packed,
+        mode: 0o100_644,
+        flags: 0,
+        method: 8,
+        crc32: crc32fast::hash(data),
+        len: data.len() as u32,
+        local: None,
+        shared: false,
+        row: Some((row.hash, row.size)),
+    }
+}
+
+impl Entry {
+    fn stored(mut self) -> Self {
+        (self.method, self.packed, self.packed_len) = (0, self.data.clone(), self.len);
+        self
+    }
+
+    fn mode(mut self, mode: u32) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    fn row(mut self, hash: &str, size: &str) -> Self {
+        self.row = Some((hash.into(), size.into()));
+        self
+    }
+
+    fn unrecorded(mut self) -> Self {
+        self.row = None;
+        self
+    }
+
+    /// The fields that both headers have, from the flags to the sizes.
+    fn common(&self, len: u32) -> Vec<u8> {
+        let mut out = Vec::new();
+        for short in [self.flags, self.method, 0, 0x21] {
+            out.extend(short.to_le_bytes());
+        }
+        for long in [self.crc32, self.packed_len, len] {
+            out.extend(long.to_le_bytes());
+        }
+        out
+    }
+}
+
+fn zip(entries: &[Entry]) -> Vec<u8> {
+    let (mut out, mut central, mut start) = (Vec::new(), Vec::new(), 0u32);
+    for entry in entries {
+        let (name, len) = entry.local.clone().unwrap_or((entry.name.clone(), entry.len));
+        if !entry.shared {
+            start = out.len() as u32;
+            out.extend(b"PK\x03\x04\x14\0");
+            out.extend(entry.common(len));
+            out.extend((name.len() as u16).to_le_bytes());
+            out.extend([0; 2]);
+            out.extend(&name);
+            out.extend(&entry.packed);
+        }
+        central.extend(b"PK\x01\x02\x14\x03\x14\0");
+        central.extend(entry.common(entry.len));
+        central.extend((entry.name.len() as u16).to_le_bytes());
+        central.extend([0; 8]);
+        central.extend((entry.mode << 16).to_le_bytes());
+        central.extend(start.to_le_bytes());
+        central.extend(&entry.name);
+    }
+    let (at, count) = (out.len() as u32, entries.len() as u16);
+    out.extend(&central);
+    out.extend(b"PK\x05\x06\0\0\0\0");
+    out.extend([count.to_le_bytes(), count.to_le_bytes()].concat());
+    out.extend((central.len() as u32).to_le_bytes());
+    out.extend(at.to_le_bytes());
+    out.extend([0; 2]);
+    out
+}
+
+fn sound() -> Vec<Entry> {
+    vec![
+        entry("foo/__init__.py", b"print('hello')\n"),
+        entry("foo/tool", b"\x7fELF").stored().mode(0o100_755),
+        entry("foo/", b"").stored().mode(0o040_755).unrecorded(),
+        entry(&format!("{INFO}/METADATA"), b"Name: Foo.Bar\nVersion: 1.0.0\nRequires-Python: >=3.8\n\nName: x\n"),
+        entry(&format!("{INFO}/WHEEL"), b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\n"),
+        entry(&format!("{INFO}/entry_points.txt"), b"[console_scripts]\nfoo = foo:main\n"),
+    ]
+}
+
+/// RECORD as the rows of the entries.
+fn record(entries: &[Entry]) -> String {
+    let rows = entries.iter().filter_map(|entry| {
+        let (hash, size) = entry.row.as_ref()?;
+        Some(format!("{},{hash},{size}\n", String::from_utf8_lossy(&entry.name)))
+    });
+    rows.chain([format!("{INFO}/RECORD,,\n")]).collect()
+}
+
+fn open_bytes(bytes: &[u8], file_name: &str) -> Result<Wheel, Fault> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(file_name);
+    std::fs::write(&path, bytes).unwrap();
+    Wheel::open(&path).map_err(|error| error.fault)
+}
+
+fn open(mut entries: Vec<Entry>) -> Result<Wheel, Fault> {
+    let record = record(&entries);
+    entries.push(entry(&format!("{INFO}/RECORD"), record.as_bytes()));
+    open_bytes(&zip(&entries), FILE)
+}
+
+/// A sound wheel and one more member.
+fn with(entry: Entry) -> Result<Wheel, Fault> {
+    open(sound().into_iter().chain([entry]).collect())
+}
+
+fn scheme() -> Scheme {
+    Scheme::new("opt/lib/python3.11/site-packages".parse().unwrap(), (3, 11), "/opt/bin/python3".into()).unwrap()
+}
+
+fn install(wheel: &Wheel) -> Result<LayerTree, Fault> {
+    wheel.install(&scheme(), InstallOptions { mtime: 7, requested: true }).map_err(|error| error.fault)
+}
+
+fn text(tree: &LayerTree, path: &str) -> String {
+    let node = tree.get(&path.parse::<LayerPath>().unwrap()).unwrap_or_else(|| panic!("no {path}"));
+    match &node.kind {
+        NodeKind::File(Content::Bytes(bytes)) => String::from_utf8(bytes.clone()).unwrap(),
+        NodeKind::File(Content::Slice { file, range }) => String::from_utf8(file[range.clone()].to_vec()).unwrap(),
+        NodeKind::File(Content::Deflated(slice)) => {
+            let mut text = String::new();
+            let mut reader = flate2::read::DeflateDecoder::new(&slice.file[slice.range.clone()]);
+            reader.read_to_string(&mut text).unwrap();
+            text
+        }
+        other => panic!("{path} is {other:?}"),
+    }
+}
+
+macro_rules! refused {
+    ($wheel:expr, $fault:pat) => {
+        match $wheel.map(|_| ()) {
+            Err($fault) => {}
+            other => panic!("{} is {other:?}", stringify!($wheel)),
+        }
+    };
+}
+
+#[test]
+fn the_installed_form() {
+    let wheel = open(sound()).unwrap();
+    assert_eq!((wheel.name(), wheel.version(), wheel.requires_python()), ("foo-bar", "1.0.0", Some(">=3.8")));
+    wheel.verify().unwrap();
+    let tree = install(&wheel).unwrap();
+    let listed: Vec<_> = tree.iter().map(|(path, node)| format!("{path} {:o}", node.metadata.mode)).collect();
+    let site = "/opt/lib/python3.11/site-packages";
+    let expected = [
+        "/opt/bin/foo 755".to_owned(),
+        format!("{site}/foo 755"),
+        format!("{site}/foo/__init__.py 644"),
+        format!("{site}/foo/tool 755"),
+        format!("{site}/{INFO} 755"),
+        format!("{site}/{INFO}/INSTALLER 644"),
+        format!("{site}/{INFO}/METADATA 644"),
+        format!("{site}/{INFO}/RECORD 644"),
+        format!("{site}/{INFO}/REQUESTED 644"),
+        format!("{site}/{INFO}/WHEEL 644"),
+        format!("{site}/{INFO}/entry_points.txt 644"),
+    ];
+    assert_eq!(listed, expected);
+    assert!(tree.iter().all(|(_, node)| node.metadata.mtime == 7 && node.metadata.uid == 0));
+    assert!(text(&tree, "opt/bin/foo").starts_with("#!/opt/bin/python3\n# -*- coding"));
+    assert_eq!(text(&tree, "opt/lib/python3.11/site-packages/foo/__init__.py"), "print('hello')\n");
+    let record = text(&tree, &format!("{}/{INFO}/RECORD", &site[1..]));
+    assert!(record.starts_with("../../../bin/foo,sha256=") && record.contains(&format!("\r\n{INFO}/RECORD,,\r\n")));
+    assert!(record.contains("REQUESTED,sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0\r\n"), "{record}");
+}
+
+#[test]
+fn members_pass_through_as_they_are() {
+    let tree = install(&open(sound()).unwrap()).unwrap();
+    let deflated = tree.iter().filter(|(_, n)| matches!(&n.kind, NodeKind::File(Content::Deflated(_)))).count();
+    let slices = tree.iter().filter(|(_, n)| matches!(&n.kind, NodeKind::File(Content::Slice { .. }))).count();
+    assert_eq!((deflated, slices), (4, 1));
+}
+
+#[test]
+fn data_is_spread() {
+    let mut entries = sound();
+    for (name, data) in [
+        ("data/share/foo/x", &b"x"[..]),
+        ("headers/foo.h", b"h"),
+        ("purelib/p.py", b"p"),
+        ("platlib/q.so", b"q"),
+        ("scripts/run", b"#!pythonw -u\nprint()\n"),
+        ("scripts/as-is", b"#!/bin/sh\n"),
+        ("scripts/foo", b"#!python\nthe installer's takes its place\n"),
+        ("scripts/only", b"#!python"),
+    ] {
+        entries.push(entry(&format!("foo_bar-1.0.data/{name}"), data));
+    }
+    let tree = install(&open(entries).unwrap()).unwrap();
+    for (path, content) in [
+        ("opt/share/foo/x", "x"),
+        ("opt/include/python3.11/foo-bar/foo.h", "h"),
+        ("opt/lib/python3.11/site-packages/p.py", "p"),
+        ("opt/lib/python3.11/site-packages/q.so", "q"),
+        ("opt/bin/run", "#!/opt/bin/python3\nprint()\n"),
+        ("opt/bin/as-is", "#!/bin/sh\n"),
+        ("opt/bin/only", "#!/opt/bin/python3\n"),
+    ] {
+        assert_eq!(text(&tree, path), content);
+    }
+    let directories = tree.iter().filter(|(_, node)| matches!(node.kind, NodeKind::Directory { .. }));
+    let directories: Vec<_> = directories.map(|(path, _)| path.to_string()).collect();
+    assert_eq!(directories[..2], ["/opt/include/python3.11/foo-bar", "/opt/lib/python3.11/site-packages/foo"]);
+    assert_eq!(directories[3..], ["/opt/share/foo"]);
+    let record = text(&tree, &format!("opt/lib/python3.11/site-packages/{INFO}/RECORD"));
+    let row = record::parse(&record).unwrap().into_iter().find(|row| row.path == b"../../../bin/run").unwrap();
+    assert_eq!(row, Row::of(row.path.clone(), b"#!/opt/bin/python3\nprint()\n"));
+    assert!(record.contains("\r\nfoo_bar-1.0.data/scripts/foo,sha256="));
+    assert!(record.contains("\r\n../../../share/foo/x,sha256="));
+}
+
+#[test]
+fn directories_may_have_rows() {
+    let mut entries = sound();
+    entries[2].row = Some((hash(b""), "0".into()));
+    let tree = install(&open(entries).unwrap()).unwrap();
+    assert!(text(&tree, &format!("opt/lib/python3.11/site-packages/{INFO}/RECORD")).contains("\r\nfoo/,sha256="));
+    let other = format!("1\nother/,{},0", hash(b""));
+    refused!(with(entry("a", b"x").row(&hash(b"x"), &other)), Fault::Absent(_));
+}
+
+#[test]
+fn signatures_need_no_row_and_get_a_bare_one() {
+    let tree = install(&with(entry(&format!("{INFO}/RECORD.jws"), b"{}").unrecorded()).unwrap()).unwrap();
+    let record = text(&tree, &format!("opt/lib/python3.11/site-packages/{INFO}/RECORD"));
+    assert!(record.contains(&format!("\r\n{INFO}/RECORD.jws,,\r\n")));
+}
+
+#[test]
+fn names_and_kinds_are_refused() {
+    for name in ["../x", "/etc/passwd", "a/../../x", "a\\..\\x", "a\0b", "a//b", "./a", ".wh.foo"] {
+        refused!(with(entry(name, b"x")), Fault::Name { .. });
+    }
+    refused!(with(Entry { name: vec![b'a', 0xff], ..entry("ab", b"") }), Fault::Name { .. });
+    refused!(with(entry("link", b"/etc/passwd").mode(0o120_777)), Fault::Special(_));
+    refused!(with(entry("fifo", b"").mode(0o010_644)), Fault::Special(_));
+    refused!(with(entry("directory", b"").mode(0o040_755)), Fault::Special(_));
+    refused!(with(entry("d/", b"data").mode(0o040_755).unrecorded()), Fault::Sizes { .. });
+    refused!(with(Entry { flags: 1, ..entry("secret", b"x") }), Fault::Encrypted(_));
+    refused!(with(Entry { method: 12, ..entry("bzip2", b"x") }), Fault::Method { .. });
+    refused!(with(Entry { method: 93, ..entry("zstd", b"x") }), Fault::Method { .. });
+}
+
+#[test]
+fn headers_that_contradict_each_other_are_refused() {
+    refused!(with(entry("foo/__init__.py", b"again")), Fault::Archive(_));
+    refused!(with(Entry { local: Some((b"y".to_vec(), 1)), ..entry("x", b"x") }), Fault::Archive(_));
+    refused!(with(Entry { local: Some((b"x".to_vec(), 2)), ..entry("x", b"x") }), Fault::Archive(_));
+    let shared = Entry { shared: true, local: None, ..entry("b", b"same") };
+    refused!(open(sound().into_iter().chain([entry("a", b"same"), shared]).collect()), Fault::Archive(_));
+    let overlapping = Entry { packed_len: 60, ..entry("a", b"first") };
+    refused!(open([overlapping].into_iter().chain(sound()).collect()), Fault::Archive(_));
+    let beyond = Entry { packed_len: 1 << 30, len: 1 << 30, method: 0, ..entry("a", b"first") };
+    refused!(with(beyond), Fault::Archive(_));
+}
+
+#[test]
+fn sizes_that_lie_are_refused() {
+    refused!(with(Entry { len: 5, ..entry("stored", b"four").stored() }), Fault::Sizes { .. });
+    refused!(with(Entry { len: u32::MAX - 1, ..entry("bomb", &[0; 5000]) }), Fault::Sizes { .. });
+    let short = with(Entry { len: 4, ..entry("a", b"longer") }.row(&hash(b"longer"), "")).unwrap();
+    refused!(short.verify().map_err(|e| e.fault), Fault::Damaged { .. });
+    let long = with(Entry { len: 9, ..entry("a", b"longer") }.row(&hash(b"longer"), "9")).unwrap();
+    refused!(long.verify().map_err(|e| e.fault), Fault::Damaged { .. });
+}
+
+fn hash(data: &[u8]) -> String {
+    Row::of(Vec::new(), data).hash
+}
+
+#[test]
+fn damaged_content_is_found() {
+    let damaged = |entry| with(entry).unwrap().verify().map_err(|error| error.fault);
+    refused!(damaged(Entry { crc32: 1, ..entry("a", b"x") }), Fault::Damaged { .. });
+    refused!(damaged(Entry { crc32: 1, ..entry("a", b"x").stored() }), Fault::Damaged { .. });
+    refused!(damaged(entry("a", b"x").row(&hash(b"y"), "1")), Fault::WrongHash(_));
+    let mut extra = entry("a", b"x");
+    extra.packed.push(0);
+    extra.packed_len += 1;
+    refused!(damaged(extra), Fault::Damaged { reason: "there is something behind its deflate stream", .. });
+    let mut cut = entry("a", &(0..=255).collect::<Vec<u8>>());
+    cut.packed.truncate(100);
+    cut.packed_len = 100;
+    refused!(damaged(cut), Fault::Damaged { .. });
+    let mut garbage = entry("a", b"xyz");
+    garbage.packed.fill(0xff);
+    refused!(damaged(garbage), Fault::Damaged { reason: "its deflate stream is damaged", .. });
+    for algorithm in ["sha384=", "sha512="] {
+        refused!(with(entry("a", b"x").row(algorithm, "")), Fault::WeakHash { .. });
+    }
+}
+
+#[test]
+fn metadata_that_is_damaged_is_not_used() {
+    let mut entries = sound();
+    entries[3].crc32 = 1;
+    refused!(open(entries), Fault::Damaged { .. });
+    let mut entries = sound();
+    entries[3] = entry(&format!("{INFO}/METADATA"), b"\xff");
+    refused!(open(entries), Fault::NotText(_));
+}
+
+#[test]
+fn record_and_archive_have_to_agree() {
+    refused!(with(entry("a", b"x").unrecorded()), Fault::Unrecorded(_));
+    refused!(with(entry("a", b"x").row("", "")), Fault::WeakHash { .. });
+    refused!(with(entry("a", b"x").row("md5=nUV5fWQ6w4KKwEPnAZ05bA", "1")), Fault::WeakHash { .. });
+    refused!(with(entry("a", b"x").row("sha1=EfZeG7mbHKvZ8YcxGCVQ1ds_Ymg", "1")), Fault::WeakHash { .. });
+    refused!(with(entry("a", b"x").row(&hash(b"x"), "2")), Fault::RecordedSize { .. });
+    refused!(with(entry("a", b"x").row(&hash(b"x"), "1,")), Fault::Record { .. });
+    // A row for a file that is not there, smuggled in behind a size.
+    refused!(with(entry("a", b"x").row(&hash(b"x"), &format!("1\ngone,{},1", hash(b"x")))), Fault::Absent(_));
+    let twice = format!("1\na,{},1", hash(b"y"));
+    refused!(with(entry("a", b"x").row(&hash(b"x"), &twice)), Fault::Record { .. });
+}
+
+#[test]
+fn metadata_has_to_agree_with_the_name() {
+    let replaced = |at: usize, name: &str, data: &str| {
+        let mut entries = sound();
+        entries[at] = entry(&format!("{INFO}/{name}"), data.as_bytes());
+        open(entries)
+    };
+    refused!(replaced(4, "WHEEL", "Wheel-Version: 2.0"), Fault::WheelVersion(_));
+    refused!(replaced(4, "WHEEL", ""), Fault::WheelVersion(_));
+    refused!(replaced(4, "LEEHW", ""), Fault::Missing(_));
+    refused!(replaced(3, "METADATA", "Name: other\nVersion: 1.0"), Fault::Disagreement { .. });
+    refused!(replaced(3, "METADATA", "Name: foo-bar\nVersion: 1.1"), Fault::Disagreement { .. });
+    refused!(replaced(3, "METADATA", ""), Fault::Disagreement { .. });
+    refused!(replaced(3, "ATADATEM", ""), Fault::Missing(_));
+    refused!(with(entry("other-1.0.dist-info/METADATA", b"")), Fault::DistInfo(2));
+    refused!(open_bytes(&zip(&[entry("a", b"x")]), FILE), Fault::DistInfo(0));
+    let mut entries = sound();
+    entries.push(entry(&format!("{INFO}/RECORD"), record(&entries).as_bytes()));
+    let bytes = zip(&entries);
+    assert!(open_bytes(&bytes, FILE).is_ok());
+    refused!(open_bytes(&bytes, "foo_bar-1.1-py3-none-any.whl"), Fault::Disagreement { .. });
+    refused!(open_bytes(&bytes, "bar-1.0-py3-none-any.whl"), Fault::Disagreement { .. });
+    refused!(open_bytes(&bytes, "foo_bar.whl"), Fault::FileName(_));
+    refused!(open_bytes(&zip(&sound()), FILE), Fault::Missing(_));
+}
+
+#[test]
+fn what_is_no_archive() {
+    refused!(open_bytes(b"", FILE), Fault::Archive(_) | Fault::Open(_));
+    refused!(open_bytes(b"not a zip at all, though long enough for the end of one", FILE), Fault::Archive(_));
+    let mut entries = sound();
+    entries.push(entry(&format!("{INFO}/RECORD"), record(&entries).as_bytes()));
+    let bytes = zip(&entries);
+    for cut in [1, 10, 40, 200, bytes.len() / 2, bytes.len() - 30] {
+        assert!(open_bytes(&bytes[..bytes.len() - cut], FILE).is_err(), "{cut}");
+    }
+    refused!(open_bytes(&[&bytes[..], b"x"].concat(), FILE), Fault::Trailing);
+    refused!(open_bytes(&[&b"#!/bin/sh\n"[..], &bytes].concat(), FILE), Fault::Archive(_));
+    let mut commented = bytes.clone();
+    let len = commented.len();
+    commented[len - 2] = 3;
+    refused!(open_bytes(&[&commented[..], b"abc"].concat(), FILE), Fault::Trailing);
+}
+
+/// No flipped bit makes a wheel that passes and is installed as something else.
+#[test]
+fn flipped_bits_are_found_or_harmless() {
+    let mut entries = sound();
+    entries.push(entry(&format!("{INFO}/RECORD"), record(&entries).as_bytes()));
+    let bytes = zip(&entries);
+    let wanted = format!("{:?}", contents(&install(&open_bytes(&bytes, FILE).unwrap()).unwrap()));
+    for at in 0..bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 1 << (at % 8);
+        let Ok(wheel) = open_bytes(&flipped, FILE) else { continue };
+        if wheel.verify().is_ok()
+            && let Ok(tree) = install(&wheel)
+        {
+            assert_eq!(format!("{:?}", contents(&tree)), wanted, "byte {at}");
+        }
+    }
+}
+
+fn contents(tree: &LayerTree) -> Vec<(String, String)> {
+    let files = tree.iter().filter(|(_, node)| matches!(node.kind, NodeKind::File(_)));
+    files.map(|(path, _)| (path.to_string(), text(tree, &path.to_string()))).collect()
+}
+
+#[test]
+fn what_can_not_be_installed() {
+    let installed = |entry| install(&with(entry).unwrap());
+    refused!(installed(entry("foo_bar-1.0.data/etc/x", b"")), Fault::DataDirectory(_));
+    refused!(installed(entry("foo_bar-1.0.data/x", b"")), Fault::DataDirectory(_));
+    refused!(installed(entry("foo_bar-1.0.data/purelib/foo/tool", b"")), Fault::Collision(_));
+    refused!(installed(entry("foo_bar-1.0.data/platlib/foo", b"")), Fault::Collision(_) | Fault::Tree(_));
+    refused!(installed(entry("foo/tool/x", b"")), Fault::Tree(_));
+    let mut entries = sound();
+    entries[5] = entry(&format!("{INFO}/entry_points.txt"), b"[console_scripts]\n../../x = foo:main\n");
+    refused!(install(&open(entries).unwrap()), Fault::EntryPoint { .. });
+}

@@ -1,0 +1,125 @@
+//! What a rootful container of docker's has when nothing else is asked for.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::modes::Ipc;
+use super::values::Size;
+
+/// The `PATH` of an image that sets none, and of hooks.
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The size of `/dev/shm`: 64 MiB.
+pub(crate) const SHM_SIZE: Size = Size(64 << 20);
+
+/// Capabilities of the bounding, permitted and effective sets.
+pub(crate) const CAPABILITIES: [&str; 14] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FSETID",
+    "CAP_FOWNER",
+    "CAP_MKNOD",
+    "CAP_NET_RAW",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETFCAP",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_CHROOT",
+    "CAP_KILL",
+    "CAP_AUDIT_WRITE",
+];
+
+/// Paths that the container sees empty.
+pub(crate) const MASKED: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+
+/// Paths that the container can't write to.
+pub(crate) const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Character devices that the container may use: major and minor number, or every minor number.
+const DEVICES: [(u32, Option<u32>); 9] = [
+    (1, Some(3)), // null
+    (1, Some(5)), // zero
+    (1, Some(7)), // full
+    (1, Some(8)), // random
+    (1, Some(9)), // urandom
+    (5, Some(0)), // tty
+    (5, Some(1)), // console
+    (5, Some(2)), // ptmx
+    (136, None),  // pts/*
+];
+
+/// One entry of `mounts`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Mount {
+    /// Absolute path in the container, clean.
+    pub(crate) destination: String,
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) source: String,
+    pub(crate) options: Vec<String>,
+}
+
+impl Mount {
+    fn new(destination: &str, kind: &str, source: &str, options: &[&str]) -> Self {
+        Self {
+            destination: destination.to_owned(),
+            kind: kind.to_owned(),
+            source: source.to_owned(),
+            options: options.iter().map(|&option| option.to_owned()).collect(),
+        }
+    }
+
+    /// A bind mount of a host's file or directory.
+    pub(crate) fn bind(source: &str, destination: &str, options: &[&str]) -> Self {
+        Self::new(destination, "bind", source, options)
+    }
+}
+
+/// The mounts of every container, in order.
+pub(crate) fn mounts(ipc: Ipc, shm_size: Size) -> Vec<Mount> {
+    let pts = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
+    let mut mounts = vec![
+        Mount::new("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        Mount::new("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        Mount::new("/dev/pts", "devpts", "devpts", &pts),
+        Mount::new("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+        Mount::new("/sys/fs/cgroup", "cgroup", "cgroup", &["ro", "nosuid", "noexec", "nodev"]),
+        Mount::new("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+    ];
+    let size = format!("size={}", shm_size.0);
+    match ipc {
+        Ipc::Private => {
+            mounts.push(Mount::new("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &size]));
+        }
+        Ipc::Host => mounts.push(Mount::bind("/dev/shm", "/dev/shm", &["rbind", "rprivate"])),
+        Ipc::None => {}
+    }
+    mounts
+}
+
+/// The rules of the device cgroup, first to last.
+pub(crate) fn device_rules() -> Vec<Value> {
+    let mut rules = vec![json!({"allow": false, "access": "rwm"})];
+    rules.extend(DEVICES.iter().map(|(major, minor)| {
+        let mut rule = json!({"allow": true, "type": "c", "major": major, "access": "rwm"});
+        if let Some(minor) = minor {
+            rule["minor"] = json!(minor);
+        }
+        rule
+    }));
+    rules
+}

@@ -1,0 +1,149 @@
+//! The fields of a request, one after the other.
+
+use std::collections::BTreeMap;
+
+use super::csv::record;
+use super::{Capability, Driver, GpuFault, GpuRequest, Gpus};
+
+/// The largest count that is taken: far beyond any machine, and small enough to be written out as a list.
+const MAX_COUNT: i64 = 1024;
+
+/// Reads a request.
+pub(super) fn parse(text: &str) -> Result<GpuRequest, GpuFault> {
+    let mut fields = Fields::default();
+    for (field, quoted) in record(text)? {
+        fields.take(&field, quoted)?;
+    }
+    let gpus = match (fields.count, fields.devices) {
+        (None | Some(0), Some(devices)) => Gpus::Devices(devices),
+        (Some(_), Some(_)) => return Err(GpuFault::CountAndDevices),
+        (Some(count), None) => match u32::try_from(count) {
+            Ok(count) if i64::from(count) <= MAX_COUNT => Gpus::Count(count),
+            Ok(_) => return Err(GpuFault::TooMany(count)),
+            Err(_) if count > 0 => return Err(GpuFault::TooMany(count)),
+            Err(_) => Gpus::All,
+        },
+        (None, None) => Gpus::Count(1),
+    };
+    let (capabilities, driver, options) = (fields.capabilities, fields.driver, fields.options);
+    Ok(GpuRequest { gpus, capabilities, driver, options })
+}
+
+/// A list that bare fields may go on with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum List {
+    Devices,
+    Capabilities,
+}
+
+/// What the fields so far have said.
+#[derive(Default)]
+struct Fields {
+    seen: Vec<String>,
+    /// The list that the field before was part of, without quotes.
+    open: Option<List>,
+    count: Option<i64>,
+    devices: Option<Vec<String>>,
+    capabilities: Vec<Capability>,
+    driver: Option<Driver>,
+    options: BTreeMap<String, String>,
+}
+
+impl Fields {
+    fn take(&mut self, field: &str, quoted: bool) -> Result<(), GpuFault> {
+        let Some((key, value)) = field.split_once('=') else {
+            return self.bare(field);
+        };
+        self.once(key)?;
+        self.open = None;
+        match key {
+            "driver" => self.driver = driver(value)?,
+            "count" => self.count = Some(count(value)?),
+            "device" => {
+                value.split(',').try_for_each(|device| self.device(device))?;
+                self.open = Some(List::Devices).filter(|_| !quoted);
+            }
+            "capabilities" => {
+                value.split(',').try_for_each(|name| self.capability(name))?;
+                self.open = Some(List::Capabilities).filter(|_| !quoted);
+            }
+            "options" => self.options = options(value)?,
+            _ => return Err(GpuFault::Key(key.to_owned())),
+        }
+        Ok(())
+    }
+
+    /// A field without `=`: more of an open list, or a count.
+    fn bare(&mut self, field: &str) -> Result<(), GpuFault> {
+        if field.is_empty() {
+            return Err(GpuFault::Empty);
+        }
+        let is_count = count(field).is_ok() && !self.seen.iter().any(|seen| seen == field);
+        match self.open {
+            Some(List::Devices) if field != "all" => return self.device(field),
+            Some(List::Capabilities) if !is_count => return self.capability(field),
+            _ => self.open = None,
+        }
+        self.once(field)?;
+        self.count = Some(count(field)?);
+        self.seen.push("count".to_owned());
+        Ok(())
+    }
+
+    fn once(&mut self, key: &str) -> Result<(), GpuFault> {
+        if self.seen.iter().any(|seen| seen == key) {
+            return Err(GpuFault::Twice(key.to_owned()));
+        }
+        self.seen.push(key.to_owned());
+        Ok(())
+    }
+
+    fn device(&mut self, device: &str) -> Result<(), GpuFault> {
+        let inside = device.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/=".contains(&b));
+        if !inside || !device.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+            return Err(GpuFault::Device(device.to_owned()));
+        }
+        let devices = self.devices.get_or_insert_default();
+        if !devices.iter().any(|have| have == device) {
+            devices.push(device.to_owned());
+        }
+        Ok(())
+    }
+
+    fn capability(&mut self, name: &str) -> Result<(), GpuFault> {
+        // Docker's words for any GPU and for NVIDIA's; they choose its driver, which there is only one of here.
+        if matches!(name, "gpu" | "nvidia") {
+            return Ok(());
+        }
+        let capability = Capability::named(name).ok_or_else(|| GpuFault::Capability(name.to_owned()))?;
+        if !self.capabilities.contains(&capability) {
+            self.capabilities.push(capability);
+        }
+        Ok(())
+    }
+}
+
+fn count(text: &str) -> Result<i64, GpuFault> {
+    match text {
+        "all" => Ok(-1),
+        number => number.parse().map_err(|_| GpuFault::Count(number.to_owned())),
+    }
+}
+
+fn driver(name: &str) -> Result<Option<Driver>, GpuFault> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let index = Driver::NAMES.iter().position(|known| *known == name);
+    index.map(|index| Some(Driver::VALUES[index])).ok_or_else(|| GpuFault::Driver(name.to_owned()))
+}
+
+fn options(text: &str) -> Result<BTreeMap<String, String>, GpuFault> {
+    let fields = record(text)?.into_iter();
+    Ok(fields
+        .map(|(field, _)| {
+            let (key, value) = field.split_once('=').unwrap_or((&field, ""));
+            (key.to_owned(), value.to_owned())
+        })
+        .collect())
+}

@@ -1,0 +1,217 @@
+//! The user of a process: `uid`, `name`, `uid:gid`, `name:group`, `uid:group`, `name:gid`.
+
+use serde_json::{Value, json};
+
+/// The root filesystem's accounts: what `/etc/passwd` and `/etc/group` hold (passwd(5), group(5)), empty where there is
+/// no such file.
+#[derive(Debug, Clone, Default)]
+pub struct Users {
+    /// `/etc/passwd`.
+    pub passwd: String,
+    /// `/etc/group`.
+    pub group: String,
+}
+
+/// A user that can't be made into numbers.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UserError {
+    /// A name, and no accounts to look it up in.
+    #[error("the {what} `{name}` is a name, and only the root filesystem knows its number")]
+    NoAccounts {
+        /// `user` or `group`.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// A name that the accounts don't have.
+    #[error("the root filesystem has no {what} `{name}`")]
+    Unknown {
+        /// `user` or `group`.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// A number that no account can have.
+    #[error("`{0}` is not the number of a user or group (0 to 2147483647)")]
+    Range(String),
+}
+
+impl UserError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NoAccounts { .. } => "give numbers with --user, such as --user 1000:1000".into(),
+            Self::Unknown { what: "group", .. } => "give the group's number with --user, such as --user 0:1000".into(),
+            Self::Unknown { .. } => "give the user's number with --user, or add the user in a layer".into(),
+            Self::Range(_) => "give a number in that range, such as --user 1000:1000".into(),
+        })
+    }
+}
+
+/// The largest id that is taken, as in docker: the largest positive 32-bit number.
+const MAX_ID: u32 = i32::MAX as u32;
+
+/// Numbers of a user, as `process.user` has them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ids {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) additional: Vec<u32>,
+}
+
+impl Ids {
+    pub(crate) fn json(&self) -> Value {
+        let mut user = json!({"uid": self.uid, "gid": self.gid});
+        if !self.additional.is_empty() {
+            user["additionalGids"] = json!(self.additional);
+        }
+        user
+    }
+}
+
+/// Resolves `user`; empty means root. Without a group it is the one of the account, or 0 for a number without one; a
+/// named user has then the groups that list it, too (image-spec, conversion.md).
+pub(crate) fn resolve(user: &str, users: Option<&Users>) -> Result<Ids, UserError> {
+    let (name, group) = user.split_once(':').unwrap_or((user, ""));
+    let name = if name.is_empty() { "0" } else { name };
+    let (uid, primary) = match number(name)? {
+        Some(uid) => (uid, users.and_then(|users| users.account(|_, id| id == uid)).map_or(0, |(_, gid)| gid)),
+        None => named(users, "user", name, |users| users.account(|have, _| have == name))?,
+    };
+    let gid = match number(group)? {
+        _ if group.is_empty() => primary,
+        Some(gid) => gid,
+        None => named(users, "group", group, |users| users.group(group))?,
+    };
+    let by_name = group.is_empty() && number(name)?.is_none();
+    let additional = users.filter(|_| by_name).map(|users| users.groups_of(name)).unwrap_or_default();
+    Ok(Ids { uid, gid, additional })
+}
+
+fn named<T>(
+    users: Option<&Users>,
+    what: &'static str,
+    name: &str,
+    find: impl FnOnce(&Users) -> Option<T>,
+) -> Result<T, UserError> {
+    let users = users.ok_or_else(|| UserError::NoAccounts { what, name: name.to_owned() })?;
+    find(users).ok_or_else(|| UserError::Unknown { what, name: name.to_owned() })
+}
+
+/// The id that `text` is, or `None` if it is a name.
+fn number(text: &str) -> Result<Option<u32>, UserError> {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Ok(None);
+    }
+    match text.parse::<u32>() {
+        Ok(id) if id <= MAX_ID && digits == text => Ok(Some(id)),
+        _ => Err(UserError::Range(text.to_owned())),
+    }
+}
+
+impl Users {
+    /// Uid and gid of the first account whose name and uid are `wanted`.
+    fn account(&self, wanted: impl Fn(&str, u32) -> bool) -> Option<(u32, u32)> {
+        entries(&self.passwd).find_map(|fields| match fields[..] {
+            [name, _, uid, gid, ..] => {
+                let (uid, gid) = (id(uid)?, id(gid)?);
+                wanted(name, uid).then_some((uid, gid))
+            }
+            _ => None,
+        })
+    }
+
+    /// The gid of the first group of that name.
+    fn group(&self, wanted: &str) -> Option<u32> {
+        entries(&self.group).find_map(|fields| match fields[..] {
+            [name, _, gid, ..] if name == wanted => id(gid),
+            _ => None,
+        })
+    }
+
+    /// The groups that list `user`, in the order of the file, each once.
+    fn groups_of(&self, user: &str) -> Vec<u32> {
+        let mut gids = Vec::new();
+        for fields in entries(&self.group) {
+            let [_, _, gid, members, ..] = fields[..] else { continue };
+            if let Some(gid) = id(gid)
+                && members.split(',').any(|member| member.trim() == user)
+                && !gids.contains(&gid)
+            {
+                gids.push(gid);
+            }
+        }
+        gids
+    }
+}
+
+/// The fields of each line; comments, and lines that make no sense, fall away where their fields are read.
+fn entries(file: &str) -> impl Iterator<Item = Vec<&str>> {
+    file.lines().map(str::trim).filter(|line| !line.starts_with('#')).map(|line| line.split(':').collect())
+}
+
+fn id(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|id| *id <= MAX_ID)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn users() -> Users {
+        let passwd = "# comment\nroot:x:0:0:root:/root:/bin/sh\n+nis\nbroken:x:abc:1::/:\nme:x:1000:100:,,,:/home/me:/bin/sh\n\
+                      me:x:2000:2::/:\nlarge:x:4294967295:0::/:\nonly:x:7:8";
+        let group =
+            "root:x:0:\nusers:x:100:\nvideo:x:44:you,me\nmedia:x:45:me\nagain:x:44:me\nbad:x:x:me\nmen:x:46:men,m,e";
+        Users { passwd: passwd.into(), group: group.into() }
+    }
+
+    fn ids(uid: u32, gid: u32, additional: &[u32]) -> Result<Ids, UserError> {
+        Ok(Ids { uid, gid, additional: additional.to_vec() })
+    }
+
+    #[test]
+    fn users_are_resolved_in_the_root_filesystem() {
+        let users = users();
+        for (text, expected) in [
+            ("", ids(0, 0, &[])),
+            ("0", ids(0, 0, &[])),
+            ("1000", ids(1000, 100, &[])),
+            ("1000:5", ids(1000, 5, &[])),
+            ("4711", ids(4711, 0, &[])),
+            ("4711:video", ids(4711, 44, &[])),
+            ("me", ids(1000, 100, &[44, 45])),
+            ("me:", ids(1000, 100, &[44, 45])),
+            ("me:7", ids(1000, 7, &[])),
+            ("me:video", ids(1000, 44, &[])),
+            (":video", ids(0, 44, &[])),
+            ("only", ids(7, 8, &[])),
+        ] {
+            assert_eq!(resolve(text, Some(&users)), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn without_accounts_only_numbers_will_do() {
+        assert_eq!(resolve("5:6", None), ids(5, 6, &[]));
+        assert_eq!(resolve("5", None), ids(5, 0, &[]));
+        let error = resolve("me", None).unwrap_err();
+        assert_eq!(error, UserError::NoAccounts { what: "user", name: "me".into() });
+        assert!(error.hint().unwrap().contains("--user"));
+        assert!(matches!(resolve("5:video", None), Err(UserError::NoAccounts { what: "group", .. })));
+    }
+
+    #[test]
+    fn who_is_not_there_is_an_error() {
+        let users = users();
+        for name in ["nobody", "ME", "broken", "+nis", "large", "me ", "# comment", "root:wheel", "a:b:c", "me:bad"] {
+            assert!(matches!(resolve(name, Some(&users)), Err(UserError::Unknown { .. })), "{name}");
+        }
+        for number in ["-1", "2147483648", "99999999999999999999", "0:-5", "+1", "me:4294967296"] {
+            assert!(matches!(resolve(number, Some(&users)), Err(UserError::Range(_))), "{number}");
+        }
+        assert!(matches!(resolve("me", Some(&Users::default())), Err(UserError::Unknown { .. })));
+    }
+}

@@ -1,0 +1,198 @@
+//! `--volume`: a directory or file of the host in the container.
+
+use std::str::FromStr;
+
+use super::defaults::Mount;
+use super::nearest;
+
+/// `SOURCE:DESTINATION[:OPTION,…]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// Path on the host as it was written; relative ones count from the caller's working directory.
+    pub source: String,
+    /// Absolute path in the container, without `.`, `..` and double slashes; never `/`.
+    pub destination: String,
+    /// Whether the destination was written without its leading slash.
+    pub was_relative: bool,
+    /// Whether the container can't write to it.
+    pub read_only: bool,
+    /// How mounts below it spread between host and container; one of [`PROPAGATION`].
+    propagation: &'static str,
+}
+
+/// Text that is no volume.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not a volume: {why}")]
+pub struct VolumeError {
+    /// The text.
+    pub text: String,
+    /// What is wrong with it.
+    pub why: VolumeFault,
+}
+
+/// What is wrong with a volume.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum VolumeFault {
+    /// One path only, which docker takes for an anonymous volume.
+    #[error("it has no destination")]
+    NoDestination,
+    /// An empty path.
+    #[error("a path is empty")]
+    Empty,
+    /// More than three parts.
+    #[error("it has too many parts")]
+    Parts,
+    /// It would hide the image.
+    #[error("the destination is the container's root")]
+    Root,
+    /// An option that nobody knows.
+    #[error("`{0}` is not an option")]
+    Option(String),
+    /// Two options that contradict or repeat each other.
+    #[error("`{0}` is one option too many")]
+    Conflict(String),
+    /// A NUL byte, which no path can hold.
+    #[error("there is a NUL in it")]
+    Nul,
+}
+
+/// The kinds of propagation, private first.
+pub const PROPAGATION: [&str; 6] = ["rprivate", "private", "rshared", "shared", "rslave", "slave"];
+
+const OPTIONS: [&str; 8] = ["ro", "rw", "rprivate", "private", "rshared", "shared", "rslave", "slave"];
+
+impl VolumeError {
+    /// What to write instead.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        Some(match &self.why {
+            VolumeFault::NoDestination => format!("write where it goes: {0}:{0}", self.text),
+            VolumeFault::Option(option) if option.eq_ignore_ascii_case("z") => {
+                "SELinux labels are not changed; leave it out, and label the directory with chcon if need be".into()
+            }
+            VolumeFault::Option(option) => match nearest(option, &OPTIONS) {
+                Some(near) => format!("did you mean {near}?"),
+                None => format!("the options are {}", OPTIONS.join(", ")),
+            },
+            _ => "write SOURCE:DESTINATION, or SOURCE:DESTINATION:ro".into(),
+        })
+    }
+}
+
+impl FromStr for Volume {
+    type Err = VolumeError;
+
+    fn from_str(text: &str) -> Result<Self, VolumeError> {
+        let error = |why| VolumeError { text: text.to_owned(), why };
+        let parts: Vec<&str> = text.split(':').collect();
+        let (source, destination, options) = match parts[..] {
+            _ if text.contains('\0') => return Err(error(VolumeFault::Nul)),
+            [] | [_] => return Err(error(VolumeFault::NoDestination)),
+            [source, destination] => (source, destination, ""),
+            [source, destination, options] => (source, destination, options),
+            _ => return Err(error(VolumeFault::Parts)),
+        };
+        if source.is_empty() || destination.is_empty() || (parts.len() == 3 && options.is_empty()) {
+            return Err(error(VolumeFault::Empty));
+        }
+        let (read_only, propagation) = read_options(options).map_err(error)?;
+        let was_relative = !destination.starts_with('/');
+        let destination = clean(destination);
+        if destination == "/" {
+            return Err(error(VolumeFault::Root));
+        }
+        Ok(Self { source: source.to_owned(), destination, was_relative, read_only, propagation })
+    }
+}
+
+fn read_options(options: &str) -> Result<(bool, &'static str), VolumeFault> {
+    let (mut read_only, mut propagation) = (None, None);
+    for option in options.split(',').filter(|_| !options.is_empty()) {
+        let twice = match option {
+            "ro" => read_only.replace(true).is_some(),
+            "rw" => read_only.replace(false).is_some(),
+            other => match PROPAGATION.iter().find(|known| **known == other) {
+                Some(known) => propagation.replace(*known).is_some(),
+                None => return Err(VolumeFault::Option(option.to_owned())),
+            },
+        };
+        if twice {
+            return Err(VolumeFault::Conflict(option.to_owned()));
+        }
+    }
+    Ok((read_only.unwrap_or(false), propagation.unwrap_or(PROPAGATION[0])))
+}
+
+impl Volume {
+    /// The bind mount, with `source` in the place of the volume's own.
+    pub(crate) fn mount(&self, source: &str) -> Mount {
+        let mut options = vec!["rbind", self.propagation];
+        if self.read_only {
+            options.push("ro");
+        }
+        Mount::bind(source, &self.destination, &options)
+    }
+}
+
+/// `path` as an absolute path, where `.`, `..` and repeated slashes are resolved without looking at any file.
+pub(crate) fn clean(path: &str) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for name in path.split('/') {
+        match name {
+            "" | "." => {}
+            ".." => {
+                names.pop();
+            }
+            name => names.push(name),
+        }
+    }
+    format!("/{}", names.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_are_read() {
+        for (text, source, destination, options) in [
+            ("/a:/b", "/a", "/b", "rbind,rprivate"),
+            ("/a:/b:ro", "/a", "/b", "rbind,rprivate,ro"),
+            ("/a:/b:rw,rshared", "/a", "/b", "rbind,rshared"),
+            ("/a:/b//c/../d/./:rslave,ro", "/a", "/b/d", "rbind,rslave,ro"),
+            ("/a:/../../b", "/a", "/b", "rbind,rprivate"),
+            ("local_dir:container_dir", "local_dir", "/container_dir", "rbind,rprivate"),
+            ("/with space:/b,c", "/with space", "/b,c", "rbind,rprivate"),
+        ] {
+            let volume: Volume = text.parse().unwrap();
+            let mount = volume.mount(&volume.source);
+            assert_eq!((mount.source.as_str(), mount.destination.as_str()), (source, destination), "{text}");
+            assert_eq!(mount.options.join(","), options, "{text}");
+            assert_eq!(volume.was_relative, text.starts_with("local"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_volume_says_why() {
+        for (text, why) in [
+            ("", VolumeFault::NoDestination),
+            ("/data", VolumeFault::NoDestination),
+            (":/b", VolumeFault::Empty),
+            ("/a:", VolumeFault::Empty),
+            ("/a:/b:", VolumeFault::Empty),
+            ("/a:/b:ro:x", VolumeFault::Parts),
+            ("/a:/", VolumeFault::Root),
+            ("/a:/b/..", VolumeFault::Root),
+            ("/a:/b:r0", VolumeFault::Option("r0".into())),
+            ("/a:/b:ro,", VolumeFault::Option(String::new())),
+            ("/a:/b:Z", VolumeFault::Option("Z".into())),
+            ("/a:/b:ro,rw", VolumeFault::Conflict("rw".into())),
+            ("/a:/b:shared,slave", VolumeFault::Conflict("slave".into())),
+            ("/a\0:/b", VolumeFault::Nul),
+        ] {
+            let error = text.parse::<Volume>().unwrap_err();
+            assert_eq!(error.why, why, "{text}");
+            assert!(error.hint().is_some());
+        }
+    }
+}

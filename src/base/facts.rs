@@ -1,0 +1,382 @@
+//! What a build needs to know of a base's filesystem.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::{fs, io};
+
+use futures_util::StreamExt;
+use ociforge_layers::LayerPath;
+use ociforge_manifests::{Descriptor, Digest, Image};
+use serde::{Deserialize, Serialize};
+use tokio_util::io::{StreamReader, SyncIoBridge};
+
+pub use super::python::Python;
+pub use super::scan::{ScanError, Scanner};
+use super::tree::{Kept, Tree};
+use crate::content::{Cause, ContentError, Source, cause_of, read_verified};
+use crate::error::Explain;
+use crate::progress::{Progress, Reporter};
+use crate::store::blob::write_atomic;
+
+/// Raised when facts come to mean something else, so that remembered ones are read anew.
+const FORMAT: u32 = 2;
+
+/// What a base's filesystem says about itself. The same layers give the same facts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// The variables of `os-release`.
+    pub os_release: OsRelease,
+    /// The Python that `PATH` finds.
+    pub python: Option<Python>,
+    /// The C library.
+    pub libc: Option<Libc>,
+    /// What is installed where that Python looks for packages, sorted by normalised name.
+    pub distributions: Vec<Distribution>,
+    /// The text of the files that `PIP_CONSTRAINT` names.
+    pub constraints: Option<String>,
+    /// `/etc/passwd`.
+    pub passwd: Option<String>,
+    /// `/etc/group`.
+    pub group: Option<String>,
+    /// Whether dpkg manages the system.
+    pub dpkg: bool,
+}
+
+/// The variables of `os-release`, unquoted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OsRelease(pub BTreeMap<String, String>);
+
+impl OsRelease {
+    /// Whether the system is `id` or says that it is like it.
+    #[must_use]
+    pub fn is_like(&self, id: &str) -> bool {
+        let value = |key: &str| self.0.get(key).map_or("", String::as_str);
+        value("ID") == id || value("ID_LIKE").split_ascii_whitespace().any(|like| like == id)
+    }
+
+    fn read(text: &str) -> Self {
+        let pairs = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));
+        Self(pairs.map(|(key, value)| (key.trim().to_owned(), unquoted(value.trim()))).collect())
+    }
+}
+
+fn unquoted(value: &str) -> String {
+    let quoted = ['"', '\''].into_iter().find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote));
+    quoted.unwrap_or(value).to_owned()
+}
+
+/// A C library and its version, which decide the wheels that run on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Libc {
+    /// glibc, major and minor version.
+    Glibc(u32, u32),
+    /// musl, major and minor version.
+    Musl(u32, u32),
+}
+
+/// A Python distribution that the base has installed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Distribution {
+    /// Its name as it writes it.
+    pub name: String,
+    /// Its version as it writes it.
+    pub version: String,
+    /// Its metadata (`METADATA` or `PKG-INFO`) up to the first blank line.
+    pub metadata: String,
+    /// Its `.dist-info` or `.egg-info`.
+    pub path: String,
+}
+
+impl Distribution {
+    /// The name as PEP 503 normalises it: lower case, runs of `-`, `_` and `.` a single `-`.
+    #[must_use]
+    pub fn normalized_name(&self) -> String {
+        normalized(&self.name)
+    }
+
+    fn read(info: &LayerPath, metadata: &str) -> Option<Self> {
+        let field = |name: &str| {
+            let value = metadata.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?.trim();
+            (!value.is_empty()).then(|| value.to_owned())
+        };
+        Some(Self {
+            name: field("Name")?,
+            version: field("Version")?,
+            metadata: metadata.to_owned(),
+            path: info.to_string(),
+        })
+    }
+}
+
+/// A Python package's name as PEP 503 normalises it.
+#[must_use]
+pub fn normalized(name: &str) -> String {
+    let words = name.split(['-', '_', '.']).filter(|word| !word.is_empty());
+    words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("-")
+}
+
+impl Facts {
+    pub(super) fn of(env: &[String], tree: &Tree) -> Self {
+        let text = |name: &str| LayerPath::new(name).ok().and_then(|path| tree.text(&path)).map(str::to_owned);
+        let os_release = text("etc/os-release").or_else(|| text("usr/lib/os-release")).unwrap_or_default();
+        let os_release = OsRelease::read(&os_release);
+        let found = Python::find(env, &os_release, tree);
+        let (python, search) = found.map_or((None, Vec::new()), |(python, search)| (Some(python), search));
+        let constraints: Vec<&str> = constraint_files(env).filter_map(|path| tree.text(&path)).collect();
+        Self {
+            libc: libc(tree),
+            distributions: distributions(&search, tree),
+            constraints: (!constraints.is_empty()).then(|| constraints.join("\n")),
+            passwd: text("etc/passwd"),
+            group: text("etc/group"),
+            dpkg: text("var/lib/dpkg/status").is_some(),
+            python,
+            os_release,
+        }
+    }
+}
+
+/// What is installed in the directories of `search`; of two of the same name the one that comes first.
+fn distributions(search: &[LayerPath], tree: &Tree) -> Vec<Distribution> {
+    let mut found = BTreeMap::new();
+    for directory in search {
+        for (path, kept) in tree.iter() {
+            let info = info_of(path);
+            if info.parent().as_ref() != Some(directory) || !info.file_name().ends_with(b"-info") {
+                continue;
+            }
+            if let Kept::Text(text) = kept
+                && let Some(distribution) = Distribution::read(&info, text)
+            {
+                found.entry(distribution.normalized_name()).or_insert(distribution);
+            }
+        }
+    }
+    found.into_values().collect()
+}
+
+/// The `.dist-info` or `.egg-info` of the metadata file at `path`; an `.egg-info` may be that file.
+fn info_of(path: &LayerPath) -> LayerPath {
+    match path.file_name() {
+        b"METADATA" | b"PKG-INFO" => path.parent().unwrap_or_default(),
+        _ => path.clone(),
+    }
+}
+
+/// The C library: what it says itself, or else its package.
+fn libc(tree: &Tree) -> Option<Libc> {
+    let said = tree.iter().find_map(|(_, kept)| match kept {
+        Kept::Glibc(major, minor) => Some(Libc::Glibc(*major, *minor)),
+        _ => None,
+    });
+    let packaged = || {
+        let versions = tree.text(&LayerPath::new("var/lib/dpkg/status").ok()?)?;
+        let version = versions.lines().find_map(|line| line.strip_prefix("libc6 "))?;
+        let mut numbers = version.split(['.', '-', '+']).map_while(|number| number.parse().ok());
+        Some(Libc::Glibc(numbers.next()?, numbers.next()?))
+    };
+    // Every musl that is still about has the interface of 1.2.
+    let musl = || tree.iter().any(|(path, _)| path.file_name().starts_with(b"ld-musl-")).then_some(Libc::Musl(1, 2));
+    said.or_else(packaged).or_else(musl)
+}
+
+/// The value of `key` in a list of `KEY=VALUE`; the last one where it is given twice.
+pub(super) fn env_value<'a>(env: &'a [String], key: &str) -> Option<&'a str> {
+    env.iter().rev().find_map(|entry| entry.strip_prefix(key)?.strip_prefix('='))
+}
+
+/// The files that `PIP_CONSTRAINT` names.
+pub(super) fn constraint_files(env: &[String]) -> impl Iterator<Item = LayerPath> {
+    let names = env_value(env, "PIP_CONSTRAINT").unwrap_or_default().split_ascii_whitespace();
+    names.filter(|name| name.starts_with('/')).filter_map(|name| LayerPath::new(name).ok())
+}
+
+/// The base's filesystem could not be looked at.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FactsError {
+    /// A layer could not be had, or is not what the manifest says.
+    #[error(transparent)]
+    Content(#[from] ContentError),
+    /// A layer is not the archive that it should be.
+    #[error("cannot read layer {layer} of the base")]
+    Scan {
+        /// The layer's digest.
+        layer: Digest,
+        /// Why.
+        source: ScanError,
+    },
+    /// The facts could not be remembered.
+    #[error("cannot write {path}")]
+    Cache {
+        /// The file.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Explain for FactsError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Content(error) => error.hint(),
+            Self::Scan { .. } => Some("state `[python] version, site-packages, executable` in the recipe".into()),
+            Self::Cache { .. } => Some("choose another place with --store".into()),
+        }
+    }
+}
+
+/// The facts of `image`: remembered in the directory `cache` under the manifest's digest, or else found by streaming
+/// every layer of it from `source` once, the lowest first. Nothing of the layers is stored.
+///
+/// # Errors
+/// When a layer can't be had or read, or the facts can't be written.
+pub async fn facts(
+    image: &Image,
+    source: &dyn Source,
+    cache: &Path,
+    reporter: &dyn Reporter,
+) -> Result<Facts, FactsError> {
+    let path = cache.join(format!("{}.json", image.manifest.digest().hex()));
+    if let Some(facts) = remembered(&path) {
+        return Ok(facts);
+    }
+    let mut scanner = Scanner::new(&image.config.config.env);
+    for layer in &image.manifest.layers {
+        scanner = scan(scanner, layer, source, reporter).await?;
+    }
+    let facts = scanner.finish();
+    remember(&path, &facts).map_err(|source| FactsError::Cache { path: path.display().to_string(), source })?;
+    Ok(facts)
+}
+
+/// Streams one layer through the scanner, which works on a thread of its own.
+async fn scan(
+    mut scanner: Scanner,
+    layer: &Descriptor,
+    source: &dyn Source,
+    reporter: &dyn Reporter,
+) -> Result<Scanner, FactsError> {
+    let operation = || format!("read layer {} of the base", layer.digest);
+    let label = format!("look into layer {}", layer.digest.short());
+    let progress: Arc<dyn Progress> = reporter.task(&label, Some(layer.size)).into();
+    let raw = source.fetch(layer, 0).await?;
+    let verified = read_verified(layer, raw).map_err(|cause| cause.of(operation()))?;
+    let counter = Arc::clone(&progress);
+    let counted = verified.inspect(move |bytes| {
+        if let Ok(bytes) = bytes {
+            counter.advance(bytes.len() as u64);
+        }
+    });
+    let reader = SyncIoBridge::new(StreamReader::new(counted));
+    let work = tokio::task::spawn_blocking(move || scanner.layer(reader).map(|()| scanner));
+    match work.await {
+        Ok(Ok(scanner)) => {
+            progress.done("read");
+            Ok(scanner)
+        }
+        // What the transfer says is the reason, whatever the decompressor makes of it.
+        Ok(Err(ScanError::Read(error))) => match cause_of(error) {
+            Cause::Io(error) => Err(FactsError::Scan { layer: layer.digest.clone(), source: error.into() }),
+            cause => Err(cause.of(operation()).into()),
+        },
+        Ok(Err(source)) => Err(FactsError::Scan { layer: layer.digest.clone(), source }),
+        Err(error) => Err(Cause::Io(error.into()).of(operation()).into()),
+    }
+}
+
+/// A file of remembered facts.
+#[derive(Serialize, Deserialize)]
+struct Remembered<F> {
+    format: u32,
+    facts: F,
+}
+
+fn remembered(path: &Path) -> Option<Facts> {
+    let remembered: Remembered<Facts> = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+    (remembered.format == FORMAT).then_some(remembered.facts)
+}
+
+fn remember(path: &Path, facts: &Facts) -> io::Result<()> {
+    write_atomic(path, &serde_json::to_vec(&Remembered { format: FORMAT, facts })?)
+}
+
+#[cfg(test)]
+mod tests {
+    use ociforge_manifests::{ConfigEdit, DiffId, NewLayer, Platform, media_type};
+
+    use super::*;
+    use crate::store::Layout;
+
+    #[test]
+    fn os_release_and_names() {
+        let os = OsRelease::read("# c\nID=ubuntu\nID_LIKE=\"debian x\"\nVERSION='1'\nbroken\n");
+        assert!(os.is_like("debian") && os.is_like("ubuntu") && !os.is_like("deb"));
+        assert_eq!(os.0["VERSION"], "1");
+        assert_eq!(normalized("Foo.-_Bar"), "foo-bar");
+    }
+
+    /// An image of one layer in a layout.
+    fn image(layer: &[u8]) -> (tempfile::TempDir, Layout, Image) {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::create(directory.path().join("layout")).unwrap();
+        layout.put(layer).unwrap();
+        let layer = NewLayer {
+            descriptor: Descriptor::of(media_type::LAYER_TAR, layer),
+            diff_id: DiffId(Digest::of(layer)),
+            created_by: "test".into(),
+        };
+        let scratch = Image::scratch(&Platform::default()).unwrap();
+        let image = scratch.append(&[layer], &ConfigEdit::default(), "1970-01-01T00:00:00Z", &BTreeMap::new()).unwrap();
+        (directory, layout, image)
+    }
+
+    fn tar(entries: &[(&str, &str)]) -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (name, text) in entries {
+            let mut header = tar::Header::new_gnu();
+            header.set_mode(0o644);
+            header.set_size(text.len() as u64);
+            tar.append_data(&mut header, name, text.as_bytes()).unwrap();
+        }
+        tar.into_inner().unwrap()
+    }
+
+    #[tokio::test]
+    async fn facts_are_found_once() {
+        let (directory, layout, image) = image(&tar(&[("etc/os-release", "ID=x\n")]));
+        let cache = directory.path().join("facts");
+        let found = facts(&image, &layout, &cache, &()).await.unwrap();
+        assert_eq!(found.os_release.0["ID"], "x");
+        fs::remove_file(layout.blob_path(&image.manifest.layers[0].digest)).unwrap();
+        assert_eq!(facts(&image, &layout, &cache, &()).await.unwrap(), found);
+        fs::write(cache.join(format!("{}.json", image.manifest.digest().hex())), "{\"format\":0}").unwrap();
+        assert!(matches!(facts(&image, &layout, &cache, &()).await, Err(FactsError::Content(_))));
+    }
+
+    #[tokio::test]
+    async fn a_damaged_layer_teaches_nothing() {
+        let good = tar(&[("etc/os-release", "ID=x\n")]);
+        let (directory, layout, image) = image(&good);
+        let cache = directory.path().join("facts");
+        let blob = layout.blob_path(&image.manifest.layers[0].digest);
+        let changed = tar(&[("etc/os-release", "ID=y\n")]);
+        for (bytes, cause) in [(&changed[..], "the digest is"), (&good[..600], "600 bytes where")] {
+            fs::write(&blob, bytes).unwrap();
+            let error = facts(&image, &layout, &cache, &()).await.unwrap_err();
+            let FactsError::Content(error) = error else { panic!("{error}") };
+            assert!(error.cause.to_string().starts_with(cause), "{}", error.cause);
+            assert!(!cache.exists());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_tar_is_named() {
+        let (directory, layout, image) = image(&[7; 1024]);
+        let error = facts(&image, &layout, directory.path(), &()).await.unwrap_err();
+        assert!(error.to_string().starts_with("cannot read layer sha256:") && error.hint().is_some());
+    }
+}

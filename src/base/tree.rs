@@ -1,0 +1,186 @@
+//! What a scan has kept: the telling part of an image's tree.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+
+use ociforge_layers::LayerPath;
+
+/// Links that are followed before a path counts as a loop, as Linux does.
+const MAX_LINKS: usize = 40;
+
+/// What is kept of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Kept {
+    Directory,
+    Symlink(Vec<u8>),
+    /// A file that can be run.
+    Executable,
+    /// A file whose name says enough.
+    Present,
+    /// A small file, or the telling part of one.
+    Text(String),
+    /// What the C library says about its version.
+    Glibc(u32, u32),
+}
+
+/// Kept entries by path. What is not here may exist all the same.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    entries: BTreeMap<LayerPath, Kept>,
+    size: usize,
+}
+
+impl Tree {
+    /// About how much memory it takes, in bytes.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
+    pub(super) fn get(&self, path: &LayerPath) -> Option<&Kept> {
+        self.entries.get(path)
+    }
+
+    /// Everything, ordered by path.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&LayerPath, &Kept)> {
+        self.entries.iter()
+    }
+
+    pub(super) fn insert(&mut self, path: LayerPath, kept: Kept) {
+        let size = weight(&path, &kept);
+        match self.entries.insert(path.clone(), kept) {
+            Some(old) => self.size = self.size + size - weight(&path, &old),
+            None => self.size += size,
+        }
+    }
+
+    /// Puts a higher layer on top.
+    pub(super) fn append(&mut self, upper: Self) {
+        for (path, kept) in upper.entries {
+            self.insert(path, kept);
+        }
+    }
+
+    /// Removes `path` and everything inside it.
+    pub(super) fn remove(&mut self, path: &LayerPath) {
+        if let Some(old) = self.entries.remove(path) {
+            self.size -= weight(path, &old);
+        }
+        self.remove_inside(path);
+    }
+
+    /// Removes everything inside `directory`.
+    pub(super) fn remove_inside(&mut self, directory: &LayerPath) {
+        let mut prefix = directory.as_bytes().to_vec();
+        if !directory.is_root() {
+            prefix.push(b'/');
+        }
+        let from = (Bound::Included(prefix.as_slice()), Bound::Unbounded);
+        let inside = self.entries.range::<[u8], _>(from).take_while(|(path, _)| path.as_bytes().starts_with(&prefix));
+        let inside: Vec<LayerPath> = inside.map(|(path, _)| path.clone()).collect();
+        for path in inside {
+            if let Some(old) = self.entries.remove(&path) {
+                self.size -= weight(&path, &old);
+            }
+        }
+    }
+
+    /// `path` with all symbolic links in it followed, as far as they are known; `None` for a loop.
+    pub(super) fn resolve(&self, path: &LayerPath) -> Option<LayerPath> {
+        resolve(path, |path| self.get(path))
+    }
+
+    /// The text of the file at `path`, through links.
+    pub(super) fn text(&self, path: &LayerPath) -> Option<&str> {
+        match self.get(&self.resolve(path)?)? {
+            Kept::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+/// `path` with the symbolic links followed that `get` knows; `None` for a loop.
+pub(super) fn resolve<'a>(path: &LayerPath, get: impl Fn(&LayerPath) -> Option<&'a Kept>) -> Option<LayerPath> {
+    let parts = |bytes: &[u8]| bytes.split(|byte| *byte == b'/').map(<[u8]>::to_vec).collect::<VecDeque<_>>();
+    let mut left = parts(path.as_bytes());
+    let mut here = LayerPath::root();
+    let mut links = 0;
+    while let Some(part) = left.pop_front() {
+        if part == b".." {
+            here = here.parent().unwrap_or_default();
+            continue;
+        }
+        let next = here.join(&part).ok()?;
+        match get(&next) {
+            Some(Kept::Symlink(target)) if links < MAX_LINKS => {
+                links += 1;
+                if target.starts_with(b"/") {
+                    here = LayerPath::root();
+                }
+                let mut all = parts(target);
+                all.append(&mut left);
+                left = all;
+            }
+            Some(Kept::Symlink(_)) => return None,
+            _ => here = next,
+        }
+    }
+    Some(here)
+}
+
+/// A guess at what an entry takes in memory, in bytes.
+fn weight(path: &LayerPath, kept: &Kept) -> usize {
+    let content = match kept {
+        Kept::Symlink(target) => target.len(),
+        Kept::Text(text) => text.len(),
+        _ => 0,
+    };
+    path.as_bytes().len() + content + 96
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(name: &str) -> LayerPath {
+        name.parse().unwrap()
+    }
+
+    fn tree(links: &[(&str, &str)]) -> Tree {
+        let mut tree = Tree::default();
+        for (link, target) in links {
+            tree.insert(path(link), Kept::Symlink(target.as_bytes().to_vec()));
+        }
+        tree
+    }
+
+    #[test]
+    fn links_are_followed_inside_the_tree() {
+        let tree = tree(&[
+            ("bin", "usr/bin"),
+            ("usr/bin/python3", "python3.11"),
+            ("usr/local/bin/python", "../../../../bin/./python3"),
+            ("etc/alternatives/python", "/bin/python3"),
+            ("usr/bin/python", "/etc/alternatives/python"),
+            ("a", "b"),
+            ("b", "/a"),
+        ]);
+        for name in ["bin/python3", "usr/local/bin/python", "usr/bin/python"] {
+            assert_eq!(tree.resolve(&path(name)).unwrap(), path("usr/bin/python3.11"), "{name}");
+        }
+        assert_eq!(tree.resolve(&path("a/x")), None);
+    }
+
+    #[test]
+    fn removing_takes_what_is_inside_and_nothing_beside() {
+        let mut tree = tree(&[("a", "x"), ("a/b", "x"), ("a/b/c", "x"), ("a-b", "x"), ("ab", "x")]);
+        let before = tree.size();
+        tree.insert(path("a/b"), Kept::Present);
+        tree.remove_inside(&path("a"));
+        assert_eq!(tree.iter().map(|(path, _)| path.to_string()).collect::<Vec<_>>(), ["/a", "/a-b", "/ab"]);
+        tree.remove(&path("a"));
+        assert_eq!(tree.iter().count(), 2);
+        tree.remove_inside(&LayerPath::root());
+        assert_eq!((tree.size(), tree.iter().count()), (0, 0));
+        assert!(before > 0);
+    }
+}

@@ -1,0 +1,163 @@
+//! Why a build fails.
+
+use std::io;
+use std::path::PathBuf;
+
+use ociforge_layers::source::directory::DirectoryError;
+use ociforge_layers::source::ignore::PatternError;
+use ociforge_layers::source::tar::TarError;
+use ociforge_layers::source::wheel::WheelError;
+use ociforge_layers::{PackError, PathError, TreeError};
+use ociforge_manifests::ImageError;
+
+use crate::base::facts::FactsError;
+use crate::content::ContentError;
+use crate::error::Explain;
+use crate::locate::LocateError;
+use crate::lock::{FetchError, LockError};
+
+/// Why a build fails.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The base can't be had.
+    #[error("cannot resolve the base {name}")]
+    Base {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: Box<LocateError>,
+    },
+    /// What must be known of the base can't be found out.
+    #[error("cannot look into the base {name}")]
+    Facts {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: Box<FactsError>,
+    },
+    /// Python packages for a base without Python.
+    #[error("{base} has no Python, so no packages can be installed for it")]
+    NoPython {
+        /// The base's name.
+        base: String,
+    },
+    /// The lock.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A wheel can't be fetched.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The step in that line of the recipe fails.
+    #[error("cannot make the layer `{step}` (line {line} of the recipe)")]
+    Step {
+        /// The step.
+        step: String,
+        /// The line.
+        line: usize,
+        /// Why.
+        source: Box<StepError>,
+    },
+    /// A layer can't be packed.
+    #[error("cannot pack the layer `{layer}`")]
+    Pack {
+        /// The layer.
+        layer: String,
+        /// Why.
+        source: PackError,
+    },
+    /// The store can't be written.
+    #[error("cannot write to the store")]
+    Store(#[source] io::Error),
+    /// The image's documents contradict each other.
+    #[error("cannot assemble the image")]
+    Image(#[from] ImageError),
+    /// `SOURCE_DATE_EPOCH` is no time.
+    #[error("SOURCE_DATE_EPOCH is `{0}`, which is not a number of seconds since 1970")]
+    Epoch(String),
+    /// The image can't be copied to where it is to go.
+    #[error(transparent)]
+    Content(#[from] ContentError),
+    /// The user said stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Why a step can't make its layer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StepError {
+    /// Files can't be copied.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// Patterns of `.dockerignore` or `exclude` are malformed.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+    /// A tar archive can't be taken in.
+    #[error(transparent)]
+    Tar(#[from] TarError),
+    /// A wheel can't be installed.
+    #[error(transparent)]
+    Wheel(#[from] WheelError),
+    /// Two entries contradict each other.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A path that no layer can have.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// A path that leads out of the recipe's directory.
+    #[error("{} leads out of the recipe's directory", .0.display())]
+    Outside(PathBuf),
+    /// A file can't be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A pattern that no wheel fits.
+    #[error("`{0}` fits no file")]
+    NoWheels(String),
+    /// A pattern that is malformed.
+    #[error("`{pattern}` is not a pattern")]
+    Glob {
+        /// The pattern.
+        pattern: String,
+        /// Why.
+        source: glob::PatternError,
+    },
+}
+
+impl Explain for BuildError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Base { source, .. } => source.hint(),
+            Self::Facts { source, .. } => source.hint(),
+            Self::NoPython { .. } => Some(
+                "if it has one that was not found, state it in the recipe: [python] version, site-packages, executable"
+                    .into(),
+            ),
+            Self::Lock(error) => error.hint(),
+            Self::Fetch(error) => error.hint(),
+            Self::Content(error) => error.hint(),
+            Self::Epoch(_) => Some("unset it, or set it to something like 1700000000".into()),
+            Self::Store(error) | Self::Pack { source: PackError::Write(error), .. }
+                if error.kind() == io::ErrorKind::StorageFull =>
+            {
+                Some("free some space (`ociforge cache prune`), or choose another place with --store".into())
+            }
+            Self::Step { source, .. } => match &**source {
+                StepError::Outside(_) => Some("copy it into the directory, or move the recipe up".into()),
+                StepError::NoWheels(_) => Some("patterns are relative to the recipe's directory".into()),
+                StepError::Directory(DirectoryError::Read { source, .. }) | StepError::Read { source, .. }
+                    if source.kind() == io::ErrorKind::NotFound =>
+                {
+                    Some("paths are relative to the recipe's directory".into())
+                }
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! A plan becomes an image: base and packages are pinned, layers packed, manifest and config assembled.
+
+mod epoch;
+mod error;
+mod group;
+mod pack;
+mod pins;
+mod python;
+mod steps;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ociforge_layers::{Compression, Layer};
+use ociforge_manifests::graph::Node;
+use ociforge_manifests::runtime::ANNOTATION as RUNTIME;
+use ociforge_manifests::{Image, NewLayer, Platform};
+
+use crate::base::BaseImage;
+use crate::cancel::Cancel;
+use crate::plan::Plan;
+use crate::progress::Reporter;
+use crate::registry::Client;
+use crate::store::Store;
+
+pub use epoch::Epoch;
+pub use error::{BuildError, StepError};
+pub use pins::{lock_file, recipe_digest};
+
+use pack::{Packed, Packer, Work};
+use pins::Pins;
+
+/// The annotations that say what an image was built on (image-spec, annotations.md).
+const BASE_NAME: &str = "org.opencontainers.image.base.name";
+const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
+
+/// What builds work with, and how.
+#[derive(Clone)]
+pub struct Builder {
+    /// Where layers and wheels are kept.
+    pub store: Store,
+    /// How registries are reached.
+    pub client: Client,
+    /// Who is told.
+    pub reporter: Arc<dyn Reporter>,
+    /// Who says stop.
+    pub cancel: Cancel,
+    /// How layers are compressed.
+    pub compression: Compression,
+    /// Whether a layer that was packed before may be taken for the same layer now.
+    pub use_cache: bool,
+    /// The time that is taken for now.
+    pub epoch: Epoch,
+}
+
+/// A built image. Its layers are in the store, or where the base's are.
+pub struct Built {
+    /// What it runs on.
+    pub platform: Platform,
+    /// Manifest and config.
+    pub image: Image,
+    /// What it was built on.
+    pub base: BaseImage,
+    /// The new layers, lowest first.
+    pub layers: Vec<BuiltLayer>,
+}
+
+/// A new layer.
+pub struct BuiltLayer {
+    /// The packed layer.
+    pub layer: Layer,
+    /// What made it.
+    pub description: String,
+    /// Whether it was in the store already.
+    pub cached: bool,
+}
+
+impl Built {
+    /// The manifest as what is copied.
+    #[must_use]
+    pub fn node(&self) -> Node {
+        Node::Manifest(Box::new(self.image.manifest.clone()))
+    }
+}
+
+impl Builder {
+    /// Builds `plan` for `platform`. What `lock` pins is taken from it; without a lock it is looked up now.
+    ///
+    /// # Errors
+    /// When the base or a package can't be had, a step fails, or the store can't be written. Nothing half-made is left.
+    pub async fn build(
+        &self,
+        plan: &Plan,
+        platform: &Platform,
+        lock: Option<&crate::lock::Lock>,
+    ) -> Result<Built, BuildError> {
+        let pins = Pins::find(self, plan, platform, lock).await?;
+        let layers = self.pack(self.work(plan, &pins).await?).await?;
+        let new: Vec<NewLayer> = layers.iter().map(new_layer).collect();
+        let annotations = annotations(&pins.base, plan);
+        let image = pins.base.image.append(&new, &plan.config, &self.epoch.rfc3339(), &annotations)?;
+        Ok(Built { platform: platform.clone(), image, base: pins.base, layers })
+    }
+
+    /// The layers to make, lowest first.
+    async fn work(&self, plan: &Plan, pins: &Pins) -> Result<Vec<Work>, BuildError> {
+        let scratch = self.store.temporary();
+        std::fs::create_dir_all(&scratch).map_err(BuildError::Store)?;
+        let mut all = Vec::new();
+        for (n, step) in plan.steps.iter().enumerate() {
+            match steps::work(plan, step, self.epoch, &scratch)? {
+                Some(work) => all.push(work),
+                None => {
+                    let wheels = pins.fetch(self, plan, n).await?;
+                    if let Some(scheme) = &pins.scheme {
+                        all.extend(python::work(step, wheels, scheme, self.epoch.seconds()));
+                    }
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    async fn pack(&self, work: Vec<Work>) -> Result<Vec<BuiltLayer>, BuildError> {
+        let builder = self.clone();
+        let packed = tokio::task::spawn_blocking(move || {
+            let Builder { store, compression, use_cache, cancel, reporter, .. } = &builder;
+            let (compression, use_cache) = (*compression, *use_cache);
+            Packer { store, compression, use_cache, cancel, reporter: &**reporter }.pack(work)
+        });
+        let packed = packed.await.map_err(|_| BuildError::Interrupted)??;
+        let built = |Packed { layer, description, cached }| BuiltLayer { layer, description, cached };
+        Ok(packed.into_iter().map(built).collect())
+    }
+}
+
+fn new_layer(built: &BuiltLayer) -> NewLayer {
+    let Layer { descriptor, diff_id, .. } = built.layer.clone();
+    NewLayer { descriptor, diff_id, created_by: format!("ociforge: {}", built.description) }
+}
+
+fn annotations(base: &BaseImage, plan: &Plan) -> BTreeMap<String, String> {
+    let mut annotations = BTreeMap::new();
+    if let Some(name) = &base.name {
+        annotations.insert(BASE_NAME.to_owned(), name.clone());
+        annotations.insert(BASE_DIGEST.to_owned(), base.image.manifest.digest().to_string());
+    }
+    annotations.extend(plan.runtime.to_annotation().map(|text| (RUNTIME.to_owned(), text)));
+    annotations
+}

@@ -1,0 +1,84 @@
+//! Wheels become layers.
+
+use std::path::{Path, PathBuf};
+
+use ociforge_layers::LayerTree;
+use ociforge_layers::source::wheel::{InstallOptions, Scheme, Wheel};
+use serde_json::json;
+
+use super::error::StepError;
+use super::group::group;
+use super::pack::Work;
+use super::steps::failed;
+use crate::lock::LockedWheel;
+use crate::plan::Step;
+
+/// A wheel that is on this machine, its content verified.
+#[derive(Clone)]
+pub(super) struct LocalWheel {
+    pub(super) locked: LockedWheel,
+    pub(super) path: PathBuf,
+}
+
+/// The layers of one step's wheels.
+pub(super) fn work(step: &Step, wheels: Vec<LocalWheel>, scheme: &Scheme, mtime: i64) -> Vec<Work> {
+    let size = |wheel: &LocalWheel| wheel.locked.size.unwrap_or_else(|| wheel.path.metadata().map_or(0, |m| m.len()));
+    let groups = group(wheels, |wheel| wheel.locked.name.as_str(), size);
+    let work = groups.into_iter().map(|group| {
+        let total = group.iter().map(size).sum();
+        layer(step.clone(), group, scheme.clone(), mtime, total)
+    });
+    work.collect()
+}
+
+fn layer(step: Step, group: Vec<LocalWheel>, scheme: Scheme, mtime: i64, size: u64) -> Work {
+    let names: Vec<_> = group.iter().map(|w| format!("{}=={}", w.locked.name, w.locked.version)).collect();
+    let wheels: Vec<_> = group.iter().map(|w| json!([w.locked.file, w.locked.sha256, w.locked.requested])).collect();
+    let ingredients = json!({"wheels": wheels, "scheme": format!("{scheme:?}"), "mtime": mtime});
+    let tree = move || install(&group, &scheme, mtime).map_err(|error| failed(&step, error));
+    let description = format!("pip {}", names.join(" "));
+    Work { ingredients: Some(ingredients), description, size, tree: Box::new(tree) }
+}
+
+fn install(wheels: &[LocalWheel], scheme: &Scheme, mtime: i64) -> Result<LayerTree, StepError> {
+    let mut all = LayerTree::new();
+    for LocalWheel { locked, path } in wheels {
+        let options = InstallOptions { mtime, requested: locked.requested };
+        let tree = Wheel::open_as(path, &locked.file)?.install(scheme, options)?;
+        // As with pip, of two wheels that bring the same file the later one wins; here the order is that of the names.
+        all.extend(tree)?;
+    }
+    Ok(all)
+}
+
+/// The wheels on disk that `pattern` fits, relative to `directory`, sorted.
+pub(super) fn matching(pattern: &str, directory: &Path) -> Result<Vec<PathBuf>, StepError> {
+    let malformed = |error: glob::PatternError| StepError::Glob { pattern: pattern.to_owned(), source: error };
+    let whole = Path::new(&glob::Pattern::escape(&directory.to_string_lossy())).join(pattern);
+    let mut found = Vec::new();
+    for path in glob::glob(&whole.to_string_lossy()).map_err(malformed)? {
+        let path = path.map_err(|e| StepError::Read { path: e.path().to_owned(), source: e.into() })?;
+        if path.extension().is_some_and(|extension| extension == "whl") {
+            found.push(path.strip_prefix(directory).map(Path::to_path_buf).unwrap_or(path));
+        }
+    }
+    if found.is_empty() { Err(StepError::NoWheels(pattern.to_owned())) } else { Ok(found) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_find_wheels_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("dist")).unwrap();
+        for file in ["b.whl", "a.whl", "a.tar.gz"] {
+            std::fs::write(directory.path().join("dist").join(file), "").unwrap();
+        }
+        let found = matching("dist/*", directory.path()).unwrap();
+        assert_eq!(found, [Path::new("dist/a.whl"), Path::new("dist/b.whl")]);
+        assert!(matches!(matching("dist/*.gz", directory.path()), Err(StepError::NoWheels(_))));
+        assert!(matches!(matching("dist/***", directory.path()), Err(StepError::Glob { .. })));
+    }
+}

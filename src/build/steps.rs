@@ -1,0 +1,125 @@
+//! Steps that need nothing but files: directories, copies, archives.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use ociforge_layers::source::directory::{Destination, Exclusion, Options, directory};
+use ociforge_layers::source::ignore::Patterns;
+use ociforge_layers::source::tar;
+use ociforge_layers::{Content, LayerPath, LayerTree, Metadata, Node, NodeKind};
+use serde_json::{Value, json};
+
+use super::epoch::Epoch;
+use super::error::{BuildError, StepError};
+use super::pack::Work;
+use crate::plan::{Owner, Plan, Step, StepKind};
+
+/// A file that changed so short a time ago may change again without its times telling.
+const RACY: Duration = Duration::from_secs(2);
+
+/// The work of one step that is not about packages; `None` for one that is.
+pub(super) fn work(plan: &Plan, step: &Step, epoch: Epoch, scratch: &Path) -> Result<Option<Work>, BuildError> {
+    let (description, mtime) = (step.description.clone(), epoch.seconds());
+    let made = match &step.kind {
+        StepKind::Directories { paths, mode, owner } => directories(paths, *mode, *owner, mtime),
+        StepKind::Copy { from, to, exclude, owner, mode } => {
+            let options = copy_options(plan, from, exclude, *owner, *mode, mtime);
+            options.and_then(|options| copy(plan, from, to, &options))
+        }
+        StepKind::Tar { file } => return archive(plan.locate(file), step, epoch.stated(), scratch).map(Some),
+        StepKind::Pip(_) => return Ok(None),
+    };
+    let (ingredients, tree) = made.map_err(|source| failed(step, source))?;
+    let size = tree.content_len();
+    let tree = Box::new(move || Ok(tree.clone()));
+    Ok(Some(Work { ingredients, description, size, tree }))
+}
+
+/// The error of a step.
+pub(super) fn failed(step: &Step, source: impl Into<StepError>) -> BuildError {
+    BuildError::Step { step: step.description.clone(), line: step.line, source: Box::new(source.into()) }
+}
+
+type Made = Result<(Option<Value>, LayerTree), StepError>;
+
+fn directories(paths: &[LayerPath], mode: u32, owner: Option<Owner>, mtime: i64) -> Made {
+    let mut tree = LayerTree::new();
+    let (uid, gid) = owner.map_or((0, 0), |owner| (owner.uid.into(), owner.gid.into()));
+    for path in paths {
+        let metadata = Metadata { uid, gid, ..Metadata::root(mode, mtime) };
+        tree.insert(path.clone(), Node { metadata, kind: NodeKind::Directory { opaque: false } })?;
+    }
+    // Cheaper to make than to look up.
+    Ok((None, tree))
+}
+
+fn copy_options(
+    plan: &Plan,
+    from: &Path,
+    exclude: &[String],
+    owner: Option<Owner>,
+    mode: Option<u32>,
+    mtime: i64,
+) -> Result<Options, StepError> {
+    let source = LayerPath::new(from.as_os_str().as_encoded_bytes()).map_err(|_| StepError::Outside(from.into()))?;
+    let exclude = vec![
+        Exclusion { patterns: Patterns::of_directory(&plan.directory)?, source },
+        Exclusion { patterns: Patterns::new(exclude)?, source: LayerPath::root() },
+    ];
+    let owner = owner.map(|owner| (owner.uid.into(), owner.gid.into()));
+    Ok(Options { exclude, owner, mode, mtime })
+}
+
+fn copy(plan: &Plan, from: &Path, to: &Destination, options: &Options) -> Made {
+    let path = plan.locate(from);
+    stays_inside(&plan.directory, &path)?;
+    let tree = directory(&path, to, options)?;
+    Ok((stamps(&tree), tree))
+}
+
+/// Refuses a path that symbolic links lead out of the recipe's directory.
+fn stays_inside(directory: &Path, path: &Path) -> Result<(), StepError> {
+    let real = |path: &Path| path.canonicalize().map_err(|source| StepError::Read { path: path.into(), source });
+    if real(path)?.starts_with(real(directory)?) { Ok(()) } else { Err(StepError::Outside(path.into())) }
+}
+
+/// An archive is not read before it is known that the layer is not in the store.
+fn archive(file: PathBuf, step: &Step, latest: Option<i64>, scratch: &Path) -> Result<Work, BuildError> {
+    let metadata =
+        fs::metadata(&file).map_err(|source| failed(step, StepError::Read { path: file.clone(), source }))?;
+    let ingredients = file_stamp(&file).map(|stamp| json!({"tar": stamp, "latest": latest}));
+    let (step, scratch) = (step.clone(), scratch.to_owned());
+    let description = step.description.clone();
+    let tree = Box::new(move || {
+        let options = tar::Options { scratch: &scratch, latest };
+        tar::read_tar(&file, &options).map_err(|error| failed(&step, error))
+    });
+    Ok(Work { ingredients, description, size: metadata.len(), tree })
+}
+
+/// What a tree of files on disk is made of, told by what the filesystem says of each file: whoever changes one changes
+/// its times or its inode. `None` where a file is too young for that.
+fn stamps(tree: &LayerTree) -> Option<Value> {
+    let entries: Option<Vec<Value>> = tree.iter().map(|(path, node)| stamp(path, node)).collect();
+    Some(json!({"copy": entries?}))
+}
+
+fn stamp(path: &LayerPath, node: &Node) -> Option<Value> {
+    let Metadata { mode, uid, gid, mtime, .. } = &node.metadata;
+    let content = match &node.kind {
+        NodeKind::File(Content::Path { path, .. }) => file_stamp(path)?,
+        NodeKind::Symlink(target) => json!(target),
+        _ => Value::Null,
+    };
+    Some(json!([path.as_bytes(), mode, uid, gid, mtime, content]))
+}
+
+fn file_stamp(path: &PathBuf) -> Option<Value> {
+    let metadata = fs::metadata(path).ok()?;
+    let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(metadata.ctime()).ok()?);
+    let old = SystemTime::now().duration_since(changed).is_ok_and(|age| age > RACY);
+    let times = [metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()];
+    old.then(|| json!([metadata.dev(), metadata.ino(), metadata.size(), times]))
+}

@@ -1,0 +1,238 @@
+//! What can be typed.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use ociforge_manifests::{ImageName, Platform};
+
+use super::progress::Form;
+use super::runtime_args::RuntimeArgs;
+
+/// Assembles OCI images without a Docker daemon.
+#[derive(Debug, Parser)]
+#[command(name = "ociforge", version, propagate_version = true)]
+pub struct Cli {
+    /// What all commands take.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What all commands take.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Directory for layers, wheels and images [default: $XDG_DATA_HOME/ociforge or ~/.local/share/ociforge]
+    #[arg(long, global = true, env = "OCIFORGE_STORE", value_name = "DIR", help_heading = "Global options")]
+    pub store: Option<PathBuf>,
+    /// File with registry credentials, in the form of auth.json or docker's config.json
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub authfile: Option<PathBuf>,
+    /// Accept registries with invalid certificates or plain HTTP when false; loopback addresses try HTTP by themselves
+    #[arg(
+        long,
+        global = true,
+        value_name = "BOOL",
+        default_value_t = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set,
+        help_heading = "Global options"
+    )]
+    pub tls_verify: bool,
+    /// How progress is shown on stderr
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM", help_heading = "Global options")]
+    pub progress: Form,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build an image from a recipe
+    Build(BuildArgs),
+    /// Pin the base's digest and the wheels of a recipe in ociforge.lock
+    Lock(LockArgs),
+    /// Show an image's manifest, config and layers
+    Inspect(InspectArgs),
+    /// Print the OCI runtime spec (config.json) of an image
+    Spec(Box<SpecArgs>),
+    /// Serve an OCI layout as a registry
+    Serve(ServeArgs),
+    /// Show or clean the store
+    #[command(subcommand)]
+    Cache(CacheCommand),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// `build`
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    /// Recipe, or a directory with an ociforge.toml in it
+    #[arg(default_value = ".", value_name = "RECIPE|DIR")]
+    pub recipe: PathBuf,
+    /// Recipe of another name, in place of the first argument's ociforge.toml
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Name of the image [default: the recipe's]; several are allowed
+    #[arg(short, long = "tag", value_name = "NAME")]
+    pub tags: Vec<ImageName>,
+    /// Push the image under its names
+    #[arg(long)]
+    pub push: bool,
+    /// Also write the image to oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker://NAME; several are allowed
+    #[arg(short, long = "output", value_name = "DEST")]
+    pub outputs: Vec<ImageName>,
+    /// Platform to build for [default: the recipe's, or linux/amd64]; several are allowed
+    #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
+    pub platforms: Vec<Platform>,
+    /// Value for a build argument; recipes have none
+    #[arg(long = "build-arg", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub build_args: Vec<(String, String)>,
+    /// Fail when ociforge.lock is missing or does not fit the recipe
+    #[arg(long)]
+    pub locked: bool,
+    /// Make every layer anew
+    #[arg(long)]
+    pub no_cache: bool,
+    /// How layers are compressed
+    #[arg(long, value_enum, default_value_t, value_name = "KIND")]
+    pub compression: CompressionKind,
+    /// Level of the compression [default: 6 for gzip, 3 for zstd]
+    #[arg(long, value_name = "N")]
+    pub compression_level: Option<u8>,
+    /// Blobs that move at a time
+    #[arg(long, default_value_t = crate::transfer::DEFAULT_JOBS, value_name = "N")]
+    pub jobs: usize,
+    /// Write what was made, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub metadata_file: Option<PathBuf>,
+    /// Write the digest of the image's config, as docker does
+    #[arg(long, value_name = "FILE")]
+    pub iidfile: Option<PathBuf>,
+}
+
+/// Kinds of layer compression.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum CompressionKind {
+    /// gzip, which everything reads; wheels are taken over without recompression.
+    #[default]
+    Gzip,
+    /// zstd: smaller and faster to unpack; wheels are recompressed.
+    Zstd,
+    /// None.
+    None,
+}
+
+/// `lock`
+#[derive(Debug, Args)]
+pub struct LockArgs {
+    /// Recipe, or a directory with an ociforge.toml in it
+    #[arg(default_value = ".", value_name = "RECIPE|DIR")]
+    pub recipe: PathBuf,
+    /// Recipe of another name
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Platform to lock for [default: the recipe's, or linux/amd64]; several are allowed
+    #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
+    pub platforms: Vec<Platform>,
+}
+
+/// `inspect`
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// Image
+    #[arg(value_name = "REF")]
+    pub image: String,
+    /// Print the manifest or index, byte by byte
+    #[arg(long, group = "what")]
+    pub raw: bool,
+    /// Print the image config
+    #[arg(long, group = "what")]
+    pub config: bool,
+    /// List the layers
+    #[arg(long, group = "what")]
+    pub layers: bool,
+    /// Platform, when the name stands for several images
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<Platform>,
+    /// Form of the output
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    pub format: Format,
+}
+
+/// Forms of output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// `spec`
+#[derive(Debug, Args)]
+pub struct SpecArgs {
+    /// Image
+    #[arg(value_name = "REF")]
+    pub image: String,
+    /// Platform, when the name stands for several images
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<Platform>,
+    /// Directory of the root filesystem, as the spec is to name it; relative to the bundle unless absolute
+    #[arg(long, value_name = "DIR", default_value = "rootfs")]
+    pub rootfs: String,
+    /// How a container is started.
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
+}
+
+/// `serve`
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Directory of the OCI layout; made when it is missing
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Address to listen on; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:5000", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// Refuse everything that writes
+    #[arg(long)]
+    pub read_only: bool,
+    /// Tell of each request on stderr
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// `cache`
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// Show what the store holds
+    Ls,
+    /// Remove what later builds would make or fetch again
+    Prune {
+        /// Layers and images, not wheels
+        #[arg(long, group = "which")]
+        layers: bool,
+        /// Wheels, not layers and images
+        #[arg(long, group = "which")]
+        wheels: bool,
+    },
+    /// Print the store's directory
+    Path,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE".into()),
+    }
+}

@@ -1,0 +1,103 @@
+//! The command line: arguments, progress, and how errors look. The only printer.
+
+mod args;
+mod bytes;
+mod progress;
+mod runtime_args;
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+
+pub use args::{
+    BuildArgs, CacheCommand, Cli, Command, CompressionKind, Format, Global, InspectArgs, LockArgs, ServeArgs, SpecArgs,
+};
+pub use bytes::human_bytes;
+pub use progress::{Form, reporter};
+
+use crate::cancel::Cancel;
+use crate::commands;
+use crate::error::Failure;
+
+/// Exit code after ^C, as shells have it.
+const INTERRUPTED: u8 = 130;
+
+/// How long threads that write may take to clean up after ^C.
+const CLEANUP: Duration = Duration::from_secs(5);
+
+/// Runs the command that the process was called with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&Failure::new(format!("cannot start: {error}"))),
+    };
+    let cancel = Cancel::default();
+    let json_progress = cli.global.progress == Form::Json;
+    // A server runs until it is told to stop, and that is no failure.
+    let ends_by_signal = matches!(cli.command, Command::Serve(_));
+    let result = runtime.block_on(async {
+        tokio::select! {
+            result = commands::run(cli, cancel.clone()) => Some(result),
+            _ = interrupted() => None,
+        }
+    });
+    cancel.cancel();
+    runtime.shutdown_timeout(CLEANUP);
+    match result {
+        Some(Ok(())) => ExitCode::SUCCESS,
+        Some(Err(failure)) if json_progress => {
+            let Failure { message, causes, hint, code } = failure;
+            let event = serde_json::json!({"event": "error", "message": message, "causes": causes, "hint": hint});
+            progress::line(&event.to_string());
+            ExitCode::from(code)
+        }
+        Some(Err(failure)) => fail(&failure),
+        None if ends_by_signal => ExitCode::SUCCESS,
+        None => {
+            progress::line("interrupted: nothing was left half-written");
+            ExitCode::from(INTERRUPTED)
+        }
+    }
+}
+
+fn fail(failure: &Failure) -> ExitCode {
+    progress::line(&format!("error: {failure}"));
+    ExitCode::from(failure.code)
+}
+
+/// Waits for ^C or a request to terminate.
+async fn interrupted() {
+    let terminated = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => signal.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminated => {}
+    }
+}
+
+/// Prints a result on stdout, and a newline.
+///
+/// # Errors
+/// When stdout is closed.
+pub fn result(text: &str) -> Result<(), Failure> {
+    raw_result(format!("{text}\n").as_bytes())
+}
+
+/// Prints a result on stdout as it is.
+///
+/// # Errors
+/// When stdout is closed.
+pub fn raw_result(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes)
+        .and_then(|()| out.flush())
+        .map_err(|error| Failure::new(format!("cannot write to stdout: {error}")))
+}

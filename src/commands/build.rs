@@ -1,0 +1,128 @@
+//! `ociforge build`
+
+mod output;
+
+use std::collections::BTreeMap;
+
+use ociforge_layers::Compression;
+use ociforge_manifests::graph::{Index, Node};
+use ociforge_manifests::{Document, ImageName, media_type};
+use serde_json::json;
+
+use super::Context;
+use super::lock::{path as lock_path, platforms};
+use crate::build::{Built, recipe_digest};
+use crate::cli::{self, BuildArgs, CompressionKind};
+use crate::content::Source;
+use crate::error::Failure;
+use crate::lock::Lock;
+use crate::plan::{self, Plan};
+use crate::transfer::Overlay;
+
+pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), Failure> {
+    let build_args: BTreeMap<_, _> = args.build_args.iter().cloned().collect();
+    let plan = plan::read(args.file.as_deref().unwrap_or(&args.recipe), &build_args)?;
+    let names = names(&plan, &args)?;
+    let builder = context.builder(compression(&args)?, !args.no_cache)?;
+    let lock = fitting_lock(context, &plan, &args)?;
+    let mut built = Vec::new();
+    for platform in platforms(&plan, args.platforms.clone()) {
+        built.push(builder.build(&plan, &platform, lock.as_ref()).await?);
+    }
+    let node = node(&built)?;
+    let documents: Vec<&[u8]> = built.iter().flat_map(|b| [b.image.manifest.bytes(), b.image.config.bytes()]).collect();
+    // Images of several platforms may have several bases; each blob is asked of the one that has it.
+    let bases = output::Bases(built.iter().filter_map(|b| Some((b.image.clone(), b.base.source.clone()?))).collect());
+    let below: &dyn Source = &bases;
+    let source = Overlay::new(&documents, builder.store.layout(), Some(below));
+    output::keep(&builder, &built, &node, &names).await?;
+    let shipped = output::ship(context, &builder, &source, &node, &names, &args).await?;
+    output::write_files(&args, &builder, &built, &node, shipped)?;
+    let digest = node.descriptor().digest;
+    let shown = names.first().map_or_else(String::new, |name| format!("{}@", without_tag(name)));
+    cli::result(&format!("{shown}{digest}"))
+}
+
+/// What the image is called: by the command line, or else by the recipe.
+fn names(plan: &Plan, args: &BuildArgs) -> Result<Vec<ImageName>, Failure> {
+    if let Some(other) = args.tags.iter().find(|name| !matches!(name, ImageName::Registry(_))) {
+        return Err(Failure::new(format!("`{other}` is a place, not a name"))
+            .hint("write places with -o, and names in registries with -t")
+            .usage());
+    }
+    let names = if args.tags.is_empty() {
+        plan.name.iter().cloned().map(ImageName::Registry).collect()
+    } else {
+        args.tags.clone()
+    };
+    if names.is_empty() && args.push {
+        return Err(Failure::new("there is no name to push the image under")
+            .hint("write `name` in the recipe, or give one with -t")
+            .usage());
+    }
+    Ok(names)
+}
+
+fn without_tag(name: &ImageName) -> String {
+    match name {
+        ImageName::Registry(reference) => format!("{}/{}", reference.registry(), reference.repository()),
+        other => other.to_string(),
+    }
+}
+
+fn compression(args: &BuildArgs) -> Result<Compression, Failure> {
+    let level = |default: u8, max: u8| match args.compression_level.unwrap_or(default) {
+        level if level <= max => Ok(level),
+        level => Err(Failure::new(format!("there is no compression level {level}; the highest is {max}")).usage()),
+    };
+    Ok(match args.compression {
+        CompressionKind::Gzip => Compression::Gzip(level(6, 9)?.into()),
+        CompressionKind::Zstd => Compression::Zstd(level(3, 19)?.into()),
+        CompressionKind::None => Compression::None,
+    })
+}
+
+/// The lock, if it fits the recipe. With `--locked` anything else is an error.
+fn fitting_lock(context: &Context, plan: &Plan, args: &BuildArgs) -> Result<Option<Lock>, Failure> {
+    let path = lock_path(plan);
+    let lock = Lock::read(&path)?;
+    let digest = recipe_digest(plan)?;
+    let missing = |lock: &Lock| {
+        let wanted = platforms(plan, args.platforms.clone()).into_iter().map(|platform| platform.to_string());
+        let has = |platform: &String| lock.bases.iter().any(|base| base.platform == *platform);
+        plan.base_image().and_then(|_| wanted.into_iter().find(|platform| !has(platform)))
+    };
+    let why = match &lock {
+        None => "is missing".to_owned(),
+        Some(lock) if !lock.fits(&digest) => "does not fit the recipe any more".to_owned(),
+        Some(lock) => match missing(lock) {
+            None => return Ok(Some(lock.clone())),
+            Some(platform) => format!("has nothing for {platform}"),
+        },
+    };
+    if args.locked {
+        return Err(Failure::new(format!("{} {why}", path.display())).hint("run `ociforge lock`"));
+    }
+    if lock.is_some() {
+        context
+            .reporter
+            .warn(&format!("{} {why}: names are looked up anew; `ociforge lock` pins them", path.display()));
+    }
+    Ok(None)
+}
+
+/// The one manifest, or an index of several.
+fn node(built: &[Built]) -> Result<Node, Failure> {
+    if let [one] = built {
+        return Ok(one.node());
+    }
+    let manifests = built.iter().map(|b| {
+        let mut descriptor = b.image.manifest.descriptor(media_type::MANIFEST);
+        descriptor.platform = Some(b.platform.clone());
+        descriptor
+    });
+    let json = json!({"schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": manifests.collect::<Vec<_>>()});
+    let index: Document<Index> =
+        Document::from_json(json).map_err(|error| Failure::new("cannot make an index").caused_by(error))?;
+    Ok(Node::Index(Box::new(index)))
+}

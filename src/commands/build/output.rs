@@ -1,0 +1,181 @@
+//! Where a built image goes, and what is told of it.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ociforge_manifests::graph::Node;
+use ociforge_manifests::{Descriptor, Image, ImageName};
+use serde_json::json;
+
+use super::super::Context;
+use crate::build::{Builder, Built};
+use crate::cli::BuildArgs;
+use crate::content::{ByteStream, Cause, ContentError, Repository, Source, Target};
+use crate::error::Failure;
+use crate::store::layout::REF_NAME;
+use crate::store::{Layout, write_archive};
+use crate::transfer::{Moved, copy_graph};
+
+/// The bases of an image's platforms.
+pub(super) struct Bases(pub(super) Vec<(Image, Arc<dyn Source>)>);
+
+impl Bases {
+    fn of(&self, descriptor: &Descriptor) -> Option<&dyn Source> {
+        let has = |image: &Image| image.manifest.layers.iter().any(|layer| layer.digest == descriptor.digest);
+        self.0.iter().find(|(image, _)| has(image)).map(|(_, source)| &**source)
+    }
+}
+
+#[async_trait]
+impl Source for Bases {
+    async fn fetch(&self, descriptor: &Descriptor, offset: u64) -> Result<ByteStream, ContentError> {
+        match self.of(descriptor) {
+            Some(source) => source.fetch(descriptor, offset).await,
+            None => Err(Cause::NotFound.of(format!("read {}", descriptor.digest))),
+        }
+    }
+
+    fn repository(&self, descriptor: &Descriptor) -> Option<Repository> {
+        self.of(descriptor)?.repository(descriptor)
+    }
+}
+
+/// Copies the image to all its destinations.
+pub(super) async fn ship(
+    context: &Context,
+    builder: &Builder,
+    source: &dyn Source,
+    node: &Node,
+    names: &[ImageName],
+    args: &BuildArgs,
+) -> Result<Moved, Failure> {
+    let mut moved = Moved::default();
+    let pushes = names.iter().filter(|_| args.push);
+    for destination in pushes.chain(&args.outputs) {
+        let copied = match destination {
+            ImageName::Registry(reference) => {
+                let tag = reference.tag().unwrap_or("latest").to_owned();
+                copy(context, source, &builder.client.repository(reference), node, &[tag], args).await
+            }
+            ImageName::Layout { directory, tag } => {
+                let layout = Layout::create(directory).map_err(|error| cannot_write(destination, error))?;
+                let tags = [tag.clone().unwrap_or_else(|| "latest".into())];
+                copy(context, source, &layout, node, &tags, args).await
+            }
+            ImageName::Archive { file, tag } => {
+                archive(context, builder, source, node, file, tag.as_deref(), args).await
+            }
+        };
+        moved += copied.map_err(|failure| failure.during(format!("cannot write the image to {destination}")))?;
+    }
+    Ok(moved)
+}
+
+async fn copy(
+    context: &Context,
+    source: &dyn Source,
+    target: &dyn Target,
+    node: &Node,
+    tags: &[String],
+    args: &BuildArgs,
+) -> Result<Moved, Failure> {
+    Ok(copy_graph(source, target, node, tags, args.jobs, &*context.reporter).await?)
+}
+
+/// An archive is written from the store, so all that it needs is brought there first.
+async fn archive(
+    context: &Context,
+    builder: &Builder,
+    source: &dyn Source,
+    node: &Node,
+    file: &Path,
+    tag: Option<&str>,
+    args: &BuildArgs,
+) -> Result<Moved, Failure> {
+    let layout = builder.store.layout();
+    let moved = copy(context, source, layout, node, &[], args).await?;
+    let mut image = node.descriptor();
+    image.annotations.insert(REF_NAME.into(), tag.unwrap_or("latest").into());
+    let size = node.children().iter().map(|child| child.size).sum();
+    let task = context.reporter.task(&format!("archive {}", file.display()), Some(size));
+    tokio::task::block_in_place(|| write_archive(layout, &[image], file, &*task))?;
+    task.done("written");
+    Ok(moved)
+}
+
+/// Keeps the image in the store under its names, for `spec` and `inspect`.
+pub(super) async fn keep(builder: &Builder, built: &[Built], node: &Node, names: &[ImageName]) -> Result<(), Failure> {
+    let layout = builder.store.layout();
+    let documents = built.iter().flat_map(|b| [b.image.manifest.bytes(), b.image.config.bytes()]);
+    for bytes in documents.chain([node.bytes()]) {
+        layout.put(bytes).map_err(|error| Failure::new("cannot write to the store").caused_by(error))?;
+    }
+    for name in names {
+        if let ImageName::Registry(reference) = name {
+            layout.tag(&node.descriptor(), node.bytes(), &reference.whole()).await?;
+        }
+    }
+    Ok(())
+}
+
+fn cannot_write(destination: &ImageName, error: std::io::Error) -> Failure {
+    Failure::new(format!("cannot write to {destination}")).caused_by(error)
+}
+
+/// Writes the files that the caller asked for.
+pub(super) fn write_files(
+    args: &BuildArgs,
+    builder: &Builder,
+    built: &[Built],
+    node: &Node,
+    moved: Moved,
+) -> Result<(), Failure> {
+    let write = |path: &Path, text: String| {
+        fs::write(path, text).map_err(|error| Failure::new(format!("cannot write {}", path.display())).caused_by(error))
+    };
+    if let Some(path) = &args.iidfile {
+        let id = built.first().map(|b| b.image.config.digest().to_string());
+        write(path, id.unwrap_or_default())?;
+    }
+    if let Some(path) = &args.metadata_file {
+        write(path, format!("{:#}\n", metadata(builder, built, node, moved)))?;
+    }
+    Ok(())
+}
+
+fn metadata(builder: &Builder, built: &[Built], node: &Node, moved: Moved) -> serde_json::Value {
+    let layers = built.iter().flat_map(|b| b.layers.iter().map(move |layer| (b, layer)));
+    let layers = layers.map(|(b, layer)| {
+        json!({
+            "platform": b.platform.to_string(),
+            "description": layer.description,
+            "digest": layer.layer.descriptor.digest,
+            "size": layer.layer.descriptor.size,
+            "diffId": layer.layer.diff_id,
+            "uncompressed": layer.layer.uncompressed,
+            "cached": layer.cached,
+        })
+    });
+    let requests = builder.client.stats().counts();
+    json!({
+        "digest": node.descriptor().digest,
+        "mediaType": node.media_type(),
+        "layers": layers.collect::<Vec<_>>(),
+        "bytes": {
+            "uploaded": moved.uploaded,
+            "streamed": moved.streamed,
+            "mounted": moved.mounted,
+            "present": moved.present,
+            "downloaded": requests.received,
+        },
+        "requests": {
+            "head": requests.head,
+            "get": requests.get,
+            "post": requests.post,
+            "put": requests.put,
+            "other": requests.other,
+        },
+    })
+}

@@ -1,0 +1,121 @@
+//! `ociforge inspect`
+
+use std::fmt::Write as _;
+
+use ociforge_manifests::graph::Node;
+use ociforge_manifests::{Image, Platform};
+use serde_json::{Value, json};
+
+use super::Context;
+use crate::cli::{self, Format, InspectArgs, human_bytes};
+use crate::error::Failure;
+use crate::locate::Located;
+
+pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<(), Failure> {
+    let located = context.find_image(&args.image).await?;
+    if args.raw {
+        return cli::raw_result(located.node.bytes());
+    }
+    if let (Node::Index(_), None, false, false) = (&located.node, &args.platform, args.config, args.layers) {
+        return print(args.format, &index_text(&located), || index_json(&located));
+    }
+    let image = located.image(&args.platform.clone().unwrap_or_default()).await;
+    let image = match (image, &located.node, &args.platform) {
+        // The only image of a name is shown whatever its platform.
+        (Err(crate::locate::LocateError::Platform { have, .. }), Node::Manifest(_), None) => {
+            let platform: Platform = have.first().and_then(|p| p.parse().ok()).unwrap_or_default();
+            located.image(&platform).await?
+        }
+        (image, _, _) => image?,
+    };
+    if args.config {
+        return cli::raw_result(image.config.bytes());
+    }
+    if args.layers {
+        return print(args.format, &layers_text(&image), || layers_json(&image));
+    }
+    print(args.format, &image_text(&located, &image), || image_json(&located, &image))
+}
+
+fn print(format: Format, text: &str, json: impl FnOnce() -> Value) -> Result<(), Failure> {
+    match format {
+        Format::Text => cli::raw_result(text.as_bytes()),
+        Format::Json => cli::result(&format!("{:#}", json())),
+    }
+}
+
+fn index_json(located: &Located) -> Value {
+    json!({"name": located.name, "digest": located.node.descriptor().digest, "manifests": located.node.children()})
+}
+
+fn index_text(located: &Located) -> String {
+    let mut text = format!("{}\n  digest    {}\n", located.name, located.node.descriptor().digest);
+    for child in located.node.children() {
+        let platform = child.platform.as_ref().map_or("no platform".into(), ToString::to_string);
+        let _ = writeln!(text, "  {platform:<16} {}", child.digest);
+    }
+    text
+}
+
+fn image_json(located: &Located, image: &Image) -> Value {
+    json!({
+        "name": located.name,
+        "digest": image.manifest.digest(),
+        "mediaType": image.manifest.json().get("mediaType"),
+        "platform": image.config.platform.to_string(),
+        "created": image.config.created,
+        "annotations": image.manifest.annotations,
+        "config": image.config.json().get("config"),
+        "layers": layers_json(image),
+    })
+}
+
+fn image_text(located: &Located, image: &Image) -> String {
+    let process = &image.config.config;
+    let size: u64 = image.manifest.layers.iter().map(|layer| layer.size).sum();
+    let mut text = format!("{}\n", located.name);
+    let mut row = |name: &str, value: &str| {
+        if !value.is_empty() {
+            let _ = writeln!(text, "  {name:<12} {value}");
+        }
+    };
+    row("digest", image.manifest.digest().as_str());
+    row("platform", &image.config.platform.to_string());
+    row("created", image.config.created.as_deref().unwrap_or_default());
+    row("layers", &format!("{}, {}", image.manifest.layers.len(), human_bytes(size)));
+    row("entrypoint", &words(&process.entrypoint));
+    row("cmd", &words(&process.cmd));
+    row("workdir", &process.working_dir);
+    row("user", &process.user);
+    process.env.iter().for_each(|entry| row("env", entry));
+    process.labels.iter().for_each(|(key, value)| row("label", &format!("{key}={value}")));
+    image.manifest.annotations.iter().for_each(|(key, value)| row("annotation", &format!("{key}={value}")));
+    text
+}
+
+/// A command as JSON, which is how image configs write it; nothing for none.
+fn words(command: &[String]) -> String {
+    if command.is_empty() { String::new() } else { json!(command).to_string() }
+}
+
+/// The layers with what the history says of each, lowest first.
+fn layers(image: &Image) -> impl Iterator<Item = (&ociforge_manifests::Descriptor, &str)> {
+    let told = image.config.history.iter().filter(|entry| !entry.empty_layer);
+    let told = told.map(|entry| entry.created_by.as_deref().unwrap_or_default()).chain(std::iter::repeat(""));
+    image.manifest.layers.iter().zip(told)
+}
+
+fn layers_json(image: &Image) -> Value {
+    let rows = layers(image).zip(&image.config.rootfs.diff_ids).map(|((layer, created_by), diff_id)| {
+        json!({"digest": layer.digest, "size": layer.size, "mediaType": layer.media_type, "diffId": diff_id, "createdBy": created_by})
+    });
+    rows.collect()
+}
+
+fn layers_text(image: &Image) -> String {
+    let mut text = String::new();
+    for (layer, created_by) in layers(image) {
+        let _ = writeln!(text, "{} {:>9}  {created_by}", layer.digest, human_bytes(layer.size));
+    }
+    text
+}

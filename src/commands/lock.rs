@@ -1,0 +1,49 @@
+//! `ociforge lock`
+
+use std::path::{Path, PathBuf};
+
+use ociforge_layers::Compression;
+use ociforge_manifests::Platform;
+
+use super::Context;
+use crate::build::{Builder, Epoch, lock_file};
+use crate::cli::{self, LockArgs};
+use crate::error::Failure;
+use crate::plan::{self, Plan};
+
+pub(super) async fn run(context: &Context, args: LockArgs) -> Result<(), Failure> {
+    let plan = plan::read(args.file.as_deref().unwrap_or(&args.recipe), &Default::default())?;
+    let builder = context.builder(Compression::default(), true)?;
+    let lock = lock_file(&builder, &plan, &platforms(&plan, args.platforms)).await?;
+    let path = path(&plan);
+    lock.write(&path)?;
+    let (bases, wheels) = (lock.bases.len(), lock.wheels.len());
+    context.reporter.note(&format!("pinned {bases} base image(s) and {wheels} wheel(s)"));
+    cli::result(&path.display().to_string())
+}
+
+/// Where the lock of a plan is.
+pub(super) fn path(plan: &Plan) -> PathBuf {
+    plan.directory.join(Path::new("ociforge.lock"))
+}
+
+/// The platforms of the command line, or else the recipe's.
+pub(super) fn platforms(plan: &Plan, chosen: Vec<Platform>) -> Vec<Platform> {
+    if chosen.is_empty() { plan.platforms.clone() } else { chosen }
+}
+
+impl Context {
+    /// What builds work with.
+    pub(super) fn builder(&self, compression: Compression, use_cache: bool) -> Result<Builder, Failure> {
+        let epoch = std::env::var("SOURCE_DATE_EPOCH").ok();
+        Ok(Builder {
+            store: self.store()?,
+            client: self.client()?,
+            reporter: self.reporter.clone(),
+            cancel: self.cancel.clone(),
+            compression,
+            use_cache,
+            epoch: Epoch::parse(epoch.as_deref())?,
+        })
+    }
+}

@@ -1,0 +1,95 @@
+//! The commands: one file each, wiring only.
+
+mod build;
+mod cache;
+mod completions;
+mod inspect;
+mod lock;
+mod serve;
+mod spec;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ociforge_manifests::ImageName;
+
+use crate::cancel::Cancel;
+use crate::cli::{self, Cli, Command, Global};
+use crate::error::Failure;
+use crate::locate::{Located, locate};
+use crate::progress::Reporter;
+use crate::registry::{Client, Settings};
+use crate::store::{Layout, Store};
+
+/// What every command works with.
+struct Context {
+    global: Global,
+    reporter: Arc<dyn Reporter>,
+    cancel: Cancel,
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// Whatever the command fails with.
+pub async fn run(cli: Cli, cancel: Cancel) -> Result<(), Failure> {
+    let reporter = cli::reporter(cli.global.progress);
+    let context = Context { global: cli.global, reporter, cancel };
+    match cli.command {
+        Command::Build(args) => build::run(&context, args).await,
+        Command::Lock(args) => lock::run(&context, args).await,
+        Command::Inspect(args) => inspect::run(&context, &args).await,
+        Command::Spec(args) => spec::run(&context, *args).await,
+        Command::Serve(args) => serve::run(&context, args).await,
+        Command::Cache(command) => cache::run(&context, &command),
+        Command::Completions { shell } => completions::run(shell),
+    }
+}
+
+impl Context {
+    /// The store, made where it is missing.
+    fn store(&self) -> Result<Store, Failure> {
+        let root = self.store_path()?;
+        Store::open(&root).map_err(|error| {
+            Failure::new(format!("cannot open the store {}", root.display()))
+                .caused_by(error)
+                .hint("choose another place with --store or $OCIFORGE_STORE")
+        })
+    }
+
+    /// Where the store is, or will be.
+    fn store_path(&self) -> Result<PathBuf, Failure> {
+        let from_env = |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let chosen = self.global.store.clone();
+        let data = || from_env("XDG_DATA_HOME").or_else(|| Some(from_env("HOME")?.join(".local/share")));
+        chosen.or_else(|| Some(data()?.join("ociforge"))).ok_or_else(|| {
+            Failure::new("there is no place for the store: neither $XDG_DATA_HOME nor $HOME is set")
+                .hint("choose one with --store or $OCIFORGE_STORE")
+                .usage()
+        })
+    }
+
+    /// The image that `name` leads to: as docker has it, one built here under that name comes before the registry's.
+    /// `docker://` in front asks the registry alone.
+    async fn find_image(&self, name: &str) -> Result<Located, Failure> {
+        let parsed: ImageName = name.parse()?;
+        let store = self.store_path()?.join("layout");
+        if let (ImageName::Registry(reference), false) = (&parsed, name.starts_with("docker://"))
+            && let Ok(layout) = Layout::open(store)
+            && layout.find(Some(&reference.whole())).is_ok()
+        {
+            let directory = layout.root().to_owned();
+            let built = ImageName::Layout { directory, tag: Some(reference.whole()) };
+            return Ok(Located { name: parsed.to_string(), ..locate(&built, &self.client()?).await? });
+        }
+        Ok(locate(&parsed, &self.client()?).await?)
+    }
+
+    /// The registry client.
+    fn client(&self) -> Result<Client, Failure> {
+        let mut settings = Settings::from_env();
+        settings.authfile = self.global.authfile.clone().or(settings.authfile);
+        settings.tls_verify = self.global.tls_verify;
+        Ok(Client::new(settings)?)
+    }
+}

@@ -1,0 +1,149 @@
+//! Where an image name leads.
+
+use std::sync::Arc;
+
+use ociforge_manifests::graph::{Manifest, Node};
+use ociforge_manifests::{Descriptor, Document, Image, ImageError, ImageName, Platform};
+
+use crate::content::{Cause, ContentError, Source, read_document};
+use crate::error::Explain;
+use crate::registry::Client;
+use crate::store::{Archive, Layout};
+
+/// A document that a name leads to, and where what it points to can be had.
+#[derive(Clone)]
+pub struct Located {
+    /// The name, for messages.
+    pub name: String,
+    /// The manifest or index.
+    pub node: Node,
+    /// Where the rest is.
+    pub source: Arc<dyn Source>,
+}
+
+/// An image that can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LocateError {
+    /// Its documents can't be read.
+    #[error(transparent)]
+    Content(#[from] ContentError),
+    /// There is none for the platform.
+    #[error("{name} has no image for {wanted}")]
+    Platform {
+        /// The name.
+        name: String,
+        /// The platform.
+        wanted: Platform,
+        /// The platforms that there are.
+        have: Vec<String>,
+    },
+    /// Its documents contradict each other.
+    #[error("{name} is not a sound image")]
+    Image {
+        /// The name.
+        name: String,
+        /// How.
+        source: ImageError,
+    },
+    /// It is no image but another artifact.
+    #[error("{name} is not an image but {kind}")]
+    Artifact {
+        /// The name.
+        name: String,
+        /// The artifact's type.
+        kind: String,
+    },
+}
+
+impl Explain for LocateError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Content(error) => error.hint(),
+            Self::Platform { have, .. } if !have.is_empty() => {
+                Some(format!("it has {}: choose with --platform", have.join(", ")))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Finds the document that `name` leads to.
+///
+/// # Errors
+/// When the place can't be reached or has no such name.
+pub async fn locate(name: &ImageName, client: &Client) -> Result<Located, ContentError> {
+    let (node, source): (Node, Arc<dyn Source>) = match name {
+        ImageName::Registry(reference) => {
+            let remote = client.repository(reference);
+            let (descriptor, bytes) = remote.resolve().await?;
+            (parse(&descriptor, bytes, name)?, Arc::new(remote))
+        }
+        ImageName::Layout { directory, tag } => {
+            let cannot_open = |cause: Cause| cause.of(format!("open {name}"));
+            let layout = Layout::open(directory).map_err(|error| cannot_open(error.into()))?;
+            let descriptor = layout.find(tag.as_deref()).map_err(cannot_open)?;
+            (read(&layout, &descriptor, name).await?, Arc::new(layout))
+        }
+        ImageName::Archive { file, tag } => {
+            let archive = Archive::open(file)?;
+            let descriptor = archive.find(tag.as_deref()).map_err(|cause| cause.of(format!("open {name}")))?;
+            (read(&archive, &descriptor, name).await?, Arc::new(archive))
+        }
+    };
+    Ok(Located { name: name.to_string(), node, source })
+}
+
+async fn read(source: &dyn Source, descriptor: &Descriptor, name: &ImageName) -> Result<Node, ContentError> {
+    parse(descriptor, read_document(source, descriptor).await?, name)
+}
+
+fn parse(descriptor: &Descriptor, bytes: Vec<u8>, name: &ImageName) -> Result<Node, ContentError> {
+    Node::parse(&descriptor.media_type, bytes).map_err(|error| Cause::from(error).of(format!("read {name}")))
+}
+
+impl Located {
+    /// The image for `platform`: the one there is, or the one that the index names for it.
+    ///
+    /// # Errors
+    /// When there is none for the platform, or it is not a sound image.
+    pub async fn image(&self, platform: &Platform) -> Result<Image, LocateError> {
+        let manifest = self.manifest(platform).await?;
+        if let Some(kind) = manifest.artifact_type.clone().filter(|_| manifest.layers.is_empty()) {
+            return Err(LocateError::Artifact { name: self.name.clone(), kind });
+        }
+        let config = read_document(&*self.source, &manifest.config).await?;
+        let unsound = |source: ImageError| LocateError::Image { name: self.name.clone(), source };
+        let config = Document::parse(config).map_err(|error| unsound(error.into()))?;
+        let image = Image::new(manifest, config).map_err(unsound)?;
+        if image.config.platform.serves(platform) {
+            Ok(image)
+        } else {
+            Err(self.no_platform(platform, vec![image.config.platform.to_string()]))
+        }
+    }
+
+    async fn manifest(&self, platform: &Platform) -> Result<Document<Manifest>, LocateError> {
+        let mut node = self.node.clone();
+        // An index may hold an index for the platform; more than one level is never seen.
+        for _ in 0..2 {
+            match node {
+                Node::Manifest(manifest) => return Ok(*manifest),
+                Node::Index(index) => {
+                    let entry =
+                        index.for_platform(platform).ok_or_else(|| self.no_platform(platform, index.platforms()))?;
+                    let bytes = read_document(&*self.source, entry).await?;
+                    node = Node::parse(&entry.media_type, bytes)
+                        .map_err(|error| LocateError::Image { name: self.name.clone(), source: error.into() })?;
+                }
+            }
+        }
+        match node {
+            Node::Manifest(manifest) => Ok(*manifest),
+            Node::Index(index) => Err(self.no_platform(platform, index.platforms())),
+        }
+    }
+
+    fn no_platform(&self, wanted: &Platform, have: Vec<String>) -> LocateError {
+        LocateError::Platform { name: self.name.clone(), wanted: wanted.clone(), have }
+    }
+}

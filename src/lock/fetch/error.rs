@@ -1,0 +1,108 @@
+//! Why a wheel could not be had.
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+
+use ociforge_manifests::Digest;
+
+use crate::error::Explain;
+use crate::lock::LockedWheel;
+
+/// Fetching failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// No HTTP client could be made.
+    #[error("cannot set up TLS")]
+    Client(#[source] reqwest::Error),
+    /// A wheel could not be had.
+    #[error("cannot fetch {package} ({file})")]
+    Wheel {
+        /// Name and version.
+        package: String,
+        /// The file's name.
+        file: String,
+        /// Why.
+        #[source]
+        cause: FetchCause,
+    },
+}
+
+impl FetchError {
+    pub(super) fn of(wheel: &LockedWheel, cause: FetchCause) -> Self {
+        Self::Wheel { package: format!("{} {}", wheel.name, wheel.version), file: wheel.file.clone(), cause }
+    }
+}
+
+/// Why a wheel could not be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchCause {
+    /// It is another one.
+    #[error("its SHA-256 is {actual}, and the lock says {expected}")]
+    WrongDigest {
+        /// What the lock says.
+        expected: Digest,
+        /// What came.
+        actual: Digest,
+    },
+    /// It has another length.
+    #[error("it has {}{actual} bytes, and the lock says {expected}", if actual > expected { "at least " } else { "" })]
+    WrongSize {
+        /// What the lock says.
+        expected: u64,
+        /// What came.
+        actual: u64,
+    },
+    /// The server will not give it.
+    #[error("the server answered {status}")]
+    Status {
+        /// Code and reason.
+        status: reqwest::StatusCode,
+    },
+    /// The server could not be reached, or the connection broke again and again.
+    #[error("no answer from the server: {reason}")]
+    Network {
+        /// The innermost reason.
+        reason: String,
+    },
+    /// A wheel that should be a file here.
+    #[error("cannot read {}", path.display())]
+    Local {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The cache could not be written.
+    #[error("the cache can't be written")]
+    Io(#[from] io::Error),
+    /// It is what was locked, but no wheel that can be installed.
+    #[error(transparent)]
+    Refused(Box<dyn Error + Send + Sync>),
+}
+
+impl Explain for FetchError {
+    fn hint(&self) -> Option<String> {
+        let Self::Wheel { cause, .. } = self else { return None };
+        match cause {
+            FetchCause::WrongDigest { .. } | FetchCause::WrongSize { .. } => {
+                Some("the file was changed since it was locked; if that is right, run `ociforge lock`".into())
+            }
+            FetchCause::Status { status } if matches!(status.as_u16(), 401 | 403) => {
+                Some("give uv's index URL with its credentials in the environment, as for uv itself".into())
+            }
+            FetchCause::Status { status } if matches!(status.as_u16(), 404 | 410) => {
+                Some("the file is gone from the index; run `ociforge lock` for another".into())
+            }
+            FetchCause::Network { .. } | FetchCause::Status { .. } => {
+                Some("try again: what has arrived is kept".into())
+            }
+            FetchCause::Io(error) if error.kind() == io::ErrorKind::StorageFull => {
+                Some("free some space, or choose another place with --store".into())
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Getting pinned wheels into the cache: in parallel, resumed where they were cut off, checked before they count.
+//!
+//! A cache entry is `<sha256>/<file name>` and is whole and checked when it has that name. What is on its way is called
+//! `<file name>.partial` beside it and stays there for the next run. Several processes may share a cache: each entry
+//! is worked on under a lock.
+//!
+//! Servers that want credentials get those of the wheel's URL, or those of an index of the same origin that uv's
+//! environment variables name. `.netrc` and keyrings are not asked.
+
+mod download;
+mod error;
+mod partial;
+
+use std::error::Error;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::task::block_in_place;
+use url::Url;
+
+use self::partial::Partial;
+use super::wheel::{Location, LockedWheel};
+use crate::progress::{Progress, Reporter};
+
+pub use error::{FetchCause, FetchError};
+
+/// Looks into a wheel that has the right hash, before it enters the cache. The path does not end in the wheel's name.
+pub type Check = Arc<dyn Fn(&Path, &LockedWheel) -> Result<(), Box<dyn Error + Send + Sync>> + Send + Sync>;
+
+/// Downloads that go on at the same time.
+const JOBS: usize = 4;
+/// The environment variables in which uv looks for indexes.
+const INDEX_VARIABLES: [&str; 5] =
+    ["UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS"];
+
+/// Fetches wheels into a cache. Needs a runtime of several threads.
+pub struct Fetcher {
+    client: reqwest::Client,
+    cache: PathBuf,
+    /// URLs with credentials in them.
+    indexes: Vec<Url>,
+    /// How long the first pause is; each is twice as long as the one before.
+    pause: Duration,
+}
+
+impl Fetcher {
+    /// A fetcher into the directory `cache`. Proxies are those of the environment.
+    ///
+    /// # Errors
+    /// When no TLS client can be made.
+    pub fn new(cache: impl Into<PathBuf>) -> Result<Self, FetchError> {
+        // It may have been installed already, which is just as well.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder()
+            .user_agent(concat!("ociforge/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(Duration::from_secs(20))
+            .read_timeout(Duration::from_secs(60))
+            .build()
+            .map_err(|error| FetchError::Client(error.without_url()))?;
+        let values = INDEX_VARIABLES.iter().filter_map(|name| std::env::var(name).ok());
+        let indexes = values.flat_map(|value| indexes(&value)).collect();
+        Ok(Self { client, cache: cache.into(), indexes, pause: Duration::from_millis(500) })
+    }
+
+    /// Fetches what the cache lacks. The files' paths, in the order of `wheels`; relative paths of theirs start at
+    /// `directory`. `check` sees every wheel once, when it enters the cache.
+    ///
+    /// # Errors
+    /// When a wheel can't be had, or is not the one that was locked, or `check` refuses it. What has come of the
+    /// others stays and is used next time.
+    pub async fn fetch(
+        &self,
+        wheels: &[LockedWheel],
+        directory: &Path,
+        check: &Check,
+        reporter: &dyn Reporter,
+    ) -> Result<Vec<PathBuf>, FetchError> {
+        let each = wheels.iter().map(|wheel| async move {
+            let fetched = self.fetch_one(wheel, directory, check, reporter).await;
+            fetched.map_err(|cause| FetchError::of(wheel, cause))
+        });
+        stream::iter(each).buffered(JOBS).try_collect().await
+    }
+
+    async fn fetch_one(
+        &self,
+        wheel: &LockedWheel,
+        directory: &Path,
+        check: &Check,
+        reporter: &dyn Reporter,
+    ) -> Result<PathBuf, FetchCause> {
+        let entry = self.cache.join(wheel.sha256.hex());
+        let path = entry.join(&wheel.file);
+        if is_there(&path, wheel) {
+            return Ok(path);
+        }
+        fs::create_dir_all(&entry)?;
+        let _lock = lock(entry.join(".lock")).await?;
+        if is_there(&path, wheel) {
+            return Ok(path);
+        }
+        let progress = reporter.task(&wheel.file, wheel.size);
+        let unchecked = entry.join(format!("{}.partial", wheel.file));
+        match &wheel.location {
+            Location::Url(url) => self.download(wheel, url, &unchecked, progress.as_ref()).await?,
+            Location::Path(from) => copy(wheel, &directory.join(from), &unchecked, progress.as_ref())?,
+        }
+        let checked = block_in_place(|| check(&unchecked, wheel)).map_err(FetchCause::Refused);
+        if checked.is_err() {
+            fs::remove_file(&unchecked)?;
+        }
+        checked?;
+        fs::rename(&unchecked, &path)?;
+        progress.done("fetched");
+        Ok(path)
+    }
+}
+
+/// Whether the cache has the wheel.
+fn is_there(path: &Path, wheel: &LockedWheel) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.is_file() && wheel.size.is_none_or(|size| size == file.len()))
+}
+
+/// Waits until no one else works on the entry.
+async fn lock(path: PathBuf) -> io::Result<File> {
+    let locked = tokio::task::spawn_blocking(move || {
+        let file = File::create(path)?;
+        file.lock()?;
+        Ok(file)
+    });
+    locked.await?
+}
+
+/// Copies a wheel that is a file here. Whatever becomes of that file, the cache keeps what was locked.
+fn copy(wheel: &LockedWheel, from: &Path, to: &Path, progress: &dyn Progress) -> Result<(), FetchCause> {
+    let mut source = File::open(from).map_err(|source| FetchCause::Local { path: from.to_path_buf(), source })?;
+    let mut partial = Partial::create(to)?;
+    let copied = block_in_place(|| partial.copy_from(&mut source, wheel.size, progress));
+    let result = copied.and_then(|()| partial.verify(wheel));
+    if result.is_err() {
+        fs::remove_file(to)?;
+    }
+    result
+}
+
+/// The URLs with credentials in a variable, several separated by blanks or commas, perhaps each as `name=URL`.
+fn indexes(value: &str) -> Vec<Url> {
+    let words = value.split([' ', ',']).filter(|word| word.contains('@'));
+    let urls = words.filter_map(|word| {
+        let named = word.split_once('=').filter(|(name, _)| !name.contains(':'));
+        Url::parse(named.map_or(word, |(_, url)| url)).ok()
+    });
+    urls.filter(|url| !url.username().is_empty() || url.password().is_some()).collect()
+}
+
+#[cfg(test)]
+mod tests;

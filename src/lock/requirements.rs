@@ -1,0 +1,151 @@
+//! What the user names: just enough of requirements to know which packages are asked for and in which versions.
+//!
+//! uv reads the same text and judges it; what can't be read here is passed over.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use pep440_rs::{Version, VersionSpecifiers};
+use pep508_rs::{MarkerEnvironment, Requirement, VersionOrUrl};
+
+use super::Requirements;
+use super::error::LockError;
+use super::pylock::marker_environment;
+use super::tags::WheelName;
+use super::target::Target;
+use crate::base::facts::normalized;
+
+/// Files that include each other are followed this deep.
+const MAX_DEPTH: usize = 16;
+
+/// A package that the user names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Named {
+    /// Its normalised name.
+    pub(super) name: String,
+    /// The versions that are allowed; `None` when it is asked for by URL or path.
+    pub(super) versions: Option<VersionSpecifiers>,
+}
+
+impl Named {
+    /// Whether `version` won't do. Pre-releases do wherever they lie within the bounds, as for what pip has installed.
+    fn excludes(&self, version: &Version) -> bool {
+        self.versions.as_ref().is_none_or(|versions| !versions.contains(version))
+    }
+}
+
+/// Whether one of the requirements rules out this version of the package.
+pub(super) fn excluded(named: &[Named], name: &str, version: &Version) -> bool {
+    named.iter().any(|requirement| requirement.name == name && requirement.excludes(version))
+}
+
+/// What the requirements name, those for other platforms left out.
+pub(super) fn read(requirements: &Requirements, target: &Target, directory: &Path) -> Result<Vec<Named>, LockError> {
+    let environment = marker_environment(target)?;
+    let mut named = Vec::new();
+    match requirements {
+        Requirements::List(list) => list.iter().for_each(|line| named.extend(name(line, &environment))),
+        Requirements::File(file) => {
+            let path = directory.join(file);
+            let text = fs::read_to_string(&path).map_err(|source| LockError::read(&path, source))?;
+            read_file(&text, &path, &environment, 0, &mut named);
+        }
+        Requirements::Lock(_) => {}
+    }
+    Ok(named)
+}
+
+fn read_file(text: &str, path: &Path, environment: &MarkerEnvironment, depth: usize, named: &mut Vec<Named>) {
+    for line in text.replace("\\\r\n", " ").replace("\\\n", " ").lines() {
+        match included(line) {
+            Some(file) if depth < MAX_DEPTH => {
+                let file = path.parent().unwrap_or(Path::new(".")).join(file);
+                if let Ok(text) = fs::read_to_string(&file) {
+                    read_file(&text, &file, environment, depth + 1, named);
+                }
+            }
+            Some(_) => {}
+            None => named.extend(name(line, environment)),
+        }
+    }
+}
+
+/// The file of `-r file`, `-rfile`, `--requirement file` or `--requirement=file`.
+fn included(line: &str) -> Option<PathBuf> {
+    let line = without_comment(line);
+    let rest = line.strip_prefix("--requirement").or_else(|| line.strip_prefix("-r"))?;
+    Some(rest.trim_start_matches(['=', ' ', '\t']).trim().into())
+}
+
+/// The requirement of one line; nothing for options, comments, and what is for other platforms.
+fn name(line: &str, environment: &MarkerEnvironment) -> Option<Named> {
+    let line = without_comment(line);
+    if line.is_empty() || line.starts_with('-') {
+        return None;
+    }
+    // Per-requirement options, such as --hash, come last.
+    let line = line.split(" --").next().unwrap_or(line).trim();
+    let Ok(requirement) = Requirement::<url::Url>::from_str(line) else {
+        let file = line.split([';', '#', '?']).next()?.trim().rsplit('/').next()?;
+        let wheel = WheelName::parse(file)?;
+        return Some(Named { name: normalized(&wheel.distribution), versions: None });
+    };
+    let versions = match requirement.version_or_url {
+        None => Some(VersionSpecifiers::empty()),
+        Some(VersionOrUrl::VersionSpecifier(versions)) => Some(versions),
+        Some(VersionOrUrl::Url(_)) => None,
+    };
+    let applies = requirement.marker.evaluate(environment, &[]);
+    applies.then(|| Named { name: normalized(requirement.name.as_ref()), versions })
+}
+
+/// A comment begins with `#` at the start or after a blank.
+fn without_comment(line: &str) -> &str {
+    let comment = line.starts_with('#').then_some(0).or_else(|| line.find(" #")).or_else(|| line.find("\t#"));
+    comment.map_or(line, |at| &line[..at]).trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::facts::Libc;
+
+    fn target() -> Target {
+        Target::for_tests("3.11", Libc::Glibc(2, 36))
+    }
+
+    #[test]
+    fn names_of_files_and_what_they_include() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
+        fs::create_dir(directory.path().join("sub")).unwrap();
+        write(
+            "r.txt",
+            "# c\n-r sub/more.txt\nA_a >=1, \\\n  <2 # why\n--index-url x\nwin; sys_platform == 'win32'\n-e .\n",
+        );
+        write(
+            "sub/more.txt",
+            "b[x]==1.0 --hash=sha256:00\n./d/c_c-1-py3-none-any.whl\nd @ https://h/d.whl\n-r ../r.txt\n???\né\n",
+        );
+        let mut named = read(&Requirements::File("r.txt".into()), &target(), directory.path()).unwrap();
+        named.sort_by(|a, b| a.name.cmp(&b.name));
+        named.dedup();
+        let shown: Vec<String> = named
+            .iter()
+            .map(|n| format!("{} {}", n.name, n.versions.as_ref().map_or("url".into(), ToString::to_string)))
+            .collect();
+        assert_eq!(shown, ["a-a >=1, <2", "b ==1.0", "c-c url", "d url"]);
+        assert!(read(&Requirements::File("missing".into()), &target(), directory.path()).is_err());
+    }
+
+    #[test]
+    fn what_a_requirement_rules_out() {
+        let list = ["torch>=2", "tqdm", "a==1.0", "b @ https://h/b.whl"].map(String::from);
+        let named = read(&Requirements::List(list.into()), &target(), Path::new(".")).unwrap();
+        let rules_out = |name: &str, version: &str| excluded(&named, name, &version.parse().unwrap());
+        assert!(!rules_out("torch", "2.5.0a0+872d972e41") && rules_out("torch", "1.14.0a0+410ce96"));
+        assert!(!rules_out("tqdm", "4") && !rules_out("a", "1.0.0") && !rules_out("a", "1.0+local"));
+        assert!(rules_out("b", "1") && !rules_out("other", "1"));
+    }
+}

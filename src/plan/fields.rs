@@ -1,0 +1,225 @@
+//! TOML read key by key, so that every error can say where it is and what should be there.
+
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::error::{Fault, PlanError, Position};
+use super::recipe::PLACES;
+
+/// A recipe's text.
+#[derive(Clone, Copy)]
+pub(super) struct Text<'a> {
+    pub(super) file: &'a Path,
+    pub(super) text: &'a str,
+}
+
+impl Text<'_> {
+    /// The error at a byte of the text.
+    pub(super) fn fault(&self, offset: usize, fault: Fault) -> PlanError {
+        let before = self.text.get(..offset).unwrap_or(self.text);
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        PlanError::Fault {
+            at: Position { file: self.file.to_owned(), line: self.line(offset), column },
+            fault: Box::new(fault),
+        }
+    }
+
+    fn line(&self, offset: usize) -> usize {
+        self.text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+    }
+}
+
+/// A table and what it is called in messages.
+#[derive(Clone)]
+pub(super) struct Table<'a> {
+    text: Text<'a>,
+    name: String,
+    offset: usize,
+    entries: &'a DeTable<'a>,
+}
+
+impl<'a> Table<'a> {
+    pub(super) fn document(text: Text<'a>, document: &'a Spanned<DeTable<'a>>) -> Self {
+        Self { text, name: "the recipe".into(), offset: 0, entries: document.get_ref() }
+    }
+
+    /// Refuses keys that are not among `known`; the first of them in the text is named.
+    pub(super) fn only(self, known: &[&'static str]) -> Result<Self, PlanError> {
+        match self.entries().into_iter().find(|(key, _)| !known.contains(key)) {
+            None => Ok(self),
+            Some((key, value)) => {
+                let hint = hint_for_unknown(key, &self.name, known);
+                Err(value
+                    .text
+                    .fault(value.key_offset, Fault::UnknownKey { key: key.to_owned(), table: self.name, hint }))
+            }
+        }
+    }
+
+    /// All keys and their values, as they follow each other in the text.
+    pub(super) fn entries(&self) -> Vec<(&'a str, Value<'a>)> {
+        let entry = |(key, value): (&'a Spanned<std::borrow::Cow<'a, str>>, _)| {
+            let name: &'a str = key.get_ref();
+            (name, Value { text: self.text, key: name.to_owned(), key_offset: key.span().start, value })
+        };
+        let mut entries: Vec<_> = self.entries.iter().map(entry).collect();
+        entries.sort_by_key(|(_, value)| value.key_offset);
+        entries
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<Value<'a>> {
+        self.entries().into_iter().find(|(name, _)| *name == key).map(|(_, value)| value)
+    }
+
+    pub(super) fn require(&self, key: &'static str, example: &'static str) -> Result<Value<'a>, PlanError> {
+        let missing = || self.fault(Fault::MissingKey { key, table: self.name.clone(), example });
+        self.get(key).ok_or_else(missing)
+    }
+
+    /// The error about the whole table.
+    pub(super) fn fault(&self, fault: Fault) -> PlanError {
+        self.text.fault(self.offset, fault)
+    }
+}
+
+/// A value and the key that it, or the array around it, belongs to.
+#[derive(Clone)]
+pub(super) struct Value<'a> {
+    text: Text<'a>,
+    key: String,
+    key_offset: usize,
+    value: &'a Spanned<DeValue<'a>>,
+}
+
+impl<'a> Value<'a> {
+    /// The same value under another name in messages.
+    pub(super) fn called(self, key: String) -> Self {
+        Self { key, ..self }
+    }
+
+    /// The line of its key, counted from 1.
+    pub(super) fn line(&self) -> usize {
+        self.text.line(self.key_offset)
+    }
+
+    /// The error about the key.
+    pub(super) fn fault(&self, fault: Fault) -> PlanError {
+        self.text.fault(self.key_offset, fault)
+    }
+
+    /// The error that the value is not as expected.
+    pub(super) fn unexpected(&self, expected: impl Into<String>, hint: Option<String>) -> PlanError {
+        let found = match self.value.get_ref() {
+            DeValue::String(text) if text.is_empty() => "empty".to_owned(),
+            DeValue::String(text) => format!("`{}`", shortened(text)),
+            DeValue::Integer(number) => format!("the number {number}"),
+            DeValue::Float(number) => format!("the number {number}"),
+            DeValue::Boolean(value) => format!("the boolean {value}"),
+            DeValue::Datetime(_) => "a date or time".to_owned(),
+            DeValue::Array(array) if array.is_empty() => "an empty array".to_owned(),
+            DeValue::Array(_) => "an array".to_owned(),
+            DeValue::Table(_) => "a table".to_owned(),
+        };
+        self.unfit(found, expected, hint)
+    }
+
+    /// The same error with own words for what is there.
+    pub(super) fn unfit(
+        &self,
+        found: impl Into<String>,
+        expected: impl Into<String>,
+        hint: Option<String>,
+    ) -> PlanError {
+        let (key, found, expected) = (self.key.clone(), found.into(), expected.into());
+        self.text.fault(self.value.span().start, Fault::Value { key, found, expected, hint })
+    }
+
+    pub(super) fn raw(&self) -> &'a DeValue<'a> {
+        self.value.get_ref()
+    }
+
+    /// Text without NUL bytes, perhaps empty.
+    pub(super) fn text(&self) -> Result<&'a str, PlanError> {
+        let quoted = |shown: String| Some(format!("write it in quotes: \"{shown}\""));
+        match self.value.get_ref() {
+            DeValue::String(text) if text.contains('\0') => Err(self.unfit("text with a NUL byte", "other text", None)),
+            DeValue::String(text) => Ok(text),
+            DeValue::Integer(number) => Err(self.unexpected("a string", quoted(number.to_string()))),
+            DeValue::Float(number) => Err(self.unexpected("a string", quoted(number.to_string()))),
+            DeValue::Boolean(value) => Err(self.unexpected("a string", quoted(value.to_string()))),
+            _ => Err(self.unexpected("a string", None)),
+        }
+    }
+
+    /// Text that is not empty and has no control characters.
+    pub(super) fn line_of_text(&self) -> Result<&'a str, PlanError> {
+        match self.text()? {
+            text if text.chars().any(char::is_control) => {
+                Err(self.unfit("text with control characters", "a line of text", None))
+            }
+            text if text.trim().is_empty() => Err(self.unexpected("a string that is not empty", None)),
+            text => Ok(text),
+        }
+    }
+
+    /// The elements of an array.
+    pub(super) fn items(&self) -> Result<Vec<Self>, PlanError> {
+        match self.value.get_ref() {
+            DeValue::Array(items) => Ok(items.iter().map(|value| Self { value, ..self.clone() }).collect()),
+            DeValue::String(text) => {
+                let hint = format!("write an array: {} = [{:?}]", self.key, shortened(text));
+                Err(self.unexpected("an array of strings", Some(hint)))
+            }
+            _ => Err(self.unexpected("an array of strings", None)),
+        }
+    }
+
+    pub(super) fn table(&self, name: impl Into<String>) -> Result<Table<'a>, PlanError> {
+        match self.value.get_ref() {
+            DeValue::Table(entries) => {
+                Ok(Table { text: self.text, name: name.into(), offset: self.value.span().start, entries })
+            }
+            _ => Err(self.unexpected("a table", None)),
+        }
+    }
+}
+
+/// Text for a message: short, on one line, without credentials.
+fn shortened(text: &str) -> String {
+    let text = without_credentials(text);
+    let mut short: String = text.chars().take(60).flat_map(char::escape_debug).collect();
+    if text.chars().nth(60).is_some() {
+        short.push('…');
+    }
+    short
+}
+
+/// Text as everybody may see it: user, password and query of a URL are left out, and what follows the URL.
+pub(super) fn without_credentials(text: &str) -> String {
+    let Some((before, url)) = text.split_once("://") else { return text.to_owned() };
+    let end = url.find(['/', '?', '#', ' ']).unwrap_or(url.len());
+    let (authority, path) = url.split_at(end);
+    let host = authority.rsplit('@').next().unwrap_or(authority);
+    let path = path.split(['?', ' ']).next().unwrap_or_default();
+    format!("{before}://{host}{path}")
+}
+
+/// What to do about a key that is not known in `table`: the table that it belongs to, or the key that was meant.
+fn hint_for_unknown(key: &str, table: &str, known: &[&'static str]) -> String {
+    let plain = key.to_lowercase().replace('_', "-");
+    let distance = |other: &str| strsim::damerau_levenshtein(&plain, other);
+    let nearest = known.iter().min_by_key(|other| distance(other));
+    if let Some(nearest) = nearest.filter(|other| distance(other) <= 1 + other.len() / 4) {
+        return format!("did you mean `{nearest}`?");
+    }
+    let other = PLACES.iter().find(|(place, keys)| *place != table && keys.contains(&plain.as_str()));
+    match other {
+        Some((place, _)) if *place == "the recipe" => {
+            format!("`{plain}` belongs at the top, before the first [table]")
+        }
+        Some((place, _)) => format!("`{plain}` belongs in {place}"),
+        None => format!("the keys here are {}", known.join(", ")),
+    }
+}

@@ -1,0 +1,256 @@
+//! `ociforge.toml`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use ociforge_layers::LayerPath;
+use ociforge_manifests::{ConfigEdit, Digest, ImageName, Platform, Reference};
+use serde_json::json;
+use toml::de::DeTable;
+
+use super::error::{Fault, PlanError};
+use super::fields::{Table, Text, Value};
+use super::layer;
+use super::runtime;
+use super::types::{Base, Pip, Plan, PythonVersion, StatedPython, Step, StepKind};
+
+/// What a recipe is called where only its directory is named.
+pub const FILE_NAME: &str = "ociforge.toml";
+
+const TOP: &[&str] = &["name", "base", "platforms", "python", "config", "layer", "runtime"];
+const CONFIG: &[&str] = &["workdir", "cmd", "entrypoint", "user", "labels", "expose", "volumes", "stop-signal", "env"];
+const PYTHON: &[&str] = &["version", "site-packages", "executable"];
+
+/// Every table and its keys, for hints.
+pub(super) const PLACES: &[(&str, &[&str])] = &[
+    ("the recipe", TOP),
+    ("[config]", CONFIG),
+    ("[python]", PYTHON),
+    ("[[layer]]", layer::KEYS),
+    ("`copy`", layer::COPY),
+    ("[runtime]", runtime::KEYS),
+];
+
+/// Reads the recipe at `path`, which is the file or the directory that holds it. `arguments` are those of
+/// `--build-arg`: a recipe has no use for any.
+///
+/// # Errors
+/// When the file can't be read or something in it is wrong. What it names is not looked for.
+pub fn read(path: &Path, arguments: &BTreeMap<String, String>) -> Result<Plan, PlanError> {
+    let file = if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() };
+    let bytes = fs::read(&file).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => PlanError::Missing(file.clone()),
+        _ => PlanError::Read { file: file.clone(), source },
+    })?;
+    if let Some(argument) = arguments.keys().next() {
+        return Err(PlanError::Argument { file, argument: argument.clone() });
+    }
+    parse(&file, &bytes)
+}
+
+/// Reads the text of a recipe; `file` says where it is from.
+pub(super) fn parse(file: &Path, bytes: &[u8]) -> Result<Plan, PlanError> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+        Text { file, text: &valid }.fault(valid.len(), Fault::Encoding)
+    })?;
+    let text = Text { file, text };
+    let document = DeTable::parse(text.text).map_err(|error| {
+        let message = error.message().replace('\n', ", ");
+        text.fault(error.span().map_or(0, |span| span.start), Fault::Syntax(message))
+    })?;
+    plan(&Table::document(text, &document).only(TOP)?, file)
+}
+
+fn plan(recipe: &Table<'_>, file: &Path) -> Result<Plan, PlanError> {
+    let base = base(&recipe.require("base", "base = \"nvcr.io/nvidia/pytorch:22.12-py3\"")?)?;
+    let name = recipe.get("name").map(|value| name(&value)).transpose()?;
+    let platforms = recipe.get("platforms").map_or_else(|| Ok(vec![Platform::default()]), |v| platforms(&v))?;
+    let config = recipe.get("config").map_or_else(|| Ok(ConfigEdit::default()), |value| config(&value))?;
+    let python = recipe.get("python").map(|value| python(&value)).transpose()?;
+    let steps = recipe.get("layer").map_or_else(|| Ok(Vec::new()), |value| layer::steps(&value))?;
+    let runtime = recipe.get("runtime").map_or_else(|| Ok(Default::default()), |v| runtime::settings(&v))?;
+    let directory = file.parent().map(Path::to_owned).unwrap_or_default();
+    let inputs = inputs(&base, &platforms, python.as_ref(), &steps);
+    Ok(Plan { directory, name, base, platforms, config, python, steps, runtime, inputs })
+}
+
+fn base(value: &Value<'_>) -> Result<Base, PlanError> {
+    match value.line_of_text()? {
+        "scratch" => Ok(Base::Scratch),
+        text => match text.parse::<ImageName>() {
+            Ok(name) => Ok(Base::Image(name)),
+            Err(error) => Err(value.unexpected(IMAGE, Some(error.why))),
+        },
+    }
+}
+
+const IMAGE: &str = "an image name such as `debian:12`, `nvcr.io/nvidia/pytorch:22.12-py3`, `oci:DIR:TAG` or `scratch`";
+
+fn name(value: &Value<'_>) -> Result<Reference, PlanError> {
+    let expected = "a name in a registry, such as `registry.example.com/ml/train`";
+    match value.line_of_text()?.parse::<ImageName>() {
+        Ok(ImageName::Registry(name)) if name.digest().is_none() => Ok(name),
+        Ok(ImageName::Registry(_)) => {
+            Err(value.unexpected(expected, Some("leave the digest out; it comes of the build".into())))
+        }
+        Ok(_) => Err(value.unexpected(expected, Some("to write a layout or an archive use `-o`".into()))),
+        Err(error) => Err(value.unexpected(expected, Some(error.why))),
+    }
+}
+
+fn platforms(value: &Value<'_>) -> Result<Vec<Platform>, PlanError> {
+    let items = value.items()?;
+    if items.is_empty() {
+        return Err(value.unexpected("at least one platform, such as `linux/amd64`", None));
+    }
+    let mut platforms: Vec<Platform> = Vec::with_capacity(items.len());
+    for item in items {
+        let expected = "os/architecture or os/architecture/variant, such as `linux/amd64`";
+        let platform = item.text()?.parse().map_err(|_| item.unexpected(expected, None))?;
+        if platforms.iter().any(|other| other.serves(&platform)) {
+            return Err(item.unfit(format!("`{platform}` twice"), "each platform once", None));
+        }
+        platforms.push(platform);
+    }
+    Ok(platforms)
+}
+
+fn python(value: &Value<'_>) -> Result<StatedPython, PlanError> {
+    let table = value.table("[python]")?.only(PYTHON)?;
+    let version = table.require("version", "version = \"3.11\"")?;
+    let site_packages =
+        table.require("site-packages", "site-packages = \"/usr/local/lib/python3.11/dist-packages\"")?;
+    let executable = table.require("executable", "executable = \"/usr/bin/python3\"")?;
+    let parsed = version.text()?.parse::<PythonVersion>();
+    Ok(StatedPython {
+        version: parsed.map_err(|()| version.unexpected("a version such as `3.11` or `3.11.4`", None))?,
+        site_packages: path(&site_packages)?,
+        executable: absolute(&executable)?.to_owned(),
+    })
+}
+
+fn config(value: &Value<'_>) -> Result<ConfigEdit, PlanError> {
+    let table = value.table("[config]")?.only(CONFIG)?;
+    let words = |key: &str| -> Result<Option<Vec<String>>, PlanError> {
+        let Some(value) = table.get(key) else { return Ok(None) };
+        value.items()?.iter().map(|item| item.text().map(str::to_owned)).collect::<Result<_, _>>().map(Some)
+    };
+    let text = |key: &str, read: fn(&Value<'_>) -> Result<String, PlanError>| {
+        table.get(key).map(|value| read(&value)).transpose()
+    };
+    let all = |key: &str, read: fn(&Value<'_>) -> Result<String, PlanError>| -> Result<Vec<String>, PlanError> {
+        let Some(value) = table.get(key) else { return Ok(Vec::new()) };
+        value.items()?.iter().map(read).collect()
+    };
+    Ok(ConfigEdit {
+        env: table.get("env").map_or_else(|| Ok(BTreeMap::new()), |value| env(&value))?,
+        workdir: text("workdir", |value| absolute(value).map(str::to_owned))?,
+        entrypoint: words("entrypoint")?,
+        cmd: words("cmd")?,
+        user: text("user", |value| value.line_of_text().map(str::to_owned))?,
+        labels: table.get("labels").map_or_else(|| Ok(BTreeMap::new()), |value| labels(&value))?,
+        expose: all("expose", port)?,
+        volumes: all("volumes", |value| absolute(value).map(str::to_owned))?,
+        stop_signal: text("stop-signal", signal)?,
+    })
+}
+
+/// A table of environment variables.
+pub(super) fn env(value: &Value<'_>) -> Result<BTreeMap<String, String>, PlanError> {
+    let mut env = BTreeMap::new();
+    for (name, value) in value.table("env")?.entries() {
+        let value = value.called(format!("env.{}", name.escape_debug()));
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return Err(value.unfit(
+                "no variable's name",
+                "a name that is not empty and has no `=` or NUL in it",
+                None,
+            ));
+        }
+        env.insert(name.to_owned(), value.text()?.to_owned());
+    }
+    Ok(env)
+}
+
+fn labels(value: &Value<'_>) -> Result<BTreeMap<String, String>, PlanError> {
+    let mut labels = BTreeMap::new();
+    for (name, value) in value.table("labels")?.entries() {
+        let value = value.called(format!("labels.{name}"));
+        if let toml::de::DeValue::Table(_) = value.raw() {
+            let hint = "write a label's name in quotes: \"org.example.label\" = \"value\"";
+            return Err(value.unexpected("a string", Some(hint.into())));
+        }
+        if name.trim().is_empty() {
+            return Err(value.unfit("no label's name", "a name that is not empty", None));
+        }
+        labels.insert(name.to_owned(), value.text()?.to_owned());
+    }
+    Ok(labels)
+}
+
+/// A port as the image config has it, `8080/tcp`.
+fn port(value: &Value<'_>) -> Result<String, PlanError> {
+    let expected = "a port such as \"8080\", \"8080/tcp\" or \"53/udp\"";
+    let text = match value.raw() {
+        toml::de::DeValue::Integer(number) => number.to_string(),
+        _ => value.text()?.to_owned(),
+    };
+    let (port, protocol) = text.split_once('/').unwrap_or((&text, "tcp"));
+    let number = port.parse::<u16>().ok().filter(|number| *number > 0 && port.bytes().all(|b| b.is_ascii_digit()));
+    match (number, protocol) {
+        (Some(number), "tcp" | "udp" | "sctp") => Ok(format!("{number}/{protocol}")),
+        _ => Err(value.unexpected(expected, None)),
+    }
+}
+
+fn signal(value: &Value<'_>) -> Result<String, PlanError> {
+    let text = value.text()?;
+    let word = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-".contains(&b));
+    let number = text.parse::<u8>().is_ok_and(|number| (1..=64).contains(&number));
+    let name = text.starts_with("SIG") && word(text);
+    if number || name { Ok(text.to_owned()) } else { Err(value.unexpected("a signal such as \"SIGTERM\"", None)) }
+}
+
+/// An absolute path in the image, as it is written.
+pub(super) fn absolute<'a>(value: &Value<'a>) -> Result<&'a str, PlanError> {
+    let text = value.text()?;
+    if !text.starts_with('/') {
+        let hint = (!text.is_empty()).then(|| format!("write `/{}`", text.trim_start_matches("./")));
+        return Err(value.unexpected("an absolute path in the image", hint));
+    }
+    match LayerPath::new(text) {
+        Ok(_) => Ok(text),
+        Err(error) => Err(value.unexpected("an absolute path in the image", Some(error.to_string()))),
+    }
+}
+
+/// The same as a path of a layer.
+pub(super) fn path(value: &Value<'_>) -> Result<LayerPath, PlanError> {
+    let text = absolute(value)?;
+    LayerPath::new(text).map_err(|error| value.unexpected("an absolute path in the image", Some(error.to_string())))
+}
+
+/// See [`Plan::inputs`].
+fn inputs(base: &Base, platforms: &[Platform], python: Option<&StatedPython>, steps: &[Step]) -> Digest {
+    let base = match base {
+        Base::Scratch => "scratch".to_owned(),
+        Base::Image(name) => name.to_string(),
+    };
+    let pip = |step: &Step| match &step.kind {
+        StepKind::Pip(Pip::Requirements(all)) => Some(json!({ "requirements": all })),
+        StepKind::Pip(Pip::File(file)) => Some(json!({ "file": file.to_string_lossy() })),
+        StepKind::Pip(Pip::Lock(file)) => Some(json!({ "lock": file.to_string_lossy() })),
+        StepKind::Pip(Pip::Wheels(pattern)) => Some(json!({ "wheels": pattern })),
+        _ => None,
+    };
+    let inputs = json!({
+        "base": base,
+        "platforms": platforms.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "python": python.map(|p| [p.version.to_string(), p.site_packages.to_string(), p.executable.clone()]),
+        "pip": steps.iter().filter_map(pip).collect::<Vec<_>>(),
+    });
+    Digest::of(inputs.to_string().as_bytes())
+}

@@ -1,0 +1,86 @@
+//! The client: what is shared by all repositories.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ociforge_manifests::Reference;
+
+use super::auth::Session;
+use super::credentials::CredentialFiles;
+use super::endpoint::Endpoint;
+use super::http::Http;
+use super::origin::Origin;
+use super::registries_conf::{Place, RegistriesConf};
+use super::remote::Remote;
+use super::settings::{Settings, SettingsError, must_be_readable};
+use super::stats::Stats;
+
+/// Speaks to registries. Cheap to clone; the clones share connections, tokens and counts.
+#[derive(Clone)]
+pub struct Client(Arc<Shared>);
+
+struct Shared {
+    tls_verify: bool,
+    files: CredentialFiles,
+    conf: RegistriesConf,
+    http: Arc<Http>,
+    endpoints: Mutex<HashMap<(String, bool), Arc<Endpoint>>>,
+    sessions: Mutex<HashMap<(String, String), Arc<Session>>>,
+}
+
+impl Client {
+    /// A client with these settings. No host is spoken to yet.
+    ///
+    /// # Errors
+    /// When one of the files that the settings name can't be read, or registries.conf is not as it should be.
+    pub fn new(settings: Settings) -> Result<Self, SettingsError> {
+        let files = match settings.authfile {
+            Some(file) => {
+                must_be_readable(&file)?;
+                vec![file]
+            }
+            None => settings.auth_search,
+        };
+        Ok(Self(Arc::new(Shared {
+            tls_verify: settings.tls_verify,
+            files: CredentialFiles(files),
+            conf: RegistriesConf::read(&settings.registries_conf)?,
+            http: Arc::new(Http::new(settings.tls_verify, settings.patience)),
+            endpoints: Mutex::default(),
+            sessions: Mutex::default(),
+        })))
+    }
+
+    /// The repository that `reference` names, wherever registries.conf says that it is.
+    #[must_use]
+    pub fn repository(&self, reference: &Reference) -> Remote {
+        let places = self.0.conf.places(reference.registry(), reference.repository());
+        let all = places.mirrors.iter().chain([&places.primary]);
+        Remote {
+            reference: reference.clone(),
+            origins: all.filter(|_| !places.blocked).map(|place| self.origin(place)).collect(),
+            serving: Arc::default(),
+            begun: Arc::default(),
+        }
+    }
+
+    /// What has been asked for and moved so far.
+    #[must_use]
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.0.http.stats
+    }
+
+    fn origin(&self, place: &Place) -> Origin {
+        let Shared { http, files, endpoints, sessions, .. } = &*self.0;
+        let insecure = place.insecure || !self.0.tls_verify;
+        let mut endpoints = endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let endpoint = endpoints
+            .entry((place.registry.clone(), insecure))
+            .or_insert_with(|| Arc::new(Endpoint::new(&place.registry, insecure, Arc::clone(http))));
+        let mut sessions = sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let session = sessions
+            .entry((place.registry.clone(), place.repository.clone()))
+            .or_insert_with(|| Arc::new(Session::new(&place.registry, &place.repository, files.clone())));
+        Origin { endpoint: Arc::clone(endpoint), repository: place.repository.clone(), session: Arc::clone(session) }
+    }
+}

@@ -1,0 +1,116 @@
+//! One host that speaks the registry protocol: its address, its protocol, and how much is asked of it at a time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use reqwest::{Method, StatusCode};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use url::Url;
+
+use super::fault::Fault;
+use super::http::{Answer, Call, Http, is_loopback};
+use super::retry::Retries;
+use crate::content::Cause;
+
+/// How many requests of one kind a host gets at a time.
+const AT_A_TIME: usize = 8;
+
+/// A registry's host.
+pub(super) struct Endpoint {
+    /// The name that the user knows, such as `docker.io`.
+    pub registry: String,
+    /// Host and port, as they are spoken to, such as `registry-1.docker.io`.
+    pub address: String,
+    /// Whether bad certificates and plain HTTP are accepted.
+    pub insecure: bool,
+    pub http: Arc<Http>,
+    base: OnceCell<Url>,
+    answered: AtomicBool,
+    limits: [Arc<Semaphore>; 3],
+}
+
+/// The kinds of requests that wait for others of their kind only: an upload that feeds on a download from the same host
+/// must not wait for downloads that in turn wait for uploads.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Lane {
+    Brief,
+    Download,
+    Upload,
+}
+
+impl Endpoint {
+    pub(super) fn new(registry: &str, insecure: bool, http: Arc<Http>) -> Self {
+        let address = match registry {
+            "docker.io" | "index.docker.io" => "registry-1.docker.io",
+            other => other,
+        };
+        Self {
+            registry: registry.to_owned(),
+            address: address.to_owned(),
+            insecure,
+            http,
+            base: OnceCell::new(),
+            answered: AtomicBool::new(false),
+            limits: std::array::from_fn(|_| Arc::new(Semaphore::new(AT_A_TIME))),
+        }
+    }
+
+    /// The address of the registry's API, `/v2/`, in the protocol that the host speaks.
+    pub(super) async fn base(&self) -> Result<&Url, Cause> {
+        self.base.get_or_try_init(|| self.find_base()).await
+    }
+
+    /// Waits until the host may get one more request of this kind.
+    pub(super) async fn permit(&self, lane: Lane) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.limits[lane as usize]).acquire_owned().await.ok()
+    }
+
+    /// One exchange with this host.
+    pub(super) async fn call(&self, mut call: Call<'_>) -> Result<Answer, Fault> {
+        call.insecure = self.insecure;
+        call.known = self.answered.load(Ordering::Relaxed);
+        let answer = self.http.call(&call).await;
+        self.answered.fetch_or(answer.is_ok(), Ordering::Relaxed);
+        answer
+    }
+
+    async fn find_base(&self) -> Result<Url, Cause> {
+        let at = |scheme: &str| {
+            let url = Url::parse(&format!("{scheme}://{}/v2/", self.address));
+            url.map_err(|error| Cause::Other {
+                message: format!("`{}` is no host: {error}", self.registry),
+                hint: Some("check the image's name, and registries.conf".into()),
+            })
+        };
+        let (https, http) = (at("https")?, at("http")?);
+        let loopback = is_loopback(https.host_str().unwrap_or_default());
+        let (first, second) = match (loopback, self.insecure) {
+            (true, _) => (http, https),
+            (false, true) => (https, http),
+            (false, false) => return Ok(https),
+        };
+        let mut retries = Retries::new(&self.http.patience);
+        loop {
+            let fault = match self.speaks(&first).await {
+                Ok(true) => return Ok(first),
+                Ok(false) => None,
+                Err(fault) => Some(fault),
+            };
+            match (self.speaks(&second).await, fault) {
+                (Ok(true), _) => return Ok(second),
+                (_, None) => return Ok(first),
+                (Ok(false) | Err(_), Some(fault)) => retries.pause(fault).await?,
+            }
+        }
+    }
+
+    /// Whether the host answers at `url` as a server of this protocol does. A server of TLS that gets a plain request
+    /// hangs up, or answers 400; one whose certificate is bad does speak TLS.
+    async fn speaks(&self, url: &Url) -> Result<bool, Fault> {
+        match self.call(Call::new(Method::HEAD, url.clone())).await {
+            Ok(answer) => Ok(url.scheme() == "https" || answer.status() != StatusCode::BAD_REQUEST),
+            Err(fault) if fault.bad_certificate => Ok(true),
+            Err(fault) => Err(fault),
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! What went wrong in one exchange with a registry, and what is said about it.
+
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+use oci_client::errors::OciEnvelope;
+use reqwest::StatusCode;
+
+use crate::content::Cause;
+
+/// A try that failed, and whether another may not.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub cause: Cause,
+    /// Whether the same may work in a while.
+    pub transient: bool,
+    /// How long the registry asks to wait.
+    pub after: Option<Duration>,
+    /// The HTTP status, where there was an answer.
+    pub status: Option<StatusCode>,
+    /// The host speaks TLS, but with a certificate that was not accepted.
+    pub bad_certificate: bool,
+}
+
+/// What a request was about; a 404 means something else each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subject {
+    Manifest,
+    Blob,
+    Upload,
+    Token,
+}
+
+impl From<Cause> for Fault {
+    /// A fault that stays one, however often it is tried.
+    fn from(cause: Cause) -> Self {
+        Self { cause, transient: false, after: None, status: None, bad_certificate: false }
+    }
+}
+
+impl Fault {
+    /// A connection that broke or an answer that did not come.
+    pub(super) fn broken(registry: &str, reason: impl Into<String>) -> Self {
+        let cause = Cause::Network { registry: registry.to_owned(), reason: reason.into(), hint: None };
+        Self { transient: true, ..Self::from(cause) }
+    }
+
+    /// Something wrong about an answer.
+    pub(super) fn wrong(message: impl Into<String>) -> Self {
+        Self::from(Cause::Other { message: message.into(), hint: None })
+    }
+
+    /// An error of the HTTP client. `known` says that this registry has answered before.
+    pub(super) fn transport(registry: &str, error: &reqwest::Error, known: bool) -> Self {
+        let trouble = Trouble::of(error);
+        let cause =
+            Cause::Network { registry: registry.to_owned(), reason: reason(error), hint: trouble.hint(registry) };
+        let transient = match trouble {
+            Trouble::Certificate | Trouble::Protocol | Trouble::Tls => false,
+            Trouble::Refused | Trouble::NoSuchHost => known,
+            Trouble::Broken => !error.is_builder(),
+        };
+        Self { transient, bad_certificate: trouble == Trouble::Certificate, ..Self::from(cause) }
+    }
+
+    /// An answer that is a refusal: `registry` is the host, `body` the beginning of what it said.
+    pub(super) fn refusal(registry: &str, subject: Subject, status: StatusCode, body: &[u8]) -> Self {
+        let said = registry_message(body);
+        let reason = status.canonical_reason().unwrap_or_default();
+        let cause = Cause::Status {
+            registry: registry.to_owned(),
+            status: format!("{} {reason}", status.as_u16()).trim_end().to_owned(),
+            detail: if said.is_empty() { said } else { format!(": {said}") },
+            hint: hint(registry, subject, status),
+        };
+        Self { transient: super::retry::is_transient(status), status: Some(status), ..Self::from(cause) }
+    }
+}
+
+/// The kinds of trouble with a connection that have different remedies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// The host's certificate was not accepted.
+    Certificate,
+    /// What answered speaks no TLS.
+    Protocol,
+    /// The two sides agree on no way to speak TLS.
+    Tls,
+    /// Nothing listens there.
+    Refused,
+    /// The name is not known.
+    NoSuchHost,
+    /// Everything that time may heal.
+    Broken,
+}
+
+impl Trouble {
+    pub(super) fn of(error: &reqwest::Error) -> Self {
+        for cause in causes(error) {
+            if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
+                return match tls {
+                    rustls::Error::InvalidCertificate(_) => Self::Certificate,
+                    rustls::Error::InvalidMessage(_) => Self::Protocol,
+                    _ => Self::Tls,
+                };
+            }
+            if cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
+                return Self::Refused;
+            }
+            if cause.to_string().starts_with("dns error") {
+                return Self::NoSuchHost;
+            }
+        }
+        Self::Broken
+    }
+
+    fn hint(self, registry: &str) -> Option<String> {
+        Some(match self {
+            Self::Certificate => format!(
+                "add the certificate's issuer to the system's (update-ca-certificates), or, if you trust the network, \
+                 use --tls-verify=false or `insecure = true` for {registry} in registries.conf"
+            ),
+            Self::Protocol => format!(
+                "{registry} seems to speak plain HTTP: use --tls-verify=false or `insecure = true` in registries.conf"
+            ),
+            Self::Refused => format!("check that the registry is running at {registry}"),
+            Self::NoSuchHost => "check the registry's name, and the network".into(),
+            Self::Tls | Self::Broken => return None,
+        })
+    }
+}
+
+/// The error and its causes, outermost first. What an [`io::Error`] wraps is no source of it, but counts here.
+fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    fn next<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        }
+    }
+    std::iter::successors(Some(error), |error| next(*error))
+}
+
+/// What is said about an error of the HTTP client: its innermost cause. The outermost is left out, for it names the
+/// address, which may have been signed for the user.
+pub(super) fn reason(error: &reqwest::Error) -> String {
+    // Of an error of TLS the whole is worth more than its innermost part.
+    let tls = causes(error).find(|cause| cause.is::<rustls::Error>());
+    let said = tls.or_else(|| causes(error).skip(1).last());
+    said.map_or_else(|| "the request can't be made".to_owned(), ToString::to_string)
+}
+
+/// What the body of a refusal says, in one line: the registry's messages (distribution-spec, "Error Codes"), a token
+/// server's, or plain text. Web pages are left out.
+fn registry_message(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let mut message = if let Ok(envelope) = serde_json::from_str::<OciEnvelope>(&text) {
+        let messages = envelope.errors.iter().map(|error| {
+            let code = serde_json::to_value(&error.code).unwrap_or_default();
+            if error.message.is_empty() { code.as_str().unwrap_or_default().to_owned() } else { error.message.clone() }
+        });
+        messages.collect::<Vec<_>>().join("; ")
+    } else if let Ok(json) = serde_json::from_str::<serde_json::Value>(&text) {
+        let field = |name: &str| json.get(name).and_then(|value| value.as_str());
+        let known = ["error_description", "details", "message", "error", "errors"].into_iter().find_map(field);
+        known.unwrap_or_default().to_owned()
+    } else if text.trim_start().starts_with('<') {
+        String::new()
+    } else {
+        text.lines().next().unwrap_or_default().to_owned()
+    };
+    message.retain(|c| !c.is_control() && c != char::REPLACEMENT_CHARACTER);
+    if let Some((end, _)) = message.char_indices().nth(300) {
+        message.truncate(end);
+        message.push('…');
+    }
+    message.trim().to_owned()
+}
+
+fn hint(registry: &str, subject: Subject, status: StatusCode) -> Option<String> {
+    Some(match (status.as_u16(), subject) {
+        (401, _) | (403, Subject::Token) => format!("run `ociforge login {registry}`"),
+        (403, Subject::Upload) => {
+            format!("check that you may push there, or run `ociforge login {registry}` as somebody who may")
+        }
+        (403, _) => format!("check the repository's name, or run `ociforge login {registry}` as somebody who may"),
+        (404, Subject::Manifest) => "check the repository's name and the tag".into(),
+        (404, Subject::Upload) => {
+            "check the repository's name; some registries want it to be created before the first push".into()
+        }
+        (413, _) => "the registry, or a proxy in front of it, limits the size of a request; raise that limit".into(),
+        (429, _) => format!("wait a while; `ociforge login {registry}` may raise the limit"),
+        (500..=599, _) => "the fault is on the registry's side; its log says more".into(),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(status: u16, body: &str) -> String {
+        let status = StatusCode::from_u16(status).unwrap();
+        Fault::refusal("r.example", Subject::Manifest, status, body.as_bytes()).cause.to_string()
+    }
+
+    #[test]
+    fn the_registry_speaks_for_itself_in_one_line() {
+        let envelope = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest\nunknown"},{"code":"ODD"}]}"#;
+        assert_eq!(text(404, envelope), "r.example answered 404 Not Found: manifestunknown; ODD");
+        assert_eq!(text(401, r#"{"details":"wrong password"}"#), "r.example answered 401 Unauthorized: wrong password");
+        assert_eq!(text(502, "<html><body>Bad gateway</body></html>"), "r.example answered 502 Bad Gateway");
+        assert_eq!(text(500, "oops\nstack trace"), "r.example answered 500 Internal Server Error: oops");
+        assert_eq!(text(503, "\u{1b}[31mred"), "r.example answered 503 Service Unavailable: [31mred");
+        assert_eq!(text(599, "[1"), "r.example answered 599: [1");
+        assert!(text(500, &"é".repeat(5000)).chars().count() < 400);
+        assert_eq!(text(500, r#"{"errors":[]}"#), "r.example answered 500 Internal Server Error");
+    }
+}

@@ -1,0 +1,146 @@
+//! One repository of one host: requests to it, with whatever proves that they are allowed.
+
+use std::sync::Arc;
+
+use oci_client::secrets::RegistryAuth;
+use ociforge_manifests::{Descriptor, Digest, media_type};
+use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
+use reqwest::{Method, StatusCode};
+use url::Url;
+
+use super::auth::Session;
+use super::body::Payload;
+use super::challenge::{Challenge, Scopes};
+use super::endpoint::{Endpoint, Lane};
+use super::fault::{Fault, Subject};
+use super::http::{Answer, Call, same_origin};
+use super::retry::Retries;
+use crate::content::{Cause, Repository};
+
+/// A repository of a host.
+#[derive(Clone)]
+pub(super) struct Origin {
+    pub endpoint: Arc<Endpoint>,
+    pub repository: String,
+    pub session: Arc<Session>,
+}
+
+/// A request to a repository.
+pub(super) struct Request<'a> {
+    pub method: Method,
+    pub url: Url,
+    pub headers: HeaderMap,
+    pub payload: Payload<'a>,
+    pub scopes: &'a Scopes,
+    pub lane: Lane,
+}
+
+impl<'a> Request<'a> {
+    pub(super) fn new(method: Method, url: Url, scopes: &'a Scopes) -> Self {
+        Self { method, url, headers: HeaderMap::new(), payload: Payload::Empty, scopes, lane: Lane::Brief }
+    }
+}
+
+impl Origin {
+    /// Host and repository as they are spoken to.
+    pub(super) fn as_repository(&self) -> Repository {
+        Repository { registry: self.endpoint.address.clone(), name: self.repository.clone() }
+    }
+
+    /// The tries that one piece of work has here.
+    pub(super) fn retries(&self) -> Retries {
+        Retries::new(&self.endpoint.http.patience)
+    }
+
+    /// The address of something in the repository, such as `["manifests", "latest"]`.
+    pub(super) async fn url(&self, parts: &[&str]) -> Result<Url, Cause> {
+        let mut url = self.endpoint.base().await?.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(self.repository.split('/')).extend(parts);
+        }
+        Ok(url)
+    }
+
+    /// Makes the request once; after a 401, once more with what the registry then wants. Any answer is one.
+    pub(super) async fn send(&self, request: &Request<'_>) -> Result<Answer, Fault> {
+        let base = self.endpoint.base().await?;
+        let at_home = same_origin(base, &request.url);
+        let long = matches!(request.lane, Lane::Upload);
+        let authorization = || self.session.authorization(&self.endpoint.http, base, request.scopes, long);
+        let auth = if at_home { authorization().await? } else { RegistryAuth::Anonymous };
+        let permit = self.endpoint.permit(request.lane).await;
+        let mut answer = self.exchange(request, &auth).await?;
+        let refused = answer.status() == StatusCode::UNAUTHORIZED && at_home && same_origin(answer.url(), base);
+        let challenge = if refused { Challenge::read(answer.headers(), base) } else { None };
+        if let Some(challenge) = challenge {
+            self.session.challenged(challenge, request.scopes, &auth).await;
+            let renewed = authorization().await?;
+            if renewed != auth {
+                answer = self.exchange(request, &renewed).await?;
+            }
+        }
+        answer.permit = permit;
+        Ok(answer)
+    }
+
+    /// Makes the request once, and takes any answer but a success as a fault.
+    pub(super) async fn succeed(&self, request: &Request<'_>, subject: Subject) -> Result<Answer, Fault> {
+        let answer = self.send(request).await?;
+        if answer.status().is_success() { Ok(answer) } else { Err(self.refusal(answer, subject).await) }
+    }
+
+    /// A refusal by this registry.
+    pub(super) async fn refusal(&self, answer: Answer, subject: Subject) -> Fault {
+        answer.refusal(&self.endpoint.registry, subject).await
+    }
+
+    /// Whether the repository has this, of this size.
+    pub(super) async fn holds(&self, descriptor: &Descriptor) -> Result<bool, Cause> {
+        let (url, headers, subject) = self.locate(descriptor).await?;
+        let scopes = Scopes::push(&self.repository);
+        let mut request = Request::new(Method::HEAD, url, &scopes);
+        request.headers = headers;
+        let mut retries = self.retries();
+        loop {
+            match self.succeed(&request, subject).await {
+                Ok(answer) => return Ok(answer.length().is_none_or(|length| length == descriptor.size)),
+                Err(fault) if fault.status == Some(StatusCode::NOT_FOUND) => return Ok(false),
+                Err(fault) => retries.pause(fault).await?,
+            }
+        }
+    }
+
+    /// Where a blob or manifest is in the repository, and what a request for it says and is about.
+    pub(super) async fn locate(&self, descriptor: &Descriptor) -> Result<(Url, HeaderMap, Subject), Cause> {
+        let mut headers = HeaderMap::new();
+        let (kind, subject) = if is_document(descriptor) {
+            headers.extend(HeaderValue::from_str(&descriptor.media_type).ok().map(|value| (ACCEPT, value)));
+            ("manifests", Subject::Manifest)
+        } else {
+            ("blobs", Subject::Blob)
+        };
+        Ok((self.url(&[kind, descriptor.digest.as_str()]).await?, headers, subject))
+    }
+
+    async fn exchange(&self, request: &Request<'_>, auth: &RegistryAuth) -> Result<Answer, Fault> {
+        let mut call = Call::new(request.method.clone(), request.url.clone());
+        call.headers = request.headers.clone();
+        call.payload = request.payload;
+        call.auth = auth;
+        self.endpoint.call(call).await
+    }
+}
+
+/// Whether a registry keeps this among its manifests, not among its blobs.
+pub(super) fn is_document(descriptor: &Descriptor) -> bool {
+    media_type::is_manifest(&descriptor.media_type) || media_type::is_index(&descriptor.media_type)
+}
+
+/// Fails when the registry says that what it took or gave has another digest than it should have.
+pub(super) fn same_digest(answer: &Answer, expected: &Digest) -> Result<(), Cause> {
+    let said = answer.header("docker-content-digest").and_then(|text| text.parse::<Digest>().ok());
+    match said.filter(|said| said.algorithm() == expected.algorithm() && said != expected) {
+        Some(actual) => Err(Cause::WrongDigest { expected: expected.clone(), actual }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,243 @@
+//! containers-registries.conf(5), version 2: which hosts stand behind a name.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::settings::SettingsError;
+
+/// What the files say, by prefix.
+#[derive(Debug, Default)]
+pub(super) struct RegistriesConf {
+    entries: BTreeMap<String, Entry>,
+}
+
+/// A repository at a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Host and port.
+    pub registry: String,
+    /// The repository's path.
+    pub repository: String,
+    /// Whether bad certificates and plain HTTP are accepted.
+    pub insecure: bool,
+}
+
+/// Where a repository is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Places {
+    /// The repository itself, which pushes go to.
+    pub primary: Place,
+    /// Where pulls go first, in this order.
+    pub mirrors: Vec<Place>,
+    /// Whether the file forbids its use.
+    pub blocked: bool,
+}
+
+/// The part of a file that is needed here. Other keys belong to others.
+#[derive(Deserialize)]
+struct File {
+    #[serde(default)]
+    registry: Vec<Entry>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Entry {
+    #[serde(default)]
+    prefix: String,
+    #[serde(default)]
+    location: String,
+    #[serde(default)]
+    insecure: bool,
+    #[serde(default)]
+    blocked: bool,
+    #[serde(default)]
+    mirror: Vec<Mirror>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Mirror {
+    location: String,
+    #[serde(default)]
+    insecure: bool,
+}
+
+impl RegistriesConf {
+    /// Reads files, and the `*.conf` files of directories by name. Later ones win, prefix by prefix.
+    pub(super) fn read(paths: &[PathBuf]) -> Result<Self, SettingsError> {
+        let mut conf = Self::default();
+        for path in paths {
+            if path.is_dir() {
+                for file in drop_ins(path)? {
+                    conf.read_file(&file)?;
+                }
+            } else {
+                conf.read_file(path)?;
+            }
+        }
+        Ok(conf)
+    }
+
+    fn read_file(&mut self, file: &Path) -> Result<(), SettingsError> {
+        let text = fs::read_to_string(file);
+        let text = text.map_err(|source| SettingsError::Read { file: file.to_owned(), source })?;
+        self.add(&text).map_err(|(line, message)| SettingsError::Conf { file: file.to_owned(), line, message })
+    }
+
+    /// Takes the text of one file; the error is a line and what is wrong there.
+    fn add(&mut self, text: &str) -> Result<(), (usize, String)> {
+        let file: File = toml::from_str(text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            (before.matches('\n').count() + 1, error.message().trim().replace('\n', ", "))
+        })?;
+        for mut entry in file.registry {
+            if entry.prefix.is_empty() {
+                entry.prefix.clone_from(&entry.location);
+            }
+            if entry.prefix.is_empty() {
+                return Err((line_of(text, "[[registry]]"), "a registry has neither prefix nor location".into()));
+            }
+            let locations = entry.mirror.iter().map(|mirror| &mirror.location).chain([&entry.location, &entry.prefix]);
+            if let Some(bad) = locations.into_iter().find(|l| l.contains("://") || l.ends_with('/')) {
+                let message = format!("`{bad}` is no host or host and path (no scheme, no slash at the end)");
+                return Err((line_of(text, bad), message));
+            }
+            self.entries.insert(entry.prefix.clone(), entry);
+        }
+        Ok(())
+    }
+
+    /// Where the repository `repository` of `registry` is. The longest prefix that fits counts.
+    pub(super) fn places(&self, registry: &str, repository: &str) -> Places {
+        let name = format!("{registry}/{repository}");
+        let plain = || Place { registry: registry.to_owned(), repository: repository.to_owned(), insecure: false };
+        let matching = |entry: &Entry| matched(&entry.prefix, &name).map(str::len);
+        let fitting = self.entries.values().filter_map(|entry| Some((matching(entry)?, entry)));
+        let Some((length, entry)) = fitting.max_by_key(|(_, entry)| entry.prefix.len()) else {
+            return Places { primary: plain(), mirrors: Vec::new(), blocked: false };
+        };
+        let place = |location: &str, insecure| {
+            let whole = if location.is_empty() { name.clone() } else { format!("{location}{}", &name[length..]) };
+            let (registry, repository) = whole.split_once('/').unwrap_or((&whole, ""));
+            Place { registry: registry.to_owned(), repository: repository.to_owned(), insecure }
+        };
+        Places {
+            primary: place(&entry.location, entry.insecure),
+            mirrors: entry.mirror.iter().map(|mirror| place(&mirror.location, mirror.insecure)).collect(),
+            blocked: entry.blocked,
+        }
+    }
+}
+
+/// The part of `name` (host and path) that `prefix` stands for: a host, a host and leading parts of the path, or
+/// `*.domain` for all hosts below a domain.
+fn matched<'n>(prefix: &str, name: &'n str) -> Option<&'n str> {
+    if let Some(domain) = prefix.strip_prefix('*') {
+        let host = name.split('/').next().unwrap_or(name);
+        let without_port = host.split(':').next().unwrap_or(host);
+        return (host.ends_with(domain) || without_port.ends_with(domain)).then_some(host);
+    }
+    let rest = name.strip_prefix(prefix)?;
+    (rest.is_empty() || rest.starts_with('/')).then(|| &name[..prefix.len()])
+}
+
+fn drop_ins(directory: &Path) -> Result<Vec<PathBuf>, SettingsError> {
+    let error = |source| SettingsError::Read { file: directory.to_owned(), source };
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).map_err(error)? {
+        let path = entry.map_err(error)?.path();
+        if path.extension().is_some_and(|extension| extension == "conf") && path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The first line that holds `what`, from 1.
+fn line_of(text: &str, what: &str) -> usize {
+    text.lines().position(|line| line.contains(what)).map_or(1, |index| index + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conf(text: &str) -> RegistriesConf {
+        let mut conf = RegistriesConf::default();
+        conf.add(text).unwrap();
+        conf
+    }
+
+    fn place(registry: &str, repository: &str, insecure: bool) -> Place {
+        Place { registry: registry.into(), repository: repository.into(), insecure }
+    }
+
+    #[test]
+    fn a_name_is_led_elsewhere() {
+        let conf = conf(
+            r#"
+            unqualified-search-registries = ["docker.io"]
+            [[registry]]
+            prefix = "nvcr.io"
+            location = "127.0.0.1:5000"
+            insecure = true
+            [[registry]]
+            prefix = "nvcr.io/nvidia/k8s"
+            location = "other.example/k8s"
+            [[registry.mirror]]
+            location = "near.example/cache"
+            insecure = true
+            pull-from-mirror = "all"
+            [[registry.mirror]]
+            location = "far.example"
+            "#,
+        );
+        let places = conf.places("nvcr.io", "nvidia/pytorch");
+        assert_eq!(places.primary, place("127.0.0.1:5000", "nvidia/pytorch", true));
+        assert_eq!(places.mirrors, []);
+        let longest = conf.places("nvcr.io", "nvidia/k8s/cuda");
+        assert_eq!(longest.primary, place("other.example", "k8s/cuda", false));
+        assert_eq!(longest.mirrors, [place("near.example", "cache/cuda", true), place("far.example", "cuda", false)]);
+        assert_eq!(conf.places("nvcr.io", "nvidia/k8s-tools").primary.registry, "127.0.0.1:5000");
+        assert_eq!(conf.places("nvcr.io.evil.example", "a").primary, place("nvcr.io.evil.example", "a", false));
+        assert_eq!(conf.places("nvcr.io:5000", "a").primary, place("nvcr.io:5000", "a", false));
+    }
+
+    #[test]
+    fn wildcards_and_blocks() {
+        let conf = conf(
+            "[[registry]]\nprefix='*.lab.example'\ninsecure=true\n[[registry]]\nlocation='bad.example'\nblocked=true",
+        );
+        assert_eq!(conf.places("a.lab.example:5000", "x/y").primary, place("a.lab.example:5000", "x/y", true));
+        assert_eq!(conf.places("lab.example", "x").primary, place("lab.example", "x", false));
+        assert!(conf.places("bad.example", "x").blocked);
+    }
+
+    #[test]
+    fn an_error_names_its_line() {
+        let error = |text: &str| RegistriesConf::default().add(text).unwrap_err();
+        assert_eq!(error("# one\n[[registry]]\nlocation = 5\n").0, 3);
+        assert_eq!(error("a = 1\nb =\n").0, 2);
+        assert_eq!(error("\n[[registry]]\nlocation = 'https://a'\n").0, 3);
+        assert_eq!(error("\n[[registry]]\ninsecure = true\n").0, 2);
+        assert_eq!(error("[[registry]]\nlocation='a'\n[[registry.mirror]]\ninsecure = true\n").0, 3);
+    }
+
+    #[test]
+    fn later_files_win() {
+        let directory = tempfile::tempdir().unwrap();
+        let dropped = directory.path().join("conf.d");
+        fs::create_dir(&dropped).unwrap();
+        let main = directory.path().join("registries.conf");
+        fs::write(&main, "[[registry]]\nprefix='a'\nlocation='main'").unwrap();
+        fs::write(dropped.join("20.conf"), "[[registry]]\nprefix='a'\nlocation='twenty'").unwrap();
+        fs::write(dropped.join("10.conf"), "[[registry]]\nprefix='a'\nlocation='ten'").unwrap();
+        fs::write(dropped.join("30.conf.bak"), "not toml").unwrap();
+        let conf = RegistriesConf::read(&[main, dropped]).unwrap();
+        assert_eq!(conf.places("a", "x").primary.registry, "twenty");
+        assert!(RegistriesConf::read(&[directory.path().join("none")]).is_err());
+    }
+}

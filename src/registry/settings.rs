@@ -1,0 +1,184 @@
+//! What the user and the environment say about registries.
+
+use std::env;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::Explain;
+
+/// How registries are spoken to. The default knows no files at all; [`Settings::from_env`] knows the user's.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The only file that credentials are looked up in (`--authfile`, `$REGISTRY_AUTH_FILE`). It must be there.
+    pub authfile: Option<PathBuf>,
+    /// Where credentials are looked up otherwise; the first file that knows the registry counts.
+    pub auth_search: Vec<PathBuf>,
+    /// Files in the format of containers-registries.conf(5), and directories of such files (`*.conf`, by name). What
+    /// comes later replaces what an earlier file says about the same prefix. They must be there.
+    pub registries_conf: Vec<PathBuf>,
+    /// Whether certificates are verified. `false` also lets a registry speak plain HTTP.
+    pub tls_verify: bool,
+    /// How long to wait and how often to try again.
+    pub patience: Patience,
+}
+
+/// How long to wait and how often to try again.
+#[derive(Debug, Clone)]
+pub struct Patience {
+    /// How often a request is made at most, the first time included.
+    pub tries: u32,
+    /// The pause before the second try; it doubles from then on. Up to half of it is left to chance.
+    pub first_pause: Duration,
+    /// The longest pause, also when the registry asks for a longer one.
+    pub longest_pause: Duration,
+    /// For making a connection.
+    pub connect: Duration,
+    /// For the next bytes, in either direction, or the answer's head.
+    pub idle: Duration,
+    /// For the answer to an upload once all of it is sent: some registries copy and hash the blob first.
+    pub commit: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            tries: 6,
+            first_pause: Duration::from_millis(500),
+            longest_pause: Duration::from_secs(60),
+            connect: Duration::from_secs(15),
+            idle: Duration::from_secs(60),
+            commit: Duration::from_secs(900),
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            authfile: None,
+            auth_search: Vec::new(),
+            registries_conf: Vec::new(),
+            tls_verify: true,
+            patience: Patience::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// The settings that the environment and the files at their usual places give: containers-auth.json(5),
+    /// containers-registries.conf(5), and docker's `config.json`. The proxy variables (`HTTPS_PROXY`, `NO_PROXY`, …)
+    /// are honoured besides, except for loopback addresses.
+    #[must_use]
+    pub fn from_env() -> Self {
+        let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        Self {
+            authfile: variable("REGISTRY_AUTH_FILE"),
+            auth_search: auth_search(&variable),
+            registries_conf: registries_conf(&variable, Path::new("/etc/containers")),
+            ..Self::default()
+        }
+    }
+}
+
+fn config_home(variable: &dyn Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    variable("XDG_CONFIG_HOME").or_else(|| variable("HOME").map(|home| home.join(".config")))
+}
+
+fn auth_search(variable: &dyn Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
+    let runtime = variable("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json"));
+    let config = config_home(variable).map(|dir| dir.join("containers/auth.json"));
+    let docker = variable("DOCKER_CONFIG").or_else(|| variable("HOME").map(|home| home.join(".docker")));
+    [runtime, config, docker.map(|dir| dir.join("config.json"))].into_iter().flatten().collect()
+}
+
+fn registries_conf(variable: &dyn Fn(&str) -> Option<PathBuf>, system: &Path) -> Vec<PathBuf> {
+    if let Some(file) = variable("CONTAINERS_REGISTRIES_CONF") {
+        return vec![file];
+    }
+    let user = config_home(variable).map(|dir| dir.join("containers"));
+    let in_both = |dir: &Path| [dir.join("registries.conf"), dir.join("registries.conf.d")];
+    let candidates = match &user {
+        Some(user) if user.join("registries.conf").is_file() => in_both(user).to_vec(),
+        Some(user) => in_both(system).into_iter().chain([user.join("registries.conf.d")]).collect(),
+        None => in_both(system).to_vec(),
+    };
+    candidates.into_iter().filter(|path| path.exists()).collect()
+}
+
+/// Settings that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A file that can't be read.
+    #[error("cannot read {}", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file in the format of containers-registries.conf(5) that is none.
+    #[error("{}:{line}: {message}", file.display())]
+    Conf {
+        /// The file.
+        file: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong there.
+        message: String,
+    },
+}
+
+impl Explain for SettingsError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Read { .. } => None,
+            Self::Conf { .. } => Some("the format is that of containers-registries.conf(5), version 2".into()),
+        }
+    }
+}
+
+/// Fails when `file` can't be read.
+pub(super) fn must_be_readable(file: &Path) -> Result<(), SettingsError> {
+    let opened = fs::File::open(file).map(drop);
+    opened.map_err(|source| SettingsError::Read { file: file.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_where_others_keep_them() {
+        let variable = |name: &str| match name {
+            "HOME" => Some(PathBuf::from("/h")),
+            "XDG_RUNTIME_DIR" => Some(PathBuf::from("/run")),
+            _ => None,
+        };
+        let expected = ["/run/containers/auth.json", "/h/.config/containers/auth.json", "/h/.docker/config.json"];
+        assert_eq!(auth_search(&variable), expected.map(PathBuf::from));
+        let moved = |name: &str| Some(PathBuf::from(format!("/{name}")));
+        assert_eq!(auth_search(&moved)[2], Path::new("/DOCKER_CONFIG/config.json"));
+        assert_eq!(registries_conf(&moved, Path::new("/none")), [Path::new("/CONTAINERS_REGISTRIES_CONF")]);
+    }
+
+    #[test]
+    fn the_users_registries_conf_replaces_the_systems() {
+        let directory = tempfile::tempdir().unwrap();
+        let (home, system) = (directory.path().join("home"), directory.path().join("etc"));
+        let user = home.join("containers");
+        for dir in [&user, &system] {
+            fs::create_dir_all(dir.join("registries.conf.d")).unwrap();
+        }
+        fs::write(system.join("registries.conf"), "").unwrap();
+        let variable = |name: &str| (name == "XDG_CONFIG_HOME").then(|| home.clone());
+        let files = registries_conf(&variable, &system);
+        assert_eq!(
+            files,
+            [system.join("registries.conf"), system.join("registries.conf.d"), user.join("registries.conf.d")]
+        );
+        fs::write(user.join("registries.conf"), "").unwrap();
+        assert_eq!(registries_conf(&variable, &system), [user.join("registries.conf"), user.join("registries.conf.d")]);
+    }
+}

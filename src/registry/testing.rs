@@ -1,0 +1,189 @@
+//! A server for tests that does what no real registry should.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+/// A request that came.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    pub method: String,
+    /// Path and query.
+    pub target: String,
+    /// By lower-case name.
+    pub headers: HashMap<String, String>,
+    pub body: Vec<u8>,
+}
+
+impl Seen {
+    pub(super) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+
+    /// Method and target in one.
+    pub(super) fn line(&self) -> String {
+        format!("{} {}", self.method, self.target)
+    }
+
+    /// The offset that a `Range` header asks for.
+    pub(super) fn offset(&self) -> usize {
+        self.header("range").trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap_or(0)
+    }
+}
+
+/// What the server does about a request. Every connection is closed after one.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Reply {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+    /// A length that is not the body's.
+    length: Option<usize>,
+    hang_up: bool,
+    silent: bool,
+}
+
+impl Reply {
+    pub(super) fn new(status: u16) -> Self {
+        Self { status, ..Self::default() }
+    }
+
+    pub(super) fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    pub(super) fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// States this length, whatever is sent.
+    pub(super) fn length(mut self, length: usize) -> Self {
+        self.length = Some(length);
+        self
+    }
+
+    /// No answer, only the end of the connection.
+    pub(super) fn hang_up() -> Self {
+        Self { hang_up: true, ..Self::default() }
+    }
+
+    /// No answer, for longer than anybody waits.
+    pub(super) fn silence() -> Self {
+        Self { silent: true, ..Self::default() }
+    }
+}
+
+type Handler = dyn Fn(&Seen) -> Reply + Send + Sync;
+
+/// A server on a loopback port, until it is dropped.
+pub(super) struct Server {
+    /// Host and port.
+    pub address: String,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Server {
+    /// `handler` answers each request. For those that `early` picks by their line it does so before the body is read.
+    pub(super) async fn start_with(
+        early: impl Fn(&Seen) -> bool + Send + Sync + 'static,
+        handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
+        let (log, handler, early) = (Arc::clone(&seen), Arc::new(handler), Arc::new(early));
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (log, handler, early) = (Arc::clone(&log), Arc::clone(&handler), Arc::clone(&early));
+                // A client that goes away in the middle is part of many tests.
+                tokio::spawn(async move { serve(stream, &log, &*handler, &*early).await.ok() });
+            }
+        });
+        Self { address, seen, task }
+    }
+
+    pub(super) async fn start(handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start_with(|_| false, handler).await
+    }
+
+    /// All requests so far, that for the protocol left out.
+    pub(super) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// Their methods and targets.
+    pub(super) fn lines(&self) -> Vec<String> {
+        self.seen().iter().map(Seen::line).collect()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    log: &Mutex<Vec<Seen>>,
+    handler: &Handler,
+    early: &(dyn Fn(&Seen) -> bool + Send + Sync),
+) -> std::io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).await? == 0 {
+            return Ok(());
+        }
+        match line.trim_end() {
+            "" => break,
+            line => lines.push(line.to_owned()),
+        }
+    }
+    let mut first = lines.first().map(String::as_str).unwrap_or_default().split(' ').map(str::to_owned);
+    let headers = lines.iter().skip(1).filter_map(|line| line.split_once(": "));
+    let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
+    let (method, target) = (first.next().unwrap_or_default(), first.next().unwrap_or_default());
+    let mut seen = Seen { method, target, headers, body: Vec::new() };
+    if !early(&seen) {
+        seen.body = vec![0; seen.header("content-length").parse().unwrap_or(0)];
+        stream.read_exact(&mut seen.body).await?;
+    }
+    // That request only asks for the protocol.
+    let reply = if seen.line() == "HEAD /v2/" {
+        Reply::new(200)
+    } else {
+        log.lock().unwrap().push(seen.clone());
+        handler(&seen)
+    };
+    if reply.silent {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+    if !reply.hang_up {
+        let mut head = format!("HTTP/1.1 {} Status\r\nconnection: close\r\n", reply.status);
+        for (name, value) in &reply.headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        head += &format!("content-length: {}\r\n\r\n", reply.length.unwrap_or(reply.body.len()));
+        stream.write_all(head.as_bytes()).await?;
+        if seen.method != "HEAD" {
+            stream.write_all(&reply.body).await?;
+        }
+        stream.flush().await?;
+        // As real servers do, some time is given to the client to read the answer before the connection is reset.
+        if early(&seen) {
+            stream.shutdown().await?;
+            let mut sink = tokio::io::sink();
+            let drain = tokio::io::copy(&mut stream, &mut sink);
+            tokio::time::timeout(Duration::from_millis(200), drain).await.ok();
+        }
+    }
+    Ok(())
+}

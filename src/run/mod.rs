@@ -1,0 +1,3 @@
+//! Containers: what the host gives them.
+
+pub mod host;

@@ -1,0 +1,168 @@
+//! What the registry answers: bodies, headers, and errors in the form that the specification gives them.
+
+use std::io;
+
+use axum::body::Body;
+use axum::http::{HeaderName, Response, StatusCode, header};
+use axum::response::{AppendHeaders, IntoResponse};
+use serde_json::{Value, json};
+
+/// A header that carries the digest of what is sent, or was put.
+pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// Headers of an answer.
+pub(super) type Headers = Vec<(HeaderName, String)>;
+
+/// What a request ends with.
+pub(super) type Answer = Result<Response<Body>, ApiError>;
+
+/// An answer without a body.
+pub(super) fn empty(status: StatusCode, headers: Headers) -> Response<Body> {
+    (status, AppendHeaders(headers), Body::empty()).into_response()
+}
+
+/// An answer with a body that is in memory.
+pub(super) fn bytes(media_type: &str, mut headers: Headers, body: impl Into<Vec<u8>>) -> Response<Body> {
+    let body: Vec<u8> = body.into();
+    headers.push((header::CONTENT_TYPE, media_type.to_owned()));
+    headers.push((header::CONTENT_LENGTH, body.len().to_string()));
+    (StatusCode::OK, AppendHeaders(headers), Body::from(body)).into_response()
+}
+
+/// An answer in JSON.
+pub(super) fn json(headers: Headers, body: &Value) -> Response<Body> {
+    bytes("application/json", headers, body.to_string())
+}
+
+/// The specification's error codes, those that occur here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Code {
+    BlobUnknown,
+    BlobUploadInvalid,
+    BlobUploadUnknown,
+    DigestInvalid,
+    ManifestBlobUnknown,
+    ManifestInvalid,
+    ManifestUnknown,
+    NameInvalid,
+    NameUnknown,
+    SizeInvalid,
+    Unsupported,
+    /// A fault of the server, for which the specification has no code.
+    Unknown,
+}
+
+impl Code {
+    fn name(self) -> &'static str {
+        match self {
+            Self::BlobUnknown => "BLOB_UNKNOWN",
+            Self::BlobUploadInvalid => "BLOB_UPLOAD_INVALID",
+            Self::BlobUploadUnknown => "BLOB_UPLOAD_UNKNOWN",
+            Self::DigestInvalid => "DIGEST_INVALID",
+            Self::ManifestBlobUnknown => "MANIFEST_BLOB_UNKNOWN",
+            Self::ManifestInvalid => "MANIFEST_INVALID",
+            Self::ManifestUnknown => "MANIFEST_UNKNOWN",
+            Self::NameInvalid => "NAME_INVALID",
+            Self::NameUnknown => "NAME_UNKNOWN",
+            Self::SizeInvalid => "SIZE_INVALID",
+            Self::Unsupported => "UNSUPPORTED",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+
+    /// The HTTP status that goes with it unless the place says otherwise.
+    fn status(self) -> StatusCode {
+        match self {
+            Self::BlobUnknown
+            | Self::BlobUploadUnknown
+            | Self::ManifestBlobUnknown
+            | Self::ManifestUnknown
+            | Self::NameUnknown => StatusCode::NOT_FOUND,
+            Self::BlobUploadInvalid
+            | Self::DigestInvalid
+            | Self::ManifestInvalid
+            | Self::NameInvalid
+            | Self::SizeInvalid => StatusCode::BAD_REQUEST,
+            Self::Unsupported => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Unknown => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+/// A request that failed: what the client is told.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    code: Code,
+    status: StatusCode,
+    message: String,
+    headers: Headers,
+}
+
+/// The message of an error, left with its answer for the observer.
+#[derive(Debug, Clone)]
+pub(super) struct Message(pub(super) String);
+
+impl ApiError {
+    /// An error with the status that its code usually has.
+    pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, status: code.status(), message: message.into(), headers: Vec::new() }
+    }
+
+    /// The same with another status.
+    pub(super) fn status(mut self, status: u16) -> Self {
+        self.status = StatusCode::from_u16(status).unwrap_or(self.status);
+        self
+    }
+
+    /// The same with headers.
+    pub(super) fn headers(mut self, headers: Headers) -> Self {
+        self.headers = headers;
+        self
+    }
+
+    /// The HTTP status.
+    #[cfg(test)]
+    pub(super) fn status_code(&self) -> u16 {
+        self.status.as_u16()
+    }
+}
+
+impl From<io::Error> for ApiError {
+    fn from(error: io::Error) -> Self {
+        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let status = if full { StatusCode::INSUFFICIENT_STORAGE } else { StatusCode::INTERNAL_SERVER_ERROR };
+        Self { status, ..Self::new(Code::Unknown, format!("the layout cannot be read or written: {error}")) }
+    }
+}
+
+impl From<crate::content::Cause> for ApiError {
+    fn from(cause: crate::content::Cause) -> Self {
+        match cause {
+            crate::content::Cause::Io(error) => error.into(),
+            other => Self::new(Code::Unknown, format!("the layout is damaged: {other}")),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response<Body> {
+        let body = json!({"errors": [{"code": self.code.name(), "message": self.message}]});
+        let mut response = json(self.headers, &body);
+        *response.status_mut() = self.status;
+        response.extensions_mut().insert(Message(self.message));
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_has_a_status_of_its_own() {
+        let full = ApiError::from(io::Error::from(io::ErrorKind::StorageFull));
+        assert_eq!(full.status_code(), 507);
+        let other = ApiError::from(crate::content::Cause::Io(io::Error::from(io::ErrorKind::PermissionDenied)));
+        assert_eq!(other.status_code(), 500);
+    }
+}

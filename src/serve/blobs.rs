@@ -1,0 +1,120 @@
+//! The end points of blobs.
+
+use std::fs;
+use std::io;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{AppendHeaders, IntoResponse};
+use ociforge_manifests::Digest;
+
+use super::answer::{Answer, ApiError, CONTENT_DIGEST, Code, Headers, empty};
+use super::{Registry, is_unchanged};
+use crate::store::stream::stream;
+
+/// Answers with the blob, or the part of it that the client asks for.
+pub(super) fn get(registry: &Registry, digest: &Digest, request: &HeaderMap, head: bool) -> Answer {
+    let (file, length) = registry.layout.open_blob(digest).map_err(|error| missing(error, digest))?;
+    let etag = format!("\"{digest}\"");
+    let mut headers: Headers = vec![
+        (CONTENT_DIGEST, digest.to_string()),
+        (header::ETAG, etag.clone()),
+        (header::ACCEPT_RANGES, "bytes".into()),
+        (header::CONTENT_TYPE, "application/octet-stream".into()),
+    ];
+    if is_unchanged(request, digest) {
+        return Ok(empty(StatusCode::NOT_MODIFIED, headers));
+    }
+    let same = request.get(header::IF_RANGE).is_none_or(|wanted| wanted.as_bytes() == etag.as_bytes());
+    let range = request.get(header::RANGE).filter(|_| same && !head).and_then(|range| range.to_str().ok());
+    let (status, start, length) = match Part::parse(range, length) {
+        Part::Whole => (StatusCode::OK, 0, length),
+        Part::Range { start, end } => {
+            headers.push((header::CONTENT_RANGE, format!("bytes {start}-{end}/{length}")));
+            (StatusCode::PARTIAL_CONTENT, start, end + 1 - start)
+        }
+        Part::None => {
+            let error = ApiError::new(Code::SizeInvalid, format!("the blob has {length} bytes")).status(416);
+            return Err(error.headers(vec![(header::CONTENT_RANGE, format!("bytes */{length}"))]));
+        }
+    };
+    headers.push((header::CONTENT_LENGTH, length.to_string()));
+    let body = if head { Body::empty() } else { Body::from_stream(stream(file, start, length)) };
+    Ok((status, AppendHeaders(headers), body).into_response())
+}
+
+/// Which part of a blob is asked for; positions from 0, both included.
+#[derive(Debug, PartialEq, Eq)]
+enum Part {
+    Whole,
+    Range {
+        start: u64,
+        end: u64,
+    },
+    /// A part that the blob does not have.
+    None,
+}
+
+impl Part {
+    /// Reads the header `Range`. Several ranges at once are answered with the whole, which HTTP allows, and so is what
+    /// can't be read.
+    fn parse(header: Option<&str>, length: u64) -> Self {
+        let Some((first, last)) = header.and_then(|text| text.strip_prefix("bytes=")?.trim().split_once('-')) else {
+            return Self::Whole;
+        };
+        let (start, end) = match (first.parse::<u64>(), last.parse::<u64>()) {
+            (Ok(start), Ok(end)) => (start, end.min(length.saturating_sub(1))),
+            (Ok(start), Err(_)) if last.is_empty() => (start, length.saturating_sub(1)),
+            (Err(_), Ok(0)) if first.is_empty() => return Self::None,
+            (Err(_), Ok(count)) if first.is_empty() => (length.saturating_sub(count), length.saturating_sub(1)),
+            _ => return Self::Whole,
+        };
+        if start < length && start <= end { Self::Range { start, end } } else { Self::None }
+    }
+}
+
+/// Takes a blob away, unless a manifest needs it: all repositories share it.
+pub(super) fn delete(registry: &Arc<Registry>, digest: &Digest) -> Answer {
+    let path = registry.layout.blob_path(digest);
+    fs::metadata(&path).map_err(|error| missing(error, digest))?;
+    let index = registry.layout.index()?;
+    if let Some(user) = registry.documents.user(&index, digest)? {
+        let message = format!("the manifest {user} needs this blob; delete the manifest first, in all repositories");
+        return Err(ApiError::new(Code::Unsupported, message));
+    }
+    fs::remove_file(&path).map_err(|error| missing(error, digest))?;
+    Ok(empty(StatusCode::ACCEPTED, vec![(CONTENT_DIGEST, digest.to_string())]))
+}
+
+fn missing(error: io::Error, digest: &Digest) -> ApiError {
+    match error.kind() {
+        io::ErrorKind::NotFound => ApiError::new(Code::BlobUnknown, format!("there is no blob {digest}")),
+        _ => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts() {
+        let part = |text: &str, length| Part::parse(Some(text), length);
+        assert_eq!(part("bytes=0-0", 10), Part::Range { start: 0, end: 0 });
+        assert_eq!(part("bytes=5-", 10), Part::Range { start: 5, end: 9 });
+        assert_eq!(part("bytes=-3", 10), Part::Range { start: 7, end: 9 });
+        assert_eq!(part("bytes=-30", 10), Part::Range { start: 0, end: 9 });
+        assert_eq!(part("bytes=8-99999999999999999999", 10), Part::Whole);
+        assert_eq!(part("bytes=8-18446744073709551615", 10), Part::Range { start: 8, end: 9 });
+        for none in ["bytes=10-", "bytes=10-20", "bytes=-0", "bytes=5-4"] {
+            assert_eq!(part(none, 10), Part::None, "{none}");
+        }
+        for whole in ["bytes=", "bytes=-", "bytes=a-b", "bytes=0-1,3-4", "lines=0-1", "bytes=+1-2x"] {
+            assert_eq!(part(whole, 10), Part::Whole, "{whole}");
+        }
+        assert_eq!(part("bytes=0-", 0), Part::None);
+        assert_eq!(part("bytes=-5", 0), Part::None);
+        assert_eq!(Part::parse(None, 0), Part::Whole);
+    }
+}

@@ -1,0 +1,193 @@
+//! The end points of manifests.
+
+use std::fs;
+use std::io::Write;
+
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use futures_util::StreamExt;
+use ociforge_manifests::graph::Node;
+use ociforge_manifests::{Descriptor, Digest, media_type};
+
+use super::answer::{Answer, ApiError, CONTENT_DIGEST, Code, Headers, bytes, empty};
+use super::documents::subject;
+use super::route::{Reference, is_tag};
+use super::{Registry, is_unchanged, names};
+use crate::content::{ByteStream, Hasher};
+
+/// Largest manifest that is taken, in bytes.
+const LIMIT: usize = 4 << 20;
+
+const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
+
+/// A manifest as it was sent.
+pub(super) struct Sent {
+    pub(super) reference: Reference,
+    /// Tags that it is to get besides.
+    pub(super) tags: Vec<String>,
+    pub(super) content_type: Option<String>,
+    pub(super) body: Vec<u8>,
+}
+
+/// Answers with the manifest.
+pub(super) fn get(registry: &Registry, name: &str, reference: &Reference, request: &HeaderMap) -> Answer {
+    let manifest = find(registry, name, reference)?;
+    let headers =
+        vec![(CONTENT_DIGEST, manifest.digest.to_string()), (header::ETAG, format!("\"{}\"", manifest.digest))];
+    if is_unchanged(request, &manifest.digest) {
+        return Ok(empty(StatusCode::NOT_MODIFIED, headers));
+    }
+    let body = fs::read(registry.layout.blob_path(&manifest.digest))?;
+    Ok(bytes(&manifest.media_type, headers, body))
+}
+
+fn find(registry: &Registry, name: &str, reference: &Reference) -> Result<Descriptor, ApiError> {
+    let index = registry.layout.index()?;
+    let (found, shown) = match reference {
+        Reference::Tag(tag) => {
+            let entry = names::find(&index.manifests, name, tag);
+            let there = entry.filter(|entry| registry.layout.blob_size(&entry.digest).is_some());
+            (there.cloned(), tag.as_str())
+        }
+        Reference::Digest(digest) => (registry.documents.find(&index, name, digest)?, digest.as_str()),
+    };
+    found.ok_or_else(|| unknown(name, shown))
+}
+
+fn unknown(name: &str, reference: &str) -> ApiError {
+    ApiError::new(Code::ManifestUnknown, format!("the repository {name} has no manifest {reference}"))
+}
+
+/// Reads a manifest's body.
+pub(super) async fn read(mut body: ByteStream) -> Result<Vec<u8>, ApiError> {
+    let mut all = Vec::new();
+    while let Some(piece) = body.next().await {
+        let cut = |error| ApiError::new(Code::ManifestInvalid, format!("the manifest did not arrive whole: {error}"));
+        let piece = piece.map_err(cut)?;
+        if all.len() + piece.len() > LIMIT {
+            super::drain(body).await;
+            let message = format!("the manifest is larger than {LIMIT} bytes");
+            return Err(ApiError::new(Code::ManifestInvalid, message).status(413));
+        }
+        all.extend_from_slice(&piece);
+    }
+    Ok(all)
+}
+
+/// Takes a manifest in.
+pub(super) fn put(registry: &Registry, name: &str, sent: Sent) -> Answer {
+    let digest = digest_of(&sent)?;
+    let (node, media_type) = parse(sent.content_type.as_deref(), sent.body)?;
+    let absent = |child: &&&Descriptor| !child.is_elsewhere() && registry.layout.blob_size(&child.digest).is_none();
+    let children = node.children();
+    if let Some(child) = children.iter().find(absent) {
+        let message = format!("the manifest needs {} {}, which is not there", child.media_type, child.digest);
+        return Err(ApiError::new(Code::ManifestBlobUnknown, message));
+    }
+    let mut tags = sent.tags;
+    if let Some(bad) = tags.iter().find(|tag| !is_tag(tag)) {
+        return Err(ApiError::new(Code::ManifestInvalid, format!("`{bad}` is not a tag")));
+    }
+    let mut headers: Headers = tags.iter().map(|tag| (OCI_TAG, tag.clone())).collect();
+    if let Reference::Tag(tag) = sent.reference {
+        tags.push(tag);
+    }
+    let manifest = Descriptor::new(media_type, digest.clone(), node.bytes().len() as u64);
+    store(registry, &digest, node.bytes())?;
+    registry.layout.edit_index(|entries| {
+        for tag in &tags {
+            names::tag(entries, name, tag, &manifest);
+        }
+        names::keep(entries, name, manifest);
+    })?;
+    headers.push((header::LOCATION, format!("/v2/{name}/manifests/{digest}")));
+    headers.push((CONTENT_DIGEST, digest.to_string()));
+    headers.extend(subject(&node).map(|subject| (OCI_SUBJECT, subject.digest.to_string())));
+    Ok(empty(StatusCode::CREATED, headers))
+}
+
+/// The manifest's digest: of the algorithm that it was put under, and the one that it was put under.
+fn digest_of(sent: &Sent) -> Result<Digest, ApiError> {
+    match &sent.reference {
+        Reference::Tag(_) => Ok(Digest::of(&sent.body)),
+        Reference::Digest(expected) => {
+            let mut hasher = Hasher::new(expected.algorithm())?;
+            hasher.update(&sent.body);
+            let actual = hasher.finish();
+            if actual == *expected {
+                return Ok(actual);
+            }
+            let message = format!("the manifest's digest is {actual}, not {expected}");
+            Err(ApiError::new(Code::DigestInvalid, message))
+        }
+    }
+}
+
+/// Reads the document that was sent, and finds its media type: what it says itself, or else what the client says.
+fn parse(content_type: Option<&str>, body: Vec<u8>) -> Result<(Node, String), ApiError> {
+    let invalid = |message: String| ApiError::new(Code::ManifestInvalid, message);
+    // Parameters say nothing here; neither do types that are none.
+    let declared = content_type.map_or("", |text| text.split(';').next().unwrap_or_default().trim());
+    let declared = match declared {
+        "application/json" | "application/octet-stream" | "application/x-www-form-urlencoded" | "text/plain" => "",
+        other => other,
+    };
+    let is_known = |kind: &str| media_type::is_manifest(kind) || media_type::is_index(kind);
+    if !declared.is_empty() && !is_known(declared) {
+        return Err(invalid(format!("manifests of type {declared} are not supported")));
+    }
+    let node = Node::parse(declared, body).map_err(|error| {
+        let cause = std::error::Error::source(&error).map_or(String::new(), |source| format!(": {source}"));
+        invalid(format!("{error}{cause}"))
+    })?;
+    let (version, own) = match &node {
+        Node::Manifest(manifest) => (manifest.schema_version, manifest.media_type.as_deref()),
+        Node::Index(index) => (index.schema_version, index.media_type.as_deref()),
+    };
+    if version != 2 {
+        return Err(invalid(format!("manifests of schema version {version} are not supported")));
+    }
+    match own {
+        Some(own) if !is_known(own) => Err(invalid(format!("manifests of type {own} are not supported"))),
+        Some(own) if !declared.is_empty() && own != declared => {
+            Err(invalid(format!("the manifest says that it is {own}, but it was sent as {declared}")))
+        }
+        None if !declared.is_empty() => Ok((node, declared.to_owned())),
+        _ => {
+            let media_type = node.media_type().to_owned();
+            Ok((node, media_type))
+        }
+    }
+}
+
+fn store(registry: &Registry, digest: &Digest, bytes: &[u8]) -> Result<(), ApiError> {
+    let path = registry.layout.blob_path(digest);
+    if registry.layout.blob_size(digest) != Some(bytes.len() as u64) {
+        path.parent().map_or(Ok(()), fs::create_dir_all)?;
+        let mut writer = registry.layout.writer()?;
+        writer.unhashed().write_all(bytes)?;
+        writer.finish_at(&path)?;
+    }
+    Ok(())
+}
+
+/// Takes a tag, or a manifest and all its tags, away.
+pub(super) fn delete(registry: &Registry, name: &str, reference: &Reference) -> Answer {
+    let mut found = false;
+    let shown = match reference {
+        Reference::Tag(tag) => {
+            registry.layout.edit_index(|entries| found = names::untag(entries, name, tag))?;
+            tag.as_str()
+        }
+        Reference::Digest(digest) => {
+            let index = registry.layout.index()?;
+            if let Some(holder) = registry.documents.holder(&index, name, digest)? {
+                let message = format!("the index {holder} lists this manifest; delete the index first");
+                return Err(ApiError::new(Code::Unsupported, message));
+            }
+            registry.layout.edit_index(|entries| found = names::remove(entries, name, digest))?;
+            digest.as_str()
+        }
+    };
+    if found { Ok(empty(StatusCode::ACCEPTED, Vec::new())) } else { Err(unknown(name, shown)) }
+}

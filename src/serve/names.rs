@@ -1,0 +1,224 @@
+//! How the entries of a layout's index are repositories and tags. The module's documentation one up tells the rules.
+
+use std::collections::BTreeSet;
+
+use ociforge_manifests::{Descriptor, Digest};
+
+use super::route::{is_repository, is_tag};
+use crate::store::index::REPOSITORY;
+use crate::store::layout::REF_NAME;
+
+/// What an entry of the index is, seen from a registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place<'a> {
+    /// The repository, with its host if it has one; nothing for one that is in every repository.
+    repository: Option<&'a str>,
+    tag: Option<&'a str>,
+}
+
+impl<'a> Place<'a> {
+    fn of(entry: &'a Descriptor) -> Self {
+        let Some(name) = entry.annotations.get(REF_NAME) else {
+            return Self { repository: entry.annotations.get(REPOSITORY).map(String::as_str), tag: None };
+        };
+        let (name, digest) = name.split_once('@').map_or((name.as_str(), None), |(name, d)| (name, Some(d)));
+        // A colon before the last slash is a port's.
+        let (repository, tag) = match name.rsplit_once(':') {
+            Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),
+            _ if name.contains('/') => (name, digest.is_none().then_some("latest")),
+            _ => return Self { repository: None, tag: Some(name).filter(|tag| is_tag(tag)) },
+        };
+        Self { repository: Some(repository), tag: tag.filter(|tag| is_tag(tag)) }
+    }
+
+    /// How well the place fits `repository`, the best first; nothing when it is in another one.
+    fn fit(&self, repository: &str) -> Option<u8> {
+        match self.repository {
+            Some(own) if own == repository => Some(0),
+            Some(own) if without_host(own) == repository => Some(1),
+            Some(_) => None,
+            None => Some(2),
+        }
+    }
+}
+
+/// A repository's name without the registry's host, if it begins with one.
+fn without_host(repository: &str) -> &str {
+    match repository.split_once('/') {
+        Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => rest,
+        _ => repository,
+    }
+}
+
+/// The entries in `repository`.
+pub(super) fn entries_of<'a>(entries: &'a [Descriptor], repository: &str) -> impl Iterator<Item = &'a Descriptor> {
+    entries.iter().filter(move |entry| Place::of(entry).fit(repository).is_some())
+}
+
+/// The entry that `tag` names in `repository`.
+pub(super) fn find<'a>(entries: &'a [Descriptor], repository: &str, tag: &str) -> Option<&'a Descriptor> {
+    let tagged = entries.iter().filter(|entry| Place::of(entry).tag == Some(tag));
+    let fitting = tagged.filter_map(|entry| Some((Place::of(entry).fit(repository)?, entry)));
+    fitting.min_by_key(|(fit, _)| *fit).map(|(_, entry)| entry)
+}
+
+/// The tags of `repository`, sorted; nothing when there is no such repository.
+pub(super) fn tags<'a>(entries: &'a [Descriptor], repository: &str) -> Option<BTreeSet<&'a str>> {
+    let mut entries = entries_of(entries, repository).peekable();
+    entries.peek()?;
+    Some(entries.filter_map(|entry| Place::of(entry).tag).collect())
+}
+
+/// The names of all repositories, sorted; with their host where that makes a name.
+pub(super) fn repositories(entries: &[Descriptor]) -> BTreeSet<&str> {
+    let names = entries.iter().filter_map(|entry| Place::of(entry).repository);
+    let names = names.map(|name| if is_repository(name) { name } else { without_host(name) });
+    names.filter(|name| is_repository(name)).collect()
+}
+
+/// Lets `tag` name the manifest in `repository`. What it named before stays there without a tag.
+pub(super) fn tag(entries: &mut Vec<Descriptor>, repository: &str, tag: &str, manifest: &Descriptor) {
+    let name = format!("{repository}:{tag}");
+    let mut tagged = manifest.clone();
+    tagged.annotations.insert(REF_NAME.into(), name.clone());
+    let named = |entry: &Descriptor| entry.annotations.get(REF_NAME) == Some(&name);
+    let same = |entry: &Descriptor| (&entry.digest, &entry.media_type) == (&manifest.digest, &manifest.media_type);
+    if entries.iter().any(|entry| named(entry) && same(entry)) {
+        return;
+    }
+    let (old, mut kept): (Vec<_>, Vec<_>) = std::mem::take(entries).into_iter().partition(named);
+    // A manifest that was put by its digest first has its name now.
+    kept.retain(|entry| entry.digest != manifest.digest || Place::of(entry) != untagged(repository));
+    kept.push(tagged);
+    *entries = kept;
+    for entry in old {
+        keep(entries, repository, entry);
+    }
+}
+
+/// Sees to it that the manifest is in `repository`, by its digest at least.
+pub(super) fn keep(entries: &mut Vec<Descriptor>, repository: &str, mut manifest: Descriptor) {
+    let is_there = |entry: &Descriptor| entry.digest == manifest.digest && Place::of(entry).fit(repository) == Some(0);
+    if !entries.iter().any(is_there) {
+        manifest.annotations.remove(REF_NAME);
+        manifest.annotations.insert(REPOSITORY.into(), repository.to_owned());
+        entries.push(manifest);
+    }
+}
+
+/// Takes `tag` away from `repository`. The manifest stays without it. `false` when there is no such tag.
+pub(super) fn untag(entries: &mut Vec<Descriptor>, repository: &str, tag: &str) -> bool {
+    let named = |entry: &Descriptor| {
+        let place = Place::of(entry);
+        place.tag == Some(tag) && place.fit(repository).is_some()
+    };
+    let (old, kept): (Vec<_>, Vec<_>) = std::mem::take(entries).into_iter().partition(named);
+    *entries = kept;
+    let found = !old.is_empty();
+    for mut entry in old {
+        let home = Place::of(&entry).repository.map(str::to_owned);
+        entry.annotations.remove(REF_NAME);
+        match home {
+            Some(home) => keep(entries, &home, entry),
+            None => entries.push(entry),
+        }
+    }
+    found
+}
+
+/// Takes the manifest and all its tags away from `repository`. `false` when it is not there.
+pub(super) fn remove(entries: &mut Vec<Descriptor>, repository: &str, digest: &Digest) -> bool {
+    let before = entries.len();
+    entries.retain(|entry| entry.digest != *digest || Place::of(entry).fit(repository).is_none());
+    entries.len() < before
+}
+
+fn untagged(repository: &str) -> Place<'_> {
+    Place { repository: Some(repository), tag: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ociforge_manifests::media_type;
+
+    fn entry(content: &str) -> Descriptor {
+        Descriptor::of(media_type::MANIFEST, content.as_bytes())
+    }
+
+    fn named(content: &str, name: &str) -> Descriptor {
+        let mut entry = entry(content);
+        entry.annotations.insert(REF_NAME.into(), name.into());
+        entry
+    }
+
+    fn found(entries: &[Descriptor], repository: &str, tag: &str) -> Option<Digest> {
+        find(entries, repository, tag).map(|entry| entry.digest.clone())
+    }
+
+    #[test]
+    fn names_are_read_as_people_write_them() {
+        let digest = format!("nvcr.io/a/b@{}", Digest::of(b""));
+        for (name, repository, tag) in [
+            ("latest", None, Some("latest")),
+            ("a:t", Some("a"), Some("t")),
+            ("a/b:t", Some("a/b"), Some("t")),
+            ("nvcr.io/a/b:t", Some("nvcr.io/a/b"), Some("t")),
+            ("localhost:5000/a/b:t", Some("localhost:5000/a/b"), Some("t")),
+            ("localhost:5000/a/b", Some("localhost:5000/a/b"), Some("latest")),
+            (&digest, Some("nvcr.io/a/b"), None),
+            ("no tag", None, None),
+            ("a:no tag", Some("a"), None),
+            ("", None, None),
+        ] {
+            assert_eq!(Place::of(&named("x", name)), Place { repository, tag }, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_host_may_be_left_out_and_a_bare_tag_is_everywhere() {
+        let entries = [named("bare", "t"), named("host", "localhost:5000/a/b:t"), named("own", "c:t")];
+        assert_eq!(found(&entries, "a/b", "t"), Some(Digest::of(b"host")));
+        assert_eq!(found(&entries, "c", "t"), Some(Digest::of(b"own")));
+        assert_eq!(found(&entries, "other", "t"), Some(Digest::of(b"bare")));
+        assert_eq!(found(&entries, "other", "u"), None);
+        assert_eq!(repositories(&entries), BTreeSet::from(["a/b", "c"]));
+        assert_eq!(tags(&entries[1..], "other"), None);
+        assert_eq!(tags(&entries[1..], "c"), Some(BTreeSet::from(["t"])));
+    }
+
+    #[test]
+    fn what_loses_its_tag_stays() {
+        let mut entries = Vec::new();
+        keep(&mut entries, "a", entry("1"));
+        tag(&mut entries, "a", "t", &entry("1"));
+        assert_eq!(entries, [named("1", "a:t")]);
+        tag(&mut entries, "a", "t", &entry("2"));
+        assert_eq!(found(&entries, "a", "t"), Some(Digest::of(b"2")));
+        assert_eq!(entries_of(&entries, "a").count(), 2);
+        assert!(untag(&mut entries, "a", "t") && !untag(&mut entries, "a", "t"));
+        assert_eq!(entries_of(&entries, "a").count(), 2);
+        assert_eq!(tags(&entries, "a"), Some(BTreeSet::new()));
+        assert!(remove(&mut entries, "a", &Digest::of(b"1")) && !remove(&mut entries, "b", &Digest::of(b"2")));
+        assert_eq!(entries.len(), 1);
+    }
+
+    #[test]
+    fn two_tags_of_one_manifest_are_apart() {
+        let mut entries = Vec::new();
+        tag(&mut entries, "a", "t", &entry("1"));
+        tag(&mut entries, "a", "u", &entry("1"));
+        tag(&mut entries, "a", "u", &entry("1"));
+        assert_eq!(entries.len(), 2);
+        assert!(untag(&mut entries, "a", "t"));
+        assert_eq!(entries, [named("1", "a:u")]);
+    }
+
+    #[test]
+    fn foreign_names_are_taken_away_too() {
+        let mut entries = vec![named("1", "t"), named("1", "quay.io/a:t")];
+        assert!(untag(&mut entries, "a", "t"));
+        assert_eq!(found(&entries, "a", "t"), None);
+        assert_eq!(entries_of(&entries, "quay.io/a").count(), 2);
+    }
+}

@@ -1,0 +1,180 @@
+use std::fs;
+
+use futures_util::StreamExt;
+use ociforge_manifests::media_type;
+use serde_json::json;
+
+use super::*;
+use crate::content::read_document;
+use crate::error::Explain;
+use crate::store::{Layout, layout::REF_NAME};
+
+/// A layout with an image of two layers called `a`, and the descriptor of its manifest.
+fn layout(directory: &Path) -> (Layout, Descriptor) {
+    let layout = Layout::create(directory.join("layout")).unwrap();
+    let put = |media_type: &str, bytes: &[u8]| {
+        layout.put(bytes).unwrap();
+        Descriptor::of(media_type, bytes)
+    };
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": media_type::MANIFEST,
+        "config": put(media_type::CONFIG, b"{}"),
+        "layers": [put(media_type::LAYER_TAR, b"one"), put(media_type::LAYER_TAR, &[7; 700_000])],
+    });
+    let mut entry = put(media_type::MANIFEST, manifest.to_string().as_bytes());
+    entry.annotations.insert(REF_NAME.into(), "a".into());
+    layout.edit_index(|manifests| manifests.push(entry.clone())).unwrap();
+    (layout, entry)
+}
+
+#[tokio::test]
+async fn what_was_written_is_read_and_is_the_same_every_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let (layout, image) = layout(directory.path());
+    let files = ["1.tar", "2.tar"].map(|name| directory.path().join(name));
+    for file in &files {
+        write_archive(&layout, std::slice::from_ref(&image), file, &()).unwrap();
+    }
+    assert_eq!(fs::read(&files[0]).unwrap(), fs::read(&files[1]).unwrap());
+
+    let archive = Archive::open(&files[0]).unwrap();
+    assert_eq!(archive.find(Some("a")).unwrap(), image);
+    assert_eq!(archive.find(None).unwrap(), image);
+    assert!(archive.find(Some("b")).is_err());
+    let bytes = read_document(&archive, &image).await.unwrap();
+    let manifest = Document::<ociforge_manifests::graph::Manifest>::parse(bytes).unwrap();
+    for layer in &manifest.layers {
+        assert_eq!(archive.blob_size(&layer.digest), Some(layer.size));
+        read_document(&archive, layer).await.unwrap();
+    }
+    let rest: Vec<_> = archive.fetch(&manifest.layers[0], 1).await.unwrap().collect().await;
+    assert_eq!(rest[0].as_ref().unwrap().as_ref(), b"ne");
+    assert!(archive.fetch(&Descriptor::of("", b"unknown"), 0).await.is_err());
+}
+
+#[test]
+fn a_damaged_or_missing_blob_leaves_no_archive() {
+    let directory = tempfile::tempdir().unwrap();
+    let (layout, image) = layout(directory.path());
+    let file = directory.path().join("new.tar");
+    let blob = layout.blob_path(&Digest::of(b"one"));
+    fs::write(&blob, b"two").unwrap();
+    let error = write_archive(&layout, std::slice::from_ref(&image), &file, &()).unwrap_err();
+    assert!(matches!(error.cause, Cause::WrongDigest { .. }), "{error:?}");
+    fs::remove_file(&blob).unwrap();
+    assert!(write_archive(&layout, &[image], &file, &()).is_err());
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn an_existing_archive_stays_when_a_new_one_fails() {
+    let directory = tempfile::tempdir().unwrap();
+    let (layout, image) = layout(directory.path());
+    let file = directory.path().join("a.tar");
+    write_archive(&layout, std::slice::from_ref(&image), &file, &()).unwrap();
+    let before = fs::read(&file).unwrap();
+    fs::remove_file(layout.blob_path(&Digest::of(b"one"))).unwrap();
+    assert!(write_archive(&layout, &[image], &file, &()).is_err());
+    assert_eq!(fs::read(&file).unwrap(), before);
+}
+
+/// Opens a tar file of these entries: kind, name, content.
+fn open(entries: &[(EntryType, &str, &[u8])]) -> Result<Archive, ContentError> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (kind, name, content) in entries {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(*kind);
+        header.set_mode(0o644);
+        header.set_size(content.len() as u64);
+        // Written by hand: the crate refuses the names that are tested here.
+        header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_cksum();
+        tar.append(&header, *content).unwrap();
+    }
+    open_bytes(&tar.into_inner().unwrap())
+}
+
+fn open_bytes(bytes: &[u8]) -> Result<Archive, ContentError> {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("archive.tar");
+    fs::write(&file, bytes).unwrap();
+    Archive::open(file)
+}
+
+const FILE: EntryType = EntryType::Regular;
+const INDEX: &[u8] = br#"{"schemaVersion":2,"manifests":[]}"#;
+
+#[test]
+fn names_may_begin_with_a_dot_and_other_files_are_left_alone() {
+    let archive = open(&[
+        (EntryType::Directory, "./", b""),
+        (FILE, "./oci-layout", b"{}"),
+        (FILE, "./index.json", INDEX),
+        (FILE, "./blobs/sha256/README", b"hello"),
+        (FILE, "./.lock", b""),
+    ]);
+    assert!(archive.unwrap().blobs.is_empty());
+}
+
+#[test]
+fn hostile_and_damaged_archives_are_refused() {
+    let whole = [(FILE, "oci-layout", b"{}".as_slice()), (FILE, "index.json", INDEX)];
+    let (link, hard) = (EntryType::Symlink, EntryType::Link);
+    let cases: [(&str, &[u8], EntryType, &str); 8] = [
+        ("../escape", b"", FILE, "points out"),
+        ("/etc/passwd", b"", FILE, "points out"),
+        ("blobs/../../x", b"", FILE, "points out"),
+        ("blobs/sha256/link", b"", link, "a symbolic link"),
+        ("blobs/sha256/link", b"", hard, "a hard link"),
+        ("dev", b"", EntryType::Char, "a device"),
+        ("index.json", b"{}", FILE, "twice"),
+        ("./index.json", b"{}", FILE, "twice"),
+    ];
+    assert!(open(&whole).is_ok());
+    for (name, content, kind, expected) in cases {
+        let error = open(&[whole[0], whole[1], (kind, name, content)]).unwrap_err();
+        assert!(error.cause.to_string().contains(expected), "{name}: {}", error.cause);
+    }
+    let error = open(&[whole[0], (FILE, "index.json", b"[]")]).unwrap_err();
+    assert!(matches!(error.cause, Cause::Document(_)));
+}
+
+#[test]
+fn what_is_no_archive_is_said_to_be_none() {
+    let docker = open(&[(FILE, "manifest.json", b"[]")]).unwrap_err();
+    assert!(docker.hint().unwrap().contains("docker-archive"));
+    let gzip = open_bytes(b"\x1f\x8b\x08\x00\x00\x00\x00\x00").unwrap_err();
+    assert!(gzip.cause.to_string().contains("gzip") && gzip.hint().unwrap().contains("gunzip"));
+    for other in [b"".as_slice(), b"hello", &[0; 2048], &[b'x'; 4096]] {
+        assert!(open_bytes(other).is_err());
+    }
+    assert!(Archive::open("/nonexistent").is_err());
+}
+
+#[test]
+fn a_cut_file_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let (layout, image) = layout(directory.path());
+    let file = directory.path().join("a.tar");
+    write_archive(&layout, &[image], &file, &()).unwrap();
+    let whole = fs::read(&file).unwrap();
+    for length in [600, 5000, 300_000] {
+        assert!(open_bytes(&whole[..length]).is_err(), "{length}");
+    }
+}
+
+#[test]
+fn a_sha512_blob_has_a_long_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = Layout::create(directory.path().join("layout")).unwrap();
+    let digest = {
+        use sha2::Digest as _;
+        Digest::from_sha512(&sha2::Sha512::digest(b"long").into())
+    };
+    fs::create_dir_all(layout.blob_path(&digest).parent().unwrap()).unwrap();
+    fs::write(layout.blob_path(&digest), b"long").unwrap();
+    let file = directory.path().join("a.tar");
+    write_archive(&layout, &[Descriptor::new("text/plain", digest.clone(), 4)], &file, &()).unwrap();
+    assert_eq!(Archive::open(file).unwrap().blob_size(&digest), Some(4));
+}

@@ -1,0 +1,150 @@
+//! Writing archives.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+
+use ociforge_manifests::document::MAX_DOCUMENT;
+use ociforge_manifests::graph::{Index, Node};
+use ociforge_manifests::{Descriptor, Digest, Document, media_type};
+use serde_json::json;
+use tar::{Builder, EntryType, Header};
+
+use crate::content::{Cause, Check, ContentError, cause_of};
+use crate::progress::Progress;
+use crate::store::Layout;
+use crate::store::blob::{persist, temporary};
+
+/// Writes `images` of the layout, and all that they point to, as an archive at `path`, which appears whole or not at
+/// all. `images` become the entries of the archive's index as they are, annotations included.
+///
+/// The same images give the same bytes: entries are in a fixed order, without times or owners. Each blob is verified
+/// while it is read. Blocks until it is done; `progress` is told the bytes of the blobs.
+///
+/// # Errors
+/// When a blob is missing or damaged, or the file can't be written.
+pub fn write_archive(
+    layout: &Layout,
+    images: &[Descriptor],
+    path: &Path,
+    progress: &dyn Progress,
+) -> Result<(), ContentError> {
+    let operation = || format!("write the archive {}", path.display());
+    let blobs = reachable(layout, images)?;
+    let write = || {
+        // The parent of a bare file name is empty.
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let temporary = temporary(directory)?;
+        write_to(temporary.as_file(), layout, images, &blobs, progress)?;
+        persist(temporary, path)?;
+        Ok(())
+    };
+    write().map_err(|cause: Cause| cause.of(operation()))
+}
+
+fn write_to(
+    file: &File,
+    layout: &Layout,
+    images: &[Descriptor],
+    blobs: &BTreeMap<Digest, Descriptor>,
+    progress: &dyn Progress,
+) -> Result<(), Cause> {
+    let index = json!({"schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": images});
+    let index: Document<Index> = Document::from_json(index)?;
+    let mut tar = Builder::new(io::BufWriter::with_capacity(1 << 20, file));
+    append(&mut tar, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    append(&mut tar, "index.json", index.bytes())?;
+    let algorithms: BTreeSet<_> = blobs.keys().map(Digest::algorithm).collect();
+    append_directory(&mut tar, "blobs/")?;
+    let mut blobs = blobs.iter().peekable();
+    for algorithm in algorithms {
+        append_directory(&mut tar, &format!("blobs/{algorithm}/"))?;
+        while let Some((digest, descriptor)) = blobs.next_if(|(digest, _)| digest.algorithm() == algorithm) {
+            let (file, _) = layout.open_blob(digest)?;
+            let content = Verified { file, check: Some(Check::new(descriptor)?), progress };
+            let name = format!("blobs/{algorithm}/{}", digest.hex());
+            let mut header = header(EntryType::Regular, 0o644, descriptor.size);
+            tar.append_data(&mut header, name, content).map_err(cause_of)?;
+        }
+    }
+    let buffered = tar.into_inner()?;
+    buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
+    Ok(())
+}
+
+/// Everything that `roots` point to, themselves included, each blob once and sorted by digest: what an archive of them
+/// holds. Layers that are to be had elsewhere are left out where the layout lacks them.
+///
+/// # Errors
+/// When a blob is missing or has another size, or a manifest can't be read.
+pub fn reachable(layout: &Layout, roots: &[Descriptor]) -> Result<BTreeMap<Digest, Descriptor>, ContentError> {
+    let mut blobs = BTreeMap::new();
+    let mut waiting = roots.to_vec();
+    while let Some(descriptor) = waiting.pop() {
+        let operation = || format!("read {} {} from the layout", descriptor.media_type, descriptor.digest);
+        let Some(size) = layout.blob_size(&descriptor.digest) else {
+            if descriptor.is_elsewhere() {
+                continue;
+            }
+            return Err(Cause::NotFound.of(operation()));
+        };
+        if size != descriptor.size {
+            return Err(Cause::WrongSize { expected: descriptor.size, actual: size }.of(operation()));
+        }
+        if blobs.insert(descriptor.digest.clone(), descriptor.clone()).is_some() {
+            continue;
+        }
+        if media_type::is_manifest(&descriptor.media_type) || media_type::is_index(&descriptor.media_type) {
+            let node = read_node(layout, &descriptor).map_err(|cause| cause.of(operation()))?;
+            waiting.extend(node.children().into_iter().cloned());
+        }
+    }
+    Ok(blobs)
+}
+
+fn read_node(layout: &Layout, descriptor: &Descriptor) -> Result<Node, Cause> {
+    if descriptor.size > MAX_DOCUMENT {
+        return Err(Cause::TooLarge { size: descriptor.size, limit: MAX_DOCUMENT });
+    }
+    Ok(Node::parse(&descriptor.media_type, fs::read(layout.blob_path(&descriptor.digest))?)?)
+}
+
+fn append(tar: &mut Builder<impl io::Write>, name: &str, content: &[u8]) -> io::Result<()> {
+    tar.append_data(&mut header(EntryType::Regular, 0o644, content.len() as u64), name, content)
+}
+
+fn append_directory(tar: &mut Builder<impl io::Write>, name: &str) -> io::Result<()> {
+    tar.append_data(&mut header(EntryType::Directory, 0o755, 0), name, io::empty())
+}
+
+fn header(kind: EntryType, mode: u32, size: u64) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(size);
+    header.set_mtime(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    header
+}
+
+/// A blob's file that ends in an error unless it is the blob.
+struct Verified<'a> {
+    file: File,
+    check: Option<Check>,
+    progress: &'a dyn Progress,
+}
+
+impl Read for Verified<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        if read == 0 && !buffer.is_empty() {
+            self.check.take().map_or(Ok(()), Check::finish).map_err(io::Error::other)?;
+        } else if let Some(check) = &mut self.check {
+            check.take(&buffer[..read]).map_err(io::Error::other)?;
+        }
+        self.progress.advance(read as u64);
+        Ok(read)
+    }
+}

@@ -1,0 +1,75 @@
+//! Finding an image in the index of a layout or an archive.
+
+use ociforge_manifests::{Descriptor, graph::Index};
+
+use super::layout::REF_NAME;
+use crate::content::Cause;
+
+/// The annotation of ours on an entry of a layout's index that has no name: the repository to which the manifest was
+/// pushed without a tag, or in which it had a tag once. Such entries are there so that the manifest stays, not as images
+/// of the layout.
+pub const REPOSITORY: &str = "org.ociforge.repository";
+
+/// The manifest called `name`, or, without a name, the only image that there is. `place` is `layout` or `archive`.
+pub(super) fn find(index: &Index, name: Option<&str>, place: &str) -> Result<Descriptor, Cause> {
+    let kept = |entry: &Descriptor| name_of(entry).is_none() && entry.annotations.contains_key(REPOSITORY);
+    let called = |entry: &&Descriptor| match name {
+        Some(name) => name_of(entry) == Some(name),
+        None => !kept(entry),
+    };
+    let mut found = index.manifests.iter().filter(called);
+    let names = || index.manifests.iter().filter_map(name_of).collect::<Vec<_>>();
+    match (found.next(), found.next()) {
+        (Some(entry), None) => Ok(entry.clone()),
+        (None, _) => Err(Cause::Other {
+            message: name.map_or(format!("the {place} is empty"), |name| format!("the {place} has no image `{name}`")),
+            hint: (!names().is_empty()).then(|| format!("it has: {}", names().join(", "))),
+        }),
+        (Some(_), Some(_)) => Err(Cause::Other {
+            message: match name {
+                Some(name) => format!("the {place} has several images `{name}`"),
+                None => format!("the {place} has several images"),
+            },
+            hint: name.is_none().then(|| format!("name one of them: {}", names().join(", "))),
+        }),
+    }
+}
+
+/// How an entry of an index is called.
+fn name_of(entry: &Descriptor) -> Option<&str> {
+    entry.annotations.get(REF_NAME).map(String::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ociforge_manifests::media_type;
+
+    fn entry(content: &str, annotation: Option<(&str, &str)>) -> Descriptor {
+        let mut entry = Descriptor::of(media_type::MANIFEST, content.as_bytes());
+        entry.annotations.extend(annotation.map(|(key, value)| (key.to_owned(), value.to_owned())));
+        entry
+    }
+
+    fn index(manifests: Vec<Descriptor>) -> Index {
+        let json = serde_json::json!({"schemaVersion": 2, "manifests": manifests});
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn without_a_name_there_must_be_one_image_and_kept_manifests_are_none() {
+        let one = index(vec![entry("a", Some((REF_NAME, "x"))), entry("b", Some((REPOSITORY, "x")))]);
+        assert_eq!(find(&one, None, "layout").unwrap(), one.manifests[0]);
+        let two = index(vec![entry("a", Some((REF_NAME, "x"))), entry("b", None)]);
+        let error = find(&two, None, "archive").unwrap_err();
+        assert_eq!(error.to_string(), "the archive has several images");
+        assert_eq!(find(&index(vec![]), None, "layout").unwrap_err().to_string(), "the layout is empty");
+    }
+
+    #[test]
+    fn names_are_exact() {
+        let index = index(vec![entry("a", Some((REF_NAME, "x"))), entry("b", Some((REF_NAME, "a/x:x")))]);
+        assert_eq!(find(&index, Some("x"), "layout").unwrap(), index.manifests[0]);
+        assert!(find(&index, Some("a"), "layout").is_err());
+    }
+}

@@ -1,0 +1,159 @@
+//! The store that builds work from: an OCI layout, downloaded wheels, and what is remembered between builds.
+//!
+//! ```text
+//! layout/          blobs of layers, and the images built here
+//! layers/KEY.json  which blob a layer of that key became
+//! wheels/          wheels as they were downloaded
+//! facts/           what is known of bases, by manifest digest
+//! ```
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ociforge_layers::Layer;
+use ociforge_manifests::document::canonical;
+use ociforge_manifests::{Descriptor, DiffId, Digest};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Layout, write_atomic};
+
+/// Part of every key: to be changed when the same input would give other bytes.
+const PACKER: &str = "1";
+
+/// How long a temporary file may lie untouched before it is taken for the remains of a killed process.
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The store.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+    layout: Layout,
+}
+
+/// What a layer is made of, as a digest: the same key means the same bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerKey(Digest);
+
+impl LayerKey {
+    /// The key of a layer that is made of what `ingredients` says, and of nothing else.
+    #[must_use]
+    pub fn of(ingredients: &Value) -> Self {
+        Self(Digest::of(&canonical(&serde_json::json!({"packer": PACKER, "of": ingredients}))))
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Remembered {
+    descriptor: Descriptor,
+    diff_id: DiffId,
+    uncompressed: u64,
+}
+
+impl Store {
+    /// The store in `root`, made where it is missing.
+    ///
+    /// # Errors
+    /// When the directory can't be made or written.
+    pub fn open(root: &Path) -> io::Result<Self> {
+        fs::create_dir_all(root)?;
+        let root = root.canonicalize()?;
+        let layout = Layout::create(root.join("layout"))?;
+        let store = Self { root, layout };
+        store.sweep();
+        Ok(store)
+    }
+
+    /// The store's directory.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The layout that holds layers and images.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Where downloaded wheels are.
+    #[must_use]
+    pub fn wheels(&self) -> PathBuf {
+        self.root.join("wheels")
+    }
+
+    /// Where facts about bases are.
+    #[must_use]
+    pub fn facts(&self) -> PathBuf {
+        self.root.join("facts")
+    }
+
+    /// Where temporary files may lie.
+    #[must_use]
+    pub fn temporary(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+
+    /// The layer of this key, if it was packed before and its blob is still there.
+    #[must_use]
+    pub fn layer(&self, key: &LayerKey) -> Option<Layer> {
+        let known: Remembered = serde_json::from_slice(&fs::read(self.layer_path(key)).ok()?).ok()?;
+        let Remembered { descriptor, diff_id, uncompressed } = known;
+        let there = self.layout.blob_size(&descriptor.digest) == Some(descriptor.size);
+        there.then_some(Layer { descriptor, diff_id, uncompressed })
+    }
+
+    /// Remembers that a layer of this key became this blob.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn remember(&self, key: &LayerKey, layer: &Layer) -> io::Result<()> {
+        let Layer { descriptor, diff_id, uncompressed } = layer.clone();
+        let json = serde_json::to_vec(&Remembered { descriptor, diff_id, uncompressed })?;
+        write_atomic(&self.layer_path(key), &json)
+    }
+
+    fn layer_path(&self, key: &LayerKey) -> PathBuf {
+        self.root.join("layers").join(format!("{}.json", key.0.hex()))
+    }
+
+    /// Removes what killed processes left half-written. Failing to is no reason to fail.
+    fn sweep(&self) {
+        let blobs = self.root.join("layout/blobs/sha256");
+        for directory in [blobs, self.root.join("layers"), self.facts(), self.temporary()] {
+            let Ok(entries) = fs::read_dir(directory) else { continue };
+            for entry in entries.flatten().filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b".tmp-")) {
+                let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|time| time.elapsed().ok());
+                if age.is_some_and(|age| age > ABANDONED) {
+                    let _ = fs::remove_file(entry.path());
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ociforge_layers::{Compression, LayerTree, pack};
+    use serde_json::json;
+
+    #[test]
+    fn a_layer_is_remembered_while_its_blob_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let key = LayerKey::of(&json!({"b": 1, "a": 2}));
+        assert_eq!(key, LayerKey::of(&json!({"a": 2, "b": 1})));
+        assert_eq!(store.layer(&key), None);
+
+        let mut writer = store.layout().writer().unwrap();
+        let layer = pack(&LayerTree::new(), Compression::None, 1, writer.unhashed()).unwrap();
+        writer.finish_at(&store.layout().blob_path(&layer.descriptor.digest)).unwrap();
+        store.remember(&key, &layer).unwrap();
+        assert_eq!(store.layer(&key), Some(layer.clone()));
+        fs::remove_file(store.layout().blob_path(&layer.descriptor.digest)).unwrap();
+        assert_eq!(store.layer(&key), None);
+    }
+}

@@ -1,0 +1,6 @@
+//! ociforge seen from outside, with the tools that people use beside it.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail the test")]
+
+mod architecture;
+mod registry;
+mod serve;

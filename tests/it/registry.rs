@@ -1,0 +1,278 @@
+//! The registry client against Debian's docker-registry, with skopeo as the second opinion.
+
+use std::fs;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use ociforge::content::{ByteStream, Cause, ContentError, Source, Target, read_document, read_verified};
+use ociforge::error::Explain;
+use ociforge::registry::{Client, Counts, Patience, Remote, Settings};
+use ociforge::store::Layout;
+use ociforge_manifests::{Descriptor, media_type};
+use serde_json::json;
+
+/// `user` with the password `secret`, as htpasswd writes it.
+const HTPASSWD: &str = "user:$2y$05$mxyu.d57PWBFUxSe/6VTKuOW9T1PWQvpvxtw/8ktv/RHZetEeEw2i\n";
+
+/// A docker-registry on a free loopback port, until it is dropped.
+struct Registry {
+    directory: tempfile::TempDir,
+    address: String,
+    process: Child,
+}
+
+impl Registry {
+    fn start(extra: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address = format!("127.0.0.1:{port}");
+        fs::write(directory.path().join("htpasswd"), HTPASSWD).unwrap();
+        let extra = extra.replace("DIR", directory.path().to_str().unwrap());
+        let config = format!(
+            "version: 0.1\nlog: {{accesslog: {{disabled: true}}, level: error}}\n\
+             storage: {{filesystem: {{rootdirectory: {}/data}}}}\nhttp:\n  addr: {address}\n{extra}",
+            directory.path().display()
+        );
+        fs::write(directory.path().join("config.yml"), config).unwrap();
+        let process = Self::spawn(directory.path(), &address);
+        Self { directory, address, process }
+    }
+
+    fn spawn(directory: &Path, address: &str) -> Child {
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(directory.join("config.yml")).stdout(Stdio::null()).stderr(Stdio::null());
+        let process = command.spawn().expect("docker-registry must be installed (Debian: docker-registry)");
+        let begun = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "docker-registry does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        process
+    }
+
+    fn stop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    fn restart(&mut self) {
+        self.process = Self::spawn(self.directory.path(), &self.address);
+    }
+
+    fn remote(&self, client: &Client, rest: &str) -> Remote {
+        client.repository(&format!("{}/{rest}", self.address).parse().unwrap())
+    }
+
+    /// Settings with these credentials for the registry.
+    fn signed_in(&self, password: &str) -> Settings {
+        let file = self.directory.path().join(format!("auth-{password}.json"));
+        let entry = json!({"username": "user", "password": password});
+        fs::write(&file, json!({"auths": {self.address.as_str(): entry}}).to_string()).unwrap();
+        Settings { authfile: Some(file), ..quick() }
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+fn quick() -> Settings {
+    Settings {
+        patience: Patience { first_pause: Duration::from_millis(50), ..Patience::default() },
+        ..Settings::default()
+    }
+}
+
+fn client() -> Client {
+    Client::new(quick()).unwrap()
+}
+
+/// A layout with an image of one layer of `size` bytes: the layout, its layer and its manifest.
+fn image(size: usize) -> (tempfile::TempDir, Layout, Descriptor, Descriptor) {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = Layout::create(directory.path().join("layout")).unwrap();
+    let mut writer = layout.writer().unwrap();
+    let block: Vec<u8> = (0..1u32 << 16).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let mut left = size;
+    while left > 0 {
+        let next = left.min(block.len());
+        writer.write_all(&block[..next]).unwrap();
+        left -= next;
+    }
+    let (digest, size) = writer.finish().unwrap();
+    let layer = Descriptor::new(media_type::LAYER_TAR, digest.clone(), size);
+    let config = json!({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [digest]}});
+    let config = config.to_string().into_bytes();
+    layout.put(&config).unwrap();
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": media_type::MANIFEST,
+        "config": Descriptor::of(media_type::CONFIG, &config), "layers": [layer],
+    });
+    let manifest = manifest.to_string().into_bytes();
+    layout.put(&manifest).unwrap();
+    (directory, layout, layer, Descriptor::of(media_type::MANIFEST, &manifest))
+}
+
+/// Pushes what is missing, layer and config and then the manifest, and tags it.
+async fn push(remote: &Remote, layout: &Layout, manifest: &Descriptor, tag: &str) -> Result<(), ContentError> {
+    let bytes = read_document(layout, manifest).await?;
+    let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    for child in [&json["config"], &json["layers"][0]] {
+        let child: Descriptor = serde_json::from_value(child.clone()).unwrap();
+        if !remote.contains(&child).await? {
+            remote.push(&child, layout, &()).await?;
+        }
+    }
+    if !remote.contains(manifest).await? {
+        remote.push(manifest, layout, &()).await?;
+    }
+    remote.tag(manifest, &bytes, tag).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_goes_there_and_comes_back() {
+    let registry = Registry::start("");
+    let (_directory, layout, layer, manifest) = image(5_000_000);
+    let client = client();
+    let remote = registry.remote(&client, "ml/train:1.0");
+    push(&remote, &layout, &manifest, "1.0").await.unwrap();
+
+    let (resolved, bytes) = remote.resolve().await.unwrap();
+    assert_eq!((&resolved, &bytes), (&manifest, &fs::read(layout.blob_path(&manifest.digest)).unwrap()));
+    let mut tail = remote.fetch(&layer, 4_999_990).await.unwrap();
+    let mut bytes = Vec::new();
+    while let Some(next) = tail.next().await {
+        bytes.extend_from_slice(&next.unwrap());
+    }
+    assert_eq!(bytes, fs::read(layout.blob_path(&layer.digest)).unwrap()[4_999_990..]);
+    let (_other, back, ..) = image(0);
+    back.push(&layer, &remote, &()).await.unwrap();
+    assert!(back.contains(&layer).await.unwrap());
+
+    let mut skopeo = Command::new("skopeo");
+    skopeo.args(["inspect", "--tls-verify=false", "--format", "{{.Digest}}"]);
+    let output = skopeo.arg(format!("docker://{}/ml/train:1.0", registry.address)).output();
+    let output = output.expect("skopeo must be installed (Debian: skopeo)");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), manifest.digest.as_str());
+
+    let missing = registry.remote(&client, "ml/train:2.0").resolve().await.unwrap_err();
+    assert!(missing.cause.to_string().contains("404 Not Found: manifest unknown"), "{}", missing.cause);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_with_nothing_new_only_asks() {
+    let registry = Registry::start("");
+    let (_directory, layout, _, manifest) = image(100_000);
+    push(&registry.remote(&client(), "a"), &layout, &manifest, "1").await.unwrap();
+    let again = client();
+    push(&registry.remote(&again, "a"), &layout, &manifest, "1").await.unwrap();
+    let expected = Counts { head: 4, put: 1, sent: manifest.size, ..Counts::default() };
+    assert_eq!(again.stats().counts(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_is_mounted() {
+    let registry = Registry::start("");
+    let (_directory, layout, layer, manifest) = image(100_000);
+    let client = client();
+    let base = registry.remote(&client, "base");
+    push(&base, &layout, &manifest, "1").await.unwrap();
+    let target = registry.remote(&client, "deep/er/target");
+    assert!(target.mount(&layer, &base.repository(&layer).unwrap()).await.unwrap());
+    assert!(target.contains(&layer).await.unwrap());
+    // The registry begins an upload instead of mounting what it does not have; that upload is used.
+    let (_other, elsewhere, unknown, _) = image(200_000);
+    assert!(!target.mount(&unknown, &base.repository(&unknown).unwrap()).await.unwrap());
+    let posts = client.stats().counts().post;
+    target.push(&unknown, &elsewhere, &()).await.unwrap();
+    assert!(target.contains(&unknown).await.unwrap());
+    assert_eq!(client.stats().counts().post, posts);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_open_a_locked_registry() {
+    let registry = Registry::start("auth: {htpasswd: {realm: r, path: DIR/htpasswd}}\n");
+    let (_directory, layout, layer, manifest) = image(30_000_000);
+    for settings in [quick(), registry.signed_in("wrong")] {
+        let remote = registry.remote(&Client::new(settings).unwrap(), "a");
+        for error in [remote.contains(&layer).await.err(), remote.push(&layer, &layout, &()).await.err()] {
+            let error = error.unwrap();
+            assert!(error.cause.to_string().contains("401 Unauthorized"), "{}", error.cause);
+            assert_eq!(error.hint().unwrap(), format!("run `ociforge login {}`", registry.address));
+        }
+    }
+    let client = Client::new(registry.signed_in("secret")).unwrap();
+    let remote = registry.remote(&client, "a:1");
+    push(&remote, &layout, &manifest, "1").await.unwrap();
+    assert_eq!(remote.resolve().await.unwrap().0, manifest);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_are_verified_unless_the_user_says_otherwise() {
+    let certificates = tempfile::tempdir().unwrap();
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]);
+    openssl.args(["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"]);
+    openssl.args(["-keyout", "key.pem", "-out", "cert.pem"]).current_dir(certificates.path()).stderr(Stdio::null());
+    assert!(openssl.status().expect("openssl must be installed (Debian: openssl)").success());
+    let at = certificates.path().display();
+    let registry = Registry::start(&format!("  tls: {{certificate: {at}/cert.pem, key: {at}/key.pem}}\n"));
+    let (_directory, layout, _, manifest) = image(1_000_000);
+
+    let error = registry.remote(&client(), "a:1").resolve().await.unwrap_err();
+    assert!(matches!(error.cause, Cause::Network { .. }), "{}", error.cause);
+    assert!(error.hint().unwrap().contains("--tls-verify=false"), "{error:?}");
+
+    let careless = Client::new(Settings { tls_verify: false, ..quick() }).unwrap();
+    push(&registry.remote(&careless, "a"), &layout, &manifest, "1").await.unwrap();
+
+    let conf = certificates.path().join("registries.conf");
+    let text = format!("[[registry]]\nprefix = 'r.example'\nlocation = '{}'\ninsecure = true\n", registry.address);
+    fs::write(&conf, text).unwrap();
+    let client = Client::new(Settings { registries_conf: vec![conf], ..quick() }).unwrap();
+    let led = client.repository(&"r.example/a:1".parse().unwrap());
+    assert_eq!(led.resolve().await.unwrap().0, manifest);
+}
+
+/// A source that takes its time.
+struct Slow<'a>(&'a Layout);
+
+#[async_trait]
+impl Source for Slow<'_> {
+    async fn fetch(&self, descriptor: &Descriptor, offset: u64) -> Result<ByteStream, ContentError> {
+        let pause = |bytes| async move {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            bytes
+        };
+        Ok(self.0.fetch(descriptor, offset).await?.then(pause).boxed())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_is_restarted_costs_only_time() {
+    let mut registry = Registry::start("");
+    let (_directory, layout, layer, _) = image(20_000_000);
+    let patience = Patience { first_pause: Duration::from_millis(300), ..Patience::default() };
+    let client = Client::new(Settings { patience, ..Settings::default() }).unwrap();
+    let remote = registry.remote(&client, "a");
+    let source = Slow(&layout);
+    let restart = async {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        registry.stop();
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        registry.restart();
+    };
+    let (pushed, ()) = tokio::join!(remote.push(&layer, &source, &()), restart);
+    pushed.unwrap();
+    assert!(client.stats().counts().put > 1);
+    let stream = read_verified(&layer, remote.fetch(&layer, 0).await.unwrap()).unwrap();
+    assert!(stream.all(|bytes| async move { bytes.is_ok() }).await);
+}

@@ -1,0 +1,230 @@
+//! A layout as a registry, and as an archive, for skopeo, umoci and curl.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::JoinHandle;
+
+use ociforge::serve::{Options, Server};
+use ociforge::store::archive::write_archive;
+use ociforge::store::{Archive, Layout, layout::REF_NAME};
+use ociforge_manifests::{Descriptor, Digest, media_type};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+/// A server in a thread of its own, on a free port of the loopback.
+struct Served {
+    address: String,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Served {
+    fn new(layout: &Path) -> Self {
+        let layout = Layout::create(layout).unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let (tell, told) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            tokio::runtime::Runtime::new().unwrap().block_on(async {
+                let server = Server::bind(layout, ([127, 0, 0, 1], 0).into(), Options::default()).await.unwrap();
+                tell.send(server.local_addr().to_string()).unwrap();
+                let stopped = async {
+                    let _ = stopped.await;
+                };
+                server.run(stopped).await.unwrap();
+            });
+        });
+        Self { address: told.recv().unwrap(), stop: Some(stop), thread: Some(thread) }
+    }
+
+    fn name(&self, image: &str) -> String {
+        format!("docker://{}/{image}", self.address)
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            assert!(thread.join().is_ok() || std::thread::panicking());
+        }
+    }
+}
+
+/// Runs a command that must succeed, and gives its standard output.
+fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{program} {arguments:?}\n{stdout}\n{stderr}");
+    stdout.into_owned()
+}
+
+fn skopeo(arguments: &[&str]) -> String {
+    run("skopeo", &[&["--insecure-policy"], arguments].concat())
+}
+
+fn copy(from: &str, to: &str) {
+    skopeo(&["copy", "--all", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false", from, to]);
+}
+
+fn inspect(image: &str) -> Value {
+    let tls: &[&str] = if image.starts_with("docker://") { &["--tls-verify=false"] } else { &[] };
+    serde_json::from_str(&skopeo(&[&["inspect", "--raw"], tls, &[image]].concat())).unwrap()
+}
+
+/// A directory, and in it the layout `umoci` with an image `latest` of one layer with the file `/file`.
+fn umoci_layout() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = directory.path().join("umoci");
+    let content = directory.path().join("content");
+    fs::write(&content, vec![b'x'; 3 << 20]).unwrap();
+    let image = format!("{}:latest", layout.display());
+    run("umoci", &["init", "--layout", layout.to_str().unwrap()]);
+    run("umoci", &["new", "--image", &image]);
+    run("umoci", &["insert", "--rootless", "--image", &image, content.to_str().unwrap(), "/file"]);
+    (directory, layout)
+}
+
+fn oci(layout: &Path, tag: &str) -> String {
+    format!("oci:{}:{tag}", layout.display())
+}
+
+#[test]
+fn skopeo_pushes_and_pulls() {
+    let (directory, source) = umoci_layout();
+    let served = Served::new(&directory.path().join("served"));
+    let image = oci(&source, "latest");
+    copy(&image, &served.name("team/app:v1"));
+    assert_eq!(inspect(&served.name("team/app:v1")), inspect(&image));
+    // Again: everything is there.
+    copy(&image, &served.name("team/app:v1"));
+    // Blobs of another repository are mounted, or found.
+    copy(&served.name("team/app:v1"), &served.name("other:v2"));
+    let tags = skopeo(&["list-tags", "--tls-verify=false", &served.name("team/app")]);
+    assert_eq!(serde_json::from_str::<Value>(&tags).unwrap()["Tags"], json!(["v1"]));
+
+    let pulled = directory.path().join("pulled");
+    copy(&served.name("other:v2"), &oci(&pulled, "x"));
+    let bundle = directory.path().join("bundle");
+    let image = format!("{}:x", pulled.display());
+    run("umoci", &["unpack", "--rootless", "--image", &image, bundle.to_str().unwrap()]);
+    assert_eq!(fs::metadata(bundle.join("rootfs/file")).unwrap().len(), 3 << 20);
+
+    // What was pushed can be read from the layout itself.
+    let served_layout = oci(&directory.path().join("served"), "team/app:v1");
+    assert_eq!(inspect(&served_layout), inspect(&served.name("team/app:v1")));
+    skopeo(&["delete", "--tls-verify=false", &served.name("other:v2")]);
+    assert_eq!(curl(&["-o", "/dev/null", "-w", "%{http_code}", &served.url("/v2/other/manifests/v2")]), "404");
+}
+
+#[test]
+fn skopeo_pushes_docker_images() {
+    let (directory, source) = umoci_layout();
+    let served = Served::new(&directory.path().join("served"));
+    let target = served.name("docker:v1");
+    skopeo(&["copy", "--format=v2s2", "--dest-tls-verify=false", &oci(&source, "latest"), &target]);
+    assert_eq!(inspect(&target)["mediaType"], media_type::DOCKER_MANIFEST);
+    copy(&target, &format!("dir:{}", directory.path().join("pulled").display()));
+}
+
+#[test]
+fn what_umoci_made_can_be_pulled_under_any_name() {
+    let (directory, source) = umoci_layout();
+    let served = Served::new(&source);
+    copy(&served.name("whatever/it/is:latest"), &format!("dir:{}", directory.path().join("pulled").display()));
+    assert_eq!(inspect(&served.name("other")), inspect(&oci(&source, "latest")));
+}
+
+/// Adds an index of the image `latest` for two platforms, called `index`.
+fn with_index(layout: &Path) -> Digest {
+    let layout = Layout::open(layout).unwrap();
+    let image = layout.find(Some("latest")).unwrap();
+    let mut manifests = vec![json!(image), json!(image)];
+    for (manifest, architecture) in manifests.iter_mut().zip(["amd64", "arm64"]) {
+        manifest["annotations"] = json!({});
+        manifest["platform"] = json!({"os": "linux", "architecture": architecture});
+    }
+    let index = json!({"schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": manifests}).to_string();
+    let mut entry = Descriptor::of(media_type::INDEX, index.as_bytes());
+    layout.put(index.as_bytes()).unwrap();
+    entry.annotations.insert(REF_NAME.into(), "index".into());
+    let digest = entry.digest.clone();
+    layout.edit_index(|entries| entries.push(entry)).unwrap();
+    digest
+}
+
+#[test]
+fn an_index_is_copied_with_its_images() {
+    let (directory, source) = umoci_layout();
+    let digest = with_index(&source);
+    let (from, to) = (Served::new(&source), Served::new(&directory.path().join("served")));
+    copy(&from.name("a:index"), &to.name("b:index"));
+    let digest = format!("b@{digest}");
+    copy(&to.name(&digest), &format!("dir:{}", directory.path().join("pulled").display()));
+}
+
+#[test]
+fn skopeo_reads_our_archives_and_we_its() {
+    let (directory, source) = umoci_layout();
+    with_index(&source);
+    let layout = Layout::open(&source).unwrap();
+    let [ours, theirs] = ["ours.tar", "theirs.tar"].map(|name| directory.path().join(name));
+    let images = [layout.find(Some("latest")).unwrap(), layout.find(Some("index")).unwrap()];
+    write_archive(&layout, &images, &ours, &()).unwrap();
+    for tag in ["latest", "index"] {
+        let name = format!("oci-archive:{}:{tag}", ours.display());
+        assert_eq!(inspect(&name), inspect(&oci(&source, tag)));
+        copy(&name, &format!("dir:{}", directory.path().join(tag).display()));
+    }
+    let single = directory.path().join("single.tar");
+    write_archive(&layout, &images[..1], &single, &()).unwrap();
+    assert_eq!(inspect(&format!("oci-archive:{}", single.display())), inspect(&oci(&source, "latest")));
+
+    copy(&oci(&source, "index"), &format!("oci-archive:{}:nvcr.io/a/b:t", theirs.display()));
+    let archive = Archive::open(&theirs).unwrap();
+    assert_eq!(archive.find(None).unwrap().digest, images[1].digest);
+    assert_eq!(archive.find(Some("nvcr.io/a/b:t")).unwrap().digest, images[1].digest);
+    let image = Descriptor { annotations: images[0].annotations.clone(), ..images[0].clone() };
+    assert_eq!(archive.blob_size(&image.digest), Some(image.size));
+}
+
+fn curl(arguments: &[&str]) -> String {
+    run("curl", &[&["--silent", "--show-error", "--noproxy", "*"], arguments].concat())
+}
+
+impl Served {
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+}
+
+#[test]
+fn curl_uploads_in_chunks() {
+    let directory = tempfile::tempdir().unwrap();
+    let served = Served::new(&directory.path().join("served"));
+    let content: Vec<u8> = (0..3_000_000u32).map(|n| (n % 253) as u8).collect();
+    let file = |name: &str, content: &[u8]| {
+        let path = directory.path().join(name);
+        fs::write(&path, content).unwrap();
+        format!("@{}", path.display())
+    };
+    let location = curl(&["-X", "POST", "-w", "%header{location}", &served.url("/v2/a/blobs/uploads/")]);
+    for (start, end) in [(0, 1_500_000), (1_500_000, 2_900_000)] {
+        let chunk = file("chunk", &content[start..end]);
+        let range = format!("Content-Range: {start}-{}", end - 1);
+        let octets = "Content-Type: application/octet-stream";
+        let arguments = ["-X", "PATCH", "--data-binary", &chunk, "-H", &range, "-H", octets];
+        let answer = curl(&[&arguments[..], &["-w", "%{http_code} %header{range}", &served.url(&location)]].concat());
+        assert_eq!(answer, format!("202 0-{}", end - 1));
+    }
+    let close = format!("{}?digest={}", served.url(&location), Digest::of(&content));
+    let chunk = file("chunk", &content[2_900_000..]);
+    assert_eq!(curl(&["-X", "PUT", "--data-binary", &chunk, "-w", "%{http_code}", &close]), "201");
+
+    let (first, rest) = (directory.path().join("first"), directory.path().join("rest"));
+    let blob = served.url(&format!("/v2/a/blobs/{}", Digest::of(&content)));
+    curl(&["-r", "0-999999", "-o", first.to_str().unwrap(), &blob]);
+    curl(&["-r", "1000000-", "-o", rest.to_str().unwrap(), &blob]);
+    assert!([fs::read(first).unwrap(), fs::read(rest).unwrap()].concat() == content);
+}
