@@ -7,6 +7,7 @@ use std::{fs, io};
 
 use futures_util::StreamExt;
 use ociforge_layers::LayerPath;
+use ociforge_layers::source::wheel::normalize;
 use ociforge_manifests::{Descriptor, Digest, Image};
 use serde::{Deserialize, Serialize};
 use tokio_util::io::{StreamReader, SyncIoBridge};
@@ -94,7 +95,7 @@ impl Distribution {
     /// The name as PEP 503 normalises it: lower case, runs of `-`, `_` and `.` a single `-`.
     #[must_use]
     pub fn normalized_name(&self) -> String {
-        normalized(&self.name)
+        normalize(&self.name)
     }
 
     fn read(info: &LayerPath, metadata: &str) -> Option<Self> {
@@ -109,13 +110,6 @@ impl Distribution {
             path: info.to_string(),
         })
     }
-}
-
-/// A Python package's name as PEP 503 normalises it.
-#[must_use]
-pub fn normalized(name: &str) -> String {
-    let words = name.split(['-', '_', '.']).filter(|word| !word.is_empty());
-    words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("-")
 }
 
 impl Facts {
@@ -316,7 +310,6 @@ mod tests {
         let os = OsRelease::read("# c\nID=ubuntu\nID_LIKE=\"debian x\"\nVERSION='1'\nbroken\n");
         assert!(os.is_like("debian") && os.is_like("ubuntu") && !os.is_like("deb"));
         assert_eq!(os.0["VERSION"], "1");
-        assert_eq!(normalized("Foo.-_Bar"), "foo-bar");
     }
 
     /// An image of one layer in a layout.

@@ -4,8 +4,9 @@
 //! tree as a container would see it: upper layers replace and remove what lower ones said.
 
 use std::collections::BTreeSet;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 
+use ociforge_layers::decompress::decompress;
 use ociforge_layers::{LayerPath, PathError, whiteout};
 use tar::EntryType;
 
@@ -63,16 +64,8 @@ impl Scanner {
     ///
     /// # Errors
     /// When it can't be read, is malformed, or has more to keep than any image has.
-    pub fn layer(&mut self, reader: impl Read) -> Result<(), ScanError> {
-        let mut reader = BufReader::with_capacity(128 << 10, reader);
-        let magic = reader.fill_buf()?;
-        if magic.starts_with(&[0x1f, 0x8b]) {
-            self.tar(flate2::bufread::MultiGzDecoder::new(&mut reader))?;
-        } else if magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) || matches!(magic, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]) {
-            self.tar(zstd::Decoder::with_buffer(&mut reader)?)?;
-        } else {
-            self.tar(&mut reader)?;
-        }
+    pub fn layer(&mut self, mut reader: impl Read + Send) -> Result<(), ScanError> {
+        self.tar(decompress(&mut reader)?)?;
         // A verifying reader speaks its verdict at the end.
         io::copy(&mut reader, &mut io::sink())?;
         Ok(())

@@ -44,9 +44,10 @@ fn install(wheels: &[LocalWheel], scheme: &Scheme, mtime: i64) -> Result<LayerTr
     let mut all = LayerTree::new();
     for LocalWheel { locked, path } in wheels {
         let options = InstallOptions { mtime, requested: locked.requested };
-        let tree = Wheel::open_as(path, &locked.file)?.install(scheme, options)?;
+        let wheel = Wheel::open_as(path, &locked.file)?;
+        wheel.supports(scheme.python)?;
         // As with pip, of two wheels that bring the same file the later one wins; here the order is that of the names.
-        all.extend(tree)?;
+        all.extend(wheel.install(scheme, options)?)?;
     }
     Ok(all)
 }

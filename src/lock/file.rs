@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ociforge_layers::source::wheel::FileName;
 use ociforge_manifests::Digest;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -178,7 +179,7 @@ impl Row {
         let Ok(sha256) = format!("sha256:{}", self.sha256).parse() else {
             return Err((self.name, "`sha256` is not 64 hex digits"));
         };
-        if super::tags::WheelName::parse(&self.file).is_none() {
+        if FileName::parse(&self.file).is_err() {
             return Err((self.name, "`file` is not a wheel's file name"));
         }
         let wheel = LockedWheel {

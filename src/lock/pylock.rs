@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::str::FromStr;
 
+use ociforge_layers::source::wheel::{FileName, normalize};
 use pep440_rs::{Version, VersionSpecifiers};
 use pep508_rs::{MarkerEnvironment, MarkerEnvironmentBuilder, MarkerTree, Pep508Url};
 use serde::Deserialize;
 use url::Url;
 
 use super::error::{LockError, Problem};
-use super::tags::{Tags, WheelName};
+use super::tags::Tags;
 use super::target::Target;
 use super::wheel::{Location, LockedWheel};
-use crate::base::facts::normalized;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -149,7 +149,7 @@ impl Chooser<'_> {
         for file in files {
             let location = self.location(file, &package.name)?;
             let name = file.name.clone().or_else(|| location.file_name()).unwrap_or_default();
-            let parsed = WheelName::parse(&name).ok_or_else(|| Problem::FileName(name.clone()))?;
+            let parsed = FileName::parse(&name).map_err(|_| Problem::FileName(name.clone()))?;
             named.push((parsed, (file, location, name)));
         }
         let names: Vec<String> = named.iter().map(|(_, (_, _, name))| name.clone()).collect();
@@ -160,7 +160,7 @@ impl Chooser<'_> {
         let hash = file.hashes.get("sha256").ok_or_else(|| Problem::NoHash(name.clone()))?;
         let sha256 = format!("sha256:{}", hash.to_ascii_lowercase());
         Ok(Some(LockedWheel {
-            name: normalized(&package.name),
+            name: normalize(&package.name),
             version: package.version.clone().unwrap_or(version),
             sha256: sha256.parse().map_err(|_| Problem::NoHash(name.clone()))?,
             file: name,

@@ -6,15 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use ociforge_layers::source::wheel::{FileName, normalize};
 use pep440_rs::{Version, VersionSpecifiers};
 use pep508_rs::{MarkerEnvironment, Requirement, VersionOrUrl};
 
 use super::Requirements;
 use super::error::LockError;
 use super::pylock::marker_environment;
-use super::tags::WheelName;
 use super::target::Target;
-use crate::base::facts::normalized;
 
 /// Files that include each other are followed this deep.
 const MAX_DEPTH: usize = 16;
@@ -88,8 +87,8 @@ fn name(line: &str, environment: &MarkerEnvironment) -> Option<Named> {
     let line = line.split(" --").next().unwrap_or(line).trim();
     let Ok(requirement) = Requirement::<url::Url>::from_str(line) else {
         let file = line.split([';', '#', '?']).next()?.trim().rsplit('/').next()?;
-        let wheel = WheelName::parse(file)?;
-        return Some(Named { name: normalized(&wheel.distribution), versions: None });
+        let wheel = FileName::parse(file).ok()?;
+        return Some(Named { name: wheel.name, versions: None });
     };
     let versions = match requirement.version_or_url {
         None => Some(VersionSpecifiers::empty()),
@@ -97,7 +96,7 @@ fn name(line: &str, environment: &MarkerEnvironment) -> Option<Named> {
         Some(VersionOrUrl::Url(_)) => None,
     };
     let applies = requirement.marker.evaluate(environment, &[]);
-    applies.then(|| Named { name: normalized(requirement.name.as_ref()), versions })
+    applies.then(|| Named { name: normalize(requirement.name.as_ref()), versions })
 }
 
 /// A comment begins with `#` at the start or after a blank.

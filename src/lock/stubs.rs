@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::str::FromStr;
 
+use ociforge_layers::source::wheel::normalize;
 use ociforge_manifests::Digest;
 use pep440_rs::Version;
 use pep508_rs::{MarkerEnvironment, Requirement, VersionOrUrl};
@@ -14,7 +15,7 @@ use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
 use super::requirements::{Named, excluded};
-use crate::base::facts::{Distribution, Facts, normalized};
+use crate::base::facts::{Distribution, Facts};
 
 /// What the resolver is told of a base.
 pub(super) struct Stubs<'a> {
@@ -57,7 +58,7 @@ impl<'a> Stubs<'a> {
     }
 
     fn holds(&self, requirement: &Requirement<url::Url>) -> bool {
-        let Some((version, _)) = self.installed.get(&normalized(requirement.name.as_ref())) else { return false };
+        let Some((version, _)) = self.installed.get(&normalize(requirement.name.as_ref())) else { return false };
         match &requirement.version_or_url {
             None => true,
             Some(VersionOrUrl::VersionSpecifier(versions)) => versions.contains(version),
@@ -94,7 +95,7 @@ fn constraint(line: &str, named: &[Named]) -> Option<String> {
     let line = line.split(" #").next()?.split(" --").next()?.trim();
     let requirement = Requirement::<url::Url>::from_str(line).ok()?;
     let Some(VersionOrUrl::VersionSpecifier(versions)) = &requirement.version_or_url else { return None };
-    let name = normalized(requirement.name.as_ref());
+    let name = normalize(requirement.name.as_ref());
     let pinned = versions.iter().find(|specifier| *specifier.operator() == pep440_rs::Operator::Equal);
     let ruled_out = pinned.is_some_and(|pinned| excluded(named, &name, pinned.version()));
     (!ruled_out).then(|| format!("{line}\n"))

@@ -1,49 +1,11 @@
-//! Which wheels run where: compatibility tags (PEP 425, PEP 600, PEP 656) and wheel file names (PEP 427).
+//! Which wheels run where: compatibility tags (PEP 425, PEP 600, PEP 656).
 
 use std::collections::HashMap;
 
+use ociforge_layers::source::wheel::FileName;
+
 use super::target::Target;
 use crate::base::facts::Libc;
-
-/// The parts of a wheel's file name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WheelName {
-    /// The distribution as the file name writes it.
-    pub distribution: String,
-    /// The version as the file name writes it.
-    pub version: String,
-    /// The build number, and what follows it.
-    pub build: Option<(u64, String)>,
-    /// Tags of the form `cp311-cp311-manylinux_2_17_x86_64`, compressed sets taken apart.
-    pub tags: Vec<String>,
-}
-
-impl WheelName {
-    /// Takes a file name apart; `None` when it is not of a wheel's form.
-    #[must_use]
-    pub fn parse(file: &str) -> Option<Self> {
-        let parts: Vec<&str> = file.strip_suffix(".whl")?.split('-').collect();
-        let (build, tags) = match parts.len() {
-            5 => (None, &parts[2..]),
-            6 => {
-                let digits = parts[2].find(|c: char| !c.is_ascii_digit()).unwrap_or(parts[2].len());
-                (Some((parts[2][..digits].parse().ok()?, parts[2][digits..].to_owned())), &parts[3..])
-            }
-            _ => return None,
-        };
-        let usable = |part: &&str| !part.is_empty() && !part.contains(['/', '\0']) && !part.starts_with('.');
-        if !parts.iter().all(usable) {
-            return None;
-        }
-        let mut all = Vec::new();
-        for python in tags[0].split('.') {
-            for abi in tags[1].split('.') {
-                all.extend(tags[2].split('.').map(|platform| format!("{python}-{abi}-{platform}")));
-            }
-        }
-        Some(Self { distribution: parts[0].into(), version: parts[1].into(), build, tags: all })
-    }
-}
 
 /// The tags that a target takes, and how much it likes each.
 #[derive(Debug)]
@@ -83,16 +45,16 @@ impl Tags {
 
     /// How well a wheel suits, lower being better; `None` when it does not run.
     #[must_use]
-    pub fn rank(&self, wheel: &WheelName) -> Option<usize> {
-        wheel.tags.iter().filter_map(|tag| self.ranks.get(tag).copied()).min()
+    pub fn rank(&self, wheel: &FileName) -> Option<usize> {
+        wheel.tags.each().filter_map(|tag| self.ranks.get(&tag).copied()).min()
     }
 
     /// The best of several wheels: by tag, then by the higher build number, then by the earlier place.
-    pub fn best<T>(&self, wheels: impl IntoIterator<Item = (WheelName, T)>) -> Option<T> {
-        let ranked = wheels.into_iter().filter_map(|(name, wheel)| Some((self.rank(&name)?, name.build, wheel)));
+    pub fn best<T>(&self, wheels: impl IntoIterator<Item = (FileName, T)>) -> Option<T> {
+        let ranked = wheels.into_iter().filter_map(|(name, wheel)| Some((self.rank(&name)?, name, wheel)));
         let best = ranked.reduce(|best, next| {
-            let better = next.0 < best.0 || (next.0 == best.0 && next.1 > best.1);
-            if better { next } else { best }
+            let newer = next.1.build_order() > best.1.build_order();
+            if next.0 < best.0 || (next.0 == best.0 && newer) { next } else { best }
         });
         best.map(|(_, _, wheel)| wheel)
     }
@@ -129,19 +91,7 @@ mod tests {
     use super::*;
 
     fn rank(tags: &Tags, file: &str) -> Option<usize> {
-        tags.rank(&WheelName::parse(file).unwrap())
-    }
-
-    #[test]
-    fn file_names() {
-        let name = WheelName::parse("a_b-1.0+cu-2x-py2.py3-none-manylinux1_x86_64.any.whl").unwrap();
-        assert_eq!((name.distribution.as_str(), name.version.as_str()), ("a_b", "1.0+cu"));
-        assert_eq!(name.build, Some((2, "x".into())));
-        assert_eq!(name.tags.len(), 4);
-        for bad in ["a-1-py3-none-any.zip", "a-1-py3-none.whl", "a-1-x-py3-none-any.whl", "../a-1-py3-none-any.whl", ""]
-        {
-            assert_eq!(WheelName::parse(bad), None, "{bad}");
-        }
+        tags.rank(&FileName::parse(file).unwrap())
     }
 
     #[test]
@@ -168,7 +118,7 @@ mod tests {
             "a-1-1-cp311-cp311-manylinux_2_28_x86_64.whl",
             "a-1-cp39-abi3-manylinux_2_31_x86_64.whl",
         ];
-        let best = tags.best(files.iter().map(|file| (WheelName::parse(file).unwrap(), *file)));
+        let best = tags.best(files.iter().map(|file| (FileName::parse(file).unwrap(), *file)));
         assert_eq!(best, Some(files[3]));
     }
 }

@@ -5,15 +5,15 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use ociforge_layers::source::wheel::FileName;
 use ociforge_manifests::Digest;
 use pep440_rs::Version;
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use super::error::{LockError, Problem};
-use super::tags::{Tags, WheelName};
+use super::tags::Tags;
 use super::target::Target;
-use crate::base::facts::normalized;
 
 /// A wheel: where it is and what it must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,7 +102,7 @@ pub fn local(files: &[PathBuf], target: &Target, directory: &Path) -> Result<Vec
         let path = directory.join(file);
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let refused = |problem| LockError::Package { name: name.clone(), problem };
-        let parsed = WheelName::parse(&name).ok_or_else(|| refused(Problem::FileName(name.clone())))?;
+        let parsed = FileName::parse(&name).map_err(|_| refused(Problem::FileName(name.clone())))?;
         if tags.rank(&parsed).is_none() {
             return Err(refused(Problem::WrongTarget { target: target.to_string(), files: vec![name.clone()] }));
         }
@@ -110,7 +110,7 @@ pub fn local(files: &[PathBuf], target: &Target, directory: &Path) -> Result<Vec
         let mut location = Location::Path(path);
         location.relate_to(directory);
         wheels.push(LockedWheel {
-            name: normalized(&parsed.distribution),
+            name: parsed.name,
             version: parsed.version,
             file: name,
             location,

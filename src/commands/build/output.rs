@@ -52,25 +52,57 @@ pub(super) async fn ship(
     args: &BuildArgs,
 ) -> Result<Moved, Failure> {
     let mut moved = Moved::default();
-    let pushes = names.iter().filter(|_| args.push);
-    for destination in pushes.chain(&args.outputs) {
-        let copied = match destination {
-            ImageName::Registry(reference) => {
-                let tag = reference.tag().unwrap_or("latest").to_owned();
-                copy(context, source, &builder.client.repository(reference), node, &[tag], args).await
-            }
-            ImageName::Layout { directory, tag } => {
-                let layout = Layout::create(directory).map_err(|error| cannot_write(destination, error))?;
-                let tags = [tag.clone().unwrap_or_else(|| "latest".into())];
-                copy(context, source, &layout, node, &tags, args).await
-            }
-            ImageName::Archive { file, tag } => {
-                archive(context, builder, source, node, file, tag.as_deref(), args).await
-            }
-        };
+    let mut destinations: Vec<&ImageName> = if args.push { names.iter().collect() } else { Vec::new() };
+    destinations.extend(&args.outputs);
+    while let Some(destination) = destinations.first().copied() {
+        // Several tags of one repository are one copy.
+        let (together, rest): (Vec<_>, Vec<_>) =
+            destinations.into_iter().partition(|other| *other == destination || same_repository(other, destination));
+        destinations = rest;
+        let copied = ship_to(context, builder, source, node, &together, args).await;
         moved += copied.map_err(|failure| failure.during(format!("cannot write the image to {destination}")))?;
     }
     Ok(moved)
+}
+
+fn same_repository(a: &ImageName, b: &ImageName) -> bool {
+    match (a, b) {
+        (ImageName::Registry(a), ImageName::Registry(b)) => {
+            (a.registry(), a.repository()) == (b.registry(), b.repository())
+        }
+        _ => false,
+    }
+}
+
+/// Copies the image to one destination, under each of its `names`.
+async fn ship_to(
+    context: &Context,
+    builder: &Builder,
+    source: &dyn Source,
+    node: &Node,
+    names: &[&ImageName],
+    args: &BuildArgs,
+) -> Result<Moved, Failure> {
+    match names {
+        [ImageName::Registry(reference), ..] => {
+            let tags = names.iter().filter_map(|name| match name {
+                ImageName::Registry(reference) => Some(reference.tag().unwrap_or("latest").to_owned()),
+                _ => None,
+            });
+            let tags: Vec<String> = tags.collect();
+            copy(context, source, &builder.client.repository(reference), node, &tags, args).await
+        }
+        [ImageName::Layout { directory, tag }, ..] => {
+            let layout = Layout::create(directory)
+                .map_err(|error| Failure::new(format!("cannot open {}", directory.display())).caused_by(error))?;
+            let tags = [tag.clone().unwrap_or_else(|| "latest".into())];
+            copy(context, source, &layout, node, &tags, args).await
+        }
+        [ImageName::Archive { file, tag }, ..] => {
+            archive(context, builder, source, node, file, tag.as_deref(), args).await
+        }
+        [] => Ok(Moved::default()),
+    }
 }
 
 async fn copy(
@@ -118,10 +150,6 @@ pub(super) async fn keep(builder: &Builder, built: &[Built], node: &Node, names:
         }
     }
     Ok(())
-}
-
-fn cannot_write(destination: &ImageName, error: std::io::Error) -> Failure {
-    Failure::new(format!("cannot write to {destination}")).caused_by(error)
 }
 
 /// Writes the files that the caller asked for.

@@ -153,14 +153,6 @@ pub enum Fault {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The wheel is built for something else.
-    #[error("it is built for {wheel}; the base has {base}")]
-    Incompatible {
-        /// The wheel's tags.
-        wheel: String,
-        /// Python, machine and C library of the base.
-        base: String,
-    },
     /// The wheel wants another Python.
     #[error("it requires Python {requires}; the base has Python {base}")]
     RequiresPython {
@@ -188,7 +180,7 @@ impl WheelError {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         Some(match &self.fault {
-            Fault::Incompatible { .. } | Fault::RequiresPython { .. } => {
+            Fault::RequiresPython { .. } => {
                 "choose a wheel for the base's Python and platform, or run `ociforge lock` to have one chosen"
             }
             Fault::Damaged { .. } | Fault::WrongHash(_) | Fault::Archive(_) | Fault::Trailing => {

@@ -50,6 +50,9 @@ impl FileName {
         if parts.iter().any(|part| part.is_empty()) {
             return Err(Fault::FileName("a part of it is empty"));
         }
+        if file_name.contains(['/', '\0']) {
+            return Err(Fault::FileName("it has a slash or a NUL byte in it"));
+        }
         if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._".contains(&b)) {
             return Err(Fault::FileName("the first part is no distribution's name"));
         }
@@ -58,6 +61,25 @@ impl FileName {
         }
         let tags = Tags { python: python.to_owned(), abi: abi.to_owned(), platform: platform.to_owned() };
         Ok(Self { name: normalize(name), version: version.to_owned(), build: build.to_owned(), tags })
+    }
+}
+
+impl FileName {
+    /// The build tag in the order of builds: its number, then what follows it; `None`, the lowest, without one.
+    #[must_use]
+    pub fn build_order(&self) -> Option<(u64, &str)> {
+        let end = self.build.find(|c: char| !c.is_ascii_digit()).unwrap_or(self.build.len());
+        let (number, rest) = self.build.split_at(end);
+        Some((number.parse().ok()?, rest))
+    }
+}
+
+impl Tags {
+    /// Every single tag of the set, such as `cp311-cp311-manylinux_2_17_x86_64`.
+    pub fn each(&self) -> impl Iterator<Item = String> {
+        let abis = move |python| self.abi.split('.').map(move |abi| format!("{python}-{abi}"));
+        let pairs = self.python.split('.').flat_map(abis);
+        pairs.flat_map(|pair| self.platform.split('.').map(move |platform| format!("{pair}-{platform}")))
     }
 }
 
@@ -105,10 +127,20 @@ mod tests {
             "a--py3-none-any.whl",
             "a-1-2-3-py3-none-any.whl",
             "a b-1-py3-none-any.whl",
+            "a-1/../b-py3-none-any.whl",
             ".whl",
         ] {
             assert!(matches!(FileName::parse(bad), Err(Fault::FileName(_))), "{bad}");
         }
+    }
+
+    #[test]
+    fn sets_of_tags_and_builds() {
+        let name = |build: &str| FileName::parse(&format!("a-1-{build}py2.py3-none-any.win32.whl")).unwrap();
+        let each: Vec<_> = name("").tags.each().collect();
+        assert_eq!(each, ["py2-none-any", "py2-none-win32", "py3-none-any", "py3-none-win32"]);
+        assert!(name("").build_order() < name("2-").build_order());
+        assert!(name("2x-").build_order() < name("10-").build_order());
     }
 
     #[test]

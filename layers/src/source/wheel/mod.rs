@@ -11,8 +11,8 @@ mod install;
 mod launcher;
 mod metadata;
 mod record;
+mod requires;
 mod scheme;
-mod tags;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -24,7 +24,6 @@ pub use install::InstallOptions;
 pub use launcher::Launcher;
 pub use metadata::Headers;
 pub use scheme::Scheme;
-pub use tags::{Interpreter, Libc};
 
 use crate::inflate::Inflater;
 use crate::mapped::MappedFile;
@@ -132,14 +131,13 @@ impl Wheel {
         self.members.iter().map(|member| member.len).sum()
     }
 
-    /// Checks that the wheel is for that Python and platform.
+    /// Checks that the wheel is for that Python, major and minor. Its tags are not looked at.
     ///
     /// # Errors
-    /// [`Fault::Incompatible`] or [`Fault::RequiresPython`], which say what the wheel is for.
-    pub fn supports(&self, interpreter: &Interpreter) -> Result<(), WheelError> {
-        let tags = interpreter.check(&self.name.tags);
-        let both = tags.and_then(|()| interpreter.check_python(self.requires_python().unwrap_or_default()));
-        both.map_err(|fault| fault.of(&self.file_name))
+    /// [`Fault::RequiresPython`], which says what the wheel is for.
+    pub fn supports(&self, python: (u32, u32)) -> Result<(), WheelError> {
+        let checked = requires::check(self.requires_python().unwrap_or_default(), python);
+        checked.map_err(|fault| fault.of(&self.file_name))
     }
 
     /// Inflates every file and checks its length, its CRC-32 and its hash in RECORD. Memory is bounded.

@@ -1,0 +1,31 @@
+//! Which Pythons a wheel is for (`Requires-Python` in its METADATA).
+
+use pep440_rs::{Version, VersionSpecifiers};
+
+use super::error::Fault;
+
+/// Checks a `Requires-Python` against every patch release that `python`, major and minor, may be. Text that is no
+/// version specifier fits all, as with pip.
+pub(super) fn check(requires: &str, (major, minor): (u32, u32)) -> Result<(), Fault> {
+    let Ok(specifiers) = requires.parse::<VersionSpecifiers>() else { return Ok(()) };
+    let mut patches = (0..100).map(|patch| Version::new([major.into(), minor.into(), patch]));
+    if patches.any(|version| specifiers.contains(&version)) {
+        return Ok(());
+    }
+    Err(Fault::RequiresPython { requires: requires.to_owned(), base: format!("{major}.{minor}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fits_and_what_does_not() {
+        for fits in [">=3.8", ">=3.11.4", "!=3.11.0", "<3.12", "~=3.9", "", "nonsense"] {
+            assert!(check(fits, (3, 11)).is_ok(), "{fits}");
+        }
+        for other in [">=3.12", "<3.11", "==3.10.*", "!=3.11.*"] {
+            assert!(check(other, (3, 11)).is_err(), "{other}");
+        }
+    }
+}
