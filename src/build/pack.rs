@@ -2,7 +2,7 @@
 
 use std::io::BufWriter;
 use std::num::NonZero;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use ociforge_layers::{Compression, Layer, LayerTree, PackError, pack};
@@ -22,7 +22,7 @@ pub(super) struct Work {
     /// About how many bytes there are to pack.
     pub(super) size: u64,
     /// Makes the tree.
-    pub(super) tree: Box<dyn Fn() -> Result<LayerTree, BuildError> + Send + Sync>,
+    pub(super) tree: Box<dyn Fn() -> Result<Arc<LayerTree>, BuildError> + Send + Sync>,
 }
 
 /// A layer of a build.

@@ -1,6 +1,7 @@
 //! Wheels become layers.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ociforge_layers::LayerTree;
 use ociforge_layers::source::wheel::{InstallOptions, Scheme, Wheel};
@@ -35,7 +36,7 @@ fn layer(step: Step, group: Vec<LocalWheel>, scheme: Scheme, mtime: i64, size: u
     let names: Vec<_> = group.iter().map(|w| format!("{}=={}", w.locked.name, w.locked.version)).collect();
     let wheels: Vec<_> = group.iter().map(|w| json!([w.locked.file, w.locked.sha256, w.locked.requested])).collect();
     let ingredients = json!({"wheels": wheels, "scheme": format!("{scheme:?}"), "mtime": mtime});
-    let tree = move || install(&group, &scheme, mtime).map_err(|error| failed(&step, error));
+    let tree = move || install(&group, &scheme, mtime).map(Arc::new).map_err(|error| failed(&step, error));
     let description = format!("pip {}", names.join(" "));
     Work { ingredients: Some(ingredients), description, size, tree: Box::new(tree) }
 }

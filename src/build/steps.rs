@@ -3,13 +3,17 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ociforge_layers::source::directory::{Destination, Exclusion, Options, directory};
 use ociforge_layers::source::ignore::Patterns;
 use ociforge_layers::source::tar;
 use ociforge_layers::{Content, LayerPath, LayerTree, Metadata, Node, NodeKind};
+use ociforge_manifests::Digest;
+use ociforge_manifests::document::canonical;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::epoch::Epoch;
 use super::error::{BuildError, StepError};
@@ -32,7 +36,7 @@ pub(super) fn work(plan: &Plan, step: &Step, epoch: Epoch, scratch: &Path) -> Re
         StepKind::Pip(_) => return Ok(None),
     };
     let (ingredients, tree) = made.map_err(|source| failed(step, source))?;
-    let size = tree.content_len();
+    let (size, tree) = (tree.content_len(), Arc::new(tree));
     let tree = Box::new(move || Ok(tree.clone()));
     Ok(Some(Work { ingredients, description, size, tree }))
 }
@@ -94,7 +98,7 @@ fn archive(file: PathBuf, step: &Step, latest: Option<i64>, scratch: &Path) -> R
     let description = step.description.clone();
     let tree = Box::new(move || {
         let options = tar::Options { scratch: &scratch, latest };
-        tar::read_tar(&file, &options).map_err(|error| failed(&step, error))
+        tar::read_tar(&file, &options).map(Arc::new).map_err(|error| failed(&step, error))
     });
     Ok(Work { ingredients, description, size: metadata.len(), tree })
 }
@@ -102,18 +106,17 @@ fn archive(file: PathBuf, step: &Step, latest: Option<i64>, scratch: &Path) -> R
 /// What a tree of files on disk is made of, told by what the filesystem says of each file: whoever changes one changes
 /// its times or its inode. `None` where a file is too young for that.
 fn stamps(tree: &LayerTree) -> Option<Value> {
-    let entries: Option<Vec<Value>> = tree.iter().map(|(path, node)| stamp(path, node)).collect();
-    Some(json!({"copy": entries?}))
-}
-
-fn stamp(path: &LayerPath, node: &Node) -> Option<Value> {
-    let Metadata { mode, uid, gid, mtime, .. } = &node.metadata;
-    let content = match &node.kind {
-        NodeKind::File(Content::Path { path, .. }) => file_stamp(path)?,
-        NodeKind::Symlink(target) => json!(target),
-        _ => Value::Null,
-    };
-    Some(json!([path.as_bytes(), mode, uid, gid, mtime, content]))
+    let mut all = Sha256::new();
+    for (path, node) in tree.iter() {
+        let Metadata { mode, uid, gid, mtime, .. } = &node.metadata;
+        let content = match &node.kind {
+            NodeKind::File(Content::Path { path, .. }) => file_stamp(path)?,
+            NodeKind::Symlink(target) => json!(target),
+            _ => Value::Null,
+        };
+        all.update(canonical(&json!([path.as_bytes(), mode, uid, gid, mtime, content])));
+    }
+    Some(json!({"copy": Digest::from_sha256(&all.finalize().into())}))
 }
 
 fn file_stamp(path: &PathBuf) -> Option<Value> {

@@ -72,7 +72,8 @@ fn plan(recipe: &Table<'_>, file: &Path) -> Result<Plan, PlanError> {
     let python = recipe.get("python").map(|value| python(&value)).transpose()?;
     let steps = recipe.get("layer").map_or_else(|| Ok(Vec::new()), |value| layer::steps(&value))?;
     let runtime = recipe.get("runtime").map_or_else(|| Ok(Default::default()), |v| runtime::settings(&v))?;
-    let directory = file.parent().map(Path::to_owned).unwrap_or_default();
+    // The parent of a bare file name is empty.
+    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
     let inputs = inputs(&base, &platforms, python.as_ref(), &steps);
     Ok(Plan { directory, name, base, platforms, config, python, steps, runtime, inputs })
 }

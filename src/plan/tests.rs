@@ -398,7 +398,7 @@ fn a_recipe_is_a_file_or_in_a_directory() {
     let error = read(&file, &[("A".to_owned(), "1".to_owned())].into()).unwrap_err();
     assert!(error.is_usage() && error.to_string().starts_with("the build argument `A` is not used"), "{error}");
     let relative = recipe::parse(Path::new(FILE_NAME), b"base = 'scratch'").unwrap();
-    assert_eq!(relative.locate(Path::new("a")), PathBuf::from("a"));
+    assert_eq!(relative.locate(Path::new("a")), PathBuf::from("./a"));
 }
 
 #[test]

@@ -62,7 +62,7 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn new(compression: Compression, sink: &'a mut dyn Sink) -> Self {
         // Longer frames suit zstd, whose window reaches further back than deflate's 32 KiB.
-        let limit = if matches!(compression, Compression::Zstd(_)) { 4 << 20 } else { 1 << 20 };
+        let limit = if matches!(compression, Compression::Zstd(_)) { 2 << 20 } else { 1 << 20 };
         let pass_through = matches!(compression, Compression::Gzip(_));
         Self {
             sink,
