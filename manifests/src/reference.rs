@@ -27,6 +27,9 @@ pub enum ImageName {
     },
 }
 
+/// Transports of containers-transports(5) that are none here: as names they would be taken for repositories.
+const OTHER_TRANSPORTS: [&str; 6] = ["containers-storage:", "dir:", "docker-daemon:", "ostree:", "sif:", "tarball:"];
+
 /// Text that names no image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{name}` is not an image name: {why}")]
@@ -58,6 +61,9 @@ impl FromStr for ImageName {
             Err(error("the docker-archive transport is not supported yet".into()))
         } else {
             let bare = name.strip_prefix("docker://").unwrap_or(name);
+            if let Some(other) = OTHER_TRANSPORTS.iter().find(|other| bare.starts_with(**other)) {
+                return Err(error(format!("the transport {other} is not supported")));
+            }
             if bare.contains("://") {
                 return Err(error("write the registry's host without http:// or https://".into()));
             }
@@ -94,9 +100,16 @@ mod tests {
         ] {
             assert_eq!(text.parse::<ImageName>().unwrap().to_string(), whole);
         }
-        for bad in
-            ["", "nvcr.io/UPPER", "oci:", "oci:dir:", "https://nvcr.io/nvidia/pytorch", "a b", "docker-archive:x"]
-        {
+        for bad in [
+            "",
+            "nvcr.io/UPPER",
+            "oci:",
+            "oci:dir:",
+            "https://nvcr.io/nvidia/pytorch",
+            "a b",
+            "docker-archive:x",
+            "dir:x",
+        ] {
             assert!(bad.parse::<ImageName>().is_err(), "{bad}");
         }
     }

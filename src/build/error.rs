@@ -8,7 +8,7 @@ use ociforge_layers::source::ignore::PatternError;
 use ociforge_layers::source::tar::TarError;
 use ociforge_layers::source::wheel::WheelError;
 use ociforge_layers::{PackError, PathError, TreeError};
-use ociforge_manifests::ImageError;
+use ociforge_manifests::{ImageError, Platform};
 
 use crate::base::facts::FactsError;
 use crate::content::ContentError;
@@ -48,6 +48,15 @@ pub enum BuildError {
     /// A wheel can't be fetched.
     #[error(transparent)]
     Fetch(#[from] FetchError),
+    /// A platform that no image can be built for.
+    #[error("images are built for linux, not for {0}")]
+    System(Platform),
+    /// The lock has wheels for a layer that takes none from it.
+    #[error("ociforge.lock has wheels for layer {layer}, which is no pip layer of the recipe")]
+    Misplaced {
+        /// The layer, the first being 0.
+        layer: usize,
+    },
     /// The step in that line of the recipe fails.
     #[error("cannot make the layer `{step}` (line {line} of the recipe)")]
     Step {
@@ -91,8 +100,13 @@ pub enum StepError {
     #[error(transparent)]
     Directory(#[from] DirectoryError),
     /// Patterns of `.dockerignore` or `exclude` are malformed.
-    #[error(transparent)]
-    Pattern(#[from] PatternError),
+    #[error("cannot use the patterns of {place}")]
+    Pattern {
+        /// `.dockerignore` or `exclude`.
+        place: &'static str,
+        /// Why.
+        source: PatternError,
+    },
     /// A tar archive can't be taken in.
     #[error(transparent)]
     Tar(#[from] TarError),
@@ -141,6 +155,7 @@ impl Explain for BuildError {
             Self::Lock(error) => error.hint(),
             Self::Fetch(error) => error.hint(),
             Self::Content(error) => error.hint(),
+            Self::Misplaced { .. } => Some("run `ociforge lock`".into()),
             Self::Epoch(_) => Some("unset it, or set it to something like 1700000000".into()),
             Self::Store(error) | Self::Pack { source: PackError::Write(error), .. }
                 if error.kind() == io::ErrorKind::StorageFull =>

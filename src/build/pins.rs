@@ -18,6 +18,7 @@ use crate::base::facts::{self, Facts};
 use crate::lock::fetch::Check;
 use crate::lock::{self, Fetcher, Lock, LockedBase, LockedWheel, Requirements, Target, WheelEntry};
 use crate::plan::{Pip, Plan, StatedPython, Step, StepKind};
+use crate::progress::Reporter;
 
 /// What one platform's build takes for fixed.
 pub(super) struct Pins {
@@ -35,6 +36,12 @@ impl Pins {
         platform: &Platform,
         lock: Option<&Lock>,
     ) -> Result<Self, BuildError> {
+        if platform.os != "linux" {
+            return Err(BuildError::System(platform.clone()));
+        }
+        if let Some(layer) = lock.and_then(|lock| lock.wheels.iter().find(|w| !takes_locked(plan, w.layer))) {
+            return Err(BuildError::Misplaced { layer: layer.layer });
+        }
         let pinned = lock.and_then(|lock| lock.bases.iter().find(|base| base.platform == platform.to_string()));
         let name = plan.base_image();
         let base = BaseImage::resolve(name.as_ref(), platform, pinned.map(|base| &base.digest), &builder.client);
@@ -46,13 +53,30 @@ impl Pins {
             for (n, step) in plan.steps.iter().enumerate() {
                 if let StepKind::Pip(pip) = &step.kind {
                     let locked = lock.map(|lock| lock.wheels_of(&platform.to_string(), n).cloned().collect());
-                    let wheels = python.wheels(builder, plan, step, pip, locked).await?;
+                    let mut wheels = python.wheels(builder, plan, step, pip, locked).await?;
+                    pins.drop_repeated(&mut wheels, step, &*builder.reporter);
                     pins.wheels.insert(n, wheels);
                 }
             }
             pins.scheme = Some(python.scheme);
         }
         Ok(pins)
+    }
+
+    /// Takes out what an earlier step installs already. Steps are resolved one by one, so they may disagree.
+    fn drop_repeated(&self, wheels: &mut Vec<LockedWheel>, step: &Step, reporter: &dyn Reporter) {
+        wheels.retain(|wheel| {
+            let earlier = self.wheels.values().flatten().find(|earlier| earlier.name == wheel.name);
+            if let Some(earlier) = earlier.filter(|earlier| earlier.version != wheel.version) {
+                let LockedWheel { name, version, .. } = wheel;
+                reporter.warn(&format!(
+                    "line {} installs {name} {version} over the {} of an earlier layer, whose files stay: put the \
+                     packages of both into one layer",
+                    step.line, earlier.version
+                ));
+            }
+            earlier.is_none_or(|earlier| earlier.version != wheel.version)
+        });
     }
 
     /// The wheels of the step at place `n`, downloaded where they were not.
@@ -133,10 +157,16 @@ impl Python {
         let resolution = resolved.await.map_err(|_| BuildError::Interrupted)??;
         task.done(&format!("{} wheels", resolution.wheels.len()));
         for lock::Replaced { name, old, new } in &resolution.replaced {
-            builder.reporter.note(&format!("{name} {new} is installed over the base's {name} {old}, whose files stay"));
+            builder.reporter.warn(&format!("{name} {new} is installed over the base's {name} {old}, whose files stay"));
         }
         Ok(resolution.wheels)
     }
+}
+
+/// Whether the step at that place takes its wheels from the lock. Wheels on disk and locks of the user's own are pinned
+/// where they are.
+fn takes_locked(plan: &Plan, step: usize) -> bool {
+    plan.steps.get(step).is_some_and(|step| matches!(step.kind, StepKind::Pip(Pip::Requirements(_) | Pip::File(_))))
 }
 
 /// How the base's own pip would install: its scripts differ a little from one version of pip to the next.
@@ -181,8 +211,7 @@ pub async fn lock_file(builder: &Builder, plan: &Plan, platforms: &[Platform]) -
             lock.bases.push(LockedBase { platform: platform.to_string(), name, digest });
         }
         for (layer, wheels) in pins.wheels {
-            // Wheels on disk and locks of the user's own are pinned where they are.
-            if matches!(plan.steps[layer].kind, StepKind::Pip(Pip::Requirements(_) | Pip::File(_))) {
+            if takes_locked(plan, layer) {
                 let entry = |wheel| WheelEntry { platform: platform.to_string(), layer, wheel };
                 lock.wheels.extend(wheels.into_iter().map(entry));
             }

@@ -68,10 +68,11 @@ fn copy_options(
     mtime: i64,
 ) -> Result<Options, StepError> {
     let source = LayerPath::new(from.as_os_str().as_encoded_bytes()).map_err(|_| StepError::Outside(from.into()))?;
-    let exclude = vec![
-        Exclusion { patterns: Patterns::of_directory(&plan.directory)?, source },
-        Exclusion { patterns: Patterns::new(exclude)?, source: LayerPath::root() },
-    ];
+    let malformed = |place| move |source| StepError::Pattern { place, source };
+    let ignored = Patterns::of_directory(&plan.directory).map_err(malformed(".dockerignore"))?;
+    let excluded = Patterns::new(exclude).map_err(malformed("exclude"))?;
+    let exclude =
+        vec![Exclusion { patterns: ignored, source }, Exclusion { patterns: excluded, source: LayerPath::root() }];
     let owner = owner.map(|owner| (owner.uid.into(), owner.gid.into()));
     Ok(Options { exclude, owner, mode, mtime })
 }

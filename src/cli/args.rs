@@ -88,7 +88,7 @@ pub struct BuildArgs {
     #[arg(long)]
     pub push: bool,
     /// Also write the image to oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker://NAME; several are allowed
-    #[arg(short, long = "output", value_name = "DEST")]
+    #[arg(short, long = "output", value_name = "DEST", value_parser = destination)]
     pub outputs: Vec<ImageName>,
     /// Platform to build for [default: the recipe's, or linux/amd64]; several are allowed
     #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
@@ -228,6 +228,17 @@ pub enum CacheCommand {
     },
     /// Print the store's directory
     Path,
+}
+
+/// A bare name could be meant as a file, so registries are written with their transport here.
+fn destination(text: &str) -> Result<ImageName, String> {
+    match text.parse() {
+        Ok(ImageName::Registry(_)) if !text.starts_with("docker://") => {
+            Err("expected oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker://NAME".into())
+        }
+        Ok(name) => Ok(name),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

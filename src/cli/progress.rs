@@ -66,7 +66,7 @@ impl Reporter for Bars {
     fn task(&self, label: &str, total: Option<u64>) -> Box<dyn Progress> {
         let bar = self.all.add(ProgressBar::new(total.unwrap_or(0)));
         let template = if total.is_some() {
-            "{prefix:32!} [{bar:24}] {decimal_bytes:>9}/{decimal_total_bytes:<9} {decimal_bytes_per_sec:>11}"
+            "{prefix:32!} [{wide_bar}] {decimal_bytes:>9}/{decimal_total_bytes:<9}"
         } else {
             "{prefix:32!} {spinner} {decimal_bytes:>9}"
         };

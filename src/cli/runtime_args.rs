@@ -15,12 +15,12 @@ pub struct RuntimeArgs {
     #[arg(long, value_name = "REQUEST", allow_hyphen_values = true)]
     pub gpus: Option<String>,
 
-    /// How GPUs get into the container: auto, cdi, hook or none
+    /// How GPUs get into the container: auto or hook for NVIDIA's prestart hook, or none
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub nvidia: String,
 
     /// A CDI device, such as nvidia.com/gpu=0
-    #[arg(long = "device", value_name = "VENDOR/CLASS=NAME")]
+    #[arg(long = "device", hide = true, value_name = "VENDOR/CLASS=NAME")]
     pub devices: Vec<String>,
 
     /// Size of /dev/shm, such as 64g
@@ -84,7 +84,7 @@ pub struct RuntimeArgs {
     pub read_only: bool,
 
     /// Make a container that an unprivileged user can run
-    #[arg(long)]
+    #[arg(long, hide = true)]
     pub rootless: bool,
 
     /// The command and its arguments, instead of the image's command

@@ -50,6 +50,12 @@ fn names(plan: &Plan, args: &BuildArgs) -> Result<Vec<ImageName>, Failure> {
             .hint("write places with -o, and names in registries with -t")
             .usage());
     }
+    let has_digest = |name: &&ImageName| matches!(name, ImageName::Registry(reference) if reference.digest().is_some());
+    if let Some(name) = args.tags.iter().find(has_digest) {
+        return Err(Failure::new(format!("`{name}` has a digest, which is not known before the image is built"))
+            .hint("give a tag")
+            .usage());
+    }
     let names = if args.tags.is_empty() {
         plan.name.iter().cloned().map(ImageName::Registry).collect()
     } else {

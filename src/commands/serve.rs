@@ -18,11 +18,7 @@ pub(super) async fn run(context: &Context, args: ServeArgs) -> Result<(), Failur
     })?;
     let observer = args.verbose.then(|| observer(context.reporter.clone()));
     let options = Options { read_only: args.read_only, observer };
-    let server = Server::bind(layout, args.listen, options).await.map_err(|error| {
-        Failure::new(format!("cannot listen on {}", args.listen))
-            .caused_by(error)
-            .hint("choose another address with --listen; port 0 takes a free one")
-    })?;
+    let server = Server::bind(layout, args.listen, options).await?;
     cli::result(&format!("listening on {}", server.local_addr()))?;
     let address = server.local_addr();
     if !address.ip().is_loopback() {

@@ -116,6 +116,12 @@ pub enum Problem {
         /// Why.
         message: String,
     },
+    /// The requirements give hashes, and the file has none of them.
+    #[error("the requirements give other hashes than that of {0}")]
+    WrongHash(String),
+    /// The requirements give hashes, but none for this package.
+    #[error("the requirements give hashes for other packages, and none for this one")]
+    Unhashed,
     /// It does not run on the target's Python.
     #[error("it needs Python {needs}, and the base has {python}")]
     Python {

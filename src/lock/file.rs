@@ -8,7 +8,7 @@ use ociforge_manifests::Digest;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::wheel::{Location, LockedWheel};
+use super::wheel::{Location, LockedWheel, same_version};
 use crate::error::Explain;
 use crate::store::blob::write_atomic;
 
@@ -179,8 +179,11 @@ impl Row {
         let Ok(sha256) = format!("sha256:{}", self.sha256).parse() else {
             return Err((self.name, "`sha256` is not 64 hex digits"));
         };
-        if FileName::parse(&self.file).is_err() {
+        let Ok(file) = FileName::parse(&self.file) else {
             return Err((self.name, "`file` is not a wheel's file name"));
+        };
+        if file.name != self.name || !same_version(&file.version, &self.version) {
+            return Err((self.name, "`name` and `version` are not those of `file`"));
         }
         let wheel = LockedWheel {
             name: self.name,
@@ -308,6 +311,7 @@ mod tests {
             ("requested = true", "requsted = true", "unknown field `requsted`"),
             ("path = \"dist/b.whl\"", "url = \"ftp://h/x\"", "wheel b: it needs either"),
             ("b-1.0-py3-none-any.whl", "../b.whl", "wheel b: `file`"),
+            ("b-1.0-py3-none-any.whl", "b-1.1-py3-none-any.whl", "wheel b: `name` and `version`"),
             ("recipe = \"sha256:", "recipe = \"", "is not a digest"),
             ("[[wheel]]", "[[wheel]", "ociforge.lock:"),
         ] {

@@ -92,6 +92,7 @@ pub fn resolve(
             let named = requirements::read(requirements, target, directory)?;
             by_url.extend(named.iter().filter(|named| named.versions.is_none()).map(|named| named.name.clone()));
             let mut wheels = uv::compile(requirements, &named, target, base, directory)?;
+            requirements::check_hashes(&named, &wheels)?;
             for wheel in &mut wheels {
                 wheel.requested = named.iter().any(|requirement| requirement.name == wheel.name);
             }

@@ -11,9 +11,10 @@ use pep440_rs::{Version, VersionSpecifiers};
 use pep508_rs::{MarkerEnvironment, Requirement, VersionOrUrl};
 
 use super::Requirements;
-use super::error::LockError;
+use super::error::{LockError, Problem};
 use super::pylock::marker_environment;
 use super::target::Target;
+use super::wheel::LockedWheel;
 
 /// Files that include each other are followed this deep.
 const MAX_DEPTH: usize = 16;
@@ -25,6 +26,8 @@ pub(super) struct Named {
     pub(super) name: String,
     /// The versions that are allowed; `None` when it is asked for by URL or path.
     pub(super) versions: Option<VersionSpecifiers>,
+    /// The values of its `--hash` options, such as `sha256:…`; none when any file will do.
+    pub(super) hashes: Vec<String>,
 }
 
 impl Named {
@@ -37,6 +40,27 @@ impl Named {
 /// Whether one of the requirements rules out this version of the package.
 pub(super) fn excluded(named: &[Named], name: &str, version: &Version) -> bool {
     named.iter().any(|requirement| requirement.name == name && requirement.excludes(version))
+}
+
+/// Holds the wheels against the hashes that the requirements give. As with pip, a hash for one package demands one for
+/// every package.
+pub(super) fn check_hashes(named: &[Named], wheels: &[LockedWheel]) -> Result<(), LockError> {
+    if named.iter().all(|requirement| requirement.hashes.is_empty()) {
+        return Ok(());
+    }
+    for wheel in wheels {
+        let of_it = named.iter().filter(|requirement| requirement.name == wheel.name);
+        let mut hashes = of_it.flat_map(|requirement| &requirement.hashes).peekable();
+        let problem = if hashes.peek().is_none() {
+            Problem::Unhashed
+        } else if hashes.any(|hash| hash == wheel.sha256.as_str()) {
+            continue;
+        } else {
+            Problem::WrongHash(wheel.file.clone())
+        };
+        return Err(LockError::Package { name: wheel.name.clone(), problem });
+    }
+    Ok(())
 }
 
 /// What the requirements name, those for other platforms left out.
@@ -84,11 +108,14 @@ fn name(line: &str, environment: &MarkerEnvironment) -> Option<Named> {
         return None;
     }
     // Per-requirement options, such as --hash, come last.
-    let line = line.split(" --").next().unwrap_or(line).trim();
+    let (line, options) = line.split_once(" --").unwrap_or((line, ""));
+    let hashes = options.split_whitespace().filter_map(|option| option.trim_start_matches('-').strip_prefix("hash="));
+    let hashes: Vec<String> = hashes.map(str::to_ascii_lowercase).collect();
+    let line = line.trim();
     let Ok(requirement) = Requirement::<url::Url>::from_str(line) else {
         let file = line.split([';', '#', '?']).next()?.trim().rsplit('/').next()?;
         let wheel = FileName::parse(file).ok()?;
-        return Some(Named { name: wheel.name, versions: None });
+        return Some(Named { name: wheel.name, versions: None, hashes });
     };
     let versions = match requirement.version_or_url {
         None => Some(VersionSpecifiers::empty()),
@@ -96,7 +123,7 @@ fn name(line: &str, environment: &MarkerEnvironment) -> Option<Named> {
         Some(VersionOrUrl::Url(_)) => None,
     };
     let applies = requirement.marker.evaluate(environment, &[]);
-    applies.then(|| Named { name: normalize(requirement.name.as_ref()), versions })
+    applies.then(|| Named { name: normalize(requirement.name.as_ref()), versions, hashes })
 }
 
 /// A comment begins with `#` at the start or after a blank.
@@ -146,5 +173,32 @@ mod tests {
         assert!(!rules_out("torch", "2.5.0a0+872d972e41") && rules_out("torch", "1.14.0a0+410ce96"));
         assert!(!rules_out("tqdm", "4") && !rules_out("a", "1.0.0") && !rules_out("a", "1.0+local"));
         assert!(rules_out("b", "1") && !rules_out("other", "1"));
+    }
+
+    #[test]
+    fn hashes_must_be_those_of_the_wheels() {
+        let digest = |content: &str| ociforge_manifests::Digest::of(content.as_bytes());
+        let wheel = |name: &str| LockedWheel {
+            name: name.into(),
+            version: "1".into(),
+            file: format!("{name}-1-py3-none-any.whl"),
+            location: crate::lock::Location::Path("x".into()),
+            size: None,
+            sha256: digest(name),
+            requested: true,
+        };
+        let named = |line: String| read(&Requirements::List(vec![line]), &target(), Path::new(".")).unwrap();
+        let check = |line: String, wheels: &[LockedWheel]| check_hashes(&named(line), wheels);
+        let (right, wrong) = (format!("a==1 --hash={}", digest("a")), format!("a==1 --hash={}", digest("z")));
+        assert!(check("a==1".into(), &[wheel("a")]).is_ok());
+        assert!(check(format!("{wrong} --hash={}", digest("a")), &[wheel("a")]).is_ok());
+        let problem = |result: Result<(), LockError>| match result {
+            Err(LockError::Package { problem, .. }) => problem.to_string(),
+            other => panic!("{other:?}"),
+        };
+        let other = "the requirements give other hashes than that of a-1-py3-none-any.whl";
+        assert_eq!(problem(check(wrong, &[wheel("a")])), other);
+        let none = "the requirements give hashes for other packages, and none for this one";
+        assert_eq!(problem(check(right, &[wheel("a"), wheel("b")])), none);
     }
 }

@@ -144,7 +144,7 @@ pub(super) mod tests {
     }
 
     fn named(name: &str, versions: &str) -> Named {
-        Named { name: name.into(), versions: Some(versions.parse().unwrap()) }
+        Named { name: name.into(), versions: Some(versions.parse().unwrap()), hashes: vec![] }
     }
 
     #[test]

@@ -7,7 +7,10 @@
 use std::path::Path;
 use std::{fs, io};
 
-use regex::RegexSet;
+use regex::{RegexSet, RegexSetBuilder};
+
+/// Memory for compiled patterns, in bytes: enough for tens of thousands of them.
+const MAX_COMPILED: usize = 256 << 20;
 
 /// Patterns that say which files are left out.
 #[derive(Debug, Clone, Default)]
@@ -87,7 +90,8 @@ impl Patterns {
             expressions.push(expression(&cleaned).map_err(|why| malformed(pattern, why))?);
             exceptions.push(exception.then(|| literal_beginning(&cleaned).to_owned()));
         }
-        let expressions = RegexSet::new(expressions).map_err(PatternError::TooLarge)?;
+        let expressions = RegexSetBuilder::new(expressions).size_limit(MAX_COMPILED).build();
+        let expressions = expressions.map_err(PatternError::TooLarge)?;
         Ok(Self { expressions, exceptions })
     }
 

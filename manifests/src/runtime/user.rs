@@ -77,6 +77,8 @@ pub(crate) fn resolve(user: &str, users: Option<&Users>) -> Result<Ids, UserErro
     let name = if name.is_empty() { "0" } else { name };
     let (uid, primary) = match number(name)? {
         Some(uid) => (uid, users.and_then(|users| users.account(|_, id| id == uid)).map_or(0, |(_, gid)| gid)),
+        // Root is 0 in every system, looked into or not.
+        None if users.is_none() && name == "root" => (0, 0),
         None => named(users, "user", name, |users| users.account(|have, _| have == name))?,
     };
     let gid = match number(group)? {
@@ -197,6 +199,7 @@ mod tests {
     fn without_accounts_only_numbers_will_do() {
         assert_eq!(resolve("5:6", None), ids(5, 6, &[]));
         assert_eq!(resolve("5", None), ids(5, 0, &[]));
+        assert_eq!(resolve("root", None), ids(0, 0, &[]));
         let error = resolve("me", None).unwrap_err();
         assert_eq!(error, UserError::NoAccounts { what: "user", name: "me".into() });
         assert!(error.hint().unwrap().contains("--user"));

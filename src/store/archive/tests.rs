@@ -79,6 +79,24 @@ fn an_existing_archive_stays_when_a_new_one_fails() {
     assert_eq!(fs::read(&file).unwrap(), before);
 }
 
+#[test]
+fn a_pipe_is_written_to_and_a_link_is_followed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (layout, image) = layout(directory.path());
+    let [pipe, link, file] = ["pipe", "link", "file"].map(|name| directory.path().join(name));
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || fs::read(pipe).unwrap()
+    });
+    write_archive(&layout, std::slice::from_ref(&image), &pipe, &()).unwrap();
+    fs::write(&file, "old").unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    write_archive(&layout, &[image], &link, &()).unwrap();
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(fs::read(&file).unwrap(), reader.join().unwrap());
+}
+
 /// Opens a tar file of these entries: kind, name, content.
 fn open(entries: &[(EntryType, &str, &[u8])]) -> Result<Archive, ContentError> {
     let mut tar = tar::Builder::new(Vec::new());

@@ -17,7 +17,7 @@ use crate::store::Layout;
 use crate::store::blob::{persist, temporary};
 
 /// Writes `images` of the layout, and all that they point to, as an archive at `path`, which appears whole or not at
-/// all. `images` become the entries of the archive's index as they are, annotations included.
+/// all, unless it is a pipe or a device. `images` become the entries of the archive's index as they are, annotations included.
 ///
 /// The same images give the same bytes: entries are in a fixed order, without times or owners. Each blob is verified
 /// while it is read. Blocks until it is done; `progress` is told the bytes of the blobs.
@@ -33,11 +33,18 @@ pub fn write_archive(
     let operation = || format!("write the archive {}", path.display());
     let blobs = reachable(layout, images)?;
     let write = || {
+        // A pipe or a device is written to; it must not be replaced by a file.
+        if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+            let file = File::options().write(true).open(path)?;
+            return write_to(&file, layout, images, &blobs, progress);
+        }
+        // A symbolic link stays, and what it points to is replaced.
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         // The parent of a bare file name is empty.
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let temporary = temporary(directory)?;
         write_to(temporary.as_file(), layout, images, &blobs, progress)?;
-        persist(temporary, path)?;
+        persist(temporary, &path)?;
         Ok(())
     };
     write().map_err(|cause: Cause| cause.of(operation()))
