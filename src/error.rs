@@ -127,12 +127,23 @@ fn sources(error: &dyn Error) -> Vec<String> {
 impl fmt::Display for Failure {
     /// The three parts of a message, each on lines of its own, without the leading `error: `.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
+        f.write_str(&printable(&self.message))?;
         for cause in &self.causes {
-            write!(f, "\n  cause: {cause}")?;
+            write!(f, "\n  cause: {}", printable(cause))?;
         }
-        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "\n  hint: {hint}"))
+        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "\n  hint: {}", printable(hint)))
     }
+}
+
+/// Text for a terminal: foreign bytes get into errors, and they must neither steer it nor fill it.
+fn printable(text: &str) -> String {
+    const MOST: usize = 4000;
+    let safe = |c: char| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c };
+    let mut shown: String = text.chars().take(MOST).map(safe).collect();
+    if text.chars().nth(MOST).is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -146,6 +157,12 @@ mod tests {
         fn hint(&self) -> Option<String> {
             Some("close it first".into())
         }
+    }
+
+    #[test]
+    fn foreign_bytes_do_not_reach_the_terminal() {
+        let shown = Failure::new(format!("\u{1b}[2J{}", "x".repeat(9000))).to_string();
+        assert!(shown.starts_with("\u{fffd}[2Jx") && shown.chars().count() == 4001);
     }
 
     #[test]

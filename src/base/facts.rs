@@ -2,22 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::{fs, io};
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use ociforge_layers::LayerPath;
 use ociforge_layers::source::wheel::normalize;
 use ociforge_manifests::{Descriptor, Digest, Image};
 use serde::{Deserialize, Serialize};
-use tokio_util::io::{StreamReader, SyncIoBridge};
+use tokio::sync::mpsc;
 
 pub use super::python::Python;
 pub use super::scan::{ScanError, Scanner};
 use super::tree::{Kept, Tree};
 use crate::content::{Cause, ContentError, Source, cause_of, read_verified};
 use crate::error::Explain;
-use crate::progress::{Progress, Reporter};
+use crate::progress::Reporter;
 use crate::store::blob::write_atomic;
 
 /// Raised when facts come to mean something else, so that remembered ones are read anew.
@@ -256,17 +256,24 @@ async fn scan(
 ) -> Result<Scanner, FactsError> {
     let operation = || format!("read layer {} of the base", layer.digest);
     let label = format!("look into layer {}", layer.digest.short());
-    let progress: Arc<dyn Progress> = reporter.task(&label, Some(layer.size)).into();
+    let progress = reporter.task(&label, Some(layer.size));
     let raw = source.fetch(layer, 0).await?;
-    let verified = read_verified(layer, raw).map_err(|cause| cause.of(operation()))?;
-    let counter = Arc::clone(&progress);
-    let counted = verified.inspect(move |bytes| {
-        if let Ok(bytes) = bytes {
-            counter.advance(bytes.len() as u64);
-        }
+    let mut verified = read_verified(layer, raw).map_err(|cause| cause.of(operation()))?;
+    let (sender, receiver) = mpsc::channel(8);
+    let work = tokio::task::spawn_blocking(move || {
+        let reader = Received { receiver, rest: Bytes::new() };
+        scanner.layer(reader).map(|()| scanner)
     });
-    let reader = SyncIoBridge::new(StreamReader::new(counted));
-    let work = tokio::task::spawn_blocking(move || scanner.layer(reader).map(|()| scanner));
+    while let Some(bytes) = verified.next().await {
+        if let Ok(bytes) = &bytes {
+            progress.advance(bytes.len() as u64);
+        }
+        // Nobody receives any more when the scanner has failed.
+        if sender.send(bytes).await.is_err() {
+            break;
+        }
+    }
+    drop(sender);
     match work.await {
         Ok(Ok(scanner)) => {
             progress.done("read");
@@ -279,6 +286,26 @@ async fn scan(
         },
         Ok(Err(source)) => Err(FactsError::Scan { layer: layer.digest.clone(), source }),
         Err(error) => Err(Cause::Io(error.into()).of(operation()).into()),
+    }
+}
+
+/// What a task sends, read by a thread. The thread holds nothing of the runtime, which may end before it does.
+struct Received {
+    receiver: mpsc::Receiver<io::Result<Bytes>>,
+    rest: Bytes,
+}
+
+impl io::Read for Received {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.rest.is_empty() {
+            match self.receiver.blocking_recv() {
+                Some(bytes) => self.rest = bytes?,
+                None => return Ok(0),
+            }
+        }
+        let count = self.rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&self.rest.split_to(count));
+        Ok(count)
     }
 }
 

@@ -15,8 +15,8 @@ pub struct BaseImage {
     pub image: Image,
     /// Where its layers are; `None` for `scratch`, which has none.
     pub source: Option<Arc<dyn Source>>,
-    /// Its name; `None` for `scratch`.
-    pub name: Option<String>,
+    /// Its name as it was asked for; `None` for `scratch`.
+    pub name: Option<ImageName>,
 }
 
 impl BaseImage {
@@ -44,6 +44,6 @@ impl BaseImage {
         };
         let located = locate(&exact, client).await?;
         let image = located.image(platform).await?;
-        Ok(Self { image, source: Some(located.source), name: Some(name.to_string()) })
+        Ok(Self { image, source: Some(located.source), name: Some(name.clone()) })
     }
 }

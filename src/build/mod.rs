@@ -14,7 +14,7 @@ use std::sync::Arc;
 use ociforge_layers::{Compression, Layer};
 use ociforge_manifests::graph::Node;
 use ociforge_manifests::runtime::ANNOTATION as RUNTIME;
-use ociforge_manifests::{Image, NewLayer, Platform};
+use ociforge_manifests::{Image, ImageName, NewLayer, Platform};
 
 use crate::base::BaseImage;
 use crate::cancel::Cancel;
@@ -142,7 +142,10 @@ fn new_layer(built: &BuiltLayer) -> NewLayer {
 fn annotations(base: &BaseImage, plan: &Plan) -> BTreeMap<String, String> {
     let mut annotations = BTreeMap::new();
     if let Some(name) = &base.name {
-        annotations.insert(BASE_NAME.to_owned(), name.clone());
+        // A path says nothing to whoever gets the image.
+        if let ImageName::Registry(reference) = name {
+            annotations.insert(BASE_NAME.to_owned(), reference.whole());
+        }
         annotations.insert(BASE_DIGEST.to_owned(), base.image.manifest.digest().to_string());
     }
     annotations.extend(plan.runtime.to_annotation().map(|text| (RUNTIME.to_owned(), text)));

@@ -17,8 +17,9 @@ use crate::base::BaseImage;
 use crate::base::facts::{self, Facts};
 use crate::lock::fetch::Check;
 use crate::lock::{self, Fetcher, Lock, LockedBase, LockedWheel, Requirements, Target, WheelEntry};
-use crate::plan::{Pip, Plan, StatedPython, Step, StepKind};
+use crate::plan::{Base, Pip, Plan, StatedPython, Step, StepKind};
 use crate::progress::Reporter;
+use crate::transfer::Overlay;
 
 /// What one platform's build takes for fixed.
 pub(super) struct Pins {
@@ -122,7 +123,9 @@ impl Python {
             return Ok(Self { target, scheme, facts: None });
         }
         let source = base.source.as_ref().ok_or_else(none)?;
-        let facts = facts::facts(&base.image, &**source, &builder.store.facts(), &*builder.reporter).await;
+        // Layers that are here already are read here.
+        let source = Overlay::new(&[], builder.store.layout(), Some(&**source));
+        let facts = facts::facts(&base.image, &source, &builder.store.facts(), &*builder.reporter).await;
         let facts = facts.map_err(|source| BuildError::Facts { name: name.to_owned(), source: Box::new(source) })?;
         let python = facts.python.as_ref().ok_or_else(none)?;
         let target = Target::of_base(&facts, platform).ok_or_else(none)?;
@@ -206,7 +209,8 @@ pub async fn lock_file(builder: &Builder, plan: &Plan, platforms: &[Platform]) -
     let mut lock = Lock { recipe: recipe_digest(plan)?, bases: Vec::new(), wheels: Vec::new() };
     for platform in platforms {
         let pins = Pins::find(builder, plan, platform, None).await?;
-        if let Some(name) = pins.base.name {
+        if let Base::Image(name) = &plan.base {
+            let name = name.to_string();
             let digest = pins.base.image.manifest.digest();
             lock.bases.push(LockedBase { platform: platform.to_string(), name, digest });
         }

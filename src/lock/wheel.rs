@@ -66,7 +66,8 @@ impl Location {
         }
     }
 
-    /// Makes a path inside `directory` relative to it, and any other absolute. What is not there stays as it is.
+    /// Makes a path, which starts at `directory`, relative to it where it is inside, and absolute where not. What is
+    /// not there stays as it is.
     pub(super) fn relate_to(&mut self, directory: &Path) {
         if let Self::Path(path) = self
             && let (Ok(file), Ok(directory)) = (directory.join(&path).canonicalize(), directory.canonicalize())
@@ -107,7 +108,7 @@ pub fn local(files: &[PathBuf], target: &Target, directory: &Path) -> Result<Vec
             return Err(refused(Problem::WrongTarget { target: target.to_string(), files: vec![name.clone()] }));
         }
         let (sha256, size) = digest(&path).map_err(|source| LockError::read(&path, source))?;
-        let mut location = Location::Path(path);
+        let mut location = Location::Path(file.clone());
         location.relate_to(directory);
         wheels.push(LockedWheel {
             name: parsed.name,

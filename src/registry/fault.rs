@@ -180,17 +180,21 @@ fn registry_message(body: &[u8]) -> String {
 
 fn hint(registry: &str, subject: Subject, status: StatusCode) -> Option<String> {
     Some(match (status.as_u16(), subject) {
-        (401, _) | (403, Subject::Token) => format!("run `ociforge login {registry}`"),
-        (403, Subject::Upload) => {
-            format!("check that you may push there, or run `ociforge login {registry}` as somebody who may")
+        (401, _) | (403, Subject::Token) => {
+            format!(
+                "log in with `docker login {registry}` or `skopeo login {registry}`, or name a file with --authfile"
+            )
         }
-        (403, _) => format!("check the repository's name, or run `ociforge login {registry}` as somebody who may"),
+        (403, Subject::Upload) => {
+            format!("check that you may push to {registry} there, or log in as somebody who may")
+        }
+        (403, _) => format!("check the repository's name, or log in to {registry} as somebody who may read it"),
         (404, Subject::Manifest) => "check the repository's name and the tag".into(),
         (404, Subject::Upload) => {
             "check the repository's name; some registries want it to be created before the first push".into()
         }
         (413, _) => "the registry, or a proxy in front of it, limits the size of a request; raise that limit".into(),
-        (429, _) => format!("wait a while; `ociforge login {registry}` may raise the limit"),
+        (429, _) => format!("wait a while; logging in to {registry} may raise the limit"),
         (500..=599, _) => "the fault is on the registry's side; its log says more".into(),
         _ => return None,
     })
