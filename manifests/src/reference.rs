@@ -44,7 +44,7 @@ impl FromStr for ImageName {
     type Err = ReferenceError;
 
     fn from_str(name: &str) -> Result<Self, ReferenceError> {
-        let error = |why: String| ReferenceError { name: name.to_owned(), why };
+        let error = |why: String| ReferenceError { name: without_password(name), why };
         let place = |rest: &str| match rest.split_once(':') {
             _ if rest.is_empty() => Err(error("it has no path".into())),
             Some((_, "")) => Err(error("its tag is empty".into())),
@@ -73,6 +73,14 @@ impl FromStr for ImageName {
     }
 }
 
+/// A name as it may be shown: what stands before an `@` that no digest follows is meant as user and password.
+fn without_password(name: &str) -> String {
+    match name.rsplit_once('@') {
+        Some((_, rest)) if !rest.starts_with("sha256:") && !rest.starts_with("sha512:") => format!("***@{rest}"),
+        _ => name.to_owned(),
+    }
+}
+
 impl fmt::Display for ImageName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (transport, path, tag) = match self {
@@ -88,6 +96,14 @@ impl fmt::Display for ImageName {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn passwords_are_not_shown() {
+        for name in ["https://user:secret@h/x", "user:secret@h/x", "docker://user:secret@h/x"] {
+            let error = name.parse::<ImageName>().unwrap_err();
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+    }
 
     #[test]
     fn names_are_read_and_completed() {

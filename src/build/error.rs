@@ -163,6 +163,7 @@ impl Explain for BuildError {
                 Some("free some space (`ociforge cache prune`), or choose another place with --store".into())
             }
             Self::Step { source, .. } => match &**source {
+                StepError::Wheel(error) => error.hint().map(Into::into),
                 StepError::Outside(_) => Some("copy it into the directory, or move the recipe up".into()),
                 StepError::NoWheels(_) => Some("patterns are relative to the recipe's directory".into()),
                 StepError::Directory(DirectoryError::Read { source, .. }) | StepError::Read { source, .. }

@@ -30,7 +30,10 @@ pub(super) fn work(plan: &Plan, step: &Step, epoch: Epoch, scratch: &Path) -> Re
         StepKind::Directories { paths, mode, owner } => directories(paths, *mode, *owner, mtime),
         StepKind::Copy { from, to, exclude, owner, mode } => {
             let options = copy_options(plan, from, exclude, *owner, *mode, mtime);
-            options.and_then(|options| copy(plan, from, to, &options))
+            // A copy that states mode or owner states those of its directories too.
+            let before = plan.steps.iter().take_while(|before| before.line < step.line);
+            let before = before.filter(|_| mode.is_none() && owner.is_none());
+            options.and_then(|options| copy(plan, from, to, before, &options))
         }
         StepKind::Tar { file } => return archive(plan.locate(file), step, epoch.stated(), scratch).map(Some),
         StepKind::Pip(_) => return Ok(None),
@@ -77,11 +80,33 @@ fn copy_options(
     Ok(Options { exclude, owner, mode, mtime })
 }
 
-fn copy(plan: &Plan, from: &Path, to: &Destination, options: &Options) -> Made {
+fn copy<'a>(
+    plan: &Plan,
+    from: &Path,
+    to: &Destination,
+    before: impl Iterator<Item = &'a Step>,
+    options: &Options,
+) -> Made {
     let path = plan.locate(from);
     stays_inside(&plan.directory, &path)?;
-    let tree = directory(&path, to, options)?;
+    let mut tree = directory(&path, to, options)?;
+    for step in before {
+        keep_directories(&mut tree, step, options.mtime)?;
+    }
     Ok((stamps(&tree), tree))
+}
+
+/// Gives the directories that `step` made before the mode and owner that they have from there: what is copied into a
+/// directory leaves it as it is.
+fn keep_directories(tree: &mut LayerTree, step: &Step, mtime: i64) -> Result<(), StepError> {
+    let StepKind::Directories { paths, mode, owner } = &step.kind else { return Ok(()) };
+    let (_, made) = directories(paths, *mode, *owner, mtime)?;
+    for (path, node) in made.iter() {
+        if tree.get(path).is_some_and(|there| matches!(there.kind, NodeKind::Directory { .. })) {
+            tree.insert(path.clone(), node.clone())?;
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a path that symbolic links lead out of the recipe's directory.

@@ -83,7 +83,7 @@ pub struct BuildArgs {
     pub file: Option<PathBuf>,
     /// Name of the image [default: the recipe's]; several are allowed
     #[arg(short, long = "tag", value_name = "NAME")]
-    pub tags: Vec<ImageName>,
+    pub tags: Vec<String>,
     /// Push the image under its names
     #[arg(long)]
     pub push: bool,
@@ -217,9 +217,9 @@ pub struct ServeArgs {
 pub enum CacheCommand {
     /// Show what the store holds
     Ls,
-    /// Remove what later builds would make or fetch again
+    /// Remove layers, wheels, facts about bases, and the images that were built here
     Prune {
-        /// Layers and images, not wheels
+        /// Layers and the images that were built here, not wheels
         #[arg(long, group = "which")]
         layers: bool,
         /// Wheels, not layers and images

@@ -45,22 +45,19 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), Failur
 
 /// What the image is called: by the command line, or else by the recipe.
 fn names(plan: &Plan, args: &BuildArgs) -> Result<Vec<ImageName>, Failure> {
-    if let Some(other) = args.tags.iter().find(|name| !matches!(name, ImageName::Registry(_))) {
-        return Err(Failure::new(format!("`{other}` is a place, not a name"))
-            .hint("write places with -o, and names in registries with -t")
-            .usage());
+    // Parsed here rather than with the other arguments: that would repeat the text, and people paste passwords.
+    let given = args.tags.iter().map(|tag| Ok(tag.parse()?)).collect::<Result<Vec<ImageName>, Failure>>()?;
+    for name in &given {
+        let (why, hint) = match name {
+            ImageName::Registry(reference) if reference.digest().is_some() => {
+                ("has a digest, which is not known before the image is built", "give a tag")
+            }
+            ImageName::Registry(_) => continue,
+            _ => ("is a place, not a name", "write places with -o, and names in registries with -t"),
+        };
+        return Err(Failure::new(format!("`{name}` {why}")).hint(hint).usage());
     }
-    let has_digest = |name: &&ImageName| matches!(name, ImageName::Registry(reference) if reference.digest().is_some());
-    if let Some(name) = args.tags.iter().find(has_digest) {
-        return Err(Failure::new(format!("`{name}` has a digest, which is not known before the image is built"))
-            .hint("give a tag")
-            .usage());
-    }
-    let names = if args.tags.is_empty() {
-        plan.name.iter().cloned().map(ImageName::Registry).collect()
-    } else {
-        args.tags.clone()
-    };
+    let names = if given.is_empty() { plan.name.iter().cloned().map(ImageName::Registry).collect() } else { given };
     if names.is_empty() && args.push {
         return Err(Failure::new("there is no name to push the image under")
             .hint("write `name` in the recipe, or give one with -t")

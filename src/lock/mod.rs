@@ -85,7 +85,10 @@ pub fn resolve(
             let path = directory.join(file);
             let text = fs::read_to_string(&path).map_err(|source| LockError::read(&path, source))?;
             let mut wheels = pylock::read(&text, &path, target)?;
-            wheels.iter_mut().for_each(|wheel| wheel.requested = true);
+            for wheel in &mut wheels {
+                wheel.requested = true;
+                wheel.location.relate_to(directory);
+            }
             wheels
         }
         _ => {
@@ -101,7 +104,7 @@ pub fn resolve(
     };
     let has = |name: &str| distributions.iter().find(|distribution| distribution.normalized_name() == name);
     let mut resolution = Resolution::default();
-    for mut wheel in wheels {
+    for wheel in wheels {
         match has(&wheel.name) {
             Some(old) if wheel::same_version(&old.version, &wheel.version) && !by_url.contains(&wheel.name) => continue,
             Some(old) => resolution.replaced.push(Replaced {
@@ -111,7 +114,6 @@ pub fn resolve(
             }),
             None => {}
         }
-        wheel.location.relate_to(directory);
         resolution.wheels.push(wheel);
     }
     resolution.wheels.sort_by(|a, b| a.name.cmp(&b.name));

@@ -66,11 +66,14 @@ impl Location {
         }
     }
 
-    /// Makes a path, which starts at `directory`, relative to it where it is inside, and absolute where not. What is
-    /// not there stays as it is.
+    /// Makes a path inside `directory` relative to it, and any other absolute. Both are as the current directory sees
+    /// them.
     pub(super) fn relate_to(&mut self, directory: &Path) {
+        // What is not there has no canonical path, and that it is not there is said when it is read.
+        let real = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path));
+        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
         if let Self::Path(path) = self
-            && let (Ok(file), Ok(directory)) = (directory.join(&path).canonicalize(), directory.canonicalize())
+            && let (Ok(file), Ok(directory)) = (real(path), real(directory))
         {
             *path = file.strip_prefix(directory).map_or(file.clone(), Path::to_path_buf);
         }
@@ -108,7 +111,7 @@ pub fn local(files: &[PathBuf], target: &Target, directory: &Path) -> Result<Vec
             return Err(refused(Problem::WrongTarget { target: target.to_string(), files: vec![name.clone()] }));
         }
         let (sha256, size) = digest(&path).map_err(|source| LockError::read(&path, source))?;
-        let mut location = Location::Path(file.clone());
+        let mut location = Location::Path(path);
         location.relate_to(directory);
         wheels.push(LockedWheel {
             name: parsed.name,

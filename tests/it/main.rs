@@ -2,5 +2,14 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail the test")]
 
 mod architecture;
+mod build;
+mod determinism;
+mod documents;
+mod faults;
+mod lies;
+mod outputs;
 mod registry;
 mod serve;
+mod spec;
+mod support;
+mod wheels;

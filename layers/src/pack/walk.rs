@@ -13,6 +13,10 @@ use crate::mapped::MappedFile;
 use crate::path::LayerPath;
 use crate::tree::{Content, DeflatedSlice, LayerTree, Node, NodeKind, TreeError};
 
+/// Plain stretches of the tar are compressed in pieces of so many bytes: each is a gzip member or zstd frame. Longer ones
+/// would compress a little better and take more memory.
+const STRETCH: usize = 1 << 20;
+
 /// What is known of the whole uncompressed tar.
 pub(super) struct Tar {
     pub(super) sha256: [u8; 32],
@@ -47,9 +51,8 @@ fn check_link(tree: &LayerTree, path: &LayerPath, node: &Node) -> Result<(), Tre
 
 struct Walk<'a> {
     sink: &'a mut dyn Sink,
-    /// The stretch that is being filled, at most `limit` bytes.
+    /// The stretch that is being filled, at most [`STRETCH`] bytes.
     plain: Vec<u8>,
-    limit: usize,
     /// Whether deflated files can pass through.
     pass_through: bool,
     inflater: Inflater,
@@ -61,13 +64,10 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn new(compression: Compression, sink: &'a mut dyn Sink) -> Self {
-        // Longer frames suit zstd, whose window reaches further back than deflate's 32 KiB.
-        let limit = if matches!(compression, Compression::Zstd(_)) { 2 << 20 } else { 1 << 20 };
         let pass_through = matches!(compression, Compression::Gzip(_));
         Self {
             sink,
             plain: Vec::new(),
-            limit,
             pass_through,
             inflater: Inflater::new(),
             sha256: Sha256::new(),
@@ -156,9 +156,9 @@ impl<'a> Walk<'a> {
         self.sha256.update(bytes);
         self.len += bytes.len() as u64;
         while !bytes.is_empty() {
-            let (now, later) = bytes.split_at(bytes.len().min(self.limit - self.plain.len()));
+            let (now, later) = bytes.split_at(bytes.len().min(STRETCH - self.plain.len()));
             self.plain.extend_from_slice(now);
-            if self.plain.len() == self.limit {
+            if self.plain.len() == STRETCH {
                 self.flush()?;
             }
             bytes = later;

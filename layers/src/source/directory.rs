@@ -95,8 +95,8 @@ pub enum DirectoryError {
 /// `to` where this says so). If `from` is a symbolic link, what it points at is taken; links below it stay links.
 ///
 /// The tree has the directory `to`, but none above it: those are the base's, whose modes and owners a layer would
-/// overwrite; who unpacks the layer makes missing ones. It has no root directory for the same reason. Files that are
-/// several links to one become separate files.
+/// overwrite; who unpacks the layer makes missing ones. It has no root directory for the same reason, and none of those
+/// that every system has, such as `/etc` and `/tmp`. Files that are several links to one become separate files.
 ///
 /// # Errors
 /// When something can't be read or is of a kind or name that can't be copied, and when `from` is excluded itself.
@@ -125,6 +125,61 @@ pub fn directory(from: &Path, to: &Destination, options: &Options) -> Result<Lay
     walk.take(from, &metadata, path)?;
     Ok(walk.tree)
 }
+
+/// Directories that every system has, often as links or with modes of their own (`/tmp`, `/root`, `/lib`). A layer that
+/// named one would replace it, so nothing is ever said of them.
+const SYSTEM: [&str; 50] = [
+    "bin",
+    "boot",
+    "dev",
+    "etc",
+    "home",
+    "lib",
+    "lib32",
+    "lib64",
+    "libx32",
+    "media",
+    "mnt",
+    "opt",
+    "proc",
+    "root",
+    "run",
+    "sbin",
+    "srv",
+    "sys",
+    "tmp",
+    "usr",
+    "usr/bin",
+    "usr/games",
+    "usr/include",
+    "usr/lib",
+    "usr/lib32",
+    "usr/lib64",
+    "usr/libexec",
+    "usr/local",
+    "usr/local/bin",
+    "usr/local/etc",
+    "usr/local/include",
+    "usr/local/lib",
+    "usr/local/man",
+    "usr/local/sbin",
+    "usr/local/share",
+    "usr/local/src",
+    "usr/sbin",
+    "usr/share",
+    "usr/src",
+    "var",
+    "var/backups",
+    "var/cache",
+    "var/lib",
+    "var/local",
+    "var/lock",
+    "var/log",
+    "var/mail",
+    "var/run",
+    "var/spool",
+    "var/tmp",
+];
 
 fn is_whiteout(path: &LayerPath) -> bool {
     !matches!(whiteout::read(path.clone()), Ok(Meaning::Entry(_)))
@@ -201,6 +256,10 @@ impl Walk<'_> {
         if is_whiteout(&to) {
             return Err(DirectoryError::Whiteout(from.into()));
         }
+        let is_system = SYSTEM.iter().any(|system| system.as_bytes() == to.as_bytes());
+        if is_system && matches!(kind, NodeKind::Directory { .. }) {
+            return Ok(());
+        }
         let mode = match (&kind, self.options.mode) {
             (NodeKind::Symlink(_), _) => 0o777,
             (NodeKind::Directory { .. }, Some(mode)) => mode | (mode & 0o444) >> 2,
@@ -242,6 +301,21 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use super::*;
+
+    #[test]
+    fn directories_of_the_system_are_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["tmp", "usr/local/app", "etc"] {
+            fs::create_dir_all(directory.path().join(name)).unwrap();
+            fs::write(directory.path().join(name).join("f"), "").unwrap();
+        }
+        let options = Options::default();
+        let everything = taken(directory.path(), "/", &options).unwrap();
+        let kept = ["etc/f", "tmp/f", "usr/local/app", "usr/local/app/f"];
+        assert!(kept.iter().all(|name| everything.iter().any(|entry| entry.contains(name))), "{everything:?}");
+        assert_eq!(everything.len(), kept.len());
+        assert_eq!(taken(&directory.path().join("etc"), "/lib", &options).unwrap().len(), 1);
+    }
 
     fn taken(from: &Path, to: &str, options: &Options) -> Result<Vec<String>, DirectoryError> {
         let tree = directory(from, &to.parse().unwrap(), options)?;

@@ -1,0 +1,310 @@
+//! What goes wrong is said clearly, and leaves nothing behind.
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use super::support::{DEBIAN, OCIFORGE, Place, Registry, Wheel, files, is_root, run, tool};
+
+const PYTHON: &str =
+    "[python]\nversion = '3.11'\nsite-packages = '/usr/lib/python3/site-packages'\nexecutable = '/usr/bin/python3'\n";
+
+/// A recipe that installs the wheels in `dist/` on nothing, and is pushed to `app` in `registry`.
+fn wheels_recipe(place: &Place, registry: &Registry) {
+    let name = format!("{}/app", registry.address);
+    let recipe = format!("name = '{name}'\nbase = 'scratch'\n{PYTHON}[[layer]]\npip = {{ wheels = 'dist/*.whl' }}\n");
+    place.write("recipe/ociforge.toml", recipe);
+}
+
+#[test]
+fn wheels_that_are_not_what_they_should_be() {
+    let place = Place::new();
+    let registry = Registry::serve(&place, "registry");
+    wheels_recipe(&place, &registry);
+    let good = || Wheel::new("demo", "x = 1\n");
+    // Bytes of the wheel changed after it was made; the texts are of the same length.
+    let patched = |wheel: Wheel, from: &[u8], to: &[u8]| {
+        let mut bytes = wheel.bytes();
+        let at: Vec<_> = (0..bytes.len() - from.len()).filter(|n| bytes[*n..].starts_with(from)).collect();
+        assert!(!at.is_empty());
+        at.into_iter().for_each(|at| bytes[at..at + to.len()].copy_from_slice(to));
+        bytes
+    };
+    // The length of the first member, as the archive's headers have it, is four bytes more than what there is: in the
+    // central directory alone, then in both places.
+    let lying = |headers: &[(&[u8; 4], usize)]| {
+        let mut bytes = good().bytes();
+        for (magic, field) in headers {
+            let at = bytes.windows(4).position(|window| window == *magic).unwrap();
+            bytes[at + field] += 4;
+        }
+        bytes
+    };
+    let (local, central) = ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24));
+    let regular = 0o100_644;
+    let cases: [(&str, Vec<u8>); 10] = [
+        ("`demo/../../../etc/evil`", good().file("demo/../../../etc/evil", "x").bytes()),
+        ("`/etc/evil`", patched(good().file("+etc/evil", "x"), b"+etc/evil", b"/etc/evil")),
+        ("symbolic link", good().member("demo/link", "/etc/passwd", 0o120_777, Some(b"/etc/passwd")).bytes()),
+        ("`demo/more.py` is not in RECORD", good().member("demo/more.py", "x", regular, None).bytes()),
+        ("`demo/a.py` is not the file", good().member("demo/a.py", "x = 1", regular, Some(b"x = 2")).bytes()),
+        ("is not in RECORD", patched(good().file("demo/a.txt", ""), b"demo/a.txt", b"demo/b.txt")),
+        ("size mismatch", lying(&[central])),
+        ("`demo/__init__.py` has 10 bytes in the archive and 6 in RECORD", lying(&[local, central])),
+        ("zip", good().bytes()[..300].to_vec()),
+        ("zip", Vec::new()),
+    ];
+    for (said, bytes) in cases {
+        place.write("recipe/dist/demo-1.0-py3-none-any.whl", bytes);
+        run(&mut place.build("recipe", &["--push"])).fails(1, &["demo-1.0-py3-none-any.whl", "cause: ", said]);
+        place.assert_clean();
+        registry.assert_no_tag("app");
+    }
+    fs::remove_file(place.path("recipe/dist/demo-1.0-py3-none-any.whl")).unwrap();
+    run(&mut place.build("recipe", &["--push"])).fails(1, &["`dist/*.whl` fits no file", "hint: "]);
+}
+
+#[test]
+fn wheels_for_something_else() {
+    let place = Place::new();
+    let registry = Registry::serve(&place, "registry");
+    wheels_recipe(&place, &registry);
+    for (wheel, said) in [
+        (Wheel::new("demo", "").tag("cp39-cp39-manylinux_2_17_x86_64"), "cp39"),
+        (Wheel::new("demo", "").tag("cp311-cp311-manylinux_2_17_aarch64"), "aarch64"),
+        (Wheel::new("demo", "").tag("py3-none-win_amd64"), "win_amd64"),
+        (Wheel::new("demo", "").requires_python(">=3.13"), "3.13"),
+    ] {
+        fs::remove_dir_all(place.path("recipe/dist")).ok();
+        wheel.write(&place, "recipe/dist");
+        run(&mut place.build("recipe", &["--push"])).fails(1, &["demo", said, "hint: "]);
+        registry.assert_no_tag("app");
+    }
+}
+
+#[test]
+fn a_wheel_with_another_hash_than_the_lock_says() {
+    let place = Place::new();
+    let registry = Registry::serve(&place, "registry");
+    let recipe = format!("name = '{}/app'\nbase = 'scratch'\n{PYTHON}[[layer]]\npip = ['colored']\n", registry.address);
+    place.write("recipe/ociforge.toml", recipe);
+    run(&mut place.ociforge(["lock", "recipe", "--progress", "none"])).ok();
+    let path = place.path("recipe/ociforge.lock");
+    let lock = fs::read_to_string(&path).unwrap();
+    let (before, rest) = lock.split_once("sha256 = \"").unwrap();
+    fs::write(&path, format!("{before}sha256 = \"{}{}", "0".repeat(64), &rest[64..])).unwrap();
+    let parts = ["colored", "cause: ", "SHA-256", "0000000000"];
+    run(&mut place.build("recipe", &["--locked", "--push"])).fails(1, &parts);
+    place.assert_clean();
+    assert_eq!(
+        files(&place.path("store/wheels")).iter().filter(|path| path.extension().is_some_and(|e| e == "whl")).count(),
+        0
+    );
+    registry.assert_no_tag("app");
+
+    fs::write(&path, lock.replace("sha256", "sha257")).unwrap();
+    let ran = run(&mut place.build("recipe", &["--locked"]));
+    assert!(ran.code != Some(0) && ran.stderr.contains("ociforge.lock"), "{}", ran.stderr);
+    fs::write(&path, &lock).unwrap();
+    run(&mut place.build("recipe", &["--locked", "--push"])).ok();
+}
+
+#[test]
+fn recipes_that_are_wrong() {
+    let place = Place::new();
+    for (recipe, code, parts) in [
+        ("base = 'scratch'\ncmdd = ['x']\n", 1, &["unknown key `cmdd`", ":2", "hint: "][..]),
+        ("base = 'scratch'\n[config]\nworkdirr = '/x'\n", 1, &["unknown key `workdirr`", "`workdir`"]),
+        ("base = 'scratch'\n[[layer]]\ncopy = { from = 'a', too = '/b' }\n", 1, &["unknown key `too`", "`to`"]),
+        ("base = 'scratch'\n[[layer]]\nrun = 'true'\n", 1, &["`run`", "not supported yet"]),
+        ("base = 'scratch'\n[[layer]]\napt = ['ffmpeg']\n", 1, &["`apt`", "not supported yet"]),
+        ("base = \n", 1, &[":1"]),
+        ("name = 'x/y'\n", 1, &["has no `base`"]),
+        ("base = 'scratch'\n[[layer]]\ncopy = { from = 'missing', to = '/b' }\n", 1, &["missing", "line 3", "hint: "]),
+        ("base = 'scratch'\n[[layer]]\ncopy = { from = '../x', to = '/b' }\n", 1, &["../x"]),
+        ("base = 'scratch'\n[[layer]]\ntar = 'missing.tar'\n", 1, &["missing.tar", "hint: "]),
+        ("base = 'scratch'\n[[layer]]\ntar = 'ociforge.toml'\n", 1, &["ociforge.toml", "cause: "]),
+        ("base = 'scratch'\n[[layer]]\npip = ['tqdm']\n", 1, &["has no Python", "hint: "]),
+    ] {
+        place.write("recipe/ociforge.toml", recipe);
+        run(&mut place.build("recipe", &[])).fails(code, parts);
+    }
+    place.assert_clean();
+    assert!(files(&place.path("store/layout/blobs")).is_empty());
+}
+
+#[test]
+fn calls_that_are_wrong() {
+    let place = Place::new();
+    let ran = |arguments: &[&str]| run(&mut place.build("recipe", arguments));
+    run(&mut place.build("nowhere", &[])).fails(2, &["no recipe at nowhere"]);
+    ran(&["-f", "missing"]).fails(2, &["no recipe at missing"]);
+    place.write("recipe/ociforge.toml", "base = 'scratch'\n");
+    ran(&["--push"]).fails(2, &["no name to push", "hint: "]);
+    ran(&["-t", "oci:x"]).fails(2, &["`oci:x`", "hint: "]);
+    ran(&["-t", "UPPER case"]).refused("UPPER case");
+    ran(&["--platform", "nonsense"]).refused("nonsense");
+    ran(&["--no-such-flag"]).refused("--no-such-flag");
+    ran(&["--build-arg", "A=b"]).fails(2, &["`A`"]);
+    ran(&["-t", "127.0.0.1:1/x", "--push"])
+        .fails(1, &["127.0.0.1:1", "cause: ", "hint: check that the registry is running"]);
+    place.write("file", "");
+    ran(&["--store", "file/store"]).fails(1, &["file/store", "cause: ", "hint: choose another place with --store"]);
+    ran(&["-o", "oci:file/layout"]).fails(1, &["oci:file/layout", "cause: "]);
+    place.write("recipe/ociforge.toml", "base = 'oci:nowhere:x'\n");
+    ran(&[]).fails(1, &["oci:recipe/nowhere:x", "cause: "]);
+    let registry = Registry::serve(&place, "registry");
+    place.write("recipe/ociforge.toml", format!("base = '{}/none:x'\n", registry.address));
+    ran(&[]).fails(1, &["none", "404", "hint: check the repository's name and the tag"]);
+}
+
+#[test]
+fn uv_that_is_missing_or_finds_nothing() {
+    let place = Place::new();
+    place.write("recipe/ociforge.toml", format!("base = 'scratch'\n{PYTHON}[[layer]]\npip = ['tabulate']\n"));
+    let mut command = place.build("recipe", &[]);
+    command.env("PATH", place.path("empty"));
+    run(&mut command).fails(1, &["uv is not installed", "hint: install it"]);
+    let recipe = format!("base = 'scratch'\n{PYTHON}[[layer]]\npip = ['tabulate==0.9.0', 'tabulate==0.8.9']\n");
+    place.write("recipe/ociforge.toml", recipe);
+    run(&mut place.build("recipe", &[])).fails(1, &["cannot resolve the Python packages", "cause: ", "tabulate"]);
+    place.assert_clean();
+}
+
+/// A file of bytes that do not compress.
+fn noise(place: &Place, name: &str, len: usize) {
+    let mut state = 1u64;
+    let next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) as u8
+    };
+    place.write(name, std::iter::repeat_with(next).take(len).collect::<Vec<u8>>());
+}
+
+#[test]
+fn a_full_disk() {
+    let place = Place::new();
+    let registry = Registry::serve(&place, "registry");
+    let recipe = format!(
+        "name = '{}/app'\nbase = 'scratch'\n[[layer]]\ncopy = {{ from = 'noise', to = '/noise' }}\n",
+        registry.address
+    );
+    place.write("recipe/ociforge.toml", recipe);
+    noise(&place, "recipe/noise", 20 << 20);
+    fs::create_dir(place.path("small-disk")).unwrap();
+    // A filesystem of its own for the store, which others than root may have in a namespace of their own.
+    let script = "mount -t tmpfs -o size=8m none small-disk && \"$@\"; code=$?; \
+                  find small-disk -type f -size +4k | grep . && code=99; df -k --output=used small-disk >&2; exit $code";
+    let namespace: &[&str] = if is_root() { &["--mount"] } else { &["--mount", "--map-root-user"] };
+    let build = [OCIFORGE, "build", "recipe", "--push", "--progress", "none"];
+    let store = ["--store", "small-disk/store"];
+    let ran = run(&mut place.wrapped("unshare", [namespace, &["sh", "-c", script, "sh"], &build, &store].concat()));
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{}", ran.stderr);
+    for part in ["error: cannot pack the layer", "  cause: ", "No space left", "  hint: free some space"] {
+        assert!(ran.stderr.contains(part), "{}", ran.stderr);
+    }
+    registry.assert_no_tag("app");
+    // The same for the place that the image is written to.
+    let output = ["-o", "oci:small-disk/layout"];
+    let ran = run(&mut place
+        .wrapped("unshare", [namespace, &["sh", "-c", script, "sh"], &build[..3], &build[4..], &output].concat()));
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{}", ran.stderr);
+    for part in ["error: cannot write the image to oci:small-disk/layout", "  cause: ", "No space left"] {
+        assert!(ran.stderr.contains(part), "{}", ran.stderr);
+    }
+    place.assert_clean();
+}
+
+/// Starts a build, sends it SIGINT when `begun` says so, and asserts that it ends as it should.
+fn interrupted(place: &Place, arguments: &[&str], begun: impl Fn() -> bool) {
+    let mut command = place.build("recipe", arguments);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    while !begun() {
+        assert!(child.try_wait().unwrap().is_none(), "it was done before it was interrupted");
+        assert!(start.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    tool("sh", &["-c", &format!("kill -INT {}", child.id())]);
+    let sent = Instant::now();
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    assert!(output.stdout.is_empty() && stderr.contains("interrupted"), "{stderr}");
+    assert!(sent.elapsed() < Duration::from_secs(5), "{:?}", sent.elapsed());
+    place.assert_clean();
+}
+
+/// Whether something below `store` has begun to be written that is no blob yet.
+fn half_written(store: &Path) -> bool {
+    let large = |path: &Path| fs::metadata(path).is_ok_and(|metadata| metadata.len() > 1 << 20);
+    let blob = |path: &Path| path.file_name().is_some_and(|name| name.len() == 64);
+    files(store).iter().any(|path| !blob(path) && large(path))
+}
+
+#[test]
+fn an_interrupted_build() {
+    let place = Place::new();
+    let registry = Registry::serve(&place, "registry");
+    let recipe = format!(
+        "name = '{}/app'\nbase = 'scratch'\n[[layer]]\ncopy = {{ from = 'noise', to = '/noise' }}\n",
+        registry.address
+    );
+    place.write("recipe/ociforge.toml", recipe);
+    noise(&place, "recipe/noise", 200 << 20);
+    // While the layer is packed.
+    interrupted(&place, &["--push", "--compression-level", "9"], || half_written(&place.path("store")));
+    registry.assert_no_tag("app");
+    // While it is pushed.
+    run(&mut place.build("recipe", &["--compression", "none"])).ok();
+    interrupted(&place, &["--push", "--compression", "none"], || half_written(&place.path("registry")));
+    registry.assert_no_tag("app");
+    // While it is written to a layout.
+    let output = format!("oci:{}", place.at("layout"));
+    interrupted(&place, &["-o", &output, "--compression", "none"], || half_written(&place.path("layout")));
+    assert!(!half_written(&place.path("layout")));
+    run(&mut place.build("recipe", &["--push", "--compression", "none"])).ok();
+}
+
+#[test]
+fn a_registry_that_goes_away() {
+    let place = Place::new();
+    let mut registry = Registry::docker(&place, "registry");
+    let recipe = format!(
+        "name = '{}/app'\nbase = 'scratch'\n[[layer]]\ncopy = {{ from = 'noise', to = '/noise' }}\n",
+        registry.address
+    );
+    place.write("recipe/ociforge.toml", recipe);
+    noise(&place, "recipe/noise", 300 << 20);
+    run(&mut place.build("recipe", &["--compression", "none"])).ok();
+    let mut command = place.build("recipe", &["--push", "--compression", "none"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    while !half_written(&place.path("registry")) {
+        assert!(start.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    registry.stop();
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{stderr}");
+    for part in ["error: cannot write the image to", &registry.address, "  cause: "] {
+        assert!(stderr.contains(part), "{stderr}");
+    }
+    assert!(!place.path("registry/docker/registry/v2/repositories/app/_manifests/tags").exists());
+    place.assert_clean();
+}
+
+#[test]
+fn a_base_that_has_no_python() {
+    let place = Place::new();
+    let image = format!("oci:{}:base", place.at("layout"));
+    place.small_base(&image, "no Python here");
+    place.write("recipe/ociforge.toml", format!("base = '{image}'\n[[layer]]\npip = ['tqdm']\n"));
+    run(&mut place.build("recipe", &[])).fails(1, &["has no Python", "hint: ", "[python]"]);
+    // A base that is not an image for this platform at all.
+    place.write("recipe/ociforge.toml", format!("base = '{}'\n[[layer]]\npip = ['tqdm']\n", DEBIAN.image));
+    run(&mut place.build("recipe", &["--platform", "linux/s390x"]))
+        .fails(1, &["linux/s390x", "hint: it has linux/amd64"]);
+}

@@ -1,0 +1,119 @@
+//! Registries in processes of their own.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::{OCIFORGE, Place};
+
+/// A registry on a free loopback port, until it is dropped.
+pub(crate) struct Registry {
+    process: Child,
+    pub(crate) address: String,
+    log: PathBuf,
+    /// How much of the log was looked at already.
+    seen: usize,
+}
+
+impl Registry {
+    /// `ociforge serve` on the layout `name`.
+    pub(crate) fn serve(place: &Place, name: &str) -> Self {
+        let log = place.path(format!("{name}.log"));
+        let mut command = Command::new(OCIFORGE);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--verbose", "--progress", "plain"]).arg(place.path(name));
+        let mut process = command.stdout(Stdio::piped()).stderr(File::create(&log).unwrap()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on ").unwrap().to_owned();
+        Self { process, address, log, seen: 0 }
+    }
+
+    /// Debian's docker-registry.
+    pub(crate) fn docker(place: &Place, name: &str) -> Self {
+        let data = place.at(name);
+        let config = format!(
+            "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {data}}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n"
+        );
+        let config = place.write(&format!("{name}.yml"), config);
+        let log = place.path(format!("{name}.log"));
+        let out = File::create(&log).unwrap();
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(config).stdout(out.try_clone().unwrap()).stderr(out);
+        let mut process = command.spawn().expect("docker-registry must be installed (Debian: docker-registry)");
+        let begun = Instant::now();
+        let address = loop {
+            let text = fs::read_to_string(&log).unwrap();
+            if let Some((_, rest)) = text.split_once("listening on 127.0.0.1:") {
+                let port = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap();
+                break format!("127.0.0.1:{port}");
+            }
+            if begun.elapsed() > Duration::from_secs(30) || process.try_wait().unwrap().is_some() {
+                process.kill().ok();
+                panic!("docker-registry does not listen: {text}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        Self { process, address, log, seen: 0 }
+    }
+
+    /// `docker://ADDRESS/NAME`
+    pub(crate) fn name(&self, name: &str) -> String {
+        format!("docker://{}/{name}", self.address)
+    }
+
+    /// Ends it, in the middle of whatever it does.
+    pub(crate) fn stop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// The requests since the last call, as `METHOD PATH STATUS` without what follows a `?`.
+    pub(crate) fn requests(&mut self) -> Vec<String> {
+        std::thread::sleep(Duration::from_millis(200)); // a registry answers before it writes its log
+        let text = fs::read_to_string(&self.log).unwrap();
+        let new = &text[self.seen..];
+        let requests = new.lines().filter_map(request).collect();
+        self.seen = text.len();
+        requests
+    }
+
+    /// The status of a `GET`, and the body.
+    pub(crate) fn get(&self, path: &str) -> (u16, Vec<u8>) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let accept = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json";
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: {}\r\nAccept: {accept}\r\n\r\n", self.address).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap();
+        let status = String::from_utf8_lossy(&answer[9..12]).parse().unwrap();
+        (status, answer[end + 4..].to_vec())
+    }
+
+    /// Asserts that nothing is called `NAME:latest`.
+    #[track_caller]
+    pub(crate) fn assert_no_tag(&self, name: &str) {
+        assert_eq!(self.get(&format!("/v2/{name}/manifests/latest")).0, 404, "{name} was pushed");
+    }
+}
+
+/// A request of a line of the log: `GET /v2/ 200, …` by serve, `"GET /v2/ HTTP/1.1" 200 …` by docker-registry.
+fn request(line: &str) -> Option<String> {
+    let at =
+        ["GET /v2/", "HEAD /v2/", "POST /v2/", "PUT /v2/", "PATCH /v2/", "DELETE /v2/"].iter().find_map(|start| {
+            line.find(&format!("\"{start}")).map(|at| at + 1).or_else(|| line.starts_with(start).then_some(0))
+        })?;
+    let mut words = line[at..].split([' ', ',', '"']).filter(|word| !word.is_empty() && !word.starts_with("HTTP/"));
+    let (method, path, status) = (words.next()?, words.next()?, words.next()?);
+    status.parse::<u16>().ok()?;
+    Some(format!("{method} {} {status}", path.split('?').next()?))
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
