@@ -3,6 +3,7 @@
 mod epoch;
 mod error;
 mod group;
+mod interpreter;
 mod pack;
 mod pins;
 mod python;

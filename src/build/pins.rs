@@ -5,21 +5,19 @@ use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
-use ociforge_layers::PathError;
 use ociforge_layers::source::wheel::{Scheme, Wheel};
 use ociforge_manifests::{Digest, Platform};
 use serde_json::json;
 
-use super::python::{LocalWheel, matching};
+use super::interpreter::Interpreter;
+use super::python::LocalWheel;
 use super::steps::failed;
 use super::{BuildError, Builder, StepError};
 use crate::base::BaseImage;
-use crate::base::facts::{self, Facts};
 use crate::lock::fetch::Check;
-use crate::lock::{self, Fetcher, Lock, LockedBase, LockedWheel, Requirements, Target, WheelEntry};
-use crate::plan::{Base, Pip, Plan, StatedPython, Step, StepKind};
+use crate::lock::{Fetcher, Lock, LockedBase, LockedWheel, WheelEntry};
+use crate::plan::{Base, Pip, Plan, Step, StepKind};
 use crate::progress::Reporter;
-use crate::transfer::Overlay;
 
 /// What one platform's build takes for fixed.
 pub(super) struct Pins {
@@ -50,16 +48,16 @@ impl Pins {
         let base = base.await.map_err(|source| BuildError::Base { name: shown.clone(), source: Box::new(source) })?;
         let mut pins = Self { base, scheme: None, wheels: BTreeMap::new() };
         if plan.steps.iter().any(|step| matches!(step.kind, StepKind::Pip(_))) {
-            let python = Python::of(builder, plan, platform, &pins.base, &shown).await?;
+            let interpreter = Interpreter::of(builder, plan, platform, &pins.base, &shown).await?;
             for (n, step) in plan.steps.iter().enumerate() {
                 if let StepKind::Pip(pip) = &step.kind {
                     let locked = lock.map(|lock| lock.wheels_of(&platform.to_string(), n).cloned().collect());
-                    let mut wheels = python.wheels(builder, plan, step, pip, locked).await?;
+                    let mut wheels = interpreter.wheels(builder, plan, step, pip, locked).await?;
                     pins.drop_repeated(&mut wheels, step, &*builder.reporter);
                     pins.wheels.insert(n, wheels);
                 }
             }
-            pins.scheme = Some(python.scheme);
+            pins.scheme = Some(interpreter.scheme);
         }
         Ok(pins)
     }
@@ -95,93 +93,10 @@ fn check(path: &Path, wheel: &LockedWheel) -> Result<(), Box<dyn Error + Send + 
     Ok(Wheel::open_as(path, &wheel.file)?.verify()?)
 }
 
-/// The Python that packages are for.
-struct Python {
-    target: Target,
-    scheme: Scheme,
-    /// What else is known of the base; nothing where the recipe states the Python.
-    facts: Option<Facts>,
-}
-
-impl Python {
-    async fn of(
-        builder: &Builder,
-        plan: &Plan,
-        platform: &Platform,
-        base: &BaseImage,
-        name: &str,
-    ) -> Result<Self, BuildError> {
-        let none = || BuildError::NoPython { base: name.to_owned() };
-        if let Some(StatedPython { version, site_packages, executable }) = &plan.python {
-            let target = Target {
-                python: version.to_string().parse().map_err(|_| none())?,
-                platform: platform.clone(),
-                libc: Target::LIBC,
-            };
-            let scheme = Scheme::new(site_packages.clone(), (version.major, version.minor), executable.clone());
-            let scheme = scheme.map_err(|_| none())?;
-            return Ok(Self { target, scheme, facts: None });
-        }
-        let source = base.source.as_ref().ok_or_else(none)?;
-        // Layers that are here already are read here.
-        let source = Overlay::new(&[], builder.store.layout(), Some(&**source));
-        let facts = facts::facts(&base.image, &source, &builder.store.facts(), &*builder.reporter).await;
-        let facts = facts.map_err(|source| BuildError::Facts { name: name.to_owned(), source: Box::new(source) })?;
-        let python = facts.python.as_ref().ok_or_else(none)?;
-        let target = Target::of_base(&facts, platform).ok_or_else(none)?;
-        let scheme = scheme(python, target.python.minor, &facts).map_err(|_| none())?;
-        Ok(Self { target, scheme, facts: Some(facts) })
-    }
-
-    /// The wheels of one step: those on disk, those of the user's own lock, those that `locked` has, or those that uv
-    /// finds now.
-    async fn wheels(
-        &self,
-        builder: &Builder,
-        plan: &Plan,
-        step: &Step,
-        pip: &Pip,
-        locked: Option<Vec<LockedWheel>>,
-    ) -> Result<Vec<LockedWheel>, BuildError> {
-        let requirements = match (pip, locked) {
-            (Pip::Wheels(pattern), _) => {
-                let files = matching(pattern, &plan.directory).map_err(|error| failed(step, error))?;
-                return Ok(lock::local(&files, &self.target, &plan.directory)?);
-            }
-            (Pip::Lock(file), _) => Requirements::Lock(file.clone()),
-            (_, Some(locked)) => return Ok(locked),
-            (Pip::Requirements(list), None) => Requirements::List(list.clone()),
-            (Pip::File(file), None) => Requirements::File(file.clone()),
-        };
-        let (target, facts, directory) = (self.target.clone(), self.facts.clone(), plan.directory.clone());
-        let task = builder.reporter.task(&format!("resolve {}", step.description), None);
-        let resolved =
-            tokio::task::spawn_blocking(move || lock::resolve(&requirements, &target, facts.as_ref(), &directory));
-        let resolution = resolved.await.map_err(|_| BuildError::Interrupted)??;
-        task.done(&format!("{} wheels", resolution.wheels.len()));
-        for lock::Replaced { name, old, new } in &resolution.replaced {
-            builder.reporter.warn(&format!("{name} {new} is installed over the base's {name} {old}, whose files stay"));
-        }
-        Ok(resolution.wheels)
-    }
-}
-
 /// Whether the step at that place takes its wheels from the lock. Wheels on disk and locks of the user's own are pinned
 /// where they are.
 fn takes_locked(plan: &Plan, step: usize) -> bool {
     plan.steps.get(step).is_some_and(|step| matches!(step.kind, StepKind::Pip(Pip::Requirements(_) | Pip::File(_))))
-}
-
-/// How the base's own pip would install: its scripts differ a little from one version of pip to the next.
-fn scheme(python: &facts::Python, minor: u32, facts: &Facts) -> Result<Scheme, PathError> {
-    let scheme = Scheme::new(python.site_packages.parse()?, (3, minor), python.executable.clone())?;
-    let scheme = if python.venv { scheme.in_venv()? } else { scheme };
-    let pip = facts.distributions.iter().find(|distribution| distribution.normalized_name() == "pip");
-    let mut numbers = pip.map_or("", |pip| pip.version.as_str()).split('.').map(|number| number.parse().ok());
-    match (numbers.next().flatten(), numbers.next().flatten()) {
-        (Some(major), Some(minor)) => Ok(scheme.like_pip((major, minor))),
-        _ => Ok(scheme),
-    }
 }
 
 /// What the lock of a plan depends on: the recipe's own words, and the requirements files that they name.
