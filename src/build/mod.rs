@@ -28,7 +28,7 @@ pub use epoch::Epoch;
 pub use error::{BuildError, StepError};
 pub use pins::{lock_file, recipe_digest};
 
-use pack::{Packed, Packer, Work};
+use pack::{Packer, Work};
 use pins::Pins;
 
 /// The annotations that say what an image was built on (image-spec, annotations.md).
@@ -129,9 +129,7 @@ impl Builder {
             let (compression, use_cache) = (*compression, *use_cache);
             Packer { store, compression, use_cache, cancel, reporter: &**reporter }.pack(work)
         });
-        let packed = packed.await.map_err(|_| BuildError::Interrupted)??;
-        let built = |Packed { layer, description, cached }| BuiltLayer { layer, description, cached };
-        Ok(packed.into_iter().map(built).collect())
+        packed.await.map_err(|_| BuildError::Interrupted)?
     }
 }
 

@@ -8,7 +8,7 @@ use std::thread;
 use ociforge_layers::{Compression, Layer, LayerTree, PackError, pack};
 use serde_json::json;
 
-use super::BuildError;
+use super::{BuildError, BuiltLayer};
 use crate::cancel::Cancel;
 use crate::progress::{Progress, Reporter};
 use crate::store::{LayerKey, Store};
@@ -25,13 +25,6 @@ pub(super) struct Work {
     pub(super) tree: Box<dyn Fn() -> Result<Arc<LayerTree>, BuildError> + Send + Sync>,
 }
 
-/// A layer of a build.
-pub(super) struct Packed {
-    pub(super) layer: Layer,
-    pub(super) description: String,
-    pub(super) cached: bool,
-}
-
 /// Where and how layers are packed.
 pub(super) struct Packer<'a> {
     pub(super) store: &'a Store,
@@ -44,8 +37,8 @@ pub(super) struct Packer<'a> {
 impl Packer<'_> {
     /// Packs every layer, in as many threads as the machine has processors, the largest first. The result is in the
     /// order of `work`, and none of its bytes depend on the threads.
-    pub(super) fn pack(&self, work: Vec<Work>) -> Result<Vec<Packed>, BuildError> {
-        let mut done: Vec<Option<Packed>> = work.iter().map(|work| self.known(work)).collect();
+    pub(super) fn pack(&self, work: Vec<Work>) -> Result<Vec<BuiltLayer>, BuildError> {
+        let mut done: Vec<Option<BuiltLayer>> = work.iter().map(|work| self.known(work)).collect();
         let mut left: Vec<usize> = (0..work.len()).filter(|n| done[*n].is_none()).collect();
         left.sort_by_key(|n| work[*n].size);
         let processors = thread::available_parallelism().map_or(1, NonZero::get);
@@ -80,11 +73,11 @@ impl Packer<'_> {
         done.into_iter().map(|packed| packed.ok_or(BuildError::Interrupted)).collect()
     }
 
-    fn known(&self, work: &Work) -> Option<Packed> {
+    fn known(&self, work: &Work) -> Option<BuiltLayer> {
         let key = self.key(work).filter(|_| self.use_cache)?;
         let layer = self.store.layer(&key)?;
         self.reporter.task(&work.description, Some(layer.descriptor.size)).done("cached");
-        Some(Packed { layer, description: work.description.clone(), cached: true })
+        Some(BuiltLayer { layer, description: work.description.clone(), cached: true })
     }
 
     fn key(&self, work: &Work) -> Option<LayerKey> {
@@ -93,7 +86,7 @@ impl Packer<'_> {
         Some(LayerKey::of(&json!({"compression": compression, "ingredients": ingredients})))
     }
 
-    fn pack_one(&self, work: &Work, threads: usize) -> Result<Packed, BuildError> {
+    fn pack_one(&self, work: &Work, threads: usize) -> Result<BuiltLayer, BuildError> {
         let task = self.reporter.task(&work.description, Some(work.size));
         let tree = (work.tree)()?;
         let layer = self.pack_tree(&tree, threads, &*task).map_err(|source| match source {
@@ -104,7 +97,7 @@ impl Packer<'_> {
             self.store.remember(&key, &layer).map_err(BuildError::Store)?;
         }
         task.done("packed");
-        Ok(Packed { layer, description: work.description.clone(), cached: false })
+        Ok(BuiltLayer { layer, description: work.description.clone(), cached: false })
     }
 
     fn pack_tree(&self, tree: &LayerTree, threads: usize, task: &dyn Progress) -> Result<Layer, PackError> {

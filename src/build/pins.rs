@@ -105,12 +105,10 @@ fn takes_locked(plan: &Plan, step: usize) -> bool {
 /// When a requirements file can't be read.
 pub fn recipe_digest(plan: &Plan) -> Result<Digest, BuildError> {
     let mut files = Vec::new();
-    for step in &plan.steps {
-        if let StepKind::Pip(Pip::File(file)) = &step.kind {
-            let path = plan.locate(file);
-            let bytes = std::fs::read(&path).map_err(|source| failed(step, StepError::Read { path, source }))?;
-            files.push(Digest::of(&bytes));
-        }
+    for (step, file) in plan.requirements() {
+        let path = plan.locate(file);
+        let bytes = std::fs::read(&path).map_err(|source| failed(step, StepError::Read { path, source }))?;
+        files.push(Digest::of(&bytes));
     }
     let json = json!({"recipe": plan.inputs, "files": files});
     Ok(Digest::of(&ociforge_manifests::document::canonical(&json)))

@@ -47,6 +47,16 @@ pub enum LockError {
         /// Why.
         source: io::Error,
     },
+    /// `ociforge.lock` is not of the form that it should be.
+    #[error("{}:{line}: {message}", path.display())]
+    LockFile {
+        /// The file.
+        path: PathBuf,
+        /// The line, the first being 1.
+        line: usize,
+        /// What is wrong there.
+        message: String,
+    },
     /// No lock after PEP 751.
     #[error("{}:{line}: {message}", path.display())]
     Pylock {
@@ -146,6 +156,7 @@ impl Explain for LockError {
         match self {
             Self::NoUv => Some("install it (`pip install uv`), or commit an ociforge.lock made where it is".into()),
             Self::Uv { hint, .. } => hint.clone(),
+            Self::LockFile { .. } => Some("run `ociforge lock`".into()),
             Self::Target { .. } => Some("give a lock instead: `pip = { lock = \"pylock.toml\" }`".into()),
             Self::OtherTarget { .. } => Some("lock again for this Python and platform".into()),
             Self::Package { problem, .. } => match problem {

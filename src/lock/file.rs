@@ -8,8 +8,8 @@ use ociforge_manifests::Digest;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::error::LockError;
 use super::wheel::{Location, LockedWheel, same_version};
-use crate::error::Explain;
 use crate::store::blob::write_atomic;
 
 const VERSION: u32 = 1;
@@ -94,11 +94,11 @@ impl Lock {
     ///
     /// # Errors
     /// When it can't be read or is no lock.
-    pub fn read(path: &Path) -> Result<Option<Self>, LockFileError> {
+    pub fn read(path: &Path) -> Result<Option<Self>, LockError> {
         match std::fs::read_to_string(path) {
             Ok(text) => Self::parse(&text, path).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(LockFileError::Read { path: path.to_path_buf(), source }),
+            Err(source) => Err(LockError::read(path, source)),
         }
     }
 
@@ -106,8 +106,8 @@ impl Lock {
     ///
     /// # Errors
     /// When the file can't be written.
-    pub fn write(&self, path: &Path) -> Result<(), LockFileError> {
-        let failed = |source| LockFileError::Write { path: path.to_path_buf(), source };
+    pub fn write(&self, path: &Path) -> Result<(), LockError> {
+        let failed = |source| LockError::Write { path: path.to_path_buf(), source };
         let text = self.to_toml().map_err(|error| failed(io::Error::other(error)))?;
         write_atomic(path, text.as_bytes()).map_err(failed)
     }
@@ -122,10 +122,10 @@ impl Lock {
         Ok(format!("{HEADER}{}", toml::to_string(&rows)?))
     }
 
-    fn parse(text: &str, path: &Path) -> Result<Self, LockFileError> {
+    fn parse(text: &str, path: &Path) -> Result<Self, LockError> {
         let wrong = |at: usize, message: String| {
             let line = 1 + text.get(..at).unwrap_or_default().matches('\n').count();
-            LockFileError::Wrong { path: path.to_path_buf(), line, message }
+            LockError::LockFile { path: path.to_path_buf(), line, message }
         };
         let version: Version = toml::from_str(text).unwrap_or(Version { version: VERSION });
         if version.version != VERSION {
@@ -205,47 +205,6 @@ fn without_credentials(url: &Url) -> Url {
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url
-}
-
-/// `ociforge.lock` could not be read or written.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LockFileError {
-    /// It could not be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// It could not be written.
-    #[error("cannot write {}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// It is not of the form that it should be.
-    #[error("{}:{line}: {message}", path.display())]
-    Wrong {
-        /// The file.
-        path: PathBuf,
-        /// The line, the first being 1.
-        line: usize,
-        /// What is wrong there.
-        message: String,
-    },
-}
-
-impl Explain for LockFileError {
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Wrong { .. } => Some("run `ociforge lock`".into()),
-            _ => None,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::base::facts::Facts;
 
 pub use error::{LockError, Problem};
 pub use fetch::{Check, FetchCause, FetchError, Fetcher};
-pub use file::{Lock, LockFileError, LockedBase, WheelEntry};
+pub use file::{Lock, LockedBase, WheelEntry};
 pub use redact::redacted;
 pub use target::{PythonVersion, PythonVersionError, Target};
 pub use wheel::{Location, LockedWheel, local};

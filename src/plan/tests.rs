@@ -103,7 +103,7 @@ fn a_recipe_with_everything() {
         "45 pip wheels dist/*.whl",
     ];
     assert_eq!(steps, expected);
-    assert_eq!(plan.requirements().collect::<Vec<_>>(), [Path::new("requirements.txt")]);
+    assert_eq!(plan.requirements().map(|(_, file)| file).collect::<Vec<_>>(), [Path::new("requirements.txt")]);
     assert_eq!(plan.locate(Path::new("src")), Path::new("dir/src"));
     let StepKind::Directories { paths, mode, owner } = &plan.steps[0].kind else { panic!() };
     assert_eq!((paths.len(), *mode, *owner), (2, 0o777, Some(Owner { uid: 1000, gid: 1000 })));

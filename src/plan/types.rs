@@ -54,10 +54,10 @@ impl Plan {
         }
     }
 
-    /// The requirements files that packages come from, as they are written, in order.
-    pub fn requirements(&self) -> impl Iterator<Item = &Path> {
+    /// The requirements files that packages come from, as they are written, in order, with the steps that name them.
+    pub fn requirements(&self) -> impl Iterator<Item = (&Step, &Path)> {
         self.steps.iter().filter_map(|step| match &step.kind {
-            StepKind::Pip(Pip::File(file)) => Some(file.as_path()),
+            StepKind::Pip(Pip::File(file)) => Some((step, file.as_path())),
             _ => None,
         })
     }

@@ -182,16 +182,21 @@ fn noise(place: &Place, name: &str, len: usize) {
     place.write(name, std::iter::repeat_with(next).take(len).collect::<Vec<u8>>());
 }
 
-#[test]
-fn a_full_disk() {
-    let place = Place::new();
-    let registry = Registry::serve(&place, "registry");
+/// A recipe that copies one file of that many bytes.
+fn recipe_of_noise(place: &Place, registry: &Registry, len: usize) {
     let recipe = format!(
         "name = '{}/app'\nbase = 'scratch'\n[[layer]]\ncopy = {{ from = 'noise', to = '/noise' }}\n",
         registry.address
     );
     place.write("recipe/ociforge.toml", recipe);
-    noise(&place, "recipe/noise", 20 << 20);
+    noise(place, "recipe/noise", len);
+}
+
+#[test]
+fn a_full_disk() {
+    let place = Place::new();
+    let registry = Registry::serve(&place, "registry");
+    recipe_of_noise(&place, &registry, 20 << 20);
     fs::create_dir(place.path("small-disk")).unwrap();
     // A filesystem of its own for the store, which others than root may have in a namespace of their own.
     let script = "mount -t tmpfs -o size=8m none small-disk && \"$@\"; code=$?; \
@@ -247,12 +252,7 @@ fn half_written(store: &Path) -> bool {
 fn an_interrupted_build() {
     let place = Place::new();
     let registry = Registry::serve(&place, "registry");
-    let recipe = format!(
-        "name = '{}/app'\nbase = 'scratch'\n[[layer]]\ncopy = {{ from = 'noise', to = '/noise' }}\n",
-        registry.address
-    );
-    place.write("recipe/ociforge.toml", recipe);
-    noise(&place, "recipe/noise", 200 << 20);
+    recipe_of_noise(&place, &registry, 200 << 20);
     // While the layer is packed.
     interrupted(&place, &["--push", "--compression-level", "9"], || half_written(&place.path("store")));
     registry.assert_no_tag("app");
