@@ -4,18 +4,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::{fs, io};
 
-use bytes::Bytes;
-use futures_util::StreamExt;
 use ociforge_layers::LayerPath;
 use ociforge_layers::source::wheel::normalize;
 use ociforge_manifests::{Descriptor, Digest, Image};
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
 
 pub use super::python::Python;
 pub use super::scan::{ScanError, Scanner};
 use super::tree::{Kept, Tree};
-use crate::content::{Cause, ContentError, Source, cause_of, read_verified};
+use crate::content::{BlobReader, Cause, ContentError, Source, cause_of};
 use crate::error::Explain;
 use crate::progress::Reporter;
 use crate::store::blob::write_atomic;
@@ -257,24 +254,10 @@ async fn scan(
     let operation = || format!("read layer {} of the base", layer.digest);
     let label = format!("look into layer {}", layer.digest.short());
     let progress = reporter.task(&label, Some(layer.size));
-    let raw = source.fetch(layer, 0).await?;
-    let mut verified = read_verified(layer, raw).map_err(|cause| cause.of(operation()))?;
-    let (sender, receiver) = mpsc::channel(8);
-    let work = tokio::task::spawn_blocking(move || {
-        let reader = Received { receiver, rest: Bytes::new() };
-        scanner.layer(reader).map(|()| scanner)
-    });
-    while let Some(bytes) = verified.next().await {
-        if let Ok(bytes) = &bytes {
-            progress.advance(bytes.len() as u64);
-        }
-        // Nobody receives any more when the scanner has failed.
-        if sender.send(bytes).await.is_err() {
-            break;
-        }
-    }
-    drop(sender);
-    match work.await {
+    let (reader, fetch) = BlobReader::new(source, layer, &*progress);
+    let work = tokio::task::spawn_blocking(move || scanner.layer(reader).map(|()| scanner));
+    let ((), work) = tokio::join!(fetch, work);
+    match work {
         Ok(Ok(scanner)) => {
             progress.done("read");
             Ok(scanner)
@@ -286,26 +269,6 @@ async fn scan(
         },
         Ok(Err(source)) => Err(FactsError::Scan { layer: layer.digest.clone(), source }),
         Err(error) => Err(Cause::Io(error.into()).of(operation()).into()),
-    }
-}
-
-/// What a task sends, read by a thread. The thread holds nothing of the runtime, which may end before it does.
-struct Received {
-    receiver: mpsc::Receiver<io::Result<Bytes>>,
-    rest: Bytes,
-}
-
-impl io::Read for Received {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.rest.is_empty() {
-            match self.receiver.blocking_recv() {
-                Some(bytes) => self.rest = bytes?,
-                None => return Ok(0),
-            }
-        }
-        let count = self.rest.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&self.rest.split_to(count));
-        Ok(count)
     }
 }
 

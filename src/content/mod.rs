@@ -4,6 +4,7 @@
 //! and save are one copy with other ends.
 
 mod error;
+mod reader;
 mod verify;
 
 use std::io;
@@ -16,6 +17,7 @@ use ociforge_manifests::Descriptor;
 use crate::progress::Progress;
 
 pub use error::{Cause, ContentError};
+pub use reader::BlobReader;
 pub(crate) use verify::{Check, Hasher};
 pub use verify::{cause_of, read_document, read_verified};
 
