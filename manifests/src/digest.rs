@@ -125,11 +125,42 @@ impl fmt::Debug for DiffId {
     }
 }
 
+/// What a stack of layers amounts to (image-spec, config.md, "Layer ChainID"): the same chain, the same filesystem.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChainId(pub Digest);
+
+impl ChainId {
+    /// The chains that end at each of `layers`, which come lowest first.
+    #[must_use]
+    pub fn of(layers: &[DiffId]) -> Vec<Self> {
+        let mut chains: Vec<Self> = Vec::with_capacity(layers.len());
+        for layer in layers {
+            chains.push(match chains.last() {
+                None => Self(layer.0.clone()),
+                Some(below) => Self(Digest::of(format!("{} {layer}", below.0).as_bytes())),
+            });
+        }
+        chains
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn a_chain_is_the_layers_in_their_order() {
+        let [a, b] = ["a", "b"].map(|text| DiffId(Digest::of(text.as_bytes())));
+        let chain = |layers: &[&DiffId]| ChainId::of(&layers.iter().map(|&l| l.clone()).collect::<Vec<_>>());
+        let two = Digest::of(format!("{a} {b}").as_bytes());
+        assert_eq!(chain(&[&a, &b]), [ChainId(a.0.clone()), ChainId(two.clone())]);
+        let three = ChainId(Digest::of(format!("{two} {a}").as_bytes()));
+        assert_eq!(chain(&[&a, &b, &a])[2], three);
+        assert_ne!(chain(&[&b, &a])[1], chain(&[&a, &b])[1]);
+        assert_eq!(ChainId::of(&[]), []);
+    }
 
     #[test]
     fn hashes_and_parses() {

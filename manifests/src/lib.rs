@@ -16,7 +16,7 @@ pub mod runtime;
 
 pub use config::{Config, ConfigEdit};
 pub use descriptor::Descriptor;
-pub use digest::{DiffId, Digest};
+pub use digest::{ChainId, DiffId, Digest};
 pub use document::{Document, DocumentError};
 pub use image::{Image, ImageError, NewLayer};
 pub use platform::Platform;
