@@ -4,6 +4,7 @@
 
 pub mod decompress;
 pub mod inflate;
+pub mod links;
 pub mod mapped;
 pub mod pack;
 pub mod path;

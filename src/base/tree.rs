@@ -1,12 +1,10 @@
 //! What a scan has kept: the telling part of an image's tree.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::ops::Bound;
 
-use ociforge_layers::LayerPath;
-
-/// Links that are followed before a path counts as a loop, as Linux does.
-const MAX_LINKS: usize = 40;
+use ociforge_layers::{LayerPath, links};
 
 /// What is kept of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,31 +98,11 @@ impl Tree {
 
 /// `path` with the symbolic links followed that `get` knows; `None` for a loop.
 pub(super) fn resolve<'a>(path: &LayerPath, get: impl Fn(&LayerPath) -> Option<&'a Kept>) -> Option<LayerPath> {
-    let parts = |bytes: &[u8]| bytes.split(|byte| *byte == b'/').map(<[u8]>::to_vec).collect::<VecDeque<_>>();
-    let mut left = parts(path.as_bytes());
-    let mut here = LayerPath::root();
-    let mut links = 0;
-    while let Some(part) = left.pop_front() {
-        if part == b".." {
-            here = here.parent().unwrap_or_default();
-            continue;
-        }
-        let next = here.join(&part).ok()?;
-        match get(&next) {
-            Some(Kept::Symlink(target)) if links < MAX_LINKS => {
-                links += 1;
-                if target.starts_with(b"/") {
-                    here = LayerPath::root();
-                }
-                let mut all = parts(target);
-                all.append(&mut left);
-                left = all;
-            }
-            Some(Kept::Symlink(_)) => return None,
-            _ => here = next,
-        }
-    }
-    Some(here)
+    let link_at = |path: &LayerPath| match get(path) {
+        Some(Kept::Symlink(target)) => Ok(Some(target.clone())),
+        _ => Ok::<_, Infallible>(None),
+    };
+    links::follow(path, link_at).unwrap_or_default()
 }
 
 /// A guess at what an entry takes in memory, in bytes.
