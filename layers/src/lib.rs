@@ -8,6 +8,7 @@ pub mod links;
 pub mod mapped;
 pub mod pack;
 pub mod path;
+pub mod settle;
 pub mod source;
 pub mod tree;
 pub mod whiteout;

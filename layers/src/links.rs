@@ -60,7 +60,9 @@ mod tests {
             let found = links.iter().find(|(name, _)| path.as_bytes() == name.as_bytes());
             Ok::<_, Infallible>(found.map(|(_, target)| target.as_bytes().to_vec()))
         };
-        follow(&path.parse().unwrap(), link_at).unwrap().map(|path| String::from_utf8(path.as_bytes().to_vec()).unwrap())
+        follow(&path.parse().unwrap(), link_at)
+            .unwrap()
+            .map(|path| String::from_utf8(path.as_bytes().to_vec()).unwrap())
     }
 
     #[test]

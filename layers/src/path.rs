@@ -86,6 +86,13 @@ impl LayerPath {
         std::iter::successors(self.parent(), Self::parent).filter(|path| !path.is_root())
     }
 
+    /// The paths that lead to it: the outermost directory first, itself last, the root excluded.
+    pub fn steps(&self) -> impl Iterator<Item = Self> + '_ {
+        let ends = self.0.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        let whole = (!self.is_root()).then_some(self.0.len());
+        ends.chain(whole).map(|end| Self(self.0[..end].to_vec()))
+    }
+
     /// Whether it is the root.
     #[must_use]
     pub fn is_root(&self) -> bool {

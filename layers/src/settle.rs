@@ -1,0 +1,414 @@
+//! Fitting a layer's directory onto the layers below it, as overlayfs will stack them.
+//!
+//! A layer need not name the directories above its entries. Such an implied directory is the one that the layers below
+//! have, with its owner, mode and times; and where they have a link in its place, the entries belong where the link
+//! leads. Overlayfs knows of neither: it would show the layer's own directory, with whatever attributes that has.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self, AtFlags, Dir, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
+
+use crate::links;
+use crate::path::LayerPath;
+
+/// Extended attributes that mark a directory as opaque, for root and in user namespaces.
+const OPAQUE: [&str; 2] = ["trusted.overlay.opaque", "user.overlay.opaque"];
+
+/// Longest value of an extended attribute, in bytes (xattr(7)).
+const MAX_XATTR: usize = 64 << 10;
+
+/// A layer that can't be fitted onto the ones below.
+#[derive(Debug, thiserror::Error)]
+pub enum SettleError {
+    /// The links of the layers below lead in a circle.
+    #[error("{0} leads through a loop of links in the layers below")]
+    Loop(LayerPath),
+    /// The layer has an entry itself where others belong.
+    #[error("{0} belongs to {1}, where the layer has something else")]
+    Blocked(LayerPath, LayerPath),
+    /// The file system refuses.
+    #[error("{0}")]
+    Io(LayerPath, #[source] io::Error),
+}
+
+/// Fits the directory `layer`, whose `implied` directories no entry names, onto `below`, which come topmost first.
+///
+/// # Errors
+/// When the links below make a circle, entries collide, or the file system refuses.
+pub fn settle(layer: &Path, implied: &[LayerPath], below: &[PathBuf]) -> Result<(), SettleError> {
+    let root = |path: &Path| open_root(path).map_err(|error| SettleError::Io(LayerPath::root(), error.into()));
+    let below = below.iter().map(|path| root(path)).collect::<Result<_, _>>()?;
+    let mut settling = Settling { layer: root(layer)?, below, implied: BTreeSet::new(), touched: BTreeMap::new() };
+    let mut left: BTreeSet<LayerPath> = implied.iter().cloned().collect();
+    // What is above comes first: when it moves, what is inside it moves, too.
+    while let Some(path) = left.pop_first() {
+        if let Some(target) = settling.place(&path).map_err(|fault| fault.at(&path))? {
+            let moved = |other: &LayerPath| match other.as_bytes().strip_prefix(path.as_bytes()) {
+                Some(rest) if other.starts_with(&path) => target.join(rest).unwrap_or_else(|_| other.clone()),
+                _ => other.clone(),
+            };
+            left = left.iter().map(moved).collect();
+        }
+    }
+    settling.finish()
+}
+
+/// What one layer has at a path.
+enum Found {
+    /// Nothing, and nothing that hides what is below.
+    Absent,
+    /// Nothing, and what is below can't be seen.
+    Hidden,
+    Directory(OwnedFd),
+    Link(Vec<u8>),
+    Other,
+}
+
+/// Why one directory can't be placed.
+enum Fault {
+    Errno(Errno),
+    Loop,
+    Blocked(LayerPath),
+}
+
+impl From<Errno> for Fault {
+    fn from(errno: Errno) -> Self {
+        Self::Errno(errno)
+    }
+}
+
+impl Fault {
+    fn at(self, path: &LayerPath) -> SettleError {
+        match self {
+            Self::Errno(errno) => SettleError::Io(path.clone(), errno.into()),
+            Self::Loop => SettleError::Loop(path.clone()),
+            Self::Blocked(target) => SettleError::Blocked(path.clone(), target),
+        }
+    }
+}
+
+struct Settling {
+    layer: OwnedFd,
+    /// Topmost first.
+    below: Vec<OwnedFd>,
+    /// Directories that take their attributes from below.
+    implied: BTreeSet<LayerPath>,
+    /// Directories that something was put into, with the times they had before.
+    touched: BTreeMap<LayerPath, Timestamps>,
+}
+
+impl Settling {
+    /// Moves what is in the implied directory `path` to where the links below lead, and tells where if they do.
+    fn place(&mut self, path: &LayerPath) -> Result<Option<LayerPath>, Fault> {
+        if !matches!(self.find(path)?, Found::Link(_)) {
+            self.implied.insert(path.clone());
+            return Ok(None);
+        }
+        let target = links::follow(path, |path| match self.find(path)? {
+            Found::Link(target) => Ok(Some(target)),
+            _ => Ok::<_, Errno>(None),
+        })?;
+        let target = target.filter(|target| !target.starts_with(path)).ok_or(Fault::Loop)?;
+        self.move_into(path, &target)?;
+        Ok(Some(target))
+    }
+
+    /// What the layers below show at `path`.
+    fn find(&self, path: &LayerPath) -> Result<Found, Errno> {
+        for layer in &self.below {
+            match look(layer, path)? {
+                Found::Absent => {}
+                found => return Ok(found),
+            }
+        }
+        Ok(Found::Absent)
+    }
+
+    /// Moves all that is in `from` into `to`, and removes `from`.
+    fn move_into(&mut self, from: &LayerPath, to: &LayerPath) -> Result<(), Fault> {
+        let target = self.directory(to)?;
+        let source = open_beneath(&self.layer, from)?;
+        for entry in Dir::read_from(&source)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if matches!(name, b"." | b"..") {
+                continue;
+            }
+            let name = OsStr::from_bytes(name);
+            match fs::renameat_with(&source, name, &target, name, RenameFlags::NOREPLACE) {
+                Ok(()) => {}
+                Err(Errno::EXIST) if is_directory(&source, name)? && is_directory(&target, name)? => {
+                    let inside = |path: &LayerPath| path.join(name.as_bytes()).map_err(|_| Errno::INVAL);
+                    self.move_into(&inside(from)?, &inside(to)?)?;
+                }
+                Err(Errno::EXIST) => return Err(Fault::Blocked(to.clone())),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        let parent = open_beneath(&self.layer, &from.parent().unwrap_or_default())?;
+        fs::unlinkat(parent, OsStr::from_bytes(from.file_name()), AtFlags::REMOVEDIR)?;
+        Ok(())
+    }
+
+    /// The layer's directory at `path`, made with its parents where it is missing.
+    fn directory(&mut self, path: &LayerPath) -> Result<OwnedFd, Fault> {
+        let mut here = self.layer.as_fd().try_clone_to_owned().map_err(|_| Errno::MFILE)?;
+        for step in path.steps() {
+            let name = OsStr::from_bytes(step.file_name());
+            self.touch(step.parent().unwrap_or_default(), &here)?;
+            match fs::mkdirat(&here, name, Mode::from_raw_mode(0o755)) {
+                Ok(()) => drop(self.implied.insert(step.clone())),
+                Err(Errno::EXIST) if !is_directory(&here, name)? => return Err(Fault::Blocked(step)),
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            here = open_at(&here, name)?;
+        }
+        self.touch(path.clone(), &here)?;
+        Ok(here)
+    }
+
+    /// Remembers the times of a directory that something will be put into.
+    fn touch(&mut self, path: LayerPath, directory: &OwnedFd) -> Result<(), Errno> {
+        let stat = fs::fstat(directory)?;
+        self.touched.entry(path).or_insert(times(&stat));
+        Ok(())
+    }
+
+    /// Gives every implied directory the attributes that it has below.
+    fn finish(self) -> Result<(), SettleError> {
+        for path in &self.implied {
+            let done = || match self.find(path)? {
+                Found::Directory(model) => copy_attributes(&model, &open_beneath(&self.layer, path)?),
+                _ => Ok(()),
+            };
+            done().map_err(|errno: Errno| SettleError::Io(path.clone(), errno.into()))?;
+        }
+        for (path, times) in self.touched.iter().filter(|(path, _)| !self.implied.contains(*path)) {
+            let done = open_beneath(&self.layer, path).and_then(|directory| fs::futimens(directory, times));
+            done.map_err(|errno| SettleError::Io(path.clone(), errno.into()))?;
+        }
+        Ok(())
+    }
+}
+
+/// What the single layer in `root` has at `path`.
+fn look(root: &OwnedFd, path: &LayerPath) -> Result<Found, Errno> {
+    let mut here = root.as_fd().try_clone_to_owned().map_err(|_| Errno::MFILE)?;
+    let mut hides = false;
+    for step in path.steps() {
+        hides |= is_opaque(&here);
+        let name = OsStr::from_bytes(step.file_name());
+        let stat = match fs::statat(&here, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Ok(if hides { Found::Hidden } else { Found::Absent }),
+            Err(errno) => return Err(errno),
+        };
+        let last = step == *path;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => here = open_at(&here, name)?,
+            FileType::Symlink if last => {
+                return Ok(Found::Link(fs::readlinkat(&here, name, Vec::new())?.into_bytes()));
+            }
+            FileType::CharacterDevice if stat.st_rdev == 0 => return Ok(Found::Hidden),
+            _ if last => return Ok(Found::Other),
+            _ => return Ok(Found::Hidden),
+        }
+    }
+    Ok(Found::Directory(here))
+}
+
+fn copy_attributes(model: &OwnedFd, directory: &OwnedFd) -> Result<(), Errno> {
+    let stat = fs::fstat(model)?;
+    // In a user namespace that lacks the owner it is the caller's there, too.
+    match fs::fchown(directory, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid))) {
+        Ok(()) | Err(Errno::PERM | Errno::INVAL) => {}
+        Err(errno) => return Err(errno),
+    }
+    fs::fchmod(directory, Mode::from_raw_mode(stat.st_mode))?;
+    for name in xattr_names(model)? {
+        let name = OsStr::from_bytes(&name);
+        let mut value = vec![0; MAX_XATTR];
+        let length = fs::fgetxattr(model, name, &mut value)?;
+        match fs::fsetxattr(directory, name, &value[..length], fs::XattrFlags::empty()) {
+            Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    fs::futimens(directory, &times(&stat))
+}
+
+/// The names of a directory's extended attributes, without those that steer overlayfs.
+fn xattr_names(directory: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
+    let mut list = vec![0; MAX_XATTR];
+    let length = match fs::flistxattr(directory, &mut list) {
+        Err(Errno::OPNOTSUPP) => 0,
+        other => other?,
+    };
+    let names = list[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    let steers = |name: &[u8]| name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.");
+    Ok(names.filter(|name| !steers(name)).map(<[u8]>::to_vec).collect())
+}
+
+fn is_opaque(directory: &OwnedFd) -> bool {
+    OPAQUE.iter().any(|name| {
+        let mut value = [0; 2];
+        fs::fgetxattr(directory, *name, &mut value).is_ok_and(|length| &value[..length] == b"y")
+    })
+}
+
+fn times(stat: &Stat) -> Timestamps {
+    Timestamps {
+        last_access: Timespec { tv_sec: stat.st_atime, tv_nsec: stat.st_atime_nsec as _ },
+        last_modification: Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ },
+    }
+}
+
+fn is_directory(parent: &OwnedFd, name: &OsStr) -> Result<bool, Errno> {
+    let stat = fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+fn open_root(path: &Path) -> Result<OwnedFd, Errno> {
+    fs::open(path, DIRECTORY, Mode::empty())
+}
+
+fn open_at(parent: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+    fs::openat(parent, name, DIRECTORY, Mode::empty())
+}
+
+/// The directory at `path` below `root`, through directories only.
+fn open_beneath(root: &OwnedFd, path: &LayerPath) -> Result<OwnedFd, Errno> {
+    let mut here = root.as_fd().try_clone_to_owned().map_err(|_| Errno::MFILE)?;
+    for step in path.steps() {
+        here = open_at(&here, OsStr::from_bytes(step.file_name()))?;
+    }
+    Ok(here)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs as files;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    use super::*;
+
+    fn path(name: &str) -> LayerPath {
+        name.parse().unwrap()
+    }
+
+    /// A directory of a layer: `name/` is a directory, `name>target` a link, `name` a file, `.wh.name` a whiteout.
+    fn layer(at: &Path, entries: &[&str]) -> PathBuf {
+        for entry in entries {
+            let whole = at.join(entry.split('>').next().unwrap());
+            files::create_dir_all(whole.parent().unwrap()).unwrap();
+            if let Some((name, target)) = entry.split_once('>') {
+                symlink(target, at.join(name)).unwrap();
+                continue;
+            }
+            let (directory, name) = (whole.parent().unwrap(), whole.file_name().unwrap().to_str().unwrap());
+            if entry.ends_with('/') {
+                files::create_dir_all(&whole).unwrap();
+            } else if let Some(hidden) = name.strip_prefix(".wh.") {
+                let mode = Mode::from_raw_mode(0o600);
+                fs::mknodat(fs::CWD, directory.join(hidden), FileType::CharacterDevice, mode, 0).unwrap();
+            } else {
+                files::write(whole, *entry).unwrap();
+            }
+        }
+        at.to_owned()
+    }
+
+    struct Stack {
+        place: tempfile::TempDir,
+        below: Vec<PathBuf>,
+    }
+
+    impl Stack {
+        /// Layers, topmost first.
+        fn new(layers: &[&[&str]]) -> Self {
+            let place = tempfile::tempdir().unwrap();
+            let make = |(n, entries): (usize, &&[&str])| layer(&place.path().join(n.to_string()), entries);
+            let below = layers.iter().enumerate().map(make).collect();
+            Self { place, below }
+        }
+
+        fn settle(&self, entries: &[&str], implied: &[&str]) -> Result<PathBuf, SettleError> {
+            let top = layer(&self.place.path().join("top"), entries);
+            let implied: Vec<_> = implied.iter().map(|name| path(name)).collect();
+            settle(&top, &implied, &self.below)?;
+            Ok(top)
+        }
+    }
+
+    #[test]
+    fn implied_directories_are_those_below() {
+        let stack = Stack::new(&[&["tmp/"], &["tmp/", "opt/x/"]]);
+        files::set_permissions(stack.below[0].join("tmp"), files::Permissions::from_mode(0o1777)).unwrap();
+        std::os::unix::fs::chown(stack.below[1].join("opt"), Some(7), Some(8)).unwrap();
+        let top = stack.settle(&["tmp/file", "opt/y", "new/z"], &["tmp", "opt", "new"]).unwrap();
+        let facts = |name: &str| files::metadata(top.join(name)).unwrap();
+        assert_eq!(facts("tmp").mode() & 0o7777, 0o1777);
+        let below = files::metadata(stack.below[0].join("tmp")).unwrap();
+        assert_eq!((facts("tmp").mtime(), facts("tmp").mtime_nsec()), (below.mtime(), below.mtime_nsec()));
+        assert_eq!((facts("opt").uid(), facts("opt").gid()), (7, 8));
+        assert!(top.join("new/z").is_file());
+    }
+
+    #[test]
+    fn entries_go_where_links_below_lead() {
+        let stack = Stack::new(&[&["usr/other"], &["lib>usr/lib", "usr/lib/a", "usr/lib/deep>../share/../../far"]]);
+        let entries = ["lib/x/file", "lib/deep/y", "lib/.wh.a", "usr/lib/x/beside"];
+        let top = stack.settle(&entries, &["lib", "lib/x", "lib/deep", "usr", "usr/lib", "usr/lib/x"]).unwrap();
+        assert!(!top.join("lib").exists());
+        assert!(top.join("usr/lib/x/file").is_file() && top.join("usr/lib/x/beside").is_file());
+        assert!(top.join("far/y").is_file() && !top.join("usr/lib/deep").exists());
+        assert_eq!(files::symlink_metadata(top.join("usr/lib/a")).unwrap().rdev(), 0);
+    }
+
+    #[test]
+    fn what_is_hidden_has_no_say() {
+        let stack = Stack::new(&[&[".wh.lib", "opt/"], &["lib>usr/lib", "opt/in>elsewhere", "usr/"]]);
+        fs::setxattr(stack.below[0].join("opt"), OPAQUE[0], b"y", fs::XattrFlags::empty()).unwrap();
+        let top = stack.settle(&["lib/x", "opt/in/y"], &["lib", "opt/in"]).unwrap();
+        assert!(top.join("lib/x").is_file() && top.join("opt/in/y").is_file());
+    }
+
+    #[test]
+    fn named_directories_keep_their_times() {
+        let stack = Stack::new(&[&["lib>usr/lib"]]);
+        let top = layer(&stack.place.path().join("top"), &["usr/lib/", "lib/x"]);
+        let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(5);
+        files::File::open(top.join("usr/lib")).unwrap().set_modified(old).unwrap();
+        stack.settle(&[], &["lib"]).unwrap();
+        assert!(top.join("usr/lib/x").is_file());
+        assert_eq!(files::metadata(top.join("usr/lib")).unwrap().mtime(), 5);
+    }
+
+    #[test]
+    fn what_can_not_be_is_an_error() {
+        for (below, entries, implied, said) in [
+            (&["a>b", "b>a"][..], &["a/x"][..], &["a"][..], "/a leads through a loop of links in the layers below"),
+            (&["a>b"], &["a/x", "b"], &["a"], "/a belongs to /b, where the layer has something else"),
+            (&["a>b"], &["a/x", "b/x"], &["a", "b"], "/a belongs to /b, where the layer has something else"),
+            (&["a>../../.."], &["a/x"], &["a"], "/a leads through a loop"),
+        ] {
+            let stack = Stack::new(&[below]);
+            files::write(stack.place.path().join("canary"), "").unwrap();
+            match stack.settle(entries, implied) {
+                Err(error) => assert!(error.to_string().starts_with(said), "{error}"),
+                // A link to the root: what is in it is at the root.
+                Ok(top) => assert!(top.join("x").is_file() && below == ["a>../../.."], "{below:?}"),
+            }
+            assert_eq!(files::read_dir(stack.place.path()).unwrap().count(), 3);
+        }
+    }
+}
