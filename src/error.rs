@@ -36,7 +36,13 @@ impl Explain for SpecError {
         // The others may come from the image as well as from the call.
         matches!(
             self,
-            Self::Workdir(_) | Self::SamePlace(_) | Self::RelativeSource(_) | Self::CdiName(_) | Self::NotYet(_)
+            Self::Workdir(_)
+                | Self::SamePlace(_)
+                | Self::RelativeSource(_)
+                | Self::CdiName(_)
+                | Self::Seccomp { .. }
+                | Self::Memory(_)
+                | Self::NotYet(_)
         )
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde::de::{self, DeserializeOwned, Deserializer};
 use serde_json::{Map, Value, json};
 
 use crate::descriptor::null_as_default;
@@ -55,37 +56,51 @@ pub struct History {
     pub empty_layer: bool,
 }
 
-/// The `config` object: defaults for a container's process.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "PascalCase")]
+/// The `config` object: defaults for a container's process. What is missing or `null` is empty.
+#[derive(Debug, Clone, Default)]
 pub struct Process {
     /// `user`, `uid`, `user:group`, …
-    #[serde(default, deserialize_with = "null_as_default")]
     pub user: String,
     /// `KEY=VALUE`, in order.
-    #[serde(default, deserialize_with = "null_as_default")]
     pub env: Vec<String>,
     /// First words of the command.
-    #[serde(default, deserialize_with = "null_as_default")]
     pub entrypoint: Vec<String>,
     /// The words after them.
-    #[serde(default, deserialize_with = "null_as_default")]
     pub cmd: Vec<String>,
     /// The working directory.
-    #[serde(default, deserialize_with = "null_as_default")]
     pub working_dir: String,
     /// Labels, sorted.
-    #[serde(default, deserialize_with = "null_as_default")]
     pub labels: BTreeMap<String, String>,
     /// `PORT/PROTOCOL`, sorted.
-    #[serde(default, deserialize_with = "null_as_default")]
     pub exposed_ports: BTreeMap<String, Value>,
     /// Paths, sorted.
-    #[serde(default, deserialize_with = "null_as_default")]
     pub volumes: BTreeMap<String, Value>,
     /// The signal that stops the container.
-    #[serde(default)]
     pub stop_signal: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Process {
+    /// By hand, for an error that names the field.
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let mut fields = Map::deserialize(input)?;
+        Ok(Self {
+            user: field(&mut fields, "User")?,
+            env: field(&mut fields, "Env")?,
+            entrypoint: field(&mut fields, "Entrypoint")?,
+            cmd: field(&mut fields, "Cmd")?,
+            working_dir: field(&mut fields, "WorkingDir")?,
+            labels: field(&mut fields, "Labels")?,
+            exposed_ports: field(&mut fields, "ExposedPorts")?,
+            volumes: field(&mut fields, "Volumes")?,
+            stop_signal: field(&mut fields, "StopSignal")?,
+        })
+    }
+}
+
+fn field<T: DeserializeOwned + Default, E: de::Error>(fields: &mut Map<String, Value>, key: &str) -> Result<T, E> {
+    let value = fields.remove(key).unwrap_or_default();
+    let value: Result<Option<T>, _> = serde_json::from_value(value);
+    value.map(Option::unwrap_or_default).map_err(|error| E::custom(format!("`{key}` of `config`: {error}")))
 }
 
 impl Process {

@@ -1,11 +1,18 @@
 //! The flags of `docker run` that `spec`, `bundle` and `run` share.
 
 use std::ffi::OsString;
+use std::io::Read;
 
 use clap::Args;
-use ociforge_manifests::runtime::{EnvEntry, GpuError, Request, Settings, ValueError, VolumeError};
+use ociforge_manifests::runtime::{
+    EnvEntry, GpuError, Request, Seccomp, SecurityOption, Settings, ValueError, VolumeError,
+};
 
 use crate::error::Explain;
+use crate::run::host;
+
+/// The largest seccomp profile that is read, in bytes.
+const MAX_PROFILE: u64 = 4 << 20;
 
 /// How a container is started. Flags win over the image's own defaults, and these over docker's.
 #[derive(Debug, Clone, Default, Args)]
@@ -83,9 +90,37 @@ pub struct RuntimeArgs {
     #[arg(long)]
     pub read_only: bool,
 
-    /// Make a container that an unprivileged user can run
-    #[arg(long, hide = true)]
-    pub rootless: bool,
+    /// Put an empty directory in memory at a place
+    #[arg(long, value_name = "DESTINATION[:OPTIONS]")]
+    pub tmpfs: Vec<String>,
+
+    /// Grant a capability, such as SYS_PTRACE, or ALL
+    #[arg(long, value_name = "CAPABILITY")]
+    pub cap_add: Vec<String>,
+
+    /// Do without a capability, or ALL
+    #[arg(long, value_name = "CAPABILITY")]
+    pub cap_drop: Vec<String>,
+
+    /// Grant every capability and device, filter no system calls, and hide nothing of /proc and /sys
+    #[arg(long)]
+    pub privileged: bool,
+
+    /// seccomp=unconfined, seccomp=FILE, no-new-privileges, or systempaths=unconfined
+    #[arg(long = "security-opt", value_name = "OPTION")]
+    pub security: Vec<String>,
+
+    /// The most memory, such as 64g
+    #[arg(short, long, value_name = "SIZE")]
+    pub memory: Option<String>,
+
+    /// The most processes and threads; -1 for no limit
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pub pids_limit: Option<String>,
+
+    /// Make a container that an unprivileged user can run, in a user namespace; the default for those who aren't root
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub rootless: Option<bool>,
 
     /// The command and its arguments, instead of the image's command
     #[arg(value_name = "CMD", trailing_var_arg = true)]
@@ -101,6 +136,14 @@ pub enum RuntimeArgsError {
     /// `--volume`.
     #[error("wrong value for --volume")]
     Volume(#[source] VolumeError),
+    /// The file of `--security-opt seccomp=`.
+    #[error("cannot read the seccomp profile {file}")]
+    Profile {
+        /// The file.
+        file: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// Any other flag.
     #[error("wrong value for {flag}")]
     Value {
@@ -120,6 +163,7 @@ impl Explain for RuntimeArgsError {
             Self::Gpus(error) => error.hint(),
             Self::Volume(error) => error.hint(),
             Self::Value { source, .. } => source.hint(),
+            Self::Profile { .. } => Some("give a file in docker's format, or seccomp=unconfined".into()),
             Self::NotUnicode(key) => Some(format!("give it a value with --env {key}=…")),
         }
     }
@@ -135,6 +179,8 @@ impl RuntimeArgs {
     /// # Errors
     /// When a value is none that its flag takes.
     pub fn into_request(self, environment: impl Fn(&str) -> Option<OsString>) -> Result<Request, RuntimeArgsError> {
+        let security = self.security.iter().map(|text| value("--security-opt", text));
+        let security: Vec<SecurityOption> = security.collect::<Result<_, _>>()?;
         Ok(Request {
             settings: Settings {
                 gpus: self.gpus.map(|text| text.parse()).transpose().map_err(RuntimeArgsError::Gpus)?,
@@ -157,7 +203,16 @@ impl RuntimeArgs {
                 .collect::<Result<_, _>>()
                 .map_err(RuntimeArgsError::Volume)?,
             devices: self.devices,
-            rootless: self.rootless,
+            tmpfs: self.tmpfs.iter().map(|text| value("--tmpfs", text)).collect::<Result<_, _>>()?,
+            cap_add: self.cap_add.iter().map(|text| value("--cap-add", text)).collect::<Result<_, _>>()?,
+            cap_drop: self.cap_drop.iter().map(|text| value("--cap-drop", text)).collect::<Result<_, _>>()?,
+            privileged: self.privileged,
+            unmasked: security.contains(&SecurityOption::SystemPaths),
+            no_new_privileges: security.iter().rev().find_map(new_privileges).unwrap_or_default(),
+            seccomp: seccomp(&security)?,
+            memory: self.memory.map(|text| value("--memory", &text)).transpose()?,
+            pids_limit: self.pids_limit.map(|text| value("--pids-limit", &text)).transpose()?,
+            rootless: self.rootless.unwrap_or_else(host::is_unprivileged),
             nvidia: value("--nvidia", &self.nvidia)?,
         })
     }
@@ -168,6 +223,36 @@ where
     T: std::str::FromStr<Err = ValueError>,
 {
     text.parse().map_err(|source| RuntimeArgsError::Value { flag, source })
+}
+
+fn new_privileges(option: &SecurityOption) -> Option<bool> {
+    match option {
+        SecurityOption::NoNewPrivileges(kept) => Some(*kept),
+        _ => None,
+    }
+}
+
+/// The filter of system calls that the last option about it asks for.
+fn seccomp(options: &[SecurityOption]) -> Result<Seccomp, RuntimeArgsError> {
+    for option in options.iter().rev() {
+        match option {
+            SecurityOption::Unconfined => return Ok(Seccomp::Unconfined),
+            SecurityOption::Builtin => return Ok(Seccomp::Default),
+            SecurityOption::Profile(file) => return profile(file),
+            _ => {}
+        }
+    }
+    Ok(Seccomp::Default)
+}
+
+fn profile(file: &str) -> Result<Seccomp, RuntimeArgsError> {
+    let failed = |source| RuntimeArgsError::Profile { file: file.to_owned(), source };
+    let mut text = String::new();
+    let input = std::fs::File::open(file).map_err(failed)?;
+    if input.take(MAX_PROFILE + 1).read_to_string(&mut text).map_err(failed)? as u64 > MAX_PROFILE {
+        return Err(failed(std::io::Error::other(format!("it is larger than {MAX_PROFILE} bytes"))));
+    }
+    Ok(Seccomp::Profile { name: file.to_owned(), text })
 }
 
 fn variable(text: &str, environment: impl Fn(&str) -> Option<OsString>) -> Result<EnvEntry, RuntimeArgsError> {
@@ -264,6 +349,28 @@ mod tests {
     }
 
     #[test]
+    fn privileges_and_limits() {
+        let line = "--cap-add SYS_PTRACE --cap-drop all --cap-drop CAP_KILL --privileged -m 64g --pids-limit -1 --tmpfs \
+                    /run --tmpfs /scratch:size=1g --security-opt seccomp=/etc/passwd --security-opt seccomp=unconfined \
+                    --security-opt no-new-privileges --rootless IMAGE x";
+        let request = request(&line.split_ascii_whitespace().collect::<Vec<_>>()).unwrap();
+        assert_eq!((request.cap_add.len(), request.cap_drop.len(), request.tmpfs.len()), (1, 2, 2));
+        assert_eq!(request.memory.unwrap().0, 64 << 30);
+        assert!(request.pids_limit.unwrap().0.is_none() && request.seccomp == Seccomp::Unconfined);
+        assert!(request.privileged && request.no_new_privileges && request.rootless && !request.unmasked);
+        assert_eq!(request.command, ["x"]);
+        let request =
+            self::request(&["--rootless=false", "--security-opt", "no-new-privileges=false", "IMAGE"]).unwrap();
+        assert!(!request.rootless && !request.no_new_privileges && request.seccomp == Seccomp::Default);
+        assert_eq!(self::request(&["IMAGE"]).unwrap().rootless, host::is_unprivileged());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "{}").unwrap();
+        let option = format!("seccomp={}", file.path().display());
+        let request = self::request(&["--security-opt", &option, "IMAGE"]).unwrap();
+        assert!(matches!(request.seccomp, Seccomp::Profile { text, .. } if text == "{}"));
+    }
+
+    #[test]
     fn a_wrong_value_names_the_flag_and_says_what_to_do() {
         for (words, message) in [
             (
@@ -282,6 +389,20 @@ mod tests {
                  a unit: 65536k, 512m, 64g",
             ),
             (
+                ["--cap-add", "SYS_ADMN"],
+                "wrong value for --cap-add\n  cause: `SYS_ADMN` is not a capability\n  hint: did you mean SYS_ADMIN?",
+            ),
+            (
+                ["--tmpfs", "/run:sise=64k"],
+                "wrong value for --tmpfs\n  cause: `/run:sise=64k` is not a directory in memory: `sise=64k` is not an \
+                 option\n  hint: did you mean size?",
+            ),
+            (
+                ["--security-opt", "seccomp=/no/such/file"],
+                "cannot read the seccomp profile /no/such/file\n  cause: No such file or directory (os error 2)\n  hint: \
+                 give a file in docker's format, or seccomp=unconfined",
+            ),
+            (
                 ["--net", "bridge"],
                 "wrong value for --network\n  cause: --network bridge needs a daemon, and ociforge has none\n  hint: \
                  use --network host, or leave it out for a namespace of its own",
@@ -298,7 +419,8 @@ mod tests {
         for words in
             [["--ipc", "hots"], ["--cpuset-cpus", "a"], ["--ulimit", "x=1"], ["--hostname", "a b"], ["-e", "=s"]]
                 .iter()
-                .chain(&[["--nvidia", "gpu"]])
+                .chain(&[["--nvidia", "gpu"], ["--memory", "x"], ["--pids-limit", "-2"], ["--security-opt", "selinux"]])
+                .chain(&[["--security-opt", "seccomp=/"]])
         {
             assert!(request(&[words[0], words[1], "IMAGE"]).is_err(), "{words:?}");
         }

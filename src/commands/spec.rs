@@ -1,18 +1,26 @@
 //! `ociforge spec`
 
+use std::path::Path;
+
 use ociforge_manifests::runtime::{Host, runtime_spec};
 
 use super::Context;
 use crate::cli::{self, SpecArgs};
 use crate::error::Failure;
-use crate::run::host;
+use crate::run::{host, users};
 
 pub(super) async fn run(context: &Context, args: SpecArgs) -> Result<(), Failure> {
     let request = args.runtime.into_request(|key| std::env::var_os(key))?;
     let located = context.find_image(&args.image).await?;
     let image = located.image(&args.platform.unwrap_or_default()).await?;
-    let host = Host { root: args.rootfs, ..host::facts() };
-    let spec = runtime_spec(&image.config, &image.manifest.annotations, &request, &host)?;
+    // Only an absolute path says where the root filesystem is now; a relative one counts from the bundle.
+    let unpacked = Path::new(&args.rootfs);
+    let users = (unpacked.is_absolute() && unpacked.is_dir()).then(|| users::read(unpacked)).transpose()?;
+    let host = Host { root: args.rootfs, users, ..host::facts() };
+    let mut spec = runtime_spec(&image.config, &image.manifest.annotations, &request, &host)?;
+    if request.rootless {
+        host::keep_locked(&mut spec);
+    }
     for warning in &spec.warnings {
         context.reporter.warn(warning);
     }

@@ -1,32 +1,153 @@
 //! The facts about this host that a runtime spec needs.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ociforge_manifests::runtime::{HOOK_NAME, Host};
+use ociforge_manifests::runtime::{Emitted, HOOK_NAME, Host, LOCKED};
+use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
+use rustix::process::{Resource, geteuid, getrlimit};
 
-/// Where distributions put hooks when they are not on the caller's `PATH`.
+use super::mappings;
+
+/// Where distributions put programs when they are not on the caller's `PATH`.
 const USUAL: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/usr/sbin"];
+
+/// Where the container tools of distributions have their seccomp profile; the administrator's comes first.
+const SECCOMP: [&str; 2] = ["/etc/containers/seccomp.json", "/usr/share/containers/seccomp.json"];
+
+/// The mount point of cgroups.
+const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Asks this host. What can't be found out counts as unknown; there are no errors.
 #[must_use]
 pub fn facts() -> Host {
     let cpus = fs::read_to_string("/sys/devices/system/cpu/online");
+    let cgroup_v2 = Path::new(CGROUPS).join("cgroup.controllers").exists();
+    let (mappings, inside_user_namespace) = match mappings::current() {
+        // Who is root of a user namespace has it, and others can make one of their own in it.
+        Some(current) if geteuid().is_root() => (current, true),
+        _ => (mappings::available(), false),
+    };
     Host {
         directory: env::current_dir().ok().and_then(text),
-        nvidia_hook: find(HOOK_NAME, env::var_os("PATH").as_deref()).and_then(text),
-        cgroup_v2: Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),
+        nvidia_hook: program(HOOK_NAME).and_then(text),
+        cgroup_v2,
         cpus: cpus.ok().and_then(|list| list.trim().parse().ok()),
         network_files: network_files(),
+        architecture: Some(architecture().to_owned()),
+        kernel: kernel(&rustix::system::uname().release().to_string_lossy()),
+        seccomp: SECCOMP.iter().find_map(|file| fs::read_to_string(file).ok()),
+        capabilities: fs::read_to_string("/proc/self/status").ok().and_then(|status| bounding_set(&status)),
+        limits: limits(),
+        mappings: Some(mappings),
+        inside_user_namespace,
+        delegated: delegated(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default(), cgroup_v2),
         ..Host::default()
     }
 }
 
+/// Whether only the rootless form can be run: by anybody but root, and by the root of a mere user namespace.
+#[must_use]
+pub fn is_unprivileged() -> bool {
+    !geteuid().is_root() || mappings::current().is_some()
+}
+
+/// Adds to the bind mounts of a rootless spec what the kernel has locked on their sources ([`Emitted::keep_locked`]).
+pub fn keep_locked(emitted: &mut Emitted) {
+    let flags = |source: &String| {
+        let set = statvfs(Path::new(source)).ok()?.f_flag;
+        let bits =
+            [StatVfsMountFlags::NOSUID, StatVfsMountFlags::NODEV, StatVfsMountFlags::NOEXEC, StatVfsMountFlags::RDONLY];
+        let names = LOCKED.into_iter().zip(bits).filter(|(_, bit)| set.contains(*bit)).map(|(name, _)| name);
+        Some((source.clone(), names.collect()))
+    };
+    let flags: BTreeMap<_, _> = emitted.bind_sources().iter().filter_map(flags).collect();
+    emitted.keep_locked(&flags);
+}
+
 /// What a container on the host's network needs to find others by name.
-fn network_files() -> Vec<String> {
-    ["/etc/hosts", "/etc/resolv.conf"].into_iter().filter(|file| Path::new(file).is_file()).map(str::to_owned).collect()
+fn network_files() -> BTreeMap<String, String> {
+    let files = ["/etc/hosts", "/etc/resolv.conf"].into_iter().filter(|file| Path::new(file).is_file());
+    files.map(|file| (file.to_owned(), file.to_owned())).collect()
+}
+
+/// This machine's architecture in Go's names.
+fn architecture() -> &'static str {
+    match env::consts::ARCH {
+        "x86_64" => "amd64",
+        "x86" => "386",
+        "aarch64" => "arm64",
+        "loongarch64" => "loong64",
+        "powerpc64" if cfg!(target_endian = "little") => "ppc64le",
+        other => other,
+    }
+}
+
+/// Version and patch level of a kernel's release, such as `6.1.0-13-amd64`.
+fn kernel(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse().ok());
+    Some((numbers.next()??, numbers.next()??))
+}
+
+/// `CapBnd` of `/proc/self/status`.
+fn bounding_set(status: &str) -> Option<u64> {
+    let mask = status.lines().find_map(|line| line.strip_prefix("CapBnd:"))?;
+    u64::from_str_radix(mask.trim(), 16).ok()
+}
+
+/// The hard limits of this process, by docker's names.
+fn limits() -> BTreeMap<String, u64> {
+    let resources = [
+        ("core", Resource::Core),
+        ("cpu", Resource::Cpu),
+        ("data", Resource::Data),
+        ("fsize", Resource::Fsize),
+        ("locks", Resource::Locks),
+        ("memlock", Resource::Memlock),
+        ("msgqueue", Resource::Msgqueue),
+        ("nice", Resource::Nice),
+        ("nofile", Resource::Nofile),
+        ("nproc", Resource::Nproc),
+        ("rss", Resource::Rss),
+        ("rtprio", Resource::Rtprio),
+        ("rttime", Resource::Rttime),
+        ("sigpending", Resource::Sigpending),
+        ("stack", Resource::Stack),
+    ];
+    let hard = |resource| getrlimit(resource).maximum.unwrap_or(u64::MAX);
+    resources.into_iter().map(|(name, resource)| (name.to_owned(), hard(resource))).collect()
+}
+
+/// The cgroup controllers that this user may set limits with. `membership` is `/proc/self/cgroup` (cgroups(7)).
+///
+/// In version 2 a cgroup with processes in it can't hand its controllers on, so only those count that a cgroup of this
+/// user hands on already.
+fn delegated(membership: &str, v2: bool) -> BTreeSet<String> {
+    let writable = |directory: &Path| access(directory, Access::WRITE_OK).is_ok();
+    let own = |path: &str| Path::new(CGROUPS).join(path.trim_start_matches('/'));
+    let mut controllers = BTreeSet::new();
+    for line in membership.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(names), Some(path)) = (fields.next(), fields.next()) else { continue };
+        if v2 && names.is_empty() && writable(&own(path)) {
+            let handed_on = fs::read_to_string(own(path).join("cgroup.subtree_control")).unwrap_or_default();
+            controllers.extend(handed_on.split_ascii_whitespace().map(str::to_owned));
+        } else if !v2
+            && !names.is_empty()
+            && writable(&Path::new(CGROUPS).join(names).join(path.trim_start_matches('/')))
+        {
+            controllers.extend(names.split(',').map(str::to_owned));
+        }
+    }
+    controllers
+}
+
+/// The program called `name`, on the caller's `PATH` or where distributions put it.
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
+    find(name, env::var_os("PATH").as_deref())
 }
 
 /// The first program called `name` in the absolute directories of `path`, or else in the usual ones.
@@ -70,5 +191,40 @@ mod tests {
         let host = facts();
         assert!(host.cpus.is_some());
         assert!(host.directory.unwrap().starts_with('/'));
+        assert!(host.kernel.unwrap() > (3, 0) && host.limits["nofile"] > 0 && host.mappings.is_some());
+        assert_eq!(is_unprivileged(), !geteuid().is_root() || host.inside_user_namespace);
+    }
+
+    #[test]
+    fn the_kernel_s_texts_are_read() {
+        assert_eq!(kernel("6.1.0-13-amd64"), Some((6, 1)));
+        assert_eq!(kernel("5.10"), Some((5, 10)));
+        assert_eq!(kernel("x"), None);
+        assert_eq!(bounding_set("Name:\tx\nCapBnd:\t00000000a80425fb\n"), Some(0xa804_25fb));
+        assert_eq!(bounding_set(""), None);
+        assert!(delegated("nonsense\n0::/no/such/cgroup\n", true).is_empty());
+    }
+
+    #[test]
+    fn the_flags_of_a_mount_are_seen() {
+        struct Mounted(tempfile::TempDir);
+        impl Drop for Mounted {
+            fn drop(&mut self) {
+                let _ = std::process::Command::new("umount").arg(self.0.path()).status();
+            }
+        }
+        let place = tempfile::tempdir().unwrap();
+        let options = ["-t", "tmpfs", "-o", "ro,nosuid,nodev", "none"];
+        assert!(std::process::Command::new("mount").args(options).arg(place.path()).status().unwrap().success());
+        let place = Mounted(place);
+        let json = serde_json::json!({"mounts": [
+            {"destination": "/a", "type": "bind", "source": place.0.path(), "options": ["rbind", "dev", "rw", "noexec"]},
+            {"destination": "/b", "type": "bind", "source": "/no/such", "options": ["rbind"]},
+        ]});
+        let mut emitted = Emitted { json, warnings: Vec::new() };
+        keep_locked(&mut emitted);
+        let options = |index: usize| emitted.json["mounts"][index]["options"].to_string();
+        assert_eq!(options(0), r#"["rbind","noexec","nosuid","nodev","ro"]"#);
+        assert_eq!(options(1), r#"["rbind"]"#);
     }
 }

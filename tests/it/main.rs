@@ -9,6 +9,7 @@ mod faults;
 mod lies;
 mod outputs;
 mod registry;
+mod rootless;
 mod serve;
 mod spec;
 mod support;

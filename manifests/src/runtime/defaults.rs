@@ -12,24 +12,6 @@ pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 /// The size of `/dev/shm`: 64 MiB.
 pub(crate) const SHM_SIZE: Size = Size(64 << 20);
 
-/// Capabilities of the bounding, permitted and effective sets.
-pub(crate) const CAPABILITIES: [&str; 14] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FSETID",
-    "CAP_FOWNER",
-    "CAP_MKNOD",
-    "CAP_NET_RAW",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETFCAP",
-    "CAP_SETPCAP",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SYS_CHROOT",
-    "CAP_KILL",
-    "CAP_AUDIT_WRITE",
-];
-
 /// Paths that the container sees empty.
 pub(crate) const MASKED: [&str; 12] = [
     "/proc/acpi",
@@ -74,7 +56,7 @@ pub(crate) struct Mount {
 }
 
 impl Mount {
-    fn new(destination: &str, kind: &str, source: &str, options: &[&str]) -> Self {
+    pub(crate) fn new(destination: &str, kind: &str, source: &str, options: &[&str]) -> Self {
         Self {
             destination: destination.to_owned(),
             kind: kind.to_owned(),
@@ -112,7 +94,10 @@ pub(crate) fn mounts(ipc: Ipc, shm_size: Size) -> Vec<Mount> {
 }
 
 /// The rules of the device cgroup, first to last.
-pub(crate) fn device_rules() -> Vec<Value> {
+pub(crate) fn device_rules(privileged: bool) -> Vec<Value> {
+    if privileged {
+        return vec![json!({"allow": true, "access": "rwm"})];
+    }
     let mut rules = vec![json!({"allow": false, "access": "rwm"})];
     rules.extend(DEVICES.iter().map(|(major, minor)| {
         let mut rule = json!({"allow": true, "type": "c", "major": major, "access": "rwm"});

@@ -4,35 +4,49 @@
 //! The request is docker's: its flags, its texts, its defaults. The JSON is put together as JSON and not with
 //! `oci_spec::runtime`, whose sets of capabilities have another order at every run.
 
+mod annotations;
+pub mod capabilities;
 pub mod cpuset;
 mod defaults;
 mod env;
 pub mod gpus;
+mod image_volumes;
 pub mod modes;
 mod mounts;
 mod nvidia;
 pub mod request;
+mod resources;
+mod rootless;
+mod seccomp;
+pub mod security;
 mod spec;
+pub mod tmpfs;
 pub mod ulimit;
 pub mod user;
 pub mod values;
 pub mod volume;
 
+pub use capabilities::{Capabilities, Capability};
 pub use cpuset::CpuSet;
 pub use gpus::{GpuError, GpuRequest};
+pub use image_volumes::image_volumes;
 pub use modes::{Ipc, Network, Nvidia};
 pub use nvidia::HOOK_NAME;
-pub use request::{ANNOTATION, Request, Settings};
+pub use request::{ANNOTATION, Request, Seccomp, Settings};
+pub use rootless::{IdMap, IdMappings, LOCKED};
+pub use seccomp::ProfileError;
+pub use security::SecurityOption;
 pub use spec::{Emitted, Host, SpecError, runtime_spec};
+pub use tmpfs::Tmpfs;
 pub use ulimit::Ulimit;
 pub use user::{UserError, Users};
-pub use values::{EnvEntry, Hostname, Size, ValueError};
+pub use values::{EnvEntry, Hostname, PidsLimit, Size, ValueError};
 pub use volume::{Volume, VolumeError};
 
 /// The word of `known` that `word` was probably meant to be.
 fn nearest(word: &str, known: &[&'static str]) -> Option<&'static str> {
     let word = word.to_lowercase();
-    let likeness = |candidate: &&str| strsim::jaro_winkler(&word, candidate);
+    let likeness = |candidate: &&str| strsim::jaro_winkler(&word, &candidate.to_lowercase());
     let best = known.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
     (likeness(&best) > 0.8).then_some(best)
 }

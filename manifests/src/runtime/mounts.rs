@@ -12,13 +12,14 @@ use super::volume::{Volume, clean};
 pub(crate) fn mounts(
     request: &Request,
     settings: &Settings,
+    image_volumes: &[String],
     host: &Host,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Value>, SpecError> {
     let ipc = settings.ipc.unwrap_or_default();
     let shm_size = settings.shm_size.filter(|size| size.0 > 0);
     let mut mounts = defaults::mounts(ipc, shm_size.unwrap_or(defaults::SHM_SIZE));
-    let mut volumes = volumes(&request.volumes, host, warnings)?;
+    let mut volumes = volumes(request, host, warnings)?;
     let takes = |place: &str| volumes.iter().any(|volume| volume.destination == place);
     if let Some(size) = shm_size {
         let reason = match ipc {
@@ -29,19 +30,57 @@ pub(crate) fn mounts(
         };
         warnings.extend(reason.map(|reason| format!("--shm-size {size} has no effect with {reason}")));
     }
+    volumes.extend(images_volumes(image_volumes, request, host, &volumes, warnings));
+    let takes = |place: &str| volumes.iter().any(|volume| volume.destination == place);
     mounts.retain(|mount| !takes(&mount.destination));
-    if settings.network == Some(Network::Host) {
-        let shared: Vec<_> = host.network_files.iter().filter(|file| !takes(file)).collect();
-        volumes.extend(shared.iter().map(|file| Mount::bind(file, file, &["rbind", "rprivate", "ro"])));
+    let files = files(settings, host).into_iter().filter(|file| !takes(&file.destination)).collect::<Vec<_>>();
+    volumes.extend(files);
+    if request.privileged {
+        let sys = mounts.iter_mut().filter(|mount| mount.destination.starts_with("/sys"));
+        sys.for_each(|mount| mount.options.retain(|option| option != "ro"));
     }
     volumes.sort_by_key(|mount| mount.destination.matches('/').count());
     mounts.extend(volumes);
     Ok(mounts.iter().map(|mount| json!(mount)).collect())
 }
 
-fn volumes(volumes: &[Volume], host: &Host, warnings: &mut Vec<String>) -> Result<Vec<Mount>, SpecError> {
-    let mut mounts: Vec<Mount> = Vec::with_capacity(volumes.len());
-    for volume in volumes {
+/// The copies that the caller made for the image's volumes, where the user has put nothing else.
+fn images_volumes(
+    places: &[String],
+    request: &Request,
+    host: &Host,
+    taken: &[Mount],
+    warnings: &mut Vec<String>,
+) -> Vec<Mount> {
+    let free = places.iter().filter(|place| taken.iter().all(|mount| mount.destination != **place));
+    let (with, without): (Vec<_>, Vec<_>) = free.partition(|place| host.volumes.contains_key(*place));
+    if request.read_only && !without.is_empty() {
+        let without: Vec<_> = without.iter().map(|place| place.as_str()).collect();
+        warnings.push(format!(
+            "the image has volumes at {}, which can't be written to: give each a directory with -v",
+            without.join(", ")
+        ));
+    }
+    with.into_iter().map(|place| Mount::bind(&host.volumes[place], place, &["rbind", "rprivate", "rw"])).collect()
+}
+
+/// Single files below `/etc`: those made for this container, and beside them those of the network that it shares.
+fn files(settings: &Settings, host: &Host) -> Vec<Mount> {
+    let own = host.files.iter().map(|(place, file)| Mount::bind(file, place, &["rbind", "rprivate"]));
+    let shares = settings.network == Some(Network::Host);
+    let shared = host.network_files.iter().filter(|(place, _)| shares && !host.files.contains_key(*place));
+    own.chain(shared.map(|(place, file)| Mount::bind(file, place, &["rbind", "rprivate", "ro"]))).collect()
+}
+
+fn volumes(request: &Request, host: &Host, warnings: &mut Vec<String>) -> Result<Vec<Mount>, SpecError> {
+    let mut mounts: Vec<Mount> = Vec::with_capacity(request.volumes.len() + request.tmpfs.len());
+    for tmpfs in &request.tmpfs {
+        if mounts.iter().any(|mount| mount.destination == tmpfs.destination) {
+            return Err(SpecError::SamePlace(tmpfs.destination.clone()));
+        }
+        mounts.push(tmpfs.mount());
+    }
+    for volume in &request.volumes {
         if volume.was_relative {
             warnings.push(format!("the volume's destination is taken from the root: {}", volume.destination));
         }

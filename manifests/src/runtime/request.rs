@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::capabilities::Capabilities;
 use super::cpuset::CpuSet;
 use super::gpus::GpuRequest;
 use super::modes::{Ipc, Network, Nvidia};
 use super::spec::SpecError;
+use super::tmpfs::Tmpfs;
 use super::ulimit::Ulimit;
-use super::values::{EnvEntry, Hostname, Size};
+use super::values::{EnvEntry, Hostname, PidsLimit, Size};
 use super::volume::Volume;
 use crate::document::canonical;
 
@@ -77,6 +79,23 @@ impl Settings {
     }
 }
 
+/// Which filter of system calls there is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Seccomp {
+    /// The host's profile, or ociforge's own; none for a privileged container.
+    #[default]
+    Default,
+    /// None.
+    Unconfined,
+    /// This profile, in docker's format.
+    Profile {
+        /// What it is called in errors.
+        name: String,
+        /// Its JSON.
+        text: String,
+    },
+}
+
 /// What the user asks for. The default asks for nothing: the container is then as the image and docker's defaults say.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
@@ -104,6 +123,24 @@ pub struct Request {
     pub volumes: Vec<Volume>,
     /// CDI devices, `vendor/class=name`.
     pub devices: Vec<String>,
+    /// Directories in memory.
+    pub tmpfs: Vec<Tmpfs>,
+    /// Capabilities beyond docker's default ones.
+    pub cap_add: Vec<Capabilities>,
+    /// Capabilities to do without.
+    pub cap_drop: Vec<Capabilities>,
+    /// Whether the container has every capability and device, and sees all of `/proc` and `/sys`.
+    pub privileged: bool,
+    /// Whether nothing of `/proc` and `/sys` is hidden or protected.
+    pub unmasked: bool,
+    /// The filter of system calls.
+    pub seccomp: Seccomp,
+    /// Whether programs are kept from gaining privileges.
+    pub no_new_privileges: bool,
+    /// The most memory, in bytes.
+    pub memory: Option<Size>,
+    /// The most processes and threads.
+    pub pids_limit: Option<PidsLimit>,
     /// Whether the container is to be one that an unprivileged user can run.
     pub rootless: bool,
     /// How GPUs get into it.

@@ -1,26 +1,29 @@
 //! The spec itself: image config, request and host facts in, `config.json` out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::capabilities::{self, Capability};
 use super::cpuset::CpuSet;
-use super::defaults;
 use super::env::Env;
+use super::image_volumes::image_volumes;
 use super::modes::{Ipc, Network};
 use super::request::{ANNOTATION, Request, Settings};
-use super::ulimit::Ulimit;
+use super::rootless::{self, IdMappings};
+use super::seccomp::{self, ProfileError};
 use super::user::{self, UserError, Users};
+use super::values::Size;
 use super::volume::clean;
-use super::{mounts, nvidia};
+use super::{annotations, defaults, mounts, nvidia, resources};
 use crate::config::Config;
 use crate::document::canonical;
 
 /// The oldest version of the runtime spec that has everything used here, so that older runtimes take it, too.
 const VERSION: &str = "1.0.2";
 
-/// Annotations that runc and crun take for orders, which an image may not give to the host.
-const COMMANDS: [&str; 2] = ["org.systemd.property.", "run.oci."];
+/// Docker's least value of `--memory`: 6 MiB.
+const LEAST_MEMORY: Size = Size(6 << 20);
 
 /// What lies outside the image and the request: facts about the host, and about the unpacked root filesystem.
 #[derive(Debug, Clone)]
@@ -37,8 +40,34 @@ pub struct Host {
     pub cgroup_v2: bool,
     /// The CPUs that there are, if that is known.
     pub cpus: Option<CpuSet>,
-    /// Files that a container on the host's network shares, read-only, such as `/etc/resolv.conf`.
-    pub network_files: Vec<String>,
+    /// Files that a container on the host's network shares, read-only, such as `/etc/resolv.conf`: where each goes, and
+    /// where it is.
+    pub network_files: BTreeMap<String, String>,
+    /// Files made for this container, whatever its network, such as `/etc/hostname`: where each goes, and where it is.
+    pub files: BTreeMap<String, String>,
+    /// Seeded directories for the image's volumes: where each goes (see [`image_volumes`](super::image_volumes)), and
+    /// where it is.
+    pub volumes: BTreeMap<String, String>,
+    /// The architecture of the kernel in Go's names; the image's, if it isn't known.
+    pub architecture: Option<String>,
+    /// The kernel's version and patch level, if that is known.
+    pub kernel: Option<(u32, u32)>,
+    /// The host's seccomp profile in docker's format, if it has one.
+    pub seccomp: Option<String>,
+    /// The capabilities that a runtime can grant here, bit 0 for capability 0; `None` for all. The rootless form has all
+    /// of them, as a new user namespace does.
+    pub capabilities: Option<u64>,
+    /// The hard limits of the caller by their names in docker (`nofile`), which only CAP_SYS_RESOURCE lets one raise;
+    /// `u64::MAX` is none.
+    pub limits: BTreeMap<String, u64>,
+    /// For the rootless form: the ids of its user namespace. `None` when the container is started inside of one that is
+    /// there already, and of which nothing is known.
+    pub mappings: Option<IdMappings>,
+    /// For the rootless form: whether the container is started inside of a user namespace, with these mappings, that is
+    /// there already.
+    pub inside_user_namespace: bool,
+    /// For the rootless form: the cgroup controllers that the caller may use (`cpuset`, `memory`, `pids`).
+    pub delegated: BTreeSet<String>,
 }
 
 impl Default for Host {
@@ -51,7 +80,17 @@ impl Default for Host {
             nvidia_hook: None,
             cgroup_v2: true,
             cpus: None,
-            network_files: Vec::new(),
+            network_files: BTreeMap::new(),
+            files: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+            architecture: None,
+            kernel: None,
+            seccomp: None,
+            capabilities: None,
+            limits: BTreeMap::new(),
+            mappings: None,
+            inside_user_namespace: false,
+            delegated: BTreeSet::new(),
         }
     }
 }
@@ -104,6 +143,25 @@ pub enum SpecError {
     /// A CDI device for a hook that knows none.
     #[error("`{0}` is the name of a CDI device, which NVIDIA's hook does not know")]
     CdiName(String),
+    /// A user or group that the user namespace does not have.
+    #[error("the container's user namespace has no {what} {id}")]
+    Unmapped {
+        /// `user` or `group`.
+        what: &'static str,
+        /// Its number in the container.
+        id: u32,
+    },
+    /// The user's seccomp profile.
+    #[error("cannot use the seccomp profile {name}")]
+    Seccomp {
+        /// What the user called it.
+        name: String,
+        /// Why.
+        source: ProfileError,
+    },
+    /// Less memory than a container starts with.
+    #[error("--memory {0} is too little to start a container")]
+    Memory(Size),
     /// Something that this version can't do.
     #[error("{0} is not supported yet")]
     NotYet(&'static str),
@@ -125,6 +183,15 @@ impl SpecError {
             Self::NotYet("--nvidia cdi" | "--gpus driver=cdi" | "--device") => {
                 Some("use --gpus with --nvidia hook".into())
             }
+            Self::Unmapped { .. } => Some(
+                "map more ids (install uidmap, then `usermod --add-subuids 100000-165535 --add-subgids 100000-165535` \
+                 for your account), or use --user 0"
+                    .into(),
+            ),
+            Self::Seccomp { .. } => {
+                Some("give a profile in docker's format, or --security-opt seccomp=unconfined".into())
+            }
+            Self::Memory(_) => Some(format!("give at least {LEAST_MEMORY}")),
             Self::NotYet(_) | Self::Nul(_) => None,
         }
     }
@@ -149,19 +216,34 @@ pub fn runtime_spec(
     let settings = request.settings.or(image);
     let mut env = environment(config, request, &mut warnings);
     let hooks = nvidia::inject(request, settings.gpus.as_ref(), host, &mut env, &mut warnings)?;
+    let granted = host.capabilities.filter(|_| !request.rootless);
+    let capabilities = capabilities::resolve(request, granted, &mut warnings);
+    let volumes = image_volumes(config, &mut warnings);
     let mut json = json!({
         "ociVersion": VERSION,
-        "process": process(config, request, &settings, &env, host)?,
+        "process": process(config, request, &capabilities, env, host, &mut warnings)?,
         "root": {"path": host.root, "readonly": request.read_only},
-        "mounts": mounts::mounts(request, &settings, host, &mut warnings)?,
-        "linux": linux(&settings, host, &mut warnings),
-        "annotations": image_annotations(config, &mut warnings),
+        "mounts": mounts::mounts(request, &settings, &volumes, host, &mut warnings)?,
+        "linux": linux(request, &settings, host, &mut warnings),
+        "annotations": annotations::of_image(config, &mut warnings),
     });
+    let rlimits = resources::rlimits(request, &settings, host, &mut warnings);
+    if !rlimits.is_empty() {
+        json["process"]["rlimits"] = json!(rlimits);
+    }
+    let architecture = &config.platform.architecture;
+    if let Some(filter) = seccomp::filter(request, host, architecture, &capabilities, &mut warnings)? {
+        json["linux"]["seccomp"] = filter;
+    }
     if let Some(hostname) = &request.hostname {
         json["hostname"] = json!(hostname.as_str());
     }
     if let Some(hooks) = hooks {
         json["hooks"] = hooks;
+    }
+    // Last, for it takes away what all the others may have put there.
+    if request.rootless {
+        rootless::convert(&mut json, host, &mut warnings)?;
     }
     Ok(Emitted { json, warnings })
 }
@@ -174,10 +256,10 @@ fn refuse(config: &Config, request: &Request) -> Result<(), SpecError> {
     if !request.devices.is_empty() {
         return Err(SpecError::NotYet("--device"));
     }
-    if request.rootless {
-        return Err(SpecError::NotYet("--rootless"));
+    match request.memory {
+        Some(memory) if memory.0 > 0 && memory < LEAST_MEMORY => Err(SpecError::Memory(memory)),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn tell_what_the_image_asks_for(image: &Settings, flags: &Settings, warnings: &mut Vec<String>) {
@@ -221,37 +303,50 @@ fn environment(config: &Config, request: &Request, warnings: &mut Vec<String>) -
 fn process(
     config: &Config,
     request: &Request,
-    settings: &Settings,
-    env: &Env,
+    capabilities: &[Capability],
+    mut env: Env,
     host: &Host,
+    warnings: &mut Vec<String>,
 ) -> Result<Value, SpecError> {
-    let args = args(config, request)?;
-    let env = env.entries();
-    let cwd = match &request.workdir {
-        Some(path) if !path.starts_with('/') => return Err(SpecError::Workdir(path.clone())),
-        Some(path) => clean(path),
-        None => clean(&config.config.working_dir),
-    };
+    let user = request.user.as_deref().unwrap_or(&config.config.user);
+    let user = user::resolve(user, host.users.as_ref())?;
+    // As docker does. Where the accounts aren't known the runtime does it.
+    if let (None, Some(users)) = (env.get("HOME"), &host.users) {
+        env.set("HOME", users.home(user.uid).unwrap_or("/"));
+    }
+    let (args, env) = (args(config, request)?, env.entries());
+    let cwd = workdir(config, request, warnings)?;
     let nul = |texts: &[String]| texts.iter().any(|text| text.contains('\0'));
     for (what, texts) in [("command", &args), ("environment", &env), ("working directory", &vec![cwd.clone()])] {
         if nul(texts) {
             return Err(SpecError::Nul(what));
         }
     }
-    let user = request.user.as_deref().unwrap_or(&config.config.user);
-    let capabilities = json!(defaults::CAPABILITIES);
+    let capabilities: Vec<_> = capabilities.iter().map(|capability| capability.name()).collect();
     let mut process = json!({
         "terminal": request.tty,
-        "user": user::resolve(user, host.users.as_ref())?.json(),
+        "user": user.json(),
         "args": args,
         "env": env,
         "cwd": cwd,
         "capabilities": {"bounding": capabilities, "permitted": capabilities, "effective": capabilities},
     });
-    if !settings.ulimits.is_empty() {
-        process["rlimits"] = settings.ulimits.iter().map(Ulimit::rlimit).collect();
+    if request.no_new_privileges {
+        process["noNewPrivileges"] = json!(true);
     }
     Ok(process)
+}
+
+/// The working directory. An image's may be relative in a sloppy Dockerfile's way; a flag's may not.
+fn workdir(config: &Config, request: &Request, warnings: &mut Vec<String>) -> Result<String, SpecError> {
+    let path = request.workdir.as_ref().unwrap_or(&config.config.working_dir);
+    if !path.starts_with('/') && request.workdir.is_some() {
+        return Err(SpecError::Workdir(path.clone()));
+    }
+    if !path.starts_with('/') && !path.is_empty() {
+        warnings.push(format!("the image's working directory `{path}` is relative; it is taken from the root"));
+    }
+    Ok(clean(path))
 }
 
 /// Entrypoint and command. An entrypoint from the user takes the image's command away, as in docker.
@@ -265,7 +360,7 @@ fn args(config: &Config, request: &Request) -> Result<Vec<String>, SpecError> {
     if args.is_empty() { Err(SpecError::NoCommand) } else { Ok(args) }
 }
 
-fn linux(settings: &Settings, host: &Host, warnings: &mut Vec<String>) -> Value {
+fn linux(request: &Request, settings: &Settings, host: &Host, warnings: &mut Vec<String>) -> Value {
     let mut namespaces = vec!["mount", "uts", "pid"];
     if settings.network != Some(Network::Host) {
         namespaces.push("network");
@@ -276,51 +371,13 @@ fn linux(settings: &Settings, host: &Host, warnings: &mut Vec<String>) -> Value 
     if host.cgroup_v2 {
         namespaces.push("cgroup");
     }
-    let mut resources = json!({"devices": defaults::device_rules()});
-    if let Some(cpus) = &settings.cpuset_cpus {
-        resources["cpu"] = json!({"cpus": cpus.to_string()});
-        if let Some(have) = host.cpus.as_ref().filter(|have| !cpus.is_subset(have)) {
-            warnings.push(format!("this machine has the CPUs {have}; a runtime refuses --cpuset-cpus {cpus} on it"));
-        }
-    }
-    json!({
+    let mut linux = json!({
         "namespaces": namespaces.iter().map(|kind| json!({"type": kind})).collect::<Vec<_>>(),
-        "resources": resources,
-        "maskedPaths": defaults::MASKED,
-        "readonlyPaths": defaults::READ_ONLY,
-    })
-}
-
-/// The annotations that an image config converts to (image-spec, conversion.md); labels win over the fields.
-fn image_annotations(config: &Config, warnings: &mut Vec<String>) -> Map<String, Value> {
-    let platform = &config.platform;
-    let other = |key: &str| platform.other.get(key).and_then(Value::as_str).map(str::to_owned);
-    let features = platform.other.get("os.features").and_then(Value::as_array);
-    let features = features.map(|all| all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","));
-    let ports: Vec<_> = config.config.exposed_ports.keys().map(String::as_str).collect();
-    let fields = [
-        ("os", Some(platform.os.clone())),
-        ("architecture", Some(platform.architecture.clone())),
-        ("variant", platform.variant.clone()),
-        ("os.version", other("os.version")),
-        ("os.features", features),
-        ("author", config.author.clone()),
-        ("created", config.created.clone()),
-        ("stopSignal", config.config.stop_signal.clone()),
-        ("exposedPorts", Some(ports.join(","))),
-    ];
-    let mut annotations = Map::new();
-    for (name, value) in fields {
-        if let Some(value) = value.filter(|value| !value.is_empty()) {
-            annotations.insert(format!("org.opencontainers.image.{name}"), json!(value));
-        }
+        "resources": resources::resources(request, settings, host, warnings),
+    });
+    if !request.privileged && !request.unmasked {
+        linux["maskedPaths"] = json!(defaults::MASKED);
+        linux["readonlyPaths"] = json!(defaults::READ_ONLY);
     }
-    for (key, value) in &config.config.labels {
-        if COMMANDS.iter().any(|prefix| key.starts_with(prefix)) {
-            warnings.push(format!("the image's label {key} is left out: runtimes would obey it"));
-        } else {
-            annotations.insert(key.clone(), json!(value));
-        }
-    }
-    annotations
+    linux
 }

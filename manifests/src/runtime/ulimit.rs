@@ -48,6 +48,13 @@ impl Ulimit {
         &self.name
     }
 
+    /// The same limit, no higher than `most`; and whether that changed it.
+    pub(crate) fn at_most(&self, most: u64) -> (Self, bool) {
+        let lowered = Self { name: self.name.clone(), soft: self.soft.min(most), hard: self.hard.min(most) };
+        let changed = lowered != *self;
+        (lowered, changed)
+    }
+
     /// The entry of `process.rlimits`.
     pub(crate) fn rlimit(&self) -> serde_json::Value {
         let kind = format!("RLIMIT_{}", self.name.to_ascii_uppercase());

@@ -125,6 +125,14 @@ impl Users {
         })
     }
 
+    /// The home directory of the first account with this uid.
+    pub(crate) fn home(&self, wanted: u32) -> Option<&str> {
+        entries(&self.passwd).find_map(|fields| match fields[..] {
+            [_, _, uid, _, _, home, ..] => (id(uid)? == wanted && home.starts_with('/')).then_some(home),
+            _ => None,
+        })
+    }
+
     /// The gid of the first group of that name.
     fn group(&self, wanted: &str) -> Option<u32> {
         entries(&self.group).find_map(|fields| match fields[..] {

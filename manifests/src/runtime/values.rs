@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::capabilities::NAMES;
+use super::tmpfs::Tmpfs;
 use super::{nearest, ulimit};
 
 /// A value that docker's flag does not take, or that means nothing here.
@@ -47,6 +49,20 @@ pub enum ValueError {
         /// The text.
         text: String,
     },
+    /// No capability.
+    #[error("`{0}` is not a capability")]
+    Capability(String),
+    /// No `--tmpfs`.
+    #[error("`{text}` is not a directory in memory: {why}")]
+    Tmpfs {
+        /// The text.
+        text: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// No limit on processes.
+    #[error("`{0}` is not a number of processes")]
+    Pids(String),
     /// No name for a host.
     #[error("`{0}` is not a host name")]
     Hostname(String),
@@ -73,6 +89,22 @@ impl ValueError {
                 None => format!("use one of {}", known.join(", ")),
             },
             Self::Daemon { flag, .. } => format!("use {flag} host, or leave it out for a namespace of its own"),
+            Self::Capability(text) => {
+                let name = text.to_ascii_uppercase();
+                let name = name.strip_prefix("CAP_").unwrap_or(&name);
+                match nearest(name, &NAMES) {
+                    Some(near) => format!("did you mean {near}?"),
+                    None => "write its name as capabilities(7) does, such as SYS_PTRACE, or ALL".into(),
+                }
+            }
+            Self::Tmpfs { why, .. } => {
+                let option = why.strip_prefix('`').and_then(|why| why.split(['`', '=']).next()).unwrap_or_default();
+                match nearest(option, &Tmpfs::known()) {
+                    Some(near) => format!("did you mean {near}?"),
+                    None => "write where it goes and perhaps options: /run, or /scratch:size=64g,exec".into(),
+                }
+            }
+            Self::Pids(_) => "write a number, or -1 for no limit".into(),
             Self::Hostname(_) => "use at most 64 letters, digits, dots and hyphens".into(),
         })
     }
@@ -150,6 +182,23 @@ impl fmt::Display for Size {
 }
 
 as_text!(Size);
+
+/// A number of processes and threads; `None` is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PidsLimit(pub Option<u32>);
+
+impl FromStr for PidsLimit {
+    type Err = ValueError;
+
+    /// Reads a number; 0 and -1 are no limit, as in docker.
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text.parse::<i32>() {
+            Ok(-1 | 0) => Ok(Self(None)),
+            Ok(number) if number > 0 => Ok(Self(Some(number.unsigned_abs()))),
+            _ => Err(ValueError::Pids(text.to_owned())),
+        }
+    }
+}
 
 /// One `--env`: a variable to set, or, without a value, to take away.
 #[derive(Clone, PartialEq, Eq)]

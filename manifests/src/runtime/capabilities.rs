@@ -1,0 +1,205 @@
+//! Capabilities (capabilities(7)): docker's default set, `--cap-add`, `--cap-drop`, `--privileged`.
+
+use std::str::FromStr;
+
+use super::request::Request;
+use super::values::ValueError;
+
+/// The capabilities without their `CAP_`, by number.
+pub(crate) const NAMES: [&str; 41] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+];
+
+/// The set of a container for which nothing else is asked, in docker's order.
+const DEFAULT: [Capability; 14] = [
+    Capability(0),
+    Capability(1),
+    Capability(4),
+    Capability(3),
+    Capability(27),
+    Capability(13),
+    Capability(6),
+    Capability(7),
+    Capability(31),
+    Capability(8),
+    Capability(10),
+    Capability(18),
+    Capability(5),
+    Capability(29),
+];
+
+/// One capability, by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Capability(u8);
+
+impl Capability {
+    /// May raise hard resource limits.
+    pub(crate) const SYS_RESOURCE: Self = Self(24);
+
+    fn all() -> impl Iterator<Item = Self> {
+        (0..NAMES.len() as u8).map(Self)
+    }
+
+    /// The name with `CAP_`, as the runtime spec has it.
+    #[must_use]
+    pub fn name(self) -> String {
+        format!("CAP_{}", NAMES[usize::from(self.0)])
+    }
+
+    /// Whether it is in a set of the form that `/proc/PID/status` shows: bit 0 is capability 0.
+    pub(crate) fn is_in(self, mask: u64) -> bool {
+        mask >> self.0 & 1 == 1
+    }
+}
+
+/// What `--cap-add` and `--cap-drop` name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capabilities {
+    /// `ALL`.
+    All,
+    /// A single one.
+    One(Capability),
+}
+
+impl FromStr for Capabilities {
+    type Err = ValueError;
+
+    /// Reads a name in either case, with or without `CAP_`.
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let upper = text.to_ascii_uppercase();
+        if upper == "ALL" {
+            return Ok(Self::All);
+        }
+        let name = upper.strip_prefix("CAP_").unwrap_or(&upper);
+        match NAMES.iter().position(|known| *known == name) {
+            Some(number) => Ok(Self::One(Capability(number as u8))),
+            None => Err(ValueError::Capability(text.to_owned())),
+        }
+    }
+}
+
+/// The capabilities that the request leaves of docker's, or adds. `granted` is what the runtime has to give (a mask), if
+/// that is a limit: a capability named beyond it is left out with a warning, and `ALL` means all within it.
+pub(crate) fn resolve(request: &Request, granted: Option<u64>, warnings: &mut Vec<String>) -> Vec<Capability> {
+    let may = |capability: &Capability| granted.is_none_or(|mask| capability.is_in(mask));
+    if request.privileged {
+        return Capability::all().filter(may).collect();
+    }
+    let named = |list: &[Capabilities], wanted| list.contains(&Capabilities::One(wanted));
+    let (add, drop) = (&request.cap_add, &request.cap_drop);
+    let kept = |capability: &Capability| !named(drop, *capability);
+    let mut set: Vec<Capability> = if add.contains(&Capabilities::All) {
+        return Capability::all().filter(kept).filter(may).collect();
+    } else if drop.contains(&Capabilities::All) {
+        Vec::new()
+    } else {
+        DEFAULT.into_iter().filter(kept).collect()
+    };
+    // As in docker, what is both added and dropped is added.
+    set.extend(Capability::all().filter(|capability| named(add, *capability) && !DEFAULT.contains(capability)));
+    let missing = DEFAULT.into_iter().filter(|capability| named(add, *capability) && !set.contains(capability));
+    set.extend(missing.collect::<Vec<_>>());
+    set.retain(|capability| {
+        if !may(capability) {
+            warnings.push(format!("{} can't be granted here; the container has to do without", capability.name()));
+        }
+        may(capability)
+    });
+    set
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(add: &[&str], drop: &[&str], granted: Option<u64>) -> (Vec<String>, Vec<String>) {
+        let read = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
+        let request = Request { cap_add: read(add), cap_drop: read(drop), ..Request::default() };
+        let mut warnings = Vec::new();
+        let set = resolve(&request, granted, &mut warnings);
+        (set.into_iter().map(Capability::name).collect(), warnings)
+    }
+
+    #[test]
+    fn dockers_set_and_changes_to_it() {
+        let (default, _) = set(&[], &[], None);
+        let expected = "CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP NET_BIND_SERVICE \
+                        SYS_CHROOT KILL AUDIT_WRITE";
+        assert_eq!(default, expected.split(' ').map(|name| format!("CAP_{name}")).collect::<Vec<_>>());
+        for (add, drop, len, first, last) in [
+            (&[][..], &["mknod", "CAP_NET_RAW"][..], 12, "CAP_CHOWN", "CAP_AUDIT_WRITE"),
+            (&["cap_sys_admin", "SYS_PTRACE", "KILL"], &[], 16, "CAP_CHOWN", "CAP_SYS_ADMIN"),
+            (&["SYS_NICE", "CHOWN"], &["all"], 2, "CAP_SYS_NICE", "CAP_CHOWN"),
+            (&["ALL"], &[], 41, "CAP_CHOWN", "CAP_CHECKPOINT_RESTORE"),
+            (&["ALL"], &["CHOWN"], 40, "CAP_DAC_OVERRIDE", "CAP_CHECKPOINT_RESTORE"),
+            (&["KILL"], &["KILL"], 14, "CAP_CHOWN", "CAP_KILL"),
+        ] {
+            let (set, warnings) = set(add, drop, None);
+            assert_eq!(
+                (set.len(), set[0].as_str(), set.last().unwrap().as_str()),
+                (len, first, last),
+                "{add:?}{drop:?}"
+            );
+            assert!(warnings.is_empty());
+        }
+        assert_eq!(set(&[], &["ALL"], None).0, [] as [&str; 0]);
+    }
+
+    #[test]
+    fn only_what_there_is_can_be_granted() {
+        let without_resource = !(1 << 24);
+        assert_eq!(set(&["ALL"], &[], Some(without_resource)).0.len(), 40);
+        let (set, warnings) = set(&["SYS_RESOURCE"], &[], Some(without_resource));
+        assert_eq!((set.len(), warnings.len()), (14, 1));
+        assert!(warnings[0].starts_with("CAP_SYS_RESOURCE can't be granted"));
+    }
+
+    #[test]
+    fn a_wrong_name_has_a_near_one() {
+        let error = "SYS_ADMN".parse::<Capabilities>().unwrap_err();
+        assert_eq!(error.hint().unwrap(), "did you mean SYS_ADMIN?");
+        for bad in ["", "CAP_", "CAP_ALL", "SYS ADMIN", "41"] {
+            assert!(bad.parse::<Capabilities>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! What the container may use: cgroups (runtime-spec, config-linux.md, "Control groups") and resource limits.
+
+use serde_json::{Value, json};
+
+use super::capabilities::Capability;
+use super::defaults;
+use super::request::{Request, Settings};
+use super::spec::Host;
+
+/// `linux.resources`.
+pub(crate) fn resources(request: &Request, settings: &Settings, host: &Host, warnings: &mut Vec<String>) -> Value {
+    let mut resources = json!({"devices": defaults::device_rules(request.privileged)});
+    if let Some(cpus) = &settings.cpuset_cpus {
+        resources["cpu"] = json!({"cpus": cpus.to_string()});
+        if let Some(have) = host.cpus.as_ref().filter(|have| !cpus.is_subset(have)) {
+            warnings.push(format!("this machine has the CPUs {have}; a runtime refuses --cpuset-cpus {cpus} on it"));
+        }
+    }
+    if let Some(memory) = request.memory.filter(|memory| memory.0 > 0) {
+        resources["memory"] = json!({"limit": memory.0});
+    }
+    if let Some(limit) = request.pids_limit.and_then(|limit| limit.0) {
+        resources["pids"] = json!({"limit": limit});
+    }
+    resources
+}
+
+/// `process.rlimits`, none above what the runtime may set here.
+pub(crate) fn rlimits(request: &Request, settings: &Settings, host: &Host, warnings: &mut Vec<String>) -> Vec<Value> {
+    let may_raise = host.capabilities.is_none_or(|mask| Capability::SYS_RESOURCE.is_in(mask)) && !request.rootless;
+    let lowered = settings.ulimits.iter().map(|limit| {
+        let most = host.limits.get(limit.name()).filter(|_| !may_raise).copied().unwrap_or(u64::MAX);
+        let (lowered, changed) = limit.at_most(most);
+        if changed {
+            warnings.push(format!("--ulimit {limit} is above what this user may set; the container gets {lowered}"));
+        }
+        lowered.rlimit()
+    });
+    lowered.collect()
+}

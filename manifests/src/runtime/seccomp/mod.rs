@@ -1,0 +1,104 @@
+//! The filter of system calls (runtime-spec, config-linux.md, "Seccomp"): docker's format of profiles, which says under
+//! which conditions a rule holds, resolved to the rules of one container.
+
+mod own;
+mod profile;
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+pub use profile::ProfileError;
+use profile::{Profile, Rule};
+
+use super::capabilities::Capability;
+use super::request::{Request, Seccomp};
+use super::spec::{Host, SpecError};
+
+/// What the conditions of a profile are about.
+#[derive(Debug, Clone)]
+pub(crate) struct Conditions {
+    /// The architecture in Go's names.
+    pub(crate) architecture: String,
+    /// With `CAP_`.
+    pub(crate) capabilities: BTreeSet<String>,
+    /// Version and patch level; unknown counts as too old for a rule that needs one.
+    pub(crate) kernel: Option<(u32, u32)>,
+}
+
+/// `linux.seccomp`, or `None` where nothing is filtered: the user's profile, else the host's, else ociforge's own.
+pub(crate) fn filter(
+    request: &Request,
+    host: &Host,
+    architecture: &str,
+    capabilities: &[Capability],
+    warnings: &mut Vec<String>,
+) -> Result<Option<Value>, SpecError> {
+    let conditions = Conditions {
+        architecture: host.architecture.clone().unwrap_or_else(|| architecture.to_owned()),
+        capabilities: capabilities.iter().map(|capability| capability.name()).collect(),
+        kernel: host.kernel,
+    };
+    let profile = match &request.seccomp {
+        Seccomp::Profile { name, text } => {
+            Profile::parse(text).map_err(|source| SpecError::Seccomp { name: name.clone(), source })?
+        }
+        Seccomp::Unconfined => return Ok(None),
+        Seccomp::Default if request.privileged => return Ok(None),
+        Seccomp::Default => match host.seccomp.as_deref().map(Profile::parse) {
+            None => own::profile(),
+            Some(Ok(profile)) => profile,
+            Some(Err(error)) => {
+                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+                warnings.push(format!("this machine's seccomp profile is not used: {error}{cause}"));
+                own::profile()
+            }
+        },
+    };
+    Ok(Some(resolve(&profile, &conditions)))
+}
+
+/// The rules of `profile` that hold under `conditions`.
+///
+/// A name keeps its first rule without arguments and loses what stands after that: libseccomp keeps the first, too, but
+/// some runtimes refuse the second.
+fn resolve(profile: &Profile, conditions: &Conditions) -> Value {
+    let mut settled = BTreeSet::new();
+    let mut syscalls = Vec::new();
+    for rule in profile.rules.iter().filter(|rule| rule.holds(conditions)) {
+        let names: Vec<&String> = rule.names.iter().filter(|name| !settled.contains(name.as_str())).collect();
+        if names.is_empty() {
+            continue;
+        }
+        syscalls.push(syscall(rule, &names));
+        if rule.args.is_empty() {
+            settled.extend(rule.names.iter().map(String::as_str));
+        }
+    }
+    let mut filter = json!({"defaultAction": profile.default_action, "syscalls": syscalls});
+    if let Some(errno) = profile.default_errno {
+        filter["defaultErrnoRet"] = json!(errno);
+    }
+    let architectures = profile.architectures(&conditions.architecture);
+    if !architectures.is_empty() {
+        filter["architectures"] = json!(architectures);
+    }
+    if !profile.flags.is_empty() {
+        filter["flags"] = json!(profile.flags);
+    }
+    filter
+}
+
+fn syscall(rule: &Rule, names: &[&String]) -> Value {
+    let mut syscall = json!({"names": names, "action": rule.action});
+    if let Some(errno) = rule.errno {
+        syscall["errnoRet"] = json!(errno);
+    }
+    if !rule.args.is_empty() {
+        syscall["args"] = json!(rule.args);
+    }
+    syscall
+}
+
+#[cfg(test)]
+mod tests;
