@@ -142,7 +142,8 @@ impl fmt::Display for Failure {
 }
 
 /// Text for a terminal: foreign bytes get into errors, and they must neither steer it nor fill it.
-fn printable(text: &str) -> String {
+#[must_use]
+pub fn printable(text: &str) -> String {
     const MOST: usize = 4000;
     let safe = |c: char| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c };
     let mut shown: String = text.chars().take(MOST).map(safe).collect();

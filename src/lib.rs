@@ -2,15 +2,17 @@
 //! a new manifest, copies what is missing to a registry, and emits an OCI runtime spec.
 //!
 //! The modules are the rooms of the house. Each knows what stands below it in this list, none what stands above:
-//! `commands`, `cli`, `plan`, `build`, `lock`, `base`, `run`, `transfer`, `serve`, `registry`, `store`, `content`,
-//! `progress`, `error`.
+//! `commands`, `cli`, `build`, `doctor`, `lock`, `base`, `plan`, `run`, `serve`, `transfer`, `locate`, `registry`,
+//! `store`, `content`, `cancel`, `progress`, `error`, `bytes`.
 
 pub mod base;
 pub mod build;
+pub mod bytes;
 pub mod cancel;
 pub mod cli;
 pub mod commands;
 pub mod content;
+pub mod doctor;
 pub mod error;
 pub mod locate;
 pub mod lock;

@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ociforge::cli::main()
+    // What enters namespaces has to do so before there are threads.
+    ociforge::doctor::attempt::as_child().unwrap_or_else(ociforge::cli::main)
 }

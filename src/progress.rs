@@ -1,5 +1,7 @@
 //! How long work tells of itself, without knowing a terminal.
 
+use ociforge_manifests::lint::Finding;
+
 /// Told how one piece of work goes.
 pub trait Progress: Send + Sync {
     /// `bytes` more are done.
@@ -23,6 +25,9 @@ pub trait Reporter: Send + Sync {
 
     /// Says something that the user should do something about.
     fn warn(&self, text: &str);
+
+    /// Warns of what was found in an image.
+    fn finding(&self, finding: &Finding);
 }
 
 /// Nobody looks.
@@ -39,4 +44,5 @@ impl Reporter for () {
     }
     fn note(&self, _: &str) {}
     fn warn(&self, _: &str) {}
+    fn finding(&self, _: &Finding) {}
 }

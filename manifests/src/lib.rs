@@ -9,6 +9,7 @@ pub mod digest;
 pub mod document;
 pub mod graph;
 pub mod image;
+pub mod lint;
 pub mod media_type;
 pub mod platform;
 pub mod reference;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use ociforge_layers::{Compression, Layer};
 use ociforge_manifests::graph::Node;
+use ociforge_manifests::lint::lint;
 use ociforge_manifests::runtime::ANNOTATION as RUNTIME;
 use ociforge_manifests::{Image, ImageName, NewLayer, Platform};
 
@@ -100,7 +101,17 @@ impl Builder {
         let new: Vec<NewLayer> = layers.iter().map(new_layer).collect();
         let annotations = annotations(&pins.base, plan);
         let image = pins.base.image.append(&new, &plan.config, &self.epoch.rfc3339(), &annotations)?;
+        self.lint(plan, &pins, &image);
         Ok(Built { platform: platform.clone(), image, base: pins.base, layers })
+    }
+
+    /// Warns of what is wrong with the image, but for what the plan allows.
+    fn lint(&self, plan: &Plan, pins: &Pins, image: &Image) {
+        let packages: Vec<_> = pins.packages().collect();
+        let findings = lint(Some(&pins.base.image.config.config), &image.config.config, &packages);
+        for finding in findings.iter().filter(|finding| !plan.allow.contains(&finding.code)) {
+            self.reporter.finding(finding);
+        }
     }
 
     /// The layers to make, lowest first.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ociforge_layers::source::wheel::{Scheme, Wheel};
+use ociforge_manifests::lint::Package;
 use ociforge_manifests::{Digest, Platform};
 use serde_json::json;
 
@@ -76,6 +77,11 @@ impl Pins {
             }
             earlier.is_none_or(|earlier| earlier.version != wheel.version)
         });
+    }
+
+    /// The Python packages that are installed, in the recipe's order.
+    pub(super) fn packages(&self) -> impl Iterator<Item = Package<'_>> {
+        self.wheels.values().flatten().map(|wheel| Package { name: &wheel.name, version: &wheel.version })
     }
 
     /// The wheels of the step at place `n`, downloaded where they were not.

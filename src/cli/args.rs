@@ -5,10 +5,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use ociforge_manifests::lint::{Code, UnknownCode};
 use ociforge_manifests::{ImageName, Platform};
 
 use super::progress::Form;
 use super::runtime_args::RuntimeArgs;
+use crate::doctor::DriverVersion;
 
 /// Assembles OCI images without a Docker daemon.
 #[derive(Debug, Parser)]
@@ -62,6 +64,8 @@ pub enum Command {
     Spec(Box<SpecArgs>),
     /// Serve an OCI layout as a registry
     Serve(ServeArgs),
+    /// Say what this machine allows, and what to do about what it does not
+    Doctor(DoctorArgs),
     /// Show or clean the store
     #[command(subcommand)]
     Cache(CacheCommand),
@@ -108,6 +112,9 @@ pub struct BuildArgs {
     /// Level of the compression [default: 6 for gzip, 3 for zstd]
     #[arg(long, value_name = "N")]
     pub compression_level: Option<u8>,
+    /// Silence a warning about the image, as [lint] allow does; several are allowed
+    #[arg(long, value_name = "CODE", value_parser = lint_code)]
+    pub allow: Vec<Code>,
     /// Blobs that move at a time
     #[arg(long, default_value_t = crate::transfer::DEFAULT_JOBS, value_name = "N")]
     pub jobs: usize,
@@ -212,6 +219,23 @@ pub struct ServeArgs {
     pub verbose: bool,
 }
 
+/// `doctor`
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Image that is to run here
+    #[arg(value_name = "REF")]
+    pub image: Option<String>,
+    /// Version of NVIDIA's driver where the image is to run, such as 545.23.08 [default: the one that is loaded]
+    #[arg(long, value_name = "VERSION", requires = "image")]
+    pub driver_version: Option<DriverVersion>,
+    /// Platform, when the name stands for several images
+    #[arg(long, value_name = "OS/ARCH", requires = "image")]
+    pub platform: Option<Platform>,
+    /// Form of the output
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    pub format: Format,
+}
+
 /// `cache`
 #[derive(Debug, Subcommand)]
 pub enum CacheCommand {
@@ -239,6 +263,10 @@ fn destination(text: &str) -> Result<ImageName, String> {
         Ok(name) => Ok(name),
         Err(error) => Err(error.to_string()),
     }
+}
+
+fn lint_code(text: &str) -> Result<Code, String> {
+    text.parse().map_err(|error: UnknownCode| error.hint())
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

@@ -1,7 +1,6 @@
 //! The command line: arguments, progress, and how errors look. The only printer.
 
 mod args;
-mod bytes;
 mod progress;
 mod runtime_args;
 
@@ -11,10 +10,11 @@ use std::time::Duration;
 
 use clap::Parser;
 
+pub use crate::bytes::human_bytes;
 pub use args::{
-    BuildArgs, CacheCommand, Cli, Command, CompressionKind, Format, Global, InspectArgs, LockArgs, ServeArgs, SpecArgs,
+    BuildArgs, CacheCommand, Cli, Command, CompressionKind, DoctorArgs, Format, Global, InspectArgs, LockArgs,
+    ServeArgs, SpecArgs,
 };
-pub use bytes::human_bytes;
 pub use progress::{Form, reporter};
 
 use crate::cancel::Cancel;

@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use ociforge_manifests::lint::Finding;
 use serde_json::{Value, json};
 
-use super::bytes::human_bytes;
+use crate::bytes::human_bytes;
+use crate::error::printable;
 use crate::progress::{Progress, Reporter};
 
 /// How often a long piece of work says in a log how far it is.
@@ -87,6 +89,10 @@ impl Reporter for Bars {
     fn warn(&self, text: &str) {
         self.all.suspend(|| line(&format!("warning: {text}")));
     }
+
+    fn finding(&self, finding: &Finding) {
+        self.all.suspend(|| line(&found(finding)));
+    }
 }
 
 struct Bar {
@@ -149,6 +155,10 @@ impl Reporter for Lines {
     fn warn(&self, text: &str) {
         line(&format!("warning: {text}"));
     }
+
+    fn finding(&self, finding: &Finding) {
+        line(&found(finding));
+    }
 }
 
 struct Json;
@@ -177,6 +187,10 @@ impl Reporter for Json {
 
     fn warn(&self, text: &str) {
         Self::event(json!({"event": "warning", "text": text}));
+    }
+
+    fn finding(&self, Finding { code, message, hint }: &Finding) {
+        Self::event(json!({"event": "warning", "code": code.name(), "text": message, "hint": hint}));
     }
 }
 
@@ -218,6 +232,13 @@ impl<F: Fn(&str, Option<u64>, u64, Option<&str>, Duration) + Send + Sync> Progre
     fn done(&self, outcome: &str) {
         (self.say)(&self.label, self.total, self.bytes.load(Ordering::Relaxed), Some(outcome), self.began.elapsed());
     }
+}
+
+/// A finding as people read it.
+fn found(Finding { code, message, hint }: &Finding) -> String {
+    printable(&format!(
+        "warning[{code}]: {message}\n  hint: {hint}; silence it with [lint] allow = [\"{code}\"], or --allow {code}"
+    ))
 }
 
 /// How much work it was: what was known beforehand, else what was done; nothing for work that has no bytes.

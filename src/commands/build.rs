@@ -21,7 +21,8 @@ use crate::transfer::Overlay;
 
 pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), Failure> {
     let build_args: BTreeMap<_, _> = args.build_args.iter().cloned().collect();
-    let plan = plan::read(args.file.as_deref().unwrap_or(&args.recipe), &build_args)?;
+    let mut plan = plan::read(args.file.as_deref().unwrap_or(&args.recipe), &build_args)?;
+    plan.allow.extend(&args.allow);
     let names = names(&plan, &args)?;
     let builder = context.builder(compression(&args)?, !args.no_cache)?;
     let lock = fitting_lock(context, &plan, &args)?;

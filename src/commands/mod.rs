@@ -3,6 +3,7 @@
 mod build;
 mod cache;
 mod completions;
+mod doctor;
 mod inspect;
 mod lock;
 mod serve;
@@ -41,6 +42,7 @@ pub async fn run(cli: Cli, cancel: Cancel) -> Result<(), Failure> {
         Command::Inspect(args) => inspect::run(&context, &args).await,
         Command::Spec(args) => spec::run(&context, *args).await,
         Command::Serve(args) => serve::run(&context, args).await,
+        Command::Doctor(args) => doctor::run(&context, &args).await,
         Command::Cache(command) => cache::run(&context, &command),
         Command::Completions { shell } => completions::run(shell),
     }

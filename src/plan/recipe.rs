@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 
 use ociforge_layers::LayerPath;
+use ociforge_manifests::lint::{Code, UnknownCode};
 use ociforge_manifests::{ConfigEdit, Digest, ImageName, Platform, Reference};
 use serde_json::json;
 use toml::de::DeTable;
@@ -19,9 +20,10 @@ use super::types::{Base, Pip, Plan, PythonVersion, StatedPython, Step, StepKind}
 /// What a recipe is called where only its directory is named.
 pub const FILE_NAME: &str = "ociforge.toml";
 
-const TOP: &[&str] = &["name", "base", "platforms", "python", "config", "layer", "runtime"];
+const TOP: &[&str] = &["name", "base", "platforms", "python", "config", "layer", "runtime", "lint"];
 const CONFIG: &[&str] = &["workdir", "cmd", "entrypoint", "user", "labels", "expose", "volumes", "stop-signal", "env"];
 const PYTHON: &[&str] = &["version", "site-packages", "executable"];
+const LINT: &[&str] = &["allow"];
 
 /// Every table and its keys, for hints.
 pub(super) const PLACES: &[(&str, &[&str])] = &[
@@ -31,6 +33,7 @@ pub(super) const PLACES: &[(&str, &[&str])] = &[
     ("[[layer]]", layer::KEYS),
     ("`copy`", layer::COPY),
     ("[runtime]", runtime::KEYS),
+    ("[lint]", LINT),
 ];
 
 /// Reads the recipe at `path`, which is the file or the directory that holds it. `arguments` are those of
@@ -72,10 +75,11 @@ fn plan(recipe: &Table<'_>, file: &Path) -> Result<Plan, PlanError> {
     let python = recipe.get("python").map(|value| python(&value)).transpose()?;
     let steps = recipe.get("layer").map_or_else(|| Ok(Vec::new()), |value| layer::steps(&value))?;
     let runtime = recipe.get("runtime").map_or_else(|| Ok(Default::default()), |v| runtime::settings(&v))?;
+    let allow = recipe.get("lint").map_or_else(|| Ok(Vec::new()), |value| allow(&value))?;
     // The parent of a bare file name is empty.
     let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
     let inputs = inputs(&base, &platforms, python.as_ref(), &steps);
-    Ok(Plan { directory, name, base, platforms, config, python, steps, runtime, inputs })
+    Ok(Plan { directory, name, base, platforms, config, python, steps, runtime, allow, inputs })
 }
 
 fn base(value: &Value<'_>) -> Result<Base, PlanError> {
@@ -213,6 +217,17 @@ fn signal(value: &Value<'_>) -> Result<String, PlanError> {
     let number = text.parse::<u8>().is_ok_and(|number| (1..=64).contains(&number));
     let name = text.starts_with("SIG") && word(text);
     if number || name { Ok(text.to_owned()) } else { Err(value.unexpected("a signal such as \"SIGTERM\"", None)) }
+}
+
+/// The warnings that `[lint]` silences.
+fn allow(value: &Value<'_>) -> Result<Vec<Code>, PlanError> {
+    let table = value.table("[lint]")?.only(LINT)?;
+    let codes = table.get("allow").map_or_else(|| Ok(Vec::new()), |value| value.items())?;
+    let code = |item: &Value<'_>| -> Result<Code, PlanError> {
+        let parsed = item.text()?.parse();
+        parsed.map_err(|error: UnknownCode| item.unexpected("the code of a warning", Some(error.hint())))
+    };
+    codes.iter().map(code).collect()
 }
 
 /// An absolute path in the image, as it is written.

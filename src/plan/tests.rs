@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ociforge_manifests::ImageName;
+use ociforge_manifests::lint::Code;
 
 use super::*;
 use crate::error::{Explain, Failure};
@@ -73,6 +74,9 @@ ipc = "host"
 network = "host"
 cpuset-cpus = "0-31"
 ulimits = ["memlock=-1", "nofile=1024:4096"]
+
+[lint]
+allow = ["secret-env", "cuda-compat"]
 "#;
 
 #[test]
@@ -114,6 +118,7 @@ fn a_recipe_with_everything() {
     assert!(requirements[2].contains("user:secret@"), "the requirement itself is whole");
     let runtime = r#"{"cpuset-cpus":"0-31","gpus":"all","ipc":"host","network":"host","shm-size":"64g","ulimits":["memlock=-1:-1","nofile=1024:4096"]}"#;
     assert_eq!(plan.runtime.to_annotation().unwrap(), runtime);
+    assert_eq!(plan.allow, [Code::SecretEnv, Code::CudaCompat]);
 }
 
 #[test]
@@ -174,7 +179,7 @@ fn unknown_keys_name_the_nearest() {
         ),
         (
             "base = 'a'\n'' = 1\n'ä' = 2",
-            "2:1: unknown key `` in the recipe | the keys here are name, base, platforms, python, config, layer, runtime",
+            "2:1: unknown key `` in the recipe | the keys here are name, base, platforms, python, config, layer, runtime, lint",
         ),
     ] {
         assert_eq!(wrong(text), expected);
@@ -353,6 +358,25 @@ fn wrong_layers() {
         wrong("base = 'a'\n[layer]\ntar = 'b'"),
         "2:1: `layer` is a table; expected an array of tables | write [[layer]] with two brackets"
     );
+}
+
+#[test]
+fn warnings_that_nobody_knows_cannot_be_silenced() {
+    for (entry, expected) in [
+        (
+            "allow = ['secret-env', 'secretenv']",
+            "3:24: `allow` is `secretenv`; expected the code of a warning | did you mean `secret-env`?",
+        ),
+        ("alow = []", "3:1: unknown key `alow` in [lint] | did you mean `allow`?"),
+        (
+            "allow = 'secret-env'",
+            "3:9: `allow` is `secret-env`; expected an array of strings | write an array: allow = [\"secret-env\"]",
+        ),
+    ] {
+        assert_eq!(wrong(&format!("base = 'a'\n[lint]\n{entry}")), expected);
+    }
+    assert!(wrong("base = 'a'\nlint.allow = ['zzz']").contains("| the codes are cuda-version, "));
+    assert_eq!(plan("base = 'a'\n[lint]").allow, []);
 }
 
 #[test]

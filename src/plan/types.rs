@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ociforge_layers::LayerPath;
 use ociforge_layers::source::directory::Destination;
+use ociforge_manifests::lint::Code;
 use ociforge_manifests::runtime::Settings;
 use ociforge_manifests::{ConfigEdit, Digest, ImageName, Platform, Reference};
 
@@ -27,6 +28,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Defaults of `spec`, `bundle` and `run`.
     pub runtime: Settings,
+    /// The warnings about the image that are not wanted.
+    pub allow: Vec<Code>,
     /// Digest of all of the recipe that the lock depends on: base, platforms, Python and packages, but not the config.
     /// The content of the files that [`Plan::requirements`] names is not in it.
     pub inputs: Digest,

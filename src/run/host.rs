@@ -151,7 +151,8 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
 }
 
 /// The first program called `name` in the absolute directories of `path`, or else in the usual ones.
-fn find(name: &str, path: Option<&OsStr>) -> Option<PathBuf> {
+#[must_use]
+pub fn find(name: &str, path: Option<&OsStr>) -> Option<PathBuf> {
     let named = path.into_iter().flat_map(env::split_paths).filter(|directory| directory.is_absolute());
     named.chain(USUAL.map(PathBuf::from)).map(|directory| directory.join(name)).find(|file| is_program(file))
 }

@@ -28,9 +28,9 @@ fn crates_depend_downwards_only() {
 }
 
 /// The rooms of `src`, from the top down. Each may use those after it.
-const ROOMS: [&str; 16] = [
-    "commands", "cli", "build", "lock", "base", "plan", "run", "serve", "transfer", "locate", "registry", "store",
-    "content", "cancel", "progress", "error",
+const ROOMS: [&str; 18] = [
+    "commands", "cli", "build", "doctor", "lock", "base", "plan", "run", "serve", "transfer", "locate", "registry",
+    "store", "content", "cancel", "progress", "error", "bytes",
 ];
 
 #[test]

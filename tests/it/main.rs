@@ -4,9 +4,11 @@
 mod architecture;
 mod build;
 mod determinism;
+mod doctor;
 mod documents;
 mod faults;
 mod lies;
+mod lint;
 mod outputs;
 mod registry;
 mod rootless;

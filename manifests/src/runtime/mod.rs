@@ -44,7 +44,7 @@ pub use values::{EnvEntry, Hostname, PidsLimit, Size, ValueError};
 pub use volume::{Volume, VolumeError};
 
 /// The word of `known` that `word` was probably meant to be.
-fn nearest(word: &str, known: &[&'static str]) -> Option<&'static str> {
+pub(crate) fn nearest(word: &str, known: &[&'static str]) -> Option<&'static str> {
     let word = word.to_lowercase();
     let likeness = |candidate: &&str| strsim::jaro_winkler(&word, &candidate.to_lowercase());
     let best = known.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;

@@ -67,7 +67,8 @@ pub enum Capability {
 }
 
 impl Capability {
-    const NAMES: [&str; 8] = ["all", "compat32", "compute", "display", "graphics", "ngx", "utility", "video"];
+    pub(crate) const NAMES: [&str; 8] =
+        ["all", "compat32", "compute", "display", "graphics", "ngx", "utility", "video"];
     const VALUES: [Self; 8] = [
         Self::All,
         Self::Compat32,
@@ -85,7 +86,7 @@ impl Capability {
         Self::NAMES[self as usize]
     }
 
-    fn named(name: &str) -> Option<Self> {
+    pub(crate) fn named(name: &str) -> Option<Self> {
         Self::NAMES.iter().position(|known| *known == name).map(|index| Self::VALUES[index])
     }
 }

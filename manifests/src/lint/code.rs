@@ -1,0 +1,113 @@
+//! The names of the warnings. Recipes hold on to them: they never change.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::runtime::nearest;
+
+/// The name of a warning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// `CUDA_VERSION` has four parts and there is no `NVIDIA_REQUIRE_CUDA`: NVIDIA's hook fails on such an image.
+    CudaVersion,
+    /// The base's `NVIDIA_REQUIRE_CUDA` is gone: no runtime checks the driver any more.
+    NvidiaRequire,
+    /// The base's `LD_LIBRARY_PATH` had CUDA's compatibility libraries, and the image's has not.
+    CudaCompat,
+    /// NVIDIA's entrypoint was replaced.
+    NvidiaEntrypoint,
+    /// `NVIDIA_VISIBLE_DEVICES` names particular GPUs.
+    NvidiaDevices,
+    /// `NVIDIA_DRIVER_CAPABILITIES` has a word that NVIDIA's hook does not know: it fails on such an image.
+    NvidiaCapabilities,
+    /// onnxruntime-gpu was built for another CUDA or cuDNN than the image has.
+    OnnxruntimeCuda,
+    /// onnxruntime and onnxruntime-gpu are both installed, into the same directory.
+    OnnxruntimeTwice,
+    /// An entry of the environment has no `=`: NVIDIA's hook fails on such an image.
+    EnvEntry,
+    /// A variable looks like a secret.
+    SecretEnv,
+}
+
+impl Code {
+    /// All of them, in the order in which they are reported.
+    pub const ALL: [Self; 10] = [
+        Self::CudaVersion,
+        Self::NvidiaRequire,
+        Self::CudaCompat,
+        Self::NvidiaEntrypoint,
+        Self::NvidiaDevices,
+        Self::NvidiaCapabilities,
+        Self::OnnxruntimeCuda,
+        Self::OnnxruntimeTwice,
+        Self::EnvEntry,
+        Self::SecretEnv,
+    ];
+
+    const NAMES: [&str; 10] = [
+        "cuda-version",
+        "nvidia-require",
+        "cuda-compat",
+        "nvidia-entrypoint",
+        "nvidia-devices",
+        "nvidia-capabilities",
+        "onnxruntime-cuda",
+        "onnxruntime-twice",
+        "env-entry",
+        "secret-env",
+    ];
+
+    /// The name as recipes write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A name that no warning has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not the code of a warning")]
+pub struct UnknownCode(pub String);
+
+impl UnknownCode {
+    /// The code that was probably meant, or else all there are.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match nearest(&self.0.replace('_', "-"), &Code::NAMES) {
+            Some(name) => format!("did you mean `{name}`?"),
+            None => format!("the codes are {}", Code::NAMES.join(", ")),
+        }
+    }
+}
+
+impl FromStr for Code {
+    type Err = UnknownCode;
+
+    fn from_str(text: &str) -> Result<Self, UnknownCode> {
+        let place = Self::NAMES.iter().position(|name| *name == text);
+        place.map(|place| Self::ALL[place]).ok_or_else(|| UnknownCode(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_go_there_and_back() {
+        for (place, code) in Code::ALL.into_iter().enumerate() {
+            assert_eq!((code.name().parse(), code as usize), (Ok(code), place));
+        }
+        let hint = |text: &str| text.parse::<Code>().unwrap_err().hint();
+        assert_eq!(hint("secret_env"), "did you mean `secret-env`?");
+        assert_eq!(hint("cuda-compatibility"), "did you mean `cuda-compat`?");
+        assert!(hint("zzz").starts_with("the codes are cuda-version, nvidia-require"));
+    }
+}

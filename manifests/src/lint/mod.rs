@@ -1,0 +1,59 @@
+//! What a built image is warned about: mistakes in its config that show only when a container starts on a GPU, and
+//! secrets that would be published with it.
+//!
+//! A finding is worth a warning only where it is all but certain. What the base brought with it is reported where the
+//! image can still mend it, and not where it is the base's own affair.
+
+mod code;
+mod environment;
+mod nvidia;
+mod packages;
+mod secrets;
+
+use crate::config::Process;
+
+pub use code::{Code, UnknownCode};
+
+/// A warning about an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Which warning it is.
+    pub code: Code,
+    /// What is wrong, as a sentence without a capital or a full stop. It never holds the value of a variable that may
+    /// be secret.
+    pub message: String,
+    /// What to do about it, in the same form.
+    pub hint: String,
+}
+
+/// A Python package that a build installs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Package<'a> {
+    /// Its name, normalised (PEP 503).
+    pub name: &'a str,
+    /// Its version (PEP 440).
+    pub version: &'a str,
+}
+
+/// What is wrong with `image`, which was built on `base` with `packages` on top. Without a base only what the image
+/// itself shows is found.
+///
+/// The findings are in the order of [`Code::ALL`], those of one code in the order of the image's variables.
+#[must_use]
+pub fn lint(base: Option<&Process>, image: &Process, packages: &[Package<'_>]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    findings.extend(nvidia::cuda_version(image));
+    findings.extend(nvidia::requirement(base, image));
+    findings.extend(nvidia::compat(base, image));
+    findings.extend(nvidia::entrypoint(base, image));
+    findings.extend(nvidia::devices(image));
+    findings.extend(nvidia::capabilities(image));
+    findings.extend(packages::onnxruntime(image, packages));
+    findings.extend(packages::onnxruntime_twice(packages));
+    findings.extend(environment::without_value(image));
+    findings.extend(secrets::in_environment(base, image));
+    findings
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+//! Python packages against what the image has.
+
+use super::{Code, Finding, Package};
+use crate::config::Process;
+
+/// The major versions of CUDA and cuDNN that the wheels of onnxruntime-gpu on PyPI are built for: first and last minor
+/// version of 1.x, CUDA, cuDNN. Within a major version of either, all go together.
+const BUILT_FOR: [(u32, u32, u32, u32); 2] = [(7, 18, 11, 8), (19, 23, 12, 9)];
+
+pub(super) fn onnxruntime(image: &Process, packages: &[Package<'_>]) -> Option<Finding> {
+    let package = packages.iter().find(|package| package.name == "onnxruntime-gpu")?;
+    let (_, _, cuda, cudnn) = built_for(package.version)?;
+    // Wheels that bring the libraries make the image's own count for nothing.
+    let brought = |name: &str| packages.iter().any(|package| package.name.starts_with(name));
+    let have = |keys: &[&str]| keys.iter().find_map(|key| major(image.env_value(key)?));
+    let has_cuda = have(&["CUDA_VERSION"]).filter(|_| !brought("nvidia-cuda-runtime"));
+    let has_cudnn = have(&["CUDNN_VERSION", "NV_CUDNN_VERSION"]).filter(|_| !brought("nvidia-cudnn"));
+    let wrong = [("CUDA", cuda, has_cuda), ("cuDNN", cudnn, has_cudnn)];
+    let wrong =
+        wrong.into_iter().filter_map(|(name, needs, has)| Some((name, needs, has.filter(|has| *has != needs)?)));
+    let wrong: Vec<_> = wrong.collect();
+    if wrong.is_empty() {
+        return None;
+    }
+    let needs: Vec<_> = wrong.iter().map(|(name, needs, _)| format!("{name} {needs}")).collect();
+    let has: Vec<_> = wrong.iter().map(|(name, _, has)| format!("{name} {has}")).collect();
+    let (needs, has) = (needs.join(" and "), has.join(" and "));
+    Some(Finding {
+        code: Code::OnnxruntimeCuda,
+        message: format!(
+            "onnxruntime-gpu {} is built for {needs} and the image has {has}: it will run on the CPU",
+            package.version
+        ),
+        hint: fitting(has_cuda, has_cudnn)
+            .unwrap_or_else(|| format!("choose a base with CUDA {cuda} and cuDNN {cudnn}")),
+    })
+}
+
+/// The row for a version, where it is known.
+fn built_for(version: &str) -> Option<(u32, u32, u32, u32)> {
+    let mut numbers = version.split('.');
+    let (one, minor) = (numbers.next()?, numbers.next()?.parse().ok()?);
+    BUILT_FOR.into_iter().find(|(first, last, ..)| one == "1" && (*first..=*last).contains(&minor))
+}
+
+/// What to require on an image with these versions, where they are known.
+fn fitting(has_cuda: Option<u32>, has_cudnn: Option<u32>) -> Option<String> {
+    let fits = |has: Option<u32>, needs: u32| has.is_none_or(|has| has == needs);
+    let mut rows = BUILT_FOR.into_iter();
+    let (first, last, ..) = rows.find(|(.., cuda, cudnn)| fits(has_cuda, *cuda) && fits(has_cudnn, *cudnn))?;
+    Some(format!("require onnxruntime-gpu>=1.{first},<1.{}", last + 1))
+}
+
+/// `12` of `12.3.2.001`.
+fn major(version: &str) -> Option<u32> {
+    version.split('.').next()?.parse().ok()
+}
+
+pub(super) fn onnxruntime_twice(packages: &[Package<'_>]) -> Option<Finding> {
+    let has = |name: &str| packages.iter().any(|package| package.name == name);
+    (has("onnxruntime") && has("onnxruntime-gpu")).then(|| Finding {
+        code: Code::OnnxruntimeTwice,
+        message: "onnxruntime and onnxruntime-gpu are both installed, into the same directory: one breaks the other"
+            .into(),
+        hint:
+            "require only onnxruntime-gpu, and find out with `uv tree` or `pip show` which package asks for the other"
+                .into(),
+    })
+}

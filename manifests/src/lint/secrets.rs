@@ -1,0 +1,120 @@
+//! Variables that look like secrets. Everybody who can pull an image can read its environment.
+
+use super::{Code, Finding};
+use crate::config::Process;
+
+/// Ends of names that say that the value only leads to a secret.
+const POINTERS: [&str; 9] = ["_FILE", "_PATH", "_DIR", "_NAME", "_ARN", "_URL", "_URI", "_ENDPOINT", "_TYPE"];
+
+/// Beginnings that providers give to their keys, and how many characters follow at least.
+const PREFIXES: [(&str, usize); 19] = [
+    ("AKIA", 16),
+    ("ASIA", 16),
+    ("AIza", 35),
+    ("dckr_pat_", 20),
+    ("ghp_", 30),
+    ("gho_", 30),
+    ("ghu_", 30),
+    ("ghs_", 30),
+    ("ghr_", 30),
+    ("github_pat_", 30),
+    ("glpat-", 20),
+    ("hf_", 30),
+    ("npm_", 30),
+    ("nvapi-", 30),
+    ("pypi-", 50),
+    ("sk-", 32),
+    ("xoxb-", 20),
+    ("xoxp-", 20),
+    ("xapp-", 20),
+];
+
+pub(super) fn in_environment(base: Option<&Process>, image: &Process) -> Vec<Finding> {
+    let of_base = |entry: &String| base.is_some_and(|base| base.env.contains(entry));
+    let entries = image.env.iter().filter(|entry| !of_base(entry)).filter_map(|entry| entry.split_once('='));
+    let secrets = entries.filter_map(|(name, value)| Some((name, what(name, value)?)));
+    secrets
+        .map(|(name, what)| Finding {
+            code: Code::SecretEnv,
+            message: format!("the variable {name} {what}, and everybody who gets the image can read it"),
+            hint: format!("leave it out of the image and give it to the container: -e {name}"),
+        })
+        .collect()
+}
+
+/// What is secret about a variable.
+fn what(name: &str, value: &str) -> Option<&'static str> {
+    let value = value.trim();
+    if value.is_empty() || is_reference(value) {
+        None
+    } else if value.contains("-----BEGIN ") && value.contains("PRIVATE KEY") {
+        Some("holds a private key")
+    } else if has_password(value) {
+        Some("holds a URL with a password")
+    } else if words(value).any(is_key) {
+        Some("holds an access key")
+    } else if is_secret_name(&name.to_uppercase(), value) {
+        Some("looks like a secret")
+    } else {
+        None
+    }
+}
+
+/// `$NAME` and `${NAME}`: somebody else puts the value in.
+fn is_reference(value: &str) -> bool {
+    let name =
+        value.strip_prefix('$').map(|rest| rest.strip_prefix('{').map_or(rest, |inner| inner.trim_end_matches('}')));
+    name.is_some_and(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'))
+}
+
+/// The pieces of a value that may be keys.
+fn words(value: &str) -> impl Iterator<Item = &str> {
+    value.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'))
+}
+
+fn is_key(word: &str) -> bool {
+    let rest =
+        PREFIXES.iter().find_map(|(prefix, least)| word.strip_prefix(prefix).filter(|rest| rest.len() >= *least));
+    // Keys are random: an English word or a package's name of that length has no digit, or no letter.
+    rest.is_some_and(|rest| rest.bytes().any(|b| b.is_ascii_digit()) && rest.bytes().any(|b| b.is_ascii_alphabetic()))
+}
+
+/// Whether there is a URL with a password in it.
+fn has_password(value: &str) -> bool {
+    let mut urls = value.split("://");
+    urls.next();
+    urls.any(|rest| {
+        let authority = rest.split(['/', '?', '#', ' ', ',']).next().unwrap_or_default();
+        let password =
+            authority.rsplit_once('@').and_then(|(user, _)| user.split_once(':')).map(|(_, password)| password);
+        password.is_some_and(|password| !is_placeholder(password) && !password.starts_with('$'))
+    })
+}
+
+/// Whether the name of a variable says that this value is a secret.
+fn is_secret_name(name: &str, value: &str) -> bool {
+    if POINTERS.iter().any(|end| name.ends_with(end)) || is_placeholder(value) || is_path(value) {
+        return false;
+    }
+    let ends = |words: &[&str]| words.iter().any(|word| name == *word || name.ends_with(&format!("_{word}")));
+    let is_password = ends(&["PASSWORD", "PASSWD", "PASSPHRASE"]);
+    // `MAX_TOKEN=512`, `SECRET_MODE=on`, `PAD_TOKEN=<pad>`: short words and numbers are no keys.
+    let random = value.len() >= 8 && !value.contains(char::is_whitespace) && value.parse::<f64>().is_err();
+    let is_key = ends(&["TOKEN", "API_KEY", "APIKEY", "ACCESS_KEY", "PRIVATE_KEY"])
+        || name.split('_').any(|part| part == "SECRET");
+    is_password || (is_key && random)
+}
+
+/// What stands where a secret is to be put in, and what switches something on or off.
+fn is_placeholder(value: &str) -> bool {
+    const WORDS: [&str; 10] = ["true", "false", "yes", "no", "on", "off", "none", "null", "0", "1"];
+    let masked = value.bytes().all(|b| matches!(b, b'*' | b'x' | b'X' | b'.'));
+    let bracketed = value.starts_with(['<', '[', '{']) && value.ends_with(['>', ']', '}']);
+    masked || bracketed || WORDS.contains(&value.to_lowercase().as_str())
+}
+
+/// An absolute path, which base64 hardly ever looks like.
+fn is_path(value: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-".contains(&b);
+    value.starts_with('/') && value.len() > 1 && value.bytes().all(plain)
+}

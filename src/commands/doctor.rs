@@ -1,0 +1,58 @@
+//! `ociforge doctor`
+
+use ociforge_manifests::{Image, Platform};
+use serde_json::json;
+
+use super::Context;
+use crate::cli::{self, DoctorArgs, Format};
+use crate::doctor::{self, Check, Facts, Places, Status};
+use crate::error::{Failure, printable};
+use crate::locate::LocateError;
+use crate::registry::Settings;
+
+pub(super) async fn run(context: &Context, args: &DoctorArgs) -> Result<(), Failure> {
+    let settings = Settings::from_env();
+    let chosen = context.global.authfile.clone().or(settings.authfile);
+    let credentials = chosen.map_or(settings.auth_search, |file| vec![file]);
+    let places = Places { store: context.store_path()?, credentials };
+    let facts = tokio::task::block_in_place(|| doctor::gather(&places));
+    let mut checks = doctor::judge(&facts);
+    if let Some(name) = &args.image {
+        let image = image(context, name, args.platform.as_ref(), &facts).await?;
+        checks.extend(doctor::judge_image(&image, &facts, args.driver_version.as_ref()));
+    }
+    match args.format {
+        Format::Text => cli::raw_result(shown(&checks).as_bytes())?,
+        Format::Json => cli::result(&format!("{:#}", json!({ "checks": checks })))?,
+    }
+    let missing: Vec<_> = checks.iter().filter(|check| check.status == Status::Missing).collect();
+    let names: Vec<_> = missing.iter().map(|check| check.name.as_str()).collect();
+    match names.as_slice() {
+        [] => Ok(()),
+        names => Err(Failure::new(format!("containers can't be run here as things are: {}", names.join(", ")))),
+    }
+}
+
+/// The table, with colours for a terminal that wants them.
+fn shown(checks: &[Check]) -> String {
+    // Names of files and what programs say is foreign text.
+    let safe = checks.iter().map(|check| Check { found: printable(&check.found), ..check.clone() });
+    doctor::table(&safe.collect::<Vec<_>>(), console::colors_enabled())
+}
+
+/// The image for this machine, or else the one there is.
+async fn image(context: &Context, name: &str, platform: Option<&Platform>, facts: &Facts) -> Result<Image, Failure> {
+    let located = context.find_image(name).await?;
+    let own = match facts.machine.architecture.as_str() {
+        "aarch64" => "linux/arm64",
+        _ => "linux/amd64",
+    };
+    let own: Platform = own.parse().unwrap_or_default();
+    match located.image(platform.unwrap_or(&own)).await {
+        Err(LocateError::Platform { have, .. }) if platform.is_none() && have.len() == 1 => {
+            let only = have.first().and_then(|only| only.parse().ok()).unwrap_or(own);
+            Ok(located.image(&only).await?)
+        }
+        image => Ok(image?),
+    }
+}

@@ -1,0 +1,164 @@
+//! The machine, and who asks.
+
+use std::fs;
+
+/// The machine, and who asks.
+#[derive(Debug, Clone, Default)]
+pub struct Machine {
+    /// The effective user id.
+    pub uid: u32,
+    /// The user's name, where it has one.
+    pub user: Option<String>,
+    /// The kernel.
+    pub kernel: Kernel,
+    /// The architecture as the kernel names it, such as `x86_64`.
+    pub architecture: String,
+    /// The distribution, by which packages are named.
+    pub distribution: Distribution,
+    /// The architectures that the kernel runs by an emulator, as qemu names them.
+    pub emulated: Vec<String>,
+}
+
+/// A release of the kernel.
+#[derive(Debug, Clone, Default)]
+pub struct Kernel {
+    /// As the kernel writes it, such as `6.1.0-18-amd64`.
+    pub release: String,
+    /// Major and minor version.
+    pub version: (u32, u32),
+}
+
+/// Whose packages the system has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Distribution {
+    /// Debian, or one that is like it.
+    #[default]
+    Debian,
+    /// Ubuntu.
+    Ubuntu,
+    /// Fedora, or one that is like it.
+    Fedora,
+}
+
+impl Kernel {
+    /// Reads a release; (0, 0) stands for one that has no version.
+    #[must_use]
+    pub fn of(release: &str) -> Self {
+        let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse().ok());
+        let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        Self { release: release.to_owned(), version }
+    }
+}
+
+impl Distribution {
+    /// Reads `os-release`. Anything unknown counts as Debian.
+    #[must_use]
+    pub fn of(os_release: &str) -> Self {
+        let value = |key: &str| {
+            let line = os_release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+            line.unwrap_or_default().trim_matches('"').to_owned()
+        };
+        let likes = format!("{} {}", value("ID"), value("ID_LIKE"));
+        let is_like = |id: &str| likes.split_ascii_whitespace().any(|like| like == id);
+        match () {
+            () if is_like("fedora") || is_like("rhel") => Self::Fedora,
+            () if is_like("ubuntu") => Self::Ubuntu,
+            () => Self::Debian,
+        }
+    }
+}
+
+impl Machine {
+    pub(super) fn gather() -> Self {
+        let uname = rustix::system::uname();
+        let uid = rustix::process::geteuid().as_raw();
+        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let os_release = fs::read_to_string("/etc/os-release").or_else(|_| fs::read_to_string("/usr/lib/os-release"));
+        let formats = fs::read_dir("/proc/sys/fs/binfmt_misc").into_iter().flatten().flatten();
+        let names = formats.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut emulated: Vec<String> = names.filter_map(|name| Some(name.strip_prefix("qemu-")?.to_owned())).collect();
+        emulated.sort();
+        Self {
+            uid,
+            user: name_of(&passwd, uid).map(str::to_owned),
+            kernel: Kernel::of(&uname.release().to_string_lossy()),
+            architecture: uname.machine().to_string_lossy().into_owned(),
+            distribution: Distribution::of(&os_release.unwrap_or_default()),
+            emulated,
+        }
+    }
+
+    /// Whether it is root who asks.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.uid == 0
+    }
+
+    /// The user as `/etc/subuid` names it.
+    #[must_use]
+    pub fn owner(&self) -> String {
+        self.user.clone().unwrap_or_else(|| self.uid.to_string())
+    }
+
+    /// A command that only root may give.
+    #[must_use]
+    pub fn as_root(&self, command: &str) -> String {
+        if self.is_root() { command.to_owned() } else { format!("sudo {command}") }
+    }
+
+    /// The command that installs a package, which may be called differently by Fedora.
+    #[must_use]
+    pub fn install(&self, debian: &str, fedora: &str) -> String {
+        match self.distribution {
+            Distribution::Fedora => self.as_root(&format!("dnf install {fedora}")),
+            Distribution::Debian | Distribution::Ubuntu => self.as_root(&format!("apt-get install {debian}")),
+        }
+    }
+}
+
+/// The name of a user in `/etc/passwd`.
+fn name_of(passwd: &str, uid: u32) -> Option<&str> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then_some(name)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_and_distributions_are_told_apart() {
+        for (release, version) in [
+            ("6.1.0-18-amd64", (6, 1)),
+            ("5.10", (5, 10)),
+            ("4.18.0-553.el8_10.x86_64", (4, 18)),
+            ("6.18.44-fc-v595", (6, 18)),
+            ("weird", (0, 0)),
+        ] {
+            assert_eq!(Kernel::of(release).version, version, "{release}");
+        }
+        for (text, distribution) in [
+            ("ID=debian\n", Distribution::Debian),
+            ("NAME=x\nID=ubuntu\nID_LIKE=debian\n", Distribution::Ubuntu),
+            ("ID=linuxmint\nID_LIKE=\"ubuntu debian\"\n", Distribution::Ubuntu),
+            ("ID=fedora\n", Distribution::Fedora),
+            ("ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n", Distribution::Fedora),
+            ("", Distribution::Debian),
+        ] {
+            assert_eq!(Distribution::of(text), distribution, "{text}");
+        }
+        assert_eq!(name_of("root:x:0:0::/:/bin/sh\nbad\nal:x:10:5::/:/bin/sh\n", 10), Some("al"));
+    }
+
+    #[test]
+    fn root_needs_no_sudo() {
+        let root = Machine::default();
+        assert_eq!(root.install("uidmap", "shadow-utils"), "apt-get install uidmap");
+        let user = Machine { uid: 7, distribution: Distribution::Fedora, ..root };
+        assert_eq!(user.install("uidmap", "shadow-utils"), "sudo dnf install shadow-utils");
+        assert_eq!(user.owner(), "7");
+    }
+}

@@ -1,0 +1,90 @@
+//! What there is to know about this machine. What can't be found out counts as not there; there are no errors.
+
+mod cgroups;
+mod credentials;
+mod gpus;
+mod ids;
+mod machine;
+mod namespaces;
+mod programs;
+mod storage;
+
+use std::path::{Path, PathBuf};
+
+pub use cgroups::{Cgroups, Hierarchy};
+pub use credentials::{AuthFile, AuthState};
+pub use gpus::{CdiFile, CdiState, DriverVersion, Gpus};
+pub use ids::{Ids, Mapper};
+pub use machine::{Distribution, Kernel, Machine};
+pub use namespaces::Limits;
+pub use programs::{Program, Programs};
+pub use storage::{Overlay, Store};
+
+use super::attempt::{self, Attempt};
+
+/// What was found on a machine.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// The machine, and who asks.
+    pub machine: Machine,
+    /// What the system says about user namespaces.
+    pub limits: Limits,
+    /// What came of trying to make one.
+    pub user_namespace: Attempt,
+    /// What came of trying the same without one; not tried unless by root.
+    pub as_root: Attempt,
+    /// The ids that may be mapped into a user namespace.
+    pub ids: Ids,
+    /// The means to put layers upon each other.
+    pub overlay: Overlay,
+    /// Control groups.
+    pub cgroups: Cgroups,
+    /// The programs that ociforge calls.
+    pub programs: Programs,
+    /// GPUs and what gets them into containers.
+    pub gpus: Gpus,
+    /// The store.
+    pub store: Store,
+    /// Files with credentials for registries.
+    pub credentials: Vec<AuthFile>,
+}
+
+/// Where ociforge keeps and finds things.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// The store, whether it is there or not.
+    pub store: PathBuf,
+    /// The files that credentials are looked up in.
+    pub credentials: Vec<PathBuf>,
+}
+
+/// Looks at this machine. Tries things in children of this process, and leaves nothing behind.
+#[must_use]
+pub fn gather(places: &Places) -> Facts {
+    let machine = Machine::gather();
+    let store = Store::gather(&places.store);
+    let scratch = store.existing.as_deref().filter(|_| store.writable).unwrap_or(Path::new("/tmp"));
+    Facts {
+        limits: Limits::gather(),
+        user_namespace: attempt::attempt(scratch, attempt::Kind::User),
+        as_root: if machine.is_root() { attempt::attempt(scratch, attempt::Kind::Root) } else { Attempt::default() },
+        ids: Ids::gather(&machine),
+        overlay: Overlay::gather(),
+        cgroups: Cgroups::gather(&machine),
+        programs: Programs::gather(),
+        gpus: Gpus::gather(),
+        credentials: places.credentials.iter().map(|path| AuthFile::gather(path)).collect(),
+        store,
+        machine,
+    }
+}
+
+/// The trimmed text of a file.
+fn text(path: impl AsRef<Path>) -> Option<String> {
+    Some(std::fs::read_to_string(path).ok()?.trim().to_owned())
+}
+
+/// The number that a file holds.
+fn number(path: impl AsRef<Path>) -> Option<u64> {
+    text(path)?.parse().ok()
+}

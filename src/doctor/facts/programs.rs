@@ -1,0 +1,106 @@
+//! The programs that ociforge calls.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::run::host::find;
+
+/// The runtimes that `run` can use, the one that it prefers first.
+const RUNTIMES: [&str; 3] = ["runc", "crun", "youki"];
+
+/// Where distributions put a seccomp profile for containers.
+const PROFILES: [&str; 2] = ["/usr/share/containers/seccomp.json", "/etc/containers/seccomp.json"];
+
+/// An installed program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// The version that it tells, or why it tells none.
+    pub version: Result<String, String>,
+}
+
+/// The programs that ociforge calls, and what goes with them.
+#[derive(Debug, Clone, Default)]
+pub struct Programs {
+    /// OCI runtimes, as [`RUNTIMES`] has them.
+    pub runtimes: Vec<Program>,
+    /// `fuse-overlayfs`.
+    pub fuse_overlayfs: Option<Program>,
+    /// `uv`.
+    pub uv: Option<Program>,
+    /// The host's seccomp profile.
+    pub seccomp_profile: Option<PathBuf>,
+    /// Whether the kernel filters system calls.
+    pub seccomp: bool,
+}
+
+impl Programs {
+    pub(super) fn gather() -> Self {
+        Self {
+            runtimes: runtimes(),
+            fuse_overlayfs: program("fuse-overlayfs"),
+            uv: program("uv"),
+            seccomp_profile: PROFILES.map(PathBuf::from).into_iter().find(|file| file.is_file()),
+            seccomp: Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
+        }
+    }
+}
+
+/// The runtimes that are installed.
+fn runtimes() -> Vec<Program> {
+    RUNTIMES.into_iter().filter_map(program).collect()
+}
+
+/// The program of that name on `PATH`, or where programs usually are.
+pub(super) fn program(name: &str) -> Option<Program> {
+    let path = find(name, env::var_os("PATH").as_deref())?;
+    let version = version_of(&path);
+    Some(Program { name: name.to_owned(), path, version })
+}
+
+fn version_of(path: &Path) -> Result<String, String> {
+    let mut command = Command::new(path);
+    command.arg("--version").stdin(Stdio::null());
+    let output = command.output().map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(if output.stdout.is_empty() { &output.stderr } else { &output.stdout });
+    match version_in(&said) {
+        Some(version) if output.status.success() => Ok(version),
+        _ => Err(said.lines().next().filter(|line| !line.is_empty()).unwrap_or("it says nothing").to_owned()),
+    }
+}
+
+/// The first word that begins with a digit, on the first line that has one: programs write what they are in front of
+/// it, and some what the license is below it.
+fn version_in(said: &str) -> Option<String> {
+    let starts = |word: &&str| word.trim_start_matches('v').starts_with(|c: char| c.is_ascii_digit());
+    let word = said.lines().find_map(|line| line.split_ascii_whitespace().find(starts))?;
+    Some(word.trim_start_matches('v').trim_end_matches(',').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_found_in_what_programs_say() {
+        for (said, version) in [
+            ("runc version 1.1.5+ds1\ncommit: 1.1.5\nspec: 1.0.2-dev\n", Some("1.1.5+ds1")),
+            ("crun version 1.8.1\ncommit: f8a096be\n", Some("1.8.1")),
+            ("youki version: 0.5.0\n", Some("0.5.0")),
+            ("fuse-overlayfs: version 1.10\nFUSE library version 3.12.0\n", Some("1.10")),
+            ("uv 0.8.3 (7e78f54e7 2026-07-24)\n", Some("0.8.3")),
+            ("NVIDIA Container Toolkit CLI version 1.20.0\ncommit: abc\n", Some("1.20.0")),
+            ("nvidia-cdi-hook version v1.17.4, x\n", Some("1.17.4")),
+            ("usage: x\n", None),
+            ("", None),
+        ] {
+            assert_eq!(version_in(said).as_deref(), version, "{said}");
+        }
+        assert!(version_of(Path::new("/bin/false")).is_err());
+        assert!(version_of(Path::new("/nonexistent")).is_err());
+    }
+}

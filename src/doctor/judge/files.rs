@@ -1,0 +1,55 @@
+//! The store and the user's files.
+
+use crate::bytes::human_bytes;
+use crate::doctor::check::{Check, Section::Files};
+use crate::doctor::facts::{AuthFile, AuthState, Facts};
+
+/// What an image for GPUs takes, packed and unpacked, as things are.
+const IMAGE: u64 = 30_000_000_000;
+
+pub(super) fn store(facts: &Facts) -> Check {
+    const NAME: &str = "store";
+    let store = &facts.store;
+    let path = store.path.display();
+    let not_there = if store.existing.as_ref() == Some(&store.path) { "" } else { " (not made yet)" };
+    if !store.writable {
+        let found = format!("{path}{not_there} can't be written; --store or $OCIFORGE_STORE choose another place");
+        let check = Check::missing(Files, NAME, found);
+        // What root can't write is mounted read-only.
+        let root = facts.machine.is_root();
+        return if root { check } else { check.mend(format!("sudo install -d -o {} {path}", facts.machine.uid)) };
+    }
+    let on = store.filesystem.as_ref().map_or_else(String::new, |kind| format!(" on {kind}"));
+    let found = format!("{path}{not_there}: {} free{on}", human_bytes(store.free));
+    match () {
+        () if store.free < IMAGE => Check::warn(Files, NAME, format!("{found}; an image for GPUs takes 10 to 30 GB"))
+            .mend("ociforge cache prune"),
+        () if store.filesystem.as_deref() == Some("tmpfs") => {
+            Check::warn(Files, NAME, format!("{found}, which is memory"))
+        }
+        () => Check::ok(Files, NAME, found),
+    }
+}
+
+pub(super) fn credentials(facts: &Facts) -> Vec<Check> {
+    let checks: Vec<Check> = facts.credentials.iter().filter_map(credential).collect();
+    if checks.is_empty() {
+        return vec![Check::ok(Files, "credentials", "none; public images need none")];
+    }
+    checks
+}
+
+fn credential(file: &AuthFile) -> Option<Check> {
+    const NAME: &str = "credentials";
+    let path = file.path.display();
+    Some(match &file.state {
+        AuthState::Absent => return None,
+        AuthState::Unreadable(why) => Check::warn(Files, NAME, format!("{path} can't be read: {why}")),
+        AuthState::Invalid(line) => Check::warn(Files, NAME, format!("{path} is not JSON: see its line {line}")),
+        AuthState::Good { exposed: true, .. } => {
+            Check::warn(Files, NAME, format!("{path} can be read by others")).mend(format!("chmod 600 {path}"))
+        }
+        AuthState::Good { registries: 1, .. } => Check::ok(Files, NAME, format!("{path}, for 1 registry")),
+        AuthState::Good { registries, .. } => Check::ok(Files, NAME, format!("{path}, for {registries} registries")),
+    })
+}

@@ -1,0 +1,42 @@
+//! What facts mean. Nothing here looks at the machine, so everything can be tested with machines that are made up.
+
+mod files;
+mod gpus;
+mod overlay;
+mod programs;
+mod system;
+mod user_namespaces;
+
+use super::check::Check;
+use super::facts::Facts;
+
+/// What is right with this machine and what is not, in the order in which it is shown.
+#[must_use]
+pub fn judge(facts: &Facts) -> Vec<Check> {
+    let mut checks = vec![system::kernel(&facts.machine), user_namespaces::namespaces(facts)];
+    checks.extend(user_namespaces::ids(facts));
+    checks.push(overlay::overlay(facts));
+    checks.push(system::cgroups(facts));
+    checks.push(system::seccomp(facts));
+    checks.extend(programs::runtimes(facts));
+    checks.push(programs::uv(facts));
+    checks.extend(gpus::gpus(facts));
+    checks.push(files::store(facts));
+    checks.extend(files::credentials(facts));
+    checks
+}
+
+/// What the kernel says with that number.
+fn said(number: i32) -> String {
+    let text = std::io::Error::from_raw_os_error(number).to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+/// Some names for a sentence: `a, b and c`.
+fn listed(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [rest @ .., last] => format!("{} and {last}", rest.join(", ")),
+    }
+}

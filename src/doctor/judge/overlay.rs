@@ -1,0 +1,56 @@
+//! How layers are put upon each other.
+
+use crate::doctor::attempt::Tried;
+use crate::doctor::check::{Check, Section::System};
+use crate::doctor::facts::Facts;
+
+const NAME: &str = "overlay";
+
+pub(super) fn overlay(facts: &Facts) -> Check {
+    let machine = &facts.machine;
+    let (tried, whose) = match machine.is_root() {
+        true => (facts.as_root.overlay, "by root"),
+        false => (facts.user_namespace.overlay, "in a user namespace"),
+    };
+    let filesystem = facts.store.filesystem.as_deref().unwrap_or("the store's filesystem");
+    let why = match tried {
+        Tried::Worked => return Check::ok(System, NAME, format!("one was mounted {whose}, on {filesystem}")),
+        Tried::Not if machine.is_root() => return without_rights(facts),
+        Tried::Not => "there is no user namespace to mount it in".to_owned(),
+        Tried::Refused(number) => format!("refused {whose}, on {filesystem}: {}", super::said(number)),
+    };
+    // Without a user namespace nothing below helps either, and what mends that is said there.
+    if tried == Tried::Not {
+        return Check::warn(System, NAME, why);
+    }
+    if !machine.is_root() {
+        return by_fuse(facts, &why);
+    }
+    let check = Check::missing(System, NAME, format!("{why}; a store on ext4 or xfs (--store DIR) may do"));
+    if facts.overlay.known { check } else { check.mend("modprobe overlay") }
+}
+
+/// What a root can do that may not mount.
+fn without_rights(facts: &Facts) -> Check {
+    const WHY: &str = "root may not mount anything here, as in a container";
+    match facts.user_namespace.overlay {
+        Tried::Worked => Check::warn(System, NAME, format!("{WHY}, but in a user namespace: use --rootless")),
+        _ => Check::missing(System, NAME, format!("{WHY}: start that with `--privileged` or `--cap-add sys_admin`")),
+    }
+}
+
+/// What can be done without the kernel's.
+fn by_fuse(facts: &Facts, why: &str) -> Check {
+    let machine = &facts.machine;
+    match (&facts.programs.fuse_overlayfs, facts.overlay.fuse) {
+        (Some(_), true) => Check::warn(System, NAME, format!("{why}; fuse-overlayfs takes its place, and is slower")),
+        (Some(_), false) => {
+            let found = format!("{why}, and fuse-overlayfs can't open /dev/fuse");
+            Check::missing(System, NAME, found).mend(machine.as_root("modprobe fuse && sudo chmod 0666 /dev/fuse"))
+        }
+        (None, _) => {
+            let found = format!("{why}, and fuse-overlayfs, which could take its place, is not installed");
+            Check::missing(System, NAME, found).mend(machine.install("fuse-overlayfs", "fuse-overlayfs"))
+        }
+    }
+}

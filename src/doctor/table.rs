@@ -1,0 +1,106 @@
+//! Checks as text for people.
+
+use std::fmt::Write;
+
+use console::Style;
+
+use super::check::{Check, Status};
+
+/// Where lines end, in columns.
+const WIDTH: usize = 80;
+/// The columns of a status and of a name, with the space after it.
+const STATUS: usize = 9;
+const NAME: usize = 17;
+/// What stands before every line.
+const MARGIN: usize = 2;
+
+/// The checks as a table for a terminal, with an empty line between sections and a line that counts at the end.
+/// Commands are never broken, so that they can be copied; all else keeps within 80 columns.
+#[must_use]
+pub fn table(checks: &[Check], colours: bool) -> String {
+    let mut text = String::new();
+    let mut section = None;
+    for check in checks {
+        if section.replace(check.section) != Some(check.section) {
+            let gap = if text.is_empty() { "" } else { "\n" };
+            let title = Style::new().bold().force_styling(colours).apply_to(check.section.title());
+            let _ = writeln!(text, "{gap}{title}");
+        }
+        row(&mut text, check, colours);
+    }
+    let count = |status: Status| checks.iter().filter(|check| check.status == status).count();
+    let (ok, warn, missing) = (count(Status::Ok), count(Status::Warn), count(Status::Missing));
+    let _ = writeln!(text, "\n{ok} ok, {warn} {}, {missing} missing", if warn == 1 { "warning" } else { "warnings" });
+    text
+}
+
+fn row(text: &mut String, check: &Check, colours: bool) {
+    let (word, style) = match check.status {
+        Status::Ok => ("ok", Style::new().green()),
+        Status::Warn => ("warn", Style::new().yellow()),
+        Status::Missing => ("missing", Style::new().red().bold()),
+    };
+    let word = style.force_styling(colours).apply_to(format!("{word:<width$}", width = STATUS - 2));
+    let mut lines = wrapped(&check.found, WIDTH - MARGIN - STATUS - NAME).into_iter();
+    let first = lines.next().unwrap_or_default();
+    let name = format!("{:<width$}", check.name, width = NAME - 1);
+    let _ = writeln!(text, "{}", format!("{:MARGIN$}{word}  {name} {first}", "").trim_end());
+    let indent = MARGIN + STATUS + NAME;
+    for line in lines {
+        let _ = writeln!(text, "{:indent$}{line}", "");
+    }
+    let indent = MARGIN + STATUS;
+    for line in check.mend.iter().flat_map(|command| command.lines()) {
+        let line = Style::new().cyan().force_styling(colours).apply_to(line);
+        let _ = writeln!(text, "{:indent$}{line}", "");
+    }
+}
+
+/// The words of `text` in lines of at most `width` characters, as far as no single word is longer.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::check::Section;
+
+    #[test]
+    fn lines_are_aligned_and_commands_whole() {
+        let long = "kernel.unprivileged_userns_clone is 0; without them only root can run containers";
+        let checks = [
+            Check::ok(Section::System, "kernel", "6.1.0"),
+            Check::missing(Section::System, "user namespaces", long).mend("sudo sysctl -w x=1").mend("a |\\\n  b"),
+            Check::warn(Section::Programs, "uv", ""),
+        ];
+        let expected = "\
+System
+  ok       kernel           6.1.0
+  missing  user namespaces  kernel.unprivileged_userns_clone is 0; without them
+                            only root can run containers
+           sudo sysctl -w x=1
+           a |\\
+             b
+
+Programs
+  warn     uv
+
+1 ok, 1 warning, 1 missing
+";
+        assert_eq!(table(&checks, false), expected);
+        let coloured = table(&checks, true);
+        assert!(coloured.contains("\u{1b}[31m") && coloured.contains("\u{1b}[32mok"), "{coloured}");
+        assert_eq!(console::strip_ansi_codes(&coloured), expected);
+    }
+}

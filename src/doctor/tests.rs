@@ -1,0 +1,637 @@
+//! Machines that are made up, and what is said of them.
+
+use std::path::PathBuf;
+
+use ociforge_manifests::{Document, Image};
+use serde_json::json;
+
+use super::attempt::{Attempt, Tried};
+use super::facts::*;
+use super::*;
+
+const WORKED: Attempt =
+    Attempt { namespace: Tried::Worked, mapping: Tried::Worked, mount: Tried::Worked, overlay: Tried::Worked };
+
+fn program(name: &str, version: &str) -> Program {
+    Program { name: name.into(), path: format!("/usr/bin/{name}").into(), version: Ok(version.into()) }
+}
+
+/// An ordinary user on a machine where all is well.
+fn user() -> Facts {
+    let path = PathBuf::from("/home/al/.local/share/ociforge");
+    Facts {
+        machine: Machine {
+            uid: 1000,
+            user: Some("al".into()),
+            kernel: Kernel::of("6.1.0-18-amd64"),
+            architecture: "x86_64".into(),
+            ..Machine::default()
+        },
+        limits: Limits { most: Some(15000), ..Limits::default() },
+        user_namespace: WORKED,
+        as_root: Attempt::default(),
+        ids: Ids { users: 65536, groups: 65536, free: 165_536, newuidmap: Mapper::Able, newgidmap: Mapper::Able },
+        overlay: Overlay { known: true, fuse: true },
+        cgroups: Cgroups {
+            hierarchy: Hierarchy::V2,
+            controllers: ["cpu", "cpuset", "io", "memory", "pids"].map(str::to_owned).into(),
+        },
+        programs: Programs {
+            runtimes: vec![program("runc", "1.1.5")],
+            fuse_overlayfs: Some(program("fuse-overlayfs", "1.10")),
+            uv: Some(program("uv", "0.8.0")),
+            seccomp_profile: Some("/usr/share/containers/seccomp.json".into()),
+            seccomp: true,
+        },
+        gpus: Gpus::default(),
+        store: Store {
+            existing: Some(path.clone()),
+            path,
+            writable: true,
+            free: 500_000_000_000,
+            filesystem: Some("ext4".into()),
+        },
+        credentials: Vec::new(),
+    }
+}
+
+fn root() -> Facts {
+    let mut facts = user();
+    facts.machine.uid = 0;
+    facts.machine.user = Some("root".into());
+    facts.as_root = Attempt { mapping: Tried::Not, ..WORKED };
+    facts
+}
+
+/// A user of a machine with a GPU that containers get.
+fn gpu() -> Facts {
+    let mut facts = user();
+    facts.gpus = Gpus {
+        count: 1,
+        driver: Some("545.23.08".parse().unwrap()),
+        nodes: ["nvidia-uvm", "nvidia0", "nvidiactl"].map(str::to_owned).into(),
+        ctk: Some(program("nvidia-ctk", "1.17.0")),
+        hook: Some(program("nvidia-container-runtime-hook", "1.17.0")),
+        cdi_hook: None,
+        no_cgroups: false,
+        cdi: vec![cdi("nvidia.yaml", CdiState::Good("nvidia.com/gpu".into(), None))],
+    };
+    facts
+}
+
+fn cdi(name: &str, state: CdiState) -> CdiFile {
+    CdiFile { path: format!("/etc/cdi/{name}").into(), state }
+}
+
+fn refused_at(step: usize, number: i32) -> Attempt {
+    let at = |place: usize| match place {
+        place if place < step => Tried::Worked,
+        place if place == step => Tried::Refused(number),
+        _ => Tried::Not,
+    };
+    Attempt { namespace: at(0), mapping: at(1), mount: at(2), overlay: at(3) }
+}
+
+/// `STATUS NAME: FOUND`, with the commands behind it.
+fn lines(checks: &[Check]) -> Vec<String> {
+    let line = |check: &Check| {
+        let mend: String = check.mend.iter().map(|command| format!(" | {command}")).collect();
+        format!("{} {}: {}{mend}", json!(check.status).as_str().unwrap(), check.name, check.found)
+    };
+    checks.iter().map(line).collect()
+}
+
+/// What holds for every check, whatever the machine is like.
+fn sound(checks: &[Check]) {
+    for check in checks {
+        assert!(!check.found.is_empty() && check.name.len() < 17 || check.name.contains('-'), "{check:?}");
+        assert!(check.status != Status::Ok || check.mend.is_empty(), "{check:?}");
+        for line in check.mend.iter().flat_map(|command| command.lines()) {
+            assert!(line.len() <= 69, "too long for 80 columns: {line}");
+        }
+    }
+    let mut sections: Vec<_> = checks.iter().map(|check| check.section.title()).collect();
+    sections.dedup();
+    let order = ["System", "Programs", "GPUs", "Files"];
+    assert_eq!(sections, order);
+    for line in table(checks, false).lines().filter(|line| !line.contains("/home/")) {
+        assert!(line.chars().count() <= 80 && line.trim_end() == line, "{line}");
+    }
+}
+
+#[test]
+fn where_all_is_well_nothing_is_to_be_done() {
+    for facts in [user(), root(), gpu()] {
+        let checks = judge(&facts);
+        sound(&checks);
+        let bad: Vec<_> = checks.iter().filter(|check| check.status != Status::Ok).collect();
+        assert!(bad.is_empty(), "{bad:?}");
+    }
+    let shown = lines(&judge(&gpu()));
+    for line in [
+        "ok kernel: 6.1.0-18-amd64 on x86_64",
+        "ok runc: 1.1.5, /usr/bin/runc",
+        "ok NVIDIA driver: 545.23.08, 1 GPU",
+        "ok device nodes: 1 GPU, /dev/nvidiactl, /dev/nvidia-uvm",
+        "ok CDI spec: nvidia.com/gpu, /etc/cdi/nvidia.yaml",
+        "ok store: /home/al/.local/share/ociforge: 500.0 GB free on ext4",
+        "ok credentials: none; public images need none",
+    ] {
+        assert!(shown.iter().any(|shown| shown == line), "{line} in {shown:#?}");
+    }
+}
+
+type Change = fn(&mut Facts);
+
+/// Changes something on a machine where all is well, and expects one line to become another.
+fn changed(facts: fn() -> Facts, change: Change, expected: &str) {
+    let before = lines(&judge(&facts()));
+    let mut facts = facts();
+    change(&mut facts);
+    let checks = judge(&facts);
+    sound(&checks);
+    let after: Vec<_> = lines(&checks).into_iter().filter(|line| !before.contains(line)).collect();
+    let found = after.iter().any(|line| line.starts_with(expected));
+    assert!(found, "no {expected:?} among\n{after:#?}");
+    // Nothing else gets worse.
+    let others = after.iter().filter(|line| !line.starts_with(expected) && !line.starts_with("ok "));
+    assert_eq!(others.collect::<Vec<_>>(), [] as [&String; 0], "{expected}");
+}
+
+#[test]
+fn the_kernel() {
+    let cases: [(Change, &str); 4] = [
+        (
+            |f| f.machine.kernel = Kernel::of("5.10.0"),
+            "warn kernel: 5.10.0 has no overlays in user namespaces: 5.11 or newer has | sudo apt-get dist-upgrade",
+        ),
+        (
+            |f| f.machine.kernel = Kernel::of("4.9"),
+            "warn kernel: 4.9 has no fuse-overlayfs in user namespaces, the freezer of cgroup v2 and overlays in",
+        ),
+        (|f| f.machine.kernel = Kernel::of("weird"), "warn kernel: weird has no"),
+        (
+            |f| {
+                f.machine.kernel = Kernel::of("5.10.0");
+                f.machine.distribution = Distribution::Fedora;
+            },
+            "warn kernel: 5.10.0 has no overlays in user namespaces: 5.11 or newer has | sudo dnf upgrade kernel",
+        ),
+    ];
+    for (change, expected) in cases {
+        changed(user, change, expected);
+    }
+}
+
+#[test]
+fn user_namespaces() {
+    let cases: [(Change, &str); 9] = [
+        (
+            |f| f.limits.most = Some(0),
+            "missing user namespaces: user.max_user_namespaces is 0; without them only root can run containers | sudo \
+             sysctl -w user.max_user_namespaces=15000",
+        ),
+        (
+            |f| f.limits.clone = Some(0),
+            "missing user namespaces: kernel.unprivileged_userns_clone is 0; without them only root can run containers \
+             | sudo sysctl -w kernel.unprivileged_userns_clone=1",
+        ),
+        (
+            |f| f.limits.apparmor = Some(1),
+            "missing user namespaces: AppArmor forbids what is done in them \
+             (kernel.apparmor_restrict_unprivileged_userns); without them only root can run containers | sudo sysctl -w \
+             kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
+        (
+            |f| f.limits.filtered = true,
+            "missing user namespaces: a seccomp filter forbids them: this looks like a container",
+        ),
+        (
+            |f| f.user_namespace = refused_at(0, 28),
+            "missing user namespaces: as many as user.max_user_namespaces allows",
+        ),
+        (|f| f.user_namespace = refused_at(0, 1), "missing user namespaces: the kernel forbids them here; in a chroot"),
+        (
+            |f| f.user_namespace = refused_at(0, 22),
+            "missing user namespaces: the kernel refuses them: Invalid argument;",
+        ),
+        (
+            |f| f.user_namespace = refused_at(2, 13),
+            "missing user namespaces: the kernel refuses them: Permission denied;",
+        ),
+        (|f| f.user_namespace = Attempt::default(), "missing user namespaces: they could not be tried;"),
+    ];
+    for (place, (change, expected)) in cases.into_iter().enumerate() {
+        let mut facts = user();
+        facts.user_namespace = if place == 2 { refused_at(2, 13) } else { refused_at(0, 1) };
+        change(&mut facts);
+        let checks = judge(&facts);
+        sound(&checks);
+        let shown = lines(&checks);
+        assert!(shown[1].starts_with(expected), "{expected:?} is not {:?}", shown[1]);
+        assert!(shown.contains(&"warn overlay: there is no user namespace to mount it in".to_owned()), "{shown:?}");
+    }
+    // Settings that forbid nothing are not blamed.
+    for change in [|f: &mut Facts| f.limits.apparmor = Some(1), |f: &mut Facts| f.limits.filtered = true] {
+        let mut facts = user();
+        change(&mut facts);
+        assert_eq!(lines(&judge(&facts)), lines(&judge(&user())));
+    }
+    let mut facts = root();
+    facts.user_namespace = refused_at(0, 28);
+    facts.limits.most = Some(0);
+    let shown = &lines(&judge(&facts))[1];
+    assert!(
+        shown.starts_with("warn user namespaces: user.max_user_namespaces is 0; containers work for root"),
+        "{shown}"
+    );
+    assert!(shown.ends_with(" | sysctl -w user.max_user_namespaces=15000"), "{shown}");
+}
+
+#[test]
+fn subordinate_ids() {
+    let cases: [(Change, &str); 9] = [
+        (
+            |f| (f.ids.users, f.ids.groups) = (0, 0),
+            "warn subordinate ids: /etc/subuid and /etc/subgid have none for al: containers have one user, and files of \
+             others can't be unpacked as theirs | sudo usermod --add-subuids 165536-231071 \\\n  --add-subgids 165536-231071 al",
+        ),
+        (|f| f.ids.users = 0, "warn subordinate ids: /etc/subuid has none for al"),
+        (|f| f.ids.groups = 0, "warn subordinate ids: /etc/subgid has none for al"),
+        (
+            |f| f.ids.users = 1000,
+            "warn subordinate ids: 1000 users and 65536 groups for al, of which images need 65536",
+        ),
+        (
+            |f| f.ids.newuidmap = Mapper::Absent,
+            "warn newuidmap: newuidmap is not installed: subordinate ids can't be mapped | sudo apt-get install uidmap",
+        ),
+        (
+            |f| {
+                (f.ids.newuidmap, f.ids.newgidmap) = (Mapper::Absent, Mapper::Absent);
+                f.machine.distribution = Distribution::Fedora;
+            },
+            "warn newuidmap: newuidmap and newgidmap are not installed: subordinate ids can't be mapped | sudo dnf install \
+             shadow-utils",
+        ),
+        (
+            |f| f.ids.newgidmap = Mapper::Powerless,
+            "warn newuidmap: newgidmap is neither setuid root nor given capabilities: no ids can be mapped | sudo chmod \
+             u+s /usr/bin/newgidmap",
+        ),
+        (|f| f.limits.no_new_privileges = true, "warn newuidmap: no_new_privs is in force"),
+        (
+            |f| {
+                (f.ids.users, f.ids.groups, f.machine.user) = (0, 0, None);
+            },
+            "warn subordinate ids: /etc/subuid and /etc/subgid have none for 1000: containers have one user, and files of \
+             others can't be unpacked as theirs | echo 1000:165536:65536 |",
+        ),
+    ];
+    for (change, expected) in cases {
+        changed(user, change, expected);
+        // Root needs none of it.
+        let mut facts = root();
+        change(&mut facts);
+        assert!(judge(&facts).iter().all(|check| check.status == Status::Ok));
+    }
+}
+
+#[test]
+fn overlays() {
+    let refused = "refused in a user namespace, on ext4: Invalid argument";
+    let cases: [(Change, String); 4] = [
+        (|_| {}, format!("warn overlay: {refused}; fuse-overlayfs takes its place, and is slower")),
+        (
+            |f| f.programs.fuse_overlayfs = None,
+            format!(
+                "missing overlay: {refused}, and fuse-overlayfs, which could take its place, is not installed | sudo \
+                 apt-get install fuse-overlayfs"
+            ),
+        ),
+        (
+            |f| f.overlay.fuse = false,
+            format!(
+                "missing overlay: {refused}, and fuse-overlayfs can't open /dev/fuse | sudo modprobe fuse && sudo chmod \
+                 0666 /dev/fuse"
+            ),
+        ),
+        (|f| f.store.filesystem = None, "warn overlay: refused in a user namespace, on the store's filesystem".into()),
+    ];
+    for (change, expected) in cases {
+        let mut facts = user();
+        facts.user_namespace = refused_at(3, 22);
+        change(&mut facts);
+        let shown = lines(&judge(&facts));
+        assert!(shown.iter().any(|line| line.starts_with(&expected)), "{expected} in {shown:#?}");
+    }
+    let cases: [(Change, &str); 4] = [
+        (
+            |f| f.as_root = refused_at(3, 22),
+            "missing overlay: refused by root, on ext4: Invalid argument; a store on ext4",
+        ),
+        (
+            |f| {
+                f.as_root = refused_at(3, 19);
+                f.overlay.known = false;
+            },
+            "missing overlay: refused by root, on ext4: No such device; a store on ext4 or xfs (--store DIR) may do | \
+             modprobe overlay",
+        ),
+        (
+            |f| f.as_root = refused_at(0, 1),
+            "warn overlay: root may not mount anything here, as in a container, but in a",
+        ),
+        (
+            |f| {
+                f.as_root = refused_at(0, 1);
+                f.user_namespace.overlay = Tried::Refused(1);
+            },
+            "missing overlay: root may not mount anything here, as in a container: start that with",
+        ),
+    ];
+    for (change, expected) in cases {
+        changed(root, change, expected);
+    }
+}
+
+#[test]
+fn control_groups() {
+    for (hierarchy, controllers, of_root, of_user) in [
+        (
+            Hierarchy::None,
+            "",
+            "missing cgroups: not mounted, and runtimes put each container into one | mount -t cgroup2",
+            "warn cgroups: not mounted: containers run without limits",
+        ),
+        (
+            Hierarchy::V1,
+            "cpu memory",
+            "ok cgroups: v1: cpu, memory",
+            "warn cgroups: v1, which only root can use: limits such as --cpuset-cpus have no effect; cgroup v2 takes a \
+             word on the kernel's command line | echo 'GRUB_CMDLINE_LINUX=",
+        ),
+        (Hierarchy::Hybrid, "cpu", "ok cgroups: v1, with v2 beside it: cpu", "warn cgroups: v1, which only root"),
+        (
+            Hierarchy::V2,
+            "memory pids",
+            "warn cgroups: v2, without cpu and cpuset for this user: limits on these have no effect",
+            "warn cgroups: v2, without cpu and cpuset for this user: limits on these have no effect | sudo mkdir -p",
+        ),
+        (
+            Hierarchy::V2,
+            "",
+            "warn cgroups: v2, without cpu, cpuset, memory and pids for this user",
+            "warn cgroups: v2, without cpu, cpuset, memory and pids for this user",
+        ),
+    ] {
+        for (mut facts, expected) in [(root(), of_root), (user(), of_user)] {
+            let controllers = controllers.split_ascii_whitespace().map(str::to_owned).collect();
+            facts.cgroups = Cgroups { hierarchy, controllers };
+            let checks = judge(&facts);
+            sound(&checks);
+            let shown = lines(&checks);
+            assert!(shown.iter().any(|line| line.starts_with(expected)), "{expected} in {shown:#?}");
+        }
+    }
+}
+
+#[test]
+fn programs() {
+    let cases: [(Change, &str); 8] = [
+        (
+            |f| f.programs.runtimes.clear(),
+            "missing OCI runtime: no runtime that works: `run` needs runc, crun or youki | sudo apt-get install runc",
+        ),
+        (
+            |f| {
+                f.programs.runtimes.clear();
+                f.machine.distribution = Distribution::Fedora;
+            },
+            "missing OCI runtime: no runtime that works: `run` needs runc, crun or youki | sudo dnf install crun",
+        ),
+        (
+            |f| f.programs.runtimes.push(Program { version: Err("bad ELF".into()), ..program("crun", "") }),
+            "warn crun: /usr/bin/crun does not work: bad ELF",
+        ),
+        (|f| f.programs.runtimes.push(program("youki", "0.5.0")), "ok youki: 0.5.0, /usr/bin/youki"),
+        (
+            |f| f.programs.uv = None,
+            "warn uv: not installed: packages are locked by it; building from a lock needs none | sudo apt-get install \
+             pipx | pipx install uv",
+        ),
+        (
+            |f| f.programs.uv = Some(Program { version: Err("it says nothing".into()), ..program("uv", "") }),
+            "warn uv: /usr/bin/uv does not work: it says nothing",
+        ),
+        (|f| f.programs.seccomp = false, "warn seccomp: the kernel has none"),
+        (|f| f.programs.seccomp_profile = None, "ok seccomp: the host has no profile; ociforge's own is used"),
+    ];
+    for (change, expected) in cases {
+        changed(user, change, expected);
+    }
+    let mut facts = user();
+    facts.programs.runtimes = vec![Program { version: Err("bad ELF".into()), ..program("runc", "") }];
+    let shown = lines(&judge(&facts));
+    assert!(shown.iter().any(|line| line.starts_with("missing OCI runtime")), "{shown:#?}");
+}
+
+#[test]
+fn gpus_and_what_gets_them_into_containers() {
+    let cases: [(Change, &str); 13] = [
+        (
+            |f| f.gpus.driver = None,
+            "warn NVIDIA driver: not loaded, and there is an NVIDIA device on the bus (1 GPU) | sudo apt-get install \
+             nvidia-driver",
+        ),
+        (
+            |f| (f.gpus.driver, f.machine.distribution) = (None, Distribution::Ubuntu),
+            "warn NVIDIA driver: not loaded, and there is an NVIDIA device on the bus (1 GPU) | sudo ubuntu-drivers install",
+        ),
+        (
+            |f| (f.gpus.driver, f.machine.distribution) = (None, Distribution::Fedora),
+            "warn NVIDIA driver: not loaded, and there is an NVIDIA device on the bus (1 GPU) | sudo dnf install akmod-nvidia",
+        ),
+        (|f| f.gpus.count = 2, "ok NVIDIA driver: 545.23.08, 2 GPUs"),
+        (
+            |f| f.gpus.nodes.retain(|node| node == "nvidiactl"),
+            "warn device nodes: /dev/nvidia0 and /dev/nvidia-uvm missing: CUDA will find no GPU | sudo apt-get install \
+             nvidia-modprobe | sudo nvidia-modprobe -u -c 0",
+        ),
+        (|f| f.gpus.nodes.push("nvidia1".into()), "ok device nodes: 2 GPUs, /dev/nvidiactl"),
+        (
+            |f| f.gpus.cdi.clear(),
+            "warn for containers: NVIDIA's hook, which fails for an unprivileged user; a CDI specification works for all | \
+             sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",
+        ),
+        (
+            |f| {
+                f.gpus.cdi.clear();
+                f.gpus.no_cgroups = true;
+            },
+            "ok for containers: NVIDIA's hook; there is no CDI specification",
+        ),
+        (
+            |f| {
+                f.gpus.cdi.clear();
+                f.gpus.hook = None;
+            },
+            "warn for containers: no CDI specification was made yet | sudo nvidia-ctk cdi generate",
+        ),
+        (
+            |f| {
+                f.gpus.cdi.clear();
+                f.gpus.ctk = None;
+            },
+            "warn for containers: NVIDIA's hook, which fails for an unprivileged user unless it leaves cgroups alone",
+        ),
+        (
+            |f| {
+                f.gpus.cdi = vec![cdi("other.json", CdiState::Good("vendor.com/net".into(), Some(1)))];
+                (f.gpus.ctk, f.gpus.hook) = (None, None);
+            },
+            "warn for containers: neither a CDI specification nor NVIDIA's hook: no container gets a GPU; the package \
+             comes from NVIDIA's repository for container tools | sudo apt-get install nvidia-container-toolkit | sudo \
+             nvidia-ctk cdi generate",
+        ),
+        (
+            |f| f.gpus.cdi.push(cdi("x.yml", CdiState::Ignored)),
+            "warn CDI spec: /etc/cdi/x.yml is not read: its name must end in .yaml | mv /etc/cdi/x.yml /etc/cdi/x.yaml",
+        ),
+        (
+            |f| f.gpus.cdi.push(cdi("x.json", CdiState::Bad("line 3 is not JSON".into()))),
+            "warn CDI spec: /etc/cdi/x.json can't be used: line 3 is not JSON",
+        ),
+    ];
+    for (change, expected) in cases {
+        changed(gpu, change, expected);
+    }
+}
+
+#[test]
+fn files() {
+    let auth = |state: AuthState| AuthFile { path: "/home/al/.docker/config.json".into(), state };
+    let cases: [(Change, &str); 4] = [
+        (
+            |f| f.store.writable = false,
+            "missing store: /home/al/.local/share/ociforge can't be written; --store or $OCIFORGE_STORE choose another \
+             place | sudo install -d -o 1000 /home/al/.local/share/ociforge",
+        ),
+        (
+            |f| f.store.free = 5_000_000_000,
+            "warn store: /home/al/.local/share/ociforge: 5.0 GB free on ext4; an image for GPUs takes 10 to 30 GB | \
+             ociforge cache prune",
+        ),
+        (
+            |f| f.store.filesystem = Some("tmpfs".into()),
+            "warn store: /home/al/.local/share/ociforge: 500.0 GB free on tmpfs, which is memory",
+        ),
+        (
+            |f| f.store.existing = Some("/home/al".into()),
+            "ok store: /home/al/.local/share/ociforge (not made yet): 500.0 GB free on ext4",
+        ),
+    ];
+    for (change, expected) in cases {
+        changed(user, change, expected);
+    }
+    for (state, expected) in [
+        (AuthState::Absent, "ok credentials: none; public images need none"),
+        (
+            AuthState::Unreadable("denied".into()),
+            "warn credentials: /home/al/.docker/config.json can't be read: denied",
+        ),
+        (AuthState::Invalid(7), "warn credentials: /home/al/.docker/config.json is not JSON: see its line 7"),
+        (
+            AuthState::Good { registries: 1, exposed: false },
+            "ok credentials: /home/al/.docker/config.json, for 1 registry",
+        ),
+        (
+            AuthState::Good { registries: 3, exposed: false },
+            "ok credentials: /home/al/.docker/config.json, for 3 registries",
+        ),
+        (
+            AuthState::Good { registries: 3, exposed: true },
+            "warn credentials: /home/al/.docker/config.json can be read by others | chmod 600 /home/al/.docker/config.json",
+        ),
+    ] {
+        let mut facts = user();
+        facts.credentials = vec![auth(state)];
+        assert_eq!(lines(&judge(&facts)).last().unwrap(), expected);
+    }
+}
+
+fn image(platform: (&str, &str), env: &[&str], size: u64) -> Image {
+    let digest = ociforge_manifests::Digest::of(b"x");
+    let config = json!({
+        "os": platform.0, "architecture": platform.1, "config": {"Env": env},
+        "rootfs": {"type": "layers", "diff_ids": [digest]},
+    });
+    let layer = json!({"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": digest, "size": size});
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "layers": [layer],
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest, "size": 1},
+    });
+    Image::new(Document::from_json(manifest).unwrap(), Document::from_json(config).unwrap()).unwrap()
+}
+
+#[test]
+fn images_and_the_driver() {
+    const CUDA12: &[&str] = &["CUDA_VERSION=12.3.2", "CUDA_DRIVER_VERSION=545.23.08"];
+    const COMPAT: &[&str] = &["CUDA_VERSION=12.3.2", "LD_LIBRARY_PATH=/usr/local/cuda/compat/lib"];
+    for (env, driver, expected) in [
+        (CUDA12, Some("545.23.08"), "ok CUDA: 12.3.2; driver 545.23.08 has all that it was built with"),
+        (CUDA12, Some("535.54.03"), "ok CUDA: 12.3.2, driver 525.60.13 or newer; driver 535.54.03"),
+        (CUDA12, Some("470.57.02"), "missing CUDA: 12.3.2, driver 525.60.13 or newer, and this is 470.57.02: install"),
+        (
+            COMPAT,
+            Some("470.57.02"),
+            "warn CUDA: 12.3.2, driver 525.60.13 or newer, and this is 470.57.02: by the image's",
+        ),
+        (CUDA12, None, "warn CUDA: 12.3.2, driver 525.60.13 or newer; no driver is loaded here"),
+        (&["CUDA_VERSION=9.0"], Some("390.1"), "ok CUDA: 9.0; driver 390.1, and its needs are not known"),
+        (&["CUDA_VERSION=13.0.2"], Some("575.1"), "missing CUDA: 13.0.2, driver 580.65.06 or newer"),
+    ] {
+        let driver = driver.map(|text| text.parse().unwrap());
+        let shown = lines(&judge_image(&image(("linux", "amd64"), env, 1000), &user(), driver.as_ref()));
+        assert_eq!(shown[0], "ok architecture: linux/amd64");
+        assert_eq!(shown[1], "ok space: 1.0 kB packed, about 2.5 kB unpacked; 500.0 GB free");
+        assert!(shown[2].starts_with(expected) && shown.len() == 3, "{expected} in {shown:#?}");
+    }
+    let without = lines(&judge_image(&image(("linux", "amd64"), &["PATH=/bin"], 1000), &user(), None));
+    assert_eq!(without.len(), 2, "{without:?}");
+    // The driver that is loaded counts where none is given.
+    let shown = lines(&judge_image(&image(("linux", "amd64"), CUDA12, 1), &gpu(), None));
+    assert!(shown[2].starts_with("ok CUDA"), "{shown:?}");
+    let found = lines(&judge_image(&image(("linux", "amd64"), &["CUDA_VERSION=12.3.2.001"], 1), &gpu(), None));
+    assert!(found[3].starts_with("warn cuda-version: CUDA_VERSION is 12.3.2.001, with four parts"), "{found:?}");
+}
+
+#[test]
+fn images_and_the_machine() {
+    for ((os, architecture), machine, emulated, expected) in [
+        (
+            ("linux", "arm64"),
+            "x86_64",
+            &[][..],
+            "missing architecture: linux/arm64, which x86_64 can't run | sudo apt-get install qemu-user-static",
+        ),
+        (("linux", "arm64"), "x86_64", &["aarch64"], "warn architecture: linux/arm64, which x86_64 runs by emulation"),
+        (("linux", "arm64"), "aarch64", &[], "ok architecture: linux/arm64"),
+        (("linux", "386"), "x86_64", &[], "ok architecture: linux/386"),
+        (("linux", "riscv64"), "riscv64", &[], "ok architecture: linux/riscv64"),
+        (("linux", "amd64"), "aarch64", &["arm"], "missing architecture: linux/amd64"),
+        (("windows", "amd64"), "x86_64", &[], "missing architecture: windows/amd64: containers here run Linux"),
+    ] {
+        let mut facts = user();
+        facts.machine.architecture = machine.into();
+        facts.machine.emulated = emulated.iter().map(|name| (*name).to_owned()).collect();
+        let shown = lines(&judge_image(&image((os, architecture), &[], 1), &facts, None));
+        assert!(shown[0].starts_with(expected), "{expected} in {shown:?}");
+    }
+    for (free, status) in [(9, "missing"), (10, "warn"), (34, "warn"), (35, "ok")] {
+        let mut facts = user();
+        facts.store.free = free * 1_000_000_000;
+        let shown = lines(&judge_image(&image(("linux", "amd64"), &[], 10_000_000_000), &facts, None));
+        assert!(shown[1].starts_with(&format!("{status} space: 10.0 GB packed, about 25.0 GB unpacked;")), "{shown:?}");
+    }
+}
