@@ -2,8 +2,8 @@
 //! a new manifest, copies what is missing to a registry, and emits an OCI runtime spec.
 //!
 //! The modules are the rooms of the house. Each knows what stands below it in this list, none what stands above:
-//! `commands`, `cli`, `build`, `doctor`, `lock`, `base`, `plan`, `run`, `serve`, `transfer`, `locate`, `registry`,
-//! `store`, `content`, `cancel`, `progress`, `error`, `bytes`.
+//! `commands`, `cli`, `build`, `doctor`, `lock`, `base`, `plan`, `run`, `sandbox`, `rootfs`, `serve`, `transfer`, `locate`,
+//! `registry`, `store`, `content`, `cancel`, `progress`, `error`, `bytes`.
 
 pub mod base;
 pub mod build;
@@ -20,6 +20,7 @@ pub mod plan;
 pub mod progress;
 pub mod registry;
 pub mod run;
+pub mod sandbox;
 pub mod serve;
 pub mod store;
 pub mod transfer;

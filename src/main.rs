@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
+use ociforge::{cli, doctor, sandbox};
+
 fn main() -> ExitCode {
     // What enters namespaces has to do so before there are threads.
-    ociforge::doctor::attempt::as_child().unwrap_or_else(ociforge::cli::main)
+    sandbox::help().or_else(doctor::attempt::as_child).unwrap_or_else(cli::main)
 }

@@ -1,5 +1,8 @@
-//! Containers: what the host gives them.
+//! Containers: what the host gives them, and the runtimes that run them.
 
+pub mod container;
 pub mod host;
 pub mod mappings;
+pub mod runtime;
+mod signals;
 pub mod users;

@@ -1,0 +1,233 @@
+//! Running one container in the foreground.
+
+use std::fs::{self, File};
+use std::io::{self, IsTerminal};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+
+use rustix::mount::{MountFlags, mount};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use serde_json::Value;
+
+use super::runtime::{Runtime, RuntimeError, Said};
+use super::signals::Caught;
+use crate::sandbox::{Entered, Lingering};
+
+/// What connects a container with the outside.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Io {
+    /// It has a terminal of its own (`-t`); the spec's `process.terminal` must say the same.
+    pub tty: bool,
+    /// It reads what this process is given to read (`-i`).
+    pub interactive: bool,
+}
+
+/// A container to be run.
+#[derive(Debug, Clone, Copy)]
+pub struct Container<'a> {
+    /// The directory with `config.json`.
+    pub bundle: &'a Path,
+    /// Its name, unique under `state_root`.
+    pub id: &'a str,
+    /// Where runtimes keep the state of containers.
+    pub state_root: &'a Path,
+    /// What connects it with the outside.
+    pub io: Io,
+}
+
+impl Container<'_> {
+    /// Runs it by `runtime` to its end, and returns its exit code: 128 and the signal's number when a signal ended it.
+    ///
+    /// Signals are passed on to it. It does not outlive this process, even if that is killed.
+    ///
+    /// # Errors
+    /// When the runtime could not start it, or was killed itself.
+    pub fn run(&self, runtime: &Runtime, entered: &Entered) -> Result<u8, RuntimeError> {
+        let stdin = self.stdin()?;
+        if runtime.kind.refuses_hybrid_cgroups() {
+            hide_second_cgroups(entered).map_err(preparing("hide the cgroups of version 2"))?;
+        }
+        fs::create_dir_all(self.state_root).map_err(preparing("make the directory for the container's state"))?;
+        let notes = Notes::new(self.bundle).map_err(preparing("write into the bundle"))?;
+        let global = runtime.command(entered, self.state_root);
+        let delete = global.iter().map(AsRef::as_ref).chain(["delete", "--force", self.id].map(AsRef::as_ref));
+        let caught = Caught::new().map_err(preparing("catch signals"))?;
+        let lingering = Lingering::new::<&std::ffi::OsStr>(delete).map_err(preparing("start the helper"))?;
+        let mut command = Command::new(&runtime.program);
+        command.args(&global[1..]).arg("--log").arg(notes.log()).args(["--log-format", "json"]);
+        command.args(["run", "--bundle"]).arg(self.bundle).arg("--pid-file").arg(notes.pid()).arg(self.id);
+        let terminal = Terminal::remember();
+        let (status, passed) = supervise(command.stdin(stdin), caught)
+            .map_err(|source| RuntimeError::Start { program: runtime.program.clone(), source })?;
+        if self.state_root.join(self.id).exists() {
+            // It is the helper's work, and it waits for it.
+            drop(lingering);
+        } else {
+            lingering.dismiss();
+        }
+        if status.signal().is_some() {
+            terminal.restore();
+        }
+        self.judge(runtime, status, &passed, &notes)
+    }
+
+    /// What the runtime reads: a terminal to type at, or what this process reads, or nothing.
+    fn stdin(&self) -> Result<Stdio, RuntimeError> {
+        let is_terminal = io::stdin().is_terminal();
+        match self.io {
+            Io { tty: true, interactive: true } if !is_terminal => Err(RuntimeError::InputNoTerminal),
+            Io { interactive: true, .. } => Ok(Stdio::inherit()),
+            // The runtime makes the terminal raw, so ^C is a character, which must come to the container to end it.
+            Io { tty: true, .. } => match File::options().read(true).write(true).open("/dev/tty") {
+                Ok(terminal) => Ok(terminal.into()),
+                Err(_) if is_terminal || io::stdout().is_terminal() || io::stderr().is_terminal() => Ok(Stdio::null()),
+                Err(_) => Err(RuntimeError::NoTerminal),
+            },
+            Io { .. } => Ok(Stdio::null()),
+        }
+    }
+
+    fn judge(&self, runtime: &Runtime, status: ExitStatus, passed: &[i32], notes: &Notes) -> Result<u8, RuntimeError> {
+        let name = runtime.name();
+        if let Some(signal) = status.signal() {
+            // Before it can pass them on itself, signals end the runtime: they were meant for the container.
+            let meant = passed.contains(&signal) && !notes.has_started();
+            return if meant { Ok(code_of(signal)) } else { Err(RuntimeError::Killed { runtime: name, signal }) };
+        }
+        let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX);
+        let error = notes.last_error();
+        let late = |error: &String| runtime.kind.late_failure().is_some_and(|start| error.starts_with(start));
+        if code == 0 || (notes.has_started() && !error.as_ref().is_some_and(late)) {
+            return Ok(code);
+        }
+        let said = error.unwrap_or_else(|| format!("exit code {code}"));
+        Err(RuntimeError::NotStarted { runtime: name, source: Said(said) })
+    }
+}
+
+fn preparing(step: &'static str) -> impl Fn(io::Error) -> RuntimeError {
+    move |source| RuntimeError::Prepare { step, source }
+}
+
+fn code_of(signal: i32) -> u8 {
+    u8::try_from(128 + signal).unwrap_or(u8::MAX)
+}
+
+/// Runs `command` and passes signals on to it. Returns which.
+fn supervise(command: &mut Command, caught: Caught) -> io::Result<(ExitStatus, Vec<i32>)> {
+    let mut child = command.spawn()?;
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let process = pid.ok_or(rustix::io::Errno::SRCH).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
+    let passing = match process {
+        Ok(process) => caught.pass_to(process),
+        Err(error) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(error.into());
+        }
+    };
+    let status = child.wait();
+    let passed = passing.end();
+    Ok((status?, passed))
+}
+
+/// Covers the cgroups of version 2 that are mounted beside those of version 1. crun works with either but not with both.
+/// Only this process and its children see that.
+fn hide_second_cgroups(_private_mounts: &Entered) -> io::Result<()> {
+    let second = Path::new("/sys/fs/cgroup/unified");
+    let is_used = fs::read_to_string(second.join("cgroup.controllers")).is_ok_and(|list| !list.trim().is_empty());
+    if is_used {
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        mount("none", second, "tmpfs", flags, c"mode=755,size=4k")?;
+    }
+    Ok(())
+}
+
+/// Where the runtime notes what it does.
+struct Notes(tempfile::TempDir);
+
+impl Notes {
+    fn new(bundle: &Path) -> io::Result<Self> {
+        tempfile::Builder::new().prefix(".run-").tempdir_in(bundle).map(Self)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.0.path().join("log")
+    }
+
+    fn pid(&self) -> PathBuf {
+        self.0.path().join("pid")
+    }
+
+    /// Whether there was a process of the container. All runtimes write its number only after that.
+    fn has_started(&self) -> bool {
+        self.pid().exists()
+    }
+
+    fn last_error(&self) -> Option<String> {
+        last_error(&fs::read_to_string(self.log()).ok()?)
+    }
+}
+
+/// The last error in a runtime's log, without the phrases that every error begins with. A line is a JSON object; youki
+/// has its message one level deeper.
+fn last_error(log: &str) -> Option<String> {
+    let mut errors = log.lines().rev().filter_map(|line| {
+        let line: Value = serde_json::from_str(line).ok()?;
+        let is_error = line["level"].as_str().is_some_and(|level| level.eq_ignore_ascii_case("error"));
+        let message = line["msg"].as_str().or_else(|| line["fields"]["message"].as_str())?;
+        is_error.then(|| message.to_owned())
+    });
+    let error = errors.next()?;
+    let phrases = ["runc run failed: ", "unable to start container process: ", "error during container init: "];
+    let bare = phrases.iter().fold(error.as_str(), |text, phrase| text.strip_prefix(phrase).unwrap_or(text));
+    Some(bare.trim().to_owned())
+}
+
+/// The settings of the terminal, which a runtime that is killed leaves raw.
+struct Terminal(Option<Termios>);
+
+impl Terminal {
+    fn remember() -> Self {
+        Self(tcgetattr(io::stdin()).ok())
+    }
+
+    fn restore(&self) {
+        if let Some(settings) = &self.0 {
+            let _ = tcsetattr(io::stdin(), OptionalActions::Now, settings);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_error_of_a_log_is_found_in_the_forms_of_all_runtimes() {
+        let cases = [
+            (
+                r#"{"level":"error","msg":"runc run failed: unable to start container process: exec: \"x\": y"}"#,
+                "exec: \"x\": y",
+            ),
+            (
+                r#"{"msg":"open executable: Operation not permitted","level":"error","time":"t"}"#,
+                "open executable: Operation not permitted",
+            ),
+            (
+                r#"{"timestamp":"t","level":"ERROR","fields":{"message":"no such container"},"target":"x"}"#,
+                "no such container",
+            ),
+            (
+                "no json\n{\"level\":\"error\",\"msg\":\"first\"}\n{\"level\":\"error\",\"msg\":\"last\"}\n{\"level\":\"warning\",\"msg\":\"w\"}",
+                "last",
+            ),
+        ];
+        for (log, expected) in cases {
+            assert_eq!(last_error(log).as_deref(), Some(expected), "{log}");
+        }
+        assert_eq!(last_error("{\"level\":\"warning\",\"msg\":\"w\"}\n[]\n"), None);
+    }
+}

@@ -1,0 +1,381 @@
+//! OCI runtimes: finding one, and what it is.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde::Deserialize;
+
+use crate::error::Explain;
+use crate::sandbox::{Entered, find_program};
+
+/// The runtimes that are looked for, in this order.
+const KNOWN: [&str; 3] = ["runc", "crun", "youki"];
+
+/// A kind of runtime: what differs between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// runc, and those that take its arguments, such as nvidia-container-runtime.
+    Runc,
+    /// crun.
+    Crun,
+    /// youki.
+    Youki,
+}
+
+impl Kind {
+    fn of(program: &Path) -> Self {
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        if name.contains("crun") {
+            Self::Crun
+        } else if name.contains("youki") {
+            Self::Youki
+        } else {
+            Self::Runc
+        }
+    }
+
+    /// Global arguments for containers in a user namespace that was entered before.
+    fn rootless(self) -> &'static [&'static str] {
+        match self {
+            // It finds out by itself, and does without the cgroups that it may not write.
+            Self::Runc | Self::Youki => &[],
+            Self::Crun => &["--cgroup-manager=disabled"],
+        }
+    }
+
+    /// Whether it refuses to work where cgroups of both versions are mounted and the second has controllers.
+    pub(super) fn refuses_hybrid_cgroups(self) -> bool {
+        self == Self::Crun
+    }
+
+    /// How the log begins when the command can't be executed although the container is there already. runc's own child
+    /// says so on the container's stderr instead.
+    pub(super) fn late_failure(self) -> Option<&'static str> {
+        (self == Self::Crun).then_some("exec container process")
+    }
+}
+
+/// A runtime on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Runtime {
+    /// Its program.
+    pub program: PathBuf,
+    /// Its kind, by its name.
+    pub kind: Kind,
+}
+
+/// What a runtime says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// Its version, such as `1.1.5`.
+    pub version: String,
+    /// The version of the runtime spec that it implements.
+    pub spec: Option<String>,
+    /// Its features, where it has the command `features`.
+    pub features: Option<Features>,
+}
+
+/// A part of the document that `RUNTIME features` prints (runtime-spec, features.md).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Features {
+    /// The newest version of the runtime spec that it takes.
+    pub oci_version_max: String,
+    /// The hooks that it runs.
+    pub hooks: Vec<String>,
+    /// What it can do for Linux containers.
+    pub linux: LinuxFeatures,
+}
+
+/// What a runtime can do for Linux containers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct LinuxFeatures {
+    /// Cgroups.
+    pub cgroup: CgroupFeatures,
+    /// Filters of system calls.
+    pub seccomp: Switch,
+    /// AppArmor profiles.
+    pub apparmor: Switch,
+}
+
+/// Which cgroups a runtime can work with.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct CgroupFeatures {
+    /// Version 1.
+    pub v1: bool,
+    /// Version 2.
+    pub v2: bool,
+    /// Those made by systemd.
+    pub systemd: bool,
+    /// Those made by the user's systemd.
+    #[serde(rename = "systemdUser")]
+    pub systemd_user: bool,
+}
+
+/// Something that a runtime was built with or without.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Switch {
+    /// With.
+    pub enabled: bool,
+}
+
+/// A runtime that can't be had, or can't run a container.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The one asked for is not there.
+    #[error("there is no runtime {0}")]
+    NoSuch(String),
+    /// There is none at all.
+    #[error("there is no OCI runtime: none of {} was found", KNOWN.join(", "))]
+    None,
+    /// It can't be started.
+    #[error("cannot run {}", .program.display())]
+    Start {
+        /// Its program.
+        program: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It doesn't say what it is.
+    #[error("{} does not answer to --version", .0.display())]
+    Mute(PathBuf),
+    /// `-i` and `-t` without a terminal to read from.
+    #[error("the input device is not a terminal")]
+    InputNoTerminal,
+    /// `-t` without any terminal.
+    #[error("there is no terminal")]
+    NoTerminal,
+    /// What has to be made beside the container can't be.
+    #[error("cannot {step}")]
+    Prepare {
+        /// What.
+        step: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It could not start the container.
+    #[error("{runtime} cannot start the container")]
+    NotStarted {
+        /// Its name.
+        runtime: String,
+        /// What it says.
+        source: Said,
+    },
+    /// It was killed.
+    #[error("{runtime} was ended by signal {signal}")]
+    Killed {
+        /// Its name.
+        runtime: String,
+        /// The signal's number.
+        signal: i32,
+    },
+}
+
+/// What a runtime says when it fails.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Said(pub String);
+
+impl RuntimeError {
+    /// The exit code that docker has for it: 127 when there is no such command in the image, 126 when it can't be
+    /// executed, 125 for everything else.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NotStarted { source, .. } if source.is_missing_command() => 127,
+            Self::NotStarted { source, .. } if source.is_no_program() => 126,
+            _ => 125,
+        }
+    }
+}
+
+impl Said {
+    fn has(&self, any: &[&str]) -> bool {
+        let text = self.0.to_lowercase();
+        any.iter().any(|part| text.contains(part))
+    }
+
+    fn is_about_command(&self) -> bool {
+        self.has(&["exec: ", "executable", "exec container process"])
+    }
+
+    fn is_missing_command(&self) -> bool {
+        self.is_about_command() && self.has(&["not found", "no such file"])
+    }
+
+    fn is_no_program(&self) -> bool {
+        self.is_about_command() && self.has(&["permission denied", "not permitted", "is a directory", "format error"])
+    }
+}
+
+impl Explain for RuntimeError {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::None | Self::NoSuch(_) => "install runc or crun, or name a runtime's program with --runtime",
+            Self::InputNoTerminal => "leave out -t",
+            Self::NoTerminal => "leave out -t",
+            Self::NotStarted { source, .. } if source.is_missing_command() => {
+                "the image has no such command: give its path in the image, or another command after `--`"
+            }
+            Self::NotStarted { source, .. } if source.has(&["format error"]) => {
+                "the program may be for another architecture, or a script without `#!`"
+            }
+            Self::NotStarted { source, .. } if source.has(&["setup user", "setresuid", "setgroups", "setresgid"]) => {
+                "the container's user needs ids that this user namespace lacks: add a range for you to /etc/subuid and \
+                 /etc/subgid and install newuidmap, or use `-u 0`"
+            }
+            _ => return None,
+        };
+        Some(hint.into())
+    }
+
+    fn is_usage(&self) -> bool {
+        matches!(self, Self::NoSuch(_) | Self::InputNoTerminal | Self::NoTerminal)
+    }
+}
+
+impl Runtime {
+    /// The runtime `choice`, a name or a path, or else the first known one, on `path` (as in `$PATH`) or where
+    /// distributions put them.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn find(choice: Option<&str>, path: Option<&OsStr>) -> Result<Self, RuntimeError> {
+        let program = match choice {
+            // As a shell has it, and made absolute since runtimes start themselves again.
+            Some(file) if file.contains('/') => std::path::absolute(file).ok().filter(|file| file.is_file()),
+            Some(name) => find_program(name, path),
+            None => KNOWN.into_iter().find_map(|name| find_program(name, path)),
+        };
+        let missing = || choice.map_or(RuntimeError::None, |choice| RuntimeError::NoSuch(choice.to_owned()));
+        let program = program.ok_or_else(missing)?;
+        Ok(Self { kind: Kind::of(&program), program })
+    }
+
+    /// All known runtimes that are there, for `doctor`.
+    #[must_use]
+    pub fn all(path: Option<&OsStr>) -> Vec<Self> {
+        KNOWN.into_iter().filter_map(|name| Self::find(Some(name), path).ok()).collect()
+    }
+
+    /// Its name, for messages.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.program.file_name().unwrap_or(self.program.as_os_str()).to_string_lossy().into_owned()
+    }
+
+    /// Asks it what it is. Takes two short processes.
+    ///
+    /// # Errors
+    /// When it can't be started, or doesn't tell its version.
+    pub fn describe(&self) -> Result<Description, RuntimeError> {
+        let (version, spec) = versions(&self.ask("--version")?).ok_or_else(|| self.mute())?;
+        let features = self.ask("features").ok().and_then(|text| serde_json::from_str(&text).ok());
+        Ok(Description { version, spec, features })
+    }
+
+    fn ask(&self, question: &str) -> Result<String, RuntimeError> {
+        let output = Command::new(&self.program).arg(question).stdin(Stdio::null()).output();
+        let output = output.map_err(|source| RuntimeError::Start { program: self.program.clone(), source })?;
+        if output.status.success() { Ok(String::from_utf8_lossy(&output.stdout).into()) } else { Err(self.mute()) }
+    }
+
+    fn mute(&self) -> RuntimeError {
+        RuntimeError::Mute(self.program.clone())
+    }
+
+    /// The program and its global arguments, for containers whose state is under `state_root`.
+    pub(super) fn command(&self, entered: &Entered, state_root: &Path) -> Vec<OsString> {
+        let mut words = vec![self.program.clone().into_os_string(), "--root".into(), state_root.into()];
+        if entered.rootless() {
+            words.extend(self.kind.rootless().iter().map(OsString::from));
+        }
+        words
+    }
+}
+
+/// The versions of the runtime and of the spec in what `--version` prints:
+///
+/// ```text
+/// runc version 1.1.5+ds1
+/// spec: 1.0.2-dev
+/// ```
+fn versions(text: &str) -> Option<(String, Option<String>)> {
+    let mut lines = text.lines();
+    let (_, version) = lines.next()?.split_once("version")?;
+    let version = version.trim_start_matches(':').split_ascii_whitespace().next()?.to_owned();
+    let spec = lines.find_map(|line| line.strip_prefix("spec:")).map(|spec| spec.trim().to_owned());
+    Some((version, spec))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn versions_of_all_runtimes_are_read() {
+        let cases = [
+            ("runc version 1.1.5+ds1\ncommit: x\nspec: 1.0.2-dev\ngo: go1.19\n", "1.1.5+ds1", Some("1.0.2-dev")),
+            ("crun version 1.8.1\ncommit: f8\nrundir: /run/crun\nspec: 1.0.0\n+SYSTEMD\n", "1.8.1", Some("1.0.0")),
+            ("youki version 0.5.3\ncommit: 0.5.3-0-g1\n", "0.5.3", None),
+            ("youki version: 0.3.0\n", "0.3.0", None),
+        ];
+        for (text, version, spec) in cases {
+            assert_eq!(versions(text), Some((version.into(), spec.map(Into::into))), "{text}");
+        }
+        assert_eq!(versions("what?\n"), None);
+    }
+
+    #[test]
+    fn the_first_known_runtime_is_found_unless_one_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["runc", "crun", "my-crun-1"] {
+            let file = root.path().join(name);
+            fs::write(&file, "").unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let path = Some(root.path().as_os_str());
+        let found = |choice| Runtime::find(choice, path).unwrap();
+        let in_root = |name: &str, kind| Runtime { program: root.path().join(name), kind };
+        assert_eq!(found(None), in_root("runc", Kind::Runc));
+        assert_eq!(found(Some("crun")), in_root("crun", Kind::Crun));
+        let file = root.path().join("my-crun-1");
+        assert_eq!(found(file.to_str()), in_root("my-crun-1", Kind::Crun));
+        let error = Runtime::find(Some("krun"), path).unwrap_err();
+        assert_eq!((error.to_string().as_str(), error.is_usage()), ("there is no runtime krun", true));
+        let error = Runtime::find(Some("./none/runc"), path).unwrap_err();
+        assert_eq!(error.to_string(), "there is no runtime ./none/runc");
+    }
+
+    #[test]
+    fn what_runtimes_say_becomes_dockers_exit_code() {
+        let cases = [
+            (r#"exec: "nope": executable file not found in $PATH"#, 127),
+            (r#"exec: "/nope": stat /nope: no such file or directory"#, 127),
+            (r#"exec: "/etc": permission denied"#, 126),
+            ("executable file `nope` not found in $PATH: No such file or directory", 127),
+            ("open executable: Operation not permitted", 126),
+            ("exec container process `/bin/x`: Exec format error", 126),
+            ("rootfs: no such file or directory", 125),
+        ];
+        for (text, code) in cases {
+            let error = RuntimeError::NotStarted { runtime: "runc".into(), source: Said(text.into()) };
+            assert_eq!(error.exit_code(), code, "{text}");
+        }
+    }
+
+    #[test]
+    fn features_may_lack_anything() {
+        let features: Features =
+            serde_json::from_str(r#"{"hooks":["prestart"],"linux":{"cgroup":{"v2":true}}}"#).unwrap();
+        assert!(features.linux.cgroup.v2 && !features.linux.cgroup.v1 && !features.linux.seccomp.enabled);
+        assert_eq!(features.hooks, ["prestart"]);
+    }
+}
