@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 
 use ociforge_manifests::runtime::SpecError;
+use ociforge_manifests::runtime::cdi::CdiError;
 
 /// An error that may know what to do about it.
 ///
@@ -42,7 +43,8 @@ impl Explain for SpecError {
                 | Self::CdiName(_)
                 | Self::Seccomp { .. }
                 | Self::Memory(_)
-                | Self::NotYet(_)
+                | Self::Mixed(_)
+                | Self::Cdi(CdiError::Name(_))
         )
     }
 }

@@ -19,6 +19,7 @@ pub mod lock;
 pub mod plan;
 pub mod progress;
 pub mod registry;
+pub mod rootfs;
 pub mod run;
 pub mod sandbox;
 pub mod serve;

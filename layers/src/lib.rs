@@ -3,6 +3,7 @@
 //! Synchronous; threads are welcome. Nothing here knows a registry, a recipe or a terminal.
 
 pub mod decompress;
+pub mod entries;
 pub mod inflate;
 pub mod links;
 pub mod mapped;
@@ -11,6 +12,7 @@ pub mod path;
 pub mod settle;
 pub mod source;
 pub mod tree;
+pub mod unpack;
 pub mod whiteout;
 
 pub use mapped::MappedFile;

@@ -1,6 +1,5 @@
 //! The base image: finding it, and the few facts about its filesystem that a build needs.
 
-mod entries;
 pub mod facts;
 mod python;
 mod resolve;

@@ -4,13 +4,13 @@
 //! tree as a container would see it: upper layers replace and remove what lower ones said.
 
 use std::collections::BTreeSet;
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 
 use ociforge_layers::decompress::decompress;
+use ociforge_layers::entries::{Entries, Entry};
 use ociforge_layers::{LayerPath, PathError, whiteout};
 use tar::EntryType;
 
-use super::entries::{Entries, Entry};
 use super::facts::Facts;
 use super::sieve::{self, FileKind};
 use super::tree::{self, Kept, Tree};
@@ -78,8 +78,8 @@ impl Scanner {
     }
 
     fn tar(&mut self, reader: impl Read) -> Result<(), ScanError> {
-        let mut entries = Entries::new(reader);
-        while let Some(entry) = entries.next_entry()? {
+        let mut entries = Entries::new(BufReader::new(reader));
+        while let Some(entry) = entries.next_entry().map_err(io::Error::from)? {
             if entry.name.len().max(entry.link.len()) > MAX_PATH {
                 return Err(ScanError::LongPath);
             }

@@ -1,5 +1,6 @@
 //! What can be typed.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -62,6 +63,12 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Print the OCI runtime spec (config.json) of an image
     Spec(Box<SpecArgs>),
+    /// Make a bundle of an image: its root filesystem, and the config.json that runc, crun and youki run it by
+    Bundle(Box<BundleArgs>),
+    /// Run an image by runc, crun or youki
+    Run(Box<RunArgs>),
+    /// Run a command in the user namespace that `bundle` and `run` work in, to see or remove files of theirs
+    Unshare(UnshareArgs),
     /// Serve an OCI layout as a registry
     Serve(ServeArgs),
     /// Say what this machine allows, and what to do about what it does not
@@ -200,6 +207,56 @@ pub struct SpecArgs {
     /// How a container is started.
     #[command(flatten)]
     pub runtime: RuntimeArgs,
+}
+
+/// `bundle`
+#[derive(Debug, Args)]
+pub struct BundleArgs {
+    /// Image
+    #[arg(value_name = "REF")]
+    pub image: String,
+    /// Directory of the bundle; it must not exist, or be empty
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Platform, when the name stands for several images
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<Platform>,
+    /// How a container is started.
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
+}
+
+/// `run`
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Image
+    #[arg(value_name = "REF")]
+    pub image: String,
+    /// Platform, when the name stands for several images
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<Platform>,
+    /// OCI runtime, by name or path [default: the first of runc, crun and youki that is installed]
+    #[arg(long = "runtime", value_name = "PROGRAM")]
+    pub program: Option<String>,
+    /// How a container is started.
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
+}
+
+/// `unshare`
+#[derive(Debug, Args)]
+pub struct UnshareArgs {
+    /// The command and its arguments
+    #[arg(value_name = "CMD", trailing_var_arg = true, required = true)]
+    pub command: Vec<OsString>,
+}
+
+impl Command {
+    /// Whether the command unpacks root filesystems, or works on such, and so needs namespaces of its own.
+    #[must_use]
+    pub fn unpacks(&self) -> bool {
+        matches!(self, Self::Bundle(_) | Self::Run(_) | Self::Unshare(_))
+    }
 }
 
 /// `serve`

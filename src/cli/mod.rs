@@ -1,6 +1,8 @@
 //! The command line: arguments, progress, and how errors look. The only printer.
 
 mod args;
+#[cfg(test)]
+mod docker_lines;
 mod progress;
 mod runtime_args;
 
@@ -12,14 +14,15 @@ use clap::Parser;
 
 pub use crate::bytes::human_bytes;
 pub use args::{
-    BuildArgs, CacheCommand, Cli, Command, CompressionKind, DoctorArgs, Format, Global, InspectArgs, LockArgs,
-    ServeArgs, SpecArgs,
+    BuildArgs, BundleArgs, CacheCommand, Cli, Command, CompressionKind, DoctorArgs, Format, Global, InspectArgs,
+    LockArgs, RunArgs, ServeArgs, SpecArgs, UnshareArgs,
 };
 pub use progress::{Form, reporter};
 
 use crate::cancel::Cancel;
-use crate::commands;
+use crate::commands::{self, Finale};
 use crate::error::Failure;
+use crate::sandbox;
 
 /// Exit code after ^C, as shells have it.
 const INTERRUPTED: u8 = 130;
@@ -31,6 +34,11 @@ const CLEANUP: Duration = Duration::from_secs(5);
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    // Before there are threads.
+    let entered = match cli.command.unpacks().then(sandbox::enter).transpose() {
+        Ok(entered) => entered,
+        Err(error) => return fail(&error.into()),
+    };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&Failure::new(format!("cannot start: {error}"))),
@@ -41,14 +49,15 @@ pub fn main() -> ExitCode {
     let ends_by_signal = matches!(cli.command, Command::Serve(_));
     let result = runtime.block_on(async {
         tokio::select! {
-            result = commands::run(cli, cancel.clone()) => Some(result),
+            result = commands::run(cli, cancel.clone(), entered) => Some(result),
             _ = interrupted() => None,
         }
     });
     cancel.cancel();
     runtime.shutdown_timeout(CLEANUP);
+    let result = result.map(|result| result?.map_or(Ok(0), Finale::play));
     match result {
-        Some(Ok(())) => ExitCode::SUCCESS,
+        Some(Ok(code)) => ExitCode::from(code),
         Some(Err(failure)) if json_progress => {
             let Failure { message, causes, hint, code } = failure;
             let event = serde_json::json!({"event": "error", "message": message, "causes": causes, "hint": hint});

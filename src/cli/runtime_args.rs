@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Read;
+use std::path::PathBuf;
 
 use clap::Args;
 use ociforge_manifests::runtime::{
@@ -9,7 +10,7 @@ use ociforge_manifests::runtime::{
 };
 
 use crate::error::Explain;
-use crate::run::host;
+use crate::run::host::{self, Overrides};
 
 /// The largest seccomp profile that is read, in bytes.
 const MAX_PROFILE: u64 = 4 << 20;
@@ -22,13 +23,22 @@ pub struct RuntimeArgs {
     #[arg(long, value_name = "REQUEST", allow_hyphen_values = true)]
     pub gpus: Option<String>,
 
-    /// How GPUs get into the container: auto or hook for NVIDIA's prestart hook, or none
+    /// How NVIDIA's GPUs get into the container: cdi, hook for NVIDIA's prestart hook, auto for CDI where a CDI file
+    /// describes them and the hook elsewhere, or none
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub nvidia: String,
 
     /// A CDI device, such as nvidia.com/gpu=0
-    #[arg(long = "device", hide = true, value_name = "VENDOR/CLASS=NAME")]
+    #[arg(long = "device", value_name = "VENDOR/CLASS=NAME")]
     pub devices: Vec<String>,
+
+    /// Where CDI files are, instead of /etc/cdi and /var/run/cdi; of several, the later wins
+    #[arg(long = "cdi-spec-dir", value_name = "DIR")]
+    pub cdi_spec_dirs: Vec<PathBuf>,
+
+    /// The version of NVIDIA's driver where the container is to run, such as 535.104.05, instead of this host's
+    #[arg(long, value_name = "VERSION")]
+    pub driver_version: Option<String>,
 
     /// Size of /dev/shm, such as 64g
     #[arg(long, value_name = "SIZE")]
@@ -174,6 +184,18 @@ impl Explain for RuntimeArgsError {
 }
 
 impl RuntimeArgs {
+    /// What the flags say of the host.
+    ///
+    /// # Errors
+    /// When a value is none that its flag takes.
+    pub fn overrides(&self) -> Result<Overrides, RuntimeArgsError> {
+        Ok(Overrides {
+            cdi_directories: self.cdi_spec_dirs.clone(),
+            driver: self.driver_version.as_ref().map(|text| value("--driver-version", text)).transpose()?,
+            rootless: self.rootless.unwrap_or_else(host::is_unprivileged),
+        })
+    }
+
     /// The typed request. `environment` is asked for the variables that `--env` names without a value.
     ///
     /// # Errors
@@ -285,6 +307,7 @@ mod tests {
     fn request(words: &[&str]) -> Result<Request, RuntimeArgsError> {
         let call = Call::try_parse_from(["spec"].iter().chain(words)).unwrap();
         assert_eq!(call.reference, "IMAGE");
+        call.runtime.overrides()?;
         call.runtime.into_request(|key| match key {
             "HERE" => Some("value".into()),
             "BYTES" => Some(OsString::from_vec(vec![0xff])),
@@ -406,6 +429,11 @@ mod tests {
                 ["--net", "bridge"],
                 "wrong value for --network\n  cause: --network bridge needs a daemon, and ociforge has none\n  hint: \
                  use --network host, or leave it out for a namespace of its own",
+            ),
+            (
+                ["--driver-version", "new"],
+                "wrong value for --driver-version\n  cause: `new` is not the version of a driver\n  hint: write it as \
+                 nvidia-smi does, such as 535.104.05",
             ),
             (
                 ["-e", "BYTES"],

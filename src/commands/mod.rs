@@ -1,13 +1,17 @@
 //! The commands: one file each, wiring only.
 
 mod build;
+mod bundle;
 mod cache;
 mod completions;
+mod container;
 mod doctor;
 mod inspect;
 mod lock;
+mod run;
 mod serve;
 mod spec;
+mod unshare;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,6 +24,7 @@ use crate::error::Failure;
 use crate::locate::{Located, locate};
 use crate::progress::Reporter;
 use crate::registry::{Client, Settings};
+use crate::sandbox::Entered;
 use crate::store::{Layout, Store};
 
 /// What every command works with.
@@ -27,16 +32,24 @@ struct Context {
     global: Global,
     reporter: Arc<dyn Reporter>,
     cancel: Cancel,
+    /// The namespaces of commands that unpack root filesystems.
+    entered: Option<Entered>,
 }
 
-/// Runs a command to its end.
+/// Runs a command to its end, or up to the process that is to take over.
 ///
 /// # Errors
 /// Whatever the command fails with.
-pub async fn run(cli: Cli, cancel: Cancel) -> Result<(), Failure> {
+pub async fn run(cli: Cli, cancel: Cancel, entered: Option<Entered>) -> Result<Option<Box<dyn Finale>>, Failure> {
     let reporter = cli::reporter(cli.global.progress);
-    let context = Context { global: cli.global, reporter, cancel };
+    let context = Context { global: cli.global, reporter, cancel, entered };
+    if let Some(warning) = context.entered.as_ref().and_then(Entered::warning) {
+        context.reporter.warn(warning);
+    }
     match cli.command {
+        Command::Run(args) => return run::run(context, *args).await.map(Some),
+        Command::Unshare(args) => return Ok(Some(unshare::run(args))),
+        Command::Bundle(args) => bundle::run(&context, *args).await,
         Command::Build(args) => build::run(&context, args).await,
         Command::Lock(args) => lock::run(&context, args).await,
         Command::Inspect(args) => inspect::run(&context, &args).await,
@@ -46,6 +59,16 @@ pub async fn run(cli: Cli, cancel: Cancel) -> Result<(), Failure> {
         Command::Cache(command) => cache::run(&context, &command),
         Command::Completions { shell } => completions::run(shell),
     }
+    .map(|()| None)
+}
+
+/// What is left to do when everything asynchronous has ended: another process takes over the terminal and the signals.
+pub trait Finale {
+    /// Does it, and returns the exit code.
+    ///
+    /// # Errors
+    /// When the process can't be started.
+    fn play(self: Box<Self>) -> Result<u8, Failure>;
 }
 
 impl Context {

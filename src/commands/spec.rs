@@ -10,13 +10,14 @@ use crate::error::Failure;
 use crate::run::{host, users};
 
 pub(super) async fn run(context: &Context, args: SpecArgs) -> Result<(), Failure> {
+    let overrides = args.runtime.overrides()?;
     let request = args.runtime.into_request(|key| std::env::var_os(key))?;
     let located = context.find_image(&args.image).await?;
     let image = located.image(&args.platform.unwrap_or_default()).await?;
     // Only an absolute path says where the root filesystem is now; a relative one counts from the bundle.
     let unpacked = Path::new(&args.rootfs);
     let users = (unpacked.is_absolute() && unpacked.is_dir()).then(|| users::read(unpacked)).transpose()?;
-    let host = Host { root: args.rootfs, users, ..host::facts() };
+    let host = Host { root: args.rootfs, users, ..host::facts(overrides) };
     let mut spec = runtime_spec(&image.config, &image.manifest.annotations, &request, &host)?;
     if request.rootless {
         host::keep_locked(&mut spec);

@@ -37,6 +37,32 @@ pub struct Container<'a> {
     pub io: Io,
 }
 
+impl Io {
+    /// Finds out early whether there is a terminal where one is needed.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn check(self) -> Result<(), RuntimeError> {
+        self.stdin().map(drop)
+    }
+
+    /// What the runtime reads: a terminal to type at, or what this process reads, or nothing.
+    fn stdin(self) -> Result<Stdio, RuntimeError> {
+        let is_terminal = io::stdin().is_terminal();
+        match self {
+            Self { tty: true, interactive: true } if !is_terminal => Err(RuntimeError::InputNoTerminal),
+            Self { interactive: true, .. } => Ok(Stdio::inherit()),
+            // The runtime makes the terminal raw, so ^C is a character, which must come to the container to end it.
+            Self { tty: true, .. } => match File::options().read(true).write(true).open("/dev/tty") {
+                Ok(terminal) => Ok(terminal.into()),
+                Err(_) if is_terminal || io::stdout().is_terminal() || io::stderr().is_terminal() => Ok(Stdio::null()),
+                Err(_) => Err(RuntimeError::NoTerminal),
+            },
+            Self { .. } => Ok(Stdio::null()),
+        }
+    }
+}
+
 impl Container<'_> {
     /// Runs it by `runtime` to its end, and returns its exit code: 128 and the signal's number when a signal ended it.
     ///
@@ -45,7 +71,7 @@ impl Container<'_> {
     /// # Errors
     /// When the runtime could not start it, or was killed itself.
     pub fn run(&self, runtime: &Runtime, entered: &Entered) -> Result<u8, RuntimeError> {
-        let stdin = self.stdin()?;
+        let stdin = self.io.stdin()?;
         if runtime.kind.refuses_hybrid_cgroups() {
             hide_second_cgroups(entered).map_err(preparing("hide the cgroups of version 2"))?;
         }
@@ -71,22 +97,6 @@ impl Container<'_> {
             terminal.restore();
         }
         self.judge(runtime, status, &passed, &notes)
-    }
-
-    /// What the runtime reads: a terminal to type at, or what this process reads, or nothing.
-    fn stdin(&self) -> Result<Stdio, RuntimeError> {
-        let is_terminal = io::stdin().is_terminal();
-        match self.io {
-            Io { tty: true, interactive: true } if !is_terminal => Err(RuntimeError::InputNoTerminal),
-            Io { interactive: true, .. } => Ok(Stdio::inherit()),
-            // The runtime makes the terminal raw, so ^C is a character, which must come to the container to end it.
-            Io { tty: true, .. } => match File::options().read(true).write(true).open("/dev/tty") {
-                Ok(terminal) => Ok(terminal.into()),
-                Err(_) if is_terminal || io::stdout().is_terminal() || io::stderr().is_terminal() => Ok(Stdio::null()),
-                Err(_) => Err(RuntimeError::NoTerminal),
-            },
-            Io { .. } => Ok(Stdio::null()),
-        }
     }
 
     fn judge(&self, runtime: &Runtime, status: ExitStatus, passed: &[i32], notes: &Notes) -> Result<u8, RuntimeError> {

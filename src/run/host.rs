@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ociforge_manifests::runtime::{Emitted, HOOK_NAME, Host, LOCKED};
+use ociforge_manifests::runtime::{DriverVersion, Emitted, HOOK_NAME, Host, LOCKED};
 use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
 use rustix::process::{Resource, geteuid, getrlimit};
 
-use super::mappings;
+use super::{cdi, mappings};
 
 /// Where distributions put programs when they are not on the caller's `PATH`.
 const USUAL: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/usr/sbin"];
@@ -21,9 +21,20 @@ const SECCOMP: [&str; 2] = ["/etc/containers/seccomp.json", "/usr/share/containe
 /// The mount point of cgroups.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
+/// What the user says of the host, instead of what would be found.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// Directories of CDI files; none for the usual ones.
+    pub cdi_directories: Vec<PathBuf>,
+    /// The version of NVIDIA's driver, such as that of the host that the container is for.
+    pub driver: Option<DriverVersion>,
+    /// Whether the container is one of a user who is not root, on whichever account this runs.
+    pub rootless: bool,
+}
+
 /// Asks this host. What can't be found out counts as unknown; there are no errors.
 #[must_use]
-pub fn facts() -> Host {
+pub fn facts(overrides: Overrides) -> Host {
     let cpus = fs::read_to_string("/sys/devices/system/cpu/online");
     let cgroup_v2 = Path::new(CGROUPS).join("cgroup.controllers").exists();
     let (mappings, inside_user_namespace) = match mappings::current() {
@@ -31,9 +42,17 @@ pub fn facts() -> Host {
         Some(current) if geteuid().is_root() => (current, true),
         _ => (mappings::available(), false),
     };
+    let registry = if overrides.cdi_directories.is_empty() {
+        cdi::load(&usual_directories(overrides.rootless, |key| env::var_os(key)), false)
+    } else {
+        cdi::load(&overrides.cdi_directories, true)
+    };
     Host {
         directory: env::current_dir().ok().and_then(text),
         nvidia_hook: program(HOOK_NAME).and_then(text),
+        driver: overrides.driver.or_else(driver),
+        devices: cdi::devices(&registry),
+        cdi: registry,
         cgroup_v2,
         cpus: cpus.ok().and_then(|list| list.trim().parse().ok()),
         network_files: network_files(),
@@ -66,6 +85,18 @@ pub fn keep_locked(emitted: &mut Emitted) {
     };
     let flags: BTreeMap<_, _> = emitted.bind_sources().iter().filter_map(flags).collect();
     emitted.keep_locked(&flags);
+}
+
+/// The version of the driver that is loaded.
+fn driver() -> Option<DriverVersion> {
+    DriverVersion::from_proc(&fs::read_to_string("/proc/driver/nvidia/version").ok()?)
+}
+
+/// The directories of CDI files, those of the user's `own` among them (basedir-spec).
+fn usual_directories(own: bool, variable: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
+    let path = |key| variable(key).map(PathBuf::from).filter(|path| path.is_absolute()).filter(|_| own);
+    let config = path("XDG_CONFIG_HOME").or_else(|| Some(path("HOME")?.join(".config")));
+    cdi::default_directories(config, path("XDG_RUNTIME_DIR"))
 }
 
 /// What a container on the host's network needs to find others by name.
@@ -189,10 +220,12 @@ mod tests {
 
     #[test]
     fn this_host_has_processors_and_a_working_directory() {
-        let host = facts();
+        let host = facts(Overrides::default());
         assert!(host.cpus.is_some());
         assert!(host.directory.unwrap().starts_with('/'));
         assert!(host.kernel.unwrap() > (3, 0) && host.limits["nofile"] > 0 && host.mappings.is_some());
+        let driver = "1.2".parse().ok();
+        assert_eq!(facts(Overrides { driver: driver.clone(), ..Overrides::default() }).driver, driver);
         assert_eq!(is_unprivileged(), !geteuid().is_root() || host.inside_user_namespace);
     }
 
@@ -227,5 +260,19 @@ mod tests {
         let options = |index: usize| emitted.json["mounts"][index]["options"].to_string();
         assert_eq!(options(0), r#"["rbind","noexec","nosuid","nodev","ro"]"#);
         assert_eq!(options(1), r#"["rbind"]"#);
+    }
+
+    #[test]
+    fn only_a_users_container_takes_the_users_cdi_files() {
+        let all = |key: &str| match key {
+            "HOME" => Some("/home/me".into()),
+            "XDG_RUNTIME_DIR" => Some("/run/user/1".into()),
+            _ => None,
+        };
+        let texts = |own| usual_directories(own, all).iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+        assert_eq!(texts(false), ["/etc/cdi", "/var/run/cdi"]);
+        assert_eq!(texts(true), ["/etc/cdi", "/var/run/cdi", "/home/me/.config/cdi", "/run/user/1/cdi"]);
+        let config = usual_directories(true, |key| (key == "XDG_CONFIG_HOME").then(|| "/c".into()));
+        assert_eq!(config.last().unwrap(), Path::new("/c/cdi"));
     }
 }

@@ -1,5 +1,7 @@
 //! Containers: what the host gives them, and the runtimes that run them.
 
+pub mod bundle;
+mod cdi;
 pub mod container;
 pub mod host;
 pub mod mappings;

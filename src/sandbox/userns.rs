@@ -40,6 +40,7 @@ pub enum Ids {
 #[derive(Debug)]
 pub struct Entered {
     ids: Ids,
+    new: bool,
     warning: Option<String>,
 }
 
@@ -54,6 +55,12 @@ impl Entered {
     #[must_use]
     pub fn rootless(&self) -> bool {
         self.ids != Ids::All
+    }
+
+    /// Whether the user namespace was made by [`enter`]. Root may have been in one already.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.new
     }
 
     /// Why there is only one id although the system means the user to have more.
@@ -114,7 +121,7 @@ pub fn enter() -> Result<Entered, SandboxError> {
         match sys::unshare(false) {
             Ok(()) => {
                 keep_mounts_here().map_err(SandboxError::Mounts)?;
-                return Ok(Entered { ids: present_ids(), warning: None });
+                return Ok(Entered { ids: present_ids(), new: false, warning: None });
             }
             // The root of a container may not do this, but as anybody else it may in a user namespace.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
@@ -135,7 +142,7 @@ pub fn enter() -> Result<Entered, SandboxError> {
         map_own_ids(uid, gid).map_err(powerless("map ids"))?;
     }
     keep_mounts_here().map_err(powerless("mount"))?;
-    Ok(Entered { ids, warning })
+    Ok(Entered { ids, new: true, warning })
 }
 
 /// Lets mounts of others in, and none of ours out.

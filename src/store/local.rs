@@ -5,6 +5,8 @@
 //! layers/KEY.json  which blob a layer of that key became
 //! wheels/          wheels as they were downloaded
 //! facts/           what is known of bases, by manifest digest
+//! roots/           unpacked layers, see [`Roots`]
+//! containers/ID/   what belongs to one container
 //! ```
 
 use std::fs;
@@ -13,12 +15,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ociforge_layers::Layer;
+use ociforge_layers::unpack::XattrSpace;
 use ociforge_manifests::document::canonical;
 use ociforge_manifests::{Descriptor, DiffId, Digest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Layout, write_atomic};
+use super::{Layout, Roots, write_atomic};
 
 /// Part of every key: to be changed when the same input would give other bytes.
 const PACKER: &str = "1";
@@ -88,6 +91,18 @@ impl Store {
     #[must_use]
     pub fn facts(&self) -> PathBuf {
         self.root.join("facts")
+    }
+
+    /// The unpacked layers of whoever has this `kind` of rights.
+    #[must_use]
+    pub fn roots(&self, kind: &str, space: XattrSpace) -> Roots {
+        Roots::new(self.root.join("roots").join(kind), space)
+    }
+
+    /// Where the files of containers are, each in a directory of its own.
+    #[must_use]
+    pub fn containers(&self) -> PathBuf {
+        self.root.join("containers")
     }
 
     /// Where temporary files may lie.

@@ -2,12 +2,16 @@
 
 pub mod archive;
 pub mod blob;
+pub mod containers;
 pub mod index;
 pub mod layout;
 pub mod local;
+pub mod roots;
 pub mod stream;
 
 pub use archive::{Archive, write_archive};
 pub use blob::{BlobWriter, write_atomic};
+pub use containers::ContainerDirectory;
 pub use layout::{Layout, RefName};
 pub use local::{LayerKey, Store};
+pub use roots::Roots;

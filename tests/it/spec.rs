@@ -73,6 +73,53 @@ fn the_run_line_of_a_training_image() {
 }
 
 #[test]
+fn cdi_files_of_a_directory_give_devices() {
+    let place = Place::new();
+    place.small_base(&format!("oci:{}:small", place.at("layout")), "x");
+    let image = format!("oci:{}:small", place.at("layout"));
+    place.write("cdi/nvidia.yaml", include_str!("../../manifests/tests/cdi/nvidia.yaml"));
+    place.write("cdi/old.yml", "");
+    let directory = place.at("cdi");
+    let given = ["--cdi-spec-dir", &directory];
+    let printed = |flags: &[&str]| {
+        run(&mut place
+            .ociforge(["spec"].into_iter().chain(given).chain(flags.iter().copied()).chain([&*image, "--", "x"])))
+    };
+
+    for flags in [
+        &["--gpus", "device=0"][..],
+        &["--device", "nvidia.com/gpu=0"],
+        &["--nvidia", "cdi", "-e", "NVIDIA_VISIBLE_DEVICES=0"],
+    ] {
+        let spec = spec(&place, &[&given, flags, &[&image, "--", "x"]].concat());
+        let paths: Vec<_> = spec["linux"]["devices"].as_array().unwrap().iter().map(|node| &node["path"]).collect();
+        assert_eq!(paths, ["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia0", "/dev/dri/card1"], "{flags:?}");
+        assert_eq!(spec["linux"]["devices"][0]["minor"], 3);
+        assert_eq!(spec["hooks"]["createContainer"].as_array().unwrap().len(), 4);
+        assert!(spec["hooks"].get("prestart").is_none());
+    }
+    let old = ["-e", "NVIDIA_REQUIRE_CUDA=cuda>=12.4", "--driver-version", "535.104.05", "--gpus", "all"];
+    for (flags, code, said) in [
+        (&["--gpus", "3"][..], 1, &["nvidia.com/gpu=2", "old.yml"][..]),
+        (&["--device", "nvidia.com/gpu=9"], 1, &["nvidia.com/gpu=9", "nvidia.com/gpu"]),
+        (&["--device", "/dev/null"], 2, &["not the name of a CDI device", "VENDOR/CLASS=NAME"]),
+        (
+            &["--nvidia", "hook", "--gpus", "all", "--device", "nvidia.com/gpu=0"],
+            2,
+            &["--nvidia hook", "injected already"],
+        ),
+        (&["--driver-version", "new"], 2, &["--driver-version", "535.104.05"]),
+        (&old, 1, &["cuda>=12.4", "driver 550.54 or newer", "NVIDIA_DISABLE_REQUIRE=1"]),
+    ] {
+        printed(flags).fails(code, said);
+    }
+    let ran = printed(&["--gpus", "all"]);
+    assert!(ran.code == Some(0) && ran.stderr.contains("old.yml is left out"), "{}", ran.stderr);
+    let nowhere = ["spec", "--cdi-spec-dir", "/nowhere", "--nvidia", "cdi", "--gpus", "all", &image, "--", "x"];
+    run(&mut place.ociforge(nowhere)).fails(1, &["nvidia.com/gpu=all", "/nowhere"]);
+}
+
+#[test]
 fn runc_runs_what_was_built() {
     let place = Place::new();
     train(&place, "");

@@ -26,6 +26,11 @@ impl Env {
         self.0.iter().find(|(have, _)| have == key).map(|(_, value)| value.as_str())
     }
 
+    /// Keys and values, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
     /// `KEY=VALUE`, in order.
     pub(crate) fn entries(&self) -> Vec<String> {
         self.0.iter().map(|(key, value)| format!("{key}={value}")).collect()

@@ -6,15 +6,19 @@
 
 mod annotations;
 pub mod capabilities;
+pub mod cdi;
 pub mod cpuset;
 mod defaults;
+pub mod driver;
 mod env;
 pub mod gpus;
+mod hook;
 mod image_volumes;
 pub mod modes;
 mod mounts;
 mod nvidia;
 pub mod request;
+pub mod requirements;
 mod resources;
 mod rootless;
 mod seccomp;
@@ -28,10 +32,11 @@ pub mod volume;
 
 pub use capabilities::{Capabilities, Capability};
 pub use cpuset::CpuSet;
+pub use driver::DriverVersion;
 pub use gpus::{GpuError, GpuRequest};
+pub use hook::HOOK_NAME;
 pub use image_volumes::image_volumes;
 pub use modes::{Ipc, Network, Nvidia};
-pub use nvidia::HOOK_NAME;
 pub use request::{ANNOTATION, Request, Seccomp, Settings};
 pub use rootless::{IdMap, IdMappings, LOCKED};
 pub use seccomp::ProfileError;
@@ -44,7 +49,7 @@ pub use values::{EnvEntry, Hostname, PidsLimit, Size, ValueError};
 pub use volume::{Volume, VolumeError};
 
 /// The word of `known` that `word` was probably meant to be.
-pub(crate) fn nearest(word: &str, known: &[&'static str]) -> Option<&'static str> {
+pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let word = word.to_lowercase();
     let likeness = |candidate: &&str| strsim::jaro_winkler(&word, &candidate.to_lowercase());
     let best = known.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;

@@ -1,19 +1,19 @@
-//! GPUs by NVIDIA's prestart hook, which reads what to inject from the process's environment.
+//! Which way devices get into a container: NVIDIA's hook or CDI, never both for NVIDIA's.
+//!
+//! `--nvidia auto` takes CDI where a file describes NVIDIA's GPUs, or where the request names a CDI device of theirs, and
+//! the hook otherwise. Devices of other vendors always come by CDI.
 
-use serde_json::{Value, json};
-
-use super::defaults::PATH;
+use super::cdi::{Edits, Name};
 use super::env::Env;
 use super::gpus::{Driver, GpuRequest, Gpus};
+use super::hook;
 use super::modes::Nvidia;
 use super::request::Request;
+use super::requirements;
 use super::spec::{Host, SpecError};
 
-/// The name of NVIDIA's hook, which is its first argument, too.
-pub const HOOK_NAME: &str = "nvidia-container-runtime-hook";
-
-/// Where Debian's and NVIDIA's packages have it.
-const HOOK_PATH: &str = "/usr/bin/nvidia-container-runtime-hook";
+/// What NVIDIA's tools call the kind of their GPUs.
+const KIND: &str = "nvidia.com/gpu";
 
 /// Names the GPUs that the hook makes visible.
 const VISIBLE: &str = "NVIDIA_VISIBLE_DEVICES";
@@ -21,73 +21,111 @@ const VISIBLE: &str = "NVIDIA_VISIBLE_DEVICES";
 /// Names the parts of the driver that it mounts.
 const CAPABILITIES: &str = "NVIDIA_DRIVER_CAPABILITIES";
 
-/// Puts the request for GPUs into `env`. Returns the `hooks` of the spec, if there are any.
+/// What a request for devices adds to a spec.
+#[derive(Debug, Default)]
+pub(crate) struct Injection {
+    /// The spec's `hooks`.
+    pub(crate) hooks: Option<serde_json::Value>,
+    /// CDI's edits, which come last.
+    pub(crate) edits: Option<Edits>,
+}
+
+/// The way for NVIDIA's GPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    None,
+    Hook,
+    Cdi,
+}
+
+/// Finds what the request for devices adds, and puts into `env` what the hook reads there.
 pub(crate) fn inject(
     request: &Request,
     gpus: Option<&GpuRequest>,
     host: &Host,
     env: &mut Env,
     warnings: &mut Vec<String>,
-) -> Result<Option<Value>, SpecError> {
+) -> Result<Injection, SpecError> {
     let gpus = gpus.filter(|gpus| gpus.gpus != Gpus::Count(0));
-    match (request.nvidia, gpus) {
-        (Nvidia::Cdi, Some(_)) => return Err(SpecError::NotYet("--nvidia cdi")),
-        (Nvidia::None, Some(gpus)) => {
-            warnings.push(format!("--gpus {gpus} has no effect with --nvidia none"));
-            return Ok(None);
-        }
-        (Nvidia::Auto | Nvidia::Hook, Some(gpus)) => ask(request, gpus, env, warnings)?,
-        // The hook alone does what the image's environment asks for, as NVIDIA's own runtime does.
-        (Nvidia::Hook, None) => {}
-        (_, None) => {
-            if request.env.iter().any(|entry| entry.key == VISIBLE) {
-                warnings.push(format!("{VISIBLE} alone has no effect; use --gpus, or --nvidia hook beside it"));
+    let devices: Vec<Name> = request.devices.iter().map(|text| Name::read(text)).collect::<Result<_, _>>()?;
+    let (theirs, mut names): (Vec<_>, Vec<_>) = devices.into_iter().partition(Name::is_nvidia);
+    let way = choose(request.nvidia, gpus, &theirs, host)?;
+    match way {
+        Way::None => tell_what_has_no_effect(request, gpus, &theirs, warnings),
+        Way::Hook => names_for_hook(request, gpus, env, warnings)?,
+        Way::Cdi => {
+            names.extend(names_for_cdi(request, gpus, theirs, env, warnings)?);
+            if names.iter().any(Name::is_nvidia) && env.get(VISIBLE).is_some() {
+                // So that a runtime of NVIDIA's does not inject a second time; their own files say it, too.
+                env.set(VISIBLE, "void");
             }
-            return Ok(None);
         }
     }
-    if is_legacy_with_four_parts(env) {
-        warnings.push(
-            "CUDA_VERSION has four parts and NVIDIA_REQUIRE_CUDA is not set: NVIDIA's hook fails on such an image; set \
-             NVIDIA_REQUIRE_CUDA=cuda>=9.0"
-                .into(),
-        );
+    if names.iter().any(Name::is_nvidia) || (way == Way::Hook && is_visible(env)) {
+        warnings.extend(requirements::check(env.iter(), host.driver.as_ref())?);
     }
-    let path = host.nvidia_hook.as_deref().unwrap_or_else(|| {
-        warnings.push(format!("{HOOK_NAME} was not found; install nvidia-container-toolkit where the spec is run"));
-        HOOK_PATH
-    });
-    // The hook resolves root.path against its own working directory, and only runc starts it in the bundle.
-    if !host.root.starts_with('/') {
-        warnings.push(format!("root.path `{}` is relative, which NVIDIA's hook stands only under runc", host.root));
+    let hooks = (way == Way::Hook).then(|| hook::hooks(host, env, warnings));
+    if names.is_empty() {
+        return Ok(Injection { hooks, edits: None });
     }
-    // Some runtimes give a hook without `env` an empty environment, and this one looks for programs on PATH.
-    Ok(Some(json!({
-        "prestart": [{"path": path, "args": [HOOK_NAME, "prestart"], "env": [format!("PATH={PATH}")]}]
-    })))
+    let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+    let edits = host.cdi.resolve(names.iter().map(String::as_str))?;
+    warnings.extend_from_slice(host.cdi.warnings());
+    Ok(Injection { hooks, edits: Some(edits) })
 }
 
-/// Sets the variables that the hook reads.
-fn ask(request: &Request, gpus: &GpuRequest, env: &mut Env, warnings: &mut Vec<String>) -> Result<(), SpecError> {
-    if gpus.driver == Some(Driver::Cdi) {
-        return Err(SpecError::NotYet("--gpus driver=cdi"));
+fn choose(nvidia: Nvidia, gpus: Option<&GpuRequest>, theirs: &[Name], host: &Host) -> Result<Way, SpecError> {
+    let by_driver = gpus.is_some_and(|gpus| gpus.driver == Some(Driver::Cdi));
+    let by_name = gpus.and_then(|gpus| match &gpus.gpus {
+        Gpus::Devices(devices) => devices.iter().find(|name| name.contains('=')),
+        _ => None,
+    });
+    match nvidia {
+        Nvidia::None => Ok(Way::None),
+        Nvidia::Cdi => Ok(Way::Cdi),
+        Nvidia::Hook => match (theirs.first(), by_name, by_driver) {
+            (Some(name), ..) => Err(SpecError::Mixed(format!("--device {name}"))),
+            (_, Some(name), _) => Err(SpecError::CdiName(name.clone())),
+            (.., true) => Err(SpecError::Mixed("--gpus driver=cdi".into())),
+            _ => Ok(Way::Hook),
+        },
+        Nvidia::Auto if !theirs.is_empty() || by_name.is_some() || by_driver => Ok(Way::Cdi),
+        Nvidia::Auto if gpus.is_none() => Ok(Way::None),
+        Nvidia::Auto if host.cdi.kinds().contains(KIND) => Ok(Way::Cdi),
+        Nvidia::Auto => Ok(Way::Hook),
     }
-    if !gpus.options.is_empty() {
-        warnings.push("the options of --gpus have no effect: NVIDIA's driver has none".into());
+}
+
+fn tell_what_has_no_effect(request: &Request, gpus: Option<&GpuRequest>, theirs: &[Name], warnings: &mut Vec<String>) {
+    if let Some(gpus) = gpus {
+        warnings.push(format!("--gpus {gpus} has no effect with --nvidia none"));
     }
-    let visible = match &gpus.gpus {
-        Gpus::All => "all".to_owned(),
-        Gpus::Count(count) => (0..*count).map(|index| index.to_string()).collect::<Vec<_>>().join(","),
-        Gpus::Devices(devices) => {
-            if let Some(name) = devices.iter().find(|name| name.contains('=')) {
-                return Err(SpecError::CdiName(name.clone()));
-            }
-            devices.join(",")
-        }
+    for name in theirs {
+        warnings.push(format!("--device {name} has no effect with --nvidia none"));
+    }
+    let set = request.env.iter().any(|entry| entry.key == VISIBLE && entry.value.is_some());
+    if request.nvidia == Nvidia::Auto && gpus.is_none() && set {
+        warnings.push(format!("{VISIBLE} alone has no effect; use --gpus, or --nvidia hook or cdi beside it"));
+    }
+}
+
+/// Sets the variables that the hook reads. Without a request it does what the image's environment asks for, as NVIDIA's
+/// own runtime does.
+fn names_for_hook(
+    request: &Request,
+    gpus: Option<&GpuRequest>,
+    env: &mut Env,
+    warnings: &mut Vec<String>,
+) -> Result<(), SpecError> {
+    let Some(gpus) = gpus else {
+        let name =
+            env.get(VISIBLE).and_then(|visible| visible.split(',').map(str::trim).find(|name| name.contains('=')));
+        return name.map_or(Ok(()), |name| Err(SpecError::CdiName(name.to_owned())));
     };
+    tell_of_options(gpus, warnings);
     let names: Vec<_> = gpus.capabilities.iter().map(|capability| capability.name()).collect();
     let capabilities = if names.contains(&"all") { "all".to_owned() } else { names.join(",") };
-    let wanted = [(VISIBLE, visible), (CAPABILITIES, capabilities)];
+    let wanted = [(VISIBLE, ids(gpus).join(",")), (CAPABILITIES, capabilities)];
     for (key, value) in wanted.into_iter().filter(|(_, value)| !value.is_empty()) {
         if let Some(entry) = request.env.iter().find(|entry| entry.key == key && entry.value.as_ref() != Some(&value)) {
             warnings.push(format!("--gpus sets {}, whatever --env says of it", entry.key));
@@ -97,8 +135,69 @@ fn ask(request: &Request, gpus: &GpuRequest, env: &mut Env, warnings: &mut Vec<S
     Ok(())
 }
 
-/// Whether the hook takes the image for one of the first generation and then stumbles over its version.
-fn is_legacy_with_four_parts(env: &Env) -> bool {
-    let four = env.get("CUDA_VERSION").is_some_and(|version| version.split('.').count() > 3);
-    four && env.get("NVIDIA_REQUIRE_CUDA").is_none_or(str::is_empty)
+/// The CDI names of the GPUs: those of the request, or else, as with NVIDIA's own runtime, those of the environment.
+fn names_for_cdi(
+    request: &Request,
+    gpus: Option<&GpuRequest>,
+    theirs: Vec<Name>,
+    env: &Env,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Name>, SpecError> {
+    let mut names = theirs;
+    let ids = match gpus {
+        Some(gpus) => {
+            tell_of_options(gpus, warnings);
+            if !gpus.capabilities.is_empty() {
+                warnings
+                    .push("the capabilities of --gpus have no effect with CDI, which gives the whole driver".into());
+            }
+            if request.env.iter().any(|entry| entry.key == VISIBLE) {
+                warnings.push(format!("--gpus chooses the GPUs, whatever --env says of {VISIBLE}"));
+            }
+            ids(gpus)
+        }
+        None if names.is_empty() => visible(env),
+        None => Vec::new(),
+    };
+    for id in ids {
+        let name = if id.contains('=') { id } else { format!("{KIND}={id}") };
+        let name = Name::read(&name)?;
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(names)
 }
+
+fn tell_of_options(gpus: &GpuRequest, warnings: &mut Vec<String>) {
+    if !gpus.options.is_empty() {
+        warnings.push("the options of --gpus have no effect: NVIDIA's driver has none".into());
+    }
+}
+
+/// The GPUs of a request as the hook and NVIDIA's CDI files name them.
+fn ids(gpus: &GpuRequest) -> Vec<String> {
+    match &gpus.gpus {
+        Gpus::All => vec!["all".to_owned()],
+        Gpus::Count(count) => (0..*count).map(|index| index.to_string()).collect(),
+        Gpus::Devices(devices) => devices.clone(),
+    }
+}
+
+/// The GPUs of the environment. An image of the first generation, which has a `CUDA_VERSION` and does not say what it
+/// requires, means all.
+fn visible(env: &Env) -> Vec<String> {
+    let set = |key| env.get(key).is_some_and(|value| !value.is_empty());
+    let default = if set("CUDA_VERSION") && !set("NVIDIA_REQUIRE_CUDA") { "all" } else { "" };
+    let names = env.get(VISIBLE).unwrap_or(default).split(',').map(str::trim).filter(|name| !name.is_empty());
+    let names: Vec<_> = names.map(str::to_owned).collect();
+    if names.iter().any(|name| name == "void" || name == "none") { Vec::new() } else { names }
+}
+
+/// Whether the hook has anything to do.
+fn is_visible(env: &Env) -> bool {
+    !visible(env).is_empty() || env.get(VISIBLE) == Some("none")
+}
+
+#[cfg(test)]
+mod tests;

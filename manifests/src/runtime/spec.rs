@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::capabilities::{self, Capability};
+use super::cdi::{self, CdiError, DeviceFacts, Registry};
 use super::cpuset::CpuSet;
+use super::driver::DriverVersion;
 use super::env::Env;
 use super::image_volumes::image_volumes;
 use super::modes::{Ipc, Network};
 use super::request::{ANNOTATION, Request, Settings};
+use super::requirements::RequirementError;
 use super::rootless::{self, IdMappings};
 use super::seccomp::{self, ProfileError};
 use super::user::{self, UserError, Users};
@@ -36,6 +39,12 @@ pub struct Host {
     pub directory: Option<String>,
     /// Where NVIDIA's hook is, if it was found.
     pub nvidia_hook: Option<String>,
+    /// NVIDIA's driver, if there is one.
+    pub driver: Option<DriverVersion>,
+    /// The devices that CDI files describe.
+    pub cdi: Registry,
+    /// The device nodes that are there, of [`Registry::host_paths`].
+    pub devices: BTreeMap<String, DeviceFacts>,
     /// Whether cgroups are version 2 alone.
     pub cgroup_v2: bool,
     /// The CPUs that there are, if that is known.
@@ -78,6 +87,9 @@ impl Default for Host {
             users: None,
             directory: None,
             nvidia_hook: None,
+            driver: None,
+            cdi: Registry::default(),
+            devices: BTreeMap::new(),
             cgroup_v2: true,
             cpus: None,
             network_files: BTreeMap::new(),
@@ -162,9 +174,15 @@ pub enum SpecError {
     /// Less memory than a container starts with.
     #[error("--memory {0} is too little to start a container")]
     Memory(Size),
-    /// Something that this version can't do.
-    #[error("{0} is not supported yet")]
-    NotYet(&'static str),
+    /// A request for CDI and for the hook at the same time.
+    #[error("{0} asks for CDI, and --nvidia hook for NVIDIA's hook")]
+    Mixed(String),
+    /// CDI devices that can't be had.
+    #[error(transparent)]
+    Cdi(#[from] CdiError),
+    /// The driver is not what the image needs.
+    #[error(transparent)]
+    Requirement(#[from] RequirementError),
 }
 
 impl SpecError {
@@ -179,9 +197,9 @@ impl SpecError {
             Self::Workdir(path) => Some(format!("write it from the root: {}", clean(path))),
             Self::SamePlace(_) => Some("leave one of them out".into()),
             Self::RelativeSource(_) => Some("write it from the root".into()),
-            Self::CdiName(_) => Some("name the GPU by index or UUID".into()),
-            Self::NotYet("--nvidia cdi" | "--gpus driver=cdi" | "--device") => {
-                Some("use --gpus with --nvidia hook".into())
+            Self::CdiName(_) => Some("name the GPU by index or UUID, or use --nvidia cdi".into()),
+            Self::Mixed(_) => {
+                Some("the hook fails on what CDI has injected already; use --nvidia cdi, or --gpus alone".into())
             }
             Self::Unmapped { .. } => Some(
                 "map more ids (install uidmap, then `usermod --add-subuids 100000-165535 --add-subgids 100000-165535` \
@@ -192,7 +210,9 @@ impl SpecError {
                 Some("give a profile in docker's format, or --security-opt seccomp=unconfined".into())
             }
             Self::Memory(_) => Some(format!("give at least {LEAST_MEMORY}")),
-            Self::NotYet(_) | Self::Nul(_) => None,
+            Self::Cdi(error) => error.hint(),
+            Self::Requirement(error) => error.hint(),
+            Self::Nul(_) => None,
         }
     }
 }
@@ -215,7 +235,7 @@ pub fn runtime_spec(
     tell_what_the_image_asks_for(&image, &request.settings, &mut warnings);
     let settings = request.settings.or(image);
     let mut env = environment(config, request, &mut warnings);
-    let hooks = nvidia::inject(request, settings.gpus.as_ref(), host, &mut env, &mut warnings)?;
+    let injection = nvidia::inject(request, settings.gpus.as_ref(), host, &mut env, &mut warnings)?;
     let granted = host.capabilities.filter(|_| !request.rootless);
     let capabilities = capabilities::resolve(request, granted, &mut warnings);
     let volumes = image_volumes(config, &mut warnings);
@@ -238,8 +258,13 @@ pub fn runtime_spec(
     if let Some(hostname) = &request.hostname {
         json["hostname"] = json!(hostname.as_str());
     }
-    if let Some(hooks) = hooks {
+    if let Some(hooks) = injection.hooks {
         json["hooks"] = hooks;
+    }
+    if let Some(edits) = injection.edits {
+        let volumes = request.volumes.iter().map(|volume| volume.destination.as_str()).collect();
+        let container = cdi::Container { devices: &host.devices, rootless: request.rootless, volumes };
+        cdi::apply(&edits, &mut json, &container, &mut warnings)?;
     }
     // Last, for it takes away what all the others may have put there.
     if request.rootless {
@@ -252,9 +277,6 @@ pub fn runtime_spec(
 fn refuse(config: &Config, request: &Request) -> Result<(), SpecError> {
     if config.platform.os != "linux" {
         return Err(SpecError::System(config.platform.os.clone()));
-    }
-    if !request.devices.is_empty() {
-        return Err(SpecError::NotYet("--device"));
     }
     match request.memory {
         Some(memory) if memory.0 > 0 && memory < LEAST_MEMORY => Err(SpecError::Memory(memory)),

@@ -66,6 +66,9 @@ pub enum ValueError {
     /// No name for a host.
     #[error("`{0}` is not a host name")]
     Hostname(String),
+    /// No version of a driver.
+    #[error("`{0}` is not the version of a driver")]
+    Driver(String),
 }
 
 impl ValueError {
@@ -106,6 +109,7 @@ impl ValueError {
             }
             Self::Pids(_) => "write a number, or -1 for no limit".into(),
             Self::Hostname(_) => "use at most 64 letters, digits, dots and hyphens".into(),
+            Self::Driver(_) => "write it as nvidia-smi does, such as 535.104.05".into(),
         })
     }
 }

@@ -1,21 +1,20 @@
 //! A tar archive becomes a tree.
 
 mod links;
-mod member;
-mod sparse;
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use ::tar::EntryType;
 
 use self::links::Links;
-pub use self::member::Malformed;
-use self::member::{Member, Members};
 use crate::decompress::{Format, decompress};
+pub use crate::entries::Malformed;
+use crate::entries::{Entries, EntriesError, Entry, Sparse};
 use crate::mapped::MappedFile;
 use crate::path::{LayerPath, PathError};
 use crate::tree::{Content, LayerTree, Metadata, Node, NodeKind, TreeError};
@@ -90,7 +89,7 @@ pub enum TarCause {
 pub fn read_tar(path: &Path, options: &Options<'_>) -> Result<LayerTree, TarError> {
     let failed = |cause| TarError { archive: path.into(), member: None, cause };
     let file = map(path, options.scratch).map_err(failed)?;
-    let mut members = Members::new(&file);
+    let mut entries = Entries::new(&file[..]);
     let mut taking = Taking {
         file: &file,
         options,
@@ -100,14 +99,25 @@ pub fn read_tar(path: &Path, options: &Options<'_>) -> Result<LayerTree, TarErro
         opaque: BTreeSet::new(),
     };
     for n in 1.. {
-        let Some(member) = members.next().map_err(|cause| failed(cause.into()))? else { break };
+        let Some(entry) = entries.next_entry().map_err(|error| failed(error.into()))? else { break };
         if n % RELEASE == 0 {
             file.release();
         }
-        let name = String::from_utf8_lossy(&member.name).into_owned();
-        taking.take(member).map_err(|cause| TarError { member: Some(name), ..failed(cause) })?;
+        let body = range(entries.position(), entry.body, &file).map_err(|cause| failed(cause.into()))?;
+        let name = String::from_utf8_lossy(&entry.name).into_owned();
+        taking.take(entry, body).map_err(|cause| TarError { member: Some(name), ..failed(cause) })?;
+    }
+    if !entries.ended() {
+        return Err(failed(Malformed::CutOff(entries.position()).into()));
     }
     taking.finish().map_err(|cause| failed(cause.into()))
+}
+
+/// Where the body is that begins at `start`.
+fn range(start: u64, len: u64, file: &MappedFile) -> Result<Range<usize>, Malformed> {
+    let place = usize::try_from(start).ok().zip(usize::try_from(len).ok());
+    let range = place.and_then(|(start, len)| Some(start..start.checked_add(len)?));
+    range.filter(|range| range.end <= file.len()).ok_or(Malformed::CutOff(file.len() as u64))
 }
 
 /// Maps the archive, decompressed.
@@ -159,8 +169,8 @@ struct Taking<'a> {
 }
 
 impl Taking<'_> {
-    fn take(&mut self, member: Member) -> Result<(), TarCause> {
-        let path = match whiteout::read(LayerPath::new(&member.name)?)? {
+    fn take(&mut self, mut entry: Entry, body: Range<usize>) -> Result<(), TarCause> {
+        let path = match whiteout::read(LayerPath::new(&entry.name)?)? {
             Meaning::Entry(path) => path,
             Meaning::Whiteout(path) => {
                 self.gone.insert(path);
@@ -172,19 +182,19 @@ impl Taking<'_> {
             }
         };
         if path.is_root() {
-            return match member.kind {
+            return match entry.kind {
                 EntryType::Directory => Ok(()),
-                _ => Err(PathError::Unusable(String::from_utf8_lossy(&member.name).into_owned()).into()),
+                _ => Err(PathError::Unusable(String::from_utf8_lossy(&entry.name).into_owned()).into()),
             };
         }
         let metadata = Metadata {
-            mode: member.mode & 0o7777,
-            uid: member.uid,
-            gid: member.gid,
-            mtime: self.options.latest.map_or(member.mtime, |latest| member.mtime.min(latest)),
-            xattrs: member.xattrs.clone(),
+            mode: entry.mode & 0o7777,
+            uid: entry.uid,
+            gid: entry.gid,
+            mtime: entry.mtime.seconds.min(self.options.latest.unwrap_or(i64::MAX)),
+            xattrs: std::mem::take(&mut entry.xattrs),
         };
-        let kind = self.kind(member)?;
+        let kind = self.kind(entry, body)?;
         self.links.before_replacing(&path, &mut self.tree)?;
         if let NodeKind::Hardlink(target) = &kind {
             self.links.add(path.clone(), target.clone());
@@ -192,25 +202,25 @@ impl Taking<'_> {
         Ok(self.tree.insert(path, Node { metadata, kind })?)
     }
 
-    fn kind(&self, member: Member) -> Result<NodeKind, TarCause> {
-        let device = member.device.ok_or(TarCause::Device);
-        Ok(match member.kind {
+    fn kind(&self, entry: Entry, body: Range<usize>) -> Result<NodeKind, TarCause> {
+        let device = entry.device.ok_or(TarCause::Device);
+        Ok(match entry.kind {
             EntryType::Directory => NodeKind::Directory { opaque: false },
-            EntryType::Symlink if member.link.is_empty() || member.link.contains(&0) => return Err(TarCause::Link),
-            EntryType::Symlink => NodeKind::Symlink(member.link),
-            EntryType::Link => NodeKind::Hardlink(self.links.target(LayerPath::new(&member.link)?, &self.tree)),
+            EntryType::Symlink if entry.link.is_empty() || entry.link.contains(&0) => return Err(TarCause::Link),
+            EntryType::Symlink => NodeKind::Symlink(entry.link),
+            EntryType::Link => NodeKind::Hardlink(self.links.target(LayerPath::new(&entry.link)?, &self.tree)),
             EntryType::Fifo => NodeKind::Fifo,
             EntryType::Char => device.map(|(major, minor)| NodeKind::CharDevice { major, minor })?,
             EntryType::Block => device.map(|(major, minor)| NodeKind::BlockDevice { major, minor })?,
-            _ => NodeKind::File(self.content(member)?),
+            _ => NodeKind::File(self.content(entry.sparse, body)?),
         })
     }
 
-    fn content(&self, member: Member) -> Result<Content, TarCause> {
-        let Some(sparse) = member.sparse else {
-            return Ok(Content::Slice { file: self.file.clone(), range: member.content });
+    fn content(&self, sparse: Option<Sparse>, body: Range<usize>) -> Result<Content, TarCause> {
+        let Some(sparse) = sparse else {
+            return Ok(Content::Slice { file: self.file.clone(), range: body });
         };
-        let whole = sparse.expand(&self.file[member.content], self.options.scratch);
+        let whole = expand(&sparse, &self.file[body], self.options.scratch);
         let directory = self.options.scratch.into();
         let file = whole.map_err(|source| TarCause::Scratch { directory, source })?;
         let range = 0..file.len();
@@ -243,6 +253,28 @@ impl Taking<'_> {
             self.tree.insert(path, Node { metadata, kind: NodeKind::Directory { opaque: true } })?;
         }
         Ok(self.tree)
+    }
+}
+
+/// A whole sparse file, holes included, as an unnamed file in the directory `scratch`, where holes take no space.
+fn expand(sparse: &Sparse, mut body: &[u8], scratch: &Path) -> io::Result<MappedFile> {
+    let file = tempfile::tempfile_in(scratch)?;
+    file.set_len(sparse.len)?;
+    for stretch in &sparse.stretches {
+        let len = usize::try_from(stretch.len).unwrap_or(usize::MAX).min(body.len());
+        let (part, rest) = body.split_at(len);
+        file.write_all_at(part, stretch.at)?;
+        body = rest;
+    }
+    MappedFile::of(&file, scratch)
+}
+
+impl From<EntriesError> for TarCause {
+    fn from(error: EntriesError) -> Self {
+        match error {
+            EntriesError::Read(error) => Self::Io(error),
+            EntriesError::Malformed(error) => Self::Malformed(error),
+        }
     }
 }
 

@@ -67,6 +67,7 @@ pub enum Capability {
 }
 
 impl Capability {
+    /// NVIDIA's words for them.
     pub(crate) const NAMES: [&str; 8] =
         ["all", "compat32", "compute", "display", "graphics", "ngx", "utility", "video"];
     const VALUES: [Self; 8] = [

@@ -54,6 +54,10 @@ impl Fields {
         let Some((key, value)) = field.split_once('=') else {
             return self.bare(field);
         };
+        // No key has a slash; the kind of a CDI device has.
+        if self.open == Some(List::Devices) && key.contains('/') {
+            return self.device(field);
+        }
         self.once(key)?;
         self.open = None;
         match key {

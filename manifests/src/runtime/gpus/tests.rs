@@ -1,19 +1,19 @@
 use super::*;
 
-/// The request in words: GPUs, then capabilities after a bar; or the error's fault.
+/// GPUs, then capabilities after a bar.
+fn words(request: &GpuRequest) -> String {
+    let gpus = match &request.gpus {
+        Gpus::All => "all".to_owned(),
+        Gpus::Count(count) => count.to_string(),
+        Gpus::Devices(devices) => format!("[{}]", devices.join(" ")),
+    };
+    let names: Vec<_> = request.capabilities.iter().map(|capability| capability.name()).collect();
+    if names.is_empty() { gpus } else { format!("{gpus} | {}", names.join(" ")) }
+}
+
+/// The request in words, or the error's fault.
 fn read(text: &str) -> String {
-    match text.parse::<GpuRequest>() {
-        Ok(request) => {
-            let gpus = match &request.gpus {
-                Gpus::All => "all".to_owned(),
-                Gpus::Count(count) => count.to_string(),
-                Gpus::Devices(devices) => format!("[{}]", devices.join(" ")),
-            };
-            let names: Vec<_> = request.capabilities.iter().map(|capability| capability.name()).collect();
-            if names.is_empty() { gpus } else { format!("{gpus} | {}", names.join(" ")) }
-        }
-        Err(error) => format!("{:?}", error.fault),
-    }
+    text.parse().map_or_else(|error: GpuError| format!("{:?}", error.fault), |request| words(&request))
 }
 
 /// The values of docker's documentation and NVIDIA's, those that docker refuses only for want of quotes included.
@@ -161,6 +161,41 @@ fn values_that_are_refused() {
         assert_eq!(read(text), expected, "{text}");
         assert!(text.parse::<GpuRequest>().unwrap_err().hint().is_some(), "{text}");
     }
+}
+
+/// Every row of `table.tsv`, which holds the values of the documents and more than 250 others.
+#[test]
+fn the_table() {
+    let rows = include_str!("table.tsv").lines().filter(|line| !line.is_empty() && !line.starts_with("# "));
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for row in rows {
+        let (text, expected) = row.split_once('\t').unwrap();
+        let found = match text.parse::<GpuRequest>() {
+            Ok(request) => {
+                assert_eq!(request.to_string().parse(), Ok(request.clone()), "{text} as {request}");
+                in_words(&request)
+            }
+            Err(error) => format!("! {}\t{}", error.fault, error.hint().unwrap()),
+        };
+        count += 1;
+        if found != expected {
+            wrong.push(format!("{text}\n  found    {found}\n  expected {expected}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(count > 250, "{count}");
+}
+
+/// GPUs, capabilities, driver and options, as the table writes them.
+fn in_words(request: &GpuRequest) -> String {
+    let mut parts = vec![words(request)];
+    parts.extend(request.driver.map(|driver| format!("driver {}", driver.name())));
+    if !request.options.is_empty() {
+        let options: Vec<_> = request.options.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        parts.push(format!("options {}", options.join(",")));
+    }
+    parts.join(" | ")
 }
 
 #[test]

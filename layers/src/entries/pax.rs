@@ -1,0 +1,89 @@
+//! PAX extended headers (POSIX.1-2017, pax, "pax Header Block").
+
+use std::collections::BTreeMap;
+
+const XATTR: &[u8] = b"SCHILY.xattr.";
+
+/// A point in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Time {
+    /// Since 1970; the latest whole second that is not after the time.
+    pub seconds: i64,
+    /// What is to be added, below 10⁹.
+    pub nanoseconds: u32,
+}
+
+impl Time {
+    /// Reads decimal seconds. What is finer than nanoseconds is dropped.
+    pub(super) fn parse(time: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(time).ok()?;
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+        if !fraction.bytes().all(|digit| digit.is_ascii_digit()) {
+            return None;
+        }
+        let seconds: i64 = whole.parse().ok()?;
+        let digits = fraction.bytes().map(|digit| u32::from(digit - b'0')).chain(std::iter::repeat(0));
+        let nanoseconds = digits.take(9).fold(0, |value, digit| value * 10 + digit);
+        if whole.starts_with('-') && nanoseconds > 0 {
+            // The fraction of a negative number counts downwards.
+            return Some(Self { seconds: seconds.checked_sub(1)?, nanoseconds: 1_000_000_000 - nanoseconds });
+        }
+        Some(Self { seconds, nanoseconds })
+    }
+}
+
+/// The records of an extended header. They can't be cut at line ends: values may have such bytes in them.
+pub(super) fn records(mut block: &[u8]) -> Option<BTreeMap<Vec<u8>, Vec<u8>>> {
+    let mut records = BTreeMap::new();
+    while !block.is_empty() {
+        let space = block.iter().take(20).position(|byte| *byte == b' ')?;
+        let len = usize::try_from(number(&block[..space])?).ok()?;
+        let record = block.get(space + 1..len)?.strip_suffix(b"\n")?;
+        let equals = record.iter().position(|byte| *byte == b'=')?;
+        records.insert(record[..equals].to_vec(), record[equals + 1..].to_vec());
+        block = &block[len..];
+    }
+    Some(records)
+}
+
+/// The extended attributes among the records.
+pub(super) fn xattrs(records: BTreeMap<Vec<u8>, Vec<u8>>) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    records.into_iter().filter_map(|(key, value)| Some((key.strip_prefix(XATTR)?.to_vec(), value))).collect()
+}
+
+/// A decimal number.
+pub(super) fn number(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()
+}
+
+/// Text up to its first NUL.
+pub(super) fn text(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes.truncate(bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len()));
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        for (text, time) in [
+            ("0", Some((0, 0))),
+            ("1.5", Some((1, 500_000_000))),
+            ("-1.5", Some((-2, 500_000_000))),
+            ("-0.25", Some((-1, 750_000_000))),
+            ("-3.000", Some((-3, 0))),
+            ("7.1234567899", Some((7, 123_456_789))),
+            ("9223372036854775807", Some((i64::MAX, 0))),
+            ("9223372036854775808", None),
+            ("-9223372036854775808.5", None),
+            ("1.-5", None),
+            ("", None),
+            ("x", None),
+        ] {
+            let parsed = Time::parse(text.as_bytes()).map(|time| (time.seconds, time.nanoseconds));
+            assert_eq!(parsed, time, "{text}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Reading ahead: one stage of a pipeline on a thread of its own.
+
+use std::io::{self, BufRead, Read};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::Scope;
+
+/// Length of a buffer: small enough for the CPU's second-level cache, so that who hashes it and who writes it out find
+/// it there, and large enough that handing it over costs nothing.
+const PIECE: usize = 256 << 10;
+
+/// Buffers between two stages.
+const BUFFERS: usize = 6;
+
+/// Bytes that another thread reads, in pieces.
+pub(super) struct Ahead {
+    full: Receiver<io::Result<Piece>>,
+    /// The way back of buffers that were read.
+    empty: SyncSender<Box<[u8]>>,
+    /// `None` before the first one.
+    piece: Option<Piece>,
+}
+
+/// A buffer and which part of it is still to be read. The last one has nothing to read.
+struct Piece {
+    buffer: Box<[u8]>,
+    at: usize,
+    end: usize,
+}
+
+impl Ahead {
+    /// Has what `open` gives read by a thread of `scope`. That thread ends at the end of what it reads, or soon after
+    /// the result of this is gone.
+    pub(super) fn start<'scope, R: Read>(
+        scope: &'scope Scope<'scope, '_>,
+        open: impl FnOnce() -> io::Result<R> + Send + 'scope,
+    ) -> Self {
+        let (to_reader, full) = sync_channel(BUFFERS);
+        let (empty, empties) = sync_channel(BUFFERS);
+        for _ in 0..BUFFERS {
+            // There is room for all of them.
+            let _ = empty.try_send(vec![0; PIECE].into_boxed_slice());
+        }
+        scope.spawn(move || {
+            let mut pieces = open().map(|reader| pieces(reader, &empties));
+            let failed = match &mut pieces {
+                Ok(pieces) => pieces.try_for_each(|piece| to_reader.send(Ok(piece?)).map_err(|_| gone())),
+                Err(_) => pieces.map(drop),
+            };
+            if let Err(error) = failed {
+                let _ = to_reader.send(Err(error));
+            }
+        });
+        Self { full, empty, piece: None }
+    }
+}
+
+/// The pieces of what `reader` reads, the last one being empty.
+fn pieces<R: Read>(mut reader: R, empties: &Receiver<Box<[u8]>>) -> impl Iterator<Item = io::Result<Piece>> {
+    let mut ended = false;
+    std::iter::from_fn(move || {
+        let mut buffer = if ended { return None } else { empties.recv().ok()? };
+        Some(fill(&mut reader, &mut buffer).map(|end| {
+            ended = end == 0;
+            Piece { buffer, at: 0, end }
+        }))
+    })
+}
+
+fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match reader.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+fn gone() -> io::Error {
+    io::ErrorKind::BrokenPipe.into()
+}
+
+impl BufRead for Ahead {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.piece.as_ref().is_none_or(|piece| piece.at == piece.end && piece.end > 0) {
+            // A thread that is gone without a last piece has panicked.
+            let next = self.full.recv().map_err(|_| gone())??;
+            if let Some(used) = self.piece.replace(next) {
+                let _ = self.empty.try_send(used.buffer);
+            }
+        }
+        Ok(self.piece.as_ref().map_or(&[], |piece| &piece.buffer[piece.at..piece.end]))
+    }
+
+    fn consume(&mut self, count: usize) {
+        if let Some(piece) = &mut self.piece {
+            piece.at += count;
+        }
+    }
+}
+
+impl Read for Ahead {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives `left` bytes, a few at a time, and then fails or ends.
+    struct Slow(usize, bool);
+
+    impl Read for Slow {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if self.0 == 0 && self.1 {
+                return Err(io::Error::other("broken"));
+            }
+            let count = self.0.min(buffer.len()).min(70_000);
+            buffer[..count].fill(7);
+            self.0 -= count;
+            Ok(count)
+        }
+    }
+
+    #[test]
+    fn all_bytes_then_the_end_or_the_error() {
+        for len in [0, 1, PIECE, PIECE * 20 + 1] {
+            std::thread::scope(|scope| {
+                let mut all = Vec::new();
+                let mut ahead = Ahead::start(scope, move || Ok(Slow(len, false)));
+                ahead.read_to_end(&mut all).unwrap();
+                assert_eq!((all.len(), all.iter().all(|byte| *byte == 7)), (len, true));
+                assert_eq!(ahead.read(&mut [0]).unwrap(), 0, "the end stays the end");
+                let mut ahead = Ahead::start(scope, move || Ok(Slow(len, true)));
+                assert_eq!(ahead.read_to_end(&mut Vec::new()).unwrap_err().to_string(), "broken");
+                let mut unopened = Ahead::start(scope, || Err::<Slow, _>(io::Error::other("closed")));
+                assert_eq!(unopened.read(&mut [0]).unwrap_err().to_string(), "closed");
+                // Nobody reads this one to its end.
+                drop(Ahead::start(scope, move || Ok(Slow(len, false))));
+            });
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! An unpacked layer is put onto those below it (image-spec, layer.md, "Applying Changesets").
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Mode, Stat, chmodat, fchmod, fstat, renameat};
+use rustix::io::Errno;
+
+use super::error::{Fault, UnpackError, cannot};
+use super::root::{self, Missing, Place, Root, Times, Way};
+use super::{Unpacked, metadata, unusable};
+use crate::path::LayerPath;
+
+/// Moves the layer that was unpacked into the directory `layer`, with whiteouts listed, onto `root`, which is on the
+/// same filesystem and holds the layers below.
+///
+/// First goes what whiteouts and opaque directories hide. Then a directory joins the one that is there and gives it its
+/// metadata, unless no entry of the layer named it; everything else takes the place of what is there. Where such an
+/// unnamed directory meets a symbolic link, the link is followed, inside `root`. Directories that only get other
+/// content keep their times. Of `layer` a skeleton of directories is left.
+///
+/// # Errors
+/// When an unnamed directory meets a file or a loop of links, or files can't be moved. `root` is then between two
+/// states.
+pub fn merge(layer: &Path, unpacked: &Unpacked, root: &Path) -> Result<(), UnpackError> {
+    let open = |path: &Path| Root::open(path).map_err(|error| unusable(path)(error.into()));
+    let merge = Merge { layer: open(layer)?, root: open(root)?, implied: &unpacked.implied };
+    for path in &unpacked.whiteouts {
+        merge.hide(path).map_err(at(path))?;
+    }
+    for path in &unpacked.opaque {
+        merge.hide_inside(path).map_err(at(path))?;
+    }
+    let top = LayerPath::root();
+    let place = |root: &Root| root.place().map_err(cannot(OPEN)).map_err(at(&top));
+    merge.directory(place(&merge.layer)?.fd.as_fd(), &place(&merge.root)?, &top)
+}
+
+const OPEN: &str = "open the directory";
+const MOVE: &str = "move it";
+const REMOVE: &str = "remove what the layer hides";
+
+struct Merge<'a> {
+    layer: Root,
+    root: Root,
+    /// Sorted.
+    implied: &'a [LayerPath],
+}
+
+impl Merge<'_> {
+    /// Whether no entry of the layer says what the directory is like.
+    fn is_implied(&self, path: &LayerPath) -> bool {
+        self.implied.binary_search(path).is_ok()
+    }
+
+    /// The directory in the root that `path` leads to, if any.
+    fn below(&self, path: &LayerPath) -> Result<Option<Place>, Fault> {
+        match self.root.walk(path, Missing::Stop) {
+            Ok(Way::There(place)) => Ok(Some(place)),
+            Ok(Way::Missing(_)) | Err(Fault::NotADirectory(_)) => Ok(None),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    fn hide(&self, path: &LayerPath) -> Result<(), Fault> {
+        let Some(parent) = self.below(&path.parent().unwrap_or_default())? else { return Ok(()) };
+        change(&parent, || root::remove(parent.fd.as_fd(), path.file_name()))
+    }
+
+    fn hide_inside(&self, path: &LayerPath) -> Result<(), Fault> {
+        let Some(directory) = self.below(path)? else { return Ok(()) };
+        let named = !self.is_implied(path) && self.layer.directory(path.as_bytes()).is_ok();
+        if named && directory.path.file_name() != path.file_name() {
+            // The layer's directory takes the place of a link, and what that leads to is not meant.
+            return Ok(());
+        }
+        change(&directory, || root::empty(directory.fd.as_fd()))
+    }
+
+    /// Moves what is in the layer's directory `from`, which is at `path` in the layer, into `to`.
+    fn directory(&self, from: BorrowedFd<'_>, to: &Place, path: &LayerPath) -> Result<(), UnpackError> {
+        let failed = |what: &'static str| {
+            let path = path.clone();
+            move |error: Errno| UnpackError::Merge { path, fault: cannot(what)(error) }
+        };
+        let before = fstat(&to.fd).map_err(failed(OPEN))?;
+        let mode = Mode::from_raw_mode(before.st_mode & 0o7777);
+        if !mode.contains(Mode::RWXU) {
+            fchmod(&to.fd, mode | Mode::RWXU).map_err(failed(MOVE))?;
+        }
+        for name in root::names(from).map_err(failed(OPEN))? {
+            let child = path.join(&name).map_err(|error| at(path)(error.into()))?;
+            self.child(from, to, &name, &child)?;
+        }
+        if !self.is_implied(path) {
+            return metadata::copy(from, to.fd.as_fd()).map_err(failed("set the directory's metadata"));
+        }
+        if !mode.contains(Mode::RWXU) {
+            fchmod(&to.fd, mode).map_err(failed(MOVE))?;
+        }
+        Times::from(&before).restore(to.fd.as_fd()).map_err(failed(MOVE))
+    }
+
+    fn child(&self, from: BorrowedFd<'_>, to: &Place, name: &[u8], path: &LayerPath) -> Result<(), UnpackError> {
+        let stat = |directory| root::stat(directory, name).map_err(cannot(MOVE)).map_err(at(path));
+        let Some(new) = stat(from)? else { return Ok(()) };
+        let old = stat(to.fd.as_fd())?;
+        match old.as_ref().map(kind) {
+            Some(FileType::Directory) if root::is_directory(&new) => {
+                let place = self.joined(to, name).map_err(at(path))?;
+                self.descend(from, &place, name, path)
+            }
+            Some(FileType::Symlink) if root::is_directory(&new) && self.is_implied(path) => {
+                self.through_link(from, to, name, path)
+            }
+            Some(other) if root::is_directory(&new) && self.is_implied(path) => {
+                debug_assert_ne!(other, FileType::Directory);
+                let there = to.path.join(name).unwrap_or_default();
+                Err(at(path)(Fault::NotADirectory(there)))
+            }
+            old => replace(from, to, name, &new, old).map_err(cannot(MOVE)).map_err(at(path)),
+        }
+    }
+
+    fn joined(&self, to: &Place, name: &[u8]) -> Result<Place, Fault> {
+        let path = to.path.join(name)?;
+        root::check(&path)?;
+        Ok(Place { fd: root::open(to.fd.as_fd(), name).map_err(cannot(OPEN))?, path })
+    }
+
+    fn descend(&self, from: BorrowedFd<'_>, to: &Place, name: &[u8], path: &LayerPath) -> Result<(), UnpackError> {
+        let from = root::open(from, name).map_err(cannot(OPEN)).map_err(at(path))?;
+        self.directory(from.as_fd(), to, path)
+    }
+
+    /// The link at `name` in `to` stands for a directory in the root, which is made where it is missing.
+    fn through_link(&self, from: BorrowedFd<'_>, to: &Place, name: &[u8], path: &LayerPath) -> Result<(), UnpackError> {
+        let link = to.path.join(name).map_err(|error| at(path)(error.into()))?;
+        let mut made = Vec::new();
+        let place = match self.root.walk(&link, Missing::Make(&mut made)).map_err(at(path))? {
+            Way::There(place) => place,
+            Way::Missing(there) => return Err(at(path)(Fault::NotADirectory(there))),
+        };
+        self.descend(from, &place, name, path)?;
+        for directory in made.iter().rev() {
+            let directory = self.root.directory(directory.as_bytes()).map_err(cannot(OPEN)).map_err(at(path))?;
+            metadata::set_implied(directory.as_fd()).map_err(at(path))?;
+        }
+        Ok(())
+    }
+}
+
+/// Moves `name` to where something else is, or nothing.
+fn replace(from: BorrowedFd<'_>, to: &Place, name: &[u8], new: &Stat, old: Option<FileType>) -> rustix::io::Result<()> {
+    if old.is_some_and(|old| old == FileType::Directory || root::is_directory(new)) {
+        root::remove(to.fd.as_fd(), name)?;
+    }
+    match renameat(from, name, &to.fd, name) {
+        // Without privileges a directory that can't be written can't be moved.
+        Err(Errno::ACCESS) if root::is_directory(new) => {
+            let mode = Mode::from_raw_mode(new.st_mode & 0o7777);
+            chmodat(from, name, mode | Mode::RWXU, AtFlags::empty())?;
+            renameat(from, name, &to.fd, name)?;
+            chmodat(&to.fd, name, mode, AtFlags::empty())
+        }
+        result => result,
+    }
+}
+
+fn kind(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+/// Changes what is in a directory, which keeps its times.
+fn change(directory: &Place, change: impl FnOnce() -> rustix::io::Result<()>) -> Result<(), Fault> {
+    let before = fstat(&directory.fd).map_err(cannot(REMOVE))?;
+    change().map_err(cannot(REMOVE))?;
+    Times::from(&before).restore(directory.fd.as_fd()).map_err(cannot(REMOVE))
+}
+
+fn at(path: &LayerPath) -> impl FnOnce(Fault) -> UnpackError {
+    |fault| UnpackError::Merge { path: path.clone(), fault }
+}

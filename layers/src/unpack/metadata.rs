@@ -1,0 +1,189 @@
+//! Owners, modes, times and extended attributes of files.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use rustix::fs::{AtFlags, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{chmodat, chownat, fchmod, fchown, fgetxattr, flistxattr, fremovexattr, fsetxattr, fstat, futimens};
+use rustix::fs::{lsetxattr, utimensat};
+use rustix::io::{Errno, Result};
+
+use super::error::{Fault, cannot};
+use super::{Owners, Unpacked};
+use crate::entries::{Entry, Time};
+
+/// Longest name and value of an extended attribute (xattr(7)).
+const MAX_XATTR_NAME: usize = 255;
+
+/// What a file has besides its content.
+pub(super) struct Attributes {
+    pub(super) mode: Mode,
+    uid: Uid,
+    gid: Gid,
+    times: Timestamps,
+    xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Attributes {
+    /// Those of an entry.
+    pub(super) fn of(entry: &mut Entry) -> std::result::Result<Self, Fault> {
+        let mut xattrs = std::mem::take(&mut entry.xattrs);
+        xattrs.retain(|name, _| !is_hosts_own(name));
+        if let Some(name) = xattrs.keys().find(|name| !is_name(name)) {
+            return Err(Fault::Xattr(name.escape_ascii().to_string()));
+        }
+        Ok(Self {
+            mode: Mode::from_raw_mode(entry.mode & 0o7777),
+            uid: Uid::from_raw(owner(entry.uid)?),
+            gid: Gid::from_raw(owner(entry.gid)?),
+            times: at(entry.mtime),
+            xattrs,
+        })
+    }
+
+    /// How much memory it takes, in bytes, about.
+    pub(super) fn weight(&self) -> usize {
+        let xattrs = self.xattrs.iter().map(|(name, value)| name.len() + value.len() + 64);
+        xattrs.sum::<usize>() + size_of::<Self>()
+    }
+
+    /// Gives them to an open file or directory.
+    pub(super) fn set(
+        &self,
+        file: BorrowedFd<'_>,
+        owners: Owners,
+        count: &mut Unpacked,
+    ) -> std::result::Result<(), Fault> {
+        owned(fchown(file, Some(self.uid), Some(self.gid)), owners, count)?;
+        // After the owner, since a change of that takes setuid bits and capabilities away.
+        fchmod(file, self.mode).map_err(cannot("set its mode"))?;
+        for (name, value) in &self.xattrs {
+            attributed(fsetxattr(file, name, value, XattrFlags::empty()), count)?;
+        }
+        futimens(file, &self.times).map_err(cannot("set its time"))
+    }
+
+    /// Gives them to `name` in `directory`, which is a symbolic link, a fifo or a device.
+    pub(super) fn set_at(
+        &self,
+        directory: BorrowedFd<'_>,
+        name: &[u8],
+        link: bool,
+        owners: Owners,
+        count: &mut Unpacked,
+    ) -> std::result::Result<(), Fault> {
+        let nofollow = AtFlags::SYMLINK_NOFOLLOW;
+        owned(chownat(directory, name, Some(self.uid), Some(self.gid), nofollow), owners, count)?;
+        if !link {
+            chmodat(directory, name, self.mode, AtFlags::empty()).map_err(cannot("set its mode"))?;
+        }
+        // There is no system call for this that takes a directory (setxattrat is of Linux 6.13).
+        let path = [format!("/proc/self/fd/{}/", directory.as_raw_fd()).as_bytes(), name].concat();
+        for (name, value) in &self.xattrs {
+            attributed(lsetxattr(&path, name, value, XattrFlags::empty()), count)?;
+        }
+        utimensat(directory, name, &self.times, nofollow).map_err(cannot("set its time"))
+    }
+}
+
+/// What a directory gets that no entry names: nobody's in particular, and the same whenever it is made.
+pub(super) fn set_implied(directory: BorrowedFd<'_>) -> std::result::Result<(), Fault> {
+    fchmod(directory, Mode::from_raw_mode(0o755)).map_err(cannot("set its mode"))?;
+    futimens(directory, &at(Time::default())).map_err(cannot("set its time"))
+}
+
+/// Makes the metadata of directory `to` those of directory `from`.
+pub(super) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+    let (new, old) = (fstat(from)?, fstat(to)?);
+    if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid) {
+        fchown(to, Some(Uid::from_raw(new.st_uid)), Some(Gid::from_raw(new.st_gid)))?;
+    }
+    fchmod(to, Mode::from_raw_mode(new.st_mode & 0o7777))?;
+    let (new_xattrs, old_xattrs) = (xattrs(from)?, xattrs(to)?);
+    for name in old_xattrs.keys().filter(|name| !new_xattrs.contains_key(*name) && !is_hosts_own(name)) {
+        fremovexattr(to, name)?;
+    }
+    for (name, value) in new_xattrs.iter().filter(|(name, value)| old_xattrs.get(*name) != Some(value)) {
+        fsetxattr(to, name, value, XattrFlags::empty())?;
+    }
+    futimens(to, &timestamps(&new))
+}
+
+fn xattrs(file: BorrowedFd<'_>) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+    let list = match grown(|buffer| flistxattr(file, buffer)) {
+        Err(Errno::NOTSUP) => return Ok(BTreeMap::new()),
+        list => list?,
+    };
+    let names = list.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    names.map(|name| Ok((name.to_vec(), grown(|buffer| fgetxattr(file, name, buffer))?))).collect()
+}
+
+/// What `read` reads, with as large a buffer as it takes.
+fn grown(read: impl Fn(&mut [u8]) -> Result<usize>) -> Result<Vec<u8>> {
+    let mut buffer = vec![0; 1 << 10];
+    loop {
+        match read(&mut buffer) {
+            Err(Errno::RANGE) if buffer.len() < 1 << 20 => buffer.resize(buffer.len() * 4, 0),
+            Err(error) => return Err(error),
+            Ok(len) => {
+                buffer.truncate(len);
+                return Ok(buffer);
+            }
+        }
+    }
+}
+
+/// The times of a file, to set them again.
+pub(super) fn timestamps(stat: &Stat) -> Timestamps {
+    let nanoseconds = |nanoseconds: u64| i64::try_from(nanoseconds).unwrap_or(0);
+    Timestamps {
+        last_access: Timespec { tv_sec: stat.st_atime, tv_nsec: nanoseconds(stat.st_atime_nsec) },
+        last_modification: Timespec { tv_sec: stat.st_mtime, tv_nsec: nanoseconds(stat.st_mtime_nsec) },
+    }
+}
+
+fn at(time: Time) -> Timestamps {
+    let time = Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.into() };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+fn owner(id: u64) -> std::result::Result<u32, Fault> {
+    // The largest number stands for "as it is" in chown(2).
+    u32::try_from(id).ok().filter(|id| *id != u32::MAX).ok_or(Fault::Owner(id))
+}
+
+fn owned(result: Result<()>, owners: Owners, count: &mut Unpacked) -> std::result::Result<(), Fault> {
+    match result {
+        // Without privileges, or an owner that the user namespace does not map.
+        Err(Errno::PERM | Errno::INVAL) if owners == Owners::KeptWherePossible => {
+            count.unkept_owners += 1;
+            Ok(())
+        }
+        result => result.map_err(cannot("set its owner")),
+    }
+}
+
+fn attributed(result: Result<()>, count: &mut Unpacked) -> std::result::Result<(), Fault> {
+    match result {
+        Err(Errno::PERM | Errno::NOTSUP) => {
+            count.unkept_xattrs += 1;
+            Ok(())
+        }
+        result => result.map_err(cannot("set its extended attributes")),
+    }
+}
+
+/// Whether it is an attribute that a layer can't speak about: those that steer overlayfs, and labels, which are given
+/// by the host's own policy.
+fn is_hosts_own(name: &[u8]) -> bool {
+    name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") || name == b"security.selinux"
+}
+
+fn is_name(name: &[u8]) -> bool {
+    name.len() <= MAX_XATTR_NAME && !name.is_empty() && !name.contains(&0)
+}
+
+/// What overlayfs takes from a directory's own attributes: that nothing of the layers below shows in it.
+pub(super) fn make_opaque(directory: impl AsFd, prefix: &str) -> Result<()> {
+    fsetxattr(directory, format!("{prefix}overlay.opaque"), b"y", XattrFlags::empty())
+}

@@ -1,0 +1,199 @@
+//! Layer blobs become directories.
+//!
+//! [`unpack_layer`] writes one layer into a directory of its own, as its tar says and without the layers below;
+//! [`merge()`] puts such a directory onto those below; [`unpack_image`] does both for all layers of an image, several at
+//! a time.
+//!
+//! No layer gets outside the directory that it is unpacked into. Symbolic links that stand above an entry are followed,
+//! inside that directory only, as the system would do it for a process whose root directory it is: this is what
+//! packages mean that were built with `/lib` a directory and are unpacked where it is a link to `/usr/lib`. A link that
+//! leads to nothing has the directories made that it names.
+//!
+//! Blobs are verified while they are unpacked, so after an error a directory holds what must not be used.
+
+mod ahead;
+mod error;
+mod image;
+mod merge;
+mod metadata;
+mod root;
+mod verify;
+mod writer;
+
+use std::fmt;
+use std::io::{self, BufRead, Read};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::thread;
+
+use ociforge_manifests::{DiffId, Digest};
+use rustix::io::Errno;
+
+use self::ahead::Ahead;
+pub use self::error::{Fault, UnpackError};
+pub use self::image::{Blob, Summary, unpack_image};
+pub use self::merge::merge;
+use self::root::Root;
+pub use self::verify::Mismatch;
+use self::verify::{Hashed, Hasher, Verified};
+use self::writer::Writer;
+use crate::decompress::decompress;
+use crate::entries::Entries;
+use crate::path::LayerPath;
+
+/// What a layer should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expected {
+    /// Digest and size in bytes of the blob; `None` where the reader verifies these itself.
+    pub blob: Option<(Digest, u64)>,
+    /// Digest of the uncompressed tar.
+    pub diff_id: DiffId,
+}
+
+/// How layers are unpacked.
+#[derive(Clone, Copy)]
+pub struct Options<'a> {
+    /// What becomes of whiteouts.
+    pub whiteouts: Whiteouts,
+    /// What becomes of owners.
+    pub owners: Owners,
+    /// Whether devices are made. Those that are not, and those that the system refuses, are counted.
+    pub devices: bool,
+    /// Asked now and then; unpacking ends in [`UnpackError::Cancelled`] once it is true.
+    pub cancelled: &'a (dyn Fn() -> bool + Sync),
+}
+
+/// What stands for whiteouts and opaque directories on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whiteouts {
+    /// Nothing: they are in [`Unpacked`].
+    Listed,
+    /// What overlayfs takes for them: character devices 0:0, and extended attributes.
+    Overlay(XattrSpace),
+}
+
+/// Which extended attributes overlayfs is told to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum XattrSpace {
+    /// `trusted.overlay.*`, which only root can write.
+    Trusted,
+    /// `user.overlay.*`, for mounts with the option `userxattr`.
+    User,
+}
+
+impl XattrSpace {
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Trusted => "trusted.",
+            Self::User => "user.",
+        }
+    }
+}
+
+/// What becomes of owners and groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owners {
+    /// They are as the layer says.
+    Kept,
+    /// Those that the system refuses to set are counted; such files belong to whoever unpacks.
+    KeptWherePossible,
+}
+
+impl Default for Options<'_> {
+    /// Everything as the layer says, whiteouts listed.
+    fn default() -> Self {
+        Self { whiteouts: Whiteouts::Listed, owners: Owners::Kept, devices: true, cancelled: &|| false }
+    }
+}
+
+impl fmt::Debug for Options<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { whiteouts, owners, devices, cancelled: _ } = self;
+        let mut options = f.debug_struct("Options");
+        options.field("whiteouts", whiteouts).field("owners", owners).field("devices", devices).finish_non_exhaustive()
+    }
+}
+
+/// What was unpacked. Paths are sorted, and are where things really are: symbolic links of the layer itself are
+/// followed in them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unpacked {
+    /// What layers below have at these paths is gone.
+    pub whiteouts: Vec<LayerPath>,
+    /// What layers below have in these directories is gone.
+    pub opaque: Vec<LayerPath>,
+    /// Directories that no entry names and that were made because something is in them, with mode 0755; the root among
+    /// them where no entry names it. A directory below keeps what it has.
+    pub implied: Vec<LayerPath>,
+    /// Files whose owner could not be kept.
+    pub unkept_owners: u64,
+    /// Extended attributes that the filesystem or the kernel did not take.
+    pub unkept_xattrs: u64,
+    /// Devices that were not made.
+    pub skipped_devices: u64,
+    /// Regular files, hard links not counted.
+    pub files: u64,
+    /// Bytes written to them.
+    pub bytes: u64,
+}
+
+/// Unpacks one layer into the empty directory `into`.
+///
+/// The blob is a tar, plain or compressed, told apart by its first bytes, and is read to its end. Three threads work on
+/// it, of which the caller's is one: reading, decompressing, and writing files. They take about 3 MiB for their buffers,
+/// besides what directories need: their attributes are kept until the end.
+///
+/// Kept are modes, owners, modification times, extended attributes, hard and symbolic links, fifos, devices and holes.
+/// Of two entries of one path the later one counts. Whiteouts are applied to nothing; in particular they don't touch
+/// what the layer itself has. Dropped are extended attributes that steer overlayfs and SELinux labels.
+///
+/// # Errors
+/// When the blob can't be read, is not `expected`, or has entries that can't be; and when files can't be written.
+/// `into` then holds a part of the layer.
+pub fn unpack_layer(
+    reader: impl Read + Send,
+    expected: &Expected,
+    into: &Path,
+    options: &Options<'_>,
+) -> Result<Unpacked, UnpackError> {
+    let root = empty_root(into).map_err(|error| UnpackError::Directory { path: into.into(), source: error.into() })?;
+    thread::scope(|scope| {
+        let blob = Ahead::start(scope, || Ok(verified(reader, expected)));
+        let tar = Ahead::start(scope, || decompress(blob));
+        let tar = Hashed::new(tar, Hasher::like(&expected.diff_id.0));
+        write(tar, Writer::new(root, options), &expected.diff_id)
+    })
+}
+
+fn empty_root(into: &Path) -> rustix::io::Result<Root> {
+    let root = Root::open(into)?;
+    if writer::is_empty(root.place()?.fd.as_fd())? { Ok(root) } else { Err(Errno::NOTEMPTY) }
+}
+
+fn verified<'a>(reader: impl Read + Send + 'a, expected: &Expected) -> Box<dyn Read + Send + 'a> {
+    match &expected.blob {
+        Some((digest, size)) => Box::new(Verified::new(reader, digest.clone(), *size)),
+        None => Box::new(reader),
+    }
+}
+
+fn write(tar: Hashed<impl BufRead>, mut writer: Writer<'_>, expected: &DiffId) -> Result<Unpacked, UnpackError> {
+    let mut entries = Entries::new(tar);
+    while let Some(entry) = entries.next_entry()? {
+        writer.entry(entry, &mut entries)?;
+    }
+    // The end of the tar need not be the end of the layer.
+    let found = entries.into_inner().finish()?;
+    if found != expected.0 {
+        return Err(UnpackError::DiffId { expected: expected.0.clone(), found });
+    }
+    writer.finish()
+}
+
+/// An error that is the system's, for a path that the caller gave.
+fn unusable(path: &Path) -> impl FnOnce(io::Error) -> UnpackError {
+    |source| UnpackError::Directory { path: path.into(), source }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,252 @@
+//! A directory tree that nothing leads out of.
+//!
+//! Everything is done relative to directory descriptors, and no path is ever handed to the system that it could follow
+//! a symbolic link in. Where links are to be followed, it is done here, step by step, as the system does it for a
+//! process whose root directory this is (chroot(2)): absolute targets begin at the root, and `..` of the root is the root.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Timestamps};
+use rustix::fs::{chmodat, futimens, mkdirat, openat, openat2, readlinkat, statat, unlinkat};
+use rustix::io::{Errno, Result};
+
+use super::error::{Fault, cannot};
+use crate::path::LayerPath;
+
+/// Longest path, in bytes, as in Linux (PATH_MAX).
+pub(super) const MAX_PATH: usize = 4096;
+/// Most components of a path: far more than images have, and few enough to go down in step by step.
+pub(super) const MAX_DEPTH: usize = 256;
+/// Most symbolic links in one path, as in Linux (path_resolution(7)).
+const MAX_LINKS: usize = 40;
+/// Most components that one path leads over, links followed.
+const MAX_STEPS: usize = 4096;
+
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
+
+/// The root of the tree.
+pub(super) struct Root {
+    fd: OwnedFd,
+}
+
+/// A directory in the tree.
+pub(super) struct Place {
+    /// Its descriptor.
+    pub(super) fd: OwnedFd,
+    /// Its path, without symbolic links.
+    pub(super) path: LayerPath,
+}
+
+/// What is done about directories that are missing on the way.
+pub(super) enum Missing<'a> {
+    /// They are made, for their owner alone, and noted.
+    Make(&'a mut Vec<LayerPath>),
+    /// The way ends there.
+    Stop,
+}
+
+/// Where a way ended.
+pub(super) enum Way {
+    /// In a directory.
+    There(Place),
+    /// Before a directory that is missing; the path that it would have.
+    Missing(LayerPath),
+}
+
+impl Root {
+    /// The tree in the directory at `path`, which may be a link.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        Ok(Self { fd: openat(CWD, path, DIRECTORY.difference(OFlags::NOFOLLOW), Mode::empty())? })
+    }
+
+    /// The root itself.
+    pub(super) fn place(&self) -> Result<Place> {
+        Ok(Place { fd: self.directory(&[])?, path: LayerPath::root() })
+    }
+
+    /// Opens a directory of this path, no component of which is a symbolic link.
+    pub(super) fn directory(&self, path: &[u8]) -> Result<OwnedFd> {
+        let path = if path.is_empty() { b"." } else { path };
+        let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        match openat2(&self.fd, path, DIRECTORY, Mode::empty(), beneath) {
+            // Linux before 5.6, and sandboxes that don't know the call.
+            Err(Errno::NOSYS | Errno::PERM) => {
+                let mut steps = path.split(|byte| *byte == b'/');
+                let first = open(self.fd.as_fd(), steps.next().unwrap_or(b"."))?;
+                steps.try_fold(first, |fd, step| open(fd.as_fd(), step))
+            }
+            result => result,
+        }
+    }
+
+    /// Where `path` leads, symbolic links followed inside the tree.
+    pub(super) fn walk(&self, path: &LayerPath, missing: Missing<'_>) -> std::result::Result<Way, Fault> {
+        if let Ok(fd) = self.directory(path.as_bytes()) {
+            return Ok(Way::There(Place { fd, path: path.clone() }));
+        }
+        Walk { root: self, missing, place: self.place().map_err(cannot(OPEN))?, ahead: Vec::new() }.along(path)
+    }
+}
+
+const OPEN: &str = "open a directory above it";
+
+struct Walk<'a> {
+    root: &'a Root,
+    missing: Missing<'a>,
+    /// How far it is.
+    place: Place,
+    /// The components that are still to go, the last one first.
+    ahead: Vec<Vec<u8>>,
+}
+
+impl Walk<'_> {
+    fn along(mut self, path: &LayerPath) -> std::result::Result<Way, Fault> {
+        self.push(path.as_bytes());
+        let (mut links, mut steps) = (0, 0);
+        while let Some(component) = self.ahead.pop() {
+            steps += 1;
+            if steps > MAX_STEPS {
+                return Err(Fault::TooLong);
+            }
+            if component == b".." {
+                self.up()?;
+                continue;
+            }
+            let next = self.place.path.join(&component)?;
+            check(&next)?;
+            match open(self.place.fd.as_fd(), &component) {
+                Ok(fd) => self.place = Place { fd, path: next },
+                Err(Errno::NOENT) => match &mut self.missing {
+                    Missing::Stop => return self.beyond(next).map(Way::Missing),
+                    Missing::Make(made) => {
+                        mkdirat(&self.place.fd, &component, Mode::RWXU).map_err(cannot("make a directory above it"))?;
+                        made.push(next);
+                        self.ahead.push(component);
+                    }
+                },
+                Err(Errno::NOTDIR | Errno::LOOP) => {
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Err(Fault::Loop);
+                    }
+                    self.follow(&component, next)?;
+                }
+                Err(error) => return Err(cannot(OPEN)(error)),
+            }
+        }
+        Ok(Way::There(self.place))
+    }
+
+    fn push(&mut self, path: &[u8]) {
+        let components = path.split(|byte| *byte == b'/').filter(|name| !matches!(*name, b"" | b"."));
+        self.ahead.extend(components.rev().map(<[u8]>::to_vec));
+    }
+
+    fn up(&mut self) -> std::result::Result<(), Fault> {
+        let path = self.place.path.parent().unwrap_or_default();
+        self.place = Place { fd: self.root.directory(path.as_bytes()).map_err(cannot(OPEN))?, path };
+        Ok(())
+    }
+
+    /// Goes on where the symbolic link `name` leads, which is at `path`.
+    fn follow(&mut self, name: &[u8], path: LayerPath) -> std::result::Result<(), Fault> {
+        let target = match readlinkat(&self.place.fd, name, Vec::new()) {
+            Ok(target) => target.into_bytes(),
+            Err(Errno::INVAL) => return Err(Fault::NotADirectory(path)),
+            Err(error) => return Err(cannot("read a link above it")(error)),
+        };
+        if target.starts_with(b"/") {
+            self.place = self.root.place().map_err(cannot(OPEN))?;
+        }
+        self.push(&target);
+        Ok(())
+    }
+
+    /// The path of what is still to go, from `path` on, where nothing is any more.
+    fn beyond(&self, path: LayerPath) -> std::result::Result<LayerPath, Fault> {
+        self.ahead.iter().rev().try_fold(path, |path, name| match name.as_slice() {
+            b".." => Ok(path.parent().unwrap_or_default()),
+            name => Ok(path.join(name)?),
+        })
+    }
+}
+
+/// Whether a path is one that may be made.
+pub(super) fn check(path: &LayerPath) -> std::result::Result<(), Fault> {
+    let bytes = path.as_bytes();
+    let depth = bytes.iter().filter(|byte| **byte == b'/').count() + 1;
+    if bytes.len() < MAX_PATH && depth <= MAX_DEPTH { Ok(()) } else { Err(Fault::TooLong) }
+}
+
+/// Opens the directory `name` in `directory`; a link is not one.
+pub(super) fn open(directory: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
+    openat(directory, name, DIRECTORY, Mode::empty())
+}
+
+/// What is at `name` in `directory`, if anything; links are not followed.
+pub(super) fn stat(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Stat>> {
+    match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether it is a directory.
+pub(super) fn is_directory(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+}
+
+/// The names in a directory, sorted.
+pub(super) fn names(directory: impl AsFd) -> Result<Vec<Vec<u8>>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if !matches!(name, b"." | b"..") {
+            names.push(name.to_vec());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Removes what is at `name` in `directory`, with everything in it; it need not be there.
+pub(super) fn remove(directory: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    match unlinkat(directory, name, AtFlags::empty()) {
+        Err(Errno::ISDIR) => {}
+        Err(Errno::NOENT) => return Ok(()),
+        result => return result,
+    }
+    // Without privileges nothing can be removed from a directory whose mode forbids it. A failure shows soon enough.
+    let _ = chmodat(directory, name, Mode::RWXU, AtFlags::empty());
+    empty(open(directory, name)?.as_fd())?;
+    unlinkat(directory, name, AtFlags::REMOVEDIR)
+}
+
+/// Removes everything in `directory`.
+pub(super) fn empty(directory: BorrowedFd<'_>) -> Result<()> {
+    names(directory)?.iter().try_for_each(|name| remove(directory, name))
+}
+
+/// Removes what is at `name` in the root.
+pub(super) fn remove_in(root: &Root, name: &[u8]) -> Result<()> {
+    remove(root.fd.as_fd(), name)
+}
+
+/// The times of a directory, to set them again after something in it was changed.
+pub(super) struct Times(Timestamps);
+
+impl From<&Stat> for Times {
+    fn from(stat: &Stat) -> Self {
+        Self(super::metadata::timestamps(stat))
+    }
+}
+
+impl Times {
+    pub(super) fn restore(&self, directory: BorrowedFd<'_>) -> Result<()> {
+        futimens(directory, &self.0)
+    }
+}

@@ -1,0 +1,384 @@
+//! Entries of one layer become files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, BufRead, Seek, SeekFrom, Write};
+use std::ops::Bound;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+
+use ::tar::EntryType;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, linkat, makedev, mkdirat, mknodat, openat, symlinkat};
+use rustix::io::Errno;
+
+use super::error::{Fault, UnpackError, cannot};
+use super::metadata::{self, Attributes};
+use super::root::{self, Missing, Place, Root, Way};
+use super::{Options, Unpacked, Whiteouts, XattrSpace};
+use crate::entries::{Entry, Stretch};
+use crate::path::LayerPath;
+use crate::whiteout::{self, Meaning};
+
+/// Most memory for what must be kept until a layer's end, in bytes: directories and whiteouts.
+pub(super) const MAX_PENDING: usize = 64 << 20;
+
+/// Writes entries into a directory.
+pub(super) struct Writer<'a> {
+    root: Root,
+    options: &'a Options<'a>,
+    /// Where the last entry went, under the path that its name has for it: the next one often goes there too.
+    parent: Option<(Vec<u8>, Rc<Place>)>,
+    /// Directories and what they will have when everything is in them; without attributes where no entry names them.
+    directories: BTreeMap<LayerPath, Option<Attributes>>,
+    whiteouts: BTreeSet<LayerPath>,
+    opaque: BTreeSet<LayerPath>,
+    /// Bytes that these take, about.
+    pending: usize,
+    count: Unpacked,
+}
+
+/// Why it stopped at an entry.
+enum Stop {
+    Fault(Fault),
+    Other(UnpackError),
+}
+
+impl<F: Into<Fault>> From<F> for Stop {
+    fn from(fault: F) -> Self {
+        Self::Fault(fault.into())
+    }
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn new(root: Root, options: &'a Options<'a>) -> Self {
+        Self {
+            root,
+            options,
+            parent: None,
+            directories: BTreeMap::from([(LayerPath::root(), None)]),
+            whiteouts: BTreeSet::new(),
+            opaque: BTreeSet::new(),
+            pending: 0,
+            count: Unpacked::default(),
+        }
+    }
+
+    /// Writes an entry, whose body is what `body` reads.
+    pub(super) fn entry(&mut self, mut entry: Entry, body: &mut impl BufRead) -> Result<(), UnpackError> {
+        if (self.options.cancelled)() {
+            return Err(UnpackError::Cancelled);
+        }
+        self.take(&mut entry, body).map_err(|stop| match stop {
+            Stop::Other(error) => error,
+            Stop::Fault(fault) => UnpackError::Entry { name: String::from_utf8_lossy(&entry.name).into_owned(), fault },
+        })
+    }
+
+    fn take(&mut self, entry: &mut Entry, body: &mut impl BufRead) -> Result<(), Stop> {
+        let path = match whiteout::read(LayerPath::new(&entry.name)?)? {
+            Meaning::Entry(path) => path,
+            Meaning::Whiteout(path) => return Ok(self.whiteout(&path)?),
+            Meaning::Opaque(path) => return Ok(self.opaque(&path)?),
+        };
+        let attributes = Attributes::of(entry)?;
+        if path.is_root() {
+            return match entry.kind {
+                EntryType::Directory => Ok(self.note(path, Some(attributes))?),
+                _ => Err(Fault::Root.into()),
+            };
+        }
+        root::check(&path)?;
+        let place = self.parent(&path)?;
+        let name = path.file_name();
+        match entry.kind {
+            EntryType::Directory => Ok(self.directory(&place, name, attributes)?),
+            EntryType::Symlink => Ok(self.symlink(&place, name, &entry.link, &attributes)?),
+            EntryType::Link => Ok(self.hardlink(&place, name, &entry.link)?),
+            EntryType::Regular => self.file(&place, name, &attributes, entry, body),
+            kind => Ok(self.special(&place, name, kind, entry.device, &attributes)?),
+        }
+    }
+
+    /// The directory that `path` is to be made in; what is missing of it is made.
+    fn parent(&mut self, path: &LayerPath) -> Result<Rc<Place>, Fault> {
+        let bytes = path.as_bytes();
+        let parent = &bytes[..bytes.iter().rposition(|byte| *byte == b'/').unwrap_or(0)];
+        if let Some((known, place)) = &self.parent
+            && known == parent
+        {
+            return Ok(Rc::clone(place));
+        }
+        let place = Rc::new(self.made(&path.parent().unwrap_or_default())?);
+        self.parent = Some((parent.to_vec(), Rc::clone(&place)));
+        Ok(place)
+    }
+
+    /// The directory at `path`, which is made where it is missing.
+    fn made(&mut self, path: &LayerPath) -> Result<Place, Fault> {
+        let mut made = Vec::new();
+        let way = self.root.walk(path, Missing::Make(&mut made));
+        made.into_iter().try_for_each(|path| self.note(path, None))?;
+        match way? {
+            Way::There(place) => Ok(place),
+            Way::Missing(path) => Err(Fault::NotADirectory(path)),
+        }
+    }
+
+    /// Remembers what a directory will have.
+    fn note(&mut self, path: LayerPath, attributes: Option<Attributes>) -> Result<(), Fault> {
+        self.weigh(&path, attributes.as_ref().map_or(0, Attributes::weight))?;
+        self.directories.insert(path, attributes);
+        Ok(())
+    }
+
+    fn weigh(&mut self, path: &LayerPath, more: usize) -> Result<(), Fault> {
+        self.pending += path.as_bytes().len() + more + 64;
+        if self.pending > MAX_PENDING { Err(Fault::TooMuch) } else { Ok(()) }
+    }
+
+    /// Where a path of a layer below is, as far as this layer's own links tell.
+    fn below(&self, path: &LayerPath) -> Result<LayerPath, Fault> {
+        match self.root.walk(path, Missing::Stop)? {
+            Way::There(place) => Ok(place.path),
+            Way::Missing(path) => Ok(path),
+        }
+    }
+
+    fn whiteout(&mut self, path: &LayerPath) -> Result<(), Fault> {
+        root::check(path)?;
+        let hidden = self.below(&path.parent().unwrap_or_default())?.join(path.file_name())?;
+        self.weigh(&hidden, 0)?;
+        self.whiteouts.insert(hidden);
+        Ok(())
+    }
+
+    fn opaque(&mut self, path: &LayerPath) -> Result<(), Fault> {
+        root::check(path)?;
+        let emptied = self.below(path)?;
+        self.weigh(&emptied, 0)?;
+        self.opaque.insert(emptied);
+        Ok(())
+    }
+
+    /// Makes something new at `name`. What an earlier entry of the layer put there is removed.
+    fn make<T>(
+        &mut self,
+        place: &Place,
+        name: &[u8],
+        what: &'static str,
+        make: impl Fn() -> rustix::io::Result<T>,
+    ) -> Result<T, Fault> {
+        match make() {
+            Err(Errno::EXIST) => {}
+            result => return result.map_err(cannot(what)),
+        }
+        self.remove(place, name)?;
+        make().map_err(cannot(what))
+    }
+
+    fn remove(&mut self, place: &Place, name: &[u8]) -> Result<(), Fault> {
+        root::remove(place.fd.as_fd(), name).map_err(cannot("remove the earlier entry of its name"))?;
+        let path = place.path.join(name)?;
+        // What is inside `a` lies between `a/` and `a0`, which is the next byte.
+        let (start, end) = ([path.as_bytes(), b"/"].concat(), [path.as_bytes(), b"0"].concat());
+        let inside = self.directories.range::<[u8], _>((Bound::Excluded(&start[..]), Bound::Excluded(&end[..])));
+        let gone: Vec<LayerPath> = inside.map(|(path, _)| path.clone()).chain([path]).collect();
+        gone.iter().for_each(|path| drop(self.directories.remove(path)));
+        // It may have been the way to where the last entry went.
+        self.parent = None;
+        Ok(())
+    }
+
+    fn directory(&mut self, place: &Place, name: &[u8], attributes: Attributes) -> Result<(), Fault> {
+        const WHAT: &str = "make the directory";
+        match mkdirat(&place.fd, name, Mode::RWXU) {
+            Err(Errno::EXIST) => {
+                let there = root::stat(place.fd.as_fd(), name).map_err(cannot(WHAT))?;
+                if !there.is_some_and(|stat| root::is_directory(&stat)) {
+                    self.make(place, name, WHAT, || mkdirat(&place.fd, name, Mode::RWXU))?;
+                }
+            }
+            result => result.map_err(cannot(WHAT))?,
+        }
+        self.note(place.path.join(name)?, Some(attributes))
+    }
+
+    fn symlink(&mut self, place: &Place, name: &[u8], target: &[u8], attributes: &Attributes) -> Result<(), Fault> {
+        if target.is_empty() || target.contains(&0) {
+            return Err(Fault::Symlink);
+        }
+        self.make(place, name, "make the symbolic link", || symlinkat(target, &place.fd, name))?;
+        attributes.set_at(place.fd.as_fd(), name, true, self.options.owners, &mut self.count)
+    }
+
+    /// What a hard link's own entry says of mode, owner and time is not heard: the file has these already.
+    fn hardlink(&mut self, place: &Place, name: &[u8], target: &[u8]) -> Result<(), Fault> {
+        const WHAT: &str = "make the hard link";
+        let target = LayerPath::new(target)?;
+        let dangling = || Fault::Dangling(target.clone());
+        let Way::There(from) = self.root.walk(&target.parent().unwrap_or_default(), Missing::Stop)? else {
+            return Err(dangling());
+        };
+        if target.is_root() {
+            return Err(Fault::LinkToDirectory(target));
+        }
+        let file = root::stat(from.fd.as_fd(), target.file_name()).map_err(cannot(WHAT))?.ok_or_else(dangling)?;
+        if root::is_directory(&file) {
+            return Err(Fault::LinkToDirectory(target));
+        }
+        if (&from.path, target.file_name()) == (&place.path, name) {
+            return Err(Fault::LinkToItself);
+        }
+        let link = || linkat(&from.fd, target.file_name(), &place.fd, name, AtFlags::empty());
+        self.make(place, name, WHAT, link)
+    }
+
+    fn special(
+        &mut self,
+        place: &Place,
+        name: &[u8],
+        kind: EntryType,
+        device: Option<(u32, u32)>,
+        attributes: &Attributes,
+    ) -> Result<(), Fault> {
+        let (file_type, (major, minor)) = match kind {
+            EntryType::Fifo => (FileType::Fifo, (0, 0)),
+            EntryType::Char => (FileType::CharacterDevice, device.ok_or(Fault::Device)?),
+            _ => (FileType::BlockDevice, device.ok_or(Fault::Device)?),
+        };
+        // A character device 0:0 is no device, but overlayfs takes it for a whiteout.
+        let whiteout = kind == EntryType::Char && (major, minor) == (0, 0);
+        let mut made = Err(Errno::PERM);
+        if kind == EntryType::Fifo || (self.options.devices && !whiteout) {
+            let make = || match mknodat(&place.fd, name, file_type, Mode::RUSR, makedev(major, minor)) {
+                Err(Errno::PERM) => Ok(Err(Errno::PERM)),
+                result => result.map(Ok),
+            };
+            made = self.make(place, name, "make the device or fifo", make)?;
+        }
+        if made.is_err() {
+            self.count.skipped_devices += 1;
+            return self.remove(place, name);
+        }
+        attributes.set_at(place.fd.as_fd(), name, false, self.options.owners, &mut self.count)
+    }
+
+    fn file(
+        &mut self,
+        place: &Place,
+        name: &[u8],
+        attributes: &Attributes,
+        entry: &Entry,
+        body: &mut impl BufRead,
+    ) -> Result<(), Stop> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let make = || openat(&place.fd, name, flags, Mode::RUSR | Mode::WUSR);
+        let mut file = File::from(self.make(place, name, "make the file", make)?);
+        match &entry.sparse {
+            None => self.copy(&mut file, entry.body, body)?,
+            Some(sparse) => {
+                file.set_len(sparse.len).map_err(cannot("set its length"))?;
+                for Stretch { at, len } in &sparse.stretches {
+                    file.seek(SeekFrom::Start(*at)).map_err(cannot("set its length"))?;
+                    self.copy(&mut file, *len, body)?;
+                }
+            }
+        }
+        attributes.set(file.as_fd(), self.options.owners, &mut self.count)?;
+        self.count.files += 1;
+        self.count.bytes += entry.body;
+        Ok(())
+    }
+
+    /// Writes the next `len` bytes of the body.
+    fn copy(&self, file: &mut File, mut len: u64, body: &mut impl BufRead) -> Result<(), Stop> {
+        while len > 0 {
+            if (self.options.cancelled)() {
+                return Err(Stop::Other(UnpackError::Cancelled));
+            }
+            let bytes = body.fill_buf().map_err(|error| Stop::Other(error.into()))?;
+            let now = bytes.len().min(usize::try_from(len).unwrap_or(usize::MAX));
+            if now == 0 {
+                return Err(Stop::Other(io::Error::from(io::ErrorKind::UnexpectedEof).into()));
+            }
+            file.write_all(&bytes[..now]).map_err(cannot("write it"))?;
+            body.consume(now);
+            len -= now as u64;
+        }
+        Ok(())
+    }
+
+    /// Gives directories what they have, now that everything is in them, the deepest first.
+    pub(super) fn finish(mut self) -> Result<Unpacked, UnpackError> {
+        if let Whiteouts::Overlay(space) = self.options.whiteouts {
+            self.mark(space)?;
+        }
+        let directories = std::mem::take(&mut self.directories);
+        for (path, attributes) in directories.iter().rev() {
+            self.settle(path, attributes.as_ref()).map_err(at(path))?;
+        }
+        let implied = directories.into_iter().filter(|(_, attributes)| attributes.is_none());
+        Ok(Unpacked {
+            implied: implied.map(|(path, _)| path).collect(),
+            whiteouts: self.whiteouts.into_iter().collect(),
+            opaque: self.opaque.into_iter().collect(),
+            ..self.count
+        })
+    }
+
+    fn settle(&mut self, path: &LayerPath, attributes: Option<&Attributes>) -> Result<(), Fault> {
+        let directory = self.root.directory(path.as_bytes()).map_err(cannot("open the directory"))?;
+        match attributes {
+            Some(attributes) => attributes.set(directory.as_fd(), self.options.owners, &mut self.count),
+            None => metadata::set_implied(directory.as_fd()),
+        }
+    }
+
+    /// Writes whiteouts and opaque directories as overlayfs has them. What the layer itself has is not hidden: where
+    /// it has a directory, a whiteout of that name only hides what is in it below, and where it has something else,
+    /// that hides what is below by itself.
+    fn mark(&mut self, space: XattrSpace) -> Result<(), UnpackError> {
+        let mut opaque = self.opaque.clone();
+        for path in self.whiteouts.clone() {
+            if self.mark_whiteout(&path).map_err(at(&path))? {
+                opaque.insert(path);
+            }
+        }
+        for path in opaque {
+            let marked = self.made(&path).and_then(|place| {
+                metadata::make_opaque(&place.fd, space.prefix()).map_err(cannot("mark the directory as opaque"))
+            });
+            match marked {
+                Err(Fault::NotADirectory(_)) => {}
+                marked => marked.map_err(at(&path))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there is a directory, so that it has to be made opaque instead.
+    fn mark_whiteout(&mut self, path: &LayerPath) -> Result<bool, Fault> {
+        const WHAT: &str = "make the whiteout";
+        let place = match self.made(&path.parent().unwrap_or_default()) {
+            Err(Fault::NotADirectory(_)) => return Ok(false),
+            place => place?,
+        };
+        match root::stat(place.fd.as_fd(), path.file_name()).map_err(cannot(WHAT))? {
+            Some(stat) => Ok(root::is_directory(&stat)),
+            None => {
+                let whiteout = || mknodat(&place.fd, path.file_name(), FileType::CharacterDevice, Mode::empty(), 0);
+                whiteout().map_err(cannot(WHAT)).map(|()| false)
+            }
+        }
+    }
+}
+
+fn at(path: &LayerPath) -> impl FnOnce(Fault) -> UnpackError {
+    let name = String::from_utf8_lossy(path.as_bytes()).into_owned();
+    |fault| UnpackError::Entry { name, fault }
+}
+
+/// Whether nothing is in a directory.
+pub(super) fn is_empty(directory: BorrowedFd<'_>) -> rustix::io::Result<bool> {
+    Ok(root::names(directory)?.is_empty())
+}

@@ -1,0 +1,152 @@
+//! What a CDI file holds (SPEC.md, "CDI JSON Specification"). Unknown fields are errors, as the specification wants it.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// A whole file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Document {
+    pub(crate) cdi_version: String,
+    /// `VENDOR/CLASS`.
+    pub(crate) kind: String,
+    #[serde(default)]
+    pub(crate) annotations: BTreeMap<String, String>,
+    pub(crate) devices: Vec<Device>,
+    /// What each device of the file needs besides its own edits.
+    #[serde(default)]
+    pub(crate) container_edits: ContainerEdits,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Device {
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) annotations: BTreeMap<String, String>,
+    pub(crate) container_edits: ContainerEdits,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ContainerEdits {
+    /// `KEY=VALUE`.
+    pub(crate) env: Vec<String>,
+    pub(crate) device_nodes: Vec<DeviceNode>,
+    pub(crate) net_devices: Vec<NetDevice>,
+    pub(crate) hooks: Vec<Hook>,
+    pub(crate) mounts: Vec<Mount>,
+    pub(crate) intel_rdt: Option<IntelRdt>,
+    pub(crate) additional_gids: Vec<u32>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct DeviceNode {
+    /// In the container.
+    pub(crate) path: String,
+    /// On the host; the same path if it is not there.
+    pub(crate) host_path: Option<String>,
+    /// `b`, `c`, `u` or `p`, as in mknod(1).
+    #[serde(rename = "type")]
+    pub(crate) kind: Option<String>,
+    pub(crate) major: Option<i64>,
+    pub(crate) minor: Option<i64>,
+    pub(crate) file_mode: Option<u32>,
+    /// Of `r`, `w`, `m`, or the word `none`.
+    pub(crate) permissions: Option<String>,
+    pub(crate) uid: Option<u32>,
+    pub(crate) gid: Option<u32>,
+}
+
+impl DeviceNode {
+    pub(crate) fn host_path(&self) -> &str {
+        self.host_path.as_deref().filter(|path| !path.is_empty()).unwrap_or(&self.path)
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct NetDevice {
+    pub(crate) host_interface_name: String,
+    /// In the container.
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Hook {
+    pub(crate) hook_name: String,
+    pub(crate) path: String,
+    #[serde(default)]
+    pub(crate) args: Vec<String>,
+    #[serde(default)]
+    pub(crate) env: Vec<String>,
+    /// Seconds.
+    pub(crate) timeout: Option<u32>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Mount {
+    pub(crate) host_path: String,
+    pub(crate) container_path: String,
+    #[serde(default)]
+    pub(crate) options: Vec<String>,
+    #[serde(rename = "type")]
+    pub(crate) kind: Option<String>,
+}
+
+impl Mount {
+    /// Whether it shows a file or directory of the host. What has no type can be nothing else.
+    pub(crate) fn is_bind(&self) -> bool {
+        matches!(self.kind.as_deref(), None | Some("" | "none" | "bind")) || self.has_bind_option()
+    }
+
+    pub(crate) fn has_bind_option(&self) -> bool {
+        self.options.iter().any(|option| option == "bind" || option == "rbind")
+    }
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct IntelRdt {
+    #[serde(rename = "closID")]
+    pub(crate) clos_id: String,
+    #[serde(rename = "l3CacheSchema")]
+    pub(crate) l3_cache_schema: String,
+    pub(crate) mem_bw_schema: String,
+    pub(crate) schemata: Option<Vec<String>>,
+    pub(crate) enable_monitoring: bool,
+}
+
+impl ContainerEdits {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.env.is_empty()
+            && self.device_nodes.is_empty()
+            && self.net_devices.is_empty()
+            && self.hooks.is_empty()
+            && self.mounts.is_empty()
+            && self.intel_rdt.is_none()
+            && self.additional_gids.is_empty()
+    }
+
+    /// Adds the edits of `other` behind these.
+    pub(crate) fn append(&mut self, other: &Self) {
+        self.env.extend_from_slice(&other.env);
+        self.device_nodes.extend_from_slice(&other.device_nodes);
+        self.net_devices.extend_from_slice(&other.net_devices);
+        self.hooks.extend_from_slice(&other.hooks);
+        self.mounts.extend_from_slice(&other.mounts);
+        self.intel_rdt = other.intel_rdt.clone().or(self.intel_rdt.take());
+        self.additional_gids.extend_from_slice(&other.additional_gids);
+    }
+}
+
+impl Document {
+    /// The edits of the file and of each of its devices.
+    pub(crate) fn all_edits(&self) -> impl Iterator<Item = &ContainerEdits> {
+        std::iter::once(&self.container_edits).chain(self.devices.iter().map(|device| &device.container_edits))
+    }
+}

@@ -1,0 +1,127 @@
+//! The names of devices, `VENDOR/CLASS=NAME`, and of their kinds, `VENDOR/CLASS`.
+
+use super::CdiError;
+
+/// A device's full name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Name {
+    /// `VENDOR/CLASS`.
+    pub(crate) kind: String,
+    pub(crate) device: String,
+}
+
+impl Name {
+    /// Reads a full name.
+    ///
+    /// # Errors
+    /// When a part is missing or has characters that it can't have.
+    pub(crate) fn read(text: &str) -> Result<Self, CdiError> {
+        let name = text.split_once('=').filter(|(kind, device)| is_kind(kind) && is_device(device));
+        let (kind, device) = name.ok_or_else(|| CdiError::Name(text.to_owned()))?;
+        Ok(Self { kind: kind.to_owned(), device: device.to_owned() })
+    }
+
+    /// Whether it is a device of NVIDIA's, whoever made the file.
+    pub(crate) fn is_nvidia(&self) -> bool {
+        let vendor = self.kind.split('/').next().unwrap_or_default();
+        vendor == "nvidia.com" || vendor.ends_with(".nvidia.com")
+    }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}={}", self.kind, self.device)
+    }
+}
+
+/// Letters, digits, `_`, `-` and `.` with a letter before them and a letter or digit behind them, in both parts; the
+/// vendor has at most 253, as in the DNS, the class at most 63.
+pub(super) fn is_kind(text: &str) -> bool {
+    let part = |part: &str, most| {
+        part.len() <= most && part.starts_with(|c: char| c.is_ascii_alphabetic()) && is_made_of(part, b"_-.")
+    };
+    text.split_once('/').is_some_and(|(vendor, class)| part(vendor, 253) && part(class, 63))
+}
+
+/// The same with `:`, and possibly a digit first.
+pub(super) fn is_device(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphanumeric()) && is_made_of(text, b"_-.:")
+}
+
+fn is_made_of(text: &str, between: &[u8]) -> bool {
+    text.ends_with(|c: char| c.is_ascii_alphanumeric())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || between.contains(&b))
+}
+
+/// The key of an annotation: a name of up to 63 characters, with a DNS subdomain and a slash before it if need be; case
+/// does not matter.
+pub(super) fn is_annotation_key(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    let (prefix, name) = key.split_once('/').map_or((None, key.as_str()), |(prefix, name)| (Some(prefix), name));
+    let starts = |text: &str| text.starts_with(|c: char| c.is_ascii_alphanumeric());
+    let label = |label: &str| starts(label) && is_made_of(label, b"-");
+    let subdomain = |prefix: &str| prefix.len() <= 253 && prefix.split('.').all(label);
+    name.len() <= 63 && starts(name) && is_made_of(name, b"_-.") && prefix.is_none_or(subdomain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_names() {
+        for good in [
+            "nvidia.com/gpu=0",
+            "nvidia.com/gpu=all",
+            "nvidia.com/gpu=0:1",
+            "nvidia.com/gpu=GPU-3a23c669-1f69-c64e-cf85-44e9b07e7a2a",
+            "runtime.nvidia.com/gpu=0",
+            "a/b=c",
+            "V_e-n.d0r/cl.a_s-s=n.a_m-e:0",
+        ] {
+            let name = Name::read(good).unwrap();
+            assert_eq!(name.to_string(), good);
+            assert_eq!(name.is_nvidia(), good.contains("nvidia.com/"), "{good}");
+        }
+        for bad in [
+            "",
+            "=",
+            "/=",
+            "gpu",
+            "gpu=0",
+            "nvidia.com/gpu",
+            "nvidia.com/gpu=",
+            "nvidia.com=0",
+            "/gpu=0",
+            "nvidia.com/=0",
+            "0nvidia.com/gpu=0",
+            "nvidia.com/0gpu=0",
+            "nvidia.com./gpu=0",
+            "nvidia.com/gpu-=0",
+            "nvidia.com/gpu=-0",
+            "nvidia.com/gpu=0:",
+            "nvidia.com/gpu/x=0",
+            "nvidia.com/gpu=a=b",
+            "nvidia.com/gpu=a b",
+            "nvidia.com/gpu=é",
+            "nvidia.com/gpu=0\n",
+            "/dev/nvidia0",
+            "/dev/nvidia0:/dev/nvidia0:rwm",
+        ] {
+            assert_eq!(Name::read(bad), Err(CdiError::Name(bad.to_owned())));
+        }
+        assert!(!Name::read("evilnvidia.com/gpu=0").unwrap().is_nvidia());
+        assert!(!is_kind(&format!("a/{}", "b".repeat(64))) && !is_kind(&format!("{}/b", "a".repeat(254))));
+    }
+
+    #[test]
+    fn annotation_keys() {
+        for good in ["a", "A.b_c-d", "vendor.com/a", "VENDOR.com/A", &"x".repeat(63)] {
+            assert!(is_annotation_key(good), "{good}");
+        }
+        for bad in ["", "/", "a/", "/a", "a/b/c", "-a", "a-", "a b", "ven_dor.com/a", "vendor..com/a", &"x".repeat(64)]
+        {
+            assert!(!is_annotation_key(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Bytes to documents.
+
+use serde_json::Value;
+
+use super::document::Document;
+use super::{validate, version};
+
+/// The largest file that is read, in bytes. NVIDIA's are below 200 KiB.
+pub const MAX_FILE_SIZE: usize = 4 << 20;
+
+/// Why a file is left out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CdiFault {
+    /// The system did not give it away.
+    #[error("it can't be read: {0}")]
+    Unreadable(String),
+    /// Too many bytes.
+    #[error("it is larger than {} MiB", MAX_FILE_SIZE >> 20)]
+    TooLarge,
+    /// Not JSON, not YAML, or other fields than CDI has.
+    #[error("{0}")]
+    Syntax(String),
+    /// A version that nobody knows.
+    #[error("its cdiVersion {0:?} is not known")]
+    Version(String),
+    /// A version that did not have what the file uses.
+    #[error("its cdiVersion is {declared}, and {feature} came with {needed}")]
+    TooOld {
+        /// The file's version.
+        declared: String,
+        /// What it uses.
+        feature: &'static str,
+        /// The version that it came with.
+        needed: &'static str,
+    },
+    /// A value that its field can't have.
+    #[error("{what} {text:?} {why}")]
+    Value {
+        /// The field.
+        what: &'static str,
+        /// The value.
+        text: String,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// No device.
+    #[error("it has no devices")]
+    NoDevices,
+    /// The same device again.
+    #[error("it has the device {0:?} twice")]
+    Twice(String),
+    /// A device that changes nothing.
+    #[error("its device {0:?} has no edits")]
+    NoEdits(String),
+}
+
+/// Reads and checks a document: YAML if `is_yaml`, else JSON.
+///
+/// YAML goes through JSON's values, so that both have the same types: an unquoted `0` is no name in either.
+pub(super) fn parse(bytes: &[u8], is_yaml: bool) -> Result<Document, CdiFault> {
+    if bytes.len() > MAX_FILE_SIZE {
+        return Err(CdiFault::TooLarge);
+    }
+    let text = std::str::from_utf8(bytes).map_err(|_| CdiFault::Syntax("it is not UTF-8".into()))?;
+    let syntax = |error: &dyn std::fmt::Display| CdiFault::Syntax(printable(&error.to_string()));
+    let document: Document = if is_yaml {
+        let value: Value = serde_saphyr::from_str_with_options(text, limits()).map_err(|error| syntax(&error))?;
+        serde_json::from_value(value).map_err(|error| syntax(&error))?
+    } else {
+        serde_json::from_str(text).map_err(|error| syntax(&error))?
+    };
+    version::check(&document)?;
+    validate::check(&document)?;
+    Ok(document)
+}
+
+/// What YAML may unfold to: no more than a large file without aliases has. Numbers with a leading zero are octal, as in
+/// CDI's own library.
+fn limits() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_depth: 64,
+            max_documents: 1,
+            max_aliases: 1000,
+            max_anchors: 1000,
+            max_events: 500_000,
+            max_nodes: 250_000,
+            max_merge_keys: 1000,
+            max_total_scalar_bytes: 2 * MAX_FILE_SIZE,
+            max_recorded_anchor_events: 100_000,
+            max_recorded_anchor_bytes: 2 * MAX_FILE_SIZE,
+        },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: 100_000,
+            max_replay_stack_depth: 16,
+        },
+        legacy_octal_numbers: true,
+        reject_unsupported_tags: true,
+    }
+}
+
+/// The first line of a parser's message, which may quote the file, without what a terminal would obey.
+fn printable(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let line = line.strip_prefix("error: ").unwrap_or(line);
+    line.chars().take(200).map(|c| if c.is_control() { '?' } else { c }).collect()
+}

@@ -1,0 +1,169 @@
+//! The devices that files describe, and which file counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::CdiError;
+use super::document::{ContainerEdits, Document};
+use super::name::Name;
+use super::parse::{CdiFault, parse};
+use crate::runtime::nearest;
+
+/// A file of one of CDI's directories.
+#[derive(Debug, Clone)]
+pub struct CdiFile {
+    /// Its path, for messages; the ending says whether it is JSON or YAML.
+    pub path: String,
+    /// The index of its directory: what comes later wins.
+    pub priority: usize,
+    /// Its bytes, or why they can't be had.
+    pub content: Result<Vec<u8>, String>,
+}
+
+/// Where a device is described: the index of a document, and of the device in it.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    document: usize,
+    device: usize,
+}
+
+/// All devices.
+#[derive(Debug, Clone, Default)]
+pub struct Registry {
+    documents: Vec<(CdiFile, Document)>,
+    devices: BTreeMap<String, Place>,
+    warnings: Vec<String>,
+}
+
+/// The edits of the devices that were asked for, in order: those of each file once, before those of its devices.
+#[derive(Debug, Clone, Default)]
+pub struct Edits(pub(super) ContainerEdits);
+
+impl Registry {
+    /// Reads the files. What makes no sense is left out, with a warning; so is a device that two files of the same
+    /// priority describe. Files that are neither `.json` nor `.yaml` are not CDI's.
+    #[must_use]
+    pub fn load(files: Vec<CdiFile>) -> Self {
+        let mut registry = Self::default();
+        for mut file in files {
+            match read(&mut file) {
+                Ok(Some(document)) => registry.documents.push((file, document)),
+                Ok(None) if file.path.ends_with(".yml") => {
+                    let path = file.path;
+                    registry
+                        .warnings
+                        .push(format!("the CDI file {path} is left out: only .json and .yaml are read; rename it"));
+                }
+                Ok(None) => {}
+                Err(fault) => registry.warnings.push(format!("the CDI file {} is left out: {fault}", file.path)),
+            }
+        }
+        registry.index();
+        registry
+    }
+
+    /// Finds for each device the one file that counts.
+    fn index(&mut self) {
+        let mut places: BTreeMap<String, Vec<Place>> = BTreeMap::new();
+        for (index, (_, document)) in self.documents.iter().enumerate() {
+            for (device, entry) in document.devices.iter().enumerate() {
+                let name = format!("{}={}", document.kind, entry.name);
+                places.entry(name).or_default().push(Place { document: index, device });
+            }
+        }
+        for (name, places) in places {
+            let file = |place: &Place| &self.documents[place.document].0;
+            let highest = places.iter().map(|place| file(place).priority).max();
+            let best: Vec<_> = places.iter().filter(|place| Some(file(place).priority) == highest).collect();
+            if let [place] = best[..] {
+                self.devices.insert(name, *place);
+            } else {
+                let paths: Vec<_> = best.iter().map(|place| file(place).path.as_str()).collect();
+                self.warnings.push(format!("the CDI device {name} is left out: {} describe it", paths.join(" and ")));
+            }
+        }
+    }
+
+    /// What was left out and why: sentences without a full stop.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The full names of all devices, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.devices.keys().map(String::as_str)
+    }
+
+    /// The kinds of all devices, `VENDOR/CLASS`.
+    #[must_use]
+    pub fn kinds(&self) -> BTreeSet<&str> {
+        self.devices.values().map(|place| self.documents[place.document].1.kind.as_str()).collect()
+    }
+
+    /// The paths on the host of all device nodes, which whoever applies edits must have looked up.
+    #[must_use]
+    pub fn host_paths(&self) -> BTreeSet<&str> {
+        let edits = self.documents.iter().flat_map(|(_, document)| document.all_edits());
+        edits.flat_map(|edits| &edits.device_nodes).map(|node| node.host_path()).collect()
+    }
+
+    /// The edits of these devices, each once.
+    ///
+    /// # Errors
+    /// When a text is no device's name, or when no file that counts describes the device.
+    pub fn resolve<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<Edits, CdiError> {
+        let (mut places, mut missing) = (Vec::new(), Vec::new());
+        let mut seen = BTreeSet::new();
+        for text in names.into_iter().filter(|text| seen.insert(*text)) {
+            Name::read(text)?;
+            match self.devices.get(text) {
+                Some(place) => places.push(*place),
+                None => missing.push(text.to_owned()),
+            }
+        }
+        if !missing.is_empty() {
+            let known = self.known(&missing);
+            return Err(CdiError::Unresolvable { names: missing, known });
+        }
+        let mut edits = ContainerEdits::default();
+        let mut documents = BTreeSet::new();
+        for place in places {
+            let document = &self.documents[place.document].1;
+            if documents.insert(place.document) {
+                edits.append(&document.container_edits);
+            }
+            edits.append(&document.devices[place.device].container_edits);
+        }
+        Ok(Edits(edits))
+    }
+
+    /// What to tell of devices that are not there.
+    fn known(&self, missing: &[String]) -> String {
+        let names: Vec<_> = self.names().collect();
+        let near: BTreeSet<_> = missing.iter().filter_map(|name| nearest(name, &names)).collect();
+        let mut parts = Vec::new();
+        if !near.is_empty() {
+            parts.push(format!("did you mean {}?", Vec::from_iter(near).join(", ")));
+        }
+        let kinds = Vec::from_iter(self.kinds());
+        parts.push(match kinds[..] {
+            [] => "no CDI file describes a device here; `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml` makes \
+                   NVIDIA's"
+                .to_owned(),
+            _ => format!("CDI files describe devices of {}", kinds.join(", ")),
+        });
+        parts.extend_from_slice(&self.warnings);
+        parts.join("; ")
+    }
+}
+
+/// The document of a file, whose bytes are let go; `None` if it is not CDI's.
+fn read(file: &mut CdiFile) -> Result<Option<Document>, CdiFault> {
+    let content = std::mem::replace(&mut file.content, Ok(Vec::new()));
+    let bytes = content.map_err(CdiFault::Unreadable)?;
+    match file.path.rsplit_once('.').map(|(_, ending)| ending) {
+        Some("json") => parse(&bytes, false).map(Some),
+        Some("yaml") => parse(&bytes, true).map(Some),
+        _ => Ok(None),
+    }
+}

@@ -1,0 +1,248 @@
+//! NVIDIA's driver: its version, and the CUDA that it supports.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::values::ValueError;
+
+/// A version as NVIDIA compares them: numbers between dots, zeros at the end without weight.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Number(Vec<u64>);
+
+impl Number {
+    /// Reads digits and dots that start with a digit; `None` for any other text.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        if !text.starts_with(|c: char| c.is_ascii_digit()) {
+            return None;
+        }
+        let parts = text.split('.').filter(|part| !part.is_empty());
+        let parts = parts.map(|part| part.bytes().all(|b| b.is_ascii_digit()).then(|| part.parse().ok()).flatten());
+        Some(Self::of(parts.collect::<Option<_>>()?))
+    }
+
+    fn of(mut parts: Vec<u64>) -> Self {
+        while parts.last() == Some(&0) {
+            parts.pop();
+        }
+        Self(parts)
+    }
+
+    /// The first two numbers.
+    pub(crate) fn major_minor(&self) -> (u64, u64) {
+        let part = |index| self.0.get(index).copied().unwrap_or(0);
+        (part(0), part(1))
+    }
+}
+
+impl From<Cuda> for Number {
+    fn from(cuda: Cuda) -> Self {
+        Self::of(vec![cuda.0, cuda.1])
+    }
+}
+
+/// A version of CUDA, major and minor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cuda(pub u64, pub u64);
+
+impl fmt::Display for Cuda {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0, self.1)
+    }
+}
+
+/// Each branch of the driver: its first public version for Linux, and the newest CUDA that the whole branch supports
+/// (the toolkit's release notes, "CUDA Toolkit and Corresponding Driver Versions").
+const BRANCHES: [((u64, u64), Cuda); 32] = [
+    ((346, 46), Cuda(7, 0)),
+    ((352, 31), Cuda(7, 5)),
+    ((367, 48), Cuda(8, 0)),
+    ((384, 81), Cuda(9, 0)),
+    ((387, 26), Cuda(9, 1)),
+    ((396, 26), Cuda(9, 2)),
+    ((410, 48), Cuda(10, 0)),
+    ((418, 39), Cuda(10, 1)),
+    ((440, 33), Cuda(10, 2)),
+    ((450, 36), Cuda(11, 0)),
+    ((455, 23), Cuda(11, 1)),
+    ((460, 27), Cuda(11, 2)),
+    ((465, 19), Cuda(11, 3)),
+    ((470, 42), Cuda(11, 4)),
+    ((495, 29), Cuda(11, 5)),
+    ((510, 39), Cuda(11, 6)),
+    ((515, 43), Cuda(11, 7)),
+    ((520, 61), Cuda(11, 8)),
+    ((525, 60), Cuda(12, 0)),
+    ((530, 30), Cuda(12, 1)),
+    ((535, 54), Cuda(12, 2)),
+    ((545, 23), Cuda(12, 3)),
+    ((550, 54), Cuda(12, 4)),
+    ((555, 42), Cuda(12, 5)),
+    ((560, 28), Cuda(12, 6)),
+    ((565, 57), Cuda(12, 7)),
+    ((570, 26), Cuda(12, 8)),
+    ((575, 51), Cuda(12, 9)),
+    ((580, 65), Cuda(13, 0)),
+    ((590, 44), Cuda(13, 1)),
+    ((595, 45), Cuda(13, 2)),
+    ((610, 43), Cuda(13, 3)),
+];
+
+/// The newest CUDA of a driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Supported {
+    /// The version.
+    pub newest: Cuda,
+    /// Whether the driver is of a branch newer than all that are known here, and may support more.
+    pub or_newer: bool,
+}
+
+/// The version of a driver, such as 535.104.05.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DriverVersion {
+    text: String,
+    number: Number,
+}
+
+impl DriverVersion {
+    /// Reads what `/proc/driver/nvidia/version` holds, whether the closed kernel module wrote it or the open one.
+    #[must_use]
+    pub fn from_proc(text: &str) -> Option<Self> {
+        let line = text.lines().find_map(|line| line.strip_prefix("NVRM version:"))?;
+        // The words before the version name the module and the machine (x86_64); none is made of digits and dots.
+        line.split_whitespace().find(|word| word.contains('.'))?.parse().ok()
+    }
+
+    /// What NVIDIA's table says of it; `None` for drivers that are older than the table.
+    #[must_use]
+    pub fn cuda(&self) -> Option<Supported> {
+        let (branch, _) = self.number.major_minor();
+        let row = BRANCHES.iter().rposition(|((first, _), _)| *first <= branch)?;
+        let ((first, _), newest) = BRANCHES[row];
+        Some(Supported { newest, or_newer: row + 1 == BRANCHES.len() && first != branch })
+    }
+
+    pub(crate) fn number(&self) -> &Number {
+        &self.number
+    }
+}
+
+/// The oldest driver that supports `cuda`, as `MAJOR.MINOR`; `None` if that is not known here.
+pub(crate) fn oldest_for(cuda: Cuda) -> Option<String> {
+    let row = BRANCHES.iter().find(|(_, newest)| *newest >= cuda);
+    row.map(|((major, minor), _)| format!("{major}.{minor}"))
+}
+
+impl fmt::Display for DriverVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl FromStr for DriverVersion {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let number = Number::read(text).filter(|number| number.major_minor().0 > 0);
+        let number = number.ok_or_else(|| ValueError::Driver(text.to_owned()))?;
+        Ok(Self { text: text.to_owned(), number })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_nvidia_does() {
+        let number = |text| Number::read(text).unwrap();
+        for (less, more) in
+            [("470", "470.57"), ("470.57.02", "535"), ("9.9", "10.0"), ("535.54.03", "535.104"), ("1", "1.0.1")]
+        {
+            assert!(number(less) < number(more), "{less} {more}");
+        }
+        assert_eq!(number("12"), number("12.0.0"));
+        assert_eq!(number("12."), number("12"));
+        assert_eq!(number("535.054"), number("535.54"));
+        for bad in ["", ".", ".5", "a", "5a", "5.a", "-1", "5.-1", "99999999999999999999", "1 2", "+1"] {
+            assert_eq!(Number::read(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn both_kernel_modules_say_their_version() {
+        for (text, version) in [
+            (
+                "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023\n\
+                 GCC version:  gcc version 11.4.0 (Ubuntu 11.4.0-1ubuntu1~22.04)\n",
+                Some("535.104.05"),
+            ),
+            (
+                "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  555.42.06  Release Build  (abuild@host)  Thu Jul \
+                 11 12:00:00 UTC 2024\nGCC version:  gcc version 7.5.0 (SUSE Linux) \n",
+                Some("555.42.06"),
+            ),
+            (
+                "NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  540.4.0  Release Build  (buildbrain@mobile)\n\
+                 GCC version:  collect2: error: ld returned 1 exit status\n",
+                Some("540.4.0"),
+            ),
+            ("NVRM version: NVIDIA UNIX x86_64 Kernel Module 390.48 Thu Mar 22 00:42:57 PDT 2018", Some("390.48")),
+            ("NVRM version: NVIDIA UNIX x86_64 Kernel Module", None),
+            ("GCC version:  gcc version 11.4.0", None),
+            ("", None),
+        ] {
+            let found = DriverVersion::from_proc(text).map(|driver| driver.to_string());
+            assert_eq!(found.as_deref(), version, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_branch_supports_its_cuda() {
+        let cuda = |driver: &str| {
+            let cuda = driver.parse::<DriverVersion>().unwrap().cuda();
+            cuda.map(|cuda| format!("{}{}", cuda.newest, if cuda.or_newer { "+" } else { "" }))
+        };
+        for (driver, expected) in [
+            ("304.137", None),
+            ("361.93", Some("7.5")),
+            ("384.81", Some("9.0")),
+            ("390.157", Some("9.1")),
+            ("418.226.00", Some("10.1")),
+            ("435.21", Some("10.1")),
+            ("440.33", Some("10.2")),
+            ("450.80.02", Some("11.0")),
+            ("455.23", Some("11.1")),
+            ("460.27", Some("11.2")),
+            ("465.19", Some("11.3")),
+            ("470.42", Some("11.4")),
+            ("470.256.02", Some("11.4")),
+            ("495.29", Some("11.5")),
+            ("510.39", Some("11.6")),
+            ("515.43", Some("11.7")),
+            ("520.61", Some("11.8")),
+            ("525.60", Some("12.0")),
+            ("530.30", Some("12.1")),
+            ("535.54", Some("12.2")),
+            ("545.23", Some("12.3")),
+            ("550.54", Some("12.4")),
+            ("555.42", Some("12.5")),
+            ("560.28", Some("12.6")),
+            ("565.57", Some("12.7")),
+            ("570.26", Some("12.8")),
+            ("575.51", Some("12.9")),
+            ("580.65.06", Some("13.0")),
+            ("590.44.01", Some("13.1")),
+            ("595.71.05", Some("13.2")),
+            ("610.43.02", Some("13.3")),
+            ("999", Some("13.3+")),
+        ] {
+            assert_eq!(cuda(driver).as_deref(), expected, "{driver}");
+        }
+        assert!(BRANCHES.is_sorted());
+        assert_eq!(oldest_for(Cuda(12, 4)).as_deref(), Some("550.54"));
+        assert_eq!(oldest_for(Cuda(99, 0)), None);
+        for bad in ["", "x", "0", "535.x", "v535"] {
+            assert!(bad.parse::<DriverVersion>().unwrap_err().hint().is_some(), "{bad}");
+        }
+    }
+}

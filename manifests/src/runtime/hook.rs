@@ -1,0 +1,40 @@
+//! NVIDIA's prestart hook, which reads what to inject from the process's environment.
+
+use serde_json::{Value, json};
+
+use super::defaults::PATH;
+use super::env::Env;
+use super::spec::Host;
+
+/// The name of NVIDIA's hook, which is its first argument, too.
+pub const HOOK_NAME: &str = "nvidia-container-runtime-hook";
+
+/// Where Debian's and NVIDIA's packages have it.
+const HOOK_PATH: &str = "/usr/bin/nvidia-container-runtime-hook";
+
+/// The `hooks` of a spec whose process has this environment.
+pub(crate) fn hooks(host: &Host, env: &Env, warnings: &mut Vec<String>) -> Value {
+    if is_legacy_with_four_parts(env) {
+        warnings.push(
+            "CUDA_VERSION has four parts and NVIDIA_REQUIRE_CUDA is not set: NVIDIA's hook fails on such an image; set \
+             NVIDIA_REQUIRE_CUDA=cuda>=9.0"
+                .into(),
+        );
+    }
+    let path = host.nvidia_hook.as_deref().unwrap_or_else(|| {
+        warnings.push(format!("{HOOK_NAME} was not found; install nvidia-container-toolkit where the spec is run"));
+        HOOK_PATH
+    });
+    // The hook resolves root.path against its own working directory, and only runc starts it in the bundle.
+    if !host.root.starts_with('/') {
+        warnings.push(format!("root.path `{}` is relative, which NVIDIA's hook stands only under runc", host.root));
+    }
+    // Some runtimes give a hook without `env` an empty environment, and this one looks for programs on PATH.
+    json!({"prestart": [{"path": path, "args": [HOOK_NAME, "prestart"], "env": [format!("PATH={PATH}")]}]})
+}
+
+/// Whether the hook takes the image for one of the first generation and then stumbles over its version.
+fn is_legacy_with_four_parts(env: &Env) -> bool {
+    let four = env.get("CUDA_VERSION").is_some_and(|version| version.split('.').count() > 3);
+    four && env.get("NVIDIA_REQUIRE_CUDA").is_none_or(str::is_empty)
+}

@@ -1,0 +1,260 @@
+//! What an image says it needs of NVIDIA's driver: `NVIDIA_REQUIRE_*`, `NVIDIA_DRIVER_CAPABILITIES`, `CUDA_VERSION`.
+//!
+//! A requirement compares properties: `cuda>=12.4 brand=tesla,driver>=470,driver<471`. A space is an or, a comma is an
+//! and, and every variable must hold. NVIDIA's hook checks this; with CDI nobody does, so it is checked here for both.
+//! Brand and architecture of the GPUs are not known here: what hangs on them is neither met nor unmet.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use super::driver::{Cuda, DriverVersion, Number, oldest_for};
+use super::gpus::Capability;
+use super::nearest;
+
+const PREFIX: &str = "NVIDIA_REQUIRE_";
+
+/// Tells Tegra's mounts, and is no requirement.
+const JETPACK: &str = "NVIDIA_REQUIRE_JETPACK";
+
+/// The directory of the libraries that let a CUDA run on a driver that is older than it.
+const COMPAT: &str = "/usr/local/cuda/compat";
+
+/// Why an image and a driver don't go together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequirementError {
+    /// The driver is not what the image needs.
+    #[error("the image needs {requirement} ({variable}), and driver {driver} does not meet that")]
+    Unmet {
+        /// Where the image says so.
+        variable: String,
+        /// What it says first.
+        requirement: String,
+        /// The driver, with its CUDA.
+        driver: String,
+        /// The oldest driver that would do, if that is known.
+        needed: Option<String>,
+    },
+    /// A text that is no requirement; NVIDIA's hook fails on it, too.
+    #[error("the image's {variable} has {part:?}, which is no requirement")]
+    Malformed {
+        /// The variable.
+        variable: String,
+        /// The part that makes no sense.
+        part: String,
+    },
+    /// Part of a driver that nobody knows; NVIDIA's hook fails on it, too.
+    #[error("unsupported capabilities: {0:?} in NVIDIA_DRIVER_CAPABILITIES is not a capability of the driver")]
+    Capability(String),
+}
+
+impl RequirementError {
+    /// What the user can do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        const OFF: &str = "--env NVIDIA_DISABLE_REQUIRE=1 turns the check off";
+        Some(match self {
+            Self::Unmet { needed: Some(driver), .. } => format!("install driver {driver} or newer; {OFF}"),
+            Self::Unmet { .. } => format!("install another driver; {OFF}"),
+            Self::Malformed { variable, .. } => {
+                format!("write comparisons such as cuda>=12.0 with --env {variable}=…; {OFF}")
+            }
+            Self::Capability(word) => match nearest(word, &Capability::NAMES) {
+                Some(near) => format!("did you mean {near}?"),
+                None => format!("the capabilities are {}", Capability::NAMES.join(", ")),
+            },
+        })
+    }
+}
+
+/// Checks the variables of a container that is to have GPUs against the driver, if that is known. Returns what the user
+/// should know besides: sentences without a full stop.
+///
+/// # Errors
+/// When the driver does not meet a requirement, or when a variable makes no sense.
+pub fn check<'a>(
+    env: impl IntoIterator<Item = (&'a str, &'a str)>,
+    driver: Option<&DriverVersion>,
+) -> Result<Vec<String>, RequirementError> {
+    let env: BTreeMap<_, _> = env.into_iter().collect();
+    capabilities(env.get("NVIDIA_DRIVER_CAPABILITIES").copied().unwrap_or_default())?;
+    if env.get("NVIDIA_DISABLE_REQUIRE").is_some_and(|value| is_true(value)) {
+        return Ok(Vec::new());
+    }
+    for (variable, text) in requirements(&env)? {
+        if holds(&text, driver).map_err(|part| RequirementError::Malformed { variable: variable.clone(), part })?
+            == Some(false)
+            && let Some(driver) = driver
+        {
+            return Err(unmet(variable, &text, driver));
+        }
+    }
+    Ok(driver.and_then(|driver| newer_cuda(&env, driver)).into_iter().collect())
+}
+
+/// Go's `ParseBool`.
+fn is_true(text: &str) -> bool {
+    ["1", "t", "T", "true", "TRUE", "True"].contains(&text)
+}
+
+fn capabilities(text: &str) -> Result<(), RequirementError> {
+    let words = || text.split(',').map(str::trim).filter(|word| !word.is_empty());
+    if words().any(|word| word == "all") {
+        return Ok(());
+    }
+    match words().find(|word| !Capability::NAMES.contains(word)) {
+        Some(word) => Err(RequirementError::Capability(word.to_owned())),
+        None => Ok(()),
+    }
+}
+
+/// Each requirement and the variable that has it. An image of the first generation, which has a `CUDA_VERSION` and does
+/// not say what it requires, requires that version.
+fn requirements(env: &BTreeMap<&str, &str>) -> Result<Vec<(String, String)>, RequirementError> {
+    let stated = env.iter().filter(|(key, _)| key.starts_with(PREFIX) && !key.starts_with(JETPACK));
+    let mut all: Vec<_> = stated.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let version = env.get("CUDA_VERSION").copied().unwrap_or_default();
+    if !version.is_empty() && env.get("NVIDIA_REQUIRE_CUDA").is_none_or(|text| text.is_empty()) {
+        let variable = "CUDA_VERSION".to_owned();
+        match cuda_of(version) {
+            Some(cuda) => all.push((variable, format!("cuda>={cuda}"))),
+            None => return Err(RequirementError::Malformed { variable, part: version.to_owned() }),
+        }
+    }
+    Ok(all)
+}
+
+/// Major and minor number of a `CUDA_VERSION`.
+fn cuda_of(version: &str) -> Option<Cuda> {
+    let release = version.trim_start_matches('v').split(['-', '+']).next().unwrap_or_default();
+    let (major, minor) = Number::read(release)?.major_minor();
+    Some(Cuda(major, minor))
+}
+
+/// Whether a requirement holds; `None` if that hangs on what is not known. The error is the part that makes no sense,
+/// and comes up only where the hook, which stops at the first alternative that holds, would come to it.
+fn holds(requirement: &str, driver: Option<&DriverVersion>) -> Result<Option<bool>, String> {
+    let (mut failed, mut unknown) = (false, false);
+    for alternative in requirement.split(' ').filter(|text| !text.is_empty()) {
+        match all_hold(alternative, driver) {
+            Ok(Some(true)) => return Ok(Some(true)),
+            Ok(Some(false)) => failed = true,
+            Err(part) if !unknown => return Err(part),
+            Ok(None) | Err(_) => unknown = true,
+        }
+    }
+    Ok(if unknown { None } else { Some(!failed) })
+}
+
+fn all_hold(alternative: &str, driver: Option<&DriverVersion>) -> Result<Option<bool>, String> {
+    let mut unknown = false;
+    for comparison in alternative.split(',').filter(|text| !text.is_empty()) {
+        match compare(comparison, driver) {
+            Some(Some(true)) => {}
+            Some(Some(false)) => return Ok(Some(false)),
+            None if !unknown => return Err(comparison.to_owned()),
+            Some(None) | None => unknown = true,
+        }
+    }
+    Ok(if unknown { None } else { Some(true) })
+}
+
+/// Property, operator and value of one comparison.
+fn split(comparison: &str) -> Option<(String, Operator, &str)> {
+    let is_operator = |c| "<>=!".contains(c);
+    let start = comparison.find(is_operator)?;
+    let (property, rest) = comparison.split_at(start);
+    let end = rest.find(|c| !is_operator(c))?;
+    let operator = match &rest[..end] {
+        "=" => Operator::Equal,
+        // Half of it is enough for the hook.
+        "!=" | "!" => Operator::NotEqual,
+        "<" => Operator::Less,
+        "<=" => Operator::LessOrEqual,
+        ">" => Operator::Greater,
+        ">=" => Operator::GreaterOrEqual,
+        _ => return None,
+    };
+    Some((property.to_ascii_lowercase(), operator, &rest[end..]))
+}
+
+/// Whether one comparison holds: the outer `None` if it is none, the inner one if what it is about is not known.
+fn compare(comparison: &str, driver: Option<&DriverVersion>) -> Option<Option<bool>> {
+    let (property, operator, value) = split(comparison)?;
+    if property == "brand" {
+        return matches!(operator, Operator::Equal | Operator::NotEqual).then_some(None);
+    }
+    let value = Number::read(value)?;
+    Some(match property.as_str() {
+        "driver" => driver.map(|driver| operator.accepts(driver.number().cmp(&value))),
+        "cuda" => driver.and_then(DriverVersion::cuda).and_then(|cuda| {
+            let order = Number::from(cuda.newest).cmp(&value);
+            let certain = match order {
+                Ordering::Greater => true,
+                Ordering::Equal => matches!(operator, Operator::GreaterOrEqual | Operator::Less),
+                Ordering::Less => false,
+            };
+            (!cuda.or_newer || certain).then(|| operator.accepts(order))
+        }),
+        "arch" => None,
+        _ => return None,
+    })
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Operator {
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+impl Operator {
+    fn accepts(self, order: Ordering) -> bool {
+        match self {
+            Self::Equal => order.is_eq(),
+            Self::NotEqual => order.is_ne(),
+            Self::Less => order.is_lt(),
+            Self::LessOrEqual => order.is_le(),
+            Self::Greater => order.is_gt(),
+            Self::GreaterOrEqual => order.is_ge(),
+        }
+    }
+}
+
+fn unmet(variable: String, text: &str, driver: &DriverVersion) -> RequirementError {
+    let mut alternatives = text.split(' ').filter(|text| !text.is_empty());
+    let first = alternatives.next().unwrap_or_default();
+    let needed = first.split(',').filter_map(split).find_map(|(property, operator, value)| match operator {
+        Operator::GreaterOrEqual if property == "driver" => Some(value.to_owned()),
+        Operator::GreaterOrEqual if property == "cuda" => oldest_for(cuda_of(value)?),
+        _ => None,
+    });
+    let more = if alternatives.next().is_some() { " or other drivers" } else { "" };
+    let cuda = driver.cuda().map(|cuda| format!(" with CUDA {}", cuda.newest)).unwrap_or_default();
+    let (requirement, driver) = (format!("`{first}`{more}"), format!("{driver}{cuda}"));
+    RequirementError::Unmet { variable, requirement, driver, needed }
+}
+
+/// What NVIDIA's own images don't require, but need: they require `cuda>=9.0` for the sake of libraries that make up for
+/// an old driver, which those of a data centre's GPUs can do and others can't.
+fn newer_cuda(env: &BTreeMap<&str, &str>, driver: &DriverVersion) -> Option<String> {
+    let of_driver = || env.get("CUDA_DRIVER_VERSION")?.parse::<DriverVersion>().ok();
+    let wanted = env.get("CUDA_VERSION").and_then(|version| cuda_of(version));
+    let wanted = wanted.or_else(|| of_driver()?.cuda().map(|cuda| cuda.newest))?;
+    let have = driver.cuda().filter(|have| !have.or_newer && have.newest < wanted)?.newest;
+    let needed = of_driver().map(|driver| driver.to_string()).or_else(|| oldest_for(wanted));
+    let needed = needed.map(|version| format!("; driver {version} has it")).unwrap_or_default();
+    let compat = env.get("LD_LIBRARY_PATH").is_some_and(|path| path.contains(COMPAT));
+    let compat = if compat {
+        format!("; on a data centre's GPUs the image's {COMPAT} makes up for that")
+    } else {
+        String::new()
+    };
+    Some(format!("the image's CUDA {wanted} is newer than CUDA {have}, the newest of driver {driver}{needed}{compat}"))
+}
+
+#[cfg(test)]
+mod tests;

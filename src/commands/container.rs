@@ -1,0 +1,40 @@
+//! What `bundle` and `run` share: an image, and its layers unpacked.
+
+use std::num::NonZero;
+use std::sync::Arc;
+use std::thread;
+
+use ociforge_manifests::{Image, Platform};
+
+use super::Context;
+use crate::content::Source;
+use crate::error::Failure;
+use crate::rootfs::Unpacker;
+use crate::sandbox::Ids;
+
+/// An image, and where its layers are.
+pub(super) struct Located {
+    pub(super) image: Image,
+    pub(super) source: Arc<dyn Source>,
+}
+
+/// The image called `name` for `platform`.
+pub(super) async fn image(context: &Context, name: &str, platform: Option<&Platform>) -> Result<Located, Failure> {
+    let located = context.find_image(name).await?;
+    let image = located.image(&platform.cloned().unwrap_or_default()).await?;
+    Ok(Located { image, source: located.source })
+}
+
+impl Context {
+    /// Unpacks layers from `source`, as many at a time as there are processors.
+    pub(super) fn unpacker<'a>(&'a self, source: &'a dyn Source) -> Unpacker<'a> {
+        let jobs = thread::available_parallelism().map_or(1, NonZero::get);
+        let strict = self.entered.as_ref().is_some_and(|entered| entered.ids() == Ids::All);
+        Unpacker { source, reporter: &*self.reporter, jobs, strict, cancel: &self.cancel }
+    }
+
+    /// Tells the user all of these.
+    pub(super) fn warn_all(&self, warnings: &[String]) {
+        warnings.iter().for_each(|warning| self.reporter.warn(warning));
+    }
+}

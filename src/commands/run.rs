@@ -1,0 +1,126 @@
+//! `ociforge run`
+
+use std::fs;
+use std::io;
+
+use ociforge_layers::unpack::XattrSpace;
+use ociforge_manifests::runtime::{Network, Request};
+
+use super::{Context, Finale, container};
+use crate::cli::RunArgs;
+use crate::error::Failure;
+use crate::run::bundle::{Bundle, ROOTFS};
+use crate::run::container::{Container, Io};
+use crate::run::host;
+use crate::run::runtime::Runtime;
+use crate::sandbox::overlay::{self, Layers, Overlay, OverlayError};
+use crate::sandbox::{Entered, Ids};
+use crate::store::{ContainerDirectory, Store};
+
+pub(super) async fn run(context: Context, args: RunArgs) -> Result<Box<dyn Finale>, Failure> {
+    let remove = args.runtime.rm;
+    let overrides = args.runtime.overrides()?;
+    let mut request = args.runtime.into_request(|key| std::env::var_os(key))?;
+    let runtime = Runtime::find(args.program.as_deref(), std::env::var_os("PATH").as_deref())?;
+    let io = Io { tty: request.tty, interactive: request.interactive };
+    io.check()?;
+    let image = container::image(&context, &args.image, args.platform.as_ref()).await?;
+    let store = context.store()?;
+    let directory = ContainerDirectory::create(&store.containers(), remove)
+        .map_err(|error| Failure::new("cannot make a directory for the container").caused_by(error))?;
+    name(&mut request, directory.id());
+    let root = root(&context, &store, &directory, &image).await?;
+    let bundle = Bundle { directory: directory.path(), destination: directory.path() };
+    let spec = bundle.furnish(&image.image, &request, host::facts(overrides))?;
+    context.warn_all(&spec.warnings);
+    if !remove {
+        let kept = format!("the container's files stay in {}; --rm removes them", directory.path().display());
+        context.reporter.note(&kept);
+    }
+    let entered = context.entered.ok_or_else(|| Failure::new("there are no namespaces to run it in"))?;
+    Ok(Box::new(Ready { runtime, io, _root: root, directory, entered }))
+}
+
+/// Gives the container a name, as docker does: its id, or the host's on the host's network.
+fn name(request: &mut Request, id: &str) {
+    if request.hostname.is_none() {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let name = if request.settings.network == Some(Network::Host) { &host } else { id };
+        request.hostname = name.parse().ok();
+    }
+}
+
+/// Makes the container's root filesystem: the image's layers with what the container writes on top, or, where no overlay
+/// can be mounted, a copy of them.
+async fn root(
+    context: &Context,
+    store: &Store,
+    directory: &ContainerDirectory,
+    image: &container::Located,
+) -> Result<Option<Overlay>, Failure> {
+    let target = directory.path().join(ROOTFS);
+    let Some(entered) = &context.entered else { return Ok(None) };
+    let unpacker = context.unpacker(&*image.source);
+    let cannot = |error| Failure::new("cannot write the container's files").caused_by(error);
+    // Before anything is unpacked for it.
+    match try_overlay(entered, directory).map_err(cannot)? {
+        Ok(()) => {}
+        Err(error @ OverlayError::Refused { .. }) => {
+            let Failure { message, causes, .. } = error.into();
+            let reasons = causes.join("; ");
+            context.reporter.warn(&format!("the image is copied, which takes time and space: {message}: {reasons}"));
+            let losses = unpacker.flat(&image.image, &target).await?;
+            context.warn_all(&losses.warnings());
+            return Ok(None);
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let (kind, space) = match entered.ids() {
+        Ids::All => ("all", XattrSpace::Trusted),
+        Ids::Ranges => ("ranges", XattrSpace::User),
+        Ids::OneId => ("one", XattrSpace::User),
+    };
+    let (mut lower, losses) = unpacker.stack(&image.image, &store.roots(kind, space)).await?;
+    context.warn_all(&losses.warnings());
+    lower.reverse();
+    let [upper, work, empty] = ["upper", "work", "empty"].map(|name| directory.path().join(name));
+    for new in [&target, &upper, &work, &empty] {
+        fs::create_dir(new).map_err(cannot)?;
+    }
+    // An image may have no layers, but an overlay needs one.
+    lower.push(empty);
+    let layers = Layers { lower, upper, work, volatile: directory.is_removed() };
+    Ok(Some(overlay::mount(entered, &layers, &target)?))
+}
+
+/// Tries to mount an overlay of nothing where the container's will be.
+fn try_overlay(entered: &Entered, directory: &ContainerDirectory) -> io::Result<Result<(), OverlayError>> {
+    let place = tempfile::tempdir_in(directory.path())?;
+    let [lower, upper, work, target] = ["lower", "upper", "work", "target"].map(|name| place.path().join(name));
+    for new in [&lower, &upper, &work, &target] {
+        fs::create_dir(new)?;
+    }
+    let layers = Layers { lower: vec![lower], upper, work, volatile: false };
+    Ok(overlay::mount(entered, &layers, &target).map(drop))
+}
+
+/// A container that is about to be run. Its mount goes before its directory does.
+struct Ready {
+    runtime: Runtime,
+    io: Io,
+    _root: Option<Overlay>,
+    directory: ContainerDirectory,
+    entered: Entered,
+}
+
+impl Finale for Ready {
+    fn play(self: Box<Self>) -> Result<u8, Failure> {
+        let state = self.directory.path().join("state");
+        let container =
+            Container { bundle: self.directory.path(), id: self.directory.id(), state_root: &state, io: self.io };
+        container.run(&self.runtime, &self.entered).map_err(|error| {
+            let code = error.exit_code();
+            Failure { code, ..Failure::from(error) }
+        })
+    }
+}

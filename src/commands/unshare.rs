@@ -1,0 +1,24 @@
+//! `ociforge unshare`
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use super::Finale;
+use crate::cli::UnshareArgs;
+use crate::error::Failure;
+
+pub(super) fn run(args: UnshareArgs) -> Box<dyn Finale> {
+    Box::new(Replacement(args.command))
+}
+
+/// A command that takes the place of this process.
+struct Replacement(Vec<OsString>);
+
+impl Finale for Replacement {
+    fn play(self: Box<Self>) -> Result<u8, Failure> {
+        let Some((program, arguments)) = self.0.split_first() else { return Ok(0) };
+        let error = Command::new(program).args(arguments).exec();
+        Err(Failure::new(format!("cannot start {}", program.display())).caused_by(error))
+    }
+}

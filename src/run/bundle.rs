@@ -1,0 +1,166 @@
+//! Bundles: a root filesystem and the `config.json` that says how it is run (runtime-spec, bundle.md).
+
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use ociforge_layers::{LayerPath, links};
+use ociforge_manifests::Image;
+use ociforge_manifests::runtime::{Emitted, Host, Request, SpecError, image_volumes, runtime_spec};
+
+use super::host;
+use super::users::{self, UsersError};
+use crate::error::Explain;
+
+/// A bundle that can't be made of a root filesystem.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// Image and request make no container.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// The accounts of the root filesystem can't be read.
+    #[error(transparent)]
+    Users(#[from] UsersError),
+    /// The place for one of the image's volumes can't be made.
+    #[error("cannot make the image's volume {place}")]
+    Volume {
+        /// Where the volume goes.
+        place: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file can't be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A path that JSON can't hold.
+    #[error("{} is not UTF-8, and a runtime spec can't hold it", .0.display())]
+    NotUnicode(PathBuf),
+}
+
+impl Explain for BundleError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Spec(error) => Explain::hint(error),
+            Self::Users(error) => error.hint(),
+            Self::NotUnicode(_) => Some("choose another place".into()),
+            Self::Volume { .. } | Self::Write { .. } => None,
+        }
+    }
+
+    fn is_usage(&self) -> bool {
+        matches!(self, Self::Spec(error) if error.is_usage())
+    }
+}
+
+/// Where a bundle is.
+#[derive(Debug, Clone, Copy)]
+pub struct Bundle<'a> {
+    /// Where it is now.
+    pub directory: &'a Path,
+    /// Where it will be when it is run: absolute.
+    pub destination: &'a Path,
+}
+
+/// The name of the root filesystem in a bundle.
+pub const ROOTFS: &str = "rootfs";
+
+impl Bundle<'_> {
+    /// Writes what a bundle needs besides its root filesystem, which is there: files for the container's network, and
+    /// `config.json`. `facts` are the host's; what concerns the bundle is added to them.
+    ///
+    /// Volumes that the image declares are directories of the root filesystem itself, mounted onto themselves: what the
+    /// image has there is in them, and they can be written to even where the rest is read-only.
+    ///
+    /// # Errors
+    /// When there is no spec for it, or something can't be written.
+    pub fn furnish(&self, image: &Image, request: &Request, facts: Host) -> Result<Emitted, BundleError> {
+        let root = self.directory.join(ROOTFS);
+        let later = self.destination.join(ROOTFS);
+        let host = Host {
+            root: text(&later)?,
+            users: Some(users::read(&root)?),
+            volumes: volumes(image, &root, &later)?,
+            files: self.network_files(request)?,
+            ..facts
+        };
+        let mut spec = runtime_spec(&image.config, &image.manifest.annotations, request, &host)?;
+        if request.rootless {
+            host::keep_locked(&mut spec);
+        }
+        self.write("config.json", &spec.bytes())?;
+        Ok(spec)
+    }
+
+    /// `/etc/hostname` and `/etc/hosts` of a container that has a name; the host's `/etc/hosts` wins on its network.
+    fn network_files(&self, request: &Request) -> Result<BTreeMap<String, String>, BundleError> {
+        let Some(hostname) = request.hostname.as_ref().map(|name| name.as_str()) else { return Ok(BTreeMap::new()) };
+        let hosts = format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n");
+        let mut files = BTreeMap::new();
+        let shared = request.settings.network == Some(ociforge_manifests::runtime::Network::Host);
+        for (name, content) in [("hostname", format!("{hostname}\n")), ("hosts", hosts)] {
+            if name == "hosts" && shared {
+                continue;
+            }
+            self.write(name, content.as_bytes())?;
+            files.insert(format!("/etc/{name}"), text(&self.destination.join(name))?);
+        }
+        Ok(files)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), BundleError> {
+        let path = self.directory.join(name);
+        let written = fs::write(&path, bytes).and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o644)));
+        written.map_err(|source| BundleError::Write { path, source })
+    }
+}
+
+/// The directories of `root` that are the image's volumes, made where they are missing: where each goes, and where it
+/// will be once `root` is `later`.
+fn volumes(image: &Image, root: &Path, later: &Path) -> Result<BTreeMap<String, String>, BundleError> {
+    let mut volumes = BTreeMap::new();
+    // What makes no sense is told when the spec is made.
+    for place in image_volumes(&image.config, &mut Vec::new()) {
+        let unusable = |source| BundleError::Volume { place: place.clone(), source };
+        let path = LayerPath::new(&place).map_err(|error| unusable(io::Error::other(error)))?;
+        let path = within(root, &path).map_err(unusable)?;
+        make_directories(root, &path).map_err(unusable)?;
+        volumes.insert(place.clone(), text(&later.join(path.as_path()))?);
+    }
+    Ok(volumes)
+}
+
+/// Where `path` leads for a process whose root is `root`.
+fn within(root: &Path, path: &LayerPath) -> io::Result<LayerPath> {
+    let link_at = |path: &LayerPath| match fs::read_link(root.join(path.as_path())) {
+        Ok(target) => Ok(Some(target.as_os_str().as_bytes().to_vec())),
+        // No link, or not there.
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(None),
+        Err(error) => Err(error),
+    };
+    links::follow(path, link_at)?.ok_or_else(|| io::Error::other("it leads through a loop of links"))
+}
+
+/// Makes the directories on the way to `path`, which has no links in it.
+fn make_directories(root: &Path, path: &LayerPath) -> io::Result<()> {
+    for step in path.steps() {
+        match fs::create_dir(root.join(step.as_path())) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+    }
+    let is_directory = fs::symlink_metadata(root.join(path.as_path()))?.is_dir();
+    if is_directory { Ok(()) } else { Err(io::Error::other("there is something else in its place")) }
+}
+
+fn text(path: &Path) -> Result<String, BundleError> {
+    path.to_str().map(str::to_owned).ok_or_else(|| BundleError::NotUnicode(path.to_owned()))
+}

@@ -1,0 +1,137 @@
+//! The host's CDI files, and the device nodes that they name.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use ociforge_manifests::runtime::cdi::{CdiFile, DeviceFacts, MAX_FILE_SIZE, NodeKind, Registry};
+
+/// The system's directories; what comes later wins.
+const SYSTEM: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
+
+/// The directories that are read unless others are given. A user who is not root has two more, `cdi` in the directories
+/// `config` and `runtime` of the user.
+pub(super) fn default_directories(config: Option<PathBuf>, runtime: Option<PathBuf>) -> Vec<PathBuf> {
+    let own = [config, runtime].into_iter().flatten().filter(|directory| directory.is_absolute());
+    SYSTEM.iter().map(PathBuf::from).chain(own.map(|directory| directory.join("cdi"))).collect()
+}
+
+/// Reads the files of these directories, not of those below them. Directories that are not there count only if the user
+/// named them, as `must_exist` says.
+pub(super) fn load(directories: &[PathBuf], must_exist: bool) -> Registry {
+    let mut files = Vec::new();
+    for (priority, directory) in directories.iter().enumerate() {
+        match names(directory) {
+            Ok(names) => files.extend(names.iter().map(|path| file(path, priority))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !must_exist => {}
+            Err(error) => files.push(CdiFile { path: text(directory), priority, content: Err(error.to_string()) }),
+        }
+    }
+    Registry::load(files)
+}
+
+/// All paths of a directory, sorted.
+fn names(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut names = fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    names.sort();
+    Ok(names)
+}
+
+/// A file with its bytes, if it is one of CDI's.
+fn file(path: &Path, priority: usize) -> CdiFile {
+    let is_cdi = path.extension().is_some_and(|ending| ending == "json" || ending == "yaml");
+    let content = if is_cdi { read(path).map_err(|error| error.to_string()) } else { Ok(Vec::new()) };
+    CdiFile { path: text(path), priority, content }
+}
+
+/// A regular file: another, such as a pipe, might never end. One byte more than allowed shows that it is too large.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_FILE_SIZE as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// The device nodes that the registry's files name and this host has.
+pub(super) fn devices(registry: &Registry) -> BTreeMap<String, DeviceFacts> {
+    let paths = registry.host_paths().into_iter();
+    paths.filter_map(|path| Some((path.to_owned(), facts(Path::new(path))?))).collect()
+}
+
+fn facts(path: &Path) -> Option<DeviceFacts> {
+    let found = fs::symlink_metadata(path).ok()?;
+    let kind = match found.file_type() {
+        kind if kind.is_char_device() => NodeKind::Char,
+        kind if kind.is_block_device() => NodeKind::Block,
+        kind if kind.is_fifo() => NodeKind::Fifo,
+        _ => NodeKind::Other,
+    };
+    let (major, minor) = (rustix::fs::major(found.rdev()), rustix::fs::minor(found.rdev()));
+    Some(DeviceFacts { kind, major, minor, mode: found.mode() & 0o7777 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEVICE: &str = r#"{"cdiVersion":"0.3.0","kind":"v.com/x","devices":[{"name":"NAME","containerEdits":{"deviceNodes":[
+        {"path":"/dev/null"},{"path":"/dev/zero"},{"path":"/dev/none"},{"path":"/proc/self/exe"}]}}]}"#;
+
+    #[test]
+    fn files_of_all_directories_are_read_and_ranked() {
+        let root = tempfile::tempdir().unwrap();
+        let [low, high, none] = ["low", "high", "none"].map(|name| root.path().join(name));
+        for directory in [&low, &high] {
+            fs::create_dir_all(directory.join("below")).unwrap();
+            fs::write(directory.join("both.json"), DEVICE.replace("NAME", "both")).unwrap();
+        }
+        fs::write(low.join("a.json"), DEVICE.replace("NAME", "a")).unwrap();
+        fs::write(low.join("b.yaml"), DEVICE.replace("NAME", "b")).unwrap();
+        fs::write(low.join("below/c.json"), DEVICE.replace("NAME", "c")).unwrap();
+        fs::write(high.join("bad.json"), "{").unwrap();
+        fs::write(high.join("old.yml"), DEVICE).unwrap();
+        fs::write(high.join("large.json"), vec![b' '; MAX_FILE_SIZE + 1]).unwrap();
+        fs::create_dir(high.join("directory.json")).unwrap();
+        std::os::unix::fs::symlink("nowhere", high.join("link.json")).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", high.join("endless.json")).unwrap();
+
+        let registry = load(&[low.clone(), none.clone(), high.clone()], false);
+        assert_eq!(registry.names().collect::<Vec<_>>(), ["v.com/x=a", "v.com/x=b", "v.com/x=both"]);
+        let warnings = registry.warnings().join("\n");
+        for part in [
+            "bad.json is left out: EOF",
+            "old.yml is left out: only",
+            "large.json is left out: it is larger than 4 MiB",
+            "directory.json is left out: it can't be read: not a regular file",
+            "endless.json is left out: it can't be read: not a regular file",
+            "link.json is left out: it can't be read: No such file",
+        ] {
+            assert!(warnings.contains(part), "{part} in {warnings}");
+        }
+        assert_eq!(registry.warnings().len(), 6);
+        assert!(load(&[none], true).warnings()[0].contains("none is left out: it can't be read: No such file"));
+        assert!(!load(&[low.join("a.json")], false).warnings().is_empty());
+
+        let devices = devices(&registry);
+        let null = DeviceFacts { kind: NodeKind::Char, major: 1, minor: 3, mode: 0o666 };
+        assert_eq!(devices["/dev/null"], null);
+        assert_eq!((devices["/dev/zero"].minor, devices["/proc/self/exe"].kind), (5, NodeKind::Other));
+        assert!(!devices.contains_key("/dev/none"));
+    }
+
+    #[test]
+    fn a_user_has_directories_of_its_own() {
+        let own = default_directories(Some("/home/me/.config".into()), Some("/run/user/1".into()));
+        let all = ["/etc/cdi", "/var/run/cdi", "/home/me/.config/cdi", "/run/user/1/cdi"];
+        assert_eq!(own, all.map(PathBuf::from));
+        assert_eq!(default_directories(None, Some("relative".into())), SYSTEM.map(PathBuf::from));
+    }
+}

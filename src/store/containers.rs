@@ -1,0 +1,104 @@
+//! The directories of containers in the store.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+/// In every container's directory: locked for as long as its process lives.
+const LOCK: &str = ".lock";
+
+/// In the directory of a container that is to go away with its process.
+const PASSING: &str = ".rm";
+
+/// The directory of one container. A container that is to be removed goes away with this value; where its process was
+/// killed, the next one removes it.
+#[derive(Debug)]
+pub struct ContainerDirectory {
+    path: PathBuf,
+    id: String,
+    remove: bool,
+    _lock: File,
+}
+
+impl ContainerDirectory {
+    /// A new one in `containers`, with an id that no other has.
+    ///
+    /// # Errors
+    /// When the store can't be written.
+    pub fn create(containers: &Path, remove: bool) -> io::Result<Self> {
+        fs::create_dir_all(containers)?;
+        sweep(containers);
+        let id = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
+        let path = containers.join(&id);
+        // Files of root's with setuid bits are nobody else's business.
+        fs::DirBuilder::new().mode(0o700).create(&path)?;
+        let lock = File::create(path.join(LOCK))?;
+        lock.lock()?;
+        if remove {
+            File::create(path.join(PASSING))?;
+        }
+        Ok(Self { path, id, remove, _lock: lock })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The container's name: 12 hexadecimal digits.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Whether the directory goes away with this value.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.remove
+    }
+}
+
+impl Drop for ContainerDirectory {
+    fn drop(&mut self) {
+        if self.remove {
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// Removes what killed processes left of containers that were to go away with them. Failing to is no reason to fail.
+fn sweep(containers: &Path) {
+    for entry in fs::read_dir(containers).into_iter().flatten().flatten() {
+        let lock = File::open(entry.path().join(LOCK));
+        let is_left = lock.as_ref().is_ok_and(|lock| !matches!(lock.try_lock(), Err(TryLockError::WouldBlock)));
+        if is_left && entry.path().join(PASSING).exists() {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_to_go_away_goes_away() {
+        let place = tempfile::tempdir().unwrap();
+        let [kept, gone] = [false, true].map(|remove| ContainerDirectory::create(place.path(), remove).unwrap());
+        assert_ne!(kept.id(), gone.id());
+        let (kept_path, gone_path) = (kept.path().to_owned(), gone.path().to_owned());
+        drop((kept, gone));
+        assert!(kept_path.exists() && !gone_path.exists());
+
+        // One that was killed, and one that lives.
+        let killed = ContainerDirectory::create(place.path(), true).unwrap();
+        let left = place.path().join("left");
+        fs::rename(killed.path(), &left).unwrap();
+        drop(killed);
+        let living = ContainerDirectory::create(place.path(), true).unwrap();
+        let _other = ContainerDirectory::create(place.path(), true).unwrap();
+        assert!(!left.exists() && living.path().exists() && kept_path.exists());
+    }
+}
