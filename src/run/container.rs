@@ -1,5 +1,6 @@
 //! Running one container in the foreground.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal};
 use std::os::unix::process::ExitStatusExt;
@@ -11,6 +12,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use serde_json::Value;
 
+use super::orphans::Orphans;
 use super::runtime::{Runtime, RuntimeError, Said};
 use super::signals::Caught;
 use crate::sandbox::{Entered, Lingering};
@@ -75,46 +77,51 @@ impl Container<'_> {
         if runtime.kind.refuses_hybrid_cgroups() {
             hide_second_cgroups(entered).map_err(preparing("hide the cgroups of version 2"))?;
         }
-        fs::create_dir_all(self.state_root).map_err(preparing("make the directory for the container's state"))?;
-        let notes = Notes::new(self.bundle).map_err(preparing("write into the bundle"))?;
-        let global = runtime.command(entered, self.state_root);
-        let delete = global.iter().map(AsRef::as_ref).chain(["delete", "--force", self.id].map(AsRef::as_ref));
+        // crun works in the bundle, so that relative paths would lead elsewhere.
+        let absolute = |path| std::path::absolute(path).map_err(preparing("find the working directory"));
+        let (bundle, state_root) = (absolute(self.bundle)?, absolute(self.state_root)?);
+        fs::create_dir_all(&state_root).map_err(preparing("make the directory for the container's state"))?;
+        let notes = Notes::new(&bundle).map_err(preparing("write into the bundle"))?;
+        let global = runtime.command(entered, &state_root);
+        let delete = global.iter().cloned().chain(["delete", "--force", self.id].map(OsString::from));
         let caught = Caught::new().map_err(preparing("catch signals"))?;
-        let lingering = Lingering::new::<&std::ffi::OsStr>(delete).map_err(preparing("start the helper"))?;
+        let lingering = Lingering::new(delete).map_err(preparing("start the helper"))?;
         let mut command = Command::new(&runtime.program);
         command.args(&global[1..]).arg("--log").arg(notes.log()).args(["--log-format", "json"]);
-        command.args(["run", "--bundle"]).arg(self.bundle).arg("--pid-file").arg(notes.pid()).arg(self.id);
-        let terminal = Terminal::remember();
-        let (status, passed) = supervise(command.stdin(stdin), caught)
+        command.args(["run", "--bundle"]).arg(&bundle).arg("--pid-file").arg(notes.pid()).arg(self.id);
+        let (terminal, orphans) = (Terminal::remember(), Orphans::adopt());
+        let (status, signals) = supervise(command.stdin(stdin), caught)
             .map_err(|source| RuntimeError::Start { program: runtime.program.clone(), source })?;
-        if self.state_root.join(self.id).exists() {
+        if status.signal().is_some() {
+            orphans.kill();
+            terminal.restore();
+        }
+        if state_root.join(self.id).exists() {
             // It is the helper's work, and it waits for it.
             drop(lingering);
         } else {
             lingering.dismiss();
         }
-        if status.signal().is_some() {
-            terminal.restore();
-        }
-        self.judge(runtime, status, &passed, &notes)
+        judge(runtime, status, &signals, &notes)
     }
+}
 
-    fn judge(&self, runtime: &Runtime, status: ExitStatus, passed: &[i32], notes: &Notes) -> Result<u8, RuntimeError> {
-        let name = runtime.name();
-        if let Some(signal) = status.signal() {
-            // Before it can pass them on itself, signals end the runtime: they were meant for the container.
-            let meant = passed.contains(&signal) && !notes.has_started();
-            return if meant { Ok(code_of(signal)) } else { Err(RuntimeError::Killed { runtime: name, signal }) };
-        }
-        let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX);
-        let error = notes.last_error();
-        let late = |error: &String| runtime.kind.late_failure().is_some_and(|start| error.starts_with(start));
-        if code == 0 || (notes.has_started() && !error.as_ref().is_some_and(late)) {
-            return Ok(code);
-        }
-        let said = error.unwrap_or_else(|| format!("exit code {code}"));
-        Err(RuntimeError::NotStarted { runtime: name, source: Said(said) })
+/// What the end of the runtime means.
+fn judge(runtime: &Runtime, status: ExitStatus, signals: &[i32], notes: &Notes) -> Result<u8, RuntimeError> {
+    let name = runtime.name();
+    if let Some(signal) = status.signal() {
+        // Before it passes them on itself, signals end the runtime, although they were meant for the container.
+        let meant = signals.contains(&signal) && !notes.has_started();
+        return if meant { Ok(code_of(signal)) } else { Err(RuntimeError::Killed { runtime: name, signal }) };
     }
+    let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX);
+    let error = notes.last_error();
+    let late = |error: &String| runtime.kind.late_failure().is_some_and(|start| error.starts_with(start));
+    if code == 0 || (notes.has_started() && !error.as_ref().is_some_and(late)) {
+        return Ok(code);
+    }
+    let said = error.unwrap_or_else(|| format!("exit code {code}"));
+    Err(RuntimeError::NotStarted { runtime: name, source: Said(said) })
 }
 
 fn preparing(step: &'static str) -> impl Fn(io::Error) -> RuntimeError {
@@ -125,7 +132,7 @@ fn code_of(signal: i32) -> u8 {
     u8::try_from(128 + signal).unwrap_or(u8::MAX)
 }
 
-/// Runs `command` and passes signals on to it. Returns which.
+/// Runs `command` and passes signals on to it. Returns those that came.
 fn supervise(command: &mut Command, caught: Caught) -> io::Result<(ExitStatus, Vec<i32>)> {
     let mut child = command.spawn()?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
@@ -139,8 +146,8 @@ fn supervise(command: &mut Command, caught: Caught) -> io::Result<(ExitStatus, V
         }
     };
     let status = child.wait();
-    let passed = passing.end();
-    Ok((status?, passed))
+    let signals = passing.end();
+    Ok((status?, signals))
 }
 
 /// Covers the cgroups of version 2 that are mounted beside those of version 1. crun works with either but not with both.

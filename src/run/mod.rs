@@ -5,6 +5,7 @@ mod cdi;
 pub mod container;
 pub mod host;
 pub mod mappings;
+mod orphans;
 pub mod runtime;
 mod signals;
 pub mod users;

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use rustix::process::{Signal, pidfd_send_signal};
@@ -38,17 +37,18 @@ impl Caught {
     /// size) goes to the whole group, so that `process` has it already.
     pub(super) fn pass_to(mut self, process: OwnedFd) -> Passing {
         let handle = self.signals.handle();
-        let process = Arc::new(process);
         let thread = std::thread::spawn(move || {
-            let mut passed = Vec::new();
-            for origin in self.signals.forever().filter(is_sent) {
+            let mut seen = Vec::new();
+            for origin in self.signals.forever() {
+                seen.push(origin.signal);
                 if let Some(signal) = Signal::from_named_raw(origin.signal)
-                    && pidfd_send_signal(&*process, signal).is_ok()
+                    && is_sent(&origin)
                 {
-                    passed.push(origin.signal);
+                    // It fails only when the process has ended.
+                    let _ = pidfd_send_signal(&process, signal);
                 }
             }
-            passed
+            seen
         });
         Passing { handle, thread }
     }
@@ -60,7 +60,7 @@ fn is_sent(origin: &Origin) -> bool {
 }
 
 impl Passing {
-    /// Ends it, and returns the signals that were passed on.
+    /// Ends it, and returns the signals that came, passed on or not.
     pub(super) fn end(self) -> Vec<i32> {
         self.handle.close();
         self.thread.join().unwrap_or_default()

@@ -1,0 +1,50 @@
+//! Containers whose runtime was killed.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, waitpid};
+
+/// While this lives, what a child leaves behind when it dies becomes a child of this process.
+///
+/// crun starts a container before it writes down its process: killed in between, it leaves a container that
+/// `delete --force` doesn't know.
+pub(super) struct Orphans {
+    mine: BTreeSet<i32>,
+}
+
+impl Orphans {
+    /// Begins to adopt. What this process has started already is none of them.
+    pub(super) fn adopt() -> Self {
+        let _ = set_child_subreaper(Some(getpid()));
+        Self { mine: children() }
+    }
+
+    /// Kills those that were adopted, and all other children that are new, until there are none.
+    pub(super) fn kill(&self) {
+        // The death of one may bring others.
+        loop {
+            let orphans: Vec<Pid> = children().difference(&self.mine).copied().filter_map(Pid::from_raw).collect();
+            if orphans.is_empty() {
+                return;
+            }
+            for orphan in orphans {
+                let _ = kill_process(orphan, Signal::KILL);
+                let _ = waitpid(Some(orphan), WaitOptions::empty());
+            }
+        }
+    }
+}
+
+impl Drop for Orphans {
+    fn drop(&mut self) {
+        let _ = set_child_subreaper(None);
+    }
+}
+
+/// The children of all threads. Empty with kernels that don't list them.
+fn children() -> BTreeSet<i32> {
+    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()
+}
