@@ -21,6 +21,15 @@ impl CpuSet {
     pub fn is_subset(&self, other: &Self) -> bool {
         self.0.iter().all(|(first, last)| other.0.iter().any(|(from, to)| from <= first && last <= to))
     }
+
+    /// The CPUs that are in both; `None` if there are none.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Option<Self> {
+        let pairs = self.0.iter().flat_map(|own| other.0.iter().map(move |theirs| (own, theirs)));
+        let common = pairs.map(|(own, theirs)| (own.0.max(theirs.0), own.1.min(theirs.1)));
+        let ranges: Vec<_> = common.filter(|(first, last)| first <= last).collect();
+        (!ranges.is_empty()).then_some(Self(ranges))
+    }
 }
 
 impl FromStr for CpuSet {
@@ -89,5 +98,11 @@ mod tests {
         assert!(set("0-1,3").is_subset(&set("0-3")));
         assert!(!set("0-31").is_subset(&set("0-1")));
         assert!(!set("1-3").is_subset(&set("1,3")));
+        for (one, other, both) in
+            [("0-31", "0-1", Some("0-1")), ("0-3,6-9", "2-7,9", Some("2-3,6-7,9")), ("4", "0-3", None)]
+        {
+            assert_eq!(set(one).intersection(&set(other)), both.map(set), "{one} {other}");
+            assert_eq!(set(other).intersection(&set(one)), both.map(set), "{other} {one}");
+        }
     }
 }
