@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 
 use ociforge_layers::unpack::XattrSpace;
-use ociforge_manifests::runtime::{Network, Request};
+use ociforge_manifests::runtime::{Host, Network, Request};
 
 use super::{Context, Finale, container};
 use crate::cli::RunArgs;
@@ -31,7 +31,8 @@ pub(super) async fn run(context: Context, args: RunArgs) -> Result<Box<dyn Final
     name(&mut request, directory.id());
     let root = root(&context, &store, &directory, &image).await?;
     let bundle = Bundle { directory: directory.path(), destination: directory.path() };
-    let spec = bundle.furnish(&image.image, &request, host::facts(overrides))?;
+    let facts = Host { runs_here: true, ..host::facts(overrides) };
+    let spec = bundle.furnish(&image.image, &request, facts)?;
     context.warn_all(&spec.warnings);
     if !remove {
         let kept = format!("the container's files stay in {}; --rm removes them", directory.path().display());

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::defaults::PATH;
 use super::env::Env;
-use super::spec::Host;
+use super::spec::{Host, SpecError};
 
 /// The name of NVIDIA's hook, which is its first argument, too.
 pub const HOOK_NAME: &str = "nvidia-container-runtime-hook";
@@ -13,7 +13,7 @@ pub const HOOK_NAME: &str = "nvidia-container-runtime-hook";
 const HOOK_PATH: &str = "/usr/bin/nvidia-container-runtime-hook";
 
 /// The `hooks` of a spec whose process has this environment.
-pub(crate) fn hooks(host: &Host, env: &Env, warnings: &mut Vec<String>) -> Value {
+pub(crate) fn hooks(host: &Host, env: &Env, warnings: &mut Vec<String>) -> Result<Value, SpecError> {
     if is_legacy_with_four_parts(env) {
         warnings.push(
             "CUDA_VERSION has four parts and NVIDIA_REQUIRE_CUDA is not set: NVIDIA's hook fails on such an image; set \
@@ -21,16 +21,20 @@ pub(crate) fn hooks(host: &Host, env: &Env, warnings: &mut Vec<String>) -> Value
                 .into(),
         );
     }
-    let path = host.nvidia_hook.as_deref().unwrap_or_else(|| {
-        warnings.push(format!("{HOOK_NAME} was not found; install nvidia-container-toolkit where the spec is run"));
-        HOOK_PATH
-    });
+    let path = match host.nvidia_hook.as_deref() {
+        Some(path) => path,
+        None if host.runs_here => return Err(SpecError::NoToolkit),
+        None => {
+            warnings.push(format!("{HOOK_NAME} was not found; install nvidia-container-toolkit where the spec is run"));
+            HOOK_PATH
+        }
+    };
     // The hook resolves root.path against its own working directory, and only runc starts it in the bundle.
     if !host.root.starts_with('/') {
         warnings.push(format!("root.path `{}` is relative, which NVIDIA's hook stands only under runc", host.root));
     }
     // Some runtimes give a hook without `env` an empty environment, and this one looks for programs on PATH.
-    json!({"prestart": [{"path": path, "args": [HOOK_NAME, "prestart"], "env": [format!("PATH={PATH}")]}]})
+    Ok(json!({"prestart": [{"path": path, "args": [HOOK_NAME, "prestart"], "env": [format!("PATH={PATH}")]}]}))
 }
 
 /// Whether the hook takes the image for one of the first generation and then stumbles over its version.

@@ -64,7 +64,7 @@ pub(crate) fn inject(
     if names.iter().any(Name::is_nvidia) || (way == Way::Hook && is_visible(env)) {
         warnings.extend(requirements::check(env.iter(), host.driver.as_ref())?);
     }
-    let hooks = (way == Way::Hook).then(|| hook::hooks(host, env, warnings));
+    let hooks = (way == Way::Hook).then(|| hook::hooks(host, env, warnings)).transpose()?;
     if names.is_empty() {
         return Ok(Injection { hooks, edits: None });
     }

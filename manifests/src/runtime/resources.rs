@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::capabilities::Capability;
+use super::cpuset::CpuSet;
 use super::defaults;
 use super::request::{Request, Settings};
 use super::spec::Host;
@@ -11,10 +12,7 @@ use super::spec::Host;
 pub(crate) fn resources(request: &Request, settings: &Settings, host: &Host, warnings: &mut Vec<String>) -> Value {
     let mut resources = json!({"devices": defaults::device_rules(request.privileged)});
     if let Some(cpus) = &settings.cpuset_cpus {
-        resources["cpu"] = json!({"cpus": cpus.to_string()});
-        if let Some(have) = host.cpus.as_ref().filter(|have| !cpus.is_subset(have)) {
-            warnings.push(format!("this machine has the CPUs {have}; a runtime refuses --cpuset-cpus {cpus} on it"));
-        }
+        resources["cpu"] = json!({"cpus": here(cpus, host, warnings).to_string()});
     }
     if let Some(memory) = request.memory.filter(|memory| memory.0 > 0) {
         resources["memory"] = json!({"limit": memory.0});
@@ -23,6 +21,22 @@ pub(crate) fn resources(request: &Request, settings: &Settings, host: &Host, war
         resources["pids"] = json!({"limit": limit});
     }
     resources
+}
+
+/// The CPUs that the container gets of those that are asked for. A container that runs now gets those that there are.
+fn here(cpus: &CpuSet, host: &Host, warnings: &mut Vec<String>) -> CpuSet {
+    let Some(have) = host.cpus.as_ref().filter(|have| !cpus.is_subset(have)) else { return cpus.clone() };
+    match cpus.intersection(have).filter(|_| host.runs_here) {
+        Some(common) => {
+            warnings
+                .push(format!("this machine has the CPUs {have}; of --cpuset-cpus {cpus} the container gets {common}"));
+            common
+        }
+        None => {
+            warnings.push(format!("this machine has the CPUs {have}; a runtime refuses --cpuset-cpus {cpus} on it"));
+            cpus.clone()
+        }
+    }
 }
 
 /// `process.rlimits`, none above what the runtime may set here.

@@ -35,6 +35,8 @@ pub struct Host {
     pub root: String,
     /// The accounts of the root filesystem, if it is there to look into.
     pub users: Option<Users>,
+    /// Whether the container is run on this host, now, so that what it lacks can be told or made up for.
+    pub runs_here: bool,
     /// The caller's working directory, from which relative sources of volumes count.
     pub directory: Option<String>,
     /// Where NVIDIA's hook is, if it was found.
@@ -85,6 +87,7 @@ impl Default for Host {
         Self {
             root: "rootfs".into(),
             users: None,
+            runs_here: false,
             directory: None,
             nvidia_hook: None,
             driver: None,
@@ -174,6 +177,9 @@ pub enum SpecError {
     /// Less memory than a container starts with.
     #[error("--memory {0} is too little to start a container")]
     Memory(Size),
+    /// GPUs on a host that has nothing to inject them with.
+    #[error("this machine has neither CDI files for NVIDIA's GPUs nor NVIDIA's hook, so the container gets no GPUs")]
+    NoToolkit,
     /// A request for CDI and for the hook at the same time.
     #[error("{0} asks for CDI, and --nvidia hook for NVIDIA's hook")]
     Mixed(String),
@@ -198,6 +204,11 @@ impl SpecError {
             Self::SamePlace(_) => Some("leave one of them out".into()),
             Self::RelativeSource(_) => Some("write it from the root".into()),
             Self::CdiName(_) => Some("name the GPU by index or UUID, or use --nvidia cdi".into()),
+            Self::NoToolkit => Some(
+                "install nvidia-container-toolkit and run `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`, or \
+                 start it without GPUs by --nvidia none"
+                    .into(),
+            ),
             Self::Mixed(_) => {
                 Some("the hook fails on what CDI has injected already; use --nvidia cdi, or --gpus alone".into())
             }

@@ -363,6 +363,33 @@ fn what_makes_no_container() {
 }
 
 #[test]
+fn a_container_that_runs_now_gets_what_this_machine_has() {
+    let image = image(json!({"Cmd": ["sh"]}));
+    let request = |cpus: &str, gpus: Option<&str>| {
+        let settings = json!({"cpuset-cpus": cpus});
+        let mut settings: Settings = serde_json::from_value(settings).unwrap();
+        settings.gpus = gpus.map(|text| text.parse().unwrap());
+        Request { settings, ..Request::default() }
+    };
+    let spec = |runs_here, request: &Request| {
+        let host = Host { runs_here, cpus: "0-1".parse().ok(), root: "/r".into(), ..Host::default() };
+        runtime_spec(&image, &BTreeMap::new(), request, &host)
+    };
+    for (runs_here, asked, gets, said) in [
+        (true, "0-31", "0-1", "this machine has the CPUs 0-1; of --cpuset-cpus 0-31 the container gets 0-1"),
+        (true, "4-5", "4-5", "this machine has the CPUs 0-1; a runtime refuses --cpuset-cpus 4-5 on it"),
+        (false, "0-31", "0-31", "this machine has the CPUs 0-1; a runtime refuses --cpuset-cpus 0-31 on it"),
+    ] {
+        let emitted = spec(runs_here, &request(asked, None)).unwrap();
+        assert_eq!(emitted.json["linux"]["resources"]["cpu"]["cpus"], gets);
+        assert_eq!(emitted.warnings, [said]);
+    }
+    assert!(spec(false, &request("0", Some("all"))).is_ok());
+    let error = spec(true, &request("0", Some("all"))).unwrap_err();
+    assert!(matches!(error, SpecError::NoToolkit) && error.hint().unwrap().contains("nvidia-container-toolkit"));
+}
+
+#[test]
 fn users_come_from_the_accounts_of_the_root_filesystem() {
     let users = Users { passwd: "me:x:1000:100::/:".into(), group: "video:x:44:me".into() };
     let host = Host { users: Some(users), ..host() };
