@@ -32,6 +32,9 @@ pub enum SettleError {
     /// The layer has an entry itself where others belong.
     #[error("{0} belongs to {1}, where the layer has something else")]
     Blocked(LayerPath, LayerPath),
+    /// The layer has entries inside what is no directory below.
+    #[error("{0} is not a directory in the layers below")]
+    NotDirectory(LayerPath),
     /// The file system refuses.
     #[error("{0}")]
     Io(LayerPath, #[source] io::Error),
@@ -75,6 +78,7 @@ enum Fault {
     Errno(Errno),
     Loop,
     Blocked(LayerPath),
+    NotDirectory(LayerPath),
 }
 
 impl From<Errno> for Fault {
@@ -89,6 +93,7 @@ impl Fault {
             Self::Errno(errno) => SettleError::Io(path.clone(), errno.into()),
             Self::Loop => SettleError::Loop(path.clone()),
             Self::Blocked(target) => SettleError::Blocked(path.clone(), target),
+            Self::NotDirectory(path) => SettleError::NotDirectory(path),
         }
     }
 }
@@ -106,9 +111,13 @@ struct Settling {
 impl Settling {
     /// Moves what is in the implied directory `path` to where the links below lead, and tells where if they do.
     fn place(&mut self, path: &LayerPath) -> Result<Option<LayerPath>, Fault> {
-        if !matches!(self.find(path)?, Found::Link(_)) {
-            self.implied.insert(path.clone());
-            return Ok(None);
+        match self.find(path)? {
+            Found::Link(_) => {}
+            Found::Other => return Err(Fault::NotDirectory(path.clone())),
+            _ => {
+                self.implied.insert(path.clone());
+                return Ok(None);
+            }
         }
         let target = links::follow(path, |path| match self.find(path)? {
             Found::Link(target) => Ok(Some(target)),
@@ -163,6 +172,7 @@ impl Settling {
             let name = OsStr::from_bytes(step.file_name());
             self.touch(step.parent().unwrap_or_default(), &here)?;
             match fs::mkdirat(&here, name, Mode::from_raw_mode(0o755)) {
+                Ok(()) if matches!(self.find(&step)?, Found::Other) => return Err(Fault::NotDirectory(step)),
                 Ok(()) => drop(self.implied.insert(step.clone())),
                 Err(Errno::EXIST) if !is_directory(&here, name)? => return Err(Fault::Blocked(step)),
                 Err(Errno::EXIST) => {}
@@ -399,6 +409,8 @@ mod tests {
             (&["a>b", "b>a"][..], &["a/x"][..], &["a"][..], "/a leads through a loop of links in the layers below"),
             (&["a>b"], &["a/x", "b"], &["a"], "/a belongs to /b, where the layer has something else"),
             (&["a>b"], &["a/x", "b/x"], &["a", "b"], "/a belongs to /b, where the layer has something else"),
+            (&["a"], &["a/x"], &["a"], "/a is not a directory in the layers below"),
+            (&["a>b", "b"], &["a/x"], &["a"], "/b is not a directory in the layers below"),
             (&["a>../../.."], &["a/x"], &["a"], "/a leads through a loop"),
         ] {
             let stack = Stack::new(&[below]);

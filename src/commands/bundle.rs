@@ -1,13 +1,17 @@
 //! `ociforge bundle`
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tempfile::TempDir;
 
 use super::{Context, container};
 use crate::cli::{self, BundleArgs};
 use crate::error::Failure;
-use crate::run::bundle::{Bundle, ROOTFS};
+use crate::run::bundle::{self, Bundle, ROOTFS};
 use crate::run::host;
 use crate::sandbox::Entered;
 
@@ -17,37 +21,68 @@ pub(super) async fn run(context: &Context, args: BundleArgs) -> Result<(), Failu
     let cannot = || format!("cannot make the bundle {}", args.directory.display());
     let destination = place(&args.directory).map_err(|failure| failure.during(cannot()))?;
     let image = container::image(context, &args.image, args.platform.as_ref()).await?;
-    // Beside its place, so that what is there is whole.
-    let parent = destination.parent().unwrap_or(Path::new("/"));
-    let staging = tempfile::Builder::new().prefix(".ociforge-").tempdir_in(parent);
-    let staging = staging.map_err(|error| Failure::new(cannot()).caused_by(error))?;
-    let losses = context.unpacker(&*image.source).flat(&image.image, &staging.path().join(ROOTFS)).await?;
-    context.warn_all(&losses.warnings());
     let mut facts = host::facts(overrides);
     // Whoever runs the bundle will be outside of the namespace that was made to unpack it in.
     facts.inside_user_namespace &= !context.entered.as_ref().is_some_and(Entered::is_new);
-    let spec =
-        Bundle { directory: staging.path(), destination: &destination }.furnish(&image.image, &request, facts)?;
+    bundle::check(&image.image, &request, &facts)?;
+    let staging = Staging::beside(&destination).map_err(|error| Failure::new(cannot()).caused_by(error))?;
+    let staging = Arc::new(staging);
+    let losses = context.unpacker(&*image.source).flat(&image.image, &staging, ROOTFS).await?;
+    context.warn_all(&losses.warnings());
+    let directory = staging.directory.path();
+    let spec = Bundle { directory, destination: &destination }.furnish(&image.image, &request, facts)?;
     context.warn_all(&spec.warnings);
-    fs::rename(staging.path(), &destination).map_err(|error| Failure::new(cannot()).caused_by(error))?;
+    fs::rename(directory, &destination).map_err(|error| Failure::new(cannot()).caused_by(error))?;
     cli::result(&destination.display().to_string())
 }
 
-/// Where the bundle goes, absolute: a directory that does not exist, or is empty.
+/// Where the bundle goes, absolute and without links: a directory that does not exist, or is empty.
 fn place(directory: &Path) -> Result<PathBuf, Failure> {
-    let hint = "name a directory that does not exist, or is empty";
+    let refused = |why: &str| Failure::new(why).hint("name a directory that does not exist, or is empty").usage();
     match fs::read_dir(directory).map(|mut entries| entries.next().is_some()) {
-        Ok(true) => return Err(Failure::new("there is something in the directory").hint(hint).usage()),
+        Ok(true) => return Err(refused("there is something in the directory")),
+        Ok(false) => return directory.canonicalize().map_err(|error| refused("where is it?").caused_by(error)),
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(Failure::new("the directory can't be read").caused_by(error).hint(hint).usage());
+            return Err(refused("the directory can't be read").caused_by(error));
         }
-        _ => {}
+        Err(_) if directory.is_symlink() => return Err(refused("it is a link to nothing")),
+        Err(_) => {}
     }
-    let absolute = std::path::absolute(directory).map_err(|error| Failure::new("where is it?").caused_by(error))?;
-    let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else {
-        return Err(Failure::new("the directory has no name").hint(hint).usage());
-    };
-    let made = fs::create_dir_all(parent).and_then(|()| parent.canonicalize());
-    let parent = made.map_err(|error| Failure::new(format!("cannot make {}", parent.display())).caused_by(error))?;
-    Ok(parent.join(name))
+    std::path::absolute(directory).map_err(|error| refused("where is it?").caused_by(error))
+}
+
+/// Where a bundle is made, so that what is in its place is whole. It goes away with this, and the directories above that
+/// were made for it, if nothing is in them.
+struct Staging {
+    directory: TempDir,
+    _parents: Made,
+}
+
+impl Staging {
+    fn beside(destination: &Path) -> io::Result<Self> {
+        let parent = destination.parent().unwrap_or(Path::new("/"));
+        let missing = parent.ancestors().take_while(|path| !path.exists()).map(Path::to_owned).collect();
+        let parents = Made(missing);
+        fs::create_dir_all(parent)?;
+        // Files of root's with setuid bits are nobody else's business.
+        let mut builder = tempfile::Builder::new();
+        let directory = builder.prefix(".ociforge-").permissions(Permissions::from_mode(0o700)).tempdir_in(parent)?;
+        Ok(Self { directory, _parents: parents })
+    }
+}
+
+impl AsRef<Path> for Staging {
+    fn as_ref(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+/// Directories that were made, the innermost first.
+struct Made(Vec<PathBuf>);
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        // The first that holds something ends it.
+        let _ = self.0.iter().try_for_each(fs::remove_dir);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::sync::Arc;
 
 use ociforge_layers::unpack::XattrSpace;
 use ociforge_manifests::runtime::{Host, Network, Request};
@@ -9,7 +10,7 @@ use ociforge_manifests::runtime::{Host, Network, Request};
 use super::{Context, Finale, container};
 use crate::cli::RunArgs;
 use crate::error::Failure;
-use crate::run::bundle::{Bundle, ROOTFS};
+use crate::run::bundle::{self, Bundle, ROOTFS};
 use crate::run::container::{Container, Io};
 use crate::run::host;
 use crate::run::runtime::Runtime;
@@ -25,13 +26,15 @@ pub(super) async fn run(context: Context, args: RunArgs) -> Result<Box<dyn Final
     let io = Io { tty: request.tty, interactive: request.interactive };
     io.check()?;
     let image = container::image(&context, &args.image, args.platform.as_ref()).await?;
+    let facts = Host { runs_here: true, ..host::facts(overrides) };
+    bundle::check(&image.image, &request, &facts)?;
     let store = context.store()?;
     let directory = ContainerDirectory::create(&store.containers(), remove)
         .map_err(|error| Failure::new("cannot make a directory for the container").caused_by(error))?;
+    let directory = Arc::new(directory);
     name(&mut request, directory.id());
     let root = root(&context, &store, &directory, &image).await?;
     let bundle = Bundle { directory: directory.path(), destination: directory.path() };
-    let facts = Host { runs_here: true, ..host::facts(overrides) };
     let spec = bundle.furnish(&image.image, &request, facts)?;
     context.warn_all(&spec.warnings);
     if !remove {
@@ -56,7 +59,7 @@ fn name(request: &mut Request, id: &str) {
 async fn root(
     context: &Context,
     store: &Store,
-    directory: &ContainerDirectory,
+    directory: &Arc<ContainerDirectory>,
     image: &container::Located,
 ) -> Result<Option<Overlay>, Failure> {
     let target = directory.path().join(ROOTFS);
@@ -70,7 +73,7 @@ async fn root(
             let Failure { message, causes, .. } = error.into();
             let reasons = causes.join("; ");
             context.reporter.warn(&format!("the image is copied, which takes time and space: {message}: {reasons}"));
-            let losses = unpacker.flat(&image.image, &target).await?;
+            let losses = unpacker.flat(&image.image, directory, ROOTFS).await?;
             context.warn_all(&losses.warnings());
             return Ok(None);
         }
@@ -110,7 +113,7 @@ struct Ready {
     runtime: Runtime,
     io: Io,
     _root: Option<Overlay>,
-    directory: ContainerDirectory,
+    directory: Arc<ContainerDirectory>,
     entered: Entered,
 }
 

@@ -8,6 +8,7 @@ mod error;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 use ociforge_layers::settle::settle;
@@ -46,9 +47,21 @@ pub struct Losses {
 }
 
 /// A layer in a directory of its own.
-struct Staged {
-    directory: TempDir,
+struct Staged<D> {
+    directory: D,
     unpacked: Unpacked,
+}
+
+/// A directory that goes away with this, and the place that it is in, which is not to go away before.
+struct Held<P> {
+    directory: TempDir,
+    _place: Arc<P>,
+}
+
+impl<P> AsRef<Path> for Held<P> {
+    fn as_ref(&self) -> &Path {
+        self.directory.path()
+    }
 }
 
 impl Losses {
@@ -106,28 +119,33 @@ impl Unpacker<'_> {
         Ok((directories, losses))
     }
 
-    /// Makes the directory `root`, which must not exist, and puts all layers of `image` into it, each on top of the ones
-    /// before. What else is needed lies beside it while it is made.
+    /// Makes the directory `name` in `place`, where it must not exist, and puts all layers of `image` into it, each on top
+    /// of the ones before. What else is needed lies beside it while it is made. `place` is kept for as long as something
+    /// writes in it, even if nobody waits for this any more.
     ///
     /// # Errors
     /// As [`Self::stack`]; a half-made root is then for the caller to remove.
-    pub async fn flat(&self, image: &Image, root: &Path) -> Result<Losses, RootfsError> {
+    pub async fn flat<P>(&self, image: &Image, place: &Arc<P>, name: &str) -> Result<Losses, RootfsError>
+    where
+        P: AsRef<Path> + Send + Sync + 'static,
+    {
         let layers = layers(image);
-        let beside = root.parent().unwrap_or(Path::new("."));
         let mut staged = stream::iter(&layers)
             .map(|layer| {
-                let staging = tempfile::Builder::new().prefix(".tmp-").tempdir_in(beside);
+                let staging = tempfile::tempdir_in((**place).as_ref());
+                let staging = staging.map(|directory| Held { directory, _place: Arc::clone(place) });
                 self.unpack(*layer, staging, Whiteouts::Listed)
             })
             .buffered(self.jobs.max(1));
         let mut losses = Losses::default();
+        let root = (**place).as_ref().join(name);
         for layer in &layers {
             let Some(staged) = staged.next().await else { break };
             let staged = staged?;
             losses.add(&staged.unpacked);
-            let root = root.to_owned();
+            let root = root.clone();
             let merged = blocking(move || {
-                let files = staged.directory.path().join(FILES);
+                let files = staged.directory.as_ref().join(FILES);
                 if root.exists() { Ok(merge(&files, &staged.unpacked, &root)?) } else { Ok(fs::rename(&files, &root)?) }
             });
             merged.await.map_err(|cause| RootfsError::of(layer.0, cause))?;
@@ -139,12 +157,12 @@ impl Unpacker<'_> {
     }
 
     /// Unpacks one layer into a directory of its own, on a thread of its own.
-    async fn unpack(
+    async fn unpack<D: AsRef<Path> + Send + 'static>(
         &self,
         (layer, diff_id): (&Descriptor, &DiffId),
-        staging: io::Result<TempDir>,
+        staging: io::Result<D>,
         whiteouts: Whiteouts,
-    ) -> Result<Staged, RootfsError> {
+    ) -> Result<Staged<D>, RootfsError> {
         let progress = self.reporter.task(&format!("layer {}", layer.digest.short()), Some(layer.size));
         let directory = staging.map_err(RootfsError::Place)?;
         let (reader, fetch) = BlobReader::new(self.source, layer, &*progress);
@@ -152,7 +170,7 @@ impl Unpacker<'_> {
         let owners = if self.strict { Owners::Kept } else { Owners::KeptWherePossible };
         let cancel = self.cancel.clone();
         let work = blocking(move || {
-            let files = directory.path().join(FILES);
+            let files = directory.as_ref().join(FILES);
             fs::create_dir(&files)?;
             let cancelled = || cancel.is_cancelled();
             let options = Options { whiteouts, owners, devices: true, cancelled: &cancelled };
@@ -166,7 +184,7 @@ impl Unpacker<'_> {
     }
 }
 
-/// A layer's files within its staging directory, whose own mode keeps others out.
+/// A layer's files within its staging directory.
 const FILES: &str = "files";
 
 fn layers(image: &Image) -> Vec<(&Descriptor, &DiffId)> {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use ociforge_layers::{LayerPath, links};
 use ociforge_manifests::Image;
-use ociforge_manifests::runtime::{Emitted, Host, Request, SpecError, image_volumes, runtime_spec};
+use ociforge_manifests::runtime::{Emitted, Host, Request, SpecError, UserError, image_volumes, runtime_spec};
 
 use super::host;
 use super::users::{self, UsersError};
@@ -71,6 +71,17 @@ pub struct Bundle<'a> {
 
 /// The name of the root filesystem in a bundle.
 pub const ROOTFS: &str = "rootfs";
+
+/// Finds what is wrong with a request whatever the root filesystem has in it: before that is unpacked.
+///
+/// # Errors
+/// When there is no spec for it.
+pub fn check(image: &Image, request: &Request, facts: &Host) -> Result<(), SpecError> {
+    match runtime_spec(&image.config, &image.manifest.annotations, request, facts) {
+        Ok(_) | Err(SpecError::User(UserError::NoAccounts { .. })) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
 
 impl Bundle<'_> {
     /// Writes what a bundle needs besides its root filesystem, which is there: files for the container's network, and

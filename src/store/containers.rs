@@ -60,6 +60,12 @@ impl ContainerDirectory {
     }
 }
 
+impl AsRef<Path> for ContainerDirectory {
+    fn as_ref(&self) -> &Path {
+        &self.path
+    }
+}
+
 impl Drop for ContainerDirectory {
     fn drop(&mut self) {
         if self.remove {

@@ -9,6 +9,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use ociforge_layers::unpack::XattrSpace;
@@ -44,7 +45,8 @@ impl Roots {
     /// # Errors
     /// When the store can't be written.
     pub fn staging(&self) -> io::Result<TempDir> {
-        fs::create_dir_all(&self.directory)?;
+        // Files of root's with setuid bits are nobody else's business.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
         tempfile::Builder::new().prefix(".tmp-").tempdir_in(&self.directory)
     }
 

@@ -3,10 +3,12 @@
 
 mod architecture;
 mod build;
+mod bundle;
 mod determinism;
 mod doctor;
 mod documents;
 mod faults;
+mod hostile;
 mod lies;
 mod lint;
 mod outputs;

@@ -3,38 +3,11 @@
 //! Debian: uidmap
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::support::{OCIFORGE, Place, run, tool, unpack};
-
-/// An account of this test's own, with ranges of ids, removed at the end.
-struct User {
-    name: String,
-    id: u32,
-    range: u32,
-}
-
-impl User {
-    fn new() -> Self {
-        let name = format!("oci-it-{}", std::process::id());
-        tool("useradd", &["--no-create-home", "--user-group", &name]);
-        let number = |text: &str| text.trim().parse::<u32>().unwrap();
-        let ranges = fs::read_to_string("/etc/subuid").unwrap();
-        let range = ranges.lines().find_map(|line| line.strip_prefix(&format!("{name}:"))).unwrap();
-        let range = number(range.split(':').next().unwrap());
-        let id = number(&tool("id", &["-u", &name]));
-        Self { name, id, range }
-    }
-}
-
-impl Drop for User {
-    fn drop(&mut self) {
-        let _ = Command::new("userdel").arg(&self.name).output();
-    }
-}
+use super::support::{Place, User, run, tool, unpack};
 
 /// A tmpfs with locked flags.
 struct Mounted(String);
@@ -47,11 +20,8 @@ impl Drop for Mounted {
 
 #[test]
 fn a_user_runs_what_was_built() {
-    let user = User::new();
+    let user = User::with_ranges();
     let place = Place::new();
-    fs::set_permissions(place.path(""), fs::Permissions::from_mode(0o755)).unwrap();
-    // The build's directory may be closed to others.
-    fs::copy(OCIFORGE, place.path("ociforge")).unwrap();
     fs::create_dir(place.path("data")).unwrap();
     tool("mount", &["-t", "tmpfs", "-o", "nosuid,nodev,mode=755", "none", &place.at("data")]);
     let mounted = Mounted(place.at("data"));
@@ -67,29 +37,23 @@ fn a_user_runs_what_was_built() {
     run(&mut place.build("recipe", &["-o", &image, "-t", "x.invalid/x"])).ok();
     let root = unpack(&place, &image);
     let bundle = root.parent().unwrap();
-    let owner = format!("{0}:{0}", user.id);
-    tool("chown", &["-R", &owner, bundle.to_str().unwrap(), &place.at("image")]);
-    let as_user = |words: &[&str]| {
-        let ids = [format!("--reuid={}", user.id), format!("--regid={}", user.id), "--clear-groups".to_owned()];
-        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-        run(&mut place.wrapped("setpriv", [&ids, words].concat()))
-    };
+    user.move_in(&place);
     let spec = |words: &[&str]| {
-        let program = place.at("ociforge");
-        let call = [program.as_str(), "spec", "--progress", "none", "--rootfs", root.to_str().unwrap()];
-        as_user(&[&call, words].concat())
+        let rootfs = root.to_str().unwrap();
+        let call = ["spec", "--progress", "none", "--rootfs", rootfs];
+        run(&mut user.ociforge(&place, &[&call, words].concat()))
     };
     let volume = format!("{}:/data:ro", mounted.0);
     let script = "id -u; echo $HOME; cat /data/file; exit 7";
     let text = spec(&["-u", "me", "-v", &volume, "--ulimit", "nofile=100", &image, "--", "sh", "-c", script]).ok();
     let json: Value = serde_json::from_str(&text).unwrap();
     let map = json!([{"containerID": 0, "hostID": user.id, "size": 1},
-                     {"containerID": 1, "hostID": user.range, "size": 65536}]);
+                     {"containerID": 1, "hostID": user.range(), "size": 65536}]);
     assert_eq!(json["linux"]["uidMappings"], map);
     fs::write(bundle.join("config.json"), text).unwrap();
     let (id, state) = (format!("rootless-{}", std::process::id()), bundle.join("state"));
     let runc = ["runc", "--root", state.to_str().unwrap(), "run", "--bundle", bundle.to_str().unwrap(), &id];
-    let ran = as_user(&runc);
+    let ran = run(&mut user.command(&place, &runc));
     assert_eq!((ran.stdout.as_str(), ran.code), ("5\n/home/me\nseen\n", Some(7)), "{}", ran.stderr);
 
     // Asked for the other form, it has no user namespace.

@@ -17,11 +17,16 @@ validator = jsonschema.validators.validator_for(schema)(schema, resolver=jsonsch
 validator.validate(json.load(open(sys.argv[2])))
 ";
 
+/// Asserts that a file is a runtime spec.
+pub(super) fn validate(file: &str) {
+    tool("/usr/bin/python3", &["-c", VALIDATE, SCHEMA, file]);
+}
+
 /// The spec that a call prints, validated.
 fn spec(place: &Place, arguments: &[&str]) -> Value {
     let text = run(&mut place.ociforge([&["spec", "--progress", "none"], arguments].concat())).ok();
     let file = place.write("spec.json", &text);
-    tool("/usr/bin/python3", &["-c", VALIDATE, SCHEMA, file.to_str().unwrap()]);
+    validate(file.to_str().unwrap());
     serde_json::from_str(&text).unwrap()
 }
 

@@ -1,7 +1,10 @@
 //! What the tests of the program share: a place of their own, registries that end with them, and the Debian base.
 
+mod layered;
 mod liar;
 mod registry;
+mod tree;
+mod user;
 mod wheel;
 
 use std::fs;
@@ -12,8 +15,11 @@ use std::sync::LazyLock;
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub(crate) use layered::{Layered, Packing, Tar};
 pub(crate) use liar::{Answer, Liar};
 pub(crate) use registry::Registry;
+pub(crate) use tree::{assert_same, tree};
+pub(crate) use user::User;
 pub(crate) use wheel::{Wheel, digest_of};
 
 /// The program.
