@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use ociforge::{cli, doctor, sandbox};
+use ociforge::{cli, sandbox};
 
 fn main() -> ExitCode {
     // What enters namespaces has to do so before there are threads.
-    sandbox::help().or_else(doctor::attempt::as_child).unwrap_or_else(cli::main)
+    sandbox::help().unwrap_or_else(cli::main)
 }

@@ -11,7 +11,6 @@ use ociforge_manifests::{ImageName, Platform};
 
 use super::progress::Form;
 use super::runtime_args::RuntimeArgs;
-use crate::doctor::DriverVersion;
 
 /// Assembles OCI images without a Docker daemon.
 #[derive(Debug, Parser)]
@@ -284,7 +283,7 @@ pub struct DoctorArgs {
     pub image: Option<String>,
     /// Version of NVIDIA's driver where the image is to run, such as 545.23.08 [default: the one that is loaded]
     #[arg(long, value_name = "VERSION", requires = "image")]
-    pub driver_version: Option<DriverVersion>,
+    pub driver_version: Option<String>,
     /// Platform, when the name stands for several images
     #[arg(long, value_name = "OS/ARCH", requires = "image")]
     pub platform: Option<Platform>,

@@ -18,6 +18,7 @@ pub use args::{
     LockArgs, RunArgs, ServeArgs, SpecArgs, UnshareArgs,
 };
 pub use progress::{Form, reporter};
+pub use runtime_args::driver_version;
 
 use crate::cancel::Cancel;
 use crate::commands::{self, Finale};

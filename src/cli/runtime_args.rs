@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ociforge_manifests::runtime::{
-    EnvEntry, GpuError, Request, Seccomp, SecurityOption, Settings, ValueError, VolumeError,
+    DriverVersion, EnvEntry, GpuError, Request, Seccomp, SecurityOption, Settings, ValueError, VolumeError,
 };
 
 use crate::error::Explain;
@@ -183,6 +183,14 @@ impl Explain for RuntimeArgsError {
     }
 }
 
+/// The value of `--driver-version`.
+///
+/// # Errors
+/// When it is no version of a driver.
+pub fn driver_version(text: Option<&str>) -> Result<Option<DriverVersion>, RuntimeArgsError> {
+    text.map(|text| value("--driver-version", text)).transpose()
+}
+
 impl RuntimeArgs {
     /// What the flags say of the host.
     ///
@@ -191,7 +199,7 @@ impl RuntimeArgs {
     pub fn overrides(&self) -> Result<Overrides, RuntimeArgsError> {
         Ok(Overrides {
             cdi_directories: self.cdi_spec_dirs.clone(),
-            driver: self.driver_version.as_ref().map(|text| value("--driver-version", text)).transpose()?,
+            driver: driver_version(self.driver_version.as_deref())?,
             rootless: self.rootless.unwrap_or_else(host::is_unprivileged),
         })
     }
@@ -397,8 +405,8 @@ mod tests {
     fn a_wrong_value_names_the_flag_and_says_what_to_do() {
         for (words, message) in [
             (
-                ["--gpus", "all,capabilities=utilities"],
-                "wrong value for --gpus\n  cause: `all,capabilities=utilities` is not a GPU request: `utilities` is not a \
+                ["--gpus", "all,capabilities=utilitys"],
+                "wrong value for --gpus\n  cause: `all,capabilities=utilitys` is not a GPU request: `utilitys` is not a \
                  capability of the driver\n  hint: did you mean utility?",
             ),
             (

@@ -23,6 +23,9 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), Failur
     let build_args: BTreeMap<_, _> = args.build_args.iter().cloned().collect();
     let mut plan = plan::read(args.file.as_deref().unwrap_or(&args.recipe), &build_args)?;
     plan.allow.extend(&args.allow);
+    if let Some(warning) = plan.runtime.gpus.as_ref().and_then(|gpus| gpus.warning("[runtime] gpus")) {
+        context.reporter.warn(&warning);
+    }
     let names = names(&plan, &args)?;
     let builder = context.builder(compression(&args)?, !args.no_cache)?;
     let lock = fitting_lock(context, &plan, &args)?;

@@ -11,6 +11,7 @@ use crate::locate::LocateError;
 use crate::registry::Settings;
 
 pub(super) async fn run(context: &Context, args: &DoctorArgs) -> Result<(), Failure> {
+    let driver = cli::driver_version(args.driver_version.as_deref())?;
     let settings = Settings::from_env();
     let chosen = context.global.authfile.clone().or(settings.authfile);
     let credentials = chosen.map_or(settings.auth_search, |file| vec![file]);
@@ -19,7 +20,7 @@ pub(super) async fn run(context: &Context, args: &DoctorArgs) -> Result<(), Fail
     let mut checks = doctor::judge(&facts);
     if let Some(name) = &args.image {
         let image = image(context, name, args.platform.as_ref(), &facts).await?;
-        checks.extend(doctor::judge_image(&image, &facts, args.driver_version.as_ref()));
+        checks.extend(doctor::judge_image(&image, &facts, driver.as_ref()));
     }
     match args.format {
         Format::Text => cli::raw_result(shown(&checks).as_bytes())?,

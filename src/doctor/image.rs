@@ -2,16 +2,15 @@
 
 use ociforge_manifests::config::Process;
 use ociforge_manifests::lint::lint;
+use ociforge_manifests::runtime::DriverVersion;
+use ociforge_manifests::runtime::requirements::{check, cuda_of};
 use ociforge_manifests::{Image, Platform};
 
 use super::check::{Check, Section};
-use super::facts::{DriverVersion, Facts, Machine};
+use super::facts::{Facts, Machine};
 use crate::bytes::human_bytes;
 
 const IMAGE: Section = Section::Image;
-
-/// The oldest drivers that run programs of a CUDA version by minor version compatibility: CUDA's major version, driver.
-const OLDEST: [(u32, &str); 3] = [(11, "450.80.02"), (12, "525.60.13"), (13, "580.65.06")];
 
 /// Whether `image` can run on the machine, with `driver` in the place of the machine's own where it is given.
 #[must_use]
@@ -20,7 +19,6 @@ pub fn judge_image(image: &Image, facts: &Facts, driver: Option<&DriverVersion>)
     let driver = driver.or(facts.gpus.driver.as_ref());
     let mut checks = vec![architecture(&image.config.platform, &facts.machine), space(image, facts)];
     checks.extend(cuda(process, driver));
-    checks.extend(requirements(process, driver));
     checks.extend(lint(None, process, &[]).into_iter().map(|finding| {
         let found = format!("{} (hint: {})", finding.message, finding.hint);
         Check::warn(IMAGE, finding.code.name(), found)
@@ -70,39 +68,37 @@ fn space(image: &Image, facts: &Facts) -> Check {
     }
 }
 
-/// The image's CUDA against the driver.
+/// What the image needs of NVIDIA's driver, as it is checked before a container of it gets GPUs.
 fn cuda(image: &Process, driver: Option<&DriverVersion>) -> Option<Check> {
     const NAME: &str = "CUDA";
+    let newer = match check(image.env.iter().filter_map(|entry| entry.split_once('=')), driver) {
+        Ok(newer) => newer,
+        Err(error) => {
+            let hint = error.hint().map_or_else(String::new, |hint| format!(" (hint: {hint})"));
+            // Without a driver no container gets GPUs here, and this one runs without.
+            let check = if driver.is_some() { Check::missing } else { Check::warn };
+            return Some(check(IMAGE, NAME, format!("{error}{hint}")));
+        }
+    };
+    if let Some(newer) = newer {
+        return Some(match newer.may_run() {
+            true => Check::warn(IMAGE, NAME, newer.to_string()),
+            false => {
+                Check::missing(IMAGE, NAME, format!("{newer}: install that, or choose an image with an older CUDA"))
+            }
+        });
+    }
     let version = image.env_value("CUDA_VERSION").filter(|version| !version.is_empty())?;
-    let major: u32 = version.split('.').next()?.parse().ok()?;
-    let oldest = OLDEST.iter().find(|(cuda, _)| *cuda == major).and_then(|(_, oldest)| oldest.parse().ok());
-    let built_with: Option<DriverVersion> = image.env_value("CUDA_DRIVER_VERSION").and_then(|text| text.parse().ok());
-    let needs =
-        oldest.as_ref().map_or_else(String::new, |oldest: &DriverVersion| format!(", driver {oldest} or newer"));
     let Some(driver) = driver else {
+        let oldest = cuda_of(version).and_then(|cuda| cuda.oldest_driver());
+        let needs = oldest.map_or_else(String::new, |oldest| format!(", which driver {oldest} and newer have"));
         let found = format!("{version}{needs}; no driver is loaded here (--driver-version tells of another machine's)");
         return Some(Check::warn(IMAGE, NAME, found));
     };
-    if built_with.as_ref().is_some_and(|built_with| driver >= built_with) {
-        return Some(Check::ok(IMAGE, NAME, format!("{version}; driver {driver} has all that it was built with")));
-    }
-    let Some(oldest) = oldest else {
-        return Some(Check::ok(IMAGE, NAME, format!("{version}; driver {driver}, and its needs are not known")));
+    let newest = match driver.cuda() {
+        Some(cuda) if !cuda.or_newer => format!("has CUDA {}", cuda.newest),
+        Some(cuda) => format!("has CUDA {} or newer", cuda.newest),
+        None => "is older than all that are known here".to_owned(),
     };
-    if *driver >= oldest {
-        return Some(Check::ok(IMAGE, NAME, format!("{version}{needs}; driver {driver}")));
-    }
-    let libraries = image.env_value("LD_LIBRARY_PATH").unwrap_or_default();
-    let found = format!("{version}{needs}, and this is {driver}");
-    if libraries.split(':').any(|entry| entry.contains("/compat")) {
-        let found = format!("{found}: by the image's compatibility libraries it may run, on data centre GPUs only");
-        return Some(Check::warn(IMAGE, NAME, found));
-    }
-    Some(Check::missing(IMAGE, NAME, format!("{found}: install a newer driver, or choose an image with an older CUDA")))
-}
-
-/// The image's `NVIDIA_REQUIRE_*` against the driver.
-// The language of requirements is not read yet.
-fn requirements(_image: &Process, _driver: Option<&DriverVersion>) -> Vec<Check> {
-    Vec::new()
+    Some(Check::ok(IMAGE, NAME, format!("{version}; driver {driver} {newest}")))
 }

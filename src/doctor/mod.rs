@@ -3,7 +3,6 @@
 //! Finding out and judging are apart: [`facts::gather`] reads files and tries things, [`judge`] makes [`Check`]s of what
 //! it found and knows nothing of the machine, and [`table`] makes text of these.
 
-pub mod attempt;
 mod check;
 pub mod facts;
 mod image;
@@ -11,7 +10,7 @@ mod judge;
 mod table;
 
 pub use check::{Check, Section, Status};
-pub use facts::{DriverVersion, Facts, Places, gather};
+pub use facts::{Facts, Places, gather};
 pub use image::judge_image;
 pub use judge::judge;
 pub use table::table;

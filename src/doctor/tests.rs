@@ -2,18 +2,43 @@
 
 use std::path::PathBuf;
 
+use ociforge_manifests::runtime::DriverVersion;
+use ociforge_manifests::runtime::cdi::{CdiFile, Registry};
 use ociforge_manifests::{Document, Image};
 use serde_json::json;
 
-use super::attempt::{Attempt, Tried};
 use super::facts::*;
 use super::*;
+use crate::run::runtime::{CgroupFeatures, Description, Features, Kind, LinuxFeatures, Runtime, Switch};
+use crate::sandbox::Limits;
+use crate::sandbox::attempt::{Attempt, Tried};
 
 const WORKED: Attempt =
     Attempt { namespace: Tried::Worked, mapping: Tried::Worked, mount: Tried::Worked, overlay: Tried::Worked };
 
 fn program(name: &str, version: &str) -> Program {
     Program { name: name.into(), path: format!("/usr/bin/{name}").into(), version: Ok(version.into()) }
+}
+
+const GIVEN: Allotment = Allotment { given: 65536, here: 65536 };
+
+fn runtime(name: &str, kind: Kind, description: Result<&str, &str>) -> OciRuntime {
+    let described = |version: &str| Description { version: version.into(), spec: None, features: None };
+    OciRuntime {
+        runtime: Runtime { program: format!("/usr/bin/{name}").into(), kind },
+        description: description.map(described).map_err(str::to_owned),
+    }
+}
+
+/// A runtime that says what it can do: all but what is taken away.
+fn able(name: &str, kind: Kind, without: fn(&mut Features)) -> OciRuntime {
+    let on = || Switch { enabled: true };
+    let cgroup = CgroupFeatures { v1: true, v2: true, ..CgroupFeatures::default() };
+    let linux = LinuxFeatures { cgroup, seccomp: on(), apparmor: on() };
+    let mut features = Features { hooks: vec!["prestart".into()], linux, ..Features::default() };
+    without(&mut features);
+    let description = Description { version: "1.2".into(), spec: None, features: Some(features) };
+    OciRuntime { description: Ok(description), ..runtime(name, kind, Ok("")) }
 }
 
 /// An ordinary user on a machine where all is well.
@@ -27,17 +52,18 @@ fn user() -> Facts {
             architecture: "x86_64".into(),
             ..Machine::default()
         },
-        limits: Limits { most: Some(15000), ..Limits::default() },
+        limits: Limits { max_user_namespaces: Some(15000), ..Limits::default() },
         user_namespace: WORKED,
         as_root: Attempt::default(),
-        ids: Ids { users: 65536, groups: 65536, free: 165_536, newuidmap: Mapper::Able, newgidmap: Mapper::Able },
+        ids: Ids { users: GIVEN, groups: GIVEN, free: 165_536, newuidmap: Mapper::Able, newgidmap: Mapper::Able },
         overlay: Overlay { known: true, fuse: true },
         cgroups: Cgroups {
             hierarchy: Hierarchy::V2,
             controllers: ["cpu", "cpuset", "io", "memory", "pids"].map(str::to_owned).into(),
+            split: false,
         },
         programs: Programs {
-            runtimes: vec![program("runc", "1.1.5")],
+            runtimes: vec![runtime("runc", Kind::Runc, Ok("1.1.5"))],
             fuse_overlayfs: Some(program("fuse-overlayfs", "1.10")),
             uv: Some(program("uv", "0.8.0")),
             seccomp_profile: Some("/usr/share/containers/seccomp.json".into()),
@@ -74,13 +100,24 @@ fn gpu() -> Facts {
         hook: Some(program("nvidia-container-runtime-hook", "1.17.0")),
         cdi_hook: None,
         no_cgroups: false,
-        cdi: vec![cdi("nvidia.yaml", CdiState::Good("nvidia.com/gpu".into(), None))],
+        cdi: cdi(&[("nvidia.json", &file("nvidia.com/gpu", &["0", "all"]))]),
     };
     facts
 }
 
-fn cdi(name: &str, state: CdiState) -> CdiFile {
-    CdiFile { path: format!("/etc/cdi/{name}").into(), state }
+/// The text of a CDI file.
+fn file(kind: &str, devices: &[&str]) -> String {
+    let device = |name: &&str| json!({"name": name, "containerEdits": {"env": ["A=b"]}});
+    json!({"cdiVersion": "0.5.0", "kind": kind, "devices": devices.iter().map(device).collect::<Vec<_>>()}).to_string()
+}
+
+/// What these files of `/etc/cdi` describe.
+fn cdi(files: &[(&str, &str)]) -> Registry {
+    let file = |(name, text): &(&str, &str)| {
+        let content = Ok(text.as_bytes().to_vec());
+        CdiFile { path: format!("/etc/cdi/{name}"), priority: 0, content }
+    };
+    Registry::load(files.iter().map(file).collect())
 }
 
 fn refused_at(step: usize, number: i32) -> Attempt {
@@ -133,7 +170,7 @@ fn where_all_is_well_nothing_is_to_be_done() {
         "ok runc: 1.1.5, /usr/bin/runc",
         "ok NVIDIA driver: 545.23.08, 1 GPU",
         "ok device nodes: 1 GPU, /dev/nvidiactl, /dev/nvidia-uvm",
-        "ok CDI spec: nvidia.com/gpu, /etc/cdi/nvidia.yaml",
+        "ok CDI spec: nvidia.com/gpu, 2 devices, /etc/cdi/nvidia.json",
         "ok store: /home/al/.local/share/ociforge: 500.0 GB free on ext4",
         "ok credentials: none; public images need none",
     ] {
@@ -187,24 +224,25 @@ fn the_kernel() {
 fn user_namespaces() {
     let cases: [(Change, &str); 9] = [
         (
-            |f| f.limits.most = Some(0),
+            |f| f.limits.max_user_namespaces = Some(0),
             "missing user namespaces: user.max_user_namespaces is 0; without them only root can run containers | sudo \
              sysctl -w user.max_user_namespaces=15000",
         ),
         (
-            |f| f.limits.clone = Some(0),
-            "missing user namespaces: kernel.unprivileged_userns_clone is 0; without them only root can run containers \
-             | sudo sysctl -w kernel.unprivileged_userns_clone=1",
+            |f| f.limits.unprivileged_userns_clone = Some(0),
+            "missing user namespaces: kernel.unprivileged_userns_clone is 0: only root may make user namespaces; without \
+             them only root can run containers | sudo sysctl -w kernel.unprivileged_userns_clone=1",
         ),
         (
-            |f| f.limits.apparmor = Some(1),
-            "missing user namespaces: AppArmor forbids what is done in them \
-             (kernel.apparmor_restrict_unprivileged_userns); without them only root can run containers | sudo sysctl -w \
+            |f| f.limits.apparmor_restrict_unprivileged_userns = Some(1),
+            "missing user namespaces: kernel.apparmor_restrict_unprivileged_userns is set: AppArmor takes away all rights in \
+             them; without them only root can run containers | sudo sysctl -w \
              kernel.apparmor_restrict_unprivileged_userns=0",
         ),
         (
-            |f| f.limits.filtered = true,
-            "missing user namespaces: a seccomp filter forbids them: this looks like a container",
+            |f| f.limits.seccomp = true,
+            "missing user namespaces: a seccomp filter is in force, as in a container: start the container around this with \
+             `--security-opt seccomp=unconfined --security-opt apparmor=unconfined`",
         ),
         (
             |f| f.user_namespace = refused_at(0, 28),
@@ -232,14 +270,17 @@ fn user_namespaces() {
         assert!(shown.contains(&"warn overlay: there is no user namespace to mount it in".to_owned()), "{shown:?}");
     }
     // Settings that forbid nothing are not blamed.
-    for change in [|f: &mut Facts| f.limits.apparmor = Some(1), |f: &mut Facts| f.limits.filtered = true] {
+    for change in [
+        |f: &mut Facts| f.limits.apparmor_restrict_unprivileged_userns = Some(1),
+        |f: &mut Facts| f.limits.seccomp = true,
+    ] {
         let mut facts = user();
         change(&mut facts);
         assert_eq!(lines(&judge(&facts)), lines(&judge(&user())));
     }
     let mut facts = root();
     facts.user_namespace = refused_at(0, 28);
-    facts.limits.most = Some(0);
+    facts.limits.max_user_namespaces = Some(0);
     let shown = &lines(&judge(&facts))[1];
     assert!(
         shown.starts_with("warn user namespaces: user.max_user_namespaces is 0; containers work for root"),
@@ -250,17 +291,22 @@ fn user_namespaces() {
 
 #[test]
 fn subordinate_ids() {
-    let cases: [(Change, &str); 9] = [
+    let cases: [(Change, &str); 10] = [
         (
-            |f| (f.ids.users, f.ids.groups) = (0, 0),
+            |f| (f.ids.users, f.ids.groups) = Default::default(),
             "warn subordinate ids: /etc/subuid and /etc/subgid have none for al: containers have one user, and files of \
              others can't be unpacked as theirs | sudo usermod --add-subuids 165536-231071 \\\n  --add-subgids 165536-231071 al",
         ),
-        (|f| f.ids.users = 0, "warn subordinate ids: /etc/subuid has none for al"),
-        (|f| f.ids.groups = 0, "warn subordinate ids: /etc/subgid has none for al"),
+        (|f| f.ids.users = Allotment::default(), "warn subordinate ids: /etc/subuid has none for al"),
+        (|f| f.ids.groups = Allotment::default(), "warn subordinate ids: /etc/subgid has none for al"),
         (
-            |f| f.ids.users = 1000,
+            |f| f.ids.users = Allotment { given: 1000, here: 1000 },
             "warn subordinate ids: 1000 users and 65536 groups for al, of which images need 65536",
+        ),
+        (
+            |f| f.ids.groups.here = 50,
+            "warn subordinate ids: of those that al is given, 65536 users and 50 groups are in the user namespace around \
+             this, of which images need 65536",
         ),
         (
             |f| f.ids.newuidmap = Mapper::Absent,
@@ -282,7 +328,7 @@ fn subordinate_ids() {
         (|f| f.limits.no_new_privileges = true, "warn newuidmap: no_new_privs is in force"),
         (
             |f| {
-                (f.ids.users, f.ids.groups, f.machine.user) = (0, 0, None);
+                (f.ids.users, f.ids.groups, f.machine.user) = Default::default();
             },
             "warn subordinate ids: /etc/subuid and /etc/subgid have none for 1000: containers have one user, and files of \
              others can't be unpacked as theirs | echo 1000:165536:65536 |",
@@ -300,20 +346,21 @@ fn subordinate_ids() {
 #[test]
 fn overlays() {
     let refused = "refused in a user namespace, on ext4: Invalid argument";
+    let copied = "`run` copies the whole image for each container, which takes time and space";
     let cases: [(Change, String); 4] = [
         (|_| {}, format!("warn overlay: {refused}; fuse-overlayfs takes its place, and is slower")),
         (
             |f| f.programs.fuse_overlayfs = None,
             format!(
-                "missing overlay: {refused}, and fuse-overlayfs, which could take its place, is not installed | sudo \
+                "warn overlay: {refused}, and fuse-overlayfs, which could take its place, is not installed: {copied} | sudo \
                  apt-get install fuse-overlayfs"
             ),
         ),
         (
             |f| f.overlay.fuse = false,
             format!(
-                "missing overlay: {refused}, and fuse-overlayfs can't open /dev/fuse | sudo modprobe fuse && sudo chmod \
-                 0666 /dev/fuse"
+                "warn overlay: {refused}, and fuse-overlayfs can't open /dev/fuse: {copied} | sudo modprobe fuse && sudo \
+                 chmod 0666 /dev/fuse"
             ),
         ),
         (|f| f.store.filesystem = None, "warn overlay: refused in a user namespace, on the store's filesystem".into()),
@@ -325,18 +372,20 @@ fn overlays() {
         let shown = lines(&judge(&facts));
         assert!(shown.iter().any(|line| line.starts_with(&expected)), "{expected} in {shown:#?}");
     }
-    let cases: [(Change, &str); 4] = [
+    let cases: [(Change, &str); 6] = [
         (
             |f| f.as_root = refused_at(3, 22),
-            "missing overlay: refused by root, on ext4: Invalid argument; a store on ext4",
+            "warn overlay: refused by root, on ext4: Invalid argument (a store on ext4 or xfs, --store DIR, may do); \
+             fuse-overlayfs takes its place",
         ),
         (
             |f| {
                 f.as_root = refused_at(3, 19);
-                f.overlay.known = false;
+                f.overlay = Overlay::default();
             },
-            "missing overlay: refused by root, on ext4: No such device; a store on ext4 or xfs (--store DIR) may do | \
-             modprobe overlay",
+            "warn overlay: refused by root, on ext4: No such device (a store on ext4 or xfs, --store DIR, may do), and \
+             fuse-overlayfs can't open /dev/fuse: `run` copies the whole image for each container, which takes time and \
+             space | modprobe fuse && chmod 0666 /dev/fuse | modprobe overlay",
         ),
         (
             |f| f.as_root = refused_at(0, 1),
@@ -347,12 +396,28 @@ fn overlays() {
                 f.as_root = refused_at(0, 1);
                 f.user_namespace.overlay = Tried::Refused(1);
             },
-            "missing overlay: root may not mount anything here, as in a container: start that with",
+            "warn overlay: root may not mount anything here, as in a container, and no overlay in a user namespace; \
+             fuse-overlayfs takes its place",
         ),
+        (
+            |f| {
+                f.as_root = refused_at(0, 1);
+                f.user_namespace.overlay = Tried::Refused(1);
+                f.programs.fuse_overlayfs = None;
+            },
+            "warn overlay: root may not mount anything here, as in a container, and no overlay in a user namespace, and \
+             fuse-overlayfs, which could take its place, is not installed",
+        ),
+        (|f| f.as_root = refused_at(3, 1), "warn overlay: refused by root, on ext4: Operation not permitted (a store"),
     ];
     for (change, expected) in cases {
         changed(root, change, expected);
     }
+    let mut facts = root();
+    (facts.as_root, facts.user_namespace) = (refused_at(0, 1), refused_at(0, 1));
+    let shown = lines(&judge(&facts));
+    let expected = "missing overlay: root may not mount anything here, as in a container: start that with";
+    assert!(shown.iter().any(|line| line.starts_with(expected)), "{shown:#?}");
 }
 
 #[test]
@@ -387,7 +452,7 @@ fn control_groups() {
     ] {
         for (mut facts, expected) in [(root(), of_root), (user(), of_user)] {
             let controllers = controllers.split_ascii_whitespace().map(str::to_owned).collect();
-            facts.cgroups = Cgroups { hierarchy, controllers };
+            facts.cgroups = Cgroups { hierarchy, controllers, split: false };
             let checks = judge(&facts);
             sound(&checks);
             let shown = lines(&checks);
@@ -398,7 +463,7 @@ fn control_groups() {
 
 #[test]
 fn programs() {
-    let cases: [(Change, &str); 8] = [
+    let cases: [(Change, &str); 11] = [
         (
             |f| f.programs.runtimes.clear(),
             "missing OCI runtime: no runtime that works: `run` needs runc, crun or youki | sudo apt-get install runc",
@@ -411,10 +476,25 @@ fn programs() {
             "missing OCI runtime: no runtime that works: `run` needs runc, crun or youki | sudo dnf install crun",
         ),
         (
-            |f| f.programs.runtimes.push(Program { version: Err("bad ELF".into()), ..program("crun", "") }),
-            "warn crun: /usr/bin/crun does not work: bad ELF",
+            |f| f.programs.runtimes.push(runtime("crun", Kind::Crun, Err("cannot run /usr/bin/crun: bad ELF"))),
+            "warn crun: cannot run /usr/bin/crun: bad ELF",
         ),
-        (|f| f.programs.runtimes.push(program("youki", "0.5.0")), "ok youki: 0.5.0, /usr/bin/youki"),
+        (|f| f.programs.runtimes.push(runtime("youki", Kind::Youki, Ok("0.5.0"))), "ok youki: 0.5.0, /usr/bin/youki"),
+        (
+            |f| f.programs.runtimes.push(able("crun", Kind::Crun, |_| {})),
+            "ok crun: 1.2, /usr/bin/crun; has cgroup v2, seccomp and prestart hooks such as NVIDIA's",
+        ),
+        (
+            |f| {
+                let without = |f: &mut Features| f.linux.cgroup.v2 = false;
+                f.programs.runtimes.push(able("crun", Kind::Crun, without));
+            },
+            "warn crun: 1.2, /usr/bin/crun; has seccomp and prestart hooks such as NVIDIA's; lacks cgroup v2",
+        ),
+        (
+            |f| f.programs.runtimes.push(able("youki", Kind::Youki, |f| *f = Features::default())),
+            "warn youki: 1.2, /usr/bin/youki; lacks cgroup v2, seccomp and prestart hooks such as NVIDIA's",
+        ),
         (
             |f| f.programs.uv = None,
             "warn uv: not installed: packages are locked by it; building from a lock needs none | sudo apt-get install \
@@ -431,14 +511,25 @@ fn programs() {
         changed(user, change, expected);
     }
     let mut facts = user();
-    facts.programs.runtimes = vec![Program { version: Err("bad ELF".into()), ..program("runc", "") }];
+    facts.programs.runtimes = vec![runtime("runc", Kind::Runc, Err("bad ELF"))];
     let shown = lines(&judge(&facts));
     assert!(shown.iter().any(|line| line.starts_with("missing OCI runtime")), "{shown:#?}");
+    // Cgroups of both versions, which crun works with only by what `run` does.
+    let mut facts = root();
+    facts.cgroups = Cgroups { hierarchy: Hierarchy::Hybrid, controllers: Vec::new(), split: true };
+    facts.programs.runtimes = vec![runtime("crun", Kind::Crun, Ok("1.8.1")), able("runc", Kind::Runc, |_| {})];
+    let shown = lines(&judge(&facts));
+    for line in [
+        "ok crun: 1.8.1, /usr/bin/crun; works with one version of cgroups only: it gets to see v1",
+        "ok runc: 1.2, /usr/bin/runc; has cgroup v1, seccomp and prestart hooks such as NVIDIA's",
+    ] {
+        assert!(shown.iter().any(|shown| shown == line), "{line} in {shown:#?}");
+    }
 }
 
 #[test]
 fn gpus_and_what_gets_them_into_containers() {
-    let cases: [(Change, &str); 13] = [
+    let cases: [(Change, &str); 14] = [
         (
             |f| f.gpus.driver = None,
             "warn NVIDIA driver: not loaded, and there is an NVIDIA device on the bus (1 GPU) | sudo apt-get install \
@@ -460,34 +551,34 @@ fn gpus_and_what_gets_them_into_containers() {
         ),
         (|f| f.gpus.nodes.push("nvidia1".into()), "ok device nodes: 2 GPUs, /dev/nvidiactl"),
         (
-            |f| f.gpus.cdi.clear(),
+            |f| f.gpus.cdi = Registry::default(),
             "warn for containers: NVIDIA's hook, which fails for an unprivileged user; a CDI specification works for all | \
              sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",
         ),
         (
             |f| {
-                f.gpus.cdi.clear();
+                f.gpus.cdi = Registry::default();
                 f.gpus.no_cgroups = true;
             },
             "ok for containers: NVIDIA's hook; there is no CDI specification",
         ),
         (
             |f| {
-                f.gpus.cdi.clear();
+                f.gpus.cdi = Registry::default();
                 f.gpus.hook = None;
             },
             "warn for containers: no CDI specification was made yet | sudo nvidia-ctk cdi generate",
         ),
         (
             |f| {
-                f.gpus.cdi.clear();
+                f.gpus.cdi = Registry::default();
                 f.gpus.ctk = None;
             },
             "warn for containers: NVIDIA's hook, which fails for an unprivileged user unless it leaves cgroups alone",
         ),
         (
             |f| {
-                f.gpus.cdi = vec![cdi("other.json", CdiState::Good("vendor.com/net".into(), Some(1)))];
+                f.gpus.cdi = cdi(&[("other.json", &file("vendor.com/net", &["a"]))]);
                 (f.gpus.ctk, f.gpus.hook) = (None, None);
             },
             "warn for containers: neither a CDI specification nor NVIDIA's hook: no container gets a GPU; the package \
@@ -495,16 +586,35 @@ fn gpus_and_what_gets_them_into_containers() {
              nvidia-ctk cdi generate",
         ),
         (
-            |f| f.gpus.cdi.push(cdi("x.yml", CdiState::Ignored)),
-            "warn CDI spec: /etc/cdi/x.yml is not read: its name must end in .yaml | mv /etc/cdi/x.yml /etc/cdi/x.yaml",
+            |f| f.gpus.cdi = cdi(&[("n.json", &file("nvidia.com/gpu", &["0"])), ("x.yml", "")]),
+            "warn CDI spec: the CDI file /etc/cdi/x.yml is left out: only .json and .yaml are read; rename it | mv \
+             /etc/cdi/x.yml /etc/cdi/x.yaml",
         ),
         (
-            |f| f.gpus.cdi.push(cdi("x.json", CdiState::Bad("line 3 is not JSON".into()))),
-            "warn CDI spec: /etc/cdi/x.json can't be used: line 3 is not JSON",
+            |f| f.gpus.cdi = cdi(&[("n.json", &file("nvidia.com/gpu", &["0"])), ("x.json", "{\n\n?")]),
+            "warn CDI spec: the CDI file /etc/cdi/x.json is left out: ",
+        ),
+        (
+            |f| {
+                let [a, b] = [&["0", "1", "2"][..], &["2"]].map(|devices| file("nvidia.com/gpu", devices));
+                f.gpus.cdi = cdi(&[("a.json", &a), ("b.json", &b)]);
+            },
+            "warn CDI spec: the CDI device nvidia.com/gpu=2 is left out: /etc/cdi/a.json and /etc/cdi/b.json describe it",
         ),
     ];
     for (change, expected) in cases {
         changed(gpu, change, expected);
+    }
+    let mut facts = gpu();
+    let (a, b) = (file("nvidia.com/gpu", &["0", "1", "2"]), file("nvidia.com/gpu", &["2"]));
+    facts.gpus.cdi = cdi(&[("a.json", &a), ("b.json", &b), ("c.json", &file("v.com/net", &["x"]))]);
+    let shown = lines(&judge(&facts));
+    for line in [
+        "ok CDI spec: nvidia.com/gpu, 2 devices, /etc/cdi/a.json",
+        "ok CDI spec: nvidia.com/gpu, no device that counts, /etc/cdi/b.json",
+        "ok CDI spec: v.com/net, 1 device, /etc/cdi/c.json",
+    ] {
+        assert!(shown.iter().any(|shown| shown == line), "{line} in {shown:#?}");
     }
 }
 
@@ -576,22 +686,46 @@ fn image(platform: (&str, &str), env: &[&str], size: u64) -> Image {
 
 #[test]
 fn images_and_the_driver() {
-    const CUDA12: &[&str] = &["CUDA_VERSION=12.3.2", "CUDA_DRIVER_VERSION=545.23.08"];
-    const COMPAT: &[&str] = &["CUDA_VERSION=12.3.2", "LD_LIBRARY_PATH=/usr/local/cuda/compat/lib"];
+    const CUDA12: &[&str] = &["CUDA_VERSION=12.3.2", "CUDA_DRIVER_VERSION=545.23.08", "NVIDIA_REQUIRE_CUDA=cuda>=9.0"];
+    const COMPAT: &[&str] =
+        &["CUDA_VERSION=12.3.2", "NVIDIA_REQUIRE_CUDA=cuda>=9.0", "LD_LIBRARY_PATH=/usr/local/cuda/compat/lib"];
+    const FIRST: &[&str] = &["CUDA_VERSION=9.0"];
     for (env, driver, expected) in [
-        (CUDA12, Some("545.23.08"), "ok CUDA: 12.3.2; driver 545.23.08 has all that it was built with"),
-        (CUDA12, Some("535.54.03"), "ok CUDA: 12.3.2, driver 525.60.13 or newer; driver 535.54.03"),
-        (CUDA12, Some("470.57.02"), "missing CUDA: 12.3.2, driver 525.60.13 or newer, and this is 470.57.02: install"),
+        (CUDA12, Some("545.23.08"), "ok CUDA: 12.3.2; driver 545.23.08 has CUDA 12.3"),
+        (CUDA12, Some("999.1"), "ok CUDA: 12.3.2; driver 999.1 has CUDA 13.3 or newer"),
+        // By minor version compatibility.
         (
-            COMPAT,
-            Some("470.57.02"),
-            "warn CUDA: 12.3.2, driver 525.60.13 or newer, and this is 470.57.02: by the image's",
+            CUDA12,
+            Some("535.54.03"),
+            "warn CUDA: the image's CUDA 12.3 is newer than CUDA 12.2, the newest of driver 535.54.03; driver 545.23.08 has \
+             it; what needs nothing new of CUDA 12 runs all the same",
         ),
-        (CUDA12, None, "warn CUDA: 12.3.2, driver 525.60.13 or newer; no driver is loaded here"),
-        (&["CUDA_VERSION=9.0"], Some("390.1"), "ok CUDA: 9.0; driver 390.1, and its needs are not known"),
-        (&["CUDA_VERSION=13.0.2"], Some("575.1"), "missing CUDA: 13.0.2, driver 580.65.06 or newer"),
+        (
+            CUDA12,
+            Some("470.57.02"),
+            "missing CUDA: the image's CUDA 12.3 is newer than CUDA 11.4, the newest of driver 470.57.02; driver 545.23.08 \
+             has it: install that, or",
+        ),
+        (COMPAT, Some("470.57.02"), "warn CUDA: the image's CUDA 12.3 is newer than CUDA 11.4, the newest of driver"),
+        (CUDA12, None, "warn CUDA: 12.3.2, which driver 545.23 and newer have; no driver is loaded here"),
+        (FIRST, Some("390.1"), "ok CUDA: 9.0; driver 390.1 has CUDA 9.1"),
+        (FIRST, Some("304.1"), "ok CUDA: 9.0; driver 304.1 is older than all that are known here"),
+        // What `run` would refuse.
+        (
+            &["CUDA_VERSION=13.0.2"],
+            Some("575.1"),
+            "missing CUDA: the image needs `cuda>=13.0` (CUDA_VERSION), and driver 575.1 with CUDA 12.9 does not meet that \
+             (hint: install driver 580.65 or newer; --env NVIDIA_DISABLE_REQUIRE=1 turns the check off)",
+        ),
+        (
+            &["NVIDIA_REQUIRE_CUDA=cuda>=12.4 brand=tesla,driver>=470,driver<471"],
+            Some("525.60.13"),
+            "missing CUDA: the image needs `cuda>=12.4` or other drivers (NVIDIA_REQUIRE_CUDA), and driver 525.60.13",
+        ),
+        (&["NVIDIA_REQUIRE_CUDA=nonsense"], Some("545.1"), "missing CUDA: the image's NVIDIA_REQUIRE_CUDA has"),
+        (&["NVIDIA_REQUIRE_CUDA=nonsense"], None, "warn CUDA: the image's NVIDIA_REQUIRE_CUDA has"),
     ] {
-        let driver = driver.map(|text| text.parse().unwrap());
+        let driver: Option<DriverVersion> = driver.map(|text| text.parse().unwrap());
         let shown = lines(&judge_image(&image(("linux", "amd64"), env, 1000), &user(), driver.as_ref()));
         assert_eq!(shown[0], "ok architecture: linux/amd64");
         assert_eq!(shown[1], "ok space: 1.0 kB packed, about 2.5 kB unpacked; 500.0 GB free");

@@ -386,7 +386,7 @@ fn wrong_runtime_defaults() {
         ("cpuset-cpus = '3-1'", "`3-1`"),
         ("ulimits = ['nofile']", "`nofile`"),
         ("ipc = 'hots'", "`hots`"),
-        ("gpus = 'all,capabilities=utilities'", "did you mean utility?"),
+        ("gpus = 'all,capabilities=utilitys'", "did you mean utility?"),
         ("gpus = 1.5", "`gpus` is the number 1.5; expected a string | write it in quotes: \"1.5\""),
         ("volumes = ['/a:/a']", "unknown key `volumes` in [runtime]"),
     ] {
@@ -395,6 +395,9 @@ fn wrong_runtime_defaults() {
     }
     let gpus = plan("base = 'a'\nruntime.gpus = 2").runtime.gpus;
     assert_eq!(gpus.unwrap().to_string(), "2");
+    // NVIDIA's documents have this for `utility`.
+    let gpus = plan("base = 'a'\nruntime.gpus = 'all,capabilities=utilities'").runtime.gpus.unwrap();
+    assert_eq!((gpus.to_string().as_str(), gpus.slip), ("all,capabilities=utility", true));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use serde_json::Value;
 
+use super::host;
 use super::orphans::Orphans;
 use super::runtime::{Runtime, RuntimeError, Said};
 use super::signals::Caught;
@@ -153,11 +154,9 @@ fn supervise(command: &mut Command, caught: Caught) -> io::Result<(ExitStatus, V
 /// Covers the cgroups of version 2 that are mounted beside those of version 1. crun works with either but not with both.
 /// Only this process and its children see that.
 fn hide_second_cgroups(_private_mounts: &Entered) -> io::Result<()> {
-    let second = Path::new("/sys/fs/cgroup/unified");
-    let is_used = fs::read_to_string(second.join("cgroup.controllers")).is_ok_and(|list| !list.trim().is_empty());
-    if is_used {
+    if let Some(second) = host::second_cgroups() {
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-        mount("none", second, "tmpfs", flags, c"mode=755,size=4k")?;
+        mount("none", &second, "tmpfs", flags, c"mode=755,size=4k")?;
     }
     Ok(())
 }

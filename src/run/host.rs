@@ -2,18 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ociforge_manifests::runtime::cdi::Registry;
 use ociforge_manifests::runtime::{DriverVersion, Emitted, HOOK_NAME, Host, LOCKED};
 use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
 use rustix::process::{Resource, geteuid, getrlimit};
 
-use super::{cdi, mappings};
-
-/// Where distributions put programs when they are not on the caller's `PATH`.
-const USUAL: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/usr/sbin"];
+use super::cdi;
+use crate::sandbox::{ids, program};
 
 /// Where the container tools of distributions have their seccomp profile; the administrator's comes first.
 const SECCOMP: [&str; 2] = ["/etc/containers/seccomp.json", "/usr/share/containers/seccomp.json"];
@@ -37,16 +36,12 @@ pub struct Overrides {
 pub fn facts(overrides: Overrides) -> Host {
     let cpus = fs::read_to_string("/sys/devices/system/cpu/online");
     let cgroup_v2 = Path::new(CGROUPS).join("cgroup.controllers").exists();
-    let (mappings, inside_user_namespace) = match mappings::current() {
+    let (mappings, inside_user_namespace) = match ids::current() {
         // Who is root of a user namespace has it, and others can make one of their own in it.
         Some(current) if geteuid().is_root() => (current, true),
-        _ => (mappings::available(), false),
+        _ => (ids::available(), false),
     };
-    let registry = if overrides.cdi_directories.is_empty() {
-        cdi::load(&usual_directories(overrides.rootless, |key| env::var_os(key)), false)
-    } else {
-        cdi::load(&overrides.cdi_directories, true)
-    };
+    let registry = cdi(&overrides.cdi_directories, overrides.rootless);
     Host {
         directory: env::current_dir().ok().and_then(text),
         nvidia_hook: program(HOOK_NAME).and_then(text),
@@ -58,7 +53,7 @@ pub fn facts(overrides: Overrides) -> Host {
         network_files: network_files(),
         architecture: Some(architecture().to_owned()),
         kernel: kernel(&rustix::system::uname().release().to_string_lossy()),
-        seccomp: SECCOMP.iter().find_map(|file| fs::read_to_string(file).ok()),
+        seccomp: seccomp_profile().and_then(|file| fs::read_to_string(file).ok()),
         capabilities: fs::read_to_string("/proc/self/status").ok().and_then(|status| bounding_set(&status)),
         limits: limits(),
         mappings: Some(mappings),
@@ -71,7 +66,7 @@ pub fn facts(overrides: Overrides) -> Host {
 /// Whether only the rootless form can be run: by anybody but root, and by the root of a mere user namespace.
 #[must_use]
 pub fn is_unprivileged() -> bool {
-    !geteuid().is_root() || mappings::current().is_some()
+    !geteuid().is_root() || ids::current().is_some()
 }
 
 /// Adds to the bind mounts of a rootless spec what the kernel has locked on their sources ([`Emitted::keep_locked`]).
@@ -87,8 +82,33 @@ pub fn keep_locked(emitted: &mut Emitted) {
     emitted.keep_locked(&flags);
 }
 
+/// The devices that CDI files of these directories describe, or else of the usual ones, those of the user's `own` among
+/// them.
+#[must_use]
+pub fn cdi(directories: &[PathBuf], own: bool) -> Registry {
+    match directories {
+        [] => cdi::load(&usual_directories(own, |key| env::var_os(key)), false),
+        named => cdi::load(named, true),
+    }
+}
+
+/// The seccomp profile that the host has for containers.
+#[must_use]
+pub fn seccomp_profile() -> Option<PathBuf> {
+    SECCOMP.iter().map(PathBuf::from).find(|file| fs::File::open(file).is_ok())
+}
+
+/// The cgroups of version 2 that are mounted beside those of version 1, if they have controllers.
+#[must_use]
+pub fn second_cgroups() -> Option<PathBuf> {
+    let second = Path::new(CGROUPS).join("unified");
+    let is_used = fs::read_to_string(second.join("cgroup.controllers")).is_ok_and(|list| !list.trim().is_empty());
+    is_used.then_some(second)
+}
+
 /// The version of the driver that is loaded.
-fn driver() -> Option<DriverVersion> {
+#[must_use]
+pub fn driver() -> Option<DriverVersion> {
     DriverVersion::from_proc(&fs::read_to_string("/proc/driver/nvidia/version").ok()?)
 }
 
@@ -176,47 +196,13 @@ fn delegated(membership: &str, v2: bool) -> BTreeSet<String> {
     controllers
 }
 
-/// The program called `name`, on the caller's `PATH` or where distributions put it.
-pub(crate) fn program(name: &str) -> Option<PathBuf> {
-    find(name, env::var_os("PATH").as_deref())
-}
-
-/// The first program called `name` in the absolute directories of `path`, or else in the usual ones.
-#[must_use]
-pub fn find(name: &str, path: Option<&OsStr>) -> Option<PathBuf> {
-    let named = path.into_iter().flat_map(env::split_paths).filter(|directory| directory.is_absolute());
-    named.chain(USUAL.map(PathBuf::from)).map(|directory| directory.join(name)).find(|file| is_program(file))
-}
-
-fn is_program(file: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    fs::metadata(file).is_ok_and(|facts| facts.is_file() && facts.permissions().mode() & 0o111 != 0)
-}
-
 fn text(path: PathBuf) -> Option<String> {
     path.into_os_string().into_string().ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
-
-    #[test]
-    fn a_program_is_found_in_the_first_directory_that_has_it_executable() {
-        let root = tempfile::tempdir().unwrap();
-        let [first, second] = ["first", "second"].map(|name| root.path().join(name));
-        for (directory, mode) in [(&first, 0o644), (&second, 0o755)] {
-            fs::create_dir(directory).unwrap();
-            let file = directory.join("a-hook");
-            fs::write(&file, "").unwrap();
-            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
-        }
-        let path = env::join_paths([Path::new("relative"), &first, &second]).unwrap();
-        assert_eq!(find("a-hook", Some(&path)), Some(second.join("a-hook")));
-        assert_eq!(find("a-hook", None), None);
-    }
 
     #[test]
     fn this_host_has_processors_and_a_working_directory() {

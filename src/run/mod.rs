@@ -4,7 +4,6 @@ pub mod bundle;
 mod cdi;
 pub mod container;
 pub mod host;
-pub mod mappings;
 mod orphans;
 pub mod runtime;
 mod signals;

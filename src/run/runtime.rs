@@ -45,7 +45,8 @@ impl Kind {
     }
 
     /// Whether it refuses to work where cgroups of both versions are mounted and the second has controllers.
-    pub(super) fn refuses_hybrid_cgroups(self) -> bool {
+    #[must_use]
+    pub fn refuses_hybrid_cgroups(self) -> bool {
         self == Self::Crun
     }
 
@@ -141,8 +142,13 @@ pub enum RuntimeError {
         source: std::io::Error,
     },
     /// It doesn't say what it is.
-    #[error("{} does not answer to --version", .0.display())]
-    Mute(PathBuf),
+    #[error("{} does not tell its version", .program.display())]
+    Mute {
+        /// Its program.
+        program: PathBuf,
+        /// What it says instead.
+        source: Said,
+    },
     /// `-i` and `-t` without a terminal to read from.
     #[error("the input device is not a terminal")]
     InputNoTerminal,
@@ -273,7 +279,8 @@ impl Runtime {
     /// # Errors
     /// When it can't be started, or doesn't tell its version.
     pub fn describe(&self) -> Result<Description, RuntimeError> {
-        let (version, spec) = versions(&self.ask("--version")?).ok_or_else(|| self.mute())?;
+        let said = self.ask("--version")?;
+        let (version, spec) = versions(&said).ok_or_else(|| self.mute(&said))?;
         let features = self.ask("features").ok().and_then(|text| serde_json::from_str(&text).ok());
         Ok(Description { version, spec, features })
     }
@@ -281,11 +288,16 @@ impl Runtime {
     fn ask(&self, question: &str) -> Result<String, RuntimeError> {
         let output = Command::new(&self.program).arg(question).stdin(Stdio::null()).output();
         let output = output.map_err(|source| RuntimeError::Start { program: self.program.clone(), source })?;
-        if output.status.success() { Ok(String::from_utf8_lossy(&output.stdout).into()) } else { Err(self.mute()) }
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into());
+        }
+        let said = if output.stderr.is_empty() { &output.stdout } else { &output.stderr };
+        Err(self.mute(&String::from_utf8_lossy(said)))
     }
 
-    fn mute(&self) -> RuntimeError {
-        RuntimeError::Mute(self.program.clone())
+    fn mute(&self, said: &str) -> RuntimeError {
+        let line = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("it says nothing");
+        RuntimeError::Mute { program: self.program.clone(), source: Said(line.trim().to_owned()) }
     }
 
     /// The program and its global arguments, for containers whose state is under `state_root`.
@@ -314,6 +326,7 @@ fn versions(text: &str) -> Option<(String, Option<String>)> {
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
@@ -331,6 +344,23 @@ mod tests {
             assert_eq!(versions(text), Some((version.into(), spec.map(Into::into))), "{text}");
         }
         assert_eq!(versions("what?\n"), None);
+    }
+
+    #[test]
+    fn what_a_broken_runtime_says_is_kept() {
+        let root = tempfile::tempdir().unwrap();
+        for (script, said) in [
+            ("echo 'lib.so: cannot open' >&2; exit 127", "lib.so: cannot open"),
+            ("echo what?", "what?"),
+            ("exit 1", "it says nothing"),
+        ] {
+            let program = root.path().join("runc");
+            fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+            let error = Runtime { program, kind: Kind::Runc }.describe().unwrap_err();
+            assert!(error.to_string().ends_with("/runc does not tell its version"), "{error}");
+            assert_eq!(error.source().unwrap().to_string(), said);
+        }
     }
 
     #[test]

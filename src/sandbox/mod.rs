@@ -4,8 +4,9 @@
 //! nothing here forks: what has to stay outside the namespace, or has to outlive this process, is this program again
 //! with a hidden first argument, which [`help`] takes care of at the very top of `main`.
 
+pub mod attempt;
+pub mod ids;
 mod linger;
-mod mapping;
 mod obstacle;
 pub mod overlay;
 mod programs;
@@ -13,15 +14,14 @@ mod sys;
 mod userns;
 
 pub use linger::Lingering;
-pub use mapping::{Mapping, SubordinateRange, maps_everything, own_and_ranges, parse_id_map, subordinate_ranges};
-pub use obstacle::{Limits, Obstacle, obstacles};
-pub use programs::find_program;
+pub use obstacle::{Limits, Obstacle};
+pub use programs::{find_program, program};
 pub use userns::{Entered, Ids, SandboxError, enter};
 
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};
 
-/// Does what a hidden first argument asks for, if there is one. To be called first in `main`.
+/// Does what a hidden first argument asks for, if there is one. To be called first in `main`, before there are threads.
 #[must_use]
 pub fn help() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
@@ -30,6 +30,7 @@ pub fn help() -> Option<ExitCode> {
     match first.to_str()? {
         userns::MAP_IDS => Some(userns::map_ids_from_outside(&rest)),
         linger::LINGER => Some(linger::linger(&rest)),
+        attempt::ATTEMPT => Some(attempt::as_child(&rest)),
         _ => None,
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::fs;
 
+use rustix::io::Errno;
+
 /// What this system says about user namespaces. What is unknown to its kernel is `None`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Limits {
@@ -32,6 +34,22 @@ impl Limits {
             seccomp: status_number(&status, "Seccomp").is_some_and(|mode| mode > 0),
         }
     }
+
+    /// What most likely stood in the way when a user namespace, or what has to be done in it, was refused with this
+    /// error. `None` when it is nothing known.
+    #[must_use]
+    pub fn obstacle(&self, refusal: Option<Errno>, is_root: bool) -> Option<Obstacle> {
+        let forbidden = matches!(refusal, Some(Errno::PERM | Errno::ACCESS));
+        let is_restricted = self.apparmor_restrict_unprivileged_userns.is_some_and(|value| value > 0);
+        match () {
+            () if self.max_user_namespaces == Some(0) => Some(Obstacle::NoneAllowed),
+            () if self.unprivileged_userns_clone == Some(0) && !is_root => Some(Obstacle::RootOnly),
+            () if refusal == Some(Errno::NOSPC) => Some(Obstacle::Exhausted),
+            () if forbidden && is_restricted => Some(Obstacle::AppArmor),
+            () if forbidden && self.seccomp => Some(Obstacle::Seccomp),
+            () => None,
+        }
+    }
 }
 
 fn status_number(status: &str, field: &str) -> Option<u64> {
@@ -43,49 +61,44 @@ fn status_number(status: &str, field: &str) -> Option<u64> {
 pub enum Obstacle {
     /// `user.max_user_namespaces` is 0.
     NoneAllowed,
+    /// There are as many as `user.max_user_namespaces` allows.
+    Exhausted,
     /// `kernel.unprivileged_userns_clone` is 0.
     RootOnly,
     /// `kernel.apparmor_restrict_unprivileged_userns` is set: the namespace can be made, but nothing done in it.
     AppArmor,
-    /// A seccomp filter is there, which may forbid it; whether it does shows only by trying.
+    /// A seccomp filter is there, which forbids it.
     Seccomp,
-    /// Programs gain no privileges, so that newuidmap can't map ranges.
+    /// Programs gain no privileges, so that newuidmap can't map ranges. It spoils only what comes after the namespace.
     NoNewPrivileges,
 }
 
-/// What stands in the way of an unprivileged process, the surest first.
-#[must_use]
-pub fn obstacles(limits: &Limits) -> Vec<Obstacle> {
-    let found = [
-        (limits.max_user_namespaces == Some(0), Obstacle::NoneAllowed),
-        (limits.unprivileged_userns_clone == Some(0), Obstacle::RootOnly),
-        (limits.apparmor_restrict_unprivileged_userns.is_some_and(|value| value > 0), Obstacle::AppArmor),
-        (limits.seccomp, Obstacle::Seccomp),
-        (limits.no_new_privileges, Obstacle::NoNewPrivileges),
-    ];
-    found.into_iter().filter_map(|(is_there, obstacle)| is_there.then_some(obstacle)).collect()
-}
-
 impl Obstacle {
-    /// The command that mends it, as a sentence without a capital or a full stop.
+    /// The kernel's setting that mends it, as sysctl(8) takes it.
     #[must_use]
-    pub fn hint(self) -> &'static str {
+    pub fn setting(self) -> Option<&'static str> {
         match self {
-            Self::NoneAllowed => "run `sysctl -w user.max_user_namespaces=15000` as root",
-            Self::RootOnly => "run `sysctl -w kernel.unprivileged_userns_clone=1` as root",
-            Self::AppArmor => {
-                "run `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0` as root, or give ociforge an AppArmor \
-                 profile that allows `userns`"
-            }
-            Self::Seccomp => "start the container around this with `--security-opt seccomp=unconfined`, or run as root",
-            Self::NoNewPrivileges => "start the container around this without `no-new-privileges`",
+            Self::NoneAllowed | Self::Exhausted => Some("user.max_user_namespaces=15000"),
+            Self::RootOnly => Some("kernel.unprivileged_userns_clone=1"),
+            Self::AppArmor => Some("kernel.apparmor_restrict_unprivileged_userns=0"),
+            Self::Seccomp | Self::NoNewPrivileges => None,
         }
     }
 
-    /// Whether it can be why a namespace was refused. The others spoil only what comes later.
+    /// What mends it, as a sentence without a capital or a full stop.
     #[must_use]
-    pub fn refuses_namespaces(self) -> bool {
-        self != Self::NoNewPrivileges
+    pub fn hint(self) -> String {
+        let setting = self.setting().map(|setting| format!("run `sysctl -w {setting}` as root"));
+        match self {
+            Self::AppArmor => {
+                format!("{}, or give ociforge an AppArmor profile that allows `userns`", setting.unwrap_or_default())
+            }
+            Self::Seccomp => "start the container around this with `--security-opt seccomp=unconfined \
+                              --security-opt apparmor=unconfined`, or run as root"
+                .into(),
+            Self::NoNewPrivileges => "start the container around this without `no-new-privileges`".into(),
+            Self::NoneAllowed | Self::Exhausted | Self::RootOnly => setting.unwrap_or_default(),
+        }
     }
 }
 
@@ -93,6 +106,7 @@ impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoneAllowed => "user.max_user_namespaces is 0",
+            Self::Exhausted => "as many as user.max_user_namespaces allows are there already",
             Self::RootOnly => "kernel.unprivileged_userns_clone is 0: only root may make user namespaces",
             Self::AppArmor => {
                 "kernel.apparmor_restrict_unprivileged_userns is set: AppArmor takes away all rights in them"
@@ -108,30 +122,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_limit_is_named_by_itself() {
+    fn what_refuses_a_namespace_is_named() {
         let free = Limits { max_user_namespaces: Some(15000), unprivileged_userns_clone: Some(1), ..Limits::default() };
-        let cases = [
-            (Limits::default(), vec![]),
-            (free, vec![]),
-            (Limits { apparmor_restrict_unprivileged_userns: Some(0), ..free }, vec![]),
-            (Limits { max_user_namespaces: Some(0), ..free }, vec![Obstacle::NoneAllowed]),
-            (Limits { unprivileged_userns_clone: Some(0), ..free }, vec![Obstacle::RootOnly]),
-            (Limits { apparmor_restrict_unprivileged_userns: Some(1), ..free }, vec![Obstacle::AppArmor]),
-            (Limits { seccomp: true, ..free }, vec![Obstacle::Seccomp]),
-            (Limits { no_new_privileges: true, ..free }, vec![Obstacle::NoNewPrivileges]),
-            (
-                Limits { seccomp: true, no_new_privileges: true, max_user_namespaces: Some(0), ..free },
-                vec![Obstacle::NoneAllowed, Obstacle::Seccomp, Obstacle::NoNewPrivileges],
-            ),
-        ];
-        for (limits, expected) in cases {
-            assert_eq!(obstacles(&limits), expected, "{limits:?}");
+        let none = Limits { max_user_namespaces: Some(0), ..free };
+        let root_only = Limits { unprivileged_userns_clone: Some(0), ..free };
+        let apparmor = Limits { apparmor_restrict_unprivileged_userns: Some(1), ..free };
+        let filtered = Limits { seccomp: true, no_new_privileges: true, ..free };
+        for (limits, refusal, is_root, expected) in [
+            (Limits::default(), Errno::PERM, false, None),
+            (free, Errno::PERM, false, None),
+            (free, Errno::NOSPC, false, Some(Obstacle::Exhausted)),
+            (none, Errno::NOSPC, true, Some(Obstacle::NoneAllowed)),
+            (root_only, Errno::PERM, false, Some(Obstacle::RootOnly)),
+            (root_only, Errno::PERM, true, None),
+            (apparmor, Errno::PERM, false, Some(Obstacle::AppArmor)),
+            (apparmor, Errno::ACCESS, false, Some(Obstacle::AppArmor)),
+            (Limits { apparmor_restrict_unprivileged_userns: Some(0), ..free }, Errno::PERM, false, None),
+            (Limits { seccomp: true, ..apparmor }, Errno::PERM, false, Some(Obstacle::AppArmor)),
+            (filtered, Errno::PERM, false, Some(Obstacle::Seccomp)),
+            // Not forbidden, but not possible: in a process with threads, or by an old kernel.
+            (apparmor, Errno::INVAL, false, None),
+            (filtered, Errno::INVAL, false, None),
+            (Limits { seccomp: true, ..none }, Errno::PERM, false, Some(Obstacle::NoneAllowed)),
+        ] {
+            assert_eq!(limits.obstacle(Some(refusal), is_root), expected, "{limits:?} {refusal:?}");
         }
+        assert_eq!((filtered.obstacle(None, false), none.obstacle(None, false)), (None, Some(Obstacle::NoneAllowed)));
     }
 
     #[test]
     fn the_status_of_a_process_is_read() {
-        let status = "Name:\tx\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t3\n";
+        let status = "Name:\tx\nNoNewPrivs:\t1\nSeccomp_filters:\t3\nSeccomp:\t2\n";
         assert_eq!(status_number(status, "NoNewPrivs"), Some(1));
         assert_eq!(status_number(status, "Seccomp"), Some(2));
         assert_eq!(status_number(status, "Missing"), None);

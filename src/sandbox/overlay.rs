@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use rustix::fs::{CWD, Mode, OFlags, open};
 use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags};
 
-use super::{Entered, Lingering, find_program};
+use super::{Entered, Lingering, program};
 use crate::error::Explain;
 
 /// The bytes of options that mount(2) takes, with the final zero.
@@ -182,17 +182,18 @@ impl Opened {
     }
 
     fn fuse(&self, target: &Path) -> io::Result<Lingering> {
-        let find = |name: &str| find_program(name, std::env::var_os("PATH").as_deref());
-        let missing = |name: &str| io::Error::new(io::ErrorKind::NotFound, format!("{name} is not installed"));
-        let program = find("fuse-overlayfs").ok_or_else(|| missing("fuse-overlayfs"))?;
-        let umount = find("umount").ok_or_else(|| missing("umount"))?;
+        let find = |name: &str| {
+            let missing = || io::Error::new(io::ErrorKind::NotFound, format!("{name} is not installed"));
+            program(name).ok_or_else(missing)
+        };
+        let (fuse, umount) = (find("fuse-overlayfs")?, find("umount")?);
         // Without its mount it ends by itself.
         let command = [umount.into_os_string(), OsString::from("-l"), target.as_os_str().to_owned()];
         let lingering = Lingering::new(command)?;
         // The names lead through this process, since it is another one. It goes into the background when all is ready.
         let flags: &[&str] = if self.volatile { &["volatile"] } else { &[] };
         let options = self.options(&std::process::id().to_string(), flags);
-        let output = Command::new(program).arg("-o").arg(options).arg(target).stdin(Stdio::null()).output();
+        let output = Command::new(fuse).arg("-o").arg(options).arg(target).stdin(Stdio::null()).output();
         let output = match output {
             Ok(output) if output.status.success() => return Ok(lingering),
             other => other,

@@ -9,6 +9,12 @@ use std::path::{Path, PathBuf};
 /// Where distributions put programs for administrators and daemons, whether or not they are on a user's `PATH`.
 const USUAL: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
+/// The program called `name`, on the caller's `PATH` or where distributions put it.
+#[must_use]
+pub fn program(name: &str) -> Option<PathBuf> {
+    find_program(name, env::var_os("PATH").as_deref())
+}
+
 /// The first program called `name` in the absolute directories of `path`, or else in the usual ones.
 #[must_use]
 pub fn find_program(name: &str, path: Option<&OsStr>) -> Option<PathBuf> {

@@ -4,19 +4,19 @@
 //! than one id. Ids beyond its own are mapped by newuidmap and newgidmap, which must be called from outside: a helper
 //! process stays there.
 
-use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 
+use ociforge_manifests::runtime::IdMap;
+use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{getegid, geteuid};
 
-use super::mapping::{Mapping, maps_everything, own_and_ranges, parse_id_map, subordinate_ranges, user_name};
-use super::obstacle::{Limits, Obstacle, obstacles};
-use super::{find_program, sys};
+use super::obstacle::{Limits, Obstacle};
+use super::{ids, sys};
 use crate::error::Explain;
 
 /// The hidden argument of the helper outside.
@@ -45,6 +45,11 @@ pub struct Entered {
 }
 
 impl Entered {
+    /// Namespaces that this process has made by itself.
+    pub(super) fn by_itself(ids: Ids) -> Self {
+        Self { ids, new: true, warning: None }
+    }
+
     /// Which ids there are.
     #[must_use]
     pub fn ids(&self) -> Ids {
@@ -104,7 +109,7 @@ impl Explain for SandboxError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Refused { obstacle, .. } | Self::Powerless { obstacle, .. } => {
-                Some(obstacle.map_or("run as root", Obstacle::hint).into())
+                Some(obstacle.map_or_else(|| "run as root".into(), Obstacle::hint))
             }
             Self::Mounts(_) => None,
         }
@@ -129,10 +134,11 @@ pub fn enter() -> Result<Entered, SandboxError> {
         }
     }
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
-    let helper = Outside::prepare(uid, gid);
-    let obstacle = || obstacles(&Limits::read()).into_iter().find(|obstacle| obstacle.refuses_namespaces());
-    sys::unshare(true).map_err(|source| SandboxError::Refused { obstacle: obstacle(), source })?;
-    let powerless = |step| move |source| SandboxError::Powerless { step, obstacle: obstacle(), source };
+    let is_root = geteuid().is_root();
+    let obstacle = |error: &io::Error| Limits::read().obstacle(Errno::from_io_error(error), is_root);
+    let helper = Outside::prepare();
+    sys::unshare(true).map_err(|source| SandboxError::Refused { obstacle: obstacle(&source), source })?;
+    let powerless = |step| move |source| SandboxError::Powerless { step, obstacle: obstacle(&source), source };
     let (ids, warning) = match helper.and_then(|helper| helper.map(Outside::map).transpose()) {
         Ok(Some(())) => (Ids::Ranges, None),
         Ok(None) => (Ids::OneId, None),
@@ -146,27 +152,23 @@ pub fn enter() -> Result<Entered, SandboxError> {
 }
 
 /// Lets mounts of others in, and none of ours out.
-fn keep_mounts_here() -> io::Result<()> {
+pub(super) fn keep_mounts_here() -> io::Result<()> {
     Ok(mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?)
 }
 
 /// The ids that this process's user namespace has already.
-fn present_ids() -> Ids {
-    let mappings = |file: &str| parse_id_map(&fs::read_to_string(file).unwrap_or_default());
-    let (users, groups) = (mappings("/proc/self/uid_map"), mappings("/proc/self/gid_map"));
-    let one = |mappings: &[Mapping]| mappings.iter().map(|mapping| u64::from(mapping.count)).sum::<u64>() <= 1;
-    if maps_everything(&users) && maps_everything(&groups) {
-        Ids::All
-    } else if one(&users) || one(&groups) {
-        Ids::OneId
-    } else {
-        Ids::Ranges
+pub(super) fn present_ids() -> Ids {
+    let one = |maps: &[IdMap]| maps.iter().map(|map| u64::from(map.size)).sum::<u64>() <= 1;
+    match ids::current() {
+        None => Ids::All,
+        Some(maps) if one(&maps.uids) || one(&maps.gids) => Ids::OneId,
+        Some(_) => Ids::Ranges,
     }
 }
 
 /// Maps root to the ids that this process came with, which needs no helper. What newuidmap has done before newgidmap
 /// failed stays.
-fn map_own_ids(uid: u32, gid: u32) -> io::Result<()> {
+pub(super) fn map_own_ids(uid: u32, gid: u32) -> io::Result<()> {
     let is_mapped = |file: &str| fs::read_to_string(file).is_ok_and(|text| !text.is_empty());
     if !is_mapped("/proc/self/uid_map") {
         fs::write("/proc/self/uid_map", format!("0 {uid} 1\n"))?;
@@ -184,30 +186,12 @@ struct Outside(Child);
 
 impl Outside {
     /// Starts the helper, if the system gives the user ranges of ids. The error says why there is none although it does.
-    fn prepare(uid: u32, gid: u32) -> Result<Option<Self>, String> {
-        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-        // Users of directory services are not in the file.
-        let from_env = env::var("USER").ok();
-        let name = user_name(&passwd, uid).or(from_env.as_deref());
-        let ranges = |file: &str| subordinate_ranges(&fs::read_to_string(file).unwrap_or_default(), name, uid);
-        let (users, groups) = (ranges("/etc/subuid"), ranges("/etc/subgid"));
-        match (users.is_empty(), groups.is_empty()) {
-            (true, true) => return Ok(None),
-            (true, false) => return Err("/etc/subgid has a line for this user, but /etc/subuid has none".into()),
-            (false, true) => return Err("/etc/subuid has a line for this user, but /etc/subgid has none".into()),
-            (false, false) => {}
-        }
-        let path = env::var_os("PATH");
-        let tool = |name: &str| {
-            find_program(name, path.as_deref()).ok_or_else(|| {
-                format!("/etc/subuid has ids for this user, but {name} is not installed (package uidmap)")
-            })
-        };
-        let (newuidmap, newgidmap) = (tool("newuidmap")?, tool("newgidmap")?);
+    fn prepare() -> Result<Option<Self>, String> {
+        let Some(ranges) = ids::ranges()? else { return Ok(None) };
         let mut helper = super::helper(MAP_IDS);
         helper.arg(std::process::id().to_string());
-        helper.arg(newuidmap).arg(words(&own_and_ranges(uid, &users)));
-        helper.arg(newgidmap).arg(words(&own_and_ranges(gid, &groups)));
+        helper.arg(ranges.newuidmap).arg(words(&ranges.mappings.uids));
+        helper.arg(ranges.newgidmap).arg(words(&ranges.mappings.gids));
         let helper = helper.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         helper.map(|child| Some(Self(child))).map_err(|error| format!("cannot start the helper that maps ids: {error}"))
     }
@@ -224,12 +208,16 @@ impl Outside {
         let read = stdout.read_to_string(&mut reason);
         let status = self.0.wait().map_err(silent)?;
         written.and(read).map_err(silent)?;
-        if status.success() { Ok(()) } else { Err(reason) }
+        match status.success() {
+            true => Ok(()),
+            false if Limits::read().no_new_privileges => Err(format!("{reason} ({})", Obstacle::NoNewPrivileges)),
+            false => Err(reason),
+        }
     }
 }
 
-fn words(mappings: &[Mapping]) -> String {
-    let words = mappings.iter().map(|mapping| format!("{} {} {}", mapping.inside, mapping.outside, mapping.count));
+fn words(maps: &[IdMap]) -> String {
+    let words = maps.iter().map(|map| format!("{} {} {}", map.container, map.host, map.size));
     words.collect::<Vec<_>>().join(" ")
 }
 

@@ -9,7 +9,7 @@ use rustix::fs::{lsetxattr, utimensat};
 use rustix::io::{Errno, Result};
 
 use super::error::{Fault, cannot};
-use super::{Owners, Unpacked};
+use super::{Owners, Unpacked, XattrSpace};
 use crate::entries::{Entry, Time};
 
 /// Longest name and value of an extended attribute (xattr(7)).
@@ -92,29 +92,37 @@ pub(super) fn set_implied(directory: BorrowedFd<'_>) -> std::result::Result<(), 
     futimens(directory, &at(Time::default())).map_err(cannot("set its time"))
 }
 
-/// Makes the metadata of directory `to` those of directory `from`.
+/// Makes the metadata of directory `to` those of directory `from`, but for what is the host's own. What the system
+/// refuses here it has refused, and counted, when `from` was made, or has put there by itself.
 pub(super) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
     let (new, old) = (fstat(from)?, fstat(to)?);
     if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid) {
-        fchown(to, Some(Uid::from_raw(new.st_uid)), Some(Gid::from_raw(new.st_gid)))?;
+        let owned = fchown(to, Some(Uid::from_raw(new.st_uid)), Some(Gid::from_raw(new.st_gid)));
+        unless(owned, &[Errno::PERM, Errno::INVAL])?;
     }
     fchmod(to, Mode::from_raw_mode(new.st_mode & 0o7777))?;
     let (new_xattrs, old_xattrs) = (xattrs(from)?, xattrs(to)?);
-    for name in old_xattrs.keys().filter(|name| !new_xattrs.contains_key(*name) && !is_hosts_own(name)) {
-        fremovexattr(to, name)?;
+    for name in old_xattrs.keys().filter(|name| !new_xattrs.contains_key(*name)) {
+        unless(fremovexattr(to, name), &[Errno::PERM, Errno::NOTSUP])?;
     }
     for (name, value) in new_xattrs.iter().filter(|(name, value)| old_xattrs.get(*name) != Some(value)) {
-        fsetxattr(to, name, value, XattrFlags::empty())?;
+        unless(fsetxattr(to, name, value, XattrFlags::empty()), &[Errno::PERM, Errno::NOTSUP])?;
     }
     futimens(to, &timestamps(&new))
 }
 
+/// The result, unless it is one of these errors.
+fn unless(result: Result<()>, errors: &[Errno]) -> Result<()> {
+    result.or_else(|error| if errors.contains(&error) { Ok(()) } else { Err(error) })
+}
+
+/// Its extended attributes, but for those that are the host's own.
 fn xattrs(file: BorrowedFd<'_>) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     let list = match grown(|buffer| flistxattr(file, buffer)) {
         Err(Errno::NOTSUP) => return Ok(BTreeMap::new()),
         list => list?,
     };
-    let names = list.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    let names = list.split(|byte| *byte == 0).filter(|name| !name.is_empty() && !is_hosts_own(name));
     names.map(|name| Ok((name.to_vec(), grown(|buffer| fgetxattr(file, name, buffer))?))).collect()
 }
 
@@ -184,6 +192,19 @@ fn is_name(name: &[u8]) -> bool {
 }
 
 /// What overlayfs takes from a directory's own attributes: that nothing of the layers below shows in it.
-pub(super) fn make_opaque(directory: impl AsFd, prefix: &str) -> Result<()> {
-    fsetxattr(directory, format!("{prefix}overlay.opaque"), b"y", XattrFlags::empty())
+pub(super) fn make_opaque(directory: impl AsFd, space: XattrSpace) -> Result<()> {
+    fsetxattr(directory, opaque(space), b"y", XattrFlags::empty())
+}
+
+fn opaque(space: XattrSpace) -> String {
+    format!("{}overlay.opaque", space.prefix())
+}
+
+/// Whether a directory has that attribute, in either space.
+pub(super) fn is_opaque(directory: impl AsFd) -> bool {
+    [XattrSpace::Trusted, XattrSpace::User].into_iter().any(|space| {
+        let mut value = [0; 2];
+        let length = fgetxattr(&directory, opaque(space), &mut value);
+        length.is_ok_and(|length| &value[..length] == b"y")
+    })
 }

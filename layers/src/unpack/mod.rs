@@ -17,6 +17,7 @@ mod image;
 mod merge;
 mod metadata;
 mod root;
+pub mod settle;
 mod verify;
 mod writer;
 

@@ -346,7 +346,7 @@ impl<'a> Writer<'a> {
         }
         for path in opaque {
             let marked = self.made(&path).and_then(|place| {
-                metadata::make_opaque(&place.fd, space.prefix()).map_err(cannot("mark the directory as opaque"))
+                metadata::make_opaque(&place.fd, space).map_err(cannot("mark the directory as opaque"))
             });
             match marked {
                 Err(Fault::NotADirectory(_)) => {}

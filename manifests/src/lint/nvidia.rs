@@ -2,10 +2,9 @@
 
 use super::{Code, Finding};
 use crate::config::Process;
-use crate::runtime::{gpus::Capability, nearest};
+use crate::runtime::gpus::Capability;
+use crate::runtime::requirements::{REQUIRE_CUDA, requires_nothing, unreadable_version};
 
-const REQUIRE_CUDA: &str = "NVIDIA_REQUIRE_CUDA";
-const CUDA_VERSION: &str = "CUDA_VERSION";
 const LIBRARIES: &str = "LD_LIBRARY_PATH";
 const VISIBLE: &str = "NVIDIA_VISIBLE_DEVICES";
 const CAPABILITIES: &str = "NVIDIA_DRIVER_CAPABILITIES";
@@ -19,10 +18,8 @@ fn filled<'a>(process: &'a Process, key: &str) -> Option<&'a str> {
 }
 
 pub(super) fn cuda_version(image: &Process) -> Option<Finding> {
-    let version = filled(image, CUDA_VERSION).filter(|version| version.split('.').count() > 3)?;
-    // With a requirement of the image's own, or with none wanted, the hook does not read the version.
-    let unread = filled(image, REQUIRE_CUDA).is_some() || requires_nothing(image);
-    (!unread).then(|| Finding {
+    let version = unreadable_version(|key| image.env_value(key))?;
+    Some(Finding {
         code: Code::CudaVersion,
         message: format!(
             "CUDA_VERSION is {version}, with four parts, and {REQUIRE_CUDA} is not set: NVIDIA's hook fails on such an \
@@ -32,15 +29,9 @@ pub(super) fn cuda_version(image: &Process) -> Option<Finding> {
     })
 }
 
-/// Whether the image turns the checks of the driver off, in the words that the hook takes for true.
-fn requires_nothing(image: &Process) -> bool {
-    let value = image.env_value("NVIDIA_DISABLE_REQUIRE");
-    value.is_some_and(|value| ["1", "t", "T", "TRUE", "true", "True"].contains(&value))
-}
-
 pub(super) fn requirement(base: Option<&Process>, image: &Process) -> Option<Finding> {
     filled(base?, REQUIRE_CUDA)?;
-    let kept = filled(image, REQUIRE_CUDA).is_some() || requires_nothing(image);
+    let kept = filled(image, REQUIRE_CUDA).is_some() || requires_nothing(|key| image.env_value(key));
     // The graver warning about the same variable says the same.
     (!kept && cuda_version(image).is_none()).then(|| Finding {
         code: Code::NvidiaRequire,
@@ -91,13 +82,10 @@ pub(super) fn devices(image: &Process) -> Option<Finding> {
 }
 
 pub(super) fn capabilities(image: &Process) -> Option<Finding> {
-    let words = filled(image, CAPABILITIES)?.split(',').map(str::trim).filter(|word| !word.is_empty());
-    let unknown = words.filter(|word| Capability::named(word).is_none()).collect::<Vec<_>>();
-    let first = unknown.first()?;
-    let hint = match nearest(first, &Capability::NAMES) {
-        Some(known) => format!("did you mean {known}?"),
-        None => format!("use some of {}", Capability::NAMES.join(", ")),
-    };
-    let message = format!("{CAPABILITIES} has {first}, which NVIDIA's hook does not know: it fails on such an image");
-    Some(Finding { code: Code::NvidiaCapabilities, message, hint })
+    let first = Capability::first_unknown(filled(image, CAPABILITIES)?)?;
+    Some(Finding {
+        code: Code::NvidiaCapabilities,
+        message: format!("{CAPABILITIES} has {first}, which NVIDIA's hook does not know: it fails on such an image"),
+        hint: Capability::suggestion(first),
+    })
 }

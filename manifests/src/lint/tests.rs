@@ -64,6 +64,7 @@ fn what_nvidias_hook_needs() {
         (whole(NGC), ngc("NVIDIA_VISIBLE", "NVIDIA_VISIBLE_DEVICES=void"), &[]),
         (whole(NGC), ngc("NVIDIA_VISIBLE", "NVIDIA_VISIBLE_DEVICES="), &[]),
         (whole(NGC), ngc("NVIDIA_DRIVER", "NVIDIA_DRIVER_CAPABILITIES=all"), &[]),
+        (whole(NGC), ngc("NVIDIA_DRIVER", "NVIDIA_DRIVER_CAPABILITIES=anything,all"), &[]),
         (whole(NGC), ngc("NVIDIA_DRIVER", "NVIDIA_DRIVER_CAPABILITIES= compute, ngx ,"), &[]),
         (whole(NGC), ngc("NVIDIA_DRIVER", "NVIDIA_DRIVER_CAPABILITIES=compute,utilities"), &["nvidia-capabilities"]),
         (whole(NGC), ngc("NVIDIA_DRIVER", "NVIDIA_DRIVER_CAPABILITIES=Compute"), &["nvidia-capabilities"]),
@@ -73,7 +74,7 @@ fn what_nvidias_hook_needs() {
     }
     let hint = |image: &str| findings(None, &[image], &[])[0].hint.clone();
     assert_eq!(hint("NVIDIA_DRIVER_CAPABILITIES=utilities"), "did you mean utility?");
-    assert!(hint("NVIDIA_DRIVER_CAPABILITIES=x").starts_with("use some of all, compat32"));
+    assert!(hint("NVIDIA_DRIVER_CAPABILITIES=x").starts_with("the capabilities are all, compat32"));
 }
 
 #[test]

@@ -44,6 +44,15 @@ impl From<Cuda> for Number {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cuda(pub u64, pub u64);
 
+impl Cuda {
+    /// The oldest driver that supports it, as `MAJOR.MINOR`; `None` if that is not known here.
+    #[must_use]
+    pub fn oldest_driver(self) -> Option<String> {
+        let row = BRANCHES.iter().find(|(_, newest)| *newest >= self);
+        row.map(|((major, minor), _)| format!("{major}.{minor}"))
+    }
+}
+
 impl fmt::Display for Cuda {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.0, self.1)
@@ -124,12 +133,6 @@ impl DriverVersion {
     pub(crate) fn number(&self) -> &Number {
         &self.number
     }
-}
-
-/// The oldest driver that supports `cuda`, as `MAJOR.MINOR`; `None` if that is not known here.
-pub(crate) fn oldest_for(cuda: Cuda) -> Option<String> {
-    let row = BRANCHES.iter().find(|(_, newest)| *newest >= cuda);
-    row.map(|((major, minor), _)| format!("{major}.{minor}"))
 }
 
 impl fmt::Display for DriverVersion {
@@ -239,8 +242,8 @@ mod tests {
             assert_eq!(cuda(driver).as_deref(), expected, "{driver}");
         }
         assert!(BRANCHES.is_sorted());
-        assert_eq!(oldest_for(Cuda(12, 4)).as_deref(), Some("550.54"));
-        assert_eq!(oldest_for(Cuda(99, 0)), None);
+        assert_eq!(Cuda(12, 4).oldest_driver().as_deref(), Some("550.54"));
+        assert_eq!(Cuda(99, 0).oldest_driver(), None);
         for bad in ["", "x", "0", "535.x", "v535"] {
             assert!(bad.parse::<DriverVersion>().unwrap_err().hint().is_some(), "{bad}");
         }

@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 
 use super::defaults::PATH;
 use super::env::Env;
-use super::spec::{Host, SpecError};
+use super::error::SpecError;
+use super::requirements;
+use super::spec::Host;
 
 /// The name of NVIDIA's hook, which is its first argument, too.
 pub const HOOK_NAME: &str = "nvidia-container-runtime-hook";
@@ -14,7 +16,7 @@ const HOOK_PATH: &str = "/usr/bin/nvidia-container-runtime-hook";
 
 /// The `hooks` of a spec whose process has this environment.
 pub(crate) fn hooks(host: &Host, env: &Env, warnings: &mut Vec<String>) -> Result<Value, SpecError> {
-    if is_legacy_with_four_parts(env) {
+    if requirements::unreadable_version(|key| env.get(key)).is_some() {
         warnings.push(
             "CUDA_VERSION has four parts and NVIDIA_REQUIRE_CUDA is not set: NVIDIA's hook fails on such an image; set \
              NVIDIA_REQUIRE_CUDA=cuda>=9.0"
@@ -35,10 +37,4 @@ pub(crate) fn hooks(host: &Host, env: &Env, warnings: &mut Vec<String>) -> Resul
     }
     // Some runtimes give a hook without `env` an empty environment, and this one looks for programs on PATH.
     Ok(json!({"prestart": [{"path": path, "args": [HOOK_NAME, "prestart"], "env": [format!("PATH={PATH}")]}]}))
-}
-
-/// Whether the hook takes the image for one of the first generation and then stumbles over its version.
-fn is_legacy_with_four_parts(env: &Env) -> bool {
-    let four = env.get("CUDA_VERSION").is_some_and(|version| version.split('.').count() > 3);
-    four && env.get("NVIDIA_REQUIRE_CUDA").is_none_or(str::is_empty)
 }

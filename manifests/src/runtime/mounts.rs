@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 
 use super::defaults::{self, Mount};
+use super::error::SpecError;
 use super::modes::{Ipc, Network};
 use super::request::{Request, Settings};
-use super::spec::{Host, SpecError};
+use super::spec::Host;
 use super::volume::{Volume, clean};
 
 /// The default mounts, without those that a volume takes the place of; then what comes from the host, outer ones first.

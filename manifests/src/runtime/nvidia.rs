@@ -5,15 +5,16 @@
 
 use super::cdi::{Edits, Name};
 use super::env::Env;
+use super::error::SpecError;
 use super::gpus::{Driver, GpuRequest, Gpus};
 use super::hook;
 use super::modes::Nvidia;
 use super::request::Request;
 use super::requirements;
-use super::spec::{Host, SpecError};
+use super::spec::Host;
 
 /// What NVIDIA's tools call the kind of their GPUs.
-const KIND: &str = "nvidia.com/gpu";
+pub const GPU_KIND: &str = "nvidia.com/gpu";
 
 /// Names the GPUs that the hook makes visible.
 const VISIBLE: &str = "NVIDIA_VISIBLE_DEVICES";
@@ -62,7 +63,8 @@ pub(crate) fn inject(
         }
     }
     if names.iter().any(Name::is_nvidia) || (way == Way::Hook && is_visible(env)) {
-        warnings.extend(requirements::check(env.iter(), host.driver.as_ref())?);
+        let newer = requirements::check(env.iter(), host.driver.as_ref())?;
+        warnings.extend(newer.map(|newer| newer.to_string()));
     }
     let hooks = (way == Way::Hook).then(|| hook::hooks(host, env, warnings)).transpose()?;
     if names.is_empty() {
@@ -70,7 +72,7 @@ pub(crate) fn inject(
     }
     let names: Vec<_> = names.iter().map(ToString::to_string).collect();
     let edits = host.cdi.resolve(names.iter().map(String::as_str))?;
-    warnings.extend_from_slice(host.cdi.warnings());
+    warnings.extend(host.cdi.left_out().iter().map(ToString::to_string));
     Ok(Injection { hooks, edits: Some(edits) })
 }
 
@@ -91,7 +93,7 @@ fn choose(nvidia: Nvidia, gpus: Option<&GpuRequest>, theirs: &[Name], host: &Hos
         },
         Nvidia::Auto if !theirs.is_empty() || by_name.is_some() || by_driver => Ok(Way::Cdi),
         Nvidia::Auto if gpus.is_none() => Ok(Way::None),
-        Nvidia::Auto if host.cdi.kinds().contains(KIND) => Ok(Way::Cdi),
+        Nvidia::Auto if host.cdi.kinds().contains(GPU_KIND) => Ok(Way::Cdi),
         Nvidia::Auto => Ok(Way::Hook),
     }
 }
@@ -122,7 +124,7 @@ fn names_for_hook(
             env.get(VISIBLE).and_then(|visible| visible.split(',').map(str::trim).find(|name| name.contains('=')));
         return name.map_or(Ok(()), |name| Err(SpecError::CdiName(name.to_owned())));
     };
-    tell_of_options(gpus, warnings);
+    tell_of_request(gpus, warnings);
     let names: Vec<_> = gpus.capabilities.iter().map(|capability| capability.name()).collect();
     let capabilities = if names.contains(&"all") { "all".to_owned() } else { names.join(",") };
     let wanted = [(VISIBLE, ids(gpus).join(",")), (CAPABILITIES, capabilities)];
@@ -146,7 +148,7 @@ fn names_for_cdi(
     let mut names = theirs;
     let ids = match gpus {
         Some(gpus) => {
-            tell_of_options(gpus, warnings);
+            tell_of_request(gpus, warnings);
             if !gpus.capabilities.is_empty() {
                 warnings
                     .push("the capabilities of --gpus have no effect with CDI, which gives the whole driver".into());
@@ -160,7 +162,7 @@ fn names_for_cdi(
         None => Vec::new(),
     };
     for id in ids {
-        let name = if id.contains('=') { id } else { format!("{KIND}={id}") };
+        let name = if id.contains('=') { id } else { format!("{GPU_KIND}={id}") };
         let name = Name::read(&name)?;
         if !names.contains(&name) {
             names.push(name);
@@ -169,7 +171,9 @@ fn names_for_cdi(
     Ok(names)
 }
 
-fn tell_of_options(gpus: &GpuRequest, warnings: &mut Vec<String>) {
+/// What is told of a request whichever way it goes.
+fn tell_of_request(gpus: &GpuRequest, warnings: &mut Vec<String>) {
+    warnings.extend(gpus.warning("--gpus"));
     if !gpus.options.is_empty() {
         warnings.push("the options of --gpus have no effect: NVIDIA's driver has none".into());
     }
@@ -187,8 +191,7 @@ fn ids(gpus: &GpuRequest) -> Vec<String> {
 /// The GPUs of the environment. An image of the first generation, which has a `CUDA_VERSION` and does not say what it
 /// requires, means all.
 fn visible(env: &Env) -> Vec<String> {
-    let set = |key| env.get(key).is_some_and(|value| !value.is_empty());
-    let default = if set("CUDA_VERSION") && !set("NVIDIA_REQUIRE_CUDA") { "all" } else { "" };
+    let default = if requirements::first_generation(|key| env.get(key)).is_some() { "all" } else { "" };
     let names = env.get(VISIBLE).unwrap_or(default).split(',').map(str::trim).filter(|name| !name.is_empty());
     let names: Vec<_> = names.map(str::to_owned).collect();
     if names.iter().any(|name| name == "void" || name == "none") { Vec::new() } else { names }

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::capabilities::Capabilities;
 use super::cpuset::CpuSet;
+use super::error::SpecError;
 use super::gpus::GpuRequest;
 use super::modes::{Ipc, Network, Nvidia};
-use super::spec::SpecError;
 use super::tmpfs::Tmpfs;
 use super::ulimit::Ulimit;
 use super::values::{EnvEntry, Hostname, PidsLimit, Size};

@@ -6,12 +6,18 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::fmt;
 
-use super::driver::{Cuda, DriverVersion, Number, oldest_for};
+use super::driver::{Cuda, DriverVersion, Number};
 use super::gpus::Capability;
-use super::nearest;
 
 const PREFIX: &str = "NVIDIA_REQUIRE_";
+
+/// The requirement of CUDA, which every image but those of the first generation has.
+pub(crate) const REQUIRE_CUDA: &str = "NVIDIA_REQUIRE_CUDA";
+
+/// The version of CUDA in the image.
+pub(crate) const CUDA_VERSION: &str = "CUDA_VERSION";
 
 /// Tells Tegra's mounts, and is no requirement.
 const JETPACK: &str = "NVIDIA_REQUIRE_JETPACK";
@@ -59,27 +65,71 @@ impl RequirementError {
             Self::Malformed { variable, .. } => {
                 format!("write comparisons such as cuda>=12.0 with --env {variable}=…; {OFF}")
             }
-            Self::Capability(word) => match nearest(word, &Capability::NAMES) {
-                Some(near) => format!("did you mean {near}?"),
-                None => format!("the capabilities are {}", Capability::NAMES.join(", ")),
-            },
+            Self::Capability(word) => Capability::suggestion(word),
         })
     }
 }
 
+/// A CUDA in an image that is newer than the driver's.
+///
+/// NVIDIA's own images don't require theirs: they have `cuda>=9.0` for the sake of libraries that make up for an old
+/// driver, which those of a data centre's GPUs can do and others can't.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewerCuda {
+    wanted: Cuda,
+    have: Cuda,
+    driver: DriverVersion,
+    needed: Option<String>,
+    compat: bool,
+}
+
+impl NewerCuda {
+    /// Whether programs run for all that, at least some of them or on some GPUs.
+    #[must_use]
+    pub fn may_run(&self) -> bool {
+        self.compat || self.has_minor_compatibility()
+    }
+
+    /// Within a major version, from 11 on, programs run on a driver that is older than their CUDA as long as they want
+    /// nothing new of it.
+    fn has_minor_compatibility(&self) -> bool {
+        self.wanted.0 == self.have.0 && self.have.0 >= 11
+    }
+}
+
+impl fmt::Display for NewerCuda {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { wanted, have, driver, .. } = self;
+        write!(f, "the image's CUDA {wanted} is newer than CUDA {have}, the newest of driver {driver}")?;
+        if let Some(needed) = &self.needed {
+            write!(f, "; driver {needed} has it")?;
+        }
+        if self.has_minor_compatibility() {
+            write!(f, "; what needs nothing new of CUDA {} runs all the same", have.0)?;
+        }
+        if self.compat {
+            write!(f, "; on a data centre's GPUs the image's {COMPAT} makes up for that")?;
+        }
+        Ok(())
+    }
+}
+
 /// Checks the variables of a container that is to have GPUs against the driver, if that is known. Returns what the user
-/// should know besides: sentences without a full stop.
+/// should know besides.
 ///
 /// # Errors
 /// When the driver does not meet a requirement, or when a variable makes no sense.
 pub fn check<'a>(
     env: impl IntoIterator<Item = (&'a str, &'a str)>,
     driver: Option<&DriverVersion>,
-) -> Result<Vec<String>, RequirementError> {
+) -> Result<Option<NewerCuda>, RequirementError> {
     let env: BTreeMap<_, _> = env.into_iter().collect();
-    capabilities(env.get("NVIDIA_DRIVER_CAPABILITIES").copied().unwrap_or_default())?;
-    if env.get("NVIDIA_DISABLE_REQUIRE").is_some_and(|value| is_true(value)) {
-        return Ok(Vec::new());
+    let get = |key: &str| env.get(key).copied();
+    if let Some(word) = get("NVIDIA_DRIVER_CAPABILITIES").and_then(Capability::first_unknown) {
+        return Err(RequirementError::Capability(word.to_owned()));
+    }
+    if requires_nothing(get) {
+        return Ok(None);
     }
     for (variable, text) in requirements(&env)? {
         if holds(&text, driver).map_err(|part| RequirementError::Malformed { variable: variable.clone(), part })?
@@ -89,33 +139,32 @@ pub fn check<'a>(
             return Err(unmet(variable, &text, driver));
         }
     }
-    Ok(driver.and_then(|driver| newer_cuda(&env, driver)).into_iter().collect())
+    Ok(driver.and_then(|driver| newer_cuda(get, driver)))
 }
 
-/// Go's `ParseBool`.
-fn is_true(text: &str) -> bool {
-    ["1", "t", "T", "true", "TRUE", "True"].contains(&text)
+/// Whether the checks of the driver are turned off, in the words that the hook takes for true: Go's.
+pub(crate) fn requires_nothing<'a>(get: impl Fn(&str) -> Option<&'a str>) -> bool {
+    get("NVIDIA_DISABLE_REQUIRE").is_some_and(|text| ["1", "t", "T", "true", "TRUE", "True"].contains(&text))
 }
 
-fn capabilities(text: &str) -> Result<(), RequirementError> {
-    let words = || text.split(',').map(str::trim).filter(|word| !word.is_empty());
-    if words().any(|word| word == "all") {
-        return Ok(());
-    }
-    match words().find(|word| !Capability::NAMES.contains(word)) {
-        Some(word) => Err(RequirementError::Capability(word.to_owned())),
-        None => Ok(()),
-    }
+/// The version of CUDA in an image of the first generation: one that has it, and does not say what it requires. NVIDIA's
+/// hook has such an image require that version, and gives it all GPUs unless it says otherwise.
+pub(crate) fn first_generation<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Option<&'a str> {
+    let filled = |key: &str| get(key).filter(|value| !value.is_empty());
+    filled(CUDA_VERSION).filter(|_| filled(REQUIRE_CUDA).is_none())
 }
 
-/// Each requirement and the variable that has it. An image of the first generation, which has a `CUDA_VERSION` and does
-/// not say what it requires, requires that version.
+/// The version of CUDA that the hook fails on, as it has to read it and has more than three parts.
+pub(crate) fn unreadable_version<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Option<&'a str> {
+    first_generation(&get).filter(|version| version.split('.').count() > 3 && !requires_nothing(&get))
+}
+
+/// Each requirement and the variable that has it.
 fn requirements(env: &BTreeMap<&str, &str>) -> Result<Vec<(String, String)>, RequirementError> {
     let stated = env.iter().filter(|(key, _)| key.starts_with(PREFIX) && !key.starts_with(JETPACK));
     let mut all: Vec<_> = stated.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-    let version = env.get("CUDA_VERSION").copied().unwrap_or_default();
-    if !version.is_empty() && env.get("NVIDIA_REQUIRE_CUDA").is_none_or(|text| text.is_empty()) {
-        let variable = "CUDA_VERSION".to_owned();
+    if let Some(version) = first_generation(|key| env.get(key).copied()) {
+        let variable = CUDA_VERSION.to_owned();
         match cuda_of(version) {
             Some(cuda) => all.push((variable, format!("cuda>={cuda}"))),
             None => return Err(RequirementError::Malformed { variable, part: version.to_owned() }),
@@ -125,7 +174,7 @@ fn requirements(env: &BTreeMap<&str, &str>) -> Result<Vec<(String, String)>, Req
 }
 
 /// Major and minor number of a `CUDA_VERSION`.
-fn cuda_of(version: &str) -> Option<Cuda> {
+pub fn cuda_of(version: &str) -> Option<Cuda> {
     let release = version.trim_start_matches('v').split(['-', '+']).next().unwrap_or_default();
     let (major, minor) = Number::read(release)?.major_minor();
     Some(Cuda(major, minor))
@@ -229,7 +278,7 @@ fn unmet(variable: String, text: &str, driver: &DriverVersion) -> RequirementErr
     let first = alternatives.next().unwrap_or_default();
     let needed = first.split(',').filter_map(split).find_map(|(property, operator, value)| match operator {
         Operator::GreaterOrEqual if property == "driver" => Some(value.to_owned()),
-        Operator::GreaterOrEqual if property == "cuda" => oldest_for(cuda_of(value)?),
+        Operator::GreaterOrEqual if property == "cuda" => cuda_of(value)?.oldest_driver(),
         _ => None,
     });
     let more = if alternatives.next().is_some() { " or other drivers" } else { "" };
@@ -238,22 +287,15 @@ fn unmet(variable: String, text: &str, driver: &DriverVersion) -> RequirementErr
     RequirementError::Unmet { variable, requirement, driver, needed }
 }
 
-/// What NVIDIA's own images don't require, but need: they require `cuda>=9.0` for the sake of libraries that make up for
-/// an old driver, which those of a data centre's GPUs can do and others can't.
-fn newer_cuda(env: &BTreeMap<&str, &str>, driver: &DriverVersion) -> Option<String> {
-    let of_driver = || env.get("CUDA_DRIVER_VERSION")?.parse::<DriverVersion>().ok();
-    let wanted = env.get("CUDA_VERSION").and_then(|version| cuda_of(version));
+/// The image's CUDA, if it says which, and the driver's is older.
+fn newer_cuda<'a>(get: impl Fn(&str) -> Option<&'a str>, driver: &DriverVersion) -> Option<NewerCuda> {
+    let of_driver = || get("CUDA_DRIVER_VERSION")?.parse::<DriverVersion>().ok();
+    let wanted = get(CUDA_VERSION).and_then(cuda_of);
     let wanted = wanted.or_else(|| of_driver()?.cuda().map(|cuda| cuda.newest))?;
     let have = driver.cuda().filter(|have| !have.or_newer && have.newest < wanted)?.newest;
-    let needed = of_driver().map(|driver| driver.to_string()).or_else(|| oldest_for(wanted));
-    let needed = needed.map(|version| format!("; driver {version} has it")).unwrap_or_default();
-    let compat = env.get("LD_LIBRARY_PATH").is_some_and(|path| path.contains(COMPAT));
-    let compat = if compat {
-        format!("; on a data centre's GPUs the image's {COMPAT} makes up for that")
-    } else {
-        String::new()
-    };
-    Some(format!("the image's CUDA {wanted} is newer than CUDA {have}, the newest of driver {driver}{needed}{compat}"))
+    let needed = of_driver().map(|driver| driver.to_string()).or_else(|| wanted.oldest_driver());
+    let compat = get("LD_LIBRARY_PATH").is_some_and(|path| path.contains(COMPAT));
+    Some(NewerCuda { wanted, have, driver: driver.clone(), needed, compat })
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::spec::{Emitted, Host, SpecError};
+use super::error::SpecError;
+use super::spec::{Emitted, Host};
 
 /// A range of ids in a user namespace, and where it lies outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -5,18 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::capabilities::{self, Capability};
-use super::cdi::{self, CdiError, DeviceFacts, Registry};
+use super::cdi::{self, DeviceFacts, Registry};
 use super::cpuset::CpuSet;
 use super::driver::DriverVersion;
 use super::env::Env;
+use super::error::{LEAST_MEMORY, SpecError};
 use super::image_volumes::image_volumes;
 use super::modes::{Ipc, Network};
-use super::request::{ANNOTATION, Request, Settings};
-use super::requirements::RequirementError;
+use super::request::{Request, Settings};
 use super::rootless::{self, IdMappings};
-use super::seccomp::{self, ProfileError};
-use super::user::{self, UserError, Users};
-use super::values::Size;
+use super::seccomp;
+use super::user::{self, Users};
 use super::volume::clean;
 use super::{annotations, defaults, mounts, nvidia, resources};
 use crate::config::Config;
@@ -24,9 +23,6 @@ use crate::document::canonical;
 
 /// The oldest version of the runtime spec that has everything used here, so that older runtimes take it, too.
 const VERSION: &str = "1.0.2";
-
-/// Docker's least value of `--memory`: 6 MiB.
-const LEAST_MEMORY: Size = Size(6 << 20);
 
 /// What lies outside the image and the request: facts about the host, and about the unpacked root filesystem.
 #[derive(Debug, Clone)]
@@ -124,107 +120,6 @@ impl Emitted {
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
         canonical(&self.json)
-    }
-}
-
-/// Why there is no spec.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SpecError {
-    /// An image for another operating system.
-    #[error("the image is for {0}, and its runtime spec can only be made for linux")]
-    System(String),
-    /// The image's defaults can't be read.
-    #[error("the image's annotation {ANNOTATION} can't be read")]
-    Annotation(#[source] serde_json::Error),
-    /// No entrypoint and no command.
-    #[error("the image has no command, and none was given")]
-    NoCommand,
-    /// The user can't be resolved.
-    #[error(transparent)]
-    User(#[from] UserError),
-    /// A working directory that is not absolute.
-    #[error("the working directory `{0}` is not an absolute path")]
-    Workdir(String),
-    /// Two volumes at one place.
-    #[error("two volumes go to {0}")]
-    SamePlace(String),
-    /// A volume with a relative source, and no directory to count from.
-    #[error("the volume's source `{0}` is relative")]
-    RelativeSource(String),
-    /// A NUL byte where the kernel takes none.
-    #[error("the {0} has a NUL in it")]
-    Nul(&'static str),
-    /// A CDI device for a hook that knows none.
-    #[error("`{0}` is the name of a CDI device, which NVIDIA's hook does not know")]
-    CdiName(String),
-    /// A user or group that the user namespace does not have.
-    #[error("the container's user namespace has no {what} {id}")]
-    Unmapped {
-        /// `user` or `group`.
-        what: &'static str,
-        /// Its number in the container.
-        id: u32,
-    },
-    /// The user's seccomp profile.
-    #[error("cannot use the seccomp profile {name}")]
-    Seccomp {
-        /// What the user called it.
-        name: String,
-        /// Why.
-        source: ProfileError,
-    },
-    /// Less memory than a container starts with.
-    #[error("--memory {0} is too little to start a container")]
-    Memory(Size),
-    /// GPUs on a host that has nothing to inject them with.
-    #[error("this machine has neither CDI files for NVIDIA's GPUs nor NVIDIA's hook, so the container gets no GPUs")]
-    NoToolkit,
-    /// A request for CDI and for the hook at the same time.
-    #[error("{0} asks for CDI, and --nvidia hook for NVIDIA's hook")]
-    Mixed(String),
-    /// CDI devices that can't be had.
-    #[error(transparent)]
-    Cdi(#[from] CdiError),
-    /// The driver is not what the image needs.
-    #[error(transparent)]
-    Requirement(#[from] RequirementError),
-}
-
-impl SpecError {
-    /// What the user can do.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::User(error) => error.hint(),
-            Self::System(_) => Some("choose a linux platform with --platform".into()),
-            Self::Annotation(_) => Some("a newer ociforge may have made the image; update, or rebuild it".into()),
-            Self::NoCommand => Some("give the command after `--`, such as `-- bash`".into()),
-            Self::Workdir(path) => Some(format!("write it from the root: {}", clean(path))),
-            Self::SamePlace(_) => Some("leave one of them out".into()),
-            Self::RelativeSource(_) => Some("write it from the root".into()),
-            Self::CdiName(_) => Some("name the GPU by index or UUID, or use --nvidia cdi".into()),
-            Self::NoToolkit => Some(
-                "install nvidia-container-toolkit and run `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`, or \
-                 start it without GPUs by --nvidia none"
-                    .into(),
-            ),
-            Self::Mixed(_) => {
-                Some("the hook fails on what CDI has injected already; use --nvidia cdi, or --gpus alone".into())
-            }
-            Self::Unmapped { .. } => Some(
-                "map more ids (install uidmap, then `usermod --add-subuids 100000-165535 --add-subgids 100000-165535` \
-                 for your account), or use --user 0"
-                    .into(),
-            ),
-            Self::Seccomp { .. } => {
-                Some("give a profile in docker's format, or --security-opt seccomp=unconfined".into())
-            }
-            Self::Memory(_) => Some(format!("give at least {LEAST_MEMORY}")),
-            Self::Cdi(error) => error.hint(),
-            Self::Requirement(error) => error.hint(),
-            Self::Nul(_) => None,
-        }
     }
 }
 

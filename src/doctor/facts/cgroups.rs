@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::{Machine, text};
+use crate::run::host::second_cgroups;
 
 /// Where they are mounted everywhere.
 const ROOT: &str = "/sys/fs/cgroup";
@@ -17,7 +18,7 @@ pub enum Hierarchy {
     None,
     /// The old ones, one for each controller.
     V1,
-    /// The old ones, and the new one without controllers.
+    /// The old ones, and the new one beside them.
     Hybrid,
     /// The new one.
     V2,
@@ -30,6 +31,8 @@ pub struct Cgroups {
     pub hierarchy: Hierarchy,
     /// The controllers that this user may set limits with, sorted.
     pub controllers: Vec<String>,
+    /// Whether the new hierarchy has controllers beside the old ones.
+    pub split: bool,
 }
 
 impl Cgroups {
@@ -49,7 +52,7 @@ impl Cgroups {
         controllers.truncate(4096);
         let mut controllers: Vec<String> = controllers.split_ascii_whitespace().map(str::to_owned).collect();
         controllers.sort();
-        Self { hierarchy, controllers }
+        Self { hierarchy, controllers, split: second_cgroups().is_some() }
     }
 }
 

@@ -3,8 +3,11 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
+use rustix::process::getegid;
+
 use super::{Machine, text};
-use crate::run::host::find;
+use crate::sandbox::ids::{new_namespace, of_this_process, subordinate_lines, subordinate_ranges};
+use crate::sandbox::program;
 
 /// Where free ids are looked for at the earliest, as useradd does.
 const FIRST: u64 = 100_000;
@@ -12,16 +15,25 @@ const FIRST: u64 = 100_000;
 /// The ids that may be mapped into a user namespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ids {
-    /// How many user ids `/etc/subuid` gives to this user.
-    pub users: u64,
-    /// How many group ids `/etc/subgid` gives to it.
-    pub groups: u64,
+    /// The user ids that `/etc/subuid` gives to this user.
+    pub users: Allotment,
+    /// The group ids that `/etc/subgid` gives to it.
+    pub groups: Allotment,
     /// The first id that neither file gives to anybody, nor any after it.
     pub free: u64,
     /// `newuidmap`.
     pub newuidmap: Mapper,
     /// `newgidmap`.
     pub newgidmap: Mapper,
+}
+
+/// How many ids a user is given.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Allotment {
+    /// By the file.
+    pub given: u64,
+    /// And those of them that the user namespace around this has.
+    pub here: u64,
 }
 
 /// A program that maps ids for others.
@@ -39,9 +51,14 @@ pub enum Mapper {
 impl Ids {
     pub(super) fn gather(machine: &Machine) -> Self {
         let [users, groups] = ["/etc/subuid", "/etc/subgid"].map(|file| text(file).unwrap_or_default());
+        let allotment = |text: &str, own: u32, file: &str| {
+            let ranges = subordinate_ranges(text, machine.user.as_deref(), machine.uid);
+            let count = |here| new_namespace(own, &ranges, here).iter().skip(1).map(|map| u64::from(map.size)).sum();
+            Allotment { given: count(&[]), here: count(&of_this_process(file)) }
+        };
         Self {
-            users: count(&users, machine),
-            groups: count(&groups, machine),
+            users: allotment(&users, machine.uid, "uid_map"),
+            groups: allotment(&groups, getegid().as_raw(), "gid_map"),
             free: end(&users).max(end(&groups)).max(FIRST),
             newuidmap: mapper("newuidmap"),
             newgidmap: mapper("newgidmap"),
@@ -49,26 +66,13 @@ impl Ids {
     }
 }
 
-/// The lines of `/etc/subuid` or `/etc/subgid`: owner, first id, number of ids.
-fn ranges(text: &str) -> impl Iterator<Item = (&str, u64, u64)> {
-    text.lines().filter_map(|line| {
-        let mut fields = line.trim().split(':');
-        Some((fields.next()?, fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
-    })
-}
-
-fn count(text: &str, machine: &Machine) -> u64 {
-    let uid = machine.uid.to_string();
-    let own = |owner: &str| owner == uid || machine.user.as_deref() == Some(owner);
-    ranges(text).filter(|(owner, ..)| own(owner)).map(|(.., count)| count).sum()
-}
-
 fn end(text: &str) -> u64 {
-    ranges(text).map(|(_, first, count)| first.saturating_add(count)).max().unwrap_or(0)
+    let ends = subordinate_lines(text).map(|(_, range)| u64::from(range.start) + u64::from(range.count));
+    ends.max().unwrap_or(0)
 }
 
 fn mapper(name: &str) -> Mapper {
-    let Some(path) = find(name, std::env::var_os("PATH").as_deref()) else { return Mapper::Absent };
+    let Some(path) = program(name) else { return Mapper::Absent };
     let setuid = path.metadata().is_ok_and(|file| file.uid() == 0 && file.permissions().mode() & 0o4000 != 0);
     if setuid || has_capabilities(&path) { Mapper::Able } else { Mapper::Powerless }
 }
@@ -83,11 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_belong_to_a_name_or_a_number() {
-        let text = "al:100000:65536\n7:200000:10\nal2:1:2\nbroken\n";
-        let machine = |uid, user: Option<&str>| Machine { uid, user: user.map(Into::into), ..Machine::default() };
-        assert_eq!(count(text, &machine(7, Some("al"))), 65546);
-        assert_eq!(count(text, &machine(8, None)), 0);
-        assert_eq!((end(text), end("")), (200_010, 0));
+    fn free_ids_are_behind_everybodys() {
+        assert_eq!((end("al:100000:65536\n7:200000:10\nal2:1:2\nbroken\n"), end("")), (200_010, 0));
     }
 }

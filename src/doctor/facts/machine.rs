@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use crate::sandbox::ids::account_name;
+
 /// The machine, and who asks.
 #[derive(Debug, Clone, Default)]
 pub struct Machine {
@@ -72,7 +74,6 @@ impl Machine {
     pub(super) fn gather() -> Self {
         let uname = rustix::system::uname();
         let uid = rustix::process::geteuid().as_raw();
-        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
         let os_release = fs::read_to_string("/etc/os-release").or_else(|_| fs::read_to_string("/usr/lib/os-release"));
         let formats = fs::read_dir("/proc/sys/fs/binfmt_misc").into_iter().flatten().flatten();
         let names = formats.filter_map(|entry| entry.file_name().into_string().ok());
@@ -80,7 +81,7 @@ impl Machine {
         emulated.sort();
         Self {
             uid,
-            user: name_of(&passwd, uid).map(str::to_owned),
+            user: account_name(uid),
             kernel: Kernel::of(&uname.release().to_string_lossy()),
             architecture: uname.machine().to_string_lossy().into_owned(),
             distribution: Distribution::of(&os_release.unwrap_or_default()),
@@ -116,15 +117,6 @@ impl Machine {
     }
 }
 
-/// The name of a user in `/etc/passwd`.
-fn name_of(passwd: &str, uid: u32) -> Option<&str> {
-    passwd.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(uid)).then_some(name)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,7 +142,6 @@ mod tests {
         ] {
             assert_eq!(Distribution::of(text), distribution, "{text}");
         }
-        assert_eq!(name_of("root:x:0:0::/:/bin/sh\nbad\nal:x:10:5::/:/bin/sh\n", 10), Some("al"));
     }
 
     #[test]

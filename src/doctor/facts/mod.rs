@@ -5,7 +5,6 @@ mod credentials;
 mod gpus;
 mod ids;
 mod machine;
-mod namespaces;
 mod programs;
 mod storage;
 
@@ -13,14 +12,14 @@ use std::path::{Path, PathBuf};
 
 pub use cgroups::{Cgroups, Hierarchy};
 pub use credentials::{AuthFile, AuthState};
-pub use gpus::{CdiFile, CdiState, DriverVersion, Gpus};
-pub use ids::{Ids, Mapper};
+pub use gpus::Gpus;
+pub use ids::{Allotment, Ids, Mapper};
 pub use machine::{Distribution, Kernel, Machine};
-pub use namespaces::Limits;
-pub use programs::{Program, Programs};
+pub use programs::{OciRuntime, Program, Programs};
 pub use storage::{Overlay, Store};
 
-use super::attempt::{self, Attempt};
+use crate::sandbox::Limits;
+use crate::sandbox::attempt::{Attempt, Kind, attempt};
 
 /// What was found on a machine.
 #[derive(Debug, Clone, Default)]
@@ -65,9 +64,9 @@ pub fn gather(places: &Places) -> Facts {
     let store = Store::gather(&places.store);
     let scratch = store.existing.as_deref().filter(|_| store.writable).unwrap_or(Path::new("/tmp"));
     Facts {
-        limits: Limits::gather(),
-        user_namespace: attempt::attempt(scratch, attempt::Kind::User),
-        as_root: if machine.is_root() { attempt::attempt(scratch, attempt::Kind::Root) } else { Attempt::default() },
+        limits: Limits::read(),
+        user_namespace: attempt(scratch, Kind::User),
+        as_root: if machine.is_root() { attempt(scratch, Kind::Root) } else { Attempt::default() },
         ids: Ids::gather(&machine),
         overlay: Overlay::gather(),
         cgroups: Cgroups::gather(&machine),
@@ -82,9 +81,4 @@ pub fn gather(places: &Places) -> Facts {
 /// The trimmed text of a file.
 fn text(path: impl AsRef<Path>) -> Option<String> {
     Some(std::fs::read_to_string(path).ok()?.trim().to_owned())
-}
-
-/// The number that a file holds.
-fn number(path: impl AsRef<Path>) -> Option<u64> {
-    text(path)?.parse().ok()
 }

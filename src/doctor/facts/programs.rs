@@ -1,16 +1,13 @@
 //! The programs that ociforge calls.
 
 use std::env;
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::run::host::find;
-
-/// The runtimes that `run` can use, the one that it prefers first.
-const RUNTIMES: [&str; 3] = ["runc", "crun", "youki"];
-
-/// Where distributions put a seccomp profile for containers.
-const PROFILES: [&str; 2] = ["/usr/share/containers/seccomp.json", "/etc/containers/seccomp.json"];
+use crate::run::host::seccomp_profile;
+use crate::run::runtime::{Description, Runtime};
+use crate::sandbox;
 
 /// An installed program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,11 +20,20 @@ pub struct Program {
     pub version: Result<String, String>,
 }
 
+/// An installed OCI runtime.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OciRuntime {
+    /// Which it is.
+    pub runtime: Runtime,
+    /// What it says of itself, or why it says nothing.
+    pub description: Result<Description, String>,
+}
+
 /// The programs that ociforge calls, and what goes with them.
 #[derive(Debug, Clone, Default)]
 pub struct Programs {
-    /// OCI runtimes, as [`RUNTIMES`] has them.
-    pub runtimes: Vec<Program>,
+    /// OCI runtimes, the one that `run` prefers first.
+    pub runtimes: Vec<OciRuntime>,
     /// `fuse-overlayfs`.
     pub fuse_overlayfs: Option<Program>,
     /// `uv`.
@@ -44,20 +50,28 @@ impl Programs {
             runtimes: runtimes(),
             fuse_overlayfs: program("fuse-overlayfs"),
             uv: program("uv"),
-            seccomp_profile: PROFILES.map(PathBuf::from).into_iter().find(|file| file.is_file()),
+            seccomp_profile: seccomp_profile(),
             seccomp: Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
         }
     }
 }
 
 /// The runtimes that are installed.
-fn runtimes() -> Vec<Program> {
-    RUNTIMES.into_iter().filter_map(program).collect()
+fn runtimes() -> Vec<OciRuntime> {
+    let runtimes = Runtime::all(env::var_os("PATH").as_deref()).into_iter();
+    let described = runtimes.map(|runtime| {
+        let description = runtime.describe().map_err(|error| {
+            let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
+            format!("{error}{cause}")
+        });
+        OciRuntime { runtime, description }
+    });
+    described.collect()
 }
 
 /// The program of that name on `PATH`, or where programs usually are.
 pub(super) fn program(name: &str) -> Option<Program> {
-    let path = find(name, env::var_os("PATH").as_deref())?;
+    let path = sandbox::program(name)?;
     let version = version_of(&path);
     Some(Program { name: name.to_owned(), path, version })
 }
@@ -88,9 +102,6 @@ mod tests {
     #[test]
     fn versions_are_found_in_what_programs_say() {
         for (said, version) in [
-            ("runc version 1.1.5+ds1\ncommit: 1.1.5\nspec: 1.0.2-dev\n", Some("1.1.5+ds1")),
-            ("crun version 1.8.1\ncommit: f8a096be\n", Some("1.8.1")),
-            ("youki version: 0.5.0\n", Some("0.5.0")),
             ("fuse-overlayfs: version 1.10\nFUSE library version 3.12.0\n", Some("1.10")),
             ("uv 0.8.3 (7e78f54e7 2026-07-24)\n", Some("0.8.3")),
             ("NVIDIA Container Toolkit CLI version 1.20.0\ncommit: abc\n", Some("1.20.0")),

@@ -1,13 +1,18 @@
 //! NVIDIA's GPUs, and what gets them into containers.
 
+use std::path::Path;
+
+use ociforge_manifests::runtime::GPU_KIND;
+use ociforge_manifests::runtime::cdi::LeftOut;
+
 use super::programs::shown;
 use crate::doctor::check::{Check, Section};
-use crate::doctor::facts::{CdiFile, CdiState, Distribution, Facts, Gpus};
+use crate::doctor::facts::{Distribution, Facts, Gpus};
 
 const GPUS: Section = Section::Gpus;
 
-/// The kind of NVIDIA's devices.
-const KIND: &str = "nvidia.com/gpu";
+/// The name of the lines about CDI files.
+const CDI: &str = "CDI spec";
 
 pub(super) fn gpus(facts: &Facts) -> Vec<Check> {
     let gpus = &facts.gpus;
@@ -15,7 +20,8 @@ pub(super) fn gpus(facts: &Facts) -> Vec<Check> {
     if gpus.driver.is_some() {
         checks.push(nodes(facts));
     }
-    checks.extend(gpus.cdi.iter().map(specification));
+    checks.extend(gpus.cdi.files().map(specification));
+    checks.extend(gpus.cdi.left_out().iter().map(left_out));
     if gpus.driver.is_some() {
         checks.extend(way_in(facts));
     }
@@ -75,18 +81,21 @@ fn nodes(facts: &Facts) -> Check {
         .mend(machine.as_root("nvidia-modprobe -u -c 0"))
 }
 
-fn specification(file: &CdiFile) -> Check {
-    const NAME: &str = "CDI spec";
-    let path = file.path.display();
-    match &file.state {
-        CdiState::Good(kind, Some(1)) => Check::ok(GPUS, NAME, format!("{kind}, 1 device, {path}")),
-        CdiState::Good(kind, Some(devices)) => Check::ok(GPUS, NAME, format!("{kind}, {devices} devices, {path}")),
-        CdiState::Good(kind, None) => Check::ok(GPUS, NAME, format!("{kind}, {path}")),
-        CdiState::Ignored => {
-            let found = format!("{path} is not read: its name must end in .yaml");
-            Check::warn(GPUS, NAME, found).mend(format!("mv {path} {}", file.path.with_extension("yaml").display()))
-        }
-        CdiState::Bad(why) => Check::warn(GPUS, NAME, format!("{path} can't be used: {why}")),
+/// A file, the kind of its devices, and how many of them count.
+fn specification((path, kind, devices): (&str, &str, usize)) -> Check {
+    let devices = match devices {
+        0 => "no device that counts".to_owned(),
+        1 => "1 device".to_owned(),
+        devices => format!("{devices} devices"),
+    };
+    Check::ok(GPUS, CDI, format!("{kind}, {devices}, {path}"))
+}
+
+fn left_out(left_out: &LeftOut) -> Check {
+    let check = Check::warn(GPUS, CDI, left_out.to_string());
+    match left_out {
+        LeftOut::Ending(path) => check.mend(format!("mv {path} {}", Path::new(path).with_extension("yaml").display())),
+        _ => check,
     }
 }
 
@@ -95,7 +104,7 @@ fn way_in(facts: &Facts) -> Option<Check> {
     const NAME: &str = "for containers";
     let (machine, gpus) = (&facts.machine, &facts.gpus);
     let generate = || machine.as_root("nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml");
-    let specified = gpus.cdi.iter().any(|file| matches!(&file.state, CdiState::Good(kind, _) if kind == KIND));
+    let specified = gpus.cdi.kinds().contains(GPU_KIND);
     Some(match (specified, &gpus.hook, &gpus.ctk) {
         // Named by its own line.
         (true, ..) => return None,

@@ -1,10 +1,13 @@
 //! How layers are put upon each other.
 
-use crate::doctor::attempt::Tried;
 use crate::doctor::check::{Check, Section::System};
 use crate::doctor::facts::Facts;
+use crate::sandbox::attempt::{Attempt, Tried};
 
 const NAME: &str = "overlay";
+
+/// What `run` does where there is none.
+const COPIED: &str = "`run` copies the whole image for each container, which takes time and space";
 
 pub(super) fn overlay(facts: &Facts) -> Check {
     let machine = &facts.machine;
@@ -26,15 +29,18 @@ pub(super) fn overlay(facts: &Facts) -> Check {
     if !machine.is_root() {
         return by_fuse(facts, &why);
     }
-    let check = Check::missing(System, NAME, format!("{why}; a store on ext4 or xfs (--store DIR) may do"));
+    let check = by_fuse(facts, &format!("{why} (a store on ext4 or xfs, --store DIR, may do)"));
     if facts.overlay.known { check } else { check.mend("modprobe overlay") }
 }
 
 /// What a root can do that may not mount.
 fn without_rights(facts: &Facts) -> Check {
     const WHY: &str = "root may not mount anything here, as in a container";
-    match facts.user_namespace.overlay {
-        Tried::Worked => Check::warn(System, NAME, format!("{WHY}, but in a user namespace: use --rootless")),
+    match facts.user_namespace {
+        Attempt { overlay: Tried::Worked, .. } => {
+            Check::warn(System, NAME, format!("{WHY}, but in a user namespace, which `run` makes"))
+        }
+        attempt if attempt.is_usable() => by_fuse(facts, &format!("{WHY}, and no overlay in a user namespace")),
         _ => Check::missing(System, NAME, format!("{WHY}: start that with `--privileged` or `--cap-add sys_admin`")),
     }
 }
@@ -45,12 +51,13 @@ fn by_fuse(facts: &Facts, why: &str) -> Check {
     match (&facts.programs.fuse_overlayfs, facts.overlay.fuse) {
         (Some(_), true) => Check::warn(System, NAME, format!("{why}; fuse-overlayfs takes its place, and is slower")),
         (Some(_), false) => {
-            let found = format!("{why}, and fuse-overlayfs can't open /dev/fuse");
-            Check::missing(System, NAME, found).mend(machine.as_root("modprobe fuse && sudo chmod 0666 /dev/fuse"))
+            let found = format!("{why}, and fuse-overlayfs can't open /dev/fuse: {COPIED}");
+            let open = format!("{} && {}", machine.as_root("modprobe fuse"), machine.as_root("chmod 0666 /dev/fuse"));
+            Check::warn(System, NAME, found).mend(open)
         }
         (None, _) => {
-            let found = format!("{why}, and fuse-overlayfs, which could take its place, is not installed");
-            Check::missing(System, NAME, found).mend(machine.install("fuse-overlayfs", "fuse-overlayfs"))
+            let found = format!("{why}, and fuse-overlayfs, which could take its place, is not installed: {COPIED}");
+            Check::warn(System, NAME, found).mend(machine.install("fuse-overlayfs", "fuse-overlayfs"))
         }
     }
 }

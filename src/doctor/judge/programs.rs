@@ -1,23 +1,58 @@
 //! The programs that ociforge calls.
 
 use crate::doctor::check::{Check, Section::Programs};
-use crate::doctor::facts::{Distribution, Facts, Program};
+use crate::doctor::facts::{Distribution, Facts, Hierarchy, OciRuntime, Program};
+use crate::run::runtime::Features;
 
 pub(super) fn runtimes(facts: &Facts) -> Vec<Check> {
     let found = &facts.programs.runtimes;
-    let mut checks: Vec<Check> = found.iter().map(runtime).collect();
-    if !found.iter().any(|runtime| runtime.version.is_ok()) {
+    let mut checks: Vec<Check> = found.iter().map(|runtime| self::runtime(runtime, facts)).collect();
+    if !found.iter().any(|runtime| runtime.description.is_ok()) {
         let check = Check::missing(Programs, "OCI runtime", "no runtime that works: `run` needs runc, crun or youki");
         checks.push(check.mend(facts.machine.install("runc", "crun")));
     }
     checks
 }
 
-fn runtime(program: &Program) -> Check {
-    match &program.version {
-        Ok(version) => Check::ok(Programs, &program.name, shown(program, version)),
-        Err(why) => Check::warn(Programs, &program.name, format!("{} does not work: {why}", program.path.display())),
+fn runtime(found: &OciRuntime, facts: &Facts) -> Check {
+    let OciRuntime { runtime, description } = found;
+    let description = match description {
+        Ok(description) => description,
+        Err(why) => return Check::warn(Programs, runtime.name(), why),
+    };
+    let mut shown = format!("{}, {}", description.version, runtime.program.display());
+    if facts.cgroups.split && runtime.kind.refuses_hybrid_cgroups() {
+        shown.push_str("; works with one version of cgroups only: it gets to see v1");
     }
+    let Some(features) = &description.features else { return Check::ok(Programs, runtime.name(), shown) };
+    let (can, lacks) = abilities(features, facts);
+    if !can.is_empty() {
+        shown = format!("{shown}; has {}", super::listed(&can));
+    }
+    if lacks.is_empty() {
+        return Check::ok(Programs, runtime.name(), shown);
+    }
+    Check::warn(Programs, runtime.name(), format!("{shown}; lacks {}", super::listed(&lacks)))
+}
+
+/// What a runtime can do of what matters here, and what it can't.
+fn abilities(features: &Features, facts: &Facts) -> (Vec<&'static str>, Vec<&'static str>) {
+    let (hierarchy, linux) = (facts.cgroups.hierarchy, &features.linux);
+    let has_hooks = features.hooks.iter().any(|hook| hook == "prestart");
+    let all = [
+        // Only root can use these.
+        (
+            facts.machine.is_root() && matches!(hierarchy, Hierarchy::V1 | Hierarchy::Hybrid),
+            linux.cgroup.v1,
+            "cgroup v1",
+        ),
+        (hierarchy == Hierarchy::V2, linux.cgroup.v2, "cgroup v2"),
+        (facts.programs.seccomp, linux.seccomp.enabled, "seccomp"),
+        (true, has_hooks, "prestart hooks such as NVIDIA's"),
+    ];
+    let (can, lacks): (Vec<_>, Vec<_>) = all.into_iter().filter(|(matters, ..)| *matters).partition(|(_, has, _)| *has);
+    let names = |all: Vec<(_, _, &'static str)>| all.into_iter().map(|(_, _, name)| name).collect();
+    (names(can), names(lacks))
 }
 
 pub(super) fn uv(facts: &Facts) -> Check {

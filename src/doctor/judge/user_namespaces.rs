@@ -1,17 +1,16 @@
 //! User namespaces, and the ids that are mapped into them.
 
-use crate::doctor::attempt::Tried;
+use rustix::io::Errno;
+
 use crate::doctor::check::{Check, Section::System};
 use crate::doctor::facts::{Facts, Machine, Mapper};
+use crate::sandbox::Obstacle;
+use crate::sandbox::attempt::Tried;
 
 const NAME: &str = "user namespaces";
 
 /// As many ids as images expect: from 0 to 65535.
 const ENOUGH: u64 = 65_536;
-
-const EPERM: i32 = 1;
-const EACCES: i32 = 13;
-const ENOSPC: i32 = 28;
 
 pub(super) fn namespaces(facts: &Facts) -> Check {
     let attempt = &facts.user_namespace;
@@ -28,37 +27,22 @@ pub(super) fn namespaces(facts: &Facts) -> Check {
 
 /// Why there are none, and the command that mends it.
 fn obstacle(facts: &Facts) -> (String, Option<String>) {
-    let (limits, attempt, machine) = (&facts.limits, &facts.user_namespace, &facts.machine);
-    let set = |setting: &str| Some(machine.as_root(&format!("sysctl -w {setting}")));
-    let refusal = attempt.refusal();
-    let forbidden = matches!(refusal, Some(EPERM | EACCES));
-    if limits.most == Some(0) {
-        return ("user.max_user_namespaces is 0".into(), set("user.max_user_namespaces=15000"));
+    let (attempt, machine) = (&facts.user_namespace, &facts.machine);
+    let refusal = attempt.refusal().map(Errno::from_raw_os_error);
+    if let Some(obstacle) = facts.limits.obstacle(refusal, machine.is_root()) {
+        return match obstacle.setting() {
+            Some(setting) => (obstacle.to_string(), Some(machine.as_root(&format!("sysctl -w {setting}")))),
+            None => (format!("{obstacle}: {}", obstacle.hint()), None),
+        };
     }
-    if limits.clone == Some(0) && !machine.is_root() {
-        return ("kernel.unprivileged_userns_clone is 0".into(), set("kernel.unprivileged_userns_clone=1"));
-    }
-    if limits.apparmor.is_some_and(|value| value > 0) && forbidden {
-        // The namespace is made, and every right in it taken away.
-        let why = "AppArmor forbids what is done in them (kernel.apparmor_restrict_unprivileged_userns)";
-        return (why.into(), set("kernel.apparmor_restrict_unprivileged_userns=0"));
-    }
-    if limits.filtered && forbidden {
-        let why = "a seccomp filter forbids them: this looks like a container, which must be started with \
-                   `--security-opt seccomp=unconfined --security-opt apparmor=unconfined`";
-        return (why.into(), None);
-    }
-    match refusal {
-        Some(ENOSPC) => (
-            "as many as user.max_user_namespaces allows are there already".into(),
-            set("user.max_user_namespaces=15000"),
-        ),
-        Some(EPERM) if attempt.namespace == Tried::Refused(EPERM) => {
-            ("the kernel forbids them here; in a chroot nobody can make any".into(), None)
+    let why = match refusal {
+        Some(Errno::PERM) if matches!(attempt.namespace, Tried::Refused(_)) => {
+            "the kernel forbids them here; in a chroot nobody can make any".into()
         }
-        Some(number) => (format!("the kernel refuses them: {}", super::said(number)), None),
-        None => ("they could not be tried".into(), None),
-    }
+        Some(number) => format!("the kernel refuses them: {}", super::said(number.raw_os_error())),
+        None => "they could not be tried".into(),
+    };
+    (why, None)
 }
 
 pub(super) fn ids(facts: &Facts) -> Vec<Check> {
@@ -69,20 +53,28 @@ pub(super) fn ids(facts: &Facts) -> Vec<Check> {
 }
 
 fn ranges(facts: &Facts) -> Check {
-    let ids = &facts.ids;
-    let least = ids.users.min(ids.groups);
-    if least >= ENOUGH {
-        return Check::ok(System, "subordinate ids", format!("{} users, {} groups", ids.users, ids.groups));
+    const NAME: &str = "subordinate ids";
+    const MEANS: &str = "containers have one user, and files of others can't be unpacked as theirs";
+    let (users, groups) = (facts.ids.users, facts.ids.groups);
+    if users.here.min(groups.here) >= ENOUGH {
+        return Check::ok(System, NAME, format!("{} users, {} groups", users.here, groups.here));
     }
     let owner = facts.machine.owner();
-    let which = match (ids.users, ids.groups) {
+    if users.given.min(groups.given) >= ENOUGH {
+        let found = format!(
+            "of those that {owner} is given, {} users and {} groups are in the user namespace around this, of which \
+             images need {ENOUGH}: {MEANS}",
+            users.here, groups.here
+        );
+        return Check::warn(System, NAME, found);
+    }
+    let which = match (users.given, groups.given) {
         (0, 0) => format!("/etc/subuid and /etc/subgid have none for {owner}"),
         (0, _) => format!("/etc/subuid has none for {owner}"),
         (_, 0) => format!("/etc/subgid has none for {owner}"),
         (users, groups) => format!("{users} users and {groups} groups for {owner}, of which images need {ENOUGH}"),
     };
-    let found = format!("{which}: containers have one user, and files of others can't be unpacked as theirs");
-    Check::warn(System, "subordinate ids", found).mend(give(&facts.machine, ids.free))
+    Check::warn(System, NAME, format!("{which}: {MEANS}")).mend(give(&facts.machine, facts.ids.free))
 }
 
 /// The command that gives ids from `first` on to the user.
@@ -115,9 +107,8 @@ fn mappers(facts: &Facts) -> Check {
         return Check::warn(System, NAME, found).mend(machine.as_root(&format!("chmod u+s {}", paths.join(" "))));
     }
     if facts.limits.no_new_privileges {
-        let found = "no_new_privs is in force, as in a container: newuidmap gets no rights and can't map ids; start the \
-                     container without `no-new-privileges`";
-        return Check::warn(System, NAME, found);
+        let obstacle = Obstacle::NoNewPrivileges;
+        return Check::warn(System, NAME, format!("{obstacle}; {}", obstacle.hint()));
     }
     Check::ok(System, NAME, "newuidmap and newgidmap can map ids")
 }

@@ -39,7 +39,7 @@ fn edit(edits: &Value, rootless: bool, volumes: Vec<&str>) -> Result<(Value, Vec
     });
     let content = Ok(document.to_string().into_bytes());
     let registry = Registry::load(vec![CdiFile { path: "a.json".into(), priority: 0, content }]);
-    assert_eq!(registry.warnings(), [] as [&str; 0]);
+    assert_eq!(registry.left_out(), []);
     let edits = registry.resolve(["v.com/x=a"]).unwrap();
     let (mut json, mut warnings) = (spec(), Vec::new());
     apply(&edits, &mut json, &Container { devices: &facts(), rootless, volumes }, &mut warnings)?;

@@ -16,7 +16,7 @@ pub(crate) use apply::{Container, apply};
 pub use apply::{DeviceFacts, NodeKind};
 pub(crate) use name::Name;
 pub use parse::{CdiFault, MAX_FILE_SIZE};
-pub use registry::{CdiFile, Edits, Registry};
+pub use registry::{CdiFile, Edits, LeftOut, Registry};
 
 /// Why the devices that were asked for don't get into a container.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -31,7 +31,32 @@ struct Place {
 pub struct Registry {
     documents: Vec<(CdiFile, Document)>,
     devices: BTreeMap<String, Place>,
-    warnings: Vec<String>,
+    left_out: Vec<LeftOut>,
+}
+
+/// Something that does not count, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LeftOut {
+    /// A file that makes no sense.
+    #[error("the CDI file {path} is left out: {fault}")]
+    File {
+        /// Its path.
+        path: String,
+        /// What is wrong with it.
+        fault: CdiFault,
+    },
+    /// A file ending in `.yml`, which CDI does not know.
+    #[error("the CDI file {0} is left out: only .json and .yaml are read; rename it")]
+    Ending(String),
+    /// A device that several files of the same priority describe.
+    #[error("the CDI device {name} is left out: {} describe it", paths.join(" and "))]
+    Device {
+        /// Its full name.
+        name: String,
+        /// The files.
+        paths: Vec<String>,
+    },
 }
 
 /// The edits of the devices that were asked for, in order: those of each file once, before those of its devices.
@@ -39,7 +64,7 @@ pub struct Registry {
 pub struct Edits(pub(super) ContainerEdits);
 
 impl Registry {
-    /// Reads the files. What makes no sense is left out, with a warning; so is a device that two files of the same
+    /// Reads the files. What makes no sense is left out ([`Self::left_out`]); so is a device that two files of the same
     /// priority describe. Files that are neither `.json` nor `.yaml` are not CDI's.
     #[must_use]
     pub fn load(files: Vec<CdiFile>) -> Self {
@@ -47,14 +72,9 @@ impl Registry {
         for mut file in files {
             match read(&mut file) {
                 Ok(Some(document)) => registry.documents.push((file, document)),
-                Ok(None) if file.path.ends_with(".yml") => {
-                    let path = file.path;
-                    registry
-                        .warnings
-                        .push(format!("the CDI file {path} is left out: only .json and .yaml are read; rename it"));
-                }
+                Ok(None) if file.path.ends_with(".yml") => registry.left_out.push(LeftOut::Ending(file.path)),
                 Ok(None) => {}
-                Err(fault) => registry.warnings.push(format!("the CDI file {} is left out: {fault}", file.path)),
+                Err(fault) => registry.left_out.push(LeftOut::File { path: file.path, fault }),
             }
         }
         registry.index();
@@ -77,16 +97,25 @@ impl Registry {
             if let [place] = best[..] {
                 self.devices.insert(name, *place);
             } else {
-                let paths: Vec<_> = best.iter().map(|place| file(place).path.as_str()).collect();
-                self.warnings.push(format!("the CDI device {name} is left out: {} describe it", paths.join(" and ")));
+                let paths = best.iter().map(|place| file(place).path.clone()).collect();
+                self.left_out.push(LeftOut::Device { name, paths });
             }
         }
     }
 
-    /// What was left out and why: sentences without a full stop.
+    /// What was left out and why, in sentences without a full stop: files in their order, then devices in that of their
+    /// names.
     #[must_use]
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
+    pub fn left_out(&self) -> &[LeftOut] {
+        &self.left_out
+    }
+
+    /// The files that make sense, in their order: path, kind of devices, and the number of those that count.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &str, usize)> {
+        self.documents.iter().enumerate().map(|(index, (file, document))| {
+            let count = self.devices.values().filter(|place| place.document == index).count();
+            (file.path.as_str(), document.kind.as_str(), count)
+        })
     }
 
     /// The full names of all devices, sorted.
@@ -152,7 +181,7 @@ impl Registry {
                 .to_owned(),
             _ => format!("CDI files describe devices of {}", kinds.join(", ")),
         });
-        parts.extend_from_slice(&self.warnings);
+        parts.extend(self.left_out.iter().map(ToString::to_string));
         parts.join("; ")
     }
 }

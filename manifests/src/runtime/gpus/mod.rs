@@ -32,7 +32,12 @@ pub struct GpuRequest {
     pub driver: Option<Driver>,
     /// Options for the driver, of which NVIDIA's has none.
     pub options: BTreeMap<String, String>,
+    /// Whether it was written with [`SLIP`].
+    pub slip: bool,
 }
+
+/// What NVIDIA's documents write for `utility` in some of their examples.
+const SLIP: &str = "utilities";
 
 /// Which GPUs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +94,19 @@ impl Capability {
 
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::NAMES.iter().position(|known| *known == name).map(|index| Self::VALUES[index])
+    }
+
+    /// The first word of `NVIDIA_DRIVER_CAPABILITIES` that none has for a name. With `all` among them NVIDIA's hook does
+    /// not look at the others.
+    pub(crate) fn first_unknown(list: &str) -> Option<&str> {
+        let words = || list.split(',').map(str::trim).filter(|word| !word.is_empty());
+        let all = words().any(|word| word == Self::All.name());
+        words().find(|word| !all && Self::named(word).is_none())
+    }
+
+    /// What to write instead of a word that is none.
+    pub(crate) fn suggestion(word: &str) -> String {
+        suggestion(word, &Self::NAMES, "capabilities")
     }
 }
 
@@ -159,14 +177,10 @@ impl GpuError {
     /// What to write instead.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        let listed = |word: &str, known: &[&'static str], what: &str| match nearest(word, known) {
-            Some(near) => format!("did you mean {near}?"),
-            None => format!("the {what} are {}", known.join(", ")),
-        };
         Some(match &self.fault {
-            GpuFault::Capability(word) => listed(word, &Capability::NAMES, "capabilities"),
-            GpuFault::Key(word) => listed(word, &KEYS, "keys"),
-            GpuFault::Driver(word) => listed(word, &Driver::NAMES, "drivers"),
+            GpuFault::Capability(word) => Capability::suggestion(word),
+            GpuFault::Key(word) => suggestion(word, &KEYS, "keys"),
+            GpuFault::Driver(word) => suggestion(word, &Driver::NAMES, "drivers"),
             GpuFault::Count(word) if word.eq_ignore_ascii_case("all") => "did you mean all?".into(),
             GpuFault::Count(word) if word.contains('-') => format!("for a GPU by its name write device={word}"),
             GpuFault::Count(word) => match nearest(word, &Capability::NAMES[1..]) {
@@ -180,6 +194,21 @@ impl GpuError {
                 "write all, a number, or device= and a list; then, if need be, capabilities= and a list".into()
             }
         })
+    }
+}
+
+fn suggestion(word: &str, known: &[&str], what: &str) -> String {
+    match nearest(word, known) {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!("the {what} are {}", known.join(", ")),
+    }
+}
+
+impl GpuRequest {
+    /// What to tell whoever wrote it in `place`, such as `--gpus`: a sentence without a full stop.
+    #[must_use]
+    pub fn warning(&self, place: &str) -> Option<String> {
+        self.slip.then(|| format!("`{SLIP}` in {place} is taken for `{}`", Capability::Utility.name()))
     }
 }
 

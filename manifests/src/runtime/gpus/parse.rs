@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::csv::record;
-use super::{Capability, Driver, GpuFault, GpuRequest, Gpus};
+use super::{Capability, Driver, GpuFault, GpuRequest, Gpus, SLIP};
 
 /// The largest count that is taken: far beyond any machine, and small enough to be written out as a list.
 const MAX_COUNT: i64 = 1024;
@@ -14,7 +14,7 @@ pub(super) fn parse(text: &str) -> Result<GpuRequest, GpuFault> {
     for (field, quoted) in record(text)? {
         fields.take(&field, quoted)?;
     }
-    let gpus = match (fields.count, fields.devices) {
+    let gpus = match (fields.count, fields.devices.take()) {
         (None | Some(0), Some(devices)) => Gpus::Devices(devices),
         (Some(_), Some(_)) => return Err(GpuFault::CountAndDevices),
         (Some(count), None) => match u32::try_from(count) {
@@ -25,8 +25,8 @@ pub(super) fn parse(text: &str) -> Result<GpuRequest, GpuFault> {
         },
         (None, None) => Gpus::Count(1),
     };
-    let (capabilities, driver, options) = (fields.capabilities, fields.driver, fields.options);
-    Ok(GpuRequest { gpus, capabilities, driver, options })
+    let Fields { capabilities, driver, options, slip, .. } = fields;
+    Ok(GpuRequest { gpus, capabilities, driver, options, slip })
 }
 
 /// A list that bare fields may go on with.
@@ -47,6 +47,7 @@ struct Fields {
     capabilities: Vec<Capability>,
     driver: Option<Driver>,
     options: BTreeMap<String, String>,
+    slip: bool,
 }
 
 impl Fields {
@@ -119,7 +120,9 @@ impl Fields {
         if matches!(name, "gpu" | "nvidia") {
             return Ok(());
         }
-        let capability = Capability::named(name).ok_or_else(|| GpuFault::Capability(name.to_owned()))?;
+        self.slip |= name == SLIP;
+        let named = if name == SLIP { Some(Capability::Utility) } else { Capability::named(name) };
+        let capability = named.ok_or_else(|| GpuFault::Capability(name.to_owned()))?;
         if !self.capabilities.contains(&capability) {
             self.capabilities.push(capability);
         }

@@ -77,6 +77,11 @@ fn values_that_are_granted() {
         ("capabilities=utility,2", "2 | utility"),
         ("capabilities=utility,all", "all | utility"),
         ("capabilities=compute,utility,2", "2 | compute utility"),
+        // the documents' slip
+        ("all,capabilities=utilities", "all | utility"),
+        ("all,capabilities=compute,utilities", "all | compute utility"),
+        (r#"all,"capabilities=utilities,utility""#, "all | utility"),
+        ("capabilities=utilities,2", "2 | utility"),
         // devices and capabilities
         (r#""device=0,1","capabilities=compute,utility""#, "[0 1] | compute utility"),
         ("device=0,1,capabilities=compute,utility", "[0 1] | compute utility"),
@@ -92,8 +97,22 @@ fn values_that_are_granted() {
     ] {
         assert_eq!(read(text), expected, "{text}");
         let request: GpuRequest = text.parse().unwrap();
-        assert_eq!(request.to_string().parse(), Ok(request.clone()), "{text} as {request}");
+        is_read_again(&request);
     }
+}
+
+/// What is written out is docker's form, without a slip.
+fn is_read_again(request: &GpuRequest) {
+    let corrected = GpuRequest { slip: false, ..request.clone() };
+    assert_eq!(request.to_string().parse(), Ok(corrected), "{request}");
+}
+
+#[test]
+fn a_slip_is_told() {
+    let warning = |text: &str| text.parse::<GpuRequest>().unwrap().warning("--gpus");
+    assert_eq!(warning("all,capabilities=utilities").unwrap(), "`utilities` in --gpus is taken for `utility`");
+    assert_eq!(warning("all,capabilities=utility"), None);
+    assert_eq!(warning("device=utilities"), None);
 }
 
 #[test]
@@ -146,8 +165,8 @@ fn values_that_are_refused() {
         ("device=../0", r#"Device("../0")"#),
         ("device=0;rm", r#"Device("0;rm")"#),
         ("device=0\n", r#"Device("0\n")"#),
-        ("all,capabilities=utilities", r#"Capability("utilities")"#),
-        ("all,capabilities=compute,utilities", r#"Capability("utilities")"#),
+        ("all,capabilities=Utilities", r#"Capability("Utilities")"#),
+        ("all,capabilities=compute,utilitys", r#"Capability("utilitys")"#),
         ("all,capabilities=", r#"Capability("")"#),
         ("all,capabilities=Compute", r#"Capability("Compute")"#),
         ("all,capabilities=cuda", r#"Capability("cuda")"#),
@@ -173,7 +192,7 @@ fn the_table() {
         let (text, expected) = row.split_once('\t').unwrap();
         let found = match text.parse::<GpuRequest>() {
             Ok(request) => {
-                assert_eq!(request.to_string().parse(), Ok(request.clone()), "{text} as {request}");
+                is_read_again(&request);
                 in_words(&request)
             }
             Err(error) => format!("! {}\t{}", error.fault, error.hint().unwrap()),
@@ -201,7 +220,7 @@ fn in_words(request: &GpuRequest) -> String {
 #[test]
 fn typing_errors_get_a_suggestion() {
     for (text, hint) in [
-        ("all,capabilities=utilities", "did you mean utility?"),
+        ("all,capabilities=utilitys", "did you mean utility?"),
         ("all,capabilities=Compute", "did you mean compute?"),
         ("all,capabilities=computer", "did you mean compute?"),
         ("all,capabilities=vido", "did you mean video?"),
@@ -219,8 +238,22 @@ fn typing_errors_get_a_suggestion() {
 /// Text of the characters that matter to the grammar: none makes the reader panic, and what it grants it reads again.
 #[test]
 fn any_text_is_granted_or_refused() {
-    let words =
-        ["all", "2", "-1", "device=", "capabilities=", "utility", "count=", ",", "\"", "=", "0", "é", "driver="];
+    let words = [
+        "all",
+        "2",
+        "-1",
+        "device=",
+        "capabilities=",
+        "utility",
+        "utilities",
+        "count=",
+        ",",
+        "\"",
+        "=",
+        "0",
+        "é",
+        "driver=",
+    ];
     let mut state = 1_u64;
     for _ in 0..20_000 {
         let mut text = String::new();
@@ -229,7 +262,7 @@ fn any_text_is_granted_or_refused() {
             text.push_str(words[(state >> 33) as usize % words.len()]);
         }
         if let Ok(request) = text.parse::<GpuRequest>() {
-            assert_eq!(request.to_string().parse(), Ok(request.clone()), "{text} as {request}");
+            is_read_again(&request);
         }
     }
 }

@@ -95,7 +95,7 @@ fn the_language() {
 
 fn says(env: &[(&str, &str)], version: &str) -> String {
     match check(env.iter().copied(), driver(version).as_ref()) {
-        Ok(warnings) => warnings.join("; "),
+        Ok(newer) => newer.map_or_else(String::new, |newer| newer.to_string()),
         Err(error) => format!("error: {error}; {}", error.hint().unwrap()),
     }
 }
@@ -163,19 +163,23 @@ fn images_and_drivers() {
                 ("LD_LIBRARY_PATH", "/usr/local/cuda/compat/lib:/usr/local/nvidia/lib"),
             ],
             "535.104.05",
-            "the image's CUDA 12.3 is newer than CUDA 12.2, the newest of driver 535.104.05; driver 545.23.08 has it; on a \
-             data centre's GPUs the image's /usr/local/cuda/compat makes up for that"
+            "the image's CUDA 12.3 is newer than CUDA 12.2, the newest of driver 535.104.05; driver 545.23.08 has it; what \
+             needs nothing new of CUDA 12 runs all the same; on a data centre's GPUs the image's /usr/local/cuda/compat makes up for that"
                 .into(),
         ),
         (
             &[("CUDA_VERSION", "11.8.0.065"), ("NVIDIA_REQUIRE_CUDA", "cuda>=9.0")],
             "470.57.02",
-            "the image's CUDA 11.8 is newer than CUDA 11.4, the newest of driver 470.57.02; driver 520.61 has it".into(),
+            "the image's CUDA 11.8 is newer than CUDA 11.4, the newest of driver 470.57.02; driver 520.61 has it; what needs \
+             nothing new of CUDA 11 runs all the same"
+                .into(),
         ),
         (
             &[("CUDA_DRIVER_VERSION", "545.23.08"), ("NVIDIA_REQUIRE_CUDA", "cuda>=9.0")],
             "535.104.05",
-            "the image's CUDA 12.3 is newer than CUDA 12.2, the newest of driver 535.104.05; driver 545.23.08 has it".into(),
+            "the image's CUDA 12.3 is newer than CUDA 12.2, the newest of driver 535.104.05; driver 545.23.08 has it; what \
+             needs nothing new of CUDA 12 runs all the same"
+                .into(),
         ),
         (&[("CUDA_VERSION", "12.2.1"), ("NVIDIA_REQUIRE_CUDA", "cuda>=9.0")], "535.104.05", String::new()),
         (&[("CUDA_VERSION", "99.9"), ("NVIDIA_REQUIRE_CUDA", "cuda>=9.0")], "999", String::new()),

@@ -12,8 +12,9 @@ pub use profile::ProfileError;
 use profile::{Profile, Rule};
 
 use super::capabilities::Capability;
+use super::error::SpecError;
 use super::request::{Request, Seccomp};
-use super::spec::{Host, SpecError};
+use super::spec::Host;
 
 /// What the conditions of a profile are about.
 #[derive(Debug, Clone)]

@@ -5,23 +5,17 @@
 //! leads. Overlayfs knows of neither: it would show the layer's own directory, with whatever attributes that has.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, Dir, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, Uid};
+use rustix::fs::{self, AtFlags, FileType, Mode, RenameFlags};
 use rustix::io::Errno;
 
+use super::metadata;
+use super::root::{self, Root, Times};
 use crate::links;
 use crate::path::LayerPath;
-
-/// Extended attributes that mark a directory as opaque, for root and in user namespaces.
-const OPAQUE: [&str; 2] = ["trusted.overlay.opaque", "user.overlay.opaque"];
-
-/// Longest value of an extended attribute, in bytes (xattr(7)).
-const MAX_XATTR: usize = 64 << 10;
 
 /// A layer that can't be fitted onto the ones below.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +39,7 @@ pub enum SettleError {
 /// # Errors
 /// When the links below make a circle, entries collide, or the file system refuses.
 pub fn settle(layer: &Path, implied: &[LayerPath], below: &[PathBuf]) -> Result<(), SettleError> {
-    let root = |path: &Path| open_root(path).map_err(|error| SettleError::Io(LayerPath::root(), error.into()));
+    let root = |path: &Path| Root::open(path).map_err(|error| SettleError::Io(LayerPath::root(), error.into()));
     let below = below.iter().map(|path| root(path)).collect::<Result<_, _>>()?;
     let mut settling = Settling { layer: root(layer)?, below, implied: BTreeSet::new(), touched: BTreeMap::new() };
     let mut left: BTreeSet<LayerPath> = implied.iter().cloned().collect();
@@ -99,13 +93,13 @@ impl Fault {
 }
 
 struct Settling {
-    layer: OwnedFd,
+    layer: Root,
     /// Topmost first.
-    below: Vec<OwnedFd>,
+    below: Vec<Root>,
     /// Directories that take their attributes from below.
     implied: BTreeSet<LayerPath>,
     /// Directories that something was put into, with the times they had before.
-    touched: BTreeMap<LayerPath, Timestamps>,
+    touched: BTreeMap<LayerPath, Times>,
 }
 
 impl Settling {
@@ -142,43 +136,37 @@ impl Settling {
     /// Moves all that is in `from` into `to`, and removes `from`.
     fn move_into(&mut self, from: &LayerPath, to: &LayerPath) -> Result<(), Fault> {
         let target = self.directory(to)?;
-        let source = open_beneath(&self.layer, from)?;
-        for entry in Dir::read_from(&source)? {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            if matches!(name, b"." | b"..") {
-                continue;
-            }
-            let name = OsStr::from_bytes(name);
-            match fs::renameat_with(&source, name, &target, name, RenameFlags::NOREPLACE) {
+        let source = self.layer.directory(from.as_bytes())?;
+        for name in root::names(&source)? {
+            match fs::renameat_with(&source, name.as_slice(), &target, name.as_slice(), RenameFlags::NOREPLACE) {
                 Ok(()) => {}
-                Err(Errno::EXIST) if is_directory(&source, name)? && is_directory(&target, name)? => {
-                    let inside = |path: &LayerPath| path.join(name.as_bytes()).map_err(|_| Errno::INVAL);
+                Err(Errno::EXIST) if is_directory(source.as_fd(), &name)? && is_directory(target.as_fd(), &name)? => {
+                    let inside = |path: &LayerPath| path.join(&name).map_err(|_| Errno::INVAL);
                     self.move_into(&inside(from)?, &inside(to)?)?;
                 }
                 Err(Errno::EXIST) => return Err(Fault::Blocked(to.clone())),
                 Err(errno) => return Err(errno.into()),
             }
         }
-        let parent = open_beneath(&self.layer, &from.parent().unwrap_or_default())?;
-        fs::unlinkat(parent, OsStr::from_bytes(from.file_name()), AtFlags::REMOVEDIR)?;
+        let parent = self.layer.directory(from.parent().unwrap_or_default().as_bytes())?;
+        fs::unlinkat(parent, from.file_name(), AtFlags::REMOVEDIR)?;
         Ok(())
     }
 
     /// The layer's directory at `path`, made with its parents where it is missing.
     fn directory(&mut self, path: &LayerPath) -> Result<OwnedFd, Fault> {
-        let mut here = self.layer.as_fd().try_clone_to_owned().map_err(|_| Errno::MFILE)?;
+        let mut here = self.layer.directory(&[])?;
         for step in path.steps() {
-            let name = OsStr::from_bytes(step.file_name());
+            let name = step.file_name();
             self.touch(step.parent().unwrap_or_default(), &here)?;
             match fs::mkdirat(&here, name, Mode::from_raw_mode(0o755)) {
                 Ok(()) if matches!(self.find(&step)?, Found::Other) => return Err(Fault::NotDirectory(step)),
                 Ok(()) => drop(self.implied.insert(step.clone())),
-                Err(Errno::EXIST) if !is_directory(&here, name)? => return Err(Fault::Blocked(step)),
+                Err(Errno::EXIST) if !is_directory(here.as_fd(), name)? => return Err(Fault::Blocked(step)),
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(errno.into()),
             }
-            here = open_at(&here, name)?;
+            here = root::open(here.as_fd(), name)?;
         }
         self.touch(path.clone(), &here)?;
         Ok(here)
@@ -187,7 +175,7 @@ impl Settling {
     /// Remembers the times of a directory that something will be put into.
     fn touch(&mut self, path: LayerPath, directory: &OwnedFd) -> Result<(), Errno> {
         let stat = fs::fstat(directory)?;
-        self.touched.entry(path).or_insert(times(&stat));
+        self.touched.entry(path).or_insert(Times::from(&stat));
         Ok(())
     }
 
@@ -195,13 +183,15 @@ impl Settling {
     fn finish(self) -> Result<(), SettleError> {
         for path in &self.implied {
             let done = || match self.find(path)? {
-                Found::Directory(model) => copy_attributes(&model, &open_beneath(&self.layer, path)?),
+                Found::Directory(model) => {
+                    metadata::copy(model.as_fd(), self.layer.directory(path.as_bytes())?.as_fd())
+                }
                 _ => Ok(()),
             };
             done().map_err(|errno: Errno| SettleError::Io(path.clone(), errno.into()))?;
         }
         for (path, times) in self.touched.iter().filter(|(path, _)| !self.implied.contains(*path)) {
-            let done = open_beneath(&self.layer, path).and_then(|directory| fs::futimens(directory, times));
+            let done = self.layer.directory(path.as_bytes()).and_then(|directory| times.restore(directory.as_fd()));
             done.map_err(|errno| SettleError::Io(path.clone(), errno.into()))?;
         }
         Ok(())
@@ -209,20 +199,18 @@ impl Settling {
 }
 
 /// What the single layer in `root` has at `path`.
-fn look(root: &OwnedFd, path: &LayerPath) -> Result<Found, Errno> {
-    let mut here = root.as_fd().try_clone_to_owned().map_err(|_| Errno::MFILE)?;
+fn look(layer: &Root, path: &LayerPath) -> Result<Found, Errno> {
+    let mut here = layer.directory(&[])?;
     let mut hides = false;
     for step in path.steps() {
-        hides |= is_opaque(&here);
-        let name = OsStr::from_bytes(step.file_name());
-        let stat = match fs::statat(&here, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => stat,
-            Err(Errno::NOENT) => return Ok(if hides { Found::Hidden } else { Found::Absent }),
-            Err(errno) => return Err(errno),
+        hides |= metadata::is_opaque(here.as_fd());
+        let name = step.file_name();
+        let Some(stat) = root::stat(here.as_fd(), name)? else {
+            return Ok(if hides { Found::Hidden } else { Found::Absent });
         };
         let last = step == *path;
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => here = open_at(&here, name)?,
+            FileType::Directory => here = root::open(here.as_fd(), name)?,
             FileType::Symlink if last => {
                 return Ok(Found::Link(fs::readlinkat(&here, name, Vec::new())?.into_bytes()));
             }
@@ -234,74 +222,8 @@ fn look(root: &OwnedFd, path: &LayerPath) -> Result<Found, Errno> {
     Ok(Found::Directory(here))
 }
 
-fn copy_attributes(model: &OwnedFd, directory: &OwnedFd) -> Result<(), Errno> {
-    let stat = fs::fstat(model)?;
-    // In a user namespace that lacks the owner it is the caller's there, too.
-    match fs::fchown(directory, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid))) {
-        Ok(()) | Err(Errno::PERM | Errno::INVAL) => {}
-        Err(errno) => return Err(errno),
-    }
-    fs::fchmod(directory, Mode::from_raw_mode(stat.st_mode))?;
-    for name in xattr_names(model)? {
-        let name = OsStr::from_bytes(&name);
-        let mut value = vec![0; MAX_XATTR];
-        let length = fs::fgetxattr(model, name, &mut value)?;
-        match fs::fsetxattr(directory, name, &value[..length], fs::XattrFlags::empty()) {
-            Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    fs::futimens(directory, &times(&stat))
-}
-
-/// The names of a directory's extended attributes, without those that steer overlayfs.
-fn xattr_names(directory: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
-    let mut list = vec![0; MAX_XATTR];
-    let length = match fs::flistxattr(directory, &mut list) {
-        Err(Errno::OPNOTSUPP) => 0,
-        other => other?,
-    };
-    let names = list[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty());
-    let steers = |name: &[u8]| name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.");
-    Ok(names.filter(|name| !steers(name)).map(<[u8]>::to_vec).collect())
-}
-
-fn is_opaque(directory: &OwnedFd) -> bool {
-    OPAQUE.iter().any(|name| {
-        let mut value = [0; 2];
-        fs::fgetxattr(directory, *name, &mut value).is_ok_and(|length| &value[..length] == b"y")
-    })
-}
-
-fn times(stat: &Stat) -> Timestamps {
-    Timestamps {
-        last_access: Timespec { tv_sec: stat.st_atime, tv_nsec: stat.st_atime_nsec as _ },
-        last_modification: Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ },
-    }
-}
-
-fn is_directory(parent: &OwnedFd, name: &OsStr) -> Result<bool, Errno> {
-    let stat = fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
-}
-
-const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
-fn open_root(path: &Path) -> Result<OwnedFd, Errno> {
-    fs::open(path, DIRECTORY, Mode::empty())
-}
-
-fn open_at(parent: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
-    fs::openat(parent, name, DIRECTORY, Mode::empty())
-}
-
-/// The directory at `path` below `root`, through directories only.
-fn open_beneath(root: &OwnedFd, path: &LayerPath) -> Result<OwnedFd, Errno> {
-    let mut here = root.as_fd().try_clone_to_owned().map_err(|_| Errno::MFILE)?;
-    for step in path.steps() {
-        here = open_at(&here, OsStr::from_bytes(step.file_name()))?;
-    }
-    Ok(here)
+fn is_directory(parent: BorrowedFd<'_>, name: &[u8]) -> Result<bool, Errno> {
+    Ok(root::stat(parent, name)?.is_some_and(|stat| root::is_directory(&stat)))
 }
 
 #[cfg(test)]
@@ -309,6 +231,7 @@ mod tests {
     use std::fs as files;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
+    use super::super::XattrSpace;
     use super::*;
 
     fn path(name: &str) -> LayerPath {
@@ -387,7 +310,7 @@ mod tests {
     #[test]
     fn what_is_hidden_has_no_say() {
         let stack = Stack::new(&[&[".wh.lib", "opt/"], &["lib>usr/lib", "opt/in>elsewhere", "usr/"]]);
-        fs::setxattr(stack.below[0].join("opt"), OPAQUE[0], b"y", fs::XattrFlags::empty()).unwrap();
+        metadata::make_opaque(files::File::open(stack.below[0].join("opt")).unwrap(), XattrSpace::Trusted).unwrap();
         let top = stack.settle(&["lib/x", "opt/in/y"], &["lib", "opt/in"]).unwrap();
         assert!(top.join("lib/x").is_file() && top.join("opt/in/y").is_file());
     }

@@ -1,22 +1,21 @@
 //! Whether namespaces can be made and overlays mounted in them, found out by doing it in a child.
-//!
-//! A process can enter a user namespace only while it has one thread, so the child is this program again with a hidden
-//! first argument, which [`as_child`] takes care of at the very top of `main`.
 
-mod sys;
-
-use std::ffi::{CString, OsStr};
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{ExitCode, Stdio};
 
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::mount::{MountFlags, mount};
+use rustix::process::{getegid, geteuid};
 
-/// The hidden argument; the kind and the directory follow it.
-const ARGUMENT: &str = "__attempt";
+use super::overlay::{self, Layers, Method, OverlayError};
+use super::userns::{keep_mounts_here, map_own_ids, present_ids};
+use super::{Entered, Ids, sys};
+
+/// The hidden argument of the child; the kind and the directory follow it.
+pub(super) const ATTEMPT: &str = "--ociforge-attempt";
 
 /// What is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,8 +75,8 @@ pub fn attempt(scratch: &Path, kind: Kind) -> Attempt {
         return Attempt::default();
     };
     let kind = if kind == Kind::User { "user" } else { "root" };
-    let mut command = Command::new("/proc/self/exe");
-    command.args([OsStr::new(ARGUMENT), OsStr::new(kind), directory.path().as_os_str()]);
+    let mut command = super::helper(ATTEMPT);
+    command.args([OsStr::new(kind), directory.path().as_os_str()]);
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output();
     // The kernel leaves a directory there that its owner can't read.
     let _ = fs::set_permissions(directory.path().join("work/work"), fs::Permissions::from_mode(0o700));
@@ -98,52 +97,44 @@ fn read(text: &str) -> Attempt {
     }
 }
 
-/// Tries it in this process, if it was started for that. To be called first in `main`.
-#[must_use]
-pub fn as_child() -> Option<ExitCode> {
-    let mut arguments = std::env::args_os().skip(1);
-    if arguments.next()? != ARGUMENT {
-        return None;
-    }
-    let kind = if arguments.next()? == "user" { Kind::User } else { Kind::Root };
-    let directory = arguments.next()?;
-    Some(if steps(kind, Path::new(&directory)).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+/// The child's side: tries it in this process.
+pub(super) fn as_child(arguments: &[OsString]) -> ExitCode {
+    let [kind, directory] = arguments else { return ExitCode::FAILURE };
+    let kind = if kind == "user" { Kind::User } else { Kind::Root };
+    if steps(kind, Path::new(directory)).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn steps(kind: Kind, directory: &Path) -> io::Result<()> {
-    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
     step("namespace", || sys::unshare(kind == Kind::User))?;
-    if kind == Kind::User {
-        step("mapping", || map(uid, gid))?;
+    let ids = match kind {
+        Kind::Root => present_ids(),
+        Kind::User => step("mapping", || map_own_ids(uid, gid)).map(|()| Ids::OneId)?,
+    };
+    let [lower, upper, work, merged] = ["lower", "upper", "work", "merged"].map(|name| directory.join(name));
+    for new in [&lower, &upper, &work, &merged] {
+        fs::create_dir(new)?;
     }
-    for name in ["lower", "upper", "work", "merged"] {
-        fs::create_dir(directory.join(name))?;
-    }
-    fs::write(directory.join("lower/file"), "")?;
-    let merged = directory.join("merged");
+    fs::write(lower.join("file"), "")?;
     step("mount", || {
-        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+        keep_mounts_here()?;
         Ok(mount("tmpfs", &merged, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, None)?)
     })?;
     step("overlay", || {
-        // Relative names: the directory's own may hold characters that have a meaning in options.
-        std::env::set_current_dir(directory)?;
-        overlay(if kind == Kind::User { "userxattr," } else { "" })
-            // Kernels before 5.11 know no `userxattr`; some distributions' allow the mount without.
-            .or_else(|error| if kind == Kind::User { overlay("").map_err(|_| error) } else { Err(error) })?;
-        fs::remove_file("merged/file")
+        let layers = Layers { lower: vec![lower], upper, work, volatile: false };
+        let kernels = [Method::Fsopen, Method::Mount];
+        let _overlay = overlay::mount_by(&kernels, &Entered::by_itself(ids), &layers, &merged).map_err(number_of)?;
+        fs::remove_file(merged.join("file"))
     })
 }
 
-fn map(uid: u32, gid: u32) -> io::Result<()> {
-    fs::write("/proc/self/setgroups", "deny")?;
-    fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
-    fs::write("/proc/self/gid_map", format!("0 {gid} 1"))
-}
-
-fn overlay(options: &str) -> io::Result<()> {
-    let options = CString::new(format!("{options}lowerdir=lower,upperdir=upper,workdir=work"))?;
-    Ok(mount("overlay", OsStr::from_bytes(b"merged"), "overlay", MountFlags::empty(), options.as_c_str())?)
+/// The error with the kernel's number: that of mount(2), which all kernels know.
+fn number_of(error: OverlayError) -> io::Error {
+    let source = match error {
+        OverlayError::Directory { source, .. } => Some(source),
+        OverlayError::Refused { source, .. } => source.0.into_iter().next_back().map(|(_, source)| source),
+    };
+    source.unwrap_or_else(|| io::ErrorKind::Other.into())
 }
 
 /// Does a step and says how it ended.
