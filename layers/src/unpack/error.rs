@@ -3,8 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 
-use ociforge_manifests::Digest;
-
 use super::verify::Mismatch;
 use crate::entries::{EntriesError, Malformed};
 use crate::path::{LayerPath, PathError};
@@ -18,17 +16,9 @@ pub enum UnpackError {
     /// It is no sound tar.
     #[error("the layer is not a sound tar archive")]
     Tar(#[source] Malformed),
-    /// It is another blob.
-    #[error("the layer is not the one that the manifest names")]
+    /// It is another layer.
+    #[error("the layer is not the one that the image names")]
     Blob(#[source] Mismatch),
-    /// It holds something else.
-    #[error("the layer's uncompressed content should be {expected}, but is {found}")]
-    DiffId {
-        /// The DiffId that the image's config has.
-        expected: Digest,
-        /// What the layer's is.
-        found: Digest,
-    },
     /// An entry of the layer can't be.
     #[error("cannot unpack `{name}`")]
     Entry {
@@ -123,7 +113,7 @@ impl UnpackError {
     pub fn hint(&self) -> Option<&'static str> {
         let fault = match self {
             Self::Layer { source, .. } => return source.hint(),
-            Self::Blob(_) | Self::DiffId { .. } | Self::Tar(_) => {
+            Self::Blob(_) | Self::Tar(_) => {
                 return Some("the layer is damaged or was tampered with: pull the image again");
             }
             Self::Read(_) | Self::Directory { .. } | Self::Cancelled => return None,

@@ -3,11 +3,11 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, Stat, chmodat, fchmod, fstat, renameat};
+use rustix::fs::{AtFlags, FileType, Mode, Stat, chmodat, fchmod, fstat, futimens, renameat};
 use rustix::io::Errno;
 
 use super::error::{Fault, UnpackError, cannot};
-use super::root::{self, Missing, Place, Root, Times, Way};
+use super::root::{self, Missing, Place, Root, Way};
 use super::{Unpacked, metadata, unusable};
 use crate::path::LayerPath;
 
@@ -83,22 +83,16 @@ impl Merge<'_> {
             let path = path.clone();
             move |error: Errno| UnpackError::Merge { path, fault: cannot(what)(error) }
         };
-        let before = fstat(&to.fd).map_err(failed(OPEN))?;
-        let mode = Mode::from_raw_mode(before.st_mode & 0o7777);
-        if !mode.contains(Mode::RWXU) {
-            fchmod(&to.fd, mode | Mode::RWXU).map_err(failed(MOVE))?;
-        }
+        let (new, before) = (fstat(from).map_err(failed(OPEN))?, fstat(&to.fd).map_err(failed(OPEN))?);
+        open_up(to, &before).map_err(failed(MOVE))?;
         for name in root::names(from).map_err(failed(OPEN))? {
             let child = path.join(&name).map_err(|error| at(path)(error.into()))?;
             self.child(from, to, &name, &child)?;
         }
         if !self.is_implied(path) {
-            return metadata::copy(from, to.fd.as_fd()).map_err(failed("set the directory's metadata"));
+            return metadata::copy(from, &new, to.fd.as_fd()).map_err(failed("set the directory's metadata"));
         }
-        if !mode.contains(Mode::RWXU) {
-            fchmod(&to.fd, mode).map_err(failed(MOVE))?;
-        }
-        Times::from(&before).restore(to.fd.as_fd()).map_err(failed(MOVE))
+        restore(to, &before).map_err(failed(MOVE))
     }
 
     fn child(&self, from: BorrowedFd<'_>, to: &Place, name: &[u8], path: &LayerPath) -> Result<(), UnpackError> {
@@ -158,10 +152,9 @@ fn replace(from: BorrowedFd<'_>, to: &Place, name: &[u8], new: &Stat, old: Optio
     match renameat(from, name, &to.fd, name) {
         // Without privileges a directory that can't be written can't be moved.
         Err(Errno::ACCESS) if root::is_directory(new) => {
-            let mode = Mode::from_raw_mode(new.st_mode & 0o7777);
-            chmodat(from, name, mode | Mode::RWXU, AtFlags::empty())?;
+            chmodat(from, name, mode(new) | Mode::RWXU, AtFlags::empty())?;
             renameat(from, name, &to.fd, name)?;
-            chmodat(&to.fd, name, mode, AtFlags::empty())
+            chmodat(&to.fd, name, mode(new), AtFlags::empty())
         }
         result => result,
     }
@@ -171,11 +164,34 @@ fn kind(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
 }
 
-/// Changes what is in a directory, which keeps its times.
+/// Changes what is in a directory, which keeps its mode and times.
 fn change(directory: &Place, change: impl FnOnce() -> rustix::io::Result<()>) -> Result<(), Fault> {
-    let before = fstat(&directory.fd).map_err(cannot(REMOVE))?;
-    change().map_err(cannot(REMOVE))?;
-    Times::from(&before).restore(directory.fd.as_fd()).map_err(cannot(REMOVE))
+    let change = || {
+        let before = fstat(&directory.fd)?;
+        open_up(directory, &before)?;
+        change()?;
+        restore(directory, &before)
+    };
+    change().map_err(cannot(REMOVE))
+}
+
+/// Makes a directory writable. Without privileges not even its owner can change what is in it otherwise.
+fn open_up(directory: &Place, before: &Stat) -> rustix::io::Result<()> {
+    let mode = mode(before);
+    if mode.contains(Mode::RWXU) { Ok(()) } else { fchmod(&directory.fd, mode | Mode::RWXU) }
+}
+
+/// Gives a directory the mode and times that it had.
+fn restore(directory: &Place, before: &Stat) -> rustix::io::Result<()> {
+    let mode = mode(before);
+    if !mode.contains(Mode::RWXU) {
+        fchmod(&directory.fd, mode)?;
+    }
+    futimens(&directory.fd, &metadata::timestamps(before))
+}
+
+fn mode(stat: &Stat) -> Mode {
+    Mode::from_raw_mode(stat.st_mode & 0o7777)
 }
 
 fn at(path: &LayerPath) -> impl FnOnce(Fault) -> UnpackError {

@@ -92,10 +92,11 @@ pub(super) fn set_implied(directory: BorrowedFd<'_>) -> std::result::Result<(), 
     futimens(directory, &at(Time::default())).map_err(cannot("set its time"))
 }
 
-/// Makes the metadata of directory `to` those of directory `from`, but for what is the host's own. What the system
-/// refuses here it has refused, and counted, when `from` was made, or has put there by itself.
-pub(super) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
-    let (new, old) = (fstat(from)?, fstat(to)?);
+/// Makes the metadata of directory `to` those of directory `from`, which was `new` before things were moved out of it,
+/// but for what is the host's own. What the system refuses here it has refused, and counted, when `from` was made, or
+/// has put there by itself.
+pub(super) fn copy(from: BorrowedFd<'_>, new: &Stat, to: BorrowedFd<'_>) -> Result<()> {
+    let old = fstat(to)?;
     if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid) {
         let owned = fchown(to, Some(Uid::from_raw(new.st_uid)), Some(Gid::from_raw(new.st_gid)));
         unless(owned, &[Errno::PERM, Errno::INVAL])?;
@@ -108,7 +109,7 @@ pub(super) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
     for (name, value) in new_xattrs.iter().filter(|(name, value)| old_xattrs.get(*name) != Some(value)) {
         unless(fsetxattr(to, name, value, XattrFlags::empty()), &[Errno::PERM, Errno::NOTSUP])?;
     }
-    futimens(to, &timestamps(&new))
+    futimens(to, &timestamps(new))
 }
 
 /// The result, unless it is one of these errors.

@@ -7,8 +7,8 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Timestamps};
-use rustix::fs::{chmodat, futimens, mkdirat, openat, openat2, readlinkat, statat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{chmodat, mkdirat, openat, openat2, readlinkat, statat, unlinkat};
 use rustix::io::{Errno, Result};
 
 use super::error::{Fault, cannot};
@@ -72,13 +72,15 @@ impl Root {
         let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         match openat2(&self.fd, path, DIRECTORY, Mode::empty(), beneath) {
             // Linux before 5.6, and sandboxes that don't know the call.
-            Err(Errno::NOSYS | Errno::PERM) => {
-                let mut steps = path.split(|byte| *byte == b'/');
-                let first = open(self.fd.as_fd(), steps.next().unwrap_or(b"."))?;
-                steps.try_fold(first, |fd, step| open(fd.as_fd(), step))
-            }
+            Err(Errno::NOSYS | Errno::PERM) => self.step_by_step(path),
             result => result,
         }
+    }
+
+    fn step_by_step(&self, path: &[u8]) -> Result<OwnedFd> {
+        let mut steps = path.split(|byte| *byte == b'/');
+        let first = open(self.fd.as_fd(), steps.next().unwrap_or(b"."))?;
+        steps.try_fold(first, |fd, step| open(fd.as_fd(), step))
     }
 
     /// Where `path` leads, symbolic links followed inside the tree.
@@ -236,17 +238,30 @@ pub(super) fn remove_in(root: &Root, name: &[u8]) -> Result<()> {
     remove(root.fd.as_fd(), name)
 }
 
-/// The times of a directory, to set them again after something in it was changed.
-pub(super) struct Times(Timestamps);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl From<&Stat> for Times {
-    fn from(stat: &Stat) -> Self {
-        Self(super::metadata::timestamps(stat))
-    }
-}
-
-impl Times {
-    pub(super) fn restore(&self, directory: BorrowedFd<'_>) -> Result<()> {
-        futimens(directory, &self.0)
+    #[test]
+    fn both_ways_to_open_a_directory_follow_no_links() {
+        let scene = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(scene.path().join("root/a/b")).unwrap();
+        std::fs::write(scene.path().join("root/a/f"), "").unwrap();
+        std::os::unix::fs::symlink("a", scene.path().join("root/l")).unwrap();
+        std::os::unix::fs::symlink("..", scene.path().join("root/a/up")).unwrap();
+        let root = Root::open(&scene.path().join("root")).unwrap();
+        for (path, found) in [
+            ("a", true),
+            ("a/b", true),
+            ("a/f", false),
+            ("l", false),
+            ("l/b", false),
+            ("a/up", false),
+            ("a/up/a", false),
+        ] {
+            assert_eq!(root.directory(path.as_bytes()).is_ok(), found, "{path}");
+            assert_eq!(root.step_by_step(path.as_bytes()).is_ok(), found, "{path}");
+        }
+        assert!(root.directory(b"").is_ok());
     }
 }

@@ -9,11 +9,11 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, FileType, Mode, RenameFlags};
+use rustix::fs::{self, AtFlags, FileType, Mode, RenameFlags, Timestamps};
 use rustix::io::Errno;
 
 use super::metadata;
-use super::root::{self, Root, Times};
+use super::root::{self, Root};
 use crate::links;
 use crate::path::LayerPath;
 
@@ -99,7 +99,7 @@ struct Settling {
     /// Directories that take their attributes from below.
     implied: BTreeSet<LayerPath>,
     /// Directories that something was put into, with the times they had before.
-    touched: BTreeMap<LayerPath, Times>,
+    touched: BTreeMap<LayerPath, Timestamps>,
 }
 
 impl Settling {
@@ -175,7 +175,7 @@ impl Settling {
     /// Remembers the times of a directory that something will be put into.
     fn touch(&mut self, path: LayerPath, directory: &OwnedFd) -> Result<(), Errno> {
         let stat = fs::fstat(directory)?;
-        self.touched.entry(path).or_insert(Times::from(&stat));
+        self.touched.entry(path).or_insert(metadata::timestamps(&stat));
         Ok(())
     }
 
@@ -184,14 +184,15 @@ impl Settling {
         for path in &self.implied {
             let done = || match self.find(path)? {
                 Found::Directory(model) => {
-                    metadata::copy(model.as_fd(), self.layer.directory(path.as_bytes())?.as_fd())
+                    let directory = self.layer.directory(path.as_bytes())?;
+                    metadata::copy(model.as_fd(), &fs::fstat(&model)?, directory.as_fd())
                 }
                 _ => Ok(()),
             };
             done().map_err(|errno: Errno| SettleError::Io(path.clone(), errno.into()))?;
         }
         for (path, times) in self.touched.iter().filter(|(path, _)| !self.implied.contains(*path)) {
-            let done = self.layer.directory(path.as_bytes()).and_then(|directory| times.restore(directory.as_fd()));
+            let done = self.layer.directory(path.as_bytes()).and_then(|directory| fs::futimens(directory, times));
             done.map_err(|errno| SettleError::Io(path.clone(), errno.into()))?;
         }
         Ok(())

@@ -1,0 +1,233 @@
+//! Layers upon layers.
+
+use super::*;
+
+fn image(layers: &[&[Row<'_>]]) -> (Scene, PathBuf) {
+    let scene = Scene::new();
+    let staging = scene.empty("staging");
+    let root = scene.path("root");
+    let tars: Vec<_> = layers.iter().map(|rows| Tar::of(rows).end()).collect();
+    unpack_image(&blobs(&tars), &root, &staging, 3, &Options::default()).unwrap();
+    assert_eq!(fs::read_dir(&staging).unwrap().count(), 0);
+    scene.check("the image");
+    (scene, root)
+}
+
+#[test]
+fn upper_layers_hide_and_replace() {
+    let below: &[Row<'_>] = &[
+        (DIR, "usr/lib", ""),
+        (FILE, "usr/lib/old", "1"),
+        (SYM, "lib", "usr/lib"),
+        (FILE, "gone/f", "1"),
+        (FILE, "opaque/f", "1"),
+        (FILE, "file", "1"),
+        (DIR, "dir", ""),
+        (FILE, "dir/f", "1"),
+        (SYM, "link", "dir"),
+        (FILE, "kept/f", "1"),
+    ];
+    let usual = ["lib->usr/lib", "usr/", "usr/lib/", "usr/lib/old=1"];
+    let rest =
+        ["dir/", "dir/f=1", "file=1", "gone/", "gone/f=1", "kept/", "kept/f=1", "link->dir", "opaque/", "opaque/f=1"];
+    type Case<'a> = (&'a str, &'a [Row<'a>], &'a [&'a str], &'a [&'a str]);
+    // What the layer takes away and adds.
+    let cases: &[Case<'_>] = &[
+        ("nothing", &[], &[], &[]),
+        ("a whiteout", &[(FILE, ".wh.gone", "")], &["gone/", "gone/f=1"], &[]),
+        ("a whiteout of nothing", &[(FILE, "no/where/.wh.gone", "")], &[], &[]),
+        ("a whiteout below a file", &[(FILE, "file/.wh.gone", "")], &[], &[]),
+        (
+            "a whiteout of its own file",
+            &[(FILE, "gone", "2"), (FILE, ".wh.gone", "")],
+            &["gone/", "gone/f=1"],
+            &["gone=2"],
+        ),
+        (
+            "a whiteout of its own directory",
+            &[(FILE, ".wh.gone", ""), (FILE, "gone/g", "2")],
+            &["gone/f=1"],
+            &["gone/g=2"],
+        ),
+        ("opaque", &[(FILE, "opaque/g", "2"), (FILE, "opaque/.wh..wh..opq", "")], &["opaque/f=1"], &["opaque/g=2"]),
+        ("opaque without entries", &[(FILE, "opaque/.wh..wh..opq", "")], &["opaque/f=1"], &[]),
+        ("opaque through a link", &[(FILE, "link/.wh..wh..opq", "")], &["dir/f=1"], &[]),
+        ("a file over a directory", &[(FILE, "dir", "2")], &["dir/", "dir/f=1"], &["dir=2"]),
+        ("a link over a directory", &[(SYM, "dir", "kept")], &["dir/", "dir/f=1"], &["dir->kept"]),
+        ("a directory over a file", &[(DIR, "file", ""), (FILE, "file/f", "2")], &["file=1"], &["file/", "file/f=2"]),
+        (
+            "a directory over a link",
+            &[(DIR, "link", ""), (FILE, "link/f", "2")],
+            &["link->dir"],
+            &["link/", "link/f=2"],
+        ),
+        ("through a link", &[(FILE, "lib/new", "2")], &[], &["usr/lib/new=2"]),
+        (
+            "a directory through a link",
+            &[(DIR, "lib/d", ""), (FILE, "lib/d/f", "2")],
+            &[],
+            &["usr/lib/d/", "usr/lib/d/f=2"],
+        ),
+        ("a whiteout through a link", &[(FILE, "lib/.wh.old", "")], &["usr/lib/old=1"], &[]),
+        (
+            "a link replaced",
+            &[(SYM, "link", "kept"), (FILE, "link/f", "2")],
+            &["kept/f=1", "link->dir"],
+            &["kept/f=2", "link->kept"],
+        ),
+        ("a whole new tree", &[(FILE, "new/a/b", "2")], &[], &["new/", "new/a/", "new/a/b=2"]),
+    ];
+    for (name, layer, without, with) in cases {
+        let (_scene, root) = image(&[below, layer]);
+        let mut expected: Vec<String> = usual.iter().chain(&rest).map(|line| (*line).to_owned()).collect();
+        expected.retain(|line| !without.contains(&line.as_str()));
+        expected.extend(with.iter().map(|line| (*line).to_owned()));
+        expected.sort();
+        assert_eq!(shown(&root), expected, "{name}");
+    }
+}
+
+#[test]
+fn directories_keep_what_only_passes_by() {
+    let mut header = header(DIR, 0);
+    header.set_path("d").unwrap();
+    header.set_mode(0o700);
+    header.set_uid(5);
+    header.set_mtime(77);
+    let below = Tar::default()
+        .row((DIR, "./", ""))
+        .pax(&[("SCHILY.xattr.user.a", b"1"), ("SCHILY.xattr.user.c", b"1")])
+        .put(header.clone(), b"")
+        .row((FILE, "d/f", "1"))
+        .end();
+    let above = Tar::of(&[(FILE, "d/g", "2"), (FILE, "d/.wh.f", "")]).end();
+    header.set_mode(0o711);
+    header.set_mtime(99);
+    let named = Tar::default()
+        .pax(&[("SCHILY.xattr.user.b", b"2"), ("SCHILY.xattr.user.c", b"2")])
+        .put(header, b"")
+        .row((FILE, "d/f", "2"))
+        .end();
+    let scene = Scene::new();
+    let staging = scene.empty("staging");
+    let unpack = |tars: &[Vec<u8>]| {
+        let root = scene.path("root");
+        unpack_image(&blobs(tars), &root, &staging, 1, &Options::default()).unwrap();
+        let lines = listing(&root)[..2].to_vec();
+        fs::remove_dir_all(root).unwrap();
+        lines
+    };
+    let root = ". 40755 0:0 1000000.000000000 ";
+    assert_eq!(unpack(&[below.clone(), above]), [root, "d 40700 5:0 77.000000000 user.a=1 user.c=1 "]);
+    assert_eq!(unpack(&[below, named]), [root, "d 40711 5:0 99.000000000 user.b=2 user.c=2 "]);
+}
+
+#[test]
+fn all_or_nothing() {
+    let good = Tar::of(&[(FILE, "a/b", "1")]).end();
+    let bad = Tar::of(&[(FILE, "ok", ""), (FILE, "../x", "")]).end();
+    let scene = Scene::new();
+    let staging = scene.empty("staging");
+    let root = scene.path("root");
+    for jobs in 0..4 {
+        for layers in [[&bad, &good, &good], [&good, &bad, &good], [&good, &good, &bad]] {
+            let tars: Vec<_> = layers.into_iter().cloned().collect();
+            let error = unpack_image(&blobs(&tars), &root, &staging, jobs, &Options::default()).unwrap_err();
+            assert!(
+                matches!(&error, UnpackError::Layer { count: 3, source, .. } if matches!(**source, UnpackError::Entry { .. }))
+            );
+            assert_eq!((root.exists(), fs::read_dir(&staging).unwrap().count()), (false, 0));
+        }
+        let options = Options { cancelled: &|| true, ..Options::default() };
+        let error = unpack_image(&blobs(&[good.clone(), good.clone()]), &root, &staging, jobs, &options).unwrap_err();
+        assert!(matches!(error, UnpackError::Cancelled));
+    }
+    let unopened = || vec![Blob { open: Box::new(|| Err(io::Error::other("offline"))), expected: expect(&good) }];
+    let error = unpack_image(&unopened(), &root, &staging, 1, &Options::default()).unwrap_err();
+    assert!(matches!(&error, UnpackError::Layer { source, .. } if matches!(**source, UnpackError::Read(_))));
+    assert!(!root.exists());
+
+    fs::create_dir(&root).unwrap();
+    unpack_image(&blobs(&[good.clone(), good.clone()]), &root, &staging, 2, &Options::default()).unwrap();
+    assert_eq!(shown(&root), ["a/", "a/b=1"]);
+    let error = unpack_image(&blobs(&[good]), &root, &staging, 2, &Options::default()).unwrap_err();
+    assert!(matches!(error, UnpackError::Directory { .. }), "a root that is not empty");
+    fs::remove_dir_all(&root).unwrap();
+    assert_eq!(unpack_image(&[], &root, &staging, 2, &Options::default()).unwrap(), Summary::default());
+    assert_eq!(shown(&root), [] as [String; 0]);
+}
+
+/// The same image again and again, whichever layer is finished first.
+#[test]
+fn the_number_of_jobs_changes_nothing() {
+    let tars: Vec<_> = (0..12)
+        .map(|n| {
+            let text = "x".repeat(if n % 3 == 0 { 2_000_000 } else { 10 });
+            let (own, gone) = (format!("d/{n}/own"), format!("d/.wh.{}", n * 7 % 11));
+            Tar::of(&[(FILE, "same", &format!("{n}{text}")), (FILE, &own, "1"), (FILE, &gone, "")]).end()
+        })
+        .collect();
+    let scene = Scene::new();
+    let staging = scene.empty("staging");
+    let root = scene.path("root");
+    let mut first = None;
+    for jobs in [1, 2, 5, 20] {
+        unpack_image(&blobs(&tars), &root, &staging, jobs, &Options::default()).unwrap();
+        let lines = listing(&root);
+        assert_eq!(first.get_or_insert_with(|| lines.clone()), &lines, "{jobs} jobs");
+        fs::remove_dir_all(&root).unwrap();
+    }
+}
+
+/// Without privileges: owners that can't be kept, and directories that even their owner may not write.
+#[test]
+fn as_nobody() {
+    let mut owned = header(FILE, 1);
+    owned.set_path("ro/owned").unwrap();
+    owned.set_uid(1234);
+    owned.set_mode(0o4755);
+    let read_only = |name: &str| {
+        let mut directory = header(DIR, 0);
+        directory.set_path(name).unwrap();
+        directory.set_mode(0o555);
+        directory
+    };
+    let below = Tar::default().put(read_only("ro"), b"").put(owned, b"1").put(read_only("ro/sub"), b"");
+    let below = below.row((FILE, "ro/sub/gone", "")).row((FILE, "ro/sub/f", "")).row((CHAR, "null", "")).end();
+    let above = Tar::default().row((FILE, "ro/sub/.wh.gone", "")).row((FILE, "ro/new", "2"));
+    let above = above.put(read_only("ro/moved"), b"").row((FILE, "ro/moved/f", "2")).end();
+    let bad = Tar::of(&[(FILE, "../x", "")]).end();
+
+    let scene = Scene::new();
+    let staging = scene.empty("staging");
+    for path in [scene.directory.path(), &staging] {
+        std::os::unix::fs::chown(path, Some(65534), Some(65534)).unwrap();
+    }
+    let root = scene.path("root");
+    let kept = Options { owners: Owners::KeptWherePossible, ..Options::default() };
+    let unpack = |tars: &[Vec<u8>], options: &Options<'_>| unpack_image(&blobs(tars), &root, &staging, 2, options);
+    // Credentials are a thread's own until the C library says otherwise.
+    let nobody = rustix::fs::Uid::from_raw(65534);
+    let (summary, error, refused) = thread::scope(|scope| {
+        let unprivileged = scope.spawn(|| {
+            rustix::thread::set_thread_gid(rustix::fs::Gid::from_raw(65534)).unwrap();
+            rustix::thread::set_thread_uid(nobody).unwrap();
+            let error = unpack(&[below.clone(), above.clone(), bad], &kept).unwrap_err();
+            let refused = unpack(std::slice::from_ref(&below), &Options::default()).unwrap_err();
+            (unpack(&[below, above], &kept).unwrap(), error, refused)
+        });
+        unprivileged.join().unwrap()
+    });
+    assert!(matches!(error, UnpackError::Layer { number: 3, .. }), "{error:?}");
+    assert!(refused.hint().is_some_and(|hint| hint.contains("rootless")), "{refused:?}");
+    assert_eq!(fs::read_dir(&staging).unwrap().count(), 0, "read-only directories are removed too");
+    assert_eq!((summary.skipped_devices, summary.unkept_owners > 5), (1, true), "{summary:?}");
+    assert_eq!(shown(&root), ["ro/", "ro/moved/", "ro/moved/f=2", "ro/new=2", "ro/owned=1", "ro/sub/", "ro/sub/f="]);
+    let lines = listing(&root);
+    for (name, mode) in [("ro", "40555"), ("ro/sub", "40555"), ("ro/moved", "40555"), ("ro/owned", "104755")] {
+        assert!(
+            lines.iter().any(|line| line.starts_with(&format!("{name} {mode} 65534:65534 "))),
+            "{name}: {lines:#?}"
+        );
+    }
+}

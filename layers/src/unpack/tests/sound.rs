@@ -1,0 +1,232 @@
+//! What one sound layer becomes.
+
+use super::*;
+
+fn line(lines: &[String], name: &str) -> String {
+    let found = lines.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    found.unwrap_or_else(|| panic!("no {name} in {lines:#?}")).to_owned()
+}
+
+#[test]
+fn everything_that_a_file_has() {
+    let mut large = header(DIR, 0);
+    large.set_path("large").unwrap();
+    large.set_uid(1 << 31);
+    large.set_gid(3_000_000);
+    large.set_mode(0o1777);
+    let mut setuid = header(FILE, 2);
+    setuid.set_path("large/setuid").unwrap();
+    setuid.set_uid(1000);
+    setuid.set_mode(0o6755);
+    // cap_net_raw=ep, version 2.
+    let capability: &[u8] = b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    let tar = Tar::default()
+        .row((DIR, "./", ""))
+        .put(large, b"")
+        .pax(&[("SCHILY.xattr.security.capability", capability), ("SCHILY.xattr.user.b", b"a\n=\0b")])
+        .put(setuid, b"su")
+        .pax(&[("mtime", b"-1.25")])
+        .row((FILE, "large/before", ""))
+        .pax(&[("uid", b"4000000000"), ("mtime", b"5.000000001")])
+        .row((SYM, "large/link", "no where"))
+        .row((LINK, "hard", "large/setuid"))
+        .row((LINK, "hardlink", "large/link"))
+        .row((FIFO, "fifo", ""))
+        .row((CHAR, "null", ""))
+        .row((FILE, "implied/a", ""))
+        .row((FILE, "readonly/a", ""))
+        .pax(&[("mtime", b"7.5")])
+        .row((DIR, "readonly", ""))
+        .end();
+    let scene = Scene::new();
+    let into = scene.empty("into");
+    let unpacked = unpack(&tar, &into, &Options::default()).unwrap();
+    assert_eq!((unpacked.files, unpacked.bytes, unpacked.unkept_xattrs), (4, 2, 0));
+    assert_eq!(unpacked.implied, ["implied".parse().unwrap()]);
+    let lines = listing(&into);
+    assert_eq!(line(&lines, "."), "40755 0:0 1000000.000000000 ");
+    assert_eq!(line(&lines, "large"), "41777 2147483648:3000000 1000000.000000000 ");
+    let setuid = line(&lines, "large/setuid");
+    assert!(setuid.starts_with("106755 1000:0 1000000.000000000 security.capability=\\x01\\x00\\x00\\x02"), "{setuid}");
+    assert!(setuid.ends_with(" user.b=a\\n=\\x00b = hard su"), "{setuid}");
+    assert_eq!(line(&lines, "large/before"), "100644 0:0 -2.750000000 ");
+    assert_eq!(line(&lines, "large/link"), "120777 4000000000:0 5.000000001 = hardlink -> no where");
+    assert_eq!(line(&lines, "fifo"), "10644 0:0 1000000.000000000 ");
+    assert_eq!(line(&lines, "null"), "20644 0:0 1000000.000000000 device 0x103 c");
+    assert_eq!(line(&lines, "implied"), "40755 0:0 0.000000000 ");
+    assert_eq!(line(&lines, "readonly"), "40755 0:0 7.500000000 ");
+}
+
+#[test]
+fn all_compressions_and_what_is_verified() {
+    let tar = Tar::of(&[(FILE, "a", &"text".repeat(200_000)), (FILE, "b", "")]).end();
+    // What follows the end mark belongs to the layer.
+    let tar = [tar, vec![0; 9000]].concat();
+    let (front, back) = tar.split_at(1000);
+    let blobs = [tar.clone(), [gzip(front), gzip(back)].concat(), zstd::encode_all(&tar[..], 1).unwrap()];
+    let scene = Scene::new();
+    for (n, blob) in blobs.iter().enumerate() {
+        let good = Expected { blob: Some((Digest::of(blob), blob.len() as u64)), diff_id: diff_id(&tar) };
+        let size = |size| Some((Digest::of(blob), size));
+        let cases = [
+            (good.clone(), None),
+            (Expected { blob: None, ..good.clone() }, None),
+            (Expected { blob: size(blob.len() as u64 - 1), ..good.clone() }, Some("more")),
+            (Expected { blob: size(blob.len() as u64 + 1), ..good.clone() }, Some("but has")),
+            (Expected { blob: Some((Digest::of(b"x"), blob.len() as u64)), ..good.clone() }, Some("should be sha256")),
+            (Expected { diff_id: diff_id(b"x"), ..good.clone() }, Some("uncompressed content should be")),
+            (Expected { diff_id: diff_id(&tar[..tar.len() - 9000]), ..good }, Some("uncompressed content should be")),
+        ];
+        for (m, (expected, error)) in cases.iter().enumerate() {
+            let into = scene.empty("into");
+            let result = unpack_layer(&blob[..], expected, &into, &Options::default());
+            match (error, result) {
+                (None, Ok(unpacked)) => assert_eq!((unpacked.files, unpacked.bytes), (2, 800_000)),
+                (Some(text), Err(error)) => {
+                    let told = format!("{error} {:?}", std::error::Error::source(&error).map(ToString::to_string));
+                    assert!(told.contains(text), "{n} {m}: {told}");
+                }
+                (expected, result) => panic!("{n} {m}: {expected:?}, but {result:?}"),
+            }
+            fs::remove_dir_all(into).unwrap();
+        }
+    }
+}
+
+#[test]
+fn whiteouts_are_listed_where_they_are_meant() {
+    let tar = Tar::of(&[
+        (FILE, "d/own", "1"),
+        (FILE, "d/.wh.own", ""),
+        (FILE, "d/.wh.other", ""),
+        (FILE, "e/.wh..wh..opq", ""),
+        (FILE, "e/f", "2"),
+        (SYM, "l", "d"),
+        (FILE, "l/.wh.through", ""),
+        (SYM, "out", "/usr/../x/y"),
+        (FILE, "out/z/.wh..wh..opq", ""),
+        (FILE, ".wh.top", ""),
+    ])
+    .end();
+    let scene = Scene::new();
+    let into = scene.empty("into");
+    let unpacked = unpack(&tar, &into, &Options::default()).unwrap();
+    let paths = |paths: &[&str]| paths.iter().map(|path| path.parse().unwrap()).collect::<Vec<LayerPath>>();
+    assert_eq!(unpacked.whiteouts, paths(&["d/other", "d/own", "d/through", "top"]));
+    assert_eq!(unpacked.opaque, paths(&["e", "x/y/z"]));
+    assert_eq!(unpacked.implied, paths(&["", "d", "e"]));
+    assert_eq!(shown(&into), ["d/", "d/own=1", "e/", "e/f=2", "l->d", "out->/usr/../x/y"]);
+}
+
+#[test]
+fn whiteouts_as_overlayfs_has_them() {
+    let rows = [
+        (FILE, "d/.wh.gone", ""),
+        (FILE, "d/.wh.file", ""),
+        (FILE, "d/file", "own"),
+        (FILE, "d/.wh.dir", ""),
+        (FILE, "d/dir/f", "own"),
+        (FILE, "o/.wh..wh..opq", ""),
+        (FILE, "f", "no directory"),
+        (FILE, "new/path/.wh.x", ""),
+    ];
+    for (space, name) in [(XattrSpace::Trusted, "trusted"), (XattrSpace::User, "user")] {
+        // The order does not matter.
+        let mut backwards = rows;
+        backwards.reverse();
+        for rows in [rows, backwards] {
+            let scene = Scene::new();
+            let into = scene.empty("into");
+            let options = Options { whiteouts: Whiteouts::Overlay(space), ..Options::default() };
+            unpack(&Tar::of(&rows).end(), &into, &options).unwrap();
+            let expected = [
+                "d/",
+                "d/dir/",
+                "d/dir/f=own",
+                "d/file=own",
+                "d/gone?",
+                "f=no directory",
+                "new/",
+                "new/path/",
+                "new/path/x?",
+                "o/",
+            ];
+            assert_eq!(shown(&into), expected);
+            let gone = fs::symlink_metadata(into.join("d/gone")).unwrap();
+            assert!(gone.file_type().is_char_device() && gone.rdev() == 0);
+            for (directory, opaque) in [("o", true), ("d/dir", true), ("d", false), ("new", false)] {
+                let expected = if opaque { format!(" {name}.overlay.opaque=y") } else { String::new() };
+                assert_eq!(xattrs(&into.join(directory)), expected, "{directory}");
+            }
+            assert_eq!(fs::metadata(into.join("d")).unwrap().mtime(), 0, "times are set last");
+        }
+    }
+}
+
+/// Options of GNU tar that write holes, and one that does not.
+#[test]
+fn sparse_files_by_gnu_tar() {
+    let scene = Scene::new();
+    let source = scene.empty("root");
+    let holes = fs::File::create(source.join("holes")).unwrap();
+    for at in (0..12).map(|n| n * 250_000) {
+        std::os::unix::fs::FileExt::write_all_at(&holes, b"island", at).unwrap();
+    }
+    holes.set_len(3 << 20).unwrap();
+    let wanted = listing(&source);
+    for options in [
+        &["--format=gnu"][..],
+        &["--format=gnu", "--sparse"],
+        &["--format=posix", "--sparse"],
+        &["--format=posix", "--sparse", "--sparse-version=0.1"],
+    ] {
+        let out = scene.path("staging");
+        run(Command::new("tar").args(options).arg("-cf").arg(&out).arg("-C").arg(&source).arg("."));
+        let tar = fs::read(&out).unwrap();
+        let into = scene.empty("into");
+        unpack(&tar, &into, &Options::default()).unwrap();
+        // The GNU format has whole seconds only.
+        let cut = |lines: Vec<String>| {
+            lines.iter().map(|line| line.rsplit(' ').next().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(cut(listing(&into)), cut(wanted.clone()), "{options:?}");
+        let blocks = fs::metadata(into.join("holes")).unwrap().blocks();
+        assert_eq!(blocks < 1000, options.contains(&"--sparse"), "{options:?}: {blocks} blocks");
+        fs::remove_dir_all(into).unwrap();
+        fs::remove_file(out).unwrap();
+    }
+}
+
+#[test]
+fn a_directory_that_is_not_empty_and_a_caller_that_stops() {
+    let tar = Tar::of(&[(FILE, "a", "1")]).end();
+    let scene = Scene::new();
+    let error = unpack(&tar, &scene.path("canary"), &Options::default()).unwrap_err();
+    assert!(matches!(error, UnpackError::Directory { .. }));
+    scene.check("a full directory");
+    let error = unpack(&tar, &scene.path("none"), &Options::default()).unwrap_err();
+    assert!(matches!(error, UnpackError::Directory { .. }));
+    let into = scene.empty("into");
+    let options = Options { cancelled: &|| true, ..Options::default() };
+    assert!(matches!(unpack(&tar, &into, &options), Err(UnpackError::Cancelled)));
+}
+
+#[test]
+fn devices_that_are_not_wanted_are_counted() {
+    let tar = Tar::of(&[(FILE, "null", "earlier"), (CHAR, "null", ""), (FIFO, "fifo", "")]).end();
+    let scene = Scene::new();
+    let into = scene.empty("into");
+    let unpacked = unpack(&tar, &into, &Options { devices: false, ..Options::default() }).unwrap();
+    assert_eq!((unpacked.skipped_devices, shown(&into)), (1, vec!["fifo?".to_owned()]));
+}
+
+#[test]
+fn more_directories_than_memory_are_refused() {
+    let value = vec![b'v'; 60_000];
+    let tar = (0..1200)
+        .fold(Tar::default(), |tar, n| tar.pax(&[("SCHILY.xattr.user.v", &value)]).row((DIR, &format!("d{n}"), "")));
+    let tar = tar.end();
+    let scene = Scene::new();
+    let error = unpack(&tar, &scene.empty("into"), &Options::default()).unwrap_err();
+    assert!(matches!(error, UnpackError::Entry { fault: Fault::TooMuch, .. }), "{error:?}");
+}
