@@ -254,7 +254,13 @@ impl Command {
     /// Whether the command unpacks root filesystems, or works on such, and so needs namespaces of its own.
     #[must_use]
     pub fn unpacks(&self) -> bool {
-        matches!(self, Self::Bundle(_) | Self::Run(_) | Self::Unshare(_))
+        matches!(
+            self,
+            Self::Bundle(_)
+                | Self::Run(_)
+                | Self::Unshare(_)
+                | Self::Cache(CacheCommand::Ls | CacheCommand::Prune { .. })
+        )
     }
 }
 
@@ -297,7 +303,7 @@ pub struct DoctorArgs {
 pub enum CacheCommand {
     /// Show what the store holds
     Ls,
-    /// Remove layers, wheels, facts about bases, and the images that were built here
+    /// Remove layers, wheels, facts about bases, the images that were built here, unpacked layers and ended containers
     Prune {
         /// Layers and the images that were built here, not wheels
         #[arg(long, group = "which")]
@@ -305,6 +311,9 @@ pub enum CacheCommand {
         /// Wheels, not layers and images
         #[arg(long, group = "which")]
         wheels: bool,
+        /// What `run` has unpacked, and the containers that have ended
+        #[arg(long, group = "which")]
+        roots: bool,
     },
     /// Print the store's directory
     Path,

@@ -23,7 +23,7 @@ pub use runtime_args::driver_version;
 use crate::cancel::Cancel;
 use crate::commands::{self, Finale};
 use crate::error::Failure;
-use crate::sandbox;
+use crate::sandbox::{self, SandboxError};
 
 /// Exit code after ^C, as shells have it.
 const INTERRUPTED: u8 = 130;
@@ -38,6 +38,8 @@ pub fn main() -> ExitCode {
     // Before there are threads.
     let entered = match cli.command.unpacks().then(sandbox::enter).transpose() {
         Ok(entered) => entered,
+        // Where there are no user namespaces, nothing was unpacked in one.
+        Err(SandboxError::Refused { .. }) if matches!(cli.command, Command::Cache(_)) => None,
         Err(error) => return fail(&error.into()),
     };
     let runtime = match tokio::runtime::Runtime::new() {

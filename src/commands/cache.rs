@@ -2,15 +2,25 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::Context;
 use crate::cli::{self, CacheCommand, human_bytes};
 use crate::error::Failure;
+use crate::store::prune_containers;
 
 /// What the store holds, as one lists and prunes it: name, directories in the store.
-const KINDS: [(&str, &[&str]); 3] =
-    [("layers and images", &["layout", "layers", "tmp"]), ("wheels", &["wheels"]), ("facts about bases", &["facts"])];
+const KINDS: [(&str, &[&str]); 5] = [
+    ("layers and images", &["layout", "layers", "tmp"]),
+    ("wheels", &["wheels"]),
+    ("facts about bases", &["facts"]),
+    ("unpacked layers", &[ROOTS]),
+    ("containers", &[CONTAINERS]),
+];
+
+const ROOTS: &str = "roots";
+const CONTAINERS: &str = "containers";
 
 pub(super) fn run(context: &Context, command: &CacheCommand) -> Result<(), Failure> {
     let root = context.store_path()?;
@@ -18,27 +28,39 @@ pub(super) fn run(context: &Context, command: &CacheCommand) -> Result<(), Failu
         CacheCommand::Path => cli::result(&root.display().to_string()),
         CacheCommand::Ls => {
             for (name, directories) in KINDS {
-                let (files, bytes) =
-                    directories.iter().map(|d| usage(&root.join(d))).fold((0, 0), |(f, b), (g, c)| (f + g, b + c));
+                let (files, bytes) = usage_of(&root, directories);
                 cli::result(&format!("{name:<20} {files:>7} files {:>10}", human_bytes(bytes)))?;
             }
             Ok(())
         }
-        CacheCommand::Prune { layers, wheels } => {
-            let all = !layers && !wheels;
-            let chosen = [all || *layers, all || *wheels, all];
-            let mut freed = 0;
-            for ((_, directories), _) in KINDS.iter().zip(chosen).filter(|(_, chosen)| *chosen) {
-                for directory in *directories {
-                    let directory = root.join(directory);
-                    freed += usage(&directory).1;
-                    remove(&directory)?;
+        CacheCommand::Prune { layers, wheels, roots } => {
+            let all = !layers && !wheels && !roots;
+            let mut chosen = [all || *layers, all || *wheels, all, all || *roots, all || *roots];
+            let used = |directories| usage_of(&root, directories).1;
+            let before: u64 = KINDS.iter().map(|(_, directories)| used(directories)).sum();
+            if chosen[3] {
+                let living = prune_containers(&root.join(CONTAINERS))
+                    .map_err(|error| Failure::new("cannot remove a container").caused_by(error))?;
+                if living > 0 {
+                    // Their root filesystems are these layers.
+                    chosen[3..].fill(false);
+                    let stay = format!("{living} running containers and all unpacked layers stay");
+                    context.reporter.note(&stay);
                 }
             }
-            context.reporter.note(&format!("freed {}", human_bytes(freed)));
+            for ((_, directories), _) in KINDS.iter().zip(chosen).filter(|(_, chosen)| *chosen) {
+                directories.iter().try_for_each(|directory| remove(&root.join(directory)))?;
+            }
+            let after = KINDS.iter().map(|(_, directories)| used(directories)).sum();
+            context.reporter.note(&format!("freed {}", human_bytes(before.saturating_sub(after))));
             Ok(())
         }
     }
+}
+
+/// Files and bytes of some directories of the store.
+fn usage_of(root: &Path, directories: &[&str]) -> (u64, u64) {
+    directories.iter().map(|d| usage(&root.join(d))).fold((0, 0), |(f, b), (g, c)| (f + g, b + c))
 }
 
 fn remove(directory: &Path) -> Result<(), Failure> {
@@ -58,7 +80,8 @@ fn usage(directory: &Path) -> (u64, u64) {
             let (inner_files, inner_bytes) = usage(&entry.path());
             (files + inner_files, bytes + inner_bytes)
         }
-        Ok(metadata) => (files + 1, bytes + metadata.len()),
+        // Hard links lie beside each other.
+        Ok(metadata) => (files + 1, bytes + metadata.len() / metadata.nlink().max(1)),
         Err(_) => (files, bytes),
     })
 }

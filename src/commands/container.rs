@@ -10,6 +10,7 @@ use super::Context;
 use crate::content::Source;
 use crate::error::Failure;
 use crate::rootfs::Unpacker;
+use crate::run::host;
 use crate::sandbox::Ids;
 
 /// An image, and where its layers are.
@@ -18,10 +19,11 @@ pub(super) struct Located {
     pub(super) source: Arc<dyn Source>,
 }
 
-/// The image called `name` for `platform`.
+/// The image called `name` for `platform`, or for this machine.
 pub(super) async fn image(context: &Context, name: &str, platform: Option<&Platform>) -> Result<Located, Failure> {
     let located = context.find_image(name).await?;
-    let image = located.image(&platform.cloned().unwrap_or_default()).await?;
+    let here = || Platform { architecture: host::architecture().into(), ..Platform::default() };
+    let image = located.image(&platform.cloned().unwrap_or_else(here)).await?;
     Ok(Located { image, source: located.source })
 }
 

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
-use ociforge_layers::unpack::XattrSpace;
+use ociforge_layers::unpack::{XattrSpace, try_whiteouts};
+use ociforge_manifests::Platform;
 use ociforge_manifests::runtime::{Host, Network, Request};
 
 use super::{Context, Finale, container};
@@ -27,6 +29,7 @@ pub(super) async fn run(context: Context, args: RunArgs) -> Result<Box<dyn Final
     io.check()?;
     let image = container::image(&context, &args.image, args.platform.as_ref()).await?;
     let facts = Host { runs_here: true, ..host::facts(overrides) };
+    context.warn_all(&foreign(&image.image.config.platform));
     bundle::check(&image.image, &request, &facts)?;
     let store = context.store()?;
     let directory = ContainerDirectory::create(&store.containers(), remove)
@@ -54,6 +57,20 @@ fn name(request: &mut Request, id: &str) {
     }
 }
 
+/// What to tell of an image for another kind of machine.
+fn foreign(platform: &Platform) -> Vec<String> {
+    let here = host::architecture();
+    // The processors of one run the programs of the other.
+    let runs = [("amd64", "386"), ("arm64", "arm")].contains(&(here, &platform.architecture));
+    if platform.architecture == here || runs {
+        return Vec::new();
+    }
+    vec![format!(
+        "the image is for {platform} and this machine is {here}: without an emulator, such as that of the package \
+         qemu-user-static, its programs can't be started"
+    )]
+}
+
 /// Makes the container's root filesystem: the image's layers with what the container writes on top, or, where no overlay
 /// can be mounted, a copy of them.
 async fn root(
@@ -66,24 +83,19 @@ async fn root(
     let Some(entered) = &context.entered else { return Ok(None) };
     let unpacker = context.unpacker(&*image.source);
     let cannot = |error| Failure::new("cannot write the container's files").caused_by(error);
-    // Before anything is unpacked for it.
-    match try_overlay(entered, directory).map_err(cannot)? {
-        Ok(()) => {}
-        Err(error @ OverlayError::Refused { .. }) => {
-            let Failure { message, causes, .. } = error.into();
-            let reasons = causes.join("; ");
-            context.reporter.warn(&format!("the image is copied, which takes time and space: {message}: {reasons}"));
-            let losses = unpacker.flat(&image.image, directory, ROOTFS).await?;
-            context.warn_all(&losses.warnings());
-            return Ok(None);
-        }
-        Err(error) => return Err(error.into()),
-    }
     let (kind, space) = match entered.ids() {
         Ids::All => ("all", XattrSpace::Trusted),
         Ids::Ranges => ("ranges", XattrSpace::User),
         Ids::OneId => ("one", XattrSpace::User),
     };
+    // Before anything is unpacked for it.
+    if let Err(Failure { message, causes, .. }) = try_overlay(entered, space, directory.path()).map_err(cannot)? {
+        let reasons = causes.join("; ");
+        context.reporter.warn(&format!("the image is copied, which takes time and space: {message}: {reasons}"));
+        let losses = unpacker.flat(&image.image, directory, ROOTFS).await?;
+        context.warn_all(&losses.warnings());
+        return Ok(None);
+    }
     let (mut lower, losses) = unpacker.stack(&image.image, &store.roots(kind, space)).await?;
     context.warn_all(&losses.warnings());
     lower.reverse();
@@ -97,15 +109,22 @@ async fn root(
     Ok(Some(overlay::mount(entered, &layers, &target)?))
 }
 
-/// Tries to mount an overlay of nothing where the container's will be.
-fn try_overlay(entered: &Entered, directory: &ContainerDirectory) -> io::Result<Result<(), OverlayError>> {
-    let place = tempfile::tempdir_in(directory.path())?;
+/// Tries to mount an overlay of nothing where the container's will be, and to make what its layers need.
+fn try_overlay(entered: &Entered, space: XattrSpace, directory: &Path) -> io::Result<Result<(), Failure>> {
+    let place = tempfile::tempdir_in(directory)?;
     let [lower, upper, work, target] = ["lower", "upper", "work", "target"].map(|name| place.path().join(name));
     for new in [&lower, &upper, &work, &target] {
         fs::create_dir(new)?;
     }
+    if let Err(error) = try_whiteouts(&lower, space) {
+        return Ok(Err(Failure::new("whiteouts can't be kept in the store").caused_by(error)));
+    }
     let layers = Layers { lower: vec![lower], upper, work, volatile: false };
-    Ok(overlay::mount(entered, &layers, &target).map(drop))
+    match overlay::mount(entered, &layers, &target) {
+        Ok(_) => Ok(Ok(())),
+        Err(OverlayError::Directory { source, .. }) => Err(source),
+        Err(refused) => Ok(Err(refused.into())),
+    }
 }
 
 /// A container that is about to be run. Its mount goes before its directory does.

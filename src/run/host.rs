@@ -126,7 +126,8 @@ fn network_files() -> BTreeMap<String, String> {
 }
 
 /// This machine's architecture in Go's names.
-fn architecture() -> &'static str {
+#[must_use]
+pub fn architecture() -> &'static str {
     match env::consts::ARCH {
         "x86_64" => "amd64",
         "x86" => "386",
@@ -138,7 +139,8 @@ fn architecture() -> &'static str {
 }
 
 /// Version and patch level of a kernel's release, such as `6.1.0-13-amd64`.
-fn kernel(release: &str) -> Option<(u32, u32)> {
+#[must_use]
+pub fn kernel(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse().ok());
     Some((numbers.next()??, numbers.next()??))
 }

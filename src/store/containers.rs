@@ -74,12 +74,32 @@ impl Drop for ContainerDirectory {
     }
 }
 
+/// Removes all containers whose processes have ended, and returns how many live.
+///
+/// # Errors
+/// When one can't be removed.
+pub fn prune(containers: &Path) -> io::Result<usize> {
+    let mut living = 0;
+    for entry in fs::read_dir(containers).into_iter().flatten().flatten() {
+        if is_locked(&entry.path()) {
+            living += 1;
+        } else {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(living)
+}
+
+/// Whether the process of a container lives.
+fn is_locked(container: &Path) -> bool {
+    let lock = File::open(container.join(LOCK));
+    lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
 /// Removes what killed processes left of containers that were to go away with them. Failing to is no reason to fail.
 fn sweep(containers: &Path) {
     for entry in fs::read_dir(containers).into_iter().flatten().flatten() {
-        let lock = File::open(entry.path().join(LOCK));
-        let is_left = lock.as_ref().is_ok_and(|lock| !matches!(lock.try_lock(), Err(TryLockError::WouldBlock)));
-        if is_left && entry.path().join(PASSING).exists() {
+        if entry.path().join(PASSING).exists() && !is_locked(&entry.path()) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
@@ -104,7 +124,10 @@ mod tests {
         fs::rename(killed.path(), &left).unwrap();
         drop(killed);
         let living = ContainerDirectory::create(place.path(), true).unwrap();
-        let _other = ContainerDirectory::create(place.path(), true).unwrap();
+        let other = ContainerDirectory::create(place.path(), true).unwrap();
         assert!(!left.exists() && living.path().exists() && kept_path.exists());
+
+        assert_eq!(prune(place.path()).unwrap(), 2);
+        assert!(!kept_path.exists() && living.path().exists() && other.path().exists());
     }
 }

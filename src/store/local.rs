@@ -137,12 +137,13 @@ impl Store {
     /// Removes what killed processes left half-written. Failing to is no reason to fail.
     fn sweep(&self) {
         let blobs = self.root.join("layout/blobs/sha256");
-        for directory in [blobs, self.root.join("layers"), self.facts(), self.temporary()] {
+        let roots = fs::read_dir(self.root.join("roots")).into_iter().flatten().flatten().map(|kind| kind.path());
+        for directory in roots.chain([blobs, self.root.join("layers"), self.facts(), self.temporary()]) {
             let Ok(entries) = fs::read_dir(directory) else { continue };
             for entry in entries.flatten().filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b".tmp-")) {
                 let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|time| time.elapsed().ok());
                 if age.is_some_and(|age| age > ABANDONED) {
-                    let _ = fs::remove_file(entry.path());
+                    let _ = fs::remove_file(entry.path()).or_else(|_| fs::remove_dir_all(entry.path()));
                 }
             }
         }

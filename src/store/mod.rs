@@ -11,7 +11,7 @@ pub mod stream;
 
 pub use archive::{Archive, write_archive};
 pub use blob::{BlobWriter, write_atomic};
-pub use containers::ContainerDirectory;
+pub use containers::{ContainerDirectory, prune as prune_containers};
 pub use layout::{Layout, RefName};
 pub use local::{LayerKey, Store};
 pub use roots::Roots;

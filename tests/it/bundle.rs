@@ -84,7 +84,10 @@ fn various() -> Layered {
         .dir("gone")
         .mode(0o700)
         .file("gone/anew", "n")
-        .mtime(42);
+        .mtime(42)
+        .dir("opaque")
+        .mtime(43)
+        .file("opaque/newer", "n");
     Layered::new().layer(Packing::Gzip, lowest).layer(Packing::Zstd, middle).layer(Packing::Plain, upper)
 }
 
@@ -114,24 +117,37 @@ fn a_bundle_has_the_files_that_umoci_unpacks() {
 fn a_bundle_of_an_image_from_anywhere_runs() {
     let place = Place::new();
     let (serve, docker) = (Registry::serve(&place, "serve"), Registry::docker(&place, "docker"));
+    // umoci gives directories that no layer names the time of day.
+    let named = Tar::new().dir("").dir("srv").file("srv/x", "x");
+    let image = Layered::busybox().layer(Packing::Gzip, named).write(&place, "image");
     // One with Docker's media types, as docker pushes them.
     let schema2 = docker.name("schema2:v1");
-    skopeo(&["copy", "--quiet", "--format", "v2s2", "--dest-tls-verify=false", &DEBIAN.image, &schema2]);
-    let (pushed, archive) = (serve.name("debian:v1"), format!("oci-archive:{}:x", place.at("image.tar")));
-    skopeo_copy(&DEBIAN.image, &pushed);
-    skopeo_copy(&DEBIAN.image, &archive);
-    let theirs = tree(&unpack(&place, &DEBIAN.image));
-    let script = "import ssl, os, sys; print(os.environ['X'], os.getcwd()); sys.exit(7)";
-    let whole = ["-e", "X=1", "-w", "/tmp", "--", "python3", "-c", script];
-    for (n, image) in [schema2.as_str(), &pushed, &archive, &DEBIAN.image].into_iter().enumerate() {
+    skopeo(&["copy", "--quiet", "--format", "v2s2", "--dest-tls-verify=false", &image, &schema2]);
+    let (pushed, archive) = (serve.name("image:v1"), format!("oci-archive:{}:x", place.at("image.tar")));
+    skopeo_copy(&image, &pushed);
+    skopeo_copy(&image, &archive);
+    let theirs = tree(&unpack(&place, &image));
+    for (n, image) in [schema2.as_str(), &pushed, &archive, &image].into_iter().enumerate() {
         let directory = format!("deep/{n}");
-        bundle(&place, &[&[image, &directory], &whole[..]].concat()).ok();
+        bundle(&place, &["-e", "X=1", "-w", "/tmp", image, &directory, "--", "sh", "-c", "echo $X; pwd; exit 7"]).ok();
         validate(&place.at(&format!("{directory}/config.json")));
         assert_same(&tree(&place.path(format!("{directory}/rootfs"))), &theirs);
         let ran = runc(&place, &place.at(&directory));
-        assert_eq!((ran.code, ran.stdout.as_str()), (Some(7), "1 /tmp\n"), "{image} {}", ran.stderr);
-        fs::remove_dir_all(place.path(directory)).unwrap();
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(7), "1\n/tmp\n"), "{image} {}", ran.stderr);
     }
+}
+
+#[test]
+fn a_whole_system_in_a_bundle() {
+    let place = Place::new();
+    let docker = Registry::docker(&place, "docker");
+    let image = docker.name("debian:v1");
+    skopeo(&["copy", "--quiet", "--format", "v2s2", "--dest-tls-verify=false", &DEBIAN.image, &image]);
+    let script = "import ssl, sqlite3, sys; print(ssl.OPENSSL_VERSION[:7]); sys.exit(7)";
+    bundle(&place, &[&image, "b", "--", "python3", "-c", script]).ok();
+    assert_same(&tree(&place.path("b/rootfs")), &tree(&unpack(&place, &DEBIAN.image)));
+    let ran = runc(&place, &place.at("b"));
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(7), "OpenSSL\n"), "{}", ran.stderr);
 }
 
 #[test]

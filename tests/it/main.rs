@@ -4,6 +4,7 @@
 mod architecture;
 mod build;
 mod bundle;
+mod cache;
 mod determinism;
 mod doctor;
 mod documents;
@@ -14,6 +15,9 @@ mod lint;
 mod outputs;
 mod registry;
 mod rootless;
+mod running;
+mod running_as_user;
+mod running_gpus;
 mod serve;
 mod spec;
 mod support;

@@ -151,7 +151,8 @@ pub(super) fn timestamps(stat: &Stat) -> Timestamps {
     }
 }
 
-fn at(time: Time) -> Timestamps {
+/// A time, as access and modification time of a file.
+pub(super) fn at(time: Time) -> Timestamps {
     let time = Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.into() };
     Timestamps { last_access: time, last_modification: time }
 }

@@ -28,6 +28,7 @@ use std::path::Path;
 use std::thread;
 
 use ociforge_manifests::{DiffId, Digest};
+use rustix::fs::{FileType, Mode, mknodat};
 use rustix::io::Errno;
 
 use self::ahead::Ahead;
@@ -185,6 +186,18 @@ fn write(tar: impl BufRead, mut writer: Writer<'_>) -> Result<Unpacked, UnpackEr
     // The end of the tar need not be the end of the layer, which is where it proves to be the right one.
     io::copy(&mut entries.into_inner(), &mut io::sink())?;
     writer.finish()
+}
+
+/// Finds out whether whiteouts and opaque directories can be kept in the form of [`Whiteouts::Overlay`] in `directory`,
+/// which gets both and is for the caller to remove.
+///
+/// # Errors
+/// When they can't, as on an overlay mount, or where extended attributes can't be set.
+pub fn try_whiteouts(directory: &Path, space: XattrSpace) -> io::Result<()> {
+    let root = Root::open(directory)?;
+    let place = root.place()?;
+    mknodat(&place.fd, "whiteout", FileType::CharacterDevice, Mode::empty(), 0)?;
+    Ok(metadata::make_opaque(&place.fd, space)?)
 }
 
 /// An error that is the system's, for a path that the caller gave.

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use super::metadata;
 use super::root::{self, Root};
+use crate::entries::Time;
 use crate::links;
 use crate::path::LayerPath;
 
@@ -187,7 +188,7 @@ impl Settling {
                     let directory = self.layer.directory(path.as_bytes())?;
                     metadata::copy(model.as_fd(), &fs::fstat(&model)?, directory.as_fd())
                 }
-                _ => Ok(()),
+                _ => fs::futimens(self.layer.directory(path.as_bytes())?, &metadata::at(Time::default())),
             };
             done().map_err(|errno: Errno| SettleError::Io(path.clone(), errno.into()))?;
         }

@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::doctor::said;
+
 /// A file that credentials are looked up in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthFile {
@@ -43,7 +45,7 @@ fn state(path: &Path) -> AuthState {
         Ok(bytes) if bytes.trim_ascii().is_empty() => b"{}".to_vec(),
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return AuthState::Absent,
-        Err(error) => return AuthState::Unreadable(without_number(&error)),
+        Err(error) => return AuthState::Unreadable(said(&error)),
     };
     let exposed = path.metadata().is_ok_and(|file| file.permissions().mode() & 0o077 != 0);
     match serde_json::from_slice::<serde_json::Value>(&bytes) {
@@ -54,12 +56,6 @@ fn state(path: &Path) -> AuthState {
         // serde's own words quote what is there.
         Err(error) => AuthState::Invalid(error.line()),
     }
-}
-
-/// What the kernel says, without its number.
-fn without_number(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::run::host;
 use crate::sandbox::ids::account_name;
 
 /// The machine, and who asks.
@@ -46,9 +47,7 @@ impl Kernel {
     /// Reads a release; (0, 0) stands for one that has no version.
     #[must_use]
     pub fn of(release: &str) -> Self {
-        let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse().ok());
-        let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-        Self { release: release.to_owned(), version }
+        Self { release: release.to_owned(), version: host::kernel(release).unwrap_or_default() }
     }
 }
 

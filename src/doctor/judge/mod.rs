@@ -28,8 +28,7 @@ pub fn judge(facts: &Facts) -> Vec<Check> {
 
 /// What the kernel says with that number.
 fn said(number: i32) -> String {
-    let text = std::io::Error::from_raw_os_error(number).to_string();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
+    super::said(&std::io::Error::from_raw_os_error(number))
 }
 
 /// Some names for a sentence: `a, b and c`.

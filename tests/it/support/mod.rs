@@ -9,7 +9,7 @@ mod wheel;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
 
 use serde_json::Value;
@@ -146,15 +146,16 @@ pub(crate) struct Ran {
 pub(crate) fn run(command: &mut Command) -> Ran {
     let output =
         command.output().unwrap_or_else(|error| panic!("cannot run {command:?} (does tests/run say so?): {error}"));
-    Ran {
-        what: format!("{command:?}"),
-        code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    Ran::of(format!("{command:?}"), output)
 }
 
 impl Ran {
+    /// How the command that is shown as `what` ended.
+    pub(crate) fn of(what: String, output: Output) -> Self {
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        Self { what, code: output.status.code(), stdout: String::from_utf8(output.stdout).unwrap(), stderr }
+    }
+
     /// What it printed; it must have done its work.
     #[track_caller]
     pub(crate) fn ok(self) -> String {

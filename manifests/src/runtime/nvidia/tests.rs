@@ -243,3 +243,27 @@ fn both_ways_are_checked_against_the_driver() {
         assert!(warnings[0].starts_with("the image's CUDA 12.3 is newer than CUDA 12.2"), "{warnings:?}");
     }
 }
+
+#[test]
+fn a_version_that_the_hook_fails_on_is_told_where_it_reads_it() {
+    for (image, told) in [
+        ("CUDA_VERSION=11.8.0.065", true),
+        ("CUDA_VERSION=11.8.0.065 NVIDIA_REQUIRE_CUDA=", true),
+        ("CUDA_VERSION=11.8.0.065 NVIDIA_DISABLE_REQUIRE=on", true),
+        ("CUDA_VERSION=11.8.0.065 NVIDIA_DISABLE_REQUIRE=1", false),
+        ("CUDA_VERSION=11.8.0.065 NVIDIA_REQUIRE_CUDA=cuda>=9.0", false),
+        ("CUDA_VERSION=11.8.0", false),
+    ] {
+        let (_, warnings) = ask(&format!("--nvidia hook hook --gpus all | {image}"));
+        let has = warnings.iter().any(|text| text.starts_with("CUDA_VERSION has four parts"));
+        assert_eq!(has, told, "{image}: {warnings:?}");
+    }
+}
+
+#[test]
+fn the_documents_slip_is_told_whichever_way_is_taken() {
+    for way in ["--nvidia hook hook", "--nvidia cdi file"] {
+        let (_, warnings) = ask(&format!("{way} --gpus all,capabilities=compute,utilities |"));
+        assert_eq!(warnings[0], "`utilities` in --gpus is taken for `utility`", "{way}");
+    }
+}
