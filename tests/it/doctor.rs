@@ -66,7 +66,8 @@ fn an_unprivileged_user_is_told_what_to_ask_root_for() {
         assert!(mend.starts_with("echo 12345:") && mend.contains("sudo tee -a /etc/subuid /etc/subgid"), "{mend}");
     }
     assert_eq!(fs::read_dir(place.path("open")).unwrap().count(), 0, "something was left");
-    assert_eq!(named(&found, "store")["status"], "ok");
+    // How much is free there is the machine's affair.
+    assert_ne!(named(&found, "store")["status"], "missing");
 }
 
 #[test]
