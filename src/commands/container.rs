@@ -1,4 +1,4 @@
-//! What `bundle` and `run` share: an image, and its layers unpacked.
+//! What `spec`, `bundle` and `run` share: an image, and its layers unpacked.
 
 use std::num::NonZero;
 use std::sync::Arc;

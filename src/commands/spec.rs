@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ociforge_manifests::runtime::{Host, runtime_spec};
 
-use super::Context;
+use super::{Context, container};
 use crate::cli::{self, SpecArgs};
 use crate::error::Failure;
 use crate::run::{host, users};
@@ -12,8 +12,7 @@ use crate::run::{host, users};
 pub(super) async fn run(context: &Context, args: SpecArgs) -> Result<(), Failure> {
     let overrides = args.runtime.overrides()?;
     let request = args.runtime.into_request(|key| std::env::var_os(key))?;
-    let located = context.find_image(&args.image).await?;
-    let image = located.image(&args.platform.unwrap_or_default()).await?;
+    let image = container::image(context, &args.image, args.platform.as_ref()).await?.image;
     // Only an absolute path says where the root filesystem is now; a relative one counts from the bundle.
     let unpacked = Path::new(&args.rootfs);
     let users = (unpacked.is_absolute() && unpacked.is_dir()).then(|| users::read(unpacked)).transpose()?;
@@ -22,8 +21,6 @@ pub(super) async fn run(context: &Context, args: SpecArgs) -> Result<(), Failure
     if request.rootless {
         host::keep_locked(&mut spec);
     }
-    for warning in &spec.warnings {
-        context.reporter.warn(warning);
-    }
+    context.warn_all(&spec.warnings);
     cli::raw_result(&[&spec.bytes(), b"\n".as_slice()].concat())
 }
