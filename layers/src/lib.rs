@@ -2,6 +2,8 @@
 //!
 //! Synchronous; threads are welcome. Nothing here knows a registry, a recipe or a terminal.
 
+#[cfg(test)]
+mod chance;
 pub mod decompress;
 pub mod entries;
 pub mod inflate;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha512};
 
 /// The digest of a blob's bytes, `sha256:<64 lower-case hex digits>` or `sha512:<128>`.
 ///
@@ -103,6 +103,67 @@ impl fmt::Display for Digest {
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// A digest in the making.
+#[derive(Debug, Clone)]
+pub enum Hasher {
+    /// SHA-256.
+    Sha256(Sha256),
+    /// SHA-512.
+    Sha512(Sha512),
+}
+
+impl Hasher {
+    /// Begins a digest of the algorithm of this name; there are `sha256` and `sha512`.
+    #[must_use]
+    pub fn new(algorithm: &str) -> Option<Self> {
+        match algorithm {
+            "sha256" => Some(Self::Sha256(Sha256::new())),
+            "sha512" => Some(Self::Sha512(Sha512::new())),
+            _ => None,
+        }
+    }
+
+    /// Begins a digest of the same algorithm as `digest`.
+    #[must_use]
+    pub fn like(digest: &Digest) -> Self {
+        // A digest is of one of the algorithms that there are.
+        Self::new(digest.algorithm()).unwrap_or_default()
+    }
+
+    /// The algorithm's name.
+    #[must_use]
+    pub fn algorithm(&self) -> &'static str {
+        match self {
+            Self::Sha256(_) => "sha256",
+            Self::Sha512(_) => "sha512",
+        }
+    }
+
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Sha256(hasher) => hasher.update(bytes),
+            Self::Sha512(hasher) => hasher.update(bytes),
+        }
+    }
+
+    /// The digest of all bytes taken.
+    #[must_use]
+    pub fn finish(self) -> Digest {
+        match self {
+            Self::Sha256(hasher) => Digest::from_sha256(&hasher.finalize().into()),
+            Self::Sha512(hasher) => Digest::from_sha512(&hasher.finalize().into()),
+        }
+    }
+}
+
+impl Default for Hasher {
+    /// SHA-256, which nearly all digests are of.
+    fn default() -> Self {
+        Self::Sha256(Sha256::new())
     }
 }
 

@@ -17,7 +17,7 @@ pub mod runtime;
 
 pub use config::{Config, ConfigEdit};
 pub use descriptor::Descriptor;
-pub use digest::{ChainId, DiffId, Digest};
+pub use digest::{ChainId, DiffId, Digest, Hasher};
 pub use document::{Document, DocumentError};
 pub use image::{Image, ImageError, NewLayer};
 pub use platform::Platform;

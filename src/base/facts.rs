@@ -54,7 +54,9 @@ impl OsRelease {
         value("ID") == id || value("ID_LIKE").split_ascii_whitespace().any(|like| like == id)
     }
 
-    fn read(text: &str) -> Self {
+    /// Reads the file's text.
+    #[must_use]
+    pub fn read(text: &str) -> Self {
         let pairs = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));
         Self(pairs.map(|(key, value)| (key.trim().to_owned(), unquoted(value.trim()))).collect())
     }

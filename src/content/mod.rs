@@ -18,7 +18,7 @@ use crate::progress::Progress;
 
 pub use error::{Cause, ContentError};
 pub use reader::BlobReader;
-pub(crate) use verify::{Check, Hasher};
+pub(crate) use verify::Check;
 pub use verify::{cause_of, read_document, read_verified};
 
 /// Bytes as they arrive.

@@ -4,19 +4,15 @@ use std::io;
 
 use futures_util::{StreamExt, stream};
 use ociforge_manifests::document::MAX_DOCUMENT;
-use ociforge_manifests::{Descriptor, Digest};
-use sha2::{Digest as _, Sha256, Sha512};
+use ociforge_manifests::{Descriptor, Digest, Hasher};
 
 use super::{ByteStream, Cause, ContentError, Source};
 
 /// Wraps `stream`, which begins at the blob's first byte, so that it ends in an error unless its bytes have the
 /// descriptor's size and digest. The error's inner value is a [`Cause`].
-///
-/// # Errors
-/// For a digest algorithm that can't be computed.
-pub fn read_verified(descriptor: &Descriptor, stream: ByteStream) -> Result<ByteStream, Cause> {
-    let state = (stream, Some(Check::new(descriptor)?));
-    Ok(stream::unfold(state, |(mut stream, check)| async move {
+pub fn read_verified(descriptor: &Descriptor, stream: ByteStream) -> ByteStream {
+    let state = (stream, Some(Check::new(descriptor)));
+    stream::unfold(state, |(mut stream, check)| async move {
         let mut check = check?;
         match stream.next().await {
             Some(Ok(bytes)) => match check.take(&bytes) {
@@ -27,7 +23,7 @@ pub fn read_verified(descriptor: &Descriptor, stream: ByteStream) -> Result<Byte
             None => check.finish().err().map(|cause| (Err(io::Error::other(cause)), (stream, None))),
         }
     })
-    .boxed())
+    .boxed()
 }
 
 /// Reads a whole document (manifest, index or config), verified.
@@ -40,7 +36,7 @@ pub async fn read_document(source: &dyn Source, descriptor: &Descriptor) -> Resu
         return Err(Cause::TooLarge { size: descriptor.size, limit: MAX_DOCUMENT }.of(operation()));
     }
     let raw = source.fetch(descriptor, 0).await?;
-    let mut stream = read_verified(descriptor, raw).map_err(|cause| cause.of(operation()))?;
+    let mut stream = read_verified(descriptor, raw);
     let mut document = Vec::new();
     while let Some(bytes) = stream.next().await {
         document.extend_from_slice(&bytes.map_err(|error| cause_of(error).of(operation()))?);
@@ -63,10 +59,10 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    /// Begins at the content's first byte. Fails for a digest algorithm that can't be computed.
-    pub(crate) fn new(descriptor: &Descriptor) -> Result<Self, Cause> {
-        let hasher = Hasher::new(descriptor.digest.algorithm())?;
-        Ok(Self { expected: descriptor.digest.clone(), size: descriptor.size, seen: 0, hasher })
+    /// Begins at the content's first byte.
+    pub(crate) fn new(descriptor: &Descriptor) -> Self {
+        let hasher = Hasher::like(&descriptor.digest);
+        Self { expected: descriptor.digest.clone(), size: descriptor.size, seen: 0, hasher }
     }
 
     /// Takes the next bytes. Fails when there are more than there should be.
@@ -89,50 +85,6 @@ impl Check {
     }
 }
 
-/// A digest in the making.
-#[derive(Debug, Clone)]
-pub(crate) enum Hasher {
-    /// SHA-256.
-    Sha256(Sha256),
-    /// SHA-512.
-    Sha512(Sha512),
-}
-
-impl Hasher {
-    /// Begins a digest of the algorithm of this name.
-    pub(crate) fn new(algorithm: &str) -> Result<Self, Cause> {
-        match algorithm {
-            "sha256" => Ok(Self::Sha256(Sha256::new())),
-            "sha512" => Ok(Self::Sha512(Sha512::new())),
-            other => Err(Cause::Algorithm(other.to_owned())),
-        }
-    }
-
-    /// The algorithm's name.
-    pub(crate) fn algorithm(&self) -> &'static str {
-        match self {
-            Self::Sha256(_) => "sha256",
-            Self::Sha512(_) => "sha512",
-        }
-    }
-
-    /// Takes the next bytes.
-    pub(crate) fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Sha256(hasher) => hasher.update(bytes),
-            Self::Sha512(hasher) => hasher.update(bytes),
-        }
-    }
-
-    /// The digest of all bytes taken.
-    pub(crate) fn finish(self) -> Digest {
-        match self {
-            Self::Sha256(hasher) => Digest::from_sha256(&hasher.finalize().into()),
-            Self::Sha512(hasher) => Digest::from_sha512(&hasher.finalize().into()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,7 +93,7 @@ mod tests {
     async fn read(expected: &[u8], sent: &[&'static [u8]]) -> Result<Vec<u8>, Cause> {
         let chunks: Vec<io::Result<Bytes>> = sent.iter().map(|c| Ok(Bytes::from_static(c))).collect();
         let descriptor = Descriptor::of("text/plain", expected);
-        let mut stream = read_verified(&descriptor, stream::iter(chunks).boxed())?;
+        let mut stream = read_verified(&descriptor, stream::iter(chunks).boxed());
         let mut all = Vec::new();
         while let Some(bytes) = stream.next().await {
             all.extend_from_slice(&bytes.map_err(cause_of)?);

@@ -62,7 +62,7 @@ impl<'a> Outgoing<'a> {
             self.progress.restart(0);
         }
         let raw = self.source.fetch(self.descriptor, 0).await.map_err(|error| error.cause)?;
-        let verified = read_verified(self.descriptor, raw)?;
+        let verified = read_verified(self.descriptor, raw);
         let (sender, events) = mpsc::unbounded_channel();
         let state = (verified.peekable(), sender, Arc::clone(&self.broken), Arc::clone(stats));
         let body = stream::unfold(state, |(mut stream, sender, broken, stats)| async move {

@@ -200,3 +200,6 @@ async fn blocking<T: Send + 'static>(
         Err(error) => Err(error::Cause::Io(error.into())),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,13 +6,13 @@ use std::io::Write;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use futures_util::StreamExt;
 use ociforge_manifests::graph::Node;
-use ociforge_manifests::{Descriptor, Digest, media_type};
+use ociforge_manifests::{Descriptor, Digest, Hasher, media_type};
 
 use super::answer::{Answer, ApiError, CONTENT_DIGEST, Code, Headers, bytes, empty};
 use super::documents::subject;
 use super::route::{Reference, is_tag};
 use super::{Registry, is_unchanged, names};
-use crate::content::{ByteStream, Hasher};
+use crate::content::ByteStream;
 
 /// Largest manifest that is taken, in bytes.
 const LIMIT: usize = 4 << 20;
@@ -111,7 +111,7 @@ fn digest_of(sent: &Sent) -> Result<Digest, ApiError> {
     match &sent.reference {
         Reference::Tag(_) => Ok(Digest::of(&sent.body)),
         Reference::Digest(expected) => {
-            let mut hasher = Hasher::new(expected.algorithm())?;
+            let mut hasher = Hasher::like(expected);
             hasher.update(&sent.body);
             let actual = hasher.finish();
             if actual == *expected {

@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use ociforge_manifests::Digest;
+use ociforge_manifests::{Digest, Hasher};
 use uuid::Uuid;
 
-use crate::content::{Cause, Hasher};
+use crate::content::Cause;
 
 /// An upload that nobody has touched for so long is given up.
 const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -93,7 +93,7 @@ impl Sessions {
 
     /// Begins an upload, to be hashed with `algorithm` where that is known yet.
     pub(super) fn begin(&self, algorithm: Option<&str>) -> Result<Uuid, Cause> {
-        let hasher = algorithm.map(Hasher::new).transpose()?;
+        let hasher = algorithm.map(hasher).transpose()?;
         let id = Uuid::new_v4();
         fs::create_dir_all(&self.directory)?;
         let file = OpenOptions::new().write(true).create_new(true).open(self.path(id))?;
@@ -149,7 +149,7 @@ impl Session {
     /// Puts bytes at the end.
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), Cause> {
         if self.length == 0 && self.hasher.is_none() {
-            self.hasher = Some(Hasher::new("sha256")?);
+            self.hasher = Some(Hasher::default());
         }
         self.file.write_all(bytes)?;
         self.length += bytes.len() as u64;
@@ -164,7 +164,7 @@ impl Session {
         if self.hasher.as_ref().is_some_and(|hasher| hasher.algorithm() == algorithm) {
             return Ok(());
         }
-        let mut hasher = Hasher::new(algorithm)?;
+        let mut hasher = hasher(algorithm)?;
         let mut buffer = vec![0; 256 << 10];
         self.file.rewind()?;
         loop {
@@ -217,6 +217,11 @@ impl Drop for Session {
             self.sessions.running().insert(self.id, Running { hasher, stamp });
         }
     }
+}
+
+/// A digest in the making, of an algorithm that a client named.
+fn hasher(algorithm: &str) -> Result<Hasher, Cause> {
+    Hasher::new(algorithm).ok_or_else(|| Cause::Algorithm(algorithm.to_owned()))
 }
 
 impl Stamp {

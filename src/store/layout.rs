@@ -182,7 +182,7 @@ impl Target for Layout {
     ) -> Result<(), ContentError> {
         let operation = || format!("write {} to {}", descriptor.digest, self.root.display());
         let raw = source.fetch(descriptor, 0).await?;
-        let mut stream = read_verified(descriptor, raw).map_err(|cause| cause.of(operation()))?;
+        let mut stream = read_verified(descriptor, raw);
         // The reader verifies; nothing needs to be hashed twice.
         let mut writer = self.writer().map_err(|error| Cause::Io(error).of(operation()))?;
         while let Some(bytes) = stream.next().await {

@@ -274,6 +274,6 @@ async fn a_registry_that_is_restarted_costs_only_time() {
     let (pushed, ()) = tokio::join!(remote.push(&layer, &source, &()), restart);
     pushed.unwrap();
     assert!(client.stats().counts().put > 1);
-    let stream = read_verified(&layer, remote.fetch(&layer, 0).await.unwrap()).unwrap();
+    let stream = read_verified(&layer, remote.fetch(&layer, 0).await.unwrap());
     assert!(stream.all(|bytes| async move { bytes.is_ok() }).await);
 }

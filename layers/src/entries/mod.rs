@@ -311,17 +311,9 @@ impl<R: BufRead> Entries<R> {
         }
     }
 
-    /// Fills `buffer` from the tar as far as it goes; gives how far.
+    /// As [`fill`], from the tar.
     fn fill(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match self.reader.read(&mut buffer[filled..]) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let filled = fill(&mut self.reader, buffer)?;
         self.at += filled as u64;
         Ok(filled)
     }
@@ -342,7 +334,7 @@ impl<R: BufRead> BufRead for Entries<R> {
         }
         let bytes = self.reader.fill_buf()?;
         if bytes.is_empty() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, Malformed::CutOff(self.at)));
         }
         Ok(&bytes[..bytes.len().min(usize::try_from(self.left).unwrap_or(usize::MAX))])
     }
@@ -352,6 +344,20 @@ impl<R: BufRead> BufRead for Entries<R> {
         self.left -= count as u64;
         self.at += count as u64;
     }
+}
+
+/// Fills `buffer` as far as `reader` goes; gives how far.
+pub(crate) fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match reader.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }
 
 /// How many zeros follow content of `size` bytes.

@@ -85,9 +85,8 @@ fn metadata_of_all_kinds_of_headers() {
 fn a_tar_that_is_cut_off_or_lies_is_an_error() {
     let good = tar();
     for cut in [100, 600, 1300] {
-        let error = names(&good[..cut]).unwrap_err();
-        let at_the_end = matches!(error, EntriesError::Malformed(Malformed::CutOff(at)) if at == cut as u64);
-        assert!(at_the_end || cut == 1300 || error.to_string().contains("unexpected"), "{cut}: {error}");
+        let error = names(&good[..cut]).unwrap_err().to_string();
+        assert_eq!(error, format!("it is cut off at byte {cut}"));
     }
     let mut flipped = good.clone();
     flipped[0] ^= 1;

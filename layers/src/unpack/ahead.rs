@@ -4,6 +4,8 @@ use std::io::{self, BufRead, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::Scope;
 
+use crate::entries::fill;
+
 /// Length of a buffer: small enough for the CPU's second-level cache, so that who hashes it and who writes it out find
 /// it there, and large enough that handing it over costs nothing.
 const PIECE: usize = 256 << 10;
@@ -64,19 +66,6 @@ fn pieces<R: Read>(mut reader: R, empties: &Receiver<Box<[u8]>>) -> impl Iterato
             Piece { buffer, at: 0, end }
         }))
     })
-}
-
-fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match reader.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 fn gone() -> io::Error {

@@ -48,16 +48,6 @@ pub enum UnpackError {
     /// The caller had it stopped.
     #[error("interrupted")]
     Cancelled,
-    /// One of several layers can't be unpacked.
-    #[error("cannot unpack layer {number} of {count}")]
-    Layer {
-        /// Which, from 1.
-        number: usize,
-        /// How many there are.
-        count: usize,
-        /// Why.
-        source: Box<Self>,
-    },
 }
 
 /// What is wrong with one entry, or with its place.
@@ -112,7 +102,6 @@ impl UnpackError {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         let fault = match self {
-            Self::Layer { source, .. } => return source.hint(),
             Self::Blob(_) | Self::Tar(_) => {
                 return Some("the layer is damaged or was tampered with: pull the image again");
             }
@@ -143,12 +132,13 @@ impl From<EntriesError> for UnpackError {
 }
 
 impl From<io::Error> for UnpackError {
-    /// An error of reading, which may carry a verdict about the blob.
+    /// An error of reading, which may carry a verdict about the blob or its tar.
     fn from(error: io::Error) -> Self {
-        match error.downcast::<Mismatch>() {
-            Ok(mismatch) => Self::Blob(mismatch),
-            Err(error) => Self::Read(error),
-        }
+        let error = match error.downcast() {
+            Ok(mismatch) => return Self::Blob(mismatch),
+            Err(error) => error,
+        };
+        error.downcast().map_or_else(Self::Read, Self::Tar)
     }
 }
 

@@ -23,7 +23,7 @@ use crate::path::LayerPath;
 /// When an unnamed directory meets a file or a loop of links, or files can't be moved. `root` is then between two
 /// states.
 pub fn merge(layer: &Path, unpacked: &Unpacked, root: &Path) -> Result<(), UnpackError> {
-    let open = |path: &Path| Root::open(path).map_err(|error| unusable(path)(error.into()));
+    let open = |path: &Path| Root::open(path).map_err(unusable(path));
     let merge = Merge { layer: open(layer)?, root: open(root)?, implied: &unpacked.implied };
     for path in &unpacked.whiteouts {
         merge.hide(path).map_err(at(path))?;

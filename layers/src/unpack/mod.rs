@@ -1,8 +1,8 @@
 //! Layer blobs become directories.
 //!
 //! [`unpack_layer`] writes one layer into a directory of its own, as its tar says and without the layers below;
-//! [`merge()`] puts such a directory onto those below; [`unpack_image`] does both for all layers of an image, several at
-//! a time.
+//! [`merge()`] puts such a directory onto those below, or [`settle`](settle::settle) fits it onto them for overlayfs to
+//! stack.
 //!
 //! No layer gets outside the directory that it is unpacked into. Symbolic links that stand above an entry are followed,
 //! inside that directory only, as the system would do it for a process whose root directory it is: this is what
@@ -13,7 +13,6 @@
 
 mod ahead;
 mod error;
-mod image;
 mod merge;
 mod metadata;
 mod root;
@@ -33,7 +32,6 @@ use rustix::io::Errno;
 
 use self::ahead::Ahead;
 pub use self::error::{Fault, UnpackError};
-pub use self::image::{Blob, Summary, unpack_image};
 pub use self::merge::merge;
 use self::root::Root;
 pub use self::verify::Mismatch;
@@ -158,7 +156,7 @@ pub fn unpack_layer(
     into: &Path,
     options: &Options<'_>,
 ) -> Result<Unpacked, UnpackError> {
-    let root = empty_root(into).map_err(|error| UnpackError::Directory { path: into.into(), source: error.into() })?;
+    let root = empty_root(into).map_err(unusable(into))?;
     thread::scope(|scope| {
         let blob = Ahead::start(scope, || Ok(verified(reader, expected)));
         let content = || Ok(Verified::content(decompress(blob)?, expected.diff_id.0.clone()));
@@ -201,8 +199,8 @@ pub fn try_whiteouts(directory: &Path, space: XattrSpace) -> io::Result<()> {
 }
 
 /// An error that is the system's, for a path that the caller gave.
-fn unusable(path: &Path) -> impl FnOnce(io::Error) -> UnpackError {
-    |source| UnpackError::Directory { path: path.into(), source }
+fn unusable(path: &Path) -> impl FnOnce(Errno) -> UnpackError {
+    |error| UnpackError::Directory { path: path.into(), source: error.into() }
 }
 
 #[cfg(test)]

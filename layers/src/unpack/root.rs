@@ -233,11 +233,6 @@ pub(super) fn empty(directory: BorrowedFd<'_>) -> Result<()> {
     names(directory)?.iter().try_for_each(|name| remove(directory, name))
 }
 
-/// Removes what is at `name` in the root.
-pub(super) fn remove_in(root: &Root, name: &[u8]) -> Result<()> {
-    remove(root.fd.as_fd(), name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -115,14 +115,30 @@ fn unpack(tar: &[u8], into: &Path, options: &Options<'_>) -> Result<Unpacked, Un
     unpack_layer(tar, &expect(tar), into, options)
 }
 
-/// Blobs of these tars.
-fn blobs(tars: &[Vec<u8>]) -> Vec<Blob<'_>> {
-    let blob = |tar: &'_ Vec<u8>| -> Blob<'_> {
-        let expected = expect(tar);
-        let tar = tar.clone();
-        Blob { open: Box::new(move || Ok(Box::new(io::Cursor::new(tar.clone())))), expected }
-    };
-    tars.iter().map(blob).collect()
+/// A blob and what its content should be.
+type Layer = (Vec<u8>, DiffId);
+
+fn plain(tar: Tar) -> Layer {
+    let tar = tar.end();
+    let diff_id = diff_id(&tar);
+    (tar, diff_id)
+}
+
+/// Unpacks the layers, the lowest first, into the new directory `root`. The others lie beside it until they are merged.
+fn unpack_all(layers: &[Layer], root: &Path, options: &Options<'_>) -> Result<Vec<Unpacked>, UnpackError> {
+    fs::create_dir(root).unwrap();
+    let mut all: Vec<Unpacked> = Vec::new();
+    for (blob, diff_id) in layers {
+        let expected = Expected { diff_id: diff_id.clone(), ..expect(blob) };
+        let staging = tempfile::tempdir_in(root.parent().unwrap()).unwrap();
+        let into = if all.is_empty() { root } else { staging.path() };
+        let unpacked = unpack_layer(&blob[..], &expected, into, options)?;
+        if into != root {
+            merge(into, &unpacked, root)?;
+        }
+        all.push(unpacked);
+    }
+    Ok(all)
 }
 
 /// A directory to work in, with a tree in it that must stay as it is.

@@ -2,8 +2,7 @@
 
 use std::io::{self, Read};
 
-use ociforge_manifests::Digest;
-use sha2::{Digest as _, Sha256, Sha512};
+use ociforge_manifests::{Digest, Hasher};
 
 /// A blob, or what a blob decompresses to, that is not what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,36 +37,6 @@ pub enum Mismatch {
 
 fn shown(found: u64, expected: u64) -> String {
     if found > expected { "more".into() } else { format!("{found}") }
-}
-
-/// A digest in the making.
-enum Hasher {
-    Sha256(Sha256),
-    Sha512(Sha512),
-}
-
-impl Hasher {
-    /// One of the same algorithm as `digest`.
-    fn like(digest: &Digest) -> Self {
-        match digest.algorithm() {
-            "sha512" => Self::Sha512(Sha512::new()),
-            _ => Self::Sha256(Sha256::new()),
-        }
-    }
-
-    fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Sha256(hash) => hash.update(bytes),
-            Self::Sha512(hash) => hash.update(bytes),
-        }
-    }
-
-    fn finish(self) -> Digest {
-        match self {
-            Self::Sha256(hash) => Digest::from_sha256(&hash.finalize().into()),
-            Self::Sha512(hash) => Digest::from_sha512(&hash.finalize().into()),
-        }
-    }
 }
 
 /// Ends in a [`Mismatch`] instead of the end where the bytes are not those that were asked for.
@@ -121,6 +90,8 @@ impl<R: Read> Read for Verified<R> {
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest as _, Sha512};
+
     use super::*;
 
     #[test]

@@ -34,14 +34,12 @@ pub struct IdMappings {
 
 impl IdMappings {
     /// Whether the container has this user.
-    #[must_use]
-    pub fn has_user(&self, uid: u32) -> bool {
+    fn has_user(&self, uid: u32) -> bool {
         has(&self.uids, uid)
     }
 
     /// Whether the container has this group.
-    #[must_use]
-    pub fn has_group(&self, gid: u32) -> bool {
+    fn has_group(&self, gid: u32) -> bool {
         has(&self.gids, gid)
     }
 

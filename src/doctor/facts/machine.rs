@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::base::facts::OsRelease;
 use crate::run::host;
 use crate::sandbox::ids::account_name;
 
@@ -55,16 +56,13 @@ impl Distribution {
     /// Reads `os-release`. Anything unknown counts as Debian.
     #[must_use]
     pub fn of(os_release: &str) -> Self {
-        let value = |key: &str| {
-            let line = os_release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-            line.unwrap_or_default().trim_matches('"').to_owned()
-        };
-        let likes = format!("{} {}", value("ID"), value("ID_LIKE"));
-        let is_like = |id: &str| likes.split_ascii_whitespace().any(|like| like == id);
-        match () {
-            () if is_like("fedora") || is_like("rhel") => Self::Fedora,
-            () if is_like("ubuntu") => Self::Ubuntu,
-            () => Self::Debian,
+        let system = OsRelease::read(os_release);
+        if system.is_like("fedora") || system.is_like("rhel") {
+            Self::Fedora
+        } else if system.is_like("ubuntu") {
+            Self::Ubuntu
+        } else {
+            Self::Debian
         }
     }
 }

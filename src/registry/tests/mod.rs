@@ -74,7 +74,7 @@ fn content() -> Vec<u8> {
 async fn read(source: &dyn Source, descriptor: &Descriptor, offset: u64) -> Result<Vec<u8>, Cause> {
     let mut stream = source.fetch(descriptor, offset).await.map_err(|error| error.cause)?;
     if offset == 0 {
-        stream = read_verified(descriptor, stream)?;
+        stream = read_verified(descriptor, stream);
     }
     let mut all = Vec::new();
     while let Some(bytes) = stream.next().await {

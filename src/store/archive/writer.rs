@@ -69,7 +69,7 @@ fn write_to(
         append_directory(&mut tar, &format!("blobs/{algorithm}/"))?;
         while let Some((digest, descriptor)) = blobs.next_if(|(digest, _)| digest.algorithm() == algorithm) {
             let (file, _) = layout.open_blob(digest)?;
-            let content = Verified { file, check: Some(Check::new(descriptor)?), progress };
+            let content = Verified { file, check: Some(Check::new(descriptor)), progress };
             let name = format!("blobs/{algorithm}/{}", digest.hex());
             let mut header = header(EntryType::Regular, 0o644, descriptor.size);
             tar.append_data(&mut header, name, content).map_err(cause_of)?;

@@ -8,6 +8,7 @@ use std::process::Command;
 use ::tar::{Builder, Header};
 
 use super::*;
+use crate::chance::Chance;
 
 type Build = Builder<Vec<u8>>;
 
@@ -311,18 +312,6 @@ fn what_is_cut_off_or_damaged_or_no_archive() {
     assert!(matches!(error.cause, TarCause::Scratch { .. }));
 }
 
-/// A small deterministic generator (xorshift) is enough to break archives in many ways.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % limit as u64).unwrap()
-    }
-}
-
 /// Makes the checksums right again, so that damage is not found by them alone.
 fn seal(bytes: &mut [u8]) {
     for block in bytes.chunks_exact_mut(512).filter(|block| block.iter().any(|b| *b != 0)) {
@@ -355,7 +344,7 @@ fn broken_archives_never_panic() {
     let whole = build.into_inner().unwrap();
     assert_eq!(read(&whole).unwrap().len(), 6);
 
-    let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
+    let mut chance = Chance::default();
     let interesting = [0, 1, b'/', b'.', b'0', b'7', b'9', b'=', b' ', b'\n', b'-', 0x7f, 0x80, 0xff];
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("a.tar");

@@ -241,7 +241,7 @@ fn damage() -> Vec<Case> {
     };
     let bodies = &["a=1", "b=2", "l->a"];
     vec![
-        Case { name: "cut off in a body", tar: sound[..1600].to_vec(), outcome: Refused("unexpected end") },
+        Case { name: "cut off in a body", tar: sound[..1600].to_vec(), outcome: Refused("cut off at byte 1600") },
         Case { name: "cut off in a header", tar: sound[..1100].to_vec(), outcome: Refused("cut off at byte 1100") },
         Case { name: "a wrong checksum", tar: flipped(1024), outcome: Refused("header at byte 1024 is damaged") },
         Case { name: "no tar", tar: vec![b'x'; 4096], outcome: Refused("not a tar archive") },
@@ -251,8 +251,8 @@ fn damage() -> Vec<Case> {
             tar: b"\x28\xb5\x2f\xfd no".to_vec(),
             outcome: Refused("cannot read"),
         },
-        made("a huge size", huge(0o77_777_777_777), Refused("unexpected end")),
-        made("the largest size", huge(i64::MAX as u64), Refused("unexpected end")),
+        made("a huge size", huge(0o77_777_777_777), Refused("cut off at byte 2048")),
+        made("the largest size", huge(i64::MAX as u64), Refused("cut off at byte 2048")),
         made("a size beyond the largest", huge(u64::MAX), Refused("header at byte 0 is damaged")),
         made(
             "a size that is no number",
@@ -397,17 +397,12 @@ fn several_layers() {
     ];
     for (name, layers, outcome) in cases {
         let scene = Scene::new();
-        let staging = scene.empty("staging");
-        let tars: Vec<_> = layers.iter().map(|rows| Tar::of(rows).end()).collect();
+        let layers: Vec<_> = layers.iter().map(|rows| plain(Tar::of(rows))).collect();
         let root = scene.path("root");
-        let result = unpack_image(&blobs(&tars), &root, &staging, 2, &Options::default());
+        let result = unpack_all(&layers, &root, &Options::default());
         scene.check(name);
-        assert_eq!(fs::read_dir(&staging).unwrap().count(), 0, "{name} left something");
         match (outcome, result) {
-            (Refused(why), Err(error)) => {
-                assert!(told(&error).contains(why), "{name}: {}", told(&error));
-                assert!(!root.exists(), "{name}");
-            }
+            (Refused(why), Err(error)) => assert!(told(&error).contains(why), "{name}: {}", told(&error)),
             (Refused(_), Ok(_)) => panic!("{name} was unpacked: {:?}", shown(&root)),
             (Safe(_), Err(error)) => panic!("{name}: {}", told(&error)),
             (Safe(there), Ok(_)) => assert_eq!(shown(&root), *there, "{name}"),

@@ -4,11 +4,9 @@ use super::*;
 
 fn image(layers: &[&[Row<'_>]]) -> (Scene, PathBuf) {
     let scene = Scene::new();
-    let staging = scene.empty("staging");
     let root = scene.path("root");
-    let tars: Vec<_> = layers.iter().map(|rows| Tar::of(rows).end()).collect();
-    unpack_image(&blobs(&tars), &root, &staging, 3, &Options::default()).unwrap();
-    assert_eq!(fs::read_dir(&staging).unwrap().count(), 0);
+    let layers: Vec<_> = layers.iter().map(|rows| plain(Tar::of(rows))).collect();
+    unpack_all(&layers, &root, &Options::default()).unwrap();
     scene.check("the image");
     (scene, root)
 }
@@ -98,85 +96,25 @@ fn directories_keep_what_only_passes_by() {
         .row((DIR, "./", ""))
         .pax(&[("SCHILY.xattr.user.a", b"1"), ("SCHILY.xattr.user.c", b"1")])
         .put(header.clone(), b"")
-        .row((FILE, "d/f", "1"))
-        .end();
-    let above = Tar::of(&[(FILE, "d/g", "2"), (FILE, "d/.wh.f", "")]).end();
+        .row((FILE, "d/f", "1"));
+    let above = Tar::of(&[(FILE, "d/g", "2"), (FILE, "d/.wh.f", "")]);
     header.set_mode(0o711);
     header.set_mtime(99);
     let named = Tar::default()
         .pax(&[("SCHILY.xattr.user.b", b"2"), ("SCHILY.xattr.user.c", b"2")])
         .put(header, b"")
-        .row((FILE, "d/f", "2"))
-        .end();
+        .row((FILE, "d/f", "2"));
     let scene = Scene::new();
-    let staging = scene.empty("staging");
-    let unpack = |tars: &[Vec<u8>]| {
+    let unpack = |layers: [Tar; 2]| {
         let root = scene.path("root");
-        unpack_image(&blobs(tars), &root, &staging, 1, &Options::default()).unwrap();
+        unpack_all(&layers.map(plain), &root, &Options::default()).unwrap();
         let lines = listing(&root)[..2].to_vec();
         fs::remove_dir_all(root).unwrap();
         lines
     };
     let root = ". 40755 0:0 1000000.000000000 ";
-    assert_eq!(unpack(&[below.clone(), above]), [root, "d 40700 5:0 77.000000000 user.a=1 user.c=1 "]);
-    assert_eq!(unpack(&[below, named]), [root, "d 40711 5:0 99.000000000 user.b=2 user.c=2 "]);
-}
-
-#[test]
-fn all_or_nothing() {
-    let good = Tar::of(&[(FILE, "a/b", "1")]).end();
-    let bad = Tar::of(&[(FILE, "ok", ""), (FILE, "../x", "")]).end();
-    let scene = Scene::new();
-    let staging = scene.empty("staging");
-    let root = scene.path("root");
-    for jobs in 0..4 {
-        for layers in [[&bad, &good, &good], [&good, &bad, &good], [&good, &good, &bad]] {
-            let tars: Vec<_> = layers.into_iter().cloned().collect();
-            let error = unpack_image(&blobs(&tars), &root, &staging, jobs, &Options::default()).unwrap_err();
-            assert!(
-                matches!(&error, UnpackError::Layer { count: 3, source, .. } if matches!(**source, UnpackError::Entry { .. }))
-            );
-            assert_eq!((root.exists(), fs::read_dir(&staging).unwrap().count()), (false, 0));
-        }
-        let options = Options { cancelled: &|| true, ..Options::default() };
-        let error = unpack_image(&blobs(&[good.clone(), good.clone()]), &root, &staging, jobs, &options).unwrap_err();
-        assert!(matches!(error, UnpackError::Cancelled));
-    }
-    let unopened = || vec![Blob { open: Box::new(|| Err(io::Error::other("offline"))), expected: expect(&good) }];
-    let error = unpack_image(&unopened(), &root, &staging, 1, &Options::default()).unwrap_err();
-    assert!(matches!(&error, UnpackError::Layer { source, .. } if matches!(**source, UnpackError::Read(_))));
-    assert!(!root.exists());
-
-    fs::create_dir(&root).unwrap();
-    unpack_image(&blobs(&[good.clone(), good.clone()]), &root, &staging, 2, &Options::default()).unwrap();
-    assert_eq!(shown(&root), ["a/", "a/b=1"]);
-    let error = unpack_image(&blobs(&[good]), &root, &staging, 2, &Options::default()).unwrap_err();
-    assert!(matches!(error, UnpackError::Directory { .. }), "a root that is not empty");
-    fs::remove_dir_all(&root).unwrap();
-    assert_eq!(unpack_image(&[], &root, &staging, 2, &Options::default()).unwrap(), Summary::default());
-    assert_eq!(shown(&root), [] as [String; 0]);
-}
-
-/// The same image again and again, whichever layer is finished first.
-#[test]
-fn the_number_of_jobs_changes_nothing() {
-    let tars: Vec<_> = (0..12)
-        .map(|n| {
-            let text = "x".repeat(if n % 3 == 0 { 2_000_000 } else { 10 });
-            let (own, gone) = (format!("d/{n}/own"), format!("d/.wh.{}", n * 7 % 11));
-            Tar::of(&[(FILE, "same", &format!("{n}{text}")), (FILE, &own, "1"), (FILE, &gone, "")]).end()
-        })
-        .collect();
-    let scene = Scene::new();
-    let staging = scene.empty("staging");
-    let root = scene.path("root");
-    let mut first = None;
-    for jobs in [1, 2, 5, 20] {
-        unpack_image(&blobs(&tars), &root, &staging, jobs, &Options::default()).unwrap();
-        let lines = listing(&root);
-        assert_eq!(first.get_or_insert_with(|| lines.clone()), &lines, "{jobs} jobs");
-        fs::remove_dir_all(&root).unwrap();
-    }
+    assert_eq!(unpack([below.clone(), above]), [root, "d 40700 5:0 77.000000000 user.a=1 user.c=1 "]);
+    assert_eq!(unpack([below, named]), [root, "d 40711 5:0 99.000000000 user.b=2 user.c=2 "]);
 }
 
 /// Without privileges: owners that can't be kept, and directories that even their owner may not write.
@@ -193,35 +131,28 @@ fn as_nobody() {
         directory
     };
     let below = Tar::default().put(read_only("ro"), b"").put(owned, b"1").put(read_only("ro/sub"), b"");
-    let below = below.row((FILE, "ro/sub/gone", "")).row((FILE, "ro/sub/f", "")).row((CHAR, "null", "")).end();
-    let above = Tar::default().row((FILE, "ro/sub/.wh.gone", "")).row((FILE, "ro/new", "2"));
-    let above = above.put(read_only("ro/moved"), b"").row((FILE, "ro/moved/f", "2")).end();
-    let bad = Tar::of(&[(FILE, "../x", "")]).end();
+    let below = below.row((FILE, "ro/sub/gone", "")).row((FILE, "ro/sub/f", "")).row((CHAR, "null", ""));
+    let below = plain(below.put(read_only("ro/away"), b"").row((FILE, "ro/away/f", "")));
+    let above = Tar::default().row((FILE, "ro/sub/.wh.gone", "")).row((FILE, "ro/.wh.away", ""));
+    let above = above.row((FILE, "ro/new", "2")).put(read_only("ro/moved"), b"").row((FILE, "ro/moved/f", "2"));
 
     let scene = Scene::new();
-    let staging = scene.empty("staging");
-    for path in [scene.directory.path(), &staging] {
-        std::os::unix::fs::chown(path, Some(65534), Some(65534)).unwrap();
-    }
-    let root = scene.path("root");
+    std::os::unix::fs::chown(scene.directory.path(), Some(65534), Some(65534)).unwrap();
+    let (root, strict) = (scene.path("root"), scene.path("strict"));
     let kept = Options { owners: Owners::KeptWherePossible, ..Options::default() };
-    let unpack = |tars: &[Vec<u8>], options: &Options<'_>| unpack_image(&blobs(tars), &root, &staging, 2, options);
     // Credentials are a thread's own until the C library says otherwise.
     let nobody = rustix::fs::Uid::from_raw(65534);
-    let (summary, error, refused) = thread::scope(|scope| {
+    let (unpacked, refused) = thread::scope(|scope| {
         let unprivileged = scope.spawn(|| {
             rustix::thread::set_thread_gid(rustix::fs::Gid::from_raw(65534)).unwrap();
             rustix::thread::set_thread_uid(nobody).unwrap();
-            let error = unpack(&[below.clone(), above.clone(), bad], &kept).unwrap_err();
-            let refused = unpack(std::slice::from_ref(&below), &Options::default()).unwrap_err();
-            (unpack(&[below, above], &kept).unwrap(), error, refused)
+            let refused = unpack_all(std::slice::from_ref(&below), &strict, &Options::default()).unwrap_err();
+            (unpack_all(&[below, plain(above)], &root, &kept).unwrap(), refused)
         });
         unprivileged.join().unwrap()
     });
-    assert!(matches!(error, UnpackError::Layer { number: 3, .. }), "{error:?}");
     assert!(refused.hint().is_some_and(|hint| hint.contains("rootless")), "{refused:?}");
-    assert_eq!(fs::read_dir(&staging).unwrap().count(), 0, "read-only directories are removed too");
-    assert_eq!((summary.skipped_devices, summary.unkept_owners > 5), (1, true), "{summary:?}");
+    assert_eq!((unpacked[0].skipped_devices, unpacked[0].unkept_owners > 5), (1, true), "{unpacked:?}");
     assert_eq!(shown(&root), ["ro/", "ro/moved/", "ro/moved/f=2", "ro/new=2", "ro/owned=1", "ro/sub/", "ro/sub/f="]);
     let lines = listing(&root);
     for (name, mode) in [("ro", "40555"), ("ro/sub", "40555"), ("ro/moved", "40555"), ("ro/owned", "104755")] {

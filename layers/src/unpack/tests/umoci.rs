@@ -7,7 +7,7 @@ use crate::source::tar as tar_source;
 use crate::{Compression, pack};
 
 /// Writes an OCI layout with one image, tagged `t`.
-fn layout(path: &Path, layers: &[(Vec<u8>, DiffId)]) {
+fn layout(path: &Path, layers: &[Layer]) {
     let blob = |bytes: &[u8]| {
         let digest = Digest::of(bytes);
         fs::create_dir_all(path.join("blobs/sha256")).unwrap();
@@ -32,19 +32,12 @@ fn layout(path: &Path, layers: &[(Vec<u8>, DiffId)]) {
 }
 
 /// Unpacks with both and compares everything about every file; gives the number of files.
-fn compare(layers: &[(Vec<u8>, DiffId)]) -> usize {
+fn compare(layers: &[Layer]) -> usize {
     let scene = tempfile::tempdir().unwrap();
     let (image, bundle, root) = (scene.path().join("image"), scene.path().join("bundle"), scene.path().join("root"));
     layout(&image, layers);
     run(Command::new("umoci").arg("unpack").arg("--image").arg(format!("{}:t", image.display())).arg(&bundle));
-    let blobs: Vec<_> = layers
-        .iter()
-        .map(|(bytes, diff_id)| Blob {
-            open: Box::new(|| Ok(Box::new(io::Cursor::new(bytes.clone())))),
-            expected: Expected { blob: Some((Digest::of(bytes), bytes.len() as u64)), diff_id: diff_id.clone() },
-        })
-        .collect();
-    unpack_image(&blobs, &root, scene.path(), 2, &Options::default()).unwrap();
+    unpack_all(layers, &root, &Options::default()).unwrap();
     let (ours, theirs) = (listing(&root), listing(&bundle.join("rootfs")));
     let other: Vec<_> = ours.iter().filter(|line| !theirs.contains(line)).take(10).collect();
     let missing: Vec<_> = theirs.iter().filter(|line| !ours.contains(line)).take(10).collect();
@@ -52,9 +45,9 @@ fn compare(layers: &[(Vec<u8>, DiffId)]) -> usize {
     ours.len()
 }
 
-fn gzipped(tar: Tar) -> (Vec<u8>, DiffId) {
-    let tar = tar.end();
-    (gzip(&tar), diff_id(&tar))
+fn gzipped(tar: Tar) -> Layer {
+    let (tar, diff_id) = plain(tar);
+    (gzip(&tar), diff_id)
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub struct GpuRequest {
     pub driver: Option<Driver>,
     /// Options for the driver, of which NVIDIA's has none.
     pub options: BTreeMap<String, String>,
-    /// Whether it was written with [`SLIP`].
+    /// Whether it was written `utilities`, which stands for `utility`.
     pub slip: bool,
 }
 
