@@ -68,7 +68,7 @@ pub struct Failure {
     pub causes: Vec<String>,
     /// What to do.
     pub hint: Option<String>,
-    /// The exit code: 1, or 2 when the call was wrong.
+    /// The exit code: 1, or 2 when the call was wrong; 125 to 127 as in docker when a container can't be run.
     pub code: u8,
 }
 
@@ -98,6 +98,15 @@ impl Failure {
     #[must_use]
     pub fn usage(mut self) -> Self {
         self.code = 2;
+        self
+    }
+
+    /// The same as the failure of a command whose exit codes are a container's: 125 in place of 1, as in docker.
+    #[must_use]
+    pub fn before_container(mut self) -> Self {
+        if self.code == 1 {
+            self.code = 125;
+        }
         self
     }
 

@@ -40,6 +40,7 @@ pub fn main() -> ExitCode {
         Ok(entered) => entered,
         // Where there are no user namespaces, nothing was unpacked in one.
         Err(SandboxError::Refused { .. }) if matches!(cli.command, Command::Cache(_)) => None,
+        Err(error) if matches!(cli.command, Command::Run(_)) => return fail(&Failure::from(error).before_container()),
         Err(error) => return fail(&error.into()),
     };
     let runtime = match tokio::runtime::Runtime::new() {

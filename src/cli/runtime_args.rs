@@ -112,7 +112,7 @@ pub struct RuntimeArgs {
     #[arg(long, value_name = "CAPABILITY")]
     pub cap_drop: Vec<String>,
 
-    /// Grant every capability and device, filter no system calls, and hide nothing of /proc and /sys
+    /// Grant every capability and the use of every device, without filters and masks; device nodes are not made
     #[arg(long)]
     pub privileged: bool,
 

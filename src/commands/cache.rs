@@ -44,7 +44,8 @@ pub(super) fn run(context: &Context, command: &CacheCommand) -> Result<(), Failu
                 if living > 0 {
                     // Their root filesystems are these layers.
                     chosen[3..].fill(false);
-                    let stay = format!("{living} running containers and all unpacked layers stay");
+                    let stay =
+                        format!("all unpacked layers stay, and what belongs to containers that run now: {living}");
                     context.reporter.note(&stay);
                 }
             }

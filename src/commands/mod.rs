@@ -47,7 +47,7 @@ pub async fn run(cli: Cli, cancel: Cancel, entered: Option<Entered>) -> Result<O
         context.reporter.warn(warning);
     }
     match cli.command {
-        Command::Run(args) => return run::run(context, *args).await.map(Some),
+        Command::Run(args) => return run::run(context, *args).await.map(Some).map_err(Failure::before_container),
         Command::Unshare(args) => return Ok(Some(unshare::run(args))),
         Command::Bundle(args) => bundle::run(&context, *args).await,
         Command::Build(args) => build::run(&context, args).await,

@@ -32,8 +32,12 @@ pub(super) async fn run(context: Context, args: RunArgs) -> Result<Box<dyn Final
     context.warn_all(&foreign(&image.image.config.platform));
     bundle::check(&image.image, &request, &facts)?;
     let store = context.store()?;
-    let directory = ContainerDirectory::create(&store.containers(), remove)
-        .map_err(|error| Failure::new("cannot make a directory for the container").caused_by(error))?;
+    make_sources(&context, &request)?;
+    let directory = ContainerDirectory::create(&store.containers(), remove).map_err(|error| {
+        Failure::new(format!("cannot make a directory for the container in {}", store.containers().display()))
+            .caused_by(error)
+            .hint("choose another place with --store or $OCIFORGE_STORE")
+    })?;
     let directory = Arc::new(directory);
     name(&mut request, directory.id());
     let root = root(&context, &store, &directory, &image).await?;
@@ -46,6 +50,17 @@ pub(super) async fn run(context: Context, args: RunArgs) -> Result<Box<dyn Final
     }
     let entered = context.entered.ok_or_else(|| Failure::new("there are no namespaces to run it in"))?;
     Ok(Box::new(Ready { runtime, io, _root: root, directory, entered }))
+}
+
+/// Makes the directories of volumes that are not there, as docker does.
+fn make_sources(context: &Context, request: &Request) -> Result<(), Failure> {
+    for source in request.volumes.iter().map(|volume| Path::new(&volume.source)).filter(|source| !source.exists()) {
+        fs::create_dir_all(source).map_err(|error| {
+            Failure::new(format!("cannot make the volume's source {}", source.display())).caused_by(error)
+        })?;
+        context.reporter.note(&format!("made the directory {} for a volume", source.display()));
+    }
+    Ok(())
 }
 
 /// Gives the container a name, as docker does: its id, or the host's on the host's network.

@@ -112,7 +112,8 @@ fn judge(runtime: &Runtime, status: ExitStatus, signals: &[i32], notes: &Notes) 
     let name = runtime.name();
     if let Some(signal) = status.signal() {
         // Before it passes them on itself, signals end the runtime, although they were meant for the container.
-        let meant = signals.contains(&signal) && !notes.has_started();
+        let killed = signal == signal_hook::consts::SIGKILL;
+        let meant = signals.contains(&signal) && (killed || !notes.has_started());
         return if meant { Ok(code_of(signal)) } else { Err(RuntimeError::Killed { runtime: name, signal }) };
     }
     let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX);

@@ -231,8 +231,8 @@ impl Explain for RuntimeError {
                 "the program may be for another architecture, or a script without `#!`"
             }
             Self::NotStarted { source, .. } if source.has(&["setup user", "setresuid", "setgroups", "setresgid"]) => {
-                "the container's user needs ids that this user namespace lacks: add a range for you to /etc/subuid and \
-                 /etc/subgid and install newuidmap, or use `-u 0`"
+                "the container's user needs ids that this user namespace lacks: use `-u 0`, or get yourself a range of \
+                 ids, `ociforge doctor` says how"
             }
             _ => return None,
         };

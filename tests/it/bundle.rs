@@ -289,7 +289,7 @@ fn layers_that_are_not_what_they_should_be() {
         let told = bundle(&place, &[&name, "b"]).fails(1, &[&digest, said]);
         assert!(!place.path("b").exists(), "{told}");
         let store = run(&mut place.ociforge(["run", "--progress", "none", "--rm", &name, "--", "true"]));
-        assert_eq!(store.code, Some(1), "{}", store.stderr);
+        assert_eq!(store.code, Some(125), "{}", store.stderr);
         assert!(store.stderr.contains(&digest), "{}", store.stderr);
         let kept = fs::read_dir(place.path("store/roots/all")).unwrap().count();
         assert!(kept <= number && left(&place).is_empty(), "{told}");

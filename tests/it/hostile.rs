@@ -117,7 +117,7 @@ fn configs_that_make_no_sense() {
             "run" => assert_eq!((bundled.code, ran.code.unwrap() > 1), (Some(0), true), "{name}: {}", ran.stderr),
             said => {
                 bundled.fails(1, &[said]);
-                ran.fails(1, &[said]);
+                ran.fails(125, &[said]);
             }
         }
     }

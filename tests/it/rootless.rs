@@ -60,5 +60,5 @@ fn a_user_runs_what_was_built() {
     let text = spec(&["--rootless=false", &image]).ok();
     assert!(!text.contains("uidMappings") && text.contains("sysfs"));
     spec(&["-u", "you", &image]).fails(1, &["no user `you`", "number with --user"]);
-    spec(&["-u", "70000", &image]).fails(1, &["user namespace has no user 70000", "subuids"]);
+    spec(&["-u", "70000", &image]).fails(1, &["user namespace has no user 70000", "ociforge doctor"]);
 }

@@ -159,7 +159,8 @@ fn exit_codes_are_the_containers() {
         (&["--runtime", "/bin/false"], 125, &["false cannot start the container"]),
         (&["-t"], 2, &["there is no terminal", "hint: leave out -t"]),
         (&["-it"], 2, &["not a terminal", "hint: leave out -t"]),
-        (&["-v", "/no/such/source:/x:ro"], 125, &["runc cannot start the container", "/no/such/source"]),
+        (&["-v", "/dev/null/source:/x:ro"], 125, &["cannot make the volume's source /dev/null/source"]),
+        (&["-u", "nobody-at-all"], 125, &["has no user `nobody-at-all`"]),
     ] {
         let words =
             [&["--wait", env!("CARGO_BIN_EXE_ociforge"), "run", "--progress", "none"], flags, &[&image, "true"]];
@@ -185,6 +186,15 @@ fn signals_reach_the_container() {
         assert_eq!(running.rest(), (format!("{signal}\n"), Some(9)));
         assert_eq!(containers(&place).len(), 0);
     }
+    // A first process that handles none of them ignores all, but not for ever.
+    let stubborn = ["--", "sh", "-c", "echo ready; exec sleep 1000"];
+    let running = Running::start(&mut start(&place, &[&[image.as_str()], &stubborn[..]].concat()));
+    for _ in 0..3 {
+        // Signals of one kind are one as long as they wait.
+        running.signal("TERM");
+        running.signal("INT");
+    }
+    assert_eq!(running.rest(), (String::new(), Some(137)));
     // Killed, it takes the container with it, and the next one cleans up.
     let running =
         Running::start(&mut start(&place, &[&image, "--", "sh", "-c", "echo ready; while :; do sleep 1; done"]));
@@ -314,7 +324,7 @@ fn images_for_other_machines() {
     let place = Place::new();
     let arm = Layered::busybox().layer(Packing::Gzip, Tar::new().file("bin/true", "\u{7f}ELF for another").mode(0o755));
     let image = arm.architecture("arm64").write(&place, "image");
-    run(&mut start(&place, &[&image, "--", "true"])).fails(1, &["linux/arm64", "--platform"]);
+    run(&mut start(&place, &[&image, "--", "true"])).fails(125, &["linux/arm64", "--platform"]);
     let ran = run(&mut start(&place, &["--platform", "linux/arm64", &image, "--", "true"]));
     // Runtimes take what they can't execute for a container that has started.
     assert!(ran.code != Some(0) && ran.stderr.starts_with("warning: the image is for linux/arm64"), "{}", ran.stderr);
@@ -349,6 +359,10 @@ fn volumes_have_what_the_image_has_there() {
     let script = "cat /data/seed; echo w > /data/new && echo yes; touch /x 2>/dev/null || echo no; ls -d /fresh/deep";
     let ran = run(&mut start(&place, &["--read-only", &image, "--", "sh", "-c", script]));
     assert_eq!(ran.stdout, "seeded\nyes\nno\n/fresh/deep\n", "{}", ran.stderr);
+    // What the user names and does not have is made.
+    let volume = format!("{}:/made", place.at("new/source"));
+    run(&mut start(&place, &["-v", &volume, "-u", "0", &image, "--", "sh", "-c", "echo x > /made/file"])).ok();
+    assert_eq!(fs::read_to_string(place.path("new/source/file")).unwrap(), "x\n");
     // The next container has its own.
     run(&mut start(&place, &[&image, "--", "sh", "-c", "test ! -e /data/new"])).ok();
 }

@@ -44,7 +44,7 @@ fn with_one_id_everything_belongs_to_it() {
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(6), "0\nseen\n"), "{}", ran.stderr);
     assert!(ran.stderr.contains("2 files belong to you instead of the owners in the image"), "{}", ran.stderr);
     let ran = run(&mut user.ociforge(&place, &[&flags[..], &["-u", "nobody", &image, "--", "id"]].concat()));
-    ran.fails(1, &["no user 65534", "hint: ", "subuids"]);
+    ran.fails(125, &["no user 65534", "hint: ", "ociforge doctor"]);
     // Unpacked with ranges and with one id are two things.
     assert!(place.path("store/roots/one").is_dir());
 }

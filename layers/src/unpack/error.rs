@@ -97,13 +97,19 @@ pub enum Fault {
     TooMuch,
 }
 
+/// What to do about a layer that is not what it should be.
+const DAMAGED: &str = "the layer is damaged or was tampered with: get the image again";
+
 impl UnpackError {
     /// What the user can do about it, if anything.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         let fault = match self {
             Self::Blob(_) | Self::Tar(_) => {
-                return Some("the layer is damaged or was tampered with: pull the image again");
+                return Some(DAMAGED);
+            }
+            Self::Read(error) if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => {
+                return Some(DAMAGED);
             }
             Self::Read(_) | Self::Directory { .. } | Self::Cancelled => return None,
             Self::Entry { fault, .. } | Self::Merge { fault, .. } => fault,

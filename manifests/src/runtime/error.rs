@@ -1,6 +1,6 @@
 //! Why there is no spec.
 
-use super::cdi::CdiError;
+use super::cdi::{CdiError, LeftOut};
 use super::request::ANNOTATION;
 use super::requirements::RequirementError;
 use super::seccomp::ProfileError;
@@ -63,7 +63,7 @@ pub enum SpecError {
     Memory(Size),
     /// GPUs on a host that has nothing to inject them with.
     #[error("this machine has neither CDI files for NVIDIA's GPUs nor NVIDIA's hook, so the container gets no GPUs")]
-    NoToolkit,
+    NoToolkit(#[source] Option<LeftOut>),
     /// A request for CDI and for the hook at the same time.
     #[error("{0} asks for CDI, and --nvidia hook for NVIDIA's hook")]
     Mixed(String),
@@ -88,7 +88,7 @@ impl SpecError {
             Self::SamePlace(_) => Some("leave one of them out".into()),
             Self::RelativeSource(_) => Some("write it from the root".into()),
             Self::CdiName(_) => Some("name the GPU by index or UUID, or use --nvidia cdi".into()),
-            Self::NoToolkit => Some(
+            Self::NoToolkit(_) => Some(
                 "install nvidia-container-toolkit and run `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`, or \
                  start it without GPUs by --nvidia none"
                     .into(),
@@ -96,11 +96,9 @@ impl SpecError {
             Self::Mixed(_) => {
                 Some("the hook fails on what CDI has injected already; use --nvidia cdi, or --gpus alone".into())
             }
-            Self::Unmapped { .. } => Some(
-                "map more ids (install uidmap, then `usermod --add-subuids 100000-165535 --add-subgids 100000-165535` \
-                 for your account), or use --user 0"
-                    .into(),
-            ),
+            Self::Unmapped { .. } => {
+                Some("use --user 0, or get yourself a range of ids: `ociforge doctor` says how".into())
+            }
             Self::Seccomp { .. } => {
                 Some("give a profile in docker's format, or --security-opt seccomp=unconfined".into())
             }

@@ -25,7 +25,7 @@ pub(crate) fn hooks(host: &Host, env: &Env, warnings: &mut Vec<String>) -> Resul
     }
     let path = match host.nvidia_hook.as_deref() {
         Some(path) => path,
-        None if host.runs_here => return Err(SpecError::NoToolkit),
+        None if host.runs_here => return Err(SpecError::NoToolkit(host.cdi.left_out().first().cloned())),
         None => {
             warnings.push(format!("{HOOK_NAME} was not found; install nvidia-container-toolkit where the spec is run"));
             HOOK_PATH
@@ -33,7 +33,10 @@ pub(crate) fn hooks(host: &Host, env: &Env, warnings: &mut Vec<String>) -> Resul
     };
     // The hook resolves root.path against its own working directory, and only runc starts it in the bundle.
     if !host.root.starts_with('/') {
-        warnings.push(format!("root.path `{}` is relative, which NVIDIA's hook stands only under runc", host.root));
+        warnings.push(format!(
+            "NVIDIA's hook finds the relative root `{}` only under runc; --rootfs names an absolute one",
+            host.root
+        ));
     }
     // Some runtimes give a hook without `env` an empty environment, and this one looks for programs on PATH.
     Ok(json!({"prestart": [{"path": path, "args": [HOOK_NAME, "prestart"], "env": [format!("PATH={PATH}")]}]}))

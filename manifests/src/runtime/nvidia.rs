@@ -66,6 +66,10 @@ pub(crate) fn inject(
         let newer = requirements::check(env.iter(), host.driver.as_ref())?;
         warnings.extend(newer.map(|newer| newer.to_string()));
     }
+    if way == Way::Hook && request.nvidia == Nvidia::Auto {
+        // CDI would have come first, but for these.
+        warnings.extend(host.cdi.left_out().iter().map(ToString::to_string));
+    }
     let hooks = (way == Way::Hook).then(|| hook::hooks(host, env, warnings)).transpose()?;
     if names.is_empty() {
         return Ok(Injection { hooks, edits: None });

@@ -212,7 +212,7 @@ fn ways_to_ask_for_gpus_that_need_a_word() {
     };
     let (hook, warnings) = ask(Some("all"), Nvidia::Auto, &[], &Host::default()).unwrap();
     assert_eq!(hook.unwrap(), "/usr/bin/nvidia-container-runtime-hook");
-    for part in ["four parts", "was not found", "`rootfs` is relative"] {
+    for part in ["four parts", "was not found", "relative root `rootfs`"] {
         assert!(warnings.contains(part), "{part} in {warnings}");
     }
     let (hook, warnings) = ask(Some("all"), Nvidia::None, &[], &host()).unwrap();
@@ -386,7 +386,7 @@ fn a_container_that_runs_now_gets_what_this_machine_has() {
     }
     assert!(spec(false, &request("0", Some("all"))).is_ok());
     let error = spec(true, &request("0", Some("all"))).unwrap_err();
-    assert!(matches!(error, SpecError::NoToolkit) && error.hint().unwrap().contains("nvidia-container-toolkit"));
+    assert!(matches!(error, SpecError::NoToolkit(None)) && error.hint().unwrap().contains("nvidia-container-toolkit"));
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn users_and_groups_must_be_mapped() {
             (Ok(_), None) => {}
             (Err(found), Some(said)) => {
                 assert!(found.to_string().contains(said), "{user}: {found}");
-                assert!(found.hint().unwrap().contains("subuids"));
+                assert!(found.hint().unwrap().contains("ociforge doctor"));
             }
             (result, _) => panic!("{user}: {result:?}"),
         }
