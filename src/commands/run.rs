@@ -1,7 +1,8 @@
 //! `ociforge run`
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -119,9 +120,18 @@ async fn root(
         fs::create_dir(new).map_err(cannot)?;
     }
     // An image may have no layers, but an overlay needs one.
+    fs::set_permissions(&empty, Permissions::from_mode(0o755)).map_err(cannot)?;
     lower.push(empty);
+    take_after(&lower[0], &upper).map_err(cannot)?;
     let layers = Layers { lower, upper, work, volatile: directory.is_removed() };
     Ok(Some(overlay::mount(entered, &layers, &target)?))
+}
+
+/// Gives `directory` the owner and mode of `model`: the root of an overlay has those of the upper directory.
+fn take_after(model: &Path, directory: &Path) -> io::Result<()> {
+    let model = fs::metadata(model)?;
+    std::os::unix::fs::chown(directory, Some(model.uid()), Some(model.gid()))?;
+    fs::set_permissions(directory, Permissions::from_mode(model.mode() & 0o7777))
 }
 
 /// Tries to mount an overlay of nothing where the container's will be, and to make what its layers need.

@@ -163,9 +163,12 @@ fn within(root: &Path, path: &LayerPath) -> io::Result<LayerPath> {
 /// Makes the directories on the way to `path`, which has no links in it.
 fn make_directories(root: &Path, path: &LayerPath) -> io::Result<()> {
     for step in path.steps() {
-        match fs::create_dir(root.join(step.as_path())) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
+        let directory = root.join(step.as_path());
+        match fs::create_dir(&directory) {
+            // Whatever the umask is: the container's users are others.
+            Ok(()) => fs::set_permissions(&directory, Permissions::from_mode(0o755))?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
         }
     }
     let is_directory = fs::symlink_metadata(root.join(path.as_path()))?.is_dir();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::support::{DEBIAN, Layered, Packing, Place, Ran, Tar, files, run, tool};
+use super::support::{DEBIAN, Layered, OCIFORGE, Packing, Place, Ran, Tar, files, run, tool};
 
 /// A store in which the Debian base is unpacked once for all tests.
 pub(crate) static UNPACKED: LazyLock<String> = LazyLock::new(|| {
@@ -359,6 +359,10 @@ fn volumes_have_what_the_image_has_there() {
     let script = "cat /data/seed; echo w > /data/new && echo yes; touch /x 2>/dev/null || echo no; ls -d /fresh/deep";
     let ran = run(&mut start(&place, &["--read-only", &image, "--", "sh", "-c", script]));
     assert_eq!(ran.stdout, "seeded\nyes\nno\n/fresh/deep\n", "{}", ran.stderr);
+    // Whoever has a umask that keeps others out does not keep the container's users out.
+    let call = format!("umask 077; exec \"$@\" {image} -- sh -c 'ls -d / /fresh/deep /data/seed'");
+    let words = ["-c", &call, "sh", OCIFORGE, "run", "--progress", "none", "--rm"];
+    assert_eq!(run(&mut place.wrapped("sh", words)).ok(), "/\n/data/seed\n/fresh/deep\n");
     // What the user names and does not have is made.
     let volume = format!("{}:/made", place.at("new/source"));
     run(&mut start(&place, &["-v", &volume, "-u", "0", &image, "--", "sh", "-c", "echo x > /made/file"])).ok();
