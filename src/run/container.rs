@@ -91,7 +91,9 @@ impl Container<'_> {
         command.args(&global[1..]).arg("--log").arg(notes.log()).args(["--log-format", "json"]);
         command.args(["run", "--bundle"]).arg(&bundle).arg("--pid-file").arg(notes.pid()).arg(self.id);
         let (terminal, orphans) = (Terminal::remember(), Orphans::adopt());
-        let (status, signals) = supervise(command.stdin(stdin), caught)
+        let pid = notes.pid();
+        let ignores = move |signal| ignores(&pid, signal);
+        let (status, signals) = supervise(command.stdin(stdin), caught, ignores)
             .map_err(|source| RuntimeError::Start { program: runtime.program.clone(), source })?;
         if status.signal().is_some() {
             orphans.kill();
@@ -135,12 +137,16 @@ fn code_of(signal: i32) -> u8 {
 }
 
 /// Runs `command` and passes signals on to it. Returns those that came.
-fn supervise(command: &mut Command, caught: Caught) -> io::Result<(ExitStatus, Vec<i32>)> {
+fn supervise(
+    command: &mut Command,
+    caught: Caught,
+    ignores: impl Fn(i32) -> bool + Send + 'static,
+) -> io::Result<(ExitStatus, Vec<i32>)> {
     let mut child = command.spawn()?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let process = pid.ok_or(rustix::io::Errno::SRCH).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
     let passing = match process {
-        Ok(process) => caught.pass_to(process),
+        Ok(process) => caught.pass_to(process, ignores),
         Err(error) => {
             let _ = child.kill();
             let _ = child.wait();
@@ -150,6 +156,18 @@ fn supervise(command: &mut Command, caught: Caught) -> io::Result<(ExitStatus, V
     let status = child.wait();
     let signals = passing.end();
     Ok((status?, signals))
+}
+
+/// Whether the process whose number is in the file `pid` has nothing to say about `signal`: it neither handles it nor
+/// ignores it on purpose (proc(5), `SigCgt` and `SigIgn`). One that is not there yet, or not any more, is none.
+fn ignores(pid: &Path, signal: i32) -> bool {
+    let status = fs::read_to_string(pid).and_then(|pid| fs::read_to_string(format!("/proc/{}/status", pid.trim())));
+    let status = status.unwrap_or_default();
+    let lacks = |mask: &str| {
+        let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix(mask)?.trim(), 16).ok());
+        mask.is_some_and(|mask| mask & (1 << (signal - 1)) == 0)
+    };
+    lacks("SigCgt:") && lacks("SigIgn:")
 }
 
 /// Covers the cgroups of version 2 that are mounted beside those of version 1. crun works with either but not with both.
