@@ -67,6 +67,7 @@ impl Interpreter {
                 return Ok(lock::local(&files, &self.target, &plan.directory)?);
             }
             (Pip::Lock(file), _) => Requirements::Lock(file.clone()),
+            (Pip::Project { .. }, _) => return Err(BuildError::Interrupted),
             (_, Some(locked)) => return Ok(locked),
             (Pip::Requirements(list), None) => Requirements::List(list.clone()),
             (Pip::File(file), None) => Requirements::File(file.clone()),

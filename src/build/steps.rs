@@ -36,7 +36,7 @@ pub(super) fn work(plan: &Plan, step: &Step, epoch: Epoch, scratch: &Path) -> Re
             options.and_then(|options| copy(plan, from, to, before, &options))
         }
         StepKind::Tar { file } => return archive(plan.locate(file), step, epoch.stated(), scratch).map(Some),
-        StepKind::Pip(_) => return Ok(None),
+        StepKind::Pip(_) | StepKind::Run(_) => return Ok(None),
     };
     let (ingredients, tree) = made.map_err(|source| failed(step, source))?;
     let (size, tree) = (tree.content_len(), Arc::new(tree));

@@ -62,7 +62,7 @@ fn step(layer: &Table<'_>) -> Result<Step, PlanError> {
         "apt" => return Err(value.fault(Fault::Unsupported("a layer of kind `apt`"))),
         _ => return Err(value.fault(Fault::Unsupported("a layer of kind `run`"))),
     };
-    Ok(Step { kind, line: value.line(), description })
+    Ok(Step { kind, line: value.line(), description, bytecode: false })
 }
 
 fn directories(value: &Value<'_>, layer: &Table<'_>) -> Result<(StepKind, String), PlanError> {

@@ -9,7 +9,7 @@ mod types;
 
 pub use error::{Fault, PlanError, Position};
 pub use recipe::{FILE_NAME, read};
-pub use types::{Base, Owner, Pip, Plan, PythonVersion, StatedPython, Step, StepKind};
+pub use types::{Base, MountKind, Owner, Pip, Plan, PythonVersion, Run, StatedPython, Step, StepKind, StepMount};
 
 #[cfg(test)]
 mod tests;

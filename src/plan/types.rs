@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ociforge_layers::LayerPath;
 use ociforge_layers::source::directory::Destination;
 use ociforge_manifests::lint::Code;
-use ociforge_manifests::runtime::Settings;
+use ociforge_manifests::runtime::{Network, Settings, Size};
 use ociforge_manifests::{ConfigEdit, Digest, ImageName, Platform, Reference};
 
 /// What is to be built. Nothing in it was looked for on disk or in the network yet.
@@ -130,6 +130,8 @@ pub struct Step {
     pub line: usize,
     /// The same in one line for people and for the image's history; without credentials.
     pub description: String,
+    /// Whether the Python packages that it installs are compiled ahead, in a layer of their own.
+    pub bytecode: bool,
 }
 
 /// The kinds of steps.
@@ -164,6 +166,67 @@ pub enum StepKind {
     },
     /// Installs Python packages.
     Pip(Pip),
+    /// Runs a command in the sandbox; what it changes is the layer.
+    Run(Box<Run>),
+}
+
+/// A command, and what it may see. Everything in it is part of the layer's cache key but the values of secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// The program and its arguments; never empty. A recipe's string is `/bin/sh -c` of it.
+    pub command: Vec<String>,
+    /// Variables besides the image's, in order; these win.
+    pub env: Vec<(String, String)>,
+    /// Where it runs, absolute, instead of the image's working directory.
+    pub workdir: Option<String>,
+    /// `user[:group]`, names or numbers, instead of the image's.
+    pub user: Option<String>,
+    /// Whose network.
+    pub network: Network,
+    /// What is mounted, in order; no two at the same place.
+    pub mounts: Vec<StepMount>,
+}
+
+/// What a step sees besides the image, none of which is in the layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepMount {
+    /// Where, absolute and without `.` and `..`.
+    pub to: String,
+    /// What.
+    pub kind: MountKind,
+}
+
+/// The kinds of what a step sees besides the image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountKind {
+    /// A file or directory of the recipe's.
+    Bind {
+        /// Relative to [`Plan::directory`].
+        from: PathBuf,
+        /// Whether the step can write there; what it writes is lost.
+        writable: bool,
+    },
+    /// A directory that is kept from one build to the next.
+    Cache {
+        /// Mounts of the same id, in whatever recipe, are the same directory.
+        id: String,
+        /// Whether builds wait for each other to use it.
+        locked: bool,
+    },
+    /// A directory in memory.
+    Tmpfs {
+        /// At most so many bytes; half of the memory where there is none.
+        size: Option<Size>,
+    },
+    /// A file with a secret of the command line.
+    Secret {
+        /// Its name there.
+        id: String,
+        /// The file's mode.
+        mode: u32,
+        /// The file's owner; root where there is none.
+        owner: Option<Owner>,
+    },
 }
 
 /// Where Python packages come from.
@@ -177,6 +240,13 @@ pub enum Pip {
     Lock(PathBuf),
     /// Wheels on disk: a pattern, relative to [`Plan::directory`].
     Wheels(String),
+    /// A project (PEP 517), to be built, and what it requires, to be resolved.
+    Project {
+        /// The directory with its `pyproject.toml` or `setup.py`, relative to [`Plan::directory`].
+        directory: PathBuf,
+        /// Its extras that are wanted, normalized, sorted.
+        extras: Vec<String>,
+    },
 }
 
 /// A numeric owner.
