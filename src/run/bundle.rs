@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ociforge_layers::{LayerPath, links};
+use ociforge_manifests::config::Config;
 use ociforge_manifests::Image;
 use ociforge_manifests::runtime::{Emitted, Host, Request, SpecError, UserError, image_volumes, runtime_spec};
 
@@ -95,18 +96,40 @@ impl Bundle<'_> {
     pub fn furnish(&self, image: &Image, request: &Request, facts: Host) -> Result<Emitted, BundleError> {
         let root = self.directory.join(ROOTFS);
         let later = self.destination.join(ROOTFS);
+        let host = Host { volumes: volumes(image, &root, &later)?, ..facts };
+        let spec = self.spec(&image.config, &image.manifest.annotations, request, host)?;
+        self.write("config.json", &spec.bytes())?;
+        Ok(spec)
+    }
+
+    /// The spec of a step of a build, whose root filesystem is the bundle's. Nothing of what the image says about its
+    /// containers counts but variables, user and working directory.
+    ///
+    /// # Errors
+    /// As [`Bundle::furnish`].
+    pub fn step(&self, config: &Config, request: &Request, facts: Host) -> Result<Emitted, BundleError> {
+        let mut config = config.clone();
+        config.config.volumes.clear();
+        self.spec(&config, &BTreeMap::new(), request, facts)
+    }
+
+    fn spec(
+        &self,
+        config: &Config,
+        annotations: &BTreeMap<String, String>,
+        request: &Request,
+        facts: Host,
+    ) -> Result<Emitted, BundleError> {
         let host = Host {
-            root: text(&later)?,
-            users: Some(users::read(&root)?),
-            volumes: volumes(image, &root, &later)?,
+            root: text(&self.destination.join(ROOTFS))?,
+            users: Some(users::read(&self.directory.join(ROOTFS))?),
             files: self.network_files(request)?,
             ..facts
         };
-        let mut spec = runtime_spec(&image.config, &image.manifest.annotations, request, &host)?;
+        let mut spec = runtime_spec(config, annotations, request, &host)?;
         if request.rootless {
             host::keep_locked(&mut spec);
         }
-        self.write("config.json", &spec.bytes())?;
         Ok(spec)
     }
 

@@ -79,6 +79,14 @@ impl VolumeError {
     }
 }
 
+impl Volume {
+    /// The file or directory `source` at `destination`, an absolute clean path other than `/`.
+    #[must_use]
+    pub fn bind(source: String, destination: String, read_only: bool) -> Self {
+        Self { source, destination, was_relative: false, read_only, propagation: PROPAGATION[0] }
+    }
+}
+
 impl FromStr for Volume {
     type Err = VolumeError;
 
