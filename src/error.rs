@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 
 use ociforge_manifests::runtime::SpecError;
 use ociforge_manifests::runtime::cdi::CdiError;
@@ -19,6 +20,25 @@ pub trait Explain: Error {
     /// Whether the call itself was wrong (exit code 2) rather than its execution (1).
     fn is_usage(&self) -> bool {
         false
+    }
+
+    /// What the program ends with when this ends it.
+    fn exit_code(&self) -> u8 {
+        if self.is_usage() { 2 } else { 1 }
+    }
+}
+
+impl<E: Explain> Explain for Arc<E> {
+    fn hint(&self) -> Option<String> {
+        (**self).hint()
+    }
+
+    fn is_usage(&self) -> bool {
+        (**self).is_usage()
+    }
+
+    fn exit_code(&self) -> u8 {
+        (**self).exit_code()
     }
 }
 
@@ -68,7 +88,8 @@ pub struct Failure {
     pub causes: Vec<String>,
     /// What to do.
     pub hint: Option<String>,
-    /// The exit code: 1, or 2 when the call was wrong; 125 to 127 as in docker when a container can't be run.
+    /// The exit code: 1, or 2 when the call was wrong; that of a build's step that failed; 125 to 127 as in docker when
+    /// a container can't be run.
     pub code: u8,
 }
 
@@ -121,7 +142,7 @@ impl Failure {
 impl<E: Explain> From<E> for Failure {
     fn from(error: E) -> Self {
         let causes = sources(&error);
-        let code = if error.is_usage() { 2 } else { 1 };
+        let code = error.exit_code();
         Self { message: error.to_string(), causes, hint: error.hint(), code }
     }
 }

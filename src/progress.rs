@@ -1,6 +1,10 @@
 //! How long work tells of itself, without knowing a terminal.
 
+mod lines;
+
 use ociforge_manifests::lint::Finding;
+
+pub use lines::Lines;
 
 /// Told how one piece of work goes.
 pub trait Progress: Send + Sync {
@@ -13,6 +17,13 @@ pub trait Progress: Send + Sync {
     /// The work is done, or was not needed; `outcome` says in a few words what became of it, such as `pushed`,
     /// `mounted` or `exists`. Work that is dropped without this has failed.
     fn done(&self, outcome: &str);
+
+    /// A program that does the work has written a line; [`Lines`] makes lines of what it writes.
+    fn output(&self, _line: &str) {}
+
+    /// The program has begun a line, and may go on with it or overwrite it, as progress bars do: of interest only to who
+    /// sees it happen. Each call is about the same line until [`Progress::output`] has it whole.
+    fn unfinished(&self, _line: &str) {}
 }
 
 /// Shows pieces of work while they go on.

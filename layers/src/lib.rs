@@ -9,6 +9,7 @@ pub mod entries;
 pub mod inflate;
 pub mod links;
 pub mod mapped;
+pub mod materialize;
 pub mod owner;
 pub mod pack;
 pub mod path;

@@ -1,6 +1,11 @@
 //! Symbolic links, followed without ever leaving the root.
 
 use std::collections::VecDeque;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use crate::path::LayerPath;
 
@@ -43,6 +48,44 @@ pub fn follow<E>(
         }
     }
     Ok(Some(here))
+}
+
+/// Where `path` leads for a process whose root is the directory `root`. It need not be there.
+///
+/// # Errors
+/// For a loop of links, and when a link can't be read.
+pub fn follow_on_disk(root: &Path, path: &LayerPath) -> io::Result<LayerPath> {
+    let link_at = |path: &LayerPath| match fs::read_link(root.join(path.as_path())) {
+        Ok(target) => Ok(Some(target.as_os_str().as_bytes().to_vec())),
+        // No link, or not there.
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(None),
+        Err(error) => Err(error),
+    };
+    follow(path, link_at)?.ok_or_else(|| io::Error::other("it leads through a loop of links"))
+}
+
+/// Makes the directories on the way to `path`, which has no links in it, itself included, with mode 0755. Returns those
+/// that were not there, outermost first.
+///
+/// # Errors
+/// When one can't be made, or there is something else in its place.
+pub fn make_directories(root: &Path, path: &LayerPath) -> io::Result<Vec<LayerPath>> {
+    let mut made = Vec::new();
+    for step in path.steps() {
+        let directory = root.join(step.as_path());
+        match fs::create_dir(&directory) {
+            Ok(()) => {
+                // Whatever the umask is: the container's users are others.
+                fs::set_permissions(&directory, Permissions::from_mode(0o755))?;
+                made.push(step);
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let is_directory = fs::symlink_metadata(root.join(path.as_path()))?.is_dir();
+    if is_directory { Ok(made) } else { Err(io::Error::other("there is something else in its place")) }
 }
 
 fn components(path: &[u8]) -> VecDeque<Vec<u8>> {

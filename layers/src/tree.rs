@@ -187,6 +187,11 @@ impl LayerTree {
         Ok(())
     }
 
+    /// Takes an entry out, if it is there. What is below it stays.
+    pub fn remove(&mut self, path: &LayerPath) {
+        self.nodes.remove(path);
+    }
+
     /// Adds the directories above `path` that are inside `within` and not in the tree yet, `within` excluded.
     ///
     /// # Errors

@@ -2,7 +2,9 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use ociforge_layers::source::capture::CaptureError;
 use ociforge_layers::source::directory::DirectoryError;
 use ociforge_layers::source::ignore::PatternError;
 use ociforge_layers::source::tar::TarError;
@@ -15,6 +17,11 @@ use crate::content::ContentError;
 use crate::error::Explain;
 use crate::locate::LocateError;
 use crate::lock::{FetchError, LockError};
+use crate::run::bundle::BundleError;
+use crate::sandbox::SandboxError;
+use crate::sandbox::overlay::OverlayError;
+use crate::sandbox::stage::StageError;
+use crate::sandbox::step::{self, Ended};
 
 /// Why a build fails.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +137,9 @@ pub enum StepError {
         /// Why.
         source: io::Error,
     },
+    /// A directory without a Python project.
+    #[error("{} has neither pyproject.toml nor setup.py", .0.display())]
+    NoProject(PathBuf),
     /// A pattern that no wheel fits.
     #[error("`{0}` fits no file")]
     NoWheels(String),
@@ -141,9 +151,81 @@ pub enum StepError {
         /// Why.
         source: glob::PatternError,
     },
+    /// What steps run in is not to be had.
+    #[error("there is nothing to run it in")]
+    NoSandbox(#[source] Arc<SandboxError>),
+    /// The root filesystem can't be made.
+    #[error("cannot make the step's root filesystem")]
+    Stage(#[from] StageError),
+    /// What is mounted into the step can't be made ready.
+    #[error("cannot prepare what is mounted at {to}")]
+    Fixture {
+        /// Where it is mounted.
+        to: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A directory of the recipe's can't be made writable for a time.
+    #[error(transparent)]
+    Overlay(#[from] OverlayError),
+    /// The process can't be described.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The process can't be run.
+    #[error(transparent)]
+    Start(#[from] step::StepError),
+    /// The process failed.
+    #[error("{}{}", ending(*.ended), said(.last))]
+    Failed {
+        /// How it ended.
+        ended: Ended,
+        /// The last lines that it wrote.
+        last: Vec<String>,
+    },
+    /// What the process changed can't become a layer.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    /// The image so far contradicts itself.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The store can't be written.
+    #[error("cannot write to the store")]
+    Store(#[source] io::Error),
+    /// The user said stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+fn ending(ended: Ended) -> String {
+    match ended {
+        Ended::Exited(code) => format!("exit code {code}"),
+        Ended::Killed(signal) => format!("killed by signal {signal}"),
+    }
+}
+
+/// The last lines of a process, each on a line of its own.
+fn said(last: &[String]) -> String {
+    last.iter().fold(String::new(), |text, line| text + "\n    " + line)
+}
+
+fn full() -> Option<String> {
+    Some("free some space (`ociforge cache prune`), or choose another place with --store".into())
 }
 
 impl Explain for BuildError {
+    /// A failed step's own.
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Step { source, .. } => match &**source {
+                StepError::Failed { ended: Ended::Exited(code), .. } => *code,
+                StepError::Failed { ended: Ended::Killed(signal), .. } => u8::try_from(128 + signal).unwrap_or(1),
+                StepError::Start(error) if error.exit_code() < 128 && error.exit_code() != 125 => error.exit_code(),
+                _ => 1,
+            },
+            _ => 1,
+        }
+    }
+
     fn hint(&self) -> Option<String> {
         match self {
             Self::Base { source, .. } => source.hint(),
@@ -160,11 +242,21 @@ impl Explain for BuildError {
             Self::Store(error) | Self::Pack { source: PackError::Write(error), .. }
                 if error.kind() == io::ErrorKind::StorageFull =>
             {
-                Some("free some space (`ociforge cache prune`), or choose another place with --store".into())
+                full()
             }
             Self::Step { source, .. } => match &**source {
                 StepError::Wheel(error) => error.hint().map(Into::into),
+                StepError::NoSandbox(error) => error.hint(),
+                StepError::Stage(error) => error.hint(),
+                StepError::Bundle(error) => error.hint(),
+                StepError::Overlay(error) => error.hint(),
+                StepError::Start(error) => error.hint(),
+                StepError::Capture(error) => error.hint().map(Into::into),
+                StepError::Store(error) if error.kind() == io::ErrorKind::StorageFull => full(),
                 StepError::Outside(_) => Some("copy it into the directory, or move the recipe up".into()),
+                StepError::NoProject(_) => {
+                    Some("name the directory that has the project; it is relative to the recipe's directory".into())
+                }
                 StepError::NoWheels(_) => Some("patterns are relative to the recipe's directory".into()),
                 StepError::Directory(DirectoryError::Read { source, .. }) | StepError::Read { source, .. }
                     if source.kind() == io::ErrorKind::NotFound =>

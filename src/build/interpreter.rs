@@ -74,8 +74,9 @@ impl Interpreter {
         };
         let (target, facts, directory) = (self.target.clone(), self.facts.clone(), plan.directory.clone());
         let task = builder.reporter.task(&format!("resolve {}", step.description), None);
-        let resolved =
-            tokio::task::spawn_blocking(move || lock::resolve(&requirements, &target, facts.as_ref(), &directory));
+        let resolved = tokio::task::spawn_blocking(move || {
+            lock::resolve(&requirements, &target, facts.as_ref(), &directory, &mut lock::Sources::default())
+        });
         let resolution = resolved.await.map_err(|_| BuildError::Interrupted)??;
         task.done(&format!("{} wheels", resolution.wheels.len()));
         for lock::Replaced { name, old, new } in &resolution.replaced {

@@ -2,12 +2,19 @@
 
 mod epoch;
 mod error;
+mod fixtures;
 mod group;
 mod interpreter;
 mod pack;
 mod pins;
 mod python;
+mod ran;
+mod run;
+mod sandbox;
+mod secrets;
 mod steps;
+mod workbench;
+mod workshop;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,17 +27,21 @@ use ociforge_manifests::{Image, ImageName, NewLayer, Platform};
 
 use crate::base::BaseImage;
 use crate::cancel::Cancel;
-use crate::plan::Plan;
+use crate::plan::{Plan, StepKind};
 use crate::progress::Reporter;
 use crate::registry::Client;
+use crate::sandbox::SandboxError;
 use crate::store::Store;
 
 pub use epoch::Epoch;
 pub use error::{BuildError, StepError};
 pub use pins::{lock_file, recipe_digest};
+pub use sandbox::Sandbox;
+pub use secrets::{Origin, SecretArg, SecretArgError, SecretError, Secrets};
 
 use pack::{Packer, Work};
 use pins::Pins;
+use workbench::Workbench;
 
 /// The annotations that say what an image was built on (image-spec, annotations.md).
 const BASE_NAME: &str = "org.opencontainers.image.base.name";
@@ -53,6 +64,8 @@ pub struct Builder {
     pub use_cache: bool,
     /// The time that is taken for now.
     pub epoch: Epoch,
+    /// What steps run in, or why they can't; the latter also when no step was expected to run.
+    pub sandbox: Result<Arc<Sandbox>, Arc<SandboxError>>,
 }
 
 /// A built image. Its layers are in the store, or where the base's are.
@@ -97,7 +110,7 @@ impl Builder {
         lock: Option<&crate::lock::Lock>,
     ) -> Result<Built, BuildError> {
         let pins = Pins::find(self, plan, platform, lock).await?;
-        let layers = self.pack(self.work(plan, &pins).await?).await?;
+        let layers = self.layers(plan, &pins).await?;
         let new: Vec<NewLayer> = layers.iter().map(new_layer).collect();
         let annotations = annotations(&pins.base, plan);
         let image = pins.base.image.append(&new, &plan.config, &self.epoch.rfc3339(), &annotations)?;
@@ -114,33 +127,54 @@ impl Builder {
         }
     }
 
-    /// The layers to make, lowest first.
-    async fn work(&self, plan: &Plan, pins: &Pins) -> Result<Vec<Work>, BuildError> {
+    /// The layers, lowest first. Those that need nothing run are packed first, side by side; the others need those below
+    /// them.
+    async fn layers(&self, plan: &Plan, pins: &Pins) -> Result<Vec<BuiltLayer>, BuildError> {
+        let work = self.work(plan, pins).await?;
+        let numbers: Vec<usize> = work.iter().map(Vec::len).collect();
+        let mut packed = self.pack(work.into_iter().flatten().collect()).await?.into_iter();
+        let mut bench = Workbench::new(self, &plan.config, &pins.base);
+        let mut layers = Vec::new();
+        for (step, number) in plan.steps.iter().zip(numbers) {
+            let mut new: Vec<BuiltLayer> = packed.by_ref().take(number).collect();
+            if let StepKind::Run(run) = &step.kind {
+                new.push(self.run(&bench, plan, step, run).await?);
+            }
+            bench.add(new.iter().map(new_layer));
+            layers.extend(new);
+        }
+        Ok(layers)
+    }
+
+    /// What is to be packed without running anything, for each step.
+    async fn work(&self, plan: &Plan, pins: &Pins) -> Result<Vec<Vec<Work>>, BuildError> {
         let scratch = self.store.temporary();
         std::fs::create_dir_all(&scratch).map_err(BuildError::Store)?;
         let mut all = Vec::new();
         for (n, step) in plan.steps.iter().enumerate() {
-            match steps::work(plan, step, self.epoch, &scratch)? {
-                Some(work) => all.push(work),
-                None => {
-                    let wheels = pins.fetch(self, plan, n).await?;
-                    if let Some(scheme) = &pins.scheme {
-                        all.extend(python::work(step, wheels, scheme, self.epoch.seconds()));
-                    }
-                }
+            let mut work: Vec<Work> = steps::work(plan, step, self.epoch, &scratch)?.into_iter().collect();
+            if let (StepKind::Pip(_), Some(scheme)) = (&step.kind, &pins.scheme) {
+                work.extend(python::work(step, pins.fetch(self, plan, n).await?, scheme, self.epoch.seconds()));
             }
+            all.push(work);
         }
         Ok(all)
     }
 
     async fn pack(&self, work: Vec<Work>) -> Result<Vec<BuiltLayer>, BuildError> {
         let builder = self.clone();
-        let packed = tokio::task::spawn_blocking(move || {
-            let Builder { store, compression, use_cache, cancel, reporter, .. } = &builder;
-            let (compression, use_cache) = (*compression, *use_cache);
-            Packer { store, compression, use_cache, cancel, reporter: &**reporter }.pack(work)
-        });
+        let packed = tokio::task::spawn_blocking(move || builder.packer().pack(work));
         packed.await.map_err(|_| BuildError::Interrupted)?
+    }
+
+    fn packer(&self) -> Packer<'_> {
+        let Self { store, compression, use_cache, cancel, reporter, .. } = self;
+        Packer { store, compression: *compression, use_cache: *use_cache, cancel, reporter: &**reporter }
+    }
+
+    /// What steps run in.
+    fn sandbox(&self) -> Result<Arc<Sandbox>, StepError> {
+        self.sandbox.clone().map_err(StepError::NoSandbox)
     }
 }
 

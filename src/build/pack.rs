@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use ociforge_layers::{Compression, Layer, LayerTree, PackError, pack};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{BuildError, BuiltLayer};
 use crate::cancel::Cancel;
@@ -16,7 +16,7 @@ use crate::store::{LayerKey, Store};
 /// A layer to be made.
 pub(super) struct Work {
     /// What the layer is made of, but for the compression; `None` when that can't be told without making it.
-    pub(super) ingredients: Option<serde_json::Value>,
+    pub(super) ingredients: Option<Value>,
     /// For people, and the image's history.
     pub(super) description: String,
     /// About how many bytes there are to pack.
@@ -38,10 +38,11 @@ impl Packer<'_> {
     /// Packs every layer, in as many threads as the machine has processors, the largest first. The result is in the
     /// order of `work`, and none of its bytes depend on the threads.
     pub(super) fn pack(&self, work: Vec<Work>) -> Result<Vec<BuiltLayer>, BuildError> {
-        let mut done: Vec<Option<BuiltLayer>> = work.iter().map(|work| self.known(work)).collect();
+        let known = |work: &Work| self.known(&work.ingredients, &work.description);
+        let mut done: Vec<Option<BuiltLayer>> = work.iter().map(known).collect();
         let mut left: Vec<usize> = (0..work.len()).filter(|n| done[*n].is_none()).collect();
         left.sort_by_key(|n| work[*n].size);
-        let processors = thread::available_parallelism().map_or(1, NonZero::get);
+        let processors = processors();
         let workers = processors.min(left.len());
         // Threads that no layer of its own is left for help with the compression of the others.
         let helpers = processors.checked_div(workers).unwrap_or(1);
@@ -73,17 +74,23 @@ impl Packer<'_> {
         done.into_iter().map(|packed| packed.ok_or(BuildError::Interrupted)).collect()
     }
 
-    fn known(&self, work: &Work) -> Option<BuiltLayer> {
-        let key = self.key(work).filter(|_| self.use_cache)?;
+    /// The layer that was packed of these ingredients before.
+    pub(super) fn known(&self, ingredients: &Option<Value>, description: &str) -> Option<BuiltLayer> {
+        let key = self.key(ingredients).filter(|_| self.use_cache)?;
         let layer = self.store.layer(&key)?;
-        self.reporter.task(&work.description, Some(layer.descriptor.size)).done("cached");
-        Some(BuiltLayer { layer, description: work.description.clone(), cached: true })
+        self.reporter.task(description, Some(layer.descriptor.size)).done("cached");
+        Some(BuiltLayer { layer, description: description.to_owned(), cached: true })
     }
 
-    fn key(&self, work: &Work) -> Option<LayerKey> {
-        let ingredients = work.ingredients.as_ref()?;
+    fn key(&self, ingredients: &Option<Value>) -> Option<LayerKey> {
+        let ingredients = ingredients.as_ref()?;
         let compression = format!("{:?}", self.compression);
         Some(LayerKey::of(&json!({"compression": compression, "ingredients": ingredients})))
+    }
+
+    /// Packs one layer with all processors.
+    pub(super) fn pack_alone(&self, work: &Work) -> Result<BuiltLayer, BuildError> {
+        self.pack_one(work, processors())
     }
 
     fn pack_one(&self, work: &Work, threads: usize) -> Result<BuiltLayer, BuildError> {
@@ -93,7 +100,7 @@ impl Packer<'_> {
             _ if self.cancel.is_cancelled() => BuildError::Interrupted,
             source => BuildError::Pack { layer: work.description.clone(), source },
         })?;
-        if let Some(key) = self.key(work) {
+        if let Some(key) = self.key(&work.ingredients) {
             self.store.remember(&key, &layer).map_err(BuildError::Store)?;
         }
         task.done("packed");
@@ -108,6 +115,10 @@ impl Packer<'_> {
         blob.finish_at(&layout.blob_path(&layer.descriptor.digest)).map_err(PackError::Write)?;
         Ok(layer)
     }
+}
+
+fn processors() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// Tells how much was written.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use super::{BuildError, Builder, StepError};
 use crate::base::BaseImage;
 use crate::lock::fetch::Check;
 use crate::lock::{Fetcher, Lock, LockedBase, LockedWheel, WheelEntry};
-use crate::plan::{Base, Pip, Plan, Step, StepKind};
+use crate::plan::{Base, PROJECT_FILES, Pip, Plan, Step, StepKind};
 use crate::progress::Reporter;
 
 /// What one platform's build takes for fixed.
@@ -105,10 +106,11 @@ fn takes_locked(plan: &Plan, step: usize) -> bool {
     plan.steps.get(step).is_some_and(|step| matches!(step.kind, StepKind::Pip(Pip::Requirements(_) | Pip::File(_))))
 }
 
-/// What the lock of a plan depends on: the recipe's own words, and the requirements files that they name.
+/// What the lock of a plan depends on: the recipe's own words, the requirements files that they name, and what the
+/// projects say of themselves.
 ///
 /// # Errors
-/// When a requirements file can't be read.
+/// When such a file can't be read, or a project is none.
 pub fn recipe_digest(plan: &Plan) -> Result<Digest, BuildError> {
     let mut files = Vec::new();
     for (step, file) in plan.requirements() {
@@ -116,8 +118,33 @@ pub fn recipe_digest(plan: &Plan) -> Result<Digest, BuildError> {
         let bytes = std::fs::read(&path).map_err(|source| failed(step, StepError::Read { path, source }))?;
         files.push(Digest::of(&bytes));
     }
-    let json = json!({"recipe": plan.inputs, "files": files});
+    let mut json = json!({"recipe": plan.inputs, "files": files});
+    let projects = plan
+        .projects()
+        .map(|(step, directory)| project_files(&plan.locate(directory)).map_err(|error| failed(step, error)));
+    let projects = projects.collect::<Result<Vec<_>, _>>()?;
+    if !projects.is_empty() {
+        json["projects"] = json!(projects);
+    }
     Ok(Digest::of(&ociforge_manifests::document::canonical(&json)))
+}
+
+/// The digests of a project's files, by their names.
+fn project_files(directory: &Path) -> Result<BTreeMap<&'static str, Digest>, StepError> {
+    let mut files = BTreeMap::new();
+    for name in PROJECT_FILES {
+        let path = directory.join(name);
+        match std::fs::read(&path) {
+            Ok(bytes) => drop(files.insert(name, Digest::of(&bytes))),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(source) => return Err(StepError::Read { path, source }),
+        }
+    }
+    // As for pip, setup.cfg alone makes no project.
+    if !files.contains_key("pyproject.toml") && !files.contains_key("setup.py") {
+        return Err(StepError::NoProject(directory.to_owned()));
+    }
+    Ok(files)
 }
 
 /// Looks up everything that `plan` leaves open, for each of `platforms`.
@@ -125,7 +152,7 @@ pub fn recipe_digest(plan: &Plan) -> Result<Digest, BuildError> {
 /// # Errors
 /// When the base or a package can't be found.
 pub async fn lock_file(builder: &Builder, plan: &Plan, platforms: &[Platform]) -> Result<Lock, BuildError> {
-    let mut lock = Lock { recipe: recipe_digest(plan)?, bases: Vec::new(), wheels: Vec::new() };
+    let mut lock = Lock { recipe: recipe_digest(plan)?, bases: Vec::new(), wheels: Vec::new(), sources: Vec::new() };
     for platform in platforms {
         let pins = Pins::find(builder, plan, platform, None).await?;
         if let Base::Image(name) = &plan.base {
@@ -141,4 +168,35 @@ pub async fn lock_file(builder: &Builder, plan: &Plan, platforms: &[Platform]) -
         }
     }
     Ok(lock)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Explain;
+    use crate::plan;
+
+    #[test]
+    fn a_lock_depends_on_what_projects_say() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+        write("ociforge.toml", "base = 'scratch'\n[[layer]]\npip = { project = 'lib' }\n");
+        std::fs::create_dir(directory.path().join("lib")).unwrap();
+        write("lib/setup.cfg", "");
+        let digest = || recipe_digest(&plan::read(directory.path(), &BTreeMap::new()).unwrap());
+        let error = digest().unwrap_err();
+        let cause = error.source().unwrap().to_string();
+        assert!(cause.ends_with("lib has neither pyproject.toml nor setup.py"), "{cause}");
+        assert!(error.hint().unwrap().contains("relative to the recipe's directory"));
+
+        write("lib/setup.py", "setup()");
+        let first = digest().unwrap();
+        write("lib/module.py", "");
+        assert_eq!(digest().unwrap(), first);
+        write("lib/pyproject.toml", "");
+        let second = digest().unwrap();
+        write("lib/pyproject.toml", "[project]");
+        let third = digest().unwrap();
+        assert!(first != second && second != third && first != third);
+    }
 }

@@ -110,7 +110,7 @@ fn keep_directories(tree: &mut LayerTree, step: &Step, mtime: i64) -> Result<(),
 }
 
 /// Refuses a path that symbolic links lead out of the recipe's directory.
-fn stays_inside(directory: &Path, path: &Path) -> Result<(), StepError> {
+pub(super) fn stays_inside(directory: &Path, path: &Path) -> Result<(), StepError> {
     let real = |path: &Path| path.canonicalize().map_err(|source| StepError::Read { path: path.into(), source });
     if real(path)?.starts_with(real(directory)?) { Ok(()) } else { Err(StepError::Outside(path.into())) }
 }

@@ -1,16 +1,20 @@
 //! What can be typed.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
+use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use ociforge_manifests::lint::{Code, UnknownCode};
 use ociforge_manifests::{ImageName, Platform};
 
 use super::progress::Form;
 use super::runtime_args::RuntimeArgs;
+use crate::build::{SecretArg, SecretArgError};
+use crate::sandbox::Isolation;
 
 /// Assembles OCI images without a Docker daemon.
 #[derive(Debug, Parser)]
@@ -112,6 +116,9 @@ pub struct BuildArgs {
     /// Make every layer anew
     #[arg(long)]
     pub no_cache: bool,
+    /// What steps see that run something.
+    #[command(flatten)]
+    pub steps: StepArgs,
     /// How layers are compressed
     #[arg(long, value_enum, default_value_t, value_name = "KIND")]
     pub compression: CompressionKind,
@@ -156,6 +163,33 @@ pub struct LockArgs {
     /// Platform to lock for [default: the recipe's, or linux/amd64]; several are allowed
     #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
     pub platforms: Vec<Platform>,
+    /// What steps see that run something.
+    #[command(flatten)]
+    pub steps: StepArgs,
+}
+
+/// What `build` and `lock` take for steps that run something.
+#[derive(Debug, Args)]
+pub struct StepArgs {
+    /// Secret that steps can mount: id=NAME,src=FILE or id=NAME,env=VARIABLE; several are allowed
+    #[arg(long = "secret", value_name = "id=NAME,src=FILE", value_parser = Silent)]
+    pub secrets: Vec<SecretArg>,
+    /// How steps are isolated: auto, root, subuid (ids of /etc/subuid), one-uid (owners are remembered) or chroot
+    #[arg(long, default_value_t, value_name = "KIND")]
+    pub isolation: Isolation,
+}
+
+/// Reads a [`SecretArg`] without repeating what is wrong with it, as clap would.
+#[derive(Clone)]
+struct Silent;
+
+impl TypedValueParser for Silent {
+    type Value = SecretArg;
+
+    fn parse_ref(&self, command: &clap::Command, _: Option<&Arg>, value: &OsStr) -> Result<SecretArg, clap::Error> {
+        let parsed = value.to_str().ok_or(SecretArgError::Part).and_then(str::parse);
+        parsed.map_err(|why| command.clone().error(ErrorKind::ValueValidation, format!("invalid --secret: {why}")))
+    }
 }
 
 /// `inspect`
@@ -250,20 +284,6 @@ pub struct UnshareArgs {
     pub command: Vec<OsString>,
 }
 
-impl Command {
-    /// Whether the command unpacks root filesystems, or works on such, and so needs namespaces of its own.
-    #[must_use]
-    pub fn unpacks(&self) -> bool {
-        matches!(
-            self,
-            Self::Bundle(_)
-                | Self::Run(_)
-                | Self::Unshare(_)
-                | Self::Cache(CacheCommand::Ls | CacheCommand::Prune { .. })
-        )
-    }
-}
-
 /// `serve`
 #[derive(Debug, Args)]
 pub struct ServeArgs {
@@ -303,7 +323,8 @@ pub struct DoctorArgs {
 pub enum CacheCommand {
     /// Show what the store holds
     Ls,
-    /// Remove layers, wheels, facts about bases, the images that were built here, unpacked layers and ended containers
+    /// Remove layers, wheels, facts about bases, the images that were built here, unpacked layers, ended containers and
+    /// caches of steps
     Prune {
         /// Layers and the images that were built here, not wheels
         #[arg(long, group = "which")]
@@ -314,6 +335,9 @@ pub enum CacheCommand {
         /// What `run` has unpacked, and the containers that have ended
         #[arg(long, group = "which")]
         roots: bool,
+        /// What steps of builds keep in their cache mounts
+        #[arg(long, group = "which")]
+        caches: bool,
     },
     /// Print the store's directory
     Path,
@@ -338,5 +362,43 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected KEY=VALUE".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn build(arguments: &[&str]) -> Result<BuildArgs, String> {
+        match Cli::try_parse_from(["ociforge", "build"].iter().chain(arguments)) {
+            Ok(Cli { command: Command::Build(args), .. }) => Ok(args),
+            Ok(_) => panic!(),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn steps_have_secrets_and_an_isolation() {
+        Cli::command().debug_assert();
+        let args =
+            build(&["--secret", "id=a,src=b,type=file", "--secret=id=c,env=D", "--isolation", "one-uid"]).unwrap();
+        assert_eq!(args.steps.secrets, ["id=a,src=b".parse().unwrap(), "id=c,env=D".parse().unwrap()]);
+        assert_eq!(args.steps.isolation, Isolation::OneUid);
+        assert_eq!(build(&[]).unwrap().steps.isolation, Isolation::Auto);
+        let lock = Cli::try_parse_from(["ociforge", "lock", "--isolation=chroot", "--secret", "id=a,env=B"]);
+        assert!(matches!(lock.unwrap().command, Command::Lock(LockArgs { steps, .. }) if steps.secrets.len() == 1));
+        let error = build(&["--isolation", "docker"]).unwrap_err();
+        assert!(error.contains("expected one of auto, root, subuid, one-uid, chroot"), "{error}");
+    }
+
+    #[test]
+    fn a_password_in_the_place_of_a_secret_is_not_repeated() {
+        for text in ["hunter2", "token=hunter2", "id=a,hunter2", "id=a hunter2,src=b"] {
+            let error = build(&["--secret", text]).unwrap_err();
+            assert!(error.starts_with("error: invalid --secret: ") && error.contains("--help"), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use clap::Parser;
 pub use crate::bytes::human_bytes;
 pub use args::{
     BuildArgs, BundleArgs, CacheCommand, Cli, Command, CompressionKind, DoctorArgs, Format, Global, InspectArgs,
-    LockArgs, RunArgs, ServeArgs, SpecArgs, UnshareArgs,
+    LockArgs, RunArgs, ServeArgs, SpecArgs, StepArgs, UnshareArgs,
 };
 pub use progress::{Form, reporter};
 pub use runtime_args::driver_version;
@@ -23,7 +23,6 @@ pub use runtime_args::driver_version;
 use crate::cancel::Cancel;
 use crate::commands::{self, Finale};
 use crate::error::Failure;
-use crate::sandbox::{self, SandboxError};
 
 /// Exit code after ^C, as shells have it.
 const INTERRUPTED: u8 = 130;
@@ -36,12 +35,9 @@ const CLEANUP: Duration = Duration::from_secs(5);
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     // Before there are threads.
-    let entered = match cli.command.unpacks().then(sandbox::enter).transpose() {
+    let entered = match commands::enter(&cli.command) {
         Ok(entered) => entered,
-        // Where there are no user namespaces, nothing was unpacked in one.
-        Err(SandboxError::Refused { .. }) if matches!(cli.command, Command::Cache(_)) => None,
-        Err(error) if matches!(cli.command, Command::Run(_)) => return fail(&Failure::from(error).before_container()),
-        Err(error) => return fail(&error.into()),
+        Err(failure) => return fail(&failure),
     };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,

@@ -11,13 +11,19 @@ use serde_json::json;
 
 use super::Context;
 use super::lock::{path as lock_path, platforms};
-use crate::build::{Built, recipe_digest};
+use crate::build::{Built, Secrets, recipe_digest};
 use crate::cli::{self, BuildArgs, CompressionKind};
 use crate::content::Source;
 use crate::error::Failure;
 use crate::lock::Lock;
 use crate::plan::{self, Plan};
 use crate::transfer::Overlay;
+
+/// Whether the recipe may have something run. What is wrong with it is told later.
+pub(super) fn may_run(args: &BuildArgs) -> bool {
+    let build_args: BTreeMap<_, _> = args.build_args.iter().cloned().collect();
+    plan::read(args.file.as_deref().unwrap_or(&args.recipe), &build_args).is_ok_and(|plan| plan.may_need_sandbox())
+}
 
 pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), Failure> {
     let build_args: BTreeMap<_, _> = args.build_args.iter().cloned().collect();
@@ -27,7 +33,12 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), Failur
         context.reporter.warn(&warning);
     }
     let names = names(&plan, &args)?;
-    let builder = context.builder(compression(&args)?, !args.no_cache)?;
+    let secrets = Secrets::read(&args.steps.secrets, &plan, |name| std::env::var_os(name))?;
+    if plan.needs_sandbox() {
+        let entered = context.entered().map_err(|failure| failure.during("the recipe has steps that can't be run here"))?;
+        context.reporter.note(&format!("steps run in {}", entered.describe()));
+    }
+    let builder = context.builder(compression(&args)?, !args.no_cache, secrets)?;
     let lock = fitting_lock(context, &plan, &args)?;
     let mut built = Vec::new();
     for platform in platforms(&plan, args.platforms.clone()) {

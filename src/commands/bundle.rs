@@ -13,7 +13,6 @@ use crate::cli::{self, BundleArgs};
 use crate::error::Failure;
 use crate::run::bundle::{self, Bundle, ROOTFS};
 use crate::run::host;
-use crate::sandbox::Entered;
 
 pub(super) async fn run(context: &Context, args: BundleArgs) -> Result<(), Failure> {
     let overrides = args.runtime.overrides()?;
@@ -23,7 +22,7 @@ pub(super) async fn run(context: &Context, args: BundleArgs) -> Result<(), Failu
     let image = container::image(context, &args.image, args.platform.as_ref()).await?;
     let mut facts = host::facts(overrides);
     // Whoever runs the bundle will be outside of the namespace that was made to unpack it in.
-    facts.inside_user_namespace &= !context.entered.as_ref().is_some_and(Entered::is_new);
+    facts.inside_user_namespace &= !context.entered.as_ref().is_ok_and(|entered| entered.is_new());
     bundle::check(&image.image, &request, &facts)?;
     let staging = Staging::beside(&destination).map_err(|error| Failure::new(cannot()).caused_by(error))?;
     let staging = Arc::new(staging);

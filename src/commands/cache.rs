@@ -8,19 +8,23 @@ use std::path::Path;
 use super::Context;
 use crate::cli::{self, CacheCommand, human_bytes};
 use crate::error::Failure;
-use crate::store::prune_containers;
+use crate::store::{Caches, prune_containers};
 
 /// What the store holds, as one lists and prunes it: name, directories in the store.
-const KINDS: [(&str, &[&str]); 5] = [
+const KINDS: [(&str, &[&str]); 7] = [
     ("layers and images", &["layout", "layers", "tmp"]),
     ("wheels", &["wheels"]),
     ("facts about bases", &["facts"]),
     ("unpacked layers", &[ROOTS]),
     ("containers", &[CONTAINERS]),
+    ("steps that run", &[STEPS]),
+    ("caches of steps", &[CACHES]),
 ];
 
 const ROOTS: &str = "roots";
 const CONTAINERS: &str = "containers";
+const STEPS: &str = "steps";
+const CACHES: &str = "caches";
 
 pub(super) fn run(context: &Context, command: &CacheCommand) -> Result<(), Failure> {
     let root = context.store_path()?;
@@ -33,30 +37,48 @@ pub(super) fn run(context: &Context, command: &CacheCommand) -> Result<(), Failu
             }
             Ok(())
         }
-        CacheCommand::Prune { layers, wheels, roots } => {
-            let all = !layers && !wheels && !roots;
-            let mut chosen = [all || *layers, all || *wheels, all, all || *roots, all || *roots];
+        CacheCommand::Prune { layers, wheels, roots, caches } => {
+            let all = !layers && !wheels && !roots && !caches;
             let used = |directories| usage_of(&root, directories).1;
             let before: u64 = KINDS.iter().map(|(_, directories)| used(directories)).sum();
-            if chosen[3] {
-                let living = prune_containers(&root.join(CONTAINERS))
-                    .map_err(|error| Failure::new("cannot remove a container").caused_by(error))?;
-                if living > 0 {
-                    // Their root filesystems are these layers.
-                    chosen[3..].fill(false);
-                    let stay =
-                        format!("all unpacked layers stay, and what belongs to containers that run now: {living}");
-                    context.reporter.note(&stay);
-                }
-            }
+            let roots = (all || *roots) && !is_needed(context, &root)?;
+            let chosen = [all || *layers, all || *wheels, all, roots, roots, roots];
             for ((_, directories), _) in KINDS.iter().zip(chosen).filter(|(_, chosen)| *chosen) {
                 directories.iter().try_for_each(|directory| remove(&root.join(directory)))?;
+            }
+            if all || *caches {
+                prune_caches(context, &root)?;
             }
             let after = KINDS.iter().map(|(_, directories)| used(directories)).sum();
             context.reporter.note(&format!("freed {}", human_bytes(before.saturating_sub(after))));
             Ok(())
         }
     }
+}
+
+/// Removes the files of containers and steps that have ended. Those that run need the unpacked layers.
+fn is_needed(context: &Context, root: &Path) -> Result<bool, Failure> {
+    let mut living = 0;
+    for directory in [CONTAINERS, STEPS] {
+        living += prune_containers(&root.join(directory))
+            .map_err(|error| Failure::new("cannot remove a container").caused_by(error))?;
+    }
+    if living > 0 {
+        // Their root filesystems are these layers.
+        let stay = format!("all unpacked layers stay, and what belongs to containers that run now: {living}");
+        context.reporter.note(&stay);
+    }
+    Ok(living > 0)
+}
+
+fn prune_caches(context: &Context, root: &Path) -> Result<(), Failure> {
+    let used = Caches::new(root.join(CACHES))
+        .prune()
+        .map_err(|error| Failure::new("cannot remove a cache").caused_by(error))?;
+    if used > 0 {
+        context.reporter.note(&format!("caches stay that builds use now: {used}"));
+    }
+    Ok(())
 }
 
 /// Files and bytes of some directories of the store.

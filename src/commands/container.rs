@@ -4,6 +4,7 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::thread;
 
+use ociforge_layers::unpack::Owners;
 use ociforge_manifests::{Image, Platform};
 
 use super::Context;
@@ -31,8 +32,9 @@ impl Context {
     /// Unpacks layers from `source`, as many at a time as there are processors.
     pub(super) fn unpacker<'a>(&'a self, source: &'a dyn Source) -> Unpacker<'a> {
         let jobs = thread::available_parallelism().map_or(1, NonZero::get);
-        let strict = self.entered.as_ref().is_some_and(|entered| entered.ids() == Ids::All);
-        Unpacker { source, reporter: &*self.reporter, jobs, strict, cancel: &self.cancel }
+        let all = self.entered.as_ref().is_ok_and(|entered| entered.ids() == Ids::All);
+        let owners = if all { Owners::Kept } else { Owners::KeptWherePossible };
+        Unpacker { source, reporter: &*self.reporter, jobs, owners, cancel: &self.cancel }
     }
 
     /// Tells the user all of these.

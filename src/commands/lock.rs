@@ -1,19 +1,26 @@
 //! `ociforge lock`
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ociforge_layers::Compression;
 use ociforge_manifests::Platform;
 
 use super::Context;
-use crate::build::{Builder, Epoch, lock_file};
+use crate::build::{Builder, Epoch, Sandbox, Secrets, lock_file};
 use crate::cli::{self, LockArgs};
 use crate::error::Failure;
 use crate::plan::{self, Plan};
 
+/// Whether the recipe may have something run. What is wrong with it is told later.
+pub(super) fn may_run(args: &LockArgs) -> bool {
+    let plan = plan::read(args.file.as_deref().unwrap_or(&args.recipe), &Default::default());
+    plan.is_ok_and(|plan| plan.may_need_sandbox())
+}
+
 pub(super) async fn run(context: &Context, args: LockArgs) -> Result<(), Failure> {
     let plan = plan::read(args.file.as_deref().unwrap_or(&args.recipe), &Default::default())?;
-    let builder = context.builder(Compression::default(), true)?;
+    let builder = context.builder(Compression::default(), true, Secrets::default())?;
     let lock = lock_file(&builder, &plan, &platforms(&plan, args.platforms)).await?;
     let path = path(&plan);
     lock.write(&path)?;
@@ -34,7 +41,12 @@ pub(super) fn platforms(plan: &Plan, chosen: Vec<Platform>) -> Vec<Platform> {
 
 impl Context {
     /// What builds work with.
-    pub(super) fn builder(&self, compression: Compression, use_cache: bool) -> Result<Builder, Failure> {
+    pub(super) fn builder(
+        &self,
+        compression: Compression,
+        use_cache: bool,
+        secrets: Secrets,
+    ) -> Result<Builder, Failure> {
         let epoch = std::env::var("SOURCE_DATE_EPOCH").ok();
         Ok(Builder {
             store: self.store()?,
@@ -44,6 +56,7 @@ impl Context {
             compression,
             use_cache,
             epoch: Epoch::parse(epoch.as_deref())?,
+            sandbox: self.entered.clone().map(|entered| Arc::new(Sandbox { entered, secrets })),
         })
     }
 }

@@ -19,12 +19,12 @@ use std::sync::Arc;
 use ociforge_manifests::ImageName;
 
 use crate::cancel::Cancel;
-use crate::cli::{self, Cli, Command, Global};
+use crate::cli::{self, CacheCommand, Cli, Command, Global};
 use crate::error::Failure;
 use crate::locate::{Located, locate};
 use crate::progress::Reporter;
 use crate::registry::{Client, Settings};
-use crate::sandbox::Entered;
+use crate::sandbox::{self, Entered, SandboxError};
 use crate::store::{Layout, Store};
 
 /// What every command works with.
@@ -33,17 +33,22 @@ struct Context {
     reporter: Arc<dyn Reporter>,
     cancel: Cancel,
     /// The namespaces of commands that unpack root filesystems.
-    entered: Option<Entered>,
+    entered: Result<Arc<Entered>, Arc<SandboxError>>,
 }
 
 /// Runs a command to its end, or up to the process that is to take over.
 ///
 /// # Errors
 /// Whatever the command fails with.
-pub async fn run(cli: Cli, cancel: Cancel, entered: Option<Entered>) -> Result<Option<Box<dyn Finale>>, Failure> {
+pub async fn run(
+    cli: Cli,
+    cancel: Cancel,
+    entered: Result<Entered, SandboxError>,
+) -> Result<Option<Box<dyn Finale>>, Failure> {
     let reporter = cli::reporter(cli.global.progress);
+    let entered = entered.map(Arc::new).map_err(Arc::new);
     let context = Context { global: cli.global, reporter, cancel, entered };
-    if let Some(warning) = context.entered.as_ref().and_then(Entered::warning) {
+    if let Some(warning) = context.entered.as_ref().ok().and_then(|entered| entered.warning()) {
         context.reporter.warn(warning);
     }
     match cli.command {
@@ -71,7 +76,31 @@ pub trait Finale {
     fn play(self: Box<Self>) -> Result<u8, Failure>;
 }
 
+/// Enters the namespaces that a command needs, or may come to need. To be called before there are threads.
+///
+/// # Errors
+/// When the command can't do without them.
+pub fn enter(command: &Command) -> Result<Result<Entered, SandboxError>, Failure> {
+    match command {
+        Command::Build(args) if build::may_run(args) => Ok(sandbox::enter_as(args.steps.isolation)),
+        Command::Lock(args) if lock::may_run(args) => Ok(sandbox::enter_as(args.steps.isolation)),
+        Command::Bundle(_) | Command::Unshare(_) => Ok(Ok(sandbox::enter()?)),
+        Command::Run(_) => Ok(Ok(sandbox::enter().map_err(|error| Failure::from(error).before_container())?)),
+        // Where there are no user namespaces, nothing was unpacked in one.
+        Command::Cache(CacheCommand::Ls | CacheCommand::Prune { .. }) => match sandbox::enter() {
+            Err(error) if !matches!(error, SandboxError::Refused { .. }) => Err(error.into()),
+            entered => Ok(entered),
+        },
+        _ => Ok(Err(SandboxError::Outside)),
+    }
+}
+
 impl Context {
+    /// The namespaces of a command that has entered some.
+    fn entered(&self) -> Result<&Arc<Entered>, Failure> {
+        self.entered.as_ref().map_err(|error| Failure::from(Arc::clone(error)))
+    }
+
     /// The store, made where it is missing.
     fn store(&self) -> Result<Store, Failure> {
         let root = self.store_path()?;

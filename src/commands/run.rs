@@ -1,25 +1,22 @@
 //! `ociforge run`
 
-use std::fs::{self, Permissions};
-use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use ociforge_layers::unpack::{XattrSpace, try_whiteouts};
 use ociforge_manifests::Platform;
 use ociforge_manifests::runtime::{Host, Network, Request};
 
 use super::{Context, Finale, container};
 use crate::cli::RunArgs;
 use crate::error::Failure;
-use crate::run::bundle::{self, Bundle, ROOTFS};
+use crate::run::bundle::{self, Bundle};
 use crate::run::container::{Container, Io};
 use crate::run::host;
 use crate::run::runtime::Runtime;
-use crate::sandbox::overlay::{self, Layers, Overlay, OverlayError};
-use crate::sandbox::{Entered, Ids};
-use crate::store::{ContainerDirectory, Store};
+use crate::sandbox::Entered;
+use crate::sandbox::stage::Stage;
+use crate::store::ContainerDirectory;
 
 pub(super) async fn run(context: Context, args: RunArgs) -> Result<Box<dyn Finale>, Failure> {
     let remove = args.runtime.rm;
@@ -41,7 +38,10 @@ pub(super) async fn run(context: Context, args: RunArgs) -> Result<Box<dyn Final
     })?;
     let directory = Arc::new(directory);
     name(&mut request, directory.id());
-    let root = root(&context, &store, &directory, &image).await?;
+    let entered = context.entered()?.clone();
+    let unpacker = context.unpacker(&*image.source);
+    let (stage, losses) = Stage::make(&entered, &unpacker, &store, &image.image, &directory).await?;
+    context.warn_all(&losses.warnings());
     let bundle = Bundle { directory: directory.path(), destination: directory.path() };
     let spec = bundle.furnish(&image.image, &request, facts)?;
     context.warn_all(&spec.warnings);
@@ -49,8 +49,7 @@ pub(super) async fn run(context: Context, args: RunArgs) -> Result<Box<dyn Final
         let kept = format!("the container's files stay in {}; --rm removes them", directory.path().display());
         context.reporter.note(&kept);
     }
-    let entered = context.entered.ok_or_else(|| Failure::new("there are no namespaces to run it in"))?;
-    Ok(Box::new(Ready { runtime, io, _root: root, directory, entered }))
+    Ok(Box::new(Ready { runtime, io, _stage: stage, directory, entered }))
 }
 
 /// Makes the directories of volumes that are not there, as docker does.
@@ -87,78 +86,13 @@ fn foreign(platform: &Platform) -> Vec<String> {
     )]
 }
 
-/// Makes the container's root filesystem: the image's layers with what the container writes on top, or, where no overlay
-/// can be mounted, a copy of them.
-async fn root(
-    context: &Context,
-    store: &Store,
-    directory: &Arc<ContainerDirectory>,
-    image: &container::Located,
-) -> Result<Option<Overlay>, Failure> {
-    let target = directory.path().join(ROOTFS);
-    let Some(entered) = &context.entered else { return Ok(None) };
-    let unpacker = context.unpacker(&*image.source);
-    let cannot = |error| Failure::new("cannot write the container's files").caused_by(error);
-    let (kind, space) = match entered.ids() {
-        Ids::All => ("all", XattrSpace::Trusted),
-        Ids::Ranges => ("ranges", XattrSpace::User),
-        Ids::OneId => ("one", XattrSpace::User),
-    };
-    // Before anything is unpacked for it.
-    if let Err(Failure { message, causes, .. }) = try_overlay(entered, space, directory.path()).map_err(cannot)? {
-        let reasons = causes.join("; ");
-        context.reporter.warn(&format!("the image is copied, which takes time and space: {message}: {reasons}"));
-        let losses = unpacker.flat(&image.image, directory, ROOTFS).await?;
-        context.warn_all(&losses.warnings());
-        return Ok(None);
-    }
-    let (mut lower, losses) = unpacker.stack(&image.image, &store.roots(kind, space)).await?;
-    context.warn_all(&losses.warnings());
-    lower.reverse();
-    let [upper, work, empty] = ["upper", "work", "empty"].map(|name| directory.path().join(name));
-    for new in [&target, &upper, &work, &empty] {
-        fs::create_dir(new).map_err(cannot)?;
-    }
-    // An image may have no layers, but an overlay needs one.
-    fs::set_permissions(&empty, Permissions::from_mode(0o755)).map_err(cannot)?;
-    lower.push(empty);
-    take_after(&lower[0], &upper).map_err(cannot)?;
-    let layers = Layers { lower, upper, work, volatile: directory.is_removed() };
-    Ok(Some(overlay::mount(entered, &layers, &target)?))
-}
-
-/// Gives `directory` the owner and mode of `model`: the root of an overlay has those of the upper directory.
-fn take_after(model: &Path, directory: &Path) -> io::Result<()> {
-    let model = fs::metadata(model)?;
-    std::os::unix::fs::chown(directory, Some(model.uid()), Some(model.gid()))?;
-    fs::set_permissions(directory, Permissions::from_mode(model.mode() & 0o7777))
-}
-
-/// Tries to mount an overlay of nothing where the container's will be, and to make what its layers need.
-fn try_overlay(entered: &Entered, space: XattrSpace, directory: &Path) -> io::Result<Result<(), Failure>> {
-    let place = tempfile::tempdir_in(directory)?;
-    let [lower, upper, work, target] = ["lower", "upper", "work", "target"].map(|name| place.path().join(name));
-    for new in [&lower, &upper, &work, &target] {
-        fs::create_dir(new)?;
-    }
-    if let Err(error) = try_whiteouts(&lower, space) {
-        return Ok(Err(Failure::new("whiteouts can't be kept in the store").caused_by(error)));
-    }
-    let layers = Layers { lower: vec![lower], upper, work, volatile: false };
-    match overlay::mount(entered, &layers, &target) {
-        Ok(_) => Ok(Ok(())),
-        Err(OverlayError::Directory { source, .. }) => Err(source),
-        Err(refused) => Ok(Err(refused.into())),
-    }
-}
-
 /// A container that is about to be run. Its mount goes before its directory does.
 struct Ready {
     runtime: Runtime,
     io: Io,
-    _root: Option<Overlay>,
+    _stage: Stage,
     directory: Arc<ContainerDirectory>,
-    entered: Entered,
+    entered: Arc<Entered>,
 }
 
 impl Finale for Ready {

@@ -10,8 +10,9 @@ use serde_json::json;
 use super::facts::*;
 use super::*;
 use crate::run::runtime::{CgroupFeatures, Description, Features, Kind, LinuxFeatures, Runtime, Switch};
-use crate::sandbox::Limits;
 use crate::sandbox::attempt::{Attempt, Tried};
+use crate::sandbox::rehearsal::{Had, Rehearsal};
+use crate::sandbox::{Confinement, Ids, Limits};
 
 const WORKED: Attempt =
     Attempt { namespace: Tried::Worked, mapping: Tried::Worked, mount: Tried::Worked, overlay: Tried::Worked };
@@ -55,7 +56,26 @@ fn user() -> Facts {
         limits: Limits { max_user_namespaces: Some(15000), ..Limits::default() },
         user_namespace: WORKED,
         as_root: Attempt::default(),
-        ids: Ids { users: GIVEN, groups: GIVEN, free: 165_536, newuidmap: Mapper::Able, newgidmap: Mapper::Able },
+        steps: Rehearsal {
+            entered: Some(Had {
+                ids: Ids::Ranges,
+                confinement: Confinement::Namespaces,
+                text: "a user namespace with 65537 ids".into(),
+                warning: None,
+            }),
+            refusal: None,
+            network: Tried::Worked,
+            processes: Tried::Worked,
+            proc: Tried::Worked,
+            listener: Tried::Worked,
+        },
+        ids: facts::Ids {
+            users: GIVEN,
+            groups: GIVEN,
+            free: 165_536,
+            newuidmap: Mapper::Able,
+            newgidmap: Mapper::Able,
+        },
         overlay: Overlay { known: true, fuse: true },
         cgroups: Cgroups {
             hierarchy: Hierarchy::V2,
@@ -418,6 +438,61 @@ fn overlays() {
     let shown = lines(&judge(&facts));
     let expected = "missing overlay: root may not mount anything here, as in a container: start that with";
     assert!(shown.iter().any(|line| line.starts_with(expected)), "{shown:#?}");
+}
+
+#[test]
+fn steps_of_builds() {
+    fn one_id(facts: &mut Facts) {
+        let had = facts.steps.entered.as_mut().unwrap();
+        (had.ids, had.text) = (Ids::OneId, "a user namespace with one id; owners are remembered".into());
+    }
+    let cases: [(Change, &str); 8] = [
+        (one_id, "ok build steps: a user namespace with one id; owners are remembered"),
+        (
+            |f| {
+                one_id(f);
+                f.steps.listener = Tried::Refused(16);
+            },
+            "warn build steps: a user namespace with one id; owners are remembered; but nobody can be told of them: chown \
+             and its kin fail (Device or resource busy)",
+        ),
+        (
+            |f| f.steps.proc = Tried::Refused(1),
+            "warn build steps: a user namespace with 65537 ids; /proc can't be mounted, as in a container that hides parts \
+             of it (Operation not permitted)",
+        ),
+        (
+            |f| (f.steps.network, f.steps.processes) = (Tried::Refused(28), Tried::Refused(28)),
+            "warn build steps: a user namespace with 65537 ids; network = \"none\" is not possible (No space left on \
+             device); they see all processes (No space left on device)",
+        ),
+        (
+            |f| {
+                let had = f.steps.entered.as_mut().unwrap();
+                (had.confinement, had.text) = (Confinement::Chroot, "chroot: nothing else is allowed here".into());
+                had.warning = Some("no namespaces: a seccomp filter is in force, as in a container".into());
+                (f.steps.listener, f.steps.proc) = (Tried::Not, Tried::Not);
+            },
+            "warn build steps: chroot: nothing else is allowed here: no namespaces: a seccomp filter is in force, as in a \
+             container; they see all processes and the network that are here",
+        ),
+        (
+            |f| (f.steps.entered, f.steps.refusal) = (None, Some("cannot enter a user namespace: x; do y".into())),
+            "missing build steps: nothing can be run: cannot enter a user namespace: x; do y",
+        ),
+        (|f| f.steps = Rehearsal::default(), "warn build steps: what they may do could not be tried"),
+        // Owners of many ids need nobody who remembers them.
+        (
+            |f| {
+                f.steps.listener = Tried::Refused(16);
+                f.steps.entered.as_mut().unwrap().text = "root in a mount namespace".into();
+            },
+            "ok build steps: root in a mount namespace",
+        ),
+    ];
+    for (change, expected) in cases {
+        changed(user, change, expected);
+    }
 }
 
 #[test]

@@ -3,13 +3,15 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ociforge_layers::source::wheel::FileName;
+use ociforge_layers::source::wheel::normalize;
 use ociforge_manifests::Digest;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::error::LockError;
-use super::wheel::{Location, LockedWheel, same_version};
+use super::pin::{Kind, Pin, Wrong};
+use super::source::{LockedSource, Origin};
+use super::wheel::LockedWheel;
 use crate::store::blob::write_atomic;
 
 const VERSION: u32 = 1;
@@ -24,6 +26,8 @@ pub struct Lock {
     pub bases: Vec<LockedBase>,
     /// The wheels.
     pub wheels: Vec<WheelEntry>,
+    /// What has no wheel and is built.
+    pub sources: Vec<SourceEntry>,
 }
 
 /// A base of one platform.
@@ -49,6 +53,17 @@ pub struct WheelEntry {
     pub wheel: LockedWheel,
 }
 
+/// A source and where the wheel that is built of it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceEntry {
+    /// `linux/amd64`, …
+    pub platform: String,
+    /// The place of its layer in the recipe, the first being 0.
+    pub layer: usize,
+    /// The source, and what its build needs.
+    pub source: LockedSource,
+}
+
 /// The file as TOML has it.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,6 +74,11 @@ struct Rows {
     base: Vec<LockedBase>,
     #[serde(default)]
     wheel: Vec<Row>,
+    // Left out where there are none, so that a lock of wheels only is what it always was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    sdist: Vec<SdistRow>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    project: Vec<ProjectRow>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -77,6 +97,35 @@ struct Row {
     requested: bool,
 }
 
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SdistRow {
+    name: String,
+    version: String,
+    platform: String,
+    layer: usize,
+    file: String,
+    url: Option<Url>,
+    path: Option<PathBuf>,
+    size: Option<u64>,
+    sha256: String,
+    #[serde(default)]
+    requested: bool,
+    #[serde(default)]
+    requires: Vec<Pin>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProjectRow {
+    name: String,
+    platform: String,
+    layer: usize,
+    path: PathBuf,
+    #[serde(default)]
+    requires: Vec<Pin>,
+}
+
 impl Lock {
     /// Whether the lock was made for the recipe of this digest.
     #[must_use]
@@ -88,6 +137,12 @@ impl Lock {
     pub fn wheels_of(&self, platform: &str, layer: usize) -> impl Iterator<Item = &LockedWheel> {
         let here = move |entry: &&WheelEntry| entry.platform == platform && entry.layer == layer;
         self.wheels.iter().filter(here).map(|entry| &entry.wheel)
+    }
+
+    /// What is built for one layer on one platform, in the lock's order.
+    pub fn sources_of(&self, platform: &str, layer: usize) -> impl Iterator<Item = &LockedSource> {
+        let here = move |entry: &&SourceEntry| entry.platform == platform && entry.layer == layer;
+        self.sources.iter().filter(here).map(|entry| &entry.source)
     }
 
     /// Reads a lock from a file; `None` where there is no file.
@@ -118,7 +173,11 @@ impl Lock {
         base.sort();
         let mut wheel: Vec<Row> = self.wheels.iter().map(Row::of).collect();
         wheel.sort_by(|a, b| (&a.platform, a.layer, &a.name).cmp(&(&b.platform, b.layer, &b.name)));
-        let rows = Rows { version: VERSION, recipe: self.recipe.clone(), base, wheel };
+        let mut sources: Vec<&SourceEntry> = self.sources.iter().collect();
+        sources.sort_by_key(|entry| (&entry.platform, entry.layer, entry.source.name()));
+        let sdist = sources.iter().filter_map(|entry| SdistRow::of(entry)).collect();
+        let project = sources.iter().filter_map(|entry| ProjectRow::of(entry)).collect();
+        let rows = Rows { version: VERSION, recipe: self.recipe.clone(), base, wheel, sdist, project };
         Ok(format!("{HEADER}{}", toml::to_string(&rows)?))
     }
 
@@ -134,11 +193,17 @@ impl Lock {
         }
         let rows: Rows = toml::from_str(text)
             .map_err(|error| wrong(error.span().map_or(0, |span| span.start), error.message().to_owned()))?;
+        let named = |kind: &'static str| {
+            move |(name, message): Wrong| {
+                wrong(text.find(&format!("name = \"{name}\"")).unwrap_or(0), format!("{kind} {name}: {message}"))
+            }
+        };
         let wheels: Result<Vec<_>, _> = rows.wheel.into_iter().map(Row::entry).collect();
-        let wheels = wheels.map_err(|(name, message)| {
-            wrong(text.find(&format!("name = \"{name}\"")).unwrap_or(0), format!("wheel {name}: {message}"))
-        })?;
-        Ok(Self { recipe: rows.recipe, bases: rows.base, wheels })
+        let sdists: Result<Vec<_>, _> = rows.sdist.into_iter().map(SdistRow::entry).collect();
+        let projects: Result<Vec<_>, _> = rows.project.into_iter().map(ProjectRow::entry).collect();
+        let mut sources = sdists.map_err(named("sdist"))?;
+        sources.extend(projects.map_err(named("project"))?);
+        Ok(Self { recipe: rows.recipe, bases: rows.base, wheels: wheels.map_err(named("wheel"))?, sources })
     }
 }
 
@@ -149,81 +214,86 @@ struct Version {
 }
 
 impl Row {
-    fn of(entry: &WheelEntry) -> Self {
-        let wheel = &entry.wheel;
-        let (url, path) = match &wheel.location {
-            Location::Url(url) => (Some(without_credentials(url)), None),
-            Location::Path(path) => (None, Some(path.clone())),
-        };
-        Self {
-            name: wheel.name.clone(),
-            version: wheel.version.clone(),
-            platform: entry.platform.clone(),
-            layer: entry.layer,
-            file: wheel.file.clone(),
-            url,
-            path,
-            size: wheel.size,
-            sha256: wheel.sha256.hex().to_owned(),
-            requested: wheel.requested,
-        }
+    fn of(WheelEntry { platform, layer, wheel }: &WheelEntry) -> Self {
+        let Pin { name, version, file, url, path, size, sha256 } = Pin::of(wheel);
+        let (platform, layer, requested) = (platform.clone(), *layer, wheel.requested);
+        Self { name, version, platform, layer, file, url, path, size, sha256, requested }
     }
 
-    /// The entry, or the wheel's name and what is wrong with it.
-    fn entry(self) -> Result<WheelEntry, (String, &'static str)> {
-        let location = match (self.url, self.path) {
-            (Some(url), None) if matches!(url.scheme(), "http" | "https") => Location::Url(url),
-            (None, Some(path)) => Location::Path(path),
-            _ => return Err((self.name, "it needs either a `url` (http, https) or a `path`")),
-        };
-        let Ok(sha256) = format!("sha256:{}", self.sha256).parse() else {
-            return Err((self.name, "`sha256` is not 64 hex digits"));
-        };
-        let Ok(file) = FileName::parse(&self.file) else {
-            return Err((self.name, "`file` is not a wheel's file name"));
-        };
-        if file.name != self.name || !same_version(&file.version, &self.version) {
-            return Err((self.name, "`name` and `version` are not those of `file`"));
-        }
-        let wheel = LockedWheel {
-            name: self.name,
-            version: self.version,
-            file: self.file,
-            location,
-            size: self.size,
-            sha256,
-            requested: self.requested,
-        };
-        Ok(WheelEntry { platform: self.platform, layer: self.layer, wheel })
+    fn entry(self) -> Result<WheelEntry, Wrong> {
+        let Self { name, version, platform, layer, file, url, path, size, sha256, requested } = self;
+        let wheel = Pin { name, version, file, url, path, size, sha256 }.read(Kind::Wheel, requested)?;
+        Ok(WheelEntry { platform, layer, wheel })
     }
 }
 
-/// A lock is committed; credentials are not.
-fn without_credentials(url: &Url) -> Url {
-    let mut url = url.clone();
-    // These fail only for URLs without a host, which have no credentials either.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url
+impl SdistRow {
+    fn of(SourceEntry { platform, layer, source }: &SourceEntry) -> Option<Self> {
+        let Origin::Sdist(archive) = &source.origin else { return None };
+        let Pin { name, version, file, url, path, size, sha256 } = Pin::of(archive);
+        let (platform, layer, requested) = (platform.clone(), *layer, archive.requested);
+        let requires = pins(&source.requires);
+        Some(Self { name, version, platform, layer, file, url, path, size, sha256, requested, requires })
+    }
+
+    fn entry(self) -> Result<SourceEntry, Wrong> {
+        let Self { name, version, platform, layer, file, url, path, size, sha256, requested, requires } = self;
+        let archive = Pin { name, version, file, url, path, size, sha256 }.read(Kind::Sdist, requested)?;
+        let source = LockedSource { origin: Origin::Sdist(archive), requires: wheels(requires)? };
+        Ok(SourceEntry { platform, layer, source })
+    }
+}
+
+impl ProjectRow {
+    fn of(SourceEntry { platform, layer, source }: &SourceEntry) -> Option<Self> {
+        let Origin::Project { name, directory } = &source.origin else { return None };
+        let (name, path, requires) = (name.clone(), directory.clone(), pins(&source.requires));
+        Some(Self { name, platform: platform.clone(), layer: *layer, path, requires })
+    }
+
+    fn entry(self) -> Result<SourceEntry, Wrong> {
+        let Self { name, platform, layer, path, requires } = self;
+        if normalize(&name) != name {
+            return Err((name, "`name` is not normalised"));
+        }
+        let source = LockedSource { origin: Origin::Project { name, directory: path }, requires: wheels(requires)? };
+        Ok(SourceEntry { platform, layer, source })
+    }
+}
+
+fn pins(wheels: &[LockedWheel]) -> Vec<Pin> {
+    let mut pins: Vec<Pin> = wheels.iter().map(Pin::of).collect();
+    pins.sort_by(|a, b| a.name.cmp(&b.name));
+    pins
+}
+
+/// What a build needs, none of which the user asked for.
+fn wheels(pins: Vec<Pin>) -> Result<Vec<LockedWheel>, Wrong> {
+    pins.into_iter().map(|pin| pin.read(Kind::Wheel, false)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lock::Location;
+
+    fn file(name: &str, file: &str, location: &str) -> LockedWheel {
+        LockedWheel {
+            name: name.into(),
+            version: "1.0".into(),
+            file: file.into(),
+            location: Location::of_url(location).unwrap_or(Location::Path(location.into())),
+            size: location.starts_with("http").then_some(7),
+            sha256: Digest::of(name.as_bytes()),
+            requested: name == "a",
+        }
+    }
 
     fn lock() -> Lock {
         let wheel = |name: &str, layer, location: &str| WheelEntry {
             platform: "linux/amd64".into(),
             layer,
-            wheel: LockedWheel {
-                name: name.into(),
-                version: "1.0".into(),
-                file: format!("{name}-1.0-py3-none-any.whl"),
-                location: Location::of_url(location).unwrap_or(Location::Path(location.into())),
-                size: location.starts_with("http").then_some(7),
-                sha256: Digest::of(name.as_bytes()),
-                requested: name == "a",
-            },
+            wheel: file(name, &format!("{name}-1.0-py3-none-any.whl"), location),
         };
         let base = |platform: &str| LockedBase {
             platform: platform.into(),
@@ -238,6 +308,50 @@ mod tests {
                 wheel("z", 1, "https://u:p@h/z.whl"),
                 wheel("a", 2, "https://h/a"),
             ],
+            sources: Vec::new(),
+        }
+    }
+
+    /// The same with an archive and a project.
+    fn lock_of_sources() -> Lock {
+        let pin = |name: &str| file(name, &format!("{name}-1.0-py3-none-any.whl"), "https://h/x");
+        let entry = |layer, origin, requires| SourceEntry {
+            platform: "linux/amd64".into(),
+            layer,
+            source: LockedSource { origin, requires },
+        };
+        let archive = file("d", "D-1.0.tar.gz", "https://u:p@h/D-1.0.tar.gz");
+        let project = Origin::Project { name: "my-app".into(), directory: ".".into() };
+        let sources = vec![
+            entry(2, project, vec![pin("hatchling")]),
+            entry(1, Origin::Sdist(archive), vec![pin("wheel"), pin("setuptools")]),
+        ];
+        Lock { sources, ..lock() }
+    }
+
+    #[test]
+    fn sources_are_pinned_with_what_builds_them() {
+        let text = lock_of_sources().to_toml().unwrap();
+        assert!(text.contains("[[sdist.requires]]\nname = \"setuptools\"") && !text.contains("u:p"), "{text}");
+        let read = Lock::parse(&text, Path::new("ociforge.lock")).unwrap();
+        assert_eq!(read.to_toml().unwrap(), text);
+        let of = |layer| read.sources_of("linux/amd64", layer).map(LockedSource::name).collect::<Vec<_>>();
+        assert_eq!((of(1), of(2), of(0)), (vec!["d"], vec!["my-app"], vec![]));
+        assert_eq!(read.sources[0].source.requires.len(), 2);
+        // A lock of wheels only has not a word of it.
+        let before = lock().to_toml().unwrap();
+        assert!(!before.contains("sdist") && !before.contains("project") && text.starts_with(&before[..200]));
+        for (old, new, expected) in [
+            ("D-1.0.tar.gz", "D-1.0.rpm", "sdist d: `file` is not a source archive's"),
+            ("file = \"D-1.0.tar.gz\"", "file = \"../D-1.0.tar.gz\"", "sdist d: `file` is not a source archive's"),
+            ("setuptools-1.0-py3", "setuptools-1.1-py3", "sdist setuptools: `name` and `version`"),
+            ("name = \"my-app\"", "name = \"My.App\"", "project My.App: `name` is not normalised"),
+            ("path = \".\"", "", "missing field `path`"),
+        ] {
+            let broken = if old.starts_with("D-") { text.replace(old, new) } else { text.replacen(old, new, 1) };
+            assert_ne!(broken, text, "{old}");
+            let message = Lock::parse(&broken, Path::new("ociforge.lock")).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
         }
     }
 

@@ -3,14 +3,18 @@
 mod error;
 pub mod fetch;
 mod file;
+mod pin;
 mod pylock;
 mod redact;
 mod requirements;
+mod source;
+mod sources;
 mod stubs;
-pub mod tags;
+mod tags;
 mod target;
 mod uv;
 mod wheel;
+mod workshop;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,10 +23,15 @@ use crate::base::facts::Facts;
 
 pub use error::{LockError, Problem};
 pub use fetch::{Check, FetchCause, FetchError, Fetcher};
-pub use file::{Lock, LockedBase, WheelEntry};
+pub use file::{Lock, LockedBase, SourceEntry, WheelEntry};
 pub use redact::redacted;
+pub use requirements::index_options;
+pub use source::{LockedSource, Origin};
+pub use sources::Sources;
+pub use tags::Tags;
 pub use target::{PythonVersion, PythonVersionError, Target};
 pub use wheel::{Location, LockedWheel, local};
+pub use workshop::{Job, OUT, Workshop, WorkshopError};
 
 /// What a step of a recipe asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +49,8 @@ pub enum Requirements {
 pub struct Resolution {
     /// The wheels to install, sorted by normalised name. What the base has already is not among them.
     pub wheels: Vec<LockedWheel>,
+    /// The source archives of what has no wheel, sorted in the same way.
+    pub sdists: Vec<LockedWheel>,
     /// Distributions of the base that are replaced by one of the wheels.
     pub replaced: Vec<Replaced>,
 }
@@ -70,6 +81,11 @@ pub struct Replaced {
 ///
 /// A lock (PEP 751) is taken as it stands, without what the base has in just that version.
 ///
+/// Wheels come first: only where nothing else fulfils the requirements does a source archive stand in for a wheel. Its
+/// own requirements count as far as `sources` knows them, so whoever finds one among the result that `sources` does not
+/// know has to look into it and ask again. No code of any package is run. The projects of `sources` are left out of the
+/// result, and what they require is in it.
+///
 /// # Errors
 /// When uv is missing or finds no solution, when a package has no wheel for the target, or a file can't be read.
 pub fn resolve(
@@ -77,10 +93,11 @@ pub fn resolve(
     target: &Target,
     base: Option<&Facts>,
     directory: &Path,
+    sources: &mut Sources,
 ) -> Result<Resolution, LockError> {
     let distributions = base.map_or(&[][..], |facts| &facts.distributions);
     let mut by_url = Vec::new();
-    let wheels = match requirements {
+    let files = match requirements {
         Requirements::Lock(file) => {
             let path = directory.join(file);
             let text = fs::read_to_string(&path).map_err(|source| LockError::read(&path, source))?;
@@ -94,29 +111,31 @@ pub fn resolve(
         _ => {
             let named = requirements::read(requirements, target, directory)?;
             by_url.extend(named.iter().filter(|named| named.versions.is_none()).map(|named| named.name.clone()));
-            let mut wheels = uv::compile(requirements, &named, target, base, directory)?;
-            requirements::check_hashes(&named, &wheels)?;
-            for wheel in &mut wheels {
-                wheel.requested = named.iter().any(|requirement| requirement.name == wheel.name);
+            let mut files = uv::compile(requirements, &named, target, base, directory, sources)?;
+            requirements::check_hashes(&named, &files)?;
+            for file in &mut files {
+                file.requested = named.iter().any(|requirement| requirement.name == file.name);
             }
-            wheels
+            files
         }
     };
     let has = |name: &str| distributions.iter().find(|distribution| distribution.normalized_name() == name);
     let mut resolution = Resolution::default();
-    for wheel in wheels {
-        match has(&wheel.name) {
-            Some(old) if wheel::same_version(&old.version, &wheel.version) && !by_url.contains(&wheel.name) => continue,
+    for file in files {
+        match has(&file.name) {
+            Some(old) if wheel::same_version(&old.version, &file.version) && !by_url.contains(&file.name) => continue,
             Some(old) => resolution.replaced.push(Replaced {
-                name: wheel.name.clone(),
+                name: file.name.clone(),
                 old: old.version.clone(),
-                new: wheel.version.clone(),
+                new: file.version.clone(),
             }),
             None => {}
         }
-        resolution.wheels.push(wheel);
+        let kind = if file.file.ends_with(".whl") { &mut resolution.wheels } else { &mut resolution.sdists };
+        kind.push(file);
     }
     resolution.wheels.sort_by(|a, b| a.name.cmp(&b.name));
+    resolution.sdists.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(resolution)
 }
 

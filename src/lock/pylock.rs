@@ -5,12 +5,14 @@ use std::path::Path;
 use std::str::FromStr;
 
 use ociforge_layers::source::wheel::{FileName, normalize};
+use ociforge_manifests::Digest;
 use pep440_rs::{Version, VersionSpecifiers};
 use pep508_rs::{MarkerEnvironment, MarkerEnvironmentBuilder, MarkerTree, Pep508Url};
 use serde::Deserialize;
 use url::Url;
 
 use super::error::{LockError, Problem};
+use super::source::ARCHIVES;
 use super::tags::Tags;
 use super::target::Target;
 use super::wheel::{Location, LockedWheel};
@@ -36,7 +38,7 @@ struct Package {
     vcs: Option<toml::Table>,
     directory: Option<toml::Table>,
     archive: Option<File>,
-    sdist: Option<toml::Table>,
+    sdist: Option<File>,
     #[serde(default)]
     wheels: Vec<File>,
 }
@@ -54,6 +56,20 @@ struct File {
 /// The wheels that `target` gets from the lock `text`, which was read from `path`, in the lock's order. Relative
 /// paths in it start at its directory. None is marked as requested.
 pub(super) fn read(text: &str, path: &Path, target: &Target) -> Result<Vec<LockedWheel>, LockError> {
+    read_each(text, path, target, |chooser, package| chooser.choose(package))
+}
+
+/// The source archives in a lock of nothing but those; otherwise as [`read`].
+pub(super) fn read_sdists(text: &str, path: &Path, target: &Target) -> Result<Vec<LockedWheel>, LockError> {
+    read_each(text, path, target, |chooser, package| chooser.sdist(package))
+}
+
+fn read_each(
+    text: &str,
+    path: &Path,
+    target: &Target,
+    choose: impl Fn(&Chooser<'_>, &Package) -> Result<Option<LockedWheel>, Problem>,
+) -> Result<Vec<LockedWheel>, LockError> {
     let lock = parse(text, path)?;
     let chosen = Chooser { target, environment: marker_environment(target)?, tags: Tags::of(target), path };
     if !chosen.fits(&lock)? {
@@ -62,7 +78,7 @@ pub(super) fn read(text: &str, path: &Path, target: &Target) -> Result<Vec<Locke
     let mut wheels: Vec<LockedWheel> = Vec::new();
     for package in &lock.packages {
         let failed = |problem| LockError::Package { name: package.name.clone(), problem };
-        if let Some(wheel) = chosen.choose(package).map_err(failed)? {
+        if let Some(wheel) = choose(&chosen, package).map_err(failed)? {
             if wheels.iter().any(|other| other.name == wheel.name) {
                 return Err(failed(Problem::Twice));
             }
@@ -157,12 +173,29 @@ impl Chooser<'_> {
         let best = self.tags.best(named);
         let (file, location, name) =
             best.ok_or_else(|| Problem::WrongTarget { target: self.target.to_string(), files: names })?;
-        let hash = file.hashes.get("sha256").ok_or_else(|| Problem::NoHash(name.clone()))?;
-        let sha256 = format!("sha256:{}", hash.to_ascii_lowercase());
         Ok(Some(LockedWheel {
             name: normalize(&package.name),
             version: package.version.clone().unwrap_or(version),
-            sha256: sha256.parse().map_err(|_| Problem::NoHash(name.clone()))?,
+            sha256: sha256(file, &name)?,
+            file: name,
+            location,
+            size: file.size,
+            requested: false,
+        }))
+    }
+
+    /// The source archive of a package; `None` when it has none of a form that can be built.
+    fn sdist(&self, package: &Package) -> Result<Option<LockedWheel>, Problem> {
+        let (Some(file), Some(version)) = (&package.sdist, &package.version) else { return Ok(None) };
+        let location = self.location(file, &package.name)?;
+        let name = file.name.clone().or_else(|| location.file_name()).unwrap_or_default();
+        if name.contains('/') || !ARCHIVES.iter().any(|suffix| name.ends_with(suffix)) {
+            return Ok(None);
+        }
+        Ok(Some(LockedWheel {
+            name: normalize(&package.name),
+            version: version.clone(),
+            sha256: sha256(file, &name)?,
             file: name,
             location,
             size: file.size,
@@ -217,6 +250,11 @@ impl Chooser<'_> {
             Err(error) => Err(unreadable::<Url>(marker, error.message)),
         }
     }
+}
+
+fn sha256(file: &File, name: &str) -> Result<Digest, Problem> {
+    let hash = file.hashes.get("sha256").map(|hash| format!("sha256:{}", hash.to_ascii_lowercase()));
+    hash.and_then(|hash| hash.parse().ok()).ok_or_else(|| Problem::NoHash(name.to_owned()))
 }
 
 fn unreadable<T: Pep508Url>(text: &str, error: pep508_rs::Pep508ErrorSource<T>) -> Problem {

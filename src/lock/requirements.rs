@@ -94,6 +94,48 @@ fn read_file(text: &str, path: &Path, environment: &MarkerEnvironment, depth: us
     }
 }
 
+/// The options of requirements that say where packages are, such as `--index-url` and `--find-links`, one a line.
+/// Directories in them are absolute.
+#[must_use]
+pub fn index_options(requirements: &Requirements, directory: &Path) -> Vec<String> {
+    let mut options = Vec::new();
+    match requirements {
+        Requirements::List(list) => options.extend(list.iter().filter_map(|line| index_option(line, directory))),
+        Requirements::File(file) => read_options(&directory.join(file), 0, &mut options),
+        Requirements::Lock(_) => {}
+    }
+    options
+}
+
+fn read_options(path: &Path, depth: usize, options: &mut Vec<String>) {
+    // That a file can't be read is said where its requirements are.
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let directory = path.parent().unwrap_or(Path::new("."));
+    for line in text.replace("\\\r\n", " ").replace("\\\n", " ").lines() {
+        match included(line) {
+            Some(file) if depth < MAX_DEPTH => read_options(&directory.join(file), depth + 1, options),
+            Some(_) => {}
+            None => options.extend(index_option(line, directory)),
+        }
+    }
+}
+
+fn index_option(line: &str, directory: &Path) -> Option<String> {
+    let line = without_comment(line);
+    let (option, value) = line.split_once(['=', ' ', '\t']).unwrap_or((line, ""));
+    let value = value.trim();
+    match option {
+        "--no-index" => Some(option.to_owned()),
+        "--index-url" | "-i" | "--extra-index-url" => Some(format!("{option} {value}")),
+        "--find-links" | "-f" if value.contains("://") => Some(format!("{option} {value}")),
+        "--find-links" | "-f" => {
+            let place = std::path::absolute(directory.join(value)).ok()?;
+            Some(format!("{option} {}", place.display()))
+        }
+        _ => None,
+    }
+}
+
 /// The file of `-r file`, `-rfile`, `--requirement file` or `--requirement=file`.
 fn included(line: &str) -> Option<PathBuf> {
     let line = without_comment(line);
@@ -163,6 +205,20 @@ mod tests {
             .collect();
         assert_eq!(shown, ["a-a >=1, <2", "b ==1.0", "c-c url", "d url"]);
         assert!(read(&Requirements::File("missing".into()), &target(), directory.path()).is_err());
+    }
+
+    #[test]
+    fn where_packages_are() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
+        fs::create_dir(directory.path().join("sub")).unwrap();
+        write("r.txt", "-r sub/more.txt\n--index-url https://h/s # c\na==1 --hash=x\n");
+        write("sub/more.txt", "--find-links links\n-f https://h/l\n--no-index\n--pre\n");
+        let links = format!("--find-links {}", directory.path().join("sub/links").display());
+        let found = index_options(&Requirements::File("r.txt".into()), directory.path());
+        assert_eq!(found, [&links, "-f https://h/l", "--no-index", "--index-url https://h/s"]);
+        let list = ["six", "--extra-index-url=https://h"].map(String::from);
+        assert_eq!(index_options(&Requirements::List(list.into()), Path::new("/")), ["--extra-index-url https://h"]);
     }
 
     #[test]

@@ -34,6 +34,12 @@ impl<'a> Stubs<'a> {
         Self { installed: versioned.collect(), constraints: facts.constraints.as_deref().unwrap_or_default() }
     }
 
+    /// The same without the distributions of these names.
+    pub(super) fn without<'n>(mut self, names: impl Iterator<Item = &'n str>) -> Self {
+        names.for_each(|name| drop(self.installed.remove(name)));
+        self
+    }
+
     /// Writes one wheel for each distribution into `directory`.
     pub(super) fn write_wheels(&self, directory: &Path, environment: &MarkerEnvironment) -> io::Result<()> {
         fs::create_dir_all(directory)?;

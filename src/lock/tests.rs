@@ -32,7 +32,7 @@ impl Index {
 
     fn resolve_any(&self, requirements: &Requirements, base: Option<&Facts>) -> Result<Resolution, Failure> {
         let target = Target::for_tests("3.11", Libc::Glibc(2, 36));
-        resolve(requirements, &target, base, self.0.path()).map_err(Failure::from)
+        resolve(requirements, &target, base, self.0.path(), &mut Sources::default()).map_err(Failure::from)
     }
 }
 
@@ -157,4 +157,82 @@ fn a_users_lock_is_taken_as_it_stands() {
 #[test]
 fn a_missing_uv_is_explained() {
     assert!(LockError::NoUv.hint().unwrap().contains("pip install uv"));
+}
+
+/// An sdist that can't be asked for its metadata without running it, and tells if that happens.
+fn hostile_sdist(index: &Index, name: &str, version: &str) -> std::path::PathBuf {
+    let trap = index.0.path().join("ran");
+    let file = index.0.path().join(format!("{name}-{version}.tar.gz"));
+    let code = format!("open({:?}, 'w').close()\nimport backend_that_is_not_there\n", trap.to_str().unwrap());
+    let gzip = flate2::write::GzEncoder::new(std::fs::File::create(&file).unwrap(), flate2::Compression::fast());
+    let mut tar = tar::Builder::new(gzip);
+    let pyproject = "[build-system]\nrequires = []\nbuild-backend = \"trap\"\nbackend-path = [\".\"]\n";
+    for (member, text) in [
+        ("PKG-INFO", format!("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")),
+        ("pyproject.toml", pyproject.to_owned()),
+        ("setup.py", code.clone()),
+        ("trap.py", code),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        tar.append_data(&mut header, format!("{name}-{version}/{member}"), text.as_bytes()).unwrap();
+    }
+    tar.into_inner().unwrap().finish().unwrap();
+    trap
+}
+
+#[test]
+fn a_source_archive_stands_in_for_a_wheel_and_is_not_run() {
+    let index = Index::new(&[("user", "1", "Requires-Dist: only-source==1.*\n"), ("six", "1", "")]);
+    let traps = ["1.0", "1.5", "2.0"].map(|version| hostile_sdist(&index, "only_source", version));
+    let target = Target::for_tests("3.11", Libc::Glibc(2, 36));
+    let options = ["--no-index".to_owned(), format!("--find-links {}", index.0.path().display())];
+    let mut sources = Sources::default();
+    let resolve_once = |requirement: &str, sources: &mut Sources| {
+        let list = [&options[..], &[requirement.to_owned()]].concat();
+        resolve(&Requirements::List(list), &target, None, index.0.path(), sources).map_err(Failure::from)
+    };
+    let resolution = resolve_once("user", &mut sources).unwrap();
+    assert_eq!(shown(&resolution), ["user 1*"]);
+    let archive = &resolution.sdists[0];
+    assert_eq!((archive.name.as_str(), archive.file.as_str()), ("only-source", "only_source-1.5.tar.gz"));
+    assert_eq!(archive.location, Location::Path("only_source-1.5.tar.gz".into()));
+    assert!(!archive.requested && !sources.knows(archive));
+    // What it requires counts once it is known.
+    sources.learn(archive, "Requires-Dist: six\n");
+    let resolution = resolve_once("user", &mut sources).unwrap();
+    assert_eq!(
+        (shown(&resolution), sources.knows(&resolution.sdists[0])),
+        (vec!["six 1".into(), "user 1*".into()], true)
+    );
+    // The newest is taken where nothing else is said, and the hash is that of the archive.
+    let resolution = resolve_once("only_source", &mut Sources::default()).unwrap();
+    assert_eq!((resolution.sdists[0].version.as_str(), resolution.sdists[0].requested), ("2.0", true));
+    let bytes = std::fs::read(index.0.path().join("only_source-2.0.tar.gz")).unwrap();
+    assert_eq!(resolution.sdists[0].sha256, ociforge_manifests::Digest::of(&bytes));
+    let failure = resolve_once("only-source>3", &mut Sources::default()).unwrap_err();
+    assert!(failure.causes[0].contains("only-source"), "{failure}");
+    assert!(traps.iter().all(|trap| !trap.exists()));
+}
+
+#[test]
+fn a_project_brings_what_it_requires_and_not_itself() {
+    let index = like_an_index();
+    let mut sources = Sources::default();
+    let metadata = "Requires-Dist: tqdm<5\nProvides-Extra: gpu\nRequires-Dist: torch ; extra == 'gpu'\n";
+    sources.add_project("My_App", &"1.0.dev1".parse().unwrap(), metadata);
+    let target = Target::for_tests("3.11", Libc::Glibc(2, 36));
+    let options = ["--no-index".to_owned(), format!("--find-links {}", index.0.path().display())];
+    let base = facts(&[("my-app", "1.0.dev1", "Requires-Dist: timm\n")], "");
+    for (requirement, expected) in [
+        ("my-app==1.0.dev1", &["tqdm 4.66"][..]),
+        ("my-app[gpu]==1.0.dev1", &["nvidia-cuda 13", "torch 2.6", "tqdm 4.66"]),
+    ] {
+        let list = Requirements::List([&options[..], &[requirement.to_owned()]].concat());
+        let resolution = resolve(&list, &target, Some(&base), index.0.path(), &mut sources).unwrap();
+        assert_eq!(shown(&resolution), expected);
+        assert!(resolution.sdists.is_empty());
+    }
 }

@@ -9,10 +9,11 @@ use super::Requirements;
 use super::error::{LockError, Said};
 use super::pylock;
 use super::redact::redacted;
-use super::requirements::Named;
+use super::requirements::{Named, index_options};
+use super::sources::{self, Sources, Wanted};
 use super::stubs::Stubs;
 use super::target::Target;
-use super::wheel::LockedWheel;
+use super::wheel::{Location, LockedWheel};
 use crate::base::facts::{Facts, Libc};
 
 /// The glibc versions that uv has platforms for, the newest first.
@@ -20,21 +21,68 @@ const MANYLINUX: [u32; 12] = [40, 39, 38, 37, 36, 35, 34, 33, 32, 31, 28, 17];
 /// Most of uv's words that are shown, in characters.
 const MAX_SAID: usize = 4000;
 
-/// Resolves requirements to wheels. What the base has is among them, as stubs in its own version.
+/// Resolves requirements to wheels, and to source archives where nothing else will do. What the base has is among
+/// them, as stubs in its own version. Nothing is built.
 pub(super) fn compile(
     requirements: &Requirements,
     named: &[Named],
     target: &Target,
     base: Option<&Facts>,
     directory: &Path,
+    sources: &mut Sources,
 ) -> Result<Vec<LockedWheel>, LockError> {
+    loop {
+        let refusal = match try_once(requirements, named, target, base, directory, sources)? {
+            Ok(files) => return Ok(files),
+            Err(refusal) => refusal,
+        };
+        let options = index_options(requirements, directory);
+        let mut found = false;
+        for wanted in &refusal.wanted {
+            for question in sources.questions(wanted) {
+                // The last question is for what nobody asked for.
+                found = match sdist(&wanted.name, &question, &options, target, directory)? {
+                    Some(archive) => sources.add(archive),
+                    None => false,
+                };
+                if found {
+                    break;
+                }
+            }
+        }
+        if !found {
+            return Err(refusal.error);
+        }
+    }
+}
+
+/// No solution, and the packages whose lack of wheels may be the reason.
+struct Refusal {
+    error: LockError,
+    wanted: Vec<Wanted>,
+}
+
+fn try_once(
+    requirements: &Requirements,
+    named: &[Named],
+    target: &Target,
+    base: Option<&Facts>,
+    directory: &Path,
+    sources: &Sources,
+) -> Result<Result<Vec<LockedWheel>, Refusal>, LockError> {
     let work = tempfile::tempdir().map_err(|source| LockError::Write { path: std::env::temp_dir(), source })?;
     let result = work.path().join("pylock.toml");
     let mut command = command(target)?;
     command.current_dir(directory).arg("--output-file").arg(&result);
-    let stubs = base.map(Stubs::of);
+    let stubs = base.map(|base| Stubs::of(base).without(sources.projects()));
     if let Some(stubs) = &stubs {
         tell_of_base(stubs, named, target, work.path(), &mut command)?;
+    }
+    if !sources.is_empty() {
+        let wheels = work.path().join("sources");
+        let written = sources.write_wheels(&wheels);
+        written.map_err(|source| LockError::Write { path: work.path().to_path_buf(), source })?;
+        command.arg("--find-links").arg(wheels);
     }
     let input = match requirements {
         Requirements::List(list) => list.join("\n") + "\n",
@@ -46,13 +94,50 @@ pub(super) fn compile(
     };
     let output = run(command, &input)?;
     if !output.status.success() {
-        return Err(refusal(&output, target, stubs.as_ref(), named));
+        let wanted = sources::wanted(&String::from_utf8_lossy(&output.stderr));
+        return Ok(Err(Refusal { error: refusal(&output, target, stubs.as_ref(), named), wanted }));
     }
     let text = fs::read_to_string(&result).map_err(|source| LockError::read(&result, source))?;
-    let mut wheels = pylock::read(&text, &result, target)?;
-    // uv writes paths as they are seen from its result, which is about to go.
-    wheels.iter_mut().for_each(|wheel| wheel.location.relate_to(directory));
-    Ok(wheels)
+    let mut files = Vec::new();
+    for mut wheel in pylock::read(&text, &result, target)? {
+        let stub = matches!(&wheel.location, Location::Path(path) if path.starts_with(work.path().join("sources")));
+        match sources.behind(&wheel.name, &wheel.version).filter(|_| stub) {
+            Some(Some(archive)) => files.push(archive.clone()),
+            Some(None) => {}
+            None => {
+                // uv writes paths as they are seen from its result, which is about to go.
+                wheel.location.relate_to(directory);
+                files.push(wheel);
+            }
+        }
+    }
+    Ok(Ok(files))
+}
+
+/// The newest source archive of the package that fits `question`, a requirement, if there is any. What it requires in
+/// turn is not asked, so uv has no reason to build it.
+fn sdist(
+    name: &str,
+    question: &str,
+    options: &[String],
+    target: &Target,
+    directory: &Path,
+) -> Result<Option<LockedWheel>, LockError> {
+    let work = tempfile::tempdir().map_err(|source| LockError::Write { path: std::env::temp_dir(), source })?;
+    let result = work.path().join("pylock.toml");
+    let mut command = command(target)?;
+    command.args(["--no-deps", "--no-binary", name]).arg("--output-file").arg(&result);
+    command.current_dir(directory).arg("-");
+    // Should some uv want to build it nevertheless, no Python that it starts for that gets as far as foreign code.
+    command.env("PYTHONHOME", "/nonexistent");
+    let output = run(command, &format!("{}\n{question}\n", options.join("\n")))?;
+    if !output.status.success() {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(&result).map_err(|source| LockError::read(&result, source))?;
+    let mut found = pylock::read_sdists(&text, &result, target)?;
+    found.iter_mut().for_each(|archive| archive.location.relate_to(directory));
+    Ok(found.pop().filter(|archive| archive.name == name))
 }
 
 /// uv, asked for a lock of wheels for the target. Indexes and credentials are what the user's environment and

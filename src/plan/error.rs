@@ -142,7 +142,7 @@ impl Fault {
             Self::UnknownKey { hint, .. } => Some(hint.clone()),
             Self::MissingKey { example, .. } => Some(format!("write for example `{example}`")),
             Self::Value { hint, .. } | Self::Stray { hint, .. } => hint.clone(),
-            Self::NoKind => Some("give it one of `directories`, `copy`, `tar`, `pip`".into()),
+            Self::NoKind => Some("give it one of `directories`, `copy`, `tar`, `pip`, `run`".into()),
             Self::TwoKinds(..) => Some("make two [[layer]] tables of it; they are built in their order".into()),
         }
     }

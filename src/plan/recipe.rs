@@ -5,7 +5,6 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use ociforge_layers::LayerPath;
 use ociforge_manifests::lint::{Code, UnknownCode};
 use ociforge_manifests::{ConfigEdit, Digest, ImageName, Platform, Reference};
 use serde_json::json;
@@ -14,8 +13,11 @@ use toml::de::DeTable;
 use super::error::{Fault, PlanError};
 use super::fields::{Table, Text, Value};
 use super::layer;
+use super::mounts;
+use super::pip;
 use super::runtime;
 use super::types::{Base, Pip, Plan, PythonVersion, StatedPython, Step, StepKind};
+use super::values::{absolute, path};
 
 /// What a recipe is called where only its directory is named.
 pub const FILE_NAME: &str = "ociforge.toml";
@@ -32,6 +34,8 @@ pub(super) const PLACES: &[(&str, &[&str])] = &[
     ("[python]", PYTHON),
     ("[[layer]]", layer::KEYS),
     ("`copy`", layer::COPY),
+    ("`pip`", pip::KEYS),
+    ("`mounts`", mounts::KEYS),
     ("[runtime]", runtime::KEYS),
     ("[lint]", LINT),
 ];
@@ -230,25 +234,6 @@ fn allow(value: &Value<'_>) -> Result<Vec<Code>, PlanError> {
     codes.iter().map(code).collect()
 }
 
-/// An absolute path in the image, as it is written.
-pub(super) fn absolute<'a>(value: &Value<'a>) -> Result<&'a str, PlanError> {
-    let text = value.text()?;
-    if !text.starts_with('/') {
-        let hint = (!text.is_empty()).then(|| format!("write `/{}`", text.trim_start_matches("./")));
-        return Err(value.unexpected("an absolute path in the image", hint));
-    }
-    match LayerPath::new(text) {
-        Ok(_) => Ok(text),
-        Err(error) => Err(value.unexpected("an absolute path in the image", Some(error.to_string()))),
-    }
-}
-
-/// The same as a path of a layer.
-pub(super) fn path(value: &Value<'_>) -> Result<LayerPath, PlanError> {
-    let text = absolute(value)?;
-    LayerPath::new(text).map_err(|error| value.unexpected("an absolute path in the image", Some(error.to_string())))
-}
-
 /// See [`Plan::inputs`].
 fn inputs(base: &Base, platforms: &[Platform], python: Option<&StatedPython>, steps: &[Step]) -> Digest {
     let base = match base {
@@ -260,6 +245,9 @@ fn inputs(base: &Base, platforms: &[Platform], python: Option<&StatedPython>, st
         StepKind::Pip(Pip::File(file)) => Some(json!({ "file": file.to_string_lossy() })),
         StepKind::Pip(Pip::Lock(file)) => Some(json!({ "lock": file.to_string_lossy() })),
         StepKind::Pip(Pip::Wheels(pattern)) => Some(json!({ "wheels": pattern })),
+        StepKind::Pip(Pip::Project { directory, extras }) => {
+            Some(json!({ "project": directory.to_string_lossy(), "extras": extras }))
+        }
         _ => None,
     };
     let inputs = json!({

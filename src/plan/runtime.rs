@@ -27,7 +27,7 @@ pub(super) fn settings(value: &Value<'_>) -> Result<Settings, PlanError> {
 }
 
 /// A value as the flag of that name takes it. Numbers need no quotes.
-fn typed<T: FromStr>(value: &Value<'_>, hint: impl Fn(&T::Err) -> Option<String>) -> Result<T, PlanError>
+pub(super) fn typed<T: FromStr>(value: &Value<'_>, hint: impl Fn(&T::Err) -> Option<String>) -> Result<T, PlanError>
 where
     T::Err: Display,
 {

@@ -9,6 +9,8 @@ use ociforge_manifests::lint::Code;
 use super::*;
 use crate::error::{Explain, Failure};
 
+mod steps;
+
 fn plan(text: &str) -> Plan {
     recipe::parse(Path::new("dir/ociforge.toml"), text.as_bytes()).map_err(Failure::from).unwrap()
 }
@@ -67,6 +69,32 @@ pip = { lock = "pylock.toml" }
 [layer.pip]
 wheels = "dist/*.whl"
 
+[[layer]]
+pip = { project = "lib", extras = ["Torch_Cuda", "all", "torch.cuda"] }
+bytecode = true
+
+[[layer]]
+run = '''
+set -e
+make \
+    -j
+'''
+env = { CC = "gcc", AR = "ar" }
+workdir = "/src"
+user = "app:1000"
+network = "host"
+mounts = [
+    { bind = "src", to = "/src/", write = true },
+    { cache = "/root/.cache/pip" },
+    { cache = "/var/cache/apt", id = "apt", sharing = "shared" },
+    { tmpfs = "/tmp", size = "1g" },
+    { secret = "token" },
+    { secret = "netrc", to = "/root/.netrc", mode = "0440", owner = "1000:1000" },
+]
+
+[[layer]]
+run = ["/bin/echo", "it's", ""]
+
 [runtime]
 gpus = "all"
 shm-size = "64g"
@@ -105,6 +133,9 @@ fn a_recipe_with_everything() {
         "39 pip requirements requirements.txt",
         "42 pip lock pylock.toml",
         "45 pip wheels dist/*.whl",
+        "49 pip project lib[all,torch-cuda]",
+        "53 run set -e\\nmake -j",
+        "72 run /bin/echo 'it'\\''s' ''",
     ];
     assert_eq!(steps, expected);
     assert_eq!(plan.requirements().map(|(_, file)| file).collect::<Vec<_>>(), [Path::new("requirements.txt")]);
@@ -116,6 +147,7 @@ fn a_recipe_with_everything() {
     assert_eq!((exclude.len(), *owner, *mode), (1, Some(Owner { uid: 7, gid: 8 }), Some(0o640)));
     let StepKind::Pip(Pip::Requirements(requirements)) = &plan.steps[1].kind else { panic!() };
     assert!(requirements[2].contains("user:secret@"), "the requirement itself is whole");
+    assert_eq!(plan.steps.iter().filter(|step| step.bytecode).map(|step| step.line).collect::<Vec<_>>(), [49]);
     let runtime = r#"{"cpuset-cpus":"0-31","gpus":"all","ipc":"host","network":"host","shm-size":"64g","ulimits":["memlock=-1:-1","nofile=1024:4096"]}"#;
     assert_eq!(plan.runtime.to_annotation().unwrap(), runtime);
     assert_eq!(plan.allow, [Code::SecretEnv, Code::CudaCompat]);
@@ -281,24 +313,46 @@ fn wrong_values() {
 #[test]
 fn wrong_layers() {
     for (layer, expected) in [
-        ("", "2:1: this [[layer]] has no kind | give it one of `directories`, `copy`, `tar`, `pip`"),
-        ("mode = '0755'", "2:1: this [[layer]] has no kind | give it one of `directories`, `copy`, `tar`, `pip`"),
+        ("", "2:1: this [[layer]] has no kind | give it one of `directories`, `copy`, `tar`, `pip`, `run`"),
+        (
+            "mode = '0755'",
+            "2:1: this [[layer]] has no kind | give it one of `directories`, `copy`, `tar`, `pip`, `run`",
+        ),
         (
             "tar = 'a'\npip = ['b']",
             "4:1: this [[layer]] has two kinds, `tar` and `pip` | make two [[layer]] tables of it; they are built in their order",
         ),
-        ("run = 'true'\nnetwork = 'none'", "3:1: a layer of kind `run` is not supported yet"),
         ("apt = ['ffmpeg']", "3:1: a layer of kind `apt` is not supported yet"),
-        ("pip = { project = '.', extras = ['x'] }", "3:9: `pip = { project = … }` is not supported yet"),
-        ("pip = ['a']\nbytecode = true", "4:1: `bytecode` is not supported yet"),
+        ("pip = ['a']\nbytecode = 1", "4:12: `bytecode` is the number 1; expected true or false"),
+        (
+            "pip = ['a']\nbytecode = 'true'",
+            "4:12: `bytecode` is `true`; expected true or false | write it without quotes: true",
+        ),
+        ("tar = 'a'\nbytecode = true", "4:1: `bytecode` does not go with `tar`"),
+        (
+            "pip = { project = '.', extras = ['a,b'] }",
+            "3:34: `extras` is `a,b`; expected the name of an extra, such as `torch` | write each extra as a string of its own",
+        ),
+        (
+            "pip = { project = '.', extras = 'a' }",
+            "3:33: `extras` is `a`; expected an array of strings | write an array: extras = [\"a\"]",
+        ),
+        ("pip = { project = '' }", "3:19: `project` is empty; expected a string that is not empty"),
+        (
+            "pip = { lock = 'a', extras = ['b'] }",
+            "3:21: `extras` does not go with `lock` | write a package's extras with its name, such as `package[extra]`",
+        ),
         ("pip = []", "3:7: `pip` is an empty array; expected at least one requirement, such as `tqdm`"),
         ("pip = 'tqdm'", "3:7: `pip` is `tqdm`; expected an array of strings | write an array: pip = [\"tqdm\"]"),
-        ("pip = {}", "3:7: `pip` is a table; expected one of `requirements`, `lock` and `wheels` in it"),
+        ("pip = {}", "3:7: `pip` is a table; expected one of `requirements`, `lock`, `wheels` and `project` in it"),
         (
             "pip = { lock = 'a', wheels = 'b' }",
-            "3:7: `pip` is a table; expected one of `requirements`, `lock` and `wheels` in it",
+            "3:7: `pip` is a table; expected one of `requirements`, `lock`, `wheels` and `project` in it",
         ),
-        ("pip = { extras = ['a'] }", "3:18: `extras` is an array; expected a string"),
+        (
+            "pip = { extras = ['a'] }",
+            "3:7: `pip` is a table; expected one of `requirements`, `lock`, `wheels` and `project` in it",
+        ),
         (
             "pip = ['--index-url https://u:secret@example.com']",
             "3:8: `pip` is `--index-url https://example.com`; expected a requirement such as `Pillow>=10.0.0` | options can stand in a requirements file: pip = { requirements = \"requirements.txt\" }",
@@ -306,6 +360,10 @@ fn wrong_layers() {
         (
             "pip = ['./a.whl']",
             "3:8: `pip` is `./a.whl`; expected a requirement such as `Pillow>=10.0.0` | for wheels on disk write pip = { wheels = \"dist/*.whl\" }",
+        ),
+        (
+            "pip = ['.']",
+            "3:8: `pip` is `.`; expected a requirement such as `Pillow>=10.0.0` | for a project on disk write pip = { project = \".\" }, for wheels { wheels = \"dist/*.whl\" }",
         ),
         ("pip = [\"a\\nb\"]", "3:8: `pip` is text with control characters; expected a line of text"),
         ("directories = []", "3:15: `directories` is an empty array; expected at least one directory"),

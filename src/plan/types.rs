@@ -31,7 +31,7 @@ pub struct Plan {
     /// The warnings about the image that are not wanted.
     pub allow: Vec<Code>,
     /// Digest of all of the recipe that the lock depends on: base, platforms, Python and packages, but not the config.
-    /// The content of the files that [`Plan::requirements`] names is not in it.
+    /// The content of the files that [`Plan::requirements`] and [`Plan::projects`] name is not in it.
     pub inputs: Digest,
 }
 
@@ -64,7 +64,50 @@ impl Plan {
             _ => None,
         })
     }
+
+    /// The directories of the projects that are built, as they are written, in order, with the steps that name them.
+    /// What a project requires is in its [`PROJECT_FILES`].
+    pub fn projects(&self) -> impl Iterator<Item = (&Step, &Path)> {
+        self.steps.iter().filter_map(|step| match &step.kind {
+            StepKind::Pip(Pip::Project { directory, .. }) => Some((step, directory.as_path())),
+            _ => None,
+        })
+    }
+
+    /// The ids of the secrets that steps see, in order, with the steps; an id may come several times.
+    pub fn secrets(&self) -> impl Iterator<Item = (&Step, &str)> {
+        self.steps.iter().flat_map(|step| {
+            let mounts = if let StepKind::Run(run) = &step.kind { run.mounts.as_slice() } else { &[] };
+            mounts.iter().filter_map(move |mount| match &mount.kind {
+                MountKind::Secret { id, .. } => Some((step, id.as_str())),
+                _ => None,
+            })
+        })
+    }
+
+    /// Whether something must be run to build this: a command, the build of a project, a compilation of bytecode.
+    #[must_use]
+    pub fn needs_sandbox(&self) -> bool {
+        let needs =
+            |step: &Step| step.bytecode || matches!(step.kind, StepKind::Run(_) | StepKind::Pip(Pip::Project { .. }));
+        self.steps.iter().any(needs)
+    }
+
+    /// Whether something may have to be run: besides [`Plan::needs_sandbox`], packages that are not on disk may turn out to
+    /// have no wheel for the base, and are built then.
+    #[must_use]
+    pub fn may_need_sandbox(&self) -> bool {
+        let resolves = |step: &Step| match &step.kind {
+            StepKind::Pip(pip) => !matches!(pip, Pip::Wheels(_)),
+            _ => false,
+        };
+        self.needs_sandbox() || self.steps.iter().any(resolves)
+    }
 }
+
+/// The files of a project that may say what it requires (PEP 518, PEP 621, and setuptools' own); some of them are
+/// missing in most projects.
+pub const PROJECT_FILES: [&str; 3] = ["pyproject.toml", "setup.py", "setup.cfg"];
 
 /// What an image is built on.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -31,8 +31,8 @@ pub struct Unpacker<'a> {
     pub reporter: &'a dyn Reporter,
     /// How many layers are unpacked at a time; at least 1.
     pub jobs: usize,
-    /// Whether owners and devices that the system refuses are an error; otherwise they are counted.
-    pub strict: bool,
+    /// What becomes of owners and devices that the system refuses.
+    pub owners: Owners,
     /// Ends the work.
     pub cancel: &'a Cancel,
 }
@@ -129,17 +129,17 @@ impl Unpacker<'_> {
     where
         P: AsRef<Path> + Send + Sync + 'static,
     {
-        let layers = layers(image);
-        let mut staged = stream::iter(&layers)
-            .map(|layer| {
+        let layers = &layers(image);
+        let mut staged = stream::iter(0..layers.len())
+            .map(|n| {
                 let staging = tempfile::tempdir_in((**place).as_ref());
                 let staging = staging.map(|directory| Held { directory, _place: Arc::clone(place) });
-                self.unpack(*layer, staging, Whiteouts::Listed)
+                self.unpack(layers[n], staging, Whiteouts::Listed)
             })
             .buffered(self.jobs.max(1));
         let mut losses = Losses::default();
         let root = (**place).as_ref().join(name);
-        for layer in &layers {
+        for layer in layers {
             let Some(staged) = staged.next().await else { break };
             let staged = staged?;
             losses.add(&staged.unpacked);
@@ -167,7 +167,7 @@ impl Unpacker<'_> {
         let directory = staging.map_err(RootfsError::Place)?;
         let (reader, fetch) = BlobReader::new(self.source, layer, &*progress);
         let expected = Expected { blob: None, diff_id: diff_id.clone() };
-        let owners = if self.strict { Owners::Kept } else { Owners::KeptWherePossible };
+        let owners = self.owners;
         let cancel = self.cancel.clone();
         let work = blocking(move || {
             let files = directory.as_ref().join(FILES);

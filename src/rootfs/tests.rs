@@ -41,7 +41,8 @@ impl Scene {
 
     /// Works on a runtime of its own, which ends when its last thread has.
     fn unpack<T>(&self, jobs: usize, cancel: &Cancel, work: impl AsyncFnOnce(Unpacker<'_>) -> T) -> T {
-        let unpacker = Unpacker { source: &self.layout, reporter: &(), jobs, strict: false, cancel };
+        let unpacker =
+            Unpacker { source: &self.layout, reporter: &(), jobs, owners: Owners::KeptWherePossible, cancel };
         Runtime::new().unwrap().block_on(work(unpacker))
     }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +14,7 @@ use ociforge_manifests::runtime::{Emitted, Host, Request, SpecError, UserError, 
 use super::host;
 use super::users::{self, UsersError};
 use crate::error::Explain;
+pub use crate::sandbox::stage::ROOTFS;
 
 /// A bundle that can't be made of a root filesystem.
 #[derive(Debug, thiserror::Error)]
@@ -69,9 +69,6 @@ pub struct Bundle<'a> {
     /// Where it will be when it is run: absolute.
     pub destination: &'a Path,
 }
-
-/// The name of the root filesystem in a bundle.
-pub const ROOTFS: &str = "rootfs";
 
 /// Finds what is wrong with a request whatever the root filesystem has in it: before that is unpacked.
 ///
@@ -164,38 +161,11 @@ fn volumes(image: &Image, root: &Path, later: &Path) -> Result<BTreeMap<String, 
     for place in image_volumes(&image.config, &mut Vec::new()) {
         let unusable = |source| BundleError::Volume { place: place.clone(), source };
         let path = LayerPath::new(&place).map_err(|error| unusable(io::Error::other(error)))?;
-        let path = within(root, &path).map_err(unusable)?;
-        make_directories(root, &path).map_err(unusable)?;
+        let path = links::follow_on_disk(root, &path).map_err(unusable)?;
+        links::make_directories(root, &path).map_err(unusable)?;
         volumes.insert(place.clone(), text(&later.join(path.as_path()))?);
     }
     Ok(volumes)
-}
-
-/// Where `path` leads for a process whose root is `root`.
-fn within(root: &Path, path: &LayerPath) -> io::Result<LayerPath> {
-    let link_at = |path: &LayerPath| match fs::read_link(root.join(path.as_path())) {
-        Ok(target) => Ok(Some(target.as_os_str().as_bytes().to_vec())),
-        // No link, or not there.
-        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) => Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(None),
-        Err(error) => Err(error),
-    };
-    links::follow(path, link_at)?.ok_or_else(|| io::Error::other("it leads through a loop of links"))
-}
-
-/// Makes the directories on the way to `path`, which has no links in it.
-fn make_directories(root: &Path, path: &LayerPath) -> io::Result<()> {
-    for step in path.steps() {
-        let directory = root.join(step.as_path());
-        match fs::create_dir(&directory) {
-            // Whatever the umask is: the container's users are others.
-            Ok(()) => fs::set_permissions(&directory, Permissions::from_mode(0o755))?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
-    }
-    let is_directory = fs::symlink_metadata(root.join(path.as_path()))?.is_dir();
-    if is_directory { Ok(()) } else { Err(io::Error::other("there is something else in its place")) }
 }
 
 fn text(path: &Path) -> Result<String, BundleError> {

@@ -10,8 +10,9 @@ use std::process::{ExitCode, Stdio};
 use rustix::mount::{MountFlags, mount};
 use rustix::process::{getegid, geteuid};
 
+use super::mapping::map_own_ids;
 use super::overlay::{self, Layers, Method, OverlayError};
-use super::userns::{keep_mounts_here, map_own_ids, present_ids};
+use super::userns::keep_mounts_here;
 use super::{Entered, Ids, sys};
 
 /// The hidden argument of the child; the kind and the directory follow it.
@@ -75,20 +76,25 @@ pub fn attempt(scratch: &Path, kind: Kind) -> Attempt {
         return Attempt::default();
     };
     let kind = if kind == Kind::User { "user" } else { "root" };
-    let mut command = super::helper(ATTEMPT);
-    command.args([OsStr::new(kind), directory.path().as_os_str()]);
-    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output();
+    let attempt = in_child(&[OsStr::new(kind), directory.path().as_os_str()]);
     // The kernel leaves a directory there that its owner can't read.
     let _ = fs::set_permissions(directory.path().join("work/work"), fs::Permissions::from_mode(0o700));
+    attempt
+}
+
+/// Tries a user namespace in a child, without an overlay and without any file.
+pub(super) fn user_namespace() -> Attempt {
+    in_child(&[OsStr::new("user")])
+}
+
+fn in_child(arguments: &[&OsStr]) -> Attempt {
+    let output = super::helper(ATTEMPT).args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output();
     output.map(|output| read(&String::from_utf8_lossy(&output.stdout))).unwrap_or_default()
 }
 
 /// What the child wrote: a line for each step, with the number of its error, or 0.
 fn read(text: &str) -> Attempt {
-    let step = |name: &str| {
-        let number = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-        number.map_or(Tried::Not, |number| if number == 0 { Tried::Worked } else { Tried::Refused(number) })
-    };
+    let step = |name: &str| tried(text, name);
     Attempt {
         namespace: step("namespace "),
         mapping: step("mapping "),
@@ -97,35 +103,47 @@ fn read(text: &str) -> Attempt {
     }
 }
 
-/// The child's side: tries it in this process.
-pub(super) fn as_child(arguments: &[OsString]) -> ExitCode {
-    let [kind, directory] = arguments else { return ExitCode::FAILURE };
-    let kind = if kind == "user" { Kind::User } else { Kind::Root };
-    if steps(kind, Path::new(directory)).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+/// What came of the step whose line begins with `name`.
+pub(super) fn tried(text: &str, name: &str) -> Tried {
+    let number = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    number.map_or(Tried::Not, |number| if number == 0 { Tried::Worked } else { Tried::Refused(number) })
 }
 
-fn steps(kind: Kind, directory: &Path) -> io::Result<()> {
+/// The child's side: tries it in this process.
+pub(super) fn as_child(arguments: &[OsString]) -> ExitCode {
+    let [kind, rest @ ..] = arguments else { return ExitCode::FAILURE };
+    let kind = if kind == "user" { Kind::User } else { Kind::Root };
+    if steps(kind, rest.first().map(Path::new)).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn steps(kind: Kind, directory: Option<&Path>) -> io::Result<()> {
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
     step("namespace", || sys::unshare(kind == Kind::User))?;
-    let ids = match kind {
-        Kind::Root => present_ids(),
-        Kind::User => step("mapping", || map_own_ids(uid, gid)).map(|()| Ids::OneId)?,
+    let entered = match kind {
+        Kind::Root => Entered::mounts(),
+        Kind::User => {
+            step("mapping", || map_own_ids(uid, gid))?;
+            Entered::user_namespace(Ids::OneId, None)
+        }
     };
+    let Some(directory) = directory else { return step("mount", || try_mount(Path::new("/"))) };
     let [lower, upper, work, merged] = ["lower", "upper", "work", "merged"].map(|name| directory.join(name));
     for new in [&lower, &upper, &work, &merged] {
         fs::create_dir(new)?;
     }
     fs::write(lower.join("file"), "")?;
-    step("mount", || {
-        keep_mounts_here()?;
-        Ok(mount("tmpfs", &merged, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, None)?)
-    })?;
+    step("mount", || try_mount(&merged))?;
     step("overlay", || {
         let layers = Layers { lower: vec![lower], upper, work, volatile: false };
         let kernels = [Method::Fsopen, Method::Mount];
-        let _overlay = overlay::mount_by(&kernels, &Entered::by_itself(ids), &layers, &merged).map_err(number_of)?;
+        let _overlay = overlay::mount_by(&kernels, &entered, &layers, &merged).map_err(number_of)?;
         fs::remove_file(merged.join("file"))
     })
+}
+
+fn try_mount(target: &Path) -> io::Result<()> {
+    keep_mounts_here()?;
+    Ok(mount("tmpfs", target, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, None)?)
 }
 
 /// The error with the kernel's number: that of mount(2), which all kernels know.
@@ -138,7 +156,7 @@ fn number_of(error: OverlayError) -> io::Error {
 }
 
 /// Does a step and says how it ended.
-fn step(name: &str, act: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+pub(super) fn step(name: &str, act: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     let ended = act();
     let number = ended.as_ref().map_or_else(|error| error.raw_os_error().unwrap_or(5), |()| 0);
     writeln!(io::stdout(), "{name} {number}")?;

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use ociforge_manifests::runtime::{IdMap, IdMappings};
 use rustix::process::{getegid, geteuid};
+use rustix::thread::CapabilitySet;
 
+use super::obstacle::lacking;
 use super::program;
 
 /// A run of ids that a user may map into user namespaces: a line of `/etc/subuid` or `/etc/subgid`.
@@ -18,12 +20,20 @@ pub struct SubordinateRange {
     pub count: u32,
 }
 
-/// All ids that a new user namespace of this user may have, and the programs that map them.
+/// All ids that a new user namespace of this user may have, and who maps them.
 #[derive(Debug)]
 pub(super) struct Ranges {
     pub(super) mappings: IdMappings,
-    pub(super) newuidmap: PathBuf,
-    pub(super) newgidmap: PathBuf,
+    pub(super) giver: Giver,
+}
+
+/// Who may map ids into a user namespace of this process.
+#[derive(Debug)]
+pub(super) enum Giver {
+    /// This user itself, who is root.
+    Root,
+    /// Programs that do it for users.
+    Programs { newuidmap: PathBuf, newgidmap: PathBuf },
 }
 
 /// What a new user namespace of this user may have: 0 is the user, and the ids from 1 on are those that
@@ -72,7 +82,33 @@ pub(super) fn ranges() -> Result<Option<Ranges>, String> {
     if mappings.uids.len() == 1 || mappings.gids.len() == 1 {
         return Err("the ids that /etc/subuid and /etc/subgid give to this user are not in this user namespace".into());
     }
-    Ok(Some(Ranges { mappings, newuidmap, newgidmap }))
+    Ok(Some(Ranges { mappings, giver: Giver::Programs { newuidmap, newgidmap } }))
+}
+
+/// The ids of this user namespace, each as itself, if this process is a root who may give them to another namespace.
+pub(super) fn of_root() -> Option<Ranges> {
+    let needed = CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::SETFCAP;
+    if !geteuid().is_root() || !lacking(needed).is_empty() {
+        return None;
+    }
+    let mappings = IdMappings {
+        uids: each_as_itself(&of_this_process("uid_map")),
+        gids: each_as_itself(&of_this_process("gid_map")),
+    };
+    let many = count(&mappings.uids) > 1 && count(&mappings.gids) > 1;
+    many.then_some(Ranges { mappings, giver: Giver::Root })
+}
+
+/// The map of a namespace that has what this one has. It lacks the last id where this one has all: namespaces with all
+/// ids can't be told from the machine's first.
+fn each_as_itself(here: &[IdMap]) -> Vec<IdMap> {
+    let same = |map: &IdMap| IdMap { container: map.container, host: map.container, size: map.size.min(u32::MAX - 1) };
+    here.iter().map(same).collect()
+}
+
+/// How many ids a map has.
+pub(super) fn count(maps: &[IdMap]) -> u64 {
+    maps.iter().map(|map| u64::from(map.size)).sum()
 }
 
 /// The ids of this process's user namespace: `uid_map` or `gid_map`.

@@ -5,18 +5,29 @@
 //! with a hidden first argument, which [`help`] takes care of at the very top of `main`.
 
 pub mod attempt;
+mod entered;
 pub mod ids;
+mod isolation;
 mod linger;
+mod mapping;
 mod obstacle;
 pub mod overlay;
+pub mod owners;
 mod programs;
+pub mod rehearsal;
+pub mod stage;
+pub mod step;
 mod sys;
+mod sys_available;
+mod sys_notify;
 mod userns;
 
+pub use entered::{Entered, Ids};
+pub use isolation::{Confinement, Isolation, UnknownIsolation};
 pub use linger::Lingering;
 pub use obstacle::{Limits, Obstacle};
 pub use programs::{find_program, program};
-pub use userns::{Entered, Ids, SandboxError, enter};
+pub use userns::{Lack, SandboxError, enter, enter_as};
 
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};
@@ -28,9 +39,13 @@ pub fn help() -> Option<ExitCode> {
     let first = arguments.next()?;
     let rest: Vec<OsString> = arguments.collect();
     match first.to_str()? {
-        userns::MAP_IDS => Some(userns::map_ids_from_outside(&rest)),
+        mapping::MAP_IDS => Some(mapping::map_ids_from_outside(&rest)),
         linger::LINGER => Some(linger::linger(&rest)),
+        step::WARDEN => Some(step::warden()),
+        step::INIT => Some(step::init()),
         attempt::ATTEMPT => Some(attempt::as_child(&rest)),
+        rehearsal::REHEARSE => Some(rehearsal::as_child()),
+        rehearsal::MOUNT_PROC => Some(rehearsal::mount_proc()),
         _ => None,
     }
 }

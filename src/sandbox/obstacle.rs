@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs;
 
 use rustix::io::Errno;
+use rustix::thread::{CapabilitySet, capabilities};
 
 /// What this system says about user namespaces. What is unknown to its kernel is `None`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Limits {
     pub no_new_privileges: bool,
     /// Whether a seccomp filter watches this process, as in most containers.
     pub seccomp: bool,
+    /// Whether this process has not got `CAP_SETFCAP`, without which a root's id can't be mapped.
+    pub no_setfcap: bool,
 }
 
 impl Limits {
@@ -32,6 +35,18 @@ impl Limits {
             apparmor_restrict_unprivileged_userns: number("kernel/apparmor_restrict_unprivileged_userns"),
             no_new_privileges: status_number(&status, "NoNewPrivs") == Some(1),
             seccomp: status_number(&status, "Seccomp").is_some_and(|mode| mode > 0),
+            no_setfcap: !lacking(CapabilitySet::SETFCAP).is_empty(),
+        }
+    }
+
+    /// The same when it was the mapping of ids that was refused: the namespace was there.
+    #[must_use]
+    pub fn obstacle_to_mapping(&self, refusal: Option<Errno>, is_root: bool) -> Option<Obstacle> {
+        let forbidden = refusal == Some(Errno::PERM);
+        if forbidden && is_root && self.no_setfcap {
+            Some(Obstacle::NoSetfcap)
+        } else {
+            self.obstacle(refusal, is_root)
         }
     }
 
@@ -52,6 +67,12 @@ impl Limits {
     }
 }
 
+/// The names of those capabilities that this process has not got.
+pub(super) fn lacking(needed: CapabilitySet) -> Vec<String> {
+    let have = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
+    (needed - have).iter_names().map(|(name, _)| format!("CAP_{name}")).collect()
+}
+
 fn status_number(status: &str, field: &str) -> Option<u64> {
     status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')?.trim().parse().ok())
 }
@@ -69,6 +90,8 @@ pub enum Obstacle {
     AppArmor,
     /// A seccomp filter is there, which forbids it.
     Seccomp,
+    /// Root has not got `CAP_SETFCAP`, and so can't be the root of a user namespace.
+    NoSetfcap,
     /// Programs gain no privileges, so that newuidmap can't map ranges. It spoils only what comes after the namespace.
     NoNewPrivileges,
 }
@@ -81,7 +104,7 @@ impl Obstacle {
             Self::NoneAllowed | Self::Exhausted => Some("user.max_user_namespaces=15000"),
             Self::RootOnly => Some("kernel.unprivileged_userns_clone=1"),
             Self::AppArmor => Some("kernel.apparmor_restrict_unprivileged_userns=0"),
-            Self::Seccomp | Self::NoNewPrivileges => None,
+            Self::Seccomp | Self::NoSetfcap | Self::NoNewPrivileges => None,
         }
     }
 
@@ -96,6 +119,7 @@ impl Obstacle {
             Self::Seccomp => "start the container around this with `--security-opt seccomp=unconfined \
                               --security-opt apparmor=unconfined`, or run as root"
                 .into(),
+            Self::NoSetfcap => "start the container around this with `--cap-add SETFCAP`, or as another user".into(),
             Self::NoNewPrivileges => "start the container around this without `no-new-privileges`".into(),
             Self::NoneAllowed | Self::Exhausted | Self::RootOnly => setting.unwrap_or_default(),
         }
@@ -112,6 +136,7 @@ impl fmt::Display for Obstacle {
                 "kernel.apparmor_restrict_unprivileged_userns is set: AppArmor takes away all rights in them"
             }
             Self::Seccomp => "a seccomp filter is in force, as in a container",
+            Self::NoSetfcap => "root has no CAP_SETFCAP here, without which its id can't be mapped",
             Self::NoNewPrivileges => "no_new_privs is in force: newuidmap can't map ranges of ids",
         })
     }

@@ -1,4 +1,7 @@
-//! The one system call without a safe binding.
+//! System calls without a safe binding.
+
+pub(super) mod exec;
+pub(super) mod filter;
 
 use std::io;
 
@@ -13,5 +16,16 @@ pub(super) fn unshare(user: bool) -> io::Result<()> {
     // SAFETY: the call is unsafe only with `FILES`, which takes descriptors away from other threads.
     #[allow(unsafe_code, reason = "rustix has no safe binding for unshare(2)")]
     unsafe { unshare_unsafe(flags) }?;
+    Ok(())
+}
+
+/// Moves this thread into new namespaces; for PIDs only its children.
+///
+/// # Errors
+/// What the kernel says.
+pub(super) fn unshare_namespaces(flags: UnshareFlags) -> io::Result<()> {
+    // SAFETY: as above; `FILES` is taken out.
+    #[allow(unsafe_code, reason = "rustix has no safe binding for unshare(2)")]
+    unsafe { unshare_unsafe(flags.difference(UnshareFlags::FILES)) }?;
     Ok(())
 }

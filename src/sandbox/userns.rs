@@ -1,83 +1,36 @@
 //! Entering namespaces.
 //!
 //! A process that is not root becomes the root of a new user namespace, in which it may mount, and own files by more
-//! than one id. Ids beyond its own are mapped by newuidmap and newgidmap, which must be called from outside: a helper
-//! process stays there.
+//! than one id where [`mapping`](super::mapping) gives it these.
 
-use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::io;
 
-use ociforge_manifests::runtime::IdMap;
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{getegid, geteuid};
+use rustix::thread::CapabilitySet;
 
-use super::obstacle::{Limits, Obstacle};
-use super::{ids, sys};
+use super::attempt::{self, Tried};
+use super::ids::{self, Ranges};
+use super::mapping::{Outside, map_own_ids};
+use super::obstacle::{Limits, Obstacle, lacking};
+use super::{Entered, Ids, Isolation, sys};
 use crate::error::Explain;
 
-/// The hidden argument of the helper outside.
-pub(super) const MAP_IDS: &str = "--ociforge-map-ids";
-
-/// What tells the helper that the namespace is there.
-const ENTERED: &[u8] = b".";
-
-/// Which ids files and processes can have in here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ids {
-    /// All there are: this is root outside of any user namespace.
-    All,
-    /// Those of the user's ranges in `/etc/subuid` and `/etc/subgid`, and root, which is the user.
-    Ranges,
-    /// Only root, which is the user. `setgroups` fails.
-    OneId,
-}
-
-/// That this process is root, or the root of a user namespace, and that its mounts are its own: they end with it.
-#[derive(Debug)]
-pub struct Entered {
-    ids: Ids,
-    new: bool,
-    warning: Option<String>,
-}
-
-impl Entered {
-    /// Namespaces that this process has made by itself.
-    pub(super) fn by_itself(ids: Ids) -> Self {
-        Self { ids, new: true, warning: None }
-    }
-
-    /// Which ids there are.
-    #[must_use]
-    pub fn ids(&self) -> Ids {
-        self.ids
-    }
-
-    /// Whether this is a user namespace, so that specs need their rootless form.
-    #[must_use]
-    pub fn rootless(&self) -> bool {
-        self.ids != Ids::All
-    }
-
-    /// Whether the user namespace was made by [`enter`]. Root may have been in one already.
-    #[must_use]
-    pub fn is_new(&self) -> bool {
-        self.new
-    }
-
-    /// Why there is only one id although the system means the user to have more.
-    #[must_use]
-    pub fn warning(&self) -> Option<&str> {
-        self.warning.as_deref()
-    }
-}
+/// What root needs besides chroot(2) to be a root whose packages can be installed.
+const OF_CHROOT: CapabilitySet = CapabilitySet::SYS_CHROOT
+    .union(CapabilitySet::CHOWN)
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETGID);
 
 /// Namespaces that can't be entered.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
+    /// Nobody tried: there seemed to be no need.
+    #[error("no namespaces were entered")]
+    Outside,
     /// The kernel refuses the namespace.
     #[error("cannot enter a user namespace{}", because(*.obstacle))]
     Refused {
@@ -99,6 +52,28 @@ pub enum SandboxError {
     /// Root can't have mounts of its own.
     #[error("cannot enter a mount namespace")]
     Mounts(#[source] io::Error),
+    /// What was asked for needs something that is not there.
+    #[error("cannot have {what}")]
+    Lacking {
+        /// What was asked for.
+        what: &'static str,
+        /// What is not there.
+        source: Lack,
+    },
+}
+
+/// What isolation of a certain kind needs and does not find.
+#[derive(Debug, thiserror::Error)]
+pub enum Lack {
+    /// The process is not root's.
+    #[error("this is not root")]
+    Root,
+    /// Root, as in a container, has not got these capabilities.
+    #[error("root has no {} here", .0.join(", no "))]
+    Capabilities(Vec<String>),
+    /// There are no ranges of ids.
+    #[error("{0}")]
+    Ranges(String),
 }
 
 fn because(obstacle: Option<Obstacle>) -> String {
@@ -111,147 +86,151 @@ impl Explain for SandboxError {
             Self::Refused { obstacle, .. } | Self::Powerless { obstacle, .. } => {
                 Some(obstacle.map_or_else(|| "run as root".into(), Obstacle::hint))
             }
-            Self::Mounts(_) => None,
+            Self::Mounts(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Some(Lack::Capabilities(vec!["CAP_SYS_ADMIN".into()]).hint())
+            }
+            Self::Outside | Self::Mounts(_) => None,
+            Self::Lacking { source, .. } => Some(source.hint()),
         }
     }
 }
 
-/// Enters a mount namespace, and a user namespace first if this process is not root. To be called before any thread
-/// exists.
+impl Lack {
+    fn hint(&self) -> String {
+        match self {
+            Self::Root => "run as root, or choose no isolation".into(),
+            Self::Capabilities(names) => {
+                let flags = names.iter().map(|name| format!("--cap-add {}", name.trim_start_matches("CAP_")));
+                format!("start the container around this with `{}`", flags.collect::<Vec<_>>().join(" "))
+            }
+            Self::Ranges(_) => {
+                "give the user ids with `usermod --add-subuids FIRST-LAST --add-subgids FIRST-LAST USER`; \
+                 `ociforge doctor` knows free ones"
+                    .into()
+            }
+        }
+    }
+}
+
+/// Enters a mount namespace, and a user namespace first if this process is not root, or a root who may not have the
+/// other alone. To be called before any thread exists.
 ///
 /// # Errors
 /// When the system forbids it, or this process has several threads.
 pub fn enter() -> Result<Entered, SandboxError> {
-    if geteuid().is_root() {
-        match sys::unshare(false) {
-            Ok(()) => {
-                keep_mounts_here().map_err(SandboxError::Mounts)?;
-                return Ok(Entered { ids: present_ids(), new: false, warning: None });
-            }
-            // The root of a container may not do this, but as anybody else it may in a user namespace.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-            Err(error) => return Err(SandboxError::Mounts(error)),
-        }
+    match mount_namespace() {
+        Some(Ok(entered)) => Ok(entered),
+        // The root of a container may not do this, but as anybody else it may in a user namespace.
+        Some(Err(error)) if error.kind() != io::ErrorKind::PermissionDenied => Err(SandboxError::Mounts(error)),
+        _ => user_namespace(any_ranges()),
     }
+}
+
+/// Makes this process what a build's steps need. [`Isolation::Auto`] takes the best that the machine allows: what
+/// [`enter`] does, and for a root to whom no namespace is allowed chroot(2). Anything else is had or is an error. To be
+/// called before any thread exists.
+///
+/// # Errors
+/// When the system forbids it, or this process has several threads.
+pub fn enter_as(isolation: Isolation) -> Result<Entered, SandboxError> {
+    match isolation {
+        Isolation::Auto => best(),
+        Isolation::Root => {
+            let not_root = || SandboxError::Lacking { what: "a mount namespace of root's", source: Lack::Root };
+            mount_namespace().ok_or_else(not_root)?.map_err(SandboxError::Mounts)
+        }
+        Isolation::Subuid => {
+            let without =
+                |why| SandboxError::Lacking { what: "a user namespace with many ids", source: Lack::Ranges(why) };
+            let ranges = any_ranges().and_then(|ranges| ranges.ok_or_else(|| NO_RANGES.into())).map_err(without)?;
+            let entered = user_namespace(Ok(Some(ranges)))?;
+            if entered.ids() == Ids::Ranges { Ok(entered) } else { Err(without(entered.into_warning())) }
+        }
+        Isolation::OneUid => user_namespace(Ok(None)),
+        Isolation::Chroot => chroot(None),
+    }
+}
+
+const NO_RANGES: &str = "neither /etc/subuid nor /etc/subgid has ids for this user";
+
+fn best() -> Result<Entered, SandboxError> {
+    match mount_namespace() {
+        None => return user_namespace(any_ranges()),
+        Some(Ok(entered)) => return Ok(entered),
+        Some(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {}
+        Some(Err(error)) => return Err(SandboxError::Mounts(error)),
+    }
+    // There is no way out of a namespace in which nothing can be done, so a child goes first.
+    let tried = attempt::user_namespace();
+    let Some(number) = tried.refusal() else { return user_namespace(any_ranges()) };
+    let limits = Limits::read();
+    let refusal = Some(Errno::from_raw_os_error(number));
+    let obstacle = match tried.mapping {
+        Tried::Refused(_) => limits.obstacle_to_mapping(refusal, true),
+        _ => limits.obstacle(refusal, true),
+    };
+    let source = io::Error::from_raw_os_error(number);
+    let why = format!("no namespaces{}", because(obstacle));
+    // That error tells more than what is missing for the makeshift.
+    chroot(Some(why)).map_err(|_| SandboxError::Refused { obstacle, source })
+}
+
+/// A mount namespace alone, for root.
+fn mount_namespace() -> Option<io::Result<Entered>> {
+    let enter = || {
+        sys::unshare(false)?;
+        keep_mounts_here()?;
+        Ok(Entered::mounts())
+    };
+    geteuid().is_root().then(enter)
+}
+
+/// Root as it is.
+fn chroot(warning: Option<String>) -> Result<Entered, SandboxError> {
+    let lack = match (geteuid().is_root(), lacking(OF_CHROOT)) {
+        (false, _) => Lack::Root,
+        (true, names) if !names.is_empty() => Lack::Capabilities(names),
+        _ => return Ok(Entered::chroot(warning)),
+    };
+    Err(SandboxError::Lacking { what: "chroot", source: lack })
+}
+
+/// Ids besides its own that this process can have mapped, those that root has already before those of its ranges.
+fn any_ranges() -> Result<Option<Ranges>, String> {
+    ids::of_root().map_or_else(ids::ranges, |ranges| Ok(Some(ranges)))
+}
+
+/// A user namespace with `ranges`, or else with one id and the reason for a warning.
+fn user_namespace(ranges: Result<Option<Ranges>, String>) -> Result<Entered, SandboxError> {
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
     let is_root = geteuid().is_root();
-    let obstacle = |error: &io::Error| Limits::read().obstacle(Errno::from_io_error(error), is_root);
-    let helper = Outside::prepare();
-    sys::unshare(true).map_err(|source| SandboxError::Refused { obstacle: obstacle(&source), source })?;
-    let powerless = |step| move |source| SandboxError::Powerless { step, obstacle: obstacle(&source), source };
+    let limits = Limits::read();
+    let helper = ranges.and_then(|ranges| ranges.as_ref().map(Outside::prepare).transpose());
+    sys::unshare(true).map_err(|source| {
+        let obstacle = limits.obstacle(Errno::from_io_error(&source), is_root);
+        SandboxError::Refused { obstacle, source }
+    })?;
     let (ids, warning) = match helper.and_then(|helper| helper.map(Outside::map).transpose()) {
         Ok(Some(())) => (Ids::Ranges, None),
         Ok(None) => (Ids::OneId, None),
         Err(reason) => (Ids::OneId, Some(format!("{reason}: everything belongs to one user here"))),
     };
     if ids == Ids::OneId {
-        map_own_ids(uid, gid).map_err(powerless("map ids"))?;
+        map_own_ids(uid, gid).map_err(|source| {
+            let obstacle = limits.obstacle_to_mapping(Errno::from_io_error(&source), is_root);
+            SandboxError::Powerless { step: "map ids", obstacle, source }
+        })?;
     }
-    keep_mounts_here().map_err(powerless("mount"))?;
-    Ok(Entered { ids, new: true, warning })
+    keep_mounts_here().map_err(|source| {
+        let obstacle = limits.obstacle(Errno::from_io_error(&source), is_root);
+        SandboxError::Powerless { step: "mount", obstacle, source }
+    })?;
+    Ok(Entered::user_namespace(ids, warning))
 }
 
 /// Lets mounts of others in, and none of ours out.
 pub(super) fn keep_mounts_here() -> io::Result<()> {
     Ok(mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?)
-}
-
-/// The ids that this process's user namespace has already.
-pub(super) fn present_ids() -> Ids {
-    let one = |maps: &[IdMap]| maps.iter().map(|map| u64::from(map.size)).sum::<u64>() <= 1;
-    match ids::current() {
-        None => Ids::All,
-        Some(maps) if one(&maps.uids) || one(&maps.gids) => Ids::OneId,
-        Some(_) => Ids::Ranges,
-    }
-}
-
-/// Maps root to the ids that this process came with, which needs no helper. What newuidmap has done before newgidmap
-/// failed stays.
-pub(super) fn map_own_ids(uid: u32, gid: u32) -> io::Result<()> {
-    let is_mapped = |file: &str| fs::read_to_string(file).is_ok_and(|text| !text.is_empty());
-    if !is_mapped("/proc/self/uid_map") {
-        fs::write("/proc/self/uid_map", format!("0 {uid} 1\n"))?;
-    }
-    if !is_mapped("/proc/self/gid_map") {
-        // The kernel wants this first: else a process could shed a group that denies it something.
-        fs::write("/proc/self/setgroups", "deny\n")?;
-        fs::write("/proc/self/gid_map", format!("0 {gid} 1\n"))?;
-    }
-    Ok(())
-}
-
-/// The helper outside, waiting for the namespace.
-struct Outside(Child);
-
-impl Outside {
-    /// Starts the helper, if the system gives the user ranges of ids. The error says why there is none although it does.
-    fn prepare() -> Result<Option<Self>, String> {
-        let Some(ranges) = ids::ranges()? else { return Ok(None) };
-        let mut helper = super::helper(MAP_IDS);
-        helper.arg(std::process::id().to_string());
-        helper.arg(ranges.newuidmap).arg(words(&ranges.mappings.uids));
-        helper.arg(ranges.newgidmap).arg(words(&ranges.mappings.gids));
-        let helper = helper.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        helper.map(|child| Some(Self(child))).map_err(|error| format!("cannot start the helper that maps ids: {error}"))
-    }
-
-    /// Has the ids mapped.
-    fn map(mut self) -> Result<(), String> {
-        let silent = |error: io::Error| format!("the helper that maps ids is gone: {error}");
-        let (Some(mut stdin), Some(mut stdout)) = (self.0.stdin.take(), self.0.stdout.take()) else {
-            return Err("the helper that maps ids can't be reached".into());
-        };
-        let written = stdin.write_all(ENTERED);
-        drop(stdin);
-        let mut reason = String::new();
-        let read = stdout.read_to_string(&mut reason);
-        let status = self.0.wait().map_err(silent)?;
-        written.and(read).map_err(silent)?;
-        match status.success() {
-            true => Ok(()),
-            false if Limits::read().no_new_privileges => Err(format!("{reason} ({})", Obstacle::NoNewPrivileges)),
-            false => Err(reason),
-        }
-    }
-}
-
-fn words(maps: &[IdMap]) -> String {
-    let words = maps.iter().map(|map| format!("{} {} {}", map.container, map.host, map.size));
-    words.collect::<Vec<_>>().join(" ")
-}
-
-/// The helper's side: waits for its parent to enter the namespace, then maps ids for it. On failure it prints why.
-pub(super) fn map_ids_from_outside(arguments: &[OsString]) -> ExitCode {
-    let [pid, newuidmap, users, newgidmap, groups] = arguments else { return ExitCode::FAILURE };
-    let mut word = Vec::new();
-    if io::stdin().read_to_end(&mut word).is_err() || word != ENTERED {
-        return ExitCode::FAILURE;
-    }
-    let mapped = [(newuidmap, users), (newgidmap, groups)].into_iter().try_for_each(|(tool, mappings)| {
-        let tool = PathBuf::from(tool);
-        run_tool(&tool, pid, &mappings.to_string_lossy())
-    });
-    match mapped {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(reason) => {
-            let _ = io::stdout().write_all(reason.as_bytes());
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run_tool(tool: &Path, pid: &OsStr, mappings: &str) -> Result<(), String> {
-    let name = tool.file_name().unwrap_or_default().to_string_lossy();
-    let output = Command::new(tool).arg(pid).args(mappings.split(' ')).stdin(Stdio::null()).output();
-    let output = output.map_err(|error| format!("cannot run {name}: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.trim();
-    let said = said.strip_prefix(&format!("{name}: ")).unwrap_or(said);
-    Err(format!("{name} failed: {}", if said.is_empty() { output.status.to_string() } else { said.into() }))
 }
 
 #[cfg(test)]
@@ -267,17 +246,11 @@ mod tests {
         let error = SandboxError::Powerless { step: "mount", obstacle: None, source: source() };
         assert_eq!(error.to_string(), "cannot mount in a user namespace");
         assert_eq!(error.hint().unwrap(), "run as root");
-    }
-
-    #[test]
-    fn a_tool_that_fails_is_quoted() {
-        let root = tempfile::tempdir().unwrap();
-        let tool = root.path().join("newuidmap");
-        fs::write(&tool, "#!/bin/sh\necho \"newuidmap: not for $2\" >&2; exit 1\n").unwrap();
-        fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let error = run_tool(&tool, OsStr::new("7"), "0 1 1").unwrap_err();
-        assert_eq!(error, "newuidmap failed: not for 0");
-        let missing = run_tool(&root.path().join("newgidmap"), OsStr::new("7"), "0 1 1").unwrap_err();
-        assert!(missing.starts_with("cannot run newgidmap: "), "{missing}");
+        let error = SandboxError::Mounts(source());
+        assert_eq!(error.hint().unwrap(), "start the container around this with `--cap-add SYS_ADMIN`");
+        assert_eq!(SandboxError::Mounts(io::ErrorKind::OutOfMemory.into()).hint(), None);
+        let lack = Lack::Capabilities(vec!["CAP_CHOWN".into(), "CAP_SETUID".into()]);
+        assert_eq!(lack.to_string(), "root has no CAP_CHOWN, no CAP_SETUID here");
+        assert_eq!(lack.hint(), "start the container around this with `--cap-add CHOWN --cap-add SETUID`");
     }
 }

@@ -7,6 +7,8 @@
 //! facts/           what is known of bases, by manifest digest
 //! roots/           unpacked layers, see [`Roots`]
 //! containers/ID/   what belongs to one container
+//! steps/ID/        what belongs to one step of a build while it runs
+//! caches/          what steps keep for the next build, see [`Caches`]
 //! ```
 
 use std::fs;
@@ -21,7 +23,7 @@ use ociforge_manifests::{Descriptor, DiffId, Digest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Layout, Roots, write_atomic};
+use super::{Caches, Layout, Roots, write_atomic};
 
 /// Part of every key: to be changed when the same input would give other bytes.
 const PACKER: &str = "1";
@@ -103,6 +105,18 @@ impl Store {
     #[must_use]
     pub fn containers(&self) -> PathBuf {
         self.root.join("containers")
+    }
+
+    /// Where the files of steps that run are, each in a directory of its own.
+    #[must_use]
+    pub fn steps(&self) -> PathBuf {
+        self.root.join("steps")
+    }
+
+    /// What steps keep for the next build.
+    #[must_use]
+    pub fn caches(&self) -> Caches {
+        Caches::new(self.root.join("caches"))
     }
 
     /// Where temporary files may lie.

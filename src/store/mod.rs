@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod blob;
+pub mod caches;
 pub mod containers;
 pub mod index;
 pub mod layout;
@@ -11,6 +12,7 @@ pub mod stream;
 
 pub use archive::{Archive, write_archive};
 pub use blob::{BlobWriter, write_atomic};
+pub use caches::{CacheMount, Caches};
 pub use containers::{ContainerDirectory, prune as prune_containers};
 pub use layout::{Layout, RefName};
 pub use local::{LayerKey, Store};

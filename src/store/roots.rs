@@ -50,6 +50,19 @@ impl Roots {
         tempfile::Builder::new().prefix(".tmp-").tempdir_in(&self.directory)
     }
 
+    /// Moves the upper directory of an overlay on top of the layers of this kind to where the uppermost layer of `chain`
+    /// is to be, and returns that place. The overlay must not be mounted any more. The directory's owner and mode are
+    /// those of the root directory from then on.
+    ///
+    /// # Errors
+    /// When it can't be moved.
+    pub fn adopt(&self, upper: &Path, chain: &ChainId) -> io::Result<PathBuf> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
+        let place = self.path(chain);
+        Self::keep(upper, &place)?;
+        Ok(place)
+    }
+
     /// Moves an unpacked layer to its place. Another process may have been faster: it has unpacked the same.
     ///
     /// # Errors

@@ -117,7 +117,6 @@ fn recipes_that_are_wrong() {
         ("base = 'scratch'\ncmdd = ['x']\n", 1, &["unknown key `cmdd`", ":2", "hint: "][..]),
         ("base = 'scratch'\n[config]\nworkdirr = '/x'\n", 1, &["unknown key `workdirr`", "`workdir`"]),
         ("base = 'scratch'\n[[layer]]\ncopy = { from = 'a', too = '/b' }\n", 1, &["unknown key `too`", "`to`"]),
-        ("base = 'scratch'\n[[layer]]\nrun = 'true'\n", 1, &["`run`", "not supported yet"]),
         ("base = 'scratch'\n[[layer]]\napt = ['ffmpeg']\n", 1, &["`apt`", "not supported yet"]),
         ("base = \n", 1, &[":1"]),
         ("name = 'x/y'\n", 1, &["has no `base`"]),

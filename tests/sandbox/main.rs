@@ -17,6 +17,8 @@ mod entering;
 mod identity;
 mod overlays;
 mod scenario;
+mod staging;
+mod steps;
 
 use std::panic::catch_unwind;
 use std::process::ExitCode;
@@ -37,7 +39,7 @@ fn main() -> ExitCode {
         return scenario::play(scenario, rest);
     }
     let wanted = arguments.iter().find(|argument| !argument.starts_with('-'));
-    let cases = [entering::CASES, overlays::CASES, containers::CASES].concat();
+    let cases = [entering::CASES, overlays::CASES, containers::CASES, staging::CASES, steps::CASES].concat();
     let chosen: Vec<_> = cases.iter().filter(|(name, _)| wanted.is_none_or(|part| name.contains(part))).collect();
     if arguments.iter().any(|argument| argument == "--list") {
         chosen.iter().for_each(|(name, _)| println!("{name}: test"));

@@ -10,6 +10,8 @@ use ociforge::run::runtime::Runtime;
 use ociforge::sandbox::overlay::{self, Layers, Method, Overlay};
 use ociforge::sandbox::{Entered, enter};
 
+use super::staging;
+
 pub(crate) fn play(scenario: &str, arguments: &[String]) -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     if scenario == "threads" {
@@ -19,6 +21,13 @@ pub(crate) fn play(scenario: &str, arguments: &[String]) -> ExitCode {
         drop(stop);
         let _ = thread.join();
         return entered.map_or_else(fail, |_| ExitCode::SUCCESS);
+    }
+    match (scenario, arguments.as_slice()) {
+        ("isolate", [isolation]) => return staging::isolate(isolation).map_or_else(|code| code, |_| ExitCode::SUCCESS),
+        ("stage", [isolation, store]) => return staging::stage(isolation, store),
+        ("deep", [store]) => return staging::deep(store),
+        ("step", [job]) => return super::steps::play(job),
+        _ => {}
     }
     let entered = match enter() {
         Ok(entered) => entered,
@@ -34,7 +43,7 @@ pub(crate) fn play(scenario: &str, arguments: &[String]) -> ExitCode {
     }
 }
 
-fn fail(error: impl Explain) -> ExitCode {
+pub(crate) fn fail(error: impl Explain) -> ExitCode {
     let failure = Failure::from(error);
     eprintln!("error: {failure}");
     ExitCode::from(1)

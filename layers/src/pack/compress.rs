@@ -1,10 +1,11 @@
-//! One stretch of bytes becomes one gzip member or zstd frame.
+//! One stretch of bytes becomes gzip members or a zstd frame.
 
 use std::io;
+use std::ops::Range;
 
 use flate2::{Compress, FlushCompress, Status};
 
-use super::Compression;
+use super::{Compression, noise};
 
 /// What stands before the deflate stream of every member: deflate, no name, no time, unknown system (RFC 1952,
 /// section 2.3).
@@ -17,6 +18,17 @@ pub(super) fn gzip_trailer(crc32: u32, len: u64) -> [u8; 8] {
     trailer[4..].copy_from_slice(&len.to_le_bytes()[..4]);
     trailer
 }
+
+/// A stretch of a tar.
+#[derive(Default)]
+pub(super) struct Stretch {
+    pub(super) bytes: Vec<u8>,
+    /// Where the content of files is in it.
+    pub(super) content: Vec<Range<usize>>,
+}
+
+/// Most bytes of a stored block (RFC 1951, section 3.2.4).
+const MAX_STORED: usize = 0xffff;
 
 /// A compressor that keeps its state, which is large, from one stretch to the next.
 pub(super) enum Compressor {
@@ -38,27 +50,54 @@ impl Compressor {
         })
     }
 
-    /// Compresses `plain` into a member of its own.
-    pub(super) fn compress(&mut self, plain: Vec<u8>) -> io::Result<Vec<u8>> {
+    /// Compresses a stretch into a frame, or into one gzip member for each part of it that is worth compressing or not.
+    pub(super) fn compress(&mut self, Stretch { bytes, content }: Stretch) -> io::Result<Vec<u8>> {
         match self {
-            Self::None => Ok(plain),
-            Self::Gzip(state) => gzip(state, &plain),
-            Self::Zstd(compressor) => compressor.compress(&plain),
+            Self::None => Ok(bytes),
+            Self::Gzip(state) => {
+                let mut members = Vec::with_capacity(bytes.len() / 2 + 256);
+                let mut at = 0;
+                for noise in noise::find(&bytes, &content) {
+                    deflated(state, &bytes[at..noise.start], &mut members)?;
+                    stored(&bytes[noise.clone()], &mut members);
+                    at = noise.end;
+                }
+                deflated(state, &bytes[at..], &mut members)?;
+                Ok(members)
+            }
+            Self::Zstd(compressor) => compressor.compress(&bytes),
         }
     }
 }
 
-fn gzip(state: &mut Compress, plain: &[u8]) -> io::Result<Vec<u8>> {
+/// Appends a member that holds `plain` deflated; none if there is nothing to hold.
+fn deflated(state: &mut Compress, plain: &[u8], members: &mut Vec<u8>) -> io::Result<()> {
+    if plain.is_empty() {
+        return Ok(());
+    }
     state.reset();
-    let mut member = Vec::with_capacity(plain.len() / 2 + 256);
-    member.extend_from_slice(&GZIP_HEADER);
+    members.extend_from_slice(&GZIP_HEADER);
     loop {
         let consumed = usize::try_from(state.total_in()).unwrap_or(plain.len());
-        match state.compress_vec(&plain[consumed..], &mut member, FlushCompress::Finish).map_err(io::Error::other)? {
+        match state.compress_vec(&plain[consumed..], members, FlushCompress::Finish).map_err(io::Error::other)? {
             Status::StreamEnd => break,
-            Status::Ok | Status::BufError => member.reserve(member.capacity() / 2),
+            Status::Ok | Status::BufError => members.reserve(members.capacity() / 2),
         }
     }
-    member.extend_from_slice(&gzip_trailer(crc32fast::hash(plain), plain.len() as u64));
-    Ok(member)
+    members.extend_from_slice(&gzip_trailer(crc32fast::hash(plain), plain.len() as u64));
+    Ok(())
+}
+
+/// Appends a member that holds `plain` as it is.
+fn stored(plain: &[u8], members: &mut Vec<u8>) {
+    members.extend_from_slice(&GZIP_HEADER);
+    let mut blocks = plain.chunks(MAX_STORED).peekable();
+    while let Some(block) = blocks.next() {
+        let len = u16::try_from(block.len()).unwrap_or(u16::MAX);
+        members.push(u8::from(blocks.peek().is_none()));
+        members.extend_from_slice(&len.to_le_bytes());
+        members.extend_from_slice(&(!len).to_le_bytes());
+        members.extend_from_slice(block);
+    }
+    members.extend_from_slice(&gzip_trailer(crc32fast::hash(plain), plain.len() as u64));
 }

@@ -6,7 +6,9 @@
 
 mod compress;
 mod header;
+mod noise;
 mod sink;
+mod source;
 mod walk;
 
 use std::io;

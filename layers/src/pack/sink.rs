@@ -8,7 +8,7 @@ use std::thread;
 use ociforge_manifests::Digest;
 use sha2::{Digest as _, Sha256};
 
-use super::compress::{Compressor, GZIP_HEADER, gzip_trailer};
+use super::compress::{Compressor, GZIP_HEADER, Stretch, gzip_trailer};
 use super::{Compression, PackError};
 use crate::mapped::MappedFile;
 use crate::tree::DeflatedSlice;
@@ -16,7 +16,7 @@ use crate::tree::DeflatedSlice;
 /// Takes the pieces of a tar in their order.
 pub(super) trait Sink {
     /// A stretch to compress.
-    fn plain(&mut self, bytes: Vec<u8>) -> io::Result<()>;
+    fn plain(&mut self, stretch: Stretch) -> io::Result<()>;
     /// A file that becomes a gzip member as it is; its stream has been checked.
     fn deflated(&mut self, slice: &DeflatedSlice) -> io::Result<()>;
 }
@@ -78,12 +78,12 @@ impl<W: Write> Inline<W> {
 }
 
 impl<W: Write> Sink for Inline<W> {
-    fn plain(&mut self, bytes: Vec<u8>) -> io::Result<()> {
+    fn plain(&mut self, stretch: Stretch) -> io::Result<()> {
         let compressor = match &mut self.compressor {
             Some(compressor) => compressor,
             none => none.insert(Compressor::new(self.compression)?),
         };
-        let member = compressor.compress(bytes)?;
+        let member = compressor.compress(stretch)?;
         self.output.write(&member)
     }
 
@@ -101,7 +101,7 @@ enum Slot {
 }
 
 /// A stretch to compress, and where the result is awaited.
-type Job = (Vec<u8>, SyncSender<io::Result<Vec<u8>>>);
+type Job = (Stretch, SyncSender<io::Result<Vec<u8>>>);
 
 struct Queue {
     slots: SyncSender<Slot>,
@@ -109,10 +109,10 @@ struct Queue {
 }
 
 impl Sink for Queue {
-    fn plain(&mut self, bytes: Vec<u8>) -> io::Result<()> {
+    fn plain(&mut self, stretch: Stretch) -> io::Result<()> {
         let (result, awaited) = sync_channel(1);
         // A closed channel means that the writer failed; `threaded` reports why.
-        let sent = self.slots.send(Slot::Compressed(awaited)).is_ok() && self.jobs.send((bytes, result)).is_ok();
+        let sent = self.slots.send(Slot::Compressed(awaited)).is_ok() && self.jobs.send((stretch, result)).is_ok();
         if sent { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
     }
 

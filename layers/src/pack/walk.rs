@@ -1,13 +1,14 @@
 //! A tree's entries in order, as the pieces of a tar.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 
 use sha2::{Digest as _, Sha256};
 
+use super::compress::Stretch;
 use super::header::{self, BLOCK};
 use super::sink::Sink;
-use super::{Compression, PackError};
+use super::{Compression, PackError, source};
 use crate::inflate::{InflateError, Inflater};
 use crate::mapped::MappedFile;
 use crate::path::LayerPath;
@@ -52,7 +53,9 @@ fn check_link(tree: &LayerTree, path: &LayerPath, node: &Node) -> Result<(), Tre
 struct Walk<'a> {
     sink: &'a mut dyn Sink,
     /// The stretch that is being filled, at most [`STRETCH`] bytes.
-    plain: Vec<u8>,
+    plain: Stretch,
+    /// What files are read into.
+    buffer: Vec<u8>,
     /// Whether deflated files can pass through.
     pass_through: bool,
     inflater: Inflater,
@@ -67,7 +70,8 @@ impl<'a> Walk<'a> {
         let pass_through = matches!(compression, Compression::Gzip(_));
         Self {
             sink,
-            plain: Vec::new(),
+            plain: Stretch::default(),
+            buffer: Vec::new(),
             pass_through,
             inflater: Inflater::new(),
             sha256: Sha256::new(),
@@ -94,7 +98,7 @@ impl<'a> Walk<'a> {
     fn content(&mut self, path: &LayerPath, content: &Content) -> Result<(), PackError> {
         let unreadable = |source| PackError::Content { path: path.clone(), source };
         match content {
-            Content::Bytes(bytes) => self.put(bytes).map_err(PackError::Write),
+            Content::Bytes(bytes) => self.put_content(bytes).map_err(PackError::Write),
             Content::Slice { file, range } => match file.get(range.clone()) {
                 Some(bytes) => self.slice(file, bytes).map_err(PackError::Write),
                 None => Err(unreadable(io::Error::other("it lies outside its file"))),
@@ -106,32 +110,27 @@ impl<'a> Walk<'a> {
             }
             Content::Deflated(slice) => {
                 let mut inflater = std::mem::take(&mut self.inflater);
-                let inflated = inflater.inflate(slice, |piece| self.put(piece));
+                let inflated = inflater.inflate(slice, |piece| self.put_content(piece));
                 self.inflater = inflater;
                 inflated.map_err(|error| unreadable(error.into()))
             }
             Content::Path { path: file, len } => {
-                let mut file = File::open(file).map_err(unreadable)?;
-                let mut left = *len;
-                let mut buffer = vec![0; 64 << 10];
-                loop {
-                    let read = file.read(&mut buffer).map_err(unreadable)?;
-                    if read as u64 > left || (read == 0 && left > 0) {
-                        return Err(unreadable(io::Error::other("it changed while it was read")));
-                    }
-                    if read == 0 {
-                        return Ok(());
-                    }
-                    left -= read as u64;
-                    self.put(&buffer[..read]).map_err(PackError::Write)?;
-                }
+                let file = File::open(file).map_err(unreadable)?;
+                let mut buffer = std::mem::take(&mut self.buffer);
+                let put =
+                    source::pieces(file, *len, &mut buffer, |piece| self.put_content(piece).map_err(PackError::Write));
+                self.buffer = buffer;
+                put.map_err(|error| match error {
+                    source::Failed::Read(error) => unreadable(error),
+                    source::Failed::Taken(error) => error,
+                })
             }
         }
     }
 
     fn slice(&mut self, file: &MappedFile, bytes: &[u8]) -> io::Result<()> {
         for stretch in bytes.chunks(MappedFile::STRETCH) {
-            self.put(stretch)?;
+            self.put_content(stretch)?;
             self.mapped += stretch.len();
             if self.mapped >= MappedFile::STRETCH {
                 file.release();
@@ -152,13 +151,29 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// Puts a part of a file's content.
+    fn put_content(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let start = self.plain.bytes.len() % STRETCH;
+            let (now, later) = bytes.split_at(bytes.len().min(STRETCH - start));
+            match self.plain.content.last_mut() {
+                Some(last) if last.end == start => last.end += now.len(),
+                _ => self.plain.content.push(start..start + now.len()),
+            }
+            self.put(now)?;
+            bytes = later;
+        }
+        Ok(())
+    }
+
     fn put(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         self.sha256.update(bytes);
         self.len += bytes.len() as u64;
         while !bytes.is_empty() {
-            let (now, later) = bytes.split_at(bytes.len().min(STRETCH - self.plain.len()));
-            self.plain.extend_from_slice(now);
-            if self.plain.len() == STRETCH {
+            let (now, later) = bytes.split_at(bytes.len().min(STRETCH - self.plain.bytes.len()));
+            self.plain.bytes.reserve_exact(STRETCH - self.plain.bytes.len());
+            self.plain.bytes.extend_from_slice(now);
+            if self.plain.bytes.len() == STRETCH {
                 self.flush()?;
             }
             bytes = later;
@@ -167,7 +182,7 @@ impl<'a> Walk<'a> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if self.plain.is_empty() { Ok(()) } else { self.sink.plain(std::mem::take(&mut self.plain)) }
+        if self.plain.bytes.is_empty() { Ok(()) } else { self.sink.plain(std::mem::take(&mut self.plain)) }
     }
 
     fn finish(mut self) -> io::Result<Tar> {

@@ -1,6 +1,10 @@
 //! Where trees come from.
 
+pub mod capture;
+pub mod changes;
 pub mod directory;
 pub mod ignore;
+pub mod overlay;
 pub mod tar;
 pub mod wheel;
+pub mod zip;

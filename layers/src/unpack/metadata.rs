@@ -4,20 +4,21 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rustix::fs::{AtFlags, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{FileType, lgetxattr, llistxattr, lsetxattr, mknodat, utimensat};
 use rustix::fs::{chmodat, chownat, fchmod, fchown, fgetxattr, flistxattr, fremovexattr, fsetxattr, fstat, futimens};
-use rustix::fs::{lsetxattr, utimensat};
 use rustix::io::{Errno, Result};
 
 use super::error::{Fault, cannot};
 use super::{Owners, Unpacked, XattrSpace};
 use crate::entries::{Entry, Time};
+use crate::owner::{self, Device, Remembered};
 
 /// Longest name and value of an extended attribute (xattr(7)).
 const MAX_XATTR_NAME: usize = 255;
 
 /// What a file has besides its content.
-pub(super) struct Attributes {
-    pub(super) mode: Mode,
+pub(crate) struct Attributes {
+    pub(crate) mode: Mode,
     uid: Uid,
     gid: Gid,
     times: Timestamps,
@@ -26,9 +27,9 @@ pub(super) struct Attributes {
 
 impl Attributes {
     /// Those of an entry.
-    pub(super) fn of(entry: &mut Entry) -> std::result::Result<Self, Fault> {
+    pub(crate) fn of(entry: &mut Entry) -> std::result::Result<Self, Fault> {
         let mut xattrs = std::mem::take(&mut entry.xattrs);
-        xattrs.retain(|name, _| !is_hosts_own(name));
+        xattrs.retain(|name, _| !is_never_in_layers(name));
         if let Some(name) = xattrs.keys().find(|name| !is_name(name)) {
             return Err(Fault::Xattr(name.escape_ascii().to_string()));
         }
@@ -42,19 +43,23 @@ impl Attributes {
     }
 
     /// How much memory it takes, in bytes, about.
-    pub(super) fn weight(&self) -> usize {
+    pub(crate) fn weight(&self) -> usize {
         let xattrs = self.xattrs.iter().map(|(name, value)| name.len() + value.len() + 64);
         xattrs.sum::<usize>() + size_of::<Self>()
     }
 
     /// Gives them to an open file or directory.
-    pub(super) fn set(
+    pub(crate) fn set(
         &self,
         file: BorrowedFd<'_>,
         owners: Owners,
         count: &mut Unpacked,
     ) -> std::result::Result<(), Fault> {
-        owned(fchown(file, Some(self.uid), Some(self.gid)), owners, count)?;
+        if owned(fchown(file, Some(self.uid), Some(self.gid)), owners)? == Kept::No
+            && !self.remember(file, None, owners)?
+        {
+            count.unkept_owners += 1;
+        }
         // After the owner, since a change of that takes setuid bits and capabilities away.
         fchmod(file, self.mode).map_err(cannot("set its mode"))?;
         for (name, value) in &self.xattrs {
@@ -63,8 +68,30 @@ impl Attributes {
         futimens(file, &self.times).map_err(cannot("set its time"))
     }
 
+    fn is_roots(&self) -> bool {
+        self.uid.is_root() && self.gid.is_root()
+    }
+
+    /// Remembers owner and device of a regular file or directory, and tells whether they are remembered. Root's needs
+    /// no remembering.
+    pub(crate) fn remember(
+        &self,
+        file: BorrowedFd<'_>,
+        device: Option<Device>,
+        owners: Owners,
+    ) -> std::result::Result<bool, Fault> {
+        if owners != Owners::Remembered || (self.is_roots() && device.is_none()) {
+            return Ok(owners == Owners::Remembered);
+        }
+        let remembered = Remembered { uid: self.uid.as_raw(), gid: self.gid.as_raw(), device }.to_string();
+        match fsetxattr(file, owner::ATTRIBUTE, remembered.as_bytes(), XattrFlags::empty()) {
+            Err(Errno::PERM | Errno::NOTSUP) => Ok(false),
+            result => result.map(|()| true).map_err(cannot("remember its owner")),
+        }
+    }
+
     /// Gives them to `name` in `directory`, which is a symbolic link, a fifo or a device.
-    pub(super) fn set_at(
+    pub(crate) fn set_at(
         &self,
         directory: BorrowedFd<'_>,
         name: &[u8],
@@ -73,7 +100,10 @@ impl Attributes {
         count: &mut Unpacked,
     ) -> std::result::Result<(), Fault> {
         let nofollow = AtFlags::SYMLINK_NOFOLLOW;
-        owned(chownat(directory, name, Some(self.uid), Some(self.gid), nofollow), owners, count)?;
+        let kept = owned(chownat(directory, name, Some(self.uid), Some(self.gid), nofollow), owners)?;
+        if kept == Kept::No && !(owners == Owners::Remembered && self.is_roots()) {
+            count.unkept_owners += 1;
+        }
         if !link {
             chmodat(directory, name, self.mode, AtFlags::empty()).map_err(cannot("set its mode"))?;
         }
@@ -86,8 +116,14 @@ impl Attributes {
     }
 }
 
+#[derive(PartialEq, Eq)]
+enum Kept {
+    Yes,
+    No,
+}
+
 /// What a directory gets that no entry names: nobody's in particular, and the same whenever it is made.
-pub(super) fn set_implied(directory: BorrowedFd<'_>) -> std::result::Result<(), Fault> {
+pub(crate) fn set_implied(directory: BorrowedFd<'_>) -> std::result::Result<(), Fault> {
     fchmod(directory, Mode::from_raw_mode(0o755)).map_err(cannot("set its mode"))?;
     futimens(directory, &at(Time::default())).map_err(cannot("set its time"))
 }
@@ -95,7 +131,7 @@ pub(super) fn set_implied(directory: BorrowedFd<'_>) -> std::result::Result<(), 
 /// Makes the metadata of directory `to` those of directory `from`, which was `new` before things were moved out of it,
 /// but for what is the host's own. What the system refuses here it has refused, and counted, when `from` was made, or
 /// has put there by itself.
-pub(super) fn copy(from: BorrowedFd<'_>, new: &Stat, to: BorrowedFd<'_>) -> Result<()> {
+pub(crate) fn copy(from: BorrowedFd<'_>, new: &Stat, to: BorrowedFd<'_>) -> Result<()> {
     let old = fstat(to)?;
     if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid) {
         let owned = fchown(to, Some(Uid::from_raw(new.st_uid)), Some(Gid::from_raw(new.st_gid)));
@@ -119,12 +155,25 @@ fn unless(result: Result<()>, errors: &[Errno]) -> Result<()> {
 
 /// Its extended attributes, but for those that are the host's own.
 fn xattrs(file: BorrowedFd<'_>) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
-    let list = match grown(|buffer| flistxattr(file, buffer)) {
+    let list = grown(|buffer| flistxattr(file, buffer));
+    let mut xattrs = listed(list, |name| grown(|buffer| fgetxattr(file, name, buffer)))?;
+    xattrs.retain(|name, _| !is_hosts_own(name));
+    Ok(xattrs)
+}
+
+/// The extended attributes of what is at `path`, links not followed: all of them.
+pub(crate) fn xattrs_at(path: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+    let list = grown(|buffer| llistxattr(path, buffer));
+    listed(list, |name| grown(|buffer| lgetxattr(path, name, buffer)))
+}
+
+fn listed(list: Result<Vec<u8>>, get: impl Fn(&[u8]) -> Result<Vec<u8>>) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+    let list = match list {
         Err(Errno::NOTSUP) => return Ok(BTreeMap::new()),
         list => list?,
     };
-    let names = list.split(|byte| *byte == 0).filter(|name| !name.is_empty() && !is_hosts_own(name));
-    names.map(|name| Ok((name.to_vec(), grown(|buffer| fgetxattr(file, name, buffer))?))).collect()
+    let names = list.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    names.map(|name| Ok((name.to_vec(), get(name)?))).collect()
 }
 
 /// What `read` reads, with as large a buffer as it takes.
@@ -143,16 +192,18 @@ fn grown(read: impl Fn(&mut [u8]) -> Result<usize>) -> Result<Vec<u8>> {
 }
 
 /// The times of a file, to set them again.
-pub(super) fn timestamps(stat: &Stat) -> Timestamps {
-    let nanoseconds = |nanoseconds: u64| i64::try_from(nanoseconds).unwrap_or(0);
-    Timestamps {
-        last_access: Timespec { tv_sec: stat.st_atime, tv_nsec: nanoseconds(stat.st_atime_nsec) },
-        last_modification: Timespec { tv_sec: stat.st_mtime, tv_nsec: nanoseconds(stat.st_mtime_nsec) },
-    }
+pub(crate) fn timestamps(stat: &Stat) -> Timestamps {
+    let access = Timespec { tv_sec: stat.st_atime, tv_nsec: i64::try_from(stat.st_atime_nsec).unwrap_or(0) };
+    Timestamps { last_access: access, last_modification: modified(stat) }
+}
+
+/// When a file was modified.
+pub(crate) fn modified(stat: &Stat) -> Timespec {
+    Timespec { tv_sec: stat.st_mtime, tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or(0) }
 }
 
 /// A time, as access and modification time of a file.
-pub(super) fn at(time: Time) -> Timestamps {
+pub(crate) fn at(time: Time) -> Timestamps {
     let time = Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.into() };
     Timestamps { last_access: time, last_modification: time }
 }
@@ -162,14 +213,11 @@ fn owner(id: u64) -> std::result::Result<u32, Fault> {
     u32::try_from(id).ok().filter(|id| *id != u32::MAX).ok_or(Fault::Owner(id))
 }
 
-fn owned(result: Result<()>, owners: Owners, count: &mut Unpacked) -> std::result::Result<(), Fault> {
+fn owned(result: Result<()>, owners: Owners) -> std::result::Result<Kept, Fault> {
     match result {
         // Without privileges, or an owner that the user namespace does not map.
-        Err(Errno::PERM | Errno::INVAL) if owners == Owners::KeptWherePossible => {
-            count.unkept_owners += 1;
-            Ok(())
-        }
-        result => result.map_err(cannot("set its owner")),
+        Err(Errno::PERM | Errno::INVAL) if owners != Owners::Kept => Ok(Kept::No),
+        result => result.map(|()| Kept::Yes).map_err(cannot("set its owner")),
     }
 }
 
@@ -189,12 +237,22 @@ fn is_hosts_own(name: &[u8]) -> bool {
     name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") || name == b"security.selinux"
 }
 
+/// Whether it is an attribute that no layer may set or has: those, and what remembers owners.
+pub(crate) fn is_never_in_layers(name: &[u8]) -> bool {
+    is_hosts_own(name) || name.starts_with(b"user.fuseoverlayfs.") || name == owner::ATTRIBUTE.as_bytes()
+}
+
 fn is_name(name: &[u8]) -> bool {
     name.len() <= MAX_XATTR_NAME && !name.is_empty() && !name.contains(&0)
 }
 
+/// Makes what overlayfs takes for a whiteout.
+pub(crate) fn make_whiteout(directory: impl AsFd, name: &[u8]) -> Result<()> {
+    mknodat(directory, name, FileType::CharacterDevice, Mode::empty(), 0)
+}
+
 /// What overlayfs takes from a directory's own attributes: that nothing of the layers below shows in it.
-pub(super) fn make_opaque(directory: impl AsFd, space: XattrSpace) -> Result<()> {
+pub(crate) fn make_opaque(directory: impl AsFd, space: XattrSpace) -> Result<()> {
     fsetxattr(directory, opaque(space), b"y", XattrFlags::empty())
 }
 
@@ -203,7 +261,7 @@ fn opaque(space: XattrSpace) -> String {
 }
 
 /// Whether a directory has that attribute, in either space.
-pub(super) fn is_opaque(directory: impl AsFd) -> bool {
+pub(crate) fn is_opaque(directory: impl AsFd) -> bool {
     [XattrSpace::Trusted, XattrSpace::User].into_iter().any(|space| {
         let mut value = [0; 2];
         let length = fgetxattr(&directory, opaque(space), &mut value);

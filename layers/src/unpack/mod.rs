@@ -14,8 +14,8 @@
 mod ahead;
 mod error;
 mod merge;
-mod metadata;
-mod root;
+pub(crate) mod metadata;
+pub(crate) mod root;
 pub mod settle;
 mod verify;
 mod writer;
@@ -82,7 +82,7 @@ pub enum XattrSpace {
 }
 
 impl XattrSpace {
-    fn prefix(self) -> &'static str {
+    pub(crate) fn prefix(self) -> &'static str {
         match self {
             Self::Trusted => "trusted.",
             Self::User => "user.",
@@ -97,6 +97,9 @@ pub enum Owners {
     Kept,
     /// Those that the system refuses to set are counted; such files belong to whoever unpacks.
     KeptWherePossible,
+    /// Those that the system refuses to set are remembered beside files and directories ([`crate::owner`]), as are
+    /// devices, which become empty files. What can't carry that, such as symbolic links, is counted unless it is root's.
+    Remembered,
 }
 
 impl Default for Options<'_> {

@@ -15,9 +15,9 @@ use super::error::{Fault, cannot};
 use crate::path::LayerPath;
 
 /// Longest path, in bytes, as in Linux (PATH_MAX).
-pub(super) const MAX_PATH: usize = 4096;
+pub(crate) const MAX_PATH: usize = 4096;
 /// Most components of a path: far more than images have, and few enough to go down in step by step.
-pub(super) const MAX_DEPTH: usize = 256;
+pub(crate) const MAX_DEPTH: usize = 256;
 /// Most symbolic links in one path, as in Linux (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 /// Most components that one path leads over, links followed.
@@ -27,20 +27,20 @@ const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
 
 /// The root of the tree.
-pub(super) struct Root {
+pub(crate) struct Root {
     fd: OwnedFd,
 }
 
 /// A directory in the tree.
-pub(super) struct Place {
+pub(crate) struct Place {
     /// Its descriptor.
-    pub(super) fd: OwnedFd,
+    pub(crate) fd: OwnedFd,
     /// Its path, without symbolic links.
-    pub(super) path: LayerPath,
+    pub(crate) path: LayerPath,
 }
 
 /// What is done about directories that are missing on the way.
-pub(super) enum Missing<'a> {
+pub(crate) enum Missing<'a> {
     /// They are made, for their owner alone, and noted.
     Make(&'a mut Vec<LayerPath>),
     /// The way ends there.
@@ -48,7 +48,7 @@ pub(super) enum Missing<'a> {
 }
 
 /// Where a way ended.
-pub(super) enum Way {
+pub(crate) enum Way {
     /// In a directory.
     There(Place),
     /// Before a directory that is missing; the path that it would have.
@@ -57,17 +57,17 @@ pub(super) enum Way {
 
 impl Root {
     /// The tree in the directory at `path`, which may be a link.
-    pub(super) fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         Ok(Self { fd: openat(CWD, path, DIRECTORY.difference(OFlags::NOFOLLOW), Mode::empty())? })
     }
 
     /// The root itself.
-    pub(super) fn place(&self) -> Result<Place> {
+    pub(crate) fn place(&self) -> Result<Place> {
         Ok(Place { fd: self.directory(&[])?, path: LayerPath::root() })
     }
 
     /// Opens a directory of this path, no component of which is a symbolic link.
-    pub(super) fn directory(&self, path: &[u8]) -> Result<OwnedFd> {
+    pub(crate) fn directory(&self, path: &[u8]) -> Result<OwnedFd> {
         let path = if path.is_empty() { b"." } else { path };
         let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         match openat2(&self.fd, path, DIRECTORY, Mode::empty(), beneath) {
@@ -84,7 +84,7 @@ impl Root {
     }
 
     /// Where `path` leads, symbolic links followed inside the tree.
-    pub(super) fn walk(&self, path: &LayerPath, missing: Missing<'_>) -> std::result::Result<Way, Fault> {
+    pub(crate) fn walk(&self, path: &LayerPath, missing: Missing<'_>) -> std::result::Result<Way, Fault> {
         if let Ok(fd) = self.directory(path.as_bytes()) {
             return Ok(Way::There(Place { fd, path: path.clone() }));
         }
@@ -176,19 +176,19 @@ impl Walk<'_> {
 }
 
 /// Whether a path is one that may be made.
-pub(super) fn check(path: &LayerPath) -> std::result::Result<(), Fault> {
+pub(crate) fn check(path: &LayerPath) -> std::result::Result<(), Fault> {
     let bytes = path.as_bytes();
     let depth = bytes.iter().filter(|byte| **byte == b'/').count() + 1;
     if bytes.len() < MAX_PATH && depth <= MAX_DEPTH { Ok(()) } else { Err(Fault::TooLong) }
 }
 
 /// Opens the directory `name` in `directory`; a link is not one.
-pub(super) fn open(directory: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
+pub(crate) fn open(directory: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
     openat(directory, name, DIRECTORY, Mode::empty())
 }
 
 /// What is at `name` in `directory`, if anything; links are not followed.
-pub(super) fn stat(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Stat>> {
+pub(crate) fn stat(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Stat>> {
     match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(stat)),
         Err(Errno::NOENT) => Ok(None),
@@ -197,12 +197,12 @@ pub(super) fn stat(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Stat
 }
 
 /// Whether it is a directory.
-pub(super) fn is_directory(stat: &Stat) -> bool {
+pub(crate) fn is_directory(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory
 }
 
 /// The names in a directory, sorted.
-pub(super) fn names(directory: impl AsFd) -> Result<Vec<Vec<u8>>> {
+pub(crate) fn names(directory: impl AsFd) -> Result<Vec<Vec<u8>>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(directory)? {
         let entry = entry?;
@@ -216,7 +216,7 @@ pub(super) fn names(directory: impl AsFd) -> Result<Vec<Vec<u8>>> {
 }
 
 /// Removes what is at `name` in `directory`, with everything in it; it need not be there.
-pub(super) fn remove(directory: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+pub(crate) fn remove(directory: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     match unlinkat(directory, name, AtFlags::empty()) {
         Err(Errno::ISDIR) => {}
         Err(Errno::NOENT) => return Ok(()),
@@ -229,7 +229,7 @@ pub(super) fn remove(directory: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
 }
 
 /// Removes everything in `directory`.
-pub(super) fn empty(directory: BorrowedFd<'_>) -> Result<()> {
+pub(crate) fn empty(directory: BorrowedFd<'_>) -> Result<()> {
     names(directory)?.iter().try_for_each(|name| remove(directory, name))
 }
 

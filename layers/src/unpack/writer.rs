@@ -14,13 +14,19 @@ use rustix::io::Errno;
 use super::error::{Fault, UnpackError, cannot};
 use super::metadata::{self, Attributes};
 use super::root::{self, Missing, Place, Root, Way};
-use super::{Options, Unpacked, Whiteouts, XattrSpace};
+use super::{Options, Owners, Unpacked, Whiteouts, XattrSpace};
 use crate::entries::{Entry, Stretch};
+use crate::owner::Device;
 use crate::path::LayerPath;
 use crate::whiteout::{self, Meaning};
 
 /// Most memory for what must be kept until a layer's end, in bytes: directories and whiteouts.
 pub(super) const MAX_PENDING: usize = 64 << 20;
+
+/// How a file is opened that nothing is in the place of.
+const NEW_FILE: OFlags =
+    OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const FILE: &str = "make the file";
 
 /// Writes entries into a directory.
 pub(super) struct Writer<'a> {
@@ -257,10 +263,28 @@ impl<'a> Writer<'a> {
             made = self.make(place, name, "make the device or fifo", make)?;
         }
         if made.is_err() {
-            self.count.skipped_devices += 1;
-            return self.remove(place, name);
+            self.remove(place, name)?;
+            let device = Device { block: file_type == FileType::BlockDevice, major, minor };
+            if whiteout || !self.stand_in(place, name, device, attributes)? {
+                self.count.skipped_devices += 1;
+            }
+            return Ok(());
         }
         attributes.set_at(place.fd.as_fd(), name, false, self.options.owners, &mut self.count)
+    }
+
+    /// Makes the empty file that remembers a device, and tells whether it could.
+    fn stand_in(&mut self, place: &Place, name: &[u8], device: Device, attributes: &Attributes) -> Result<bool, Fault> {
+        if self.options.owners != Owners::Remembered {
+            return Ok(false);
+        }
+        let file = openat(&place.fd, name, NEW_FILE, Mode::RUSR | Mode::WUSR).map_err(cannot(FILE))?;
+        if !attributes.remember(file.as_fd(), Some(device), Owners::Remembered)? {
+            self.remove(place, name)?;
+            return Ok(false);
+        }
+        attributes.set_at(place.fd.as_fd(), name, false, Owners::Remembered, &mut Unpacked::default())?;
+        Ok(true)
     }
 
     fn file(
@@ -271,9 +295,8 @@ impl<'a> Writer<'a> {
         entry: &Entry,
         body: &mut impl BufRead,
     ) -> Result<(), Stop> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let make = || openat(&place.fd, name, flags, Mode::RUSR | Mode::WUSR);
-        let mut file = File::from(self.make(place, name, "make the file", make)?);
+        let make = || openat(&place.fd, name, NEW_FILE, Mode::RUSR | Mode::WUSR);
+        let mut file = File::from(self.make(place, name, FILE, make)?);
         match &entry.sparse {
             None => self.copy(&mut file, entry.body, body)?,
             Some(sparse) => {
@@ -366,7 +389,7 @@ impl<'a> Writer<'a> {
         match root::stat(place.fd.as_fd(), path.file_name()).map_err(cannot(WHAT))? {
             Some(stat) => Ok(root::is_directory(&stat)),
             None => {
-                let whiteout = || mknodat(&place.fd, path.file_name(), FileType::CharacterDevice, Mode::empty(), 0);
+                let whiteout = || metadata::make_whiteout(&place.fd, path.file_name());
                 whiteout().map_err(cannot(WHAT)).map(|()| false)
             }
         }

@@ -86,6 +86,13 @@ impl Capability {
         format!("CAP_{}", NAMES[usize::from(self.0)])
     }
 
+    /// The number of the capability with this name, with its `CAP_`.
+    #[must_use]
+    pub fn number_of(name: &str) -> Option<u8> {
+        let name = name.strip_prefix("CAP_")?;
+        Self::all().map(|capability| capability.0).find(|number| NAMES[usize::from(*number)] == name)
+    }
+
     /// Whether it is in a set of the form that `/proc/PID/status` shows: bit 0 is capability 0.
     pub(crate) fn is_in(self, mask: u64) -> bool {
         mask >> self.0 & 1 == 1

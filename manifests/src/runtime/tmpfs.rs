@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use super::defaults::Mount;
-use super::values::ValueError;
+use super::values::{Size, ValueError};
 use super::volume::clean;
 
 /// Options without a value that tmpfs(5) and mount(8) have, and docker lets through.
@@ -70,6 +70,13 @@ impl FromStr for Tmpfs {
 }
 
 impl Tmpfs {
+    /// One at `destination`, an absolute clean path other than `/`, in which everybody can write and programs run.
+    #[must_use]
+    pub fn scratch(destination: String, size: Option<Size>) -> Self {
+        let size = size.map(|size| format!("size={}", size.0));
+        Self { destination, options: ["exec".into(), "mode=1777".into()].into_iter().chain(size).collect() }
+    }
+
     /// The names of all options, for hints.
     pub(crate) fn known() -> Vec<&'static str> {
         [WORDS.as_slice(), KEYS.as_slice()].concat()

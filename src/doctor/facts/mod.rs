@@ -20,6 +20,7 @@ pub use storage::{Overlay, Store};
 
 use crate::sandbox::Limits;
 use crate::sandbox::attempt::{Attempt, Kind, attempt};
+use crate::sandbox::rehearsal::{Rehearsal, rehearse};
 
 /// What was found on a machine.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +33,8 @@ pub struct Facts {
     pub user_namespace: Attempt,
     /// What came of trying the same without one; not tried unless by root.
     pub as_root: Attempt,
+    /// What the steps of a build would have.
+    pub steps: Rehearsal,
     /// The ids that may be mapped into a user namespace.
     pub ids: Ids,
     /// The means to put layers upon each other.
@@ -67,6 +70,7 @@ pub fn gather(places: &Places) -> Facts {
         limits: Limits::read(),
         user_namespace: attempt(scratch, Kind::User),
         as_root: if machine.is_root() { attempt(scratch, Kind::Root) } else { Attempt::default() },
+        steps: rehearse(),
         ids: Ids::gather(&machine),
         overlay: Overlay::gather(),
         cgroups: Cgroups::gather(&machine),

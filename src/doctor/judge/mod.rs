@@ -4,6 +4,7 @@ mod files;
 mod gpus;
 mod overlay;
 mod programs;
+mod steps;
 mod system;
 mod user_namespaces;
 
@@ -16,6 +17,7 @@ pub fn judge(facts: &Facts) -> Vec<Check> {
     let mut checks = vec![system::kernel(&facts.machine), user_namespaces::namespaces(facts)];
     checks.extend(user_namespaces::ids(facts));
     checks.push(overlay::overlay(facts));
+    checks.push(steps::steps(facts));
     checks.push(system::cgroups(facts));
     checks.push(system::seccomp(facts));
     checks.extend(programs::runtimes(facts));

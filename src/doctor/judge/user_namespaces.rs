@@ -29,7 +29,11 @@ pub(super) fn namespaces(facts: &Facts) -> Check {
 fn obstacle(facts: &Facts) -> (String, Option<String>) {
     let (attempt, machine) = (&facts.user_namespace, &facts.machine);
     let refusal = attempt.refusal().map(Errno::from_raw_os_error);
-    if let Some(obstacle) = facts.limits.obstacle(refusal, machine.is_root()) {
+    let obstacle = match attempt.mapping {
+        Tried::Refused(_) => facts.limits.obstacle_to_mapping(refusal, machine.is_root()),
+        _ => facts.limits.obstacle(refusal, machine.is_root()),
+    };
+    if let Some(obstacle) = obstacle {
         return match obstacle.setting() {
             Some(setting) => (obstacle.to_string(), Some(machine.as_root(&format!("sysctl -w {setting}")))),
             None => (format!("{obstacle}: {}", obstacle.hint()), None),

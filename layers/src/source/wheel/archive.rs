@@ -27,38 +27,38 @@ const REGULAR: u32 = 0o100_000;
 const DIRECTORY: u32 = 0o040_000;
 
 /// What is in the archive.
-pub(super) struct Archive {
+pub(in crate::source) struct Archive {
     /// The files, in the archive's order.
-    pub(super) members: Vec<Member>,
+    pub(in crate::source) members: Vec<Member>,
     /// Names of directories, each with a slash at its end. Nothing is made of them.
-    pub(super) directories: BTreeSet<String>,
+    pub(in crate::source) directories: BTreeSet<String>,
 }
 
 /// A file in the archive.
 #[derive(Debug, Clone)]
-pub(super) struct Member {
+pub(in crate::source) struct Member {
     /// Its name: relative, without `.`, `..`, empty components and backslashes.
-    pub(super) name: String,
+    pub(in crate::source) name: String,
     /// Whether it is deflated or just stored.
-    pub(super) deflated: bool,
+    pub(in crate::source) deflated: bool,
     /// Where its bytes are in the file.
-    pub(super) range: Range<usize>,
+    pub(in crate::source) range: Range<usize>,
     /// CRC-32 of the file.
-    pub(super) crc32: u32,
+    pub(in crate::source) crc32: u32,
     /// Length of the file in bytes.
-    pub(super) len: u64,
+    pub(in crate::source) len: u64,
     /// Whether pip would set its executable bits: it's a regular file with any of them set, seen from Unix.
-    pub(super) executable: bool,
+    pub(in crate::source) executable: bool,
 }
 
 impl Member {
     /// The bytes as they are in the archive.
-    pub(super) fn raw<'a>(&self, file: &'a MappedFile) -> &'a [u8] {
+    pub(in crate::source) fn raw<'a>(&self, file: &'a MappedFile) -> &'a [u8] {
         file.get(self.range.clone()).unwrap_or_default()
     }
 
     /// The member as a file's content; nothing is inflated for it.
-    pub(super) fn content(&self, file: &MappedFile) -> Content {
+    pub(in crate::source) fn content(&self, file: &MappedFile) -> Content {
         match self.deflated_slice(file) {
             _ if self.len == 0 => Content::Bytes(Vec::new()),
             Some(slice) => Content::Deflated(slice),
@@ -67,20 +67,20 @@ impl Member {
     }
 
     /// Where the member is deflated, if it is.
-    pub(super) fn deflated_slice(&self, file: &MappedFile) -> Option<DeflatedSlice> {
+    pub(in crate::source) fn deflated_slice(&self, file: &MappedFile) -> Option<DeflatedSlice> {
         let slice =
             || DeflatedSlice { file: file.clone(), range: self.range.clone(), crc32: self.crc32, len: self.len };
         self.deflated.then(slice)
     }
 
     /// The file's bytes, inflated as they are read; never more than `len`.
-    pub(super) fn reader<'a>(&self, file: &'a MappedFile) -> Box<dyn Read + 'a> {
+    pub(in crate::source) fn reader<'a>(&self, file: &'a MappedFile) -> Box<dyn Read + 'a> {
         let raw = self.raw(file);
         if self.deflated { Box::new(DeflateDecoder::new(raw).take(self.len)) } else { Box::new(raw) }
     }
 
     /// The whole file in memory, checked against its CRC-32.
-    pub(super) fn read(&self, file: &MappedFile, limit: u64) -> Result<Vec<u8>, Fault> {
+    pub(in crate::source) fn read(&self, file: &MappedFile, limit: u64) -> Result<Vec<u8>, Fault> {
         if self.len > limit {
             return Err(Fault::TooLarge { name: self.name.clone(), len: self.len, limit });
         }
@@ -95,7 +95,7 @@ impl Member {
 }
 
 /// Lists what is in the archive.
-pub(super) fn read(file: &MappedFile) -> Result<Archive, Fault> {
+pub(in crate::source) fn read(file: &MappedFile) -> Result<Archive, Fault> {
     let end = file.len().checked_sub(END_LEN).and_then(|start| file.get(start..));
     if !end.is_some_and(|end| end.starts_with(END_SIGNATURE)) {
         // Said by the crate where it is no archive at all, by us where something comes after it.

@@ -3,7 +3,7 @@
 //! Members go into the tree as the bytes that they are in the archive. Opening a wheel checks everything that can be
 //! checked without inflating; [`Wheel::verify`] checks the rest, once, when the wheel comes in.
 
-mod archive;
+pub(in crate::source) mod archive;
 mod entry_points;
 mod error;
 mod filename;

@@ -1,0 +1,175 @@
+//! A tree becomes files on disk, for a build that is to see them.
+//!
+//! Not the way in which images are unpacked: owners and extended attributes are left out, and anything but files,
+//! directories and links is refused.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::inflate::Inflater;
+use crate::path::LayerPath;
+use crate::tree::{Content, LayerTree, NodeKind};
+
+/// A file could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {}", path.display())]
+pub struct MaterializeError {
+    /// The file.
+    pub path: PathBuf,
+    /// Why.
+    pub source: io::Error,
+}
+
+/// Makes all that `tree` has below `within` as files in `directory`, which must be empty or missing. Files have their
+/// permission bits, with those added that their owner needs, and their modification time.
+///
+/// # Errors
+/// When a file can't be made, or content can't be read. What was made stays.
+pub fn materialize(tree: &LayerTree, within: &LayerPath, directory: &Path) -> Result<(), MaterializeError> {
+    let failed = |path: &Path| {
+        let path = path.to_path_buf();
+        move |source| MaterializeError { path, source }
+    };
+    fs::create_dir_all(directory).map_err(failed(directory))?;
+    let mut inflater = Inflater::new();
+    let place = |path: &LayerPath| -> Option<PathBuf> {
+        let below = path.as_path().strip_prefix(within.as_path()).ok()?;
+        (!below.as_os_str().is_empty()).then(|| directory.join(below))
+    };
+    // Links to files come last, when those are there.
+    for links in [false, true] {
+        for (path, node) in tree.iter().filter(|(_, node)| matches!(node.kind, NodeKind::Hardlink(_)) == links) {
+            let Some(place) = place(path) else { continue };
+            let above = place.parent().map_or(Ok(()), fs::create_dir_all);
+            let made = above.and_then(|()| match &node.kind {
+                NodeKind::Directory { opaque: false } => fs::create_dir_all(&place),
+                NodeKind::Symlink(target) => std::os::unix::fs::symlink(std::ffi::OsStr::from_bytes(target), &place),
+                NodeKind::File(content) => {
+                    file(&place, content, node.metadata.mode, node.metadata.mtime, &mut inflater)
+                }
+                NodeKind::Hardlink(target) => match target.as_path().strip_prefix(within.as_path()) {
+                    Ok(target) => fs::hard_link(directory.join(target), &place),
+                    Err(_) => Err(io::Error::other("it is a hard link to a file elsewhere")),
+                },
+                _ => Err(io::Error::other("it is neither a file nor a directory nor a link")),
+            });
+            made.map_err(failed(&place))?;
+        }
+    }
+    Ok(())
+}
+
+fn file(path: &Path, content: &Content, mode: u32, mtime: i64, inflater: &mut Inflater) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    write(content, &mut file, inflater)?;
+    file.set_permissions(Permissions::from_mode(mode & 0o777 | 0o600))?;
+    let seconds = Duration::from_secs(u64::try_from(mtime).unwrap_or(0));
+    file.set_modified(SystemTime::UNIX_EPOCH + seconds)
+}
+
+fn write(content: &Content, file: &mut File, inflater: &mut Inflater) -> io::Result<()> {
+    match content {
+        Content::Bytes(bytes) => file.write_all(bytes),
+        Content::Slice { file: mapped, range } => {
+            let bytes = mapped.get(range.clone()).ok_or_else(|| io::Error::other("it lies outside its file"))?;
+            file.write_all(bytes)
+        }
+        Content::Deflated(slice) => Ok(inflater.inflate(slice, |piece| file.write_all(piece))?),
+        Content::Path { path, len } => {
+            let copied = io::copy(&mut File::open(path)?.take(len + 1), file)?;
+            if copied == *len { Ok(()) } else { Err(io::Error::other("it changed while it was read")) }
+        }
+    }
+}
+
+impl Content {
+    /// All of the content, in memory; `None` when it is longer than `limit` bytes.
+    ///
+    /// # Errors
+    /// When it can't be read, or is damaged.
+    pub fn read(&self, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        if self.len() > limit {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        match self {
+            Self::Bytes(content) => bytes.clone_from(content),
+            Self::Slice { file, range } => bytes.extend_from_slice(file.get(range.clone()).unwrap_or_default()),
+            Self::Deflated(slice) => {
+                Inflater::new().inflate(slice, |piece| {
+                    bytes.extend_from_slice(piece);
+                    Ok(())
+                })?;
+            }
+            Self::Path { path, len } => drop(File::open(path)?.take(*len).read_to_end(&mut bytes)?),
+        }
+        Ok(Some(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inflate::tests::deflated;
+    use crate::tree::{Metadata, Node};
+    use std::os::unix::fs::MetadataExt;
+
+    fn tree(nodes: Vec<(&str, u32, NodeKind)>) -> LayerTree {
+        let mut tree = LayerTree::new();
+        for (path, mode, kind) in nodes {
+            tree.insert(path.parse().unwrap(), Node { metadata: Metadata::root(mode, 1_500_000_000), kind }).unwrap();
+        }
+        tree
+    }
+
+    #[test]
+    fn files_are_as_the_tree_has_them() {
+        let place = tempfile::tempdir().unwrap();
+        let slice = deflated(b"inflated");
+        let mapped = Content::Slice { file: slice.file.clone(), range: 0..1 };
+        let source = place.path().join("source");
+        fs::write(&source, "copied").unwrap();
+        let tree = tree(vec![
+            ("in/a/text", 0o444, NodeKind::File(Content::Bytes(b"text".to_vec()))),
+            ("in/a/deflated", 0o755, NodeKind::File(Content::Deflated(slice))),
+            ("in/b", 0o700, NodeKind::Directory { opaque: false }),
+            ("in/b/mapped", 0o644, NodeKind::File(mapped)),
+            ("in/b/copied", 0o644, NodeKind::File(Content::Path { path: source, len: 6 })),
+            ("in/aa", 0o644, NodeKind::Hardlink("in/z".parse().unwrap())),
+            ("in/z", 0o644, NodeKind::File(Content::Bytes(vec![]))),
+            ("in/link", 0o777, NodeKind::Symlink(b"a/text".to_vec())),
+            ("out", 0o644, NodeKind::File(Content::Bytes(vec![]))),
+        ]);
+        let made = place.path().join("made");
+        materialize(&tree, &"in".parse().unwrap(), &made).unwrap();
+        for (name, content) in [("link", "text"), ("a/deflated", "inflated"), ("b/copied", "copied"), ("aa", "")] {
+            assert_eq!(fs::read_to_string(made.join(name)).unwrap(), content, "{name}");
+        }
+        let text = fs::metadata(made.join("a/text")).unwrap();
+        assert_eq!((text.mode() & 0o7777, text.mtime()), (0o644, 1_500_000_000));
+        assert_eq!(fs::metadata(made.join("a/deflated")).unwrap().mode() & 0o7777, 0o755);
+        assert_eq!(fs::metadata(made.join("b/mapped")).unwrap().len(), 1);
+        assert!(!made.join("out").exists());
+    }
+
+    #[test]
+    fn what_no_build_needs_is_refused() {
+        for kind in [NodeKind::Fifo, NodeKind::Whiteout, NodeKind::CharDevice { major: 1, minor: 3 }] {
+            let place = tempfile::tempdir().unwrap();
+            let error = materialize(&tree(vec![("x", 0o644, kind)]), &LayerPath::root(), place.path()).unwrap_err();
+            assert!(error.to_string().ends_with("/x"), "{error}");
+        }
+    }
+
+    #[test]
+    fn content_in_memory() {
+        let slice = deflated(b"inflated");
+        assert_eq!(Content::Deflated(slice.clone()).read(8).unwrap().unwrap(), b"inflated");
+        assert_eq!(Content::Deflated(slice).read(7).unwrap(), None);
+        assert!(Content::Path { path: "/nonexistent".into(), len: 1 }.read(9).is_err());
+    }
+}

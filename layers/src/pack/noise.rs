@@ -1,0 +1,140 @@
+//! Telling bytes that deflate makes no smaller, such as those of pictures and archives, without trying.
+//!
+//! They look like chance: all values are about as frequent, and nothing comes twice. The verdict depends on the bytes
+//! alone, in whole numbers, so that it is the same on every machine.
+
+use std::ops::Range;
+
+/// Verdicts are about so many bytes. A repeat within deflate's window of the same size shows in them, at least in part.
+const BLOCK: usize = 32 << 10;
+/// Shorter rests are taken for what comes before them.
+const MIN: usize = 4 << 10;
+/// How many bytes of a block are counted, in how many places.
+const SAMPLE: usize = 1 << 10;
+const SAMPLES: usize = 4;
+/// One of so many places is looked up for repeats.
+const SPARSE: u32 = 8;
+/// As many repeats are no chance: eight hundredths of a block.
+const REPEATS: usize = 16;
+
+/// Where `content` of `bytes`, the ranges of files in ascending order, is noise. The ranges given don't touch each other.
+pub(super) fn find(bytes: &[u8], content: &[Range<usize>]) -> Vec<Range<usize>> {
+    let mut found: Vec<Range<usize>> = Vec::new();
+    let mut detector = Detector { places: vec![0; 1 << HASH] };
+    for file in content {
+        let mut before = false;
+        for start in file.clone().step_by(BLOCK) {
+            let range = start..file.end.min(start + BLOCK);
+            if range.len() >= MIN {
+                before = bytes.get(range.clone()).is_some_and(|block| detector.is_noise(block));
+            }
+            match found.last_mut() {
+                Some(last) if before && last.end == range.start => last.end = range.end,
+                _ if before => found.push(range),
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+/// Bits of a hash of four bytes.
+const HASH: u32 = 12;
+
+struct Detector {
+    /// Where four bytes of each hash were seen last.
+    places: Vec<u16>,
+}
+
+impl Detector {
+    fn is_noise(&mut self, block: &[u8]) -> bool {
+        is_even(block) && !self.repeats(block)
+    }
+
+    /// Whether sequences of four bytes come again.
+    fn repeats(&mut self, block: &[u8]) -> bool {
+        self.places.fill(0);
+        let mut repeats = 0;
+        for (at, four) in block.windows(4).enumerate() {
+            let &[a, b, c, d] = four else { continue };
+            let hash = u32::from_le_bytes([a, b, c, d]).wrapping_mul(0x9e37_79b1);
+            if hash % (SPARSE << 8) >= 1 << 8 {
+                continue;
+            }
+            let Some(place) = self.places.get_mut((hash >> (32 - HASH)) as usize) else { continue };
+            let earlier = usize::from(std::mem::replace(place, u16::try_from(at).unwrap_or(0)));
+            if earlier > 0 && block.get(earlier..earlier + 4) == Some(four) {
+                repeats += 1;
+                if repeats >= REPEATS {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+}
+
+/// Whether all values are about as frequent.
+fn is_even(block: &[u8]) -> bool {
+    let mut counts = [0u64; 256];
+    let step = (block.len() / SAMPLES).max(1);
+    for sample in block.chunks(step).take(SAMPLES) {
+        for byte in &sample[..sample.len().min(SAMPLE)] {
+            counts[usize::from(*byte)] += 1;
+        }
+    }
+    // Of n bytes of chance, this is n²/256 and a little.
+    let n: u64 = counts.iter().sum();
+    let pairs: u64 = counts.iter().map(|count| count * count.saturating_sub(1)).sum();
+    pairs * 256 * 16 <= n * n * 17
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(len: usize) -> Vec<u8> {
+        let mut state = 0x9e37_79b9_7f4a_7c15u64;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 32) as u8
+        };
+        (0..len).map(|_| next()).collect()
+    }
+
+    #[test]
+    fn chance_is_noise_and_what_is_in_order_or_comes_twice_is_not() {
+        let is_noise = |bytes: &[u8]| Detector { places: vec![0; 1 << HASH] }.is_noise(bytes);
+        assert!(is_noise(&noise(BLOCK)) && is_noise(&noise(MIN)));
+        let deflated = {
+            use std::io::Write;
+            let text: Vec<u8> = noise(200_000).iter().map(|byte| b'a' + byte % 20).collect();
+            let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::new(6));
+            encoder.write_all(&text).unwrap();
+            encoder.finish().unwrap()
+        };
+        assert!(deflated.chunks_exact(BLOCK).all(is_noise));
+        let period = |len: usize| noise(len).into_iter().cycle().take(BLOCK).collect::<Vec<_>>();
+        for len in [256, 1000, 20_000, 30_000] {
+            assert!(!is_noise(&period(len)), "{len}");
+        }
+        let base64: Vec<u8> = noise(BLOCK).iter().map(|byte| b'0' + byte % 64).collect();
+        let floats: Vec<u8> =
+            noise(BLOCK).chunks(4).flat_map(|four| [four[0], four[1], four[2] | 0x80, 0x3f]).collect();
+        for ordered in [base64, floats, vec![0; BLOCK], (0..BLOCK).map(|n| n as u8).collect()] {
+            assert!(!is_noise(&ordered));
+        }
+    }
+
+    #[test]
+    fn blocks_count_from_the_beginning_of_a_file() {
+        let bytes =
+            [vec![b' '; 1000], noise(70_000), vec![b' '; 512], noise(3000), vec![b' '; 512], noise(4096)].concat();
+        let content = [1000..71_000, 71_512..74_512, 75_024..79_120];
+        assert_eq!(find(&bytes, &content), [1000..71_000, 75_024..79_120]);
+        let end = BLOCK + 1000;
+        assert_eq!(find(&bytes, &[0..end + MIN]), [BLOCK..end + MIN]);
+    }
+}

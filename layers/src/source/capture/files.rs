@@ -1,0 +1,302 @@
+//! Files on disk become entries of a tree.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Stat, StatxFlags, Timespec, Timestamps, UTIME_OMIT};
+use rustix::fs::{major, minor, readlinkat, statx, unlinkat, utimensat};
+use rustix::io::Errno;
+
+use super::{CaptureError, Options};
+use crate::owner::{self, Device, Identity, Remembered};
+use crate::path::LayerPath;
+use crate::tree::{Content, LayerTree, Metadata, Node, NodeKind};
+use crate::unpack::metadata;
+use crate::unpack::root::{self, Place, Root};
+use crate::whiteout::{self, Meaning};
+
+/// A directory that is walked, and what was taken of it.
+pub(in crate::source) struct Files<'a> {
+    top: &'a Path,
+    pub(in crate::source) root: Root,
+    options: Options<'a>,
+    tree: LayerTree,
+    /// Files with several names, by inode.
+    linked: BTreeMap<u64, (Node, Vec<LayerPath>)>,
+}
+
+/// A file, or whatever it is, in an open directory.
+pub(in crate::source) struct Found<'a> {
+    pub(in crate::source) directory: BorrowedFd<'a>,
+    pub(in crate::source) name: &'a [u8],
+    /// Where it is in the layer.
+    pub(in crate::source) path: LayerPath,
+    pub(in crate::source) stat: Stat,
+    pub(in crate::source) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl<'a> Found<'a> {
+    /// What is at `name`, `.` for the directory itself; `None` if nothing is.
+    pub(in crate::source) fn new(
+        directory: BorrowedFd<'a>,
+        name: &'a [u8],
+        path: LayerPath,
+    ) -> Result<Option<Self>, CaptureError> {
+        let Some(stat) = root::stat(directory, name).map_err(cannot(STAT, &path))? else { return Ok(None) };
+        // There is no system call for this that takes a directory (listxattrat is of Linux 6.13).
+        let place = [format!("/proc/self/fd/{}/", directory.as_raw_fd()).as_bytes(), name].concat();
+        let xattrs = metadata::xattrs_at(&place).map_err(cannot("read an extended attribute", &path))?;
+        Ok(Some(Self { directory, name, path, stat, xattrs }))
+    }
+
+    pub(in crate::source) fn kind(&self) -> FileType {
+        FileType::from_raw_mode(self.stat.st_mode)
+    }
+
+    pub(in crate::source) fn is_directory(&self) -> bool {
+        self.kind() == FileType::Directory
+    }
+
+    /// Which one it is among all that ever had its name.
+    pub(in crate::source) fn identity(&self) -> Result<Identity, CaptureError> {
+        let inode = self.stat.st_ino;
+        match statx(self.directory, self.name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BTIME) {
+            Ok(found) if StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::BTIME) => {
+                Ok(Identity { inode, born: (found.stx_btime.tv_sec, found.stx_btime.tv_nsec) })
+            }
+            Ok(_) | Err(Errno::NOSYS) => Ok(Identity { inode, born: (0, 0) }),
+            Err(error) => Err(cannot(STAT, &self.path)(error)),
+        }
+    }
+
+    /// What is remembered of its owner.
+    fn remembered(&self, table: &owner::Table) -> Result<Remembered, CaptureError> {
+        let root = Remembered { uid: 0, gid: 0, device: None };
+        match (self.kind(), self.xattrs.get(owner::ATTRIBUTE.as_bytes())) {
+            (FileType::RegularFile | FileType::Directory, Some(text)) => String::from_utf8_lossy(text)
+                .parse()
+                .map_err(|source| CaptureError::Owner { path: self.path.clone(), source }),
+            (FileType::RegularFile | FileType::Directory, None) => Ok(root),
+            _ if table.0.is_empty() => Ok(root),
+            _ => Ok(table.0.get(&self.identity()?).copied().unwrap_or(root)),
+        }
+    }
+
+    /// What the layer says of it besides its content, and the device that it stands for.
+    pub(in crate::source) fn metadata(
+        &self,
+        options: &Options<'_>,
+    ) -> Result<(Metadata, Option<Device>), CaptureError> {
+        let Stat { st_uid: uid, st_gid: gid, .. } = self.stat;
+        let remembered = options.owners.map(|table| self.remembered(table)).transpose()?;
+        let Remembered { uid, gid, device } = remembered.unwrap_or(Remembered { uid, gid, device: None });
+        let mut xattrs = self.xattrs.clone();
+        xattrs.retain(|name, _| !metadata::is_never_in_layers(name));
+        if let Some(name) = xattrs.keys().find(|name| name.contains(&b'=')) {
+            let name = String::from_utf8_lossy(name).into_owned();
+            return Err(CaptureError::Attribute { path: self.path.clone(), name });
+        }
+        // What a link's own mode is depends on the system, and means nothing.
+        let mode = if self.kind() == FileType::Symlink { 0o777 } else { self.stat.st_mode & 0o7777 };
+        let mtime = self.stat.st_mtime.min(options.latest);
+        Ok((Metadata { mode, uid: uid.into(), gid: gid.into(), mtime, xattrs }, device))
+    }
+}
+
+const STAT: &str = "read the attributes";
+
+impl<'a> Files<'a> {
+    /// Nothing yet of what is in the directory `top`. The empty mount points are gone from it.
+    pub(in crate::source) fn new(top: &'a Path, options: Options<'a>) -> Result<Self, CaptureError> {
+        let root = open(top)?;
+        for path in options.made.iter().rev() {
+            remove_if_empty(&root, path).map_err(cannot("remove a mount point", path))?;
+        }
+        Ok(Self { top, root, options, tree: LayerTree::new(), linked: BTreeMap::new() })
+    }
+
+    /// The directory at `path`, and the names in it, sorted.
+    pub(in crate::source) fn enter(&self, path: &LayerPath) -> Result<(Place, Vec<Vec<u8>>), CaptureError> {
+        if (self.options.cancelled)() {
+            return Err(CaptureError::Cancelled);
+        }
+        let open = || {
+            let fd = self.root.directory(path.as_bytes())?;
+            let names = root::names(&fd)?;
+            Ok((Place { fd, path: path.clone() }, names))
+        };
+        open().map_err(cannot("read a directory", path))
+    }
+
+    /// The path of what is called `name` in a directory; an error where it has none in a layer.
+    pub(in crate::source) fn path(&self, directory: &LayerPath, name: &[u8]) -> Result<LayerPath, CaptureError> {
+        let path = directory.join(name)?;
+        let whole = self.top.as_os_str().len() + path.as_bytes().len() + 2;
+        if root::check(&path).is_err() || whole > root::MAX_PATH {
+            return Err(CaptureError::TooLong(path));
+        }
+        Ok(path)
+    }
+
+    /// Takes a directory, without what is in it.
+    pub(in crate::source) fn directory(&mut self, found: &Found<'_>, opaque: bool) -> Result<(), CaptureError> {
+        let (metadata, _) = found.metadata(&self.options)?;
+        self.settle_time(found)?;
+        self.insert(found.path.clone(), Node { metadata, kind: NodeKind::Directory { opaque } })
+    }
+
+    /// Takes a directory unless it is as `old` was but for its time, which becomes that of `old` again then.
+    pub(in crate::source) fn directory_over(
+        &mut self,
+        found: &Found<'_>,
+        old: Option<&Found<'_>>,
+    ) -> Result<(), CaptureError> {
+        let Some(old) = old else { return self.directory(found, false) };
+        let (was, _) = old.metadata(&self.options)?;
+        self.directory_since(found, &was, metadata::modified(&old.stat))
+    }
+
+    /// The same, for a directory that was so, with that time.
+    pub(in crate::source) fn directory_since(
+        &mut self,
+        found: &Found<'_>,
+        was: &Metadata,
+        time: Timespec,
+    ) -> Result<(), CaptureError> {
+        let (is, _) = found.metadata(&self.options)?;
+        if (Metadata { mtime: is.mtime, ..was.clone() }) != is {
+            return self.directory(found, false);
+        }
+        if metadata::modified(&found.stat) == time { Ok(()) } else { self.set_time(found, time) }
+    }
+
+    /// Takes what is no directory. `below` tells whether the layers below have something in its place.
+    pub(in crate::source) fn file(&mut self, found: &Found<'_>, below: bool) -> Result<(), CaptureError> {
+        let (metadata, device) = found.metadata(&self.options)?;
+        let Some(kind) = self.kind(found, device)? else { return self.socket(found, below) };
+        self.settle_time(found)?;
+        let node = Node { metadata, kind };
+        if found.stat.st_nlink == 1 {
+            return self.insert(found.path.clone(), node);
+        }
+        check_name(&found.path)?;
+        let (_, names) = self.linked.entry(found.stat.st_ino).or_insert_with(|| (node, Vec::new()));
+        names.push(found.path.clone());
+        Ok(())
+    }
+
+    /// Says that what is at `path` below is gone.
+    pub(in crate::source) fn whiteout(&mut self, path: LayerPath) -> Result<(), CaptureError> {
+        self.insert(path, Node { metadata: Metadata::root(0, 0), kind: NodeKind::Whiteout })
+    }
+
+    /// What it is; `None` for a socket.
+    fn kind(&self, found: &Found<'_>, device: Option<Device>) -> Result<Option<NodeKind>, CaptureError> {
+        let Stat { st_rdev: number, st_size, .. } = found.stat;
+        Ok(Some(match (found.kind(), device) {
+            (FileType::RegularFile, Some(Device { block: false, major, minor })) => {
+                NodeKind::CharDevice { major, minor }
+            }
+            (FileType::RegularFile, Some(Device { block: true, major, minor })) => {
+                NodeKind::BlockDevice { major, minor }
+            }
+            (FileType::RegularFile, None) => NodeKind::File(match u64::try_from(st_size).unwrap_or(0) {
+                0 => Content::Bytes(Vec::new()),
+                len => Content::Path { path: self.top.join(found.path.as_path()), len },
+            }),
+            (FileType::Symlink, _) => {
+                let target = readlinkat(found.directory, found.name, Vec::new());
+                NodeKind::Symlink(target.map_err(cannot("read a symbolic link", &found.path))?.into_bytes())
+            }
+            (FileType::Fifo, _) => NodeKind::Fifo,
+            (FileType::CharacterDevice, _) => NodeKind::CharDevice { major: major(number), minor: minor(number) },
+            (FileType::BlockDevice, _) => NodeKind::BlockDevice { major: major(number), minor: minor(number) },
+            _ => return Ok(None),
+        }))
+    }
+
+    /// A socket is in no layer. So it goes from the disk as well, and hides what was in its place.
+    fn socket(&mut self, found: &Found<'_>, below: bool) -> Result<(), CaptureError> {
+        let remove = || {
+            let before = root::stat(found.directory, b".")?;
+            unlinkat(found.directory, found.name, AtFlags::empty())?;
+            if below {
+                metadata::make_whiteout(found.directory, found.name)?;
+            }
+            let times = before.map(|stat| metadata::timestamps(&stat));
+            times.map_or(Ok(()), |times| rustix::fs::futimens(found.directory, &times))
+        };
+        remove().map_err(cannot("remove a socket", &found.path))?;
+        if below { self.whiteout(found.path.clone()) } else { Ok(()) }
+    }
+
+    /// Gives a file the time that the layer will say it has.
+    fn settle_time(&self, found: &Found<'_>) -> Result<(), CaptureError> {
+        let Stat { st_mtime: seconds, st_mtime_nsec: nanoseconds, .. } = found.stat;
+        if seconds <= self.options.latest && nanoseconds == 0 {
+            return Ok(());
+        }
+        self.set_time(found, Timespec { tv_sec: seconds.min(self.options.latest), tv_nsec: 0 })
+    }
+
+    /// Gives a file a time of modification.
+    pub(in crate::source) fn set_time(&self, found: &Found<'_>, time: Timespec) -> Result<(), CaptureError> {
+        let times = Timestamps { last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT }, last_modification: time };
+        utimensat(found.directory, found.name, &times, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(cannot("set the time", &found.path))
+    }
+
+    fn insert(&mut self, path: LayerPath, node: Node) -> Result<(), CaptureError> {
+        check_name(&path)?;
+        Ok(self.tree.insert(path, node)?)
+    }
+
+    /// All that was taken.
+    pub(in crate::source) fn finish(mut self) -> Result<LayerTree, CaptureError> {
+        for (node, mut names) in std::mem::take(&mut self.linked).into_values() {
+            names.sort_unstable();
+            let (metadata, mut names) = (node.metadata.clone(), names.into_iter());
+            let Some(first) = names.next() else { continue };
+            self.tree.insert(first.clone(), node)?;
+            for name in names {
+                let kind = NodeKind::Hardlink(first.clone());
+                self.tree.insert(name, Node { metadata: metadata.clone(), kind })?;
+            }
+        }
+        Ok(self.tree)
+    }
+}
+
+/// Refuses a name that a layer gives another meaning.
+fn check_name(path: &LayerPath) -> Result<(), CaptureError> {
+    match whiteout::read(path.clone()) {
+        Ok(Meaning::Entry(_)) => Ok(()),
+        _ => Err(CaptureError::Whiteout(path.clone())),
+    }
+}
+
+fn remove_if_empty(root: &Root, path: &LayerPath) -> rustix::io::Result<()> {
+    let parent = match root.directory(path.parent().unwrap_or_default().as_bytes()) {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
+        parent => parent?,
+    };
+    let Some(stat) = root::stat(parent.as_fd(), path.file_name())? else { return Ok(()) };
+    let removed = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => unlinkat(&parent, path.file_name(), AtFlags::REMOVEDIR),
+        FileType::RegularFile if stat.st_size == 0 => unlinkat(&parent, path.file_name(), AtFlags::empty()),
+        _ => Ok(()),
+    };
+    // What the step put something into is the step's.
+    if removed == Err(Errno::NOTEMPTY) { Ok(()) } else { removed }
+}
+
+/// Opens a directory that the caller gave.
+pub(in crate::source) fn open(path: &Path) -> Result<Root, CaptureError> {
+    Root::open(path).map_err(|error| CaptureError::Directory { path: path.to_owned(), source: error.into() })
+}
+
+/// For `map_err` on a system call that was to `what` at `path`.
+pub(in crate::source) fn cannot(what: &'static str, path: &LayerPath) -> impl FnOnce(Errno) -> CaptureError {
+    move |error| CaptureError::System { what, path: path.clone(), source: error.into() }
+}

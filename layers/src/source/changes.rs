@@ -1,0 +1,168 @@
+//! What changed in a directory becomes a tree: for steps that work in a plain copy, where no overlay can be mounted.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::Timespec;
+
+use super::capture::files::{Files, Found};
+pub use super::capture::{CaptureError, Options};
+use crate::owner::{self, Identity};
+use crate::path::LayerPath;
+use crate::tree::{LayerTree, Metadata};
+use crate::unpack::metadata;
+
+/// What a directory was like before a step.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Of every directory, what is in it.
+    directories: BTreeMap<LayerPath, BTreeMap<Vec<u8>, State>>,
+    /// The directory itself.
+    top: Option<State>,
+}
+
+/// What one file was like.
+#[derive(Debug, Clone)]
+struct State {
+    identity: Identity,
+    /// When anything of it changed last: seconds and nanoseconds. No step can set that.
+    changed: (i64, u64),
+    /// Of a directory, what the layers said of it, and its time.
+    directory: Option<(Metadata, Timespec)>,
+}
+
+/// How long the system's clock for files may stand still.
+const TICK: Duration = Duration::from_millis(12);
+
+/// Remembers what `root` is like; `owners` are as in [`Options`].
+///
+/// # Errors
+/// When something in it can't be read.
+pub fn snapshot(
+    root: &Path,
+    owners: Option<&owner::Table>,
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> Result<Snapshot, CaptureError> {
+    let options = Options { latest: i64::MAX, owners, made: &[], cancelled };
+    let files = Files::new(root, options)?;
+    let mut snapshot = Snapshot { directories: BTreeMap::new(), top: None };
+    let mut ahead = vec![LayerPath::root()];
+    while let Some(directory) = ahead.pop() {
+        let (place, names) = files.enter(&directory)?;
+        if directory.is_root() {
+            let found = Found::new(place.fd.as_fd(), b".", directory.clone())?;
+            snapshot.top = found.map(|found| State::of(&found, &options)).transpose()?;
+        }
+        let mut states = BTreeMap::new();
+        for name in names {
+            // What a layer can't have may be there: only what changes must have a place in one.
+            let path = directory.join(&name)?;
+            let Some(found) = Found::new(place.fd.as_fd(), &name, path.clone())? else { continue };
+            states.insert(name.clone(), State::of(&found, &options)?);
+            if found.is_directory() {
+                ahead.push(path);
+            }
+        }
+        snapshot.directories.insert(directory, states);
+    }
+    // What a step changes from now on has another time.
+    thread::sleep(TICK);
+    Ok(snapshot)
+}
+
+impl State {
+    fn of(found: &Found<'_>, options: &Options<'_>) -> Result<Self, CaptureError> {
+        let directory = found.is_directory().then(|| found.metadata(options)).transpose()?;
+        Ok(Self {
+            identity: found.identity()?,
+            changed: (found.stat.st_ctime, found.stat.st_ctime_nsec),
+            directory: directory.map(|(metadata, _)| (metadata, metadata::modified(&found.stat))),
+        })
+    }
+}
+
+/// The tree of what changed in `root` since `before` was taken.
+///
+/// The content of files stays where it is: `root` must be there until the tree is packed. Names of one file that other
+/// names of it came to or went from are in the tree, too.
+///
+/// # Errors
+/// When something can't be read or has no place in a layer.
+pub fn changes(root: &Path, before: &Snapshot, options: &Options<'_>) -> Result<LayerTree, CaptureError> {
+    let mut walk = Walk { files: Files::new(root, *options)?, before, ahead: Vec::new() };
+    walk.top()?;
+    while let Some((path, below)) = walk.ahead.pop() {
+        walk.directory(&path, below)?;
+    }
+    walk.files.finish()
+}
+
+struct Walk<'a> {
+    files: Files<'a>,
+    before: &'a Snapshot,
+    /// Directories to walk, and whether they are the ones that were there before.
+    ahead: Vec<(LayerPath, bool)>,
+}
+
+impl Walk<'_> {
+    fn top(&mut self) -> Result<(), CaptureError> {
+        let path = LayerPath::root();
+        let (place, _) = self.files.enter(&path)?;
+        let Some(found) = Found::new(place.fd.as_fd(), b".", path)? else { return Ok(()) };
+        self.found_directory(&found, self.before.top.as_ref())
+    }
+
+    /// Takes what changed in the directory at `path`.
+    fn directory(&mut self, path: &LayerPath, below: bool) -> Result<(), CaptureError> {
+        let before = self.before.directories.get(path).filter(|_| below);
+        let (place, names) = self.files.enter(path)?;
+        let gone = before.iter().flat_map(|before| before.keys()).filter(|name| names.binary_search(name).is_err());
+        for name in gone {
+            self.files.whiteout(self.files.path(path, name)?)?;
+        }
+        for name in &names {
+            let was = before.and_then(|before| before.get(name));
+            let Some(found) = Found::new(place.fd.as_fd(), name, path.join(name)?)? else { continue };
+            if found.is_directory() {
+                self.found_directory(&found, was)?;
+            } else if !was.map(|was| was.is_still(&found)).transpose()?.unwrap_or(false) {
+                self.files.path(path, name)?;
+                self.files.file(&found, was.is_some())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a directory, unless only something in it changed, and has it walked.
+    fn found_directory(&mut self, found: &Found<'_>, was: Option<&State>) -> Result<(), CaptureError> {
+        let before = was.and_then(|was| was.directory.as_ref().map(|directory| (was, directory)));
+        let below = match before {
+            Some((was, (metadata, time))) if was.identity == found.identity()? => {
+                self.files.directory_since(found, metadata, *time)?;
+                true
+            }
+            // Another directory of the same name: what was in the old one is gone.
+            before => {
+                self.files.path(&found.path.parent().unwrap_or_default(), found.path.file_name())?;
+                self.files.directory(found, before.is_some())?;
+                false
+            }
+        };
+        self.ahead.push((found.path.clone(), below));
+        Ok(())
+    }
+}
+
+impl State {
+    /// Whether what is there now is the same file, unchanged.
+    fn is_still(&self, found: &Found<'_>) -> Result<bool, CaptureError> {
+        let changed = (found.stat.st_ctime, found.stat.st_ctime_nsec);
+        Ok(self.directory.is_none() && self.changed == changed && self.identity == found.identity()?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,233 @@
+//! The upper directory of an overlay mount becomes a tree.
+
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+use super::capture::files::{self, Files, Found, cannot};
+use super::capture::{self, CaptureError};
+use crate::owner;
+use crate::path::LayerPath;
+use crate::tree::LayerTree;
+use crate::unpack::XattrSpace;
+use crate::unpack::metadata;
+use crate::unpack::root::{self, Root};
+use crate::whiteout::{self, Meaning};
+
+/// How it is taken.
+#[derive(Clone, Copy)]
+pub struct Options<'a> {
+    /// Which attributes overlayfs used.
+    pub space: XattrSpace,
+    /// Whether fuse-overlayfs wrote it, for which files named `.wh.…` are whiteouts where it can make no other.
+    pub fuse: bool,
+    /// The directories of the layers below, **the topmost first**: a directory of theirs in which only something else
+    /// changed is left out, and so are whiteouts of what they don't have.
+    pub lower: &'a [PathBuf],
+    /// No modification time is later than this, in seconds since 1970; later ones become this, in the upper directory as
+    /// well, so that it is what the layer unpacks to.
+    pub latest: i64,
+    /// Whether owners are remembered ([`crate::owner`]) rather than real: with the table of what can't have attributes.
+    pub owners: Option<&'a owner::Table>,
+    /// Mount points that the sandbox made, outermost first. Those that are still there and empty are removed, and not in
+    /// the tree.
+    pub made: &'a [LayerPath],
+    /// Asked now and then; it ends in [`CaptureError::Cancelled`] once this is true.
+    pub cancelled: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl fmt::Debug for Options<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { space, fuse, lower, latest, owners, made, cancelled: _ } = self;
+        let mut options = f.debug_struct("Options");
+        options.field("space", space).field("fuse", fuse).field("lower", lower).field("latest", latest);
+        options.field("owners", owners).field("made", made).finish_non_exhaustive()
+    }
+}
+
+/// The tree of what was written to the overlay mount that had `upper` as its upper directory and is unmounted now.
+///
+/// The content of files stays where it is: `upper` must be there until the tree is packed.
+///
+/// # Errors
+/// When something can't be read or has no place in a layer.
+pub fn overlay(upper: &Path, options: &Options<'_>) -> Result<LayerTree, CaptureError> {
+    let shared = capture::Options {
+        latest: options.latest,
+        owners: options.owners,
+        made: options.made,
+        cancelled: options.cancelled,
+    };
+    let files = Files::new(upper, shared)?;
+    let below = options.lower.iter().map(|path| files::open(path)).collect::<Result<_, _>>()?;
+    let mut walk = Walk { files, options, below, ahead: Vec::new() };
+    walk.top()?;
+    while let Some((path, showing)) = walk.ahead.pop() {
+        walk.directory(&path, &showing)?;
+    }
+    walk.files.finish()
+}
+
+struct Walk<'a> {
+    files: Files<'a>,
+    options: &'a Options<'a>,
+    /// The layers below, the topmost first.
+    below: Vec<Root>,
+    /// Directories to walk, with the layers below that show something in them.
+    ahead: Vec<(LayerPath, Showing)>,
+}
+
+/// Layers below by their numbers, the topmost first.
+type Showing = Vec<usize>;
+
+/// What the layers below show at a path.
+enum Below {
+    Nothing,
+    /// No directory.
+    Other,
+    /// A directory, open, which begins in the first of these.
+    Directory(OwnedFd, Showing),
+}
+
+/// What overlayfs says by an entry of the upper directory.
+#[derive(PartialEq, Eq)]
+enum Mark {
+    /// It is what it is.
+    None,
+    /// A directory that hides what is below.
+    Opaque,
+    /// Nothing is there.
+    Whiteout,
+    /// Nothing is there under another name.
+    Hides(Vec<u8>),
+    /// The directory that it is in hides what is below.
+    HidesAll,
+}
+
+impl Walk<'_> {
+    /// Takes the upper directory itself.
+    fn top(&mut self) -> Result<(), CaptureError> {
+        let path = LayerPath::root();
+        let mut below = Below::Nothing;
+        for number in (0..self.below.len()).rev() {
+            let directory = self.below[number].directory(b"").map_err(cannot(OPEN, &path))?;
+            below = match below {
+                Below::Directory(_, showing) => Below::Directory(directory, [vec![number], showing].concat()),
+                _ => Below::Directory(directory, vec![number]),
+            };
+        }
+        let (place, _) = self.files.enter(&path)?;
+        let Some(found) = Found::new(place.fd.as_fd(), b".", path)? else { return Ok(()) };
+        self.found_directory(&found, false, below)
+    }
+
+    /// Takes what is in the directory at `path`.
+    fn directory(&mut self, path: &LayerPath, showing: &Showing) -> Result<(), CaptureError> {
+        let (place, names) = self.files.enter(path)?;
+        let open = |number: &usize| Ok((*number, self.below[*number].directory(path.as_bytes())?));
+        let below = showing.iter().map(open).collect::<Result<Vec<_>, Errno>>().map_err(cannot(OPEN, path))?;
+        for name in names {
+            let path = self.files.path(path, &name)?;
+            let Some(found) = Found::new(place.fd.as_fd(), &name, path)? else { continue };
+            let mark = self.mark(&found)?;
+            let (name, path) = match &mark {
+                Mark::HidesAll => continue,
+                Mark::Hides(hidden) => (hidden.clone(), self.files.path(&place.path, hidden)?),
+                _ => (name.clone(), found.path.clone()),
+            };
+            let below = look(&below, &name).map_err(cannot(OPEN, &path))?;
+            let shown = !matches!(below, Below::Nothing);
+            match mark {
+                Mark::Whiteout | Mark::Hides(_) if shown => self.files.whiteout(path)?,
+                Mark::Whiteout | Mark::Hides(_) => {}
+                mark if found.is_directory() => self.found_directory(&found, mark == Mark::Opaque, below)?,
+                _ => self.files.file(&found, shown)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a directory, unless only something in it changed, and has it walked.
+    fn found_directory(&mut self, found: &Found<'_>, opaque: bool, below: Below) -> Result<(), CaptureError> {
+        let showing = match below {
+            Below::Directory(_, showing) if opaque => {
+                self.files.directory(found, true)?;
+                drop(showing);
+                Vec::new()
+            }
+            Below::Directory(lower, showing) => {
+                let old = Found::new(lower.as_fd(), b".", found.path.clone())?;
+                self.files.directory_over(found, old.as_ref())?;
+                showing
+            }
+            Below::Nothing | Below::Other => {
+                self.files.directory(found, false)?;
+                Vec::new()
+            }
+        };
+        self.ahead.push((found.path.clone(), showing));
+        Ok(())
+    }
+
+    fn mark(&self, found: &Found<'_>) -> Result<Mark, CaptureError> {
+        let attribute = |name: &str| {
+            let own = format!("{}overlay.{name}", self.options.space.prefix());
+            let fuse =
+                ["trusted.overlay.", "user.overlay.", "user.fuseoverlayfs."].map(|prefix| format!("{prefix}{name}"));
+            let names = std::iter::once(own).chain(fuse.into_iter().filter(|_| self.options.fuse));
+            names.filter_map(|name| found.xattrs.get(name.as_bytes())).next()
+        };
+        if attribute("redirect").or(attribute("metacopy")).is_some() {
+            return Err(CaptureError::Partial(found.path.clone()));
+        }
+        let is_file = found.kind() == FileType::RegularFile;
+        Ok(match found.kind() {
+            FileType::CharacterDevice if found.stat.st_rdev == 0 => Mark::Whiteout,
+            FileType::RegularFile if found.stat.st_size == 0 && attribute("whiteout").is_some() => Mark::Whiteout,
+            FileType::Directory if attribute("opaque").is_some_and(|value| value == b"y") => Mark::Opaque,
+            FileType::Directory if self.options.fuse && self.is_marked_inside(found)? => Mark::Opaque,
+            _ if is_file && self.options.fuse => match whiteout::read(found.path.clone())? {
+                Meaning::Whiteout(path) => Mark::Hides(path.file_name().to_vec()),
+                Meaning::Opaque(_) => Mark::HidesAll,
+                Meaning::Entry(_) => Mark::None,
+            },
+            _ => Mark::None,
+        })
+    }
+
+    /// Whether fuse-overlayfs left a file in a directory that says that it is opaque.
+    fn is_marked_inside(&self, found: &Found<'_>) -> Result<bool, CaptureError> {
+        let marker = whiteout::opaque(&LayerPath::new(found.name)?);
+        Ok(root::stat(found.directory, &marker).map_err(cannot(OPEN, &found.path))?.is_some())
+    }
+}
+
+const OPEN: &str = "read a directory";
+
+/// What is at `name` in these directories of the layers below.
+fn look(directories: &[(usize, OwnedFd)], name: &[u8]) -> Result<Below, Errno> {
+    let mut below = Below::Nothing;
+    for (number, directory) in directories {
+        let Some(stat) = root::stat(directory.as_fd(), name)? else { continue };
+        if !root::is_directory(&stat) {
+            let whiteout = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0;
+            return Ok(if matches!(below, Below::Nothing) && !whiteout { Below::Other } else { below });
+        }
+        let inside = root::open(directory.as_fd(), name)?;
+        let opaque = metadata::is_opaque(&inside);
+        match &mut below {
+            Below::Directory(_, showing) => showing.push(*number),
+            _ => below = Below::Directory(inside, vec![*number]),
+        }
+        if opaque {
+            break;
+        }
+    }
+    Ok(below)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,201 @@
+//! What a step sees besides the image, none of which is in its layer: files of the recipe's, caches, memory, secrets.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use ociforge_layers::owner;
+use ociforge_layers::unpack::Owners;
+use ociforge_manifests::runtime::{Size, Tmpfs, Volume};
+use rustix::fs::{XattrFlags, fsetxattr};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+use super::secrets::Secrets;
+use super::steps::stays_inside;
+use super::{Builder, Sandbox, StepError};
+use crate::plan::{MountKind, Owner, Plan, StepMount};
+use crate::sandbox::{Confinement, Entered};
+use crate::sandbox::overlay::{self, Layers, Overlay};
+use crate::sandbox::stage::{kind, owners};
+use crate::store::{CacheMount, ContainerDirectory};
+
+/// Something that a step sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fixture {
+    /// Where: absolute, without `.` and `..`.
+    pub(super) to: String,
+    /// What.
+    pub(super) what: What,
+}
+
+/// The kinds of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum What {
+    /// A file or directory of this machine.
+    Bind { path: PathBuf, access: Access },
+    /// A directory that is kept from one build to the next.
+    Cache { id: String, locked: bool },
+    /// A directory in memory.
+    Tmpfs { size: Option<Size> },
+    /// A file with a secret.
+    Secret { id: String, mode: u32, owner: Option<Owner> },
+}
+
+/// What a step may do with a file of this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Read it.
+    Read,
+    /// Write to it; what it writes is lost.
+    Lose,
+    /// Write to it.
+    Write,
+}
+
+impl Fixture {
+    /// What a recipe's step asks for.
+    pub(super) fn of(plan: &Plan, mount: &StepMount) -> Result<Self, StepError> {
+        let what = match mount.kind.clone() {
+            MountKind::Bind { from, writable } => {
+                let path = plan.locate(&from);
+                stays_inside(&plan.directory, &path)?;
+                let path = path.canonicalize().map_err(|source| StepError::Read { path: from, source })?;
+                What::Bind { path, access: if writable { Access::Lose } else { Access::Read } }
+            }
+            MountKind::Cache { id, locked } => What::Cache { id, locked },
+            MountKind::Tmpfs { size } => What::Tmpfs { size },
+            MountKind::Secret { id, mode, owner } => What::Secret { id, mode, owner },
+        };
+        Ok(Self { to: mount.to.clone(), what })
+    }
+}
+
+/// Fixtures that are ready to be mounted, for as long as this lives.
+#[derive(Default)]
+pub(super) struct Ready {
+    pub(super) volumes: Vec<Volume>,
+    pub(super) tmpfs: Vec<Tmpfs>,
+    caches: Vec<CacheMount>,
+    overlays: Vec<Overlay>,
+    memory: Option<Memory>,
+}
+
+impl Ready {
+    /// Makes them ready. What they need lies in `directory`. May wait for other builds.
+    pub(super) fn make(
+        fixtures: &[Fixture],
+        builder: &Builder,
+        sandbox: &Sandbox,
+        directory: &ContainerDirectory,
+    ) -> Result<Self, StepError> {
+        let confinement = sandbox.entered.confinement();
+        let mut ready = Self::default();
+        for (n, Fixture { to, what }) in fixtures.iter().enumerate() {
+            let failed = |source| StepError::Fixture { to: to.clone(), source };
+            let (source, read_only) = match what {
+                What::Tmpfs { size } => {
+                    ready.tmpfs.push(Tmpfs::scratch(to.clone(), *size));
+                    continue;
+                }
+                // Where nothing can be mounted, the step gets a copy anyway.
+                What::Bind { path, access: Access::Lose } if confinement == Confinement::Chroot => (path.clone(), true),
+                What::Bind { path, access: Access::Lose } if path.is_dir() => {
+                    let overlay = over(path, &directory.path().join(format!("lost-{n}")), &sandbox.entered)?;
+                    let target = overlay.target().to_owned();
+                    ready.overlays.push(overlay);
+                    (target, false)
+                }
+                What::Bind { path, access: Access::Lose } => {
+                    let copy = directory.path().join(format!("lost-{n}"));
+                    fs::copy(path, &copy).map_err(failed)?;
+                    (copy, false)
+                }
+                What::Bind { path, access } => (path.clone(), *access == Access::Read),
+                What::Cache { id, locked } => {
+                    let cache = open_cache(builder, sandbox, id, *locked).map_err(failed)?;
+                    let path = cache.path().to_owned();
+                    ready.caches.push(cache);
+                    (path, false)
+                }
+                What::Secret { id, mode, owner } => {
+                    let memory = match ready.memory.take() {
+                        Some(memory) => memory,
+                        None => Memory::new(directory.path().join("secrets"), confinement).map_err(failed)?,
+                    };
+                    let file = memory.0.join(n.to_string());
+                    ready.memory = Some(memory);
+                    let (owner, remembers) = (*owner, owners(&sandbox.entered) == Owners::Remembered);
+                    write_secret(&sandbox.secrets, id, &file, *mode, owner, remembers).map_err(failed)?;
+                    (file, true)
+                }
+            };
+            let source = source.into_os_string().into_string();
+            let source = source.map_err(|_| failed(io::Error::other("its path on this machine is not UTF-8")))?;
+            ready.volumes.push(Volume::bind(source, to.clone(), read_only));
+        }
+        Ok(ready)
+    }
+}
+
+/// Mounts a directory so that what is written to it ends up in `place`.
+fn over(directory: &Path, place: &Path, entered: &Entered) -> Result<Overlay, StepError> {
+    let [upper, work, target] = ["upper", "work", "merged"].map(|name| place.join(name));
+    for new in [&upper, &work, &target] {
+        fs::create_dir_all(new).map_err(StepError::Store)?;
+    }
+    fs::set_permissions(&upper, fs::metadata(directory).map_err(StepError::Store)?.permissions())
+        .map_err(StepError::Store)?;
+    let layers = Layers { lower: vec![directory.to_owned()], upper, work, volatile: true };
+    Ok(overlay::mount(entered, &layers, &target)?)
+}
+
+fn open_cache(builder: &Builder, sandbox: &Sandbox, id: &str, locked: bool) -> io::Result<CacheMount> {
+    let waiting = || builder.reporter.note(&format!("waiting for another build that uses the cache `{id}`"));
+    let cancelled = || builder.cancel.is_cancelled();
+    let kind = kind(&sandbox.entered, owners(&sandbox.entered));
+    builder.store.caches().open(kind, id, locked, &waiting, &cancelled)
+}
+
+/// A directory in memory, so that no secret gets to a disk. Where nothing can be mounted it is on one.
+struct Memory(PathBuf);
+
+impl Memory {
+    fn new(place: PathBuf, confinement: Confinement) -> io::Result<Self> {
+        fs::DirBuilder::new().mode(0o700).create(&place)?;
+        if confinement == Confinement::Chroot {
+            return Ok(Self(place));
+        }
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        mount("tmpfs", &place, "tmpfs", flags, c"mode=0700,size=16m")?;
+        Ok(Self(place))
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        let _ = unmount(&self.0, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+    }
+}
+
+fn write_secret(
+    secrets: &Secrets,
+    id: &str,
+    path: &Path,
+    mode: u32,
+    owner: Option<Owner>,
+    remembers: bool,
+) -> io::Result<()> {
+    let value = secrets.get(id).ok_or(io::ErrorKind::NotFound)?;
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(&value)?;
+    if let Some(Owner { uid, gid }) = owner {
+        if remembers {
+            let text = owner::Remembered { uid, gid, device: None }.to_string();
+            fsetxattr(&file, owner::ATTRIBUTE, text.as_bytes(), XattrFlags::empty())?;
+        } else {
+            fchown(&file, Some(uid), Some(gid))?;
+        }
+    }
+    file.set_permissions(Permissions::from_mode(mode))
+}

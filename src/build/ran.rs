@@ -1,0 +1,139 @@
+//! A step while it runs, and what it leaves behind.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ociforge_layers::source::changes::{self, Snapshot, changes, snapshot};
+use ociforge_layers::source::overlay::{self, overlay};
+use ociforge_layers::unpack::Owners;
+use ociforge_layers::{LayerPath, LayerTree, owner};
+use ociforge_manifests::ChainId;
+use serde_json::Value;
+
+use super::fixtures::Ready;
+use super::{Builder, Sandbox, StepError};
+use crate::progress::{Lines, Progress};
+use crate::sandbox::stage::{Form, Stage, owners, roots};
+use crate::sandbox::Confinement;
+use crate::sandbox::step::{self, Ended, Furniture, Outcome, Step};
+use crate::store::ContainerDirectory;
+
+/// What is there for a step before it runs.
+pub(super) struct Set {
+    pub(super) stage: Stage,
+    pub(super) directory: Arc<ContainerDirectory>,
+    /// Only to be there.
+    pub(super) ready: Ready,
+}
+
+/// A step that has come to a good end.
+pub(super) struct Ran {
+    stage: Stage,
+    /// Outlives the mount.
+    directory: Arc<ContainerDirectory>,
+    before: Option<Snapshot>,
+    made: Vec<LayerPath>,
+    /// What is as it was, although it looks changed.
+    restored: Vec<LayerPath>,
+    owners: Option<owner::Table>,
+}
+
+impl Set {
+    /// Runs the process that `spec` describes to its end.
+    pub(super) fn play(
+        self,
+        builder: &Builder,
+        sandbox: &Sandbox,
+        spec: &Value,
+        task: &dyn Progress,
+    ) -> Result<Ran, StepError> {
+        let Self { stage, directory, ready } = self;
+        let cancelled = || builder.cancel.is_cancelled();
+        let table = directory.path().join("owners");
+        let remembers = owners(&sandbox.entered) == Owners::Remembered;
+        let nobody = owner::Table::default();
+        let before = match stage.form() {
+            Form::Overlay { .. } => None,
+            Form::Copy => Some(snapshot(stage.root(), remembers.then_some(&nobody), &cancelled)?),
+        };
+        let owners = remembers.then(|| step::Owners { files: written(&stage), table: &table });
+        let furniture = match sandbox.entered.confinement() {
+            Confinement::Chroot => Some(Furniture::put(spec, stage.root(), &aside(&directory)?).map_err(StepError::Store)?),
+            Confinement::Namespaces => None,
+        };
+        let restored = furniture.as_ref().map(|furniture| furniture.restored(stage.root())).unwrap_or_default();
+        let step = Step { spec, confinement: sandbox.entered.confinement(), owners };
+        let mut lines = Lines::default();
+        let mut output = |bytes: &[u8]| lines.push(bytes, task);
+        let outcome = step::run(&sandbox.entered, &step, &mut output, &builder.cancel);
+        lines.finish(task);
+        drop((furniture, ready));
+        let Outcome { ended, made, notes } = outcome?;
+        notes.iter().for_each(|note| builder.reporter.note(note));
+        if ended != Ended::Exited(0) {
+            return Err(StepError::Failed { ended, last: lines.last().map(str::to_owned).collect() });
+        }
+        task.done("ran");
+        let owners = remembers.then(|| read_table(&table)).transpose()?;
+        Ok(Ran { stage, directory, before, made: layer_paths(&made)?, restored: layer_paths(&restored)?, owners })
+    }
+}
+
+/// A directory for what is in the way of what a step is to see.
+fn aside(directory: &ContainerDirectory) -> Result<PathBuf, StepError> {
+    let aside = directory.path().join("aside");
+    fs::create_dir(&aside).map_err(StepError::Store)?;
+    Ok(aside)
+}
+
+/// Where what a step writes ends up.
+fn written(stage: &Stage) -> &Path {
+    match stage.form() {
+        Form::Overlay { upper, .. } => upper,
+        Form::Copy => stage.root(),
+    }
+}
+
+fn read_table(file: &Path) -> Result<owner::Table, StepError> {
+    let read = |source| StepError::Read { path: file.to_owned(), source };
+    fs::read_to_string(file).map_err(read)?.parse().map_err(|error| read(std::io::Error::other(error)))
+}
+
+fn layer_paths(paths: &[PathBuf]) -> Result<Vec<LayerPath>, StepError> {
+    let paths = paths.iter().map(|path| LayerPath::new(path.as_os_str().as_encoded_bytes()));
+    Ok(paths.collect::<Result<_, _>>()?)
+}
+
+impl Ran {
+    /// What the step changed. The content of files stays where it is, until this is dropped or kept.
+    pub(super) fn tree(&self, builder: &Builder) -> Result<LayerTree, StepError> {
+        let cancelled = || builder.cancel.is_cancelled();
+        let (latest, owners, made) = (builder.epoch.seconds(), self.owners.as_ref(), &*self.made);
+        let mut tree = match (self.stage.form(), &self.before) {
+            (Form::Overlay { lower, upper, space, fuse }, _) => {
+                let (space, fuse) = (*space, *fuse);
+                let options =
+                    overlay::Options { space, fuse, lower, latest, owners, made, cancelled: &cancelled };
+                overlay(upper, &options)?
+            }
+            (Form::Copy, Some(before)) => {
+                let options = changes::Options { latest, owners, made, cancelled: &cancelled };
+                changes(self.stage.root(), before, &options)?
+            }
+            (Form::Copy, None) => LayerTree::new(),
+        };
+        self.restored.iter().for_each(|path| tree.remove(path));
+        Ok(tree)
+    }
+
+    /// Keeps what the step wrote as the unpacked layer that ends `chain`: the next step need not unpack it.
+    pub(super) fn keep(self, builder: &Builder, sandbox: &Sandbox, chain: &ChainId) -> std::io::Result<()> {
+        let Form::Overlay { upper, .. } = self.stage.form().clone() else { return Ok(()) };
+        let roots = roots(&builder.store, &sandbox.entered, owners(&sandbox.entered));
+        drop(self.stage);
+        roots.adopt(&upper, chain)?;
+        drop(self.directory);
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! Steps that run a command: what they change becomes a layer.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ociforge_layers::source::directory::{DirectoryError, Options, directory};
+use ociforge_layers::{Compression, PackError, pack};
+use ociforge_manifests::{ChainId, DiffId, Image};
+use serde_json::{Value, json};
+
+use super::fixtures::{Fixture, What};
+use super::pack::Work;
+use super::ran::Ran;
+use super::steps::failed;
+use super::workbench::{Job, Workbench};
+use super::{BuildError, Builder, BuiltLayer, StepError};
+use crate::plan::{Plan, Run, Step};
+
+impl Builder {
+    /// The layer of a step that runs a command on top of what is on the bench.
+    pub(super) async fn run(
+        &self,
+        bench: &Workbench<'_>,
+        plan: &Plan,
+        step: &Step,
+        run: &Run,
+    ) -> Result<BuiltLayer, BuildError> {
+        let error = |error: StepError| failed(step, error);
+        let fixtures = run.mounts.iter().map(|mount| Fixture::of(plan, mount)).collect::<Result<_, _>>();
+        let job = Job {
+            label: step.description.clone(),
+            command: run.command.clone(),
+            env: run.env.clone(),
+            workdir: run.workdir.clone(),
+            user: run.user.clone(),
+            network: run.network,
+            fixtures: fixtures.map_err(error)?,
+        };
+        let image = bench.image().map_err(error)?;
+        let key = ingredients(&job, &image, self.epoch.seconds()).map_err(error)?;
+        if let Some(layer) = self.packer().known(&key, &step.description) {
+            return Ok(layer);
+        }
+        let ran = bench.run(&job).await.map_err(error)?;
+        let (builder, step) = (self.clone(), step.clone());
+        let diff_ids = image.config.rootfs.diff_ids.clone();
+        let keep = move || builder.keep(ran, &step, key, diff_ids);
+        tokio::task::spawn_blocking(keep).await.map_err(|_| BuildError::Interrupted)?
+    }
+
+    /// Packs what a step changed, and keeps it unpacked for those that follow.
+    fn keep(
+        &self,
+        ran: Ran,
+        step: &Step,
+        ingredients: Option<Value>,
+        mut diff_ids: Vec<DiffId>,
+    ) -> Result<BuiltLayer, BuildError> {
+        let tree = Arc::new(ran.tree(self).map_err(|error| failed(step, error))?);
+        let size = tree.content_len();
+        let tree = Box::new(move || Ok(tree.clone()));
+        let work = Work { ingredients, description: step.description.clone(), size, tree };
+        let layer = self.packer().pack_alone(&work)?;
+        diff_ids.push(layer.layer.diff_id.clone());
+        if let Some(chain) = ChainId::of(&diff_ids).last() {
+            let sandbox = self.sandbox().map_err(|error| failed(step, error))?;
+            ran.keep(self, &sandbox, chain).map_err(BuildError::Store)?;
+        }
+        Ok(layer)
+    }
+}
+
+/// What the layer depends on: everything that the command can see but the values of secrets, what caches hold, and the
+/// network. `None` where that can't be told.
+fn ingredients(job: &Job, image: &Image, mtime: i64) -> Result<Option<Value>, StepError> {
+    let mut fixtures = Vec::new();
+    for Fixture { to, what } in &job.fixtures {
+        let what = match what {
+            What::Bind { path, access } => match content(path)? {
+                Some(content) => json!({"bind": content, "access": format!("{access:?}")}),
+                None => return Ok(None),
+            },
+            What::Cache { id, .. } => json!({"cache": id}),
+            What::Tmpfs { size } => json!({"tmpfs": size.map(|size| size.0)}),
+            What::Secret { id, mode, owner } => {
+                json!({"secret": id, "mode": mode, "owner": owner.map(|owner| [owner.uid, owner.gid])})
+            }
+        };
+        fixtures.push(json!([to, what]));
+    }
+    let process = &image.config.config;
+    Ok(Some(json!({
+        "run": job.command,
+        "env": [json!(process.env), json!(job.env)],
+        "workdir": job.workdir.as_ref().unwrap_or(&process.working_dir),
+        "user": job.user.as_ref().unwrap_or(&process.user),
+        "network": job.network.to_string(),
+        "mounts": fixtures,
+        "below": image.config.rootfs.diff_ids,
+        "mtime": mtime,
+    })))
+}
+
+/// What is in a file or directory, as a digest; `None` if there is something that has no content, such as a socket.
+fn content(path: &Path) -> Result<Option<String>, StepError> {
+    let to = "content".parse().map_err(StepError::Path)?;
+    let tree = match directory(path, &to, &Options::default()) {
+        Err(DirectoryError::Special { .. } | DirectoryError::Whiteout(_)) => return Ok(None),
+        tree => tree?,
+    };
+    let packed = pack(&tree, Compression::None, 1, std::io::sink());
+    let unreadable = |error: PackError| StepError::Read { path: path.to_owned(), source: std::io::Error::other(error) };
+    Ok(Some(packed.map_err(unreadable)?.diff_id.to_string()))
+}

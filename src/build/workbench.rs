@@ -1,0 +1,131 @@
+//! Where steps run: the base and the layers so far, as a root filesystem.
+
+use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::sync::Arc;
+use std::thread;
+
+use ociforge_layers::unpack::Owners;
+use ociforge_manifests::runtime::{EnvEntry, Host, Hostname, Network, Request, Settings};
+use ociforge_manifests::{ConfigEdit, Image, NewLayer};
+
+use super::fixtures::{Fixture, Ready};
+use super::ran::{Ran, Set};
+use super::{Builder, Sandbox, StepError};
+use crate::base::BaseImage;
+use crate::rootfs::{Losses, Unpacker};
+use crate::run::bundle::Bundle;
+use crate::run::host::{self, Overrides};
+use crate::sandbox::stage::{Stage, owners};
+use crate::store::ContainerDirectory;
+use crate::transfer::Overlay;
+
+/// The name of the machine that steps see: the same everywhere.
+const HOSTNAME: &str = "ociforge";
+
+/// The base of a build, and the layers that it has so far.
+pub(super) struct Workbench<'a> {
+    builder: &'a Builder,
+    base: &'a BaseImage,
+    /// What steps see of the recipe's config.
+    config: ConfigEdit,
+    below: Vec<NewLayer>,
+}
+
+/// A command to run there.
+#[derive(Debug, Clone)]
+pub(super) struct Job {
+    /// What the user is shown.
+    pub(super) label: String,
+    /// Program and arguments.
+    pub(super) command: Vec<String>,
+    /// Variables besides the image's; they win.
+    pub(super) env: Vec<(String, String)>,
+    /// Instead of the image's.
+    pub(super) workdir: Option<String>,
+    /// Instead of the base's.
+    pub(super) user: Option<String>,
+    /// Whose network.
+    pub(super) network: Network,
+    /// What it sees besides the image.
+    pub(super) fixtures: Vec<Fixture>,
+}
+
+impl<'a> Workbench<'a> {
+    pub(super) fn new(builder: &'a Builder, config: &ConfigEdit, base: &'a BaseImage) -> Self {
+        // The user is that of containers. Who builds the image is whom the base says.
+        let config = ConfigEdit { user: None, ..config.clone() };
+        Self { builder, base, config, below: Vec::new() }
+    }
+
+    /// Puts layers on top.
+    pub(super) fn add(&mut self, layers: impl IntoIterator<Item = NewLayer>) {
+        self.below.extend(layers);
+    }
+
+    /// The image as far as it is.
+    pub(super) fn image(&self) -> Result<Image, StepError> {
+        let created = self.builder.epoch.rfc3339();
+        Ok(self.base.image.append(&self.below, &self.config, &created, &BTreeMap::new())?)
+    }
+
+    /// Runs a command in a new root filesystem of the image as far as it is.
+    pub(super) async fn run(&self, job: &Job) -> Result<Ran, StepError> {
+        let sandbox = self.builder.sandbox()?;
+        let directory = ContainerDirectory::create(&self.builder.store.steps(), true).map_err(StepError::Store)?;
+        let directory = Arc::new(directory);
+        let image = self.image()?;
+        let (stage, losses) = self.stage(&sandbox, &image, &directory).await?;
+        losses.warnings().iter().for_each(|warning| self.builder.reporter.warn(warning));
+        let task = self.builder.reporter.task(&job.label, None);
+        let (builder, job) = (self.builder.clone(), job.clone());
+        let play = move || {
+            let ready = Ready::make(&job.fixtures, &builder, &sandbox, &directory)?;
+            let request = request(&job, &ready, &sandbox);
+            let bundle = Bundle { directory: directory.path(), destination: directory.path() };
+            let spec = bundle.step(&image.config, &request, facts(&sandbox))?;
+            Set { stage, directory, ready }.play(&builder, &sandbox, &spec.json, &*task)
+        };
+        tokio::task::spawn_blocking(play).await.map_err(|_| StepError::Interrupted)?
+    }
+
+    async fn stage(
+        &self,
+        sandbox: &Sandbox,
+        image: &Image,
+        directory: &Arc<ContainerDirectory>,
+    ) -> Result<(Stage, Losses), StepError> {
+        let Builder { store, reporter, cancel, .. } = self.builder;
+        // Layers that are here already are read here.
+        let source = Overlay::new(&[], store.layout(), self.base.source.as_deref());
+        let jobs = thread::available_parallelism().map_or(1, NonZero::get);
+        let owners = owners(&sandbox.entered);
+        let unpacker = Unpacker { source: &source, reporter: &**reporter, jobs, owners, cancel };
+        Ok(Stage::make(&sandbox.entered, &unpacker, store, image, directory).await?)
+    }
+}
+
+fn request(job: &Job, ready: &Ready, sandbox: &Sandbox) -> Request {
+    let entry = |(key, value): &(String, String)| EnvEntry { key: key.clone(), value: Some(value.clone()) };
+    Request {
+        settings: Settings { network: Some(job.network), ..Settings::default() },
+        env: job.env.iter().map(entry).collect(),
+        user: job.user.clone(),
+        workdir: job.workdir.clone(),
+        entrypoint: Some(Vec::new()),
+        command: job.command.clone(),
+        hostname: HOSTNAME.parse::<Hostname>().ok(),
+        volumes: ready.volumes.clone(),
+        tmpfs: ready.tmpfs.clone(),
+        rootless: sandbox.entered.rootless(),
+        ..Request::default()
+    }
+}
+
+/// What the spec of a step needs to know. A supervisor answers for ids that are not mapped.
+fn facts(sandbox: &Sandbox) -> Host {
+    let facts = host::facts(Overrides::default());
+    let remembered = owners(&sandbox.entered) == Owners::Remembered;
+    let mappings = facts.mappings.clone().filter(|_| !remembered);
+    Host { runs_here: true, mappings, inside_user_namespace: sandbox.entered.rootless(), ..facts }
+}

@@ -1,0 +1,207 @@
+//! Lines for a log, JSON for a program.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use ociforge_manifests::lint::Finding;
+use serde_json::{Value, json};
+
+use super::{found, line, shortened, size_of};
+use crate::bytes::human_bytes;
+use crate::progress::{Progress, Reporter};
+
+/// How often a long piece of work says in a log how far it is.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often it says so to a program.
+const JSON_INTERVAL: Duration = Duration::from_millis(500);
+
+pub(super) struct Lines {
+    pub(super) quiet: bool,
+}
+
+impl Reporter for Lines {
+    fn task(&self, label: &str, total: Option<u64>) -> Box<dyn Progress> {
+        if self.quiet {
+            return Box::new(());
+        }
+        Box::new(Told::new(&shortened(label, 100), total, LOG_INTERVAL, |event| line(&event.text())))
+    }
+
+    fn note(&self, text: &str) {
+        if !self.quiet {
+            line(text);
+        }
+    }
+
+    fn warn(&self, text: &str) {
+        line(&format!("warning: {text}"));
+    }
+
+    fn finding(&self, finding: &Finding) {
+        line(&found(finding));
+    }
+}
+
+pub(super) struct Json;
+
+impl Json {
+    fn event(event: Value) {
+        line(&event.to_string());
+    }
+}
+
+impl Reporter for Json {
+    fn task(&self, label: &str, total: Option<u64>) -> Box<dyn Progress> {
+        Self::event(json!({"event": "start", "task": label, "total": total}));
+        Box::new(Told::new(label, total, JSON_INTERVAL, |event| Self::event(event.json())))
+    }
+
+    fn note(&self, text: &str) {
+        Self::event(json!({"event": "note", "text": text}));
+    }
+
+    fn warn(&self, text: &str) {
+        Self::event(json!({"event": "warning", "text": text}));
+    }
+
+    fn finding(&self, Finding { code, message, hint }: &Finding) {
+        Self::event(json!({"event": "warning", "code": code.name(), "text": message, "hint": hint}));
+    }
+}
+
+/// What is told of a piece of work.
+struct Event<'a> {
+    label: &'a str,
+    total: Option<u64>,
+    kind: Kind<'a>,
+}
+
+enum Kind<'a> {
+    /// So many bytes are done.
+    So { far: u64 },
+    /// A program has written a line.
+    Output(&'a str),
+    /// It is done.
+    Done { outcome: &'a str, bytes: u64, took: Duration },
+}
+
+impl Event<'_> {
+    /// As a log has it.
+    fn text(&self) -> String {
+        let Self { label, total, .. } = self;
+        match self.kind {
+            Kind::So { far } => format!("{label}: {} of {}", human_bytes(far), total.map_or("?".into(), human_bytes)),
+            Kind::Output(text) => format!("[{}] {text}", shortened(label, 32)),
+            Kind::Done { outcome, bytes, took } => {
+                let size = size_of(*total, bytes).map_or_else(String::new, |size| format!(", {size}"));
+                format!("{label}: {outcome}{size}, {:.1} s", took.as_secs_f64())
+            }
+        }
+    }
+
+    /// As a program reads it.
+    fn json(&self) -> Value {
+        let Self { label, total, .. } = self;
+        match self.kind {
+            Kind::So { far } => json!({"event": "progress", "task": label, "bytes": far, "total": total}),
+            Kind::Output(text) => json!({"event": "output", "task": label, "line": text}),
+            Kind::Done { outcome, took, .. } => {
+                let seconds = took.as_secs_f64();
+                json!({"event": "done", "task": label, "total": total, "outcome": outcome, "seconds": seconds})
+            }
+        }
+    }
+}
+
+/// A piece of work that is told of at its end, and at intervals before.
+struct Told {
+    label: String,
+    total: Option<u64>,
+    bytes: AtomicU64,
+    began: Instant,
+    interval: Duration,
+    next: Mutex<Instant>,
+    say: fn(Event<'_>),
+}
+
+impl Told {
+    fn new(label: &str, total: Option<u64>, interval: Duration, say: fn(Event<'_>)) -> Self {
+        let began = Instant::now();
+        let (bytes, next) = (AtomicU64::new(0), Mutex::new(began + interval));
+        Self { label: label.to_owned(), total, bytes, began, interval, next, say }
+    }
+
+    fn tell(&self, kind: Kind<'_>) {
+        (self.say)(Event { label: &self.label, total: self.total, kind });
+    }
+}
+
+impl Progress for Told {
+    fn advance(&self, bytes: u64) {
+        let far = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let now = Instant::now();
+        if let Ok(mut next) = self.next.try_lock()
+            && now >= *next
+        {
+            *next = now + self.interval;
+            self.tell(Kind::So { far });
+        }
+    }
+
+    fn restart(&self, bytes: u64) {
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    fn done(&self, outcome: &str) {
+        let (bytes, took) = (self.bytes.load(Ordering::Relaxed), self.began.elapsed());
+        self.tell(Kind::Done { outcome, bytes, took });
+    }
+
+    fn output(&self, line: &str) {
+        self.tell(Kind::Output(line));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_in_a_log_and_to_a_program() {
+        let label = "run make -j8 install DESTDIR=/opt/application";
+        let took = Duration::from_millis(1250);
+        let done = |total, bytes| (total, Kind::Done { outcome: "packed", bytes, took });
+        for ((total, kind), text, json) in [
+            (
+                (None, Kind::Output("a \"line\"")),
+                "[run make -j8 install DESTDIR=/o…] a \"line\"".to_owned(),
+                json!({"event": "output", "task": label, "line": "a \"line\""}),
+            ),
+            (
+                (Some(4000), Kind::So { far: 1500 }),
+                format!("{label}: 1.5 kB of 4.0 kB"),
+                json!({"event": "progress", "task": label, "bytes": 1500, "total": 4000}),
+            ),
+            (
+                (None, Kind::So { far: 1500 }),
+                format!("{label}: 1.5 kB of ?"),
+                json!({"event": "progress", "task": label, "bytes": 1500, "total": null}),
+            ),
+            (
+                done(None, 0),
+                format!("{label}: packed, 1.2 s"),
+                json!({"event": "done", "task": label, "total": null, "outcome": "packed", "seconds": 1.25}),
+            ),
+            (
+                done(Some(4000), 0),
+                format!("{label}: packed, 4.0 kB, 1.2 s"),
+                json!({"event": "done", "task": label, "total": 4000, "outcome": "packed", "seconds": 1.25}),
+            ),
+        ] {
+            let event = Event { label, total, kind };
+            assert_eq!((event.text(), event.json()), (text, json));
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! What keeps the steps of a build apart that run something.
+
+use super::said;
+use crate::doctor::check::{Check, Section::System};
+use crate::doctor::facts::Facts;
+use crate::sandbox::attempt::Tried;
+use crate::sandbox::rehearsal::{Had, Rehearsal};
+use crate::sandbox::{Confinement, Ids};
+
+const NAME: &str = "build steps";
+
+pub(super) fn steps(facts: &Facts) -> Check {
+    let steps = &facts.steps;
+    let Some(had) = &steps.entered else {
+        return match &steps.refusal {
+            Some(why) => Check::missing(System, NAME, format!("nothing can be run: {why}")),
+            None => Check::warn(System, NAME, "what they may do could not be tried"),
+        };
+    };
+    if had.confinement == Confinement::Chroot {
+        let why = had.warning.as_deref().unwrap_or("no namespaces");
+        let found = format!("{}: {why}; they see all processes and the network that are here", had.text);
+        return Check::warn(System, NAME, found);
+    }
+    let lacks = lacks(steps, had);
+    // Of ranges that can't be had the lines above tell.
+    if lacks.is_empty() { Check::ok(System, NAME, &had.text) } else { Check::warn(System, NAME, listed(had, &lacks)) }
+}
+
+/// What a step would have to do without.
+fn lacks(steps: &Rehearsal, had: &Had) -> Vec<String> {
+    let remembers = had.ids == Ids::OneId;
+    let needed = [
+        (true, steps.network, "network = \"none\" is not possible"),
+        (true, steps.processes, "they see all processes"),
+        (true, steps.proc, "/proc can't be mounted, as in a container that hides parts of it"),
+        (remembers, steps.listener, "but nobody can be told of them: chown and its kin fail"),
+    ];
+    let refused = needed.into_iter().filter(|(needed, ..)| *needed);
+    let refused = refused.filter_map(|(_, tried, what)| match tried {
+        Tried::Refused(number) => Some(format!("{what} ({})", said(number))),
+        Tried::Worked | Tried::Not => None,
+    });
+    refused.collect()
+}
+
+fn listed(had: &Had, lacks: &[String]) -> String {
+    format!("{}; {}", had.text, lacks.join("; "))
+}

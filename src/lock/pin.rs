@@ -1,0 +1,89 @@
+//! How a pinned file stands in `ociforge.lock`.
+
+use std::path::PathBuf;
+
+use ociforge_layers::source::wheel::FileName;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::source::ARCHIVES;
+use super::wheel::{Location, LockedWheel, same_version};
+
+/// A file of a package: where it is and what it must be.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pin {
+    pub(super) name: String,
+    pub(super) version: String,
+    pub(super) file: String,
+    pub(super) url: Option<Url>,
+    pub(super) path: Option<PathBuf>,
+    pub(super) size: Option<u64>,
+    pub(super) sha256: String,
+}
+
+/// What the file must be.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    Wheel,
+    Sdist,
+}
+
+/// A package, and what is wrong with its entry.
+pub(super) type Wrong = (String, &'static str);
+
+impl Pin {
+    pub(super) fn of(wheel: &LockedWheel) -> Self {
+        let (url, path) = match &wheel.location {
+            Location::Url(url) => (Some(without_credentials(url)), None),
+            Location::Path(path) => (None, Some(path.clone())),
+        };
+        Self {
+            name: wheel.name.clone(),
+            version: wheel.version.clone(),
+            file: wheel.file.clone(),
+            url,
+            path,
+            size: wheel.size,
+            sha256: wheel.sha256.hex().to_owned(),
+        }
+    }
+
+    pub(super) fn read(self, kind: Kind, requested: bool) -> Result<LockedWheel, Wrong> {
+        let location = match (self.url, self.path) {
+            (Some(url), None) if matches!(url.scheme(), "http" | "https") => Location::Url(url),
+            (None, Some(path)) => Location::Path(path),
+            _ => return Err((self.name, "it needs either a `url` (http, https) or a `path`")),
+        };
+        let Ok(sha256) = format!("sha256:{}", self.sha256).parse() else {
+            return Err((self.name, "`sha256` is not 64 hex digits"));
+        };
+        match (kind, FileName::parse(&self.file)) {
+            (Kind::Wheel, Err(_)) => return Err((self.name, "`file` is not a wheel's file name")),
+            (Kind::Wheel, Ok(file)) if file.name != self.name || !same_version(&file.version, &self.version) => {
+                return Err((self.name, "`name` and `version` are not those of `file`"));
+            }
+            (Kind::Sdist, _) if !is_archive(&self.file) => {
+                return Err((self.name, "`file` is not a source archive's file name"));
+            }
+            _ => {}
+        }
+        let Self { name, version, file, size, .. } = self;
+        Ok(LockedWheel { name, version, file, location, size, sha256, requested })
+    }
+}
+
+/// Whether it can be the name of a source archive: one component, with an ending that is known.
+fn is_archive(name: &str) -> bool {
+    let suffix = ARCHIVES.iter().find(|suffix| name.ends_with(**suffix) && name.len() > suffix.len());
+    suffix.is_some() && !name.contains(['/', '\0'])
+}
+
+/// A lock is committed; credentials are not.
+fn without_credentials(url: &Url) -> Url {
+    let mut url = url.clone();
+    // These fail only for URLs without a host, which have no credentials either.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url
+}

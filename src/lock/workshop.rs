@@ -1,0 +1,71 @@
+//! Where foreign code runs: on top of a base, shut in, and never on the machine itself.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+
+/// Where a job's writable directory is.
+pub const OUT: &str = "/ociforge/out";
+
+/// Runs a command on top of the base and the layers so far; used by the build and the lock.
+#[async_trait]
+pub trait Workshop: Send + Sync {
+    /// Runs the job to its end, with all the processes that it starts. There is no network. Its output goes to the
+    /// user line by line.
+    ///
+    /// # Errors
+    /// When the command can't be started, or ends with anything but 0.
+    async fn run(&self, job: Job) -> Result<(), WorkshopError>;
+}
+
+/// A command, and what it sees besides the base.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// What is done, for people.
+    pub label: String,
+    /// The program and its arguments; never empty.
+    pub command: Vec<String>,
+    /// Variables besides those of the base's config; these win.
+    pub env: Vec<(String, String)>,
+    /// Files and directories of this machine that are mounted read-only, and the absolute paths where they are seen.
+    pub binds: Vec<(PathBuf, String)>,
+    /// The one directory of this machine that the command can write to; it is seen at [`OUT`].
+    pub out: PathBuf,
+}
+
+/// A job that came to nothing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkshopError {
+    /// The command failed.
+    #[error("{}{}", ended(*code), after(last_lines))]
+    Failed {
+        /// Its exit code; `None` when a signal ended it.
+        code: Option<i32>,
+        /// The last lines that it wrote.
+        last_lines: Vec<String>,
+    },
+    /// The command could not be run at all.
+    #[error("the sandbox can't be set up")]
+    Unavailable(#[source] Box<dyn Error + Send + Sync>),
+}
+
+impl WorkshopError {
+    /// The last lines that the command wrote.
+    #[must_use]
+    pub fn last_lines(&self) -> &[String] {
+        match self {
+            Self::Failed { last_lines, .. } => last_lines,
+            Self::Unavailable(_) => &[],
+        }
+    }
+}
+
+fn ended(code: Option<i32>) -> String {
+    code.map_or_else(|| "a signal ended it".to_owned(), |code| format!("it ended with exit code {code}"))
+}
+
+fn after(lines: &[String]) -> String {
+    if lines.is_empty() { String::new() } else { format!(", and said at last:\n{}", lines.join("\n")) }
+}

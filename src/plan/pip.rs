@@ -1,0 +1,91 @@
+//! `pip`: where Python packages come from.
+
+use ociforge_layers::source::wheel::normalize;
+use toml::de::DeValue;
+
+use super::error::{Fault, PlanError};
+use super::fields::{Value, without_credentials};
+use super::types::{Pip, StepKind};
+use super::values::file;
+
+/// The keys of `pip`.
+pub(super) const KEYS: &[&str] = &["requirements", "lock", "wheels", "project", "extras"];
+
+/// The step, and how it is described.
+pub(super) fn pip(value: &Value<'_>) -> Result<(StepKind, String), PlanError> {
+    if let DeValue::Table(_) = value.raw() {
+        return table(value);
+    }
+    let mut requirements = Vec::new();
+    let mut description = "pip".to_owned();
+    for item in value.items()? {
+        let requirement = item.line_of_text()?.trim();
+        if requirement.starts_with('-') {
+            let hint = "options can stand in a requirements file: pip = { requirements = \"requirements.txt\" }";
+            return Err(item.unexpected("a requirement such as `Pillow>=10.0.0`", Some(hint.into())));
+        }
+        if !requirement.starts_with(|first: char| first.is_ascii_alphanumeric()) {
+            let hint = match requirement.ends_with(".whl") {
+                true => "for wheels on disk write pip = { wheels = \"dist/*.whl\" }",
+                false => {
+                    "for a project on disk write pip = { project = \".\" }, for wheels { wheels = \"dist/*.whl\" }"
+                }
+            };
+            return Err(item.unexpected("a requirement such as `Pillow>=10.0.0`", Some(hint.into())));
+        }
+        description.push_str(&format!(" {}", without_credentials(requirement)));
+        requirements.push(requirement.to_owned());
+    }
+    if requirements.is_empty() {
+        return Err(value.unexpected("at least one requirement, such as `tqdm`", None));
+    }
+    Ok((StepKind::Pip(Pip::Requirements(requirements)), description))
+}
+
+fn table(value: &Value<'_>) -> Result<(StepKind, String), PlanError> {
+    let table = value.table("`pip`")?.only(KEYS)?;
+    let extras = table.get("extras");
+    let sources: Vec<_> = table.entries().into_iter().filter(|(key, _)| *key != "extras").collect();
+    let [(key, source)] = sources.as_slice() else {
+        return Err(value.unexpected("one of `requirements`, `lock`, `wheels` and `project` in it", None));
+    };
+    if let (Some(extras), false) = (&extras, *key == "project") {
+        let kind = KEYS.iter().find(|known| *known == key).copied().unwrap_or("pip");
+        let hint = Some("write a package's extras with its name, such as `package[extra]`".into());
+        return Err(extras.fault(Fault::Stray { key: "extras".into(), kind, hint }));
+    }
+    let file = file(source)?;
+    let mut description = format!("pip {key} {}", file.display());
+    let pip = match *key {
+        "requirements" => Pip::File(file),
+        "lock" => Pip::Lock(file),
+        "wheels" => Pip::Wheels(file.to_string_lossy().into_owned()),
+        _ => {
+            let extras = extras.map_or_else(|| Ok(Vec::new()), |extras| self::extras(&extras))?;
+            if !extras.is_empty() {
+                description.push_str(&format!("[{}]", extras.join(",")));
+            }
+            Pip::Project { directory: file, extras }
+        }
+    };
+    Ok((StepKind::Pip(pip), description))
+}
+
+/// Names of extras, normalized and sorted, each once.
+fn extras(value: &Value<'_>) -> Result<Vec<String>, PlanError> {
+    let mut extras = Vec::new();
+    for item in value.items()? {
+        let name = item.line_of_text()?;
+        // PEP 508's identifier.
+        let inner = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        let end = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+        if !inner || !end(name.as_bytes().first()) || !end(name.as_bytes().last()) {
+            let hint = name.contains([',', '[']).then(|| "write each extra as a string of its own".to_owned());
+            return Err(item.unexpected("the name of an extra, such as `torch`", hint));
+        }
+        extras.push(normalize(name));
+    }
+    extras.sort();
+    extras.dedup();
+    Ok(extras)
+}

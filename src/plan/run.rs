@@ -1,0 +1,115 @@
+//! `run`: a command of a step, and what belongs to it.
+
+use ociforge_manifests::runtime::Network;
+use toml::de::DeValue;
+
+use super::error::PlanError;
+use super::fields::{Table, Value, without_credentials};
+use super::mounts::mounts;
+use super::recipe::env;
+use super::types::{Run, StepKind};
+use super::values::{absolute, word};
+
+/// The keys of a `[[layer]]` that go with `run`.
+pub(super) const KEYS: [&str; 5] = ["env", "workdir", "user", "network", "mounts"];
+
+/// At most so many characters of a command are in the image's history.
+const SHOWN: usize = 400;
+
+/// The step, and how it is described.
+pub(super) fn run(value: &Value<'_>, layer: &Table<'_>) -> Result<(StepKind, String), PlanError> {
+    let (command, description) = command(value)?;
+    let none = Network::Private;
+    let network = |value: Value<'_>| {
+        let hint = "\"host\" lets the step download; without `network` it sees no network";
+        word(&value, &[("none", none), ("host", Network::Host)], hint)
+    };
+    let run = Run {
+        command,
+        env: layer.get("env").map_or_else(|| Ok(Default::default()), |value| env(&value))?.into_iter().collect(),
+        workdir: layer.get("workdir").map(|value| absolute(&value).map(str::to_owned)).transpose()?,
+        user: layer.get("user").map(|value| user(&value)).transpose()?,
+        network: layer.get("network").map_or(Ok(none), network)?,
+        mounts: layer.get("mounts").map_or_else(|| Ok(Vec::new()), |value| mounts(&value))?,
+    };
+    Ok((StepKind::Run(Box::new(run)), format!("run {}", on_one_line(&description))))
+}
+
+/// The program and its arguments, and what people read.
+fn command(value: &Value<'_>) -> Result<(Vec<String>, String), PlanError> {
+    const EXPECTED: &str = "a command, such as \"make install\" for the shell or [\"make\", \"install\"] without one";
+    let words = match value.raw() {
+        DeValue::Array(_) => value.items()?.iter().map(Value::text).collect::<Result<Vec<_>, _>>()?,
+        DeValue::String(_) => {
+            // Recipes with the line ends of Windows would have the shell look for programs whose names end in \r.
+            let script = value.text()?.replace("\r\n", "\n");
+            if script.trim().is_empty() {
+                return Err(value.unexpected(EXPECTED, None));
+            }
+            return Ok((vec!["/bin/sh".into(), "-c".into(), script.clone()], script));
+        }
+        DeValue::Table(_) => {
+            let hint =
+                format!("{} stand beside `run`, in the [[layer]]", KEYS.map(|key| format!("`{key}`")).join(", "));
+            return Err(value.unexpected(EXPECTED, Some(hint)));
+        }
+        _ => return Err(value.unexpected(EXPECTED, None)),
+    };
+    if words.first().is_none_or(|program| program.trim().is_empty()) {
+        return Err(value.unexpected(EXPECTED, None));
+    }
+    let shown: Vec<_> = words.iter().map(|word| quoted(word)).collect();
+    Ok((words.into_iter().map(str::to_owned).collect(), shown.join(" ")))
+}
+
+/// A word as a shell would take it for one.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./:=@%+,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// A command for people: one line of it, not too long, without the credentials that URLs have.
+fn on_one_line(command: &str) -> String {
+    let joined = command.replace("\\\n", " ");
+    let lines: Vec<String> = joined
+        .trim()
+        .lines()
+        .map(|line| line.split_whitespace().map(without_passwords).collect::<Vec<_>>().join(" "))
+        .filter(|line| !line.is_empty())
+        .collect();
+    let visible = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    let line: String = lines.join("\\n").chars().map(visible).collect();
+    match line.char_indices().nth(SHOWN) {
+        None => line,
+        Some((end, _)) => format!("{}…", &line[..end]),
+    }
+}
+
+/// A word of a command without user, password and query of the URLs in it.
+fn without_passwords(word: &str) -> String {
+    let mut parts = word.split("://");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        shown.push_str(without_credentials(&format!("://{part}")).as_str());
+    }
+    shown
+}
+
+/// `user[:group]`, each a name or a number. Whether the image has them is not known here.
+fn user(value: &Value<'_>) -> Result<String, PlanError> {
+    let text = value.line_of_text()?;
+    let fits = |name: &str| match name.bytes().all(|byte| byte.is_ascii_digit()) {
+        // The largest that the runtime spec's tools take.
+        true => name.parse::<u32>().is_ok_and(|number| number <= i32::MAX as u32),
+        false => !name.starts_with('-') && !name.contains(|c: char| c.is_whitespace() || "/:".contains(c)),
+    };
+    let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
+    if fits(user) && group.is_none_or(fits) {
+        return Ok(text.to_owned());
+    }
+    Err(value.unexpected("a user such as \"app\", \"1000\" or \"1000:1000\"", None))
+}

@@ -1,0 +1,276 @@
+//! Steps that run something.
+
+use std::path::Path;
+
+use ociforge_manifests::runtime::{Network, Size};
+
+use super::{WHOLE, plan, wrong};
+use crate::plan::{MountKind, Owner, Pip, Run, Step, StepKind, is_secret_id};
+
+fn step(layer: &str) -> Step {
+    plan(&format!("base = 'a'\n[[layer]]\n{layer}")).steps.remove(0)
+}
+
+fn run(layer: &str) -> Run {
+    let StepKind::Run(run) = step(layer).kind else { panic!() };
+    *run
+}
+
+#[test]
+fn a_run_with_everything() {
+    let plan = plan(WHOLE);
+    let StepKind::Run(run) = &plan.steps[8].kind else { panic!() };
+    assert_eq!(run.command, ["/bin/sh", "-c", "set -e\nmake \\\n    -j\n"]);
+    assert_eq!(run.env, [("AR".to_owned(), "ar".to_owned()), ("CC".into(), "gcc".into())]);
+    assert_eq!((run.workdir.as_deref(), run.user.as_deref()), (Some("/src"), Some("app:1000")));
+    assert_eq!(run.network, Network::Host);
+    let mounts: Vec<_> = run.mounts.iter().map(|mount| (mount.to.as_str(), mount.kind.clone())).collect();
+    let owner = Some(Owner { uid: 1000, gid: 1000 });
+    let expected = [
+        ("/src", MountKind::Bind { from: "src".into(), writable: true }),
+        ("/root/.cache/pip", MountKind::Cache { id: "/root/.cache/pip".into(), locked: true }),
+        ("/var/cache/apt", MountKind::Cache { id: "apt".into(), locked: false }),
+        ("/tmp", MountKind::Tmpfs { size: Some(Size(1 << 30)) }),
+        ("/run/secrets/token", MountKind::Secret { id: "token".into(), mode: 0o400, owner: None }),
+        ("/root/.netrc", MountKind::Secret { id: "netrc".into(), mode: 0o440, owner }),
+    ];
+    assert_eq!(mounts, expected);
+    let secrets: Vec<_> = plan.secrets().map(|(step, id)| (step.line, id)).collect();
+    assert_eq!(secrets, [(53, "token"), (53, "netrc")]);
+    let StepKind::Run(run) = &plan.steps[9].kind else { panic!() };
+    assert_eq!(run.command, ["/bin/echo", "it's", ""]);
+    assert_eq!((run.network, &run.env[..], &run.workdir, &run.user), (Network::Private, &[][..], &None, &None));
+    let StepKind::Pip(Pip::Project { directory, extras }) = &plan.steps[7].kind else { panic!() };
+    assert_eq!((directory.as_path(), &extras[..]), (Path::new("lib"), &["all".to_owned(), "torch-cuda".into()][..]));
+    assert_eq!(plan.projects().map(|(step, path)| (step.line, path)).collect::<Vec<_>>(), [(49, Path::new("lib"))]);
+}
+
+#[test]
+fn only_what_runs_something_needs_the_sandbox() {
+    for (layer, needs, may) in [
+        ("tar = 'a'", false, false),
+        ("pip = { wheels = '*.whl' }", false, false),
+        ("pip = ['a']", false, true),
+        ("pip = { requirements = 'a' }", false, true),
+        ("pip = { lock = 'pylock.toml' }", false, true),
+        ("pip = { project = '.' }", true, true),
+        ("pip = { wheels = '*.whl' }\nbytecode = true", true, true),
+        ("pip = ['a']\nbytecode = false", false, true),
+        ("run = 'true'", true, true),
+    ] {
+        let plan = plan(&format!("base = 'a'\n[[layer]]\n{layer}"));
+        assert_eq!((plan.needs_sandbox(), plan.may_need_sandbox()), (needs, may), "{layer}");
+    }
+}
+
+#[test]
+fn a_lock_depends_on_projects_and_not_on_commands() {
+    let inputs = |layer: &str| plan(&format!("base = 'a'\n[[layer]]\n{layer}")).inputs;
+    assert_eq!(inputs("run = 'true'"), inputs("run = 'false'\nenv = { A = 'b' }"));
+    assert_eq!(inputs("pip = ['a']"), inputs("pip = ['a']\nbytecode = true"));
+    let project = inputs("pip = { project = '.' }");
+    assert_ne!(project, inputs("pip = { project = 'b' }"));
+    assert_ne!(project, inputs("pip = { project = '.', extras = ['b'] }"));
+    assert_eq!(
+        inputs("pip = { project = '.', extras = ['b', 'C'] }"),
+        inputs("pip.project = '.'\npip.extras = ['c', 'b']")
+    );
+}
+
+#[test]
+fn commands_are_described_on_one_line() {
+    let long = "x".repeat(500);
+    for (layer, expected) in [
+        ("run = 'make   install'", "run make install"),
+        ("run = '''\n\n  make \\\n     a\\\n  b\n\n  true\n'''", r"run make a b\ntrue"),
+        ("run = \"printf '\\u001b[2J\\u0007'\"", "run printf '\u{fffd}[2J\u{fffd}'"),
+        ("run = \"a\\tb\"", "run a b"),
+        ("run = 'wget https://u:secret@example.com/a?token=secret -O b'", "run wget https://example.com/a -O b"),
+        ("run = 'x=a://u:secret@b,c://u:secret@d y'", "run x=a://b,c://d y"),
+        ("run = ['sh', '-c', \"echo a b\\n\"]", r"run sh -c 'echo a b\n'"),
+        ("run = ['é', '$A', 'a;b']", "run é '$A' 'a;b'"),
+    ] {
+        assert_eq!(step(layer).description, expected);
+    }
+    let description = step(&format!("run = '{long}'")).description;
+    assert!(description.len() < 420 && description.ends_with("xx…"), "{description}");
+    let secret = "run = 'true'\nenv = { TOKEN = 'secret' }\nmounts = [{ secret = 'b' }]\nnetwork = 'host'";
+    assert_eq!(step(secret).description, "run true");
+}
+
+#[test]
+fn scripts_have_the_line_ends_of_unix() {
+    assert_eq!(run("run = '''a\r\nb\r\n'''").command[2], "a\nb\n");
+    assert_eq!(run("run = ['a', \"b\\r\\n\"]").command[1], "b\r\n");
+}
+
+#[test]
+fn wrong_commands() {
+    const EXPECTED: &str =
+        "expected a command, such as \"make install\" for the shell or [\"make\", \"install\"] without one";
+    for (layer, expected) in [
+        ("run = ''", format!("3:7: `run` is empty; {EXPECTED}")),
+        ("run = \" \\n\"", format!("3:7: `run` is ` \\n`; {EXPECTED}")),
+        ("run = []", format!("3:7: `run` is an empty array; {EXPECTED}")),
+        ("run = ['', 'a']", format!("3:7: `run` is an array; {EXPECTED}")),
+        ("run = 1", format!("3:7: `run` is the number 1; {EXPECTED}")),
+        (
+            "run = { command = 'a' }",
+            format!(
+                "3:7: `run` is a table; {EXPECTED} | `env`, `workdir`, `user`, `network`, `mounts` stand beside `run`, in the [[layer]]"
+            ),
+        ),
+        ("run = ['a', 1]", "3:13: `run` is the number 1; expected a string | write it in quotes: \"1\"".into()),
+        ("run = \"a\\u0000\"", "3:7: `run` is text with a NUL byte; expected other text".into()),
+        ("run = ['a', \"b\\u0000\"]", "3:13: `run` is text with a NUL byte; expected other text".into()),
+    ] {
+        assert_eq!(wrong(&format!("base = 'a'\n[[layer]]\n{layer}")), expected);
+    }
+}
+
+#[test]
+fn wrong_keys_of_run() {
+    for (key, expected) in [
+        ("workdir = 'src'", "4:11: `workdir` is `src`; expected an absolute path in the image | write `/src`"),
+        (
+            "env = { 'A=B' = 'x' }",
+            "4:17: `env.A=B` is no variable's name; expected a name that is not empty and has no `=` or NUL in it",
+        ),
+        (
+            "env = { '' = 'x' }",
+            "4:14: `env.` is no variable's name; expected a name that is not empty and has no `=` or NUL in it",
+        ),
+        ("env = { A = 1 }", "4:13: `env.A` is the number 1; expected a string | write it in quotes: \"1\""),
+        ("env = ['A=b']", "4:7: `env` is an array; expected a table"),
+        ("user = 1000", "4:8: `user` is the number 1000; expected a string | write it in quotes: \"1000\""),
+        ("user = ':1'", "4:8: `user` is `:1`; expected a user such as \"app\", \"1000\" or \"1000:1000\""),
+        ("user = 'a:'", "4:8: `user` is `a:`; expected a user such as \"app\", \"1000\" or \"1000:1000\""),
+        ("user = 'a:b:c'", "4:8: `user` is `a:b:c`; expected a user such as \"app\", \"1000\" or \"1000:1000\""),
+        ("user = '-1'", "4:8: `user` is `-1`; expected a user such as \"app\", \"1000\" or \"1000:1000\""),
+        (
+            "user = '2147483648'",
+            "4:8: `user` is `2147483648`; expected a user such as \"app\", \"1000\" or \"1000:1000\"",
+        ),
+        (
+            "network = 'bridge'",
+            "4:11: `network` is `bridge`; expected \"none\" or \"host\" | \"host\" lets the step download; without `network` it sees no network",
+        ),
+        ("network = true", "4:11: `network` is the boolean true; expected a string | write it in quotes: \"true\""),
+        ("bytecode = true", "4:1: `bytecode` does not go with `run`"),
+        ("owner = '0'", "4:1: `owner` does not go with `run`"),
+        ("mount = []", "4:1: unknown key `mount` in [[layer]] | did you mean `mounts`?"),
+        ("sharing = 'locked'", "4:1: unknown key `sharing` in [[layer]] | `sharing` belongs in `mounts`"),
+    ] {
+        assert_eq!(wrong(&format!("base = 'a'\n[[layer]]\nrun = 'true'\n{key}")), expected);
+    }
+    for key in ["env = {}", "workdir = '/'", "user = 'a'", "network = 'none'", "mounts = []"] {
+        let name = key.split(' ').next().unwrap();
+        let message = wrong(&format!("base = 'a'\n[[layer]]\npip = ['a']\n{key}"));
+        assert_eq!(message, format!("4:1: `{name}` does not go with `pip`"));
+    }
+}
+
+#[test]
+fn wrong_mounts() {
+    const EXAMPLE: &str = "write for example mounts = [{ cache = \"/root/.cache\" }]";
+    const INSIDE: &str =
+        "what a step sees of this machine lies beside the recipe; copy it there, or move the recipe up";
+    const SECRET: &str = "it is the id of `--secret id=…,src=FILE`; letters, digits, `-`, `_` and `.` can be in it";
+    for (mounts, expected) in [
+        ("'/a'", format!("4:10: `mounts` is `/a`; expected an array of tables | {EXAMPLE}")),
+        ("['/a']", format!("4:11: `mounts` is `/a`; expected an array of tables | {EXAMPLE}")),
+        ("{ cache = '/a' }", format!("4:10: `mounts` is a table; expected an array of tables | {EXAMPLE}")),
+        ("[{}]", "4:11: `mounts` is a table; expected one of `bind`, `cache`, `tmpfs` and `secret` in it".into()),
+        (
+            "[{ cache = '/a', tmpfs = '/b' }]",
+            "4:11: `mounts` is a table; expected one of `bind`, `cache`, `tmpfs` and `secret` in it".into(),
+        ),
+        ("[{ cach = '/a' }]", "4:13: unknown key `cach` in `mounts` | did you mean `cache`?".into()),
+        ("[{ cache = '/a', size = '1g' }]", "4:27: `size` does not go with `cache`".into()),
+        (
+            "[{ tmpfs = '/a', to = '/b' }]",
+            "4:27: `to` does not go with `tmpfs` | where it goes is the value of `tmpfs`".into(),
+        ),
+        ("[{ secret = 'a', write = true }]", "4:27: `write` does not go with `secret`".into()),
+        (
+            "[{ bind = 'a' }]",
+            "4:11: `mounts` has no `to` | write for example `{ bind = \"src\", to = \"/src\" }`".into(),
+        ),
+        (
+            "[{ bind = '/etc', to = '/a' }]",
+            format!("4:20: `bind` is `/etc`; expected a path in the recipe's directory | {INSIDE}"),
+        ),
+        (
+            "[{ bind = 'a/../../b', to = '/a' }]",
+            format!("4:20: `bind` is `a/../../b`; expected a path in the recipe's directory | {INSIDE}"),
+        ),
+        ("[{ bind = '', to = '/a' }]", "4:20: `bind` is empty; expected a string that is not empty".into()),
+        ("[{ bind = 'a', to = '/' }]", "4:30: `to` is `/`; expected a path below `/`".into()),
+        ("[{ cache = '/.' }]", "4:21: `cache` is `/.`; expected a path below `/`".into()),
+        ("[{ tmpfs = 'a' }]", "4:21: `tmpfs` is `a`; expected an absolute path in the image | write `/a`".into()),
+        (
+            "[{ tmpfs = '/proc/a' }]",
+            "4:21: `tmpfs` is `/proc/a`; expected a path that is free for mounts | steps have a /proc, a /sys, a /dev of their own".into(),
+        ),
+        (
+            "[{ tmpfs = '/dev/shm2' }]",
+            "4:21: `tmpfs` is `/dev/shm2`; expected a path that is free for mounts | steps have a /proc, a /sys, a /dev of their own".into(),
+        ),
+        ("[{ tmpfs = '/a' }, { cache = '/a/.' }]", "4:29: `mounts` is `/a` twice; expected each place once".into()),
+        (
+            "[{ secret = 'a' }, { bind = 'b', to = '/run/secrets//a' }]",
+            "4:29: `mounts` is `/run/secrets/a` twice; expected each place once".into(),
+        ),
+        (
+            "[{ cache = '/a', sharing = 'private' }]",
+            "4:37: `sharing` is `private`; expected \"locked\" or \"shared\" | \"locked\" lets one build at a time use it, \"shared\" all of them".into(),
+        ),
+        ("[{ cache = '/a', id = '' }]", "4:32: `id` is empty; expected a string that is not empty".into()),
+        (
+            "[{ tmpfs = '/a', size = '1x' }]",
+            "4:34: `size` is `1x`; expected a value that works (`1x` is not a size) | write a number of bytes, or one with a unit: 65536k, 512m, 64g".into(),
+        ),
+        ("[{ tmpfs = '/a', size = 0 }]", "4:34: `size` is the number 0; expected a size above 0".into()),
+        (
+            "[{ bind = 'a', to = '/a', write = 'yes' }]",
+            "4:44: `write` is `yes`; expected true or false".into(),
+        ),
+        (
+            "[{ secret = 'a/b' }]",
+            format!("4:22: `secret` is `a/b`; expected the name of a secret, such as `token` | {SECRET}"),
+        ),
+        (
+            "[{ secret = '..' }]",
+            format!("4:22: `secret` is `..`; expected the name of a secret, such as `token` | {SECRET}"),
+        ),
+        (
+            "[{ secret = 'a', mode = '9' }]",
+            "4:34: `mode` is `9`; expected an octal mode such as \"0755\"".into(),
+        ),
+        (
+            "[{ secret = 'a', owner = 'app' }]",
+            "4:35: `owner` is `app`; expected a numeric owner such as \"1000:1000\" | names of users and groups are not supported yet; write their numbers".into(),
+        ),
+    ] {
+        assert_eq!(wrong(&format!("base = 'a'\n[[layer]]\nrun = 'true'\nmounts = {mounts}")), expected);
+    }
+}
+
+#[test]
+fn mounts_that_are_right() {
+    let kinds = |mounts: &str| run(&format!("run = 'true'\nmounts = {mounts}")).mounts;
+    let mounts =
+        kinds("[{ bind = '.', to = '/a' }, { bind = './a/../b', to = '/b' }, { tmpfs = '/dev/shm', size = 4096 }]");
+    assert_eq!(mounts[0].kind, MountKind::Bind { from: ".".into(), writable: false });
+    assert_eq!((mounts[2].to.as_str(), &mounts[2].kind), ("/dev/shm", &MountKind::Tmpfs { size: Some(Size(4096)) }));
+    // In the tables that TOML writes over several lines.
+    let recipe =
+        "base = 'a'\n[[layer]]\nrun = 'true'\n[[layer.mounts]]\ncache = '/a'\n[[layer.mounts]]\ntmpfs = '/processes'\n";
+    let StepKind::Run(run) = plan(recipe).steps.remove(0).kind else { panic!() };
+    assert_eq!(run.mounts.iter().map(|mount| mount.to.as_str()).collect::<Vec<_>>(), ["/a", "/processes"]);
+    for (id, fits) in
+        [("a", true), ("A-1_b.c", true), ("_", true), ("", false), (".a", false), ("-a", false), ("é", false)]
+    {
+        assert_eq!(is_secret_id(id), fits, "{id}");
+    }
+}

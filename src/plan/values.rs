@@ -1,0 +1,109 @@
+//! Values that several tables have: paths, modes, owners.
+
+use std::path::{Component, Path, PathBuf};
+
+use ociforge_layers::LayerPath;
+use toml::de::DeValue;
+
+use super::error::PlanError;
+use super::fields::Value;
+use super::types::Owner;
+
+/// A path on the machine that builds.
+pub(super) fn file(value: &Value<'_>) -> Result<PathBuf, PlanError> {
+    value.line_of_text().map(PathBuf::from)
+}
+
+/// A path that stays in the recipe's directory as it is written; where links lead is not looked at.
+pub(super) fn file_inside(value: &Value<'_>) -> Result<PathBuf, PlanError> {
+    let path = file(value)?;
+    if is_inside(&path) {
+        return Ok(path);
+    }
+    let hint = "what a step sees of this machine lies beside the recipe; copy it there, or move the recipe up";
+    Err(value.unexpected("a path in the recipe's directory", Some(hint.into())))
+}
+
+fn is_inside(path: &Path) -> bool {
+    let mut depth = 0_usize;
+    path.components().all(|component| match component {
+        Component::CurDir => true,
+        Component::Normal(_) => {
+            depth += 1;
+            true
+        }
+        Component::ParentDir => {
+            let above = depth.checked_sub(1);
+            depth = above.unwrap_or(0);
+            above.is_some()
+        }
+        Component::RootDir | Component::Prefix(_) => false,
+    })
+}
+
+/// An absolute path in the image, as it is written.
+pub(super) fn absolute<'a>(value: &Value<'a>) -> Result<&'a str, PlanError> {
+    let text = value.text()?;
+    if !text.starts_with('/') {
+        let hint = (!text.is_empty()).then(|| format!("write `/{}`", text.trim_start_matches("./")));
+        return Err(value.unexpected("an absolute path in the image", hint));
+    }
+    match LayerPath::new(text) {
+        Ok(_) => Ok(text),
+        Err(error) => Err(value.unexpected("an absolute path in the image", Some(error.to_string()))),
+    }
+}
+
+/// The same as a path of a layer.
+pub(super) fn path(value: &Value<'_>) -> Result<LayerPath, PlanError> {
+    let text = absolute(value)?;
+    LayerPath::new(text).map_err(|error| value.unexpected("an absolute path in the image", Some(error.to_string())))
+}
+
+/// An octal mode of up to four digits, `"0755"` or `0o755`.
+pub(super) fn mode(value: &Value<'_>) -> Result<u32, PlanError> {
+    let expected = "an octal mode such as \"0755\"";
+    let digits = match value.raw() {
+        DeValue::Integer(number) if number.radix() == 8 => number.as_str().to_owned(),
+        DeValue::Integer(number) => {
+            let hint = format!("write it in quotes: \"0{}\"", number.as_str());
+            return Err(value.unexpected(expected, Some(hint)));
+        }
+        _ => value.text()?.to_owned(),
+    };
+    let octal = (1..=5).contains(&digits.len()) && digits.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
+    let mode = octal.then(|| u32::from_str_radix(&digits, 8).ok()).flatten();
+    mode.filter(|mode| *mode <= 0o7777).ok_or_else(|| value.unexpected(expected, None))
+}
+
+/// `UID:GID`, or one number for both.
+pub(super) fn owner(value: &Value<'_>) -> Result<Owner, PlanError> {
+    let text = value.text()?;
+    let (uid, gid) = text.split_once(':').unwrap_or((text, text));
+    let number = |text: &str| text.parse::<u32>().ok().filter(|_| text.bytes().all(|digit| digit.is_ascii_digit()));
+    if let (Some(uid), Some(gid)) = (number(uid), number(gid)) {
+        return Ok(Owner { uid, gid });
+    }
+    let hint = "names of users and groups are not supported yet; write their numbers";
+    Err(value.unexpected("a numeric owner such as \"1000:1000\"", Some(hint.into())))
+}
+
+pub(super) fn boolean(value: &Value<'_>) -> Result<bool, PlanError> {
+    match value.raw() {
+        DeValue::Boolean(value) => Ok(*value),
+        DeValue::String(text) if *text == "true" || *text == "false" => {
+            Err(value.unexpected("true or false", Some(format!("write it without quotes: {text}"))))
+        }
+        _ => Err(value.unexpected("true or false", None)),
+    }
+}
+
+/// One of a few words.
+pub(super) fn word<T: Copy>(value: &Value<'_>, known: &[(&str, T)], hint: &str) -> Result<T, PlanError> {
+    let text = value.text()?;
+    let found = known.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
+    found.ok_or_else(|| {
+        let words: Vec<_> = known.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+        value.unexpected(words.join(" or "), Some(hint.to_owned()))
+    })
+}

@@ -1,0 +1,83 @@
+//! How a step that runs something is kept apart from the machine.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The ways to isolate a step. They differ in who owns the files that the step makes, and in what the machine must allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// The best that the machine allows.
+    #[default]
+    Auto,
+    /// Root, of the machine or of a container, in a mount namespace without a user namespace. Files have their owners.
+    Root,
+    /// A user namespace with the ranges of `/etc/subuid` and `/etc/subgid`, mapped by newuidmap(1) and newgidmap(1). Files
+    /// have their owners, but for the shift of the ranges.
+    Subuid,
+    /// A user namespace with one id. Calls about owners are answered by a supervisor, seccomp_unotify(2), which
+    /// remembers them: files belong to the user here, and in the layer to whom the step gave them.
+    OneUid,
+    /// Root that may make no namespace, as in many containers: chroot(2) alone. The step sees the machine's processes and
+    /// network.
+    Chroot,
+}
+
+impl Isolation {
+    /// All of them, with the words that they are called by.
+    pub const ALL: [(Self, &'static str); 5] = [
+        (Self::Auto, "auto"),
+        (Self::Root, "root"),
+        (Self::Subuid, "subuid"),
+        (Self::OneUid, "one-uid"),
+        (Self::Chroot, "chroot"),
+    ];
+}
+
+/// A word that is none of [`Isolation::ALL`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected one of {}", Isolation::ALL.map(|(_, word)| word).join(", "))]
+pub struct UnknownIsolation;
+
+impl FromStr for Isolation {
+    type Err = UnknownIsolation;
+
+    fn from_str(text: &str) -> Result<Self, UnknownIsolation> {
+        Self::ALL.iter().find(|(_, word)| *word == text).map(|(isolation, _)| *isolation).ok_or(UnknownIsolation)
+    }
+}
+
+impl fmt::Display for Isolation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Root => "root",
+            Self::Subuid => "subuid",
+            Self::OneUid => "one-uid",
+            Self::Chroot => "chroot",
+        })
+    }
+}
+
+/// What is had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confinement {
+    /// Mounts of this process's own, and the right to make further namespaces.
+    Namespaces,
+    /// chroot(2) alone: nothing can be mounted, and processes see all others.
+    Chroot,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_read_as_it_is_written() {
+        for (isolation, word) in Isolation::ALL {
+            assert_eq!((isolation.to_string().as_str(), word.parse()), (word, Ok(isolation)));
+        }
+        assert_eq!(Isolation::default(), Isolation::Auto);
+        let error = "Root".parse::<Isolation>().unwrap_err().to_string();
+        assert_eq!(error, "expected one of auto, root, subuid, one-uid, chroot");
+    }
+}

@@ -1,0 +1,301 @@
+//! Who a process is, and how it may become somebody else: credentials(7), as the kernel does it.
+//!
+//! A process has the capabilities to change its ids, and to give files away, as long as its effective (for files, its
+//! filesystem) user is root. What prctl(2) and capset(2) can do beyond that is not followed.
+
+use rustix::io::Errno;
+
+/// In place of an id: leave it as it is.
+pub(super) const UNCHANGED: u32 = u32::MAX;
+
+/// The most groups that a process can have (limits.h).
+pub(super) const MOST_GROUPS: usize = 65_536;
+
+/// The ids of a kind, users or groups.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(super) struct Ids {
+    /// Who started the process.
+    pub(super) real: u32,
+    /// Whose rights it has.
+    pub(super) effective: u32,
+    /// Whom it may become again.
+    pub(super) saved: u32,
+    /// Whose rights it has to files, and to whom its new files belong.
+    pub(super) filesystem: u32,
+}
+
+/// All of a process's ids. The default is root without other groups.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub(super) struct Credentials {
+    pub(super) user: Ids,
+    pub(super) group: Ids,
+    /// Supplementary groups, sorted.
+    pub(super) groups: Vec<u32>,
+}
+
+/// Whether a change was allowed: `EPERM`, or `EINVAL` for what is no id.
+type Changed = Result<(), Errno>;
+
+impl Ids {
+    fn all(id: u32) -> Self {
+        Self { real: id, effective: id, saved: id, filesystem: id }
+    }
+
+    /// setuid(2), setgid(2).
+    fn set(&mut self, id: u32, privileged: bool) -> Changed {
+        if id == UNCHANGED {
+            return Err(Errno::INVAL);
+        }
+        if privileged {
+            *self = Self::all(id);
+        } else if id == self.real || id == self.saved {
+            (self.effective, self.filesystem) = (id, id);
+        } else {
+            return Err(Errno::PERM);
+        }
+        Ok(())
+    }
+
+    /// setreuid(2), setregid(2).
+    fn set_two(&mut self, real: u32, effective: u32, privileged: bool) -> Changed {
+        let old = *self;
+        let may_real = [UNCHANGED, old.real, old.effective].contains(&real);
+        let may_effective = [UNCHANGED, old.real, old.effective, old.saved].contains(&effective);
+        if !privileged && !(may_real && may_effective) {
+            return Err(Errno::PERM);
+        }
+        assign(&mut self.real, real);
+        assign(&mut self.effective, effective);
+        if real != UNCHANGED || (effective != UNCHANGED && effective != old.real) {
+            self.saved = self.effective;
+        }
+        self.filesystem = self.effective;
+        Ok(())
+    }
+
+    /// setresuid(2), setresgid(2).
+    fn set_three(&mut self, [real, effective, saved]: [u32; 3], privileged: bool) -> Changed {
+        let old = *self;
+        let is = |wanted, now| wanted == UNCHANGED || wanted == now;
+        if is(real, old.real)
+            && is(saved, old.saved)
+            && is(effective, old.effective)
+            && is(effective, old.filesystem)
+        {
+            return Ok(());
+        }
+        let own = [UNCHANGED, old.real, old.effective, old.saved];
+        if !privileged && ![real, effective, saved].iter().all(|id| own.contains(id)) {
+            return Err(Errno::PERM);
+        }
+        assign(&mut self.real, real);
+        assign(&mut self.effective, effective);
+        assign(&mut self.saved, saved);
+        self.filesystem = self.effective;
+        Ok(())
+    }
+
+    /// setfsuid(2), setfsgid(2): returns the previous one, whether it was changed or not.
+    fn set_filesystem(&mut self, id: u32, privileged: bool) -> u32 {
+        let old = self.filesystem;
+        let own = [self.real, self.effective, self.saved, old].contains(&id);
+        if id != UNCHANGED && (own || privileged) {
+            self.filesystem = id;
+        }
+        old
+    }
+}
+
+fn assign(id: &mut u32, wanted: u32) {
+    if wanted != UNCHANGED {
+        *id = wanted;
+    }
+}
+
+impl Credentials {
+    /// Whether it may become anybody.
+    fn is_privileged(&self) -> bool {
+        self.user.effective == 0
+    }
+
+    /// Whether it may do anything with files.
+    pub(super) fn is_privileged_with_files(&self) -> bool {
+        self.user.filesystem == 0
+    }
+
+    /// Whether it is a member of a group, as far as files are concerned.
+    pub(super) fn is_member(&self, group: u32) -> bool {
+        self.group.filesystem == group || self.groups.binary_search(&group).is_ok()
+    }
+
+    pub(super) fn set_user(&mut self, id: u32) -> Changed {
+        let privileged = self.is_privileged();
+        self.user.set(id, privileged)
+    }
+
+    pub(super) fn set_group(&mut self, id: u32) -> Changed {
+        let privileged = self.is_privileged();
+        self.group.set(id, privileged)
+    }
+
+    pub(super) fn set_users(&mut self, real: u32, effective: u32) -> Changed {
+        let privileged = self.is_privileged();
+        self.user.set_two(real, effective, privileged)
+    }
+
+    pub(super) fn set_two_groups(&mut self, real: u32, effective: u32) -> Changed {
+        let privileged = self.is_privileged();
+        self.group.set_two(real, effective, privileged)
+    }
+
+    pub(super) fn set_all_users(&mut self, ids: [u32; 3]) -> Changed {
+        let privileged = self.is_privileged();
+        self.user.set_three(ids, privileged)
+    }
+
+    pub(super) fn set_all_groups(&mut self, ids: [u32; 3]) -> Changed {
+        let privileged = self.is_privileged();
+        self.group.set_three(ids, privileged)
+    }
+
+    pub(super) fn set_filesystem_user(&mut self, id: u32) -> u32 {
+        let privileged = self.is_privileged();
+        self.user.set_filesystem(id, privileged)
+    }
+
+    pub(super) fn set_filesystem_group(&mut self, id: u32) -> u32 {
+        let privileged = self.is_privileged();
+        self.group.set_filesystem(id, privileged)
+    }
+
+    /// setgroups(2).
+    pub(super) fn set_groups(&mut self, mut groups: Vec<u32>) -> Changed {
+        if !self.is_privileged() {
+            return Err(Errno::PERM);
+        }
+        if groups.len() > MOST_GROUPS || groups.contains(&UNCHANGED) {
+            return Err(Errno::INVAL);
+        }
+        groups.sort_unstable();
+        self.groups = groups;
+        Ok(())
+    }
+
+    /// Who the process is after execve(2) of a file with these owners, each if its bit for that is set.
+    pub(super) fn execute(&self, user: Option<u32>, group: Option<u32>) -> Self {
+        let mut new = self.clone();
+        for (ids, owner) in [(&mut new.user, user), (&mut new.group, group)] {
+            ids.effective = owner.unwrap_or(ids.effective);
+            (ids.saved, ids.filesystem) = (ids.effective, ids.effective);
+        }
+        new
+    }
+
+    /// Whether it may give a file from one owner to another (chown(2), `None` = unchanged).
+    pub(super) fn may_chown(&self, from: (u32, u32), user: Option<u32>, group: Option<u32>) -> bool {
+        let own = self.user.filesystem == from.0;
+        let may_user = user.is_none_or(|user| own && user == from.0);
+        let may_group = group.is_none_or(|group| own && (group == from.1 || self.is_member(group)));
+        self.is_privileged_with_files() || (may_user && may_group)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(real: u32, effective: u32, saved: u32) -> Credentials {
+        Credentials { user: Ids { real, effective, saved, filesystem: effective }, ..Credentials::default() }
+    }
+
+    fn ids(of: &Credentials) -> [u32; 4] {
+        [of.user.real, of.user.effective, of.user.saved, of.user.filesystem]
+    }
+
+    #[test]
+    fn root_is_given_up_for_ever() {
+        let mut apt = Credentials::default();
+        apt.set_groups(vec![65534]).unwrap();
+        apt.set_all_groups([65534; 3]).unwrap();
+        apt.set_all_users([42; 3]).unwrap();
+        assert_eq!(ids(&apt), [42; 4]);
+        assert_eq!(apt.set_user(0), Err(Errno::PERM));
+        assert_eq!(apt.set_all_users([UNCHANGED, 0, UNCHANGED]), Err(Errno::PERM));
+        assert_eq!(apt.set_users(UNCHANGED, 0), Err(Errno::PERM));
+        assert_eq!(apt.set_group(0), Err(Errno::PERM));
+        assert_eq!(apt.set_groups(vec![]), Err(Errno::PERM));
+        assert_eq!((apt.set_filesystem_user(0), apt.set_filesystem_user(UNCHANGED)), (42, 42));
+        assert_eq!(apt.set_user(UNCHANGED), Err(Errno::INVAL));
+    }
+
+    #[test]
+    fn what_is_saved_comes_back() {
+        let mut process = Credentials::default();
+        process.set_all_users([UNCHANGED, 7, UNCHANGED]).unwrap();
+        assert_eq!(ids(&process), [0, 7, 0, 7]);
+        assert!(process.set_groups(vec![]).is_err() && process.set_group(3).is_err());
+        process.set_user(0).unwrap();
+        assert_eq!(ids(&process), [0; 4], "setuid of the saved one by somebody changes the effective one alone");
+        process.set_users(UNCHANGED, 7).unwrap();
+        assert_eq!(ids(&process), [0, 7, 7, 7], "setreuid saves an effective id that isn't the real one");
+        process.set_users(UNCHANGED, 0).unwrap();
+        assert_eq!(ids(&process), [0, 0, 7, 0]);
+        process.set_user(9).unwrap();
+        assert_eq!(ids(&process), [9; 4]);
+    }
+
+    #[test]
+    fn ids_are_swapped_as_often_as_threads_ask() {
+        let mut process = user(1000, 0, 0);
+        for _ in 0..3 {
+            process.set_users(0, 1000).unwrap();
+            assert_eq!(ids(&process), [0, 1000, 1000, 1000]);
+        }
+        process.set_users(1000, 0).unwrap();
+        assert_eq!(ids(&process), [1000, 0, 0, 0]);
+        let mut other = user(5, 6, 7);
+        assert_eq!(other.set_users(7, UNCHANGED), Err(Errno::PERM), "the saved one can't become the real one");
+        other.set_users(UNCHANGED, 7).unwrap();
+        assert_eq!(ids(&other), [5, 7, 7, 7]);
+    }
+
+    #[test]
+    fn files_follow_the_effective_id() {
+        let mut process = Credentials::default();
+        assert_eq!(process.set_filesystem_user(33), 0);
+        assert!(!process.is_privileged_with_files());
+        process.set_all_users([UNCHANGED; 3]).unwrap();
+        assert_eq!(ids(&process), [0, 0, 0, 33], "nothing was asked for");
+        process.set_all_users([UNCHANGED, 0, UNCHANGED]).unwrap();
+        assert_eq!(ids(&process), [0; 4]);
+    }
+
+    #[test]
+    fn programs_with_owners() {
+        let sudo = user(1000, 1000, 1000).execute(Some(0), None);
+        assert_eq!(ids(&sudo), [1000, 0, 0, 0]);
+        assert_eq!(ids(&user(1000, 0, 0).execute(None, None)), [1000, 0, 0, 0]);
+        assert_eq!(ids(&user(0, 7, 0).execute(None, None)), [0, 7, 7, 7]);
+        assert_eq!(Credentials::default().execute(None, Some(8)).group.effective, 8);
+    }
+
+    #[test]
+    fn files_are_given_away_by_root_alone() {
+        let mut owner = user(5, 5, 5);
+        owner.group = Ids::all(5);
+        owner.groups = vec![20, 30];
+        assert!(owner.may_chown((5, 5), None, Some(30)) && owner.may_chown((5, 6), Some(5), Some(6)));
+        assert!(!owner.may_chown((5, 5), Some(0), None) && !owner.may_chown((5, 5), None, Some(31)));
+        assert!(!owner.may_chown((6, 5), None, Some(5)) && owner.may_chown((6, 5), None, None));
+        assert!(Credentials::default().may_chown((5, 5), Some(9), Some(9)));
+    }
+
+    #[test]
+    fn groups_are_sorted_and_few() {
+        let mut root = Credentials::default();
+        root.set_groups(vec![9, 3, 4]).unwrap();
+        assert_eq!(root.groups, [3, 4, 9]);
+        assert!(root.is_member(4) && root.is_member(0) && !root.is_member(5));
+        assert_eq!(root.set_groups(vec![1; MOST_GROUPS + 1]), Err(Errno::INVAL));
+    }
+}

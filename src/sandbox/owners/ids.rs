@@ -1,0 +1,97 @@
+//! getuid(2), setuid(2) and their kin, and the limit that carries the answers.
+
+use rustix::io::Errno;
+
+use super::caller::Caller;
+use super::credentials::{Credentials, Ids, MOST_GROUPS};
+use super::identities::State;
+use super::{Answer, DONE, Outcome, PASS, Request, Supervisor, errno};
+
+impl Supervisor {
+    /// Calls about the process itself.
+    pub(super) fn identify(&mut self, request: &Request<'_>) -> Outcome {
+        let caller = request.caller;
+        let Credentials { user, group, groups } = &request.state.credentials;
+        let value = |id: u32| Ok(Answer::Value(id.into()));
+        match caller.call.number {
+            libc::SYS_getuid => value(user.real),
+            libc::SYS_geteuid => value(user.effective),
+            libc::SYS_getgid => value(group.real),
+            libc::SYS_getegid => value(group.effective),
+            libc::SYS_getresuid => write_three(caller, user),
+            libc::SYS_getresgid => write_three(caller, group),
+            libc::SYS_getgroups => write_groups(caller, groups),
+            libc::SYS_prlimit64 => limit(caller, caller.argument(2), caller.argument(3)),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_setrlimit => DONE,
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_getrlimit => limit(caller, 0, caller.argument(1)),
+            #[cfg(target_arch = "aarch64")]
+            163 => limit(caller, 0, caller.argument(1)),
+            #[cfg(target_arch = "aarch64")]
+            164 => DONE,
+            _ => self.become_somebody(request),
+        }
+    }
+
+    fn become_somebody(&mut self, request: &Request<'_>) -> Outcome {
+        let caller = request.caller;
+        let mut new = request.state.credentials.clone();
+        let id = |index| caller.word(index);
+        let three = || [id(0), id(1), id(2)];
+        let mut returned = 0;
+        match caller.call.number {
+            libc::SYS_setuid => new.set_user(id(0))?,
+            libc::SYS_setgid => new.set_group(id(0))?,
+            libc::SYS_setreuid => new.set_users(id(0), id(1))?,
+            libc::SYS_setregid => new.set_two_groups(id(0), id(1))?,
+            libc::SYS_setresuid => new.set_all_users(three())?,
+            libc::SYS_setresgid => new.set_all_groups(three())?,
+            libc::SYS_setfsuid => returned = new.set_filesystem_user(id(0)),
+            libc::SYS_setfsgid => returned = new.set_filesystem_group(id(0)),
+            libc::SYS_setgroups => new.set_groups(read_groups(caller)?)?,
+            _ => return PASS,
+        }
+        if new != request.state.credentials {
+            caller.still_waits()?;
+            let state = State { credentials: new, ..State::clone(&request.state) };
+            self.identities.set(caller.call.thread, state).map_err(errno)?;
+        }
+        Ok(Answer::Value(returned.into()))
+    }
+}
+
+fn write_three(caller: &Caller<'_>, ids: &Ids) -> Outcome {
+    for (index, id) in [ids.real, ids.effective, ids.saved].into_iter().enumerate() {
+        caller.write(caller.argument(index), &id.to_ne_bytes())?;
+    }
+    DONE
+}
+
+fn read_groups(caller: &Caller<'_>) -> Result<Vec<u32>, Errno> {
+    let count = usize::try_from(caller.int(0)).ok().filter(|count| *count <= MOST_GROUPS).ok_or(Errno::INVAL)?;
+    let bytes = caller.bytes(caller.argument(1), count * 4)?;
+    Ok(bytes.chunks_exact(4).map(|id| u32::from_ne_bytes([id[0], id[1], id[2], id[3]])).collect())
+}
+
+fn write_groups(caller: &Caller<'_>, groups: &[u32]) -> Outcome {
+    let room = usize::try_from(caller.int(0)).map_err(|_| Errno::INVAL)?;
+    if room > 0 {
+        if room < groups.len() {
+            return Err(Errno::INVAL);
+        }
+        let bytes: Vec<u8> = groups.iter().flat_map(|group| group.to_ne_bytes()).collect();
+        if !bytes.is_empty() {
+            caller.write(caller.argument(1), &bytes)?;
+        }
+    }
+    Ok(Answer::Value(i64::try_from(groups.len()).unwrap_or_default()))
+}
+
+/// prlimit(2) of the limit that means nothing to the kernel: it is infinite, and nobody can change that.
+fn limit(caller: &Caller<'_>, _new: u64, old: u64) -> Outcome {
+    if old != 0 {
+        caller.write(old, &[0xff; 16])?;
+    }
+    DONE
+}

@@ -1,0 +1,77 @@
+//! Killing everything that was started, where no namespace ends with its first process.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, wait};
+
+/// Kills the descendants of this process, which adopts orphans, until there are none.
+///
+/// All are stopped before any is killed: a process that forks for ever would have another child in between.
+pub(super) fn kill_all() {
+    loop {
+        let mut stopped = BTreeSet::new();
+        loop {
+            let new: Vec<i32> = descendants().into_iter().filter(|pid| stopped.insert(*pid)).collect();
+            if new.is_empty() {
+                break;
+            }
+            signal(&new, Signal::STOP);
+        }
+        signal(&stopped.iter().copied().collect::<Vec<_>>(), Signal::KILL);
+        reap();
+        if descendants().is_empty() {
+            return;
+        }
+        std::thread::yield_now();
+    }
+}
+
+fn signal(pids: &[i32], signal: Signal) {
+    for pid in pids.iter().copied().filter_map(Pid::from_raw) {
+        let _ = kill_process(pid, signal);
+    }
+}
+
+/// Takes leave of all children that are dead.
+fn reap() {
+    while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+}
+
+/// All processes below this one, dead ones among them until they are reaped.
+fn descendants() -> BTreeSet<i32> {
+    reap();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+    for pid in processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
+        if let Some(parent) = fs::read(format!("/proc/{pid}/stat")).ok().and_then(|stat| parent(&stat)) {
+            children.entry(parent).or_default().push(pid);
+        }
+    }
+    let mut found = BTreeSet::new();
+    let mut parents = vec![getpid().as_raw_nonzero().get()];
+    while let Some(parent) = parents.pop() {
+        parents.extend(children.remove(&parent).into_iter().flatten().inspect(|child| _ = found.insert(*child)));
+    }
+    found
+}
+
+/// The parent in `/proc/PID/stat` (proc_pid_stat(5)): the second field behind the name, which may have anything in it.
+fn parent(stat: &[u8]) -> Option<i32> {
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    std::str::from_utf8(&stat[end + 1..]).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parent_is_behind_the_name() {
+        assert_eq!(parent(b"7 (a) S 3 (x) R 5 7 7 0"), Some(5));
+        assert_eq!(parent(b"7 sh"), None);
+        let own = fs::read("/proc/self/stat").unwrap();
+        let expected = rustix::process::getppid().unwrap().as_raw_nonzero().get();
+        assert_eq!(parent(&own), Some(expected));
+    }
+}

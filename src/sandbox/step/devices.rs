@@ -1,0 +1,119 @@
+//! `/dev` (runtime-spec, config-linux.md, "Default Devices"): nodes, and the links that programs expect beside them.
+//!
+//! A user namespace can't make nodes, so there the host's are mounted.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{FileType, Gid, Mode, Uid, chownat, makedev, mknodat, symlinkat};
+use rustix::io::Errno;
+use rustix::mount::mount_bind;
+use rustix::process::umask;
+
+use super::job::{Bytes, Failed, Report, Reports};
+use super::spec::Device;
+use super::target::{Root, Shape};
+
+/// Names and numbers of the devices of every container.
+const USUAL: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+/// Names and targets of the links.
+const LINKS: [(&str, &str); 6] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+    ("core", "/proc/kcore"),
+];
+
+/// Makes the usual devices in the root's `/dev`, which is a new tmpfs, and those of the spec.
+pub(super) fn make(root: &Root, devices: &[Device], reports: &mut Reports) -> Result<(), Failed> {
+    for (name, major, minor) in USUAL {
+        let path = format!("/dev/{name}");
+        let node = Node { kind: FileType::CharacterDevice, mode: 0o666, number: makedev(major, minor), owner: None };
+        node.make(root, &path, reports).map_err(Failed::to(format!("make {path}")))?;
+    }
+    for device in devices {
+        let made = Node::of(device).and_then(|node| node.make(root, &device.path, reports));
+        made.map_err(Failed::to(format!("make {}", device.path)))?;
+    }
+    let directory = root.follow("/dev").and_then(|path| root.at(path)).map_err(Failed::to("open /dev"))?;
+    for (name, target) in LINKS {
+        match symlinkat(target, directory.file(), name) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(Failed::to(format!("make /dev/{name}"))(error)),
+        }
+    }
+    Ok(())
+}
+
+/// Makes the usual devices in a root that gets no `/dev`, as far as it has none. They are reported.
+pub(super) fn make_in_place(root: &Root, reports: &mut Reports) -> io::Result<()> {
+    let directory = root.at_or_made(root.follow("/dev")?, Shape::Directory, reports)?;
+    for (name, major, minor) in USUAL {
+        let node = Node { kind: FileType::CharacterDevice, mode: 0o666, number: makedev(major, minor), owner: None };
+        match node.mknod(directory.file(), OsStr::new(name)) {
+            Ok(()) => {
+                reports.tell(&Report::Made(Bytes::new(&Path::new("/").join(directory.path.as_path()).join(name))))
+            }
+            Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// A device node.
+struct Node {
+    kind: FileType,
+    mode: u32,
+    number: u64,
+    owner: Option<(u32, u32)>,
+}
+
+impl Node {
+    fn of(device: &Device) -> io::Result<Self> {
+        let kind = match device.kind.as_str() {
+            "c" | "u" => FileType::CharacterDevice,
+            "b" => FileType::BlockDevice,
+            "p" => FileType::Fifo,
+            _ => return Err(io::ErrorKind::InvalidInput.into()),
+        };
+        let owner = device.uid.zip(device.gid).filter(|owner| *owner != (0, 0));
+        let number = makedev(device.major, device.minor);
+        Ok(Self { kind, mode: device.file_mode.unwrap_or(0o666) & 0o7777, number, owner })
+    }
+
+    fn make(&self, root: &Root, path: &str, reports: &mut Reports) -> io::Result<()> {
+        let place = root.follow(path)?;
+        if root.at(place.clone()).is_ok() {
+            return Ok(());
+        }
+        if let Some(parent) = place.parent().filter(|parent| !parent.is_root()) {
+            let parent = root.at_or_made(parent, Shape::Directory, reports)?;
+            if self.mknod(parent.file(), OsStr::from_bytes(place.file_name())).is_ok() {
+                return Ok(());
+            }
+        }
+        if !Path::new(path).exists() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let target = root.at_or_made(place, Shape::File, reports)?;
+        Ok(mount_bind(path, target.name())?)
+    }
+
+    fn mknod(&self, parent: &OwnedFd, name: &OsStr) -> rustix::io::Result<()> {
+        let before = umask(Mode::empty());
+        let made = mknodat(parent, name, self.kind, Mode::from_raw_mode(self.mode), self.number);
+        umask(before);
+        made?;
+        let Some((uid, gid)) = self.owner else { return Ok(()) };
+        let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+        chownat(parent, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), flags)
+    }
+}

@@ -1,0 +1,172 @@
+//! Places in the root filesystem. A link leads where it would lead a process whose root that is, never out.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use ociforge_layers::{LayerPath, links};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, readlinkat};
+use rustix::io::Errno;
+
+use super::job::{Bytes, Report, Reports};
+
+/// The root filesystem, and what is mounted in it by now.
+pub(super) struct Root {
+    directory: OwnedFd,
+    mounted: Vec<LayerPath>,
+}
+
+/// A place in it, open, without regard to what is on it.
+pub(super) struct Target {
+    pub(super) path: LayerPath,
+    file: OwnedFd,
+}
+
+/// What a place has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    Directory,
+    File,
+}
+
+impl Root {
+    pub(super) fn open(path: &str) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self { directory: openat(CWD, path, flags, Mode::empty())?, mounted: Vec::new() })
+    }
+
+    pub(super) fn directory(&self) -> &OwnedFd {
+        &self.directory
+    }
+
+    /// Where `path` leads.
+    pub(super) fn follow(&self, path: &str) -> io::Result<LayerPath> {
+        let path = LayerPath::new(path).map_err(io::Error::other)?;
+        let link_at = |path: &LayerPath| match readlinkat(&self.directory, path.as_path(), Vec::new()) {
+            Ok(target) => Ok(Some(target.into_bytes())),
+            Err(Errno::INVAL | Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(error) => Err(io::Error::from(error)),
+        };
+        links::follow(&path, link_at)?.ok_or_else(|| Errno::LOOP.into())
+    }
+
+    /// What is at `path`, which has no links in it; [`io::ErrorKind::NotFound`] if nothing is.
+    pub(super) fn at(&self, path: LayerPath) -> io::Result<Target> {
+        let file = self.open_at(&path, OFlags::PATH)?;
+        Ok(Target { path, file })
+    }
+
+    /// The same, made with all that leads there if it is missing, which is reported unless it is in something mounted.
+    pub(super) fn at_or_made(&self, path: LayerPath, shape: Shape, reports: &mut Reports) -> io::Result<Target> {
+        match self.at(path.clone()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+        for step in path.steps() {
+            let made = if step == path && shape == Shape::File {
+                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
+                self.parent(&step).and_then(|parent| {
+                    openat(parent, name(&step), flags | OFlags::CLOEXEC, Mode::from_raw_mode(0o644)).map(drop)
+                })
+            } else {
+                self.parent(&step).and_then(|parent| mkdirat(parent, name(&step), Mode::from_raw_mode(0o755)))
+            };
+            match made {
+                Ok(()) if !self.is_mounted(&step) => {
+                    reports.tell(&Report::Made(Bytes::new(&Path::new("/").join(step.as_path()))));
+                }
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.at(path)
+    }
+
+    /// Says that there is a mount at `path` now.
+    pub(super) fn has_mount(&mut self, path: &LayerPath) {
+        self.mounted.push(path.clone());
+    }
+
+    fn is_mounted(&self, path: &LayerPath) -> bool {
+        self.mounted.iter().any(|mounted| path.starts_with(mounted))
+    }
+
+    fn parent(&self, path: &LayerPath) -> rustix::io::Result<OwnedFd> {
+        self.open_at(&path.parent().unwrap_or_default(), OFlags::PATH | OFlags::DIRECTORY)
+    }
+
+    fn open_at(&self, path: &LayerPath, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        let path = if path.is_root() { Path::new(".") } else { path.as_path() };
+        // Links were followed before.
+        let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+        openat2(&self.directory, path, flags | OFlags::CLOEXEC, Mode::empty(), inside)
+    }
+}
+
+impl Target {
+    /// A name for the calls that take no descriptors.
+    pub(super) fn name(&self) -> String {
+        format!("/proc/self/fd/{}", self.file.as_raw_fd())
+    }
+
+    pub(super) fn is_directory(&self) -> io::Result<bool> {
+        Ok(FileType::from_raw_mode(fstat(&self.file)?.st_mode) == FileType::Directory)
+    }
+
+    pub(super) fn file(&self) -> &OwnedFd {
+        &self.file
+    }
+}
+
+fn name(path: &LayerPath) -> &OsStr {
+    OsStr::from_bytes(path.file_name())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn places_are_made_inside_and_reported() {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path().join("root");
+        fs::create_dir_all(root.join("etc")).unwrap();
+        symlink("../../../run/resolve/stub.conf", root.join("etc/resolv.conf")).unwrap();
+        symlink(place.path(), root.join("out")).unwrap();
+        let mut opened = Root::open(root.to_str().unwrap()).unwrap();
+        let log = place.path().join("log");
+        let mut reports = Reports(File::create(&log).unwrap());
+        let mut make = |opened: &Root, path: &str, shape| {
+            opened.at_or_made(opened.follow(path).unwrap(), shape, &mut reports).unwrap()
+        };
+        make(&opened, "/etc/resolv.conf", Shape::File);
+        let out = make(&opened, "/out/x", Shape::Directory);
+        opened.has_mount(&opened.follow("/etc").unwrap());
+        make(&opened, "/etc/pts", Shape::Directory);
+        assert!(root.join("run/resolve/stub.conf").is_file() && out.is_directory().unwrap());
+        assert!(!place.path().join("x").exists() && !place.path().join("run").exists());
+        let inside = place.path().to_str().unwrap();
+        let mut expected: Vec<String> = vec!["/run".into(), "/run/resolve".into(), "/run/resolve/stub.conf".into()];
+        expected.extend(
+            Path::new(inside)
+                .ancestors()
+                .filter(|path| path.parent().is_some())
+                .map(|path| path.to_str().unwrap().to_owned())
+                .collect::<Vec<_>>()
+                .into_iter()
+                .rev(),
+        );
+        expected.push(format!("{inside}/x"));
+        let text = fs::read_to_string(log).unwrap();
+        let made = text.lines().map(|line| match serde_json::from_str(line).unwrap() {
+            Report::Made(path) => path.path().to_str().unwrap().to_owned(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(made.collect::<Vec<_>>(), expected);
+    }
+}

@@ -1,0 +1,275 @@
+//! Directories that steps of builds keep for the next build, such as what a compiler or a package manager has downloaded.
+//!
+//! ```text
+//! caches/KIND/HASH/id      the id that the recipe gives it
+//! caches/KIND/HASH/lock    locked by all builds that use it
+//! caches/KIND/HASH/files/  what is in it
+//! ```
+//!
+//! As with unpacked layers, whose owners files can have depends on who writes them: each kind has directories of its own.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use ociforge_manifests::Digest;
+
+use super::write_atomic;
+
+const ID: &str = "id";
+const LOCK: &str = "lock";
+const FILES: &str = "files";
+
+/// How long after a lock was found taken it is tried again.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// All of them.
+#[derive(Debug, Clone)]
+pub struct Caches {
+    directory: PathBuf,
+}
+
+/// A directory that stays, locked for as long as this value lives.
+#[derive(Debug)]
+pub struct CacheMount {
+    files: PathBuf,
+    _lock: File,
+}
+
+impl Caches {
+    /// Those in `directory`, which need not exist.
+    #[must_use]
+    pub fn new(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
+    /// The cache called `id`, which may be any text, of those who make files of that `kind`; made where it is missing,
+    /// with mode 0755. Nobody else can use it at the same time if it is to be `locked`, else all who don't want it locked.
+    /// Waits for others: `waiting` is told once, and `cancelled` asked now and then.
+    ///
+    /// # Errors
+    /// When it can't be made, and when `cancelled` is true ([`io::ErrorKind::Interrupted`]).
+    pub fn open(
+        &self,
+        kind: &str,
+        id: &str,
+        locked: bool,
+        waiting: &dyn Fn(),
+        cancelled: &dyn Fn() -> bool,
+    ) -> io::Result<CacheMount> {
+        let place = self.directory.join(kind).join(Digest::of(id.as_bytes()).hex());
+        let mut told = false;
+        loop {
+            // Files of root's with setuid bits are nobody else's business.
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&place)?;
+            let file = place.join(LOCK);
+            // Another process may be removing it.
+            let Some(lock) = unless_gone(File::options().create(true).append(true).open(&file))? else { continue };
+            let attempt = if locked { lock.try_lock() } else { lock.try_lock_shared() };
+            match attempt {
+                Ok(()) if is_at(&lock, &file) => return furnish(&place, id, lock),
+                Ok(()) => continue,
+                Err(TryLockError::Error(error)) => return Err(error),
+                Err(TryLockError::WouldBlock) => {}
+            }
+            if cancelled() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            if !told {
+                waiting();
+                told = true;
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// Removes all that nobody uses, and returns how many are used.
+    ///
+    /// # Errors
+    /// When one can't be removed.
+    pub fn prune(&self) -> io::Result<usize> {
+        let mut used = 0;
+        let below = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+        for place in below(&self.directory).flat_map(|kind| below(&kind).collect::<Vec<_>>()) {
+            let file = place.join(LOCK);
+            let Some(lock) = unless_gone(File::options().create(true).append(true).open(&file))? else { continue };
+            match lock.try_lock() {
+                Ok(()) if is_at(&lock, &file) => remove(&place)?,
+                // Somebody else has removed it, and may have made another one.
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => used += 1,
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+        Ok(used)
+    }
+}
+
+impl CacheMount {
+    /// What is in it: an absolute path if that of the store is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.files
+    }
+}
+
+/// Makes what is in a cache whose lock is held. The id is written when all is there; of two who share the lock both may
+/// do it.
+fn furnish(place: &Path, id: &str, lock: File) -> io::Result<CacheMount> {
+    let files = place.join(FILES);
+    if !place.join(ID).exists() {
+        match fs::create_dir(&files) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        // Whatever the umask is.
+        fs::set_permissions(&files, fs::Permissions::from_mode(0o755))?;
+        write_atomic(&place.join(ID), id.as_bytes())?;
+    }
+    Ok(CacheMount { files, _lock: lock })
+}
+
+/// Removes a cache whose lock is held. The lock's file goes last: who waits for it finds that it is gone, and who comes
+/// then makes another one, so that the directory may stay.
+fn remove(place: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(place)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            fs::remove_dir_all(path)?;
+        } else if path.file_name().is_some_and(|name| name != LOCK) {
+            fs::remove_file(path)?;
+        }
+    }
+    fs::remove_file(place.join(LOCK))?;
+    let _ = fs::remove_dir(place);
+    Ok(())
+}
+
+/// Whether the file that is open is still the one at `path`.
+fn is_at(open: &File, path: &Path) -> bool {
+    let number = |facts: io::Result<fs::Metadata>| facts.ok().map(|facts| (facts.dev(), facts.ino()));
+    number(open.metadata()).is_some_and(|open| number(fs::metadata(path)) == Some(open))
+}
+
+fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Instant;
+
+    use super::*;
+
+    fn open(caches: &Caches, id: &str, locked: bool) -> CacheMount {
+        caches.open("all", id, locked, &|| panic!("it waits"), &|| false).unwrap()
+    }
+
+    /// Whether it can be had at once.
+    fn is_free(caches: &Caches, id: &str, locked: bool) -> bool {
+        let waited = AtomicBool::new(false);
+        let opened = caches.open("all", id, locked, &|| waited.store(true, Ordering::Relaxed), &|| true);
+        // Whoever gives up has not been told to wait.
+        assert!(!waited.into_inner());
+        match opened {
+            Ok(_) => true,
+            Err(error) => {
+                assert_eq!(error.kind(), io::ErrorKind::Interrupted);
+                false
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_in_it_stays_whatever_it_is_called() {
+        let directory = tempfile::tempdir().unwrap();
+        let caches = Caches::new(directory.path().join("caches"));
+        let long = "x".repeat(5000);
+        let ids = ["", ".", "..", "../../etc", "a/b", "a\0b", "\n", long.as_str(), "/root/.cache/pip"];
+        for id in ids {
+            let cache = open(&caches, id, false);
+            assert!(cache.path().starts_with(directory.path().join("caches/all")), "{id}");
+            assert_eq!(fs::metadata(cache.path()).unwrap().permissions().mode() & 0o7777, 0o755);
+            fs::write(cache.path().join("file"), id).unwrap();
+        }
+        for id in ids {
+            assert_eq!(fs::read_to_string(open(&caches, id, true).path().join("file")).unwrap(), id);
+            let other = caches.open("one", id, true, &|| {}, &|| false).unwrap();
+            assert!(!other.path().join("file").exists(), "{id}");
+        }
+    }
+
+    #[test]
+    fn locked_ones_are_for_one_and_shared_ones_for_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let caches = Caches::new(directory.path().to_owned());
+        let shared = [open(&caches, "a", false), open(&caches, "a", false)];
+        assert!(is_free(&caches, "a", false) && !is_free(&caches, "a", true) && is_free(&caches, "b", true));
+        assert_eq!(shared[0].path(), shared[1].path());
+        drop(shared);
+        let locked = open(&caches, "a", true);
+        assert!(!is_free(&caches, "a", false) && !is_free(&caches, "a", true));
+        let other = {
+            let caches = caches.clone();
+            let (told, hear) = std::sync::mpsc::channel();
+            let wait = move || caches.open("all", "a", false, &|| told.send(()).unwrap(), &|| false).map(|_| ());
+            let thread = thread::spawn(wait);
+            hear.recv().unwrap();
+            thread
+        };
+        drop(locked);
+        other.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn another_process_keeps_it_until_it_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        let caches = Caches::new(directory.path().to_owned());
+        let place = open(&caches, "a", false).path().parent().unwrap().to_owned();
+        let mut command = Command::new("flock");
+        let mut child = command.arg(place.join(LOCK)).arg("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let begun = Instant::now();
+        while is_free(&caches, "a", false) {
+            assert!(begun.elapsed() < Duration::from_secs(20), "flock(1) locks nothing");
+        }
+        assert_eq!((caches.prune().unwrap(), place.exists()), (1, true));
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        assert!(is_free(&caches, "a", true));
+        assert_eq!((caches.prune().unwrap(), place.exists()), (0, false));
+    }
+
+    #[test]
+    fn a_cache_that_is_removed_meanwhile_is_made_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let caches = Caches::new(directory.path().to_owned());
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    caches.prune().unwrap();
+                }
+            });
+            let use_it = |locked: bool| {
+                for round in 0..20 {
+                    let cache = caches.open("all", "a", locked, &|| {}, &|| false).unwrap();
+                    let file = cache.path().join(format!("{locked}"));
+                    fs::write(&file, round.to_string()).unwrap();
+                    assert_eq!(fs::read_to_string(&file).unwrap(), round.to_string());
+                }
+            };
+            let users = [true, false].map(|locked| scope.spawn(move || use_it(locked)));
+            let results = users.map(|user| user.join());
+            stop.store(true, Ordering::Relaxed);
+            assert!(results.into_iter().all(|result| result.is_ok()));
+        });
+    }
+}
