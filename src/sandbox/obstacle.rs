@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, capabilities};
 
 /// What this system says about user namespaces. What is unknown to its kernel is `None`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits {
     /// `user.max_user_namespaces`.
     pub max_user_namespaces: Option<u64>,
@@ -21,6 +21,8 @@ pub struct Limits {
     pub seccomp: bool,
     /// Whether this process has not got `CAP_SETFCAP`, without which a root's id can't be mapped.
     pub no_setfcap: bool,
+    /// The AppArmor profile that is enforced upon this process.
+    pub apparmor_profile: Option<String>,
 }
 
 impl Limits {
@@ -36,6 +38,7 @@ impl Limits {
             no_new_privileges: status_number(&status, "NoNewPrivs") == Some(1),
             seccomp: status_number(&status, "Seccomp").is_some_and(|mode| mode > 0),
             no_setfcap: !lacking(CapabilitySet::SETFCAP).is_empty(),
+            apparmor_profile: apparmor_profile(),
         }
     }
 
@@ -56,12 +59,15 @@ impl Limits {
     pub fn obstacle(&self, refusal: Option<Errno>, is_root: bool) -> Option<Obstacle> {
         let forbidden = matches!(refusal, Some(Errno::PERM | Errno::ACCESS));
         let is_restricted = self.apparmor_restrict_unprivileged_userns.is_some_and(|value| value > 0);
+        let profile = self.apparmor_profile.clone().map(Obstacle::Profile);
         match () {
             () if self.max_user_namespaces == Some(0) => Some(Obstacle::NoneAllowed),
             () if self.unprivileged_userns_clone == Some(0) && !is_root => Some(Obstacle::RootOnly),
             () if refusal == Some(Errno::NOSPC) => Some(Obstacle::Exhausted),
             () if forbidden && is_restricted => Some(Obstacle::AppArmor),
+            () if refusal == Some(Errno::ACCESS) && profile.is_some() => profile,
             () if forbidden && self.seccomp => Some(Obstacle::Seccomp),
+            () if forbidden => profile,
             () => None,
         }
     }
@@ -73,12 +79,23 @@ pub(super) fn lacking(needed: CapabilitySet) -> Vec<String> {
     (needed - have).iter_names().map(|(name, _)| format!("CAP_{name}")).collect()
 }
 
+fn apparmor_profile() -> Option<String> {
+    let read = |file: &str| fs::read_to_string(format!("/proc/self/attr/{file}")).ok();
+    // The second one is another security module's where there are several.
+    profile_of(&read("apparmor/current").or_else(|| read("current"))?)
+}
+
+/// The name of a profile that does more than complain.
+fn profile_of(text: &str) -> Option<String> {
+    Some(text.trim_end().strip_suffix(" (enforce)")?.to_owned())
+}
+
 fn status_number(status: &str, field: &str) -> Option<u64> {
     status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')?.trim().parse().ok())
 }
 
 /// Something that forbids a user namespace, or what has to be done in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Obstacle {
     /// `user.max_user_namespaces` is 0.
     NoneAllowed,
@@ -90,6 +107,8 @@ pub enum Obstacle {
     AppArmor,
     /// A seccomp filter is there, which forbids it.
     Seccomp,
+    /// An AppArmor profile of this name is there, which forbids it.
+    Profile(String),
     /// Root has not got `CAP_SETFCAP`, and so can't be the root of a user namespace.
     NoSetfcap,
     /// Programs gain no privileges, so that newuidmap can't map ranges. It spoils only what comes after the namespace.
@@ -99,18 +118,18 @@ pub enum Obstacle {
 impl Obstacle {
     /// The kernel's setting that mends it, as sysctl(8) takes it.
     #[must_use]
-    pub fn setting(self) -> Option<&'static str> {
+    pub fn setting(&self) -> Option<&'static str> {
         match self {
             Self::NoneAllowed | Self::Exhausted => Some("user.max_user_namespaces=15000"),
             Self::RootOnly => Some("kernel.unprivileged_userns_clone=1"),
             Self::AppArmor => Some("kernel.apparmor_restrict_unprivileged_userns=0"),
-            Self::Seccomp | Self::NoSetfcap | Self::NoNewPrivileges => None,
+            Self::Seccomp | Self::Profile(_) | Self::NoSetfcap | Self::NoNewPrivileges => None,
         }
     }
 
     /// What mends it, as a sentence without a capital or a full stop.
     #[must_use]
-    pub fn hint(self) -> String {
+    pub fn hint(&self) -> String {
         let setting = self.setting().map(|setting| format!("run `sysctl -w {setting}` as root"));
         match self {
             Self::AppArmor => {
@@ -119,6 +138,7 @@ impl Obstacle {
             Self::Seccomp => "start the container around this with `--security-opt seccomp=unconfined \
                               --security-opt apparmor=unconfined`, or run as root"
                 .into(),
+            Self::Profile(_) => "start the container around this with `--security-opt apparmor=unconfined`".into(),
             Self::NoSetfcap => "start the container around this with `--cap-add SETFCAP`, or as another user".into(),
             Self::NoNewPrivileges => "start the container around this without `no-new-privileges`".into(),
             Self::NoneAllowed | Self::Exhausted | Self::RootOnly => setting.unwrap_or_default(),
@@ -129,6 +149,7 @@ impl Obstacle {
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Profile(name) => return write!(f, "the AppArmor profile {name} is in force, as in a container"),
             Self::NoneAllowed => "user.max_user_namespaces is 0",
             Self::Exhausted => "as many as user.max_user_namespaces allows are there already",
             Self::RootOnly => "kernel.unprivileged_userns_clone is 0: only root may make user namespaces",
@@ -149,30 +170,59 @@ mod tests {
     #[test]
     fn what_refuses_a_namespace_is_named() {
         let free = Limits { max_user_namespaces: Some(15000), unprivileged_userns_clone: Some(1), ..Limits::default() };
-        let none = Limits { max_user_namespaces: Some(0), ..free };
-        let root_only = Limits { unprivileged_userns_clone: Some(0), ..free };
-        let apparmor = Limits { apparmor_restrict_unprivileged_userns: Some(1), ..free };
-        let filtered = Limits { seccomp: true, no_new_privileges: true, ..free };
+        let with = |change: fn(&mut Limits)| {
+            let mut limits = free.clone();
+            change(&mut limits);
+            limits
+        };
+        let none = with(|limits| limits.max_user_namespaces = Some(0));
+        let root_only = with(|limits| limits.unprivileged_userns_clone = Some(0));
+        let apparmor = with(|limits| limits.apparmor_restrict_unprivileged_userns = Some(1));
+        let filtered = with(|limits| (limits.seccomp, limits.no_new_privileges) = (true, true));
+        let docker = with(|limits| (limits.seccomp, limits.apparmor_profile) = (true, Some("docker-default".into())));
+        let profile = || Some(Obstacle::Profile("docker-default".into()));
+        let only_profile = Limits { seccomp: false, ..docker.clone() };
+        let weak = with(|limits| limits.no_setfcap = true);
+        assert_eq!(weak.obstacle_to_mapping(Some(Errno::PERM), true), Some(Obstacle::NoSetfcap));
+        assert_eq!(weak.obstacle_to_mapping(Some(Errno::PERM), false), None);
         for (limits, refusal, is_root, expected) in [
-            (Limits::default(), Errno::PERM, false, None),
-            (free, Errno::PERM, false, None),
-            (free, Errno::NOSPC, false, Some(Obstacle::Exhausted)),
-            (none, Errno::NOSPC, true, Some(Obstacle::NoneAllowed)),
-            (root_only, Errno::PERM, false, Some(Obstacle::RootOnly)),
-            (root_only, Errno::PERM, true, None),
-            (apparmor, Errno::PERM, false, Some(Obstacle::AppArmor)),
-            (apparmor, Errno::ACCESS, false, Some(Obstacle::AppArmor)),
-            (Limits { apparmor_restrict_unprivileged_userns: Some(0), ..free }, Errno::PERM, false, None),
-            (Limits { seccomp: true, ..apparmor }, Errno::PERM, false, Some(Obstacle::AppArmor)),
-            (filtered, Errno::PERM, false, Some(Obstacle::Seccomp)),
+            (&Limits::default(), Errno::PERM, false, None),
+            (&free, Errno::PERM, false, None),
+            (&free, Errno::NOSPC, false, Some(Obstacle::Exhausted)),
+            (&none, Errno::NOSPC, true, Some(Obstacle::NoneAllowed)),
+            (&root_only, Errno::PERM, false, Some(Obstacle::RootOnly)),
+            (&root_only, Errno::PERM, true, None),
+            (&apparmor, Errno::PERM, false, Some(Obstacle::AppArmor)),
+            (&apparmor, Errno::ACCESS, false, Some(Obstacle::AppArmor)),
+            (&with(|limits| limits.apparmor_restrict_unprivileged_userns = Some(0)), Errno::PERM, false, None),
+            (&Limits { seccomp: true, ..apparmor.clone() }, Errno::PERM, false, Some(Obstacle::AppArmor)),
+            (&filtered, Errno::PERM, false, Some(Obstacle::Seccomp)),
+            // A filter says EPERM, AppArmor EACCES.
+            (&docker, Errno::PERM, true, Some(Obstacle::Seccomp)),
+            (&docker, Errno::ACCESS, true, profile()),
+            (&only_profile, Errno::PERM, true, profile()),
             // Not forbidden, but not possible: in a process with threads, or by an old kernel.
-            (apparmor, Errno::INVAL, false, None),
-            (filtered, Errno::INVAL, false, None),
-            (Limits { seccomp: true, ..none }, Errno::PERM, false, Some(Obstacle::NoneAllowed)),
+            (&apparmor, Errno::INVAL, false, None),
+            (&filtered, Errno::INVAL, false, None),
+            (&only_profile, Errno::INVAL, false, None),
+            (&Limits { seccomp: true, ..none.clone() }, Errno::PERM, false, Some(Obstacle::NoneAllowed)),
         ] {
             assert_eq!(limits.obstacle(Some(refusal), is_root), expected, "{limits:?} {refusal:?}");
         }
         assert_eq!((filtered.obstacle(None, false), none.obstacle(None, false)), (None, Some(Obstacle::NoneAllowed)));
+    }
+
+    #[test]
+    fn a_profile_that_only_complains_forbids_nothing() {
+        for (text, name) in [
+            ("docker-default (enforce)\n", Some("docker-default")),
+            ("docker-default (complain)", None),
+            ("unconfined\n", None),
+            ("system_u:system_r:container_t:s0", None),
+            ("", None),
+        ] {
+            assert_eq!(profile_of(text).as_deref(), name, "{text}");
+        }
     }
 
     #[test]

@@ -132,7 +132,12 @@ struct Opened {
     volatile: bool,
     /// Opaque directories are marked in `user.` attributes, since those of `trusted.` are for the real root.
     userxattr: bool,
+    /// Whether the kernel can copy up a file's attributes alone, and with `trusted.` ones it may do so by default.
+    knows_metacopy: bool,
 }
+
+/// What keeps the kernel from it: `upper` can become a layer, and that needs whole files.
+const WHOLE_FILES: (&str, &str) = ("metacopy", "off");
 
 impl Opened {
     fn new(layers: &Layers, userxattr: bool) -> Result<Self, OverlayError> {
@@ -142,13 +147,19 @@ impl Opened {
         };
         let lower = layers.lower.iter().map(directory).collect::<Result<_, _>>()?;
         let (upper, work) = (directory(&layers.upper)?, directory(&layers.work)?);
-        Ok(Self { lower, upper, work, volatile: layers.volatile, userxattr })
+        let knows_metacopy = Path::new("/sys/module/overlay/parameters/metacopy").exists();
+        Ok(Self { lower, upper, work, volatile: layers.volatile, userxattr, knows_metacopy })
     }
 
     /// The options without a value that the kernel is to get.
     fn flags(&self) -> Vec<&'static str> {
         let flags = [(self.userxattr, "userxattr"), (self.volatile, "volatile")];
         flags.into_iter().filter_map(|(set, name)| set.then_some(name)).collect()
+    }
+
+    /// The one with a value. `userxattr` excludes it.
+    fn setting(&self) -> Option<(&'static str, &'static str)> {
+        (self.knows_metacopy && !self.userxattr).then_some(WHOLE_FILES)
     }
 
     fn fsopen(&self, target: &Path) -> io::Result<()> {
@@ -163,6 +174,9 @@ impl Opened {
             for flag in self.flags() {
                 mount::fsconfig_set_flag(&context, flag)?;
             }
+            if let Some((name, value)) = self.setting() {
+                mount::fsconfig_set_string(&context, name, value)?;
+            }
             mount::fsconfig_create(&context)?;
             mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
         };
@@ -172,7 +186,10 @@ impl Opened {
     }
 
     fn mount(&self, target: &Path) -> io::Result<()> {
-        let options = self.options("self", &self.flags());
+        let mut options = self.options("self", &self.flags());
+        if let Some((name, value)) = self.setting() {
+            options.push_str(&format!(",{name}={value}"));
+        }
         if options.len() >= PAGE {
             let many = format!("{} layers are more than fit into a page", self.lower.len());
             return Err(io::Error::new(io::ErrorKind::ArgumentListTooLong, many));

@@ -150,10 +150,11 @@ pub fn kind(entered: &Entered, owners: Owners) -> &'static str {
 /// What becomes of owners in the root filesystem of a step: what the system can't keep is remembered.
 #[must_use]
 pub fn owners(entered: &Entered) -> Owners {
-    match entered.ids() {
-        Ids::All => Owners::Kept,
-        Ids::Ranges => Owners::KeptWherePossible,
-        Ids::OneId => Owners::Remembered,
+    match (entered.ids(), entered.confinement()) {
+        (Ids::All, Confinement::Namespaces) => Owners::Kept,
+        // Not every container's root may make devices.
+        (Ids::All, Confinement::Chroot) | (Ids::Ranges, _) => Owners::KeptWherePossible,
+        (Ids::OneId, _) => Owners::Remembered,
     }
 }
 

@@ -10,10 +10,10 @@ use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{getegid, geteuid};
 use rustix::thread::CapabilitySet;
 
-use super::attempt::{self, Tried};
+use super::attempt::{self, Attempt, Tried};
 use super::ids::{self, Ranges};
 use super::mapping::{Outside, map_own_ids};
-use super::obstacle::{Limits, Obstacle, lacking};
+use super::obstacle::{self, Limits, Obstacle};
 use super::{Entered, Ids, Isolation, sys};
 use crate::error::Explain;
 
@@ -32,7 +32,7 @@ pub enum SandboxError {
     #[error("no namespaces were entered")]
     Outside,
     /// The kernel refuses the namespace.
-    #[error("cannot enter a user namespace{}", because(*.obstacle))]
+    #[error("cannot enter a user namespace{}", because(.obstacle.as_ref()))]
     Refused {
         /// What most likely forbids it.
         obstacle: Option<Obstacle>,
@@ -40,7 +40,7 @@ pub enum SandboxError {
         source: io::Error,
     },
     /// The namespace is there, but nothing can be done in it.
-    #[error("cannot {step} in a user namespace{}", because(*.obstacle))]
+    #[error("cannot {step} in a user namespace{}", because(.obstacle.as_ref()))]
     Powerless {
         /// What can't be done.
         step: &'static str,
@@ -76,7 +76,7 @@ pub enum Lack {
     Ranges(String),
 }
 
-fn because(obstacle: Option<Obstacle>) -> String {
+fn because(obstacle: Option<&Obstacle>) -> String {
     obstacle.map(|obstacle| format!(": {obstacle}")).unwrap_or_default()
 }
 
@@ -84,10 +84,11 @@ impl Explain for SandboxError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Refused { obstacle, .. } | Self::Powerless { obstacle, .. } => {
-                Some(obstacle.map_or_else(|| "run as root".into(), Obstacle::hint))
+                Some(obstacle.as_ref().map_or_else(|| "run as root".into(), Obstacle::hint))
             }
+            // For all else root has the rights.
             Self::Mounts(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                Some(Lack::Capabilities(vec!["CAP_SYS_ADMIN".into()]).hint())
+                Some("start the container around this with `--security-opt apparmor=unconfined`".into())
             }
             Self::Outside | Self::Mounts(_) => None,
             Self::Lacking { source, .. } => Some(source.hint()),
@@ -98,14 +99,14 @@ impl Explain for SandboxError {
 impl Lack {
     fn hint(&self) -> String {
         match self {
-            Self::Root => "run as root, or choose no isolation".into(),
+            Self::Root => "run as root, or leave out --isolation".into(),
             Self::Capabilities(names) => {
                 let flags = names.iter().map(|name| format!("--cap-add {}", name.trim_start_matches("CAP_")));
                 format!("start the container around this with `{}`", flags.collect::<Vec<_>>().join(" "))
             }
             Self::Ranges(_) => {
                 "give the user ids with `usermod --add-subuids FIRST-LAST --add-subgids FIRST-LAST USER`; \
-                 `ociforge doctor` knows free ones"
+                 `ociforge doctor` knows free ones, or leave out --isolation"
                     .into()
             }
         }
@@ -136,8 +137,12 @@ pub fn enter_as(isolation: Isolation) -> Result<Entered, SandboxError> {
     match isolation {
         Isolation::Auto => best(),
         Isolation::Root => {
-            let not_root = || SandboxError::Lacking { what: "a mount namespace of root's", source: Lack::Root };
-            mount_namespace().ok_or_else(not_root)?.map_err(SandboxError::Mounts)
+            let lacking = |source| SandboxError::Lacking { what: "a mount namespace of root's", source };
+            let made = mount_namespace().ok_or_else(|| lacking(Lack::Root))?;
+            made.map_err(|error| match obstacle::lacking(CapabilitySet::SYS_ADMIN) {
+                names if names.is_empty() => SandboxError::Mounts(error),
+                names => lacking(Lack::Capabilities(names)),
+            })
         }
         Isolation::Subuid => {
             let without =
@@ -157,22 +162,41 @@ fn best() -> Result<Entered, SandboxError> {
     match mount_namespace() {
         None => return user_namespace(any_ranges()),
         Some(Ok(entered)) => return Ok(entered),
-        Some(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {}
+        // In a container without the right to it, or in a chroot, whose root is no mount.
+        Some(Err(error)) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput) => {}
         Some(Err(error)) => return Err(SandboxError::Mounts(error)),
     }
     // There is no way out of a namespace in which nothing can be done, so a child goes first.
     let tried = attempt::user_namespace();
-    let Some(number) = tried.refusal() else { return user_namespace(any_ranges()) };
-    let limits = Limits::read();
-    let refusal = Some(Errno::from_raw_os_error(number));
-    let obstacle = match tried.mapping {
-        Tried::Refused(_) => limits.obstacle_to_mapping(refusal, true),
-        _ => limits.obstacle(refusal, true),
+    if tried.is_usable() {
+        return user_namespace(any_ranges());
+    }
+    let untried = || io::Error::other("they could not be tried");
+    let refused = refused(&tried, tried.refusal().map_or_else(untried, io::Error::from_raw_os_error));
+    let why = match &refused {
+        SandboxError::Refused { obstacle: None, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+            ": the kernel forbids them here, as in a chroot".into()
+        }
+        SandboxError::Refused { obstacle: None, source } => format!(": {source}"),
+        SandboxError::Refused { obstacle, .. } | SandboxError::Powerless { obstacle, .. } => because(obstacle.as_ref()),
+        _ => String::new(),
     };
-    let source = io::Error::from_raw_os_error(number);
-    let why = format!("no namespaces{}", because(obstacle));
-    // That error tells more than what is missing for the makeshift.
-    chroot(Some(why)).map_err(|_| SandboxError::Refused { obstacle, source })
+    // The refusal tells more than what is missing for the makeshift.
+    chroot(Some(format!("no namespaces{why}"))).map_err(|_| refused)
+}
+
+/// The error for a user namespace that root's child could not make, or not use.
+fn refused(tried: &Attempt, source: io::Error) -> SandboxError {
+    let (limits, refusal) = (Limits::read(), Errno::from_io_error(&source));
+    match (tried.namespace, tried.mapping) {
+        (Tried::Refused(_) | Tried::Not, _) => {
+            SandboxError::Refused { obstacle: limits.obstacle(refusal, true), source }
+        }
+        (_, Tried::Refused(_)) => {
+            SandboxError::Powerless { step: "map ids", obstacle: limits.obstacle_to_mapping(refusal, true), source }
+        }
+        _ => SandboxError::Powerless { step: "mount", obstacle: limits.obstacle(refusal, true), source },
+    }
 }
 
 /// A mount namespace alone, for root.
@@ -187,7 +211,7 @@ fn mount_namespace() -> Option<io::Result<Entered>> {
 
 /// Root as it is.
 fn chroot(warning: Option<String>) -> Result<Entered, SandboxError> {
-    let lack = match (geteuid().is_root(), lacking(OF_CHROOT)) {
+    let lack = match (geteuid().is_root(), obstacle::lacking(OF_CHROOT)) {
         (false, _) => Lack::Root,
         (true, names) if !names.is_empty() => Lack::Capabilities(names),
         _ => return Ok(Entered::chroot(warning)),
@@ -247,7 +271,7 @@ mod tests {
         assert_eq!(error.to_string(), "cannot mount in a user namespace");
         assert_eq!(error.hint().unwrap(), "run as root");
         let error = SandboxError::Mounts(source());
-        assert_eq!(error.hint().unwrap(), "start the container around this with `--cap-add SYS_ADMIN`");
+        assert!(error.hint().unwrap().contains("apparmor=unconfined"));
         assert_eq!(SandboxError::Mounts(io::ErrorKind::OutOfMemory.into()).hint(), None);
         let lack = Lack::Capabilities(vec!["CAP_CHOWN".into(), "CAP_SETUID".into()]);
         assert_eq!(lack.to_string(), "root has no CAP_CHOWN, no CAP_SETUID here");

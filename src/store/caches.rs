@@ -46,7 +46,7 @@ impl Caches {
         Self { directory }
     }
 
-    /// The cache called `id`, which may be any text, of those who make files of that `kind`; made where it is missing,
+    /// The cache called `id`, which may be any text, of those who make files of that `kind`, a plain file name; made where it is missing,
     /// with mode 0755. Nobody else can use it at the same time if it is to be `locked`, else all who don't want it locked.
     /// Waits for others: `waiting` is told once, and `cancelled` asked now and then.
     ///

@@ -1,5 +1,7 @@
 //! `cache`: what was unpacked can be seen and removed, but not from under a container.
 
+use ociforge::store::Caches;
+
 use super::running::Running;
 use super::support::{Layered, Packing, Place, Tar, User, run};
 
@@ -40,6 +42,33 @@ fn unpacked_layers_go_and_running_containers_stay() {
     cache(&["prune"]).ok();
     assert_eq!((count(&cache(&["ls"]).ok(), "unpacked layers"), containers()), (0, 0));
     run(&mut place.ociforge(["run", "--rm", &image, "--", "true"])).ok();
+}
+
+#[test]
+fn caches_of_steps_go_unless_a_build_uses_them() {
+    let place = Place::new();
+    let cache = |words: &[&str]| run(&mut place.ociforge([&["cache"], words].concat()));
+    cache(&["prune", "--caches"]).ok();
+    assert!(!place.path("store").exists());
+    let caches = Caches::new(place.path("store/caches"));
+    let open = |id: &str| caches.open("all", id, false, &|| {}, &|| false).unwrap();
+    let used = open("/root/.cache/pip");
+    for mount in [&used, &open("other")] {
+        std::fs::write(mount.path().join("kept"), "x").unwrap();
+    }
+    let listed = cache(&["ls"]).ok();
+    assert_eq!(count(&listed, "caches of steps"), 6, "{listed}");
+    cache(&["prune", "--roots"]).ok();
+    assert_eq!(cache(&["ls"]).ok(), listed);
+    for words in [&["prune", "--caches", "--progress", "plain"][..], &["prune", "--progress", "plain"]] {
+        let pruned = cache(words);
+        assert!(pruned.stderr.contains("caches stay that builds use now: 1"), "{}", pruned.stderr);
+        assert!(used.path().join("kept").exists());
+        assert_eq!(count(&cache(&["ls"]).ok(), "caches of steps"), 3);
+    }
+    drop(used);
+    cache(&["prune"]).ok();
+    assert_eq!(count(&cache(&["ls"]).ok(), "caches of steps"), 0);
 }
 
 #[test]

@@ -81,28 +81,40 @@ fn without_new_privileges(machine: &Machine) {
 }
 
 /// As a user of a user namespace with `ids`, after a script in it.
-fn inside(machine: &Machine, script: &str, user: &str) -> Played {
+fn inside(machine: &Machine, script: &str, user: &str, scenario: &[&str]) -> Played {
     let setpriv = machine.words(Who::Ranges, &[]);
     let outside = setpriv.iter().take_while(|word| *word != machine.program().to_str().unwrap());
     let unshare = ["unshare", "--user", "--mount", "--map-root-user", "--map-auto", "sh", "-c"];
     let script = format!("{script} exec setpriv --reuid={user} --regid={user} --clear-groups \"$@\"");
     let program = machine.program();
-    let scenario = ["sh", program.to_str().unwrap(), "--scenario", "enter"];
+    let scenario = [&["sh", program.to_str().unwrap(), "--scenario"], scenario].concat();
     let words: Vec<&str> =
         outside.map(String::as_str).chain(unshare).chain(iter::once(script.as_str())).chain(scenario).collect();
     Played::of(&Command::new(words[0]).args(&words[1..]).output().unwrap())
 }
 
+const NONE: &str = "echo 0 >/proc/sys/user/max_user_namespaces;";
+
 fn no_user_namespaces(machine: &Machine) {
-    let played = inside(machine, "echo 0 >/proc/sys/user/max_user_namespaces;", "7");
+    let played = inside(machine, NONE, "7", &["enter"]);
     assert_eq!(played.code, Some(1), "{played:?}");
     assert!(played.err.contains("cannot enter a user namespace: user.max_user_namespaces is 0"), "{played:?}");
     assert!(played.err.contains("hint: run `sysctl -w user.max_user_namespaces="), "{played:?}");
-    assert!(inside(machine, "", "7").out.contains("ids=OneId"));
+    for (user, isolation) in [("7", "auto"), ("7", "one"), ("0", "subuid"), ("0", "one")] {
+        let played = inside(machine, NONE, user, &["isolate", isolation]);
+        let error = "error: cannot enter a user namespace: user.max_user_namespaces is 0\n";
+        assert!(played.err.starts_with(error) && played.err.contains("hint: run `sysctl -w user.max"), "{played:?}");
+    }
+    // Its root has other ways.
+    for (isolation, is) in [("auto", "a user namespace with 65536 ids"), ("chroot", "chroot")] {
+        let played = inside(machine, NONE, "0", &["isolate", isolation]);
+        assert!(played.out.starts_with(&format!("is={is}\n")), "{played:?}");
+    }
+    assert!(inside(machine, "", "7", &["enter"]).out.contains("ids=OneId"));
 }
 
 fn root_of_a_namespace(machine: &Machine) {
-    let played = inside(machine, "", "0");
+    let played = inside(machine, "", "0", &["enter"]);
     assert!(played.out.contains("ids=Ranges rootless=true"), "{played:?}");
 }
 

@@ -46,6 +46,11 @@ impl Machine {
         }
     }
 
+    /// The user and group of the one without ranges.
+    pub(crate) fn one_id(&self) -> (u32, u32) {
+        (self.one_id.uid, self.one_id.gid)
+    }
+
     /// A directory of their own.
     pub(crate) fn directory(&self, who: Who) -> tempfile::TempDir {
         let directory = tempfile::tempdir_in(self.directory.path()).unwrap();

@@ -5,6 +5,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
     clippy::print_stderr,
@@ -15,7 +16,10 @@ mod bundle;
 mod containers;
 mod entering;
 mod identity;
+mod launcher;
+mod nested;
 mod overlays;
+mod owners;
 mod scenario;
 mod staging;
 mod steps;
@@ -39,7 +43,16 @@ fn main() -> ExitCode {
         return scenario::play(scenario, rest);
     }
     let wanted = arguments.iter().find(|argument| !argument.starts_with('-'));
-    let cases = [entering::CASES, overlays::CASES, containers::CASES, staging::CASES, steps::CASES].concat();
+    let cases = [
+        entering::CASES,
+        overlays::CASES,
+        owners::CASES,
+        containers::CASES,
+        staging::CASES,
+        steps::CASES,
+        nested::CASES,
+    ]
+    .concat();
     let chosen: Vec<_> = cases.iter().filter(|(name, _)| wanted.is_none_or(|part| name.contains(part))).collect();
     if arguments.iter().any(|argument| argument == "--list") {
         chosen.iter().for_each(|(name, _)| println!("{name}: test"));

@@ -10,7 +10,7 @@ use ociforge::run::runtime::Runtime;
 use ociforge::sandbox::overlay::{self, Layers, Method, Overlay};
 use ociforge::sandbox::{Entered, enter};
 
-use super::staging;
+use super::{launcher, staging};
 
 pub(crate) fn play(scenario: &str, arguments: &[String]) -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -25,8 +25,11 @@ pub(crate) fn play(scenario: &str, arguments: &[String]) -> ExitCode {
     match (scenario, arguments.as_slice()) {
         ("isolate", [isolation]) => return staging::isolate(isolation).map_or_else(|code| code, |_| ExitCode::SUCCESS),
         ("stage", [isolation, store]) => return staging::stage(isolation, store),
+        ("hold-stage", [store]) => return staging::hold(store),
         ("deep", [store]) => return staging::deep(store),
         ("step", [job]) => return super::steps::play(job),
+        ("launch", [lower, root, command @ ..]) => return launcher::outside(lower, root, command),
+        ("inside", [root, supervised, command @ ..]) => return launcher::inside(root, supervised, command),
         _ => {}
     }
     let entered = match enter() {

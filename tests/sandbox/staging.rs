@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -22,6 +23,7 @@ use super::scenario::fail;
 pub(crate) const CASES: &[Case] = &[
     ("staging::what_a_step_writes_is_the_next_ones_root", what_a_step_writes_is_the_next_ones_root),
     ("staging::asked_for_isolation_is_had_or_an_error", asked_for_isolation_is_had_or_an_error),
+    ("staging::a_killed_step_leaves_nothing", a_killed_step_leaves_nothing),
     ("staging::a_root_of_60_layers_is_there_at_once", a_root_of_60_layers_is_there_at_once),
 ];
 
@@ -63,6 +65,27 @@ fn asked_for_isolation_is_had_or_an_error(machine: &Machine) {
         let played = machine.play(who, &["isolate", isolation]);
         let said = if expected.starts_with("error") { &played.err } else { &played.out };
         assert!(said.starts_with(expected), "{who:?} {isolation} {played:?} instead of {expected}");
+    }
+}
+
+fn a_killed_step_leaves_nothing(machine: &Machine) {
+    for who in EVERYBODY {
+        let store = machine.directory(who);
+        let path = store.path().to_str().unwrap();
+        let mut command = machine.command(who, &["hold-stage", path]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap() == "staged"), "{who:?}");
+        let steps = || fs::read_dir(store.path().join("steps")).unwrap().map(|entry| entry.unwrap().path());
+        assert!(steps().next().unwrap().join("upper/written").exists(), "{who:?}");
+        // Another build leaves it alone, and nobody sees its mount.
+        let played = machine.play(who, &["stage", "auto", path]);
+        assert!(played.out.ends_with("left=1\n"), "{who:?} {played:?}");
+        assert_eq!(fs::read_dir(steps().next().unwrap().join("rootfs")).unwrap().count(), 0, "{who:?}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let played = machine.play(who, &["stage", "auto", path]);
+        assert!(played.out.ends_with("left=0\n"), "{who:?} {played:?}");
     }
 }
 
@@ -139,7 +162,7 @@ fn append(image: &Image, layers: &[NewLayer]) -> Image {
 
 /// Busybox, a file of somebody else's, and one that a second layer removes.
 fn image(store: &Store) -> Image {
-    let busybox = fs::read("/bin/busybox").unwrap();
+    let busybox = fs::read("/bin/busybox").or_else(|_| fs::read("/busybox")).unwrap();
     let lower = tar(&[
         ("./", 0o755, 0, b""),
         ("bin/", 0o755, 0, b""),
@@ -151,12 +174,12 @@ fn image(store: &Store) -> Image {
     append(&Image::scratch(&Platform::default()).unwrap(), &[layer(store, &lower), layer(store, &upper)])
 }
 
-async fn make(entered: &Entered, store: &Store, image: &Image) -> Stage {
+async fn make(entered: &Entered, store: &Store, image: &Image) -> (Stage, Arc<ContainerDirectory>) {
     let directory = Arc::new(ContainerDirectory::create(&store.steps(), true).unwrap());
     let cancel = Cancel::default();
     let owners = stage::owners(entered);
     let unpacker = Unpacker { source: store.layout(), reporter: &(), jobs: 2, owners, cancel: &cancel };
-    Stage::make(entered, &unpacker, store, image, &directory).await.unwrap().0
+    (Stage::make(entered, &unpacker, store, image, &directory).await.unwrap().0, directory)
 }
 
 const SCRIPT: &str = "b=/bin/busybox; echo written > /new && $b id -u && ($b chown 33:33 /new || true) && \
@@ -174,7 +197,7 @@ pub(crate) fn stage(name: &str, store: &str) -> ExitCode {
 
 async fn play(entered: &Entered, store: &Store) {
     let image = image(store);
-    let staged = make(entered, store, &image).await;
+    let (staged, directory) = make(entered, store, &image).await;
     assert!(!staged.root().join("srv/gone").exists());
     let form = staged.form().clone();
     let kinds = fs::read_dir(store.root().join("roots")).into_iter().flatten();
@@ -195,17 +218,31 @@ async fn play(entered: &Entered, store: &Store) {
         let next = append(&image, &[new]);
         let chain = ChainId::of(&next.config.rootfs.diff_ids);
         let below = chain.len() - 1;
-        // Before the mount goes, as its directory would.
-        roots.adopt(&upper, &chain[below]).unwrap();
         drop(staged);
-        let staged = make(entered, store, &next).await;
+        roots.adopt(&upper, &chain[below]).unwrap();
+        let (staged, _directory) = make(entered, store, &next).await;
         let new = fs::metadata(staged.root().join("new")).unwrap();
         let text = fs::read_to_string(staged.root().join("new")).unwrap();
         println!("next={} {} {:o}", text.trim(), new.uid(), fs::metadata(staged.root()).unwrap().mode() & 0o7777);
     } else {
         drop(staged);
     }
+    drop(directory);
     println!("left={}", fs::read_dir(store.steps()).unwrap().count());
+}
+
+/// Stages an image, writes into it, and waits to be killed.
+pub(crate) fn hold(store: &str) -> ExitCode {
+    let entered = match isolate("auto") {
+        Ok(entered) => entered,
+        Err(code) => return code,
+    };
+    let store = Store::open(Path::new(store)).unwrap();
+    let (staged, _directory) = tokio::runtime::Runtime::new().unwrap().block_on(make(&entered, &store, &image(&store)));
+    fs::write(staged.root().join("written"), "").unwrap();
+    println!("staged");
+    let _ = std::io::stdin().read_line(&mut String::new());
+    ExitCode::SUCCESS
 }
 
 /// Stages an image of 60 layers.
@@ -224,7 +261,7 @@ pub(crate) fn deep(store: &str) -> ExitCode {
     let before = unpacked();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let begun = Instant::now();
-    let staged = runtime.block_on(make(&entered, &store, &image));
+    let (staged, _directory) = runtime.block_on(make(&entered, &store, &image));
     println!("micros={}\nunpacked={}", begun.elapsed().as_micros(), unpacked() - before);
     assert!((0..60).all(|n| staged.root().join(format!("file{n}")).exists()));
     ExitCode::SUCCESS

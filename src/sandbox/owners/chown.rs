@@ -11,12 +11,16 @@ use super::{DONE, Outcome, PASS, Request, Supervisor};
 impl Supervisor {
     /// fchownat(2). The ids are the argument `first` and the next one.
     pub(super) fn chown(&mut self, request: &Request<'_>, dirfd: i32, path: u64, flags: i32, first: usize) -> Outcome {
-        let [user, group] = [first, first + 1].map(|index| Some(request.caller.word(index)).filter(|id| *id != UNCHANGED));
+        let [user, group] =
+            [first, first + 1].map(|index| Some(request.caller.word(index)).filter(|id| *id != UNCHANGED));
+        if flags & !(libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW) != 0 {
+            return PASS;
+        }
         let Some(place) = request.place(dirfd, path, flags) else { return PASS };
         let credentials = &request.state.credentials;
         let record = self.ledger.get(&place);
         let is_root = |id: Option<u32>| id.is_none_or(|id| id == 0);
-        if record.is_none() && is_root(user) && is_root(group) && credentials.is_privileged_with_files() {
+        if record.is_none() && is_root(user) && is_root(group) && credentials.may_chown((0, 0), user, group) {
             return PASS;
         }
         let Ok(file) = place.open() else { return PASS };

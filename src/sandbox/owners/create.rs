@@ -3,12 +3,11 @@
 use std::os::fd::OwnedFd;
 
 use ociforge_layers::owner::{Device, Remembered};
-use rustix::fs::{
-    CWD, Dev, FileType, Mode, OFlags, StatxFlags, mkdirat, mknodat, openat, statx, symlinkat,
-};
+use rustix::fs::{CWD, Dev, FileType, Mode, OFlags, StatxFlags, mkdirat, mknodat, openat, statx, symlinkat};
 use rustix::io::Errno;
 
 use super::caller::Place;
+use super::capabilities::MKNOD;
 use super::filter::TMPFILE;
 use super::ledger::ROOT;
 use super::{Answer, DONE, Outcome, PASS, Request, Supervisor, errno};
@@ -91,7 +90,7 @@ impl Supervisor {
         }
         let device = device_of(kind, device);
         // Only root may, and an overlay can't have the one that says that a file is gone.
-        if !request.state.credentials.is_privileged_with_files() || (device.major, device.minor) == (0, 0) {
+        if !request.state.credentials.capabilities.has(MKNOD) || (device.major, device.minor) == (0, 0) {
             return Err(Errno::PERM);
         }
         fresh.owner.device = Some(device);

@@ -1,9 +1,10 @@
 //! Who a process is, and how it may become somebody else: credentials(7), as the kernel does it.
 //!
-//! A process has the capabilities to change its ids, and to give files away, as long as its effective (for files, its
-//! filesystem) user is root. What prctl(2) and capset(2) can do beyond that is not followed.
+//! Whether it may is a matter of its [`Capabilities`], which come and go with the ids of root.
 
 use rustix::io::Errno;
+
+use super::capabilities::{self, Capabilities};
 
 /// In place of an id: leave it as it is.
 pub(super) const UNCHANGED: u32 = u32::MAX;
@@ -31,6 +32,8 @@ pub(super) struct Credentials {
     pub(super) group: Ids,
     /// Supplementary groups, sorted.
     pub(super) groups: Vec<u32>,
+    /// What it may do.
+    pub(super) capabilities: Capabilities,
 }
 
 /// Whether a change was allowed: `EPERM`, or `EINVAL` for what is no id.
@@ -61,7 +64,8 @@ impl Ids {
         let old = *self;
         let may_real = [UNCHANGED, old.real, old.effective].contains(&real);
         let may_effective = [UNCHANGED, old.real, old.effective, old.saved].contains(&effective);
-        if !privileged && !(may_real && may_effective) {
+        let allowed = privileged || (may_real && may_effective);
+        if !allowed {
             return Err(Errno::PERM);
         }
         assign(&mut self.real, real);
@@ -76,12 +80,8 @@ impl Ids {
     /// setresuid(2), setresgid(2).
     fn set_three(&mut self, [real, effective, saved]: [u32; 3], privileged: bool) -> Changed {
         let old = *self;
-        let is = |wanted, now| wanted == UNCHANGED || wanted == now;
-        if is(real, old.real)
-            && is(saved, old.saved)
-            && is(effective, old.effective)
-            && is(effective, old.filesystem)
-        {
+        let wanted = [(real, old.real), (effective, old.effective), (effective, old.filesystem), (saved, old.saved)];
+        if wanted.into_iter().all(|(wanted, now)| wanted == UNCHANGED || wanted == now) {
             return Ok(());
         }
         let own = [UNCHANGED, old.real, old.effective, old.saved];
@@ -113,64 +113,56 @@ fn assign(id: &mut u32, wanted: u32) {
 }
 
 impl Credentials {
-    /// Whether it may become anybody.
-    fn is_privileged(&self) -> bool {
-        self.user.effective == 0
-    }
-
-    /// Whether it may do anything with files.
-    pub(super) fn is_privileged_with_files(&self) -> bool {
-        self.user.filesystem == 0
-    }
-
     /// Whether it is a member of a group, as far as files are concerned.
     pub(super) fn is_member(&self, group: u32) -> bool {
         self.group.filesystem == group || self.groups.binary_search(&group).is_ok()
     }
 
-    pub(super) fn set_user(&mut self, id: u32) -> Changed {
-        let privileged = self.is_privileged();
-        self.user.set(id, privileged)
+    /// Changes the user's ids, and with them the capabilities.
+    fn change_user(&mut self, change: impl FnOnce(&mut Ids, bool) -> Changed) -> Changed {
+        let old = self.user;
+        change(&mut self.user, self.capabilities.has(capabilities::SETUID))?;
+        self.capabilities.follow(old, self.user);
+        Ok(())
     }
 
-    pub(super) fn set_group(&mut self, id: u32) -> Changed {
-        let privileged = self.is_privileged();
-        self.group.set(id, privileged)
+    pub(super) fn set_user(&mut self, id: u32) -> Changed {
+        self.change_user(|user, privileged| user.set(id, privileged))
     }
 
     pub(super) fn set_users(&mut self, real: u32, effective: u32) -> Changed {
-        let privileged = self.is_privileged();
-        self.user.set_two(real, effective, privileged)
-    }
-
-    pub(super) fn set_two_groups(&mut self, real: u32, effective: u32) -> Changed {
-        let privileged = self.is_privileged();
-        self.group.set_two(real, effective, privileged)
+        self.change_user(|user, privileged| user.set_two(real, effective, privileged))
     }
 
     pub(super) fn set_all_users(&mut self, ids: [u32; 3]) -> Changed {
-        let privileged = self.is_privileged();
-        self.user.set_three(ids, privileged)
-    }
-
-    pub(super) fn set_all_groups(&mut self, ids: [u32; 3]) -> Changed {
-        let privileged = self.is_privileged();
-        self.group.set_three(ids, privileged)
+        self.change_user(|user, privileged| user.set_three(ids, privileged))
     }
 
     pub(super) fn set_filesystem_user(&mut self, id: u32) -> u32 {
-        let privileged = self.is_privileged();
-        self.user.set_filesystem(id, privileged)
+        let old = self.user.set_filesystem(id, self.capabilities.has(capabilities::SETUID));
+        self.capabilities.follow_filesystem(old, self.user.filesystem);
+        old
+    }
+
+    pub(super) fn set_group(&mut self, id: u32) -> Changed {
+        self.group.set(id, self.capabilities.has(capabilities::SETGID))
+    }
+
+    pub(super) fn set_two_groups(&mut self, real: u32, effective: u32) -> Changed {
+        self.group.set_two(real, effective, self.capabilities.has(capabilities::SETGID))
+    }
+
+    pub(super) fn set_all_groups(&mut self, ids: [u32; 3]) -> Changed {
+        self.group.set_three(ids, self.capabilities.has(capabilities::SETGID))
     }
 
     pub(super) fn set_filesystem_group(&mut self, id: u32) -> u32 {
-        let privileged = self.is_privileged();
-        self.group.set_filesystem(id, privileged)
+        self.group.set_filesystem(id, self.capabilities.has(capabilities::SETGID))
     }
 
     /// setgroups(2).
     pub(super) fn set_groups(&mut self, mut groups: Vec<u32>) -> Changed {
-        if !self.is_privileged() {
+        if !self.capabilities.has(capabilities::SETGID) {
             return Err(Errno::PERM);
         }
         if groups.len() > MOST_GROUPS || groups.contains(&UNCHANGED) {
@@ -188,6 +180,7 @@ impl Credentials {
             ids.effective = owner.unwrap_or(ids.effective);
             (ids.saved, ids.filesystem) = (ids.effective, ids.effective);
         }
+        new.capabilities = Capabilities::of_program(new.user);
         new
     }
 
@@ -196,7 +189,7 @@ impl Credentials {
         let own = self.user.filesystem == from.0;
         let may_user = user.is_none_or(|user| own && user == from.0);
         let may_group = group.is_none_or(|group| own && (group == from.1 || self.is_member(group)));
-        self.is_privileged_with_files() || (may_user && may_group)
+        self.capabilities.has(capabilities::CHOWN) || (may_user && may_group)
     }
 }
 
@@ -205,7 +198,9 @@ mod tests {
     use super::*;
 
     fn user(real: u32, effective: u32, saved: u32) -> Credentials {
-        Credentials { user: Ids { real, effective, saved, filesystem: effective }, ..Credentials::default() }
+        let mut process = Credentials::default();
+        process.set_all_users([real, effective, saved]).unwrap();
+        process
     }
 
     fn ids(of: &Credentials) -> [u32; 4] {
@@ -263,7 +258,7 @@ mod tests {
     fn files_follow_the_effective_id() {
         let mut process = Credentials::default();
         assert_eq!(process.set_filesystem_user(33), 0);
-        assert!(!process.is_privileged_with_files());
+        assert!(!process.may_chown((33, 33), Some(0), None));
         process.set_all_users([UNCHANGED; 3]).unwrap();
         assert_eq!(ids(&process), [0, 0, 0, 33], "nothing was asked for");
         process.set_all_users([UNCHANGED, 0, UNCHANGED]).unwrap();

@@ -1,8 +1,8 @@
 //! The seccomp filter: which system calls the supervisor hears of.
 
 use libc::{
-    BPF_ABS, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_W, SECCOMP_RET_ALLOW,
-    SECCOMP_RET_USER_NOTIF, c_long, sock_filter,
+    BPF_ABS, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_W, SECCOMP_RET_ALLOW, SECCOMP_RET_USER_NOTIF,
+    c_long, sock_filter,
 };
 
 /// linux/audit.h: `EM_X86_64` or `EM_AARCH64` with the marks of 64 bits and little endian.
@@ -45,6 +45,7 @@ const ALWAYS: &[c_long] = &[
     libc::SYS_setfsuid,
     libc::SYS_setfsgid,
     libc::SYS_setgroups,
+    libc::SYS_capset,
     libc::SYS_execve,
     libc::SYS_execveat,
     libc::SYS_chroot,
@@ -82,18 +83,24 @@ const OPENING: &[(c_long, u32)] = &[
     (libc::SYS_open, 1),
 ];
 
-/// Calls that get or set a limit, the argument that says which.
-const LIMITS: &[(c_long, u32)] = &[
-    (libc::SYS_prlimit64, 1),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_getrlimit, 0),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_setrlimit, 0),
-    // Their numbers in the generic table, which the C library has no use for.
-    #[cfg(target_arch = "aarch64")]
-    (163, 0),
-    #[cfg(target_arch = "aarch64")]
-    (164, 0),
+/// getrlimit(2) and setrlimit(2). The library has no names for those of the generic table.
+#[cfg(target_arch = "x86_64")]
+pub(super) const GETRLIMIT: c_long = libc::SYS_getrlimit;
+#[cfg(target_arch = "x86_64")]
+pub(super) const SETRLIMIT: c_long = libc::SYS_setrlimit;
+#[cfg(target_arch = "aarch64")]
+pub(super) const GETRLIMIT: c_long = 163;
+#[cfg(target_arch = "aarch64")]
+pub(super) const SETRLIMIT: c_long = 164;
+
+/// Calls that matter only with a value as one of their arguments: the limit that carries identities
+/// and the one thing about capabilities that changes what ids mean.
+#[allow(clippy::unnecessary_cast, reason = "the type of limits differs between C libraries")]
+const SELECTED: &[(c_long, u32, u32)] = &[
+    (libc::SYS_prlimit64, 1, libc::RLIMIT_LOCKS as u32),
+    (GETRLIMIT, 0, libc::RLIMIT_LOCKS as u32),
+    (SETRLIMIT, 0, libc::RLIMIT_LOCKS as u32),
+    (libc::SYS_prctl, 0, libc::PR_SET_KEEPCAPS.cast_unsigned()),
 ];
 
 /// The bit of `O_TMPFILE` that is its own.
@@ -108,9 +115,9 @@ pub(super) fn program() -> Vec<sock_filter> {
         program.push(jump(BPF_JEQ, word(number), 0, 4));
         program.extend([load(argument(index)), jump(BPF_JSET, making, 1, 0), allow(), notify()]);
     }
-    for &(number, index) in LIMITS {
+    for &(number, index, value) in SELECTED {
         program.push(jump(BPF_JEQ, word(number), 0, 4));
-        program.extend([load(argument(index)), jump(BPF_JEQ, libc::RLIMIT_LOCKS as u32, 1, 0), allow(), notify()]);
+        program.extend([load(argument(index)), jump(BPF_JEQ, value, 1, 0), allow(), notify()]);
     }
     // A jump reaches 255 instructions, so it needn't be shared.
     for &number in ALWAYS {
@@ -181,6 +188,8 @@ mod tests {
         assert!(!open(libc::O_RDONLY | libc::O_CLOEXEC) && !open(libc::O_DIRECTORY | libc::O_PATH));
         let limit = |which: u64| run(ARCHITECTURE, libc::SYS_prlimit64, [0, which, 0, 0, 0, 0]);
         assert!(limit(10) && !limit(7));
+        let prctl = |what: u64| run(ARCHITECTURE, libc::SYS_prctl, [what, 1, 0, 0, 0, 0]);
+        assert!(prctl(8) && !prctl(15));
         assert!(ALWAYS.iter().all(|number| run(ARCHITECTURE, *number, [0; 6])));
         for number in [libc::SYS_read, libc::SYS_openat, libc::SYS_fchmod, libc::SYS_rt_sigreturn, 0x4000_0004] {
             assert!(!run(ARCHITECTURE, number, [0; 6]), "{number}");

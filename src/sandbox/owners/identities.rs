@@ -1,10 +1,10 @@
 //! Which process is who.
 //!
 //! What a process is must be inherited over fork(2), vfork(2), clone(2) and execve(2), outlive parents, and not be
-//! mistaken for another's when a number is used again. The kernel does all that for resource limits, and one of them, on
-//! file locks, has had no meaning since Linux 2.4.25: its soft value is the number of the process's [`State`]. It may be
-//! read and set from outside. The filter keeps the process itself from it. Threads of a process share it, as the C
-//! library makes them share their ids. Where a process has another value, it is root, who has not done anything yet.
+//! mistaken for another's when a number is used again. The kernel does all that for resource limits, and one of them,
+//! on file locks, has had no meaning since Linux 2.4.25: its soft value is the number of the process's [`State`]. It
+//! may be read and set from outside. The filter keeps the process itself from it. Threads of a process share it, as the
+//! C library makes them share their ids. Where a process has another value, it is root, who has not done anything yet.
 
 use std::collections::HashMap;
 use std::io;

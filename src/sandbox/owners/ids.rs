@@ -4,6 +4,7 @@ use rustix::io::Errno;
 
 use super::caller::Caller;
 use super::credentials::{Credentials, Ids, MOST_GROUPS};
+use super::filter::{GETRLIMIT, SETRLIMIT};
 use super::identities::State;
 use super::{Answer, DONE, Outcome, PASS, Request, Supervisor, errno};
 
@@ -11,7 +12,7 @@ impl Supervisor {
     /// Calls about the process itself.
     pub(super) fn identify(&mut self, request: &Request<'_>) -> Outcome {
         let caller = request.caller;
-        let Credentials { user, group, groups } = &request.state.credentials;
+        let Credentials { user, group, groups, .. } = &request.state.credentials;
         let value = |id: u32| Ok(Answer::Value(id.into()));
         match caller.call.number {
             libc::SYS_getuid => value(user.real),
@@ -21,15 +22,10 @@ impl Supervisor {
             libc::SYS_getresuid => write_three(caller, user),
             libc::SYS_getresgid => write_three(caller, group),
             libc::SYS_getgroups => write_groups(caller, groups),
-            libc::SYS_prlimit64 => limit(caller, caller.argument(2), caller.argument(3)),
-            #[cfg(target_arch = "x86_64")]
-            libc::SYS_setrlimit => DONE,
-            #[cfg(target_arch = "x86_64")]
-            libc::SYS_getrlimit => limit(caller, 0, caller.argument(1)),
-            #[cfg(target_arch = "aarch64")]
-            163 => limit(caller, 0, caller.argument(1)),
-            #[cfg(target_arch = "aarch64")]
-            164 => DONE,
+            libc::SYS_prlimit64 => limit(caller, caller.argument(3)),
+            SETRLIMIT => DONE,
+            GETRLIMIT => limit(caller, caller.argument(1)),
+            libc::SYS_capset | libc::SYS_prctl => self.change_capabilities(request),
             _ => self.become_somebody(request),
         }
     }
@@ -52,12 +48,31 @@ impl Supervisor {
             libc::SYS_setgroups => new.set_groups(read_groups(caller)?)?,
             _ => return PASS,
         }
-        if new != request.state.credentials {
-            caller.still_waits()?;
-            let state = State { credentials: new, ..State::clone(&request.state) };
-            self.identities.set(caller.call.thread, state).map_err(errno)?;
-        }
+        self.change(request, new)?;
         Ok(Answer::Value(returned.into()))
+    }
+
+    /// capset(2) and prctl(2) with `PR_SET_KEEPCAPS`, which the kernel does, too.
+    fn change_capabilities(&mut self, request: &Request<'_>) -> Outcome {
+        let caller = request.caller;
+        let mut new = request.state.credentials.clone();
+        if caller.call.number == libc::SYS_prctl {
+            new.capabilities.keep(caller.argument(1) == 1);
+        } else {
+            let Ok((permitted, effective)) = read_capabilities(caller) else { return PASS };
+            new.capabilities.set(permitted, effective);
+        }
+        self.change(request, new)?;
+        PASS
+    }
+
+    fn change(&mut self, request: &Request<'_>, credentials: Credentials) -> Result<(), Errno> {
+        if credentials != request.state.credentials {
+            request.caller.still_waits()?;
+            let state = State { credentials, ..State::clone(&request.state) };
+            self.identities.set(request.caller.call.thread, state).map_err(errno)?;
+        }
+        Ok(())
     }
 }
 
@@ -66,6 +81,24 @@ fn write_three(caller: &Caller<'_>, ids: &Ids) -> Outcome {
         caller.write(caller.argument(index), &id.to_ne_bytes())?;
     }
     DONE
+}
+
+/// The sets that capset(2) is to set, permitted and effective.
+fn read_capabilities(caller: &Caller<'_>) -> Result<(u64, u64), Errno> {
+    // The version that has one word a set instead of two (linux/capability.h).
+    const FIRST: u32 = 0x1998_0330;
+    let words = |address, count: usize| {
+        let bytes = caller.bytes(address, count * 4)?;
+        Ok(bytes
+            .chunks_exact(4)
+            .map(|word| u32::from_ne_bytes([word[0], word[1], word[2], word[3]]))
+            .collect::<Vec<_>>())
+    };
+    let is_first = words(caller.argument(0), 1)?.first() == Some(&FIRST);
+    // Effective, permitted and inheritable, first all lower halves.
+    let sets = words(caller.argument(1), if is_first { 3 } else { 6 })?;
+    let set = |index: usize| u64::from(sets[index]) | u64::from(sets.get(index + 3).copied().unwrap_or_default()) << 32;
+    Ok((set(1), set(0)))
 }
 
 fn read_groups(caller: &Caller<'_>) -> Result<Vec<u32>, Errno> {
@@ -89,7 +122,7 @@ fn write_groups(caller: &Caller<'_>, groups: &[u32]) -> Outcome {
 }
 
 /// prlimit(2) of the limit that means nothing to the kernel: it is infinite, and nobody can change that.
-fn limit(caller: &Caller<'_>, _new: u64, old: u64) -> Outcome {
+fn limit(caller: &Caller<'_>, old: u64) -> Outcome {
     if old != 0 {
         caller.write(old, &[0xff; 16])?;
     }

@@ -6,8 +6,7 @@ use std::os::fd::OwnedFd;
 
 use ociforge_layers::owner::{ATTRIBUTE, Identity, Remembered, Table};
 use rustix::fs::{
-    self, AtFlags, CWD, FileType, Statx, StatxFlags, XattrFlags, readlinkat, removexattr, setxattr,
-    statx,
+    self, AtFlags, CWD, FileType, Statx, StatxFlags, XattrFlags, readlinkat, removexattr, setxattr, statx,
 };
 use rustix::io::Errno;
 

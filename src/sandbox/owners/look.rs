@@ -4,6 +4,7 @@ use std::mem::offset_of;
 
 use ociforge_layers::owner::{Device, Remembered};
 
+use super::caller::Place;
 use super::{DONE, Outcome, PASS, Request, Supervisor};
 use crate::sandbox::sys_notify::{self, STAT, STATX};
 
@@ -12,7 +13,7 @@ impl Supervisor {
     pub(super) fn stat(&self, request: &Request<'_>, dirfd: i32, path: u64, flags: i32, buffer: u64) -> Outcome {
         let Some(place) = request.place(dirfd, path, flags) else { return PASS };
         let Some(record) = self.ledger.get(&place) else { return PASS };
-        let Ok(mut stat) = sys_notify::stat(&place.path, place.flags().bits().cast_signed()) else { return PASS };
+        let Ok(mut stat) = sys_notify::stat(&place.path, walking(&place, flags)) else { return PASS };
         show_in_stat(&mut stat, record);
         request.caller.write(buffer, &stat)?;
         DONE
@@ -24,13 +25,17 @@ impl Supervisor {
         let flags = caller.int(2);
         let Some(place) = request.place(caller.int(0), caller.argument(1), flags) else { return PASS };
         let Some(record) = self.ledger.get(&place) else { return PASS };
-        let others = flags & !(libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW);
-        let flags = others | place.flags().bits().cast_signed();
+        let flags = walking(&place, flags);
         let Ok(mut statx) = sys_notify::statx(&place.path, flags, caller.word(3)) else { return PASS };
         show_in_statx(&mut statx, record);
         caller.write(caller.argument(4), &statx)?;
         DONE
     }
+}
+
+/// The caller's flags, with those for this process's path to the file.
+fn walking(place: &Place, flags: i32) -> i32 {
+    flags & !(libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW) | place.flags().bits().cast_signed()
 }
 
 /// Puts a value where a field begins.

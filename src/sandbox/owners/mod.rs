@@ -9,12 +9,23 @@
 //! - Processes: they have the ids that they gave themselves, by the rules of credentials(7), and new files belong to
 //!   those. A program with a set-id bit runs as its remembered owner.
 //!
-//! What is not followed: permissions (who isn't root any more still reads and writes what root may), ids within messages
-//! (`SO_PEERCRED`) and in `/proc`, capabilities as such, owners of files that a lower layer can't remember (its symbolic
-//! links), new files by way of a dangling symbolic link, sockets that bind(2) makes, and calls of 32-bit programs. A
-//! device is an empty file to whoever opens it.
+//! What is not followed:
+//!
+//! - permissions: who isn't root any more still reads and writes what root may, and changes modes and times of it;
+//! - ids within messages (`SO_PEERCRED`) and in `/proc`, and the capabilities that capget(2) shows;
+//! - owners of a lower layer's symbolic links, which nothing remembers;
+//! - new files by way of a dangling symbolic link, or by openat2(2) with restrictions, and sockets that bind(2) makes:
+//!   they belong to root;
+//! - access lists' entries for others than root, which are left out;
+//! - devices when they are opened: they are empty files then;
+//! - 32-bit programs.
+//!
+//! A signal that comes just before this process hears of a call interrupts it, and a program whose handler doesn't
+//! restart calls (`SA_RESTART`) sees `EINTR` where it isn't used to it. The kernel gives no means against that. A call
+//! that this process has heard of is interrupted by nothing but death (Linux 5.19).
 
 mod caller;
+mod capabilities;
 mod chown;
 mod create;
 mod credentials;
@@ -40,9 +51,9 @@ use self::identities::{Identities, State};
 use self::ledger::Ledger;
 use super::sys_notify;
 
-/// Installs the filter in this thread, and returns what [`supervise`] needs. From then on the calls in question wait for
-/// their answers. To be called in the process that will become the step, as its last act before it changes its user and
-/// executes the program; it needs `CAP_SYS_ADMIN` in its user namespace, or no_new_privs.
+/// Installs the filter in this thread, and returns what [`supervise`] needs. From then on the calls in question wait
+/// for their answers. To be called in the process that will become the step, as its last act before it changes its user
+/// and executes the program; it needs `CAP_SYS_ADMIN` in its user namespace, or no_new_privs.
 ///
 /// # Errors
 /// What the kernel says: `EACCES` without that right, `EBUSY` under another listener, `EINVAL` before Linux 5.0.
@@ -60,8 +71,8 @@ pub fn install() -> io::Result<OwnedFd> {
 /// Answers until the last process under the filter is gone, and returns what could not be remembered with the files.
 ///
 /// To be called in another process than the step, outside of its pid namespace, with the same mount and user namespaces
-/// and the step's root as its root directory. `proc` is a `/proc` of this process's pid namespace. `files` is the directory
-/// where writes of the step end up: an overlay's upper directory, or the root directory.
+/// and the step's root as its root directory. `proc` is a `/proc` of this process's pid namespace. `files` is the
+/// directory where writes of the step end up: an overlay's upper directory, or the root directory.
 ///
 /// The thread gets a working directory and a umask of its own, which it keeps.
 ///
@@ -161,9 +172,7 @@ impl Supervisor {
             #[cfg(target_arch = "x86_64")]
             libc::SYS_stat => self.stat(&request, libc::AT_FDCWD, argument(0), 0, argument(1)),
             #[cfg(target_arch = "x86_64")]
-            libc::SYS_lstat => {
-                self.stat(&request, libc::AT_FDCWD, argument(0), libc::AT_SYMLINK_NOFOLLOW, argument(1))
-            }
+            libc::SYS_lstat => self.stat(&request, libc::AT_FDCWD, argument(0), libc::AT_SYMLINK_NOFOLLOW, argument(1)),
             #[cfg(target_arch = "x86_64")]
             libc::SYS_open => self.open(&request, libc::AT_FDCWD, argument(0), int(1), caller.word(2)),
             #[cfg(target_arch = "x86_64")]

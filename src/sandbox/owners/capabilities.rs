@@ -1,0 +1,122 @@
+//! What a process may do beyond what its ids say: capabilities(7), as far as ids give and take them.
+//!
+//! A process loses them with its last id of root, unless it asked to keep them (`PR_SET_KEEPCAPS`), as setpriv(1) does
+//! to change its groups after its user. Capabilities of files and ambient ones are not followed.
+
+use super::credentials::Ids;
+
+/// Giving files away.
+pub(super) const CHOWN: u32 = 0;
+/// Becoming a member of any group.
+pub(super) const SETGID: u32 = 6;
+/// Becoming any user.
+pub(super) const SETUID: u32 = 7;
+/// Making devices.
+pub(super) const MKNOD: u32 = 27;
+
+/// Those that the filesystem id gives and takes (linux/capability.h, `CAP_FS_SET`).
+const OF_FILES: u64 = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 9 | 1 << 27 | 1 << 32;
+
+/// A process's sets of capabilities, by bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Capabilities {
+    permitted: u64,
+    effective: u64,
+    /// Whether it keeps the permitted ones with its last id of root.
+    keep: bool,
+}
+
+impl Default for Capabilities {
+    /// Those of root.
+    fn default() -> Self {
+        Self { permitted: !0, effective: !0, keep: false }
+    }
+}
+
+impl Capabilities {
+    pub(super) fn has(self, capability: u32) -> bool {
+        self.effective & (1 << capability) != 0
+    }
+
+    /// prctl(2) with `PR_SET_KEEPCAPS`.
+    pub(super) fn keep(&mut self, keep: bool) {
+        self.keep = keep;
+    }
+
+    /// capset(2). The kernel has seen to it that they are not more than there are.
+    pub(super) fn set(&mut self, permitted: u64, effective: u64) {
+        self.permitted &= permitted;
+        self.effective = self.permitted & effective;
+    }
+
+    /// After the user's ids have changed.
+    pub(super) fn follow(&mut self, old: Ids, new: Ids) {
+        let is_root = |ids: Ids| [ids.real, ids.effective, ids.saved].contains(&0);
+        if is_root(old) && !is_root(new) && !self.keep {
+            self.permitted = 0;
+        }
+        match (old.effective, new.effective) {
+            (0, 0) => {}
+            (0, _) => self.effective = 0,
+            (_, 0) => self.effective = self.permitted,
+            _ => self.effective &= self.permitted,
+        }
+    }
+
+    /// After the user's filesystem id alone has changed.
+    pub(super) fn follow_filesystem(&mut self, old: u32, new: u32) {
+        match (old, new) {
+            (0, 1..) => self.effective &= !OF_FILES,
+            (1.., 0) => self.effective |= self.permitted & OF_FILES,
+            _ => {}
+        }
+    }
+
+    /// Those of a program that is executed by a user.
+    pub(super) fn of_program(user: Ids) -> Self {
+        let all = |has: bool| if has { !0 } else { 0 };
+        let permitted = all(user.real == 0 || user.effective == 0);
+        Self { permitted, effective: all(user.effective == 0), keep: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(real: u32, effective: u32, saved: u32) -> Ids {
+        Ids { real, effective, saved, filesystem: effective }
+    }
+
+    #[test]
+    fn the_last_id_of_root_takes_them_along() {
+        let mut process = Capabilities::default();
+        process.follow(ids(0, 0, 0), ids(0, 7, 0));
+        assert!(!process.has(SETUID));
+        process.follow(ids(0, 7, 0), ids(0, 0, 0));
+        assert!(process.has(SETUID) && process.has(CHOWN));
+        process.follow(ids(0, 0, 0), ids(7, 7, 7));
+        process.set(!0, !0);
+        assert!(!process.has(SETUID));
+    }
+
+    #[test]
+    fn they_can_be_kept() {
+        let mut setpriv = Capabilities::default();
+        setpriv.keep(true);
+        setpriv.follow(ids(0, 0, 0), ids(7, 7, 7));
+        assert!(!setpriv.has(SETGID), "the effective ones are not kept");
+        setpriv.set(1 << SETGID, 1 << SETGID);
+        assert!(setpriv.has(SETGID) && !setpriv.has(SETUID));
+        assert!(!Capabilities::of_program(ids(7, 7, 7)).has(SETGID));
+    }
+
+    #[test]
+    fn those_of_files_follow_the_filesystem_id() {
+        let mut server = Capabilities::default();
+        server.follow_filesystem(0, 5);
+        assert!(!server.has(CHOWN) && !server.has(MKNOD) && server.has(SETUID));
+        server.follow_filesystem(5, 0);
+        assert!(server.has(CHOWN) && server.has(MKNOD));
+    }
+}
