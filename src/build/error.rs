@@ -12,6 +12,7 @@ use ociforge_layers::source::wheel::WheelError;
 use ociforge_layers::{PackError, PathError, TreeError};
 use ociforge_manifests::{ImageError, Platform};
 
+use super::wheelhouse::SourceError;
 use crate::base::facts::FactsError;
 use crate::content::ContentError;
 use crate::error::Explain;
@@ -88,6 +89,14 @@ pub enum BuildError {
     /// The image's documents contradict each other.
     #[error("cannot assemble the image")]
     Image(#[from] ImageError),
+    /// A source becomes no wheel, or modules become no bytecode.
+    #[error("cannot build {what}")]
+    Source {
+        /// What of.
+        what: String,
+        /// Why.
+        source: Box<SourceError>,
+    },
     /// `SOURCE_DATE_EPOCH` is no time.
     #[error("SOURCE_DATE_EPOCH is `{0}`, which is not a number of seconds since 1970")]
     Epoch(String),
@@ -237,6 +246,7 @@ impl Explain for BuildError {
             Self::Lock(error) => error.hint(),
             Self::Fetch(error) => error.hint(),
             Self::Content(error) => error.hint(),
+            Self::Source { source, .. } => source.hint(),
             Self::Misplaced { .. } => Some("run `ociforge lock`".into()),
             Self::Epoch(_) => Some("unset it, or set it to something like 1700000000".into()),
             Self::Store(error) | Self::Pack { source: PackError::Write(error), .. }

@@ -1,15 +1,18 @@
 //! The Python that packages are installed for, and the wheels that it takes.
 
+use std::collections::BTreeMap;
+
 use ociforge_layers::PathError;
 use ociforge_layers::source::wheel::Scheme;
 use ociforge_manifests::Platform;
 
 use super::python::matching;
 use super::steps::failed;
+use super::wheelhouse::{self, Ground, Study, Wheelhouse};
 use super::{BuildError, Builder};
 use crate::base::BaseImage;
 use crate::base::facts::{self, Facts};
-use crate::lock::{self, LockedWheel, Requirements, Target};
+use crate::lock::{self, LockedSource, LockedWheel, Origin, Requirements, Resolution, Sources, Target};
 use crate::plan::{Pip, Plan, StatedPython, Step};
 use crate::transfer::Overlay;
 
@@ -19,6 +22,14 @@ pub(super) struct Interpreter {
     pub(super) scheme: Scheme,
     /// What else is known of the base; nothing where the recipe states the Python.
     facts: Option<Facts>,
+}
+
+/// What a step installs.
+#[derive(Default)]
+pub(super) struct Packages {
+    pub(super) wheels: Vec<LockedWheel>,
+    /// What has no wheel and is to be built.
+    pub(super) sources: Vec<LockedSource>,
 }
 
 impl Interpreter {
@@ -51,38 +62,94 @@ impl Interpreter {
         Ok(Self { target, scheme, facts: Some(facts) })
     }
 
-    /// The wheels of one step: those on disk, those of the user's own lock, those that `locked` has, or those that uv
-    /// finds now.
-    pub(super) async fn wheels(
+    /// The packages of one step: the wheels on disk, those of the user's own lock, what `locked` has, or what uv finds
+    /// now. What the sandbox has to tell of sources is asked on `ground`.
+    pub(super) async fn packages(
         &self,
         builder: &Builder,
         plan: &Plan,
         step: &Step,
         pip: &Pip,
-        locked: Option<Vec<LockedWheel>>,
-    ) -> Result<Vec<LockedWheel>, BuildError> {
+        locked: Option<Packages>,
+        ground: &Ground,
+    ) -> Result<Packages, BuildError> {
+        let wheelhouse = self.wheelhouse(builder, plan, ground);
+        let mut packages = Packages::default();
+        let mut known = Sources::default();
         let requirements = match (pip, locked) {
             (Pip::Wheels(pattern), _) => {
                 let files = matching(pattern, &plan.directory).map_err(|error| failed(step, error))?;
-                return Ok(lock::local(&files, &self.target, &plan.directory)?);
+                packages.wheels = lock::local(&files, &self.target, &plan.directory)?;
+                return Ok(packages);
             }
             (Pip::Lock(file), _) => Requirements::Lock(file.clone()),
-            (Pip::Project { .. }, _) => return Err(BuildError::Interrupted),
             (_, Some(locked)) => return Ok(locked),
             (Pip::Requirements(list), None) => Requirements::List(list.clone()),
             (Pip::File(file), None) => Requirements::File(file.clone()),
+            (Pip::Project { directory, extras }, None) => {
+                let Study { metadata, requires } = wheelhouse.study_project(directory).await?;
+                let (name, version) = wheelhouse::project(&metadata, directory)?;
+                known.add_project(&name, &version, &metadata);
+                let requirement = format!("{name}[{}]=={version}", extras.join(","));
+                let origin = Origin::Project { name, directory: directory.clone() };
+                packages.sources.push(LockedSource { origin, requires });
+                Requirements::List(vec![requirement])
+            }
         };
-        let (target, facts, directory) = (self.target.clone(), self.facts.clone(), plan.directory.clone());
+        let options = lock::index_options(&requirements, &plan.directory);
+        let mut studied = BTreeMap::new();
         let task = builder.reporter.task(&format!("resolve {}", step.description), None);
-        let resolved = tokio::task::spawn_blocking(move || {
-            lock::resolve(&requirements, &target, facts.as_ref(), &directory, &mut lock::Sources::default())
-        });
-        let resolution = resolved.await.map_err(|_| BuildError::Interrupted)??;
-        task.done(&format!("{} wheels", resolution.wheels.len()));
+        let resolution = loop {
+            let resolution = self.resolve(plan, &requirements, &mut known).await?;
+            let unknown: Vec<_> = resolution.sdists.iter().filter(|archive| !known.knows(archive)).cloned().collect();
+            if unknown.is_empty() {
+                break resolution;
+            }
+            for archive in unknown {
+                let Study { metadata, requires } = wheelhouse.study_sdist(&archive, &options).await?;
+                known.learn(&archive, &metadata);
+                studied.insert(archive.sha256, requires);
+            }
+        };
+        for archive in resolution.sdists {
+            let requires = studied.remove(&archive.sha256).unwrap_or_default();
+            packages.sources.push(LockedSource { origin: Origin::Sdist(archive), requires });
+        }
+        packages.wheels = resolution.wheels;
+        let (wheels, sources) = (packages.wheels.len(), packages.sources.len());
+        let sources = if sources == 0 { String::new() } else { format!(", {sources} to be built") };
+        task.done(&format!("{wheels} wheels{sources}"));
         for lock::Replaced { name, old, new } in &resolution.replaced {
             builder.reporter.warn(&format!("{name} {new} is installed over the base's {name} {old}, whose files stay"));
         }
-        Ok(resolution.wheels)
+        Ok(packages)
+    }
+
+    async fn resolve(
+        &self,
+        plan: &Plan,
+        requirements: &Requirements,
+        known: &mut Sources,
+    ) -> Result<Resolution, BuildError> {
+        let (target, facts, directory) = (self.target.clone(), self.facts.clone(), plan.directory.clone());
+        let (requirements, mut sources) = (requirements.clone(), known.clone());
+        let resolved = tokio::task::spawn_blocking(move || {
+            let resolution = lock::resolve(&requirements, &target, facts.as_ref(), &directory, &mut sources);
+            resolution.map(|resolution| (resolution, sources))
+        });
+        let (resolution, sources) = resolved.await.map_err(|_| BuildError::Interrupted)??;
+        *known = sources;
+        Ok(resolution)
+    }
+
+    /// Where wheels for this Python are built.
+    pub(super) fn wheelhouse<'a>(
+        &'a self,
+        builder: &'a Builder,
+        plan: &'a Plan,
+        ground: &'a Ground,
+    ) -> Wheelhouse<'a> {
+        Wheelhouse { builder, plan, scheme: &self.scheme, target: &self.target, facts: self.facts.as_ref(), ground }
     }
 }
 

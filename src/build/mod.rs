@@ -13,6 +13,7 @@ mod run;
 mod sandbox;
 mod secrets;
 mod steps;
+mod wheelhouse;
 mod workbench;
 mod workshop;
 
@@ -27,6 +28,7 @@ use ociforge_manifests::{Image, ImageName, NewLayer, Platform};
 
 use crate::base::BaseImage;
 use crate::cancel::Cancel;
+use crate::lock::Workshop;
 use crate::plan::{Plan, StepKind};
 use crate::progress::Reporter;
 use crate::registry::Client;
@@ -38,9 +40,12 @@ pub use error::{BuildError, StepError};
 pub use pins::{lock_file, recipe_digest};
 pub use sandbox::Sandbox;
 pub use secrets::{Origin, SecretArg, SecretArgError, SecretError, Secrets};
+pub use wheelhouse::SourceError;
 
+use interpreter::Interpreter;
 use pack::{Packer, Work};
 use pins::Pins;
+use wheelhouse::{Ground, bytecode};
 use workbench::Workbench;
 
 /// The annotations that say what an image was built on (image-spec, annotations.md).
@@ -66,6 +71,8 @@ pub struct Builder {
     pub epoch: Epoch,
     /// What steps run in, or why they can't; the latter also when no step was expected to run.
     pub sandbox: Result<Arc<Sandbox>, Arc<SandboxError>>,
+    /// Where the build backends of Python packages run, if that is not the sandbox.
+    pub workshop: Option<Arc<dyn Workshop>>,
 }
 
 /// A built image. Its layers are in the store, or where the base's are.
@@ -135,12 +142,22 @@ impl Builder {
         let mut packed = self.pack(work.into_iter().flatten().collect()).await?.into_iter();
         let mut bench = Workbench::new(self, &plan.config, &pins.base);
         let mut layers = Vec::new();
-        for (step, number) in plan.steps.iter().zip(numbers) {
+        for ((n, step), number) in plan.steps.iter().enumerate().zip(numbers) {
             let mut new: Vec<BuiltLayer> = packed.by_ref().take(number).collect();
-            if let StepKind::Run(run) = &step.kind {
-                new.push(self.run(&bench, plan, step, run).await?);
+            match &step.kind {
+                StepKind::Run(run) => new.push(self.run(&bench, plan, step, run).await?),
+                StepKind::Pip(_) if pins.builds(n) => {
+                    let work = self.wheels(plan, pins, n, &Ground::of(self, &bench)).await?;
+                    new.extend(self.pack(work).await?);
+                }
+                _ => {}
             }
             bench.add(new.iter().map(new_layer));
+            if step.bytecode {
+                let bytecode = self.bytecode(plan, pins, n, &bench).await?;
+                bench.add(bytecode.iter().map(new_layer));
+                new.extend(bytecode);
+            }
             layers.extend(new);
         }
         Ok(layers)
@@ -153,12 +170,37 @@ impl Builder {
         let mut all = Vec::new();
         for (n, step) in plan.steps.iter().enumerate() {
             let mut work: Vec<Work> = steps::work(plan, step, self.epoch, &scratch)?.into_iter().collect();
-            if let (StepKind::Pip(_), Some(scheme)) = (&step.kind, &pins.scheme) {
-                work.extend(python::work(step, pins.fetch(self, plan, n).await?, scheme, self.epoch.seconds()));
+            if matches!(step.kind, StepKind::Pip(_)) && !pins.builds(n) {
+                work.extend(self.wheels(plan, pins, n, &pins.ground).await?);
             }
             all.push(work);
         }
         Ok(all)
+    }
+
+    /// The layers of the wheels of step `n`; those that there are not yet are built on `ground`.
+    async fn wheels(&self, plan: &Plan, pins: &Pins, n: usize, ground: &Ground) -> Result<Vec<Work>, BuildError> {
+        let (Some(step), Some(Interpreter { scheme, .. })) = (plan.steps.get(n), &pins.interpreter) else {
+            return Ok(Vec::new());
+        };
+        let wheels = pins.fetch(self, plan, n, ground).await?;
+        Ok(python::work(step, wheels, scheme, self.epoch.seconds()))
+    }
+
+    /// The layer of the bytecode of step `n`, whose packages are on the bench.
+    async fn bytecode(
+        &self,
+        plan: &Plan,
+        pins: &Pins,
+        n: usize,
+        bench: &Workbench,
+    ) -> Result<Vec<BuiltLayer>, BuildError> {
+        let (Some(step), Some(Interpreter { scheme, .. })) = (plan.steps.get(n), &pins.interpreter) else {
+            return Ok(Vec::new());
+        };
+        let ground = Ground::of(self, bench);
+        let wheels = pins.fetch(self, plan, n, &ground).await?;
+        self.pack(bytecode(self, &ground, step, &wheels, scheme).into_iter().collect()).await
     }
 
     async fn pack(&self, work: Vec<Work>) -> Result<Vec<BuiltLayer>, BuildError> {

@@ -1,33 +1,35 @@
 //! What a recipe's names stand for: the base's digest, and each wheel by its hash.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
-use ociforge_layers::source::wheel::{Scheme, Wheel};
 use ociforge_manifests::lint::Package;
 use ociforge_manifests::{Digest, Platform};
 use serde_json::json;
 
-use super::interpreter::Interpreter;
-use super::python::LocalWheel;
+use super::interpreter::{Interpreter, Packages};
+use super::python::{LocalWheel, check};
 use super::steps::failed;
+use super::wheelhouse::Ground;
+use super::workbench::Workbench;
 use super::{BuildError, Builder, StepError};
 use crate::base::BaseImage;
 use crate::lock::fetch::Check;
-use crate::lock::{Fetcher, Lock, LockedBase, LockedWheel, WheelEntry};
+use crate::lock::{Fetcher, Lock, LockedBase, SourceEntry, WheelEntry};
 use crate::plan::{Base, PROJECT_FILES, Pip, Plan, Step, StepKind};
 use crate::progress::Reporter;
 
 /// What one platform's build takes for fixed.
 pub(super) struct Pins {
     pub(super) base: BaseImage,
-    /// Where packages go; `None` when there are none.
-    pub(super) scheme: Option<Scheme>,
-    /// The wheels of each step, by the step's place in the recipe.
-    wheels: BTreeMap<usize, Vec<LockedWheel>>,
+    /// What packages are for; `None` when there are none.
+    pub(super) interpreter: Option<Interpreter>,
+    /// The base by itself, as what code can run on.
+    pub(super) ground: Ground,
+    /// The packages of each step, by the step's place in the recipe.
+    packages: BTreeMap<usize, Packages>,
 }
 
 impl Pins {
@@ -40,70 +42,111 @@ impl Pins {
         if platform.os != "linux" {
             return Err(BuildError::System(platform.clone()));
         }
-        if let Some(layer) = lock.and_then(|lock| lock.wheels.iter().find(|w| !takes_locked(plan, w.layer))) {
-            return Err(BuildError::Misplaced { layer: layer.layer });
+        let wheels = lock.into_iter().flat_map(|lock| lock.wheels.iter().map(|wheel| wheel.layer));
+        let sources = lock.into_iter().flat_map(|lock| lock.sources.iter().map(|source| source.layer));
+        if let Some(layer) = wheels.chain(sources).find(|layer| !takes_locked(plan, *layer)) {
+            return Err(BuildError::Misplaced { layer });
         }
         let pinned = lock.and_then(|lock| lock.bases.iter().find(|base| base.platform == platform.to_string()));
         let name = plan.base_image();
         let base = BaseImage::resolve(name.as_ref(), platform, pinned.map(|base| &base.digest), &builder.client);
         let shown = name.as_ref().map_or("scratch".to_owned(), ToString::to_string);
         let base = base.await.map_err(|source| BuildError::Base { name: shown.clone(), source: Box::new(source) })?;
-        let mut pins = Self { base, scheme: None, wheels: BTreeMap::new() };
+        let ground = Ground::of(builder, &Workbench::new(builder, &plan.config, &base));
+        let mut pins = Self { base, interpreter: None, ground, packages: BTreeMap::new() };
         if plan.steps.iter().any(|step| matches!(step.kind, StepKind::Pip(_))) {
             let interpreter = Interpreter::of(builder, plan, platform, &pins.base, &shown).await?;
             for (n, step) in plan.steps.iter().enumerate() {
                 if let StepKind::Pip(pip) = &step.kind {
-                    let locked = lock.map(|lock| lock.wheels_of(&platform.to_string(), n).cloned().collect());
-                    let mut wheels = interpreter.wheels(builder, plan, step, pip, locked).await?;
-                    pins.drop_repeated(&mut wheels, step, &*builder.reporter);
-                    pins.wheels.insert(n, wheels);
+                    let locked = lock.map(|lock| locked(lock, platform, n));
+                    let packages = interpreter.packages(builder, plan, step, pip, locked, &pins.ground);
+                    let mut packages = packages.await?;
+                    pins.drop_repeated(&mut packages, step, &*builder.reporter);
+                    pins.packages.insert(n, packages);
                 }
             }
-            pins.scheme = Some(interpreter.scheme);
+            pins.interpreter = Some(interpreter);
         }
         Ok(pins)
     }
 
     /// Takes out what an earlier step installs already. Steps are resolved one by one, so they may disagree.
-    fn drop_repeated(&self, wheels: &mut Vec<LockedWheel>, step: &Step, reporter: &dyn Reporter) {
-        wheels.retain(|wheel| {
-            let earlier = self.wheels.values().flatten().find(|earlier| earlier.name == wheel.name);
-            if let Some(earlier) = earlier.filter(|earlier| earlier.version != wheel.version) {
-                let LockedWheel { name, version, .. } = wheel;
+    fn drop_repeated(&self, packages: &mut Packages, step: &Step, reporter: &dyn Reporter) {
+        let is_new = |name: &str, version: Option<&str>| {
+            let earlier = self.named().find(|(earlier, _)| *earlier == name);
+            let Some((_, earlier)) = earlier else { return true };
+            // A project is built anew: what it has become is not told by its version.
+            let other = version.is_none() || earlier != version;
+            if let (true, Some(earlier), Some(version)) = (other, earlier, version) {
                 reporter.warn(&format!(
-                    "line {} installs {name} {version} over the {} of an earlier layer, whose files stay: put the \
+                    "line {} installs {name} {version} over the {earlier} of an earlier layer, whose files stay: put the \
                      packages of both into one layer",
-                    step.line, earlier.version
+                    step.line
                 ));
             }
-            earlier.is_none_or(|earlier| earlier.version != wheel.version)
-        });
+            other
+        };
+        packages.wheels.retain(|wheel| is_new(&wheel.name, Some(&wheel.version)));
+        packages.sources.retain(|source| is_new(source.name(), source.version()));
     }
 
-    /// The Python packages that are installed, in the recipe's order.
+    /// The names and versions of all packages, in the recipe's order; of a project no version is known.
+    fn named(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.packages.values().flat_map(|packages| {
+            let wheels = packages.wheels.iter().map(|wheel| (wheel.name.as_str(), Some(wheel.version.as_str())));
+            wheels.chain(packages.sources.iter().map(|source| (source.name(), source.version())))
+        })
+    }
+
+    /// The Python packages that are installed, in the recipe's order, but for the recipe's own projects.
     pub(super) fn packages(&self) -> impl Iterator<Item = Package<'_>> {
-        self.wheels.values().flatten().map(|wheel| Package { name: &wheel.name, version: &wheel.version })
+        self.named().filter_map(|(name, version)| Some(Package { name, version: version? }))
     }
 
-    /// The wheels of the step at place `n`, downloaded where they were not.
-    pub(super) async fn fetch(&self, builder: &Builder, plan: &Plan, n: usize) -> Result<Vec<LocalWheel>, BuildError> {
-        let wheels = self.wheels.get(&n).map_or(&[][..], Vec::as_slice);
+    /// Whether step `n` has packages without a wheel, which are built on top of the layers below.
+    pub(super) fn builds(&self, n: usize) -> bool {
+        self.packages.get(&n).is_some_and(|packages| !packages.sources.is_empty())
+    }
+
+    /// The wheels of the step at place `n`: downloaded where they were not, and, for what has none, built on `ground`
+    /// unless they were before.
+    pub(super) async fn fetch(
+        &self,
+        builder: &Builder,
+        plan: &Plan,
+        n: usize,
+        ground: &Ground,
+    ) -> Result<Vec<LocalWheel>, BuildError> {
+        let (Some(interpreter), Some(packages)) = (&self.interpreter, self.packages.get(&n)) else {
+            return Ok(Vec::new());
+        };
         let check: Check = Arc::new(check);
         let fetcher = Fetcher::new(builder.store.wheels())?;
-        let paths = fetcher.fetch(wheels, &plan.directory, &check, &*builder.reporter).await?;
-        Ok(wheels.iter().cloned().zip(paths).map(|(locked, path)| LocalWheel { locked, path }).collect())
+        let paths = fetcher.fetch(&packages.wheels, &plan.directory, &check, &*builder.reporter).await?;
+        let fetched = packages.wheels.iter().cloned().zip(paths);
+        let mut wheels: Vec<_> = fetched.map(|(locked, path)| LocalWheel { locked, path }).collect();
+        for source in &packages.sources {
+            wheels.push(interpreter.wheelhouse(builder, plan, ground).wheel(source).await?);
+        }
+        Ok(wheels)
     }
 }
 
-/// Looks into a wheel before it enters the store: every member against the wheel's own RECORD.
-fn check(path: &Path, wheel: &LockedWheel) -> Result<(), Box<dyn Error + Send + Sync>> {
-    Ok(Wheel::open_as(path, &wheel.file)?.verify()?)
+/// What a lock has for one layer.
+fn locked(lock: &Lock, platform: &Platform, layer: usize) -> Packages {
+    let platform = platform.to_string();
+    Packages {
+        wheels: lock.wheels_of(&platform, layer).cloned().collect(),
+        sources: lock.sources_of(&platform, layer).cloned().collect(),
+    }
 }
 
 /// Whether the step at that place takes its wheels from the lock. Wheels on disk and locks of the user's own are pinned
 /// where they are.
 fn takes_locked(plan: &Plan, step: usize) -> bool {
-    plan.steps.get(step).is_some_and(|step| matches!(step.kind, StepKind::Pip(Pip::Requirements(_) | Pip::File(_))))
+    plan.steps
+        .get(step)
+        .is_some_and(|step| matches!(&step.kind, StepKind::Pip(pip) if !matches!(pip, Pip::Wheels(_) | Pip::Lock(_))))
 }
 
 /// What the lock of a plan depends on: the recipe's own words, the requirements files that they name, and what the
@@ -160,10 +203,12 @@ pub async fn lock_file(builder: &Builder, plan: &Plan, platforms: &[Platform]) -
             let digest = pins.base.image.manifest.digest();
             lock.bases.push(LockedBase { platform: platform.to_string(), name, digest });
         }
-        for (layer, wheels) in pins.wheels {
+        for (layer, Packages { wheels, sources }) in pins.packages {
             if takes_locked(plan, layer) {
-                let entry = |wheel| WheelEntry { platform: platform.to_string(), layer, wheel };
-                lock.wheels.extend(wheels.into_iter().map(entry));
+                let platform = || platform.to_string();
+                lock.wheels.extend(wheels.into_iter().map(|wheel| WheelEntry { platform: platform(), layer, wheel }));
+                let entry = |source| SourceEntry { platform: platform(), layer, source };
+                lock.sources.extend(sources.into_iter().map(entry));
             }
         }
     }
@@ -185,7 +230,7 @@ mod tests {
         write("lib/setup.cfg", "");
         let digest = || recipe_digest(&plan::read(directory.path(), &BTreeMap::new()).unwrap());
         let error = digest().unwrap_err();
-        let cause = error.source().unwrap().to_string();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
         assert!(cause.ends_with("lib has neither pyproject.toml nor setup.py"), "{cause}");
         assert!(error.hint().unwrap().contains("relative to the recipe's directory"));
 

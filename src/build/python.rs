@@ -1,11 +1,12 @@
 //! Wheels become layers.
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ociforge_layers::LayerTree;
 use ociforge_layers::source::wheel::{InstallOptions, Scheme, Wheel};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::error::StepError;
 use super::group::group;
@@ -32,16 +33,27 @@ pub(super) fn work(step: &Step, wheels: Vec<LocalWheel>, scheme: &Scheme, mtime:
     work.collect()
 }
 
+/// Looks into a wheel before it enters the store: every member against the wheel's own RECORD.
+pub(super) fn check(path: &Path, wheel: &LockedWheel) -> Result<(), Box<dyn Error + Send + Sync>> {
+    Ok(Wheel::open_as(path, &wheel.file)?.verify()?)
+}
+
+/// What decides how wheels are installed.
+pub(super) fn ingredients(wheels: &[LocalWheel], scheme: &Scheme, mtime: i64) -> Value {
+    let wheels: Vec<_> = wheels.iter().map(|w| json!([w.locked.file, w.locked.sha256, w.locked.requested])).collect();
+    json!({"wheels": wheels, "scheme": format!("{scheme:?}"), "mtime": mtime})
+}
+
 fn layer(step: Step, group: Vec<LocalWheel>, scheme: Scheme, mtime: i64, size: u64) -> Work {
     let names: Vec<_> = group.iter().map(|w| format!("{}=={}", w.locked.name, w.locked.version)).collect();
-    let wheels: Vec<_> = group.iter().map(|w| json!([w.locked.file, w.locked.sha256, w.locked.requested])).collect();
-    let ingredients = json!({"wheels": wheels, "scheme": format!("{scheme:?}"), "mtime": mtime});
+    let ingredients = ingredients(&group, &scheme, mtime);
     let tree = move || install(&group, &scheme, mtime).map(Arc::new).map_err(|error| failed(&step, error));
     let description = format!("pip {}", names.join(" "));
     Work { ingredients: Some(ingredients), description, size, tree: Box::new(tree) }
 }
 
-fn install(wheels: &[LocalWheel], scheme: &Scheme, mtime: i64) -> Result<LayerTree, StepError> {
+/// What the wheels install, all of them in one tree.
+pub(super) fn install(wheels: &[LocalWheel], scheme: &Scheme, mtime: i64) -> Result<LayerTree, StepError> {
     let mut all = LayerTree::new();
     for LocalWheel { locked, path } in wheels {
         let options = InstallOptions { mtime, requested: locked.requested };

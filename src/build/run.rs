@@ -20,7 +20,7 @@ impl Builder {
     /// The layer of a step that runs a command on top of what is on the bench.
     pub(super) async fn run(
         &self,
-        bench: &Workbench<'_>,
+        bench: &Workbench,
         plan: &Plan,
         step: &Step,
         run: &Run,
@@ -43,7 +43,7 @@ impl Builder {
         }
         let ran = bench.run(&job).await.map_err(error)?;
         let (builder, step) = (self.clone(), step.clone());
-        let diff_ids = image.config.rootfs.diff_ids.clone();
+        let diff_ids = bench.diff_ids();
         let keep = move || builder.keep(ran, &step, key, diff_ids);
         tokio::task::spawn_blocking(keep).await.map_err(|_| BuildError::Interrupted)?
     }

@@ -7,7 +7,7 @@ use std::thread;
 
 use ociforge_layers::unpack::Owners;
 use ociforge_manifests::runtime::{EnvEntry, Host, Hostname, Network, Request, Settings};
-use ociforge_manifests::{ConfigEdit, Image, NewLayer};
+use ociforge_manifests::{ConfigEdit, DiffId, Image, NewLayer};
 
 use super::fixtures::{Fixture, Ready};
 use super::ran::{Ran, Set};
@@ -24,9 +24,10 @@ use crate::transfer::Overlay;
 const HOSTNAME: &str = "ociforge";
 
 /// The base of a build, and the layers that it has so far.
-pub(super) struct Workbench<'a> {
-    builder: &'a Builder,
-    base: &'a BaseImage,
+#[derive(Clone)]
+pub(super) struct Workbench {
+    builder: Builder,
+    base: BaseImage,
     /// What steps see of the recipe's config.
     config: ConfigEdit,
     below: Vec<NewLayer>,
@@ -51,16 +52,22 @@ pub(super) struct Job {
     pub(super) fixtures: Vec<Fixture>,
 }
 
-impl<'a> Workbench<'a> {
-    pub(super) fn new(builder: &'a Builder, config: &ConfigEdit, base: &'a BaseImage) -> Self {
+impl Workbench {
+    pub(super) fn new(builder: &Builder, config: &ConfigEdit, base: &BaseImage) -> Self {
         // The user is that of containers. Who builds the image is whom the base says.
         let config = ConfigEdit { user: None, ..config.clone() };
-        Self { builder, base, config, below: Vec::new() }
+        Self { builder: builder.clone(), base: base.clone(), config, below: Vec::new() }
     }
 
     /// Puts layers on top.
     pub(super) fn add(&mut self, layers: impl IntoIterator<Item = NewLayer>) {
         self.below.extend(layers);
+    }
+
+    /// The diff ids of what is there, lowest first.
+    pub(super) fn diff_ids(&self) -> Vec<DiffId> {
+        let base = self.base.image.config.rootfs.diff_ids.iter();
+        base.chain(self.below.iter().map(|layer| &layer.diff_id)).cloned().collect()
     }
 
     /// The image as far as it is.
@@ -95,7 +102,7 @@ impl<'a> Workbench<'a> {
         image: &Image,
         directory: &Arc<ContainerDirectory>,
     ) -> Result<(Stage, Losses), StepError> {
-        let Builder { store, reporter, cancel, .. } = self.builder;
+        let Builder { store, reporter, cancel, .. } = &self.builder;
         // Layers that are here already are read here.
         let source = Overlay::new(&[], store.layout(), self.base.source.as_deref());
         let jobs = thread::available_parallelism().map_or(1, NonZero::get);

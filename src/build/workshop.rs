@@ -10,7 +10,7 @@ use crate::lock::{self, OUT, Workshop, WorkshopError};
 use crate::sandbox::step::Ended;
 
 #[async_trait]
-impl Workshop for Workbench<'_> {
+impl Workshop for Workbench {
     /// What the command changes besides its directory is lost.
     async fn run(&self, job: lock::Job) -> Result<(), WorkshopError> {
         let bind = |path, to, access| Fixture { to, what: What::Bind { path, access } };

@@ -13,7 +13,7 @@ use crate::store::{Caches, prune_containers};
 /// What the store holds, as one lists and prunes it: name, directories in the store.
 const KINDS: [(&str, &[&str]); 7] = [
     ("layers and images", &["layout", "layers", "tmp"]),
-    ("wheels", &["wheels"]),
+    ("wheels", &["wheels", "built"]),
     ("facts about bases", &["facts"]),
     ("unpacked layers", &[ROOTS]),
     ("containers", &[CONTAINERS]),

@@ -24,8 +24,9 @@ pub(super) async fn run(context: &Context, args: LockArgs) -> Result<(), Failure
     let lock = lock_file(&builder, &plan, &platforms(&plan, args.platforms)).await?;
     let path = path(&plan);
     lock.write(&path)?;
-    let (bases, wheels) = (lock.bases.len(), lock.wheels.len());
-    context.reporter.note(&format!("pinned {bases} base image(s) and {wheels} wheel(s)"));
+    let (bases, wheels, sources) = (lock.bases.len(), lock.wheels.len(), lock.sources.len());
+    let sources = if sources == 0 { String::new() } else { format!(", and {sources} source(s) to be built") };
+    context.reporter.note(&format!("pinned {bases} base image(s) and {wheels} wheel(s){sources}"));
     cli::result(&path.display().to_string())
 }
 
@@ -57,6 +58,7 @@ impl Context {
             use_cache,
             epoch: Epoch::parse(epoch.as_deref())?,
             sandbox: self.entered.clone().map(|entered| Arc::new(Sandbox { entered, secrets })),
+            workshop: None,
         })
     }
 }

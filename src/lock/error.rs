@@ -96,7 +96,7 @@ pub struct Said(pub(super) String);
 #[non_exhaustive]
 pub enum Problem {
     /// Only its source is there.
-    #[error("it has no wheel, and building from source is not possible yet")]
+    #[error("it has no wheel, and the lock does not say what its build needs")]
     OnlySource,
     /// None of its wheels runs on the target.
     #[error("no wheel of it runs on {target}: there is {}", files.join(", "))]
@@ -107,7 +107,7 @@ pub enum Problem {
         files: Vec<String>,
     },
     /// It is a directory, a repository or an archive rather than a wheel.
-    #[error("it is a {0}, not a wheel, and building from source is not possible yet")]
+    #[error("it is a {0}; only wheels are taken from there")]
     NotAWheel(&'static str),
     /// A wheel has no SHA-256.
     #[error("{0} has no SHA-256")]
@@ -160,9 +160,14 @@ impl Explain for LockError {
             Self::Target { .. } => Some("give a lock instead: `pip = { lock = \"pylock.toml\" }`".into()),
             Self::OtherTarget { .. } => Some("lock again for this Python and platform".into()),
             Self::Package { problem, .. } => match problem {
-                Problem::OnlySource | Problem::NotAWheel(_) => {
-                    Some("build a wheel of it (`pip wheel`) and give that: `pip = { wheels = \"dist/*.whl\" }`".into())
+                Problem::OnlySource => {
+                    Some("name it in `pip = [\"…\"]`: `ociforge lock` then pins what its build needs, too".into())
                 }
+                Problem::NotAWheel(_) => Some(
+                    "build a wheel of it (`pip wheel`) and give that, `pip = { wheels = \"dist/*.whl\" }`, or, if it is \
+                     yours, `pip = { project = \"DIR\" }`"
+                        .into(),
+                ),
                 Problem::WrongTarget { .. } | Problem::Python { .. } => {
                     Some("choose another version of it, or a base with another Python".into())
                 }

@@ -30,7 +30,7 @@ pub use source::{LockedSource, Origin};
 pub use sources::Sources;
 pub use tags::Tags;
 pub use target::{PythonVersion, PythonVersionError, Target};
-pub use wheel::{Location, LockedWheel, local};
+pub use wheel::{Location, LockedWheel, digest_of_file, local};
 pub use workshop::{Job, OUT, Workshop, WorkshopError};
 
 /// What a step of a recipe asks for.

@@ -382,7 +382,7 @@ mod tests {
     fn what_can_not_be_installed() {
         let good = wheels(&["a-1.0-py3-none-any.whl"]);
         for (more, expected) in [
-            ("sdist = {url = \"https://h/a.tar.gz\"}", "building from source"),
+            ("sdist = {url = \"https://h/a.tar.gz\"}", "it has no wheel"),
             ("vcs = {type = \"git\", url = \"https://h/a\"}", "it is a repository"),
             ("directory = {path = \".\", editable = true}", "it is a directory"),
             ("archive = {url = \"https://h/a-1.tar.gz\"}", "it is a source archive"),

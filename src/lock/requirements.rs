@@ -72,26 +72,46 @@ pub(super) fn read(requirements: &Requirements, target: &Target, directory: &Pat
         Requirements::File(file) => {
             let path = directory.join(file);
             let text = fs::read_to_string(&path).map_err(|source| LockError::read(&path, source))?;
-            read_file(&text, &path, &environment, 0, &mut named);
+            read_file(&text, &path, &environment, 0, &mut named)?;
         }
         Requirements::Lock(_) => {}
     }
     Ok(named)
 }
 
-fn read_file(text: &str, path: &Path, environment: &MarkerEnvironment, depth: usize, named: &mut Vec<Named>) {
+fn read_file(
+    text: &str,
+    path: &Path,
+    environment: &MarkerEnvironment,
+    depth: usize,
+    named: &mut Vec<Named>,
+) -> Result<(), LockError> {
     for line in text.replace("\\\r\n", " ").replace("\\\n", " ").lines() {
         match included(line) {
             Some(file) if depth < MAX_DEPTH => {
                 let file = path.parent().unwrap_or(Path::new(".")).join(file);
                 if let Ok(text) = fs::read_to_string(&file) {
-                    read_file(&text, &file, environment, depth + 1, named);
+                    read_file(&text, &file, environment, depth + 1, named)?;
                 }
             }
             Some(_) => {}
-            None => named.extend(name(line, environment)),
+            None => match editable(line) {
+                Some(project) => {
+                    let problem = Problem::NotAWheel("directory");
+                    return Err(LockError::Package { name: project.to_owned(), problem });
+                }
+                None => named.extend(name(line, environment)),
+            },
         }
     }
+    Ok(())
+}
+
+/// What `-e` names. uv would run its build backend, whatever else it is told.
+fn editable(line: &str) -> Option<&str> {
+    let line = without_comment(line);
+    let rest = line.strip_prefix("--editable").or_else(|| line.strip_prefix("-e"))?;
+    Some(rest.trim_start_matches(['=', ' ', '\t']))
 }
 
 /// The options of requirements that say where packages are, such as `--index-url` and `--find-links`, one a line.
@@ -188,10 +208,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
         fs::create_dir(directory.path().join("sub")).unwrap();
-        write(
-            "r.txt",
-            "# c\n-r sub/more.txt\nA_a >=1, \\\n  <2 # why\n--index-url x\nwin; sys_platform == 'win32'\n-e .\n",
-        );
+        write("r.txt", "# c\n-r sub/more.txt\nA_a >=1, \\\n  <2 # why\n--index-url x\nwin; sys_platform == 'win32'\n");
         write(
             "sub/more.txt",
             "b[x]==1.0 --hash=sha256:00\n./d/c_c-1-py3-none-any.whl\nd @ https://h/d.whl\n-r ../r.txt\n???\né\n",
@@ -205,6 +222,11 @@ mod tests {
             .collect();
         assert_eq!(shown, ["a-a >=1, <2", "b ==1.0", "c-c url", "d url"]);
         assert!(read(&Requirements::File("missing".into()), &target(), directory.path()).is_err());
+        for editable in ["-e .", "-e./a", "--editable=a # x", "  -e a", "--editable a"] {
+            write("sub/more.txt", editable);
+            let refused = read(&Requirements::File("r.txt".into()), &target(), directory.path());
+            assert!(matches!(refused, Err(LockError::Package { .. })), "{editable}");
+        }
     }
 
     #[test]

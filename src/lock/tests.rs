@@ -162,6 +162,8 @@ fn a_missing_uv_is_explained() {
 /// An sdist that can't be asked for its metadata without running it, and tells if that happens.
 fn hostile_sdist(index: &Index, name: &str, version: &str) -> std::path::PathBuf {
     let trap = index.0.path().join("ran");
+    let unpacked = index.0.path().join(name);
+    std::fs::create_dir_all(&unpacked).unwrap();
     let file = index.0.path().join(format!("{name}-{version}.tar.gz"));
     let code = format!("open({:?}, 'w').close()\nimport backend_that_is_not_there\n", trap.to_str().unwrap());
     let gzip = flate2::write::GzEncoder::new(std::fs::File::create(&file).unwrap(), flate2::Compression::fast());
@@ -178,6 +180,7 @@ fn hostile_sdist(index: &Index, name: &str, version: &str) -> std::path::PathBuf
         header.set_mode(0o644);
         header.set_cksum();
         tar.append_data(&mut header, format!("{name}-{version}/{member}"), text.as_bytes()).unwrap();
+        std::fs::write(unpacked.join(member), text).unwrap();
     }
     tar.into_inner().unwrap().finish().unwrap();
     trap
@@ -212,6 +215,14 @@ fn a_source_archive_stands_in_for_a_wheel_and_is_not_run() {
     assert_eq!((resolution.sdists[0].version.as_str(), resolution.sdists[0].requested), ("2.0", true));
     let bytes = std::fs::read(index.0.path().join("only_source-2.0.tar.gz")).unwrap();
     assert_eq!(resolution.sdists[0].sha256, ociforge_manifests::Digest::of(&bytes));
+    let hashed = |hash: &str| format!("only_source==2.0 --hash={hash}");
+    assert!(resolve_once(&hashed(resolution.sdists[0].sha256.as_str()), &mut Sources::default()).is_ok());
+    let other = hashed(ociforge_manifests::Digest::of(b"other").as_str());
+    let failure = resolve_once(&other, &mut Sources::default()).unwrap_err();
+    assert!(failure.causes[0].contains("other hashes than that of only_source-2.0.tar.gz"), "{failure}");
+    // Nor is it run where it is named by its path, or uv is made to read what was not looked at before.
+    assert!(resolve_once("./only_source-2.0.tar.gz", &mut Sources::default()).is_err());
+    assert!(resolve_once("-e ./only_source", &mut Sources::default()).is_err());
     let failure = resolve_once("only-source>3", &mut Sources::default()).unwrap_err();
     assert!(failure.causes[0].contains("only-source"), "{failure}");
     assert!(traps.iter().all(|trap| !trap.exists()));

@@ -40,12 +40,9 @@ pub(super) fn compile(
         let mut found = false;
         for wanted in &refusal.wanted {
             for question in sources.questions(wanted) {
-                // The last question is for what nobody asked for.
-                found = match sdist(&wanted.name, &question, &options, target, directory)? {
-                    Some(archive) => sources.add(archive),
-                    None => false,
-                };
-                if found {
+                let archive = sdist(&wanted.name, &question, &options, target, directory)?;
+                if archive.is_some_and(|archive| sources.add(archive)) {
+                    found = true;
                     break;
                 }
             }
@@ -128,8 +125,6 @@ fn sdist(
     let mut command = command(target)?;
     command.args(["--no-deps", "--no-binary", name]).arg("--output-file").arg(&result);
     command.current_dir(directory).arg("-");
-    // Should some uv want to build it nevertheless, no Python that it starts for that gets as far as foreign code.
-    command.env("PYTHONHOME", "/nonexistent");
     let output = run(command, &format!("{}\n{question}\n", options.join("\n")))?;
     if !output.status.success() {
         return Ok(None);
@@ -147,6 +142,9 @@ fn command(target: &Target) -> Result<Command, LockError> {
     let mut command = Command::new("uv");
     command.args(["pip", "compile", "--format", "pylock.toml", "--only-binary", ":all:", "--no-header"]);
     command.args(["--no-progress", "--color", "never", "--no-python-downloads"]);
+    // Should some uv want to build nevertheless, no Python that it starts for that gets as far as foreign code. What
+    // it asks Python itself it asks with `-I`, which passes over this.
+    command.env("PYTHONHOME", "/nonexistent");
     command.args(["--python-version", &target.python.to_string(), "--python-platform", &platform]);
     Ok(command)
 }

@@ -110,7 +110,7 @@ pub fn local(files: &[PathBuf], target: &Target, directory: &Path) -> Result<Vec
         if tags.rank(&parsed).is_none() {
             return Err(refused(Problem::WrongTarget { target: target.to_string(), files: vec![name.clone()] }));
         }
-        let (sha256, size) = digest(&path).map_err(|source| LockError::read(&path, source))?;
+        let (sha256, size) = digest_of_file(&path).map_err(|source| LockError::read(&path, source))?;
         let mut location = Location::Path(path);
         location.relate_to(directory);
         wheels.push(LockedWheel {
@@ -130,8 +130,11 @@ pub fn local(files: &[PathBuf], target: &Target, directory: &Path) -> Result<Vec
     }
 }
 
-/// SHA-256 and length of a file.
-fn digest(path: &Path) -> io::Result<(Digest, u64)> {
+/// SHA-256 of a file, and its length in bytes.
+///
+/// # Errors
+/// When it can't be read.
+pub fn digest_of_file(path: &Path) -> io::Result<(Digest, u64)> {
     let mut file = File::open(path)?;
     let (mut hasher, mut size, mut buffer) = (Sha256::new(), 0, vec![0; 256 << 10]);
     loop {

@@ -66,6 +66,33 @@ fn ended(code: Option<i32>) -> String {
     code.map_or_else(|| "a signal ended it".to_owned(), |code| format!("it ended with exit code {code}"))
 }
 
+/// The lines below each other, no more of them than a message can hold: what is said last says most.
 fn after(lines: &[String]) -> String {
-    if lines.is_empty() { String::new() } else { format!(", and said at last:\n{}", lines.join("\n")) }
+    const WIDTH: usize = 300;
+    const MOST: usize = 3000;
+    let cut = |line: &String| line.chars().take(WIDTH).collect::<String>();
+    let mut room = MOST;
+    let fits = |line: &String| {
+        let wanted = line.chars().count() + 5;
+        let fits = wanted <= room;
+        room = room.saturating_sub(wanted);
+        fits
+    };
+    let mut shown: Vec<String> = lines.iter().rev().map(cut).take_while(fits).collect();
+    shown.reverse();
+    if shown.is_empty() { String::new() } else { format!(", and said at last:\n    {}", shown.join("\n    ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_last_is_shown() {
+        let failed = |lines: Vec<String>| WorkshopError::Failed { code: Some(2), last_lines: lines }.to_string();
+        assert_eq!(failed(vec![]), "it ended with exit code 2");
+        assert_eq!(failed(vec!["a".into(), "b".into()]), "it ended with exit code 2, and said at last:\n    a\n    b");
+        let long = failed((0..100).map(|n| format!("{n} {}", "x".repeat(1000))).collect());
+        assert!(long.contains("\n    99 x") && !long.contains("\n    80 x") && long.len() < 3200, "{long}");
+    }
 }

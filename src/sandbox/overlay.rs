@@ -112,8 +112,8 @@ pub fn mount_by(
     let mut reasons = Vec::new();
     for method in methods.iter().copied() {
         let mounted = match method {
-            Method::Fsopen => opened.fsopen(&target).map(|()| None),
-            Method::Mount => opened.mount(&target).map(|()| None),
+            Method::Fsopen => opened.whole(|off| opened.fsopen(&target, off)).map(|()| None),
+            Method::Mount => opened.whole(|off| opened.mount(&target, off)).map(|()| None),
             Method::Fuse => opened.fuse(&target).map(Some),
         };
         match mounted {
@@ -132,12 +132,7 @@ struct Opened {
     volatile: bool,
     /// Opaque directories are marked in `user.` attributes, since those of `trusted.` are for the real root.
     userxattr: bool,
-    /// Whether the kernel can copy up a file's attributes alone, and with `trusted.` ones it may do so by default.
-    knows_metacopy: bool,
 }
-
-/// What keeps the kernel from it: `upper` can become a layer, and that needs whole files.
-const WHOLE_FILES: (&str, &str) = ("metacopy", "off");
 
 impl Opened {
     fn new(layers: &Layers, userxattr: bool) -> Result<Self, OverlayError> {
@@ -147,8 +142,7 @@ impl Opened {
         };
         let lower = layers.lower.iter().map(directory).collect::<Result<_, _>>()?;
         let (upper, work) = (directory(&layers.upper)?, directory(&layers.work)?);
-        let knows_metacopy = Path::new("/sys/module/overlay/parameters/metacopy").exists();
-        Ok(Self { lower, upper, work, volatile: layers.volatile, userxattr, knows_metacopy })
+        Ok(Self { lower, upper, work, volatile: layers.volatile, userxattr })
     }
 
     /// The options without a value that the kernel is to get.
@@ -157,12 +151,15 @@ impl Opened {
         flags.into_iter().filter_map(|(set, name)| set.then_some(name)).collect()
     }
 
-    /// The one with a value. `userxattr` excludes it.
-    fn setting(&self) -> Option<(&'static str, &'static str)> {
-        (self.knows_metacopy && !self.userxattr).then_some(WHOLE_FILES)
+    /// Has it mounted so that the upper directory has files and directories whole: with these features off, whatever the
+    /// kernel's own defaults are, where it knows them.
+    fn whole(&self, mount: impl Fn(&[&str]) -> io::Result<()>) -> io::Result<()> {
+        // With `userxattr` the others are off in any case, and one that is named is refused.
+        let off: &[&str] = if self.userxattr { &["index"] } else { &["redirect_dir", "metacopy", "index"] };
+        mount(off).or_else(|_| mount(&[]))
     }
 
-    fn fsopen(&self, target: &Path) -> io::Result<()> {
+    fn fsopen(&self, target: &Path, off: &[&str]) -> io::Result<()> {
         let context = mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
         let configure = || -> rustix::io::Result<OwnedFd> {
             mount::fsconfig_set_string(&context, "source", "overlay")?;
@@ -174,8 +171,8 @@ impl Opened {
             for flag in self.flags() {
                 mount::fsconfig_set_flag(&context, flag)?;
             }
-            if let Some((name, value)) = self.setting() {
-                mount::fsconfig_set_string(&context, name, value)?;
+            for feature in off {
+                mount::fsconfig_set_string(&context, *feature, "off")?;
             }
             mount::fsconfig_create(&context)?;
             mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
@@ -185,10 +182,10 @@ impl Opened {
         Ok(())
     }
 
-    fn mount(&self, target: &Path) -> io::Result<()> {
+    fn mount(&self, target: &Path, off: &[&str]) -> io::Result<()> {
         let mut options = self.options("self", &self.flags());
-        if let Some((name, value)) = self.setting() {
-            options.push_str(&format!(",{name}={value}"));
+        for feature in off {
+            options.push_str(&format!(",{feature}=off"));
         }
         if options.len() >= PAGE {
             let many = format!("{} layers are more than fit into a page", self.lower.len());

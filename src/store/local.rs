@@ -4,6 +4,7 @@
 //! layout/          blobs of layers, and the images built here
 //! layers/KEY.json  which blob a layer of that key became
 //! wheels/          wheels as they were downloaded
+//! built/KEY/       wheels that were built here, by what went into them
 //! facts/           what is known of bases, by manifest digest
 //! roots/           unpacked layers, see [`Roots`]
 //! containers/ID/   what belongs to one container
@@ -26,7 +27,7 @@ use serde_json::Value;
 use super::{Caches, Layout, Roots, write_atomic};
 
 /// Part of every key: to be changed when the same input would give other bytes.
-const PACKER: &str = "1";
+const PACKER: &str = "2";
 
 /// How long a temporary file may lie untouched before it is taken for the remains of a killed process.
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
@@ -87,6 +88,12 @@ impl Store {
     #[must_use]
     pub fn wheels(&self) -> PathBuf {
         self.root.join("wheels")
+    }
+
+    /// Where wheels are that were built here.
+    #[must_use]
+    pub fn built(&self) -> PathBuf {
+        self.root.join("built")
     }
 
     /// Where facts about bases are.

@@ -19,6 +19,7 @@ mod running;
 mod running_as_user;
 mod running_gpus;
 mod serve;
+mod sources;
 mod spec;
 mod support;
 mod wheels;

@@ -70,14 +70,14 @@ fn build(
     header.set_size(number(size, MAX_SIZE, "size", &mut records));
     match u64::try_from(metadata.mtime) {
         Ok(mtime) => header.set_mtime(number(mtime, MAX_SIZE, "mtime", &mut records)),
-        Err(_) => record(&mut records, "mtime", metadata.mtime.to_string().as_bytes()),
+        Err(_) => record(&mut records, b"mtime", metadata.mtime.to_string().as_bytes()),
     }
     if let Some((major, minor)) = device {
         // Only GNU and ustar headers have device fields, and this is one.
         let _ = header.set_device_major(major).and_then(|()| header.set_device_minor(minor));
     }
     for (name, value) in &metadata.xattrs {
-        record(&mut records, &format!("SCHILY.xattr.{}", String::from_utf8_lossy(name)), value);
+        record(&mut records, &[b"SCHILY.xattr.", name.as_slice()].concat(), value);
     }
     header.set_cksum();
 
@@ -114,7 +114,7 @@ fn fill(field: &mut [u8], value: &[u8], key: &str, records: &mut Vec<u8>) {
     let fits = value.len().min(field.len());
     field[..fits].copy_from_slice(&value[..fits]);
     if fits < value.len() {
-        record(records, key, value);
+        record(records, key.as_bytes(), value);
     }
 }
 
@@ -123,20 +123,21 @@ fn number(value: u64, max: u64, key: &str, records: &mut Vec<u8>) -> u64 {
     if value <= max {
         return value;
     }
-    record(records, key, value.to_string().as_bytes());
+    record(records, key.as_bytes(), value.to_string().as_bytes());
     0
 }
 
 /// Appends `LENGTH KEY=VALUE\n`, where the length counts itself.
-fn record(records: &mut Vec<u8>, key: &str, value: &[u8]) {
+fn record(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     let rest = key.len() + value.len() + 3;
     let mut length = rest + 1;
     while length != rest + length.to_string().len() {
         length = rest + length.to_string().len();
     }
-    records.extend_from_slice(format!("{length} {key}=").as_bytes());
-    records.extend_from_slice(value);
-    records.push(b'\n');
+    records.extend_from_slice(length.to_string().as_bytes());
+    for part in [b" ", key, b"=", value, b"\n"] {
+        records.extend_from_slice(part);
+    }
 }
 
 #[cfg(test)]
@@ -147,7 +148,7 @@ mod tests {
     fn a_record_counts_its_own_length() {
         for value_len in [0, 80, 88, 89, 90, 91, 980, 990, 991, 992] {
             let mut records = Vec::new();
-            record(&mut records, "path", &vec![b'x'; value_len]);
+            record(&mut records, b"path", &vec![b'x'; value_len]);
             let text = String::from_utf8(records).unwrap();
             let length: usize = text.split(' ').next().unwrap().parse().unwrap();
             assert_eq!(length, text.len());

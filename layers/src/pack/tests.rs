@@ -22,6 +22,7 @@ fn tree() -> LayerTree {
     insert(&mut tree, "a/bytes", NodeKind::File(Content::Bytes(noise)));
     insert(&mut tree, "a/deflated", NodeKind::File(Content::Deflated(deflated(&text))));
     insert(&mut tree, "a/empty", NodeKind::File(Content::Bytes(vec![])));
+    insert(&mut tree, "a/noise", NodeKind::File(Content::Bytes(noise::tests::noise(1_300_000))));
     insert(&mut tree, &format!("a/{}", "long/".repeat(40)), NodeKind::Symlink(b"../x".repeat(60)));
     insert(&mut tree, "dev", NodeKind::CharDevice { major: 1, minor: 3 });
     insert(&mut tree, "gone", NodeKind::Whiteout);
@@ -64,7 +65,7 @@ fn the_bytes_are_pinned() {
     let digests: Vec<_> = [Compression::None, Compression::default(), Compression::Zstd(3)]
         .map(|compression| packed(&tree(), compression, 2).1.descriptor.digest.short().to_owned())
         .into();
-    assert_eq!(digests, ["b887c4338b09", "2f7441cba61d", "df8007f6b58c"]);
+    assert_eq!(digests, ["1d84326d3ce4", "ea52595ccc42", "6555eb4c0258"]);
 }
 
 #[test]
@@ -85,6 +86,7 @@ fn another_reader_finds_every_entry() {
         ("a/deflated", Regular),
         ("a/empty", Regular),
         (long.trim_end_matches('/'), Symlink),
+        ("a/noise", Regular),
         ("dev", Char),
         (".wh.gone", Regular),
         ("pipe", Fifo),

@@ -22,7 +22,6 @@ mod writer;
 
 use std::fmt;
 use std::io::{self, BufRead, Read};
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::thread;
 
@@ -169,7 +168,7 @@ pub fn unpack_layer(
 
 fn empty_root(into: &Path) -> rustix::io::Result<Root> {
     let root = Root::open(into)?;
-    if writer::is_empty(root.place()?.fd.as_fd())? { Ok(root) } else { Err(Errno::NOTEMPTY) }
+    if root::names(root.place()?.fd)?.is_empty() { Ok(root) } else { Err(Errno::NOTEMPTY) }
 }
 
 fn verified<'a>(reader: impl Read + Send + 'a, expected: &Expected) -> Box<dyn Read + Send + 'a> {
@@ -207,4 +206,4 @@ fn unusable(path: &Path) -> impl FnOnce(Errno) -> UnpackError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,7 +4,7 @@ mod hostile;
 mod images;
 mod mutations;
 mod sound;
-mod umoci;
+pub(crate) mod umoci;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -116,7 +116,7 @@ fn unpack(tar: &[u8], into: &Path, options: &Options<'_>) -> Result<Unpacked, Un
 }
 
 /// A blob and what its content should be.
-type Layer = (Vec<u8>, DiffId);
+pub(crate) type Layer = (Vec<u8>, DiffId);
 
 fn plain(tar: Tar) -> Layer {
     let tar = tar.end();
@@ -218,7 +218,7 @@ fn list(root: &Path, path: &Path, inodes: &mut BTreeMap<u64, String>, lines: &mu
     }
 }
 
-fn xattrs(path: &Path) -> String {
+pub(crate) fn xattrs(path: &Path) -> String {
     let mut names = vec![0; 1 << 16];
     let len = rustix::fs::llistxattr(path, &mut names[..]).unwrap();
     let mut all: Vec<String> = Vec::new();
@@ -262,7 +262,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-fn run(command: &mut Command) {
+pub(crate) fn run(command: &mut Command) {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

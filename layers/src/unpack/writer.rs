@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufRead, Seek, SeekFrom, Write};
 use std::ops::Bound;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 
 use ::tar::EntryType;
@@ -399,9 +399,4 @@ impl<'a> Writer<'a> {
 fn at(path: &LayerPath) -> impl FnOnce(Fault) -> UnpackError {
     let name = String::from_utf8_lossy(path.as_bytes()).into_owned();
     |fault| UnpackError::Entry { name, fault }
-}
-
-/// Whether nothing is in a directory.
-pub(super) fn is_empty(directory: BorrowedFd<'_>) -> rustix::io::Result<bool> {
-    Ok(root::names(directory)?.is_empty())
 }

@@ -1,6 +1,8 @@
 //! What a step left behind becomes a tree: what [`overlay`](super::overlay) and [`changes`](super::changes) share.
 
 pub(super) mod files;
+#[cfg(test)]
+pub(super) mod tests;
 
 use std::fmt;
 use std::io;

@@ -162,3 +162,73 @@ fn as_nobody() {
         );
     }
 }
+
+#[test]
+fn owners_are_remembered() {
+    let owned = |kind, name: &str, uid: u32| {
+        let mut header = header(kind, 0);
+        header.set_path(name).unwrap();
+        header.set_uid(uid.into());
+        header.set_gid(50);
+        header.set_mode(0o2755);
+        header
+    };
+    let mut root_null = header(CHAR, 0);
+    root_null.set_path("null").unwrap();
+    root_null.set_mode(0o620);
+    let mut link = owned(SYM, "link", 7);
+    link.set_link_name("x").unwrap();
+    let below = Tar::default()
+        .put(owned(DIR, "d", 33), b"")
+        .put(owned(DIR, "named", 33), b"")
+        .put(owned(FILE, "d/f", 1000), b"")
+        .pax(&[("SCHILY.xattr.user.ociforge.owner", b"6:6"), ("SCHILY.xattr.user.x", b"1")])
+        .row((FILE, "roots", ""))
+        .pax(&[("SCHILY.xattr.user.ociforge.owner", b"6:6")])
+        .row((DIR, "foreign", ""))
+        .put(root_null, b"")
+        .put(owned(CHAR, "tty", 9), b"")
+        .put(link, b"")
+        .row((FIFO, "fifo", ""))
+        .row((SYM, "rootlink", "y"));
+    let above = Tar::of(&[(FILE, "d/new", "")]).put(owned(DIR, "named", 44), b"").row((FILE, "d/sub/g", ""));
+    let top = Tar::of(&[(DIR, "named", "")]);
+    let scene = Scene::new();
+    std::os::unix::fs::chown(scene.directory.path(), Some(65534), Some(65534)).unwrap();
+    let (root, layer) = (scene.path("root"), scene.path("layer"));
+    let options = Options { owners: Owners::Remembered, ..Options::default() };
+    let (above_tar, below_root) = (above.clone().end(), root.clone());
+    let unpacked = thread::scope(|scope| {
+        let unprivileged = scope.spawn(|| {
+            rustix::thread::set_thread_gid(rustix::fs::Gid::from_raw(65534)).unwrap();
+            rustix::thread::set_thread_uid(rustix::fs::Uid::from_raw(65534)).unwrap();
+            let unpacked = unpack_all(&[plain(below)], &root, &options).unwrap();
+            fs::create_dir(&layer).unwrap();
+            let settled = unpack(&above_tar, &layer, &options).unwrap();
+            settle::settle(&layer, &settled.implied, &[below_root]).unwrap();
+            let second = scene.path("second");
+            fs::create_dir(&second).unwrap();
+            for tar in [above_tar.clone(), top.end()] {
+                let staging = tempfile::tempdir_in(scene.directory.path()).unwrap();
+                let unpacked = unpack(&tar, staging.path(), &options).unwrap();
+                merge(staging.path(), &unpacked, &second).unwrap();
+            }
+            unpacked
+        });
+        unprivileged.join().unwrap()
+    });
+    assert_eq!((unpacked[0].skipped_devices, unpacked[0].unkept_owners), (0, 1), "the link's alone: {unpacked:?}");
+    let remembered = |root: &Path| -> Vec<String> {
+        let all = listing(root).into_iter().filter_map(|line| {
+            let (name, rest) = line.split_once(' ')?;
+            let (_, owner) = rest.split_once("user.ociforge.owner=")?;
+            Some(format!("{name} {} {}", rest.split(' ').next()?, owner.split(' ').next()?))
+        });
+        all.collect()
+    };
+    let expected =
+        ["d 42755 33:50", "d/f 102755 1000:50", "named 42755 33:50", "null 100620 0:0:c:1:3", "tty 102755 9:50:c:1:3"];
+    assert_eq!(remembered(&root), expected);
+    assert_eq!(remembered(&layer), ["d 42755 33:50", "named 42755 44:50"], "an implied directory is the one below");
+    assert_eq!(remembered(&scene.path("second")), [""; 0], "root's directory takes the place of another's");
+}

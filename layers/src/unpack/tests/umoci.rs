@@ -32,7 +32,7 @@ fn layout(path: &Path, layers: &[Layer]) {
 }
 
 /// Unpacks with both and compares everything about every file; gives the number of files.
-fn compare(layers: &[Layer]) -> usize {
+pub(crate) fn compare(layers: &[Layer]) -> usize {
     let scene = tempfile::tempdir().unwrap();
     let (image, bundle, root) = (scene.path().join("image"), scene.path().join("bundle"), scene.path().join("root"));
     layout(&image, layers);

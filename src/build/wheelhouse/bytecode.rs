@@ -1,0 +1,155 @@
+//! The modules of a step's wheels, compiled by the base's Python, as a layer of their own.
+//!
+//! The bytecode is never checked against its source (PEP 552, unchecked hash): what no time depends on, no time
+//! breaks. RECORD has no word of it, unlike in what pip installs and compiles: the rows would change the wheels' own
+//! layers. So an uninstalling pip leaves these files behind.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ociforge_layers::{Content, LayerPath, LayerTree, Metadata, Node, NodeKind};
+use ociforge_manifests::Digest;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::bench::{open_up, python_env, read_result, result_file, write};
+use super::{Ground, SourceError, failed, scratch};
+use crate::build::pack::Work;
+use crate::build::python::{self, LocalWheel};
+use crate::build::Builder;
+use crate::lock::{Job, Workshop};
+use crate::plan::Step;
+use crate::progress::Reporter;
+use crate::store::Store;
+use ociforge_layers::source::wheel::Scheme;
+
+/// What compiles.
+const SCRIPT: &str = include_str!("bytecode.py");
+/// Where the sandbox sees it and the modules.
+const SCRIPT_AT: &str = "/ociforge/frontend";
+const FILES_AT: &str = "/ociforge/files";
+
+#[derive(Deserialize)]
+struct Compiled {
+    /// Such as `cpython-311`.
+    tag: String,
+    /// Places in the list, and what is wrong with the files there.
+    skipped: Vec<(usize, String)>,
+}
+
+/// The layer of bytecode of one step; `None` when it installs nothing. It is compiled when the layer is packed, unless
+/// the store has it.
+pub(in crate::build) fn bytecode(
+    builder: &Builder,
+    ground: &Ground,
+    step: &Step,
+    wheels: &[LocalWheel],
+    scheme: &Scheme,
+) -> Option<Work> {
+    if wheels.is_empty() {
+        return None;
+    }
+    let what = || format!("the bytecode of `{}`", step.description);
+    let mtime = builder.epoch.seconds();
+    let ingredients = json!({
+        "bytecode": Digest::of(SCRIPT.as_bytes()),
+        "wheels": python::ingredients(wheels, scheme, mtime),
+        "chain": ground.chain,
+    });
+    let size = wheels.iter().map(|wheel| wheel.locked.size.unwrap_or_default()).sum();
+    let job = Compilation {
+        store: builder.store.clone(),
+        reporter: builder.reporter.clone(),
+        workshop: ground.workshop.clone(),
+        wheels: wheels.to_vec(),
+        scheme: scheme.clone(),
+        mtime,
+    };
+    let (handle, what) = (tokio::runtime::Handle::current(), what());
+    let tree = move || handle.block_on(job.run()).map(Arc::new).map_err(|error| failed(what.clone(), error));
+    let description = format!("bytecode of {}", step.description);
+    Some(Work { ingredients: Some(ingredients), description, size, tree: Box::new(tree) })
+}
+
+struct Compilation {
+    store: Store,
+    reporter: Arc<dyn Reporter>,
+    workshop: Arc<dyn Workshop>,
+    wheels: Vec<LocalWheel>,
+    scheme: Scheme,
+    mtime: i64,
+}
+
+impl Compilation {
+    async fn run(&self) -> Result<LayerTree, SourceError> {
+        let modules = self.modules()?;
+        if modules.is_empty() {
+            return Ok(LayerTree::new());
+        }
+        let scratch = scratch(&self.store.temporary())?;
+        let at = |name: &str| scratch.path().join(name);
+        let out = at("out");
+        let names: Vec<String> = modules.keys().map(ToString::to_string).collect();
+        write(&at("files"), "list.json", &json!(names).to_string())?;
+        write(&at("frontend"), "bytecode.py", SCRIPT)?;
+        std::fs::create_dir_all(&out).map_err(|source| SourceError::File { path: out.clone(), source })?;
+        for (place, content) in modules.values().enumerate() {
+            let path = at("files").join(place.to_string());
+            let bytes = content.read(u64::MAX);
+            let written = bytes.and_then(|bytes| std::fs::write(&path, bytes.unwrap_or_default()));
+            written.map_err(|source| SourceError::File { path, source })?;
+        }
+        open_up(scratch.path())?;
+        let command = [&self.scheme.executable, "-s", "-S", &format!("{SCRIPT_AT}/bytecode.py")];
+        let job = Job {
+            label: "compile to bytecode".to_owned(),
+            command: command.map(str::to_owned).into(),
+            // Of what a base sets, these change what is compiled, or by what; empty they count as not set.
+            env: python_env()
+                .chain(["PYTHONOPTIMIZE", "PYTHONPATH"].map(|name| (name.into(), String::new())))
+                .collect(),
+            binds: vec![(at("frontend"), SCRIPT_AT.to_owned()), (at("files"), FILES_AT.to_owned())],
+            out: out.clone(),
+        };
+        let ran = self.workshop.run(job).await;
+        ran.map_err(|source| SourceError::Run { doing: "compilation", source })?;
+        let Compiled { tag, skipped } = read_result(&out)?;
+        if tag.is_empty() || !tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+            return Err(SourceError::Result(format!("`{tag}` is no tag of a Python")));
+        }
+        let skipped: BTreeMap<usize, String> = skipped.into_iter().collect();
+        let mut tree = LayerTree::new();
+        for (place, module) in modules.keys().enumerate() {
+            if let Some(why) = skipped.get(&place) {
+                let why = why.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+                self.reporter.note(&format!("{module} has no bytecode: {why}"));
+                continue;
+            }
+            let path = result_file(&out, &[&format!("{place}.pyc")])?;
+            let bytes = std::fs::read(&path).map_err(|source| SourceError::File { path, source })?;
+            self.insert(&mut tree, module, &tag, bytes)?;
+        }
+        Ok(tree)
+    }
+
+    /// The modules that the wheels install, and what is in them.
+    fn modules(&self) -> Result<BTreeMap<LayerPath, Content>, SourceError> {
+        let installed = python::install(&self.wheels, &self.scheme, self.mtime);
+        let tree = installed.map_err(|error| SourceError::Result(error.to_string()))?;
+        let modules = tree.iter().filter_map(|(path, node)| match &node.kind {
+            NodeKind::File(content) if path.file_name().ends_with(b".py") => Some((path.clone(), content.clone())),
+            _ => None,
+        });
+        Ok(modules.collect())
+    }
+
+    fn insert(&self, tree: &mut LayerTree, module: &LayerPath, tag: &str, bytes: Vec<u8>) -> Result<(), SourceError> {
+        let directory = module.parent().unwrap_or_default().join("__pycache__")?;
+        let stem = module.file_name().strip_suffix(b".py").unwrap_or_default();
+        let path = directory.join([stem, format!(".{tag}.pyc").as_bytes()].concat())?;
+        let kind = NodeKind::Directory { opaque: false };
+        tree.insert(directory, Node { metadata: Metadata::root(0o755, self.mtime), kind })?;
+        let node = Node { metadata: Metadata::root(0o644, self.mtime), kind: NodeKind::File(Content::Bytes(bytes)) };
+        Ok(tree.insert(path, node)?)
+    }
+}

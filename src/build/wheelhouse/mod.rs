@@ -1,0 +1,321 @@
+//! Packages without a wheel get one: their build backend runs in the sandbox, on top of the base, with the base's
+//! Python and with nothing but what the lock names.
+//!
+//! What is built is kept in the store, `built/KEY/NAME.whl`, by all that went into it.
+
+mod bench;
+mod bytecode;
+mod error;
+mod metadata;
+mod tree;
+mod unnamed;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ociforge_layers::source::wheel::{FileName, Scheme, Wheel};
+use ociforge_manifests::document::canonical;
+use ociforge_manifests::{ChainId, Digest};
+use pep440_rs::Version;
+use serde_json::json;
+
+use self::bench::Bench;
+use self::metadata::BuildSystem;
+use self::tree::SourceTree;
+use super::python::{LocalWheel, check};
+use super::workbench::Workbench;
+use super::{BuildError, Builder};
+use crate::base::facts::Facts;
+use crate::lock::fetch::Check;
+use crate::lock::{
+    Fetcher, Location, LockedSource, LockedWheel, Origin, Requirements, Sources, Target, Workshop, local, resolve,
+};
+use crate::plan::Plan;
+
+pub(super) use bytecode::bytecode;
+pub use error::SourceError;
+use metadata::name_and_version;
+
+/// Part of every key: to be changed when the same input would be built in another way.
+const FORMAT: u32 = 1;
+/// Zip archives know no time before 1980.
+const OLDEST: i64 = 315_532_800;
+
+/// Where foreign code runs, and what it runs on.
+#[derive(Clone)]
+pub(super) struct Ground {
+    pub(super) workshop: Arc<dyn Workshop>,
+    /// The chain id of the layers below.
+    pub(super) chain: Digest,
+}
+
+impl Ground {
+    /// What is on the bench so far.
+    pub(super) fn of(builder: &Builder, bench: &Workbench) -> Self {
+        let workshop = builder.workshop.clone().unwrap_or_else(|| Arc::new(bench.clone()));
+        let chain = ChainId::of(&bench.diff_ids()).pop().map(|ChainId(digest)| digest);
+        Self { workshop, chain: chain.unwrap_or_else(|| Digest::of(b"")) }
+    }
+}
+
+/// Builds wheels for one Python.
+pub(super) struct Wheelhouse<'a> {
+    pub(super) builder: &'a Builder,
+    pub(super) plan: &'a Plan,
+    pub(super) scheme: &'a Scheme,
+    pub(super) target: &'a Target,
+    /// What is known of the base.
+    pub(super) facts: Option<&'a Facts>,
+    pub(super) ground: &'a Ground,
+}
+
+/// What a lock has to know of a source.
+pub(super) struct Study {
+    /// The headers of its metadata.
+    pub(super) metadata: String,
+    /// What its build needs, as wheels.
+    pub(super) requires: Vec<LockedWheel>,
+}
+
+impl Wheelhouse<'_> {
+    /// Looks into an archive. `options` say where packages are, see [`crate::lock::index_options`].
+    pub(super) async fn study_sdist(&self, archive: &LockedWheel, options: &[String]) -> Result<Study, BuildError> {
+        let studied = async {
+            let study = self.study(&self.unpack(archive).await?, options).await?;
+            let found = name_and_version(&study.metadata)?;
+            agrees(&found, &archive.name, Some(&archive.version))?;
+            Ok(study)
+        };
+        studied.await.map_err(|error| failed(shown(&archive.name, Some(&archive.version)), error))
+    }
+
+    /// Looks into a project.
+    pub(super) async fn study_project(&self, directory: &Path) -> Result<Study, BuildError> {
+        let studied = async {
+            let tree = SourceTree::of_project(self.plan, directory, self.builder.epoch.seconds())?;
+            self.study(&tree, &[]).await
+        };
+        studied.await.map_err(|error| failed(format!("the project {}", directory.display()), error))
+    }
+
+    async fn study(&self, tree: &SourceTree, options: &[String]) -> Result<Study, SourceError> {
+        let system = BuildSystem::of(tree)?;
+        let stated = metadata::stated(tree)?;
+        stated.iter().try_for_each(|stated| metadata::check_python(stated, self.target.python))?;
+        let mut list = system.requires.clone();
+        let (mut requires, mut bench) = self.equipped(tree, &system, &list, options).await?;
+        loop {
+            let more = match bench.requires().await {
+                Ok(more) => more,
+                Err(error) => vec![unnamed::unnamed(&error, self.facts).filter(|_| system.legacy).ok_or(error)?],
+            };
+            // What is asked for again is there.
+            let more: Vec<String> = more.into_iter().filter(|requirement| !list.contains(requirement)).collect();
+            if more.is_empty() {
+                break;
+            }
+            list.extend(more);
+            (requires, bench) = self.equipped(tree, &system, &list, options).await?;
+        }
+        let metadata = match stated {
+            Some(metadata) => metadata,
+            None => match bench.metadata().await? {
+                Some(metadata) => metadata,
+                None => {
+                    let wheel = bench.wheel().await?;
+                    let headers = Wheel::open(&wheel)?;
+                    let of = |name: &'static str| {
+                        headers.metadata().all(name).map(move |value| format!("{name}: {value}\n"))
+                    };
+                    ["Name", "Version", "Requires-Python", "Requires-Dist", "Provides-Extra"]
+                        .into_iter()
+                        .flat_map(of)
+                        .collect()
+                }
+            },
+        };
+        metadata::check_python(&metadata, self.target.python)?;
+        Ok(Study { metadata, requires })
+    }
+
+    /// A source with the wheels that fulfil these requirements.
+    async fn equipped(
+        &self,
+        tree: &SourceTree,
+        system: &BuildSystem,
+        list: &[String],
+        options: &[String],
+    ) -> Result<(Vec<LockedWheel>, Bench), SourceError> {
+        let requires = self.requirements(list, options).await?;
+        let bench = self.bench(tree, system, &requires).await?;
+        Ok((requires, bench))
+    }
+
+    /// The wheels that fulfil the requirements of a build. The base's packages don't count: a build sees none of them.
+    async fn requirements(&self, list: &[String], options: &[String]) -> Result<Vec<LockedWheel>, SourceError> {
+        if list.is_empty() {
+            return Ok(Vec::new());
+        }
+        let requirements = Requirements::List([options, list].concat());
+        let (target, directory) = (self.target.clone(), self.plan.directory.clone());
+        let resolved = tokio::task::spawn_blocking(move || {
+            resolve(&requirements, &target, None, &directory, &mut Sources::default())
+        });
+        let resolution = resolved.await.map_err(|_| SourceError::Result("it was interrupted".into()))??;
+        match resolution.sdists.into_iter().next() {
+            Some(LockedWheel { name, version, .. }) => Err(SourceError::Nested { name, version }),
+            None => {
+                let unasked = |wheel| LockedWheel { requested: false, ..wheel };
+                Ok(resolution.wheels.into_iter().map(unasked).collect())
+            }
+        }
+    }
+
+    async fn bench(
+        &self,
+        tree: &SourceTree,
+        system: &BuildSystem,
+        requires: &[LockedWheel],
+    ) -> Result<Bench, SourceError> {
+        let wheels = self.fetch(requires, Arc::new(check)).await?;
+        let scratch = self.scratch()?;
+        let epoch = self.epoch();
+        tokio::task::block_in_place(|| {
+            Bench::set_up(scratch, tree, system, &wheels, self.scheme, self.ground.workshop.clone(), epoch)
+        })
+    }
+
+    /// The wheel of a source, from the store or built now.
+    pub(super) async fn wheel(&self, source: &LockedSource) -> Result<LocalWheel, BuildError> {
+        let name = shown(source.name(), source.version());
+        self.wheel_of(source, &name).await.map_err(|error| failed(name, error))
+    }
+
+    async fn wheel_of(&self, source: &LockedSource, name: &str) -> Result<LocalWheel, SourceError> {
+        let tree = match &source.origin {
+            Origin::Sdist(archive) => self.unpack(archive).await?,
+            Origin::Project { directory, .. } => {
+                SourceTree::of_project(self.plan, directory, self.builder.epoch.seconds())?
+            }
+        };
+        let place = self.builder.store.built().join(self.key(source, &tree)?.hex());
+        let requested = match &source.origin {
+            Origin::Sdist(archive) => archive.requested,
+            Origin::Project { .. } => true,
+        };
+        if let Some(path) = kept(&place).filter(|_| self.builder.use_cache) {
+            return self.checked(&path, source, requested);
+        }
+        let task = self.builder.reporter.task(&format!("build {name}"), None);
+        let system = BuildSystem::of(&tree)?;
+        let bench = self.bench(&tree, &system, &source.requires).await?;
+        let wheel = bench.wheel().await?;
+        self.checked(&wheel, source, requested)?;
+        let path = keep(&wheel, &place, &self.builder.store.temporary())?;
+        task.done("built");
+        self.checked(&path, source, requested)
+    }
+
+    /// The wheel at `path`, if it is what the source should have become and runs on the target.
+    fn checked(&self, path: &Path, source: &LockedSource, requested: bool) -> Result<LocalWheel, SourceError> {
+        let mut wheels = local(&[path.to_path_buf()], self.target, &self.plan.directory)?;
+        let locked = wheels.pop().ok_or(SourceError::NoName)?;
+        let locked = LockedWheel { requested, location: Location::Path(path.to_path_buf()), ..locked };
+        let version = locked.version.parse::<Version>().map_err(|_| SourceError::NoName)?;
+        agrees(&(locked.name.clone(), version), source.name(), source.version())?;
+        let wheel = Wheel::open(path)?;
+        wheel.verify()?;
+        wheel.supports(self.scheme.python)?;
+        Ok(LocalWheel { locked, path: path.to_path_buf() })
+    }
+
+    /// Of all that goes into a wheel.
+    fn key(&self, source: &LockedSource, tree: &SourceTree) -> Result<Digest, SourceError> {
+        let mut requires: Vec<_> = source.requires.iter().map(|wheel| (&wheel.file, &wheel.sha256)).collect();
+        requires.sort();
+        Ok(Digest::of(&canonical(&json!({
+            "format": [json!(FORMAT), json!(Digest::of(bench::FRONTEND.as_bytes()))],
+            "source": tree.digest,
+            "name": source.name(),
+            "requires": requires,
+            "chain": self.ground.chain,
+            "python": [json!(self.scheme.executable), json!(self.scheme.python)],
+            "epoch": self.epoch(),
+        }))))
+    }
+
+    async fn unpack(&self, archive: &LockedWheel) -> Result<SourceTree, SourceError> {
+        let fetched = self.fetch(std::slice::from_ref(archive), Arc::new(|_, _| Ok(()))).await?;
+        let scratch = self.scratch()?;
+        let path = fetched.first().map(|fetched| fetched.path.clone()).unwrap_or_default();
+        tokio::task::block_in_place(|| SourceTree::of_sdist(&path, archive, scratch.path(), self.epoch()))
+    }
+
+    async fn fetch(&self, files: &[LockedWheel], check: Check) -> Result<Vec<LocalWheel>, SourceError> {
+        let fetcher = Fetcher::new(self.builder.store.wheels())?;
+        let paths = fetcher.fetch(files, &self.plan.directory, &check, &*self.builder.reporter).await?;
+        Ok(files.iter().cloned().zip(paths).map(|(locked, path)| LocalWheel { locked, path }).collect())
+    }
+
+    fn epoch(&self) -> i64 {
+        self.builder.epoch.seconds().max(OLDEST)
+    }
+
+    fn scratch(&self) -> Result<tempfile::TempDir, SourceError> {
+        scratch(&self.builder.store.temporary())
+    }
+}
+
+/// A directory that goes when it is dropped, or by the store's broom.
+fn scratch(parent: &Path) -> Result<tempfile::TempDir, SourceError> {
+    let made = fs::create_dir_all(parent).and_then(|()| tempfile::Builder::new().prefix(".tmp-").tempdir_in(parent));
+    made.map_err(|source| SourceError::File { path: parent.to_path_buf(), source })
+}
+
+/// Name and version of the project in `directory`, by its metadata.
+pub(super) fn project(metadata: &str, directory: &Path) -> Result<(String, Version), BuildError> {
+    name_and_version(metadata).map_err(|error| failed(format!("the project {}", directory.display()), error))
+}
+
+fn agrees(found: &(String, Version), name: &str, version: Option<&str>) -> Result<(), SourceError> {
+    let same = |version: &str| version.parse::<Version>().is_ok_and(|version| version == found.1);
+    if found.0 == name && version.is_none_or(same) {
+        return Ok(());
+    }
+    let (found, expected) = (format!("{} {}", found.0, found.1), shown(name, version));
+    Err(SourceError::OtherPackage { found, expected })
+}
+
+fn shown(name: &str, version: Option<&str>) -> String {
+    version.map_or_else(|| name.to_owned(), |version| format!("{name} {version}"))
+}
+
+fn failed(what: String, source: SourceError) -> BuildError {
+    BuildError::Source { what, source: Box::new(source) }
+}
+
+/// The one wheel in a directory of the store.
+fn kept(place: &Path) -> Option<PathBuf> {
+    let mut files = fs::read_dir(place).ok()?.flatten().map(|entry| entry.path());
+    files.find(|path| path.file_name().is_some_and(|name| FileName::parse(&name.to_string_lossy()).is_ok()))
+}
+
+/// Copies a wheel to its place in the store, whole or not at all.
+fn keep(wheel: &Path, place: &Path, temporary: &Path) -> Result<PathBuf, SourceError> {
+    let name = wheel.file_name().unwrap_or_default();
+    let new = scratch(temporary)?;
+    let kept = fs::copy(wheel, new.path().join(name)).and_then(|_| {
+        fs::create_dir_all(place.parent().unwrap_or(place))?;
+        // What is there is of the same key, and unwanted.
+        let _ = fs::remove_dir_all(place);
+        fs::rename(new.path(), place)
+    });
+    kept.map_err(|source| SourceError::File { path: place.to_path_buf(), source })?;
+    Ok(place.join(name))
+}
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

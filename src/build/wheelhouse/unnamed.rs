@@ -1,0 +1,69 @@
+//! What old sources need and don't name.
+//!
+//! A `setup.py` without a `pyproject.toml` was written to run where everything was installed already. What it can't
+//! import is added to its build requirements if it is one of these well-known packages, so that the lock pins it. A
+//! module of any other name may be anybody's.
+
+use pep440_rs::Version;
+
+use super::SourceError;
+use crate::base::facts::Facts;
+use crate::lock::WorkshopError;
+
+/// Modules, and the requirements that bring them.
+const KNOWN: [(&str, &str); 11] = [
+    ("Cython", "cython"),
+    ("cffi", "cffi"),
+    ("cmake", "cmake"),
+    ("numpy", "numpy"),
+    ("packaging", "packaging"),
+    ("pkg_resources", "setuptools<81"),
+    ("pybind11", "pybind11"),
+    ("scipy", "scipy"),
+    ("setuptools_scm", "setuptools-scm"),
+    ("six", "six"),
+    ("wheel", "wheel"),
+];
+
+/// The requirement whose lack made a job fail, in the base's version where it has one that an index can have: what is
+/// compiled against a package has to fit the one that it runs with.
+pub(super) fn unnamed(error: &SourceError, base: Option<&Facts>) -> Option<String> {
+    let SourceError::Run { source: WorkshopError::Failed { last_lines, .. }, .. } = error else { return None };
+    let module =
+        last_lines.iter().rev().find_map(|line| line.split("No module named '").nth(1)?.split(['\'', '.']).next())?;
+    let (_, requirement) = KNOWN.iter().find(|(known, _)| *known == module)?;
+    let installed = base.and_then(|base| base.distributions.iter().find(|d| d.normalized_name() == *requirement));
+    let version = installed.and_then(|distribution| distribution.version.parse::<Version>().ok());
+    let public = version.filter(|version| !version.is_local() && !version.any_prerelease());
+    Some(public.map_or_else(|| (*requirement).to_owned(), |version| format!("{requirement}=={version}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::facts::Distribution;
+
+    #[test]
+    fn modules_that_are_known() {
+        let of = |line: &str, base: Option<&Facts>| {
+            let last_lines = vec!["Traceback".into(), line.into(), String::new()];
+            let source = WorkshopError::Failed { code: Some(1), last_lines };
+            unnamed(&SourceError::Run { doing: "build", source }, base)
+        };
+        let missing = "ModuleNotFoundError: No module named 'numpy.distutils'";
+        assert_eq!(of(missing, None).as_deref(), Some("numpy"));
+        let facts = |version: &str| Facts {
+            distributions: vec![Distribution {
+                name: "NumPy".into(),
+                version: version.into(),
+                metadata: String::new(),
+                path: String::new(),
+            }],
+            ..Facts::default()
+        };
+        assert_eq!(of(missing, Some(&facts("1.22.2"))).as_deref(), Some("numpy==1.22.2"));
+        assert_eq!(of(missing, Some(&facts("1.22.2+own"))).as_deref(), Some("numpy"));
+        assert_eq!(of("No module named 'pkg_resources'", None).as_deref(), Some("setuptools<81"));
+        assert!(of("No module named 'anything'", None).is_none() && of("error: no luck", None).is_none());
+    }
+}
