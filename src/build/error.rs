@@ -221,6 +221,21 @@ fn full() -> Option<String> {
     Some("free some space (`ociforge cache prune`), or choose another place with --store".into())
 }
 
+impl BuildError {
+    /// Whether it is for want of namespaces that nobody tried to enter.
+    #[must_use]
+    pub fn is_outside(&self) -> bool {
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            if error.downcast_ref::<Arc<SandboxError>>().is_some_and(|error| matches!(**error, SandboxError::Outside)) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+}
+
 impl Explain for BuildError {
     /// A failed step's own.
     fn exit_code(&self) -> u8 {

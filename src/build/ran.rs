@@ -48,7 +48,7 @@ impl Set {
         spec: &Value,
         task: &dyn Progress,
     ) -> Result<Ran, StepError> {
-        let Self { stage, directory, ready } = self;
+        let Self { mut stage, directory, ready } = self;
         let cancelled = || builder.cancel.is_cancelled();
         let table = directory.path().join("owners");
         let remembers = owners(&sandbox.entered) == Owners::Remembered;
@@ -74,6 +74,7 @@ impl Set {
         if ended != Ended::Exited(0) {
             return Err(StepError::Failed { ended, last: lines.last().map(str::to_owned).collect() });
         }
+        stage.unmount();
         task.done("ran");
         let owners = remembers.then(|| read_table(&table)).transpose()?;
         Ok(Ran { stage, directory, before, made: layer_paths(&made)?, restored: layer_paths(&restored)?, owners })

@@ -9,9 +9,10 @@ use ociforge_manifests::graph::{Index, Node};
 use ociforge_manifests::{Document, ImageName, media_type};
 use serde_json::json;
 
-use super::Context;
+use super::again::Late;
+use super::{Context, Finale};
 use super::lock::{path as lock_path, platforms};
-use crate::build::{Built, Secrets, recipe_digest};
+use crate::build::{BuildError, Built, Secrets, recipe_digest};
 use crate::cli::{self, BuildArgs, CompressionKind};
 use crate::content::Source;
 use crate::error::Failure;
@@ -19,13 +20,13 @@ use crate::lock::Lock;
 use crate::plan::{self, Plan};
 use crate::transfer::Overlay;
 
-/// Whether the recipe may have something run. What is wrong with it is told later.
-pub(super) fn may_run(args: &BuildArgs) -> bool {
+/// Whether the recipe has something run. What is wrong with it is told later.
+pub(super) fn runs(args: &BuildArgs) -> bool {
     let build_args: BTreeMap<_, _> = args.build_args.iter().cloned().collect();
-    plan::read(args.file.as_deref().unwrap_or(&args.recipe), &build_args).is_ok_and(|plan| plan.may_need_sandbox())
+    plan::read(args.file.as_deref().unwrap_or(&args.recipe), &build_args).is_ok_and(|plan| plan.needs_sandbox())
 }
 
-pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), Failure> {
+pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<Option<Box<dyn Finale>>, Late> {
     let build_args: BTreeMap<_, _> = args.build_args.iter().cloned().collect();
     let mut plan = plan::read(args.file.as_deref().unwrap_or(&args.recipe), &build_args)?;
     plan.allow.extend(&args.allow);
@@ -42,7 +43,7 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), Failur
     let lock = fitting_lock(context, &plan, &args)?;
     let mut built = Vec::new();
     for platform in platforms(&plan, args.platforms.clone()) {
-        built.push(builder.build(&plan, &platform, lock.as_ref()).await?);
+        built.push(builder.build(&plan, &platform, lock.as_ref()).await.map_err(late)?);
     }
     let node = node(&built)?;
     let documents: Vec<&[u8]> = built.iter().flat_map(|b| [b.image.manifest.bytes(), b.image.config.bytes()]).collect();
@@ -55,7 +56,13 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<(), Failur
     output::write_files(&args, &builder, &built, &node, shipped)?;
     let digest = node.descriptor().digest;
     let shown = names.first().map_or_else(String::new, |name| format!("{}@", without_tag(name)));
-    cli::result(&format!("{shown}{digest}"))
+    cli::result(&format!("{shown}{digest}"))?;
+    Ok(None)
+}
+
+/// What a failed build means for the command.
+pub(super) fn late(error: BuildError) -> Late {
+    if error.is_outside() { Late::Outside } else { error.into() }
 }
 
 /// What the image is called: by the command line, or else by the recipe.

@@ -6,28 +6,31 @@ use std::sync::Arc;
 use ociforge_layers::Compression;
 use ociforge_manifests::Platform;
 
-use super::Context;
+use super::again::Late;
+use super::build::late;
+use super::{Context, Finale};
 use crate::build::{Builder, Epoch, Sandbox, Secrets, lock_file};
 use crate::cli::{self, LockArgs};
 use crate::error::Failure;
 use crate::plan::{self, Plan};
 
-/// Whether the recipe may have something run. What is wrong with it is told later.
-pub(super) fn may_run(args: &LockArgs) -> bool {
+/// Whether the recipe has something run. What is wrong with it is told later.
+pub(super) fn runs(args: &LockArgs) -> bool {
     let plan = plan::read(args.file.as_deref().unwrap_or(&args.recipe), &Default::default());
-    plan.is_ok_and(|plan| plan.may_need_sandbox())
+    plan.is_ok_and(|plan| plan.needs_sandbox())
 }
 
-pub(super) async fn run(context: &Context, args: LockArgs) -> Result<(), Failure> {
+pub(super) async fn run(context: &Context, args: LockArgs) -> Result<Option<Box<dyn Finale>>, Late> {
     let plan = plan::read(args.file.as_deref().unwrap_or(&args.recipe), &Default::default())?;
     let builder = context.builder(Compression::default(), true, Secrets::default())?;
-    let lock = lock_file(&builder, &plan, &platforms(&plan, args.platforms)).await?;
+    let lock = lock_file(&builder, &plan, &platforms(&plan, args.platforms)).await.map_err(late)?;
     let path = path(&plan);
     lock.write(&path)?;
     let (bases, wheels, sources) = (lock.bases.len(), lock.wheels.len(), lock.sources.len());
     let sources = if sources == 0 { String::new() } else { format!(", and {sources} source(s) to be built") };
     context.reporter.note(&format!("pinned {bases} base image(s) and {wheels} wheel(s){sources}"));
-    cli::result(&path.display().to_string())
+    cli::result(&path.display().to_string())?;
+    Ok(None)
 }
 
 /// Where the lock of a plan is.

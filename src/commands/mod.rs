@@ -1,5 +1,6 @@
 //! The commands: one file each, wiring only.
 
+mod again;
 mod build;
 mod bundle;
 mod cache;
@@ -54,9 +55,9 @@ pub async fn run(
     match cli.command {
         Command::Run(args) => return run::run(context, *args).await.map(Some).map_err(Failure::before_container),
         Command::Unshare(args) => return Ok(Some(unshare::run(args))),
+        Command::Build(args) => return build::run(&context, args).await.or_else(again::instead),
+        Command::Lock(args) => return lock::run(&context, args).await.or_else(again::instead),
         Command::Bundle(args) => bundle::run(&context, *args).await,
-        Command::Build(args) => build::run(&context, args).await,
-        Command::Lock(args) => lock::run(&context, args).await,
         Command::Inspect(args) => inspect::run(&context, &args).await,
         Command::Spec(args) => spec::run(&context, *args).await,
         Command::Serve(args) => serve::run(&context, args).await,
@@ -82,8 +83,8 @@ pub trait Finale {
 /// When the command can't do without them.
 pub fn enter(command: &Command) -> Result<Result<Entered, SandboxError>, Failure> {
     match command {
-        Command::Build(args) if build::may_run(args) => Ok(sandbox::enter_as(args.steps.isolation)),
-        Command::Lock(args) if lock::may_run(args) => Ok(sandbox::enter_as(args.steps.isolation)),
+        Command::Build(args) if again::is_it() || build::runs(args) => Ok(sandbox::enter_as(args.steps.isolation)),
+        Command::Lock(args) if again::is_it() || lock::runs(args) => Ok(sandbox::enter_as(args.steps.isolation)),
         Command::Bundle(_) | Command::Unshare(_) => Ok(Ok(sandbox::enter()?)),
         Command::Run(_) => Ok(Ok(sandbox::enter().map_err(|error| Failure::from(error).before_container())?)),
         // Where there are no user namespaces, nothing was unpacked in one.

@@ -92,17 +92,6 @@ impl Plan {
             |step: &Step| step.bytecode || matches!(step.kind, StepKind::Run(_) | StepKind::Pip(Pip::Project { .. }));
         self.steps.iter().any(needs)
     }
-
-    /// Whether something may have to be run: besides [`Plan::needs_sandbox`], packages that are not on disk may turn out to
-    /// have no wheel for the base, and are built then.
-    #[must_use]
-    pub fn may_need_sandbox(&self) -> bool {
-        let resolves = |step: &Step| match &step.kind {
-            StepKind::Pip(pip) => !matches!(pip, Pip::Wheels(_)),
-            _ => false,
-        };
-        self.needs_sandbox() || self.steps.iter().any(resolves)
-    }
 }
 
 /// The files of a project that may say what it requires (PEP 518, PEP 621, and setuptools' own); some of them are

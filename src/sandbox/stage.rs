@@ -28,7 +28,7 @@ pub struct Stage {
     root: PathBuf,
     form: Form,
     /// Before the directory.
-    _overlay: Option<Overlay>,
+    overlay: Option<Overlay>,
     _directory: Arc<ContainerDirectory>,
 }
 
@@ -89,7 +89,7 @@ impl Stage {
     ) -> Result<(Self, Losses), StageError> {
         let roots = roots(store, entered, unpacker.owners);
         let root = directory.path().join(ROOTFS);
-        let stage = |form, overlay| Self { root: root.clone(), form, _overlay: overlay, _directory: directory.clone() };
+        let stage = |form, overlay| Self { root: root.clone(), form, overlay, _directory: directory.clone() };
         // Before anything is unpacked for it.
         if let Err(reason) = try_overlay(entered, roots.space(), directory.path())? {
             unpacker.reporter.warn(&format!("the image is copied, which takes time and space: {reason}"));
@@ -112,6 +112,11 @@ impl Stage {
         let Layers { lower, upper, .. } = layers;
         let form = Form::Overlay { lower, upper, space: roots.space(), fuse };
         Ok((stage(form, Some(overlay)), losses))
+    }
+
+    /// Unmounts it: what was written is in the upper directory. A copy stays as it is.
+    pub fn unmount(&mut self) {
+        self.overlay = None;
     }
 
     /// Where it is: an absolute path.
