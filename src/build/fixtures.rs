@@ -1,5 +1,6 @@
 //! What a step sees besides the image, none of which is in its layer: files of the recipe's, caches, memory, secrets.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
@@ -76,7 +77,8 @@ impl Fixture {
 pub(super) struct Ready {
     pub(super) volumes: Vec<Volume>,
     pub(super) tmpfs: Vec<Tmpfs>,
-    caches: Vec<CacheMount>,
+    /// By their ids: who has one locked can't lock it again.
+    caches: BTreeMap<String, CacheMount>,
     overlays: Vec<Overlay>,
     memory: Option<Memory>,
 }
@@ -112,11 +114,14 @@ impl Ready {
                     (copy, false)
                 }
                 What::Bind { path, access } => (path.clone(), *access == Access::Read),
-                What::Cache { id, locked } => {
-                    let cache = open_cache(builder, sandbox, id, *locked).map_err(failed)?;
-                    let path = cache.path().to_owned();
-                    ready.caches.push(cache);
-                    (path, false)
+                What::Cache { id, .. } => {
+                    if !ready.caches.contains_key(id) {
+                        // Without mounts a step gets the directory itself, which nobody else can have then.
+                        let locked = confinement == Confinement::Chroot || wants_lock(fixtures, id);
+                        let cache = open_cache(builder, sandbox, id, locked).map_err(failed)?;
+                        ready.caches.insert(id.clone(), cache);
+                    }
+                    (ready.caches[id].path().to_owned(), false)
                 }
                 What::Secret { id, mode, owner } => {
                     let memory = match ready.memory.take() {
@@ -148,6 +153,11 @@ fn over(directory: &Path, place: &Path, entered: &Entered) -> Result<Overlay, St
         .map_err(StepError::Store)?;
     let layers = Layers { lower: vec![directory.to_owned()], upper, work, volatile: true };
     Ok(overlay::mount(entered, &layers, &target)?)
+}
+
+/// Whether any of the mounts of a cache wants it locked.
+fn wants_lock(fixtures: &[Fixture], wanted: &str) -> bool {
+    fixtures.iter().any(|fixture| matches!(&fixture.what, What::Cache { id, locked: true } if id == wanted))
 }
 
 fn open_cache(builder: &Builder, sandbox: &Sandbox, id: &str, locked: bool) -> io::Result<CacheMount> {

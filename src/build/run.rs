@@ -1,12 +1,15 @@
 //! Steps that run a command: what they change becomes a layer.
 
-use std::path::Path;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ociforge_layers::source::directory::{DirectoryError, Options, directory};
 use ociforge_layers::{Compression, PackError, pack};
-use ociforge_manifests::{ChainId, DiffId, Image};
+use ociforge_manifests::{ChainId, DiffId, Digest, Image};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::fixtures::{Fixture, What};
 use super::pack::Work;
@@ -101,14 +104,22 @@ fn ingredients(job: &Job, image: &Image, mtime: i64) -> Result<Option<Value>, St
     })))
 }
 
-/// What is in a file or directory, as a digest; `None` if there is something that has no content, such as a socket.
-fn content(path: &Path) -> Result<Option<String>, StepError> {
+/// What is in a file or directory, and its modes, as a digest each; `None` if there is something that has no content,
+/// such as a socket.
+fn content(path: &Path) -> Result<Option<Value>, StepError> {
     let to = "content".parse().map_err(StepError::Path)?;
     let tree = match directory(path, &to, &Options::default()) {
         Err(DirectoryError::Special { .. } | DirectoryError::Whiteout(_)) => return Ok(None),
         tree => tree?,
     };
+    let unreadable = |source| StepError::Read { path: path.to_owned(), source };
     let packed = pack(&tree, Compression::None, 1, std::io::sink());
-    let unreadable = |error: PackError| StepError::Read { path: path.to_owned(), source: std::io::Error::other(error) };
-    Ok(Some(packed.map_err(unreadable)?.diff_id.to_string()))
+    let packed = packed.map_err(|error: PackError| unreadable(std::io::Error::other(error)))?;
+    // Layers have plainer ones.
+    let mut modes = Sha256::new();
+    for (inside, _) in tree.iter() {
+        let real: PathBuf = path.components().chain(inside.as_path().components().skip(1)).collect();
+        modes.update(fs::symlink_metadata(real).map_err(unreadable)?.mode().to_le_bytes());
+    }
+    Ok(Some(json!([packed.diff_id, Digest::from_sha256(&modes.finalize().into())])))
 }

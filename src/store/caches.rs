@@ -120,11 +120,12 @@ impl CacheMount {
 /// do it.
 fn furnish(place: &Path, id: &str, lock: File) -> io::Result<CacheMount> {
     let files = place.join(FILES);
-    if !place.join(ID).exists() {
-        match fs::create_dir(&files) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
+    // A step without mounts may have been given the directory itself, and have removed it or been killed.
+    let made = match fs::create_dir(&files) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+        made => made.map(|()| true)?,
+    };
+    if made || !place.join(ID).exists() {
         // Whatever the umask is.
         fs::set_permissions(&files, fs::Permissions::from_mode(0o755))?;
         write_atomic(&place.join(ID), id.as_bytes())?;

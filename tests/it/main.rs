@@ -21,5 +21,8 @@ mod running_gpus;
 mod serve;
 mod sources;
 mod spec;
+mod steps;
+mod steps_apt;
+mod steps_as_user;
 mod support;
 mod wheels;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::fs::Timespec;
 
-use super::capture::files::{Files, Found};
+use super::capture::files::{Files, Found, Marks};
 pub use super::capture::{CaptureError, Options};
 use crate::owner::{self, Identity};
 use crate::path::LayerPath;
@@ -47,7 +47,7 @@ pub fn snapshot(
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<Snapshot, CaptureError> {
     let options = Options { latest: i64::MAX, owners, made: &[], cancelled };
-    let files = Files::new(root, options)?;
+    let files = Files::new(root, options, Marks::None)?;
     let mut snapshot = Snapshot { directories: BTreeMap::new(), top: None };
     let mut ahead = vec![LayerPath::root()];
     while let Some(directory) = ahead.pop() {
@@ -92,7 +92,7 @@ impl State {
 /// # Errors
 /// When something can't be read or has no place in a layer.
 pub fn changes(root: &Path, before: &Snapshot, options: &Options<'_>) -> Result<LayerTree, CaptureError> {
-    let mut walk = Walk { files: Files::new(root, *options)?, before, ahead: Vec::new() };
+    let mut walk = Walk { files: Files::new(root, *options, Marks::None)?, before, ahead: Vec::new() };
     walk.top()?;
     while let Some((path, below)) = walk.ahead.pop() {
         walk.directory(&path, below)?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::capture::files::{self, Files, Found, cannot};
+use super::capture::files::{self, Files, Found, Marks, cannot};
 use super::capture::{self, CaptureError};
 use crate::owner;
 use crate::path::LayerPath;
@@ -61,7 +61,8 @@ pub fn overlay(upper: &Path, options: &Options<'_>) -> Result<LayerTree, Capture
         made: options.made,
         cancelled: options.cancelled,
     };
-    let files = Files::new(upper, shared)?;
+    let marks = if options.fuse { Marks::Fuse } else { Marks::Overlay(options.space) };
+    let files = Files::new(upper, shared, marks)?;
     let below = options.lower.iter().map(|path| files::open(path)).collect::<Result<_, _>>()?;
     let mut walk = Walk { files, options, below, ahead: Vec::new() };
     walk.top()?;

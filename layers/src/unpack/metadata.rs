@@ -231,10 +231,13 @@ fn attributed(result: Result<()>, count: &mut Unpacked) -> std::result::Result<(
     }
 }
 
+/// The label that the host's policy gives.
+pub(crate) const LABEL: &[u8] = b"security.selinux";
+
 /// Whether it is an attribute that a layer can't speak about: those that steer overlayfs, and labels, which are given
 /// by the host's own policy.
 fn is_hosts_own(name: &[u8]) -> bool {
-    name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") || name == b"security.selinux"
+    name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") || name == LABEL
 }
 
 /// Whether it is an attribute that no layer may set or has: those, and what remembers owners.

@@ -14,8 +14,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 /// What is put in, until this is dropped.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Furniture {
+    root: PathBuf,
     pieces: Vec<Piece>,
 }
 
@@ -51,7 +52,7 @@ impl Furniture {
     /// # Errors
     /// When something can't be put in; what was is taken out again.
     pub fn put(spec: &Value, root: &Path, aside: &Path) -> io::Result<Self> {
-        let mut furniture = Self::default();
+        let mut furniture = Self { root: root.to_owned(), pieces: Vec::new() };
         let mounts: Vec<Mount> = serde_json::from_value(spec["mounts"].clone())?;
         for mount in mounts.iter().filter(|mount| !is_systems(&mount.destination)) {
             let path = LayerPath::new(&mount.destination).map_err(io::Error::other)?;
@@ -105,20 +106,35 @@ fn copy(source: &Path, place: &Path) -> io::Result<()> {
     materialize(&tree, &to.path, place).map_err(io::Error::other)
 }
 
+impl Furniture {
+    /// Whether a path in the root has no links above its end: the step may have put some there, and they lead out.
+    fn is_inside(&self, path: &Path) -> bool {
+        let Ok(path) = path.strip_prefix(&self.root) else { return false };
+        path.ancestors().skip(1).all(|above| is_directory(&self.root.join(above)))
+    }
+}
+
+fn is_directory(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
+}
+
 impl Drop for Furniture {
     /// Takes it out, last in first out.
     fn drop(&mut self) {
         for Piece { place, home, before, made } in self.pieces.iter().rev() {
-            let _ = match home {
-                Some(home) => fs::rename(place, home),
-                None if place.is_dir() && !place.is_symlink() => fs::remove_dir_all(place),
-                None => fs::remove_file(place),
-            };
-            if let Some(before) = before {
-                let _ = fs::rename(before, place);
+            if self.is_inside(place) {
+                let _ = match home {
+                    Some(home) if is_directory(place) => fs::rename(place, home),
+                    None if is_directory(place) => fs::remove_dir_all(place),
+                    _ => fs::remove_file(place),
+                };
+                if let Some(before) = before {
+                    let _ = fs::rename(before, place);
+                }
             }
             // The first that holds something ends it.
-            let _ = made.iter().rev().try_for_each(fs::remove_dir);
+            let inside = made.iter().rev().take_while(|made| self.is_inside(made));
+            let _ = inside.into_iter().try_for_each(fs::remove_dir);
         }
     }
 }
@@ -161,6 +177,28 @@ mod tests {
         for gone in ["var", "tmp", "dir/a"] {
             assert!(!root.join(gone).exists(), "{gone}");
         }
+    }
+
+    #[test]
+    fn links_that_a_step_has_left_are_not_followed() {
+        let place = tempfile::tempdir().unwrap();
+        let [root, aside, cache, other, out] = ["root", "aside", "cache", "other", "out"].map(|name| place.path().join(name));
+        for new in [&root, &aside, &cache, &other, &out.join("tmp/empty"), &out.join("cache")] {
+            fs::create_dir_all(new).unwrap();
+        }
+        let spec = json!({"mounts": [
+            {"destination": "/a/tmp", "type": "tmpfs"},
+            {"destination": "/b/cache", "type": "bind", "source": &cache},
+            {"destination": "/other", "type": "bind", "source": &other},
+        ]});
+        let furniture = Furniture::put(&spec, &root, &aside).unwrap();
+        for gone in ["a", "b", "other"] {
+            fs::remove_dir_all(root.join(gone)).unwrap();
+            std::os::unix::fs::symlink(&out, root.join(gone)).unwrap();
+        }
+        drop(furniture);
+        assert!(out.join("tmp/empty").exists() && out.join("cache").exists());
+        assert!(!cache.exists() && !other.exists() && !root.join("other").is_symlink());
     }
 
     #[test]

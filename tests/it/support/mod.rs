@@ -3,6 +3,7 @@
 mod layered;
 mod liar;
 mod registry;
+mod steps;
 mod tree;
 mod user;
 mod wheel;
@@ -18,6 +19,7 @@ use tempfile::TempDir;
 pub(crate) use layered::{Layered, Packing, Tar};
 pub(crate) use liar::{Answer, Liar};
 pub(crate) use registry::Registry;
+pub(crate) use steps::{Builds, digests, said};
 pub(crate) use tree::{assert_same, tree};
 pub(crate) use user::User;
 pub(crate) use wheel::{Wheel, digest_of};

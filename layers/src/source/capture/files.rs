@@ -5,13 +5,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Stat, StatxFlags, Timespec, Timestamps, UTIME_OMIT};
-use rustix::fs::{major, minor, readlinkat, statx, unlinkat, utimensat};
+use rustix::fs::{lremovexattr, major, minor, readlinkat, statx, unlinkat, utimensat};
 use rustix::io::Errno;
 
 use super::{CaptureError, Options};
 use crate::owner::{self, Device, Identity, Remembered};
 use crate::path::LayerPath;
 use crate::tree::{Content, LayerTree, Metadata, Node, NodeKind};
+use crate::unpack::XattrSpace;
 use crate::unpack::metadata;
 use crate::unpack::root::{self, Place, Root};
 use crate::whiteout::{self, Meaning};
@@ -21,9 +22,35 @@ pub(in crate::source) struct Files<'a> {
     top: &'a Path,
     pub(in crate::source) root: Root,
     options: Options<'a>,
+    marks: Marks,
     tree: LayerTree,
     /// Files with several names, by inode.
     linked: BTreeMap<u64, (Node, Vec<LayerPath>)>,
+}
+
+/// The extended attributes on disk that a layer doesn't have and that mean something all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::source) enum Marks {
+    /// Those of overlayfs in this space.
+    Overlay(XattrSpace),
+    /// Those of fuse-overlayfs, which takes several.
+    Fuse,
+    /// There is no overlay.
+    None,
+}
+
+impl Marks {
+    fn has(self, name: &[u8]) -> bool {
+        match self {
+            Self::Overlay(space) => {
+                let own = name.strip_prefix(space.prefix().as_bytes()).and_then(|name| name.strip_prefix(b"overlay."));
+                // A step that sets one of those through the overlay gets it with this twice.
+                own.is_some_and(|name| !name.starts_with(b"overlay."))
+            }
+            Self::Fuse => true,
+            Self::None => false,
+        }
+    }
 }
 
 /// A file, or whatever it is, in an open directory.
@@ -44,10 +71,15 @@ impl<'a> Found<'a> {
         path: LayerPath,
     ) -> Result<Option<Self>, CaptureError> {
         let Some(stat) = root::stat(directory, name).map_err(cannot(STAT, &path))? else { return Ok(None) };
-        // There is no system call for this that takes a directory (listxattrat is of Linux 6.13).
-        let place = [format!("/proc/self/fd/{}/", directory.as_raw_fd()).as_bytes(), name].concat();
-        let xattrs = metadata::xattrs_at(&place).map_err(cannot("read an extended attribute", &path))?;
-        Ok(Some(Self { directory, name, path, stat, xattrs }))
+        let mut found = Self { directory, name, path, stat, xattrs: BTreeMap::new() };
+        let xattrs = metadata::xattrs_at(&found.place());
+        found.xattrs = xattrs.map_err(cannot("read an extended attribute", &found.path))?;
+        Ok(Some(found))
+    }
+
+    /// A name for system calls that take no directory (listxattrat is of Linux 6.13).
+    fn place(&self) -> Vec<u8> {
+        [format!("/proc/self/fd/{}/", self.directory.as_raw_fd()).as_bytes(), self.name].concat()
     }
 
     pub(in crate::source) fn kind(&self) -> FileType {
@@ -108,12 +140,12 @@ const STAT: &str = "read the attributes";
 
 impl<'a> Files<'a> {
     /// Nothing yet of what is in the directory `top`. The empty mount points are gone from it.
-    pub(in crate::source) fn new(top: &'a Path, options: Options<'a>) -> Result<Self, CaptureError> {
+    pub(in crate::source) fn new(top: &'a Path, options: Options<'a>, marks: Marks) -> Result<Self, CaptureError> {
         let root = open(top)?;
         for path in options.made.iter().rev() {
             remove_if_empty(&root, path).map_err(cannot("remove a mount point", path))?;
         }
-        Ok(Self { top, root, options, tree: LayerTree::new(), linked: BTreeMap::new() })
+        Ok(Self { top, root, options, marks, tree: LayerTree::new(), linked: BTreeMap::new() })
     }
 
     /// The directory at `path`, and the names in it, sorted.
@@ -142,6 +174,7 @@ impl<'a> Files<'a> {
     /// Takes a directory, without what is in it.
     pub(in crate::source) fn directory(&mut self, found: &Found<'_>, opaque: bool) -> Result<(), CaptureError> {
         let (metadata, _) = found.metadata(&self.options)?;
+        self.strip(found)?;
         self.settle_time(found)?;
         self.insert(found.path.clone(), Node { metadata, kind: NodeKind::Directory { opaque } })
     }
@@ -168,6 +201,7 @@ impl<'a> Files<'a> {
         if (Metadata { mtime: is.mtime, ..was.clone() }) != is {
             return self.directory(found, false);
         }
+        self.strip(found)?;
         if metadata::modified(&found.stat) == time { Ok(()) } else { self.set_time(found, time) }
     }
 
@@ -175,6 +209,7 @@ impl<'a> Files<'a> {
     pub(in crate::source) fn file(&mut self, found: &Found<'_>, below: bool) -> Result<(), CaptureError> {
         let (metadata, device) = found.metadata(&self.options)?;
         let Some(kind) = self.kind(found, device)? else { return self.socket(found, below) };
+        self.strip(found)?;
         self.settle_time(found)?;
         let node = Node { metadata, kind };
         if found.stat.st_nlink == 1 {
@@ -231,6 +266,19 @@ impl<'a> Files<'a> {
         if below { self.whiteout(found.path.clone()) } else { Ok(()) }
     }
 
+    /// Takes those extended attributes from the disk that are not in the layer: steps that follow would see them, and
+    /// take those that the step has forged for overlayfs's.
+    fn strip(&self, found: &Found<'_>) -> Result<(), CaptureError> {
+        let remembers = self.options.owners.is_some();
+        let means = |name: &[u8]| self.marks.has(name) || (remembers && name == owner::ATTRIBUTE.as_bytes());
+        let names = found.xattrs.keys().filter(|name| metadata::is_never_in_layers(name));
+        for name in names.filter(|name| !means(name) && **name != metadata::LABEL) {
+            let place = found.place();
+            lremovexattr(&place[..], &name[..]).map_err(cannot("remove an extended attribute", &found.path))?;
+        }
+        Ok(())
+    }
+
     /// Gives a file the time that the layer will say it has.
     fn settle_time(&self, found: &Found<'_>) -> Result<(), CaptureError> {
         let Stat { st_mtime: seconds, st_mtime_nsec: nanoseconds, .. } = found.stat;
@@ -285,6 +333,8 @@ fn remove_if_empty(root: &Root, path: &LayerPath) -> rustix::io::Result<()> {
     let removed = match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => unlinkat(&parent, path.file_name(), AtFlags::REMOVEDIR),
         FileType::RegularFile if stat.st_size == 0 => unlinkat(&parent, path.file_name(), AtFlags::empty()),
+        // No whiteout: a device that a step without mounts of its own was given.
+        FileType::CharacterDevice if stat.st_rdev != 0 => unlinkat(&parent, path.file_name(), AtFlags::empty()),
         _ => Ok(()),
     };
     // What the step put something into is the step's.
