@@ -20,7 +20,6 @@ use crate::locate::LocateError;
 use crate::lock::{FetchError, LockError};
 use crate::run::bundle::BundleError;
 use crate::sandbox::SandboxError;
-use crate::sandbox::overlay::OverlayError;
 use crate::sandbox::stage::StageError;
 use crate::sandbox::step::{self, Ended};
 
@@ -174,9 +173,6 @@ pub enum StepError {
         /// Why.
         source: io::Error,
     },
-    /// A directory of the recipe's can't be made writable for a time.
-    #[error(transparent)]
-    Overlay(#[from] OverlayError),
     /// The process can't be described.
     #[error(transparent)]
     Bundle(#[from] BundleError),
@@ -274,7 +270,6 @@ impl Explain for BuildError {
                 StepError::NoSandbox(error) => error.hint(),
                 StepError::Stage(error) => error.hint(),
                 StepError::Bundle(error) => error.hint(),
-                StepError::Overlay(error) => error.hint(),
                 StepError::Start(error) => error.hint(),
                 StepError::Capture(error) => error.hint().map(Into::into),
                 StepError::Store(error) if error.kind() == io::ErrorKind::StorageFull => full(),

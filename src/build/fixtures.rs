@@ -11,6 +11,7 @@ use ociforge_layers::unpack::Owners;
 use ociforge_manifests::runtime::{Size, Tmpfs, Volume};
 use rustix::fs::{XattrFlags, fsetxattr};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use tempfile::TempDir;
 
 use super::secrets::Secrets;
 use super::steps::stays_inside;
@@ -19,6 +20,7 @@ use crate::plan::{MountKind, Owner, Plan, StepMount};
 use crate::sandbox::{Confinement, Entered};
 use crate::sandbox::overlay::{self, Layers, Overlay};
 use crate::sandbox::stage::{kind, owners};
+use crate::sandbox::step::copy_tree;
 use crate::store::{CacheMount, ContainerDirectory};
 
 /// Something that a step sees.
@@ -73,7 +75,6 @@ impl Fixture {
 }
 
 /// Fixtures that are ready to be mounted, for as long as this lives.
-#[derive(Default)]
 pub(super) struct Ready {
     pub(super) volumes: Vec<Volume>,
     pub(super) tmpfs: Vec<Tmpfs>,
@@ -81,6 +82,8 @@ pub(super) struct Ready {
     caches: BTreeMap<String, CacheMount>,
     overlays: Vec<Overlay>,
     memory: Option<Memory>,
+    /// The last to go: the others are in it.
+    scratch: TempDir,
 }
 
 impl Ready {
@@ -92,7 +95,9 @@ impl Ready {
         directory: &ContainerDirectory,
     ) -> Result<Self, StepError> {
         let confinement = sandbox.entered.confinement();
-        let mut ready = Self::default();
+        let scratch = tempfile::tempdir_in(directory.path()).map_err(StepError::Store)?;
+        let (volumes, tmpfs, caches, overlays) = Default::default();
+        let mut ready = Self { volumes, tmpfs, caches, overlays, memory: None, scratch };
         for (n, Fixture { to, what }) in fixtures.iter().enumerate() {
             let failed = |source| StepError::Fixture { to: to.clone(), source };
             let (source, read_only) = match what {
@@ -102,16 +107,9 @@ impl Ready {
                 }
                 // Where nothing can be mounted, the step gets a copy anyway.
                 What::Bind { path, access: Access::Lose } if confinement == Confinement::Chroot => (path.clone(), true),
-                What::Bind { path, access: Access::Lose } if path.is_dir() => {
-                    let overlay = over(path, &directory.path().join(format!("lost-{n}")), &sandbox.entered)?;
-                    let target = overlay.target().to_owned();
-                    ready.overlays.push(overlay);
-                    (target, false)
-                }
                 What::Bind { path, access: Access::Lose } => {
-                    let copy = directory.path().join(format!("lost-{n}"));
-                    fs::copy(path, &copy).map_err(failed)?;
-                    (copy, false)
+                    let place = ready.scratch.path().join(n.to_string());
+                    (ready.writable(path, place, &sandbox.entered).map_err(failed)?, false)
                 }
                 What::Bind { path, access } => (path.clone(), *access == Access::Read),
                 What::Cache { id, .. } => {
@@ -126,7 +124,7 @@ impl Ready {
                 What::Secret { id, mode, owner } => {
                     let memory = match ready.memory.take() {
                         Some(memory) => memory,
-                        None => Memory::new(directory.path().join("secrets"), confinement).map_err(failed)?,
+                        None => Memory::new(ready.scratch.path().join("secrets"), confinement).map_err(failed)?,
                     };
                     let file = memory.0.join(n.to_string());
                     ready.memory = Some(memory);
@@ -141,18 +139,30 @@ impl Ready {
         }
         Ok(ready)
     }
+
+    /// Something at `place` that shows a file or directory, and what is written to it elsewhere: an overlay, or a copy.
+    fn writable(&mut self, path: &Path, place: PathBuf, entered: &Entered) -> io::Result<PathBuf> {
+        if path.is_dir()
+            && let Some(overlay) = over(path, &place.with_extension("over"), entered)?
+        {
+            let target = overlay.target().to_owned();
+            self.overlays.push(overlay);
+            return Ok(target);
+        }
+        copy_tree(path, &place)?;
+        Ok(place)
+    }
 }
 
-/// Mounts a directory so that what is written to it ends up in `place`.
-fn over(directory: &Path, place: &Path, entered: &Entered) -> Result<Overlay, StepError> {
+/// Mounts a directory so that what is written to it ends up in `place`, where that is possible.
+fn over(directory: &Path, place: &Path, entered: &Entered) -> io::Result<Option<Overlay>> {
     let [upper, work, target] = ["upper", "work", "merged"].map(|name| place.join(name));
     for new in [&upper, &work, &target] {
-        fs::create_dir_all(new).map_err(StepError::Store)?;
+        fs::create_dir_all(new)?;
     }
-    fs::set_permissions(&upper, fs::metadata(directory).map_err(StepError::Store)?.permissions())
-        .map_err(StepError::Store)?;
+    fs::set_permissions(&upper, fs::metadata(directory)?.permissions())?;
     let layers = Layers { lower: vec![directory.to_owned()], upper, work, volatile: true };
-    Ok(overlay::mount(entered, &layers, &target)?)
+    Ok(overlay::mount(entered, &layers, &target).ok())
 }
 
 /// Whether any of the mounts of a cache wants it locked.

@@ -1,6 +1,7 @@
 //! A step while it runs, and what it leaves behind.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -58,8 +59,9 @@ impl Set {
             Form::Copy => Some(snapshot(stage.root(), remembers.then_some(&nobody), &cancelled)?),
         };
         let owners = remembers.then(|| step::Owners { files: written(&stage), table: &table });
+        let aside = tempfile::tempdir_in(directory.path()).map_err(StepError::Store)?;
         let furniture = match sandbox.entered.confinement() {
-            Confinement::Chroot => Some(Furniture::put(spec, stage.root(), &aside(&directory)?).map_err(StepError::Store)?),
+            Confinement::Chroot => Some(Furniture::put(spec, stage.root(), aside.path()).map_err(StepError::Store)?),
             Confinement::Namespaces => None,
         };
         let restored = furniture.as_ref().map(|furniture| furniture.restored(stage.root())).unwrap_or_default();
@@ -81,13 +83,6 @@ impl Set {
     }
 }
 
-/// A directory for what is in the way of what a step is to see.
-fn aside(directory: &ContainerDirectory) -> Result<PathBuf, StepError> {
-    let aside = directory.path().join("aside");
-    fs::create_dir(&aside).map_err(StepError::Store)?;
-    Ok(aside)
-}
-
 /// Where what a step writes ends up.
 fn written(stage: &Stage) -> &Path {
     match stage.form() {
@@ -98,7 +93,7 @@ fn written(stage: &Stage) -> &Path {
 
 fn read_table(file: &Path) -> Result<owner::Table, StepError> {
     let read = |source| StepError::Read { path: file.to_owned(), source };
-    fs::read_to_string(file).map_err(read)?.parse().map_err(|error| read(std::io::Error::other(error)))
+    fs::read_to_string(file).map_err(read)?.parse().map_err(|error| read(io::Error::other(error)))
 }
 
 fn layer_paths(paths: &[PathBuf]) -> Result<Vec<LayerPath>, StepError> {
@@ -128,9 +123,13 @@ impl Ran {
         Ok(tree)
     }
 
-    /// Keeps what the step wrote as the unpacked layer that ends `chain`: the next step need not unpack it.
-    pub(super) fn keep(self, builder: &Builder, sandbox: &Sandbox, chain: &ChainId) -> std::io::Result<()> {
-        let Form::Overlay { upper, .. } = self.stage.form().clone() else { return Ok(()) };
+    /// Keeps what the step wrote for the next one, which need not unpack it: as the unpacked layer that ends `chain`, or,
+    /// in a copy, as it is.
+    pub(super) fn keep(self, builder: &Builder, sandbox: &Sandbox, chain: &ChainId) -> io::Result<()> {
+        let Form::Overlay { upper, .. } = self.stage.form().clone() else {
+            sandbox.put(Some(chain.clone()), self.stage);
+            return Ok(());
+        };
         let roots = roots(&builder.store, &sandbox.entered, owners(&sandbox.entered));
         drop(self.stage);
         roots.adopt(&upper, chain)?;

@@ -7,13 +7,13 @@ use std::thread;
 
 use ociforge_layers::unpack::Owners;
 use ociforge_manifests::runtime::{EnvEntry, Host, Hostname, Network, Request, Settings};
-use ociforge_manifests::{ConfigEdit, DiffId, Image, NewLayer};
+use ociforge_manifests::{ChainId, ConfigEdit, DiffId, Image, NewLayer};
 
 use super::fixtures::{Fixture, Ready};
 use super::ran::{Ran, Set};
 use super::{Builder, Sandbox, StepError};
 use crate::base::BaseImage;
-use crate::rootfs::{Losses, Unpacker};
+use crate::rootfs::Unpacker;
 use crate::run::bundle::Bundle;
 use crate::run::host::{self, Overrides};
 use crate::sandbox::stage::{Stage, owners};
@@ -79,11 +79,9 @@ impl Workbench {
     /// Runs a command in a new root filesystem of the image as far as it is.
     pub(super) async fn run(&self, job: &Job) -> Result<Ran, StepError> {
         let sandbox = self.builder.sandbox()?;
-        let directory = ContainerDirectory::create(&self.builder.store.steps(), true).map_err(StepError::Store)?;
-        let directory = Arc::new(directory);
         let image = self.image()?;
-        let (stage, losses) = self.stage(&sandbox, &image, &directory).await?;
-        losses.warnings().iter().for_each(|warning| self.builder.reporter.warn(warning));
+        let stage = self.stage(&sandbox, &image).await?;
+        let directory = stage.directory().clone();
         let task = self.builder.reporter.task(&job.label, None);
         let (builder, job) = (self.builder.clone(), job.clone());
         let play = move || {
@@ -96,19 +94,21 @@ impl Workbench {
         tokio::task::spawn_blocking(play).await.map_err(|_| StepError::Interrupted)?
     }
 
-    async fn stage(
-        &self,
-        sandbox: &Sandbox,
-        image: &Image,
-        directory: &Arc<ContainerDirectory>,
-    ) -> Result<(Stage, Losses), StepError> {
+    /// A root filesystem of the image: the copy in which the last step ran, or a new one.
+    async fn stage(&self, sandbox: &Sandbox, image: &Image) -> Result<Stage, StepError> {
         let Builder { store, reporter, cancel, .. } = &self.builder;
+        if let Some(stage) = sandbox.take(ChainId::of(&self.diff_ids()).last()) {
+            return Ok(stage);
+        }
+        let directory = Arc::new(ContainerDirectory::create(&store.steps(), true).map_err(StepError::Store)?);
         // Layers that are here already are read here.
         let source = Overlay::new(&[], store.layout(), self.base.source.as_deref());
         let jobs = thread::available_parallelism().map_or(1, NonZero::get);
         let owners = owners(&sandbox.entered);
         let unpacker = Unpacker { source: &source, reporter: &**reporter, jobs, owners, cancel };
-        Ok(Stage::make(&sandbox.entered, &unpacker, store, image, directory).await?)
+        let (stage, losses) = Stage::make(&sandbox.entered, &unpacker, store, image, &directory).await?;
+        losses.warnings().iter().for_each(|warning| reporter.warn(warning));
+        Ok(stage)
     }
 }
 

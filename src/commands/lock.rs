@@ -60,7 +60,7 @@ impl Context {
             compression,
             use_cache,
             epoch: Epoch::parse(epoch.as_deref())?,
-            sandbox: self.entered.clone().map(|entered| Arc::new(Sandbox { entered, secrets })),
+            sandbox: self.entered.clone().map(|entered| Arc::new(Sandbox::new(entered, secrets))),
             workshop: None,
         })
     }

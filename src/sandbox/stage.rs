@@ -29,7 +29,7 @@ pub struct Stage {
     form: Form,
     /// Before the directory.
     overlay: Option<Overlay>,
-    _directory: Arc<ContainerDirectory>,
+    directory: Arc<ContainerDirectory>,
 }
 
 /// How a root filesystem is made.
@@ -89,7 +89,7 @@ impl Stage {
     ) -> Result<(Self, Losses), StageError> {
         let roots = roots(store, entered, unpacker.owners);
         let root = directory.path().join(ROOTFS);
-        let stage = |form, overlay| Self { root: root.clone(), form, overlay, _directory: directory.clone() };
+        let stage = |form, overlay| Self { root: root.clone(), form, overlay, directory: directory.clone() };
         // Before anything is unpacked for it.
         if let Err(reason) = try_overlay(entered, roots.space(), directory.path())? {
             unpacker.reporter.warn(&format!("the image is copied, which takes time and space: {reason}"));
@@ -123,6 +123,12 @@ impl Stage {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The directory that it is in.
+    #[must_use]
+    pub fn directory(&self) -> &Arc<ContainerDirectory> {
+        &self.directory
     }
 
     /// How it is made.

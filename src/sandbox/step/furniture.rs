@@ -73,7 +73,7 @@ impl Furniture {
             furniture.pieces.push(Piece { place: place.clone(), home: home.clone(), before, made });
             match (&home, mount.kind.as_str()) {
                 (Some(home), _) => fs::rename(home, &place)?,
-                (None, "bind") => copy(&mount.source, &place)?,
+                (None, "bind") => copy_tree(&mount.source, &place)?,
                 (None, _) => {
                     fs::create_dir(&place)?;
                     fs::set_permissions(&place, Permissions::from_mode(0o1777))?;
@@ -97,7 +97,11 @@ fn is_systems(destination: &str) -> bool {
     ["/proc", "/dev", "/sys"].iter().any(|place| Path::new(destination).starts_with(place))
 }
 
-fn copy(source: &Path, place: &Path) -> io::Result<()> {
+/// Copies a file, or a directory with everything in it, to `place`, which is not there. Owners and times are not kept.
+///
+/// # Errors
+/// When something can't be read or written.
+pub fn copy_tree(source: &Path, place: &Path) -> io::Result<()> {
     if !source.is_dir() {
         return fs::copy(source, place).map(drop);
     }

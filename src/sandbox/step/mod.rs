@@ -34,7 +34,7 @@ use serde_json::Value;
 pub use bpf::FilterError;
 pub(super) use bpf::Instruction;
 pub use error::StepError;
-pub use furniture::Furniture;
+pub use furniture::{Furniture, copy_tree};
 pub(super) use init::{INIT, init};
 pub(super) use warden::{WARDEN, warden};
 
