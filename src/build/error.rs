@@ -186,6 +186,8 @@ pub enum StepError {
         ended: Ended,
         /// The last lines that it wrote.
         last: Vec<String>,
+        /// Whether there was no room left for what it writes.
+        full: bool,
     },
     /// What the process changed can't become a layer.
     #[error(transparent)]
@@ -269,9 +271,15 @@ impl Explain for BuildError {
                 StepError::Wheel(error) => error.hint().map(Into::into),
                 StepError::NoSandbox(error) => error.hint(),
                 StepError::Stage(error) => error.hint(),
-                StepError::Bundle(error) => error.hint(),
+                // What is said about --user is for those who run containers.
+                StepError::Bundle(error) => error.hint().map(|hint| match hint.contains("--user") {
+                    true => "give the step's user by number, such as user = \"1000:1000\", or add it in a layer before"
+                        .into(),
+                    false => hint,
+                }),
                 StepError::Start(error) => error.hint(),
                 StepError::Capture(error) => error.hint().map(Into::into),
+                StepError::Failed { full: true, .. } => full(),
                 StepError::Store(error) if error.kind() == io::ErrorKind::StorageFull => full(),
                 StepError::Outside(_) => Some("copy it into the directory, or move the recipe up".into()),
                 StepError::NoProject(_) => {

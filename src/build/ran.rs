@@ -10,6 +10,7 @@ use ociforge_layers::source::overlay::{self, overlay};
 use ociforge_layers::unpack::Owners;
 use ociforge_layers::{LayerPath, LayerTree, owner};
 use ociforge_manifests::ChainId;
+use rustix::fs::statvfs;
 use serde_json::Value;
 
 use super::fixtures::Ready;
@@ -74,13 +75,19 @@ impl Set {
         let Outcome { ended, made, notes } = outcome?;
         notes.iter().for_each(|note| builder.reporter.note(note));
         if ended != Ended::Exited(0) {
-            return Err(StepError::Failed { ended, last: lines.last().map(str::to_owned).collect() });
+            let last = lines.last().map(str::to_owned).collect();
+            return Err(StepError::Failed { ended, last, full: is_full(directory.path()) });
         }
         stage.unmount();
         task.done("ran");
         let owners = remembers.then(|| read_table(&table)).transpose()?;
         Ok(Ran { stage, directory, before, made: layer_paths(&made)?, restored: layer_paths(&restored)?, owners })
     }
+}
+
+/// Whether there is next to no room left in the filesystem of a directory.
+fn is_full(directory: &Path) -> bool {
+    statvfs(directory).is_ok_and(|found| found.f_bavail * found.f_frsize < 1 << 20 || found.f_favail == 0)
 }
 
 /// Where what a step writes ends up.

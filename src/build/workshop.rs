@@ -28,7 +28,7 @@ impl Workshop for Workbench {
         };
         match Workbench::run(self, &job).await {
             Ok(_) => Ok(()),
-            Err(StepError::Failed { ended, last }) => {
+            Err(StepError::Failed { ended, last, .. }) => {
                 let code = if let Ended::Exited(code) = ended { Some(code.into()) } else { None };
                 Err(WorkshopError::Failed { code, last_lines: last })
             }

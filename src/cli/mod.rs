@@ -8,6 +8,8 @@ mod runtime_args;
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
@@ -34,6 +36,7 @@ const CLEANUP: Duration = Duration::from_secs(5);
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    let stop = stop_flag();
     // Before there are threads.
     let entered = match commands::enter(&cli.command) {
         Ok(entered) => entered,
@@ -49,8 +52,10 @@ pub fn main() -> ExitCode {
     let ends_by_signal = matches!(cli.command, Command::Serve(_));
     let result = runtime.block_on(async {
         tokio::select! {
+            // From the beginning, whatever the command does before it waits for something.
+            biased;
+            () = interrupted(&stop) => None,
             result = commands::run(cli, cancel.clone(), entered) => Some(result),
-            _ = interrupted() => None,
         }
     });
     cancel.cancel();
@@ -78,17 +83,36 @@ fn fail(failure: &Failure) -> ExitCode {
     ExitCode::from(failure.code)
 }
 
-/// Waits for ^C or a request to terminate.
-async fn interrupted() {
+/// Becomes true by ^C or a request to terminate, also before anything waits for them.
+fn stop_flag() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // Without it the signal ends the process, which has done nothing yet.
+        let _ = signal_hook::flag::register(signal, stop.clone());
+    }
+    stop
+}
+
+/// Waits for ^C or a request to terminate, unless there was one.
+async fn interrupted(stop: &AtomicBool) {
     let terminated = async {
         match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
             Ok(mut signal) => signal.recv().await,
             Err(_) => std::future::pending().await,
         }
     };
+    let earlier = async {
+        // After the others have begun to listen.
+        tokio::task::yield_now().await;
+        if !stop.load(Ordering::Relaxed) {
+            std::future::pending().await
+        }
+    };
     tokio::select! {
+        biased;
         _ = tokio::signal::ctrl_c() => {}
         _ = terminated => {}
+        () = earlier => {}
     }
 }
 

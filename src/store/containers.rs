@@ -72,7 +72,7 @@ impl AsRef<Path> for ContainerDirectory {
 impl Drop for ContainerDirectory {
     fn drop(&mut self) {
         if self.remove {
-            let _ = fs::remove_dir_all(&self.path);
+            let _ = remove(&self.path);
         }
     }
 }
@@ -103,9 +103,20 @@ fn is_locked(container: &Path) -> bool {
 fn sweep(containers: &Path) {
     for entry in fs::read_dir(containers).into_iter().flatten().flatten() {
         if entry.path().join(PASSING).exists() && !is_locked(&entry.path()) {
-            let _ = fs::remove_dir_all(entry.path());
+            let _ = remove(&entry.path());
         }
     }
+}
+
+/// Removes a container's directory, and last what says that it is to go: whoever removes it may be killed meanwhile.
+fn remove(container: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(container)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    fs::remove_dir_all(container)
 }
 
 #[cfg(test)]
@@ -118,6 +129,7 @@ mod tests {
         let [kept, gone] = [false, true].map(|remove| ContainerDirectory::create(place.path(), remove).unwrap());
         assert_ne!(kept.id(), gone.id());
         let (kept_path, gone_path) = (kept.path().to_owned(), gone.path().to_owned());
+        fs::create_dir_all(gone_path.join("rootfs/etc")).unwrap();
         drop((kept, gone));
         assert!(kept_path.exists() && !gone_path.exists());
 

@@ -24,5 +24,7 @@ mod spec;
 mod steps;
 mod steps_apt;
 mod steps_as_user;
+mod steps_hostile;
+mod steps_interrupted;
 mod support;
 mod wheels;

@@ -23,7 +23,8 @@ fn a_step_sees_the_image_the_recipe_and_nothing_of_the_caller() {
     let home = Tar::new().dir("home").dir("home/me").owner(1000, 1000);
     let base = Layered::busybox().layer(Packing::Gzip, home).config(config).write(&builds.place, "base");
     let step = |layer: &str| {
-        builds.recipe_on(&base, &format!("[config]\nuser = 'nobody'\n[config.env]\nOF_RECIPE = '2'\n[[layer]]\n{layer}"));
+        builds
+            .recipe_on(&base, &format!("[config]\nuser = 'nobody'\n[config.env]\nOF_RECIPE = '2'\n[[layer]]\n{layer}"));
         let ran = super::support::run(builds.command(&[]).env("OF_CALLER", "3").env("LD_PRELOAD", ""));
         let said = said(&ran.stderr);
         ran.ok();
@@ -34,7 +35,10 @@ fn a_step_sees_the_image_the_recipe_and_nothing_of_the_caller() {
     assert_eq!(env, ["HOME=/home/me", "HOSTNAME=ociforge", "OF_BASE=1", "OF_RECIPE=2", "OF_STEP=x y", "PATH=/bin"]);
     for (layer, expected) in [
         ("run = 'id -u; id -g; pwd'", "1000\n1000\n/tmp\n"),
-        ("run = 'id -u; pwd; stat -c %u:%g:%a /new /new/dir'\nuser = 'root'\nworkdir = '/new/dir'", "0\n/new/dir\n0:0:755\n0:0:755\n"),
+        (
+            "run = 'id -u; pwd; stat -c %u:%g:%a /new /new/dir'\nuser = 'root'\nworkdir = '/new/dir'",
+            "0\n/new/dir\n0:0:755\n0:0:755\n",
+        ),
         ("run = 'id -u; id -g; id -G; echo $HOME'\nuser = 'nobody'", "65534\n65534\n65534\n/\n"),
         ("run = 'id -u; id -g; id -G; echo $HOME'\nuser = '7:8'", "7\n8\n8\n/\n"),
         ("run = ['echo', '$HOME', 'a  b']", "$HOME a  b\n"),
@@ -96,14 +100,16 @@ mounts = [
 fn caches_are_locked_or_shared() {
     let builds = Builds::as_root();
     let both = |sharing: &str, script: &str| {
-        let started: Vec<_> = ["a", "b"].map(|name| {
-            let mount = format!("{{ cache = '/c', id = '{sharing}', sharing = '{sharing}' }}");
-            builds.recipe(&format!("[[layer]]\nrun = \"me={name}; {script}\"\nmounts = [{mount}]\n"));
-            let recipe = builds.place.at(&format!("{name}.toml"));
-            fs::rename(builds.place.path("r/ociforge.toml"), &recipe).unwrap();
-            let mut command = builds.place.ociforge(["build", "--progress", "plain", "-f", &recipe, "r"]);
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-        }).into();
+        let started: Vec<_> = ["a", "b"]
+            .map(|name| {
+                let mount = format!("{{ cache = '/c', id = '{sharing}', sharing = '{sharing}' }}");
+                builds.recipe(&format!("[[layer]]\nrun = \"me={name}; {script}\"\nmounts = [{mount}]\n"));
+                let recipe = builds.place.at(&format!("{name}.toml"));
+                fs::rename(builds.place.path("r/ociforge.toml"), &recipe).unwrap();
+                let mut command = builds.place.ociforge(["build", "--progress", "plain", "-f", &recipe, "r"]);
+                command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+            })
+            .into();
         started.into_iter().map(|child| Ran::of(sharing.into(), child.wait_with_output().unwrap())).collect::<Vec<_>>()
     };
     // The base is unpacked before they race.
@@ -112,7 +118,8 @@ fn caches_are_locked_or_shared() {
     for ran in both("locked", "mkdir /c/busy && sleep 0.3 && rm -r /c/busy") {
         ran.ok();
     }
-    let meet = "touch /c/$me; n=0; until test -e /c/a && test -e /c/b; do sleep 0.05; n=$((n+1)); test $n -lt 600; done";
+    let meet =
+        "touch /c/$me; n=0; until test -e /c/a && test -e /c/b; do sleep 0.05; n=$((n+1)); test $n -lt 600; done";
     for ran in both("shared", meet) {
         ran.ok();
     }
@@ -138,6 +145,7 @@ fn secrets_are_nowhere() {
     let sees = "test $(wc -c < /run/secrets/token) = 21 && test -z \"$OF_TOKEN\" && ls /run > /seen";
     look(&["--compression", "none", "--progress", "plain"], 0, sees);
     look(&["--compression", "none", "--progress", "json", "--no-cache"], 0, sees);
+    look(&["--compression", "none", "--isolation", "chroot", "--no-cache"], 0, sees);
     look(&["--compression", "none"], 5, "test -s /run/secrets/token && exit 5");
     builds.recipe("[[layer]]\nrun = 'exit 9'\n[[layer]]\nrun = 'true'\nmounts = [{ secret = 'token' }]\n");
     builds.build(&[]).fails(2, &["token", "--secret"]);
@@ -147,9 +155,15 @@ fn secrets_are_nowhere() {
 fn the_layer_is_what_changed() {
     let builds = Builds::as_root();
     let below = Tar::new().dir("srv").dir("srv/gone").file("srv/gone/x", "").dir("srv/other").file("srv/other/old", "");
-    let below = below.file("srv/file", "old").dir("srv/moved").file("srv/moved/x", "moved").dir("srv/same").file("srv/same/x", "");
+    let below = below
+        .file("srv/file", "old")
+        .dir("srv/moved")
+        .file("srv/moved/x", "moved")
+        .dir("srv/same")
+        .file("srv/same/x", "");
     let base = Layered::busybox().layer(Packing::Gzip, below.file("srv/removed", "")).write(&builds.place, "base");
-    let script = "set -e; cd /srv; rm -r gone removed other; mkdir other; echo new > other/new; busybox mv moved renamed
+    let script =
+        "set -e; cd /srv; rm -r gone removed other; mkdir other; echo new > other/new; busybox mv moved renamed
         mkdir -p a/b; echo content > a/b/file; chown 33:34 a/b/file; busybox chmod 4750 a/b/file; ln a/b/file hard
         busybox mkfifo -m 640 fifo; ln -s ../x link; chown -h 7:8 link; busybox chmod 1777 a; chown 5 a
         busybox truncate -s 5000000 sparse; echo x >> sparse; touch -d @1000 early; touch -d @4000000000 late
@@ -159,7 +173,8 @@ fn the_layer_is_what_changed() {
     super::support::run(command.env("SOURCE_DATE_EPOCH", "1600000000")).ok();
     let root = super::support::unpack(&builds.place, &builds.image());
     let srv = root.join("srv");
-    let mut names: Vec<_> = fs::read_dir(&srv).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> =
+        fs::read_dir(&srv).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     assert_eq!(names.join(" "), "a early fifo file hard late link other renamed same sparse");
     let facts = |name: &str| {
@@ -308,6 +323,7 @@ fn a_step_that_fails_leaves_nothing_and_its_exit_code() {
         ("'nope'", 127, &["exit code 127\n    /bin/sh: nope: not found"]),
         ("['nope']", 127, &["cannot find the program nope"]),
         ("['/nope']", 127, &[]),
+        ("'true'\nuser = 'ghost'", 1, &["no user `ghost`", "hint: give the step's user by number, such as user = "]),
         ("['/etc/passwd']", 126, &["hint: make it executable"]),
         ("'seq 1000; exit 2'", 2, &["    999\n    1000\n"]),
     ] {
@@ -331,12 +347,14 @@ fn a_step_that_fails_leaves_nothing_and_its_exit_code() {
 #[test]
 fn a_step_that_is_killed_is_one_that_failed() {
     let builds = Builds::as_root();
-    builds.recipe("[[layer]]\nrun = ['sleep', '97531']\n");
+    // Nobody else sleeps that long.
+    let seconds = 10_000_000 + std::process::id();
+    builds.recipe(&format!("[[layer]]\nrun = ['sleep', '{seconds}']\n"));
     let child = builds.command(&[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let begun = Instant::now();
     let step = loop {
         let found = fs::read_dir("/proc").unwrap().flatten().find(|entry| {
-            fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == b"sleep\x0097531\x00")
+            fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == format!("sleep\0{seconds}\0").as_bytes())
         });
         match found {
             Some(entry) => break entry.file_name().into_string().unwrap(),

@@ -92,6 +92,8 @@ fn three_ways_to_own_files_make_one_image() {
         assert!(found.starts_with(expected), "{path}: {found}");
     }
     let capability = "security.capability=0100000200200000000000000000000000000000";
-    assert!(apt[Path::new("usr/bin/ping")].contains(capability) && owners[Path::new("srv/capable")].contains(capability));
+    assert!(
+        apt[Path::new("usr/bin/ping")].contains(capability) && owners[Path::new("srv/capable")].contains(capability)
+    );
     assert!(apt.keys().all(|path| !path.starts_with("var/cache/apt") && !path.ends_with("99test")));
 }

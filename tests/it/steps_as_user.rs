@@ -25,7 +25,10 @@ fn steps_follow_each_other_for_everybody() {
         assert_eq!(digests(&builds.layers()), digests(&layers));
         all.push((said, layers));
     }
-    assert!(all.windows(2).all(|pair| pair[0].0 == pair[1].0 && digests(&pair[0].1) == digests(&pair[1].1)), "{all:#?}");
+    assert!(
+        all.windows(2).all(|pair| pair[0].0 == pair[1].0 && digests(&pair[0].1) == digests(&pair[1].1)),
+        "{all:#?}"
+    );
 }
 
 #[test]
@@ -36,7 +39,9 @@ fn isolation_that_can_not_be_is_an_error_before_anything_is_fetched() {
     let mut registry = registry;
     registry.requests();
     builds.recipe_on(&registry.name("base"), "[[layer]]\nrun = 'true'\n");
-    builds.build(&["--isolation", "subuid"]).fails(1, &["neither /etc/subuid nor /etc/subgid has ids", "usermod --add-subuids"]);
+    builds
+        .build(&["--isolation", "subuid"])
+        .fails(1, &["neither /etc/subuid nor /etc/subgid has ids", "usermod --add-subuids"]);
     builds.build(&["--isolation", "root"]).fails(1, &["this is not root", "hint: run as root"]);
     builds.build(&["--isolation", "chroot"]).fails(1, &["this is not root"]);
     // Nobody may make namespaces in there.

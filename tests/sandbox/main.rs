@@ -18,6 +18,7 @@ mod entering;
 mod identity;
 mod launcher;
 mod nested;
+mod nested_builds;
 mod overlays;
 mod owners;
 mod scenario;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         staging::CASES,
         steps::CASES,
         nested::CASES,
+        nested_builds::CASES,
     ]
     .concat();
     let chosen: Vec<_> = cases.iter().filter(|(name, _)| wanted.is_none_or(|part| name.contains(part))).collect();

@@ -26,7 +26,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 /// What docker gives to containers.
-const DOCKERS: [&str; 14] = [
+pub(crate) const DOCKERS: [&str; 14] = [
     "CAP_AUDIT_WRITE",
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -45,7 +45,7 @@ const DOCKERS: [&str; 14] = [
 
 /// Which system calls a container may make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Profile {
+pub(crate) enum Profile {
     /// All, as in Kubernetes.
     Unconfined,
     /// Those of the profile of podman and its kin.
@@ -56,18 +56,18 @@ enum Profile {
 
 /// A container to come.
 #[derive(Debug, Clone, Copy)]
-struct Job {
-    capabilities: &'static [&'static str],
-    profile: Profile,
-    user: u32,
-    no_new_privileges: bool,
+pub(crate) struct Job {
+    pub(crate) capabilities: &'static [&'static str],
+    pub(crate) profile: Profile,
+    pub(crate) user: u32,
+    pub(crate) no_new_privileges: bool,
     /// Who runs runc.
-    who: Who,
+    pub(crate) who: Who,
     /// Whether `/proc` is whole.
-    unmasked: bool,
+    pub(crate) unmasked: bool,
 }
 
-const DOCKER: Job = Job {
+pub(crate) const DOCKER: Job = Job {
     capabilities: &DOCKERS,
     profile: Profile::Dockers,
     user: 0,
@@ -75,7 +75,7 @@ const DOCKER: Job = Job {
     who: Who::Root,
     unmasked: false,
 };
-const KUBERNETES: Job = Job { profile: Profile::Unconfined, ..DOCKER };
+pub(crate) const KUBERNETES: Job = Job { profile: Profile::Unconfined, ..DOCKER };
 
 /// The Debian root, unpacked once.
 fn debian(machine: &Machine) -> &'static Path {
@@ -129,7 +129,7 @@ impl Job {
         self.run(machine, &[&["/scenario", "--scenario"], scenario].concat())
     }
 
-    fn run(self, machine: &Machine, words: &[&str]) -> Played {
+    pub(crate) fn run(self, machine: &Machine, words: &[&str]) -> Played {
         let root = Root::new(machine);
         let at = |name: &str| root.directory.path().join(name);
         machine.give(self.who, &at("store"));
@@ -263,7 +263,7 @@ fn seccomp(profile: Profile) -> Value {
 }
 
 #[track_caller]
-fn says(played: &Played, expected: &[&str]) {
+pub(crate) fn says(played: &Played, expected: &[&str]) {
     for part in expected {
         assert!(played.out.contains(part) || played.err.contains(part), "no {part:?} in {played:#?}");
     }

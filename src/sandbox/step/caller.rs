@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::process::{getpid, set_child_subreaper};
 
 use super::job::{Job, Report};
-use super::{Outcome, StepError, warden};
+use super::{Outcome, StepError, descendants, warden};
 use crate::cancel::Cancel;
 use crate::sandbox::helper;
 
@@ -26,11 +27,18 @@ pub(super) fn run(job: &Job, output: &mut dyn FnMut(&[u8]), cancel: &Cancel) -> 
     if cancel.is_cancelled() {
         return Err(StepError::Cancelled);
     }
+    // What the warden leaves behind when it is killed comes to this process.
+    set_child_subreaper(Some(getpid())).map_err(|error| StepError::Start(error.into()))?;
+    let others = descendants::descendants();
     let mut running = Running::start(job).map_err(StepError::Start)?;
     let reports = running.pump(output, cancel).map_err(StepError::Start)?;
     let cancelled = running.input.is_none();
     running.child.wait().map_err(StepError::Start)?;
-    if cancelled { Err(StepError::Cancelled) } else { outcome(&reports) }
+    let outcome = if cancelled { Err(StepError::Cancelled) } else { outcome(&reports) };
+    if matches!(outcome, Err(StepError::Cancelled | StepError::Lost(_))) {
+        descendants::kill_all(&others);
+    }
+    outcome
 }
 
 /// The warden, and the pipes to it.
@@ -57,13 +65,18 @@ impl Running {
         Ok(running)
     }
 
-    /// Passes the output on until everybody who could write has ended. Returns the reports.
+    /// Passes the output on until the warden has ended, after everybody else who could write. Returns the reports.
     fn pump(&mut self, output: &mut dyn FnMut(&[u8]), cancel: &Cancel) -> io::Result<Vec<u8>> {
         let mut reports = Vec::new();
         let mut buffer = vec![0; 64 << 10];
         let mut stopped = None;
-        while self.output.is_some() || self.reports.is_some() {
-            let (has_output, has_reports) = self.wait()?;
+        loop {
+            let is_over = self.reports.is_none();
+            let (has_output, has_reports) = self.wait(if is_over { Timespec::default() } else { LOOK })?;
+            // If the warden was killed, there may be others who keep the output open.
+            if is_over && !has_output {
+                break;
+            }
             if has_output && let Some(length) = read(&mut self.output, &mut buffer)? {
                 output(&buffer[..length]);
             }
@@ -82,12 +95,12 @@ impl Running {
         Ok(reports)
     }
 
-    /// Waits a little for something to read: of the output, of the reports.
-    fn wait(&self) -> io::Result<(bool, bool)> {
+    /// Waits at most so long for something to read: of the output, of the reports.
+    fn wait(&self, timeout: Timespec) -> io::Result<(bool, bool)> {
         let open: Vec<&File> = self.output.iter().chain(&self.reports).collect();
         let mut fds: Vec<PollFd<'_>> =
             open.iter().map(|file| PollFd::from_borrowed_fd(file.as_fd(), PollFlags::IN)).collect();
-        match poll(&mut fds, Some(&LOOK)) {
+        match poll(&mut fds, Some(&timeout)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }

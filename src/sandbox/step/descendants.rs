@@ -5,10 +5,11 @@ use std::fs;
 
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, wait};
 
-/// Kills the descendants of this process, which adopts orphans, until there are none.
+/// Kills the descendants of this process, which adopts orphans, until there are none but those that are `spared`.
 ///
 /// All are stopped before any is killed: a process that forks for ever would have another child in between.
-pub(super) fn kill_all() {
+pub(super) fn kill_all(spared: &BTreeSet<i32>) {
+    let descendants = || descendants().difference(spared).copied().collect::<Vec<i32>>();
     loop {
         let mut stopped = BTreeSet::new();
         loop {
@@ -39,7 +40,7 @@ fn reap() {
 }
 
 /// All processes below this one, dead ones among them until they are reaped.
-fn descendants() -> BTreeSet<i32> {
+pub(super) fn descendants() -> BTreeSet<i32> {
     reap();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();

@@ -4,18 +4,18 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{FileType, Gid, Mode, Uid, chownat, makedev, mknodat, symlinkat};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Uid, chownat, makedev, mknodat, openat, symlinkat};
 use rustix::io::Errno;
-use rustix::mount::mount_bind;
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 use rustix::process::umask;
 
 use super::job::{Bytes, Failed, Report, Reports};
 use super::spec::Device;
-use super::target::{Root, Shape};
+use super::target::{Root, Shape, Target};
 
 /// Names and numbers of the devices of every container.
 const USUAL: [(&str, u32, u32); 6] =
@@ -42,7 +42,30 @@ pub(super) fn make(root: &Root, devices: &[Device], reports: &mut Reports) -> Re
         let made = Node::of(device).and_then(|node| node.make(root, &device.path, reports));
         made.map_err(Failed::to(format!("make {}", device.path)))?;
     }
-    let directory = root.follow("/dev").and_then(|path| root.at(path)).map_err(Failed::to("open /dev"))?;
+    make_links(&open(root)?)
+}
+
+/// Makes the usual devices in the root's `/dev`, which is a new tmpfs, so that they can be opened although others there
+/// can't once it is mounted with `nodev`: they are nodes of another tmpfs, which nobody sees. Returns the place of `/dev`.
+pub(super) fn make_apart(root: &Root) -> Result<Target, Failed> {
+    let dev = open(root)?;
+    mount("tmpfs", dev.name(), "tmpfs", MountFlags::NOSUID | MountFlags::NOEXEC, c"mode=0755,size=64k")
+        .map_err(Failed::to("mount a place for devices"))?;
+    let nodes = open(root)?;
+    for (name, major, minor) in USUAL {
+        let node = Node { kind: FileType::CharacterDevice, mode: 0o666, number: makedev(major, minor), owner: None };
+        node.show(&nodes, dev.file(), name).map_err(Failed::to(format!("make /dev/{name}")))?;
+    }
+    unmount(nodes.name(), UnmountFlags::DETACH).map_err(Failed::to("hide the place for devices"))?;
+    make_links(&dev)?;
+    Ok(dev)
+}
+
+fn open(root: &Root) -> Result<Target, Failed> {
+    root.follow("/dev").and_then(|path| root.at(path)).map_err(Failed::to("open /dev"))
+}
+
+fn make_links(directory: &Target) -> Result<(), Failed> {
     for (name, target) in LINKS {
         match symlinkat(target, directory.file(), name) {
             Ok(()) | Err(Errno::EXIST) => {}
@@ -105,6 +128,17 @@ impl Node {
         }
         let target = root.at_or_made(place, Shape::File, reports)?;
         Ok(mount_bind(path, target.name())?)
+    }
+
+    /// Makes it among `nodes`, and mounts it in `directory`.
+    fn show(&self, nodes: &Target, directory: &OwnedFd, name: &str) -> io::Result<()> {
+        self.mknod(nodes.file(), OsStr::new(name))?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        openat(directory, name, flags, Mode::from_raw_mode(0o666))?;
+        let at = |directory: &OwnedFd| openat(directory, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        let path = |file: &OwnedFd| format!("/proc/self/fd/{}", file.as_raw_fd());
+        let (node, place) = (at(nodes.file())?, at(directory)?);
+        Ok(mount_bind(path(&node), path(&place))?)
     }
 
     fn mknod(&self, parent: &OwnedFd, name: &OsStr) -> rustix::io::Result<()> {

@@ -57,6 +57,9 @@ impl Furniture {
         for mount in mounts.iter().filter(|mount| !is_systems(&mount.destination)) {
             let path = LayerPath::new(&mount.destination).map_err(io::Error::other)?;
             let path = links::follow_on_disk(root, &path)?;
+            if path.is_root() {
+                return Err(io::Error::other(format!("{} leads to the root directory", mount.destination)));
+            }
             let above = path.parent().unwrap_or_default();
             let made = links::make_directories(root, &above)?;
             let made = made.iter().map(|path| root.join(path.as_path())).collect();

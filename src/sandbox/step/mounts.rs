@@ -19,18 +19,30 @@ use super::job::{Failed, Reports};
 use super::options::Options;
 use super::spec::{Mount, Spec};
 use super::target::{Root, Shape, Target};
+use crate::sandbox::ids;
 
 /// Mounts everything, and makes the spec's root the root of this mount namespace.
 pub(super) fn furnish(spec: &Spec, reports: &mut Reports) -> Result<(), Failed> {
     let path = spec.root.path.as_str();
     // What becomes the root has to be a mount.
     mount_bind_recursive(path, path).map_err(Failed::to(format!("mount {path}")))?;
-    let mut furnishing = Furnishing { root: Root::open(path).map_err(Failed::to(format!("open {path}")))?, reports };
+    // In a user namespace no device can be opened anyway but those that are mounted.
+    let without_devices = if ids::current().is_none() { MountFlags::NODEV } else { MountFlags::empty() };
+    if !without_devices.is_empty() {
+        remount(path, without_devices).map_err(Failed::to("keep devices from the step"))?;
+    }
+    let root = Root::open(path).map_err(Failed::to(format!("open {path}")))?;
+    let mut furnishing = Furnishing { root, without_devices, reports };
     for one in &spec.mounts {
         furnishing.mount(one).map_err(Failed::to(format!("mount {} at {}", one.source, one.destination)))?;
     }
     if spec.mounts.iter().any(|mount| mount.destination == "/dev" && mount.kind == "tmpfs") {
-        devices::make(&furnishing.root, &spec.linux.devices, furnishing.reports)?;
+        if without_devices.is_empty() || !spec.linux.devices.is_empty() {
+            devices::make(&furnishing.root, &spec.linux.devices, furnishing.reports)?;
+        } else {
+            let dev = devices::make_apart(&furnishing.root)?;
+            furnishing.reflag(&dev, MountFlags::NODEV | MountFlags::NOSUID).map_err(Failed::to("protect /dev"))?;
+        }
     }
     for path in &spec.linux.readonly_paths {
         furnishing.protect(path).map_err(Failed::to(format!("make {path} read-only")))?;
@@ -40,7 +52,7 @@ pub(super) fn furnish(spec: &Spec, reports: &mut Reports) -> Result<(), Failed> 
     }
     enter(&furnishing.root).map_err(Failed::to(format!("change the root to {path}")))?;
     if spec.root.readonly {
-        remount("/", MountFlags::RDONLY).map_err(Failed::to("make the root read-only"))?;
+        remount("/", MountFlags::RDONLY | without_devices).map_err(Failed::to("make the root read-only"))?;
     }
     Ok(())
 }
@@ -59,6 +71,8 @@ fn enter(root: &Root) -> io::Result<()> {
 /// The work on a root.
 struct Furnishing<'a> {
     root: Root,
+    /// What keeps the step from devices that it makes: it may make any.
+    without_devices: MountFlags,
     reports: &'a mut Reports,
 }
 
@@ -80,13 +94,18 @@ impl Furnishing<'_> {
 
     fn place(&mut self, destination: &str, shape: Shape) -> io::Result<Target> {
         let path = self.root.follow(destination)?;
+        if path.is_root() {
+            return Err(io::Error::other("it leads to the root directory"));
+        }
         self.root.at_or_made(path, shape, self.reports)
     }
 
     fn filesystem(&mut self, one: &Mount, kind: &str, options: &Options, data: &str) -> io::Result<()> {
         let target = self.place(&one.destination, Shape::Directory)?;
         let data = CString::new(data)?;
-        mount(one.source.as_str(), target.name(), kind, options.flags, data.as_c_str())?;
+        // Those of /dev are made before it is protected.
+        let without = if one.destination == "/dev" { MountFlags::empty() } else { self.without_devices };
+        mount(one.source.as_str(), target.name(), kind, options.flags | without, data.as_c_str())?;
         self.done(&target, options)
     }
 
@@ -141,7 +160,10 @@ impl Furnishing<'_> {
             false => mount_bind(source, target.name())?,
         }
         self.done(&target, options)?;
-        if options.flags.is_empty() { Ok(()) } else { self.reflag(&target, options.flags) }
+        // What is mounted from there is meant to be a device.
+        let without = if source.starts_with("/dev/") { MountFlags::empty() } else { self.without_devices };
+        let flags = options.flags | without;
+        if flags.is_empty() { Ok(()) } else { self.reflag(&target, flags) }
     }
 
     /// Changes the flags of what is mounted on a place.

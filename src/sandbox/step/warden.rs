@@ -1,5 +1,6 @@
 //! The warden: makes the namespaces, starts init in them, and sees to it that nothing is left.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
@@ -79,7 +80,7 @@ fn watch_over(job: &Job, watched: &Watched) -> Result<Ended, Failed> {
     }
     let ended = wait_for(pid).map_err(Failed::to("wait for the step"));
     if job.chroot {
-        descendants::kill_all();
+        descendants::kill_all(&BTreeSet::new());
     }
     supervised.and(ended)
 }

@@ -173,7 +173,8 @@ impl Ran {
         assert_eq!(self.code, Some(code), "{what}\n{stdout}\n{stderr}");
         assert_eq!(stdout, "", "{what} printed a result");
         let at = stderr.find("error: ").unwrap_or_else(|| panic!("{what}: no error in\n{stderr}"));
-        let lines: Vec<_> = stderr[at..].lines().skip(1).collect();
+        // What a step said is indented below its cause.
+        let lines: Vec<_> = stderr[at..].lines().skip(1).filter(|line| !line.starts_with("    ")).collect();
         let causes = lines.iter().take_while(|line| line.starts_with("  cause: ")).count();
         let form = lines[causes..].iter().all(|line| line.starts_with("  hint: ")) && lines.len() <= causes + 1;
         assert!(form, "not the form of an error:\n{stderr}");

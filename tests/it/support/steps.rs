@@ -113,7 +113,15 @@ impl Builds {
     pub(crate) fn tree(&self, layer: &NewLayer) -> BTreeMap<PathBuf, String> {
         let root = self.place.path(format!("layer-{}", &layer.digest[7..19]));
         fs::create_dir_all(&root).unwrap();
-        let words = ["--extract", "--numeric-owner", "--same-permissions", "--delay-directory-restore", "--xattrs", "--xattrs-include=*", "--file"];
+        let words = [
+            "--extract",
+            "--numeric-owner",
+            "--same-permissions",
+            "--delay-directory-restore",
+            "--xattrs",
+            "--xattrs-include=*",
+            "--file",
+        ];
         let (blob, into) = (self.blob(layer), root.to_str().unwrap());
         tool("tar", &[&words[..], &[&blob, "--directory", into]].concat());
         // Directories above are not the layer's.

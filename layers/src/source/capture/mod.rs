@@ -20,8 +20,8 @@ pub struct Options<'a> {
     pub latest: i64,
     /// Whether owners are remembered ([`crate::owner`]) rather than real: with the table of what can't have attributes.
     pub owners: Option<&'a owner::Table>,
-    /// Mount points that the sandbox made, outermost first. Those that are still there and empty are removed, and not in
-    /// the tree.
+    /// Mount points and devices that the sandbox made, outermost first. Those that are still there and empty are removed,
+    /// and not in the tree.
     pub made: &'a [LayerPath],
     /// Asked now and then; it ends in [`CaptureError::Cancelled`] once this is true.
     pub cancelled: &'a (dyn Fn() -> bool + Sync),
