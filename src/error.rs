@@ -28,7 +28,7 @@ pub trait Explain: Error {
     }
 }
 
-impl<E: Explain> Explain for Arc<E> {
+impl<E: Explain + ?Sized> Explain for Arc<E> {
     fn hint(&self) -> Option<String> {
         (**self).hint()
     }

@@ -267,32 +267,39 @@ impl Explain for BuildError {
             {
                 full()
             }
-            Self::Step { source, .. } => match &**source {
-                StepError::Wheel(error) => error.hint().map(Into::into),
-                StepError::NoSandbox(error) => error.hint(),
-                StepError::Stage(error) => error.hint(),
-                // What is said about --user is for those who run containers.
-                StepError::Bundle(error) => error.hint().map(|hint| match hint.contains("--user") {
-                    true => "give the step's user by number, such as user = \"1000:1000\", or add it in a layer before"
-                        .into(),
-                    false => hint,
-                }),
-                StepError::Start(error) => error.hint(),
-                StepError::Capture(error) => error.hint().map(Into::into),
-                StepError::Failed { full: true, .. } => full(),
-                StepError::Store(error) if error.kind() == io::ErrorKind::StorageFull => full(),
-                StepError::Outside(_) => Some("copy it into the directory, or move the recipe up".into()),
-                StepError::NoProject(_) => {
-                    Some("name the directory that has the project; it is relative to the recipe's directory".into())
+            Self::Step { source, .. } => source.hint(),
+            _ => None,
+        }
+    }
+}
+
+impl Explain for StepError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Wheel(error) => error.hint().map(Into::into),
+            Self::NoSandbox(error) => error.hint(),
+            Self::Stage(error) => error.hint(),
+            // What is said about --user is for those who run containers.
+            Self::Bundle(error) => error.hint().map(|hint| match hint.contains("--user") {
+                true => {
+                    "give the step's user by number, such as user = \"1000:1000\", or add it in a layer before".into()
                 }
-                StepError::NoWheels(_) => Some("patterns are relative to the recipe's directory".into()),
-                StepError::Directory(DirectoryError::Read { source, .. }) | StepError::Read { source, .. }
-                    if source.kind() == io::ErrorKind::NotFound =>
-                {
-                    Some("paths are relative to the recipe's directory".into())
-                }
-                _ => None,
-            },
+                false => hint,
+            }),
+            Self::Start(error) => error.hint(),
+            Self::Capture(error) => error.hint().map(Into::into),
+            Self::Failed { full: true, .. } => full(),
+            Self::Store(error) if error.kind() == io::ErrorKind::StorageFull => full(),
+            Self::Outside(_) => Some("copy it into the directory, or move the recipe up".into()),
+            Self::NoProject(_) => {
+                Some("name the directory that has the project; it is relative to the recipe's directory".into())
+            }
+            Self::NoWheels(_) => Some("patterns are relative to the recipe's directory".into()),
+            Self::Directory(DirectoryError::Read { source, .. }) | Self::Read { source, .. }
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
+                Some("paths are relative to the recipe's directory".into())
+            }
             _ => None,
         }
     }

@@ -17,10 +17,10 @@ use super::secrets::Secrets;
 use super::steps::stays_inside;
 use super::{Builder, Sandbox, StepError};
 use crate::plan::{MountKind, Owner, Plan, StepMount};
-use crate::sandbox::{Confinement, Entered};
 use crate::sandbox::overlay::{self, Layers, Overlay};
 use crate::sandbox::stage::{kind, owners};
 use crate::sandbox::step::copy_tree;
+use crate::sandbox::{Confinement, Entered};
 use crate::store::{CacheMount, ContainerDirectory};
 
 /// Something that a step sees.

@@ -143,12 +143,7 @@ impl Interpreter {
     }
 
     /// Where wheels for this Python are built.
-    pub(super) fn wheelhouse<'a>(
-        &'a self,
-        builder: &'a Builder,
-        plan: &'a Plan,
-        ground: &'a Ground,
-    ) -> Wheelhouse<'a> {
+    pub(super) fn wheelhouse<'a>(&'a self, builder: &'a Builder, plan: &'a Plan, ground: &'a Ground) -> Wheelhouse<'a> {
         Wheelhouse { builder, plan, scheme: &self.scheme, target: &self.target, facts: self.facts.as_ref(), ground }
     }
 }

@@ -45,6 +45,7 @@ pub use wheelhouse::SourceError;
 use interpreter::Interpreter;
 use pack::{Packer, Work};
 use pins::Pins;
+use python::LocalWheel;
 use wheelhouse::{Ground, bytecode};
 use workbench::Workbench;
 
@@ -74,6 +75,9 @@ pub struct Builder {
     /// Where the build backends of Python packages run, if that is not the sandbox.
     pub workshop: Option<Arc<dyn Workshop>>,
 }
+
+/// The wheels that steps install, by the step's place in the recipe.
+type Wheels = BTreeMap<usize, Vec<LocalWheel>>;
 
 /// A built image. Its layers are in the store, or where the base's are.
 pub struct Built {
@@ -137,70 +141,53 @@ impl Builder {
     /// The layers, lowest first. Those that need nothing run are packed first, side by side; the others need those below
     /// them.
     async fn layers(&self, plan: &Plan, pins: &Pins) -> Result<Vec<BuiltLayer>, BuildError> {
-        let work = self.work(plan, pins).await?;
+        let (work, mut wheels) = self.work(plan, pins).await?;
         let numbers: Vec<usize> = work.iter().map(Vec::len).collect();
         let mut packed = self.pack(work.into_iter().flatten().collect()).await?.into_iter();
         let mut bench = Workbench::new(self, &plan.config, &pins.base);
         let mut layers = Vec::new();
         for ((n, step), number) in plan.steps.iter().enumerate().zip(numbers) {
             let mut new: Vec<BuiltLayer> = packed.by_ref().take(number).collect();
-            match &step.kind {
-                StepKind::Run(run) => new.push(self.run(&bench, plan, step, run).await?),
-                StepKind::Pip(_) if pins.builds(n) => {
-                    let work = self.wheels(plan, pins, n, &Ground::of(self, &bench)).await?;
-                    new.extend(self.pack(work).await?);
+            let below = Ground::of(self, &bench)?;
+            match (&step.kind, &pins.interpreter) {
+                (StepKind::Run(run), _) => new.push(self.run(&bench, plan, step, run).await?),
+                (StepKind::Pip(_), Some(Interpreter { scheme, .. })) => {
+                    if pins.builds(n) {
+                        let built = pins.fetch(self, plan, n, &below).await?;
+                        let work = python::work(step, built.clone(), scheme, self.epoch.seconds());
+                        new.extend(self.pack(work).await?);
+                        wheels.insert(n, built);
+                    }
+                    if let Some(wheels) = wheels.get(&n).filter(|_| step.bytecode) {
+                        let work = bytecode(self, &below, step, wheels, scheme);
+                        new.extend(self.pack(work.into_iter().collect()).await?);
+                    }
                 }
                 _ => {}
             }
             bench.add(new.iter().map(new_layer));
-            if step.bytecode {
-                let bytecode = self.bytecode(plan, pins, n, &bench).await?;
-                bench.add(bytecode.iter().map(new_layer));
-                new.extend(bytecode);
-            }
             layers.extend(new);
         }
         Ok(layers)
     }
 
-    /// What is to be packed without running anything, for each step.
-    async fn work(&self, plan: &Plan, pins: &Pins) -> Result<Vec<Vec<Work>>, BuildError> {
+    /// What is to be packed without running anything, for each step; and the wheels in that, by the step's place.
+    async fn work(&self, plan: &Plan, pins: &Pins) -> Result<(Vec<Vec<Work>>, Wheels), BuildError> {
         let scratch = self.store.temporary();
         std::fs::create_dir_all(&scratch).map_err(BuildError::Store)?;
-        let mut all = Vec::new();
+        let (mut all, mut wheels) = (Vec::new(), Wheels::new());
         for (n, step) in plan.steps.iter().enumerate() {
             let mut work: Vec<Work> = steps::work(plan, step, self.epoch, &scratch)?.into_iter().collect();
-            if matches!(step.kind, StepKind::Pip(_)) && !pins.builds(n) {
-                work.extend(self.wheels(plan, pins, n, &pins.ground).await?);
+            if let (StepKind::Pip(_), Some(Interpreter { scheme, .. })) = (&step.kind, &pins.interpreter)
+                && !pins.builds(n)
+            {
+                let fetched = pins.fetch(self, plan, n, &pins.ground).await?;
+                work.extend(python::work(step, fetched.clone(), scheme, self.epoch.seconds()));
+                wheels.insert(n, fetched);
             }
             all.push(work);
         }
-        Ok(all)
-    }
-
-    /// The layers of the wheels of step `n`; those that there are not yet are built on `ground`.
-    async fn wheels(&self, plan: &Plan, pins: &Pins, n: usize, ground: &Ground) -> Result<Vec<Work>, BuildError> {
-        let (Some(step), Some(Interpreter { scheme, .. })) = (plan.steps.get(n), &pins.interpreter) else {
-            return Ok(Vec::new());
-        };
-        let wheels = pins.fetch(self, plan, n, ground).await?;
-        Ok(python::work(step, wheels, scheme, self.epoch.seconds()))
-    }
-
-    /// The layer of the bytecode of step `n`, whose packages are on the bench.
-    async fn bytecode(
-        &self,
-        plan: &Plan,
-        pins: &Pins,
-        n: usize,
-        bench: &Workbench,
-    ) -> Result<Vec<BuiltLayer>, BuildError> {
-        let (Some(step), Some(Interpreter { scheme, .. })) = (plan.steps.get(n), &pins.interpreter) else {
-            return Ok(Vec::new());
-        };
-        let ground = Ground::of(self, bench);
-        let wheels = pins.fetch(self, plan, n, &ground).await?;
-        self.pack(bytecode(self, &ground, step, &wheels, scheme).into_iter().collect()).await
+        Ok((all, wheels))
     }
 
     async fn pack(&self, work: Vec<Work>) -> Result<Vec<BuiltLayer>, BuildError> {

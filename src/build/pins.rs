@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::interpreter::{Interpreter, Packages};
 use super::python::{LocalWheel, check};
-use super::steps::failed;
+use super::steps::{failed, stays_inside};
 use super::wheelhouse::Ground;
 use super::workbench::Workbench;
 use super::{BuildError, Builder, StepError};
@@ -52,7 +52,7 @@ impl Pins {
         let base = BaseImage::resolve(name.as_ref(), platform, pinned.map(|base| &base.digest), &builder.client);
         let shown = name.as_ref().map_or("scratch".to_owned(), ToString::to_string);
         let base = base.await.map_err(|source| BuildError::Base { name: shown.clone(), source: Box::new(source) })?;
-        let ground = Ground::of(builder, &Workbench::new(builder, &plan.config, &base));
+        let ground = Ground::of(builder, &Workbench::new(builder, &plan.config, &base))?;
         let mut pins = Self { base, interpreter: None, ground, packages: BTreeMap::new() };
         if plan.steps.iter().any(|step| matches!(step.kind, StepKind::Pip(_))) {
             let interpreter = Interpreter::of(builder, plan, platform, &pins.base, &shown).await?;
@@ -108,7 +108,7 @@ impl Pins {
         self.packages.get(&n).is_some_and(|packages| !packages.sources.is_empty())
     }
 
-    /// The wheels of the step at place `n`: downloaded where they were not, and, for what has none, built on `ground`
+    /// The wheels of the step at place `n`, by name: downloaded where they were not, and, for what has none, built on `ground`
     /// unless they were before.
     pub(super) async fn fetch(
         &self,
@@ -128,6 +128,8 @@ impl Pins {
         for source in &packages.sources {
             wheels.push(interpreter.wheelhouse(builder, plan, ground).wheel(source).await?);
         }
+        // Of two that bring the same file the later one wins, wherever they were found.
+        wheels.sort_by(|a, b| a.locked.name.cmp(&b.locked.name));
         Ok(wheels)
     }
 }
@@ -162,9 +164,8 @@ pub fn recipe_digest(plan: &Plan) -> Result<Digest, BuildError> {
         files.push(Digest::of(&bytes));
     }
     let mut json = json!({"recipe": plan.inputs, "files": files});
-    let projects = plan
-        .projects()
-        .map(|(step, directory)| project_files(&plan.locate(directory)).map_err(|error| failed(step, error)));
+    let projects =
+        plan.projects().map(|(step, directory)| project_files(plan, directory).map_err(|error| failed(step, error)));
     let projects = projects.collect::<Result<Vec<_>, _>>()?;
     if !projects.is_empty() {
         json["projects"] = json!(projects);
@@ -173,7 +174,9 @@ pub fn recipe_digest(plan: &Plan) -> Result<Digest, BuildError> {
 }
 
 /// The digests of a project's files, by their names.
-fn project_files(directory: &Path) -> Result<BTreeMap<&'static str, Digest>, StepError> {
+fn project_files(plan: &Plan, directory: &Path) -> Result<BTreeMap<&'static str, Digest>, StepError> {
+    let directory = plan.locate(directory);
+    stays_inside(&plan.directory, &directory)?;
     let mut files = BTreeMap::new();
     for name in PROJECT_FILES {
         let path = directory.join(name);
@@ -185,7 +188,7 @@ fn project_files(directory: &Path) -> Result<BTreeMap<&'static str, Digest>, Ste
     }
     // As for pip, setup.cfg alone makes no project.
     if !files.contains_key("pyproject.toml") && !files.contains_key("setup.py") {
-        return Err(StepError::NoProject(directory.to_owned()));
+        return Err(StepError::NoProject(directory));
     }
     Ok(files)
 }
@@ -233,6 +236,15 @@ mod tests {
         let cause = std::error::Error::source(&error).unwrap().to_string();
         assert!(cause.ends_with("lib has neither pyproject.toml nor setup.py"), "{cause}");
         assert!(error.hint().unwrap().contains("relative to the recipe's directory"));
+
+        for outside in ["..", "link"] {
+            write("ociforge.toml", &format!("base = 'scratch'\n[[layer]]\npip = {{ project = '{outside}' }}\n"));
+            std::os::unix::fs::symlink("/", directory.path().join("link")).ok();
+            let error = digest().unwrap_err();
+            let cause = std::error::Error::source(&error).unwrap().to_string();
+            assert!(cause.ends_with(&format!("{outside} leads out of the recipe's directory")), "{cause}");
+        }
+        write("ociforge.toml", "base = 'scratch'\n[[layer]]\npip = { project = 'lib' }\n");
 
         write("lib/setup.py", "setup()");
         let first = digest().unwrap();

@@ -16,8 +16,8 @@ use serde_json::Value;
 use super::fixtures::Ready;
 use super::{Builder, Sandbox, StepError};
 use crate::progress::{Lines, Progress};
-use crate::sandbox::stage::{Form, Stage, owners, roots};
 use crate::sandbox::Confinement;
+use crate::sandbox::stage::{Form, Stage, owners, roots};
 use crate::sandbox::step::{self, Ended, Furniture, Outcome, Step};
 use crate::store::ContainerDirectory;
 
@@ -116,8 +116,7 @@ impl Ran {
         let mut tree = match (self.stage.form(), &self.before) {
             (Form::Overlay { lower, upper, space, fuse }, _) => {
                 let (space, fuse) = (*space, *fuse);
-                let options =
-                    overlay::Options { space, fuse, lower, latest, owners, made, cancelled: &cancelled };
+                let options = overlay::Options { space, fuse, lower, latest, owners, made, cancelled: &cancelled };
                 overlay(upper, &options)?
             }
             (Form::Copy, Some(before)) => {

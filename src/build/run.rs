@@ -39,7 +39,7 @@ impl Builder {
             network: run.network,
             fixtures: fixtures.map_err(error)?,
         };
-        let image = bench.image().map_err(error)?;
+        let image = bench.image().map_err(|source| error(source.into()))?;
         let key = ingredients(&job, &image, self.epoch.seconds()).map_err(error)?;
         if let Some(layer) = self.packer().known(&key, &step.description) {
             return Ok(layer);

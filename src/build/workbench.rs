@@ -7,7 +7,7 @@ use std::thread;
 
 use ociforge_layers::unpack::Owners;
 use ociforge_manifests::runtime::{EnvEntry, Host, Hostname, Network, Request, Settings};
-use ociforge_manifests::{ChainId, ConfigEdit, DiffId, Image, NewLayer};
+use ociforge_manifests::{ChainId, ConfigEdit, DiffId, Image, ImageError, NewLayer};
 
 use super::fixtures::{Fixture, Ready};
 use super::ran::{Ran, Set};
@@ -71,9 +71,9 @@ impl Workbench {
     }
 
     /// The image as far as it is.
-    pub(super) fn image(&self) -> Result<Image, StepError> {
+    pub(super) fn image(&self) -> Result<Image, ImageError> {
         let created = self.builder.epoch.rfc3339();
-        Ok(self.base.image.append(&self.below, &self.config, &created, &BTreeMap::new())?)
+        self.base.image.append(&self.below, &self.config, &created, &BTreeMap::new())
     }
 
     /// Runs a command in a new root filesystem of the image as far as it is.

@@ -1,5 +1,7 @@
 //! The workbench as a place where foreign code runs to build wheels.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use ociforge_manifests::runtime::Network;
 
@@ -32,7 +34,7 @@ impl Workshop for Workbench {
                 let code = if let Ended::Exited(code) = ended { Some(code.into()) } else { None };
                 Err(WorkshopError::Failed { code, last_lines: last })
             }
-            Err(error) => Err(WorkshopError::Unavailable(Box::new(error))),
+            Err(error) => Err(WorkshopError::Unavailable(Arc::new(error))),
         }
     }
 }

@@ -10,8 +10,8 @@ use ociforge_manifests::{Document, ImageName, media_type};
 use serde_json::json;
 
 use super::again::Late;
-use super::{Context, Finale};
 use super::lock::{path as lock_path, platforms};
+use super::{Context, Finale};
 use crate::build::{BuildError, Built, Secrets, recipe_digest};
 use crate::cli::{self, BuildArgs, CompressionKind};
 use crate::content::Source;
@@ -36,7 +36,8 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<Option<Box
     let names = names(&plan, &args)?;
     let secrets = Secrets::read(&args.steps.secrets, &plan, |name| std::env::var_os(name))?;
     if plan.needs_sandbox() {
-        let entered = context.entered().map_err(|failure| failure.during("the recipe has steps that can't be run here"))?;
+        let entered =
+            context.entered().map_err(|failure| failure.during("the recipe has steps that can't be run here"))?;
         context.reporter.note(&format!("steps run in {}", entered.describe()));
     }
     let builder = context.builder(compression(&args)?, !args.no_cache, secrets)?;

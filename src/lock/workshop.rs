@@ -1,9 +1,11 @@
 //! Where foreign code runs: on top of a base, shut in, and never on the machine itself.
 
-use std::error::Error;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
+
+use crate::error::Explain;
 
 /// Where a job's writable directory is.
 pub const OUT: &str = "/ociforge/out";
@@ -47,8 +49,8 @@ pub enum WorkshopError {
         last_lines: Vec<String>,
     },
     /// The command could not be run at all.
-    #[error("the sandbox can't be set up")]
-    Unavailable(#[source] Box<dyn Error + Send + Sync>),
+    #[error(transparent)]
+    Unavailable(Arc<dyn Explain + Send + Sync>),
 }
 
 impl WorkshopError {

@@ -7,8 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ociforge_layers::{LayerPath, links};
-use ociforge_manifests::config::Config;
 use ociforge_manifests::Image;
+use ociforge_manifests::config::Config;
 use ociforge_manifests::runtime::{Emitted, Host, Request, SpecError, UserError, image_volumes, runtime_spec};
 
 use super::host;

@@ -5,6 +5,9 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 /// In every container's directory: locked for as long as its process lives, and those that this has started.
 const LOCK: &str = ".lock";
 
@@ -113,7 +116,15 @@ fn remove(container: &Path) -> io::Result<()> {
     for entry in fs::read_dir(container)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
-            fs::remove_dir_all(entry.path())?;
+            match fs::remove_dir_all(entry.path()) {
+                // Each level of a directory takes a descriptor.
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::MFILE) => {
+                    let limit = getrlimit(Resource::Nofile);
+                    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
+                    fs::remove_dir_all(entry.path())?;
+                }
+                other => other?,
+            }
         }
     }
     fs::remove_dir_all(container)

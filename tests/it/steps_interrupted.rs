@@ -53,8 +53,10 @@ impl Scene {
     fn new(user: Option<User>, arguments: &[&str]) -> Self {
         let place = Place::new();
         let token = format!("token{}", place.path("").file_name().unwrap().to_string_lossy());
-        let layer = |n: u8| (0..80).fold(Tar::new().dir("many"), |tar, m| tar.file(&format!("many/{n}-{m}"), [n; 9000]));
-        let image = (0..3).fold(Layered::busybox(), |image, n| image.layer(Packing::Gzip, layer(n))).write(&place, "image");
+        let layer =
+            |n: u8| (0..80).fold(Tar::new().dir("many"), |tar, m| tar.file(&format!("many/{n}-{m}"), [n; 9000]));
+        let image =
+            (0..3).fold(Layered::busybox(), |image, n| image.layer(Packing::Gzip, layer(n))).write(&place, "image");
         let script = format!(
             "# {token}\n(sleep 1000 # {token}\n) & n=0; while [ $n -lt 80 ]; do seq 1 9000 > /out-$n; n=$((n + 1)); done; \
              rm /many/0-*; chown 33:33 /out-1*"
@@ -106,8 +108,7 @@ impl Scene {
     /// Ends a build after `delay`, and looks at what is left.
     fn end(&self, blow: Blow, delay: Duration) {
         fs::remove_dir_all(self.place.path("store/roots")).ok();
-        let mut child =
-            self.command().process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = self.command().process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         sleep(delay);
         let pid = Pid::from_child(&child);
         let family = family(child.id());
@@ -136,7 +137,10 @@ impl Scene {
             (Blow::Keys | Blow::Terminate, code) => assert_eq!(code, Some(130), "{told}"),
             (Blow::Kill, code) => assert_eq!(code, None, "{told}"),
             (Blow::KillWarden, code) => {
-                assert!(struck && code == Some(1) && ran.stderr.contains("the process that watches the step"), "{told}");
+                assert!(
+                    struck && code == Some(1) && ran.stderr.contains("the process that watches the step"),
+                    "{told}"
+                );
             }
         }
     }
@@ -229,11 +233,14 @@ fn processes() -> Vec<(u32, u32, String)> {
 /// A process and all below it, by number and beginning.
 fn family(pid: u32) -> BTreeSet<(u32, String)> {
     let all = processes();
-    let mut found: BTreeSet<_> = all.iter().filter(|process| process.0 == pid).map(|(pid, _, began)| (*pid, began.clone())).collect();
+    let mut found: BTreeSet<_> =
+        all.iter().filter(|process| process.0 == pid).map(|(pid, _, began)| (*pid, began.clone())).collect();
     loop {
         let parents: BTreeSet<u32> = found.iter().map(|(pid, _)| *pid).collect();
         let before = found.len();
-        found.extend(all.iter().filter(|(_, parent, _)| parents.contains(parent)).map(|(pid, _, began)| (*pid, began.clone())));
+        found.extend(
+            all.iter().filter(|(_, parent, _)| parents.contains(parent)).map(|(pid, _, began)| (*pid, began.clone())),
+        );
         if found.len() == before {
             return found;
         }
@@ -241,19 +248,20 @@ fn family(pid: u32) -> BTreeSet<(u32, String)> {
 }
 
 fn warden(family: &BTreeSet<(u32, String)>) -> Option<Pid> {
-    let is_warden = |pid: &u32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.ends_with(b"--ociforge-warden\0"));
+    let is_warden =
+        |pid: &u32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.ends_with(b"--ociforge-warden\0"));
     let pid = family.iter().map(|(pid, _)| *pid).find(is_warden)?;
     Pid::from_raw(pid.try_into().unwrap())
 }
 
 #[test]
 fn roots_builds_end_at_any_moment() {
-    Scene::new(None, &["--isolation", "root"]).play(16, 1);
+    Scene::new(None, &["--isolation", "root"]).play(12, 1);
 }
 
 #[test]
 fn a_users_builds_end_at_any_moment() {
-    Scene::new(Some(User::with_ranges()), &[]).play(8, 2);
+    Scene::new(Some(User::with_ranges()), &[]).play(4, 2);
     Scene::new(Some(User::with_one_id()), &[]).play(8, 3);
 }
 

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::error::SourceError;
+use super::error::{Doing, SourceError};
 use super::metadata::BuildSystem;
 use super::tree::SourceTree;
 use crate::build::python::LocalWheel;
@@ -30,6 +30,8 @@ const MAX_RESULT: u64 = 64 << 20;
 
 /// A source, its build requirements, and a directory for what comes of it. All of it goes with this.
 pub(super) struct Bench {
+    /// What the source is, for people.
+    what: String,
     directory: TempDir,
     workshop: Arc<dyn Workshop>,
     command: Vec<String>,
@@ -77,32 +79,32 @@ impl Bench {
         env.extend(python_env());
         // Without `site` the base's own packages are not seen; that PYTHONPATH counts is what `-I` would forbid.
         let command = [&scheme.executable, "-s", "-S", &format!("{FRONTEND_AT}/frontend.py")].map(str::to_owned).into();
-        Ok(Self { directory, workshop, command, env })
+        Ok(Self { what: tree.what.clone(), directory, workshop, command, env })
     }
 
     /// What the backend needs besides what the source names.
     pub(super) async fn requires(&self) -> Result<Vec<String>, SourceError> {
-        self.call("requires", "question what the build needs").await
+        self.call("requires", &format!("ask {} what its build needs", self.what), Doing::Asking).await
     }
 
     /// The metadata, where the backend knows it without building.
     pub(super) async fn metadata(&self) -> Result<Option<String>, SourceError> {
-        self.call("metadata", "question for the metadata").await
+        self.call("metadata", &format!("ask {} for its metadata", self.what), Doing::Asking).await
     }
 
     /// Builds the wheel. It goes with the bench.
     pub(super) async fn wheel(&self) -> Result<PathBuf, SourceError> {
-        let Made { said, found } = self.call("wheel", "build").await?;
+        let Made { said, found } = self.call("wheel", &format!("build {}", self.what), Doing::Building).await?;
         if FileName::parse(&said).is_err() || found != [said.clone()] {
             return Err(SourceError::Wheels { said, found });
         }
         result_file(&self.out(), &["wheel", &said])
     }
 
-    async fn call<T: DeserializeOwned>(&self, hook: &str, doing: &'static str) -> Result<T, SourceError> {
+    async fn call<T: DeserializeOwned>(&self, hook: &str, label: &str, doing: Doing) -> Result<T, SourceError> {
         let at = |name: &str| self.directory.path().join(name);
         let job = Job {
-            label: format!("python {hook}"),
+            label: label.to_owned(),
             command: [&self.command[..], &[hook.to_owned()]].concat(),
             env: self.env.clone(),
             binds: vec![(at("frontend"), FRONTEND_AT.to_owned()), (at("requirements"), REQUIREMENTS_AT.to_owned())],

@@ -13,10 +13,11 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::bench::{open_up, python_env, read_result, result_file, write};
+use super::error::Doing;
 use super::{Ground, SourceError, failed, scratch};
+use crate::build::Builder;
 use crate::build::pack::Work;
 use crate::build::python::{self, LocalWheel};
-use crate::build::Builder;
 use crate::lock::{Job, Workshop};
 use crate::plan::Step;
 use crate::progress::Reporter;
@@ -54,10 +55,11 @@ pub(in crate::build) fn bytecode(
     let ingredients = json!({
         "bytecode": Digest::of(SCRIPT.as_bytes()),
         "wheels": python::ingredients(wheels, scheme, mtime),
-        "chain": ground.chain,
+        "ground": ground.digest,
     });
     let size = wheels.iter().map(|wheel| wheel.locked.size.unwrap_or_default()).sum();
     let job = Compilation {
+        what: what(),
         store: builder.store.clone(),
         reporter: builder.reporter.clone(),
         workshop: ground.workshop.clone(),
@@ -72,6 +74,8 @@ pub(in crate::build) fn bytecode(
 }
 
 struct Compilation {
+    /// For people.
+    what: String,
     store: Store,
     reporter: Arc<dyn Reporter>,
     workshop: Arc<dyn Workshop>,
@@ -102,7 +106,7 @@ impl Compilation {
         open_up(scratch.path())?;
         let command = [&self.scheme.executable, "-s", "-S", &format!("{SCRIPT_AT}/bytecode.py")];
         let job = Job {
-            label: "compile to bytecode".to_owned(),
+            label: format!("compile {}", self.what),
             command: command.map(str::to_owned).into(),
             // Of what a base sets, these change what is compiled, or by what; empty they count as not set.
             env: python_env()
@@ -112,7 +116,7 @@ impl Compilation {
             out: out.clone(),
         };
         let ran = self.workshop.run(job).await;
-        ran.map_err(|source| SourceError::Run { doing: "compilation", source })?;
+        ran.map_err(|source| SourceError::Run { doing: Doing::Compiling, source })?;
         let Compiled { tag, skipped } = read_result(&out)?;
         if tag.is_empty() || !tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
             return Err(SourceError::Result(format!("`{tag}` is no tag of a Python")));

@@ -1,5 +1,6 @@
 //! Why no wheel comes of a source.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -72,10 +73,10 @@ pub enum SourceError {
         version: String,
     },
     /// The job failed.
-    #[error("the {doing} failed")]
+    #[error("{doing} failed")]
     Run {
         /// What was done.
-        doing: &'static str,
+        doing: Doing,
         /// How it ended.
         source: WorkshopError,
     },
@@ -118,12 +119,33 @@ pub enum SourceError {
     Tree(#[from] TreeError),
 }
 
+/// What a job is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    /// The source says what it is and needs, on the base alone.
+    Asking,
+    /// A wheel is built, on the base and the layers so far.
+    Building,
+    /// Modules become bytecode.
+    Compiling,
+}
+
+impl fmt::Display for Doing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Asking => "asking it what it needs",
+            Self::Building => "its build",
+            Self::Compiling => "the compilation",
+        })
+    }
+}
+
 fn shown(found: &[String]) -> String {
     if found.is_empty() { "none".to_owned() } else { found.join(", ") }
 }
 
 /// What it means when a line of a failed build has all of these words.
-const SYMPTOMS: [(&[&str], &str); 16] = [
+const SYMPTOMS: [(&[&str], Lack); 16] = [
     (&["Python.h", "No such file"], NO_HEADERS),
     (&["pyconfig.h", "No such file"], NO_HEADERS),
     (&["fatal error: ", ".h: No such file"], NO_LIBRARY),
@@ -133,31 +155,60 @@ const SYMPTOMS: [(&[&str], &str); 16] = [
     (&["unable to execute"], NO_COMPILER),
     (&["Unknown compiler(s)"], NO_COMPILER),
     (&["No CMAKE_C"], NO_COMPILER),
-    (&["can't find Rust compiler"], NO_COMPILER),
-    (&["No such file", "cargo'"], NO_COMPILER),
+    (&["can't find Rust compiler"], NO_RUST),
+    (&["No such file", "cargo'"], NO_RUST),
     (&["name resolution"], NO_NETWORK),
     (&["Network is unreachable"], NO_NETWORK),
     (&["Name or service not known"], NO_NETWORK),
     (&["No module named"], UNNAMED),
     (&["cannot import the build backend"], UNNAMED),
 ];
-const NO_HEADERS: &str =
-    "the base has no C headers of its Python: install them there (Debian: python3-dev), or choose a base that has them";
-const NO_LIBRARY: &str =
-    "the base has no headers of a C library that it needs: install them there (Debian: a package that ends in -dev)";
-const NO_COMPILER: &str =
-    "the base has no compiler for it: install one there (Debian: gcc or g++), or choose a base that has one";
-const NO_NETWORK: &str = "builds have no network: what they need has to be among the build requirements or in the base";
-const UNNAMED: &str = "its build needs a package that it doesn't name: build a wheel elsewhere (`pip wheel`) and give \
-                       that: pip = { wheels = \"dist/*.whl\" }";
+
+/// What a failed build lacks.
+#[derive(Clone, Copy)]
+enum Lack {
+    /// Something of the system's: what, and Debian's packages that bring it.
+    System(&'static str, &'static str),
+    /// Something else: all of the hint.
+    Other(&'static str),
+}
+
+const NO_HEADERS: Lack = Lack::System("the C headers of Python", "python3-dev");
+const NO_LIBRARY: Lack = Lack::System("the headers of a C library", "LIBRARY-dev");
+const NO_COMPILER: Lack = Lack::System("a compiler", "g++ python3-dev");
+const NO_RUST: Lack = Lack::System("a Rust compiler", "cargo");
+const NO_NETWORK: Lack =
+    Lack::Other("builds have no network: what they need has to be among the build requirements or in the base");
+const UNNAMED: Lack = Lack::Other(
+    "its build needs a package that it doesn't name: build a wheel elsewhere (`pip wheel`) and give that: pip = { wheels \
+     = \"dist/*.whl\" }",
+);
+
+impl Lack {
+    /// What to do about it.
+    fn hint(self, doing: Doing) -> String {
+        match (self, doing) {
+            (Self::Other(hint), _) => hint.to_owned(),
+            (Self::System(what, packages), Doing::Asking) => format!(
+                "it needs {what} to say what it needs: choose a base that has it (Debian: {packages}); layers of the \
+                 recipe don't count here"
+            ),
+            (Self::System(what, packages), _) => format!(
+                "it needs {what}: bring it with a layer before this one, such as run = \"apt-get update && apt-get \
+                 install -y {packages}\" with network = \"host\", or choose a base that has it"
+            ),
+        }
+    }
+}
 
 impl Explain for SourceError {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Run { source, .. } => {
+            Self::Run { source: WorkshopError::Unavailable(error), .. } => error.hint(),
+            Self::Run { doing, source } => {
                 let lines = source.last_lines();
                 let told = |words: &[&str]| lines.iter().any(|line| words.iter().all(|word| line.contains(word)));
-                SYMPTOMS.iter().find(|(words, _)| told(words)).map(|(_, hint)| (*hint).into())
+                SYMPTOMS.iter().find(|(words, _)| told(words)).map(|(_, lack)| lack.hint(*doing))
             }
             Self::Python { .. } => Some("choose another version of it, or a base with another Python".into()),
             Self::Nested { .. } => Some(

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use ociforge_layers::source::wheel::{FileName, Scheme, Wheel};
 use ociforge_manifests::document::canonical;
-use ociforge_manifests::{ChainId, Digest};
+use ociforge_manifests::{Digest, ImageError};
 use pep440_rs::Version;
 use serde_json::json;
 
@@ -46,16 +46,17 @@ const OLDEST: i64 = 315_532_800;
 #[derive(Clone)]
 pub(super) struct Ground {
     pub(super) workshop: Arc<dyn Workshop>,
-    /// The chain id of the layers below.
-    pub(super) chain: Digest,
+    /// Of what it runs on: the layers below, and the variables that it sees of the image.
+    pub(super) digest: Digest,
 }
 
 impl Ground {
     /// What is on the bench so far.
-    pub(super) fn of(builder: &Builder, bench: &Workbench) -> Self {
+    pub(super) fn of(builder: &Builder, bench: &Workbench) -> Result<Self, ImageError> {
         let workshop = builder.workshop.clone().unwrap_or_else(|| Arc::new(bench.clone()));
-        let chain = ChainId::of(&bench.diff_ids()).pop().map(|ChainId(digest)| digest);
-        Self { workshop, chain: chain.unwrap_or_else(|| Digest::of(b"")) }
+        let config = bench.image()?.config;
+        let digest = Digest::of(&canonical(&json!([config.rootfs.diff_ids, config.config.env])));
+        Ok(Self { workshop, digest })
     }
 }
 
@@ -96,7 +97,7 @@ impl Wheelhouse<'_> {
             let tree = SourceTree::of_project(self.plan, directory, self.builder.epoch.seconds())?;
             self.study(&tree, &[]).await
         };
-        studied.await.map_err(|error| failed(format!("the project {}", directory.display()), error))
+        studied.await.map_err(|error| failed(shown_project(directory), error))
     }
 
     async fn study(&self, tree: &SourceTree, options: &[String]) -> Result<Study, SourceError> {
@@ -188,11 +189,10 @@ impl Wheelhouse<'_> {
 
     /// The wheel of a source, from the store or built now.
     pub(super) async fn wheel(&self, source: &LockedSource) -> Result<LocalWheel, BuildError> {
-        let name = shown(source.name(), source.version());
-        self.wheel_of(source, &name).await.map_err(|error| failed(name, error))
+        self.wheel_of(source).await.map_err(|error| failed(shown(source.name(), source.version()), error))
     }
 
-    async fn wheel_of(&self, source: &LockedSource, name: &str) -> Result<LocalWheel, SourceError> {
+    async fn wheel_of(&self, source: &LockedSource) -> Result<LocalWheel, SourceError> {
         let tree = match &source.origin {
             Origin::Sdist(archive) => self.unpack(archive).await?,
             Origin::Project { directory, .. } => {
@@ -207,13 +207,11 @@ impl Wheelhouse<'_> {
         if let Some(path) = kept(&place).filter(|_| self.builder.use_cache) {
             return self.checked(&path, source, requested);
         }
-        let task = self.builder.reporter.task(&format!("build {name}"), None);
         let system = BuildSystem::of(&tree)?;
         let bench = self.bench(&tree, &system, &source.requires).await?;
         let wheel = bench.wheel().await?;
         self.checked(&wheel, source, requested)?;
         let path = keep(&wheel, &place, &self.builder.store.temporary())?;
-        task.done("built");
         self.checked(&path, source, requested)
     }
 
@@ -239,7 +237,7 @@ impl Wheelhouse<'_> {
             "source": tree.digest,
             "name": source.name(),
             "requires": requires,
-            "chain": self.ground.chain,
+            "ground": self.ground.digest,
             "python": [json!(self.scheme.executable), json!(self.scheme.python)],
             "epoch": self.epoch(),
         }))))
@@ -275,7 +273,7 @@ fn scratch(parent: &Path) -> Result<tempfile::TempDir, SourceError> {
 
 /// Name and version of the project in `directory`, by its metadata.
 pub(super) fn project(metadata: &str, directory: &Path) -> Result<(String, Version), BuildError> {
-    name_and_version(metadata).map_err(|error| failed(format!("the project {}", directory.display()), error))
+    name_and_version(metadata).map_err(|error| failed(shown_project(directory), error))
 }
 
 fn agrees(found: &(String, Version), name: &str, version: Option<&str>) -> Result<(), SourceError> {
@@ -289,6 +287,10 @@ fn agrees(found: &(String, Version), name: &str, version: Option<&str>) -> Resul
 
 fn shown(name: &str, version: Option<&str>) -> String {
     version.map_or_else(|| name.to_owned(), |version| format!("{name} {version}"))
+}
+
+fn shown_project(directory: &Path) -> String {
+    format!("the project {}", directory.display())
 }
 
 fn failed(what: String, source: SourceError) -> BuildError {

@@ -24,6 +24,8 @@ const MAX_TEXT: u64 = 16 << 20;
 
 /// The files of a source.
 pub(super) struct SourceTree {
+    /// What people are told that it is.
+    pub(super) what: String,
     tree: LayerTree,
     /// The directory in `tree` that has them.
     root: LayerPath,
@@ -63,7 +65,8 @@ impl SourceTree {
                 _ => {}
             }
         }
-        Ok(Self { tree, root, digest: archive.sha256.clone() })
+        let what = super::shown(&archive.name, Some(&archive.version));
+        Ok(Self { what, tree, root, digest: archive.sha256.clone() })
     }
 
     /// Reads a project. What `.dockerignore` leaves out is not in it, nor is the lock, which a build doesn't see change.
@@ -78,7 +81,7 @@ impl SourceTree {
         let to = Destination { path: root.clone(), into: false };
         let tree = directory(&plan.locate(project), &to, &Options { exclude, mtime, ..Options::default() })?;
         let digest = digest(&tree)?;
-        Ok(Self { tree, root, digest })
+        Ok(Self { what: super::shown_project(project), tree, root, digest })
     }
 
     /// A text file of the source's top, if it is there.

@@ -40,6 +40,7 @@ pub(super) fn unnamed(error: &SourceError, base: Option<&Facts>) -> Option<Strin
 
 #[cfg(test)]
 mod tests {
+    use super::super::error::Doing;
     use super::*;
     use crate::base::facts::Distribution;
 
@@ -48,7 +49,7 @@ mod tests {
         let of = |line: &str, base: Option<&Facts>| {
             let last_lines = vec!["Traceback".into(), line.into(), String::new()];
             let source = WorkshopError::Failed { code: Some(1), last_lines };
-            unnamed(&SourceError::Run { doing: "build", source }, base)
+            unnamed(&SourceError::Run { doing: Doing::Building, source }, base)
         };
         let missing = "ModuleNotFoundError: No module named 'numpy.distutils'";
         assert_eq!(of(missing, None).as_deref(), Some("numpy"));

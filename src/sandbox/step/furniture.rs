@@ -189,7 +189,8 @@ mod tests {
     #[test]
     fn links_that_a_step_has_left_are_not_followed() {
         let place = tempfile::tempdir().unwrap();
-        let [root, aside, cache, other, out] = ["root", "aside", "cache", "other", "out"].map(|name| place.path().join(name));
+        let [root, aside, cache, other, out] =
+            ["root", "aside", "cache", "other", "out"].map(|name| place.path().join(name));
         for new in [&root, &aside, &cache, &other, &out.join("tmp/empty"), &out.join("cache")] {
             fs::create_dir_all(new).unwrap();
         }

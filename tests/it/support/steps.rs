@@ -72,7 +72,10 @@ impl Builds {
         match &self.user {
             None => self.place.ociforge(words),
             Some(user) => {
-                user.move_in(&self.place);
+                // Once: the files of the store have owners of their own.
+                if !self.place.path("ociforge").exists() {
+                    user.move_in(&self.place);
+                }
                 user.ociforge(&self.place, &words)
             }
         }

@@ -60,7 +60,7 @@ pub enum CaptureError {
     #[error("{0} can't be in a layer: names that begin with `.wh.` mark what is deleted there")]
     Whiteout(LayerPath),
     /// A path that is longer or deeper than what is unpacked again.
-    #[error("{0} is too long or too deep for a layer")]
+    #[error("too long or too deep for a layer: {0}")]
     TooLong(LayerPath),
     /// A name that no file of a layer can have.
     #[error(transparent)]
