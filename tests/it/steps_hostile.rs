@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
-use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -18,15 +17,24 @@ enum Who {
     Chroot,
 }
 
-const ALL: [Who; 4] = [Who::Root, Who::Ranges, Who::OneId, Who::Chroot];
+impl Who {
+    /// An account of the scene's own, where it is not root who builds.
+    fn account(self) -> Option<User> {
+        match self {
+            Self::Ranges => Some(User::with_ranges()),
+            Self::OneId => Some(User::with_one_id()),
+            Self::Root | Self::Chroot => None,
+        }
+    }
+}
 
-static RANGES: LazyLock<User> = LazyLock::new(User::with_ranges);
-static ONE_ID: LazyLock<User> = LazyLock::new(User::with_one_id);
+const ALL: [Who; 4] = [Who::Root, Who::Ranges, Who::OneId, Who::Chroot];
 
 /// A store and recipes of somebody, and something outside that must stay as it is.
 struct Scene {
     place: Place,
     who: Who,
+    user: Option<User>,
     base: String,
 }
 
@@ -39,12 +47,12 @@ impl Scene {
     fn on(who: Who, image: Layered) -> Self {
         let place = Place::new();
         let base = image.write(&place, "image");
-        Self { place, who, base }
+        Self { place, who, user: who.account(), base }
     }
 
     /// On Debian, for what only a Python can do.
     fn debian(who: Who) -> Self {
-        Self { place: Place::new(), who, base: DEBIAN.image.clone() }
+        Self { place: Place::new(), who, user: who.account(), base: DEBIAN.image.clone() }
     }
 
     fn command(&self, steps: &[&str], mounts: &str, arguments: &[&str]) -> Command {
@@ -67,8 +75,7 @@ impl Scene {
                 "unshare",
                 [&["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", OCIFORGE], &words[..]].concat(),
             ),
-            Who::Ranges => self.as_user(&RANGES, &words),
-            Who::OneId => self.as_user(&ONE_ID, &words),
+            Who::Ranges | Who::OneId => self.as_user(self.user.as_ref().unwrap(), &words),
         }
     }
 
