@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::Range;
 
-use flate2::{Compress, FlushCompress, Status};
+use libdeflater::CompressionLvl;
 
 use super::{Compression, noise};
 
@@ -33,7 +33,7 @@ const MAX_STORED: usize = 0xffff;
 /// A compressor that keeps its state, which is large, from one stretch to the next.
 pub(super) enum Compressor {
     None,
-    Gzip(Box<Compress>),
+    Gzip(libdeflater::Compressor),
     Zstd(Box<zstd::bulk::Compressor<'static>>),
 }
 
@@ -41,7 +41,10 @@ impl Compressor {
     pub(super) fn new(compression: Compression) -> io::Result<Self> {
         Ok(match compression {
             Compression::None => Self::None,
-            Compression::Gzip(level) => Self::Gzip(Box::new(Compress::new(flate2::Compression::new(level), false))),
+            Compression::Gzip(level) => {
+                let level = i32::try_from(level).ok().and_then(|level| CompressionLvl::new(level).ok());
+                Self::Gzip(libdeflater::Compressor::new(level.unwrap_or_default()))
+            }
             Compression::Zstd(level) => {
                 let mut compressor = zstd::bulk::Compressor::new(level)?;
                 compressor.include_checksum(true)?;
@@ -71,19 +74,15 @@ impl Compressor {
 }
 
 /// Appends a member that holds `plain` deflated; none if there is nothing to hold.
-fn deflated(state: &mut Compress, plain: &[u8], members: &mut Vec<u8>) -> io::Result<()> {
+fn deflated(compressor: &mut libdeflater::Compressor, plain: &[u8], members: &mut Vec<u8>) -> io::Result<()> {
     if plain.is_empty() {
         return Ok(());
     }
-    state.reset();
     members.extend_from_slice(&GZIP_HEADER);
-    loop {
-        let consumed = usize::try_from(state.total_in()).unwrap_or(plain.len());
-        match state.compress_vec(&plain[consumed..], members, FlushCompress::Finish).map_err(io::Error::other)? {
-            Status::StreamEnd => break,
-            Status::Ok | Status::BufError => members.reserve(members.capacity() / 2),
-        }
-    }
+    let start = members.len();
+    members.resize(start + compressor.deflate_compress_bound(plain.len()), 0);
+    let len = compressor.deflate_compress(plain, &mut members[start..]).map_err(io::Error::other)?;
+    members.truncate(start + len);
     members.extend_from_slice(&gzip_trailer(crc32fast::hash(plain), plain.len() as u64));
     Ok(())
 }
