@@ -210,6 +210,18 @@ fn ending(ended: Ended) -> String {
     }
 }
 
+/// Whether a line is what programs say that find no network.
+fn wants_network(line: &str) -> bool {
+    const SAID: [&str; 5] = [
+        "Temporary failure resolving",
+        "Temporary failure in name resolution",
+        "Could not resolve",
+        "Name or service not known",
+        "Network is unreachable",
+    ];
+    SAID.iter().any(|said| line.contains(said))
+}
+
 /// The last lines of a process, each on a line of its own.
 fn said(last: &[String]) -> String {
     last.iter().fold(String::new(), |text, line| text + "\n    " + line)
@@ -289,6 +301,9 @@ impl Explain for StepError {
             Self::Start(error) => error.hint(),
             Self::Capture(error) => error.hint().map(Into::into),
             Self::Failed { full: true, .. } => full(),
+            Self::Failed { last, .. } if last.iter().any(|line| wants_network(line)) => {
+                Some("a step sees no network unless its layer has network = \"host\"".into())
+            }
             Self::Store(error) if error.kind() == io::ErrorKind::StorageFull => full(),
             Self::Outside(_) => Some("copy it into the directory, or move the recipe up".into()),
             Self::NoProject(_) => {

@@ -141,6 +141,7 @@ impl Builder {
     /// The layers, lowest first. Those that need nothing run are packed first, side by side; the others need those below
     /// them.
     async fn layers(&self, plan: &Plan, pins: &Pins) -> Result<Vec<BuiltLayer>, BuildError> {
+        run::check(plan)?;
         let (work, mut wheels) = self.work(plan, pins).await?;
         let numbers: Vec<usize> = work.iter().map(Vec::len).collect();
         let mut packed = self.pack(work.into_iter().flatten().collect()).await?.into_iter();

@@ -17,7 +17,16 @@ use super::ran::Ran;
 use super::steps::failed;
 use super::workbench::{Job, Workbench};
 use super::{BuildError, Builder, BuiltLayer, StepError};
-use crate::plan::{Plan, Run, Step};
+use crate::plan::{Plan, Run, Step, StepKind};
+
+/// Finds what steps are to see and is not there, before any of them runs.
+pub(super) fn check(plan: &Plan) -> Result<(), BuildError> {
+    plan.steps.iter().try_for_each(|step| {
+        let StepKind::Run(run) = &step.kind else { return Ok(()) };
+        let found = run.mounts.iter().try_for_each(|mount| Fixture::of(plan, mount).map(drop));
+        found.map_err(|error| failed(step, error))
+    })
+}
 
 impl Builder {
     /// The layer of a step that runs a command on top of what is on the bench.

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::thread;
 
 use ociforge_layers::unpack::Owners;
-use ociforge_manifests::{Image, Platform};
+use ociforge_manifests::{Image, ImageName, Platform};
 
 use super::Context;
 use crate::content::Source;
 use crate::error::Failure;
+use crate::locate::locate;
 use crate::rootfs::Unpacker;
 use crate::run::host;
 use crate::sandbox::Ids;
+use crate::store::Store;
+use crate::transfer::Places;
 
 /// An image, and where its layers are.
 pub(super) struct Located {
@@ -25,10 +28,25 @@ pub(super) async fn image(context: &Context, name: &str, platform: Option<&Platf
     let located = context.find_image(name).await?;
     let here = || Platform { architecture: host::architecture().into(), ..Platform::default() };
     let image = located.image(&platform.cloned().unwrap_or_else(here)).await?;
-    Ok(Located { image, source: located.source })
+    let source = context.with_its_base(located.source, &image).await;
+    Ok(Located { image, source })
 }
 
 impl Context {
+    /// An image that was built here has the layers of its base where that is.
+    async fn with_its_base(&self, source: Arc<dyn Source>, image: &Image) -> Arc<dyn Source> {
+        let store = self.store_path().ok().and_then(|root| Store::open(&root).ok());
+        let base = store.and_then(|store| store.base_of(&image.manifest.digest())?.parse::<ImageName>().ok());
+        let (Some(base), Ok(client)) = (base, self.client()) else { return source };
+        match base {
+            ImageName::Registry(reference) => Arc::new(Places(vec![source, Arc::new(client.repository(&reference))])),
+            place => match locate(&place, &client).await {
+                Ok(base) => Arc::new(Places(vec![source, base.source])),
+                Err(_) => source,
+            },
+        }
+    }
+
     /// Unpacks layers from `source`, as many at a time as there are processors.
     pub(super) fn unpacker<'a>(&'a self, source: &'a dyn Source) -> Unpacker<'a> {
         let jobs = thread::available_parallelism().map_or(1, NonZero::get);

@@ -6,6 +6,7 @@
 //! wheels/          wheels as they were downloaded
 //! built/KEY/       wheels that were built here, by what went into them
 //! facts/           what is known of bases, by manifest digest
+//! bases/           where the bases of images are that were built here, by the images' manifest digests
 //! roots/           unpacked layers, see [`Roots`]
 //! containers/ID/   what belongs to one container
 //! steps/ID/        what belongs to one step of a build while it runs
@@ -149,6 +150,24 @@ impl Store {
         let Layer { descriptor, diff_id, uncompressed } = layer.clone();
         let json = serde_json::to_vec(&Remembered { descriptor, diff_id, uncompressed })?;
         write_atomic(&self.layer_path(key), &json)
+    }
+
+    /// Remembers where the base of an image is whose manifest has this digest: the store has none of its layers.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn remember_base(&self, image: &Digest, base: &str) -> io::Result<()> {
+        write_atomic(&self.base_path(image), base.as_bytes())
+    }
+
+    /// The name of the base of an image that was built here.
+    #[must_use]
+    pub fn base_of(&self, image: &Digest) -> Option<String> {
+        fs::read_to_string(self.base_path(image)).ok()
+    }
+
+    fn base_path(&self, image: &Digest) -> PathBuf {
+        self.root.join("bases").join(image.hex())
     }
 
     fn layer_path(&self, key: &LayerKey) -> PathBuf {

@@ -1,6 +1,7 @@
 //! Copying images between stores: children before parents, each blob in the cheapest way that works.
 
 mod overlay;
+mod places;
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -14,6 +15,7 @@ use crate::content::{Cause, ContentError, Source, Target, read_document};
 use crate::progress::Reporter;
 
 pub use overlay::Overlay;
+pub use places::Places;
 
 /// How deep indexes may lie inside indexes. The specification sets no bound; nobody makes more than two.
 const MAX_DEPTH: usize = 4;

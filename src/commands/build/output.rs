@@ -144,12 +144,27 @@ pub(super) async fn keep(builder: &Builder, built: &[Built], node: &Node, names:
     for bytes in documents.chain([node.bytes()]) {
         layout.put(bytes).map_err(|error| Failure::new("cannot write to the store").caused_by(error))?;
     }
+    for one in built {
+        let Some(base) = one.base.name.as_ref().map(absolute) else { continue };
+        let remembered = builder.store.remember_base(&one.image.manifest.digest(), &base.to_string());
+        remembered.map_err(|error| Failure::new("cannot write to the store").caused_by(error))?;
+    }
     for name in names {
         if let ImageName::Registry(reference) = name {
             layout.tag(&node.descriptor(), node.bytes(), &reference.whole()).await?;
         }
     }
     Ok(())
+}
+
+/// The same name, whatever the working directory.
+fn absolute(name: &ImageName) -> ImageName {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    match name {
+        ImageName::Layout { directory, tag } => ImageName::Layout { directory: absolute(directory), tag: tag.clone() },
+        ImageName::Archive { file, tag } => ImageName::Archive { file: absolute(file), tag: tag.clone() },
+        ImageName::Registry(_) => name.clone(),
+    }
 }
 
 /// Writes the files that the caller asked for.

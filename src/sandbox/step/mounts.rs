@@ -103,8 +103,9 @@ impl Furnishing<'_> {
     fn filesystem(&mut self, one: &Mount, kind: &str, options: &Options, data: &str) -> io::Result<()> {
         let target = self.place(&one.destination, Shape::Directory)?;
         let data = CString::new(data)?;
-        // Those of /dev are made before it is protected.
-        let without = if one.destination == "/dev" { MountFlags::empty() } else { self.without_devices };
+        // The devices of /dev are made before it is protected; those of devpts only the kernel makes.
+        let has_devices = one.destination == "/dev" || kind == "devpts";
+        let without = if has_devices { MountFlags::empty() } else { self.without_devices };
         mount(one.source.as_str(), target.name(), kind, options.flags | without, data.as_c_str())?;
         self.done(&target, options)
     }
