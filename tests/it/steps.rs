@@ -48,6 +48,7 @@ fn a_step_sees_the_image_the_recipe_and_nothing_of_the_caller() {
         ("run = 'hostname; cat /etc/hostname; grep -c ociforge /etc/hosts'", "ociforge\nociforge\n1\n"),
         ("run = 'ls /sys/class/net; test -e /etc/resolv.conf || echo none'", "lo\nnone\n"),
         ("run = 'cat; echo no stdin'", "no stdin\n"),
+        ("run = 'exec 3<>/dev/ptmx && echo a terminal'", "a terminal\n"),
         ("run = 'umask; cat /proc/1/comm; echo $$'", "0022\nsh\n1\n"),
         ("run = 'mkdir /dev/shm/x && echo x > /dev/null && ls /proc/self/fd | wc -l'", "4\n"),
     ] {
@@ -57,6 +58,28 @@ fn a_step_sees_the_image_the_recipe_and_nothing_of_the_caller() {
     let hosts = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let shown = step("run = 'readlink /proc/self/ns/net; cat /etc/resolv.conf'\nnetwork = 'host'");
     assert_eq!(shown, format!("{}\n{}", namespace.display(), hosts.trim_end_matches('\n').to_owned() + "\n"));
+}
+
+#[test]
+fn an_image_can_be_run_where_it_was_built_although_its_base_is_elsewhere() {
+    let builds = Builds::as_root();
+    builds.recipe("[[layer]]\ndirectories = ['/made']");
+    let place = &builds.place;
+    // Not in the place to which `-o` copies all of it, but by the name that the store knows.
+    super::support::run(&mut place.ociforge(["build", "r", "-t", "example.com/built:x"])).ok();
+    let bundle = place.at("bundle");
+    super::support::run(&mut place.ociforge(["bundle", "example.com/built:x", &bundle, "--", "true"])).ok();
+    assert!(place.path("bundle/rootfs/made").is_dir() && place.path("bundle/rootfs/bin/busybox").exists());
+}
+
+#[test]
+fn what_a_step_is_to_see_is_looked_for_before_anything_runs() {
+    let builds = Builds::as_root();
+    builds.recipe("[[layer]]\nrun = 'echo first'\n[[layer]]\nrun = 'true'\nmounts = [{ bind = 'none', to = '/x' }]");
+    let said = builds.build(&[]).fails(1, &["none", "relative to the recipe's directory"]);
+    assert!(!said.contains("] first"), "{said}");
+    builds.recipe("[[layer]]\nrun = 'echo Temporary failure resolving x; exit 1'");
+    builds.build(&[]).fails(1, &["network = \"host\""]);
 }
 
 #[test]

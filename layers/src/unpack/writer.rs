@@ -26,7 +26,6 @@ pub(super) const MAX_PENDING: usize = 64 << 20;
 /// How a file is opened that nothing is in the place of.
 const NEW_FILE: OFlags =
     OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-const FILE: &str = "make the file";
 
 /// Writes entries into a directory.
 pub(super) struct Writer<'a> {
@@ -278,13 +277,12 @@ impl<'a> Writer<'a> {
         if self.options.owners != Owners::Remembered {
             return Ok(false);
         }
-        let file = openat(&place.fd, name, NEW_FILE, Mode::RUSR | Mode::WUSR).map_err(cannot(FILE))?;
+        let file = openat(&place.fd, name, NEW_FILE, Mode::RUSR | Mode::WUSR).map_err(cannot("make the file"))?;
         if !attributes.remember(file.as_fd(), Some(device), Owners::Remembered)? {
             self.remove(place, name)?;
             return Ok(false);
         }
-        attributes.set_at(place.fd.as_fd(), name, false, Owners::Remembered, &mut Unpacked::default())?;
-        Ok(true)
+        attributes.set_at(place.fd.as_fd(), name, false, Owners::Remembered, &mut Unpacked::default()).map(|()| true)
     }
 
     fn file(
@@ -296,7 +294,7 @@ impl<'a> Writer<'a> {
         body: &mut impl BufRead,
     ) -> Result<(), Stop> {
         let make = || openat(&place.fd, name, NEW_FILE, Mode::RUSR | Mode::WUSR);
-        let mut file = File::from(self.make(place, name, FILE, make)?);
+        let mut file = File::from(self.make(place, name, "make the file", make)?);
         match &entry.sparse {
             None => self.copy(&mut file, entry.body, body)?,
             Some(sparse) => {
