@@ -149,10 +149,10 @@ impl Builder {
         let mut layers = Vec::new();
         for ((n, step), number) in plan.steps.iter().enumerate().zip(numbers) {
             let mut new: Vec<BuiltLayer> = packed.by_ref().take(number).collect();
-            let below = Ground::of(self, &bench)?;
             match (&step.kind, &pins.interpreter) {
                 (StepKind::Run(run), _) => new.push(self.run(&bench, plan, step, run).await?),
                 (StepKind::Pip(_), Some(Interpreter { scheme, .. })) => {
+                    let below = Ground::of(self, &bench)?;
                     if pins.builds(n) {
                         let built = pins.fetch(self, plan, n, &below).await?;
                         let work = python::work(step, built.clone(), scheme, self.epoch.seconds());

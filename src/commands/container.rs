@@ -35,8 +35,8 @@ pub(super) async fn image(context: &Context, name: &str, platform: Option<&Platf
 impl Context {
     /// An image that was built here has the layers of its base where that is.
     async fn with_its_base(&self, source: Arc<dyn Source>, image: &Image) -> Arc<dyn Source> {
-        let store = self.store_path().ok().and_then(|root| Store::open(&root).ok());
-        let base = store.and_then(|store| store.base_of(&image.manifest.digest())?.parse::<ImageName>().ok());
+        let base = self.store_path().ok().and_then(|root| Store::base_of(&root, &image.manifest.digest()));
+        let base = base.and_then(|base| base.parse::<ImageName>().ok());
         let (Some(base), Ok(client)) = (base, self.client()) else { return source };
         match base {
             ImageName::Registry(reference) => Arc::new(Places(vec![source, Arc::new(client.repository(&reference))])),

@@ -157,17 +157,13 @@ impl Store {
     /// # Errors
     /// When it can't be written.
     pub fn remember_base(&self, image: &Digest, base: &str) -> io::Result<()> {
-        write_atomic(&self.base_path(image), base.as_bytes())
+        write_atomic(&base_path(&self.root, image), base.as_bytes())
     }
 
-    /// The name of the base of an image that was built here.
+    /// The name of the base of an image that was built in the store in `root`, which need not be there.
     #[must_use]
-    pub fn base_of(&self, image: &Digest) -> Option<String> {
-        fs::read_to_string(self.base_path(image)).ok()
-    }
-
-    fn base_path(&self, image: &Digest) -> PathBuf {
-        self.root.join("bases").join(image.hex())
+    pub fn base_of(root: &Path, image: &Digest) -> Option<String> {
+        fs::read_to_string(base_path(root, image)).ok()
     }
 
     fn layer_path(&self, key: &LayerKey) -> PathBuf {
@@ -188,6 +184,10 @@ impl Store {
             }
         }
     }
+}
+
+fn base_path(root: &Path, image: &Digest) -> PathBuf {
+    root.join("bases").join(image.hex())
 }
 
 #[cfg(test)]
