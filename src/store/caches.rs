@@ -64,7 +64,11 @@ impl Caches {
         let mut told = false;
         loop {
             // Files of root's with setuid bits are nobody else's business.
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(&place)?;
+            match fs::DirBuilder::new().recursive(true).mode(0o700).create(&place) {
+                // Another process removed it between the two looks that this takes.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && may_be_directory(&place) => continue,
+                made => made?,
+            }
             let file = place.join(LOCK);
             // Another process may be removing it.
             let Some(lock) = unless_gone(File::options().create(true).append(true).open(&file))? else { continue };
@@ -153,6 +157,11 @@ fn remove(place: &Path) -> io::Result<()> {
 fn is_at(open: &File, path: &Path) -> bool {
     let number = |facts: io::Result<fs::Metadata>| facts.ok().map(|facts| (facts.dev(), facts.ino()));
     number(open.metadata()).is_some_and(|open| number(fs::metadata(path)) == Some(open))
+}
+
+/// Whether nothing but a directory is at `path`, if anything.
+fn may_be_directory(path: &Path) -> bool {
+    fs::symlink_metadata(path).map_or(true, |facts| facts.is_dir())
 }
 
 fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
