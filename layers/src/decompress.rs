@@ -1,6 +1,6 @@
 //! Compressed streams, told apart by their first bytes.
 
-use std::io::{self, BufReader, Cursor, Read};
+use std::io::{self, BufRead, Cursor, Read};
 
 /// Decoders of hostile streams may not take more memory than this, in KiB. `xz -9` needs a quarter of it.
 const XZ_MEMORY: u32 = 256 * 1024;
@@ -39,11 +39,11 @@ impl Format {
 ///
 /// # Errors
 /// When the first bytes can't be read.
-pub fn decompress<'a>(mut reader: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+pub fn decompress<'a>(mut reader: impl BufRead + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
     let mut beginning = Vec::with_capacity(6);
     reader.by_ref().take(6).read_to_end(&mut beginning)?;
     let format = Format::of(&beginning);
-    let whole = BufReader::with_capacity(64 * 1024, Cursor::new(beginning).chain(reader));
+    let whole = Cursor::new(beginning).chain(reader);
     Ok(match format {
         Format::Plain => Box::new(whole),
         Format::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),

@@ -4,7 +4,7 @@
 //! tree as a container would see it: upper layers replace and remove what lower ones said.
 
 use std::collections::BTreeSet;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 
 use ociforge_layers::decompress::decompress;
 use ociforge_layers::entries::{Entries, Entry};
@@ -64,7 +64,7 @@ impl Scanner {
     ///
     /// # Errors
     /// When it can't be read, is malformed, or has more to keep than any image has.
-    pub fn layer(&mut self, mut reader: impl Read + Send) -> Result<(), ScanError> {
+    pub fn layer(&mut self, mut reader: impl BufRead + Send) -> Result<(), ScanError> {
         self.tar(decompress(&mut reader)?)?;
         // A verifying reader speaks its verdict at the end.
         io::copy(&mut reader, &mut io::sink())?;

@@ -1,13 +1,14 @@
 //! Blobs for code that reads and does not await.
 
-use std::io;
+use std::io::{self, BufRead};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use futures_util::StreamExt;
 use ociforge_manifests::Descriptor;
 use tokio::sync::mpsc;
 
-use super::{Cause, Source, read_verified};
+use super::verify::read_sized;
+use super::{ByteStream, Cause, Source, read_verified};
 use crate::progress::Progress;
 
 /// Pieces that may wait for the reader.
@@ -30,9 +31,28 @@ impl BlobReader {
         descriptor: &'a Descriptor,
         progress: &'a dyn Progress,
     ) -> (Self, impl Future<Output = ()> + Send + 'a) {
+        Self::through(read_verified, source, descriptor, progress)
+    }
+
+    /// As [`Self::new`], but the digest is not looked at: for who verifies what the blob decompresses to.
+    pub fn sized<'a>(
+        source: &'a dyn Source,
+        descriptor: &'a Descriptor,
+        progress: &'a dyn Progress,
+    ) -> (Self, impl Future<Output = ()> + Send + 'a) {
+        Self::through(read_sized, source, descriptor, progress)
+    }
+
+    fn through<'a>(
+        check: fn(&Descriptor, ByteStream) -> ByteStream,
+        source: &'a dyn Source,
+        descriptor: &'a Descriptor,
+        progress: &'a dyn Progress,
+    ) -> (Self, impl Future<Output = ()> + Send + 'a) {
         let (sender, receiver) = mpsc::channel(WAITING);
         let fetch = async move {
-            if let Err(cause) = send(source, descriptor, progress, &sender).await {
+            let checked = source.fetch(descriptor, 0).await.map(|raw| check(descriptor, raw));
+            if let Err(cause) = send(checked.map_err(|error| error.cause), progress, &sender).await {
                 // Nobody receives any more when the reader has failed, and then it knows why.
                 let _ = sender.send(Err(io::Error::other(cause))).await;
             }
@@ -41,16 +61,14 @@ impl BlobReader {
     }
 }
 
-/// Sends the verified bytes of the blob for as long as somebody receives them.
+/// Sends the bytes of the blob for as long as somebody receives them.
 async fn send(
-    source: &dyn Source,
-    descriptor: &Descriptor,
+    blob: Result<ByteStream, Cause>,
     progress: &dyn Progress,
     sender: &mpsc::Sender<io::Result<Bytes>>,
 ) -> Result<(), Cause> {
-    let raw = source.fetch(descriptor, 0).await.map_err(|error| error.cause)?;
-    let mut verified = read_verified(descriptor, raw);
-    while let Some(bytes) = verified.next().await {
+    let mut blob = blob?;
+    while let Some(bytes) = blob.next().await {
         if let Ok(bytes) = &bytes {
             progress.advance(bytes.len() as u64);
         }
@@ -61,16 +79,26 @@ async fn send(
     Ok(())
 }
 
-impl io::Read for BlobReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+impl io::BufRead for BlobReader {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.rest.is_empty() {
             match self.receiver.blocking_recv() {
                 Some(bytes) => self.rest = bytes?,
-                None => return Ok(0),
+                None => break,
             }
         }
-        let count = self.rest.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&self.rest.split_to(count));
+        Ok(&self.rest)
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.rest.advance(count);
+    }
+}
+
+impl io::Read for BlobReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
         Ok(count)
     }
 }

@@ -165,7 +165,8 @@ impl Unpacker<'_> {
     ) -> Result<Staged<D>, RootfsError> {
         let progress = self.reporter.task(&format!("layer {}", layer.digest.short()), Some(layer.size));
         let directory = staging.map_err(RootfsError::Place)?;
-        let (reader, fetch) = BlobReader::new(self.source, layer, &*progress);
+        // Whoever has the right content has the right blob, for all that is left of it.
+        let (reader, fetch) = BlobReader::sized(self.source, layer, &*progress);
         let expected = Expected { blob: None, diff_id: diff_id.clone() };
         let owners = self.owners;
         let cancel = self.cancel.clone();

@@ -21,7 +21,7 @@ mod verify;
 mod writer;
 
 use std::fmt;
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 use std::thread;
 
@@ -43,7 +43,7 @@ use crate::path::LayerPath;
 /// What a layer should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {
-    /// Digest and size in bytes of the blob; `None` where the reader verifies these itself.
+    /// Digest and size in bytes of the blob; `None` where only its content has to be right.
     pub blob: Option<(Digest, u64)>,
     /// Digest of the uncompressed tar.
     pub diff_id: DiffId,
@@ -141,9 +141,9 @@ pub struct Unpacked {
 
 /// Unpacks one layer into the empty directory `into`.
 ///
-/// The blob is a tar, plain or compressed, told apart by its first bytes, and is read to its end. Three threads work on
-/// it, of which the caller's is one: reading, decompressing, and writing files. They take about 3 MiB for their buffers,
-/// besides what directories need: their attributes are kept until the end.
+/// The blob is a tar, plain or compressed, told apart by its first bytes, and is read to its end. Two threads work on
+/// it, of which the caller's is one: decompressing, and writing files. They take about 2 MiB for their buffers, besides
+/// what directories need: their attributes are kept until the end.
 ///
 /// Kept are modes, owners, modification times, extended attributes, hard and symbolic links, fifos, devices and holes.
 /// Of two entries of one path the later one counts. Whiteouts are applied to nothing; in particular they don't touch
@@ -153,16 +153,16 @@ pub struct Unpacked {
 /// When the blob can't be read, is not `expected`, or has entries that can't be; and when files can't be written.
 /// `into` then holds a part of the layer.
 pub fn unpack_layer(
-    reader: impl Read + Send,
+    reader: impl BufRead + Send,
     expected: &Expected,
     into: &Path,
     options: &Options<'_>,
 ) -> Result<Unpacked, UnpackError> {
     let root = empty_root(into).map_err(unusable(into))?;
     thread::scope(|scope| {
-        let blob = Ahead::start(scope, || Ok(verified(reader, expected)));
-        let content = || Ok(Verified::content(decompress(blob)?, expected.diff_id.0.clone()));
-        write(Ahead::start(scope, content), Writer::new(root, options))
+        let content = Ahead::start(scope, || decompress(verified(reader, expected)));
+        // Inflating takes as long as hashing and writing together.
+        write(Verified::content(content, expected.diff_id.0.clone()), Writer::new(root, options))
     })
 }
 
@@ -171,9 +171,9 @@ fn empty_root(into: &Path) -> rustix::io::Result<Root> {
     if root::names(root.place()?.fd)?.is_empty() { Ok(root) } else { Err(Errno::NOTEMPTY) }
 }
 
-fn verified<'a>(reader: impl Read + Send + 'a, expected: &Expected) -> Box<dyn Read + Send + 'a> {
+fn verified<'a>(reader: impl BufRead + Send + 'a, expected: &Expected) -> Box<dyn BufRead + Send + 'a> {
     match &expected.blob {
-        Some((digest, size)) => Box::new(Verified::blob(reader, digest.clone(), *size)),
+        Some((digest, size)) => Box::new(BufReader::new(Verified::blob(reader, digest.clone(), *size))),
         None => Box::new(reader),
     }
 }

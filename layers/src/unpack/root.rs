@@ -77,6 +77,16 @@ impl Root {
         }
     }
 
+    /// What is at `path`, if anything, above which there are directories and no symbolic links.
+    pub(crate) fn stat(&self, path: &LayerPath) -> Result<Option<Stat>> {
+        stat(self.fd.as_fd(), path.as_bytes())
+    }
+
+    /// The target of the symbolic link at `path`, above which there are directories and no others.
+    pub(crate) fn read_link(&self, path: &LayerPath) -> Result<Vec<u8>> {
+        Ok(readlinkat(&self.fd, path.as_bytes(), Vec::new())?.into_bytes())
+    }
+
     fn step_by_step(&self, path: &[u8]) -> Result<OwnedFd> {
         let mut steps = path.split(|byte| *byte == b'/');
         let first = open(self.fd.as_fd(), steps.next().unwrap_or(b"."))?;

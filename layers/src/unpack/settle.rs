@@ -4,7 +4,8 @@
 //! have, with its owner, mode and times; and where they have a link in its place, the entries belong where the link
 //! leads. Overlayfs knows of neither: it would show the layer's own directory, with whatever attributes that has.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -42,7 +43,8 @@ pub enum SettleError {
 pub fn settle(layer: &Path, implied: &[LayerPath], below: &[PathBuf]) -> Result<(), SettleError> {
     let root = |path: &Path| Root::open(path).map_err(|error| SettleError::Io(LayerPath::root(), error.into()));
     let below = below.iter().map(|path| root(path)).collect::<Result<_, _>>()?;
-    let mut settling = Settling { layer: root(layer)?, below, implied: BTreeSet::new(), touched: BTreeMap::new() };
+    let (ways, touched) = (RefCell::default(), BTreeMap::new());
+    let mut settling = Settling { layer: root(layer)?, below, ways, implied: BTreeSet::new(), touched };
     let mut left: BTreeSet<LayerPath> = implied.iter().cloned().collect();
     // What is above comes first: when it moves, what is inside it moves, too.
     while let Some(path) = left.pop_first() {
@@ -93,10 +95,23 @@ impl Fault {
     }
 }
 
+/// What the way to what is inside a directory comes to in one layer.
+#[derive(Clone, Copy)]
+enum Way {
+    /// The directory is there. What it lacks is hidden below where it, or one above it, is opaque.
+    There { hides: bool },
+    /// As [`Found::Absent`].
+    Absent,
+    /// As [`Found::Hidden`].
+    Hidden,
+}
+
 struct Settling {
     layer: Root,
     /// Topmost first.
     below: Vec<Root>,
+    /// Ways that were gone already, in each of the layers below: many paths share them.
+    ways: RefCell<HashMap<LayerPath, Vec<Option<Way>>>>,
     /// Directories that take their attributes from below.
     implied: BTreeSet<LayerPath>,
     /// Directories that something was put into, with the times they had before.
@@ -125,13 +140,56 @@ impl Settling {
 
     /// What the layers below show at `path`.
     fn find(&self, path: &LayerPath) -> Result<Found, Errno> {
-        for layer in &self.below {
-            match look(layer, path)? {
+        for n in 0..self.below.len() {
+            match self.look(n, path)? {
                 Found::Absent => {}
                 found => return Ok(found),
             }
         }
         Ok(Found::Absent)
+    }
+
+    /// What layer `n` of those below has at `path`.
+    fn look(&self, n: usize, path: &LayerPath) -> Result<Found, Errno> {
+        let layer = &self.below[n];
+        let hides = match path.parent().map(|parent| self.way(n, &parent)).transpose()? {
+            None => return Ok(Found::Directory(layer.directory(&[])?)),
+            Some(Way::There { hides }) => hides,
+            Some(Way::Absent) => return Ok(Found::Absent),
+            Some(Way::Hidden) => return Ok(Found::Hidden),
+        };
+        Ok(match layer.stat(path)? {
+            None if hides => Found::Hidden,
+            None => Found::Absent,
+            Some(stat) => match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory => Found::Directory(layer.directory(path.as_bytes())?),
+                FileType::Symlink => Found::Link(layer.read_link(path)?),
+                FileType::CharacterDevice if stat.st_rdev == 0 => Found::Hidden,
+                _ => Found::Other,
+            },
+        })
+    }
+
+    /// The way to what is inside the directory `path` in layer `n` of those below.
+    fn way(&self, n: usize, path: &LayerPath) -> Result<Way, Errno> {
+        if let Some(Some(way)) = self.ways.borrow().get(path).map(|ways| ways[n]) {
+            return Ok(way);
+        }
+        let above = match path.parent() {
+            Some(parent) => self.way(n, &parent)?,
+            None => Way::There { hides: false },
+        };
+        let way = match above {
+            Way::There { hides } => match self.look(n, path)? {
+                Found::Directory(here) => Way::There { hides: hides || metadata::is_opaque(here.as_fd()) },
+                Found::Absent => Way::Absent,
+                _ => Way::Hidden,
+            },
+            nowhere => nowhere,
+        };
+        let ways = &mut *self.ways.borrow_mut();
+        ways.entry(path.clone()).or_insert_with(|| vec![None; self.below.len()])[n] = Some(way);
+        Ok(way)
     }
 
     /// Moves all that is in `from` into `to`, and removes `from`.
@@ -198,30 +256,6 @@ impl Settling {
         }
         Ok(())
     }
-}
-
-/// What the single layer in `root` has at `path`.
-fn look(layer: &Root, path: &LayerPath) -> Result<Found, Errno> {
-    let mut here = layer.directory(&[])?;
-    let mut hides = false;
-    for step in path.steps() {
-        hides |= metadata::is_opaque(here.as_fd());
-        let name = step.file_name();
-        let Some(stat) = root::stat(here.as_fd(), name)? else {
-            return Ok(if hides { Found::Hidden } else { Found::Absent });
-        };
-        let last = step == *path;
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => here = root::open(here.as_fd(), name)?,
-            FileType::Symlink if last => {
-                return Ok(Found::Link(fs::readlinkat(&here, name, Vec::new())?.into_bytes()));
-            }
-            FileType::CharacterDevice if stat.st_rdev == 0 => return Ok(Found::Hidden),
-            _ if last => return Ok(Found::Other),
-            _ => return Ok(Found::Hidden),
-        }
-    }
-    Ok(Found::Directory(here))
 }
 
 fn is_directory(parent: BorrowedFd<'_>, name: &[u8]) -> Result<bool, Errno> {

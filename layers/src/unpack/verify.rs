@@ -1,6 +1,6 @@
 //! Readers that know what they should read.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 
 use ociforge_manifests::{Digest, Hasher};
 
@@ -73,6 +73,24 @@ impl<R: Read> Verified<R> {
             Some(found) if found != expected => Err(Mismatch::DiffId { expected, found }),
             _ => Ok(()),
         }
+    }
+}
+
+impl<R: BufRead> BufRead for Verified<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.reader.fill_buf()?.is_empty() {
+            self.check(true).map_err(io::Error::other)?;
+        }
+        self.reader.fill_buf()
+    }
+
+    fn consume(&mut self, count: usize) {
+        // What is consumed has been filled in already, so this reads nothing.
+        if let (Ok(bytes), Some(hash)) = (self.reader.fill_buf(), &mut self.hash) {
+            hash.update(&bytes[..count]);
+        }
+        self.read += count as u64;
+        self.reader.consume(count);
     }
 }
 

@@ -4,7 +4,7 @@ mod links;
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -130,7 +130,7 @@ fn map(path: &Path, scratch: &Path) -> Result<MappedFile, TarCause> {
     }
     let unwritten = |source| TarCause::Scratch { directory: scratch.into(), source };
     let mut inflated = tempfile::tempfile_in(scratch).map_err(unwritten)?;
-    let mut reader = decompress(file)?;
+    let mut reader = decompress(BufReader::with_capacity(64 << 10, file))?;
     copy(&mut reader, &mut inflated).map_err(|(side, error)| match side {
         Side::Reading => TarCause::Io(error),
         Side::Writing => unwritten(error),
