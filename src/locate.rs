@@ -89,6 +89,10 @@ pub async fn locate(name: &ImageName, client: &Client) -> Result<Located, Conten
             let descriptor = archive.find(tag.as_deref()).map_err(|cause| cause.of(format!("open {name}")))?;
             (read(&archive, &descriptor, name).await?, Arc::new(archive))
         }
+        ImageName::DockerArchive { .. } => {
+            let message = "docker archives are not read yet".into();
+            return Err(Cause::Other { message, hint: None }.of(format!("open {name}")));
+        }
     };
     Ok(Located { name: name.to_string(), node, source })
 }

@@ -1,7 +1,7 @@
 //! Image names: references into registries, and the transports of containers-transports(5).
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 pub use oci_spec::distribution::Reference;
@@ -27,6 +27,13 @@ pub enum ImageName {
         /// The value of `org.opencontainers.image.ref.name`.
         tag: Option<String>,
     },
+    /// `docker-archive:FILE[:REFERENCE]`: what `docker save` writes and `docker load` reads.
+    DockerArchive {
+        /// The tar file.
+        file: PathBuf,
+        /// The image's name in it, such as `a/b:t`; completed as docker does.
+        name: Option<Reference>,
+    },
 }
 
 /// Transports of containers-transports(5) that are none here: as names they would be taken for repositories.
@@ -40,6 +47,23 @@ pub struct ReferenceError {
     pub name: String,
     /// What is wrong with it.
     pub why: String,
+}
+
+impl ImageName {
+    /// The same name with another path, where it has one: what `place` makes of it.
+    #[must_use]
+    pub fn with_path(&self, place: impl FnOnce(&Path) -> PathBuf) -> Self {
+        let mut name = self.clone();
+        match &mut name {
+            Self::Registry(_) => {}
+            Self::Layout { directory: path, .. }
+            | Self::Archive { file: path, .. }
+            | Self::DockerArchive { file: path, .. } => {
+                *path = place(path);
+            }
+        }
+        name
+    }
 }
 
 impl FromStr for ImageName {
@@ -59,8 +83,10 @@ impl FromStr for ImageName {
         } else if let Some(rest) = name.strip_prefix("oci-archive:") {
             let (file, tag) = place(rest)?;
             Ok(Self::Archive { file, tag })
-        } else if name.starts_with("docker-archive:") {
-            Err(error("the docker-archive transport is not supported yet".into()))
+        } else if let Some(rest) = name.strip_prefix("docker-archive:") {
+            let (file, name) = place(rest)?;
+            let name = name.map(|name| reference(&name).map_err(|why| error(why.into()))).transpose()?;
+            Ok(Self::DockerArchive { file, name })
         } else {
             let bare = name.strip_prefix("docker://").unwrap_or(name);
             if let Some(other) = OTHER_TRANSPORTS.iter().find(|other| bare.starts_with(**other)) {
@@ -155,6 +181,7 @@ impl fmt::Display for ImageName {
             Self::Registry(reference) => return reference.fmt(f),
             Self::Layout { directory, tag } => ("oci", directory, tag),
             Self::Archive { file, tag } => ("oci-archive", file, tag),
+            Self::DockerArchive { file, name } => ("docker-archive", file, &name.as_ref().map(ToString::to_string)),
         };
         write!(f, "{transport}:{}", path.display())?;
         tag.as_ref().map_or(Ok(()), |tag| write!(f, ":{tag}"))
@@ -181,6 +208,9 @@ mod tests {
             ("127.0.0.1:5000/a/b", "127.0.0.1:5000/a/b:latest"),
             ("oci:dir:tag", "oci:dir:tag"),
             ("oci-archive:/a/b.tar", "oci-archive:/a/b.tar"),
+            ("docker-archive:b.tar", "docker-archive:b.tar"),
+            ("docker-archive:b.tar:debian", "docker-archive:b.tar:docker.io/library/debian:latest"),
+            ("docker-archive:b.tar:h.example:5000/a:t", "docker-archive:b.tar:h.example:5000/a:t"),
         ] {
             assert_eq!(text.parse::<ImageName>().unwrap().to_string(), whole);
         }
@@ -191,7 +221,8 @@ mod tests {
             "oci:dir:",
             "https://nvcr.io/nvidia/pytorch",
             "a b",
-            "docker-archive:x",
+            "docker-archive:",
+            "docker-archive:x:UPPER",
             "dir:x",
         ] {
             assert!(bad.parse::<ImageName>().is_err(), "{bad}");

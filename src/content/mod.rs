@@ -67,6 +67,25 @@ pub trait Target: Source {
         progress: &dyn Progress,
     ) -> Result<(), ContentError>;
 
+    /// Puts a manifest, whose children must be there, that is found by its digest, or by its subject if it has one, and
+    /// not by a name.
+    async fn keep(&self, manifest: &Descriptor, bytes: &[u8]) -> Result<(), ContentError>;
+
     /// Puts the manifest, whose children must be there, and lets `tag` name it.
     async fn tag(&self, manifest: &Descriptor, bytes: &[u8], tag: &str) -> Result<(), ContentError>;
+}
+
+/// A source whose manifests have names and referrers: a repository of a registry, or what of a layout or an archive
+/// belongs to one.
+#[async_trait]
+pub trait Named: Source {
+    /// The manifest or index that `tag` names, with its bytes, verified; `None` where there is no such tag.
+    async fn tagged(&self, tag: &str) -> Result<Option<(Descriptor, Vec<u8>)>, ContentError>;
+
+    /// All tags, sorted by their bytes.
+    async fn tags(&self) -> Result<Vec<String>, ContentError>;
+
+    /// The manifests whose `subject` is this one (distribution-spec, "Listing Referrers"), sorted by digest; none where
+    /// nobody knows of any. Also what the tag `<algorithm>-<hex>` of the referrers tag schema lists.
+    async fn referrers(&self, subject: &Descriptor) -> Result<Vec<Descriptor>, ContentError>;
 }

@@ -47,13 +47,7 @@ impl Plan {
     pub fn base_image(&self) -> Option<ImageName> {
         match &self.base {
             Base::Scratch => None,
-            Base::Image(ImageName::Layout { directory, tag }) => {
-                Some(ImageName::Layout { directory: self.locate(directory), tag: tag.clone() })
-            }
-            Base::Image(ImageName::Archive { file, tag }) => {
-                Some(ImageName::Archive { file: self.locate(file), tag: tag.clone() })
-            }
-            Base::Image(name) => Some(name.clone()),
+            Base::Image(name) => Some(name.with_path(|path| self.locate(path))),
         }
     }
 

@@ -162,6 +162,15 @@ impl Target for Remote {
         pushed.await.map_err(|cause: Cause| cause.of(operation()))
     }
 
+    async fn keep(&self, manifest: &Descriptor, bytes: &[u8]) -> Result<(), ContentError> {
+        let kept = async {
+            let bytes = Bytes::copy_from_slice(bytes);
+            verify(&manifest.digest, &bytes).await?;
+            upload::put_manifest(self.primary()?, manifest, &bytes, manifest.digest.as_str()).await
+        };
+        kept.await.map_err(|cause: Cause| cause.of(format!("push {} to {}", what(manifest), self.name())))
+    }
+
     async fn tag(&self, manifest: &Descriptor, bytes: &[u8], tag: &str) -> Result<(), ContentError> {
         let operation = || format!("tag {} as {}:{tag}", what(manifest), self.name());
         let tagged = async {

@@ -20,6 +20,9 @@ pub struct Settings {
     pub registries_conf: Vec<PathBuf>,
     /// Whether certificates are verified. `false` also lets a registry speak plain HTTP.
     pub tls_verify: bool,
+    /// Directory in which unfinished uploads are noted, to be gone on with by a later run; made when it is needed.
+    /// Without one they are only gone on with in the same run.
+    pub journal: Option<PathBuf>,
     /// How long to wait and how often to try again.
     pub patience: Patience,
 }
@@ -61,6 +64,7 @@ impl Default for Settings {
             auth_search: Vec::new(),
             registries_conf: Vec::new(),
             tls_verify: true,
+            journal: None,
             patience: Patience::default(),
         }
     }

@@ -146,6 +146,14 @@ impl Layout {
         index::find(&*self.index()?, name, "layout")
     }
 
+    fn put_document(&self, manifest: &Descriptor, bytes: &[u8]) -> Result<(), ContentError> {
+        if self.blob_size(&manifest.digest) != Some(manifest.size) {
+            let put = self.put(bytes).map_err(Cause::Io);
+            put.map_err(|cause| cause.of(format!("write {} to {}", manifest.digest, self.root.display())))?;
+        }
+        Ok(())
+    }
+
     fn blobs(&self) -> PathBuf {
         self.root.join("blobs").join("sha256")
     }
@@ -196,11 +204,18 @@ impl Target for Layout {
         placed.map_err(|error| Cause::Io(error).of(operation()))
     }
 
+    async fn keep(&self, manifest: &Descriptor, bytes: &[u8]) -> Result<(), ContentError> {
+        self.put_document(manifest, bytes)?;
+        let edited = self.edit_index(|manifests| {
+            if manifests.iter().all(|entry| entry.digest != manifest.digest) {
+                manifests.push(manifest.clone());
+            }
+        });
+        edited.map_err(|cause| cause.of(format!("list {} in {}", manifest.digest, self.root.display())))
+    }
+
     async fn tag(&self, manifest: &Descriptor, bytes: &[u8], tag: &str) -> Result<(), ContentError> {
-        if !self.contains(manifest).await? {
-            let put = self.put(bytes).map_err(Cause::Io);
-            put.map_err(|cause| cause.of(format!("write {} to {}", manifest.digest, self.root.display())))?;
-        }
+        self.put_document(manifest, bytes)?;
         let mut entry = manifest.clone();
         entry.annotations.insert(REF_NAME.into(), tag.to_owned());
         let edited = self.edit_index(|manifests| {

@@ -1,5 +1,6 @@
 //! Copying images between stores: children before parents, each blob in the cheapest way that works.
 
+mod image;
 mod overlay;
 mod places;
 
@@ -14,6 +15,7 @@ use serde::Serialize;
 use crate::content::{Cause, ContentError, Source, Target, read_document};
 use crate::progress::Reporter;
 
+pub use image::{Copied, ImageCopy};
 pub use overlay::Overlay;
 pub use places::Places;
 

@@ -101,6 +101,7 @@ async fn ship_to(
         [ImageName::Archive { file, tag }, ..] => {
             archive(context, builder, source, node, file, tag.as_deref(), args).await
         }
+        [ImageName::DockerArchive { .. }, ..] => Err(Failure::new("docker archives are not written yet")),
         [] => Ok(Moved::default()),
     }
 }
@@ -159,12 +160,7 @@ pub(super) async fn keep(builder: &Builder, built: &[Built], node: &Node, names:
 
 /// The same name, whatever the working directory.
 fn absolute(name: &ImageName) -> ImageName {
-    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    match name {
-        ImageName::Layout { directory, tag } => ImageName::Layout { directory: absolute(directory), tag: tag.clone() },
-        ImageName::Archive { file, tag } => ImageName::Archive { file: absolute(file), tag: tag.clone() },
-        ImageName::Registry(_) => name.clone(),
-    }
+    name.with_path(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
 }
 
 /// Writes the files that the caller asked for.
