@@ -89,6 +89,18 @@ pub enum Cause {
     },
 }
 
+impl ContentError {
+    /// Whether it failed because the content is not where it was looked for.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        match &self.cause {
+            Cause::NotFound => true,
+            Cause::Status { status, .. } => status.starts_with("404"),
+            _ => false,
+        }
+    }
+}
+
 impl Cause {
     /// This cause as the error of `operation`, which reads on from "cannot".
     #[must_use]

@@ -2,12 +2,23 @@
 
 use std::collections::HashSet;
 
-use ociforge_manifests::graph::Node;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use ociforge_manifests::graph::{Index, Node};
 use ociforge_manifests::{Descriptor, Digest, Platform};
 
-use super::{Moved, copy_graph};
-use crate::content::{ContentError, Named, Target};
+use super::Moved;
+use super::graph::GraphCopy;
+use crate::content::{Cause, ContentError, Named, Target, read_document};
 use crate::progress::Reporter;
+
+/// The endings of the tags under which cosign keeps what belongs to the manifest `sha256-<hex>`.
+const COSIGN: [&str; 3] = ["sig", "att", "sbom"];
+
+/// The annotation by which BuildKit files an attestation in an index, beside the manifest of this digest.
+const ATTESTS: &str = "vnd.docker.reference.digest";
+
+/// Most referrers of one image, those of referrers included: a list that grows for ever is none.
+const MAX_REFERRERS: usize = 1000;
 
 /// How images are copied from one place to another.
 pub struct ImageCopy<'a> {
@@ -17,7 +28,8 @@ pub struct ImageCopy<'a> {
     pub target: &'a dyn Target,
     /// What the target calls a tag of the source: a layout that holds several repositories has longer names.
     pub naming: &'a (dyn Fn(&str) -> String + Sync),
-    /// The platforms to take of an index; all of it when empty.
+    /// The platforms to take of an index; all of it when empty. Of one platform it is its manifest that is copied, of
+    /// several the index with no others: not every registry takes that.
     pub platforms: &'a [Platform],
     /// Whether referrers, and the tags that cosign gives its signatures, come along.
     pub referrers: bool,
@@ -34,8 +46,106 @@ pub struct Copied {
     pub root: Descriptor,
     /// What became of the blobs, referrers' included.
     pub moved: Moved,
-    /// How many referrers came along.
+    /// How many referrers and signatures came along.
     pub referrers: usize,
-    /// All manifests and indexes that are at the target now, the root first, each once.
+    /// All manifests and indexes that are at the target now, children before parents.
     pub documents: Vec<Descriptor>,
+}
+
+impl ImageCopy<'_> {
+    /// Copies `root` and lets `tags`, as the target calls them, name it; without tags it is found by its digest. What
+    /// refers to it is there before a tag is.
+    ///
+    /// # Errors
+    /// As [`copy_graph`](super::copy_graph), and when there is no image for a platform.
+    pub async fn copy(&self, root: &Node, tags: &[String]) -> Result<Copied, ContentError> {
+        let copy = GraphCopy::new(self.source, self.target, self.jobs, self.reporter);
+        let root = &self.chosen(root, &copy).await?;
+        copy.children(root).await?;
+        let mut referrers = 0;
+        if self.referrers {
+            let mut subjects = copy.documents();
+            subjects.push(root.descriptor());
+            referrers = self.companions(&copy, subjects).await?;
+        }
+        if tags.is_empty() {
+            self.target.keep(&root.descriptor(), root.bytes()).await?;
+        }
+        copy.root(root, tags).await?;
+        let (moved, documents) = copy.finish();
+        Ok(Copied { root: root.descriptor(), moved, referrers, documents })
+    }
+
+    /// The document to copy: the root, or what it has for the only platform. What it has for others is left out.
+    async fn chosen(&self, root: &Node, copy: &GraphCopy<'_>) -> Result<Node, ContentError> {
+        let (Node::Index(index), [_, ..]) = (root, self.platforms) else { return Ok(root.clone()) };
+        let wanted = self.platforms.iter().map(|platform| for_platform(index, platform));
+        let wanted: Vec<&Descriptor> = wanted.collect::<Result<_, _>>()?;
+        if let [only] = wanted[..] {
+            let bytes = read_document(self.source, only).await?;
+            let node = Node::parse(&only.media_type, bytes);
+            let node = node.map_err(|error| Cause::from(error).of(format!("read {}", only.digest)))?;
+            return Box::pin(self.chosen(&node, copy)).await;
+        }
+        let attested = |entry: &Descriptor| entry.annotations.get(ATTESTS).and_then(|text| text.parse::<Digest>().ok());
+        let kept = |entry: &Descriptor| {
+            wanted
+                .iter()
+                .any(|wanted| wanted.digest == entry.digest || attested(entry).as_ref() == Some(&wanted.digest))
+        };
+        index.manifests.iter().filter(|entry| !kept(entry)).for_each(|entry| copy.leave_out(entry));
+        Ok(root.clone())
+    }
+
+    /// Copies what refers to `subjects`, and what refers to that, and counts it.
+    async fn companions(&self, copy: &GraphCopy<'_>, mut subjects: Vec<Descriptor>) -> Result<usize, ContentError> {
+        let mut seen: HashSet<Digest> = subjects.iter().map(|subject| subject.digest.clone()).collect();
+        let mut count = 0;
+        while !subjects.is_empty() {
+            let found = stream::iter(std::mem::take(&mut subjects)).map(|subject| self.referring_to(subject));
+            let found: Vec<_> = found.buffered(self.jobs.max(1)).try_collect().await?;
+            for (referrers, tagged) in found {
+                for referrer in referrers.into_iter().filter(|referrer| seen.insert(referrer.digest.clone())) {
+                    copy.referrer(&referrer).await?;
+                    count += 1;
+                    subjects.push(referrer);
+                }
+                for (tag, node) in tagged {
+                    copy.children(&node).await?;
+                    copy.root(&node, &[(self.naming)(&tag)]).await?;
+                    count += 1;
+                    let descriptor = node.descriptor();
+                    subjects.extend(seen.insert(descriptor.digest.clone()).then_some(descriptor));
+                }
+            }
+            if count > MAX_REFERRERS {
+                let message = format!("more than {MAX_REFERRERS} signatures and other referrers belong to it");
+                let hint = Some("leave them with --no-referrers".into());
+                return Err(Cause::Other { message, hint }.of("copy what refers to the image"));
+            }
+        }
+        Ok(count)
+    }
+
+    /// The referrers of a manifest, and the tags by which cosign knows what belongs to it.
+    async fn referring_to(&self, subject: Descriptor) -> Result<(Vec<Descriptor>, Vec<(String, Node)>), ContentError> {
+        let mut tagged = Vec::new();
+        for ending in COSIGN {
+            let tag = format!("{}-{}.{ending}", subject.digest.algorithm(), subject.digest.hex());
+            if let Some((descriptor, bytes)) = self.source.tagged(&tag).await? {
+                let node = Node::parse(&descriptor.media_type, bytes);
+                tagged.push((tag, node.map_err(|error| Cause::from(error).of(format!("read {}", descriptor.digest)))?));
+            }
+        }
+        Ok((self.source.referrers(&subject).await?, tagged))
+    }
+}
+
+fn for_platform<'i>(index: &'i Index, platform: &Platform) -> Result<&'i Descriptor, ContentError> {
+    index.for_platform(platform).ok_or_else(|| {
+        let have = index.platforms();
+        let hint = (!have.is_empty()).then(|| format!("it has {}", have.join(", ")));
+        let message = format!("there is no image for {platform}");
+        Cause::Other { message, hint }.of(format!("copy the image for {platform}"))
+    })
 }

@@ -1,0 +1,174 @@
+//! What an image points to, from one place to another.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use ociforge_manifests::graph::Node;
+use ociforge_manifests::{Descriptor, Digest};
+
+use super::{Moved, Overlay};
+use crate::content::{Cause, ContentError, Source, Target, read_document};
+use crate::progress::Reporter;
+
+/// How deep indexes may lie inside indexes. The specification sets no bound; nobody makes more than two.
+const MAX_DEPTH: usize = 4;
+
+/// A copy from one place to another, in which each thing is met once.
+pub(super) struct GraphCopy<'a> {
+    source: &'a dyn Source,
+    target: &'a dyn Target,
+    jobs: usize,
+    reporter: &'a dyn Reporter,
+    moved: Mutex<Moved>,
+    seen: Mutex<HashSet<Digest>>,
+    documents: Mutex<Vec<Descriptor>>,
+}
+
+impl<'a> GraphCopy<'a> {
+    pub(super) fn new(source: &'a dyn Source, target: &'a dyn Target, jobs: usize, reporter: &'a dyn Reporter) -> Self {
+        let (moved, seen, documents) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { source, target, jobs: jobs.max(1), reporter, moved, seen, documents }
+    }
+
+    /// Copies all that `node` points to.
+    pub(super) async fn children(&self, node: &Node) -> Result<(), ContentError> {
+        self.descend(node, 0).await
+    }
+
+    /// Leaves this out wherever something points to it.
+    pub(super) fn leave_out(&self, descriptor: &Descriptor) {
+        self.first(descriptor);
+    }
+
+    /// Puts a manifest or index whose children are there, and lets `tags` name it.
+    pub(super) async fn root(&self, root: &Node, tags: &[String]) -> Result<(), ContentError> {
+        let descriptor = root.descriptor();
+        if tags.is_empty() {
+            return self.document(&descriptor, root.bytes()).await;
+        }
+        for tag in tags {
+            self.target.tag(&descriptor, root.bytes(), tag).await?;
+            self.count(|moved| moved.documents += 1);
+        }
+        self.note(&descriptor);
+        Ok(())
+    }
+
+    /// Copies a manifest that is to be found by its subject, with all that it points to.
+    pub(super) async fn referrer(&self, descriptor: &Descriptor) -> Result<(), ContentError> {
+        let node = self.read(descriptor).await?;
+        self.children(&node).await?;
+        // Annotations of a list that it was in are not its own: one could give it a name.
+        let descriptor = Descriptor::new(node.media_type(), descriptor.digest.clone(), descriptor.size);
+        self.target.keep(&descriptor, node.bytes()).await?;
+        self.note(&descriptor);
+        self.count(|moved| moved.documents += 1);
+        Ok(())
+    }
+
+    /// What became of the blobs, and the manifests and indexes that are at the target now.
+    pub(super) fn finish(self) -> (Moved, Vec<Descriptor>) {
+        (self.moved.into_inner().unwrap_or_default(), self.documents.into_inner().unwrap_or_default())
+    }
+
+    /// The manifests and indexes that are at the target by now.
+    pub(super) fn documents(&self) -> Vec<Descriptor> {
+        self.documents.lock().map(|documents| documents.clone()).unwrap_or_default()
+    }
+
+    async fn descend(&self, node: &Node, depth: usize) -> Result<(), ContentError> {
+        match node {
+            Node::Manifest(manifest) => {
+                let blobs: Vec<_> =
+                    manifest.layers.iter().chain([&manifest.config]).filter(|b| self.first(b)).collect();
+                stream::iter(blobs).map(Ok).try_for_each_concurrent(self.jobs, |blob| self.blob(blob)).await
+            }
+            Node::Index(index) => {
+                if depth == MAX_DEPTH {
+                    let message = format!("indexes lie more than {MAX_DEPTH} deep inside each other");
+                    return Err(Cause::Other { message, hint: None }.of(format!("copy {}", node.descriptor().digest)));
+                }
+                for child in index.manifests.iter().filter(|child| self.first(child)) {
+                    Box::pin(self.manifest(child, depth + 1)).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn manifest(&self, descriptor: &Descriptor, depth: usize) -> Result<(), ContentError> {
+        let node = self.read(descriptor).await?;
+        self.descend(&node, depth).await?;
+        self.document(descriptor, node.bytes()).await
+    }
+
+    /// Reads a manifest or index of the source.
+    async fn read(&self, descriptor: &Descriptor) -> Result<Node, ContentError> {
+        let bytes = read_document(self.source, descriptor).await?;
+        Node::parse(&descriptor.media_type, bytes)
+            .map_err(|error| Cause::from(error).of(format!("read {}", descriptor.digest)))
+    }
+
+    async fn document(&self, descriptor: &Descriptor, bytes: &[u8]) -> Result<(), ContentError> {
+        if !self.target.contains(descriptor).await? {
+            self.target.push(descriptor, &Overlay::of_document(bytes), &()).await?;
+            self.count(|moved| moved.documents += 1);
+        }
+        self.note(descriptor);
+        Ok(())
+    }
+
+    async fn blob(&self, blob: &Descriptor) -> Result<(), ContentError> {
+        let task = self.reporter.task(&format!("{} {}", kind(blob), blob.digest.short()), Some(blob.size));
+        if self.target.contains(blob).await? {
+            self.count(|moved| moved.present += blob.size);
+            task.done("exists");
+            return Ok(());
+        }
+        let origin = self.source.repository(blob);
+        if let Some(origin) = &origin
+            && self.target.mount(blob, origin).await?
+        {
+            self.count(|moved| moved.mounted += blob.size);
+            task.done("mounted");
+            return Ok(());
+        }
+        match self.target.push(blob, self.source, &*task).await {
+            Err(error) if blob.is_elsewhere() && error.is_not_found() => {
+                task.done("is elsewhere");
+                return Ok(());
+            }
+            pushed => pushed?,
+        }
+        if origin.is_some() {
+            self.count(|moved| moved.streamed += blob.size);
+            task.done("streamed");
+        } else {
+            self.count(|moved| moved.uploaded += blob.size);
+            task.done("copied");
+        }
+        Ok(())
+    }
+
+    fn note(&self, document: &Descriptor) {
+        if let Ok(mut documents) = self.documents.lock() {
+            documents.push(document.clone());
+        }
+    }
+
+    /// Whether this content is met for the first time in this copy.
+    fn first(&self, descriptor: &Descriptor) -> bool {
+        self.seen.lock().is_ok_and(|mut seen| seen.insert(descriptor.digest.clone()))
+    }
+
+    fn count(&self, count: impl FnOnce(&mut Moved)) {
+        if let Ok(mut moved) = self.moved.lock() {
+            count(&mut moved);
+        }
+    }
+}
+
+fn kind(blob: &Descriptor) -> &'static str {
+    if blob.media_type.contains("config") || blob.media_type.contains("container.image") { "config" } else { "layer" }
+}
