@@ -5,10 +5,10 @@ use std::sync::Arc;
 use ociforge_manifests::graph::{Manifest, Node};
 use ociforge_manifests::{Descriptor, Document, Image, ImageError, ImageName, Platform};
 
-use crate::content::{Cause, ContentError, Source, read_document};
+use crate::content::{Cause, ContentError, Named, Source, read_document};
 use crate::error::Explain;
 use crate::registry::Client;
-use crate::store::{Archive, Layout};
+use crate::store::{Archive, Indexed, Layout, Names};
 
 /// A document that a name leads to, and where what it points to can be had.
 #[derive(Clone)]
@@ -17,8 +17,8 @@ pub struct Located {
     pub name: String,
     /// The manifest or index.
     pub node: Node,
-    /// Where the rest is.
-    pub source: Arc<dyn Source>,
+    /// Where the rest is, and what else has a name there.
+    pub source: Arc<dyn Named>,
 }
 
 /// An image that can't be had.
@@ -72,7 +72,7 @@ impl Explain for LocateError {
 /// # Errors
 /// When the place can't be reached or has no such name.
 pub async fn locate(name: &ImageName, client: &Client) -> Result<Located, ContentError> {
-    let (node, source): (Node, Arc<dyn Source>) = match name {
+    let (node, source): (Node, Arc<dyn Named>) = match name {
         ImageName::Registry(reference) => {
             let remote = client.repository(reference);
             let (descriptor, bytes) = remote.resolve().await?;
@@ -82,12 +82,12 @@ pub async fn locate(name: &ImageName, client: &Client) -> Result<Located, Conten
             let cannot_open = |cause: Cause| cause.of(format!("open {name}"));
             let layout = Layout::open(directory).map_err(|error| cannot_open(error.into()))?;
             let descriptor = layout.find(tag.as_deref()).map_err(cannot_open)?;
-            (read(&layout, &descriptor, name).await?, Arc::new(layout))
+            (read(&layout, &descriptor, name).await?, names(Arc::new(layout), tag.as_deref())?)
         }
         ImageName::Archive { file, tag } => {
             let archive = Archive::open(file)?;
             let descriptor = archive.find(tag.as_deref()).map_err(|cause| cause.of(format!("open {name}")))?;
-            (read(&archive, &descriptor, name).await?, Arc::new(archive))
+            (read(&archive, &descriptor, name).await?, names(Arc::new(archive), tag.as_deref())?)
         }
         ImageName::DockerArchive { .. } => {
             let message = "docker archives are not read yet".into();
@@ -95,6 +95,15 @@ pub async fn locate(name: &ImageName, client: &Client) -> Result<Located, Conten
         }
     };
     Ok(Located { name: name.to_string(), node, source })
+}
+
+/// What is in a layout or an archive beside the image called `name`: a full name says in which repository.
+fn names(place: Arc<dyn Indexed>, name: Option<&str>) -> Result<Arc<dyn Named>, ContentError> {
+    let names = Names::new(place)?;
+    let repository = name
+        .and_then(|name| name.rsplit_once(':'))
+        .filter(|(repository, tag)| repository.contains('/') && !tag.contains('/'));
+    Ok(Arc::new(repository.map_or(names.clone(), |(repository, _)| names.of(repository))))
 }
 
 async fn read(source: &dyn Source, descriptor: &Descriptor, name: &ImageName) -> Result<Node, ContentError> {

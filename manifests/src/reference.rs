@@ -144,7 +144,10 @@ fn reference(text: &str) -> Result<Reference, &'static str> {
     })
 }
 
-fn is_tag(tag: &str) -> bool {
+/// Whether this is a tag (distribution-spec, "Pulling manifests"): up to 128 letters, digits, `_`, `.` and `-`, of which
+/// the last two don't come first.
+#[must_use]
+pub fn is_tag(tag: &str) -> bool {
     let inner = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.-".contains(byte);
     (1..=128).contains(&tag.len()) && tag.as_bytes().iter().all(inner) && !tag.starts_with(['.', '-'])
 }

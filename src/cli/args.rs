@@ -62,6 +62,8 @@ pub enum Command {
     Build(BuildArgs),
     /// Pin the base's digest and the wheels of a recipe in ociforge.lock
     Lock(LockArgs),
+    /// Copy an image from any place to any other, with its signatures and other referrers
+    Copy(CopyArgs),
     /// Show an image's manifest, config and layers
     Inspect(InspectArgs),
     /// Print the OCI runtime spec (config.json) of an image
@@ -190,6 +192,30 @@ impl TypedValueParser for Silent {
         let parsed = value.to_str().ok_or(SecretArgError::Part).and_then(str::parse);
         parsed.map_err(|why| command.clone().error(ErrorKind::ValueValidation, format!("invalid --secret: {why}")))
     }
+}
+
+/// `copy`
+#[derive(Debug, Args)]
+pub struct CopyArgs {
+    /// Image: a name in a registry or of what was built here, oci:DIR[:TAG], oci-archive:FILE[:TAG] or
+    /// docker-archive:FILE[:NAME]
+    #[arg(value_name = "SRC")]
+    pub source: String,
+    /// Where it goes, written in the same way
+    #[arg(value_name = "DST")]
+    pub destination: String,
+    /// Platform to take, when the name stands for several images [default: all]; several are allowed
+    #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
+    pub platforms: Vec<Platform>,
+    /// Leave signatures, SBOMs and other referrers
+    #[arg(long)]
+    pub no_referrers: bool,
+    /// Blobs that move at a time
+    #[arg(long, default_value_t = crate::transfer::DEFAULT_JOBS, value_name = "N")]
+    pub jobs: usize,
+    /// Form of the output
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    pub format: Format,
 }
 
 /// `inspect`

@@ -16,8 +16,8 @@ use clap::Parser;
 
 pub use crate::bytes::human_bytes;
 pub use args::{
-    BuildArgs, BundleArgs, CacheCommand, Cli, Command, CompressionKind, DoctorArgs, Format, Global, InspectArgs,
-    LockArgs, RunArgs, ServeArgs, SpecArgs, StepArgs, UnshareArgs,
+    BuildArgs, BundleArgs, CacheCommand, Cli, Command, CompressionKind, CopyArgs, DoctorArgs, Format, Global,
+    InspectArgs, LockArgs, RunArgs, ServeArgs, SpecArgs, StepArgs, UnshareArgs,
 };
 pub use progress::{Form, reporter};
 pub use runtime_args::driver_version;

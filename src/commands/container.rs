@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::thread;
 
 use ociforge_layers::unpack::Owners;
-use ociforge_manifests::{Image, ImageName, Platform};
+use ociforge_manifests::{Digest, Image, ImageName, Platform};
 
 use super::Context;
-use crate::content::Source;
+use crate::content::{Named, Source};
 use crate::error::Failure;
 use crate::locate::locate;
 use crate::rootfs::Unpacker;
 use crate::run::host;
 use crate::sandbox::Ids;
 use crate::store::Store;
-use crate::transfer::Places;
+use crate::transfer::Based;
 
 /// An image, and where its layers are.
 pub(super) struct Located {
@@ -28,21 +28,21 @@ pub(super) async fn image(context: &Context, name: &str, platform: Option<&Platf
     let located = context.find_image(name).await?;
     let here = || Platform { architecture: host::architecture().into(), ..Platform::default() };
     let image = located.image(&platform.cloned().unwrap_or_else(here)).await?;
-    let source = context.with_its_base(located.source, &image).await;
+    let source = context.with_its_base(located.source, &image.manifest.digest()).await;
     Ok(Located { image, source })
 }
 
 impl Context {
     /// An image that was built here has the layers of its base where that is.
-    async fn with_its_base(&self, source: Arc<dyn Source>, image: &Image) -> Arc<dyn Source> {
-        let base = self.store_path().ok().and_then(|root| Store::base_of(&root, &image.manifest.digest()));
+    pub(super) async fn with_its_base(&self, image: Arc<dyn Named>, manifest: &Digest) -> Arc<dyn Named> {
+        let base = self.store_path().ok().and_then(|root| Store::base_of(&root, manifest));
         let base = base.and_then(|base| base.parse::<ImageName>().ok());
-        let (Some(base), Ok(client)) = (base, self.client()) else { return source };
+        let (Some(base), Ok(client)) = (base, self.client()) else { return image };
         match base {
-            ImageName::Registry(reference) => Arc::new(Places(vec![source, Arc::new(client.repository(&reference))])),
+            ImageName::Registry(reference) => Arc::new(Based { image, base: Arc::new(client.repository(&reference)) }),
             place => match locate(&place, &client).await {
-                Ok(base) => Arc::new(Places(vec![source, base.source])),
-                Err(_) => source,
+                Ok(base) => Arc::new(Based { image, base: base.source }),
+                Err(_) => image,
             },
         }
     }

@@ -6,6 +6,7 @@ mod bundle;
 mod cache;
 mod completions;
 mod container;
+mod copy;
 mod doctor;
 mod inspect;
 mod lock;
@@ -58,6 +59,7 @@ pub async fn run(
         Command::Build(args) => return build::run(&context, args).await.or_else(again::instead),
         Command::Lock(args) => return lock::run(&context, args).await.or_else(again::instead),
         Command::Bundle(args) => bundle::run(&context, *args).await,
+        Command::Copy(args) => copy::run(&context, &args).await,
         Command::Inspect(args) => inspect::run(&context, &args).await,
         Command::Spec(args) => spec::run(&context, *args).await,
         Command::Serve(args) => serve::run(&context, args).await,
@@ -145,6 +147,7 @@ impl Context {
         let mut settings = Settings::from_env();
         settings.authfile = self.global.authfile.clone().or(settings.authfile);
         settings.tls_verify = self.global.tls_verify;
+        settings.journal = self.store_path().ok().map(|store| store.join("uploads"));
         Ok(Client::new(settings)?)
     }
 }

@@ -1,6 +1,7 @@
 //! The client: what is shared by all repositories.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ociforge_manifests::Reference;
@@ -21,6 +22,7 @@ pub struct Client(Arc<Shared>);
 
 struct Shared {
     tls_verify: bool,
+    connections: usize,
     files: CredentialFiles,
     conf: RegistriesConf,
     http: Arc<Http>,
@@ -43,9 +45,10 @@ impl Client {
         };
         Ok(Self(Arc::new(Shared {
             tls_verify: settings.tls_verify,
+            connections: settings.connections,
             files: CredentialFiles(files),
             conf: RegistriesConf::read(&settings.registries_conf)?,
-            http: Arc::new(Http::new(settings.tls_verify, settings.patience)),
+            http: Arc::new(Http::new(settings.tls_verify, settings.certs_d, settings.patience)),
             endpoints: Mutex::default(),
             sessions: Mutex::default(),
         })))
@@ -59,7 +62,7 @@ impl Client {
         Remote {
             reference: reference.clone(),
             origins: all.filter(|_| !places.blocked).map(|place| self.origin(place)).collect(),
-            serving: Arc::default(),
+            serving: Arc::new(AtomicUsize::new(usize::MAX)),
             begun: Arc::default(),
         }
     }
@@ -72,15 +75,20 @@ impl Client {
 
     fn origin(&self, place: &Place) -> Origin {
         let Shared { http, files, endpoints, sessions, .. } = &*self.0;
-        let insecure = place.insecure || !self.0.tls_verify;
+        let (insecure, connections) = (place.insecure || !self.0.tls_verify, self.0.connections);
         let mut endpoints = endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         let endpoint = endpoints
             .entry((place.registry.clone(), insecure))
-            .or_insert_with(|| Arc::new(Endpoint::new(&place.registry, insecure, Arc::clone(http))));
+            .or_insert_with(|| Arc::new(Endpoint::new(&place.registry, insecure, connections, Arc::clone(http))));
         let mut sessions = sessions.lock().unwrap_or_else(PoisonError::into_inner);
         let session = sessions
             .entry((place.registry.clone(), place.repository.clone()))
             .or_insert_with(|| Arc::new(Session::new(&place.registry, &place.repository, files.clone())));
-        Origin { endpoint: Arc::clone(endpoint), repository: place.repository.clone(), session: Arc::clone(session) }
+        Origin {
+            endpoint: Arc::clone(endpoint),
+            repository: place.repository.clone(),
+            session: Arc::clone(session),
+            pulls: place.pulls,
+        }
     }
 }

@@ -9,11 +9,8 @@ use url::Url;
 
 use super::fault::Fault;
 use super::http::{Answer, Call, Http, is_loopback};
-use super::retry::Retries;
+use super::retry::{Resume, Retries};
 use crate::content::Cause;
-
-/// How many requests of one kind a host gets at a time.
-const AT_A_TIME: usize = 8;
 
 /// A registry's host.
 pub(super) struct Endpoint {
@@ -27,6 +24,10 @@ pub(super) struct Endpoint {
     base: OnceCell<Url>,
     answered: AtomicBool,
     limits: [Arc<Semaphore>; 3],
+    /// When the host may be asked again that had enough for a while.
+    resume: Arc<Resume>,
+    /// Held while a referrers tag is read and written anew.
+    pub entering: tokio::sync::Mutex<()>,
 }
 
 /// The kinds of requests that wait for others of their kind only: an upload that feeds on a download from the same host
@@ -39,7 +40,8 @@ pub(super) enum Lane {
 }
 
 impl Endpoint {
-    pub(super) fn new(registry: &str, insecure: bool, http: Arc<Http>) -> Self {
+    /// `connections` is how many requests of one kind the host gets at a time.
+    pub(super) fn new(registry: &str, insecure: bool, connections: usize, http: Arc<Http>) -> Self {
         let address = match registry {
             "docker.io" | "index.docker.io" => "registry-1.docker.io",
             other => other,
@@ -51,7 +53,9 @@ impl Endpoint {
             http,
             base: OnceCell::new(),
             answered: AtomicBool::new(false),
-            limits: std::array::from_fn(|_| Arc::new(Semaphore::new(AT_A_TIME))),
+            limits: std::array::from_fn(|_| Arc::new(Semaphore::new(connections.max(1)))),
+            resume: Arc::default(),
+            entering: tokio::sync::Mutex::default(),
         }
     }
 
@@ -65,9 +69,15 @@ impl Endpoint {
         Arc::clone(&self.limits[lane as usize]).acquire_owned().await.ok()
     }
 
-    /// One exchange with this host.
+    /// The tries that one piece of work has here.
+    pub(super) fn retries(&self) -> Retries {
+        Retries::new(&self.http.patience, Arc::clone(&self.resume))
+    }
+
+    /// One exchange with this host, once it may be asked.
     pub(super) async fn call(&self, mut call: Call<'_>) -> Result<Answer, Fault> {
         call.insecure = self.insecure;
+        self.resume.wait().await;
         call.known = self.answered.load(Ordering::Relaxed);
         let answer = self.http.call(&call).await;
         self.answered.fetch_or(answer.is_ok(), Ordering::Relaxed);
@@ -89,7 +99,7 @@ impl Endpoint {
             (false, true) => (https, http),
             (false, false) => return Ok(https),
         };
-        let mut retries = Retries::new(&self.http.patience);
+        let mut retries = self.retries();
         loop {
             let fault = match self.speaks(&first).await {
                 Ok(true) => return Ok(first),
@@ -105,11 +115,11 @@ impl Endpoint {
     }
 
     /// Whether the host answers at `url` as a server of this protocol does. A server of TLS that gets a plain request
-    /// hangs up, or answers 400; one whose certificate is bad does speak TLS.
+    /// hangs up, or answers 400; one whose certificate is bad, or that wants one, does speak TLS.
     async fn speaks(&self, url: &Url) -> Result<bool, Fault> {
         match self.call(Call::new(Method::HEAD, url.clone())).await {
             Ok(answer) => Ok(url.scheme() == "https" || answer.status() != StatusCode::BAD_REQUEST),
-            Err(fault) if fault.bad_certificate => Ok(true),
+            Err(fault) if fault.speaks_tls => Ok(true),
             Err(fault) => Err(fault),
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use oci_client::errors::OciEnvelope;
 use reqwest::StatusCode;
+use rustls::AlertDescription;
 
 use crate::content::Cause;
 
@@ -19,8 +20,8 @@ pub(super) struct Fault {
     pub after: Option<Duration>,
     /// The HTTP status, where there was an answer.
     pub status: Option<StatusCode>,
-    /// The host speaks TLS, but with a certificate that was not accepted.
-    pub bad_certificate: bool,
+    /// The host speaks TLS, but one of the two did not accept what the other showed.
+    pub speaks_tls: bool,
 }
 
 /// What a request was about; a 404 means something else each time.
@@ -35,7 +36,7 @@ pub(super) enum Subject {
 impl From<Cause> for Fault {
     /// A fault that stays one, however often it is tried.
     fn from(cause: Cause) -> Self {
-        Self { cause, transient: false, after: None, status: None, bad_certificate: false }
+        Self { cause, transient: false, after: None, status: None, speaks_tls: false }
     }
 }
 
@@ -44,6 +45,11 @@ impl Fault {
     pub(super) fn broken(registry: &str, reason: impl Into<String>) -> Self {
         let cause = Cause::Network { registry: registry.to_owned(), reason: reason.into(), hint: None };
         Self { transient: true, ..Self::from(cause) }
+    }
+
+    /// Whether the registry says that it is not there.
+    pub(super) fn is_not_found(&self) -> bool {
+        self.status == Some(StatusCode::NOT_FOUND)
     }
 
     /// Something wrong about an answer.
@@ -57,11 +63,12 @@ impl Fault {
         let cause =
             Cause::Network { registry: registry.to_owned(), reason: reason(error), hint: trouble.hint(registry) };
         let transient = match trouble {
-            Trouble::Certificate | Trouble::Protocol | Trouble::Tls => false,
+            Trouble::Certificate | Trouble::Identity | Trouble::Protocol | Trouble::Tls => false,
             Trouble::Refused | Trouble::NoSuchHost => known,
             Trouble::Broken => !error.is_builder(),
         };
-        Self { transient, bad_certificate: trouble == Trouble::Certificate, ..Self::from(cause) }
+        let speaks_tls = matches!(trouble, Trouble::Certificate | Trouble::Identity);
+        Self { transient, speaks_tls, ..Self::from(cause) }
     }
 
     /// An answer that is a refusal: `registry` is the host, `body` the beginning of what it said.
@@ -83,6 +90,8 @@ impl Fault {
 pub(super) enum Trouble {
     /// The host's certificate was not accepted.
     Certificate,
+    /// The host does not accept the client's certificate, or wants one and got none.
+    Identity,
     /// What answered speaks no TLS.
     Protocol,
     /// The two sides agree on no way to speak TLS.
@@ -102,6 +111,7 @@ impl Trouble {
                 return match tls {
                     rustls::Error::InvalidCertificate(_) => Self::Certificate,
                     rustls::Error::InvalidMessage(_) => Self::Protocol,
+                    rustls::Error::AlertReceived(alert) if wants_identity(*alert) => Self::Identity,
                     _ => Self::Tls,
                 };
             }
@@ -118,8 +128,13 @@ impl Trouble {
     fn hint(self, registry: &str) -> Option<String> {
         Some(match self {
             Self::Certificate => format!(
-                "add the certificate's issuer to the system's (update-ca-certificates), or, if you trust the network, \
-                 use --tls-verify=false or `insecure = true` for {registry} in registries.conf"
+                "put the certificate of its issuer in /etc/containers/certs.d/{registry}/ca.crt, or add it to the \
+                 system's (update-ca-certificates), or, if you trust the network, use --tls-verify=false or \
+                 `insecure = true` for {registry} in registries.conf"
+            ),
+            Self::Identity => format!(
+                "put a certificate and its key that {registry} accepts, NAME.cert and NAME.key, in \
+                 /etc/containers/certs.d/{registry}/"
             ),
             Self::Protocol => format!(
                 "{registry} seems to speak plain HTTP: use --tls-verify=false or `insecure = true` in registries.conf"
@@ -129,6 +144,22 @@ impl Trouble {
             Self::Tls | Self::Broken => return None,
         })
     }
+}
+
+/// Whether this is what a host says (RFC 8446, section 6.2) to a client whose certificate it misses or does not like.
+fn wants_identity(alert: AlertDescription) -> bool {
+    use AlertDescription as Alert;
+    matches!(
+        alert,
+        Alert::CertificateRequired
+            | Alert::NoCertificate
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+    )
 }
 
 /// The error and its causes, outermost first. What an [`io::Error`] wraps is no source of it, but counts here.

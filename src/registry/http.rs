@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use url::Url;
 
 use super::body::Payload;
+use super::certificates;
 use super::fault::{Fault, Subject};
 use super::settings::Patience;
 use super::stats::Stats;
@@ -33,14 +35,17 @@ pub fn install_tls() {
 pub(super) struct Http {
     clients: Mutex<HashMap<Kind, reqwest::Client>>,
     tls_verify: bool,
+    certs_d: Vec<PathBuf>,
     pub patience: Patience,
     pub stats: Arc<Stats>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Kind {
     verify: bool,
     proxy: bool,
+    /// The directory of the certificates for one host.
+    certificates: Option<PathBuf>,
 }
 
 /// A request.
@@ -79,9 +84,9 @@ impl<'a> Call<'a> {
 }
 
 impl Http {
-    pub(super) fn new(tls_verify: bool, patience: Patience) -> Self {
+    pub(super) fn new(tls_verify: bool, certs_d: Vec<PathBuf>, patience: Patience) -> Self {
         install_tls();
-        Self { clients: Mutex::default(), tls_verify, patience, stats: Arc::default() }
+        Self { clients: Mutex::default(), tls_verify, certs_d, patience, stats: Arc::default() }
     }
 
     /// Makes the request and follows its redirects. Any answer is one, also a refusal.
@@ -113,7 +118,8 @@ impl Http {
         // Where there is no TLS, a machine without certificates is as good as any.
         let no_tls = url.scheme() == "http" && !proxy;
         let verify = self.tls_verify && !no_tls && !(call.insecure && at_home);
-        let client = self.client(Kind { verify, proxy })?;
+        let certificates = certificates::directory(&self.certs_d, url);
+        let client = self.client(Kind { verify, proxy, certificates })?;
         let mut request = client.request(call.method.clone(), url.clone()).headers(call.headers.clone());
         if at_home {
             request = match call.auth {
@@ -166,6 +172,9 @@ impl Http {
             .tls_danger_accept_invalid_certs(!kind.verify);
         if !kind.proxy {
             builder = builder.no_proxy();
+        }
+        if let Some(directory) = &kind.certificates {
+            builder = certificates::read(directory)?.add_to(builder);
         }
         let client = builder.build().map_err(|error| Cause::Other {
             message: format!("TLS can't be set up: {}", super::fault::reason(&error)),

@@ -6,18 +6,26 @@
 //! - `registries_conf` says which hosts stand behind a name, `endpoint` which protocol a host speaks;
 //! - `origin` is one repository of one host, and sends requests to it with what `auth` and `credentials` give;
 //! - `http` makes one exchange: redirects, timeouts, counting. Credentials never leave the host that they are for;
-//! - `download` and `upload` move blobs, `retry` says when something is tried again, `fault` what is said when not.
+//! - `certificates` are what containers-certs.d(5) has for a host;
+//! - `manifest`, `names` and `referrers` speak of manifests, `list` reads what comes in pages;
+//! - `download` and `upload` move blobs, `fetch` goes from mirror to mirror, `retry` says when something is tried again, `fault` what is said when not.
 
 mod auth;
 mod body;
+mod certificates;
 mod challenge;
 mod client;
 mod credentials;
 mod download;
 mod endpoint;
 mod fault;
+mod fetch;
 mod http;
+mod list;
+mod manifest;
+mod names;
 mod origin;
+mod referrers;
 mod registries_conf;
 mod remote;
 mod retry;

@@ -14,6 +14,7 @@ use super::challenge::{Challenge, Scopes};
 use super::endpoint::{Endpoint, Lane};
 use super::fault::{Fault, Subject};
 use super::http::{Answer, Call, same_origin};
+use super::registries_conf::Pulls;
 use super::retry::Retries;
 use crate::content::{Cause, Repository};
 
@@ -23,6 +24,8 @@ pub(super) struct Origin {
     pub endpoint: Arc<Endpoint>,
     pub repository: String,
     pub session: Arc<Session>,
+    /// What it is pulled from for.
+    pub pulls: Pulls,
 }
 
 /// A request to a repository.
@@ -49,7 +52,7 @@ impl Origin {
 
     /// The tries that one piece of work has here.
     pub(super) fn retries(&self) -> Retries {
-        Retries::new(&self.endpoint.http.patience)
+        self.endpoint.retries()
     }
 
     /// The address of something in the repository, such as `["manifests", "latest"]`.
@@ -104,7 +107,7 @@ impl Origin {
         loop {
             match self.succeed(&request, subject).await {
                 Ok(answer) => return Ok(answer.length().is_none_or(|length| length == descriptor.size)),
-                Err(fault) if fault.status == Some(StatusCode::NOT_FOUND) => return Ok(false),
+                Err(fault) if fault.is_not_found() => return Ok(false),
                 Err(fault) => retries.pause(fault).await?,
             }
         }

@@ -14,6 +14,34 @@ pub(super) struct RegistriesConf {
     entries: BTreeMap<String, Entry>,
 }
 
+/// What something is pulled by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    Tag,
+    Digest,
+}
+
+/// What a place is pulled from for (`pull-from-mirror`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Pulls {
+    #[default]
+    #[serde(alias = "")]
+    All,
+    DigestOnly,
+    TagOnly,
+}
+
+impl Pulls {
+    pub(super) fn allow(self, by: By) -> bool {
+        match self {
+            Self::All => true,
+            Self::DigestOnly => by == By::Digest,
+            Self::TagOnly => by == By::Tag,
+        }
+    }
+}
+
 /// A repository at a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
@@ -23,6 +51,8 @@ pub(super) struct Place {
     pub repository: String,
     /// Whether bad certificates and plain HTTP are accepted.
     pub insecure: bool,
+    /// What it is pulled from for.
+    pub pulls: Pulls,
 }
 
 /// Where a repository is.
@@ -36,11 +66,15 @@ pub(super) struct Places {
     pub blocked: bool,
 }
 
-/// The part of a file that is needed here. Other keys belong to others.
+/// The part of a file that is needed here. Other keys belong to others: those for short names, for one, which are never
+/// searched for here.
 #[derive(Deserialize)]
 struct File {
     #[serde(default)]
     registry: Vec<Entry>,
+    /// Version 1.
+    #[serde(default)]
+    registries: BTreeMap<String, toml::Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -53,6 +87,10 @@ struct Entry {
     insecure: bool,
     #[serde(default)]
     blocked: bool,
+    #[serde(default, rename = "mirror-by-digest-only")]
+    mirror_by_digest_only: bool,
+    #[serde(default, rename = "pull-from-mirror")]
+    pull_from_mirror: Option<Pulls>,
     #[serde(default)]
     mirror: Vec<Mirror>,
 }
@@ -62,6 +100,8 @@ struct Mirror {
     location: String,
     #[serde(default)]
     insecure: bool,
+    #[serde(default, rename = "pull-from-mirror")]
+    pulls: Pulls,
 }
 
 impl RegistriesConf {
@@ -92,17 +132,15 @@ impl RegistriesConf {
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
             (before.matches('\n').count() + 1, error.message().trim().replace('\n', ", "))
         })?;
+        if let Some(table) = file.registries.keys().next() {
+            return Err((line_of(text, &format!("[registries.{table}]")), as_version_2(table)));
+        }
         for mut entry in file.registry {
             if entry.prefix.is_empty() {
                 entry.prefix.clone_from(&entry.location);
             }
-            if entry.prefix.is_empty() {
-                return Err((line_of(text, "[[registry]]"), "a registry has neither prefix nor location".into()));
-            }
-            let locations = entry.mirror.iter().map(|mirror| &mirror.location).chain([&entry.location, &entry.prefix]);
-            if let Some(bad) = locations.into_iter().find(|l| l.contains("://") || l.ends_with('/')) {
-                let message = format!("`{bad}` is no host or host and path (no scheme, no slash at the end)");
-                return Err((line_of(text, bad), message));
+            if let Some((place, message)) = entry.mistake() {
+                return Err((line_of(text, &place), message));
             }
             self.entries.insert(entry.prefix.clone(), entry);
         }
@@ -112,23 +150,86 @@ impl RegistriesConf {
     /// Where the repository `repository` of `registry` is. The longest prefix that fits counts.
     pub(super) fn places(&self, registry: &str, repository: &str) -> Places {
         let name = format!("{registry}/{repository}");
-        let plain = || Place { registry: registry.to_owned(), repository: repository.to_owned(), insecure: false };
+        let plain = || Place {
+            registry: registry.to_owned(),
+            repository: repository.to_owned(),
+            insecure: false,
+            pulls: Pulls::All,
+        };
         let matching = |entry: &Entry| matched(&entry.prefix, &name).map(str::len);
         let fitting = self.entries.values().filter_map(|entry| Some((matching(entry)?, entry)));
         let Some((length, entry)) = fitting.max_by_key(|(_, entry)| entry.prefix.len()) else {
             return Places { primary: plain(), mirrors: Vec::new(), blocked: false };
         };
-        let place = |location: &str, insecure| {
+        let place = |location: &str, insecure, pulls| {
             let whole = if location.is_empty() { name.clone() } else { format!("{location}{}", &name[length..]) };
             let (registry, repository) = whole.split_once('/').unwrap_or((&whole, ""));
-            Place { registry: registry.to_owned(), repository: repository.to_owned(), insecure }
+            Place { registry: registry.to_owned(), repository: repository.to_owned(), insecure, pulls }
+        };
+        let mirrored = |mirror: &Mirror| {
+            let pulls = if entry.mirror_by_digest_only { Pulls::DigestOnly } else { mirror.pulls };
+            place(&mirror.location, mirror.insecure, pulls)
         };
         Places {
-            primary: place(&entry.location, entry.insecure),
-            mirrors: entry.mirror.iter().map(|mirror| place(&mirror.location, mirror.insecure)).collect(),
+            primary: place(&entry.location, entry.insecure, Pulls::All),
+            mirrors: entry.mirror.iter().map(mirrored).collect(),
             blocked: entry.blocked,
         }
     }
+}
+
+impl Entry {
+    /// What is wrong about it, after the text that it is found by.
+    fn mistake(&self) -> Option<(String, String)> {
+        if self.prefix.is_empty() {
+            return Some(("[[registry]]".into(), "a registry has neither prefix nor location".into()));
+        }
+        let locations = || self.mirror.iter().map(|mirror| &mirror.location).chain([&self.location]);
+        let is_place = |text: &str| !text.contains("://") && !text.ends_with('/');
+        if let Some(bad) = locations().chain([&self.prefix]).find(|text| !is_place(text)) {
+            return Some((
+                bad.clone(),
+                format!("`{bad}` is no host or host and path (no scheme, no slash at the end)"),
+            ));
+        }
+        let is_wildcard = self.prefix.strip_prefix("*.").is_some_and(|domain| !domain.contains(['*', '/']));
+        if self.prefix.contains('*') && !is_wildcard {
+            return Some((
+                self.prefix.clone(),
+                format!("the prefix `{}` is not of the form `*.example.com`", self.prefix),
+            ));
+        }
+        // A colon in the path begins a tag.
+        let names_image =
+            |text: &str| text.contains('@') || text.split_once('/').is_some_and(|(_, path)| path.contains(':'));
+        if let Some(bad) = locations().chain([&self.prefix]).find(|text| names_image(text)) {
+            return Some((
+                bad.clone(),
+                format!("`{bad}` names an image: only hosts and repositories can be led elsewhere"),
+            ));
+        }
+        if self.pull_from_mirror.is_some() {
+            let message = "`pull-from-mirror` belongs in a [[registry.mirror]], not in the registry itself";
+            return Some(("pull-from-mirror".into(), message.into()));
+        }
+        if self.mirror_by_digest_only && self.mirror.iter().any(|mirror| mirror.pulls != Pulls::All) {
+            let message =
+                "`mirror-by-digest-only` of the registry and `pull-from-mirror` of a mirror exclude each other";
+            return Some(("mirror-by-digest-only".into(), message.into()));
+        }
+        None
+    }
+}
+
+/// What to write in place of a table of version 1.
+fn as_version_2(table: &str) -> String {
+    let instead = match table {
+        "search" => "`unqualified-search-registries = ['HOST']`",
+        "insecure" => "for each host a [[registry]] with `location = 'HOST'` and `insecure = true`",
+        "block" => "for each host a [[registry]] with `location = 'HOST'` and `blocked = true`",
+        _ => "version 2, [[registry]],",
+    };
+    format!("[registries.{table}] is version 1 of the format: write {instead} instead")
 }
 
 /// The part of `name` (host and path) that `prefix` stands for: a host, a host and leading parts of the path, or
@@ -172,7 +273,7 @@ mod tests {
     }
 
     fn place(registry: &str, repository: &str, insecure: bool) -> Place {
-        Place { registry: registry.into(), repository: repository.into(), insecure }
+        Place { registry: registry.into(), repository: repository.into(), insecure, pulls: Pulls::All }
     }
 
     #[test]

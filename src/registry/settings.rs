@@ -18,11 +18,17 @@ pub struct Settings {
     /// Files in the format of containers-registries.conf(5), and directories of such files (`*.conf`, by name). What
     /// comes later replaces what an earlier file says about the same prefix. They must be there.
     pub registries_conf: Vec<PathBuf>,
+    /// Directories in the form of containers-certs.d(5): in each, `HOST[:PORT]/` holds `*.crt` (authorities to trust
+    /// besides the system's) and one `NAME.cert` with `NAME.key` (who the client is). The first directory that knows a
+    /// host counts.
+    pub certs_d: Vec<PathBuf>,
     /// Whether certificates are verified. `false` also lets a registry speak plain HTTP.
     pub tls_verify: bool,
     /// Directory in which unfinished uploads are noted, to be gone on with by a later run; made when it is needed.
     /// Without one they are only gone on with in the same run.
     pub journal: Option<PathBuf>,
+    /// How many downloads, how many uploads, and how many other requests a host gets at a time; at least one of each.
+    pub connections: usize,
     /// How long to wait and how often to try again.
     pub patience: Patience,
 }
@@ -34,7 +40,7 @@ pub struct Patience {
     pub tries: u32,
     /// The pause before the second try; it doubles from then on. Up to half of it is left to chance.
     pub first_pause: Duration,
-    /// The longest pause, also when the registry asks for a longer one.
+    /// The longest pause. A registry that asks for a longer one is not asked again.
     pub longest_pause: Duration,
     /// For making a connection.
     pub connect: Duration,
@@ -63,8 +69,10 @@ impl Default for Settings {
             authfile: None,
             auth_search: Vec::new(),
             registries_conf: Vec::new(),
+            certs_d: Vec::new(),
             tls_verify: true,
             journal: None,
+            connections: 8,
             patience: Patience::default(),
         }
     }
@@ -72,7 +80,7 @@ impl Default for Settings {
 
 impl Settings {
     /// The settings that the environment and the files at their usual places give: containers-auth.json(5),
-    /// containers-registries.conf(5), and docker's `config.json`. The proxy variables (`HTTPS_PROXY`, `NO_PROXY`, …)
+    /// containers-registries.conf(5), containers-certs.d(5), and docker's `config.json` and `certs.d`. The proxy variables (`HTTPS_PROXY`, `NO_PROXY`, …)
     /// are honoured besides, except for loopback addresses.
     #[must_use]
     pub fn from_env() -> Self {
@@ -81,6 +89,7 @@ impl Settings {
             authfile: variable("REGISTRY_AUTH_FILE"),
             auth_search: auth_search(&variable),
             registries_conf: registries_conf(&variable, Path::new("/etc/containers")),
+            certs_d: certs_d(&variable),
             ..Self::default()
         }
     }
@@ -97,18 +106,28 @@ fn auth_search(variable: &dyn Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
     [runtime, config, docker.map(|dir| dir.join("config.json"))].into_iter().flatten().collect()
 }
 
+/// The main file, then the directories of drop-ins. The variables stand for the one and for the others, each by itself.
 fn registries_conf(variable: &dyn Fn(&str) -> Option<PathBuf>, system: &Path) -> Vec<PathBuf> {
-    if let Some(file) = variable("CONTAINERS_REGISTRIES_CONF") {
-        return vec![file];
-    }
-    let user = config_home(variable).map(|dir| dir.join("containers"));
-    let in_both = |dir: &Path| [dir.join("registries.conf"), dir.join("registries.conf.d")];
-    let candidates = match &user {
-        Some(user) if user.join("registries.conf").is_file() => in_both(user).to_vec(),
-        Some(user) => in_both(system).into_iter().chain([user.join("registries.conf.d")]).collect(),
-        None => in_both(system).to_vec(),
+    let file = |dir: &Path| dir.join("registries.conf");
+    let drop_ins = |dir: &Path| dir.join("registries.conf.d");
+    let existing = |paths: &[Option<PathBuf>]| -> Vec<PathBuf> {
+        paths.iter().flatten().filter(|path| path.exists()).cloned().collect()
     };
-    candidates.into_iter().filter(|path| path.exists()).collect()
+    let user = config_home(variable).map(|dir| dir.join("containers"));
+    let own = user.as_deref().filter(|dir| file(dir).is_file());
+    let named = variable("CONTAINERS_REGISTRIES_CONF");
+    let main = named.map_or_else(|| existing(&[Some(file(own.unwrap_or(system)))]), |file| vec![file]);
+    let dirs = match (variable("CONTAINERS_REGISTRIES_CONF_DIR"), own) {
+        (Some(dir), _) => vec![dir],
+        (None, Some(user)) => existing(&[Some(drop_ins(user))]),
+        (None, None) => existing(&[Some(drop_ins(system)), user.as_deref().map(drop_ins)]),
+    };
+    main.into_iter().chain(dirs).collect()
+}
+
+fn certs_d(variable: &dyn Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
+    let user = config_home(variable).map(|dir| dir.join("containers/certs.d"));
+    user.into_iter().chain(["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from)).collect()
 }
 
 /// Settings that can't be used.
@@ -164,7 +183,10 @@ mod tests {
         assert_eq!(auth_search(&variable), expected.map(PathBuf::from));
         let moved = |name: &str| Some(PathBuf::from(format!("/{name}")));
         assert_eq!(auth_search(&moved)[2], Path::new("/DOCKER_CONFIG/config.json"));
-        assert_eq!(registries_conf(&moved, Path::new("/none")), [Path::new("/CONTAINERS_REGISTRIES_CONF")]);
+        let confs = ["/CONTAINERS_REGISTRIES_CONF", "/CONTAINERS_REGISTRIES_CONF_DIR"].map(PathBuf::from);
+        assert_eq!(registries_conf(&moved, Path::new("/none")), confs);
+        let places = ["/h/.config/containers/certs.d", "/etc/containers/certs.d", "/etc/docker/certs.d"];
+        assert_eq!(certs_d(&variable), places.map(PathBuf::from));
     }
 
     #[test]
@@ -184,5 +206,7 @@ mod tests {
         );
         fs::write(user.join("registries.conf"), "").unwrap();
         assert_eq!(registries_conf(&variable, &system), [user.join("registries.conf"), user.join("registries.conf.d")]);
+        let named = |name: &str| (name == "CONTAINERS_REGISTRIES_CONF").then(|| "/named".into()).or(variable(name));
+        assert_eq!(registries_conf(&named, &system), [Path::new("/named"), &user.join("registries.conf.d")]);
     }
 }

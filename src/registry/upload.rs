@@ -81,13 +81,13 @@ pub(super) async fn push_blob(
     }
 }
 
-/// Puts a manifest under a tag or its digest.
+/// Puts a manifest under a tag or its digest; what the registry answered.
 pub(super) async fn put_manifest(
     origin: &Origin,
     descriptor: &Descriptor,
     bytes: &Bytes,
     name: &str,
-) -> Result<(), Cause> {
+) -> Result<Answer, Cause> {
     let scopes = Scopes::push(&origin.repository);
     let mut request = Request::new(Method::PUT, origin.url(&["manifests", name]).await?, &scopes);
     let media_type = HeaderValue::from_str(&descriptor.media_type);
@@ -96,7 +96,7 @@ pub(super) async fn put_manifest(
     let mut retries = origin.retries();
     loop {
         match origin.succeed(&request, Subject::Upload).await {
-            Ok(answer) => return same_digest(&answer, &descriptor.digest),
+            Ok(answer) => return same_digest(&answer, &descriptor.digest).map(|()| answer),
             Err(fault) => retries.pause(fault).await?,
         }
     }

@@ -3,6 +3,7 @@
 //! An archive is an uncompressed tar with `oci-layout`, `index.json` and `blobs/<algorithm>/<hex>`. It is read in place:
 //! opening it notes where each blob lies, and nothing is ever unpacked.
 
+mod target;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -16,9 +17,10 @@ use ociforge_manifests::document::MAX_DOCUMENT;
 use ociforge_manifests::{Descriptor, Digest, Document, graph::Index};
 use tar::EntryType;
 
-use super::{index, stream::stream};
+use super::{Indexed, index, stream::stream};
 use crate::content::{ByteStream, Cause, ContentError, Source};
 
+pub use target::ArchiveWriter;
 pub use writer::{reachable, write_archive};
 
 /// An `oci-archive` to read from.
@@ -116,6 +118,16 @@ impl Source for Archive {
         let file = self.file.try_clone().map_err(|error| Cause::Io(error).of(operation()))?;
         let offset = offset.min(place.length);
         Ok(stream(file, place.offset + offset, place.length - offset))
+    }
+}
+
+impl Indexed for Archive {
+    fn index(&self) -> Result<Document<Index>, Cause> {
+        Ok(self.index.clone())
+    }
+
+    fn place(&self) -> String {
+        self.path.display().to_string()
     }
 }
 

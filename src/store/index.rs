@@ -36,7 +36,7 @@ pub(super) fn find(index: &Index, name: Option<&str>, place: &str) -> Result<Des
 }
 
 /// How an entry of an index is called.
-fn name_of(entry: &Descriptor) -> Option<&str> {
+pub(super) fn name_of(entry: &Descriptor) -> Option<&str> {
     entry.annotations.get(REF_NAME).map(String::as_str)
 }
 

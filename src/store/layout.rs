@@ -13,8 +13,8 @@ use ociforge_manifests::{Descriptor, Digest, Document, graph::Index, media_type}
 use serde_json::{Value, json};
 
 use super::blob::{BlobWriter, write_atomic};
-use super::index;
 use super::stream::stream;
+use super::{Indexed, index};
 use crate::content::{ByteStream, Cause, ContentError, Source, Target, cause_of, read_verified};
 use crate::progress::Progress;
 
@@ -173,6 +173,16 @@ impl Source for Layout {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Cause::NotFound.of(operation())),
             Err(error) => Err(Cause::Io(error).of(operation())),
         }
+    }
+}
+
+impl Indexed for Layout {
+    fn index(&self) -> Result<Document<Index>, Cause> {
+        Self::index(self)
+    }
+
+    fn place(&self) -> String {
+        self.root.display().to_string()
     }
 }
 

@@ -7,13 +7,15 @@ pub mod containers;
 pub mod index;
 pub mod layout;
 pub mod local;
+pub mod names;
 pub mod roots;
 pub mod stream;
 
-pub use archive::{Archive, write_archive};
+pub use archive::{Archive, ArchiveWriter, write_archive};
 pub use blob::{BlobWriter, write_atomic};
 pub use caches::{CacheMount, Caches};
 pub use containers::{ContainerDirectory, prune as prune_containers};
 pub use layout::{Layout, RefName};
 pub use local::{LayerKey, Store};
+pub use names::{Indexed, Names};
 pub use roots::Roots;

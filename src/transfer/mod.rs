@@ -14,7 +14,7 @@ use graph::GraphCopy;
 
 pub use image::{Copied, ImageCopy};
 pub use overlay::Overlay;
-pub use places::Places;
+pub use places::Based;
 
 /// How many blobs move at a time unless told otherwise.
 pub const DEFAULT_JOBS: usize = 4;

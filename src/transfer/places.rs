@@ -1,26 +1,46 @@
-//! Several sources as one.
+//! Two sources as one.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use ociforge_manifests::Descriptor;
 
-use crate::content::{ByteStream, Cause, ContentError, Source};
+use crate::content::{ByteStream, ContentError, Named, Repository, Source};
 
-/// Places to look for content, one after the other: an image in the store may have its base's layers elsewhere.
-pub struct Places(pub Vec<Arc<dyn Source>>);
+/// An image whose base's layers may be where the base is: one that was built here has only its own in the store.
+pub struct Based {
+    /// Where the image is, whose names and referrers these are.
+    pub image: Arc<dyn Named>,
+    /// Where its base is.
+    pub base: Arc<dyn Source>,
+}
 
 #[async_trait]
-impl Source for Places {
-    /// From the first place that has it; else the error of the last.
+impl Source for Based {
+    /// From where the image is, or else from where its base is.
     async fn fetch(&self, descriptor: &Descriptor, offset: u64) -> Result<ByteStream, ContentError> {
-        let mut error = Cause::NotFound.of(format!("read {}", descriptor.digest));
-        for place in &self.0 {
-            match place.fetch(descriptor, offset).await {
-                Ok(stream) => return Ok(stream),
-                Err(failed) => error = failed,
-            }
+        match self.image.fetch(descriptor, offset).await {
+            Err(error) if error.is_not_found() => self.base.fetch(descriptor, offset).await,
+            fetched => fetched,
         }
-        Err(error)
+    }
+
+    fn repository(&self, descriptor: &Descriptor) -> Option<Repository> {
+        self.image.repository(descriptor).or_else(|| self.base.repository(descriptor))
+    }
+}
+
+#[async_trait]
+impl Named for Based {
+    async fn tagged(&self, tag: &str) -> Result<Option<(Descriptor, Vec<u8>)>, ContentError> {
+        self.image.tagged(tag).await
+    }
+
+    async fn tags(&self) -> Result<Vec<String>, ContentError> {
+        self.image.tags().await
+    }
+
+    async fn referrers(&self, subject: &Descriptor) -> Result<Vec<Descriptor>, ContentError> {
+        self.image.referrers(subject).await
     }
 }

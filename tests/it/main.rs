@@ -5,6 +5,7 @@ mod architecture;
 mod build;
 mod bundle;
 mod cache;
+mod copy;
 mod determinism;
 mod doctor;
 mod documents;

@@ -149,7 +149,7 @@ async fn plain_http_where_tls_should_be_is_named() {
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n").await.unwrap();
         tokio::time::sleep(Duration::from_millis(300)).await;
     });
-    let http = Http::new(true, settings().patience);
+    let http = Http::new(true, Vec::new(), settings().patience);
     let fault =
         http.call(&Call::new(Method::GET, format!("https://{address}/v2/").parse().unwrap())).await.err().unwrap();
     serve.await.unwrap();

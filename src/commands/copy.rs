@@ -1,0 +1,119 @@
+//! `ociforge copy`
+
+use std::path::Path;
+
+use ociforge_manifests::{Descriptor, ImageName, Reference};
+use serde_json::json;
+
+use super::Context;
+use crate::cli::{self, CopyArgs, Format};
+use crate::content::Target;
+use crate::error::Failure;
+use crate::locate::Located;
+use crate::store::{ArchiveWriter, Layout};
+use crate::transfer::{Copied, ImageCopy};
+
+pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failure> {
+    let destination: ImageName = args.destination.parse()?;
+    let source: ImageName = args.source.parse()?;
+    let Located { node, source: from, .. } = context.find_image(&args.source).await?;
+    let from = context.with_its_base(from, &node.descriptor().digest).await;
+    let to = Destination { context, args, from: Located { name: source.to_string(), node, source: from } };
+    let copied = match destination.clone() {
+        ImageName::Registry(reference) => to.registry(&reference).await,
+        ImageName::Layout { directory, tag } => to.layout(&directory, tag.unwrap_or_else(|| tag_of(&source))).await,
+        ImageName::Archive { file, tag } => to.archive(&file, tag.unwrap_or_else(|| tag_of(&source))).await,
+        ImageName::DockerArchive { .. } => Err(Failure::new("docker archives are not written yet")),
+    };
+    let copied = copied.map_err(|failure| failure.during(format!("cannot copy {source} to {destination}")))?;
+    print(args.format, &destination, &copied)
+}
+
+/// The tag that a place gets whose own name says none.
+fn tag_of(source: &ImageName) -> String {
+    let tag = match source {
+        ImageName::Registry(reference) => reference.tag(),
+        ImageName::Layout { tag, .. } | ImageName::Archive { tag, .. } => tag.as_deref(),
+        ImageName::DockerArchive { name, .. } => name.as_ref().and_then(Reference::tag),
+    };
+    tag.unwrap_or("latest").to_owned()
+}
+
+/// Where an image goes.
+struct Destination<'a> {
+    context: &'a Context,
+    args: &'a CopyArgs,
+    from: Located,
+}
+
+impl Destination<'_> {
+    async fn registry(&self, reference: &Reference) -> Result<Copied, Failure> {
+        let digest = self.from.node.descriptor().digest;
+        if reference.digest().is_some_and(|wanted| wanted != digest.as_str()) {
+            return Err(Failure::new(format!("the image's digest is {digest}")).hint("leave the digest").usage());
+        }
+        let target = self.context.client()?.repository(reference);
+        let tags: Vec<String> = reference.tag().map(str::to_owned).into_iter().collect();
+        self.copy(&target, &tags, &str::to_owned).await
+    }
+
+    async fn layout(&self, directory: &Path, name: String) -> Result<Copied, Failure> {
+        let layout = Layout::create(directory)
+            .map_err(|error| Failure::new(format!("cannot open {}", directory.display())).caused_by(error))?;
+        self.copy(&layout, &[name.clone()], &beside(&name)).await
+    }
+
+    async fn archive(&self, file: &Path, name: String) -> Result<Copied, Failure> {
+        let archive = ArchiveWriter::create(file).await?;
+        let copied = self.copy(&archive, &[name.clone()], &beside(&name)).await?;
+        archive.finish().await?;
+        Ok(copied)
+    }
+
+    async fn copy(
+        &self,
+        target: &dyn Target,
+        tags: &[String],
+        naming: &(dyn Fn(&str) -> String + Sync),
+    ) -> Result<Copied, Failure> {
+        let copy = ImageCopy {
+            source: &*self.from.source,
+            target,
+            naming,
+            platforms: &self.args.platforms,
+            referrers: !self.args.no_referrers,
+            jobs: self.args.jobs,
+            reporter: &*self.context.reporter,
+        };
+        Ok(copy.copy(&self.from.node, tags).await?)
+    }
+}
+
+/// How tags of the same repository are called beside `name` in a layout: with a full name's repository, if it is one.
+fn beside(name: &str) -> impl Fn(&str) -> String + Sync {
+    let repository = name.rsplit_once(':').map(|(repository, _)| format!("{repository}:")).unwrap_or_default();
+    move |tag| format!("{repository}{tag}")
+}
+
+fn print(format: Format, destination: &ImageName, copied: &Copied) -> Result<(), Failure> {
+    let Copied { root, moved, referrers, documents } = copied;
+    match format {
+        Format::Text => cli::result(&format!("{}@{}", without_digest(destination), root.digest)),
+        Format::Json => {
+            let manifests: Vec<_> = documents.iter().map(|Descriptor { digest, .. }| digest).collect();
+            let json = json!({
+                "name": destination.to_string(),
+                "digest": root.digest,
+                "blobs": moved,
+                "referrers": referrers,
+                "manifests": manifests,
+            });
+            cli::result(&format!("{json:#}"))
+        }
+    }
+}
+
+fn without_digest(name: &ImageName) -> String {
+    let text = name.to_string();
+    text.split_once('@').map_or(text.clone(), |(name, _)| name.to_owned())
+}

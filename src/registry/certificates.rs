@@ -1,0 +1,105 @@
+//! containers-certs.d(5), and docker's directories of the same form: whom to trust as one host, and who to be there.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use reqwest::{Certificate, ClientBuilder, Identity};
+use url::Url;
+
+use super::http::host_of;
+use crate::content::Cause;
+
+/// What a directory holds.
+pub(super) struct Certificates {
+    authorities: Vec<Certificate>,
+    identity: Option<Identity>,
+}
+
+impl Certificates {
+    /// Lets the client trust and show them, besides what it does already.
+    pub(super) fn add_to(self, builder: ClientBuilder) -> ClientBuilder {
+        let builder = builder.tls_certs_merge(self.authorities);
+        match self.identity {
+            Some(identity) => builder.identity(identity),
+            None => builder,
+        }
+    }
+}
+
+/// The directory for the host in `url`, in the first of `places` that has one. None for plain HTTP.
+pub(super) fn directory(places: &[PathBuf], url: &Url) -> Option<PathBuf> {
+    if places.is_empty() || url.scheme() != "https" {
+        return None;
+    }
+    let host = host_of(url);
+    let mut names = vec![host.clone()];
+    if url.port().is_none() {
+        names.push(format!("{host}:443"));
+    }
+    if host == "registry-1.docker.io" {
+        names.push("docker.io".into());
+    }
+    let directories = places.iter().flat_map(|place| names.iter().map(|name| place.join(name)));
+    { directories }.find(|directory| directory.is_dir())
+}
+
+/// Reads the certificates in a directory: each `*.crt` is one or more authorities, `NAME.cert` with `NAME.key` the
+/// client's own.
+///
+/// # Errors
+/// When one can't be read or is none, when one half of a pair is missing, or there is more than one pair.
+pub(super) fn read(directory: &Path) -> Result<Certificates, Cause> {
+    let (mut authorities, mut identity) = (Vec::new(), None);
+    for file in files(directory).map_err(|error| unreadable(directory, &error))? {
+        match file.extension().and_then(|extension| extension.to_str()) {
+            Some("crt") => {
+                let found = Certificate::from_pem_bundle(&content(&file)?).ok().filter(|found| !found.is_empty());
+                authorities.extend(found.ok_or_else(|| bad(&file, "holds no certificate in PEM"))?);
+            }
+            Some("cert") if identity.is_some() => return Err(bad(&file, "is a second certificate for the client")),
+            Some("cert") => identity = Some(read_identity(&file)?),
+            Some("key") if !file.with_extension("cert").is_file() => {
+                return Err(bad(&file, "is a key without its certificate, a file of this name that ends in .cert"));
+            }
+            _ => {}
+        }
+    }
+    Ok(Certificates { authorities, identity })
+}
+
+fn read_identity(certificate: &Path) -> Result<Identity, Cause> {
+    let key = certificate.with_extension("key");
+    if !key.is_file() {
+        return Err(bad(certificate, "is a certificate without its key, a file of this name that ends in .key"));
+    }
+    let chain = content(certificate)?;
+    if !Certificate::from_pem_bundle(&chain).is_ok_and(|found| !found.is_empty()) {
+        return Err(bad(certificate, "holds no certificate in PEM"));
+    }
+    let pair = [chain, b"\n".to_vec(), content(&key)?].concat();
+    Identity::from_pem(&pair).map_err(|_| bad(&key, "holds no private key in PEM that can be used without a password"))
+}
+
+/// The files in a directory, by name.
+fn files(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(directory)?.map(|entry| Ok(entry?.path()));
+    let mut files = entries.collect::<io::Result<Vec<_>>>()?;
+    files.sort();
+    Ok(files)
+}
+
+fn content(file: &Path) -> Result<Vec<u8>, Cause> {
+    fs::read(file).map_err(|error| unreadable(file, &error))
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Cause {
+    bad(path, &format!("can't be read: {error}"))
+}
+
+fn bad(file: &Path, what: &str) -> Cause {
+    Cause::Other {
+        message: format!("{} {what}", file.display()),
+        hint: Some("the directory's form is that of containers-certs.d(5)".into()),
+    }
+}

@@ -1,0 +1,123 @@
+//! Lists that come in pages (distribution-spec, "Listing Tags" and "Listing Referrers").
+
+use std::collections::HashSet;
+
+use reqwest::Method;
+use reqwest::header::{HeaderMap, LINK};
+use url::Url;
+
+use super::challenge::Scopes;
+use super::fault::{Fault, Subject};
+use super::http::Answer;
+use super::origin::{Origin, Request};
+use crate::content::Cause;
+
+/// How many pages a list has at most.
+const MAX_PAGES: usize = 2000;
+/// How large a list is at most, all pages together, in bytes.
+const MAX_LIST: u64 = 64 << 20;
+
+/// The pages of a list, from the first to the last.
+pub(super) struct Pages<'a> {
+    origin: &'a Origin,
+    headers: HeaderMap,
+    next: Option<Url>,
+    seen: HashSet<Url>,
+    size: u64,
+}
+
+impl<'a> Pages<'a> {
+    /// The list whose first page is at `first`. Each request has these `headers`.
+    pub(super) fn new(origin: &'a Origin, first: Url, headers: HeaderMap) -> Self {
+        Self { origin, headers, next: Some(first), seen: HashSet::new(), size: 0 }
+    }
+
+    /// The next page's bytes.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>, Fault> {
+        let Some(url) = self.next.take() else { return Ok(None) };
+        let registry = &self.origin.endpoint.registry;
+        if self.seen.len() == MAX_PAGES || !self.seen.insert(url.clone()) {
+            return Err(Fault::wrong(format!("the list that {registry} gives does not end")));
+        }
+        let (answer, page) = self.fetch(url).await?;
+        self.size += page.len() as u64;
+        self.next = next_page(&answer).map_err(|bad| Fault::wrong(format!("the list of {registry} goes on {bad}")))?;
+        Ok(Some(page))
+    }
+
+    async fn fetch(&self, url: Url) -> Result<(Answer, Vec<u8>), Fault> {
+        let scopes = Scopes::pull(&self.origin.repository);
+        let mut request = Request::new(Method::GET, url, &scopes);
+        request.headers = self.headers.clone();
+        let mut retries = self.origin.retries();
+        loop {
+            let read = async {
+                let mut answer = self.origin.succeed(&request, Subject::Manifest).await?;
+                let page = answer.read(MAX_LIST - self.size).await?;
+                Ok::<_, Fault>((answer, page))
+            };
+            match read.await {
+                Ok(read) => return Ok(read),
+                // Its status tells the caller more than its cause.
+                Err(fault) if !fault.transient => return Err(fault),
+                Err(fault) => retries.pause(fault).await?,
+            }
+        }
+    }
+}
+
+/// Where the list goes on, if it does (RFC 8288). A registry behind a proxy may not know by which scheme and port it is
+/// reached, so only path and query count; another host is none to ask. The error reads on from "it goes on".
+fn next_page(answer: &Answer) -> Result<Option<Url>, String> {
+    let here = answer.url();
+    let mut links = answer.headers().get_all(LINK).iter().filter_map(|value| value.to_str().ok());
+    let Some(target) = links.find_map(next_link) else { return Ok(None) };
+    let there = here.join(target).map_err(|error| format!("at an address that is none: {error}"))?;
+    if there.host_str() != here.host_str() {
+        return Err(format!("at another host, {}", there.host_str().unwrap_or_default()));
+    }
+    let mut next = here.clone();
+    next.set_path(there.path());
+    next.set_query(there.query());
+    Ok(Some(next))
+}
+
+/// The target of the link whose relation is `next`, as in `</v2/a/tags/list?last=b>; rel="next"`.
+fn next_link(header: &str) -> Option<&str> {
+    let is_next = |parameter: &str| {
+        let relation = parameter.trim().split_once('=').filter(|(name, _)| name.trim().eq_ignore_ascii_case("rel"));
+        relation.is_some_and(|(_, value)| value.trim().trim_matches('"').eq_ignore_ascii_case("next"))
+    };
+    let mut rest = header;
+    while let Some((target, after)) = rest.split_once('<').and_then(|(_, link)| link.split_once('>')) {
+        let (parameters, others) = after.split_once(',').unwrap_or((after, ""));
+        if parameters.split(';').any(is_next) {
+            return Some(target);
+        }
+        rest = others;
+    }
+    None
+}
+
+/// An error for a page that is not what it should be.
+pub(super) fn no_list(registry: &str, of: &str) -> Cause {
+    Cause::Other {
+        message: format!("what {registry} gave is no list of {of}"),
+        hint: Some("check that the address is that of a registry".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::next_link;
+
+    #[test]
+    fn links_are_read() {
+        assert_eq!(next_link(r#"</v2/a/tags/list?last=b&n=1>; rel="next""#), Some("/v2/a/tags/list?last=b&n=1"));
+        assert_eq!(next_link(" <x>;title=y ; REL=next"), Some("x"));
+        assert_eq!(next_link(r#"</a?x=1,2>; rel="prev", </b,c>; rel="next""#), Some("/b,c"));
+        for other in [r#"</a>; rel="prev""#, "</a>", "/a; rel=next", "</a; rel=next", ""] {
+            assert_eq!(next_link(other), None, "{other}");
+        }
+    }
+}

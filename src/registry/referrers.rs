@@ -1,0 +1,184 @@
+//! What refers to a manifest (distribution-spec, "Listing Referrers" and "Pushing Manifests with Subject"): by the
+//! registry's own list, or where it has none, by the referrers tag schema, which clients keep up.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use ociforge_manifests::document::canonical;
+use ociforge_manifests::{Descriptor, Digest, media_type};
+use reqwest::StatusCode;
+use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
+use serde_json::{Value, json};
+
+use super::fault::Fault;
+use super::list::{Pages, no_list};
+use super::manifest::get_manifest;
+use super::origin::{Origin, is_document};
+use super::upload;
+use crate::content::Cause;
+
+/// What registries without a list of referrers answer to who asks for one.
+const NO_LIST: [StatusCode; 4] =
+    [StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST, StatusCode::METHOD_NOT_ALLOWED, StatusCode::NOT_IMPLEMENTED];
+
+/// The manifests and indexes whose subject has this digest, sorted by digest, each once.
+pub(super) async fn list(origin: &Origin, subject: &Digest) -> Result<Vec<Descriptor>, Fault> {
+    let listed = match by_api(origin, subject).await? {
+        Some(listed) => listed,
+        None => match tagged_index(origin, subject).await? {
+            Some(index) => descriptors(&index).unwrap_or_default(),
+            None => Vec::new(),
+        },
+    };
+    let by_digest: BTreeMap<_, _> = listed.into_iter().map(|found| (found.digest.clone(), found)).collect();
+    Ok(by_digest.into_values().collect())
+}
+
+/// Puts a manifest under a tag or its digest. If it has a subject and the registry keeps no list of referrers, it is
+/// entered in that of the tag schema.
+pub(super) async fn put_manifest(
+    origin: &Origin,
+    descriptor: &Descriptor,
+    bytes: &Bytes,
+    name: &str,
+) -> Result<(), Cause> {
+    let answer = upload::put_manifest(origin, descriptor, bytes, name).await?;
+    match entry(descriptor, bytes) {
+        Some((subject, entry)) if !answer.headers().contains_key("oci-subject") => {
+            enter(origin, &subject, entry).await.map_err(|fault| fault.cause)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What the registry's own list says; `None` where it has none. Not every registry without one answers 404: some take
+/// the address for a bad one, some answer with a web page.
+async fn by_api(origin: &Origin, subject: &Digest) -> Result<Option<Vec<Descriptor>>, Fault> {
+    let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(media_type::INDEX))]);
+    let mut pages = Pages::new(origin, origin.url(&["referrers", subject.as_str()]).await?, headers);
+    let page = match pages.next().await {
+        Ok(page) => page.unwrap_or_default(),
+        Err(fault) if fault.status.is_some_and(|status| NO_LIST.contains(&status)) => return Ok(None),
+        Err(fault) => return Err(fault),
+    };
+    let index = serde_json::from_slice(&page).unwrap_or_default();
+    let Some(mut all) = descriptors(&index) else { return Ok(None) };
+    while let Some(page) = pages.next().await? {
+        let index = serde_json::from_slice(&page).unwrap_or_default();
+        all.extend(descriptors(&index).ok_or_else(|| no_list(&origin.endpoint.registry, "referrers"))?);
+    }
+    Ok(Some(all))
+}
+
+/// The index that the tag schema has for a subject.
+async fn tagged_index(origin: &Origin, subject: &Digest) -> Result<Option<Value>, Fault> {
+    let tag = tag_of(subject);
+    match get_manifest(origin, &tag, None).await {
+        Ok((found, bytes)) if media_type::is_index(&found.media_type) => {
+            Ok(Some(serde_json::from_slice(&bytes).unwrap_or_default()))
+        }
+        Ok(_) => Err(Fault::wrong(format!("the tag `{tag}`, which should list referrers, names no index"))),
+        Err(fault) if fault.is_not_found() => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Enters a referrer in the tag schema's index. Nothing but the lock of this process keeps two from writing at the same
+/// time: registries have no conditional requests.
+async fn enter(origin: &Origin, subject: &Digest, entry: Descriptor) -> Result<(), Fault> {
+    let _alone = origin.endpoint.entering.lock().await;
+    let empty = || json!({"schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": []});
+    let mut index = tagged_index(origin, subject).await?.unwrap_or_else(empty);
+    let entry = serde_json::to_value(entry).unwrap_or_default();
+    let listed = match index.get_mut("manifests") {
+        Some(Value::Array(listed)) => listed,
+        _ => return Err(Fault::wrong(format!("the tag `{}` names an index without a list", tag_of(subject)))),
+    };
+    if listed.iter().any(|known| known["digest"] == entry["digest"]) {
+        return Ok(());
+    }
+    listed.push(entry);
+    // So that the index does not depend on who was first.
+    listed.sort_by(|a, b| a["digest"].as_str().cmp(&b["digest"].as_str()));
+    let bytes = canonical(&index);
+    let kind = index["mediaType"].as_str().unwrap_or(media_type::INDEX);
+    upload::put_manifest(origin, &Descriptor::of(kind, &bytes), &bytes.into(), &tag_of(subject)).await?;
+    Ok(())
+}
+
+/// The digest of the subject that a manifest has, and the manifest as its subject's referrers list it.
+fn entry(descriptor: &Descriptor, bytes: &[u8]) -> Option<(Digest, Descriptor)> {
+    if !matches!(descriptor.media_type.as_str(), media_type::MANIFEST | media_type::INDEX) {
+        return None;
+    }
+    let manifest: Value = serde_json::from_slice(bytes).ok()?;
+    let subject = manifest["subject"]["digest"].as_str()?.parse().ok()?;
+    let mut entry = Descriptor::new(&descriptor.media_type, descriptor.digest.clone(), descriptor.size);
+    let kinds = [&manifest["artifactType"], &manifest["config"]["mediaType"]];
+    if let Some(kind) = kinds.into_iter().find(|kind| kind.as_str().is_some_and(|kind| !kind.is_empty())) {
+        entry.other.insert("artifactType".into(), kind.clone());
+    }
+    entry.annotations = serde_json::from_value(manifest["annotations"].clone()).unwrap_or_default();
+    Some((subject, entry))
+}
+
+/// What of an index can be a referrer; `None` if it is no index. Entries that are no descriptors are left out.
+fn descriptors(index: &Value) -> Option<Vec<Descriptor>> {
+    let listed = index.get("manifests").filter(|_| index["schemaVersion"] == 2)?;
+    let listed = if listed.is_null() { &[] } else { listed.as_array()?.as_slice() };
+    let read = listed.iter().filter_map(|entry| serde_json::from_value(entry.clone()).ok());
+    Some(read.filter(is_document).collect())
+}
+
+/// The tag under which the referrers of a manifest are listed (distribution-spec, "Referrers Tag Schema").
+fn tag_of(subject: &Digest) -> String {
+    format!("{}-{}", subject.algorithm(), &subject.hex()[..64])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_those_of_the_schema() {
+        let long = Digest::from_sha512(&[0xab; 64]);
+        assert_eq!(tag_of(&long), format!("sha512-{}", "ab".repeat(32)));
+        assert_eq!(tag_of(&Digest::of(b"")), Digest::of(b"").as_str().replace(':', "-"));
+    }
+
+    #[test]
+    fn entries_say_what_the_manifest_is() {
+        let subject = Digest::of(b"subject");
+        let entry_of = |mut manifest: Value, kind: &str| {
+            manifest["subject"] = json!({"mediaType": media_type::MANIFEST, "digest": subject, "size": 7});
+            let bytes = manifest.to_string().into_bytes();
+            entry(&Descriptor::of(kind, &bytes), &bytes)
+        };
+        let (of, signature) = entry_of(
+            json!({"artifactType": "a/b", "config": {"mediaType": "c/d"}, "annotations": {"k": "v"}}),
+            media_type::MANIFEST,
+        )
+        .unwrap();
+        assert_eq!((of, &signature.other["artifactType"]), (subject.clone(), &json!("a/b")));
+        assert_eq!(signature.annotations["k"], "v");
+        let (_, old) =
+            entry_of(json!({"artifactType": "", "config": {"mediaType": "c/d"}}), media_type::MANIFEST).unwrap();
+        assert_eq!((&old.other["artifactType"], old.annotations.len()), (&json!("c/d"), 0));
+        let (_, index) = entry_of(json!({"manifests": []}), media_type::INDEX).unwrap();
+        assert!(index.other.is_empty());
+        assert_eq!(entry_of(json!({}), media_type::DOCKER_MANIFEST), None);
+        let plain = br#"{"config":{}}"#;
+        assert_eq!(entry(&Descriptor::of(media_type::MANIFEST, plain), plain), None);
+    }
+
+    #[test]
+    fn only_manifests_are_referrers() {
+        let good = Descriptor::of(media_type::MANIFEST, b"x");
+        let layer = Descriptor::of(media_type::LAYER_GZIP, b"y");
+        let index = json!({"schemaVersion": 2, "manifests": [good, layer, {"digest": "sha256:0"}, 5]});
+        assert_eq!(descriptors(&index), Some(vec![good]));
+        assert_eq!(descriptors(&json!({"schemaVersion": 2, "manifests": null})), Some(vec![]));
+        assert_eq!(descriptors(&json!({"manifests": 5, "schemaVersion": 2})), None);
+        assert_eq!(descriptors(&json!({"schemaVersion": 2})), None);
+    }
+}

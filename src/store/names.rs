@@ -1,0 +1,220 @@
+//! What of a layout or an archive belongs to one repository.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ociforge_manifests::document::MAX_DOCUMENT;
+use ociforge_manifests::graph::{Index, Node};
+use ociforge_manifests::{Descriptor, Digest, Document, media_type};
+use tokio::sync::OnceCell;
+
+use super::index::{REPOSITORY, name_of};
+use super::layout::REF_NAME;
+use crate::content::{ByteStream, Cause, ContentError, Named, Repository, Source, read_document};
+
+/// A source with an `index.json`: a layout, or an archive of one.
+pub trait Indexed: Source {
+    /// The index as it is now.
+    ///
+    /// # Errors
+    /// When it can't be read or is no index.
+    fn index(&self) -> Result<Document<Index>, Cause>;
+
+    /// Where it is, for messages.
+    fn place(&self) -> String;
+}
+
+/// A layout or an archive seen as one repository: its index as it was when this was made.
+///
+/// Without a repository's name the tags are the bare names, those without a slash or a colon, as in `oci:DIR:TAG`, and
+/// any name at all can be asked for. With one, such as `HOST/a/b`, the tag `t` is the entry called `HOST/a/b:t`, and
+/// `latest` may also be the one called `HOST/a/b`.
+#[derive(Clone)]
+pub struct Names {
+    place: Arc<dyn Indexed>,
+    index: Arc<Document<Index>>,
+    repository: Option<String>,
+    referrers: Arc<OnceCell<Referrers>>,
+}
+
+/// The entries of the index that have a subject, by its digest, as they are listed.
+type Referrers = HashMap<Digest, Vec<Referrer>>;
+
+/// A manifest that has a subject.
+struct Referrer {
+    /// The repository that its entry is in.
+    repository: Option<String>,
+    listed: Descriptor,
+}
+
+impl Names {
+    /// The bare names in `place`.
+    ///
+    /// # Errors
+    /// When the index can't be read.
+    pub fn new(place: Arc<dyn Indexed>) -> Result<Self, ContentError> {
+        let index = place.index().map_err(|cause| cause.of(format!("read the index of {}", place.place())))?;
+        Ok(Self { place, index: Arc::new(index), repository: None, referrers: Arc::default() })
+    }
+
+    /// The same place, and the same reading of it, seen as the repository of this name, host included.
+    #[must_use]
+    pub fn of(&self, repository: impl Into<String>) -> Self {
+        Self { repository: Some(repository.into()), ..self.clone() }
+    }
+
+    /// All entries of the index that have a name, with it, in the index's order, whatever repository they are in. The
+    /// descriptors have no annotation that names them.
+    #[must_use]
+    pub fn entries(&self) -> Vec<(String, Descriptor)> {
+        let named = |entry: &Descriptor| Some((name_of(entry)?.to_owned(), bare(entry)));
+        self.index.manifests.iter().filter_map(named).collect()
+    }
+
+    /// The entry that `tag` names. One that is called so exactly goes before one that is by what its name leaves out.
+    fn find(&self, tag: &str) -> Result<Option<Descriptor>, ContentError> {
+        let exact = self.repository.as_ref().map_or_else(|| tag.to_owned(), |repository| format!("{repository}:{tag}"));
+        let called = |entry: &&Descriptor| name_of(entry) == Some(&exact);
+        let fitting = |entry: &&Descriptor| self.tag_of(entry) == Some(tag);
+        let mut found: Vec<_> = self.index.manifests.iter().filter(called).collect();
+        if found.is_empty() {
+            found = self.index.manifests.iter().filter(fitting).collect();
+        }
+        match found.split_first() {
+            Some((first, others)) if others.iter().any(|other| other.digest != first.digest) => {
+                let message = format!("there are several images `{exact}`");
+                Err(Cause::Other { message, hint: None }.of(format!("find `{exact}` in {}", self.place.place())))
+            }
+            found => Ok(found.map(|(first, _)| bare(first))),
+        }
+    }
+
+    /// The tag that the entry's name is in this repository.
+    fn tag_of<'a>(&self, entry: &'a Descriptor) -> Option<&'a str> {
+        let (repository, tag) = parts(name_of(entry)?);
+        tag.filter(|_| repository == self.repository.as_deref())
+    }
+
+    /// Reads the documents of all entries for their subjects. Documents that are not there have none: an archive may
+    /// hold a part of an image only.
+    async fn read_referrers(&self) -> Result<Referrers, ContentError> {
+        let mut referrers = Referrers::new();
+        for entry in &self.index.manifests {
+            let kind = &entry.media_type;
+            if entry.size > MAX_DOCUMENT || !(media_type::is_manifest(kind) || media_type::is_index(kind)) {
+                continue;
+            }
+            let bytes = match read_document(&*self.place, entry).await {
+                Err(ContentError { cause: Cause::NotFound, .. }) => continue,
+                bytes => bytes?,
+            };
+            let node = Node::parse(kind, bytes);
+            let node = node.map_err(|error| Cause::from(error).of(format!("read {} {}", kind, entry.digest)))?;
+            if let Some(subject) = subject(&node) {
+                let repository = repository_of(entry).map(str::to_owned);
+                let referrer = Referrer { repository, listed: listed(&node, entry) };
+                referrers.entry(subject.digest.clone()).or_default().push(referrer);
+            }
+        }
+        Ok(referrers)
+    }
+}
+
+#[async_trait]
+impl Source for Names {
+    async fn fetch(&self, descriptor: &Descriptor, offset: u64) -> Result<ByteStream, ContentError> {
+        self.place.fetch(descriptor, offset).await
+    }
+
+    fn repository(&self, descriptor: &Descriptor) -> Option<Repository> {
+        self.place.repository(descriptor)
+    }
+}
+
+#[async_trait]
+impl Named for Names {
+    async fn tagged(&self, tag: &str) -> Result<Option<(Descriptor, Vec<u8>)>, ContentError> {
+        let Some(entry) = self.find(tag)? else { return Ok(None) };
+        let bytes = read_document(&*self.place, &entry).await?;
+        Ok(Some((entry, bytes)))
+    }
+
+    async fn tags(&self) -> Result<Vec<String>, ContentError> {
+        let tags: BTreeSet<&str> = self.index.manifests.iter().filter_map(|entry| self.tag_of(entry)).collect();
+        Ok(tags.into_iter().map(str::to_owned).collect())
+    }
+
+    async fn referrers(&self, subject: &Descriptor) -> Result<Vec<Descriptor>, ContentError> {
+        let all = self.referrers.get_or_try_init(|| self.read_referrers()).await?;
+        // What names no repository is in every one.
+        let here = |referrer: &&Referrer| {
+            self.repository.is_none() || referrer.repository.is_none() || referrer.repository == self.repository
+        };
+        let own = all.get(&subject.digest).into_iter().flatten().filter(here).map(|referrer| referrer.listed.clone());
+        let mut found: BTreeMap<_, _> = own.map(|listed| (listed.digest.clone(), listed)).collect();
+        // Clients of registries that list no referrers keep the list under a tag.
+        let tag = format!("{}-{:.64}", subject.digest.algorithm(), subject.digest.hex());
+        if let Some(list) = self.find(&tag)?.filter(|list| media_type::is_index(&list.media_type)) {
+            let bytes = read_document(&*self.place, &list).await?;
+            let list = Document::<Index>::parse(bytes);
+            let list = list.map_err(|error| Cause::from(error).of(format!("read the referrers under `{tag}`")))?;
+            for entry in &list.manifests {
+                found.entry(entry.digest.clone()).or_insert_with(|| entry.clone());
+            }
+        }
+        Ok(found.into_values().collect())
+    }
+}
+
+/// What the manifest or index is a referrer of.
+fn subject(node: &Node) -> Option<&Descriptor> {
+    match node {
+        Node::Manifest(manifest) => manifest.subject.as_ref(),
+        Node::Index(index) => index.subject.as_ref(),
+    }
+}
+
+/// A referrer as registries list it (distribution-spec, "Listing Referrers"): with its annotations, and its type, which
+/// for a manifest without one is its config's.
+fn listed(node: &Node, entry: &Descriptor) -> Descriptor {
+    let (json, config, annotations) = match node {
+        Node::Manifest(own) => (own.json(), Some(own.config.media_type.as_str()), &own.annotations),
+        Node::Index(own) => (own.json(), None, &own.annotations),
+    };
+    let mut listed = Descriptor::new(&entry.media_type, entry.digest.clone(), entry.size);
+    listed.annotations.clone_from(annotations);
+    let own = json["artifactType"].as_str().filter(|kind| !kind.is_empty());
+    listed.other.extend(own.or(config).map(|kind| ("artifactType".into(), kind.into())));
+    listed
+}
+
+/// The repository that an entry is in, if it says so.
+fn repository_of(entry: &Descriptor) -> Option<&str> {
+    match name_of(entry) {
+        Some(name) => parts(name).0,
+        None => entry.annotations.get(REPOSITORY).map(String::as_str),
+    }
+}
+
+/// The repository and the tag of a name; the rules are those by which `serve` reads names. A name without a slash or a
+/// colon is a tag of no repository, one with a slash but neither tag nor digest has the tag `latest`.
+fn parts(name: &str) -> (Option<&str>, Option<&str>) {
+    let (name, digest) = name.split_once('@').map_or((name, None), |(name, digest)| (name, Some(digest)));
+    // A colon before the last slash is a port's.
+    match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => (Some(repository), Some(tag)),
+        _ if name.contains('/') => (Some(name), digest.is_none().then_some("latest")),
+        _ => (None, Some(name)),
+    }
+}
+
+/// An entry without what names it.
+fn bare(entry: &Descriptor) -> Descriptor {
+    let mut bare = entry.clone();
+    bare.annotations.retain(|key, _| key != REF_NAME && key != REPOSITORY);
+    bare
+}
+
+#[cfg(test)]
+mod tests;
