@@ -71,7 +71,7 @@ impl Explain for SpecError {
 
 impl Explain for ociforge_manifests::ReferenceError {
     fn hint(&self) -> Option<String> {
-        Some("names are HOST/REPOSITORY:TAG, oci:DIR:TAG or oci-archive:FILE:TAG".into())
+        Some("names are HOST/REPOSITORY:TAG, oci:DIR:TAG, oci-archive:FILE:TAG or docker-archive:FILE:NAME".into())
     }
 
     fn is_usage(&self) -> bool {

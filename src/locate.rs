@@ -8,7 +8,7 @@ use ociforge_manifests::{Descriptor, Document, Image, ImageError, ImageName, Pla
 use crate::content::{Cause, ContentError, Named, Source, read_document};
 use crate::error::Explain;
 use crate::registry::Client;
-use crate::store::{Archive, Indexed, Layout, Names};
+use crate::store::{Archive, DockerArchive, Indexed, Layout, Names};
 
 /// A document that a name leads to, and where what it points to can be had.
 #[derive(Clone)]
@@ -89,9 +89,12 @@ pub async fn locate(name: &ImageName, client: &Client) -> Result<Located, Conten
             let descriptor = archive.find(tag.as_deref()).map_err(|cause| cause.of(format!("open {name}")))?;
             (read(&archive, &descriptor, name).await?, names(Arc::new(archive), tag.as_deref())?)
         }
-        ImageName::DockerArchive { .. } => {
-            let message = "docker archives are not read yet".into();
-            return Err(Cause::Other { message, hint: None }.of(format!("open {name}")));
+        ImageName::DockerArchive { file, name: image } => {
+            let (file, image) = (file.clone(), image.clone());
+            let open = move || DockerArchive::open(file)?.image(image.as_ref());
+            let opened = tokio::task::spawn_blocking(open).await;
+            let image = opened.map_err(|error| Cause::Io(error.into()).of(format!("open {name}")))??;
+            (read(&image, image.descriptor(), name).await?, Arc::new(image))
         }
     };
     Ok(Located { name: name.to_string(), node, source })
@@ -132,6 +135,20 @@ impl Located {
             Ok(image)
         } else {
             Err(self.no_platform(platform, vec![image.config.platform.to_string()]))
+        }
+    }
+
+    /// The image for `platform`; where none is asked for that for `usual`, or the only one whatever it is for.
+    ///
+    /// # Errors
+    /// As [`Self::image`].
+    pub async fn image_or_only(&self, platform: Option<&Platform>, usual: &Platform) -> Result<Image, LocateError> {
+        match (self.image(platform.unwrap_or(usual)).await, &self.node, platform) {
+            (Err(LocateError::Platform { have, .. }), Node::Manifest(_), None) => {
+                let only = have.first().and_then(|platform| platform.parse().ok());
+                self.image(&only.unwrap_or_default()).await
+            }
+            (image, _, _) => image,
         }
     }
 

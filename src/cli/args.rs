@@ -103,7 +103,8 @@ pub struct BuildArgs {
     /// Push the image under its names
     #[arg(long)]
     pub push: bool,
-    /// Also write the image to oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker://NAME; several are allowed
+    /// Also write the image to oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME] or docker://NAME; several
+    /// are allowed
     #[arg(short, long = "output", value_name = "DEST", value_parser = destination)]
     pub outputs: Vec<ImageName>,
     /// Platform to build for [default: the recipe's, or linux/amd64]; several are allowed
@@ -373,7 +374,10 @@ pub enum CacheCommand {
 fn destination(text: &str) -> Result<ImageName, String> {
     match text.parse() {
         Ok(ImageName::Registry(_)) if !text.starts_with("docker://") => {
-            Err("expected oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker://NAME".into())
+            Err("expected oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME] or docker://NAME".into())
+        }
+        Ok(ImageName::DockerArchive { name: Some(name), .. }) if name.digest().is_some() => {
+            Err("an image in a docker-archive is called by a tag, not by a digest".into())
         }
         Ok(name) => Ok(name),
         Err(error) => Err(error.to_string()),

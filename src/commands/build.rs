@@ -3,6 +3,7 @@
 mod output;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use ociforge_layers::Compression;
 use ociforge_manifests::graph::{Index, Node};
@@ -34,6 +35,10 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<Option<Box
         context.reporter.warn(&warning);
     }
     let names = names(&plan, &args)?;
+    let platforms = platforms(&plan, args.platforms.clone());
+    if let (true, Some(file)) = (platforms.len() > 1, docker_archive(&args)) {
+        return Err(output::one_platform(file).into());
+    }
     let secrets = Secrets::read(&args.steps.secrets, &plan, |name| std::env::var_os(name))?;
     if plan.needs_sandbox() {
         let entered =
@@ -43,7 +48,7 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<Option<Box
     let builder = context.builder(compression(&args)?, !args.no_cache, secrets)?;
     let lock = fitting_lock(context, &plan, &args)?;
     let mut built = Vec::new();
-    for platform in platforms(&plan, args.platforms.clone()) {
+    for platform in platforms {
         built.push(builder.build(&plan, &platform, lock.as_ref()).await.map_err(late)?);
     }
     let node = node(&built)?;
@@ -87,6 +92,14 @@ fn names(plan: &Plan, args: &BuildArgs) -> Result<Vec<ImageName>, Failure> {
             .usage());
     }
     Ok(names)
+}
+
+/// The first archive for docker that is to be written.
+fn docker_archive(args: &BuildArgs) -> Option<&Path> {
+    args.outputs.iter().find_map(|output| match output {
+        ImageName::DockerArchive { file, .. } => Some(&**file),
+        _ => None,
+    })
 }
 
 fn without_tag(name: &ImageName) -> String {

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use ociforge_manifests::{Descriptor, ImageName, Reference};
+use ociforge_manifests::graph::Node;
+use ociforge_manifests::{Descriptor, ImageName, Platform, Reference};
 use serde_json::json;
 
 use super::Context;
@@ -10,8 +11,9 @@ use crate::cli::{self, CopyArgs, Format};
 use crate::content::Target;
 use crate::error::Failure;
 use crate::locate::Located;
-use crate::store::{ArchiveWriter, Layout};
-use crate::transfer::{Copied, ImageCopy};
+use crate::run::host;
+use crate::store::{ArchiveWriter, Layout, write_docker_archive};
+use crate::transfer::{Copied, ImageCopy, Moved};
 
 pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failure> {
     let destination: ImageName = args.destination.parse()?;
@@ -23,7 +25,7 @@ pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failur
         ImageName::Registry(reference) => to.registry(&reference).await,
         ImageName::Layout { directory, tag } => to.layout(&directory, tag.unwrap_or_else(|| tag_of(&source))).await,
         ImageName::Archive { file, tag } => to.archive(&file, tag.unwrap_or_else(|| tag_of(&source))).await,
-        ImageName::DockerArchive { .. } => Err(Failure::new("docker archives are not written yet")),
+        ImageName::DockerArchive { file, name } => to.docker_archive(&file, name.or(named(&source))).await,
     };
     let copied = copied.map_err(|failure| failure.during(format!("cannot copy {source} to {destination}")))?;
     print(args.format, &destination, &copied)
@@ -37,6 +39,15 @@ fn tag_of(source: &ImageName) -> String {
         ImageName::DockerArchive { name, .. } => name.as_ref().and_then(Reference::tag),
     };
     tag.unwrap_or("latest").to_owned()
+}
+
+/// What `docker load` is to call an image whose place in the archive has no name.
+fn named(source: &ImageName) -> Option<Reference> {
+    match source {
+        ImageName::Registry(reference) if reference.digest().is_none() => Some(reference.clone()),
+        ImageName::DockerArchive { name, .. } => name.clone(),
+        _ => None,
+    }
 }
 
 /// Where an image goes.
@@ -68,6 +79,25 @@ impl Destination<'_> {
         let copied = self.copy(&archive, &[name.clone()], &beside(&name)).await?;
         archive.finish().await?;
         Ok(copied)
+    }
+
+    /// Docker's archives have no manifests and hold one platform: the one that is asked for, or this machine's.
+    async fn docker_archive(&self, file: &Path, name: Option<Reference>) -> Result<Copied, Failure> {
+        let here = Platform { architecture: host::architecture().into(), ..Platform::default() };
+        let platform = match &self.args.platforms[..] {
+            [] => None,
+            [platform] => Some(platform),
+            _ => return Err(Failure::new("a docker archive holds one platform").hint("choose one").usage()),
+        };
+        let image = self.from.image_or_only(platform, &here).await?;
+        let bytes = image.manifest.layers.iter().map(|layer| layer.size).sum();
+        let task = self.context.reporter.task(&format!("docker archive {}", file.display()), Some(bytes));
+        let names: Vec<Reference> = name.into_iter().collect();
+        write_docker_archive(&*self.from.source, &image, &names, file, &*task).await?;
+        task.done("written");
+        let root = Node::Manifest(Box::new(image.manifest)).descriptor();
+        let moved = Moved { uploaded: bytes, ..Moved::default() };
+        Ok(Copied { documents: vec![root.clone()], root, moved, referrers: 0 })
     }
 
     async fn copy(

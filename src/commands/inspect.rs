@@ -19,15 +19,7 @@ pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<(), Fai
     if let (Node::Index(_), None, false, false) = (&located.node, &args.platform, args.config, args.layers) {
         return print(args.format, &index_text(&located), || index_json(&located));
     }
-    let image = located.image(&args.platform.clone().unwrap_or_default()).await;
-    let image = match (image, &located.node, &args.platform) {
-        // The only image of a name is shown whatever its platform.
-        (Err(crate::locate::LocateError::Platform { have, .. }), Node::Manifest(_), None) => {
-            let platform: Platform = have.first().and_then(|p| p.parse().ok()).unwrap_or_default();
-            located.image(&platform).await?
-        }
-        (image, _, _) => image?,
-    };
+    let image = located.image_or_only(args.platform.as_ref(), &Platform::default()).await?;
     if args.config {
         return cli::raw_result(image.config.bytes());
     }

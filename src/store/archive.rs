@@ -7,17 +7,13 @@ mod target;
 mod writer;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read, Seek};
-use std::os::unix::fs::FileExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use ociforge_manifests::document::MAX_DOCUMENT;
 use ociforge_manifests::{Descriptor, Digest, Document, graph::Index};
-use tar::EntryType;
 
-use super::{Indexed, index, stream::stream};
+use super::tar_file::{Place, TarFile};
+use super::{Indexed, index};
 use crate::content::{ByteStream, Cause, ContentError, Source};
 
 pub use target::ArchiveWriter;
@@ -26,35 +22,9 @@ pub use writer::{reachable, write_archive};
 /// An `oci-archive` to read from.
 #[derive(Debug)]
 pub struct Archive {
-    path: PathBuf,
-    file: File,
+    tar: TarFile,
     blobs: BTreeMap<Digest, Place>,
     index: Document<Index>,
-}
-
-/// Headers and contents begin at multiples of this.
-const BLOCK: u64 = 512;
-
-/// Where in the file something lies, in bytes.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    offset: u64,
-    length: u64,
-}
-
-/// What is wrong with an archive.
-#[derive(Debug, thiserror::Error)]
-enum Damage {
-    #[error("the entry `{0}` points out of the archive's root")]
-    Hostile(String),
-    #[error("the entry `{name}` is {kind}; an archive holds files and directories only")]
-    Kind { name: String, kind: &'static str },
-    #[error("the entry `{0}` is there twice")]
-    Twice(String),
-    #[error("the file ends within the entry `{0}`")]
-    Truncated(String),
-    #[error("the end is missing: the file was cut off after {length} bytes")]
-    Cut { length: u64 },
 }
 
 impl Archive {
@@ -70,23 +40,23 @@ impl Archive {
     }
 
     fn scan(path: PathBuf) -> Result<Self, Cause> {
-        let mut file = File::open(&path)?;
-        refuse_compressed(&mut file)?;
-        let length = file.metadata()?.len();
-        let places = places(&mut file, length)?;
-        if !places.contains_key("oci-layout") {
-            return Err(no_layout(places.contains_key("manifest.json")));
-        }
-        let index = places.get("index.json").ok_or_else(|| no_layout(false))?;
-        let index = Document::parse(read_whole(&file, *index)?)?;
-        let blobs = places.iter().filter_map(|(name, place)| Some((digest_of(name)?, *place))).collect();
-        Ok(Self { path, file, blobs, index })
+        let tar = TarFile::open(path)?;
+        let known =
+            |name: &str| matches!(name, "oci-layout" | "index.json" | "manifest.json") || digest_of(name).is_some();
+        let entries = tar.entries(known, false)?;
+        let docker = entries.file("manifest.json")?.is_some();
+        let (Some(_), Some((_, index))) = (entries.file("oci-layout")?, entries.file("index.json")?) else {
+            return Err(no_layout(docker));
+        };
+        let index = Document::parse(tar.read_whole(index)?)?;
+        let blobs = entries.files().filter_map(|(name, place)| Some((digest_of(name)?, place))).collect();
+        Ok(Self { tar, blobs, index })
     }
 
     /// The archive's file.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.tar.path
     }
 
     /// The archive's index.
@@ -113,11 +83,7 @@ impl Archive {
 #[async_trait]
 impl Source for Archive {
     async fn fetch(&self, descriptor: &Descriptor, offset: u64) -> Result<ByteStream, ContentError> {
-        let operation = || format!("read {} from {}", descriptor.digest, self.path.display());
-        let place = self.blobs.get(&descriptor.digest).ok_or_else(|| Cause::NotFound.of(operation()))?;
-        let file = self.file.try_clone().map_err(|error| Cause::Io(error).of(operation()))?;
-        let offset = offset.min(place.length);
-        Ok(stream(file, place.offset + offset, place.length - offset))
+        self.tar.fetch(descriptor, self.blobs.get(&descriptor.digest).copied(), offset)
     }
 }
 
@@ -127,116 +93,20 @@ impl Indexed for Archive {
     }
 
     fn place(&self) -> String {
-        self.path.display().to_string()
+        self.path().display().to_string()
     }
-}
-
-/// Where the files that a layout has lie in the tar file, by their normal names.
-fn places(file: &mut File, length: u64) -> Result<BTreeMap<String, Place>, Cause> {
-    let mut places = BTreeMap::new();
-    let mut end = 0;
-    let mut archive = tar::Archive::new(file);
-    for entry in archive.entries_with_seek().map_err(no_tar)? {
-        let entry = entry.map_err(no_tar)?;
-        let shown = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let place = Place { offset: entry.raw_file_position(), length: entry.size() };
-        end = place.offset.saturating_add(place.length).checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
-        match entry.header().entry_type() {
-            EntryType::Regular | EntryType::Continuous => {}
-            EntryType::Directory | EntryType::XGlobalHeader => continue,
-            other => return Err(Damage::Kind { name: shown, kind: kind(other) }.into()),
-        }
-        let name = normal(&entry.path().map_err(no_tar)?).ok_or_else(|| Damage::Hostile(shown.clone()))?;
-        if end > length {
-            return Err(Damage::Truncated(shown).into());
-        }
-        let known =
-            matches!(name.as_str(), "oci-layout" | "index.json" | "manifest.json") || digest_of(&name).is_some();
-        if known && places.insert(name, place).is_some() {
-            return Err(Damage::Twice(shown).into());
-        }
-    }
-    // The crate takes the end of the file for the end of the archive, which is a block of zeroes.
-    if length < end.saturating_add(BLOCK) {
-        return Err(Damage::Cut { length }.into());
-    }
-    Ok(places)
-}
-
-/// A relative path without `.` components, or nothing for one that leads elsewhere.
-fn normal(path: &Path) -> Option<String> {
-    let mut parts = Vec::new();
-    for component in path.components() {
-        match component {
-            Component::CurDir => {}
-            Component::Normal(part) => parts.push(part.to_str()?),
-            Component::Prefix(_) | Component::RootDir | Component::ParentDir => return None,
-        }
-    }
-    (!parts.is_empty()).then(|| parts.join("/"))
 }
 
 /// The digest of a blob by its place in the layout. What lies elsewhere is none of the layout's, and left alone.
-fn digest_of(name: &str) -> Option<Digest> {
+pub(super) fn digest_of(name: &str) -> Option<Digest> {
     let (algorithm, hex) = name.strip_prefix("blobs/")?.split_once('/')?;
     format!("{algorithm}:{hex}").parse().ok()
 }
 
-fn read_whole(file: &File, place: Place) -> Result<Vec<u8>, Cause> {
-    if place.length > MAX_DOCUMENT {
-        return Err(Cause::TooLarge { size: place.length, limit: MAX_DOCUMENT });
-    }
-    let mut bytes = vec![0; usize::try_from(place.length).map_err(io::Error::other)?];
-    file.read_exact_at(&mut bytes, place.offset)?;
-    Ok(bytes)
-}
-
-fn refuse_compressed(file: &mut File) -> Result<(), Cause> {
-    let mut magic = Vec::new();
-    file.by_ref().take(6).read_to_end(&mut magic)?;
-    file.rewind()?;
-    let formats: [(&[u8], &str, &str); 4] = [
-        (b"\x1f\x8b", "gzip", "gunzip"),
-        (b"\x28\xb5\x2f\xfd", "zstd", "unzstd"),
-        (b"\xfd7zXZ\0", "xz", "unxz"),
-        (b"BZh", "bzip2", "bunzip2"),
-    ];
-    match formats.iter().find(|(start, _, _)| magic.starts_with(start)) {
-        None => Ok(()),
-        Some((_, format, command)) => Err(Cause::Other {
-            message: format!(
-                "it is compressed with {format}; blobs are read in place, which a compressed file prevents"
-            ),
-            hint: Some(format!("unpack it with {command}; the layers in it are compressed already")),
-        }),
-    }
-}
-
 fn no_layout(docker: bool) -> Cause {
     let message = "there is no OCI layout in it (no file oci-layout, or no index.json)".into();
-    let hint = docker.then(|| "it looks like a docker-archive, as `docker save` writes it".into());
+    let hint = docker.then(|| "it looks like what `docker save` writes: call it docker-archive:FILE".into());
     Cause::Other { message, hint }
-}
-
-fn no_tar(error: io::Error) -> Cause {
-    Cause::Other { message: format!("it is no tar file, or a damaged one: {error}"), hint: None }
-}
-
-fn kind(entry: EntryType) -> &'static str {
-    match entry {
-        EntryType::Symlink => "a symbolic link",
-        EntryType::Link => "a hard link",
-        EntryType::Char | EntryType::Block => "a device",
-        EntryType::Fifo => "a named pipe",
-        EntryType::GNUSparse => "a sparse file",
-        _ => "of an unknown type",
-    }
-}
-
-impl From<Damage> for Cause {
-    fn from(damage: Damage) -> Self {
-        Self::Other { message: damage.to_string(), hint: Some("get the archive again from where it came".into()) }
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ociforge_manifests::Digest;
 use sha2::{Digest as _, Sha256};
@@ -94,6 +94,18 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub fn temporary(directory: &Path) -> io::Result<NamedTempFile> {
     fs::create_dir_all(directory)?;
     tempfile::Builder::new().prefix(".tmp-").tempfile_in(directory)
+}
+
+/// A temporary file for what is to be at `path`, and the path to give it in the end: a symbolic link stays, and what it
+/// points to is replaced.
+///
+/// # Errors
+/// When the directory can't be made or written.
+pub fn beside(path: &Path) -> io::Result<(NamedTempFile, PathBuf)> {
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    // The parent of a bare file name is empty.
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok((temporary(directory)?, path))
 }
 
 /// Gives a temporary file its place, readable by all as far as the umask says for new files (temporary files are

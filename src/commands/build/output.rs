@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use ociforge_manifests::graph::Node;
-use ociforge_manifests::{Descriptor, Image, ImageName};
+use ociforge_manifests::{Descriptor, Document, Image, ImageError, ImageName, Reference};
 use serde_json::json;
 
 use super::super::Context;
 use crate::build::{Builder, Built};
 use crate::cli::BuildArgs;
-use crate::content::{ByteStream, Cause, ContentError, Repository, Source, Target};
+use crate::content::{ByteStream, Cause, ContentError, Repository, Source, Target, read_document};
 use crate::error::Failure;
 use crate::store::layout::REF_NAME;
-use crate::store::{Layout, write_archive};
+use crate::store::{Layout, write_archive, write_docker_archive};
 use crate::transfer::{Moved, copy_graph};
 
 /// The bases of an image's platforms.
@@ -52,12 +52,13 @@ pub(super) async fn ship(
     args: &BuildArgs,
 ) -> Result<Moved, Failure> {
     let mut moved = Moved::default();
-    let mut destinations: Vec<&ImageName> = if args.push { names.iter().collect() } else { Vec::new() };
-    destinations.extend(&args.outputs);
+    let mut all = if args.push { names.to_vec() } else { Vec::new() };
+    all.extend(args.outputs.iter().flat_map(|output| with_names(output, names)));
+    let mut destinations: Vec<&ImageName> = all.iter().collect();
     while let Some(destination) = destinations.first().copied() {
-        // Several tags of one repository are one copy.
+        // Several tags of one repository are one copy, as are several names in one archive.
         let (together, rest): (Vec<_>, Vec<_>) =
-            destinations.into_iter().partition(|other| *other == destination || same_repository(other, destination));
+            destinations.into_iter().partition(|other| *other == destination || same_place(other, destination));
         destinations = rest;
         let copied = ship_to(context, builder, source, node, &together, args).await;
         moved += copied.map_err(|failure| failure.during(format!("cannot write the image to {destination}")))?;
@@ -65,11 +66,24 @@ pub(super) async fn ship(
     Ok(moved)
 }
 
-fn same_repository(a: &ImageName, b: &ImageName) -> bool {
+/// An archive for docker that says no name has those of the image.
+fn with_names(output: &ImageName, names: &[ImageName]) -> Vec<ImageName> {
+    let ImageName::DockerArchive { file, name: None } = output else { return vec![output.clone()] };
+    let named = names.iter().filter_map(|name| match name {
+        ImageName::Registry(name) => Some(ImageName::DockerArchive { file: file.clone(), name: Some(name.clone()) }),
+        _ => None,
+    });
+    let named: Vec<_> = named.collect();
+    if named.is_empty() { vec![output.clone()] } else { named }
+}
+
+/// Whether these are names of one copy.
+fn same_place(a: &ImageName, b: &ImageName) -> bool {
     match (a, b) {
         (ImageName::Registry(a), ImageName::Registry(b)) => {
             (a.registry(), a.repository()) == (b.registry(), b.repository())
         }
+        (ImageName::DockerArchive { file: a, .. }, ImageName::DockerArchive { file: b, .. }) => a == b,
         _ => false,
     }
 }
@@ -101,7 +115,13 @@ async fn ship_to(
         [ImageName::Archive { file, tag }, ..] => {
             archive(context, builder, source, node, file, tag.as_deref(), args).await
         }
-        [ImageName::DockerArchive { .. }, ..] => Err(Failure::new("docker archives are not written yet")),
+        [ImageName::DockerArchive { file, .. }, ..] => {
+            let names = names.iter().filter_map(|name| match name {
+                ImageName::DockerArchive { name, .. } => name.clone(),
+                _ => None,
+            });
+            docker_archive(context, source, node, file, &names.collect::<Vec<_>>()).await
+        }
         [] => Ok(Moved::default()),
     }
 }
@@ -136,6 +156,35 @@ async fn archive(
     tokio::task::block_in_place(|| write_archive(layout, &[image], file, &*task))?;
     task.done("written");
     Ok(moved)
+}
+
+/// An archive for docker is written from wherever its layers are.
+async fn docker_archive(
+    context: &Context,
+    source: &dyn Source,
+    node: &Node,
+    file: &Path,
+    names: &[Reference],
+) -> Result<Moved, Failure> {
+    let Node::Manifest(manifest) = node else { return Err(one_platform(file)) };
+    let config = read_document(source, &manifest.config).await?;
+    let unsound = |error: ImageError| Failure::new("the image is not sound").caused_by(error);
+    let config = Document::parse(config).map_err(|error| unsound(error.into()))?;
+    let image = Image::new((**manifest).clone(), config).map_err(unsound)?;
+    let size = manifest.layers.iter().map(|layer| layer.size).sum();
+    let task = context.reporter.task(&format!("archive {}", file.display()), Some(size));
+    write_docker_archive(source, &image, names, file, &*task).await?;
+    task.done("written");
+    let streamed = manifest.layers.iter().filter(|layer| source.repository(layer).is_some());
+    let streamed = streamed.map(|layer| layer.size).sum();
+    Ok(Moved { uploaded: size - streamed, streamed, documents: 1, ..Moved::default() })
+}
+
+/// The error of an archive for docker that several platforms are built for.
+pub(super) fn one_platform(file: &Path) -> Failure {
+    Failure::new(format!("docker-archive:{} can hold the image of one platform only", file.display()))
+        .hint("choose one with --platform, or write oci-archive:FILE")
+        .usage()
 }
 
 /// Keeps the image in the store under its names, for `spec` and `inspect`.

@@ -3,6 +3,7 @@ use std::fs;
 use futures_util::StreamExt;
 use ociforge_manifests::media_type;
 use serde_json::json;
+use tar::EntryType;
 
 use super::*;
 use crate::content::read_document;

@@ -9,12 +9,13 @@ use ociforge_manifests::document::MAX_DOCUMENT;
 use ociforge_manifests::graph::{Index, Node};
 use ociforge_manifests::{Descriptor, Digest, Document, media_type};
 use serde_json::json;
-use tar::{Builder, EntryType, Header};
+use tar::{Builder, EntryType};
 
 use crate::content::{Cause, Check, ContentError, cause_of};
 use crate::progress::Progress;
 use crate::store::Layout;
-use crate::store::blob::{persist, temporary};
+use crate::store::blob::{beside, persist};
+use crate::store::tar_file::header;
 
 /// Writes `images` of the layout, and all that they point to, as an archive at `path`, which appears whole or not at
 /// all, unless it is a pipe or a device. `images` become the entries of the archive's index as they are, annotations included.
@@ -38,11 +39,7 @@ pub fn write_archive(
             let file = File::options().write(true).open(path)?;
             return write_to(&file, layout, images, &blobs, progress);
         }
-        // A symbolic link stays, and what it points to is replaced.
-        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        // The parent of a bare file name is empty.
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let temporary = temporary(directory)?;
+        let (temporary, path) = beside(path)?;
         write_to(temporary.as_file(), layout, images, &blobs, progress)?;
         persist(temporary, &path)?;
         Ok(())
@@ -123,17 +120,6 @@ fn append(tar: &mut Builder<impl io::Write>, name: &str, content: &[u8]) -> io::
 
 fn append_directory(tar: &mut Builder<impl io::Write>, name: &str) -> io::Result<()> {
     tar.append_data(&mut header(EntryType::Directory, 0o755, 0), name, io::empty())
-}
-
-fn header(kind: EntryType, mode: u32, size: u64) -> Header {
-    let mut header = Header::new_gnu();
-    header.set_entry_type(kind);
-    header.set_mode(mode);
-    header.set_size(size);
-    header.set_mtime(0);
-    header.set_uid(0);
-    header.set_gid(0);
-    header
 }
 
 /// A blob's file that ends in an error unless it is the blob.

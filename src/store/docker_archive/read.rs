@@ -1,0 +1,281 @@
+//! Reading archives.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use ociforge_layers::decompress::Format;
+use ociforge_manifests::graph::{Index, Manifest, Node};
+use ociforge_manifests::{Config, Descriptor, DiffId, Digest, Document, Hasher, Reference, media_type};
+use serde_json::json;
+
+use super::{Item, MANIFEST, complete, familiar};
+use crate::content::{ByteStream, Cause, Check, ContentError, Named, Source};
+use crate::store::archive::digest_of;
+use crate::store::tar_file::{Entries, GET_AGAIN, Place, TarFile, normal};
+
+/// A `docker-archive` to read from.
+#[derive(Debug)]
+pub struct DockerArchive {
+    tar: Arc<TarFile>,
+    entries: Entries,
+    items: Vec<Item>,
+}
+
+/// An image of a [`DockerArchive`]: its manifest, and where its config and layers lie in the file.
+///
+/// The manifest is the archive's own where that is an OCI layout as well. Else it is made here, OCI's, and the same for
+/// the same file; the config keeps its bytes, so the image keeps its id.
+#[derive(Debug)]
+pub struct DockerImage {
+    tar: Arc<TarFile>,
+    manifest: Document<Manifest>,
+    descriptor: Descriptor,
+    blobs: BTreeMap<Digest, Place>,
+    /// Complete names, sorted.
+    names: BTreeSet<String>,
+}
+
+/// What is wrong with an image in an archive.
+#[derive(Debug, thiserror::Error)]
+enum Damage {
+    #[error("the image needs the file `{0}`, which is not there")]
+    Missing(String),
+    #[error("the image has {layers} layers but its config {diff_ids} diff ids")]
+    Layers { layers: usize, diff_ids: usize },
+    #[error("the layer `{0}` is compressed neither with gzip nor with zstd, and is no tar either")]
+    Compression(String),
+}
+
+impl DockerArchive {
+    /// Opens an archive and notes what lies where. Reads the headers and `manifest.json` only.
+    ///
+    /// # Errors
+    /// When the file can't be read, is compressed, is no tar file or has no `manifest.json`, or has entries that no
+    /// archive has: devices, paths out of the root, the same name twice.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, ContentError> {
+        let path = path.into();
+        let operation = format!("open the archive {}", path.display());
+        Self::scan(path).map_err(|cause| cause.of(operation))
+    }
+
+    fn scan(path: PathBuf) -> Result<Self, Cause> {
+        let tar = TarFile::open(path)?;
+        let entries = tar.entries(|_| true, true)?;
+        let Some((_, place)) = entries.file(MANIFEST)? else {
+            let layout = entries.file("index.json")?.is_some();
+            return Err(Cause::Other {
+                message: format!("there is no {MANIFEST} in it: `docker save` did not write it, or one before 1.10"),
+                hint: layout.then(|| "it looks like an OCI layout: call it oci-archive:FILE".into()),
+            });
+        };
+        let items = serde_json::from_slice(&tar.read_whole(place)?).map_err(|error| Cause::Other {
+            message: format!("its {MANIFEST} is not valid: {error}"),
+            hint: Some(GET_AGAIN.into()),
+        })?;
+        Ok(Self { tar: Arc::new(tar), entries, items })
+    }
+
+    /// The names of all images as they stand in the archive, in its order. An image may have none, or several.
+    #[must_use]
+    pub fn names(&self) -> Vec<&str> {
+        self.items.iter().flat_map(Item::names).map(String::as_str).collect()
+    }
+
+    /// The image called `name`, or, without a name, the only one there is. Blocks: layers in gzip or zstd are read to know
+    /// their digests.
+    ///
+    /// # Errors
+    /// When there is no such image, or it is not sound: files are missing, links lead out of the archive or in circles,
+    /// a digest is wrong, or config and layers do not fit together.
+    pub fn image(&self, name: Option<&Reference>) -> Result<DockerImage, ContentError> {
+        let shown = name.map_or_else(String::new, |name| format!("{} from ", familiar(name)));
+        let image = self.find(name).and_then(|item| self.prepare(item));
+        image.map_err(|cause| cause.of(format!("read {shown}the archive {}", self.tar.path.display())))
+    }
+
+    fn find(&self, name: Option<&Reference>) -> Result<&Item, Cause> {
+        let called = |item: &&Item| match name {
+            Some(name) => item.names().iter().any(|shown| complete(shown).as_ref() == Some(name)),
+            None => true,
+        };
+        let mut found = self.items.iter().filter(called);
+        let names = self.names().join(", ");
+        let (message, hint) = match (found.next(), found.next(), name.map(familiar)) {
+            (Some(item), None, _) => return Ok(item),
+            (None, _, None) => ("the archive is empty".into(), None),
+            (None, _, Some(name)) => (format!("the archive has no image `{name}`"), Some(format!("it has: {names}"))),
+            (Some(_), Some(_), None) => {
+                ("the archive has several images".into(), Some(format!("name one of them: {names}")))
+            }
+            (Some(_), Some(_), Some(name)) => (format!("the archive has several images `{name}`"), None),
+        };
+        Err(Cause::Other { message, hint: hint.filter(|_| !names.is_empty()) })
+    }
+
+    fn prepare(&self, item: &Item) -> Result<DockerImage, Cause> {
+        let (own, place) = self.file(&item.config)?;
+        let config: Document<Config> = Document::parse(self.tar.read_whole(place)?)?;
+        let (expected, actual) = (digest_in(&own), config.digest());
+        if let Some(expected) = expected.filter(|expected| *expected != actual) {
+            return Err(Cause::WrongDigest { expected, actual });
+        }
+        let (manifest, mut blobs) = match self.own_manifest(&config)? {
+            Some(manifest) => manifest,
+            None => self.make_manifest(item, &config)?,
+        };
+        blobs.insert(actual, place);
+        let descriptor = manifest.descriptor(manifest.media_type.as_deref().unwrap_or(media_type::MANIFEST));
+        let names = item.names().iter().filter_map(|shown| Some(complete(shown)?.whole())).collect();
+        Ok(DockerImage { tar: Arc::clone(&self.tar), manifest, descriptor, blobs, names })
+    }
+
+    /// The file that [`MANIFEST`] calls `name`, and its own name, if that was a link.
+    fn file(&self, name: &str) -> Result<(String, Place), Cause> {
+        let missing = || Cause::from(Damage::Missing(name.to_owned()));
+        let normal = normal(Path::new(name)).ok_or_else(missing)?;
+        let (own, place) = self.entries.file(&normal)?.ok_or_else(missing)?;
+        Ok((own.to_owned(), place))
+    }
+
+    /// A manifest for the layers of `item`, and where they lie.
+    fn make_manifest(&self, item: &Item, config: &Document<Config>) -> Result<Located, Cause> {
+        let (names, diff_ids) = (item.layers(), &config.rootfs.diff_ids);
+        if names.len() != diff_ids.len() {
+            return Err(Damage::Layers { layers: names.len(), diff_ids: diff_ids.len() }.into());
+        }
+        let mut blobs = BTreeMap::new();
+        let mut layers = Vec::with_capacity(names.len());
+        for (name, diff_id) in names.iter().zip(diff_ids) {
+            let (layer, place) = self.layer(name, diff_id)?;
+            blobs.insert(layer.digest.clone(), place);
+            layers.push(layer);
+        }
+        let manifest = Document::from_json(json!({
+            "schemaVersion": 2,
+            "mediaType": media_type::MANIFEST,
+            "config": config.descriptor(media_type::CONFIG),
+            "layers": layers,
+        }))?;
+        Ok((manifest, blobs))
+    }
+
+    /// The layer in the file `name`. Of a plain tar the digest is the diff id; whoever reads it verifies that.
+    fn layer(&self, name: &str, diff_id: &DiffId) -> Result<(Descriptor, Place), Cause> {
+        let (own, place) = self.file(name)?;
+        let beginning = self.tar.read_whole(Place { length: place.length.min(6), ..place })?;
+        let (media_type, digest) = match Format::of(&beginning) {
+            Format::Plain => (media_type::LAYER_TAR, diff_id.0.clone()),
+            Format::Gzip => (media_type::LAYER_GZIP, self.digest(&own, place)?),
+            Format::Zstd => (media_type::LAYER_ZSTD, self.digest(&own, place)?),
+            Format::Bzip2 | Format::Xz => return Err(Damage::Compression(name.to_owned()).into()),
+        };
+        Ok((Descriptor::new(media_type, digest, place.length), place))
+    }
+
+    /// The digest of a file: a layout's blob is called by it; others are hashed.
+    fn digest(&self, own: &str, place: Place) -> Result<Digest, Cause> {
+        if let Some(digest) = digest_of(own) {
+            return Ok(digest);
+        }
+        let mut hasher = Hasher::default();
+        self.tar.read(place, |bytes| hasher.update(bytes))?;
+        Ok(hasher.finish())
+    }
+
+    /// The manifest of the image with this config in the layout that the archive is as well, and where its layers lie.
+    /// Nothing where it is no layout, or has no such manifest with all its layers.
+    fn own_manifest(&self, config: &Document<Config>) -> Result<Option<Located>, Cause> {
+        let Some((_, place)) = self.entries.file("index.json")? else { return Ok(None) };
+        let index: Document<Index> = Document::parse(self.tar.read_whole(place)?)?;
+        let mut waiting = index.manifests.clone();
+        let mut seen = BTreeSet::new();
+        while let Some(descriptor) = waiting.pop() {
+            let Some(place) = self.blob(&descriptor)?.filter(|_| seen.insert(descriptor.digest.clone())) else {
+                continue;
+            };
+            let bytes = self.tar.read_whole(place)?;
+            let mut check = Check::new(&descriptor);
+            check.take(&bytes)?;
+            check.finish()?;
+            match Node::parse(&descriptor.media_type, bytes)? {
+                Node::Index(index) => waiting.extend(index.manifests.iter().cloned()),
+                Node::Manifest(manifest) if manifest.config.digest == config.digest() => {
+                    if let Some(blobs) = self.all_layers(&manifest)? {
+                        return Ok(Some((*manifest, blobs)));
+                    }
+                }
+                Node::Manifest(_) => {}
+            }
+        }
+        Ok(None)
+    }
+
+    fn all_layers(&self, manifest: &Manifest) -> Result<Option<BTreeMap<Digest, Place>>, Cause> {
+        let places =
+            manifest.layers.iter().map(|layer| Ok(self.blob(layer)?.map(|place| (layer.digest.clone(), place))));
+        places.collect()
+    }
+
+    /// Where the layout's blob of `descriptor` lies; nothing where there is none of its size.
+    fn blob(&self, descriptor: &Descriptor) -> Result<Option<Place>, Cause> {
+        let name = format!("blobs/{}/{}", descriptor.digest.algorithm(), descriptor.digest.hex());
+        let place = self.entries.file(&name)?.map(|(_, place)| place);
+        Ok(place.filter(|place| place.length == descriptor.size))
+    }
+}
+
+/// A manifest, and where its layers lie.
+type Located = (Document<Manifest>, BTreeMap<Digest, Place>);
+
+/// The SHA-256 digest by which a config's file is called, if it is: `<hex>.json`, or as in a layout.
+fn digest_in(name: &str) -> Option<Digest> {
+    let hex = name.strip_suffix(".json").map(|hex| format!("sha256:{hex}"));
+    digest_of(name).or_else(|| hex?.parse().ok()).filter(|digest| digest.algorithm() == "sha256")
+}
+
+impl DockerImage {
+    /// The descriptor of the image's manifest.
+    #[must_use]
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+}
+
+#[async_trait]
+impl Source for DockerImage {
+    async fn fetch(&self, descriptor: &Descriptor, offset: u64) -> Result<ByteStream, ContentError> {
+        if descriptor.digest != self.descriptor.digest {
+            return self.tar.fetch(descriptor, self.blobs.get(&descriptor.digest).copied(), offset);
+        }
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(self.manifest.bytes().len());
+        let rest = Bytes::copy_from_slice(&self.manifest.bytes()[start..]);
+        Ok(stream::iter([Ok(rest)]).boxed())
+    }
+}
+
+/// Its tags are the names of the image, completed, such as `docker.io/library/debian:latest`.
+#[async_trait]
+impl Named for DockerImage {
+    async fn tagged(&self, tag: &str) -> Result<Option<(Descriptor, Vec<u8>)>, ContentError> {
+        let known = self.names.contains(tag);
+        Ok(known.then(|| (self.descriptor.clone(), self.manifest.bytes().to_vec())))
+    }
+
+    async fn tags(&self) -> Result<Vec<String>, ContentError> {
+        Ok(self.names.iter().cloned().collect())
+    }
+
+    async fn referrers(&self, _: &Descriptor) -> Result<Vec<Descriptor>, ContentError> {
+        Ok(Vec::new())
+    }
+}
+
+impl From<Damage> for Cause {
+    fn from(damage: Damage) -> Self {
+        Self::Other { message: damage.to_string(), hint: Some(GET_AGAIN.into()) }
+    }
+}

@@ -1,0 +1,278 @@
+//! Tar files that are read in place: what lies where in them is noted once, and nothing is ever unpacked.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::os::unix::fs::FileExt;
+use std::path::{Component, Path, PathBuf};
+
+use ociforge_manifests::Descriptor;
+use ociforge_manifests::document::MAX_DOCUMENT;
+use tar::{EntryType, Header};
+
+use super::stream::stream;
+use crate::content::{ByteStream, Cause, ContentError};
+
+/// Headers and contents begin at multiples of this, in bytes.
+pub(super) const BLOCK: u64 = 512;
+
+/// How many links are followed one after the other, as in Linux.
+const MAX_LINKS: usize = 40;
+
+/// An uncompressed tar file.
+#[derive(Debug)]
+pub(super) struct TarFile {
+    pub(super) path: PathBuf,
+    file: File,
+}
+
+/// Where in the file something lies, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) offset: u64,
+    pub(super) length: u64,
+}
+
+/// What has a name in a tar file.
+#[derive(Debug)]
+enum Entry {
+    File(Place),
+    /// A link to another name: the normal one, or nothing where it points out of the archive.
+    Link(Option<String>),
+}
+
+/// Files and links by their normal names.
+#[derive(Debug, Default)]
+pub(super) struct Entries(BTreeMap<String, Entry>);
+
+/// What is wrong with an archive.
+#[derive(Debug, thiserror::Error)]
+enum Damage {
+    #[error("the entry `{0}` points out of the archive's root")]
+    Hostile(String),
+    #[error("the entry `{name}` is {kind}, which has no place in an archive of images")]
+    Kind { name: String, kind: &'static str },
+    #[error("the entry `{0}` is there twice")]
+    Twice(String),
+    #[error("the link `{0}` leads in a circle")]
+    Circle(String),
+    #[error("the file ends within the entry `{0}`")]
+    Truncated(String),
+    #[error("the end is missing: the file was cut off after {length} bytes")]
+    Cut { length: u64 },
+}
+
+impl TarFile {
+    /// Opens a file, which must not be compressed as a whole.
+    pub(super) fn open(path: PathBuf) -> Result<Self, Cause> {
+        let mut file = File::open(&path)?;
+        refuse_compressed(&mut file)?;
+        Ok(Self { path, file })
+    }
+
+    /// Reads the headers. Only files and links whose names are `wanted` are noted; links are damage unless they are
+    /// `allowed`.
+    pub(super) fn entries(&self, wanted: impl Fn(&str) -> bool, links_allowed: bool) -> Result<Entries, Cause> {
+        let length = self.file.metadata()?.len();
+        let mut entries = BTreeMap::new();
+        let mut end = 0;
+        let mut archive = tar::Archive::new(&self.file);
+        for entry in archive.entries_with_seek().map_err(no_tar)? {
+            let entry = entry.map_err(no_tar)?;
+            let shown = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+            let place = Place { offset: entry.raw_file_position(), length: entry.size() };
+            end = place.offset.saturating_add(place.length).checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
+            let kind = entry.header().entry_type();
+            match kind {
+                EntryType::Regular | EntryType::Continuous => {}
+                EntryType::Symlink | EntryType::Link if links_allowed => {}
+                EntryType::Directory | EntryType::XGlobalHeader => continue,
+                other => return Err(Damage::Kind { name: shown, kind: describe(other) }.into()),
+            }
+            let name = normal(&entry.path().map_err(no_tar)?).ok_or_else(|| Damage::Hostile(shown.clone()))?;
+            if end > length {
+                return Err(Damage::Truncated(shown).into());
+            }
+            let noted = match kind {
+                EntryType::Regular | EntryType::Continuous => Entry::File(place),
+                _ => Entry::Link(target(&name, kind, entry.link_name().map_err(no_tar)?.as_deref())),
+            };
+            if wanted(&name) && entries.insert(name, noted).is_some() {
+                return Err(Damage::Twice(shown).into());
+            }
+        }
+        // The crate takes the end of the file for the end of the archive, which is a block of zeroes.
+        if length < end.saturating_add(BLOCK) {
+            return Err(Damage::Cut { length }.into());
+        }
+        Ok(Entries(entries))
+    }
+
+    /// A whole document, of at most [`MAX_DOCUMENT`] bytes.
+    pub(super) fn read_whole(&self, place: Place) -> Result<Vec<u8>, Cause> {
+        if place.length > MAX_DOCUMENT {
+            return Err(Cause::TooLarge { size: place.length, limit: MAX_DOCUMENT });
+        }
+        let mut bytes = vec![0; usize::try_from(place.length).map_err(io::Error::other)?];
+        self.file.read_exact_at(&mut bytes, place.offset)?;
+        Ok(bytes)
+    }
+
+    /// Shows `each` what lies at `place`, piece by piece.
+    pub(super) fn read(&self, place: Place, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+        let mut buffer = vec![0; usize::try_from(place.length.min(1 << 20)).map_err(io::Error::other)?];
+        let mut done = 0;
+        while done < place.length {
+            let length = usize::try_from(place.length - done).map_or(buffer.len(), |rest| rest.min(buffer.len()));
+            self.file.read_exact_at(&mut buffer[..length], place.offset + done)?;
+            each(&buffer[..length]);
+            done += length as u64;
+        }
+        Ok(())
+    }
+
+    /// The content of `descriptor`, which lies at `place`, from `offset` on; nothing lies nowhere.
+    pub(super) fn fetch(
+        &self,
+        descriptor: &Descriptor,
+        place: Option<Place>,
+        offset: u64,
+    ) -> Result<ByteStream, ContentError> {
+        let operation = || format!("read {} from {}", descriptor.digest, self.path.display());
+        let place = place.ok_or_else(|| Cause::NotFound.of(operation()))?;
+        let file = self.file.try_clone().map_err(|error| Cause::Io(error).of(operation()))?;
+        let offset = offset.min(place.length);
+        Ok(stream(file, place.offset + offset, place.length - offset))
+    }
+}
+
+impl Entries {
+    /// The file called `name`, or which the link of that name leads to, and its own name; nothing where there is none.
+    pub(super) fn file<'a>(&'a self, name: &'a str) -> Result<Option<(&'a str, Place)>, Cause> {
+        let mut at = name;
+        for _ in 0..=MAX_LINKS {
+            match self.0.get_key_value(at) {
+                None => return Ok(None),
+                Some((own, Entry::File(place))) => return Ok(Some((own, *place))),
+                Some((_, Entry::Link(Some(target)))) => at = target,
+                Some((_, Entry::Link(None))) => return Err(Damage::Hostile(at.to_owned()).into()),
+            }
+        }
+        Err(Damage::Circle(name.to_owned()).into())
+    }
+
+    /// All files, links left out.
+    pub(super) fn files(&self) -> impl Iterator<Item = (&str, Place)> {
+        self.0.iter().filter_map(|(name, entry)| match entry {
+            Entry::File(place) => Some((name.as_str(), *place)),
+            Entry::Link(_) => None,
+        })
+    }
+}
+
+/// A relative path without `.` components, or nothing for one that leads elsewhere.
+pub(super) fn normal(path: &Path) -> Option<String> {
+    let mut parts = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::Normal(part) => parts.push(part.to_str()?),
+            Component::Prefix(_) | Component::RootDir | Component::ParentDir => return None,
+        }
+    }
+    (!parts.is_empty()).then(|| parts.join("/"))
+}
+
+/// The normal name that a link called `name` points to: a symbolic link from its directory, a hard link from the root.
+/// Nothing for what lies outside of the archive.
+fn target(name: &str, kind: EntryType, link: Option<&Path>) -> Option<String> {
+    let link = link?;
+    if kind == EntryType::Link {
+        return normal(link);
+    }
+    let mut parts: Vec<&str> = name.split('/').collect();
+    parts.pop();
+    for component in link.components() {
+        match component {
+            Component::CurDir => {}
+            Component::Normal(part) => parts.push(part.to_str()?),
+            Component::ParentDir => drop(parts.pop()?),
+            Component::Prefix(_) | Component::RootDir => return None,
+        }
+    }
+    Some(parts.join("/"))
+}
+
+/// The header of an entry that says nothing of when, where and by whom it was written.
+pub(super) fn header(kind: EntryType, mode: u32, size: u64) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(size);
+    header.set_mtime(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    header
+}
+
+fn refuse_compressed(file: &mut File) -> Result<(), Cause> {
+    let mut magic = Vec::new();
+    file.by_ref().take(6).read_to_end(&mut magic)?;
+    file.rewind()?;
+    let formats: [(&[u8], &str, &str); 4] = [
+        (b"\x1f\x8b", "gzip", "gunzip"),
+        (b"\x28\xb5\x2f\xfd", "zstd", "unzstd"),
+        (b"\xfd7zXZ\0", "xz", "unxz"),
+        (b"BZh", "bzip2", "bunzip2"),
+    ];
+    match formats.iter().find(|(start, _, _)| magic.starts_with(start)) {
+        None => Ok(()),
+        Some((_, format, command)) => Err(Cause::Other {
+            message: format!(
+                "it is compressed with {format}; blobs are read in place, which a compressed file prevents"
+            ),
+            hint: Some(format!("unpack it with {command}")),
+        }),
+    }
+}
+
+fn no_tar(error: io::Error) -> Cause {
+    Cause::Other { message: format!("it is no tar file, or a damaged one: {error}"), hint: None }
+}
+
+fn describe(entry: EntryType) -> &'static str {
+    match entry {
+        EntryType::Symlink => "a symbolic link",
+        EntryType::Link => "a hard link",
+        EntryType::Char | EntryType::Block => "a device",
+        EntryType::Fifo => "a named pipe",
+        EntryType::GNUSparse => "a sparse file",
+        _ => "of an unknown type",
+    }
+}
+
+/// What to do about a file that is not what it should be.
+pub(super) const GET_AGAIN: &str = "get the archive again from where it came";
+
+impl From<Damage> for Cause {
+    fn from(damage: Damage) -> Self {
+        Self::Other { message: damage.to_string(), hint: Some(GET_AGAIN.into()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_stay_inside() {
+        let follow = |name: &str, link: &str| target(name, EntryType::Symlink, Some(Path::new(link)));
+        assert_eq!(follow("a/layer.tar", "../b/layer.tar").unwrap(), "b/layer.tar");
+        assert_eq!(follow("a", "./b").unwrap(), "b");
+        for outside in ["../../b", "/b", "../../a/../b"] {
+            assert_eq!(follow("a/layer.tar", outside), None, "{outside}");
+        }
+        let hard = |link: &str| target("a/b", EntryType::Link, Some(Path::new(link)));
+        assert_eq!((hard("c/d").unwrap().as_str(), hard("../c")), ("c/d", None));
+    }
+}
