@@ -14,6 +14,7 @@ use ociforge_manifests::{ImageName, Platform};
 use super::progress::Form;
 use super::runtime_args::RuntimeArgs;
 use crate::build::{SecretArg, SecretArgError};
+use crate::registry::Password;
 use crate::sandbox::Isolation;
 
 /// Assembles OCI images without a Docker daemon.
@@ -78,6 +79,10 @@ pub enum Command {
     Serve(ServeArgs),
     /// Say what this machine allows, and what to do about what it does not
     Doctor(DoctorArgs),
+    /// Check a user's name and password against a registry, and keep them for later commands
+    Login(LoginArgs),
+    /// Forget the user's name and password for a registry
+    Logout(LogoutArgs),
     /// Show or clean the store
     #[command(subcommand)]
     Cache(CacheCommand),
@@ -343,6 +348,37 @@ pub struct DoctorArgs {
     /// Form of the output
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
     pub format: Format,
+}
+
+/// `login`
+#[derive(Debug, Args)]
+pub struct LoginArgs {
+    /// Registry, or what is below a path of it
+    #[arg(value_name = "HOST[:PORT][/NAMESPACE]")]
+    pub registry: String,
+    /// Name of the user [default: asked for on the terminal]
+    #[arg(short, long, value_name = "USER")]
+    pub username: Option<String>,
+    /// Take the first line of stdin as the password [default: asked for on the terminal]
+    #[arg(long, requires = "username")]
+    pub password_stdin: bool,
+    /// The password; others on this machine can see it here
+    #[arg(short, long, value_name = "PASSWORD", conflicts_with = "password_stdin")]
+    pub password: Option<Password>,
+    /// Only print the name of the user that is logged in
+    #[arg(long, conflicts_with_all = ["username", "password", "password_stdin"])]
+    pub get_login: bool,
+}
+
+/// `logout`
+#[derive(Debug, Args)]
+pub struct LogoutArgs {
+    /// Registry, or what is below a path of it
+    #[arg(value_name = "HOST[:PORT][/NAMESPACE]", required_unless_present = "all")]
+    pub registry: Option<String>,
+    /// All registries
+    #[arg(short, long, conflicts_with = "registry")]
+    pub all: bool,
 }
 
 /// `cache`

@@ -4,6 +4,7 @@ mod args;
 #[cfg(test)]
 mod docker_lines;
 mod progress;
+mod prompt;
 mod runtime_args;
 
 use std::io::Write;
@@ -17,9 +18,10 @@ use clap::Parser;
 pub use crate::bytes::human_bytes;
 pub use args::{
     BuildArgs, BundleArgs, CacheCommand, Cli, Command, CompressionKind, CopyArgs, DoctorArgs, Format, Global,
-    InspectArgs, LockArgs, RunArgs, ServeArgs, SpecArgs, StepArgs, UnshareArgs,
+    InspectArgs, LockArgs, LoginArgs, LogoutArgs, RunArgs, ServeArgs, SpecArgs, StepArgs, UnshareArgs,
 };
 pub use progress::{Form, reporter};
+pub use prompt::{PromptError, Terminal};
 pub use runtime_args::driver_version;
 
 use crate::cancel::Cancel;

@@ -10,6 +10,8 @@ mod copy;
 mod doctor;
 mod inspect;
 mod lock;
+mod login;
+mod logout;
 mod run;
 mod serve;
 mod spec;
@@ -64,6 +66,8 @@ pub async fn run(
         Command::Spec(args) => spec::run(&context, *args).await,
         Command::Serve(args) => serve::run(&context, args).await,
         Command::Doctor(args) => doctor::run(&context, &args).await,
+        Command::Login(args) => login::run(&context, args).await,
+        Command::Logout(args) => logout::run(&context, args).await,
         Command::Cache(command) => cache::run(&context, &command),
         Command::Completions { shell } => completions::run(shell),
     }
@@ -144,10 +148,15 @@ impl Context {
 
     /// The registry client.
     fn client(&self) -> Result<Client, Failure> {
+        Ok(Client::new(self.settings())?)
+    }
+
+    /// What the call and the environment say about registries.
+    fn settings(&self) -> Settings {
         let mut settings = Settings::from_env();
         settings.authfile = self.global.authfile.clone().or(settings.authfile);
         settings.tls_verify = self.global.tls_verify;
         settings.journal = self.store_path().ok().map(|store| store.join("uploads"));
-        Ok(Client::new(settings)?)
+        settings
     }
 }

@@ -73,22 +73,26 @@ impl Client {
         &self.0.http.stats
     }
 
+    /// The host `registry` itself, wherever registries.conf leads its names.
+    pub(super) fn endpoint(&self, registry: &str) -> Arc<Endpoint> {
+        self.endpoint_of(registry, self.0.conf.is_insecure(registry))
+    }
+
+    fn endpoint_of(&self, registry: &str, insecure: bool) -> Arc<Endpoint> {
+        let insecure = insecure || !self.0.tls_verify;
+        let mut endpoints = self.0.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Endpoint::new(registry, insecure, self.0.connections, Arc::clone(&self.0.http)));
+        Arc::clone(endpoints.entry((registry.to_owned(), insecure)).or_insert_with(new))
+    }
+
     fn origin(&self, place: &Place) -> Origin {
-        let Shared { http, files, endpoints, sessions, .. } = &*self.0;
-        let (insecure, connections) = (place.insecure || !self.0.tls_verify, self.0.connections);
-        let mut endpoints = endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        let endpoint = endpoints
-            .entry((place.registry.clone(), insecure))
-            .or_insert_with(|| Arc::new(Endpoint::new(&place.registry, insecure, connections, Arc::clone(http))));
+        let Shared { files, sessions, .. } = &*self.0;
+        let endpoint = self.endpoint_of(&place.registry, place.insecure);
         let mut sessions = sessions.lock().unwrap_or_else(PoisonError::into_inner);
         let session = sessions
             .entry((place.registry.clone(), place.repository.clone()))
             .or_insert_with(|| Arc::new(Session::new(&place.registry, &place.repository, files.clone())));
-        Origin {
-            endpoint: Arc::clone(endpoint),
-            repository: place.repository.clone(),
-            session: Arc::clone(session),
-            pulls: place.pulls,
-        }
+        let (repository, session) = (place.repository.clone(), Arc::clone(session));
+        Origin { endpoint, repository, session, pulls: place.pulls }
     }
 }

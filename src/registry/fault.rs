@@ -212,9 +212,7 @@ fn registry_message(body: &[u8]) -> String {
 fn hint(registry: &str, subject: Subject, status: StatusCode) -> Option<String> {
     Some(match (status.as_u16(), subject) {
         (401, _) | (403, Subject::Token) => {
-            format!(
-                "log in with `docker login {registry}` or `skopeo login {registry}`, or name a file with --authfile"
-            )
+            format!("log in with `ociforge login {registry}`, or name a file of credentials with --authfile")
         }
         (403, Subject::Upload) => {
             format!("check that you may push to {registry} there, or log in as somebody who may")

@@ -5,6 +5,7 @@
 //!
 //! - `registries_conf` says which hosts stand behind a name, `endpoint` which protocol a host speaks;
 //! - `origin` is one repository of one host, and sends requests to it with what `auth` and `credentials` give;
+//! - `login` asks whether a host takes credentials, before `credentials` keeps them for the user;
 //! - `http` makes one exchange: redirects, timeouts, counting. Credentials never leave the host that they are for;
 //! - `certificates` are what containers-certs.d(5) has for a host;
 //! - `manifest`, `names` and `referrers` speak of manifests, `list` reads what comes in pages;
@@ -22,6 +23,7 @@ mod fault;
 mod fetch;
 mod http;
 mod list;
+mod login;
 mod manifest;
 mod names;
 mod origin;
@@ -39,6 +41,7 @@ mod testing;
 mod tests;
 
 pub use client::Client;
+pub use credentials::{Account, AccountError, Kept, Keyring, Login, Password};
 pub use http::install_tls;
 pub use remote::Remote;
 pub use settings::{Patience, Settings, SettingsError};

@@ -147,6 +147,16 @@ impl RegistriesConf {
         Ok(())
     }
 
+    /// Whether an entry or a mirror accepts bad certificates and plain HTTP of this host.
+    pub(super) fn is_insecure(&self, registry: &str) -> bool {
+        let at = |location: &str| location.split('/').next() == Some(registry);
+        self.entries.values().any(|entry| {
+            let location = if entry.location.is_empty() { &entry.prefix } else { &entry.location };
+            (entry.insecure && at(location))
+                || entry.mirror.iter().any(|mirror| mirror.insecure && at(&mirror.location))
+        })
+    }
+
     /// Where the repository `repository` of `registry` is. The longest prefix that fits counts.
     pub(super) fn places(&self, registry: &str, repository: &str) -> Places {
         let name = format!("{registry}/{repository}");

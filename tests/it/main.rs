@@ -13,6 +13,7 @@ mod faults;
 mod hostile;
 mod lies;
 mod lint;
+mod login;
 mod outputs;
 mod registry;
 mod rootless;

@@ -207,7 +207,7 @@ async fn credentials_open_a_locked_registry() {
             let error = error.unwrap();
             assert!(error.cause.to_string().contains("401 Unauthorized"), "{}", error.cause);
             let hint = error.hint().unwrap();
-            assert!(hint.starts_with(&format!("log in with `docker login {}`", registry.address)), "{hint}");
+            assert!(hint.starts_with(&format!("log in with `ociforge login {}`", registry.address)), "{hint}");
         }
     }
     let client = Client::new(registry.signed_in("secret")).unwrap();

@@ -22,6 +22,7 @@ use crate::error::Explain;
 use crate::progress::Progress;
 
 mod downloads;
+mod login;
 mod manifests;
 mod tokens;
 mod uploads;

@@ -55,7 +55,7 @@ async fn a_token_that_expires_early_is_renewed_once() {
     let cause = read(&remote, &descriptor, 0).await.unwrap_err();
     assert_eq!(status(&cause), "401 Unauthorized");
     let hint = cause.of("x").hint().unwrap();
-    assert!(hint.starts_with(&format!("log in with `docker login {}`", server.address)), "{hint}");
+    assert!(hint.starts_with(&format!("log in with `ociforge login {}`", server.address)), "{hint}");
     assert_eq!(server.lines().iter().filter(|line| line.starts_with("GET /token")).count(), 3);
 }
 

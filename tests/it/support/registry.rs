@@ -33,9 +33,20 @@ impl Registry {
 
     /// Debian's docker-registry.
     pub(crate) fn docker(place: &Place, name: &str) -> Self {
+        Self::docker_with(place, name, "")
+    }
+
+    /// The same for `user` alone, whose password is `secret`.
+    pub(crate) fn locked(place: &Place, name: &str) -> Self {
+        let htpasswd = "user:$2y$05$mxyu.d57PWBFUxSe/6VTKuOW9T1PWQvpvxtw/8ktv/RHZetEeEw2i\n";
+        let htpasswd = place.write(&format!("{name}.htpasswd"), htpasswd);
+        Self::docker_with(place, name, &format!("auth: {{htpasswd: {{realm: r, path: {}}}}}\n", htpasswd.display()))
+    }
+
+    fn docker_with(place: &Place, name: &str, more: &str) -> Self {
         let data = place.at(name);
         let config = format!(
-            "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {data}}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n"
+            "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {data}}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n{more}"
         );
         let config = place.write(&format!("{name}.yml"), config);
         let log = place.path(format!("{name}.log"));

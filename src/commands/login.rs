@@ -1,0 +1,95 @@
+//! `ociforge login`
+
+use std::io::{BufRead, Read};
+
+use super::Context;
+use crate::cli::{self, LoginArgs, PromptError, Terminal};
+use crate::error::Failure;
+use crate::progress::Reporter;
+use crate::registry::{Account, Client, Keyring, Login, Password, Settings};
+
+/// Longest password that is read from stdin, in bytes.
+const MAX_PASSWORD: u64 = 64 << 10;
+
+pub(super) async fn run(context: &Context, args: LoginArgs) -> Result<(), Failure> {
+    let settings = context.settings();
+    let (keyring, account) = (Keyring::new(&settings), args.registry.parse::<Account>()?);
+    if args.get_login {
+        let user = blocking({
+            let account = account.clone();
+            move || keyring.user(&account)
+        });
+        let stranger = || {
+            Failure::new(format!("nobody is logged in to {account}")).hint(format!("use `ociforge login {account}`"))
+        };
+        return cli::result(&user.await??.ok_or_else(stranger)?);
+    }
+    let login = login(&*context.reporter, &account, args).await?;
+    // Of all credentials only those are to be used.
+    let client = Client::new(Settings { authfile: None, auth_search: Vec::new(), ..settings })?;
+    if !client.check(&account, &login).await? {
+        context.reporter.warn(&format!("{} asks for no password, so this one was not checked", account.registry()));
+    }
+    let (user, of) = (login.user.clone(), account.clone());
+    let kept = blocking(move || keyring.put(&of, &login)).await??;
+    context.reporter.note(&format!("logged in to {account} as {user}; the password is in {kept}"));
+    Ok(())
+}
+
+/// Does something that waits for files and programs.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Failure::new("the work on credentials ended early"))
+}
+
+/// What the call says and, for what it does not, the terminal.
+async fn login(reporter: &dyn Reporter, account: &Account, args: LoginArgs) -> Result<Login, Failure> {
+    let LoginArgs { username, password, password_stdin, .. } = args;
+    if password.is_some() {
+        reporter
+            .warn("a password in the call is seen in the list of processes and kept by shells: use --password-stdin");
+    }
+    let user = match username {
+        Some(user) => user,
+        None => ask(account, "user name").await?,
+    };
+    if user.is_empty() || user.contains(':') {
+        return Err(Failure::new("the user's name is empty, or has a `:` in it").usage());
+    }
+    let password = match password {
+        Some(Password(password)) => password,
+        None if password_stdin => from_stdin().await?,
+        None => ask(account, "password").await?,
+    };
+    if password.is_empty() {
+        return Err(Failure::new("the password is empty").usage());
+    }
+    Ok(Login { user, password: Password(password) })
+}
+
+async fn ask(account: &Account, what: &str) -> Result<String, Failure> {
+    let answer = async {
+        let mut terminal = Terminal::open()?;
+        match what {
+            "password" => terminal.ask_secretly(&format!("Password for {account}: ")).await,
+            _ => terminal.ask(&format!("User name for {account}: ")).await,
+        }
+    };
+    answer.await.map_err(|error| {
+        let nobody = matches!(error, PromptError::NoTerminal(_));
+        let failure = Failure::from(error).during(format!("cannot ask for the {what}"));
+        if nobody { failure.hint("use --username with --password-stdin").usage() } else { failure }
+    })
+}
+
+/// The first line of stdin. It is waited for in a thread that nobody waits for.
+async fn from_stdin() -> Result<String, Failure> {
+    let (send, line) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let read = std::io::stdin().lock().take(MAX_PASSWORD).read_line(&mut line);
+        let _ = send.send(read.map(|_| line));
+    });
+    let failed = || Failure::new("cannot read the password from stdin");
+    let line = line.await.map_err(|error| failed().caused_by(error))?.map_err(|error| failed().caused_by(error))?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}

@@ -1,0 +1,167 @@
+//! What somebody logs in to, and how entries are named.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::Explain;
+
+/// A registry, or what is below a path of it: what one entry of containers-auth.json(5) is for. In text `HOST[:PORT]` or
+/// `HOST[:PORT]/NAMESPACE`; all names of Docker Hub are `docker.io`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Account(String);
+
+/// Text that names no registry.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AccountError {
+    /// It begins with `https://`, or another scheme.
+    #[error("`{0}` has a scheme")]
+    Scheme(String),
+    /// It has a tag or a digest.
+    #[error("`{0}` names an image")]
+    Image(String),
+    /// There is an `@` in it, before which a password may stand; so it is not repeated.
+    #[error("there is an @ in the registry's name")]
+    At,
+    /// Something else is wrong with it.
+    #[error("`{0}` is no name of a registry")]
+    Name(String),
+}
+
+impl Explain for AccountError {
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::At => "the user's name goes to --username".into(),
+            _ => "write HOST, HOST:PORT or HOST/NAMESPACE, such as nvcr.io".into(),
+        })
+    }
+
+    fn is_usage(&self) -> bool {
+        true
+    }
+}
+
+impl Account {
+    /// Host and port.
+    #[must_use]
+    pub fn registry(&self) -> &str {
+        self.0.split_once('/').map_or(&self.0, |(host, _)| host)
+    }
+
+    /// The path, empty for the whole registry.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        self.0.split_once('/').map_or("", |(_, path)| path)
+    }
+
+    /// What the key of an entry stands for.
+    pub(super) fn of_key(key: &str) -> Self {
+        Self(normal(key))
+    }
+
+    /// Whether this key of an entry stands for this very account.
+    pub(super) fn has_key(&self, key: &str) -> bool {
+        normal(key) == self.0
+    }
+
+    /// The names that an entry which counts for this account may have, the most particular first.
+    pub(super) fn names(&self) -> Vec<String> {
+        names(self.registry(), self.namespace())
+    }
+}
+
+impl FromStr for Account {
+    type Err = AccountError;
+
+    fn from_str(text: &str) -> Result<Self, AccountError> {
+        if text.contains('@') {
+            return Err(AccountError::At);
+        }
+        if text.contains("://") {
+            return Err(AccountError::Scheme(text.to_owned()));
+        }
+        let account = Self(normal(text));
+        if account.namespace().contains(':') {
+            return Err(AccountError::Image(text.to_owned()));
+        }
+        let (host, port) = account.registry().split_once(':').unwrap_or((account.registry(), "0"));
+        let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+        let is_path = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | '_');
+        let mut parts = account.0.split('/').skip(1);
+        let sound = !host.is_empty()
+            && host.chars().all(is_host)
+            && port.parse::<u16>().is_ok()
+            && parts.all(|part| !part.is_empty() && part.chars().all(is_path));
+        if sound { Ok(account) } else { Err(AccountError::Name(text.to_owned())) }
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The names that an entry for this repository may have, the most particular first.
+pub(super) fn names(registry: &str, repository: &str) -> Vec<String> {
+    let host = normal(registry);
+    let ends = repository.match_indices('/').map(|(index, _)| index).chain([repository.len()]);
+    let ends = ends.filter(|_| !repository.is_empty());
+    let mut names: Vec<String> = ends.map(|end| format!("{host}/{}", &repository[..end])).collect();
+    names.reverse();
+    names.push(host);
+    names
+}
+
+/// The entry with the most particular name.
+pub(super) fn best<'a, V>(names: &[String], entries: impl Iterator<Item = (&'a String, V)>) -> Option<(&'a String, V)> {
+    let ranked = entries.filter_map(|entry| {
+        let normal = normal(entry.0);
+        Some((names.iter().position(|name| *name == normal)?, entry))
+    });
+    ranked.min_by_key(|(rank, _)| *rank).map(|(_, entry)| entry)
+}
+
+/// A key as it is compared: without the scheme and the `/v1/` that docker once wrote, and one name for Docker Hub.
+pub(super) fn normal(key: &str) -> String {
+    let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
+    let (host, path) = bare.unwrap_or(key).split_once('/').unwrap_or((bare.unwrap_or(key), ""));
+    let host = match host {
+        "index.docker.io" | "registry-1.docker.io" => "docker.io",
+        other => other,
+    };
+    let path = path.trim_end_matches('/');
+    if path.is_empty() || bare.is_some() || matches!(path, "v1" | "v2") {
+        host.to_owned()
+    } else {
+        format!("{host}/{path}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registries_have_names() {
+        for (text, registry, namespace) in [
+            ("r.example", "r.example", ""),
+            ("r.example:5000/", "r.example:5000", ""),
+            ("localhost/ml/train", "localhost", "ml/train"),
+            ("index.docker.io", "docker.io", ""),
+            ("index.docker.io/v1/", "docker.io", ""),
+            ("docker.io/me", "docker.io", "me"),
+        ] {
+            let account: Account = text.parse().unwrap();
+            assert_eq!((account.registry(), account.namespace()), (registry, namespace), "{text}");
+        }
+        assert_eq!("r.example/a/b".parse::<Account>().unwrap().names(), ["r.example/a/b", "r.example/a", "r.example"]);
+        assert_eq!("r.example".parse::<Account>().unwrap().names(), ["r.example"]);
+        let error = |text: &str| text.parse::<Account>().unwrap_err();
+        assert!(matches!(error("https://r.example"), AccountError::Scheme(_)));
+        assert!(matches!(error("r.example/ml:1"), AccountError::Image(_)));
+        assert!(!error("https://me:hunter2@r.example").to_string().contains("hunter2"));
+        for bad in ["", "/", "r.example:", "r.example:99999", "r example", "r.example//a", "r.example/A", "a:b:c"] {
+            assert!(matches!(error(bad), AccountError::Name(_)), "{bad}");
+        }
+    }
+}

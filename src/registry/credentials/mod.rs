@@ -1,0 +1,169 @@
+//! The user's credentials: docker's `config.json`, containers-auth.json(5), and credential helpers.
+//!
+//! `file` is what such a file says, `helper` runs the programs that it names, `account` is what a user logs in to, and
+//! `keyring` changes the files.
+
+mod account;
+mod file;
+mod helper;
+mod keyring;
+
+use std::path::PathBuf;
+
+use crate::content::Cause;
+
+pub use account::{Account, AccountError};
+pub use keyring::{Kept, Keyring, Login, Password};
+
+use file::AuthFile;
+
+/// What proves who the user is.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Credential {
+    /// Nothing is known.
+    Anonymous,
+    /// User name and password.
+    Password {
+        /// The user's name.
+        user: String,
+        /// The password.
+        password: String,
+    },
+    /// A refresh token for the registry's token server.
+    Identity(String),
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Anonymous => "Anonymous",
+            Self::Password { .. } => "Password(…)",
+            Self::Identity(_) => "Identity(…)",
+        })
+    }
+}
+
+/// Credentials that are there, but can't be had.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CredentialError {
+    #[error("cannot read the credentials in {}: {reason}", file.display())]
+    File { file: PathBuf, reason: String },
+    #[error("cannot read the credentials for {key} in {}: `auth` is not base64 of user and password", file.display())]
+    Auth { file: PathBuf, key: String },
+    #[error("cannot run the credential helper {program}, which {} names: {reason}", file.display())]
+    Helper { file: PathBuf, program: String, reason: String },
+    #[error("the credential helper {program} gave nothing that can be read")]
+    HelperAnswer { program: String },
+    #[error("cannot write {}: {reason}", file.display())]
+    Write { file: PathBuf, reason: String },
+    #[error("{} has the credentials for {account} kept by {program}, which keeps them for whole registries", file.display())]
+    WholeRegistry { file: PathBuf, program: String, account: String },
+    #[error("there is no place for credentials: neither $XDG_RUNTIME_DIR nor $HOME is set")]
+    NoPlace,
+}
+
+impl From<CredentialError> for Cause {
+    fn from(error: CredentialError) -> Self {
+        let hint = match &error {
+            CredentialError::Helper { .. } | CredentialError::HelperAnswer { .. } => {
+                "install or repair it, or name another file of credentials with --authfile"
+            }
+            CredentialError::Write { .. } | CredentialError::NoPlace => "name another file with --authfile",
+            CredentialError::WholeRegistry { .. } => {
+                "leave the path out, or name another file of credentials with --authfile"
+            }
+            _ => "repair the file, or name another with --authfile",
+        };
+        Self::Other { message: error.to_string(), hint: Some(hint.into()) }
+    }
+}
+
+/// The files that credentials are looked up in, in this order.
+#[derive(Debug, Clone)]
+pub(super) struct CredentialFiles(pub Vec<PathBuf>);
+
+impl CredentialFiles {
+    /// What is known for a repository. Reads files and may run a helper: call it where blocking is allowed.
+    pub(super) fn find(&self, registry: &str, repository: &str) -> Result<Credential, CredentialError> {
+        for path in &self.0 {
+            let found = AuthFile::read(path)?.find(path, registry, repository)?;
+            if found != Credential::Anonymous {
+                return Ok(found);
+            }
+        }
+        Ok(Credential::Anonymous)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use base64::Engine;
+
+    use super::*;
+
+    fn find(json: &str, registry: &str, repository: &str) -> Result<Credential, CredentialError> {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("auth.json");
+        fs::write(&file, json).unwrap();
+        CredentialFiles(vec![directory.path().join("missing"), file]).find(registry, repository)
+    }
+
+    fn password(user: &str, password: &str) -> Credential {
+        Credential::Password { user: user.into(), password: password.into() }
+    }
+
+    #[test]
+    fn the_most_particular_entry_counts() {
+        let auth = |text: &str| base64::engine::general_purpose::STANDARD_NO_PAD.encode(text);
+        let json = serde_json::json!({"auths": {
+            "r.example": {"auth": auth("host:a:b")},
+            "r.example/ml": {"auth": auth("ml:c")},
+            "r.example/ml/train": {"username": "train", "password": "d"},
+            "r.example/empty": {},
+            "https://index.docker.io/v1/": {"auth": auth("hub:e")},
+            "nvcr.io": {"auth": auth("$oauthtoken:key")},
+            "https://old.example/v2/": {"identitytoken": "refresh", "auth": auth("x:")},
+        }})
+        .to_string();
+        for (registry, repository, expected) in [
+            ("r.example", "other/x", password("host", "a:b")),
+            ("r.example", "mlx", password("host", "a:b")),
+            ("r.example", "ml/eval", password("ml", "c")),
+            ("r.example", "ml/train", password("train", "d")),
+            ("r.example", "ml/train/x", password("train", "d")),
+            ("r.example", "empty", password("host", "a:b")),
+            ("docker.io", "library/debian", password("hub", "e")),
+            ("nvcr.io", "nvidia/pytorch", password("$oauthtoken", "key")),
+            ("old.example", "a", Credential::Identity("refresh".into())),
+            ("r.example:5000", "ml", Credential::Anonymous),
+        ] {
+            assert_eq!(find(&json, registry, repository).unwrap(), expected, "{registry}/{repository}");
+        }
+    }
+
+    #[test]
+    fn broken_files_are_errors_that_keep_secrets() {
+        for bad in ["{", r#"{"auths": []}"#, r#"{"auths": {"a": {"auth": 5}}}"#, r#"{"auths":{"a":"hunter2"}}"#] {
+            let error = find(bad, "a", "b").unwrap_err().to_string();
+            assert!(error.contains("line 1") && !error.contains("hunter2"), "{error}");
+        }
+        for bad in ["!", "aHVudGVyMg=="] {
+            let error =
+                find(&format!(r#"{{"auths": {{"a": {{"auth": "{bad}"}}}}}}"#), "a", "b").unwrap_err().to_string();
+            assert!(error.contains("for a in") && !error.contains(bad) && !error.contains("hunter2"), "{error}");
+        }
+        assert_eq!(find("", "a", "b").unwrap(), Credential::Anonymous);
+        assert_eq!(find(r#"{"auths": null}"#, "a", "b").unwrap(), Credential::Anonymous);
+        assert!(!format!("{:?}", password("u", "hunter2")).contains("hunter2"));
+    }
+
+    #[test]
+    fn a_missing_helper_is_named() {
+        let error = find(r#"{"credsStore": "no-such-helper"}"#, "a", "b").unwrap_err().to_string();
+        assert!(error.contains("docker-credential-no-such-helper") && error.contains("auth.json"), "{error}");
+        assert!(find(r#"{"credHelpers": {"a": "../../bin/sh"}}"#, "a", "b").is_err());
+        assert_eq!(find(r#"{"credHelpers": {"other": "none"}}"#, "a", "b").unwrap(), Credential::Anonymous);
+    }
+}

@@ -1,0 +1,98 @@
+//! Whether a registry takes credentials.
+
+use std::sync::Arc;
+
+use oci_client::secrets::RegistryAuth;
+use reqwest::{Method, StatusCode};
+
+use super::auth::Session;
+use super::challenge::{Challenge, Scopes};
+use super::client::Client;
+use super::credentials::{Account, Credential, Login};
+use super::endpoint::Endpoint;
+use super::fault::{Fault, Subject};
+use super::http::Call;
+use crate::content::{Cause, ContentError};
+
+impl Client {
+    /// Asks the registry of `account` whether it takes `login`: by `GET /v2/` (distribution-spec, end-1), with the
+    /// password or with a token that the registry's token server gives for it. `false` means that the registry lets
+    /// everybody in there, so that nothing is known. Nothing is kept.
+    ///
+    /// # Errors
+    /// When the credentials are refused, or the registry can't be asked.
+    pub async fn check(&self, account: &Account, login: &Login) -> Result<bool, ContentError> {
+        let endpoint = self.endpoint(account.registry());
+        let mut retries = endpoint.retries();
+        let error = |cause: Cause| cause.of(format!("log in to {} as {}", account.registry(), login.user));
+        loop {
+            match check(&endpoint, account.registry(), login).await {
+                Ok(checked) => return Ok(checked),
+                Err(fault) => retries.pause(explained(fault, account.registry(), &login.user)).await.map_err(error)?,
+            }
+        }
+    }
+}
+
+async fn check(endpoint: &Arc<Endpoint>, registry: &str, login: &Login) -> Result<bool, Fault> {
+    let base = endpoint.base().await?;
+    let ask = async |auth: &RegistryAuth| {
+        let mut call = Call::new(Method::GET, base.clone());
+        call.auth = auth;
+        endpoint.call(call).await
+    };
+    let open = ask(&RegistryAuth::Anonymous).await?;
+    let challenge = Challenge::read(open.headers(), base).filter(|_| open.status() == StatusCode::UNAUTHORIZED);
+    let challenge = match challenge {
+        Some(Challenge::Basic) => Challenge::Basic,
+        // Some registries name a scope as an example, of a repository that nobody may read.
+        Some(Challenge::Bearer { realm, service, .. }) => {
+            Challenge::Bearer { realm, service, scopes: Scopes::default() }
+        }
+        None if open.status().is_success() => return Ok(false),
+        None => return Err(open.refusal(registry, Subject::Token).await),
+    };
+    let Login { user, password } = login;
+    let credential = Credential::Password { user: user.clone(), password: password.0.clone() };
+    let (session, scopes) = (Session::of(registry, credential), Scopes::default());
+    session.challenged(challenge, &scopes, &RegistryAuth::Anonymous).await;
+    let auth = session.authorization(&endpoint.http, base, &scopes, false).await?;
+    let answer = ask(&auth).await?;
+    if answer.status().is_success() { Ok(true) } else { Err(answer.refusal(registry, Subject::Token).await) }
+}
+
+/// The fault with a hint that helps who is logging in already.
+fn explained(mut fault: Fault, registry: &str, user: &str) -> Fault {
+    let better = match fault.status.map(|status| status.as_u16()) {
+        Some(401 | 403) if registry == "nvcr.io" && user != "$oauthtoken" => {
+            "the user is always $oauthtoken there, and the password an API key of NGC: use -u '$oauthtoken'"
+        }
+        Some(401 | 403) => {
+            "check the user's name and the password; many registries want an access token in place of the password"
+        }
+        Some(404) => "check the registry's host and port: what answers there is no registry",
+        _ => return fault,
+    };
+    if let Cause::Status { hint, .. } = &mut fault.cause {
+        *hint = Some(better.into());
+    }
+    fault
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Explain;
+
+    #[test]
+    fn hints_are_for_who_logs_in_already() {
+        let hint = |status: StatusCode, registry: &str, user: &str| {
+            let fault = Fault::refusal(registry, Subject::Token, status, b"");
+            explained(fault, registry, user).cause.of("x").hint()
+        };
+        assert!(hint(StatusCode::UNAUTHORIZED, "nvcr.io", "me").unwrap().ends_with("use -u '$oauthtoken'"));
+        assert!(hint(StatusCode::FORBIDDEN, "nvcr.io", "$oauthtoken").unwrap().starts_with("check the user's name"));
+        assert!(!hint(StatusCode::UNAUTHORIZED, "r.example", "me").unwrap().contains("ociforge login"));
+        assert_eq!(hint(StatusCode::CONFLICT, "r.example", "me"), None);
+    }
+}
