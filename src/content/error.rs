@@ -113,8 +113,8 @@ impl Explain for ContentError {
     fn hint(&self) -> Option<String> {
         match &self.cause {
             Cause::Status { hint, .. } | Cause::Network { hint, .. } | Cause::Other { hint, .. } => hint.clone(),
-            Cause::Io(error) if error.kind() == io::ErrorKind::StorageFull => {
-                Some("free some space, or choose another place with --store; nothing was left half-written".into())
+            Cause::Io(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+                Some("free some space, or choose another place, and try again; nothing half-written is in use".into())
             }
             Cause::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 Some("check who owns the directory, or choose another place with --store".into())

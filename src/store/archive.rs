@@ -3,6 +3,7 @@
 //! An archive is an uncompressed tar with `oci-layout`, `index.json` and `blobs/<algorithm>/<hex>`. It is read in place:
 //! opening it notes where each blob lies, and nothing is ever unpacked.
 
+mod resume;
 mod target;
 mod writer;
 
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use ociforge_manifests::{Descriptor, Digest, Document, graph::Index};
 
+use super::index::MAX_INDEX;
 use super::tar_file::{Place, TarFile};
 use super::{Indexed, index};
 use crate::content::{ByteStream, Cause, ContentError, Source};
@@ -48,7 +50,7 @@ impl Archive {
         let (Some(_), Some((_, index))) = (entries.file("oci-layout")?, entries.file("index.json")?) else {
             return Err(no_layout(docker));
         };
-        let index = Document::parse(tar.read_whole(index)?)?;
+        let index = Document::parse(tar.read_at_most(MAX_INDEX, index)?)?;
         let blobs = entries.files().filter_map(|(name, place)| Some((digest_of(name)?, place))).collect();
         Ok(Self { tar, blobs, index })
     }

@@ -87,6 +87,19 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     persist(file, path)
 }
 
+/// As [`write_atomic`], and the bytes are on disk before the file is there: what a crash of the machine leaves is the old
+/// file or the new one.
+///
+/// # Errors
+/// When the directory can't be made or written.
+pub fn write_durable(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let mut file = temporary(directory)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_data()?;
+    persist(file, path)
+}
+
 /// A temporary file in `directory`, which is made where it is missing. Its name starts with `.tmp-`.
 ///
 /// # Errors

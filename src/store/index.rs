@@ -10,9 +10,15 @@ use crate::content::Cause;
 /// of the layout.
 pub const REPOSITORY: &str = "org.ociforge.repository";
 
+/// Largest `index.json` that is read or written, in bytes: some hundred thousand entries.
+pub const MAX_INDEX: u64 = 64 << 20;
+
 /// The manifest called `name`, or, without a name, the only image that there is. `place` is `layout` or `archive`.
 pub(super) fn find(index: &Index, name: Option<&str>, place: &str) -> Result<Descriptor, Cause> {
-    let kept = |entry: &Descriptor| name_of(entry).is_none() && entry.annotations.contains_key(REPOSITORY);
+    let kept = |entry: &Descriptor| {
+        let known = entry.annotations.contains_key(REPOSITORY) || entry.other.contains_key("artifactType");
+        known && name_of(entry).is_none()
+    };
     let called = |entry: &&Descriptor| match name {
         Some(name) => name_of(entry) == Some(name),
         None => !kept(entry),
@@ -33,6 +39,25 @@ pub(super) fn find(index: &Index, name: Option<&str>, place: &str) -> Result<Des
             hint: name.is_none().then(|| format!("name one of them: {}", names().join(", "))),
         }),
     }
+}
+
+/// Sees to it that the manifest is among the entries, by its digest at least.
+pub(super) fn keep(entries: &mut Vec<Descriptor>, manifest: &Descriptor) {
+    if entries.iter().all(|entry| entry.digest != manifest.digest) {
+        entries.push(manifest.clone());
+    }
+}
+
+/// Lets `name` be that of the manifest, whose entry is the last one then.
+pub(super) fn tag(entries: &mut Vec<Descriptor>, manifest: &Descriptor, name: &str) {
+    let mut tagged = manifest.clone();
+    tagged.annotations.insert(REF_NAME.into(), name.to_owned());
+    // A manifest that was kept by its digest first has its name now.
+    let kept = |entry: &Descriptor| {
+        entry.digest == manifest.digest && name_of(entry).is_none() && !entry.annotations.contains_key(REPOSITORY)
+    };
+    entries.retain(|entry| name_of(entry) != Some(name) && !kept(entry));
+    entries.push(tagged);
 }
 
 /// How an entry of an index is called.

@@ -1,25 +1,33 @@
 //! OCI layouts on disk (image-spec, image-layout.md).
 //!
 //! Several processes may work on one layout: blobs and the index appear whole by renaming, and the index is changed
-//! under a lock.
+//! under a lock. A blob that was pushed in part lies in `.partial/<algorithm>-<hex>`, locked by who writes it, and the
+//! next push of it goes on from there.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::StreamExt;
 use ociforge_manifests::{Descriptor, Digest, Document, graph::Index, media_type};
 use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
 
-use super::blob::{BlobWriter, write_atomic};
+use super::arrival::Arrival;
+use super::blob::{BlobWriter, write_atomic, write_durable};
+use super::partial::{self, Partial};
 use super::stream::stream;
-use super::{Indexed, index};
-use crate::content::{ByteStream, Cause, ContentError, Source, Target, cause_of, read_verified};
+use super::{Indexed, index, index::MAX_INDEX};
+use crate::content::{ByteStream, Cause, ContentError, Source, Target};
 use crate::progress::Progress;
 
 /// The annotation that names a manifest in a layout's index.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// How long to wait before looking again whether another writer of the same blob is done.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// How a manifest is called in `index.json`.
 pub type RefName = String;
@@ -31,7 +39,8 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout in `root`, which is made if it is missing or empty.
+    /// The layout in `root`, which is made if it is missing or empty. Blobs that were begun and not gone on with for a
+    /// week are removed.
     ///
     /// # Errors
     /// When the directory holds something else, or can't be written.
@@ -45,6 +54,7 @@ impl Layout {
             fs::create_dir_all(layout.blobs())?;
             write_atomic(&layout.root.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         }
+        partial::sweep(&layout.partials());
         Ok(layout)
     }
 
@@ -112,8 +122,12 @@ impl Layout {
     /// # Errors
     /// When it can't be read or is no index.
     pub fn index(&self) -> Result<Document<Index>, Cause> {
-        match fs::read(self.root.join("index.json")) {
-            Ok(bytes) => Ok(Document::parse(bytes)?),
+        let path = self.root.join("index.json");
+        match fs::metadata(&path) {
+            Ok(metadata) if metadata.len() > MAX_INDEX => {
+                Err(Cause::TooLarge { size: metadata.len(), limit: MAX_INDEX })
+            }
+            Ok(_) => Ok(Document::parse(fs::read(&path)?)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Document::from_json(empty_index())?),
             Err(error) => Err(error.into()),
         }
@@ -133,7 +147,7 @@ impl Layout {
             let mut json = old.json().clone();
             json["manifests"] = json!(manifests);
             let new: Document<Index> = Document::from_json(json)?;
-            write_atomic(&self.root.join("index.json"), new.bytes())?;
+            write_durable(&self.root.join("index.json"), new.bytes())?;
         }
         Ok(())
     }
@@ -148,10 +162,18 @@ impl Layout {
 
     fn put_document(&self, manifest: &Descriptor, bytes: &[u8]) -> Result<(), ContentError> {
         if self.blob_size(&manifest.digest) != Some(manifest.size) {
-            let put = self.put(bytes).map_err(Cause::Io);
+            let put = write_durable(&self.blob_path(&manifest.digest), bytes).map_err(Cause::Io);
             put.map_err(|cause| cause.of(format!("write {} to {}", manifest.digest, self.root.display())))?;
         }
         Ok(())
+    }
+
+    fn partials(&self) -> PathBuf {
+        self.root.join(".partial")
+    }
+
+    fn partial_path(&self, digest: &Digest) -> PathBuf {
+        self.partials().join(format!("{}-{}", digest.algorithm(), digest.hex()))
     }
 
     fn blobs(&self) -> PathBuf {
@@ -198,40 +220,44 @@ impl Target for Layout {
         source: &dyn Source,
         progress: &dyn Progress,
     ) -> Result<(), ContentError> {
-        let operation = || format!("write {} to {}", descriptor.digest, self.root.display());
-        let raw = source.fetch(descriptor, 0).await?;
-        let mut stream = read_verified(descriptor, raw);
-        // The reader verifies; nothing needs to be hashed twice.
-        let mut writer = self.writer().map_err(|error| Cause::Io(error).of(operation()))?;
-        while let Some(bytes) = stream.next().await {
-            let bytes = bytes.map_err(|error| cause_of(error).of(operation()))?;
-            let written = tokio::task::block_in_place(|| io::Write::write_all(writer.unhashed(), &bytes));
-            written.map_err(|error| Cause::Io(error).of(operation()))?;
-            progress.advance(bytes.len() as u64);
+        let operation = format!("write {} to {}", descriptor.digest, self.root.display());
+        let failed = |error: io::Error| Cause::Io(error).of(&operation);
+        let partial = loop {
+            match Partial::claim(&self.partial_path(&descriptor.digest)).map_err(failed)? {
+                Some(partial) => break partial,
+                // Somebody else is at it.
+                None => tokio::time::sleep(LOOK_AGAIN).await,
+            }
+        };
+        let (blob, mut outcome) = (self.blob_path(&descriptor.digest), Ok(()));
+        let there = self.contains(descriptor).await?;
+        if there {
+            progress.advance(descriptor.size);
+        } else {
+            let arrival = Arrival { file: Arc::clone(partial.file()), begin: 0, held: () };
+            outcome = arrival.receive(descriptor, source, progress, &operation).await.map(|_| ());
         }
-        let path = self.blob_path(&descriptor.digest);
-        let placed = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| writer.finish_at(&path));
-        placed.map_err(|error| Cause::Io(error).of(operation()))
+        let whole = outcome.is_ok();
+        let end = move || match (there, whole) {
+            (true, _) => partial.discard(),
+            (_, true) => partial.persist(&blob),
+            (_, false) => partial.discard_empty(),
+        };
+        let ended = spawn_blocking(end).await.map_err(io::Error::other).and_then(|ended| ended);
+        // The directory stays while there is something in it.
+        let _ = fs::remove_dir(self.partials());
+        outcome.and_then(|()| ended.map_err(failed))
     }
 
     async fn keep(&self, manifest: &Descriptor, bytes: &[u8]) -> Result<(), ContentError> {
         self.put_document(manifest, bytes)?;
-        let edited = self.edit_index(|manifests| {
-            if manifests.iter().all(|entry| entry.digest != manifest.digest) {
-                manifests.push(manifest.clone());
-            }
-        });
+        let edited = self.edit_index(|manifests| index::keep(manifests, manifest));
         edited.map_err(|cause| cause.of(format!("list {} in {}", manifest.digest, self.root.display())))
     }
 
     async fn tag(&self, manifest: &Descriptor, bytes: &[u8], tag: &str) -> Result<(), ContentError> {
         self.put_document(manifest, bytes)?;
-        let mut entry = manifest.clone();
-        entry.annotations.insert(REF_NAME.into(), tag.to_owned());
-        let edited = self.edit_index(|manifests| {
-            manifests.retain(|old| old.annotations.get(REF_NAME).is_none_or(|name| name != tag));
-            manifests.push(entry);
-        });
+        let edited = self.edit_index(|manifests| index::tag(manifests, manifest, tag));
         edited.map_err(|cause| cause.of(format!("name {} `{tag}` in {}", manifest.digest, self.root.display())))
     }
 }
@@ -239,6 +265,7 @@ impl Target for Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::testing::{Count, End, Script, noise};
 
     fn layout() -> (tempfile::TempDir, Layout) {
         let directory = tempfile::tempdir().unwrap();
@@ -260,6 +287,81 @@ mod tests {
         fs::write(from.blob_path(&missing.digest), b"damaged").unwrap();
         assert!(to.push(&missing, &from, &()).await.is_err());
         assert_eq!(fs::read_dir(to.blobs()).unwrap().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_push_goes_on_where_the_last_one_ended() {
+        let (_directory, to) = layout();
+        let blob = noise(700_000);
+        let descriptor = Descriptor::of("", &blob);
+        let source = Script::new(&blob, &[End::Breaks(300_000), End::Hangs(600_000)]);
+        assert!(to.push(&descriptor, &source, &()).await.is_err());
+        let partial = to.partial_path(&descriptor.digest);
+        assert_eq!(fs::metadata(&partial).unwrap().len(), 300_000);
+        // One that nobody waits for any more leaves what it has, too.
+        let killed = tokio::time::timeout(Duration::from_millis(300), to.push(&descriptor, &source, &()));
+        assert!(killed.await.is_err());
+        to.push(&descriptor, &source, &()).await.unwrap();
+        assert_eq!(fs::read(to.blob_path(&descriptor.digest)).unwrap(), blob);
+        let offsets = source.offsets();
+        assert_eq!(offsets[..2], [0, 300_000]);
+        assert!(offsets[2] > 300_000, "{offsets:?}");
+        assert!(!to.partials().exists());
+    }
+
+    #[tokio::test]
+    async fn the_same_blob_is_fetched_once_however_many_want_it() {
+        let (_directory, to) = layout();
+        let blob = noise(700_000);
+        let (descriptor, source, count) = (Descriptor::of("", &blob), Script::new(&blob, &[]), Count::default());
+        let pushes = (0..5).map(|_| to.push(&descriptor, &source, &count));
+        assert!(futures_util::future::join_all(pushes).await.iter().all(Result::is_ok));
+        assert_eq!((source.offsets(), count.get()), (vec![0], 5 * 700_000));
+        assert!(!to.partials().exists());
+    }
+
+    #[tokio::test]
+    async fn a_part_of_another_blob_does_not_stay() {
+        let (_directory, to) = layout();
+        let blob = noise(5000);
+        let descriptor = Descriptor::of("", &blob);
+        fs::create_dir_all(to.partials()).unwrap();
+        fs::write(to.partial_path(&descriptor.digest), [7; 3000]).unwrap();
+        to.push(&descriptor, &Script::new(&blob, &[]), &()).await.unwrap();
+        assert_eq!(fs::read(to.blob_path(&descriptor.digest)).unwrap(), blob);
+        let other = Descriptor::of("", b"other");
+        assert!(to.push(&other, &Script::new(b"OTHER", &[]), &()).await.is_err());
+        assert!(!to.partials().exists());
+    }
+
+    #[test]
+    fn parts_that_were_given_up_are_removed() {
+        let (_directory, layout) = layout();
+        let [old, new, busy] = ["sha256-1", "sha256-2", "sha256-3"].map(|name| layout.partials().join(name));
+        let week = std::time::SystemTime::now() - Duration::from_secs(8 * 24 * 60 * 60);
+        for path in [&old, &new, &busy] {
+            Partial::claim(path).unwrap();
+        }
+        for path in [&old, &busy] {
+            File::options().write(true).open(path).unwrap().set_modified(week).unwrap();
+        }
+        let claimed = Partial::claim(&busy).unwrap();
+        assert!(Partial::claim(&busy).unwrap().is_none());
+        Layout::create(layout.root()).unwrap();
+        assert!(!old.exists() && new.exists() && busy.exists());
+        drop(claimed);
+    }
+
+    #[tokio::test]
+    async fn a_kept_manifest_is_listed_once_and_has_a_name_when_it_is_tagged() {
+        let (_directory, layout) = layout();
+        let manifest = Descriptor::of(media_type::MANIFEST, b"{}");
+        layout.keep(&manifest, b"{}").await.unwrap();
+        layout.keep(&manifest, b"{}").await.unwrap();
+        assert_eq!(layout.index().unwrap().manifests, [manifest.clone()]);
+        layout.tag(&manifest, b"{}", "a").await.unwrap();
+        assert_eq!(layout.index().unwrap().manifests.len(), 1);
+        assert_eq!(layout.find(Some("a")).unwrap().digest, manifest.digest);
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! What is kept on disk: OCI layouts, archives, and the store that builds work from.
 
 pub mod archive;
+mod arrival;
 pub mod blob;
 pub mod caches;
 pub mod containers;
@@ -9,9 +10,12 @@ pub mod index;
 pub mod layout;
 pub mod local;
 pub mod names;
+mod partial;
 pub mod roots;
 pub mod stream;
 mod tar_file;
+#[cfg(test)]
+mod testing;
 
 pub use archive::{Archive, ArchiveWriter, write_archive};
 pub use blob::{BlobWriter, write_atomic};

@@ -110,8 +110,13 @@ impl TarFile {
 
     /// A whole document, of at most [`MAX_DOCUMENT`] bytes.
     pub(super) fn read_whole(&self, place: Place) -> Result<Vec<u8>, Cause> {
-        if place.length > MAX_DOCUMENT {
-            return Err(Cause::TooLarge { size: place.length, limit: MAX_DOCUMENT });
+        self.read_at_most(MAX_DOCUMENT, place)
+    }
+
+    /// What lies at `place`, of at most `limit` bytes.
+    pub(super) fn read_at_most(&self, limit: u64, place: Place) -> Result<Vec<u8>, Cause> {
+        if place.length > limit {
+            return Err(Cause::TooLarge { size: place.length, limit });
         }
         let mut bytes = vec![0; usize::try_from(place.length).map_err(io::Error::other)?];
         self.file.read_exact_at(&mut bytes, place.offset)?;
@@ -263,6 +268,12 @@ impl From<Damage> for Cause {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_layer_may_be_larger_than_octal_digits_can_say() {
+        let size = 9 << 30;
+        assert_eq!(header(EntryType::Regular, 0o644, size).entry_size().unwrap(), size);
+    }
 
     #[test]
     fn links_stay_inside() {

@@ -7,6 +7,7 @@ mod bundle;
 mod cache;
 mod copy;
 mod determinism;
+mod docker_archive;
 mod doctor;
 mod documents;
 mod faults;

@@ -1,14 +1,29 @@
 //! Archives as targets.
 
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use ociforge_manifests::{Descriptor, Digest};
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use ociforge_manifests::{Descriptor, Digest, Document, graph::Index, media_type};
+use serde_json::json;
+use tokio::task::spawn_blocking;
 
-use crate::content::{ByteStream, ContentError, Source, Target};
+use super::resume::{Found, blob_header, document, padded, scan};
+use crate::content::{ByteStream, Cause, ContentError, Source, Target};
 use crate::progress::Progress;
+use crate::store::arrival::Arrival;
+use crate::store::index::{self, MAX_INDEX};
+use crate::store::partial::Partial;
+use crate::store::stream::stream as read_stream;
+use crate::store::tar_file::{BLOCK, Place};
 
-/// What is not to be written because who reads the archive has it already.
+/// What is not written because who reads the archive has it already.
 type Elsewhere = Box<dyn Fn(&Digest) -> bool + Send + Sync>;
 
 /// An `oci-archive` in the making.
@@ -20,7 +35,35 @@ type Elsewhere = Box<dyn Fn(&Digest) -> bool + Send + Sync>;
 pub struct ArchiveWriter {
     path: PathBuf,
     elsewhere: Option<Elsewhere>,
+    /// Where the blobs are, to be read from.
+    file: Arc<File>,
+    blobs: Mutex<BTreeMap<Digest, Place>>,
+    entries: Mutex<Vec<Descriptor>>,
+    /// A turn at writing, given in the order in which it is asked for.
+    tail: Arc<tokio::sync::Mutex<Tail>>,
 }
+
+/// The end of the partial file.
+struct Tail {
+    partial: Partial,
+    /// Where the last whole entry ends.
+    end: u64,
+    /// The blob that begins there, of which a part is in the file.
+    begun: Option<Begun>,
+    /// Bytes that may not be on disk yet.
+    unsynced: u64,
+}
+
+/// A blob whose header is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Begun {
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+}
+
+/// Whole blobs are brought to the disk when there are so many bytes of them. What a crash of the machine may have
+/// spoilt is no more than that, and the last blob.
+pub(super) const UNSYNCED: u64 = 64 << 20;
 
 impl ArchiveWriter {
     /// Begins an archive at `path`, or goes on with one. A symbolic link stays, and what it points to is replaced at the
@@ -29,7 +72,9 @@ impl ArchiveWriter {
     /// # Errors
     /// When the file can't be written, is no regular file, or another process writes it.
     pub async fn create(path: impl Into<PathBuf>) -> Result<Self, ContentError> {
-        Ok(Self { path: path.into(), elsewhere: None })
+        let path = path.into();
+        let operation = format!("write the archive {}", path.display());
+        blocking(move || Self::open(path)).await.map_err(|cause| cause.of(operation))
     }
 
     /// A delta: blobs of which `has` is true count as there and are not written. The documents that the index names are
@@ -46,43 +91,180 @@ impl ArchiveWriter {
         &self.path
     }
 
-    /// Writes the index, whose entries are in the order in which [`Target::keep`] and [`Target::tag`] were called, and
-    /// makes the file appear, safely on disk.
+    /// Writes the index, whose entries are in the order in which they were kept and tagged, and makes the file appear,
+    /// safely on disk.
     ///
     /// # Errors
-    /// When it can't be written.
+    /// When it can't be written, or the index is too large to be read again.
     pub async fn finish(self) -> Result<(), ContentError> {
+        let operation = self.operation();
+        let entries = std::mem::take(&mut *guard(&self.entries));
+        let tail = Arc::clone(&self.tail).lock_owned().await;
+        let path = self.path;
+        blocking(move || tail.finish(&entries, &path)).await.map_err(|cause| cause.of(operation))
+    }
+
+    fn open(path: PathBuf) -> Result<Self, Cause> {
+        if fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
+            let message = "it is a pipe, a device or a directory, and not a file that can be gone on with".into();
+            return Err(Cause::Other { message, hint: None });
+        }
+        let path = fs::canonicalize(&path).unwrap_or(path);
+        let mut partial = path.clone().into_os_string();
+        partial.push(".partial");
+        let Some(partial) = Partial::claim(Path::new(&partial))? else {
+            let message = "another process is writing it".into();
+            return Err(Cause::Other { message, hint: Some("wait until it is done".into()) });
+        };
+        let Found { blobs, end, begun } = scan(partial.file())?;
+        let file = Arc::clone(partial.file());
+        let tail = Arc::new(tokio::sync::Mutex::new(Tail { partial, end, begun, unsynced: 0 }));
+        Ok(Self { path, elsewhere: None, file, blobs: Mutex::new(blobs), entries: Mutex::default(), tail })
+    }
+
+    fn operation(&self) -> String {
+        format!("write the archive {}", self.path.display())
+    }
+
+    /// Where the blob is; an error where it is there with another size than the descriptor's.
+    fn place(&self, descriptor: &Descriptor) -> Result<Option<Place>, ContentError> {
+        let place = guard(&self.blobs).get(&descriptor.digest).copied();
+        match place {
+            Some(Place { length, .. }) if length != descriptor.size => {
+                let operation = format!("write {} to {}", descriptor.digest, self.path.display());
+                Err(Cause::WrongSize { expected: descriptor.size, actual: length }.of(operation))
+            }
+            place => Ok(place),
+        }
+    }
+
+    async fn put_document(&self, manifest: &Descriptor, bytes: &[u8]) -> Result<(), ContentError> {
+        self.push(manifest, &InMemory(Bytes::copy_from_slice(bytes)), &()).await
+    }
+}
+
+impl Tail {
+    /// Begins the blob's entry, or goes on with it, and says where its bytes begin.
+    fn begin(&mut self, descriptor: &Descriptor) -> io::Result<u64> {
+        let begun = Begun { digest: descriptor.digest.clone(), size: descriptor.size };
+        let header = blob_header(&begun)?;
+        if self.begun.as_ref() != Some(&begun) {
+            let file = self.partial.file();
+            file.set_len(self.end)?;
+            self.begun = None;
+            file.write_all_at(&header, self.end)?;
+            self.begun = Some(begun);
+        }
+        Ok(self.end + header.len() as u64)
+    }
+
+    /// Ends the entry that was begun: its bytes are all there.
+    fn end(&mut self, place: Place) -> io::Result<()> {
+        let end = padded(place.offset + place.length);
+        let file = self.partial.file();
+        file.set_len(end)?;
+        self.unsynced += end - self.end;
+        (self.end, self.begun) = (end, None);
+        if self.unsynced >= UNSYNCED {
+            file.sync_data()?;
+            self.unsynced = 0;
+        }
         Ok(())
+    }
+
+    /// Writes the index and the end of the archive, and gives the file its name.
+    fn finish(&self, entries: &[Descriptor], path: &Path) -> Result<(), Cause> {
+        let index = json!({"schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": entries});
+        let index: Document<Index> = Document::from_json(index)?;
+        let size = index.bytes().len() as u64;
+        if size > MAX_INDEX {
+            return Err(Cause::TooLarge { size, limit: MAX_INDEX });
+        }
+        let mut last = document("index.json", index.bytes())?;
+        // Two blocks of zeroes are the end.
+        last.resize(last.len() + 2 * BLOCK as usize, 0);
+        let file = self.partial.file();
+        file.set_len(self.end)?;
+        file.write_all_at(&last, self.end)?;
+        self.partial.clone().persist(path)?;
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Ok(File::open(directory)?.sync_all()?)
     }
 }
 
 #[async_trait]
 impl Source for ArchiveWriter {
-    async fn fetch(&self, _descriptor: &Descriptor, _offset: u64) -> Result<ByteStream, ContentError> {
-        Err(crate::content::Cause::NotFound.of("read"))
+    async fn fetch(&self, descriptor: &Descriptor, offset: u64) -> Result<ByteStream, ContentError> {
+        let place = guard(&self.blobs).get(&descriptor.digest).copied();
+        let operation = || format!("read {} from {}", descriptor.digest, self.path.display());
+        let place = place.ok_or_else(|| Cause::NotFound.of(operation()))?;
+        let file = self.file.try_clone().map_err(|error| Cause::Io(error).of(operation()))?;
+        let offset = offset.min(place.length);
+        Ok(read_stream(file, place.offset + offset, place.length - offset))
     }
 }
 
 #[async_trait]
 impl Target for ArchiveWriter {
     async fn contains(&self, descriptor: &Descriptor) -> Result<bool, ContentError> {
-        Ok(self.elsewhere.as_ref().is_some_and(|has| has(&descriptor.digest)))
+        let elsewhere = self.elsewhere.as_ref().is_some_and(|has| has(&descriptor.digest));
+        Ok(elsewhere || self.place(descriptor)?.is_some())
     }
 
     async fn push(
         &self,
-        _descriptor: &Descriptor,
-        _source: &dyn Source,
-        _progress: &dyn Progress,
+        descriptor: &Descriptor,
+        source: &dyn Source,
+        progress: &dyn Progress,
     ) -> Result<(), ContentError> {
+        let operation = format!("write {} to {}", descriptor.digest, self.path.display());
+        let mut tail = Arc::clone(&self.tail).lock_owned().await;
+        if self.place(descriptor)?.is_some() {
+            progress.advance(descriptor.size);
+            return Ok(());
+        }
+        let begin = tail.begin(descriptor).map_err(|error| Cause::Io(error).of(&operation))?;
+        // Whoever is next waits for the thread that writes, also when nobody waits for this blob any more.
+        let arrival = Arrival { file: Arc::clone(&self.file), begin, held: tail };
+        let Arrival { held: mut tail, .. } = arrival.receive(descriptor, source, progress, &operation).await?;
+        let place = Place { offset: begin, length: descriptor.size };
+        let ended = blocking(move || Ok(tail.end(place)?)).await;
+        ended.map_err(|cause| cause.of(operation))?;
+        guard(&self.blobs).insert(descriptor.digest.clone(), place);
         Ok(())
     }
 
-    async fn keep(&self, _manifest: &Descriptor, _bytes: &[u8]) -> Result<(), ContentError> {
+    async fn keep(&self, manifest: &Descriptor, bytes: &[u8]) -> Result<(), ContentError> {
+        self.put_document(manifest, bytes).await?;
+        index::keep(&mut guard(&self.entries), manifest);
         Ok(())
     }
 
-    async fn tag(&self, _manifest: &Descriptor, _bytes: &[u8], _tag: &str) -> Result<(), ContentError> {
+    async fn tag(&self, manifest: &Descriptor, bytes: &[u8], tag: &str) -> Result<(), ContentError> {
+        self.put_document(manifest, bytes).await?;
+        index::tag(&mut guard(&self.entries), manifest, tag);
         Ok(())
     }
 }
+
+/// A document to be written.
+struct InMemory(Bytes);
+
+#[async_trait]
+impl Source for InMemory {
+    async fn fetch(&self, _: &Descriptor, offset: u64) -> Result<ByteStream, ContentError> {
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX).min(self.0.len());
+        Ok(stream::iter([Ok(self.0.slice(offset..))]).boxed())
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Cause> + Send + 'static) -> Result<T, Cause> {
+    spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ use ociforge_manifests::{Descriptor, Digest, Document, media_type};
 use serde_json::json;
 use tar::{Builder, EntryType};
 
+use super::resume::LAYOUT;
 use crate::content::{Cause, Check, ContentError, cause_of};
 use crate::progress::Progress;
 use crate::store::Layout;
@@ -57,7 +58,7 @@ fn write_to(
     let index = json!({"schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": images});
     let index: Document<Index> = Document::from_json(index)?;
     let mut tar = Builder::new(io::BufWriter::with_capacity(1 << 20, file));
-    append(&mut tar, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    append(&mut tar, "oci-layout", LAYOUT)?;
     append(&mut tar, "index.json", index.bytes())?;
     let algorithms: BTreeSet<_> = blobs.keys().map(Digest::algorithm).collect();
     append_directory(&mut tar, "blobs/")?;
@@ -114,7 +115,7 @@ fn read_node(layout: &Layout, descriptor: &Descriptor) -> Result<Node, Cause> {
     Ok(Node::parse(&descriptor.media_type, fs::read(layout.blob_path(&descriptor.digest))?)?)
 }
 
-fn append(tar: &mut Builder<impl io::Write>, name: &str, content: &[u8]) -> io::Result<()> {
+pub(super) fn append(tar: &mut Builder<impl io::Write>, name: &str, content: &[u8]) -> io::Result<()> {
     tar.append_data(&mut header(EntryType::Regular, 0o644, content.len() as u64), name, content)
 }
 

@@ -46,7 +46,7 @@ enum Damage {
     Missing(String),
     #[error("the image has {layers} layers but its config {diff_ids} diff ids")]
     Layers { layers: usize, diff_ids: usize },
-    #[error("the layer `{0}` is compressed neither with gzip nor with zstd, and is no tar either")]
+    #[error("the layer `{0}` is compressed with bzip2 or xz; layers of images are plain or in gzip or zstd")]
     Compression(String),
 }
 
@@ -194,6 +194,9 @@ impl DockerArchive {
         let mut waiting = index.manifests.clone();
         let mut seen = BTreeSet::new();
         while let Some(descriptor) = waiting.pop() {
+            if !media_type::MANIFESTS.contains(&&*descriptor.media_type) {
+                continue;
+            }
             let Some(place) = self.blob(&descriptor)?.filter(|_| seen.insert(descriptor.digest.clone())) else {
                 continue;
             };

@@ -1,0 +1,151 @@
+//! Going on with an archive that somebody began.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use ociforge_manifests::{Digest, Hasher};
+use tar::{Builder, EntryType};
+
+use super::digest_of;
+use super::target::{Begun, UNSYNCED};
+use crate::store::tar_file::{BLOCK, Place, header};
+
+use crate::content::Cause;
+
+/// The first entry's content.
+pub(super) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// The longest header of a blob: with sha512 the name has an entry of its own.
+const LONGEST_HEADER: usize = 3 * BLOCK as usize;
+
+/// What of an archive is there.
+pub(super) struct Found {
+    pub(super) blobs: BTreeMap<Digest, Place>,
+    /// Where the last whole entry ends.
+    pub(super) end: u64,
+    /// The blob after that.
+    pub(super) begun: Option<Begun>,
+}
+
+/// A blob's entry in the file.
+struct Entry {
+    blob: Begun,
+    /// Where its header begins.
+    at: u64,
+    place: Place,
+}
+
+/// Finds the blobs in a partial file, and cuts off what is not one. An empty file gets its first entry.
+///
+/// Blobs go to the disk one after the other, see [`UNSYNCED`]: those that may have been under way when the machine
+/// crashed are read and verified, those before them are not.
+pub(super) fn scan(file: &File) -> Result<Found, Cause> {
+    let first = document("oci-layout", LAYOUT)?;
+    let mut there = vec![0; first.len()];
+    let length = file.metadata()?.len();
+    let shown = usize::try_from(length).unwrap_or(usize::MAX).min(first.len());
+    file.read_exact_at(&mut there[..shown], 0)?;
+    if there[..shown] != first[..shown] {
+        let message = "the partial file beside it is something else".into();
+        return Err(Cause::Other { message, hint: Some("remove the file that ends in .partial".into()) });
+    }
+    if shown < first.len() {
+        file.write_all_at(&first, 0)?;
+    }
+    let (mut entries, begun) = entries(file, first.len() as u64, length)?;
+    let sound = sound(file, &entries)?;
+    let begun = begun.filter(|_| sound == entries.len());
+    entries.truncate(sound);
+    let end = entries.last().map_or(first.len() as u64, |last| padded(last.place.offset + last.place.length));
+    if begun.is_none() {
+        file.set_len(end)?;
+    }
+    // What was verified may be in memory only.
+    file.sync_data()?;
+    Ok(Found { blobs: entries.into_iter().map(|entry| (entry.blob.digest, entry.place)).collect(), end, begun })
+}
+
+/// The whole entries from `at` on, and the one at the end of which a part is there.
+fn entries(file: &File, mut at: u64, length: u64) -> io::Result<(Vec<Entry>, Option<Begun>)> {
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut known = BTreeSet::new();
+    while let Some((blob, header)) = read_header(file, at, length)? {
+        let place = Place { offset: at + header, length: blob.size };
+        if !known.insert(blob.digest.clone()) {
+            break;
+        }
+        match place.offset.checked_add(place.length) {
+            Some(end) if end <= length => {
+                entries.push(Entry { blob, at, place });
+                at = padded(end);
+            }
+            _ => return Ok((entries, Some(blob))),
+        }
+    }
+    Ok((entries, None))
+}
+
+/// Reads the header at a place of the file, and says how long it is; nothing unless it is exactly one of a blob.
+fn read_header(file: &File, at: u64, length: u64) -> io::Result<Option<(Begun, u64)>> {
+    let there = length.saturating_sub(at).min(LONGEST_HEADER as u64);
+    let mut bytes = vec![0; usize::try_from(there).map_err(io::Error::other)?];
+    file.read_exact_at(&mut bytes, at)?;
+    let parsed = || {
+        let mut archive = tar::Archive::new(bytes.as_slice());
+        let entry = archive.entries().ok()?.next()?.ok()?;
+        let digest = digest_of(std::str::from_utf8(&entry.path_bytes()).ok()?)?;
+        Some(Begun { digest, size: entry.size() })
+    };
+    let Some(blob) = parsed() else { return Ok(None) };
+    let header = blob_header(&blob)?;
+    Ok(bytes.starts_with(&header).then_some((blob, header.len() as u64)))
+}
+
+/// How many of the entries can be relied on, from the first one on.
+fn sound(file: &File, entries: &[Entry]) -> io::Result<usize> {
+    let Some(end) = entries.last().map(|last| last.at) else { return Ok(0) };
+    let doubtful = |entry: &Entry| end - entry.at < UNSYNCED;
+    let first = entries.iter().position(doubtful).unwrap_or(0);
+    for (position, entry) in entries.iter().enumerate().skip(first) {
+        if !is_whole(file, entry)? {
+            return Ok(position);
+        }
+    }
+    Ok(entries.len())
+}
+
+fn is_whole(file: &File, entry: &Entry) -> io::Result<bool> {
+    let mut hasher = Hasher::like(&entry.blob.digest);
+    let mut buffer = vec![0; 1 << 20];
+    let Place { mut offset, length } = entry.place;
+    let end = offset + length;
+    while offset < end {
+        let most = usize::try_from(end - offset).unwrap_or(usize::MAX).min(buffer.len());
+        file.read_exact_at(&mut buffer[..most], offset)?;
+        hasher.update(&buffer[..most]);
+        offset += most as u64;
+    }
+    Ok(hasher.finish() == entry.blob.digest)
+}
+
+/// The header of a blob's entry, always the same.
+pub(super) fn blob_header(blob: &Begun) -> io::Result<Vec<u8>> {
+    let name = format!("blobs/{}/{}", blob.digest.algorithm(), blob.digest.hex());
+    let mut tar = Builder::new(Vec::new());
+    tar.append_data(&mut header(EntryType::Regular, 0o644, blob.size), name, io::empty())?;
+    Ok(tar.get_ref().clone())
+}
+
+/// A small file's whole entry.
+pub(super) fn document(name: &str, content: &[u8]) -> io::Result<Vec<u8>> {
+    let mut tar = Builder::new(Vec::new());
+    super::writer::append(&mut tar, name, content)?;
+    Ok(tar.get_ref().clone())
+}
+
+/// Where the block ends in which an entry's content ends.
+pub(super) fn padded(end: u64) -> u64 {
+    end.checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,93 @@
+//! A source for tests that does what disks and registries do on bad days.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use ociforge_manifests::Descriptor;
+
+use crate::content::{ByteStream, ContentError, Source};
+use crate::progress::Progress;
+
+/// How one reading ends, after so many bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum End {
+    Breaks(usize),
+    Hangs(usize),
+}
+
+/// A blob that is read in pieces. Each reading ends as the next of `ends` says, and whole when there is none left.
+pub(super) struct Script {
+    pub(super) content: Bytes,
+    pub(super) piece: usize,
+    pub(super) ends: Mutex<VecDeque<End>>,
+    /// From where it was read.
+    pub(super) offsets: Mutex<Vec<u64>>,
+}
+
+impl Script {
+    pub(super) fn new(content: &[u8], ends: &[End]) -> Self {
+        let ends = Mutex::new(ends.iter().copied().collect());
+        Self { content: Bytes::copy_from_slice(content), piece: 1000, ends, offsets: Mutex::default() }
+    }
+
+    pub(super) fn offsets(&self) -> Vec<u64> {
+        self.offsets.lock().unwrap().clone()
+    }
+}
+
+#[async_trait]
+impl Source for Script {
+    async fn fetch(&self, _: &Descriptor, offset: u64) -> Result<ByteStream, ContentError> {
+        self.offsets.lock().unwrap().push(offset);
+        let end = self.ends.lock().unwrap().pop_front();
+        let last = match end {
+            Some(End::Breaks(at) | End::Hangs(at)) => at.min(self.content.len()),
+            None => self.content.len(),
+        };
+        let offset = usize::try_from(offset).unwrap().min(last);
+        let piece = self.piece;
+        let content = self.content.slice(offset..last);
+        let starts = (0..content.len()).step_by(piece);
+        let pieces = starts.map(move |at| Ok(content.slice(at..content.len().min(at + piece)))).collect::<Vec<_>>();
+        let pieces = stream::iter(pieces);
+        Ok(match end {
+            Some(End::Breaks(_)) => pieces.chain(stream::iter([Err(io::Error::other("the line is dead"))])).boxed(),
+            Some(End::Hangs(_)) => pieces.chain(stream::pending()).boxed(),
+            None => pieces.boxed(),
+        })
+    }
+}
+
+/// Counts what it is told.
+#[derive(Debug, Default)]
+pub(super) struct Count(Mutex<u64>);
+
+impl Count {
+    pub(super) fn get(&self) -> u64 {
+        *self.0.lock().unwrap()
+    }
+}
+
+impl Progress for Count {
+    fn advance(&self, bytes: u64) {
+        *self.0.lock().unwrap() += bytes;
+    }
+    fn restart(&self, bytes: u64) {
+        *self.0.lock().unwrap() = bytes;
+    }
+    fn done(&self, _: &str) {}
+}
+
+/// Bytes that don't repeat soon.
+pub(super) fn noise(length: usize) -> Vec<u8> {
+    let mut state = 1_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    };
+    (0..length).map(|_| next()).collect()
+}
