@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use sha2::digest::common::hazmat::{SerializableState, SerializedState};
 use sha2::{Digest as _, Sha256, Sha512};
 
 /// The digest of a blob's bytes, `sha256:<64 lower-case hex digits>` or `sha512:<128>`.
@@ -150,6 +151,26 @@ impl Hasher {
         }
     }
 
+    /// What it has come to, for [`Hasher::restore`]: with it another process can go on where this one stopped. The last
+    /// bytes taken are in it, up to 127 of them.
+    #[must_use]
+    pub fn state(&self) -> Vec<u8> {
+        match self {
+            Self::Sha256(hasher) => hasher.serialize().to_vec(),
+            Self::Sha512(hasher) => hasher.serialize().to_vec(),
+        }
+    }
+
+    /// Goes on from a [`Hasher::state`] of the algorithm of this name. `None` where it is no such state.
+    #[must_use]
+    pub fn restore(algorithm: &str, state: &[u8]) -> Option<Self> {
+        match algorithm {
+            "sha256" => Some(Self::Sha256(restored(state)?)),
+            "sha512" => Some(Self::Sha512(restored(state)?)),
+            _ => None,
+        }
+    }
+
     /// The digest of all bytes taken.
     #[must_use]
     pub fn finish(self) -> Digest {
@@ -165,6 +186,10 @@ impl Default for Hasher {
     fn default() -> Self {
         Self::Sha256(Sha256::new())
     }
+}
+
+fn restored<H: SerializableState>(state: &[u8]) -> Option<H> {
+    H::deserialize(&SerializedState::<H>::try_from(state).ok()?).ok()
 }
 
 /// The digest of a layer's *uncompressed* tar (image-spec, config.md, "Layer DiffID").
@@ -227,6 +252,26 @@ mod tests {
     fn hashes_and_parses() {
         assert_eq!(Digest::of(b"").as_str(), EMPTY);
         assert_eq!(EMPTY.parse::<Digest>().unwrap().short(), "e3b0c44298fc");
+    }
+
+    #[test]
+    fn a_hash_goes_on_from_its_state() {
+        for algorithm in ["sha256", "sha512"] {
+            for length in [0, 1, 64, 127, 128, 1000] {
+                let bytes = vec![7; length];
+                let mut whole = Hasher::new(algorithm).unwrap();
+                whole.update(&bytes);
+                let mut rest = Hasher::restore(algorithm, &whole.state()).unwrap();
+                for hasher in [&mut whole, &mut rest] {
+                    hasher.update(b"and more");
+                }
+                assert_eq!(rest.finish(), whole.finish());
+            }
+            let state = Hasher::new(algorithm).unwrap().state();
+            assert!(Hasher::restore(algorithm, &state[1..]).is_none());
+            assert!(Hasher::restore(algorithm, &vec![255; state.len()]).is_none());
+        }
+        assert!(Hasher::restore("md5", &[]).is_none());
     }
 
     #[test]

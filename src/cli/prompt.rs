@@ -1,21 +1,19 @@
 //! Questions to who sits at the terminal.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
 use rustix::fs::OFlags;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use crate::error::Explain;
 
 /// Longest answer, in bytes; terminals give no longer lines.
-const MAX_ANSWER: usize = 4096;
+const MAX_ANSWER: u64 = 4096;
 
 /// The terminal of this process, whatever stdin and stdout are.
-pub struct Terminal(AsyncFd<File>);
+pub struct Terminal(File);
 
 /// No answer.
 #[derive(Debug, thiserror::Error)]
@@ -37,15 +35,14 @@ pub enum PromptError {
 impl Explain for PromptError {}
 
 impl Terminal {
-    /// The terminal; not to be waited for.
+    /// The terminal.
     ///
     /// # Errors
     /// When there is none.
     pub fn open() -> Result<Self, PromptError> {
-        let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+        let flags = OFlags::NOCTTY.bits().cast_signed();
         let opened = OpenOptions::new().read(true).write(true).custom_flags(flags).open("/dev/tty");
-        let watched = opened.and_then(|tty| AsyncFd::with_interest(tty, Interest::READABLE));
-        watched.map(Self).map_err(PromptError::NoTerminal)
+        opened.map(Self).map_err(PromptError::NoTerminal)
     }
 
     /// Asks for a line, which comes without its end.
@@ -53,16 +50,16 @@ impl Terminal {
     /// # Errors
     /// When there is none, or no text.
     pub async fn ask(&mut self, question: &str) -> Result<String, PromptError> {
-        write!(self.0.get_ref(), "{question}")?;
-        let mut answer = Vec::new();
-        // The terminal gives whole lines. What is longer than it takes comes in parts.
-        while !answer.ends_with(b"\n") && answer.len() < MAX_ANSWER {
-            let mut part = [0; MAX_ANSWER];
-            let read = self.0.async_io(Interest::READABLE, |mut tty| tty.read(&mut part)).await?;
-            if read == 0 {
-                return Err(PromptError::End);
-            }
-            answer.extend_from_slice(&part[..read]);
+        write!(self.0, "{question}")?;
+        let tty = self.0.try_clone()?;
+        // A thread of its own waits for it, for as long as the process lives; ^C ends the process meanwhile.
+        let read = move || {
+            let mut answer = Vec::new();
+            BufReader::new(tty.take(MAX_ANSWER)).read_until(b'\n', &mut answer).map(|_| answer)
+        };
+        let answer = tokio::task::spawn_blocking(read).await.map_err(io::Error::from)??;
+        if answer.is_empty() {
+            return Err(PromptError::End);
         }
         let text = String::from_utf8(answer).map_err(|_| PromptError::Utf8)?;
         Ok(text.trim_end_matches(['\r', '\n']).to_owned())
@@ -74,7 +71,7 @@ impl Terminal {
     /// # Errors
     /// As of [`Terminal::ask`].
     pub async fn ask_secretly(&mut self, question: &str) -> Result<String, PromptError> {
-        let _hidden = Hidden::begin(self.0.get_ref().try_clone()?)?;
+        let _hidden = Hidden::begin(self.0.try_clone()?)?;
         self.ask(question).await
     }
 }

@@ -1,18 +1,18 @@
-//! What is sent: nothing, bytes, or a blob as it comes out of its source.
+//! What is sent: nothing, bytes, or a part of a blob as it comes out of its source.
 
 use std::io;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::stream;
 use ociforge_manifests::Descriptor;
 use tokio::sync::mpsc;
 
+use super::feed::{Feed, Mark};
 use super::stats::Stats;
-use crate::content::{Cause, Source, cause_of, read_verified};
+use crate::content::{Cause, Source};
 use crate::progress::Progress;
 
 /// The body of a request.
@@ -20,18 +20,31 @@ use crate::progress::Progress;
 pub(super) enum Payload<'a> {
     Empty,
     Bytes(&'a Bytes),
-    Blob(&'a Outgoing<'a>),
+    Blob(&'a Outgoing<'a>, Span),
 }
 
-/// A blob on its way out. It may be opened several times, each time from its beginning.
+/// A part of a blob, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span {
+    pub start: u64,
+    pub length: u64,
+}
+
+/// A blob on its way out. Its parts are read out of one stream of the source for as long as each begins where the one
+/// before it ended; any other part, or one once more, takes a new stream.
 pub(super) struct Outgoing<'a> {
     descriptor: &'a Descriptor,
     source: &'a dyn Source,
     progress: &'a dyn Progress,
-    opened: AtomicBool,
-    /// What ended the source's stream before its time.
-    broken: Arc<Mutex<Option<Cause>>>,
+    /// How much the progress has been told of.
+    told: AtomicU64,
+    /// The stream between two parts. A request takes it, and gives it back with the last of its bytes.
+    feed: Slot<Feed>,
+    /// The furthest place that the registry has all bytes up to and whose hash is known.
+    mark: Mutex<Mark>,
 }
+
+type Slot<T> = Arc<Mutex<Option<T>>>;
 
 /// How the body is getting on, told by the stream, which runs elsewhere.
 enum Event {
@@ -44,51 +57,70 @@ enum Event {
 /// The other end of an open body.
 pub(super) struct Watch {
     events: mpsc::UnboundedReceiver<Event>,
+    /// Bytes that are still to be handed over.
+    left: u64,
+    /// What ended the source's stream before its time.
+    broken: Slot<Cause>,
+}
+
+/// A body that is being sent.
+struct Sending {
+    feed: Feed,
+    left: u64,
+    events: mpsc::UnboundedSender<Event>,
+    broken: Slot<Cause>,
+    home: Slot<Feed>,
+    stats: Arc<Stats>,
 }
 
 impl<'a> Outgoing<'a> {
     pub(super) fn new(descriptor: &'a Descriptor, source: &'a dyn Source, progress: &'a dyn Progress) -> Self {
-        Self { descriptor, source, progress, opened: AtomicBool::new(false), broken: Arc::default() }
+        let mark = Mutex::new(Mark::start(descriptor));
+        Self { descriptor, source, progress, told: AtomicU64::new(0), feed: Slot::default(), mark }
     }
 
-    /// Length in bytes.
+    /// Length of the whole in bytes.
     pub(super) fn size(&self) -> u64 {
         self.descriptor.size
     }
 
-    /// The blob from its beginning, verified on its way.
-    pub(super) async fn open(&self, stats: &Arc<Stats>) -> Result<(reqwest::Body, Watch), Cause> {
-        if self.opened.swap(true, Ordering::Relaxed) {
-            self.progress.restart(0);
-        }
-        let raw = self.source.fetch(self.descriptor, 0).await.map_err(|error| error.cause)?;
-        let verified = read_verified(self.descriptor, raw);
-        let (sender, events) = mpsc::unbounded_channel();
-        let state = (verified.peekable(), sender, Arc::clone(&self.broken), Arc::clone(stats));
-        let body = stream::unfold(state, |(mut stream, sender, broken, stats)| async move {
-            // Nobody listens any more once the answer is there.
-            let _ = sender.send(Event::Asked);
-            let mut next = stream.next().await?;
-            // The last bytes go out only when the whole is known to be right: their receiver asks for nothing more.
-            if next.is_ok() && matches!(Pin::new(&mut stream).peek().await, Some(Err(_))) {
-                next = stream.next().await?;
-            }
-            let next = next.inspect(|bytes: &Bytes| {
-                stats.sent(bytes.len() as u64);
-                let _ = sender.send(Event::Given(bytes.len() as u64));
-            });
-            let next = next.map_err(|error| {
-                *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause_of(error));
-                io::Error::other("the source broke off")
-            });
-            Some((next, (stream, sender, broken, stats)))
-        });
-        Ok((reqwest::Body::wrap_stream(body), Watch { events }))
+    /// The furthest place that the registry has all bytes up to and whose hash is known.
+    pub(super) fn mark(&self) -> Mark {
+        held(&self.mark).clone()
     }
 
-    /// What ended the source's stream before its time, if anything did.
-    pub(super) fn take_broken(&self) -> Option<Cause> {
-        self.broken.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// Goes on from a place that an earlier push has come to.
+    pub(super) fn go_on_from(&self, mark: Mark) {
+        *held(&self.mark) = mark;
+    }
+
+    /// Forgets how far it has come.
+    pub(super) fn start_again(&self) {
+        self.go_on_from(Mark::start(self.descriptor));
+    }
+
+    /// The registry has all bytes up to `offset`.
+    pub(super) fn confirmed(&self, offset: u64) {
+        if let Some(feed) = held(&self.feed).as_ref().filter(|feed| feed.mark().offset == offset) {
+            self.go_on_from(feed.mark().clone());
+        }
+    }
+
+    /// A part of the blob, verified on its way.
+    pub(super) async fn open(&self, span: Span, stats: &Arc<Stats>) -> Result<(reqwest::Body, Watch), Cause> {
+        if self.told.swap(span.start, Ordering::Relaxed) != span.start {
+            self.progress.restart(span.start);
+        }
+        let (events, receiver) = mpsc::unbounded_channel();
+        let broken = Slot::default();
+        let watch = Watch { events: receiver, left: span.length, broken: Arc::clone(&broken) };
+        if span.length == 0 {
+            return Ok((reqwest::Body::from(""), watch));
+        }
+        let (feed, home, stats) = (self.feed_at(span.start).await?, Arc::clone(&self.feed), Arc::clone(stats));
+        let sending = Sending { feed, left: span.length, events, broken, home, stats };
+        let body = stream::unfold(Some(sending), |sending| async { Some(sending?.next().await) });
+        Ok((reqwest::Body::wrap_stream(body), watch))
     }
 
     /// Waits for the answer to the request that `watch` belongs to. `None` when the other side took no bytes for
@@ -96,21 +128,22 @@ impl<'a> Outgoing<'a> {
     pub(super) async fn answer<T>(
         &self,
         request: impl Future<Output = T>,
-        mut watch: Watch,
+        watch: &mut Watch,
         idle: Duration,
         commit: Duration,
     ) -> Option<T> {
         tokio::pin!(request);
-        let (mut left, mut asked, mut open) = (self.size(), false, true);
+        let (mut asked, mut open) = (false, true);
         loop {
-            let patience = if left == 0 || !open { commit } else { idle };
+            let patience = if watch.left == 0 || !open { commit } else { idle };
             tokio::select! {
                 biased;
                 event = watch.events.recv(), if open => match event {
-                    Some(Event::Asked) => asked = left > 0,
+                    Some(Event::Asked) => asked = watch.left > 0,
                     Some(Event::Given(bytes)) => {
                         self.progress.advance(bytes);
-                        left = left.saturating_sub(bytes);
+                        self.told.fetch_add(bytes, Ordering::Relaxed);
+                        watch.left = watch.left.saturating_sub(bytes);
                         asked = false;
                     }
                     None => open = false,
@@ -120,4 +153,54 @@ impl<'a> Outgoing<'a> {
             }
         }
     }
+
+    /// The stream that the last part left, if that ended at `start`, or else a new one.
+    async fn feed_at(&self, start: u64) -> Result<Feed, Cause> {
+        let left = held(&self.feed).take();
+        if let Some(feed) = left.filter(|feed| feed.mark().offset == start) {
+            return Ok(feed);
+        }
+        let mark = Some(self.mark()).filter(|mark| mark.offset <= start);
+        let mark = mark.unwrap_or_else(|| Mark::start(self.descriptor));
+        let mut feed = Feed::open(self.descriptor, self.source, mark).await?;
+        // What the registry took of a chunk that broke off is read once more, for its hash.
+        feed.skip_to(start).await?;
+        Ok(feed)
+    }
+}
+
+impl Sending {
+    /// The next bytes, and what is to be sent after them.
+    async fn next(mut self) -> (io::Result<Bytes>, Option<Self>) {
+        // Nobody listens any more once the answer is there.
+        let _ = self.events.send(Event::Asked);
+        match self.feed.next(self.left).await {
+            Ok(bytes) => {
+                let length = bytes.len() as u64;
+                self.stats.sent(length);
+                let _ = self.events.send(Event::Given(length));
+                self.left -= length;
+                if self.left > 0 {
+                    return (Ok(bytes), Some(self));
+                }
+                *held(&self.home) = Some(self.feed);
+                (Ok(bytes), None)
+            }
+            Err(cause) => {
+                *held(&self.broken) = Some(cause);
+                (Err(io::Error::other("the source broke off")), None)
+            }
+        }
+    }
+}
+
+impl Watch {
+    /// What ended the source's stream before its time, if anything did.
+    pub(super) fn broken(&self) -> Option<Cause> {
+        held(&self.broken).take()
+    }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -10,6 +10,7 @@ use super::auth::Session;
 use super::credentials::CredentialFiles;
 use super::endpoint::Endpoint;
 use super::http::Http;
+use super::journal::Journal;
 use super::origin::Origin;
 use super::registries_conf::{Place, RegistriesConf};
 use super::remote::Remote;
@@ -26,6 +27,9 @@ struct Shared {
     files: CredentialFiles,
     conf: RegistriesConf,
     http: Arc<Http>,
+    journal: Option<Arc<Journal>>,
+    /// Length in bytes of the chunks that blobs are sent in.
+    chunk: u64,
     endpoints: Mutex<HashMap<(String, bool), Arc<Endpoint>>>,
     sessions: Mutex<HashMap<(String, String), Arc<Session>>>,
 }
@@ -49,6 +53,8 @@ impl Client {
             files: CredentialFiles(files),
             conf: RegistriesConf::read(&settings.registries_conf)?,
             http: Arc::new(Http::new(settings.tls_verify, settings.certs_d, settings.patience)),
+            journal: settings.journal.map(|directory| Arc::new(Journal::new(directory))),
+            chunk: settings.chunk,
             endpoints: Mutex::default(),
             sessions: Mutex::default(),
         })))
@@ -81,18 +87,19 @@ impl Client {
     fn endpoint_of(&self, registry: &str, insecure: bool) -> Arc<Endpoint> {
         let insecure = insecure || !self.0.tls_verify;
         let mut endpoints = self.0.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(Endpoint::new(registry, insecure, self.0.connections, Arc::clone(&self.0.http)));
+        let Shared { connections, chunk, http, .. } = &*self.0;
+        let new = || Arc::new(Endpoint::new(registry, insecure, *connections, Arc::clone(http), *chunk));
         Arc::clone(endpoints.entry((registry.to_owned(), insecure)).or_insert_with(new))
     }
 
     fn origin(&self, place: &Place) -> Origin {
-        let Shared { files, sessions, .. } = &*self.0;
+        let Shared { files, journal, sessions, .. } = &*self.0;
         let endpoint = self.endpoint_of(&place.registry, place.insecure);
         let mut sessions = sessions.lock().unwrap_or_else(PoisonError::into_inner);
         let session = sessions
             .entry((place.registry.clone(), place.repository.clone()))
             .or_insert_with(|| Arc::new(Session::new(&place.registry, &place.repository, files.clone())));
         let (repository, session) = (place.repository.clone(), Arc::clone(session));
-        Origin { endpoint, repository, session, pulls: place.pulls }
+        Origin { endpoint, repository, session, pulls: place.pulls, journal: journal.clone() }
     }
 }

@@ -10,6 +10,7 @@ use url::Url;
 use super::fault::Fault;
 use super::http::{Answer, Call, Http, is_loopback};
 use super::retry::{Resume, Retries};
+use super::upload::Strategy;
 use crate::content::Cause;
 
 /// A registry's host.
@@ -21,6 +22,7 @@ pub(super) struct Endpoint {
     /// Whether bad certificates and plain HTTP are accepted.
     pub insecure: bool,
     pub http: Arc<Http>,
+    pub strategy: Strategy,
     base: OnceCell<Url>,
     answered: AtomicBool,
     limits: [Arc<Semaphore>; 3],
@@ -37,11 +39,14 @@ pub(super) enum Lane {
     Brief,
     Download,
     Upload,
+    /// Requests of a transfer that has waited, once for all of them.
+    Held,
 }
 
 impl Endpoint {
-    /// `connections` is how many requests of one kind the host gets at a time.
-    pub(super) fn new(registry: &str, insecure: bool, connections: usize, http: Arc<Http>) -> Self {
+    /// `connections` is how many requests of one kind the host gets at a time, and `chunk` the length in bytes of the
+    /// chunks that blobs are sent in, until the host says otherwise.
+    pub(super) fn new(registry: &str, insecure: bool, connections: usize, http: Arc<Http>, chunk: u64) -> Self {
         let address = match registry {
             "docker.io" | "index.docker.io" => "registry-1.docker.io",
             other => other,
@@ -51,6 +56,7 @@ impl Endpoint {
             address: address.to_owned(),
             insecure,
             http,
+            strategy: Strategy::new(chunk),
             base: OnceCell::new(),
             answered: AtomicBool::new(false),
             limits: std::array::from_fn(|_| Arc::new(Semaphore::new(connections.max(1)))),
@@ -66,7 +72,7 @@ impl Endpoint {
 
     /// Waits until the host may get one more request of this kind.
     pub(super) async fn permit(&self, lane: Lane) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.limits[lane as usize]).acquire_owned().await.ok()
+        Arc::clone(self.limits.get(lane as usize)?).acquire_owned().await.ok()
     }
 
     /// The tries that one piece of work has here.

@@ -141,11 +141,11 @@ impl Http {
                 self.stats.sent(bytes.len() as u64);
                 tokio::time::timeout(idle, request.body(bytes.clone()).send()).await.ok()
             }
-            Payload::Blob(blob) => {
-                let (body, watch) = blob.open(&self.stats).await?;
-                let request = request.header(CONTENT_LENGTH, blob.size()).body(body);
-                let answer = blob.answer(request.send(), watch, idle, commit).await;
-                match blob.take_broken() {
+            Payload::Blob(blob, span) => {
+                let (body, mut watch) = blob.open(span, &self.stats).await?;
+                let request = request.header(CONTENT_LENGTH, span.length).body(body);
+                let answer = blob.answer(request.send(), &mut watch, idle, commit).await;
+                match watch.broken() {
                     Some(cause) if !matches!(answer, Some(Ok(_))) => return Err(cause.into()),
                     _ => answer,
                 }
@@ -197,12 +197,17 @@ fn redirect(method: &Method, response: &reqwest::Response) -> Option<Result<Url,
     let text = String::from_utf8_lossy(location.as_bytes());
     let next = response.url().join(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
     Some(match next {
-        Some(next) if *method == Method::PUT && response.url().scheme() == "https" && next.scheme() == "http" => {
+        Some(next) if sends(method) && response.url().scheme() == "https" && next.scheme() == "http" => {
             Err(format!("plain HTTP, at {}", host_of(&next)))
         }
         Some(next) => Ok(next),
         None => Err("an address that is none".into()),
     })
+}
+
+/// Whether a request of this method has a body that not everybody should read.
+fn sends(method: &Method) -> bool {
+    *method == Method::PUT || *method == Method::PATCH
 }
 
 /// An answer, its body still to come.

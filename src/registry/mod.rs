@@ -9,7 +9,8 @@
 //! - `http` makes one exchange: redirects, timeouts, counting. Credentials never leave the host that they are for;
 //! - `certificates` are what containers-certs.d(5) has for a host;
 //! - `manifest`, `names` and `referrers` speak of manifests, `list` reads what comes in pages;
-//! - `download` and `upload` move blobs, `fetch` goes from mirror to mirror, `retry` says when something is tried again, `fault` what is said when not.
+//! - `download` and `upload` move blobs, `fetch` goes from mirror to mirror, `retry` says when something is tried again, `fault` what is said when not;
+//! - `feed` reads what is sent, and `journal` keeps uploads for the next run that this one could not end.
 
 mod auth;
 mod body;
@@ -20,8 +21,10 @@ mod credentials;
 mod download;
 mod endpoint;
 mod fault;
+mod feed;
 mod fetch;
 mod http;
+mod journal;
 mod list;
 mod login;
 mod manifest;

@@ -14,6 +14,7 @@ use super::challenge::{Challenge, Scopes};
 use super::endpoint::{Endpoint, Lane};
 use super::fault::{Fault, Subject};
 use super::http::{Answer, Call, same_origin};
+use super::journal::Journal;
 use super::registries_conf::Pulls;
 use super::retry::Retries;
 use crate::content::{Cause, Repository};
@@ -26,6 +27,8 @@ pub(super) struct Origin {
     pub session: Arc<Session>,
     /// What it is pulled from for.
     pub pulls: Pulls,
+    /// Where unfinished uploads are noted, if anywhere.
+    pub journal: Option<Arc<Journal>>,
 }
 
 /// A request to a repository.
@@ -68,7 +71,7 @@ impl Origin {
     pub(super) async fn send(&self, request: &Request<'_>) -> Result<Answer, Fault> {
         let base = self.endpoint.base().await?;
         let at_home = same_origin(base, &request.url);
-        let long = matches!(request.lane, Lane::Upload);
+        let long = matches!(request.lane, Lane::Upload | Lane::Held);
         let authorization = || self.session.authorization(&self.endpoint.http, base, request.scopes, long);
         let auth = if at_home { authorization().await? } else { RegistryAuth::Anonymous };
         let permit = self.endpoint.permit(request.lane).await;

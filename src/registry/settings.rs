@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use crate::error::Explain;
 
+/// Long enough that the pause between two chunks is nothing beside them, short enough for proxies that take 100 MB.
+const CHUNK: u64 = 64 << 20;
+
 /// How registries are spoken to. The default knows no files at all; [`Settings::from_env`] knows the user's.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -29,6 +32,9 @@ pub struct Settings {
     pub journal: Option<PathBuf>,
     /// How many downloads, how many uploads, and how many other requests a host gets at a time; at least one of each.
     pub connections: usize,
+    /// Length in bytes of the chunks that a blob is sent in; one that is not longer goes in a single request. A host
+    /// that will have other lengths gets those.
+    pub chunk: u64,
     /// How long to wait and how often to try again.
     pub patience: Patience,
 }
@@ -73,6 +79,7 @@ impl Default for Settings {
             tls_verify: true,
             journal: None,
             connections: 8,
+            chunk: CHUNK,
             patience: Patience::default(),
         }
     }

@@ -94,15 +94,23 @@ impl Server {
         early: impl Fn(&Seen) -> bool + Send + Sync + 'static,
         handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
     ) -> Self {
+        Self::start_reading(move |seen| if early(seen) { 0 } else { usize::MAX }, handler).await
+    }
+
+    /// `handler` answers each request once as many bytes of its body are read as `enough` says.
+    pub(super) async fn start_reading(
+        enough: impl Fn(&Seen) -> usize + Send + Sync + 'static,
+        handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
-        let (log, handler, early) = (Arc::clone(&seen), Arc::new(handler), Arc::new(early));
+        let (log, handler, enough) = (Arc::clone(&seen), Arc::new(handler), Arc::new(enough));
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (log, handler, early) = (Arc::clone(&log), Arc::clone(&handler), Arc::clone(&early));
+                let (log, handler, enough) = (Arc::clone(&log), Arc::clone(&handler), Arc::clone(&enough));
                 // A client that goes away in the middle is part of many tests.
-                tokio::spawn(async move { serve(stream, &log, &*handler, &*early).await.ok() });
+                tokio::spawn(async move { serve(stream, &log, &*handler, &*enough).await.ok() });
             }
         });
         Self { address, seen, task }
@@ -133,7 +141,7 @@ async fn serve(
     stream: TcpStream,
     log: &Mutex<Vec<Seen>>,
     handler: &Handler,
-    early: &(dyn Fn(&Seen) -> bool + Send + Sync),
+    enough: &(dyn Fn(&Seen) -> usize + Send + Sync),
 ) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut lines = Vec::new();
@@ -152,10 +160,9 @@ async fn serve(
     let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
     let (method, target) = (first.next().unwrap_or_default(), first.next().unwrap_or_default());
     let mut seen = Seen { method, target, headers, body: Vec::new() };
-    if !early(&seen) {
-        seen.body = vec![0; seen.header("content-length").parse().unwrap_or(0)];
-        stream.read_exact(&mut seen.body).await?;
-    }
+    let length = seen.header("content-length").parse().unwrap_or(0);
+    seen.body = vec![0; enough(&seen).min(length)];
+    stream.read_exact(&mut seen.body).await?;
     // That request only asks for the protocol.
     let reply = if seen.line() == "HEAD /v2/" {
         Reply::new(200)
@@ -178,7 +185,7 @@ async fn serve(
         }
         stream.flush().await?;
         // As real servers do, some time is given to the client to read the answer before the connection is reset.
-        if early(&seen) {
+        if seen.body.len() < length {
             stream.shutdown().await?;
             let mut sink = tokio::io::sink();
             let drain = tokio::io::copy(&mut stream, &mut sink);

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream};
 use ociforge::content::{ByteStream, Cause, ContentError, Source, Target, read_document, read_verified};
 use ociforge::error::Explain;
 use ociforge::registry::{Client, Counts, Patience, Remote, Settings};
@@ -276,4 +276,56 @@ async fn a_registry_that_is_restarted_costs_only_time() {
     assert!(client.stats().counts().put > 1);
     let stream = read_verified(&layer, remote.fetch(&layer, 0).await.unwrap());
     assert!(stream.all(|bytes| async move { bytes.is_ok() }).await);
+}
+
+/// A source that has only the beginning of the blob at hand.
+struct Begun<'a>(&'a Layout, usize);
+
+#[async_trait]
+impl Source for Begun<'_> {
+    async fn fetch(&self, descriptor: &Descriptor, offset: u64) -> Result<ByteStream, ContentError> {
+        let mut whole = self.0.fetch(descriptor, offset).await?;
+        let mut begun = Vec::new();
+        while begun.len() + offset as usize <= self.1 {
+            begun.extend_from_slice(&whole.next().await.unwrap().unwrap());
+        }
+        begun.truncate(self.1 - offset as usize);
+        Ok(stream::iter([Ok(begun.into())]).chain(stream::pending()).boxed())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_survives_registry_and_client() {
+    // Where an upload stands is signed with the secret.
+    let mut registry = Registry::start("  secret: s\n");
+    let (_directory, layout, layer, _) = image(20_000_000);
+    let journal = tempfile::tempdir().unwrap();
+    let settings = Settings { chunk: 4_000_000, journal: Some(journal.path().to_owned()), ..quick() };
+    let (first, second) = (Client::new(settings.clone()).unwrap(), Client::new(settings).unwrap());
+    let remote = registry.remote(&first, "a");
+    let source = Begun(&layout, 12_000_000);
+    let noted = async {
+        let noted = || {
+            fs::read_dir(journal.path())
+                .unwrap()
+                .flatten()
+                .any(|note| fs::read_to_string(note.path()).unwrap_or_default().contains("\"offset\":12000000"))
+        };
+        while !noted() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        pushed = remote.push(&layer, &source, &()) => panic!("{pushed:?}"),
+        () = noted => {}
+    }
+    registry.stop();
+    registry.restart();
+    let remote = registry.remote(&second, "a");
+    remote.push(&layer, &layout, &()).await.unwrap();
+    let counts = second.stats().counts();
+    assert_eq!((counts.post, counts.sent), (0, 8_000_000));
+    let stream = read_verified(&layer, remote.fetch(&layer, 0).await.unwrap());
+    assert!(stream.all(|bytes| async move { bytes.is_ok() }).await);
+    assert_eq!(fs::read_dir(journal.path()).unwrap().count(), 0);
 }

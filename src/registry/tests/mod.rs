@@ -21,7 +21,10 @@ use crate::content::{ByteStream, Cause, ContentError, Repository, Source, Target
 use crate::error::Explain;
 use crate::progress::Progress;
 
+mod chunks;
+mod depot;
 mod downloads;
+mod journal;
 mod login;
 mod manifests;
 mod tokens;

@@ -1,6 +1,7 @@
 //! The registry over a real socket. What the specification's conformance suite checks is checked here too.
 
 mod blobs;
+mod client;
 mod manifests;
 mod names;
 mod server;

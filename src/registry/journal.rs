@@ -1,0 +1,151 @@
+//! Uploads that have not ended, kept for a later run: one small file each, named after where the blob goes.
+//!
+//! A file is locked by whoever is at the upload, and every change puts a new file, locked before it can be seen, in the
+//! place of the old one. What can't be read or written here costs no more than the saving: no error leaves this module.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ociforge_manifests::{Descriptor, Digest, Hasher};
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::feed::Mark;
+use crate::content::Repository;
+
+/// Registries have long forgotten uploads that nobody has touched for so long.
+const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3600);
+/// No note is longer, in bytes.
+const LONGEST: u64 = 64 << 10;
+const SUFFIX: &str = ".upload";
+const TEMPORARY: &str = ".tmp-";
+
+/// A directory of notes.
+pub(super) struct Journal {
+    directory: PathBuf,
+    swept: AtomicBool,
+}
+
+/// The note of one upload, which nobody else has in the meantime.
+pub(super) struct Entry {
+    path: PathBuf,
+    /// Kept open for its lock.
+    _lock: File,
+    about: About,
+}
+
+/// What is known of an upload.
+pub(super) struct Note {
+    /// Where its next request goes.
+    pub url: Url,
+    /// The shortest chunk that the registry takes there, in bytes.
+    pub least: u64,
+    /// A place that the registry has all bytes up to.
+    pub mark: Mark,
+}
+
+/// The blob, and where it goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct About {
+    registry: String,
+    repository: String,
+    digest: Digest,
+    size: u64,
+}
+
+/// A note as it is written.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    #[serde(flatten)]
+    about: About,
+    url: Url,
+    least: u64,
+    offset: u64,
+    /// The state of the hash at `offset`, in hexadecimal digits.
+    hash: String,
+}
+
+impl Journal {
+    /// The directory is made when it is needed.
+    pub(super) fn new(directory: PathBuf) -> Self {
+        Self { directory, swept: AtomicBool::new(false) }
+    }
+
+    /// Takes the note of an upload of this blob to `repository`, with what it says. `None` when another run has it.
+    pub(super) fn take(&self, repository: Repository, blob: &Descriptor) -> Option<(Entry, Option<Note>)> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory).ok()?;
+        if !self.swept.swap(true, Ordering::Relaxed) {
+            let _ = sweep(&self.directory);
+        }
+        let Repository { registry, name } = repository;
+        let about = About { registry, repository: name, digest: blob.digest.clone(), size: blob.size };
+        let key = Digest::of(format!("{}\n{}\n{}", about.registry, about.repository, about.digest).as_bytes());
+        let path = self.directory.join(format!("{}{SUFFIX}", key.hex()));
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).ok()?;
+        file.try_lock().ok()?;
+        // Who had it until now may have removed it, or put another in its place.
+        let (ours, named) = (file.metadata().ok()?, fs::metadata(&path).ok()?);
+        if (ours.dev(), ours.ino()) != (named.dev(), named.ino()) {
+            return None;
+        }
+        let mut text = Vec::new();
+        let read = (&file).take(LONGEST).read_to_end(&mut text);
+        let note = read.ok().and_then(|_| Note::read(&text, &about));
+        Some((Entry { path, _lock: file, about }, note))
+    }
+}
+
+impl Entry {
+    /// Puts down how far the upload is. When that fails the last note stays, which is as good but for a few bytes.
+    pub(super) fn write(&mut self, note: &Note) {
+        if let Ok(file) = self.replace(note) {
+            self._lock = file;
+        }
+    }
+
+    /// The upload has ended.
+    pub(super) fn remove(self) {
+        let _ = fs::remove_file(&self.path);
+    }
+
+    fn replace(&self, note: &Note) -> io::Result<File> {
+        let Note { url, least, mark } = note;
+        let (about, hash) = (self.about.clone(), hex::encode(mark.hasher.state()));
+        let written = Written { about, url: url.clone(), least: *least, offset: mark.offset, hash };
+        let directory = self.path.parent().unwrap_or(Path::new("."));
+        // Temporary files are private, and the address may be signed for the user.
+        let mut file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(directory)?;
+        file.write_all(&serde_json::to_vec(&written)?)?;
+        file.as_file().try_lock()?;
+        Ok(file.persist(&self.path)?)
+    }
+}
+
+impl Note {
+    /// What `text` says, if it is a note about this upload.
+    fn read(text: &[u8], about: &About) -> Option<Self> {
+        let written: Written = serde_json::from_slice(text).ok()?;
+        let hasher = Hasher::restore(about.digest.algorithm(), &hex::decode(&written.hash).ok()?)?;
+        let fits = written.about == *about && written.offset <= about.size;
+        let mark = Mark { offset: written.offset, hasher };
+        fits.then_some(Self { url: written.url, least: written.least, mark })
+    }
+}
+
+/// Removes the notes of uploads that were given up.
+fn sweep(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let old = entry.metadata()?.modified()?.elapsed().is_ok_and(|age| age > ABANDONED);
+        if old && (name.ends_with(SUFFIX) || name.starts_with(TEMPORARY)) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}

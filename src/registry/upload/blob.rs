@@ -1,0 +1,246 @@
+//! Pushing a blob: which request comes next, and what a refusal or a break leads to.
+
+use ociforge_manifests::Descriptor;
+use url::Url;
+
+use super::session::{Session, as_safe_as};
+use super::strategy::{Course, Sent, course};
+use crate::content::Cause;
+use crate::registry::body::{Outgoing, Span};
+use crate::registry::endpoint::Lane;
+use crate::registry::fault::Fault;
+use crate::registry::journal::{Entry, Note};
+use crate::registry::origin::Origin;
+use crate::registry::retry::Retries;
+
+/// A blob that is being pushed.
+struct Push<'a> {
+    origin: &'a Origin,
+    descriptor: &'a Descriptor,
+    blob: &'a Outgoing<'a>,
+    /// An upload that the registry has begun already, for the first that is needed.
+    begun: Option<Url>,
+    session: Option<Session>,
+    /// The note for a later run.
+    entry: Option<Entry>,
+    /// Whether the upload is that of an earlier run.
+    resumed: bool,
+    /// How far any upload of it has come.
+    furthest: u64,
+    /// Where a chunk did not fit, as the registry said.
+    misfit: Option<u64>,
+    /// It may have been the answer that got lost, not the blob.
+    doubtful: bool,
+    retries: Retries,
+}
+
+/// Pushes a blob. `begun` is an upload that the registry has begun already.
+pub(in crate::registry) async fn push_blob(
+    origin: &Origin,
+    descriptor: &Descriptor,
+    blob: &Outgoing<'_>,
+    begun: Option<Url>,
+) -> Result<(), Cause> {
+    // For all chunks at once: an upload keeps its source open between them, and that may be a download that others wait
+    // for who have leave to upload.
+    let _permit = origin.endpoint.permit(Lane::Upload).await;
+    let mut push = Push::new(origin, descriptor, blob, begun);
+    push.take_up().await?;
+    loop {
+        match push.step().await {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(fault) => push.recover(fault).await?,
+        }
+        if push.has_arrived().await? {
+            return Ok(());
+        }
+    }
+}
+
+impl<'a> Push<'a> {
+    fn new(origin: &'a Origin, descriptor: &'a Descriptor, blob: &'a Outgoing<'a>, begun: Option<Url>) -> Self {
+        Self {
+            origin,
+            descriptor,
+            blob,
+            begun,
+            session: None,
+            entry: None,
+            resumed: false,
+            furthest: 0,
+            misfit: None,
+            doubtful: false,
+            retries: origin.retries(),
+        }
+    }
+
+    /// Looks for an upload that an earlier run has left.
+    async fn take_up(&mut self) -> Result<(), Cause> {
+        let journal = self.origin.journal.as_ref().filter(|_| self.blob.size() > self.origin.endpoint.strategy.chunk());
+        let Some((entry, note)) =
+            journal.and_then(|journal| journal.take(self.origin.as_repository(), self.descriptor))
+        else {
+            return Ok(());
+        };
+        self.entry = Some(entry);
+        if let Some(Note { url, least, mark }) = note
+            && let Some(url) = as_safe_as(self.origin.endpoint.base().await?, url)
+        {
+            self.blob.go_on_from(mark);
+            self.session = Some(Session { url, offset: None, least });
+            self.resumed = true;
+        }
+        Ok(())
+    }
+
+    /// Makes the next request. `true` once the blob is there.
+    async fn step(&mut self) -> Result<bool, Fault> {
+        let Some(session) = &mut self.session else {
+            self.session = Some(match self.begun.take() {
+                Some(url) => Session::at(url),
+                None => Session::begin(self.origin).await?,
+            });
+            self.resumed = false;
+            return Ok(false);
+        };
+        let Some(offset) = session.offset else {
+            let there = session.ask(self.origin).await;
+            return self.told(there).await;
+        };
+        let chunk = self.origin.endpoint.strategy.chunk().max(session.least);
+        let left = self.blob.size() - offset;
+        if left == 0 || (offset == 0 && left <= chunk) {
+            return self.end(Span { start: offset, length: left }).await;
+        }
+        let span = Span { start: offset, length: chunk.min(left) };
+        match session.patch(self.origin, self.blob, span).await {
+            // More can't be there than was sent.
+            Ok(Some(there)) if there > offset => self.advance(there.min(offset + span.length)),
+            // It took the chunk, but nothing of it is there.
+            Ok(_) => self.send_whole().await,
+            Err(fault) => {
+                let sent = if offset == 0 { Sent::First } else { Sent::Later };
+                self.turn(fault, sent, span).await?;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Goes on where the registry says that it is.
+    async fn told(&mut self, there: Result<Option<u64>, Fault>) -> Result<bool, Fault> {
+        match there {
+            // A second try would be the first over again.
+            Ok(Some(there)) if self.misfit.take() == Some(there) => self.send_whole().await,
+            Ok(Some(there)) if there <= self.blob.size() => self.advance(there),
+            Err(fault) if course(&fault, Sent::Later) == Course::Ask => return Err(Fault { transient: true, ..fault }),
+            Ok(_) | Err(_) => self.session = None,
+        }
+        Ok(false)
+    }
+
+    /// The registry has all bytes up to `offset`.
+    fn advance(&mut self, offset: u64) {
+        let Some(session) = &mut self.session else { return };
+        session.offset = Some(offset);
+        self.blob.confirmed(offset);
+        if offset > self.furthest {
+            self.furthest = offset;
+            self.retries.got_on();
+        }
+        if let Some(entry) = &mut self.entry {
+            entry.write(&Note { url: session.url.clone(), least: session.least, mark: self.blob.mark() });
+        }
+    }
+
+    /// Sends the last bytes, or all of them, and has the registry look at the digest.
+    async fn end(&mut self, span: Span) -> Result<bool, Fault> {
+        let Some(session) = &self.session else { return Ok(false) };
+        let Err(fault) = session.put(self.origin, self.descriptor, self.blob, span).await else {
+            self.forget();
+            return Ok(true);
+        };
+        let sent = if span.start == 0 { Sent::Whole } else { Sent::End };
+        self.turn(fault, sent, span).await?;
+        Ok(false)
+    }
+
+    /// Does what is to be done about a request that failed. The error is the same fault, when it is one to wait after or
+    /// nothing can be done.
+    async fn turn(&mut self, fault: Fault, sent: Sent, span: Span) -> Result<(), Fault> {
+        let least = self.session.as_ref().map_or(0, |session| session.least);
+        let course = course(&fault, sent);
+        match course {
+            Course::Fail => return Err(fault),
+            Course::Whole => {
+                self.send_whole().await;
+                return Ok(());
+            }
+            Course::Shorter if !self.origin.endpoint.strategy.shorten(span.length, least) => return Err(fault),
+            Course::Shorter if sent == Sent::Whole => {
+                self.give_up().await;
+                return Ok(());
+            }
+            Course::Anew => self.session = None,
+            Course::Ask | Course::Shorter => {
+                let misfit = matches!(fault.status.map(|status| status.as_u16()), Some(409 | 416));
+                self.misfit = misfit.then_some(span.start);
+                self.session.iter_mut().for_each(|session| session.offset = None);
+            }
+        }
+        if course == Course::Shorter {
+            return Ok(());
+        }
+        self.doubtful = matches!(sent, Sent::Whole | Sent::End);
+        Err(Fault { transient: true, ..fault })
+    }
+
+    /// Begins once more, without chunks: this host can't take them.
+    async fn send_whole(&mut self) {
+        self.origin.endpoint.strategy.take_whole();
+        self.give_up().await;
+        self.forget();
+    }
+
+    /// Leaves nothing to be gone on with by a later run.
+    fn forget(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            entry.remove();
+        }
+    }
+
+    async fn give_up(&mut self) {
+        if let Some(session) = self.session.take() {
+            session.cancel(self.origin).await;
+        }
+    }
+
+    /// Whether the blob is there although the registry's answer did not come.
+    async fn has_arrived(&mut self) -> Result<bool, Cause> {
+        let arrived = std::mem::take(&mut self.doubtful) && self.origin.holds(self.descriptor).await?;
+        if arrived {
+            self.forget();
+        }
+        Ok(arrived)
+    }
+
+    /// Waits until it is time to try again, if there is any use in it.
+    async fn recover(&mut self, fault: Fault) -> Result<(), Cause> {
+        let wrong = matches!(fault.cause, Cause::WrongDigest { .. } | Cause::WrongSize { .. });
+        if !wrong {
+            return self.retries.pause(fault).await;
+        }
+        // What a registry has of wrong bytes is no beginning of the right ones.
+        let begun = self.session.as_ref().is_some_and(|session| session.offset != Some(0));
+        if begun {
+            self.give_up().await;
+        }
+        if std::mem::take(&mut self.resumed) {
+            // The wrong ones may be those that an earlier run has sent.
+            self.blob.start_again();
+            return Ok(());
+        }
+        self.forget();
+        Err(fault.cause)
+    }
+}

@@ -1,0 +1,47 @@
+//! Putting things into a repository (distribution-spec, "Push").
+//!
+//! A blob that is no longer than a chunk goes in one `PUT`; a longer one goes in chunks, and whatever breaks one off
+//! costs no more than what the registry did not take of it. `session` makes the requests about an upload, `strategy`
+//! learns from the answers, and `blob` has what happens in which order.
+
+mod blob;
+mod mount;
+mod session;
+mod strategy;
+
+use bytes::Bytes;
+use ociforge_manifests::Descriptor;
+use reqwest::Method;
+use reqwest::header::{CONTENT_TYPE, HeaderValue};
+
+use super::body::Payload;
+use super::challenge::Scopes;
+use super::fault::Subject;
+use super::http::Answer;
+use super::origin::{Origin, Request, same_digest};
+use crate::content::Cause;
+
+pub(super) use self::blob::push_blob;
+pub(super) use self::mount::{Mount, mount};
+pub(super) use self::strategy::Strategy;
+
+/// Puts a manifest under a tag or its digest; what the registry answered.
+pub(super) async fn put_manifest(
+    origin: &Origin,
+    descriptor: &Descriptor,
+    bytes: &Bytes,
+    name: &str,
+) -> Result<Answer, Cause> {
+    let scopes = Scopes::push(&origin.repository);
+    let mut request = Request::new(Method::PUT, origin.url(&["manifests", name]).await?, &scopes);
+    let media_type = HeaderValue::from_str(&descriptor.media_type);
+    request.headers.extend(media_type.ok().map(|value| (CONTENT_TYPE, value)));
+    request.payload = Payload::Bytes(bytes);
+    let mut retries = origin.retries();
+    loop {
+        match origin.succeed(&request, Subject::Upload).await {
+            Ok(answer) => return same_digest(&answer, &descriptor.digest).map(|()| answer),
+            Err(fault) => retries.pause(fault).await?,
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Taking a blob over from another repository (distribution-spec, "Mounting a blob from another repository").
+
+use ociforge_manifests::Descriptor;
+use reqwest::{Method, StatusCode};
+use url::Url;
+
+use super::session::{location, uploads};
+use crate::content::{Cause, Repository};
+use crate::registry::challenge::Scopes;
+use crate::registry::fault::Subject;
+use crate::registry::origin::{Origin, Request, same_digest};
+
+/// What became of the wish to mount a blob.
+pub(in crate::registry) enum Mount {
+    /// It is there.
+    Done,
+    /// The registry would rather have it pushed, here.
+    Begun(Url),
+    /// It would not.
+    Refused,
+}
+
+/// Asks the registry to take a blob over from another of its repositories. Any refusal is an answer; only a registry
+/// that can't be reached is an error.
+pub(in crate::registry) async fn mount(
+    origin: &Origin,
+    descriptor: &Descriptor,
+    from: &Repository,
+) -> Result<Mount, Cause> {
+    let mut url = uploads(origin).await?;
+    let blob = descriptor.digest.as_str();
+    url.query_pairs_mut().append_pair("mount", blob).append_pair("from", &from.name);
+    let scopes = Scopes::push(&origin.repository).and(Scopes::pull(&from.name));
+    let request = Request::new(Method::POST, url, &scopes);
+    let mut retries = origin.retries();
+    loop {
+        let fault = match origin.succeed(&request, Subject::Upload).await {
+            Ok(answer) if answer.status() == StatusCode::CREATED => {
+                return Ok(same_digest(&answer, &descriptor.digest).map_or(Mount::Refused, |()| Mount::Done));
+            }
+            Ok(answer) => return Ok(location(origin, &answer).await.map_or(Mount::Refused, Mount::Begun)),
+            Err(fault) => fault,
+        };
+        match retries.pause(fault).await {
+            Ok(()) => {}
+            Err(cause @ Cause::Network { .. }) => return Err(cause),
+            Err(_) => return Ok(Mount::Refused),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! An upload that a registry has begun, and the requests about it.
+
+use ociforge_manifests::Descriptor;
+use reqwest::Method;
+use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderValue};
+use url::Url;
+
+use crate::content::Cause;
+use crate::registry::body::{Outgoing, Payload, Span};
+use crate::registry::challenge::Scopes;
+use crate::registry::endpoint::Lane;
+use crate::registry::fault::{Fault, Subject};
+use crate::registry::http::{Answer, host_of, same_origin};
+use crate::registry::origin::{Origin, Request, same_digest};
+
+/// An upload (distribution-spec, "Pushing blobs").
+pub(super) struct Session {
+    /// Where the next request goes. It may be signed for the user: not for messages.
+    pub url: Url,
+    /// How many bytes the registry has; `None` when only it knows.
+    pub offset: Option<u64>,
+    /// The shortest chunk that it takes, in bytes, but for the last.
+    pub least: u64,
+}
+
+impl Session {
+    /// Asks the registry to begin an upload.
+    pub(super) async fn begin(origin: &Origin) -> Result<Self, Fault> {
+        let scopes = Scopes::push(&origin.repository);
+        let request = Request::new(Method::POST, uploads(origin).await?, &scopes);
+        let answer = origin.succeed(&request, Subject::Upload).await?;
+        let least = answer.header("oci-chunk-min-length").and_then(|text| text.parse().ok());
+        Ok(Self { least: least.unwrap_or(0), ..Self::at(location(origin, &answer).await?) })
+    }
+
+    /// An upload that was begun by other means.
+    pub(super) fn at(url: Url) -> Self {
+        Self { url, offset: Some(0), least: 0 }
+    }
+
+    /// Asks how many bytes the registry has. `None` when it does not say.
+    pub(super) async fn ask(&mut self, origin: &Origin) -> Result<Option<u64>, Fault> {
+        let scopes = Scopes::push(&origin.repository);
+        let request = Request::new(Method::GET, self.url.clone(), &scopes);
+        let answer = origin.succeed(&request, Subject::Upload).await?;
+        self.follow(origin, &answer).await?;
+        Ok(received(&answer))
+    }
+
+    /// Sends a chunk; how many bytes the registry then has. `None` when it does not say.
+    pub(super) async fn patch(
+        &mut self,
+        origin: &Origin,
+        blob: &Outgoing<'_>,
+        span: Span,
+    ) -> Result<Option<u64>, Fault> {
+        let scopes = Scopes::push(&origin.repository);
+        let mut request = body(Request::new(Method::PATCH, self.url.clone(), &scopes), blob, span);
+        let range = HeaderValue::from_str(&format!("{}-{}", span.start, span.start + span.length - 1));
+        request.headers.extend(range.ok().map(|range| (CONTENT_RANGE, range)));
+        let answer = origin.succeed(&request, Subject::Upload).await?;
+        self.follow(origin, &answer).await?;
+        Ok(received(&answer))
+    }
+
+    /// Ends the upload with its last bytes, if `span` has any.
+    pub(super) async fn put(
+        &self,
+        origin: &Origin,
+        descriptor: &Descriptor,
+        blob: &Outgoing<'_>,
+        span: Span,
+    ) -> Result<(), Fault> {
+        let mut url = self.url.clone();
+        url.query_pairs_mut().append_pair("digest", descriptor.digest.as_str());
+        let scopes = Scopes::push(&origin.repository);
+        let request = body(Request::new(Method::PUT, url, &scopes), blob, span);
+        let answer = origin.succeed(&request, Subject::Upload).await?;
+        Ok(same_digest(&answer, &descriptor.digest)?)
+    }
+
+    /// Gives the upload up. A registry that does not let go of it does so by itself in time.
+    pub(super) async fn cancel(self, origin: &Origin) {
+        let scopes = Scopes::push(&origin.repository);
+        let _ = origin.send(&Request::new(Method::DELETE, self.url, &scopes)).await;
+    }
+
+    /// Goes on where the answer says, if it does.
+    async fn follow(&mut self, origin: &Origin, answer: &Answer) -> Result<(), Fault> {
+        if answer.header("location").is_some() {
+            self.url = location(origin, answer).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The request with a part of the blob as its body.
+fn body<'a>(mut request: Request<'a>, blob: &'a Outgoing<'a>, span: Span) -> Request<'a> {
+    request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    request.payload = Payload::Blob(blob, span);
+    request.lane = Lane::Held;
+    request
+}
+
+/// Where uploads begin. The path ends in a slash.
+pub(super) async fn uploads(origin: &Origin) -> Result<Url, Cause> {
+    origin.url(&["blobs", "uploads", ""]).await
+}
+
+/// Where the upload goes on that the answer tells of.
+pub(super) async fn location(origin: &Origin, answer: &Answer) -> Result<Url, Fault> {
+    let base = origin.endpoint.base().await?;
+    let next = answer.header("location").and_then(|text| answer.url().join(text).ok());
+    let next = next.filter(|url| matches!(url.scheme(), "http" | "https"));
+    let next = next.ok_or_else(|| Fault::wrong("the registry began an upload, but does not say where"))?;
+    let host = host_of(&next);
+    as_safe_as(base, next).ok_or_else(|| Fault::wrong(format!("the registry wants it sent over plain HTTP, to {host}")))
+}
+
+/// The address for the upload, no less safe than the registry's own. A registry behind a proxy that speaks TLS for it
+/// may name itself by plain HTTP, which means the same place; another host by plain HTTP is none to send to.
+pub(super) fn as_safe_as(base: &Url, mut next: Url) -> Option<Url> {
+    if next.scheme() == "http" && base.scheme() == "https" {
+        let port = next.port().or(base.port());
+        next.set_scheme("https").and_then(|()| next.set_port(port)).ok()?;
+        return same_origin(&next, base).then_some(next);
+    }
+    Some(next)
+}
+
+/// How many bytes the answer says are there.
+fn received(answer: &Answer) -> Option<u64> {
+    length_of(answer.header("range")?)
+}
+
+/// The length of a `Range` as registries state it, `0-<last>`. By custom no byte is told as `0-0`, as one byte is; of the
+/// two it is taken for none, which at worst sends a byte twice.
+fn length_of(range: &str) -> Option<u64> {
+    let (first, last) = range.trim_start_matches("bytes").trim_start_matches(['=', ' ']).split_once('-')?;
+    let last = last.parse::<u64>().ok().filter(|_| first == "0")?;
+    if last == 0 { Some(0) } else { last.checked_add(1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upload_stays_as_safe_as_the_registry() {
+        for (base, next, expected) in [
+            ("https://r.example/v2/", "https://r.example/up?a=b", Some("https://r.example/up?a=b")),
+            ("https://r.example/v2/", "http://r.example/up?a=b", Some("https://r.example/up?a=b")),
+            ("https://r.example:5000/v2/", "http://r.example:5000/up", Some("https://r.example:5000/up")),
+            ("https://r.example:5000/v2/", "http://r.example/up", Some("https://r.example:5000/up")),
+            ("https://r.example/v2/", "https://store.example/up", Some("https://store.example/up")),
+            ("https://r.example/v2/", "http://store.example/up", None),
+            ("https://r.example/v2/", "http://r.example:8080/up", None),
+            ("http://r.example/v2/", "http://store.example/up", Some("http://store.example/up")),
+        ] {
+            let safe = as_safe_as(&base.parse().unwrap(), next.parse().unwrap());
+            assert_eq!(safe.as_ref().map(Url::as_str), expected, "{base} {next}");
+        }
+    }
+
+    #[test]
+    fn ranges_begin_at_nought() {
+        assert_eq!(["0-0", "0-9", "bytes=0-9", "bytes 0-9"].map(length_of), [Some(0), Some(10), Some(10), Some(10)]);
+        for bad in ["", "0", "-", "0-", "-9", "1-9", "0-x", "0--1", "0-18446744073709551615"] {
+            assert_eq!(length_of(bad), None, "{bad}");
+        }
+    }
+}
