@@ -29,10 +29,11 @@ impl Certificates {
 
 /// The directory for the host in `url`, in the first of `places` that has one. None for plain HTTP.
 pub(super) fn directory(places: &[PathBuf], url: &Url) -> Option<PathBuf> {
-    if places.is_empty() || url.scheme() != "https" {
+    let host = host_of(url);
+    // `..` is a host to the parser of addresses, but here it must not leave the directory.
+    if url.scheme() != "https" || host.starts_with('.') {
         return None;
     }
-    let host = host_of(url);
     let mut names = vec![host.clone()];
     if url.port().is_none() {
         names.push(format!("{host}:443"));
@@ -101,5 +102,49 @@ fn bad(file: &Path, what: &str) -> Cause {
     Cause::Other {
         message: format!("{} {what}", file.display()),
         hint: Some("the directory's form is that of containers-certs.d(5)".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_place_that_knows_the_host_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let places = ["user", "system"].map(|name| root.path().join(name));
+        let of = |url: &str| directory(&places, &url.parse().unwrap());
+        for known in ["user/a.example:5000", "system/a.example:5000", "system/b.example:443", "system/docker.io"] {
+            fs::create_dir_all(root.path().join(known)).unwrap();
+        }
+        assert_eq!(of("https://a.example:5000/v2/"), Some(places[0].join("a.example:5000")));
+        assert_eq!(of("https://b.example/v2/"), Some(places[1].join("b.example:443")));
+        assert_eq!(of("https://registry-1.docker.io/v2/"), Some(places[1].join("docker.io")));
+        for other in ["http://a.example:5000/v2/", "https://a.example/v2/", "https://b.example:5000/", "https://.."] {
+            assert_eq!(other.parse().ok().and_then(|url| directory(&places, &url)), None, "{other}");
+        }
+        assert_eq!(directory(&[], &"https://a.example:5000/".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn what_is_missing_or_bad_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = |present: &[(&str, &str)]| {
+            let place = directory.path().join("host");
+            fs::create_dir(&place).unwrap();
+            for (name, text) in present {
+                fs::write(place.join(name), text).unwrap();
+            }
+            let message = read(&place).err().map(|cause| cause.to_string()).unwrap_or_default();
+            fs::remove_dir_all(&place).unwrap();
+            message.rsplit('/').next().unwrap_or_default().to_owned()
+        };
+        assert_eq!(error(&[("README", ""), ("old.pem", "x")]), "");
+        assert_eq!(error(&[("ca.crt", "text")]), "ca.crt holds no certificate in PEM");
+        let block = "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n";
+        assert_eq!(error(&[("ca.crt", block)]), "ca.crt holds no certificate in PEM");
+        assert!(error(&[("me.cert", "")]).starts_with("me.cert is a certificate without its key"));
+        assert!(error(&[("me.key", "")]).starts_with("me.key is a key without its certificate"));
+        assert_eq!(error(&[("me.cert", "x"), ("me.key", "x")]), "me.cert holds no certificate in PEM");
     }
 }

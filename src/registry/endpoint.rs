@@ -113,6 +113,10 @@ impl Endpoint {
                 Err(fault) => Some(fault),
             };
             match (self.speaks(&second).await, fault) {
+                // Not the host's fault: its certificates here can't be used.
+                (_, Some(fault)) | (Err(fault), _) if !matches!(fault.cause, Cause::Network { .. }) => {
+                    return Err(fault.cause);
+                }
                 (Ok(true), _) => return Ok(second),
                 (_, None) => return Ok(first),
                 (Ok(false) | Err(_), Some(fault)) => retries.pause(fault).await?,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use oci_client::errors::OciEnvelope;
 use reqwest::StatusCode;
-use rustls::AlertDescription;
+use rustls::{AlertDescription, CertificateError};
 
 use crate::content::Cause;
 
@@ -63,11 +63,11 @@ impl Fault {
         let cause =
             Cause::Network { registry: registry.to_owned(), reason: reason(error), hint: trouble.hint(registry) };
         let transient = match trouble {
-            Trouble::Certificate | Trouble::Identity | Trouble::Protocol | Trouble::Tls => false,
+            Trouble::Certificate | Trouble::Authority | Trouble::Identity | Trouble::Protocol | Trouble::Tls => false,
             Trouble::Refused | Trouble::NoSuchHost => known,
             Trouble::Broken => !error.is_builder(),
         };
-        let speaks_tls = matches!(trouble, Trouble::Certificate | Trouble::Identity);
+        let speaks_tls = matches!(trouble, Trouble::Certificate | Trouble::Authority | Trouble::Identity);
         Self { transient, speaks_tls, ..Self::from(cause) }
     }
 
@@ -90,6 +90,8 @@ impl Fault {
 pub(super) enum Trouble {
     /// The host's certificate was not accepted.
     Certificate,
+    /// The host's certificate is an authority's own, as one that signs itself is unless it is told not to be.
+    Authority,
     /// The host does not accept the client's certificate, or wants one and got none.
     Identity,
     /// What answered speaks no TLS.
@@ -109,6 +111,12 @@ impl Trouble {
         for cause in causes(error) {
             if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
                 return match tls {
+                    // That kind is known by its text only.
+                    rustls::Error::InvalidCertificate(CertificateError::Other(other))
+                        if format!("{other:?}").contains("CaUsedAsEndEntity") =>
+                    {
+                        Self::Authority
+                    }
                     rustls::Error::InvalidCertificate(_) => Self::Certificate,
                     rustls::Error::InvalidMessage(_) => Self::Protocol,
                     rustls::Error::AlertReceived(alert) if wants_identity(*alert) => Self::Identity,
@@ -130,6 +138,11 @@ impl Trouble {
             Self::Certificate => format!(
                 "put the certificate of its issuer in /etc/containers/certs.d/{registry}/ca.crt, or add it to the \
                  system's (update-ca-certificates), or, if you trust the network, use --tls-verify=false or \
+                 `insecure = true` for {registry} in registries.conf"
+            ),
+            Self::Authority => format!(
+                "{registry} shows the certificate of an authority as its own; make one for it that is none \
+                 (basicConstraints=CA:FALSE) and put it in /etc/containers/certs.d/{registry}/ca.crt, or, if you trust the network, use --tls-verify=false or \
                  `insecure = true` for {registry} in registries.conf"
             ),
             Self::Identity => format!(

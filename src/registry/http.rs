@@ -300,3 +300,21 @@ pub(super) fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        let home = "https://r.example/v2/".parse().unwrap();
+        for (url, expected) in [
+            ("https://r.example:443/x?y", true),
+            ("http://r.example/v2/", false),
+            ("https://r.example:8443/v2/", false),
+            ("https://cdn.r.example/v2/", false),
+        ] {
+            assert_eq!(same_origin(&home, &url.parse().unwrap()), expected, "{url}");
+        }
+    }
+}

@@ -13,7 +13,7 @@ use super::origin::{Origin, Request};
 use crate::content::Cause;
 
 /// How many pages a list has at most.
-const MAX_PAGES: usize = 2000;
+const MAX_PAGES: usize = 1000;
 /// How large a list is at most, all pages together, in bytes.
 const MAX_LIST: u64 = 64 << 20;
 

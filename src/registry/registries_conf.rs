@@ -328,6 +328,66 @@ mod tests {
     }
 
     #[test]
+    fn mirrors_are_for_tags_or_digests_or_both() {
+        let conf = conf(
+            r#"
+            short-name-mode = "enforcing"
+            credential-helpers = ["secretservice"]
+            [[registry]]
+            prefix = "*.lab.example"
+            location = "led.example/lab"
+            [[registry.mirror]]
+            location = "a.example"
+            pull-from-mirror = "digest-only"
+            [[registry.mirror]]
+            location = "b.example"
+            pull-from-mirror = "tag-only"
+            [[registry.mirror]]
+            location = "c.example"
+            pull-from-mirror = ""
+            [[registry]]
+            location = "pinned.example"
+            mirror-by-digest-only = true
+            [[registry.mirror]]
+            location = "d.example"
+            [aliases]
+            "debian" = "docker.io/library/debian"
+            "#,
+        );
+        let places = conf.places("x.y.lab.example", "a/b");
+        assert_eq!(places.primary, place("led.example", "lab/a/b", false));
+        let allowed = |place: &Place| [By::Tag, By::Digest].map(|by| place.pulls.allow(by));
+        let all: Vec<_> = places.mirrors.iter().map(allowed).collect();
+        assert_eq!(all, [[false, true], [true, false], [true, true]]);
+        let pinned = conf.places("pinned.example", "a");
+        assert_eq!([allowed(&pinned.mirrors[0]), allowed(&pinned.primary)], [[false, true], [true, true]]);
+    }
+
+    #[test]
+    fn what_is_of_version_1_or_makes_no_sense_is_refused() {
+        let error = |text: &str| RegistriesConf::default().add(text).unwrap_err();
+        for (text, line, said) in [
+            ("\n[registries.insecure]\nregistries = ['a']\n", 2, "`location = 'HOST'` and `insecure = true`"),
+            ("[registries.search]\nregistries = []\n", 1, "unqualified-search-registries"),
+            ("[registries.block]\nregistries = []\n", 1, "`blocked = true`"),
+            ("[[registry]]\nprefix = 'a.*.c'\n", 2, "not of the form `*.example.com`"),
+            ("[[registry]]\nprefix = '*.a.b/c'\n", 2, "not of the form `*.example.com`"),
+            ("[[registry]]\nlocation = 'a.b:5000/c:1.0'\n", 2, "names an image"),
+            ("[[registry]]\nlocation = 'a'\npull-from-mirror = 'all'\n", 3, "belongs in a [[registry.mirror]]"),
+            ("[[registry]]\nlocation='a'\n[[registry.mirror]]\nlocation='b'\npull-from-mirror='x'\n", 5, "`tag-only`"),
+            (
+                "[[registry]]\nlocation='a'\nmirror-by-digest-only=true\n[[registry.mirror]]\nlocation='b'\n\
+                 pull-from-mirror='tag-only'\n",
+                3,
+                "exclude each other",
+            ),
+        ] {
+            let (at, message) = error(text);
+            assert!(at == line && message.contains(said), "{at}: {message}");
+        }
+    }
+
+    #[test]
     fn an_error_names_its_line() {
         let error = |text: &str| RegistriesConf::default().add(text).unwrap_err();
         assert_eq!(error("# one\n[[registry]]\nlocation = 5\n").0, 3);

@@ -125,7 +125,7 @@ fn registries_conf(variable: &dyn Fn(&str) -> Option<PathBuf>, system: &Path) ->
     let named = variable("CONTAINERS_REGISTRIES_CONF");
     let main = named.map_or_else(|| existing(&[Some(file(own.unwrap_or(system)))]), |file| vec![file]);
     let dirs = match (variable("CONTAINERS_REGISTRIES_CONF_DIR"), own) {
-        (Some(dir), _) => vec![dir],
+        (Some(dir), _) => existing(&[Some(dir)]),
         (None, Some(user)) => existing(&[Some(drop_ins(user))]),
         (None, None) => existing(&[Some(drop_ins(system)), user.as_deref().map(drop_ins)]),
     };
@@ -190,8 +190,7 @@ mod tests {
         assert_eq!(auth_search(&variable), expected.map(PathBuf::from));
         let moved = |name: &str| Some(PathBuf::from(format!("/{name}")));
         assert_eq!(auth_search(&moved)[2], Path::new("/DOCKER_CONFIG/config.json"));
-        let confs = ["/CONTAINERS_REGISTRIES_CONF", "/CONTAINERS_REGISTRIES_CONF_DIR"].map(PathBuf::from);
-        assert_eq!(registries_conf(&moved, Path::new("/none")), confs);
+        assert_eq!(registries_conf(&moved, Path::new("/none")), [Path::new("/CONTAINERS_REGISTRIES_CONF")]);
         let places = ["/h/.config/containers/certs.d", "/etc/containers/certs.d", "/etc/docker/certs.d"];
         assert_eq!(certs_d(&variable), places.map(PathBuf::from));
     }
@@ -215,5 +214,7 @@ mod tests {
         assert_eq!(registries_conf(&variable, &system), [user.join("registries.conf"), user.join("registries.conf.d")]);
         let named = |name: &str| (name == "CONTAINERS_REGISTRIES_CONF").then(|| "/named".into()).or(variable(name));
         assert_eq!(registries_conf(&named, &system), [Path::new("/named"), &user.join("registries.conf.d")]);
+        let drop_ins = |name: &str| (name == "CONTAINERS_REGISTRIES_CONF_DIR").then(|| home.clone()).or(named(name));
+        assert_eq!(registries_conf(&drop_ins, &system), [Path::new("/named"), &home]);
     }
 }

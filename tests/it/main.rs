@@ -17,6 +17,8 @@ mod lint;
 mod login;
 mod outputs;
 mod registry;
+mod registry_names;
+mod registry_tls;
 mod rootless;
 mod running;
 mod running_as_user;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
-use ociforge::content::{ByteStream, Cause, ContentError, Source, Target, read_document, read_verified};
+use ociforge::content::{ByteStream, ContentError, Source, Target, read_document, read_verified};
 use ociforge::error::Explain;
 use ociforge::registry::{Client, Counts, Patience, Remote, Settings};
 use ociforge::store::Layout;
@@ -20,14 +20,14 @@ use serde_json::json;
 const HTPASSWD: &str = "user:$2y$05$mxyu.d57PWBFUxSe/6VTKuOW9T1PWQvpvxtw/8ktv/RHZetEeEw2i\n";
 
 /// A docker-registry on a free loopback port, until it is dropped.
-struct Registry {
+pub(crate) struct Registry {
     directory: tempfile::TempDir,
-    address: String,
+    pub(crate) address: String,
     process: Child,
 }
 
 impl Registry {
-    fn start(extra: &str) -> Self {
+    pub(crate) fn start(extra: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let address = format!("127.0.0.1:{port}");
@@ -64,12 +64,12 @@ impl Registry {
         self.process = Self::spawn(self.directory.path(), &self.address);
     }
 
-    fn remote(&self, client: &Client, rest: &str) -> Remote {
+    pub(crate) fn remote(&self, client: &Client, rest: &str) -> Remote {
         client.repository(&format!("{}/{rest}", self.address).parse().unwrap())
     }
 
     /// Settings with these credentials for the registry.
-    fn signed_in(&self, password: &str) -> Settings {
+    pub(crate) fn signed_in(&self, password: &str) -> Settings {
         let file = self.directory.path().join(format!("auth-{password}.json"));
         let entry = json!({"username": "user", "password": password});
         fs::write(&file, json!({"auths": {self.address.as_str(): entry}}).to_string()).unwrap();
@@ -84,19 +84,19 @@ impl Drop for Registry {
     }
 }
 
-fn quick() -> Settings {
+pub(crate) fn quick() -> Settings {
     Settings {
         patience: Patience { first_pause: Duration::from_millis(50), ..Patience::default() },
         ..Settings::default()
     }
 }
 
-fn client() -> Client {
+pub(crate) fn client() -> Client {
     Client::new(quick()).unwrap()
 }
 
 /// A layout with an image of one layer of `size` bytes: the layout, its layer and its manifest.
-fn image(size: usize) -> (tempfile::TempDir, Layout, Descriptor, Descriptor) {
+pub(crate) fn image(size: usize) -> (tempfile::TempDir, Layout, Descriptor, Descriptor) {
     let directory = tempfile::tempdir().unwrap();
     let layout = Layout::create(directory.path().join("layout")).unwrap();
     let mut writer = layout.writer().unwrap();
@@ -122,7 +122,12 @@ fn image(size: usize) -> (tempfile::TempDir, Layout, Descriptor, Descriptor) {
 }
 
 /// Pushes what is missing, layer and config and then the manifest, and tags it.
-async fn push(remote: &Remote, layout: &Layout, manifest: &Descriptor, tag: &str) -> Result<(), ContentError> {
+pub(crate) async fn push(
+    remote: &Remote,
+    layout: &Layout,
+    manifest: &Descriptor,
+    tag: &str,
+) -> Result<(), ContentError> {
     let bytes = read_document(layout, manifest).await?;
     let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
     for child in [&json["config"], &json["layers"][0]] {
@@ -214,33 +219,6 @@ async fn credentials_open_a_locked_registry() {
     let remote = registry.remote(&client, "a:1");
     push(&remote, &layout, &manifest, "1").await.unwrap();
     assert_eq!(remote.resolve().await.unwrap().0, manifest);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn certificates_are_verified_unless_the_user_says_otherwise() {
-    let certificates = tempfile::tempdir().unwrap();
-    let mut openssl = Command::new("openssl");
-    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]);
-    openssl.args(["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"]);
-    openssl.args(["-keyout", "key.pem", "-out", "cert.pem"]).current_dir(certificates.path()).stderr(Stdio::null());
-    assert!(openssl.status().expect("openssl must be installed (Debian: openssl)").success());
-    let at = certificates.path().display();
-    let registry = Registry::start(&format!("  tls: {{certificate: {at}/cert.pem, key: {at}/key.pem}}\n"));
-    let (_directory, layout, _, manifest) = image(1_000_000);
-
-    let error = registry.remote(&client(), "a:1").resolve().await.unwrap_err();
-    assert!(matches!(error.cause, Cause::Network { .. }), "{}", error.cause);
-    assert!(error.hint().unwrap().contains("--tls-verify=false"), "{error:?}");
-
-    let careless = Client::new(Settings { tls_verify: false, ..quick() }).unwrap();
-    push(&registry.remote(&careless, "a"), &layout, &manifest, "1").await.unwrap();
-
-    let conf = certificates.path().join("registries.conf");
-    let text = format!("[[registry]]\nprefix = 'r.example'\nlocation = '{}'\ninsecure = true\n", registry.address);
-    fs::write(&conf, text).unwrap();
-    let client = Client::new(Settings { registries_conf: vec![conf], ..quick() }).unwrap();
-    let led = client.repository(&"r.example/a:1".parse().unwrap());
-    assert_eq!(led.resolve().await.unwrap().0, manifest);
 }
 
 /// A source that takes its time.

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Answers with `content` from the offset that is asked for, but breaks off after `most` bytes.
-fn truncated(seen: &Seen, content: &[u8], most: usize) -> Reply {
+pub(super) fn truncated(seen: &Seen, content: &[u8], most: usize) -> Reply {
     let offset = seen.offset();
     let rest = &content[offset..];
     let sent = rest[..rest.len().min(most)].to_vec();

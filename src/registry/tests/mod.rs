@@ -17,7 +17,7 @@ use tokio::io::AsyncWriteExt;
 use super::http::{Call, Http};
 use super::testing::{Reply, Seen, Server};
 use super::{Client, Patience, Remote, Settings};
-use crate::content::{ByteStream, Cause, ContentError, Repository, Source, Target, cause_of, read_verified};
+use crate::content::{ByteStream, Cause, ContentError, Named, Repository, Source, Target, cause_of, read_verified};
 use crate::error::Explain;
 use crate::progress::Progress;
 
@@ -25,8 +25,12 @@ mod chunks;
 mod depot;
 mod downloads;
 mod journal;
+mod limits;
 mod login;
 mod manifests;
+mod mirrors;
+mod names;
+mod referrers;
 mod tokens;
 mod uploads;
 

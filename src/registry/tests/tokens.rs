@@ -135,3 +135,29 @@ async fn a_token_server_that_refuses_is_an_error_that_says_so() {
         assert!(!format!("{error:?}").contains("secret"));
     }
 }
+
+#[tokio::test]
+async fn a_token_that_runs_out_in_mid_layer_is_renewed_where_the_download_stands() {
+    let (given, opened) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+    let served = Arc::clone(&opened);
+    let server = Server::start(move |seen| {
+        if seen.target.starts_with("/token") {
+            let n = given.fetch_add(1, Ordering::Relaxed) + 1;
+            return Reply::new(200).body(json!({"token": format!("token-{n}"), "expires_in": 300}).to_string());
+        }
+        // The connection breaks once, and by then the first token is worth nothing.
+        let breaks = served.load(Ordering::Relaxed) == 0;
+        if seen.header("authorization") == if breaks { "Bearer token-1" } else { "Bearer token-2" } {
+            served.fetch_add(1, Ordering::Relaxed);
+            return downloads::truncated(seen, &content(), if breaks { 300_000 } else { 800_000 });
+        }
+        Reply::new(401).with("WWW-Authenticate", r#"Bearer realm="/token",scope="repository:a/b:pull""#)
+    })
+    .await;
+    assert_eq!(read(&remote(&server, "a/b"), &layer(&content()), 0).await.unwrap(), content());
+    let blobs: Vec<_> = server.seen().into_iter().filter(|seen| seen.target.contains("/blobs/")).collect();
+    let offsets: Vec<_> = blobs.iter().map(|seen| seen.offset() > 0).collect();
+    assert_eq!(offsets, [false, false, true, true]);
+    assert_eq!(blobs[2].offset(), blobs[3].offset());
+    assert_eq!(opened.load(Ordering::Relaxed), 2);
+}

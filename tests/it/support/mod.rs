@@ -81,6 +81,7 @@ impl Place {
             .env("XDG_RUNTIME_DIR", self.path("home/run"))
             .env("DOCKER_CONFIG", self.path("home/docker"))
             .env("CONTAINERS_REGISTRIES_CONF", self.path("home/registries.conf"))
+            .env("CONTAINERS_REGISTRIES_CONF_DIR", self.path("home/registries.conf.d"))
             .env("UV_CACHE_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/uv"))
             .env("OCIFORGE_STORE", self.path("store"));
         command

@@ -1,0 +1,62 @@
+//! How much is asked of a host, and when it is left alone.
+
+use super::*;
+
+#[tokio::test]
+async fn a_host_that_has_had_enough_is_left_alone_by_all() {
+    let refused = AtomicUsize::new(0);
+    let times = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let log = Arc::clone(&times);
+    let server = Server::start(move |_| {
+        log.lock().unwrap().push(Instant::now());
+        match refused.fetch_add(1, Ordering::Relaxed) {
+            0 => Reply::new(429).with("retry-after", "1"),
+            _ => Reply::new(200).body(content()),
+        }
+    })
+    .await;
+    let client = Client::new(settings()).unwrap();
+    let descriptor = layer(&content());
+    let (one, two) = (client.repository(&reference(&server, "a")), client.repository(&reference(&server, "b")));
+    let later = async {
+        while server.lines().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        read(&two, &descriptor, 0).await
+    };
+    let (first, second) = tokio::join!(read(&one, &descriptor, 0), later);
+    assert_eq!((first.unwrap(), second.unwrap()), (content(), content()));
+    let times = times.lock().unwrap();
+    assert_eq!(times.len(), 3);
+    assert!(times[1..].iter().all(|time| *time - times[0] >= Duration::from_secs(1)), "{times:?}");
+}
+
+#[tokio::test]
+async fn a_registry_that_asks_for_an_hour_is_not_asked_again() {
+    for refusal in [429, 503] {
+        let server = Server::start(move |_| Reply::new(refusal).with("retry-after", "3600")).await;
+        let error = remote(&server, "a/b").resolve().await.unwrap_err();
+        assert!(error.hint().unwrap().starts_with("the registry asks to come back in 60 minutes"), "{error:?}");
+        assert_eq!(server.lines().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn connections_are_limited() {
+    let server = Server::start(|_| Reply::new(200).body(content())).await;
+    for connections in [0, 1, 3] {
+        let client = Client::new(Settings { connections, ..settings() }).unwrap();
+        let remote = client.repository(&reference(&server, "a/b"));
+        let descriptor = layer(&content());
+        // Each holds its connection until it is read or dropped.
+        let mut open = Vec::new();
+        for _ in 0..connections.max(1) {
+            open.push(remote.fetch(&descriptor, 0).await.unwrap());
+        }
+        let more = remote.fetch(&descriptor, 0);
+        assert!(tokio::time::timeout(Duration::from_millis(100), more).await.is_err(), "{connections}");
+        open.pop();
+        assert_eq!(read(&remote, &descriptor, 0).await.unwrap(), content());
+    }
+}

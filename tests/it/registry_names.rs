@@ -1,0 +1,54 @@
+//! Tags and referrers with Debian's docker-registry, which keeps no list of referrers.
+
+use std::process::Command;
+
+use ociforge::content::{Cause, Named, Target};
+use ociforge_manifests::{Descriptor, media_type};
+use serde_json::{Value, json};
+
+use crate::registry::{Registry, client, image, push};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_are_listed_and_found() {
+    let registry = Registry::start("");
+    let (_directory, layout, _, manifest) = image(1000);
+    let remote = registry.remote(&client(), "ml/train");
+    assert!(
+        matches!(remote.tags().await.unwrap_err().cause, Cause::Status { status, .. } if status == "404 Not Found")
+    );
+    assert_eq!(remote.tagged("1").await.unwrap(), None);
+    for tag in ["b", "10", "9", "a"] {
+        push(&remote, &layout, &manifest, tag).await.unwrap();
+    }
+    assert_eq!(remote.tags().await.unwrap(), ["10", "9", "a", "b"]);
+    assert_eq!(remote.tagged("9").await.unwrap().unwrap().0, manifest);
+    assert_eq!(remote.tagged("c").await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn referrers_are_listed_by_a_tag() {
+    let registry = Registry::start("");
+    let (_directory, layout, layer, manifest) = image(1000);
+    let remote = registry.remote(&client(), "ml/train");
+    push(&remote, &layout, &manifest, "1").await.unwrap();
+    assert_eq!(remote.referrers(&manifest).await.unwrap(), []);
+    for of in ["one", "two"] {
+        let bytes = json!({
+            "schemaVersion": 2, "mediaType": media_type::MANIFEST, "artifactType": "signature/x", "subject": manifest,
+            "config": layer, "layers": [layer], "annotations": {"of": of},
+        });
+        let bytes = bytes.to_string().into_bytes();
+        remote.keep(&Descriptor::of(media_type::MANIFEST, &bytes), &bytes).await.unwrap();
+        remote.keep(&Descriptor::of(media_type::MANIFEST, &bytes), &bytes).await.unwrap();
+    }
+    let found = remote.referrers(&manifest).await.unwrap();
+    assert_eq!(found.len(), 2);
+    assert!(found.iter().all(|found| found.other["artifactType"] == "signature/x"));
+    let tag = manifest.digest.as_str().replace(':', "-");
+    assert_eq!(remote.tags().await.unwrap(), ["1", &tag]);
+    let mut skopeo = Command::new("skopeo");
+    let address = format!("docker://{}/ml/train:{tag}", registry.address);
+    let output = skopeo.args(["inspect", "--tls-verify=false", "--raw", &address]).output().expect("skopeo");
+    let index: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(index["manifests"], json!(found));
+}
