@@ -21,7 +21,7 @@ pub use args::{
     InspectArgs, LockArgs, LoginArgs, LogoutArgs, RunArgs, ServeArgs, SpecArgs, StepArgs, UnshareArgs,
 };
 pub use progress::{Form, reporter};
-pub use prompt::{PromptError, Terminal};
+pub use prompt::{PromptError, Terminal, first_line};
 pub use runtime_args::driver_version;
 
 use crate::cancel::Cancel;

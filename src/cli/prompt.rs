@@ -1,16 +1,14 @@
 //! Questions to who sits at the terminal.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 
-use rustix::fs::OFlags;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use crate::error::Explain;
 
-/// Longest answer, in bytes; terminals give no longer lines.
-const MAX_ANSWER: u64 = 4096;
+/// Longest line that is read, in bytes.
+const MAX_LINE: u64 = 64 << 10;
 
 /// The terminal of this process, whatever stdin and stdout are.
 pub struct Terminal(File);
@@ -27,9 +25,6 @@ pub enum PromptError {
     /// ^D, or a terminal that went away.
     #[error("there was no answer")]
     End,
-    /// Bytes that are no text.
-    #[error("the answer is not UTF-8")]
-    Utf8,
 }
 
 impl Explain for PromptError {}
@@ -40,8 +35,7 @@ impl Terminal {
     /// # Errors
     /// When there is none.
     pub fn open() -> Result<Self, PromptError> {
-        let flags = OFlags::NOCTTY.bits().cast_signed();
-        let opened = OpenOptions::new().read(true).write(true).custom_flags(flags).open("/dev/tty");
+        let opened = File::options().read(true).write(true).open("/dev/tty");
         opened.map(Self).map_err(PromptError::NoTerminal)
     }
 
@@ -51,18 +45,7 @@ impl Terminal {
     /// When there is none, or no text.
     pub async fn ask(&mut self, question: &str) -> Result<String, PromptError> {
         write!(self.0, "{question}")?;
-        let tty = self.0.try_clone()?;
-        // A thread of its own waits for it, for as long as the process lives; ^C ends the process meanwhile.
-        let read = move || {
-            let mut answer = Vec::new();
-            BufReader::new(tty.take(MAX_ANSWER)).read_until(b'\n', &mut answer).map(|_| answer)
-        };
-        let answer = tokio::task::spawn_blocking(read).await.map_err(io::Error::from)??;
-        if answer.is_empty() {
-            return Err(PromptError::End);
-        }
-        let text = String::from_utf8(answer).map_err(|_| PromptError::Utf8)?;
-        Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+        first_line(self.0.try_clone()?).await?.ok_or(PromptError::End)
     }
 
     /// Asks for a line that is not to be seen. Also when this is dropped before there is an answer, as ^C has it, the
@@ -76,6 +59,23 @@ impl Terminal {
     }
 }
 
+/// The first line of what there is to read, without its end; nothing where there is nothing. What follows it may be lost.
+/// The thread that reads is one that the program's end does not wait for.
+///
+/// # Errors
+/// When it can't be read, or is no text.
+pub async fn first_line(input: impl Read + Send + 'static) -> io::Result<Option<String>> {
+    let (send, received) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new().spawn(move || {
+        let mut line = String::new();
+        let read = BufReader::new(input.take(MAX_LINE)).read_line(&mut line);
+        // Whoever asked may have gone.
+        let _ = send.send(read.map(|length| (length > 0).then_some(line)));
+    })?;
+    let line = received.await.map_err(io::Error::other)??;
+    Ok(line.map(|line| line.trim_end_matches(['\r', '\n']).to_owned()))
+}
+
 /// A terminal that does not show what is typed, until this is dropped.
 struct Hidden {
     tty: File,
@@ -87,8 +87,6 @@ impl Hidden {
         let before = tcgetattr(&tty)?;
         let mut modes = before.clone();
         modes.local_modes.remove(LocalModes::ECHO);
-        // Of the line only its end is to be seen.
-        modes.local_modes.insert(LocalModes::ECHONL);
         tcsetattr(&tty, OptionalActions::Drain, &modes)?;
         Ok(Self { tty, before })
     }
@@ -97,5 +95,7 @@ impl Hidden {
 impl Drop for Hidden {
     fn drop(&mut self) {
         let _ = tcsetattr(&self.tty, OptionalActions::Now, &self.before);
+        // The end of the line was not shown either.
+        let _ = writeln!(self.tty);
     }
 }

@@ -1,15 +1,13 @@
 //! `ociforge login`
 
-use std::io::{BufRead, Read};
+use std::path::Path;
 
 use super::Context;
 use crate::cli::{self, LoginArgs, PromptError, Terminal};
+use crate::content::ContentError;
 use crate::error::Failure;
 use crate::progress::Reporter;
 use crate::registry::{Account, Client, Keyring, Login, Password, Settings};
-
-/// Longest password that is read from stdin, in bytes.
-const MAX_PASSWORD: u64 = 64 << 10;
 
 pub(super) async fn run(context: &Context, args: LoginArgs) -> Result<(), Failure> {
     let settings = context.settings();
@@ -31,8 +29,17 @@ pub(super) async fn run(context: &Context, args: LoginArgs) -> Result<(), Failur
         context.reporter.warn(&format!("{} asks for no password, so this one was not checked", account.registry()));
     }
     let (user, of) = (login.user.clone(), account.clone());
-    let kept = blocking(move || keyring.put(&of, &login)).await??;
+    let (kept, older) = blocking(move || {
+        let kept = keyring.put(&of, &login)?;
+        let older = keyring.before(&kept.file, &of).map(Path::to_owned);
+        Ok::<_, ContentError>((kept, older))
+    })
+    .await??;
     context.reporter.note(&format!("logged in to {account} as {user}; the password is in {kept}"));
+    if let Some(file) = older.map(|file| file.display().to_string()) {
+        let warning = format!("{file} is searched before, and has an older login: ");
+        context.reporter.warn(&(warning + &format!("remove it with `ociforge logout {account} --authfile {file}`")));
+    }
     Ok(())
 }
 
@@ -57,7 +64,11 @@ async fn login(reporter: &dyn Reporter, account: &Account, args: LoginArgs) -> R
     }
     let password = match password {
         Some(Password(password)) => password,
-        None if password_stdin => from_stdin().await?,
+        None if password_stdin => {
+            let line = cli::first_line(std::io::stdin()).await;
+            line.map_err(|error| Failure::new("cannot read the password from stdin").caused_by(error))?
+                .unwrap_or_default()
+        }
         None => ask(account, "password").await?,
     };
     if password.is_empty() {
@@ -79,17 +90,4 @@ async fn ask(account: &Account, what: &str) -> Result<String, Failure> {
         let failure = Failure::from(error).during(format!("cannot ask for the {what}"));
         if nobody { failure.hint("use --username with --password-stdin").usage() } else { failure }
     })
-}
-
-/// The first line of stdin. It is waited for in a thread that nobody waits for.
-async fn from_stdin() -> Result<String, Failure> {
-    let (send, line) = tokio::sync::oneshot::channel();
-    std::thread::spawn(move || {
-        let mut line = String::new();
-        let read = std::io::stdin().lock().take(MAX_PASSWORD).read_line(&mut line);
-        let _ = send.send(read.map(|_| line));
-    });
-    let failed = || Failure::new("cannot read the password from stdin");
-    let line = line.await.map_err(|error| failed().caused_by(error))?.map_err(|error| failed().caused_by(error))?;
-    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }

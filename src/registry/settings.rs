@@ -18,6 +18,8 @@ pub struct Settings {
     pub authfile: Option<PathBuf>,
     /// Where credentials are looked up otherwise; the first file that knows the registry counts.
     pub auth_search: Vec<PathBuf>,
+    /// Where a login is kept then; the first of `auth_search` when there is none.
+    pub auth_kept: Option<PathBuf>,
     /// Files in the format of containers-registries.conf(5), and directories of such files (`*.conf`, by name). What
     /// comes later replaces what an earlier file says about the same prefix. They must be there.
     pub registries_conf: Vec<PathBuf>,
@@ -74,6 +76,7 @@ impl Default for Settings {
         Self {
             authfile: None,
             auth_search: Vec::new(),
+            auth_kept: None,
             registries_conf: Vec::new(),
             certs_d: Vec::new(),
             tls_verify: true,
@@ -95,6 +98,8 @@ impl Settings {
         Self {
             authfile: variable("REGISTRY_AUTH_FILE"),
             auth_search: auth_search(&variable),
+            // As docker, podman and skopeo do.
+            auth_kept: variable("DOCKER_CONFIG").map(|dir| dir.join("config.json")),
             registries_conf: registries_conf(&variable, Path::new("/etc/containers")),
             certs_d: certs_d(&variable),
             ..Self::default()

@@ -7,7 +7,19 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use super::support::{Place, Ran, Registry, files, json_of, run};
+use super::support::{OCIFORGE, Place, Ran, Registry, files, json_of, run};
+
+/// A program in the environment of `place`, as it is where nobody moved docker's files.
+fn wrapped<'a>(place: &Place, program: &str, arguments: impl IntoIterator<Item = &'a str>) -> Command {
+    let mut command = place.wrapped(program, arguments);
+    // Nothing of the user's own is to be forgotten here.
+    command.env_remove("DOCKER_CONFIG").env("XDG_CONFIG_HOME", place.path("config"));
+    command
+}
+
+fn ociforge<'a>(place: &Place, arguments: impl IntoIterator<Item = &'a str>) -> Command {
+    wrapped(place, OCIFORGE, arguments)
+}
 
 /// Runs a command that reads `input`.
 fn typed(command: &mut Command, input: &str) -> Ran {
@@ -18,7 +30,7 @@ fn typed(command: &mut Command, input: &str) -> Ran {
 }
 
 fn login(place: &Place, registry: &str, password: &str) -> Ran {
-    typed(&mut place.ociforge(["login", "-u", "user", "--password-stdin", registry]), &format!("{password}\nmore"))
+    typed(&mut ociforge(place, ["login", "-u", "user", "--password-stdin", registry]), &format!("{password}\nmore"))
 }
 
 /// Where skopeo has it too.
@@ -29,13 +41,13 @@ fn a_login_is_checked_and_kept_and_forgotten() {
     let place = Place::new();
     let registry = Registry::locked(&place, "registry");
     let (address, image) = (registry.address.as_str(), registry.name("a:1"));
-    let inspect = || run(&mut place.ociforge(["inspect", &image]));
+    let inspect = || run(&mut ociforge(&place, ["inspect", &image]));
     inspect().fails(1, &["401 Unauthorized", &format!("log in with `ociforge login {address}`")]);
 
     let error = login(&place, address, "hunter2");
     let error = error.fails(1, &[&format!("cannot log in to {address} as user"), "401 Unauthorized", "access token"]);
     assert!(!error.contains("hunter2") && !place.path("home/run").exists(), "{error}");
-    run(&mut place.ociforge(["login", "--get-login", address])).fails(1, &["nobody is logged in"]);
+    run(&mut ociforge(&place, ["login", "--get-login", address])).fails(1, &["nobody is logged in"]);
 
     let ran = login(&place, address, "secret");
     assert!(ran.stderr.contains(&format!("logged in to {address} as user")), "{}", ran.stderr);
@@ -43,25 +55,25 @@ fn a_login_is_checked_and_kept_and_forgotten() {
     ran.ok();
     let mode = |name: &str| fs::metadata(place.path(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(AUTH_FILE), mode("home/run/containers")), (0o600, 0o700));
-    assert_eq!(run(&mut place.ociforge(["login", "--get-login", address])).ok(), "user\n");
+    assert_eq!(run(&mut ociforge(&place, ["login", "--get-login", address])).ok(), "user\n");
     place.small_base(&image, "x");
     inspect().ok();
     // skopeo reads what was written, here and where it looks by itself.
     for more in [vec!["--authfile", &place.at(AUTH_FILE)], vec![]] {
         let words = [&["inspect", "--tls-verify=false", image.as_str()], &more[..]].concat();
-        run(&mut place.wrapped("skopeo", words)).ok();
+        run(&mut wrapped(&place, "skopeo", words)).ok();
     }
 
     // A login with a wrong password leaves the good one.
     login(&place, address, "wrong").fails(1, &["401"]);
     inspect().ok();
     // docker's file is searched too.
-    place.write("home/docker/config.json", json!({"auths": {address: {"auth": "eDp5"}}, "x": 1}).to_string());
-    let ran = run(&mut place.ociforge(["logout", address]));
+    place.write("home/.docker/config.json", json!({"auths": {address: {"auth": "eDp5"}}, "x": 1}).to_string());
+    let ran = run(&mut ociforge(&place, ["logout", address]));
     assert_eq!(ran.stderr.matches("logged out of").count(), 2, "{}", ran.stderr);
-    assert_eq!(json_of(place.path("home/docker/config.json")), json!({"auths": {}, "x": 1}));
+    assert_eq!(json_of(place.path("home/.docker/config.json")), json!({"auths": {}, "x": 1}));
     inspect().fails(1, &["401"]);
-    let ran = run(&mut place.ociforge(["logout", address]));
+    let ran = run(&mut ociforge(&place, ["logout", address]));
     assert!(ran.stderr.contains("nobody is logged in to"), "{}", ran.stderr);
     ran.ok();
 }
@@ -72,16 +84,16 @@ fn skopeos_logins_count_and_are_forgotten() {
     let registry = Registry::locked(&place, "registry");
     fs::create_dir_all(place.path("home/run")).unwrap();
     let skopeo = ["login", "--tls-verify=false", "-u", "user", "--password-stdin", &registry.address];
-    typed(&mut place.wrapped("skopeo", skopeo), "secret").ok();
-    let user = || run(&mut place.ociforge(["login", "--get-login", &registry.address]));
+    typed(&mut wrapped(&place, "skopeo", skopeo), "secret").ok();
+    let user = || run(&mut ociforge(&place, ["login", "--get-login", &registry.address]));
     assert_eq!(user().ok(), "user\n");
     place.small_base(&registry.name("a:1"), "x");
-    run(&mut place.ociforge(["logout", "--all"])).ok();
+    run(&mut ociforge(&place, ["logout", "--all"])).ok();
     user().fails(1, &[]);
     // And those written here are skopeo's to forget.
     login(&place, &format!("{}/ml", registry.address), "secret").ok();
     login(&place, &registry.address, "secret").ok();
-    run(&mut place.wrapped("skopeo", ["logout", &registry.address])).ok();
+    run(&mut wrapped(&place, "skopeo", ["logout", &registry.address])).ok();
     assert_eq!(json_of(place.path(AUTH_FILE))["auths"].as_object().unwrap().len(), 1);
     user().fails(1, &[]);
 }
@@ -91,20 +103,26 @@ fn the_file_is_where_the_user_wants_it() {
     let place = Place::new();
     let registry = Registry::locked(&place, "registry");
     let arguments = ["login", "-u", "user", "-p", "secret", &registry.address];
-    let ran = run(place.ociforge(arguments).args(["--authfile", "mine.json"]));
+    let ran = run(ociforge(&place, arguments).args(["--authfile", "mine.json"]));
     assert!(ran.stderr.contains("warning: a password in the call"), "{}", ran.stderr);
     assert!(!ran.stderr.contains("secret"), "{}", ran.stderr);
-    run(place.ociforge(arguments).env("REGISTRY_AUTH_FILE", place.path("new/env.json"))).ok();
-    run(place.ociforge(arguments).env_remove("XDG_RUNTIME_DIR").env("XDG_CONFIG_HOME", place.path("config"))).ok();
+    run(ociforge(&place, arguments).env("REGISTRY_AUTH_FILE", place.path("new/env.json"))).ok();
+    run(ociforge(&place, arguments).env_remove("XDG_RUNTIME_DIR")).ok();
     for name in ["mine.json", "new/env.json", "config/containers/auth.json"] {
         assert!(json_of(place.path(name))["auths"][registry.address.as_str()].is_object(), "{name}");
     }
-    run(&mut place.ociforge(["logout", &registry.address, "--authfile", "mine.json"])).ok();
+    run(&mut ociforge(&place, ["logout", &registry.address, "--authfile", "mine.json"])).ok();
     assert_eq!(json_of(place.path("mine.json")), json!({"auths": {}}));
+    // Where docker's file is moved by name it is used, as skopeo does; what is searched before it still counts.
+    login(&place, &registry.address, "secret").ok();
+    let ran = run(ociforge(&place, arguments).env("DOCKER_CONFIG", place.path("docker")));
+    assert!(ran.stderr.contains(&format!("is in {}", place.at("docker/config.json"))), "{}", ran.stderr);
+    let hint = format!("--authfile {}`", place.at(AUTH_FILE));
+    assert!(ran.stderr.contains("warning: ") && ran.stderr.contains(&hint), "{}", ran.stderr);
     // What can't be written is an error that keeps the file there.
     place.write("directory/x", "");
     let arguments = [&arguments[..], &["--authfile", "directory"]].concat();
-    run(&mut place.ociforge(arguments)).fails(1, &["cannot read the credentials in directory", "--authfile"]);
+    run(&mut ociforge(&place, arguments)).fails(1, &["cannot read the credentials in directory", "--authfile"]);
 }
 
 #[test]
@@ -119,13 +137,13 @@ fn calls_that_make_no_sense_are_refused() {
         (&["r.example", "-u", "a", "-p", ""], "the password is empty"),
         (&["a:hunter2@r.example"], "an @ in the registry's name"),
     ] {
-        let ran = run(&mut place.ociforge([&["login", "--progress", "json"], arguments].concat()));
+        let ran = run(&mut ociforge(&place, [&["login", "--progress", "json"], arguments].concat()));
         assert!(!ran.stderr.contains("hunter2"), "{}", ran.stderr);
         assert_eq!(ran.code, Some(2), "{}", ran.stderr);
         assert!(ran.stderr.contains(said), "{}", ran.stderr);
     }
-    run(&mut place.ociforge(["logout"])).refused("required");
-    let mut alone = place.wrapped("setsid", ["-w", super::support::OCIFORGE, "login", "r.example", "-u", "a"]);
+    run(&mut ociforge(&place, ["logout"])).refused("required");
+    let mut alone = wrapped(&place, "setsid", ["-w", OCIFORGE, "login", "r.example", "-u", "a"]);
     run(&mut alone).fails(2, &["there is no terminal", "hint: use --username with --password-stdin"]);
     assert!(!place.path("home/run").exists());
 }
@@ -148,7 +166,7 @@ fn a_helper_keeps_the_secret() {
     login(&place, address, "secret").fails(1, &["docker-credential-test", "hint: install or repair it"]);
     assert_eq!(json_of(place.path(AUTH_FILE)), old);
     let login = |name: &str| {
-        let mut command = place.ociforge(["login", "-u", "user", "--password-stdin", name]);
+        let mut command = ociforge(&place, ["login", "-u", "user", "--password-stdin", name]);
         typed(command.env("PATH", &path), "secret")
     };
     let ran = login(address);
@@ -158,14 +176,14 @@ fn a_helper_keeps_the_secret() {
     let bare = json!({"credsStore": "test", "auths": {address: {"email": "e"}}, "other": 1});
     assert_eq!(json_of(place.path(AUTH_FILE)), bare);
     login(&format!("{address}/ml")).fails(1, &["keeps them for whole registries", "leave the path out"]);
-    run(place.ociforge(["inspect", &registry.name("a:1")]).env("PATH", &path)).fails(1, &["404"]);
+    run(ociforge(&place, ["inspect", &registry.name("a:1")]).env("PATH", &path)).fails(1, &["404"]);
 
-    let ran = run(place.ociforge(["logout", address]).env("PATH", &path));
+    let ran = run(ociforge(&place, ["logout", address]).env("PATH", &path));
     assert!(ran.stderr.contains("removed from docker-credential-test"), "{}", ran.stderr);
     ran.ok();
     assert!(!place.path("home/kept").exists());
     assert_eq!(json_of(place.path(AUTH_FILE))["auths"], json!({}));
-    run(place.ociforge(["logout", address]).env("PATH", &path)).ok();
+    run(ociforge(&place, ["logout", address]).env("PATH", &path)).ok();
     for file in files(&place.path("home")) {
         assert!(!fs::read_to_string(&file).unwrap().contains("c2VjcmV0"), "{}", file.display());
     }
@@ -173,7 +191,7 @@ fn a_helper_keeps_the_secret() {
 
 /// What a terminal showed while `answers` were typed, each after the text that stands before it was there.
 fn at_terminal(place: &Place, script: &str, answers: &[(&str, &str)]) -> String {
-    let mut command = place.wrapped("script", ["-qec", script, "/dev/null"]);
+    let mut command = wrapped(place, "script", ["-qec", script, "/dev/null"]);
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().expect("script must be installed (Debian: bsdutils)");
     let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
@@ -196,7 +214,7 @@ fn at_terminal(place: &Place, script: &str, answers: &[(&str, &str)]) -> String 
 fn the_terminal_is_asked_and_does_not_show_the_password() {
     let place = Place::new();
     let registry = Registry::locked(&place, "registry");
-    let ask = format!("trap : INT; {} login {}; echo code $?; stty -a", super::support::OCIFORGE, registry.address);
+    let ask = format!("trap : INT; {} login {}; echo code $?; stty -a", OCIFORGE, registry.address);
     let (user, password) = ("User name for", format!("Password for {}: ", registry.address));
     let shown = at_terminal(&place, &ask, &[(user, "user\n"), (&password, "secret\n")]);
     assert!(shown.contains("code 0") && shown.contains("logged in to") && shown.contains(" echo "), "{shown}");

@@ -1,19 +1,16 @@
 //! Changing the files of credentials: `login` and `logout`.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::account::Account;
-use super::file::{AuthFile, read, server_of};
+use super::document::Document;
+use super::file::{AuthFile, server_of};
 use super::{Credential, CredentialError, CredentialFiles};
 use crate::content::{Cause, ContentError};
 use crate::registry::Settings;
@@ -67,7 +64,10 @@ impl fmt::Display for Kept {
 /// The user's files of credentials, in the order in which they are searched. Everything here reads files and may run a
 /// helper: call it where blocking is allowed.
 #[derive(Debug, Clone)]
-pub struct Keyring(Vec<PathBuf>);
+pub struct Keyring {
+    searched: Vec<PathBuf>,
+    kept: Option<PathBuf>,
+}
 
 /// What of an entry is secret, or says whose it is.
 const OF_THE_USER: [&str; 5] = ["auth", "username", "password", "identitytoken", "registrytoken"];
@@ -76,7 +76,17 @@ impl Keyring {
     /// The files that these settings search. They need not be there.
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
-        Self(settings.authfile.clone().map_or_else(|| settings.auth_search.clone(), |file| vec![file]))
+        match &settings.authfile {
+            Some(file) => Self::of(vec![file.clone()]),
+            None => {
+                let kept = settings.auth_kept.clone();
+                Self { kept: kept.or(settings.auth_search.first().cloned()), searched: settings.auth_search.clone() }
+            }
+        }
+    }
+
+    fn of(files: Vec<PathBuf>) -> Self {
+        Self { kept: files.first().cloned(), searched: files }
     }
 
     /// The user that is logged in to `account`, or to what it is a part of: `<token>` where it is a token that is known.
@@ -84,7 +94,7 @@ impl Keyring {
     /// # Errors
     /// When a file can't be read, or a helper fails.
     pub fn user(&self, account: &Account) -> Result<Option<String>, ContentError> {
-        let found = CredentialFiles(self.0.clone()).find(account.registry(), account.namespace());
+        let found = CredentialFiles(self.searched.clone()).find(account.registry(), account.namespace());
         match found.map_err(|error| Cause::from(error).of(format!("find the user of {account}")))? {
             Credential::Anonymous => Ok(None),
             Credential::Password { user, .. } => Ok(Some(user)),
@@ -92,14 +102,25 @@ impl Keyring {
         }
     }
 
-    /// Keeps a login in the first of the files, in place of an older one there, or in the helper that it names. What else
+    /// Keeps a login in the file that is for it, in place of an older one there, or in the helper that it names. What else
     /// there is in the file stays.
     ///
     /// # Errors
     /// When the file can't be read or written, or the helper fails. Then the file is as it was.
     pub fn put(&self, account: &Account, login: &Login) -> Result<Kept, ContentError> {
         let error = |error: CredentialError| Cause::from(error).of(format!("keep the credentials for {account}"));
-        put(self.0.first(), account, login).map_err(error)
+        put(self.kept.as_deref(), account, login).map_err(error)
+    }
+
+    /// The file that is searched before `kept` and has something for `account` too, which then counts.
+    #[must_use]
+    pub fn before(&self, kept: &Path, account: &Account) -> Option<&Path> {
+        let has = |file: &Path| {
+            let found = AuthFile::read(file).ok()?.find(file, account.registry(), account.namespace()).ok()?;
+            Some(found != Credential::Anonymous)
+        };
+        let earlier = self.searched.iter().map(PathBuf::as_path).take_while(|file| *file != kept);
+        earlier.into_iter().find(|file| has(file).unwrap_or(false))
     }
 
     /// Removes what is kept for `account` itself from one file after the other, and from the helpers that they name. Says
@@ -107,7 +128,7 @@ impl Keyring {
     pub fn remove(&self, account: &Account) -> impl Iterator<Item = Result<Kept, ContentError>> {
         let error =
             move |error: CredentialError| Cause::from(error).of(format!("remove the credentials for {account}"));
-        self.0.iter().filter_map(move |file| remove(file, account).map_err(error).transpose())
+        self.searched.iter().filter_map(move |file| remove(file, account).map_err(error).transpose())
     }
 
     /// All that something may be kept for, by name.
@@ -116,7 +137,7 @@ impl Keyring {
     /// When a file can't be read.
     pub fn accounts(&self) -> Result<Vec<Account>, ContentError> {
         let mut accounts = Vec::new();
-        for file in &self.0 {
+        for file in &self.searched {
             let content = AuthFile::read(file).map_err(|error| Cause::from(error).of("list the credentials"))?;
             accounts.extend(content.accounts());
         }
@@ -126,7 +147,7 @@ impl Keyring {
     }
 }
 
-fn put(file: Option<&PathBuf>, account: &Account, login: &Login) -> Result<Kept, CredentialError> {
+fn put(file: Option<&Path>, account: &Account, login: &Login) -> Result<Kept, CredentialError> {
     let mut document = Document::open(file.ok_or(CredentialError::NoPlace)?)?;
     let Login { user, password: Password(password) } = login;
     let (entry, helper, server) = match document.content.keeper(&document.file, account)? {
@@ -158,7 +179,7 @@ fn put(file: Option<&PathBuf>, account: &Account, login: &Login) -> Result<Kept,
     Ok(Kept { file: document.file, helper })
 }
 
-fn remove(file: &PathBuf, account: &Account) -> Result<Option<Kept>, CredentialError> {
+fn remove(file: &Path, account: &Account) -> Result<Option<Kept>, CredentialError> {
     if !file.exists() {
         return Ok(None);
     }
@@ -186,89 +207,9 @@ fn remove(file: &PathBuf, account: &Account) -> Result<Option<Kept>, CredentialE
     Ok(Some(kept).filter(|kept| had_secret || kept.helper.is_some()))
 }
 
-/// A file that is about to be changed, alone with it.
-struct Document {
-    /// As the user knows it.
-    file: PathBuf,
-    /// Where the links lead.
-    place: PathBuf,
-    content: AuthFile,
-    /// Its entries, whole.
-    auths: Map<String, Value>,
-    /// Everything else.
-    rest: Map<String, Value>,
-    _lock: File,
-}
-
-impl Document {
-    /// Waits until nobody else changes the file, and reads it. Directories that are missing are made, for the user alone.
-    fn open(file: &Path) -> Result<Self, CredentialError> {
-        let unwritten = |error: io::Error| unwritten(file, &error);
-        let place = target(file).map_err(unwritten)?;
-        let directory = directory_of(&place);
-        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(unwritten)?;
-        let lock = File::open(directory).map_err(unwritten)?;
-        // Some network file systems lock no directories. There the last of two that write at once wins.
-        let _ = lock.lock();
-        let content = AuthFile::read(&place)?;
-        let mut rest: Map<String, Value> = read(&place)?;
-        let auths = match rest.remove("auths") {
-            Some(Value::Object(auths)) => auths,
-            _ => Map::new(),
-        };
-        Ok(Self { file: file.to_owned(), place, content, auths, rest, _lock: lock })
-    }
-
-    /// Whether it is docker's own, which calls Docker Hub by another name.
-    fn is_dockers(&self) -> bool {
-        self.file.file_name().is_some_and(|name| name == "config.json")
-    }
-
-    /// Replaces the file by one that only the user can read.
-    fn write(&self) -> Result<(), CredentialError> {
-        self.try_write().map_err(|error| unwritten(&self.file, &error))
-    }
-
-    fn try_write(&self) -> io::Result<()> {
-        let mut text = Vec::new();
-        let tabs = serde_json::ser::PrettyFormatter::with_indent(b"\t");
-        let mut json = self.rest.clone();
-        json.insert("auths".into(), Value::Object(self.auths.clone()));
-        json.serialize(&mut serde_json::Serializer::with_formatter(&mut text, tabs))?;
-        text.push(b'\n');
-        // It has mode 0600 from the beginning.
-        let mut new = tempfile::Builder::new().prefix(".auth-").tempfile_in(directory_of(&self.place))?;
-        new.write_all(&text)?;
-        new.as_file().sync_all()?;
-        new.persist(&self.place)?;
-        Ok(())
-    }
-}
-
-fn unwritten(file: &Path, error: &io::Error) -> CredentialError {
-    CredentialError::Write { file: file.to_owned(), reason: error.to_string() }
-}
-
-fn directory_of(place: &Path) -> &Path {
-    place.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Where a file is that links may lead to, also one that is not there yet.
-fn target(file: &Path) -> io::Result<PathBuf> {
-    const MOST_LINKS: usize = 40;
-    let mut place = file.to_owned();
-    for _ in 0..MOST_LINKS {
-        match fs::read_link(&place) {
-            Ok(next) => place = directory_of(&place).join(next),
-            // It is no link, or not there.
-            Err(_) => return Ok(place),
-        }
-    }
-    Err(io::Error::from_raw_os_error(rustix::io::Errno::LOOP.raw_os_error()))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
@@ -285,7 +226,7 @@ mod tests {
     fn a_file_is_made_and_changed_for_the_user_alone() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("a/b/auth.json");
-        let keyring = Keyring(vec![file.clone(), directory.path().join("other.json")]);
+        let keyring = Keyring::of(vec![file.clone(), directory.path().join("other.json")]);
         let account: Account = "r.example:5000/ml".parse().unwrap();
         assert_eq!(
             keyring.put(&account, &login("me", "pass:word")).unwrap(),
@@ -297,11 +238,13 @@ mod tests {
         assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 1);
         assert_eq!(keyring.user(&account).unwrap().as_deref(), Some("me"));
         assert_eq!(keyring.user(&"r.example:5000".parse().unwrap()).unwrap(), None);
-        assert_eq!(keyring.accounts().unwrap(), [account.clone()]);
+        assert_eq!(keyring.accounts().unwrap(), std::slice::from_ref(&account));
         let removed: Vec<_> = keyring.remove(&account).map(Result::unwrap).collect();
         assert_eq!(removed, [Kept { file: file.clone(), helper: None }]);
         assert_eq!((keyring.remove(&account).count(), json_of(&file)), (0, json!({"auths": {}})));
-        assert!(Keyring(vec![]).put(&account, &login("a", "b")).unwrap_err().cause.to_string().contains("no place"));
+        assert!(
+            Keyring::of(vec![]).put(&account, &login("a", "b")).unwrap_err().cause.to_string().contains("no place")
+        );
     }
 
     #[test]
@@ -316,7 +259,7 @@ mod tests {
         });
         fs::write(&file, old.to_string()).unwrap();
         symlink("real.json", &link).unwrap();
-        let keyring = Keyring(vec![link.clone()]);
+        let keyring = Keyring::of(vec![link.clone()]);
         keyring.put(&"docker.io".parse().unwrap(), &login("me", "p")).unwrap();
         assert!(link.is_symlink());
         let mut expected = old.clone();
@@ -338,19 +281,9 @@ mod tests {
     }
 
     #[test]
-    fn links_are_followed_to_files_that_are_not_there() {
-        let directory = tempfile::tempdir().unwrap();
-        let at = |name: &str| directory.path().join(name);
-        symlink("sub/b", at("a")).unwrap();
-        assert_eq!(target(&at("a")).unwrap(), at("sub/b"));
-        symlink("loop", at("loop")).unwrap();
-        assert!(target(&at("loop")).is_err());
-    }
-
-    #[test]
     fn logins_at_once_all_stay() {
         let directory = tempfile::tempdir().unwrap();
-        let keyring = Keyring(vec![directory.path().join("auth.json")]);
+        let keyring = Keyring::of(vec![directory.path().join("auth.json")]);
         std::thread::scope(|scope| {
             for n in 0..20 {
                 let keyring = &keyring;
@@ -366,7 +299,7 @@ mod tests {
         let file = directory.path().join("auth.json");
         let text = r#"{"credHelpers": {"a.example": "none-such"}, "auths": {"a.example/x": {"auth": "eDp5"}}}"#;
         fs::write(&file, text).unwrap();
-        let keyring = Keyring(vec![file.clone()]);
+        let keyring = Keyring::of(vec![file.clone()]);
         let put = |name: &str| keyring.put(&name.parse().unwrap(), &login("me", "swordfish")).unwrap_err();
         assert!(put("a.example").cause.to_string().contains("docker-credential-none-such"));
         assert!(put("a.example/x").cause.to_string().contains("keeps them for whole registries"));

@@ -1,9 +1,10 @@
 //! The user's credentials: docker's `config.json`, containers-auth.json(5), and credential helpers.
 //!
-//! `file` is what such a file says, `helper` runs the programs that it names, `account` is what a user logs in to, and
-//! `keyring` changes the files.
+//! `file` is what such a file says, `document` writes it, `helper` runs the programs that it names, `account` is what a
+//! user logs in to, and `keyring` keeps and forgets logins.
 
 mod account;
+mod document;
 mod file;
 mod helper;
 mod keyring;
