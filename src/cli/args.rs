@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
@@ -77,6 +78,8 @@ pub enum Command {
     Unshare(UnshareArgs),
     /// Serve an OCI layout as a registry
     Serve(ServeArgs),
+    /// Remove from an OCI layout what none of its images needs
+    Gc(GcArgs),
     /// Say what this machine allows, and what to do about what it does not
     Doctor(DoctorArgs),
     /// Check a user's name and password against a registry, and keep them for later commands
@@ -328,9 +331,41 @@ pub struct ServeArgs {
     /// Refuse everything that writes
     #[arg(long)]
     pub read_only: bool,
+    /// Ask for a name and a password; the file is what `htpasswd -B` writes
+    #[arg(long, value_name = "FILE")]
+    pub htpasswd: Option<PathBuf>,
+    /// Speak HTTPS, with this certificate and those that signed it, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's key, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Collect garbage as `gc` does, each time that so much time has passed, such as 24h
+    #[arg(long, value_name = "TIME", value_parser = pause, conflicts_with = "read_only")]
+    pub gc_every: Option<Duration>,
     /// Tell of each request on stderr
     #[arg(short, long)]
     pub verbose: bool,
+}
+
+/// `gc`
+#[derive(Debug, Args)]
+pub struct GcArgs {
+    /// Directory of the OCI layout
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Also remove images without a tag that no index and no referrer needs
+    #[arg(long)]
+    pub untagged: bool,
+    /// Only tell what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Leave what is younger than 90s, 30m, 12h or 7d: its image may still be on its way
+    #[arg(long, default_value = "1h", value_name = "TIME", value_parser = duration)]
+    pub keep_for: Duration,
+    /// Form of the output
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    pub format: Format,
 }
 
 /// `doctor`
@@ -420,6 +455,25 @@ fn destination(text: &str) -> Result<ImageName, String> {
     }
 }
 
+/// A number with a unit: `90s`, `30m`, `12h`, `7d`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let bad = || "expected a number with a unit, such as 90s, 30m, 12h or 7d".to_owned();
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(bad)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        _ => return Err(bad()),
+    };
+    let number = number.parse::<u32>().map_err(|_| bad())?;
+    Ok(Duration::from_secs(u64::from(number) * seconds))
+}
+
+fn pause(text: &str) -> Result<Duration, String> {
+    duration(text).and_then(|pause| if pause.is_zero() { Err("expected some time".into()) } else { Ok(pause) })
+}
+
 fn lint_code(text: &str) -> Result<Code, String> {
     text.parse().map_err(|error: UnknownCode| error.hint())
 }
@@ -457,6 +511,17 @@ mod tests {
         assert!(matches!(lock.unwrap().command, Command::Lock(LockArgs { steps, .. }) if steps.secrets.len() == 1));
         let error = build(&["--isolation", "docker"]).unwrap_err();
         assert!(error.contains("expected one of auto, root, subuid, one-uid, chroot"), "{error}");
+    }
+
+    #[test]
+    fn times_have_a_unit() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("2h"), duration("120m"));
+        assert_eq!(duration("7d"), duration("168h"));
+        for bad in ["", "h", "1", "1w", "-1h", "1.5h", "1 h", "1ä", "4294967296s"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+        assert!(pause("0s").is_err() && pause("1s").is_ok());
     }
 
     #[test]

@@ -17,7 +17,7 @@ use clap::Parser;
 
 pub use crate::bytes::human_bytes;
 pub use args::{
-    BuildArgs, BundleArgs, CacheCommand, Cli, Command, CompressionKind, CopyArgs, DoctorArgs, Format, Global,
+    BuildArgs, BundleArgs, CacheCommand, Cli, Command, CompressionKind, CopyArgs, DoctorArgs, Format, GcArgs, Global,
     InspectArgs, LockArgs, LoginArgs, LogoutArgs, RunArgs, ServeArgs, SpecArgs, StepArgs, UnshareArgs,
 };
 pub use progress::{Form, reporter};

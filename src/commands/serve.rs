@@ -1,13 +1,15 @@
 //! `ociforge serve`
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::Context;
+use super::{Context, gc};
 use crate::cli::{self, ServeArgs};
 use crate::error::Failure;
 use crate::progress::Reporter;
-use crate::serve::{Access, Observer, Options, Server};
-use crate::store::Layout;
+use crate::serve::{Access, Htpasswd, Observer, Options, Server, Tls};
+use crate::store::{GcOptions, Layout, collect};
 
 pub(super) async fn run(context: &Context, args: ServeArgs) -> Result<(), Failure> {
     let layout = if args.read_only { Layout::open(&args.directory) } else { Layout::create(&args.directory) };
@@ -16,23 +18,59 @@ pub(super) async fn run(context: &Context, args: ServeArgs) -> Result<(), Failur
             .caused_by(error)
             .hint("name a directory that is empty, missing, or an OCI layout")
     })?;
+    let users = args.htpasswd.as_deref().map(Htpasswd::open).transpose()?.map(Arc::new);
+    let tls = match (&args.tls_cert, &args.tls_key) {
+        (Some(certificate), Some(key)) => Some(Tls::open(certificate, key)?),
+        _ => None,
+    };
+    let risk = risk(users.is_some(), tls.is_some());
     let observer = args.verbose.then(|| observer(context.reporter.clone()));
-    let options = Options { read_only: args.read_only, observer };
-    let server = Server::bind(layout, args.listen, options).await?;
-    cli::result(&format!("listening on {}", server.local_addr()))?;
+    let options = Options { read_only: args.read_only, users, tls, observer };
+    let server = Server::bind(layout.clone(), args.listen, options).await?;
     let address = server.local_addr();
-    if !address.ip().is_loopback() {
-        context.reporter.warn(&format!("{address} can be reached from other machines, without a password"));
+    cli::result(&format!("listening on {address}"))?;
+    if let Some(risk) = risk.filter(|_| !address.ip().is_loopback()) {
+        context.reporter.warn(&format!("{address} can be reached from other machines, {risk}"));
     }
-    // It serves until a signal ends the process.
-    server.run(std::future::pending()).await.map_err(|error| Failure::new("cannot go on serving").caused_by(error))
+    tokio::select! {
+        // It serves until a signal ends the process.
+        ended = server.run(std::future::pending()) => {
+            ended.map_err(|error| Failure::new("cannot go on serving").caused_by(error))
+        }
+        never = collect_every(args.gc_every, layout, context.reporter.clone()) => match never {},
+    }
+}
+
+/// What others on the network could do.
+fn risk(users: bool, tls: bool) -> Option<&'static str> {
+    match (users, tls) {
+        (true, true) => None,
+        (false, true) => Some("without a password"),
+        (true, false) => Some("and passwords can be read on the way: there is no TLS"),
+        (false, false) => Some("without a password or TLS"),
+    }
+}
+
+/// Collects garbage again and again, if that is wanted.
+async fn collect_every(pause: Option<Duration>, layout: Layout, reporter: Arc<dyn Reporter>) -> Infallible {
+    let Some(pause) = pause else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(pause).await;
+        let layout = layout.clone();
+        match tokio::task::spawn_blocking(move || collect(&layout, &GcOptions::default())).await {
+            Ok(Ok(collected)) => reporter.note(&gc::summary(&collected, false)),
+            Ok(Err(error)) => reporter.warn(&Failure::from(error).to_string()),
+            Err(error) => reporter.warn(&format!("cannot collect garbage: {error}")),
+        }
+    }
 }
 
 /// Tells of each request in a line.
 fn observer(reporter: Arc<dyn Reporter>) -> Observer {
     Arc::new(move |access| {
-        let Access { method, path, status, received, sent, error } = access;
+        let Access { method, path, user, status, received, sent, error } = access;
+        let user = user.as_ref().map_or_else(String::new, |user| format!("{user:?} "));
         let error = error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
-        reporter.note(&format!("{method} {path} {status}, {received} in, {sent} out{error}"));
+        reporter.note(&format!("{user}{method} {path} {status}, {received} in, {sent} out{error}"));
     })
 }

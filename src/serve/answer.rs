@@ -47,6 +47,7 @@ pub(super) enum Code {
     NameInvalid,
     NameUnknown,
     SizeInvalid,
+    Unauthorized,
     Unsupported,
     /// A fault of the server, for which the specification has no code.
     Unknown,
@@ -65,6 +66,7 @@ impl Code {
             Self::NameInvalid => "NAME_INVALID",
             Self::NameUnknown => "NAME_UNKNOWN",
             Self::SizeInvalid => "SIZE_INVALID",
+            Self::Unauthorized => "UNAUTHORIZED",
             Self::Unsupported => "UNSUPPORTED",
             Self::Unknown => "UNKNOWN",
         }
@@ -83,6 +85,7 @@ impl Code {
             | Self::ManifestInvalid
             | Self::NameInvalid
             | Self::SizeInvalid => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Unsupported => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unknown => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -95,6 +98,8 @@ pub(super) struct ApiError {
     code: Code,
     status: StatusCode,
     message: String,
+    /// What the observer is told in place of the message.
+    logged: Option<String>,
     headers: Headers,
 }
 
@@ -105,7 +110,7 @@ pub(super) struct Message(pub(super) String);
 impl ApiError {
     /// An error with the status that its code usually has.
     pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, status: code.status(), message: message.into(), headers: Vec::new() }
+        Self { code, status: code.status(), message: message.into(), logged: None, headers: Vec::new() }
     }
 
     /// The same with another status.
@@ -117,6 +122,12 @@ impl ApiError {
     /// The same with headers.
     pub(super) fn headers(mut self, headers: Headers) -> Self {
         self.headers = headers;
+        self
+    }
+
+    /// The same with another message for the observer: one that is no client's business.
+    pub(super) fn logged(mut self, message: String) -> Self {
+        self.logged = Some(message);
         self
     }
 
@@ -149,7 +160,7 @@ impl IntoResponse for ApiError {
         let body = json!({"errors": [{"code": self.code.name(), "message": self.message}]});
         let mut response = json(self.headers, &body);
         *response.status_mut() = self.status;
-        response.extensions_mut().insert(Message(self.message));
+        response.extensions_mut().insert(Message(self.logged.unwrap_or(self.message)));
         response
     }
 }

@@ -15,6 +15,10 @@ use crate::store::stream::stream;
 
 /// Answers with the blob, or the part of it that the client asks for.
 pub(super) fn get(registry: &Registry, digest: &Digest, request: &HeaderMap, head: bool) -> Answer {
+    if head {
+        // The client may be asking whether it has to push the blob.
+        registry.claim(digest);
+    }
     let (file, length) = registry.layout.open_blob(digest).map_err(|error| missing(error, digest))?;
     let etag = format!("\"{digest}\"");
     let mut headers: Headers = vec![
@@ -77,6 +81,8 @@ impl Part {
 /// Takes a blob away, unless a manifest needs it: all repositories share it.
 pub(super) fn delete(registry: &Arc<Registry>, digest: &Digest) -> Answer {
     let path = registry.layout.blob_path(digest);
+    // No manifest that needs the blob comes in meanwhile.
+    let _lock = registry.layout.lock()?;
     fs::metadata(&path).map_err(|error| missing(error, digest))?;
     let index = registry.layout.index()?;
     if let Some(user) = registry.documents.user(&index, digest)? {

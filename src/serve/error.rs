@@ -43,7 +43,9 @@ impl Explain for ServeError {
                 io::ErrorKind::AddrNotAvailable => Some("choose an address of this machine with --listen".into()),
                 _ => None,
             },
-            Self::Layout { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            Self::Layout { source, .. }
+                if matches!(source.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) =>
+            {
                 Some("check who owns the directory, or serve it with --read-only".into())
             }
             Self::Layout { .. } | Self::Run { .. } => None,

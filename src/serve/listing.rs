@@ -54,7 +54,7 @@ pub(super) fn referrers(registry: &Registry, name: &str, digest: &Digest, query:
         names::entries_of(&index.manifests, name).map(|entry| entry.digest.clone()).collect();
     // Clients of a registry without this end point kept the list under a tag.
     let tag = format!("{}-{:.64}", digest.algorithm(), digest.hex());
-    if let Some(entry) = names::find(&index.manifests, name, &tag)
+    if let Some(entry) = names::find(&index.manifests, None, name, &tag)
         && let Some(list) = registry.documents.get(&entry.digest)?.filter(|facts| facts.is_index)
     {
         candidates.extend(list.children.iter().cloned());

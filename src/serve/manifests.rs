@@ -29,9 +29,20 @@ pub(super) struct Sent {
     pub(super) body: Vec<u8>,
 }
 
-/// Answers with the manifest.
-pub(super) fn get(registry: &Registry, name: &str, reference: &Reference, request: &HeaderMap) -> Answer {
-    let manifest = find(registry, name, reference)?;
+/// Answers with the manifest. Of several that fit, the one is meant that is from `host`.
+pub(super) fn get(
+    registry: &Registry,
+    host: Option<&str>,
+    name: &str,
+    reference: &Reference,
+    request: &HeaderMap,
+    head: bool,
+) -> Answer {
+    let manifest = find(registry, host, name, reference)?;
+    if head {
+        // The client may be asking whether it has to push the manifest.
+        registry.claim(&manifest.digest);
+    }
     let headers =
         vec![(CONTENT_DIGEST, manifest.digest.to_string()), (header::ETAG, format!("\"{}\"", manifest.digest))];
     if is_unchanged(request, &manifest.digest) {
@@ -41,11 +52,11 @@ pub(super) fn get(registry: &Registry, name: &str, reference: &Reference, reques
     Ok(bytes(&manifest.media_type, headers, body))
 }
 
-fn find(registry: &Registry, name: &str, reference: &Reference) -> Result<Descriptor, ApiError> {
+fn find(registry: &Registry, host: Option<&str>, name: &str, reference: &Reference) -> Result<Descriptor, ApiError> {
     let index = registry.layout.index()?;
     let (found, shown) = match reference {
         Reference::Tag(tag) => {
-            let entry = names::find(&index.manifests, name, tag);
+            let entry = names::find(&index.manifests, host, name, tag);
             let there = entry.filter(|entry| registry.layout.blob_size(&entry.digest).is_some());
             (there.cloned(), tag.as_str())
         }
@@ -78,12 +89,6 @@ pub(super) async fn read(mut body: ByteStream) -> Result<Vec<u8>, ApiError> {
 pub(super) fn put(registry: &Registry, name: &str, sent: Sent) -> Answer {
     let digest = digest_of(&sent)?;
     let (node, media_type) = parse(sent.content_type.as_deref(), sent.body)?;
-    let absent = |child: &&&Descriptor| !child.is_elsewhere() && registry.layout.blob_size(&child.digest).is_none();
-    let children = node.children();
-    if let Some(child) = children.iter().find(absent) {
-        let message = format!("the manifest needs {} {}, which is not there", child.media_type, child.digest);
-        return Err(ApiError::new(Code::ManifestBlobUnknown, message));
-    }
     let mut tags = sent.tags;
     if let Some(bad) = tags.iter().find(|tag| !is_tag(tag)) {
         return Err(ApiError::new(Code::ManifestInvalid, format!("`{bad}` is not a tag")));
@@ -93,8 +98,11 @@ pub(super) fn put(registry: &Registry, name: &str, sent: Sent) -> Answer {
         tags.push(tag);
     }
     let manifest = Descriptor::new(media_type, digest.clone(), node.bytes().len() as u64);
+    // What is there now stays until the manifest is in the index.
+    let lock = registry.layout.lock()?;
+    check_children(registry, &node)?;
     store(registry, &digest, node.bytes())?;
-    registry.layout.edit_index(|entries| {
+    lock.edit_index(|entries| {
         for tag in &tags {
             names::tag(entries, name, tag, &manifest);
         }
@@ -104,6 +112,18 @@ pub(super) fn put(registry: &Registry, name: &str, sent: Sent) -> Answer {
     headers.push((CONTENT_DIGEST, digest.to_string()));
     headers.extend(subject(&node).map(|subject| (OCI_SUBJECT, subject.digest.to_string())));
     Ok(empty(StatusCode::CREATED, headers))
+}
+
+/// Sees to it that everything is there that the manifest needs.
+fn check_children(registry: &Registry, node: &Node) -> Result<(), ApiError> {
+    let absent = |child: &&Descriptor| !child.is_elsewhere() && registry.layout.blob_size(&child.digest).is_none();
+    match node.children().into_iter().find(absent) {
+        Some(child) => {
+            let message = format!("the manifest needs {} {}, which is not there", child.media_type, child.digest);
+            Err(ApiError::new(Code::ManifestBlobUnknown, message))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The manifest's digest: of the algorithm that it was put under, and the one that it was put under.
@@ -180,12 +200,13 @@ pub(super) fn delete(registry: &Registry, name: &str, reference: &Reference) -> 
             tag.as_str()
         }
         Reference::Digest(digest) => {
+            let lock = registry.layout.lock()?;
             let index = registry.layout.index()?;
             if let Some(holder) = registry.documents.holder(&index, name, digest)? {
                 let message = format!("the index {holder} lists this manifest; delete the index first");
                 return Err(ApiError::new(Code::Unsupported, message));
             }
-            registry.layout.edit_index(|entries| found = names::remove(entries, name, digest))?;
+            lock.edit_index(|entries| found = names::remove(entries, name, digest))?;
             digest.as_str()
         }
     };

@@ -12,11 +12,12 @@
 //!   `org.ociforge.repository` are in that repository only: manifests that were pushed by digest, or lost their tag. So
 //!   they survive, and referrers are found.
 //!
-//! Where several entries fit a tag, the exact name wins, then one with a host, then the bare tag. Deleting a tag takes it
+//! Where several entries fit a tag, the exact name wins, then one with a host, then the bare tag; before all of them the
+//! one with the host that the client names by `?ns=HOST`, as containerd does with a mirror. Deleting a tag takes it
 //! away under all three, so that it is gone. The manifests that an index lists are in the index's repositories.
 //!
 //! **Blobs** are one pool that all repositories share: a blob that was pushed to one can be had from all, and every mount
-//! succeeds. That is fine for a tool on one's own machine, which knows no users. A blob is deleted only when no manifest
+//! succeeds. That is fine where all users may see everything, and here they may. A blob is deleted only when no manifest
 //! of the layout needs it.
 //!
 //! Several servers, and builds, may work on one layout at the same time.
@@ -25,11 +26,13 @@ mod answer;
 mod blobs;
 mod documents;
 mod error;
+mod htpasswd;
 mod listing;
 mod manifests;
 mod names;
 mod route;
 mod session;
+mod tls;
 mod uploads;
 
 use std::fmt;
@@ -47,19 +50,26 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::serve::ListenerExt;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use ociforge_manifests::Digest;
-use tokio::net::TcpListener;
+use rustix::fs::{Access as Mode, access};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::content::ByteStream;
 use crate::store::Layout;
+use crate::store::gc::sweep_uploads;
 use answer::{Answer, ApiError, Code, Message, empty};
 use documents::Documents;
 use route::Route;
 use session::Sessions;
+use tls::TlsListener;
 
 pub use error::ServeError;
+pub use htpasswd::{Htpasswd, HtpasswdError, Problem};
+pub use tls::{Tls, TlsError};
 
+/// An upload that nobody has touched for so long is given up.
+const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long requests may go on after the shutdown was asked for.
 const GRACE: Duration = Duration::from_secs(5);
 /// How much of a body is read before an answer that does not need it. A client that is still sending when the connection
@@ -71,6 +81,10 @@ const DRAIN: u64 = 16 << 20;
 pub struct Options {
     /// Whether whatever would change the layout is refused, with 405.
     pub read_only: bool,
+    /// Who may use it; everybody without.
+    pub users: Option<Arc<Htpasswd>>,
+    /// Whether it speaks HTTPS, and as whom.
+    pub tls: Option<Tls>,
     /// Who is told of each request.
     pub observer: Option<Observer>,
 }
@@ -85,6 +99,8 @@ pub struct Access {
     pub method: String,
     /// Path and query, percent-encoded as they came, so without control characters.
     pub path: String,
+    /// The user, where there are some and the password was right.
+    pub user: Option<String>,
     /// The answer's HTTP status.
     pub status: u16,
     /// Bytes of the request's body that were read.
@@ -113,6 +129,14 @@ struct Registry {
     layout: Layout,
     documents: Documents,
     sessions: Arc<Sessions>,
+    read_only: bool,
+}
+
+impl Registry {
+    /// The length in bytes of the blob of this digest, for a client that relies on it from now on.
+    fn claim(&self, digest: &Digest) -> Option<u64> {
+        if self.read_only { self.layout.blob_size(digest) } else { self.layout.claim_blob(digest) }
+    }
 }
 
 impl Server {
@@ -120,17 +144,20 @@ impl Server {
     /// touched for a week.
     ///
     /// # Errors
-    /// When the address can't be had, or the layout's uploads can't be read.
+    /// When the address can't be had, or the layout can't be written though it is to be.
     pub async fn bind(layout: Layout, listen: SocketAddr, options: Options) -> Result<Self, ServeError> {
         let sessions = Sessions::new(layout.root());
         if !options.read_only {
             let directory = layout.root().display().to_string();
-            sessions.sweep().map_err(|source| ServeError::Layout { directory, source })?;
+            let writable = access(layout.root(), Mode::WRITE_OK | Mode::EXEC_OK).map_err(io::Error::from);
+            let swept = writable.and_then(|()| sweep_uploads(layout.root(), ABANDONED));
+            swept.map_err(|source| ServeError::Layout { directory, source })?;
         }
         let failed = |source| ServeError::Listen { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let registry = Arc::new(Registry { documents: Documents::new(layout.clone()), layout, sessions });
+        let documents = Documents::new(layout.clone());
+        let registry = Arc::new(Registry { documents, layout, sessions, read_only: options.read_only });
         Ok(Self { listener, address, service: Arc::new(Service { registry, options }) })
     }
 
@@ -150,12 +177,18 @@ impl Server {
             shutdown.await;
             drop(stop);
         };
+        let tls = self.service.options.tls.clone();
         let router = Router::new().fallback(handle).with_state(self.service);
-        let listener = self.listener.tap_io(|connection| {
-            // Without it small answers would wait for the client's acknowledgement. Should it fail, they do.
-            let _ = connection.set_nodelay(true);
-        });
-        let serve = axum::serve(listener, router).with_graceful_shutdown(shutdown).into_future();
+        let serve = match tls {
+            Some(tls) => {
+                let listener = TlsListener::new(self.listener, tls);
+                axum::serve(listener, router).with_graceful_shutdown(shutdown).into_future().boxed()
+            }
+            None => {
+                let listener = self.listener.tap_io(|connection| without_delay(connection));
+                axum::serve(listener, router).with_graceful_shutdown(shutdown).into_future().boxed()
+            }
+        };
         let patience = async move {
             let _ = stopped.await;
             tokio::time::sleep(GRACE).await;
@@ -165,6 +198,11 @@ impl Server {
             () = patience => Ok(()),
         }
     }
+}
+
+/// Without it small answers would wait for the client's acknowledgement. Should it fail, they do.
+fn without_delay(connection: &TcpStream) {
+    let _ = connection.set_nodelay(true);
 }
 
 impl fmt::Debug for Server {
@@ -189,7 +227,13 @@ async fn handle(State(service): State<Arc<Service>>, request: Request) -> Respon
         counter.fetch_add(piece.len() as u64, Ordering::Relaxed);
         Ok(piece)
     });
-    let answer = dispatch(&service, &parts, body.boxed()).await;
+    let (user, answer) = match authorize(&service, &parts.headers).await {
+        Ok(user) => (user, dispatch(&service, &parts, body.boxed()).await),
+        Err(error) => {
+            drain(body.boxed()).await;
+            (None, Err(error))
+        }
+    };
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
     let version =
         (HeaderName::from_static("docker-distribution-api-version"), HeaderValue::from_static("registry/2.0"));
@@ -201,7 +245,9 @@ async fn handle(State(service): State<Arc<Service>>, request: Request) -> Respon
         let length = response.headers().get(header::CONTENT_LENGTH).filter(|_| parts.method != Method::HEAD);
         observer(&Access {
             method: parts.method.to_string(),
-            path: parts.uri.to_string(),
+            // Not the whole of it: a URI may have a password in it.
+            path: parts.uri.path_and_query().map_or_else(String::new, ToString::to_string),
+            user,
             status: response.status().as_u16(),
             received: received.load(Ordering::Relaxed),
             sent: length.and_then(|length| length.to_str().ok()?.parse().ok()).unwrap_or(0),
@@ -209,6 +255,14 @@ async fn handle(State(service): State<Arc<Service>>, request: Request) -> Respon
         });
     }
     response
+}
+
+/// The user, where the registry has some.
+async fn authorize(service: &Service, headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    match &service.options.users {
+        Some(users) => users.user(headers).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 async fn dispatch(service: &Service, request: &Parts, body: ByteStream) -> Answer {
@@ -262,7 +316,11 @@ fn answer(registry: &Arc<Registry>, method: &Method, route: Route, query: &Query
         Route::Tags { name } => listing::tags(registry, &name, query),
         Route::Referrers { name, digest } => listing::referrers(registry, &name, &digest, query),
         Route::Manifest { name, reference } if delete => manifests::delete(registry, &name, &reference),
-        Route::Manifest { name, reference } => manifests::get(registry, &name, &reference, headers),
+        Route::Manifest { name, reference } => {
+            // containerd tells a mirror so for which registry it asks.
+            let host = query.get("ns");
+            manifests::get(registry, host, &name, &reference, headers, *method == Method::HEAD)
+        }
         Route::Blob { digest } if delete => blobs::delete(registry, &digest),
         Route::Blob { digest } => blobs::get(registry, &digest, headers, *method == Method::HEAD),
         Route::Upload { id, .. } if delete => uploads::cancel(registry, id),

@@ -55,10 +55,21 @@ pub(super) fn entries_of<'a>(entries: &'a [Descriptor], repository: &str) -> imp
     entries.iter().filter(move |entry| Place::of(entry).fit(repository).is_some())
 }
 
-/// The entry that `tag` names in `repository`.
-pub(super) fn find<'a>(entries: &'a [Descriptor], repository: &str, tag: &str) -> Option<&'a Descriptor> {
+/// The entry that `tag` names in `repository`; the one of `host` rather than another where the client says for which
+/// registry it takes this one.
+pub(super) fn find<'a>(
+    entries: &'a [Descriptor],
+    host: Option<&str>,
+    repository: &str,
+    tag: &str,
+) -> Option<&'a Descriptor> {
+    let whole = host.map(|host| format!("{host}/{repository}"));
     let tagged = entries.iter().filter(|entry| Place::of(entry).tag == Some(tag));
-    let fitting = tagged.filter_map(|entry| Some((Place::of(entry).fit(repository)?, entry)));
+    let fitting = tagged.filter_map(|entry| {
+        let place = Place::of(entry);
+        let asked_for = whole.is_some() && place.repository == whole.as_deref();
+        Some(((!asked_for, place.fit(repository)?), entry))
+    });
     fitting.min_by_key(|(fit, _)| *fit).map(|(_, entry)| entry)
 }
 
@@ -153,7 +164,7 @@ mod tests {
     }
 
     fn found(entries: &[Descriptor], repository: &str, tag: &str) -> Option<Digest> {
-        find(entries, repository, tag).map(|entry| entry.digest.clone())
+        find(entries, None, repository, tag).map(|entry| entry.digest.clone())
     }
 
     #[test]
@@ -185,6 +196,16 @@ mod tests {
         assert_eq!(repositories(&entries), BTreeSet::from(["a/b", "c"]));
         assert_eq!(tags(&entries[1..], "other"), None);
         assert_eq!(tags(&entries[1..], "c"), Some(BTreeSet::from(["t"])));
+    }
+
+    #[test]
+    fn a_client_may_say_which_host_it_means() {
+        let entries = [named("one", "nvcr.io/a:t"), named("two", "ghcr.io/a:t"), named("own", "b:t")];
+        let found = |host, repository| find(&entries, Some(host), repository, "t").map(|entry| entry.digest.clone());
+        assert_eq!(found("nvcr.io", "a"), Some(Digest::of(b"one")));
+        assert_eq!(found("ghcr.io", "a"), Some(Digest::of(b"two")));
+        assert_eq!(found("quay.io", "a"), Some(Digest::of(b"one")));
+        assert_eq!(found("quay.io", "b"), Some(Digest::of(b"own")));
     }
 
     #[test]

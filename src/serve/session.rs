@@ -16,9 +16,8 @@ use ociforge_manifests::{Digest, Hasher};
 use uuid::Uuid;
 
 use crate::content::Cause;
+use crate::store::gc::UPLOADS;
 
-/// An upload that nobody has touched for so long is given up.
-const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long a request waits for another one on the same upload. A client whose connection broke may be back before the
 /// server has noticed.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -67,28 +66,7 @@ pub(super) enum SessionError {
 
 impl Sessions {
     pub(super) fn new(layout: &Path) -> Arc<Self> {
-        Arc::new(Self { directory: layout.join(".uploads"), running: Mutex::default() })
-    }
-
-    /// Removes uploads that were given up.
-    pub(super) fn sweep(&self) -> io::Result<()> {
-        let entries = match fs::read_dir(&self.directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            entries => entries?,
-        };
-        for entry in entries {
-            let entry = entry?;
-            let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|modified| modified.elapsed());
-            if let Ok(Ok(age)) = age
-                && age > ABANDONED
-            {
-                match fs::remove_file(entry.path()) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    _ => {}
-                }
-            }
-        }
-        Ok(())
+        Arc::new(Self { directory: layout.join(UPLOADS), running: Mutex::default() })
     }
 
     /// Begins an upload, to be hashed with `algorithm` where that is known yet.
@@ -197,6 +175,8 @@ impl Session {
             }
             None => {
                 path.parent().map_or(Ok(()), fs::create_dir_all)?;
+                // The last bytes may have come long ago, but the manifest is still to come.
+                self.file.set_modified(SystemTime::now())?;
                 fs::rename(self.sessions.path(self.id), path)?;
                 Ok(Ok(()))
             }
@@ -324,16 +304,5 @@ mod tests {
             first.discard().unwrap();
             assert!(matches!(second.join().unwrap(), Err(SessionError::Unknown)));
         });
-    }
-
-    #[test]
-    fn only_old_uploads_are_swept_away() {
-        let (_directory, sessions) = sessions();
-        sessions.sweep().unwrap();
-        let (old, new) = (sessions.begin(None).unwrap(), sessions.begin(None).unwrap());
-        let past = SystemTime::now() - ABANDONED - Duration::from_secs(60);
-        File::options().write(true).open(sessions.path(old)).unwrap().set_modified(past).unwrap();
-        sessions.sweep().unwrap();
-        assert!(sessions.length(old).is_err() && sessions.length(new).is_ok());
     }
 }

@@ -24,7 +24,7 @@ pub(super) async fn start(registry: &Arc<Registry>, name: &str, query: &Query, b
     if let Some(digest) = query.get("mount") {
         let digest = parse_digest(digest)?;
         // All repositories share their blobs, so it does not matter which one the client would take it from.
-        if registry.layout.blob_size(&digest).is_some() {
+        if registry.claim(&digest).is_some() {
             return Ok(created(name, &digest));
         }
     }

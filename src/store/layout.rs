@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ociforge_manifests::{Descriptor, Digest, Document, graph::Index, media_type};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
@@ -89,6 +90,18 @@ impl Layout {
         fs::metadata(self.blob_path(digest)).ok().filter(fs::Metadata::is_file).map(|metadata| metadata.len())
     }
 
+    /// The same for somebody who is about to rely on the blob: its time of modification becomes now, so that garbage
+    /// collection leaves it alone until a manifest reaches it. After this a collection that was about to remove it does
+    /// not; one that had removed it already makes this `None`.
+    #[must_use]
+    pub fn claim_blob(&self, digest: &Digest) -> Option<u64> {
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let times = Timestamps { last_access: now, last_modification: now };
+        // Who may not do this has no say in what is collected. The look has to come after the touch.
+        let _ = rustix::fs::utimensat(CWD, self.blob_path(digest), &times, AtFlags::empty());
+        self.blob_size(digest)
+    }
+
     /// Opens the blob of this digest, and tells its length in bytes.
     ///
     /// # Errors
@@ -138,18 +151,17 @@ impl Layout {
     /// # Errors
     /// When the index can't be read or written.
     pub fn edit_index(&self, edit: impl FnOnce(&mut Vec<Descriptor>)) -> Result<(), Cause> {
-        let lock = File::create(self.root.join(".lock"))?;
-        lock.lock()?;
-        let old = self.index()?;
-        let mut manifests = old.manifests.clone();
-        edit(&mut manifests);
-        if manifests != old.manifests || !self.root.join("index.json").exists() {
-            let mut json = old.json().clone();
-            json["manifests"] = json!(manifests);
-            let new: Document<Index> = Document::from_json(json)?;
-            write_durable(&self.root.join("index.json"), new.bytes())?;
-        }
-        Ok(())
+        self.lock()?.edit_index(edit)
+    }
+
+    /// Waits until nobody else changes the index, and keeps it so.
+    ///
+    /// # Errors
+    /// When the layout can't be written.
+    pub fn lock(&self) -> io::Result<Locked<'_>> {
+        let file = File::create(self.root.join(".lock"))?;
+        file.lock()?;
+        Ok(Locked { layout: self, _file: file })
     }
 
     /// The manifest called `name`, or, without a name, the only one there is.
@@ -161,7 +173,7 @@ impl Layout {
     }
 
     fn put_document(&self, manifest: &Descriptor, bytes: &[u8]) -> Result<(), ContentError> {
-        if self.blob_size(&manifest.digest) != Some(manifest.size) {
+        if self.claim_blob(&manifest.digest) != Some(manifest.size) {
             let put = write_durable(&self.blob_path(&manifest.digest), bytes).map_err(Cause::Io);
             put.map_err(|cause| cause.of(format!("write {} to {}", manifest.digest, self.root.display())))?;
         }
@@ -178,6 +190,33 @@ impl Layout {
 
     fn blobs(&self) -> PathBuf {
         self.root.join("blobs").join("sha256")
+    }
+}
+
+/// A layout whose index nobody else changes.
+#[derive(Debug)]
+pub struct Locked<'a> {
+    layout: &'a Layout,
+    _file: File,
+}
+
+impl Locked<'_> {
+    /// Changes the list of manifests in the index.
+    ///
+    /// # Errors
+    /// When the index can't be read or written.
+    pub fn edit_index(&self, edit: impl FnOnce(&mut Vec<Descriptor>)) -> Result<(), Cause> {
+        let path = self.layout.root.join("index.json");
+        let old = self.layout.index()?;
+        let mut manifests = old.manifests.clone();
+        edit(&mut manifests);
+        if manifests != old.manifests || !path.exists() {
+            let mut json = old.json().clone();
+            json["manifests"] = json!(manifests);
+            let new: Document<Index> = Document::from_json(json)?;
+            write_durable(&path, new.bytes())?;
+        }
+        Ok(())
     }
 }
 
@@ -211,7 +250,7 @@ impl Indexed for Layout {
 #[async_trait]
 impl Target for Layout {
     async fn contains(&self, descriptor: &Descriptor) -> Result<bool, ContentError> {
-        Ok(self.blob_size(&descriptor.digest) == Some(descriptor.size))
+        Ok(self.claim_blob(&descriptor.digest) == Some(descriptor.size))
     }
 
     async fn push(

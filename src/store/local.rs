@@ -138,7 +138,7 @@ impl Store {
     pub fn layer(&self, key: &LayerKey) -> Option<Layer> {
         let known: Remembered = serde_json::from_slice(&fs::read(self.layer_path(key)).ok()?).ok()?;
         let Remembered { descriptor, diff_id, uncompressed } = known;
-        let there = self.layout.blob_size(&descriptor.digest) == Some(descriptor.size);
+        let there = self.layout.claim_blob(&descriptor.digest) == Some(descriptor.size);
         there.then_some(Layer { descriptor, diff_id, uncompressed })
     }
 

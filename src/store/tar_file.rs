@@ -1,5 +1,6 @@
 //! Tar files that are read in place: what lies where in them is noted once, and nothing is ever unpacked.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -15,6 +16,9 @@ use crate::content::{ByteStream, Cause, ContentError};
 
 /// Headers and contents begin at multiples of this, in bytes.
 pub(super) const BLOCK: u64 = 512;
+
+/// What of an entry is read to know its name, in bytes.
+const MAX_HEADER: u64 = 1 << 20;
 
 /// How many links are followed one after the other, as in Linux.
 const MAX_LINKS: usize = 40;
@@ -76,9 +80,11 @@ impl TarFile {
         let length = self.file.metadata()?.len();
         let mut entries = BTreeMap::new();
         let mut end = 0;
-        let mut archive = tar::Archive::new(&self.file);
+        let left = Cell::new(MAX_HEADER);
+        let mut archive = tar::Archive::new(Headers { file: &self.file, left: &left });
         for entry in archive.entries_with_seek().map_err(no_tar)? {
-            let entry = entry.map_err(no_tar)?;
+            let mut entry = entry.map_err(no_tar)?;
+            left.set(MAX_HEADER);
             let shown = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             let place = Place { offset: entry.raw_file_position(), length: entry.size() };
             end = place.offset.saturating_add(place.length).checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
@@ -88,6 +94,9 @@ impl TarFile {
                 EntryType::Symlink | EntryType::Link if links_allowed => {}
                 EntryType::Directory | EntryType::XGlobalHeader => continue,
                 other => return Err(Damage::Kind { name: shown, kind: describe(other) }.into()),
+            }
+            if is_sparse(&mut entry)? {
+                return Err(Damage::Kind { name: shown, kind: describe(EntryType::GNUSparse) }.into());
             }
             let name = normal(&entry.path().map_err(no_tar)?).ok_or_else(|| Damage::Hostile(shown.clone()))?;
             if end > length {
@@ -173,6 +182,34 @@ impl Entries {
             Entry::Link(_) => None,
         })
     }
+}
+
+/// The archive's file while its headers are read. Long names are read whole, so there is a limit to them.
+struct Headers<'a> {
+    file: &'a File,
+    left: &'a Cell<u64>,
+}
+
+impl Read for Headers<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        let left = self.left.get().checked_sub(read as u64);
+        self.left.set(left.ok_or_else(|| io::Error::other("an entry has a header of more than 1 MiB"))?);
+        Ok(read)
+    }
+}
+
+impl Seek for Headers<'_> {
+    fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
+/// Whether the entry's content is a list of pieces in the way of the newer format.
+fn is_sparse(entry: &mut tar::Entry<'_, impl Read>) -> Result<bool, Cause> {
+    let Some(extensions) = entry.pax_extensions().map_err(no_tar)? else { return Ok(false) };
+    let mut keys = extensions.filter_map(|extension| extension.ok()?.key().ok().map(str::to_owned));
+    Ok(keys.any(|key| key.starts_with("GNU.sparse.")))
 }
 
 /// A relative path without `.` components, or nothing for one that leads elsewhere.

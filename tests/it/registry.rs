@@ -237,23 +237,25 @@ impl Source for Slow<'_> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_that_is_restarted_costs_only_time() {
-    let mut registry = Registry::start("");
     let (_directory, layout, layer, _) = image(20_000_000);
-    let patience = Patience { first_pause: Duration::from_millis(300), ..Patience::default() };
-    let client = Client::new(Settings { patience, ..Settings::default() }).unwrap();
-    let remote = registry.remote(&client, "a");
-    let source = Slow(&layout);
-    let restart = async {
-        tokio::time::sleep(Duration::from_millis(400)).await;
-        registry.stop();
-        tokio::time::sleep(Duration::from_millis(400)).await;
-        registry.restart();
-    };
-    let (pushed, ()) = tokio::join!(remote.push(&layer, &source, &()), restart);
-    pushed.unwrap();
-    assert!(client.stats().counts().put > 1);
-    let stream = read_verified(&layer, remote.fetch(&layer, 0).await.unwrap());
-    assert!(stream.all(|bytes| async move { bytes.is_ok() }).await);
+    for chunk in [Settings::default().chunk, 4_000_000] {
+        let mut registry = Registry::start("  secret: s\n");
+        let patience = Patience { first_pause: Duration::from_millis(300), ..Patience::default() };
+        let client = Client::new(Settings { patience, chunk, ..Settings::default() }).unwrap();
+        let remote = registry.remote(&client, "a");
+        let source = Slow(&layout);
+        let restart = async {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            registry.stop();
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            registry.restart();
+        };
+        let (pushed, ()) = tokio::join!(remote.push(&layer, &source, &()), restart);
+        pushed.unwrap();
+        assert!(client.stats().counts().sent > layer.size);
+        let stream = read_verified(&layer, remote.fetch(&layer, 0).await.unwrap());
+        assert!(stream.all(|bytes| async move { bytes.is_ok() }).await);
+    }
 }
 
 /// A source that has only the beginning of the blob at hand.

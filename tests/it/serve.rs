@@ -3,54 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread::JoinHandle;
 
-use ociforge::serve::{Options, Server};
 use ociforge::store::archive::write_archive;
 use ociforge::store::{Archive, Layout, layout::REF_NAME};
 use ociforge_manifests::{Descriptor, Digest, media_type};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::sync::oneshot;
 
-/// A server in a thread of its own, on a free port of the loopback.
-struct Served {
-    address: String,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Served {
-    fn new(layout: &Path) -> Self {
-        let layout = Layout::create(layout).unwrap();
-        let (stop, stopped) = oneshot::channel();
-        let (tell, told) = std::sync::mpsc::channel();
-        let thread = std::thread::spawn(move || {
-            tokio::runtime::Runtime::new().unwrap().block_on(async {
-                let server = Server::bind(layout, ([127, 0, 0, 1], 0).into(), Options::default()).await.unwrap();
-                tell.send(server.local_addr().to_string()).unwrap();
-                let stopped = async {
-                    let _ = stopped.await;
-                };
-                server.run(stopped).await.unwrap();
-            });
-        });
-        Self { address: told.recv().unwrap(), stop: Some(stop), thread: Some(thread) }
-    }
-
-    fn name(&self, image: &str) -> String {
-        format!("docker://{}/{image}", self.address)
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            assert!(thread.join().is_ok() || std::thread::panicking());
-        }
-    }
-}
+use crate::support::served::Served;
+use crate::support::{Layered, Packing, Place, Registry, Tar, User, files, skopeo_copy};
 
 /// Runs a command that must succeed, and gives its standard output.
 fn run(program: &str, arguments: &[&str]) -> String {
@@ -193,12 +154,6 @@ fn curl(arguments: &[&str]) -> String {
     run("curl", &[&["--silent", "--show-error", "--noproxy", "*"], arguments].concat())
 }
 
-impl Served {
-    fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
-    }
-}
-
 #[test]
 fn curl_uploads_in_chunks() {
     let directory = tempfile::tempdir().unwrap();
@@ -227,4 +182,124 @@ fn curl_uploads_in_chunks() {
     curl(&["-r", "0-999999", "-o", first.to_str().unwrap(), &blob]);
     curl(&["-r", "1000000-", "-o", rest.to_str().unwrap(), &blob]);
     assert!([fs::read(first).unwrap(), fs::read(rest).unwrap()].concat() == content);
+}
+
+/// An image of a layer of its own and one that all have, in the layout `name`.
+fn image(place: &Place, name: &str) -> String {
+    let own = Layered::new().layer(Packing::Gzip, Tar::new().file("file", name.repeat(1000)));
+    own.layer(Packing::Plain, Tar::new().file("common", vec![b'x'; 300_000])).write(place, name)
+}
+
+/// Pushes with skopeo and builds with ours, through two servers and into the layout itself, while garbage is collected.
+#[test]
+fn several_writers_lose_nothing() {
+    let place = Place::new();
+    let servers = [Registry::serve(&place, "served"), Registry::serve(&place, "served")];
+    // Eight clients with three images each.
+    let images: Vec<(usize, String, String)> = (0..24)
+        .map(|n| {
+            let (client, name) = (n % 8, format!("client{}/image{}", n % 8, n / 8));
+            let image = if client < 4 { image(&place, &name) } else { recipe(&place, &name) };
+            (client, name, image)
+        })
+        .collect();
+    let push = |client: usize, name: &str, image: &str| {
+        let server = servers[client % 2].name(&format!("{name}:t"));
+        let mut command = match client {
+            0..4 => {
+                let copy = ["--insecure-policy", "copy", "--quiet", "--preserve-digests", "--dest-tls-verify=false"];
+                place.wrapped("skopeo", [&copy[..], &[image, &server]].concat())
+            }
+            // With a store of its own, so that it pushes all there is.
+            4..7 => place.build(image, &["--store", &format!("{image}/store"), "-o", &server]),
+            _ => place.build(image, &["-o", &format!("oci:served:{name}:t")]),
+        };
+        crate::support::run(&mut command).ok();
+    };
+    std::thread::scope(|scope| {
+        let work = |whose: usize| {
+            let (images, push) = (&images, &push);
+            let own = images.iter().filter(move |(client, ..)| *client == whose);
+            move || own.for_each(|(client, name, image)| push(*client, name, image))
+        };
+        let clients: Vec<_> = (0..8).map(|client| scope.spawn(work(client))).collect();
+        while !clients.iter().all(|client| client.is_finished()) {
+            crate::support::run(&mut place.ociforge(["gc", "served", "--untagged"])).ok();
+        }
+    });
+    let [one, two] = &servers;
+    for (client, name, _) in &images {
+        // From the other server.
+        let server = if client % 2 == 0 { two } else { one };
+        skopeo_copy(&server.name(&format!("{name}:t")), &format!("dir:{}", place.at("pulled")));
+    }
+    let layout = Layout::open(place.path("served")).unwrap();
+    assert_eq!(layout.index().unwrap().manifests.len(), images.len());
+    for blob in files(&place.path("served/blobs")) {
+        let name = blob.file_name().unwrap().to_str().unwrap();
+        assert_eq!(Digest::of(&fs::read(&blob).unwrap()).hex(), name);
+    }
+    assert_eq!(files(&place.path("served/.uploads")), [] as [PathBuf; 0]);
+}
+
+/// A recipe of an image with a file of its own and one that all have.
+fn recipe(place: &Place, name: &str) -> String {
+    let text = "base = 'scratch'\n[config.env]\nPATH = '/bin'\n[[layer]]\ncopy = {from = 'file', to = '/file'}\n\
+                [[layer]]\ncopy = {from = 'common', to = '/common'}\n";
+    place.write(&format!("{name}/ociforge.toml"), text);
+    place.write(&format!("{name}/file"), name);
+    place.write(&format!("{name}/common"), vec![b'x'; 300_000]);
+    place.at(name)
+}
+
+/// Names, lengths and times of all that is in a layout.
+fn listing(layout: &Path) -> String {
+    run("find", &[layout.to_str().unwrap(), "-printf", "%p %s %T@ %C@\\n"])
+}
+
+#[test]
+fn a_mirror_is_served_as_it_stands() {
+    let place = Place::new();
+    let user = User::with_one_id();
+    user.move_in(&place);
+    // Root's, so that the server can't write it.
+    image(&place, "mirror");
+    let layout = Layout::open(place.path("mirror")).unwrap();
+    layout
+        .edit_index(|entries| {
+            let image = entries.remove(0);
+            entries.extend(["nvcr.io/a/b:t", "docker.io/library/c:t"].map(|name| Descriptor {
+                annotations: [(REF_NAME.to_owned(), name.to_owned())].into(),
+                ..image.clone()
+            }));
+        })
+        .unwrap();
+    fs::remove_file(place.path("mirror/.lock")).unwrap();
+    let before = listing(&place.path("mirror"));
+
+    let program = || user.command(&place, &[&place.at("ociforge")]);
+    let refused = program().args(["serve", "--listen", "127.0.0.1:0"]).arg(place.path("mirror")).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("Permission denied") && said.contains("--read-only"), "{said}");
+
+    let registry = Registry::serve_with(&place, "mirror", program(), &["--read-only"]);
+    for (n, name) in ["nvcr.io/a/b:t", "a/b:t", "docker.io/library/c:t", "library/c:t"].iter().enumerate() {
+        skopeo_copy(&registry.name(name), &format!("dir:{}", place.at(&format!("pulled{n}"))));
+    }
+    let url = |path: &str| format!("http://{}/v2/{path}", registry.address);
+    let blob = &layout.find(Some("nvcr.io/a/b:t")).unwrap();
+    let [path, tag] = [url(&format!("a/b/blobs/{}", blob.digest)), format!("If-None-Match: \"{}\"", blob.digest)];
+    let status = ["-o", "/dev/null", "-w", "%{http_code} %header{etag} %{size_download}"];
+    let curl = |arguments: &[&str]| curl(&[&status, arguments].concat());
+    let etag = format!("\"{}\"", blob.digest);
+    assert_eq!(curl(&[&path]), format!("200 {etag} {}", blob.size));
+    assert_eq!(curl(&["--head", &path]), format!("200 {etag} 0"));
+    assert_eq!(curl(&["-r", "10-19", &path]), format!("206 {etag} 10"));
+    assert_eq!(curl(&["-H", &tag, &path]), format!("304 {etag} 0"));
+    let uploads = url("a/b/blobs/uploads/");
+    let mount = format!("{uploads}?mount={}&from=a/b", blob.digest);
+    for (method, path) in [("POST", &uploads), ("POST", &mount), ("DELETE", &path), ("PUT", &url("a/b/manifests/t"))] {
+        assert!(curl(&["-X", method, path]).starts_with("405 "), "{method} {path}");
+    }
+    assert_eq!(listing(&place.path("mirror")), before);
 }

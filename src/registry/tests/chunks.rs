@@ -25,13 +25,17 @@ async fn a_long_blob_goes_in_chunks_out_of_one_stream() {
 
 #[tokio::test]
 async fn a_host_that_refuses_chunks_gets_blobs_whole() {
-    for status in [400, 404, 405, 411, 415, 416, 501] {
+    for status in [400, 404, 405, 411, 415, 416, 500, 501] {
         let refuse = move |seen: &Seen, _: &mut State| (seen.method == "PATCH").then(|| Reply::new(status));
         let depot = Depot::new(refuse).await;
         let remote = depot.remote(chunked(300_000));
         let (source, bar) = (Memory::of(&content()), Bar::default());
         remote.push(&layer(&content()), &source, &bar).await.unwrap();
-        let asked = if status == 416 { " GET," } else { "" };
+        let asked = match status {
+            416 => " GET,",
+            500 => " GET, PATCH 0-300,",
+            _ => "",
+        };
         assert_eq!(depot.story(), format!("POST, PATCH 0-300,{asked} DELETE, POST, PUT"));
         assert!(depot.has(&content()));
         assert_eq!(bar.0.load(Ordering::Relaxed), 800_000);
@@ -157,13 +161,17 @@ async fn an_upload_goes_on_where_the_connection_broke() {
 
 #[tokio::test]
 async fn an_upload_that_is_no_longer_known_begins_anew() {
-    for asked in [false, true] {
+    // What it says about the chunk, and about the upload: of those that have but half of a chunk some say 416.
+    for (chunk, asked) in [(404, 404), (502, 404), (502, 416), (502, 405), (502, 500), (502, 204)] {
         let depot = Depot::new(move |seen: &Seen, state: &mut State| {
-            if seen.method != "PATCH" || state.nth(seen) != 2 {
-                return None;
+            if seen.method == "GET" {
+                return Some(Reply::new(asked));
             }
-            state.uploads.clear();
-            Some(if asked { Reply::hang_up() } else { Reply::new(404) })
+            let fails = seen.method == "PATCH" && state.nth(seen) == 2;
+            fails.then(|| {
+                state.uploads.clear();
+                Reply::new(chunk)
+            })
         })
         .await;
         let (pushed, told) = depot.push(&content(), &Memory::of(&content())).await;

@@ -1,6 +1,7 @@
 //! Pushing a blob: which request comes next, and what a refusal or a break leads to.
 
 use ociforge_manifests::Descriptor;
+use reqwest::StatusCode;
 use url::Url;
 
 use super::session::{Session, as_safe_as};
@@ -29,6 +30,8 @@ struct Push<'a> {
     furthest: u64,
     /// Where a chunk did not fit, as the registry said.
     misfit: Option<u64>,
+    /// The last first chunk was answered by 500.
+    failed_at_first: bool,
     /// It may have been the answer that got lost, not the blob.
     doubtful: bool,
     retries: Retries,
@@ -70,6 +73,7 @@ impl<'a> Push<'a> {
             resumed: false,
             furthest: 0,
             misfit: None,
+            failed_at_first: false,
             doubtful: false,
             retries: origin.retries(),
         }
@@ -133,7 +137,9 @@ impl<'a> Push<'a> {
             // A second try would be the first over again.
             Ok(Some(there)) if self.misfit.take() == Some(there) => self.send_whole().await,
             Ok(Some(there)) if there <= self.blob.size() => self.advance(there),
-            Err(fault) if course(&fault, Sent::Later) == Course::Ask => return Err(Fault { transient: true, ..fault }),
+            Err(fault) if fault.transient => return Err(fault),
+            // It is no longer known, or the registry can't go on from the middle of a chunk: docker-registry signs where
+            // an upload stands, and refuses one that holds more than that.
             Ok(_) | Err(_) => self.session = None,
         }
         Ok(false)
@@ -182,8 +188,13 @@ impl<'a> Push<'a> {
                 return Ok(());
             }
             Course::Anew => self.session = None,
+            // Some that know no chunks call that a fault of their own.
+            Course::Ask if sent == Sent::First && self.fails_at_first(&fault) => {
+                self.send_whole().await;
+                return Ok(());
+            }
             Course::Ask | Course::Shorter => {
-                let misfit = matches!(fault.status.map(|status| status.as_u16()), Some(409 | 416));
+                let misfit = fault.status == Some(StatusCode::RANGE_NOT_SATISFIABLE);
                 self.misfit = misfit.then_some(span.start);
                 self.session.iter_mut().for_each(|session| session.offset = None);
             }
@@ -193,6 +204,12 @@ impl<'a> Push<'a> {
         }
         self.doubtful = matches!(sent, Sent::Whole | Sent::End);
         Err(Fault { transient: true, ..fault })
+    }
+
+    /// Whether the host has answered a first chunk by 500 for the second time.
+    fn fails_at_first(&mut self, fault: &Fault) -> bool {
+        let fails = fault.status == Some(StatusCode::INTERNAL_SERVER_ERROR);
+        std::mem::replace(&mut self.failed_at_first, fails) && fails
     }
 
     /// Begins once more, without chunks: this host can't take them.
@@ -231,8 +248,7 @@ impl<'a> Push<'a> {
             return self.retries.pause(fault).await;
         }
         // What a registry has of wrong bytes is no beginning of the right ones.
-        let begun = self.session.as_ref().is_some_and(|session| session.offset != Some(0));
-        if begun {
+        if self.resumed || self.session.as_ref().is_some_and(|session| session.offset != Some(0)) {
             self.give_up().await;
         }
         if std::mem::take(&mut self.resumed) {

@@ -1,8 +1,8 @@
 //! Putting things into a repository (distribution-spec, "Push").
 //!
-//! A blob that is no longer than a chunk goes in one `PUT`; a longer one goes in chunks, and whatever breaks one off
-//! costs no more than what the registry did not take of it. `session` makes the requests about an upload, `strategy`
-//! learns from the answers, and `blob` has what happens in which order.
+//! A blob that is no longer than a chunk goes in one `PUT`; a longer one goes in chunks, and after whatever breaks one
+//! off it goes on from where the registry says that it is. `session` makes the requests about an upload, `strategy` learns
+//! from the answers, and `blob` has what happens in which order.
 
 mod blob;
 mod mount;

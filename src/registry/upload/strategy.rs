@@ -87,7 +87,9 @@ pub(super) fn course(fault: &Fault, sent: Sent) -> Course {
         // The upload is no longer known: a registry that was restarted, or another one behind the same name.
         (404, Sent::Whole) | (404 | 410, Sent::Later | Sent::End) => Course::Anew,
         (408 | 429 | 500.., Sent::Whole) => Course::Anew,
-        (408 | 409 | 416 | 429 | 500.., Sent::First | Sent::Later) => Course::Ask,
+        (408 | 416 | 429 | 500.., Sent::First | Sent::Later) => Course::Ask,
+        // Another request, one of ours that broke off, is still at the upload.
+        (409, Sent::Later) => Course::Ask,
         (408 | 429 | 500.., Sent::End) => Course::Ask,
         // It has said that all chunks are there, but it can't make the blob of them.
         (400 | 416, Sent::End) => Course::Whole,
@@ -125,10 +127,10 @@ mod tests {
             let status = StatusCode::from_u16(status).unwrap();
             course(&Fault::refusal("r.example", Subject::Upload, status, b""), sent)
         };
-        for status in [400, 404, 405, 411, 415, 422, 501] {
+        for status in [400, 404, 405, 409, 411, 415, 422, 501] {
             assert_eq!(after(status, Sent::First), Course::Whole, "{status}");
         }
-        for status in [408, 409, 416, 429, 500, 502, 503, 504] {
+        for status in [408, 416, 429, 500, 502, 503, 504] {
             assert_eq!(after(status, Sent::First), Course::Ask, "{status}");
             assert_eq!(after(status, Sent::Later), Course::Ask, "{status}");
         }
@@ -137,6 +139,7 @@ mod tests {
             assert_eq!(after(403, sent), Course::Fail);
         }
         assert_eq!([404, 400].map(|status| after(status, Sent::Later)), [Course::Anew, Course::Whole]);
+        assert_eq!(after(409, Sent::Later), Course::Ask);
         let at_the_end = [404, 400, 416, 503, 412, 413].map(|status| after(status, Sent::End));
         assert_eq!(at_the_end[..4], [Course::Anew, Course::Whole, Course::Whole, Course::Ask]);
         assert_eq!(at_the_end[4..], [Course::Fail, Course::Fail]);

@@ -42,7 +42,7 @@ impl Registry {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let observed = Arc::clone(&seen);
         let observer: super::Observer = Arc::new(move |access| observed.lock().unwrap().push(access.clone()));
-        let options = Options { read_only, observer: Some(observer) };
+        let options = Options { read_only, observer: Some(observer), ..Options::default() };
         let server = Server::bind(layout.clone(), ([127, 0, 0, 1], 0).into(), options).await.unwrap();
         let base = format!("http://{}", server.local_addr());
         let (stop, stopped) = oneshot::channel();

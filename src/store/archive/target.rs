@@ -37,15 +37,19 @@ pub struct ArchiveWriter {
     elsewhere: Option<Elsewhere>,
     /// Where the blobs are, to be read from.
     file: Arc<File>,
-    blobs: Mutex<BTreeMap<Digest, Place>>,
+    blobs: Blobs,
     entries: Mutex<Vec<Descriptor>>,
     /// A turn at writing, given in the order in which it is asked for.
     tail: Arc<tokio::sync::Mutex<Tail>>,
 }
 
+/// Where the whole blobs lie.
+type Blobs = Arc<Mutex<BTreeMap<Digest, Place>>>;
+
 /// The end of the partial file.
 struct Tail {
     partial: Partial,
+    blobs: Blobs,
     /// Where the last whole entry ends.
     end: u64,
     /// The blob that begins there, of which a part is in the file.
@@ -118,8 +122,10 @@ impl ArchiveWriter {
         };
         let Found { blobs, end, begun } = scan(partial.file())?;
         let file = Arc::clone(partial.file());
-        let tail = Arc::new(tokio::sync::Mutex::new(Tail { partial, end, begun, unsynced: 0 }));
-        Ok(Self { path, elsewhere: None, file, blobs: Mutex::new(blobs), entries: Mutex::default(), tail })
+        let blobs = Arc::new(Mutex::new(blobs));
+        let tail = Tail { partial, blobs: Arc::clone(&blobs), end, begun, unsynced: 0 };
+        let tail = Arc::new(tokio::sync::Mutex::new(tail));
+        Ok(Self { path, elsewhere: None, file, blobs, entries: Mutex::default(), tail })
     }
 
     fn operation(&self) -> String {
@@ -158,13 +164,14 @@ impl Tail {
         Ok(self.end + header.len() as u64)
     }
 
-    /// Ends the entry that was begun: its bytes are all there.
+    /// Ends the entry that was begun: its bytes are all there. The blob is known before anybody else has a turn.
     fn end(&mut self, place: Place) -> io::Result<()> {
         let end = padded(place.offset + place.length);
         let file = self.partial.file();
         file.set_len(end)?;
         self.unsynced += end - self.end;
-        (self.end, self.begun) = (end, None);
+        self.end = end;
+        guard(&self.blobs).extend(self.begun.take().map(|blob| (blob.digest, place)));
         if self.unsynced >= UNSYNCED {
             file.sync_data()?;
             self.unsynced = 0;
@@ -228,10 +235,7 @@ impl Target for ArchiveWriter {
         let arrival = Arrival { file: Arc::clone(&self.file), begin, held: tail };
         let Arrival { held: mut tail, .. } = arrival.receive(descriptor, source, progress, &operation).await?;
         let place = Place { offset: begin, length: descriptor.size };
-        let ended = blocking(move || Ok(tail.end(place)?)).await;
-        ended.map_err(|cause| cause.of(operation))?;
-        guard(&self.blobs).insert(descriptor.digest.clone(), place);
-        Ok(())
+        blocking(move || Ok(tail.end(place)?)).await.map_err(|cause| cause.of(operation))
     }
 
     async fn keep(&self, manifest: &Descriptor, bytes: &[u8]) -> Result<(), ContentError> {

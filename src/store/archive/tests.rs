@@ -1,4 +1,6 @@
-use std::fs;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
 
 use futures_util::StreamExt;
 use ociforge_manifests::media_type;
@@ -196,4 +198,120 @@ fn a_sha512_blob_has_a_long_name() {
     let file = directory.path().join("a.tar");
     write_archive(&layout, &[Descriptor::new("text/plain", digest.clone(), 4)], &file, &()).unwrap();
     assert_eq!(Archive::open(file).unwrap().blob_size(&digest), Some(4));
+}
+
+/// An archive of the system's tar, made by `script` in a directory that has a layout in `layout`.
+fn by_tar(script: &str) -> Result<Archive, ContentError> {
+    let directory = tempfile::tempdir().unwrap();
+    let (_, image) = layout(directory.path());
+    assert_eq!(image.size, fs::metadata(blob(directory.path(), &image.digest)).unwrap().len());
+    let shell = std::process::Command::new("sh").args(["-ec", script]).current_dir(directory.path()).status();
+    assert!(shell.unwrap().success());
+    Archive::open(directory.path().join("a.tar"))
+}
+
+fn blob(directory: &Path, digest: &Digest) -> PathBuf {
+    directory.join("layout/blobs/sha256").join(digest.hex())
+}
+
+#[tokio::test]
+async fn archives_of_other_programs_are_read() {
+    for format in ["gnu", "pax", "ustar", "oldgnu"] {
+        let archive = by_tar(&format!("tar --format={format} -C layout -cf a.tar .")).unwrap();
+        let image = archive.find(Some("a")).unwrap();
+        let manifest = read_document(&archive, &image).await.unwrap();
+        let manifest = Document::<ociforge_manifests::graph::Manifest>::parse(manifest).unwrap();
+        for layer in &manifest.layers {
+            read_document(&archive, layer).await.unwrap();
+        }
+    }
+    // Names that do not fit into a header, by either format's way of writing them.
+    for format in ["gnu", "pax"] {
+        let long = "x".repeat(120);
+        let script = format!("cd layout; mkdir {long}; echo > {long}/{long}; tar --format={format} -cf ../a.tar *");
+        assert!(by_tar(&script).unwrap().find(Some("a")).is_ok());
+    }
+}
+
+#[test]
+fn what_tar_can_hide_is_found() {
+    let cases = [
+        ("ln -s /etc/passwd layout/blobs/sha256/x; tar -C layout -cf a.tar .", "symbolic link"),
+        ("ln layout/index.json layout/second; tar -C layout -cf a.tar .", "hard link"),
+        ("truncate -s 9M layout/sparse; tar -S --format=gnu -C layout -cf a.tar .", "sparse"),
+        ("truncate -s 9M layout/sparse; tar -S --format=pax -C layout -cf a.tar .", "sparse"),
+        ("cd layout; tar --transform='s,^oci-layout$,../oci-layout,' -Pcf ../a.tar *", "points out"),
+        ("cd layout; tar --format=pax --transform=\"s,^oci-layout$,/$(printf %0120d),\" -Pcf ../a.tar *", "points out"),
+        ("cd layout; tar -cf ../a.tar *; tar -rf ../a.tar blobs", "twice"),
+        ("truncate -s 65M layout/index.json; tar -C layout -cf a.tar .", "at most"),
+    ];
+    for (script, expected) in cases {
+        let error = by_tar(script).err().ok_or(script).unwrap();
+        assert!(error.cause.to_string().contains(expected), "{script}: {}", error.cause);
+    }
+}
+
+#[test]
+fn wherever_a_file_is_cut_off_it_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let (layout, image) = layout(directory.path());
+    let file = directory.path().join("a.tar");
+    write_archive(&layout, &[image], &file, &()).unwrap();
+    let whole = fs::read(&file).unwrap();
+    let cut = directory.path().join("cut.tar");
+    fs::write(&cut, &whole).unwrap();
+    let cut_file = File::options().write(true).open(&cut).unwrap();
+    // Of two blocks of zeroes at the end one is enough.
+    let lengths = (0..whole.len() - 512).rev().filter(|at| at % 509 == 0 || (at + 1) % 512 <= 2);
+    for length in lengths {
+        cut_file.set_len(length as u64).unwrap();
+        assert!(Archive::open(&cut).is_err(), "{length}");
+    }
+}
+
+#[test]
+fn headers_that_lie_are_errors() {
+    let huge = |size: u64| {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(FILE);
+        header.set_size(size);
+        tar.append_data(&mut header, "index.json", io::empty()).unwrap();
+        tar.into_inner().unwrap()
+    };
+    for size in [1 << 20, 1 << 40, u64::MAX / 2, u64::MAX - 512, u64::MAX] {
+        assert!(open_bytes(&huge(size)).is_err(), "{size}");
+    }
+    // Entries for what else is to be known of the next one would have to be read into memory.
+    for kind in [b'L', b'x', b'g'] {
+        let mut bytes = huge(1 << 30);
+        bytes[156] = kind;
+        let mut header = tar::Header::from_byte_slice(&bytes[..512]).clone();
+        header.set_cksum();
+        bytes[..512].copy_from_slice(header.as_bytes());
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.tar");
+        fs::write(&path, &bytes[..512]).unwrap();
+        // It has no end: the file is as long as that says, of holes.
+        File::options().write(true).open(&path).unwrap().set_len(1 << 31).unwrap();
+        let error = Archive::open(&path).unwrap_err().cause.to_string();
+        assert!(kind == b'g' || error.contains("more than 1 MiB"), "{error}");
+    }
+}
+
+#[test]
+fn any_byte_may_be_wrong_without_a_panic() {
+    let directory = tempfile::tempdir().unwrap();
+    let (layout, image) = layout(directory.path());
+    let file = directory.path().join("a.tar");
+    write_archive(&layout, &[image], &file, &()).unwrap();
+    let mut bytes = fs::read(&file).unwrap();
+    let file = File::options().write(true).open(&file).unwrap();
+    for at in (0..4096).step_by(7) {
+        let old = std::mem::replace(&mut bytes[at], if at % 2 == 0 { 0xff } else { 0 });
+        file.write_all_at(&bytes[at..=at], at as u64).unwrap();
+        let _ = Archive::open(directory.path().join("a.tar"));
+        bytes[at] = old;
+        file.write_all_at(&bytes[at..=at], at as u64).unwrap();
+    }
 }

@@ -3,6 +3,7 @@
 mod layered;
 mod liar;
 mod registry;
+pub(crate) mod served;
 mod steps;
 mod tree;
 mod user;

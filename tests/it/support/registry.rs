@@ -21,10 +21,15 @@ pub(crate) struct Registry {
 impl Registry {
     /// `ociforge serve` on the layout `name`.
     pub(crate) fn serve(place: &Place, name: &str) -> Self {
-        let log = place.path(format!("{name}.log"));
-        let mut command = Command::new(OCIFORGE);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--verbose", "--progress", "plain"]).arg(place.path(name));
-        let mut process = command.stdout(Stdio::piped()).stderr(File::create(&log).unwrap()).spawn().unwrap();
+        Self::serve_with(place, name, Command::new(OCIFORGE), &[])
+    }
+
+    /// The same by this program, with these arguments.
+    pub(crate) fn serve_with(place: &Place, name: &str, mut program: Command, arguments: &[&str]) -> Self {
+        let log = place.path(format!("{name}.{}.log", fs::read_dir(place.path("")).unwrap().count()));
+        program.args(["serve", "--listen", "127.0.0.1:0", "--verbose", "--progress", "plain"]).arg(place.path(name));
+        program.args(arguments);
+        let mut process = program.stdout(Stdio::piped()).stderr(File::create(&log).unwrap()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("listening on ").unwrap().to_owned();
@@ -89,6 +94,11 @@ impl Registry {
         let requests = new.lines().filter_map(request).collect();
         self.seen = text.len();
         requests
+    }
+
+    /// What it said on stderr.
+    pub(crate) fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
     }
 
     /// The status of a `GET`, and the body.

@@ -1,0 +1,123 @@
+//! `gc`, beside servers that go on.
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use crate::support::{Layered, OCIFORGE, Packing, Place, Registry, Tar, files, run, skopeo_copy};
+
+fn image(place: &Place, name: &str) -> String {
+    let image = Layered::new().layer(Packing::Gzip, Tar::new().file("file", name));
+    image.layer(Packing::Plain, Tar::new().file("common", "in all")).write(place, name)
+}
+
+/// Makes all files of the layout `served` two hours old.
+fn age(place: &Place) {
+    let time = SystemTime::now() - Duration::from_secs(2 * 60 * 60);
+    for file in files(&place.path("served/blobs")) {
+        fs::File::open(file).unwrap().set_modified(time).unwrap();
+    }
+}
+
+fn gc(place: &Place, options: &[&str]) -> Value {
+    let words = [&["gc", "served", "--format", "json"], options].concat();
+    serde_json::from_str(&run(&mut place.ociforge(words)).ok()).unwrap()
+}
+
+fn removed(place: &Place, options: &[&str]) -> (u64, u64) {
+    let json = gc(place, options);
+    (json["manifests"].as_u64().unwrap(), json["blobs"].as_u64().unwrap())
+}
+
+#[test]
+fn what_lost_its_tag_goes_when_asked_to() {
+    let place = Place::new();
+    let registry = Registry::serve(&place, "served");
+    let (one, two) = (image(&place, "one"), image(&place, "two"));
+    skopeo_copy(&one, &registry.name("a:t"));
+    skopeo_copy(&two, &registry.name("a:t"));
+    skopeo_copy(&two, &registry.name("b:t"));
+    age(&place);
+    assert_eq!(removed(&place, &[]), (0, 0));
+    assert_eq!(removed(&place, &["--untagged", "--keep-for", "3h"]), (0, 0));
+    assert_eq!(removed(&place, &["--untagged", "--dry-run"]), (1, 3));
+    let text = run(&mut place.ociforge(["gc", "served", "--untagged"])).ok();
+    assert!(text.starts_with("removed 1 untagged manifest, 3 blobs and 0 unfinished files ("), "{text}");
+    assert!(text.contains("\n4 blobs stay ("), "{text}");
+    // The server notices: what is gone is pushed again, what is not is there.
+    skopeo_copy(&registry.name("a:t"), &format!("dir:{}", place.at("pulled")));
+    skopeo_copy(&one, &registry.name("a:u"));
+    skopeo_copy(&registry.name("a:u"), &format!("dir:{}", place.at("pulled too")));
+}
+
+#[test]
+fn what_a_client_was_told_of_stays() {
+    let place = Place::new();
+    let mut registry = Registry::serve(&place, "served");
+    let image = image(&place, "one");
+    skopeo_copy(&image, &registry.name("a:t"));
+    run(Command::new("skopeo").args(["delete", "--tls-verify=false", &registry.name("a:t")])).ok();
+    age(&place);
+    let blobs: Vec<String> = files(&place.path("served/blobs/sha256"))
+        .iter()
+        .map(|path| format!("sha256:{}", path.file_name().unwrap().to_str().unwrap()))
+        .collect();
+    let (head, mount) = (&blobs[0], &blobs[1]);
+    let url = format!("http://{}/v2/b/blobs", registry.address);
+    let curl = |arguments: &[&str], status: &str| {
+        let usual = ["--silent", "--noproxy", "*", "-o", "/dev/null", "-w", "%{http_code}"];
+        assert_eq!(run(Command::new("curl").args(usual).args(arguments)).ok(), status);
+    };
+    curl(&["--head", &format!("{url}/{head}")], "200");
+    curl(&["-X", "POST", &format!("{url}/uploads/?mount={mount}&from=a")], "201");
+    let json = gc(&place, &["--untagged"]);
+    assert_eq!((&json["blobs"], &json["youngBlobs"]), (&(blobs.len() - 2).into(), &2.into()));
+    curl(&[&format!("{url}/{head}")], "200");
+    curl(&[&format!("{url}/{mount}")], "200");
+    curl(&[&format!("{url}/{}", blobs[2])], "404");
+    skopeo_copy(&image, &registry.name("a:t"));
+    registry.stop();
+}
+
+#[test]
+fn damage_and_foreign_directories_are_left_alone() {
+    let place = Place::new();
+    let image = image(&place, "served");
+    age(&place);
+    let layout = place.path("served");
+    let index: Value = crate::support::json_of(layout.join("index.json"));
+    let digest = index["manifests"][0]["digest"].as_str().unwrap().replace(':', "/");
+    let manifest = layout.join("blobs").join(digest);
+    let before = files(&layout).len();
+    fs::write(&manifest, "{}").unwrap();
+    run(&mut place.ociforge(["gc", "served"])).fails(1, &["nothing is removed"]);
+    fs::remove_file(&manifest).unwrap();
+    run(&mut place.ociforge(["gc", "served"])).fails(1, &["the index lists it, but it is not there", "hint: "]);
+    // All but the manifest, and the lock.
+    assert_eq!(files(&layout).len(), before, "{image}");
+    run(&mut place.ociforge(["gc", "home"])).fails(1, &["cannot collect garbage in home", "no OCI layout"]);
+    run(&mut place.ociforge(["gc", "served", "--keep-for", "1"])).refused("30m");
+}
+
+#[test]
+fn a_server_collects_by_itself() {
+    let place = Place::new();
+    let image = image(&place, "one");
+    let registry = Registry::serve_with(&place, "served", Command::new(OCIFORGE), &["--gc-every", "1s"]);
+    skopeo_copy(&image, &registry.name("a:t"));
+    let garbage = place.write("served/blobs/sha256/aa", "");
+    let garbage = {
+        let named = garbage.with_file_name("ab".repeat(32));
+        fs::rename(garbage, &named).unwrap();
+        named
+    };
+    age(&place);
+    let begun = SystemTime::now();
+    while garbage.exists() {
+        assert!(begun.elapsed().unwrap() < Duration::from_secs(20), "{}", registry.said());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    skopeo_copy(&registry.name("a:t"), &format!("dir:{}", place.at("pulled")));
+}

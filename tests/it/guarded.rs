@@ -1,0 +1,183 @@
+//! `serve` with passwords and TLS, for the tools that people use.
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+
+use crate::support::{Layered, OCIFORGE, Packing, Place, Registry, Tar, run};
+
+/// A line for `name`, whose password is `secret`.
+fn line(name: &str, cost: u32) -> String {
+    format!("{name}:{}\n", bcrypt::hash("secret", cost).unwrap())
+}
+
+/// The program with options for its server.
+fn serve(place: &Place, name: &str, options: &[&str]) -> Registry {
+    Registry::serve_with(place, name, Command::new(OCIFORGE), options)
+}
+
+/// What curl says: the status, unless `arguments` have it say something else.
+fn curl(arguments: &[&str]) -> String {
+    let usual = ["--silent", "--show-error", "--noproxy", "*", "-o", "/dev/null", "-w", "%{http_code}"];
+    run(Command::new("curl").args(usual).args(arguments)).ok()
+}
+
+fn image(place: &Place) -> String {
+    Layered::new().layer(Packing::Gzip, Tar::new().file("file", "content")).write(place, "image")
+}
+
+#[test]
+fn a_password_is_asked_for_everywhere() {
+    let place = Place::new();
+    let image = image(&place);
+    let users = place.write("users", format!("# people\n{}", line("me", 4)));
+    let registry = serve(&place, "served", &["--htpasswd", users.to_str().unwrap()]);
+    let (url, name) = (format!("http://{}/v2/", registry.address), registry.name("a:t"));
+
+    for path in ["", "_catalog", "a/tags/list", "no/such", "a/blobs/uploads/"] {
+        let url = format!("{url}{path}");
+        assert_eq!(
+            curl(&["-w", "%{http_code} %header{www-authenticate}", &url]),
+            "401 Basic realm=\"ociforge\", charset=\"UTF-8\""
+        );
+        assert_eq!(curl(&["-X", "POST", "-d", "x", &url]), "401");
+    }
+    for wrong in ["me:Secret", "me:", "you:secret", ":"] {
+        assert_eq!(curl(&["-u", wrong, &url]), "401", "{wrong}");
+    }
+    assert_eq!(curl(&["-H", "Authorization: Bearer secret", &url]), "401");
+    assert_eq!(curl(&["-u", "me:secret", &url]), "200");
+
+    let skopeo = |credentials: &[&str]| {
+        let copy = ["--insecure-policy", "copy", "--dest-tls-verify=false"];
+        run(&mut place.wrapped("skopeo", [&copy, credentials, &[&image, &name]].concat()))
+    };
+    assert_ne!(skopeo(&[]).code, Some(0));
+    assert_ne!(skopeo(&["--dest-creds", "me:hunter2"]).code, Some(0));
+    skopeo(&["--dest-creds", "me:secret"]).ok();
+
+    // Ours finds the password where docker keeps it.
+    run(&mut place.ociforge(["inspect", &name])).fails(1, &["401", "docker login"]);
+    let auth = base64::engine::general_purpose::STANDARD.encode("me:secret");
+    let text = format!(r#"{{"auths": {{"{}": {{"auth": "{auth}"}}}}}}"#, registry.address);
+    place.write("home/docker/config.json", text);
+    run(&mut place.ociforge(["inspect", &name])).ok();
+
+    let said = registry.said();
+    assert!(said.contains("\"me\" PUT /v2/a/manifests/t 201") && said.contains("GET /v2/ 401"), "{said}");
+    for secret in ["secret", "Secret", "hunter2", &auth, "Basic"] {
+        assert!(!said.contains(secret), "{said}");
+    }
+}
+
+#[test]
+fn sixty_requests_cost_one_hash() {
+    let place = Place::new();
+    // A quarter of a second each, or more.
+    let users = place.write("users", line("me", 12));
+    let registry = serve(&place, "served", &["--htpasswd", users.to_str().unwrap()]);
+    let url = format!("http://{}/v2/?[1-60]", registry.address);
+    let begun = Instant::now();
+    assert_eq!(curl(&["-u", "me:secret", "--parallel", &url]), "200".repeat(60));
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(6), "{took:?}");
+}
+
+#[test]
+fn the_users_may_change() {
+    let place = Place::new();
+    let users = place.write("users", line("me", 4));
+    let registry = serve(&place, "served", &["--htpasswd", users.to_str().unwrap()]);
+    let url = format!("http://{}/v2/", registry.address);
+    let status = |name: &str| curl(&["-u", &format!("{name}:secret"), &url]);
+    assert_eq!([status("me"), status("you")], ["200", "401"]);
+    fs::write(&users, line("me", 4) + &line("you", 4)).unwrap();
+    assert_eq!([status("me"), status("you")], ["200", "200"]);
+    // By renaming, as editors do.
+    fs::rename(place.write("new", line("you", 4)), &users).unwrap();
+    assert_eq!([status("me"), status("you")], ["401", "200"]);
+    // While nobody can tell who may come in, nobody does.
+    fs::write(&users, line("you", 4) + "hunter2\n").unwrap();
+    assert_eq!([status("me"), status("you")], ["503", "503"]);
+    fs::remove_file(&users).unwrap();
+    assert_eq!(status("you"), "503");
+    fs::write(&users, line("you", 4)).unwrap();
+    assert_eq!([status("me"), status("you")], ["401", "200"]);
+    let said = registry.said();
+    assert!(said.contains("line 2 of") && !said.contains("hunter2"), "{said}");
+}
+
+/// An authority and a certificate for 127.0.0.1, as `ca.crt`, `cert.pem` and `key.pem` below `tls`.
+fn certificates(place: &Place) {
+    place.write("tls/other.pem", "");
+    let openssl = |arguments: &[&str]| {
+        let new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];
+        run(Command::new("openssl").args(new).args(arguments).current_dir(place.path("tls"))).ok();
+    };
+    openssl(&["-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.crt"]);
+    let signed = ["-CA", "ca.crt", "-CAkey", "ca.key", "-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"];
+    let own = ["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", "key.pem", "-out", "cert.pem"];
+    openssl(&[&signed[..], &own].concat());
+    openssl(&["-subj", "/CN=other", "-keyout", "other.key", "-out", "other.pem"]);
+}
+
+#[test]
+fn a_registry_with_a_certificate() {
+    let place = Place::new();
+    let image = image(&place);
+    certificates(&place);
+    let users = place.write("users", line("me", 4));
+    let (certificate, key) = (place.at("tls/cert.pem"), place.at("tls/key.pem"));
+    let options = ["--tls-cert", &certificate, "--tls-key", &key, "--htpasswd", users.to_str().unwrap()];
+    let registry = serve(&place, "served", &options);
+    let (url, name) = (format!("https://{}/v2/", registry.address), registry.name("a:t"));
+
+    // Who does not get on holds up nobody.
+    let idle: Vec<_> = (0..20).map(|_| std::net::TcpStream::connect(&registry.address).unwrap()).collect();
+    let authority = place.at("tls/ca.crt");
+    let trusting = ["--cacert", &authority, "-u", "me:secret"];
+    assert_eq!(curl(&[&trusting[..], &["-w", "%{http_version} %{http_code}", &url]].concat()), "2 200");
+    assert_eq!(curl(&[&trusting[..], &["--http1.1", &url]].concat()), "200");
+    assert_ne!(run(Command::new("curl").args(["--silent", "--noproxy", "*", &url])).code, Some(0));
+
+    let trusted = place.at("tls");
+    let copy = ["--insecure-policy", "copy", "--dest-cert-dir", &trusted, "--dest-creds", "me:secret", &image, &name];
+    fs::remove_file(place.path("tls/ca.key")).unwrap();
+    fs::remove_file(place.path("tls/other.key")).unwrap();
+    run(&mut place.wrapped("skopeo", copy)).ok();
+    let auth = base64::engine::general_purpose::STANDARD.encode("me:secret");
+    let text = format!(r#"{{"auths": {{"{}": {{"auth": "{auth}"}}}}}}"#, registry.address);
+    place.write("home/docker/config.json", text);
+    run(place.ociforge(["inspect", &name]).env("SSL_CERT_FILE", &authority)).ok();
+    run(&mut place.ociforge(["inspect", &name])).fails(1, &["certificate"]);
+    drop(idle);
+}
+
+#[test]
+fn what_can_not_be_used_is_said_at_the_start() {
+    let place = Place::new();
+    certificates(&place);
+    let users = place.write("users", line("me", 4) + "you:$apr1$hunter2$hunter2\n");
+    place.write("tls/damaged.pem", "-----BEGIN CERTIFICATE-----\nhunter2\n-----END CERTIFICATE-----\n");
+    let locked = ["pkey", "-in", "tls/key.pem", "-aes256", "-passout", "pass:x", "-out", "tls/locked.pem"];
+    run(&mut place.wrapped("openssl", locked)).ok();
+    let serve = |options: &[&str]| {
+        let usual = ["serve", "served", "--listen", "127.0.0.1:0"];
+        run(&mut place.wrapped("timeout", [&["20", OCIFORGE], &usual[..], options].concat()))
+    };
+    let error = serve(&["--htpasswd", users.to_str().unwrap()]).fails(1, &["line 2 of", "bcrypt", "htpasswd -B"]);
+    assert!(!error.contains("hunter2"), "{error}");
+    serve(&["--htpasswd", "nowhere"]).fails(1, &["cannot read the users in nowhere"]);
+    let tls = |certificate: &str, key: &str| serve(&["--tls-cert", certificate, "--tls-key", key]);
+    tls("nowhere", "tls/key.pem").fails(1, &["cannot read nowhere"]);
+    tls("tls/key.pem", "tls/key.pem").fails(1, &["there is no certificate in tls/key.pem", "PEM"]);
+    tls("tls/damaged.pem", "tls/key.pem").fails(1, &["damaged.pem"]);
+    tls("tls/cert.pem", "tls/cert.pem").fails(1, &["there is no private key in tls/cert.pem"]);
+    tls("tls/cert.pem", "tls/locked.pem").fails(1, &["there is no private key", "without a password"]);
+    tls("tls/cert.pem", "tls/other.key").fails(1, &["tls/other.key does not fit the certificate in tls/cert.pem"]);
+    serve(&["--tls-cert", "tls/cert.pem"]).refused("--tls-key");
+    serve(&["--tls-key", "tls/key.pem"]).refused("--tls-cert");
+    serve(&["--read-only", "--gc-every", "1h"]).refused("--gc-every");
+}
