@@ -2,7 +2,7 @@
 //! a new manifest, copies what is missing to a registry, and emits an OCI runtime spec.
 //!
 //! The modules are the rooms of the house. Each knows what stands below it in this list, none what stands above:
-//! `commands`, `cli`, `build`, `doctor`, `lock`, `base`, `plan`, `run`, `sandbox`, `rootfs`, `serve`, `transfer`, `locate`,
+//! `commands`, `cli`, `build`, `doctor`, `lock`, `base`, `plan`, `run`, `sandbox`, `rootfs`, `serve`, `mirror`, `transfer`, `locate`,
 //! `registry`, `store`, `content`, `cancel`, `progress`, `error`, `bytes`.
 
 pub mod base;
@@ -16,6 +16,7 @@ pub mod doctor;
 pub mod error;
 pub mod locate;
 pub mod lock;
+pub mod mirror;
 pub mod plan;
 pub mod progress;
 pub mod registry;

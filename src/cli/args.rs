@@ -12,6 +12,7 @@ use clap_complete::Shell;
 use ociforge_manifests::lint::{Code, UnknownCode};
 use ociforge_manifests::{ImageName, Platform};
 
+use super::mirror_args::MirrorArgs;
 use super::progress::Form;
 use super::runtime_args::RuntimeArgs;
 use crate::build::{SecretArg, SecretArgError};
@@ -66,6 +67,8 @@ pub enum Command {
     Lock(LockArgs),
     /// Copy an image from any place to any other, with its signatures and other referrers
     Copy(CopyArgs),
+    /// Copy many images to another registry, a layout or an archive, and from there
+    Mirror(Box<MirrorArgs>),
     /// Show an image's manifest, config and layers
     Inspect(InspectArgs),
     /// Print the OCI runtime spec (config.json) of an image

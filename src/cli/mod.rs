@@ -3,6 +3,7 @@
 mod args;
 #[cfg(test)]
 mod docker_lines;
+mod mirror_args;
 mod progress;
 mod prompt;
 mod runtime_args;
@@ -20,6 +21,7 @@ pub use args::{
     BuildArgs, BundleArgs, CacheCommand, Cli, Command, CompressionKind, CopyArgs, DoctorArgs, Format, GcArgs, Global,
     InspectArgs, LockArgs, LoginArgs, LogoutArgs, RunArgs, ServeArgs, SpecArgs, StepArgs, UnshareArgs,
 };
+pub use mirror_args::MirrorArgs;
 pub use progress::{Form, reporter};
 pub use prompt::{PromptError, Terminal, first_line};
 pub use runtime_args::driver_version;

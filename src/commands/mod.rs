@@ -13,6 +13,7 @@ mod inspect;
 mod lock;
 mod login;
 mod logout;
+mod mirror;
 mod run;
 mod serve;
 mod spec;
@@ -63,6 +64,7 @@ pub async fn run(
         Command::Lock(args) => return lock::run(&context, args).await.or_else(again::instead),
         Command::Bundle(args) => bundle::run(&context, *args).await,
         Command::Copy(args) => copy::run(&context, &args).await,
+        Command::Mirror(args) => mirror::run(&context, *args).await,
         Command::Inspect(args) => inspect::run(&context, &args).await,
         Command::Spec(args) => spec::run(&context, *args).await,
         Command::Serve(args) => serve::run(&context, args).await,

@@ -1,4 +1,4 @@
-//! What can be wrong with a recipe.
+//! What can be wrong with a recipe or a list of images.
 
 use std::fmt;
 use std::io;
@@ -6,16 +6,18 @@ use std::path::PathBuf;
 
 use crate::error::Explain;
 
-/// A recipe can't be read.
+/// A recipe or a list can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// There is no such file.
     #[error("there is no recipe at {}", .0.display())]
     Missing(PathBuf),
     /// The file can't be read.
-    #[error("cannot read the recipe {}", file.display())]
+    #[error("cannot read {what} {}", file.display())]
     Read {
-        /// The recipe.
+        /// `the recipe` or `the list`.
+        what: &'static str,
+        /// The file.
         file: PathBuf,
         /// Why.
         source: io::Error,
@@ -38,10 +40,10 @@ pub enum PlanError {
     },
 }
 
-/// A place in a recipe.
+/// A place in a recipe or a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
-    /// The recipe.
+    /// The file.
     pub file: PathBuf,
     /// Counted from 1.
     pub line: usize,
@@ -56,12 +58,12 @@ impl fmt::Display for Position {
     }
 }
 
-/// Something wrong in a recipe.
+/// Something wrong in a recipe or a list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// Not text.
-    #[error("the recipe is not UTF-8 text")]
-    Encoding,
+    #[error("{0} is not UTF-8 text")]
+    Encoding(&'static str),
     /// Not TOML.
     #[error("{0}")]
     Syntax(String),
@@ -138,7 +140,7 @@ impl Explain for PlanError {
 impl Fault {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Encoding | Self::Syntax(_) | Self::Unsupported(_) => None,
+            Self::Encoding(_) | Self::Syntax(_) | Self::Unsupported(_) => None,
             Self::UnknownKey { hint, .. } => Some(hint.clone()),
             Self::MissingKey { example, .. } => Some(format!("write for example `{example}`")),
             Self::Value { hint, .. } | Self::Stray { hint, .. } => hint.clone(),

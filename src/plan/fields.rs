@@ -6,16 +6,37 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{Fault, PlanError, Position};
-use super::recipe::PLACES;
-
-/// A recipe's text.
+/// A file's text, and what may stand in it.
 #[derive(Clone, Copy)]
 pub(super) struct Text<'a> {
     pub(super) file: &'a Path,
     pub(super) text: &'a str,
+    /// Every table and its keys, for hints; first what stands outside of all tables.
+    pub(super) places: &'static [(&'static str, &'static [&'static str])],
 }
 
-impl Text<'_> {
+impl<'a> Text<'a> {
+    /// Reads bytes that are to be TOML, and gives `read` the whole document.
+    pub(super) fn read<T>(
+        bytes: &'a [u8],
+        file: &'a Path,
+        places: &'static [(&'static str, &'static [&'static str])],
+        read: impl FnOnce(&Table<'_>) -> Result<T, PlanError>,
+    ) -> Result<T, PlanError> {
+        let (top, keys) = places.first().copied().unwrap_or_default();
+        let text = std::str::from_utf8(bytes).map_err(|error| {
+            let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+            Text { file, text: &valid, places }.fault(valid.len(), Fault::Encoding(top))
+        })?;
+        let text = Text { file, text, places };
+        let document = DeTable::parse(text.text).map_err(|error| {
+            let message = error.message().replace('\n', ", ");
+            text.fault(error.span().map_or(0, |span| span.start), Fault::Syntax(message))
+        })?;
+        let table = Table { text, name: top.into(), offset: 0, entries: document.get_ref() };
+        read(&table.only(keys)?)
+    }
+
     /// The error at a byte of the text.
     pub(super) fn fault(&self, offset: usize, fault: Fault) -> PlanError {
         let before = self.text.get(..offset).unwrap_or(self.text);
@@ -41,16 +62,12 @@ pub(super) struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    pub(super) fn document(text: Text<'a>, document: &'a Spanned<DeTable<'a>>) -> Self {
-        Self { text, name: "the recipe".into(), offset: 0, entries: document.get_ref() }
-    }
-
     /// Refuses keys that are not among `known`; the first of them in the text is named.
     pub(super) fn only(self, known: &[&'static str]) -> Result<Self, PlanError> {
         match self.entries().into_iter().find(|(key, _)| !known.contains(key)) {
             None => Ok(self),
             Some((key, value)) => {
-                let hint = hint_for_unknown(key, &self.name, known);
+                let hint = hint_for_unknown(key, &self.name, known, self.text.places);
                 Err(value
                     .text
                     .fault(value.key_offset, Fault::UnknownKey { key: key.to_owned(), table: self.name, hint }))
@@ -207,19 +224,19 @@ pub(super) fn without_credentials(text: &str) -> String {
 }
 
 /// What to do about a key that is not known in `table`: the table that it belongs to, or the key that was meant.
-fn hint_for_unknown(key: &str, table: &str, known: &[&'static str]) -> String {
+fn hint_for_unknown(key: &str, table: &str, known: &[&'static str], places: &[(&str, &[&str])]) -> String {
     let plain = key.to_lowercase().replace('_', "-");
     let distance = |other: &str| strsim::damerau_levenshtein(&plain, other);
     let nearest = known.iter().min_by_key(|other| distance(other));
     if let Some(nearest) = nearest.filter(|other| distance(other) <= 1 + other.len() / 4) {
         return format!("did you mean `{nearest}`?");
     }
-    let other = PLACES.iter().find(|(place, keys)| *place != table && keys.contains(&plain.as_str()));
-    match other {
-        Some((place, _)) if *place == "the recipe" => {
+    let other = places.iter().position(|(place, keys)| *place != table && keys.contains(&plain.as_str()));
+    match other.map(|at| (at, places[at].0)) {
+        Some((0, _)) => {
             format!("`{plain}` belongs at the top, before the first [table]")
         }
-        Some((place, _)) => format!("`{plain}` belongs in {place}"),
+        Some((_, place)) => format!("`{plain}` belongs in {place}"),
         None => format!("the keys here are {}", known.join(", ")),
     }
 }

@@ -1,8 +1,9 @@
-//! The recipe: what the user writes, read into a plan.
+//! What the user writes: the recipe, read into a plan, and the list of images to mirror.
 
 mod error;
 mod fields;
 mod layer;
+mod mirror;
 mod mounts;
 mod pip;
 mod recipe;
@@ -12,6 +13,7 @@ mod types;
 mod values;
 
 pub use error::{Fault, PlanError, Position};
+pub use mirror::read as read_mirror;
 pub use mounts::is_secret_id;
 pub use recipe::{FILE_NAME, read};
 pub use types::{

@@ -8,9 +8,8 @@ use std::path::Path;
 use ociforge_manifests::lint::{Code, UnknownCode};
 use ociforge_manifests::{ConfigEdit, Digest, ImageName, Platform, Reference};
 use serde_json::json;
-use toml::de::DeTable;
 
-use super::error::{Fault, PlanError};
+use super::error::PlanError;
 use super::fields::{Table, Text, Value};
 use super::layer;
 use super::mounts;
@@ -28,7 +27,7 @@ const PYTHON: &[&str] = &["version", "site-packages", "executable"];
 const LINT: &[&str] = &["allow"];
 
 /// Every table and its keys, for hints.
-pub(super) const PLACES: &[(&str, &[&str])] = &[
+const PLACES: &[(&str, &[&str])] = &[
     ("the recipe", TOP),
     ("[config]", CONFIG),
     ("[python]", PYTHON),
@@ -49,7 +48,7 @@ pub fn read(path: &Path, arguments: &BTreeMap<String, String>) -> Result<Plan, P
     let file = if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() };
     let bytes = fs::read(&file).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => PlanError::Missing(file.clone()),
-        _ => PlanError::Read { file: file.clone(), source },
+        _ => PlanError::Read { what: "the recipe", file: file.clone(), source },
     })?;
     if let Some(argument) = arguments.keys().next() {
         return Err(PlanError::Argument { file, argument: argument.clone() });
@@ -59,16 +58,7 @@ pub fn read(path: &Path, arguments: &BTreeMap<String, String>) -> Result<Plan, P
 
 /// Reads the text of a recipe; `file` says where it is from.
 pub(super) fn parse(file: &Path, bytes: &[u8]) -> Result<Plan, PlanError> {
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
-        Text { file, text: &valid }.fault(valid.len(), Fault::Encoding)
-    })?;
-    let text = Text { file, text };
-    let document = DeTable::parse(text.text).map_err(|error| {
-        let message = error.message().replace('\n', ", ");
-        text.fault(error.span().map_or(0, |span| span.start), Fault::Syntax(message))
-    })?;
-    plan(&Table::document(text, &document).only(TOP)?, file)
+    Text::read(bytes, file, PLACES, |recipe| plan(recipe, file))
 }
 
 fn plan(recipe: &Table<'_>, file: &Path) -> Result<Plan, PlanError> {
@@ -110,7 +100,7 @@ fn name(value: &Value<'_>) -> Result<Reference, PlanError> {
     }
 }
 
-fn platforms(value: &Value<'_>) -> Result<Vec<Platform>, PlanError> {
+pub(super) fn platforms(value: &Value<'_>) -> Result<Vec<Platform>, PlanError> {
     let items = value.items()?;
     if items.is_empty() {
         return Err(value.unexpected("at least one platform, such as `linux/amd64`", None));

@@ -397,7 +397,7 @@ mod tests {
         let manifest = Descriptor::of(media_type::MANIFEST, b"{}");
         layout.keep(&manifest, b"{}").await.unwrap();
         layout.keep(&manifest, b"{}").await.unwrap();
-        assert_eq!(layout.index().unwrap().manifests, [manifest.clone()]);
+        assert_eq!(layout.index().unwrap().manifests, std::slice::from_ref(&manifest));
         layout.tag(&manifest, b"{}", "a").await.unwrap();
         assert_eq!(layout.index().unwrap().manifests.len(), 1);
         assert_eq!(layout.find(Some("a")).unwrap().digest, manifest.digest);

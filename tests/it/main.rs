@@ -18,6 +18,7 @@ mod hostile;
 mod lies;
 mod lint;
 mod login;
+mod mirror;
 mod outputs;
 mod registry;
 mod registry_names;

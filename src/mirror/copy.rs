@@ -1,0 +1,178 @@
+//! Carrying out a plan.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use ociforge_manifests::Descriptor;
+
+use super::delta::{BESIDE, SINCE};
+use super::destination::Destination;
+use super::ledger::Watched;
+use super::origin::{Read, Supply};
+use super::plan::{Plan, Planned};
+use super::report::{Bytes, ImageReport, Report, Status};
+use super::{Mirror, full, repository};
+use crate::content::{Cause, ContentError, Named, read_document};
+use crate::error::Failure;
+use crate::store::Names;
+use crate::transfer::Copied;
+
+impl Plan<'_> {
+    /// Copies the images one after the other, and reads all manifests back at the end. An image that fails does not stop
+    /// the others, unless it is asked for; an archive appears only when none has failed.
+    ///
+    /// # Errors
+    /// When the target can't be written at all. What failed of single images is in the report.
+    pub async fn carry_out(mut self) -> Result<Report, Failure> {
+        let has = self.earlier.blobs.clone();
+        self.destination.begin(move |digest| has.contains_key(digest)).await?;
+        let mut reports = Vec::new();
+        let mut copied = Vec::new();
+        for planned in &self.images {
+            self.mirror.reporter.note(&format!("{} goes to {}", full(&planned.image.wanted.name), planned.shown));
+            let (report, done) = self.image(planned).await;
+            let failed = done.is_none();
+            reports.push(report);
+            copied.push(done);
+            if failed && self.mirror.fail_fast {
+                break;
+            }
+        }
+        if matches!(self.destination, Destination::Archive { .. }) && !copied.iter().all(Option::is_some) {
+            self.mirror
+                .reporter
+                .warn("the archive is not finished, as images are missing: what there is of it is kept");
+        } else {
+            self.verify(&copied, &mut reports).await?;
+        }
+        Ok(self.mirror.report(reports, false))
+    }
+
+    async fn image(&self, planned: &Planned) -> (ImageReport, Option<Copied>) {
+        match self.copy_image(planned).await {
+            Ok((copied, written)) => {
+                let status = if written == 0 { Status::Present } else { Status::Copied };
+                let moved = copied.moved;
+                let report = ImageReport {
+                    digest: copied.root.digest.to_string(),
+                    manifests: copied.documents.len(),
+                    referrers: copied.referrers,
+                    bytes: Bytes {
+                        moved: moved.uploaded + moved.streamed,
+                        mounted: moved.mounted,
+                        present: moved.present,
+                    },
+                    ..planned.report(status)
+                };
+                (report, Some(copied))
+            }
+            Err(error) => {
+                let report = ImageReport {
+                    error: Some(error.into()),
+                    bytes: Bytes::default(),
+                    ..planned.report(Status::Failed)
+                };
+                (report, None)
+            }
+        }
+    }
+
+    async fn copy_image(&self, planned: &Planned) -> Result<(Copied, usize), ContentError> {
+        let (image, ledger) = (&planned.image, &self.ledger);
+        let end = self.destination.end(&image.wanted.name, &image.root.descriptor())?;
+        let target = end.target.as_deref().ok_or_else(|| {
+            let message = "there is nothing to write to".into();
+            Cause::Other { message, hint: None }.of(format!("copy {}", full(&image.wanted.name)))
+        })?;
+        let annotations = &self.annotations(planned);
+        let home = end.home.as_ref();
+        let (names, written) = (&planned.found.names, AtomicUsize::new(0));
+        let watched = Watched { target, repository: &end.repository, home, ledger, names, annotations, written };
+        let supply = Supply { read: &image.read, client: self.mirror.client, ledger, own: home };
+        let naming = |tag: &str| format!("{}{tag}", end.before_tags);
+        let reporter = self.mirror.reporter;
+        let copied = self.mirror.copy(image, &supply, &watched, &naming, reporter).copy(&image.root, &end.tags).await?;
+        Ok((copied, watched.written.into_inner()))
+    }
+
+    /// What an image of a delta has to say about where the rest is.
+    fn annotations(&self, planned: &Planned) -> BTreeMap<String, String> {
+        if self.mirror.since.is_none() {
+            return BTreeMap::new();
+        }
+        let blobs = planned.found.blobs.iter().map(|(blob, _)| &blob.digest);
+        let beside = self.earlier.beside(blobs, &repository(&planned.image.wanted.name));
+        let beside = (!beside.is_empty()).then_some((BESIDE, beside));
+        let all = [(SINCE, self.earlier.name.clone())].into_iter().chain(beside);
+        all.map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+
+    /// Reads back what was copied, manifests and indexes, by name and by digest, and compares it with the source.
+    async fn verify(&mut self, copied: &[Option<Copied>], reports: &mut [ImageReport]) -> Result<(), Failure> {
+        let archive = self.destination.finish().await?.map(|archive| Names::new(Arc::new(archive))).transpose()?;
+        let task = self.mirror.reporter.task("reading manifests back", None);
+        for ((planned, copied), report) in self.images.iter().zip(copied).zip(reports.iter_mut()) {
+            let Some(copied) = copied else { continue };
+            let end = self.destination.end(&planned.image.wanted.name, &copied.root)?;
+            let named: Option<&dyn Named> = match &archive {
+                Some(archive) => Some(archive),
+                None => end.named.as_deref(),
+            };
+            let Some(named) = named else { continue };
+            match self.mirror.compare(named, &end.tags, copied, &planned.image.read).await {
+                Ok(()) => report.verified = true,
+                Err(error) => {
+                    report.status = Status::Failed;
+                    let what = format!("what was copied to {} is not what it was", planned.shown);
+                    report.error = Some(Failure::from(error).during(what));
+                }
+            }
+        }
+        task.done("verified");
+        Ok(())
+    }
+}
+
+impl Mirror<'_> {
+    async fn compare(
+        &self,
+        target: &dyn Named,
+        tags: &[String],
+        copied: &Copied,
+        source: &Read,
+    ) -> Result<(), ContentError> {
+        for tag in tags {
+            let operation = || format!("find `{tag}` at the target");
+            let (named, _) = target.tagged(tag).await?.ok_or_else(|| Cause::NotFound.of(operation()))?;
+            if named.digest != copied.root.digest {
+                let (expected, actual) = (copied.root.digest.clone(), named.digest);
+                return Err(Cause::WrongDigest { expected, actual }.of(operation()));
+            }
+        }
+        let same = |document: Descriptor| async move {
+            let (there, here) = (read_document(target, &document).await?, read_document(source, &document).await?);
+            let message = "its bytes are others".into();
+            let differs = || Cause::Other { message, hint: None }.of(format!("compare {}", document.digest));
+            if there == here { Ok(()) } else { Err(differs()) }
+        };
+        stream::iter(copied.documents.clone()).map(Ok).try_for_each_concurrent(self.jobs.max(1), same).await
+    }
+
+    pub(super) fn report(&self, images: Vec<ImageReport>, dry_run: bool) -> Report {
+        let mut bytes = Bytes::default();
+        images.iter().for_each(|image| bytes += image.bytes);
+        let verified = images.iter().filter(|image| image.verified).map(|image| image.manifests).sum();
+        Report {
+            from: self.from.as_ref().map(ToString::to_string),
+            to: self.to.to_string(),
+            since: self.since.as_ref().map(ToString::to_string),
+            shard: self.shard.map(|shard| shard.to_string()),
+            dry_run,
+            images,
+            bytes,
+            verified,
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Deltas: archives that leave out what was brought before.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use ociforge_manifests::graph::Node;
+use ociforge_manifests::{Descriptor, Digest};
+
+use super::origin::Origin;
+use super::{Place, is_document};
+use crate::content::{Cause, ContentError, Source, read_document};
+use crate::registry::Client;
+use crate::store::Indexed;
+use crate::store::layout::REF_NAME;
+
+/// The annotation of ours on the images of a delta: the archive that has to be brought before it, by the file's name and
+/// the digest of its index.
+pub(super) const SINCE: &str = "org.ociforge.delta.since";
+
+/// The annotation of ours on the images of a delta: repositories of the earlier archive, separated by commas, in which
+/// there are blobs that the delta leaves out. Registries keep blobs by repository: this is where to find them.
+pub(super) const BESIDE: &str = "org.ociforge.delta.repositories";
+
+/// What an earlier archive has.
+#[derive(Default)]
+pub(super) struct Earlier {
+    /// What it is called in the delta.
+    pub(super) name: String,
+    /// The blobs that its images consist of, manifests and indexes excepted, and a repository that has each; empty where
+    /// that is not known.
+    pub(super) blobs: HashMap<Digest, String>,
+}
+
+impl Earlier {
+    /// Reads the manifests of all images of an archive or layout. When it is a delta itself, all that its images
+    /// consist of counts: whoever has taken it over has taken over that which it is a delta of.
+    pub(super) async fn read(place: &Place, client: &Client) -> Result<Self, ContentError> {
+        let cannot = |cause: Cause| cause.of(format!("read {place}"));
+        let (index, file, names) = match (Origin::open(Some(place), client)?, place) {
+            (Origin::Layout(names, layout), Place::Layout(directory)) => (Indexed::index(&*layout), directory, names),
+            (Origin::Archive(names, archive), Place::Archive(file)) => (Indexed::index(&*archive), file, names),
+            _ => return Err(cannot(Cause::Other { message: "a registry is no archive".into(), hint: None })),
+        };
+        let index = index.map_err(cannot)?;
+        let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
+        let name = format!("{name} (its index is {})", index.digest());
+        let roots = index.manifests.iter().map(|entry| {
+            let name = entry.annotations.get(REF_NAME).map(|name| repository_of(name)).unwrap_or_default();
+            (entry.clone(), name.to_owned())
+        });
+        Ok(Self { name, blobs: blobs(&names, roots.collect()).await? })
+    }
+
+    /// The repositories, other than `own`, in which the earlier archive has some of these blobs, as [`BESIDE`] has them.
+    pub(super) fn beside<'b>(&self, blobs: impl Iterator<Item = &'b Digest>, own: &str) -> String {
+        let all = blobs.filter_map(|digest| self.blobs.get(digest)).filter(|name| !name.is_empty() && *name != own);
+        all.map(String::as_str).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(",")
+    }
+}
+
+/// The repository of an image's full name.
+fn repository_of(name: &str) -> &str {
+    let name = name.split_once('@').map_or(name, |(name, _)| name);
+    name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(name, |(repository, _)| repository)
+}
+
+/// What `roots` consist of, without manifests and indexes. What an index lists and is not there is passed over.
+async fn blobs(source: &dyn Source, roots: Vec<(Descriptor, String)>) -> Result<HashMap<Digest, String>, ContentError> {
+    let mut blobs = HashMap::new();
+    let mut seen = HashSet::new();
+    // From the last to the first: the first repository stays.
+    let mut waiting = roots;
+    while let Some((descriptor, repository)) = waiting.pop() {
+        if !is_document(&descriptor) {
+            blobs.insert(descriptor.digest, repository);
+            continue;
+        }
+        if !seen.insert(descriptor.digest.clone()) {
+            continue;
+        }
+        let bytes = match read_document(source, &descriptor).await {
+            Err(error) if error.is_not_found() => continue,
+            bytes => bytes?,
+        };
+        let node = Node::parse(&descriptor.media_type, bytes)
+            .map_err(|error| Cause::from(error).of(format!("read {}", descriptor.digest)))?;
+        waiting.extend(node.children().into_iter().map(|child| (child.clone(), repository.clone())));
+    }
+    Ok(blobs)
+}

@@ -1,0 +1,127 @@
+//! What is known of the places that images go to.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use ociforge_manifests::{Descriptor, Digest};
+
+use crate::content::{ByteStream, ContentError, Repository, Source, Target};
+use crate::progress::Progress;
+
+/// What is at the target for certain, so that it is asked once.
+#[derive(Default)]
+pub(super) struct Ledger(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    /// By the repository, as the user knows it; a layout is one for all.
+    present: HashSet<(String, Digest)>,
+    /// A repository that has the content.
+    homes: HashMap<Digest, Repository>,
+}
+
+impl Ledger {
+    pub(super) fn has(&self, repository: &str, digest: &Digest) -> bool {
+        self.known().present.contains(&(repository.to_owned(), digest.clone()))
+    }
+
+    pub(super) fn note(&self, repository: &str, digest: &Digest, home: Option<&Repository>) {
+        let mut known = self.known();
+        known.present.insert((repository.to_owned(), digest.clone()));
+        if let Some(home) = home {
+            known.homes.entry(digest.clone()).or_insert_with(|| home.clone());
+        }
+    }
+
+    /// A repository at the target that has the content, and may give it to others of the same registry.
+    pub(super) fn home(&self, digest: &Digest) -> Option<Repository> {
+        self.known().homes.get(digest).cloned()
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A target that is not asked for what the ledger knows, and told nothing that it has.
+pub(super) struct Watched<'a> {
+    pub(super) target: &'a dyn Target,
+    pub(super) repository: &'a str,
+    /// As it is spoken to, where the target is in a registry.
+    pub(super) home: Option<&'a Repository>,
+    pub(super) ledger: &'a Ledger,
+    /// What names stand for at the target.
+    pub(super) names: &'a HashMap<String, Digest>,
+    /// Annotations for what gets a name.
+    pub(super) annotations: &'a BTreeMap<String, String>,
+    /// How many blobs and documents were written.
+    pub(super) written: AtomicUsize,
+}
+
+impl Watched<'_> {
+    fn wrote(&self, descriptor: &Descriptor) {
+        self.ledger.note(self.repository, &descriptor.digest, self.home);
+        self.written.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl Source for Watched<'_> {
+    async fn fetch(&self, descriptor: &Descriptor, offset: u64) -> Result<ByteStream, ContentError> {
+        self.target.fetch(descriptor, offset).await
+    }
+}
+
+#[async_trait]
+impl Target for Watched<'_> {
+    async fn contains(&self, descriptor: &Descriptor) -> Result<bool, ContentError> {
+        // What was missing may be there by now: another runner may have brought it.
+        let there = self.ledger.has(self.repository, &descriptor.digest) || self.target.contains(descriptor).await?;
+        if there {
+            self.ledger.note(self.repository, &descriptor.digest, self.home);
+        }
+        Ok(there)
+    }
+
+    async fn mount(&self, descriptor: &Descriptor, from: &Repository) -> Result<bool, ContentError> {
+        let mounted = self.target.mount(descriptor, from).await?;
+        if mounted {
+            self.wrote(descriptor);
+        }
+        Ok(mounted)
+    }
+
+    async fn push(
+        &self,
+        descriptor: &Descriptor,
+        source: &dyn Source,
+        progress: &dyn Progress,
+    ) -> Result<(), ContentError> {
+        self.target.push(descriptor, source, progress).await?;
+        self.wrote(descriptor);
+        Ok(())
+    }
+
+    async fn keep(&self, manifest: &Descriptor, bytes: &[u8]) -> Result<(), ContentError> {
+        let known = self.ledger.has(self.repository, &manifest.digest);
+        self.target.keep(manifest, bytes).await?;
+        if !known {
+            self.wrote(manifest);
+        }
+        Ok(())
+    }
+
+    async fn tag(&self, manifest: &Descriptor, bytes: &[u8], tag: &str) -> Result<(), ContentError> {
+        // Some registries refuse to write a tag twice, even to the same effect.
+        if self.names.get(tag) == Some(&manifest.digest) {
+            return Ok(());
+        }
+        let mut manifest = manifest.clone();
+        manifest.annotations.extend(self.annotations.clone());
+        self.target.tag(&manifest, bytes, tag).await?;
+        self.wrote(&manifest);
+        Ok(())
+    }
+}

@@ -1,0 +1,230 @@
+//! Where images come from.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use ociforge_manifests::{Descriptor, Digest, ImageName, Reference};
+
+use super::ledger::Ledger;
+use super::{Place, is_document};
+use crate::content::{ByteStream, Cause, ContentError, Named, Repository, Source, read_document};
+use crate::registry::Client;
+use crate::store::{Archive, Layout, Names};
+
+/// Where images come from.
+pub(super) enum Origin {
+    /// The registries that the images' names say, or, with a place, one that has all of them.
+    Registries { client: Client, place: Option<(String, String)> },
+    /// A layout.
+    Layout(Names, Arc<Layout>),
+    /// An archive.
+    Archive(Names, Arc<Archive>),
+}
+
+impl Origin {
+    pub(super) fn open(place: Option<&Place>, client: &Client) -> Result<Self, ContentError> {
+        let client = client.clone();
+        match place {
+            None => Ok(Self::Registries { client, place: None }),
+            Some(Place::Registry { registry, prefix }) => {
+                Ok(Self::Registries { client, place: Some((registry.clone(), prefix.clone())) })
+            }
+            Some(Place::Layout(directory)) => {
+                let opened = Layout::open(directory);
+                let opened = opened.map_err(|error| Cause::Io(error).of(format!("open {}", directory.display())))?;
+                let layout = Arc::new(opened);
+                Ok(Self::Layout(Names::new(layout.clone())?, layout))
+            }
+            Some(Place::Archive(file)) => {
+                let archive = Arc::new(Archive::open(file)?);
+                Ok(Self::Archive(Names::new(archive.clone())?, archive))
+            }
+        }
+    }
+
+    /// The repository that `name` is in.
+    pub(super) fn repository(&self, name: &Reference) -> Result<Arc<dyn Named>, ContentError> {
+        match self {
+            Self::Registries { client, .. } => Ok(Arc::new(client.repository(&self.found_at(name)?))),
+            Self::Layout(names, _) | Self::Archive(names, _) => Ok(Arc::new(names.of(super::repository(name)))),
+        }
+    }
+
+    /// The manifest or index that is called `name` in its `repository`.
+    pub(super) async fn read(
+        &self,
+        name: &Reference,
+        repository: &dyn Named,
+    ) -> Result<(Descriptor, Vec<u8>), ContentError> {
+        let missing = || Cause::NotFound.of(format!("read the manifest of {}", super::full(name)));
+        match (name.digest(), self) {
+            (None, _) => repository.tagged(name.tag().unwrap_or("latest")).await?.ok_or_else(missing),
+            (Some(_), Self::Registries { client, .. }) => client.repository(&self.found_at(name)?).resolve().await,
+            (Some(digest), Self::Layout(names, _) | Self::Archive(names, _)) => {
+                let entry = names.entries().into_iter().find(|(_, entry)| entry.digest.as_str() == digest);
+                let (_, entry) = entry.ok_or_else(missing)?;
+                let bytes = read_document(names, &entry).await?;
+                Ok((entry, bytes))
+            }
+        }
+    }
+
+    /// All entries of a layout or an archive that have a name; `None` for registries.
+    pub(super) fn entries(&self) -> Option<Vec<(String, Descriptor)>> {
+        match self {
+            Self::Registries { .. } => None,
+            Self::Layout(names, _) | Self::Archive(names, _) => Some(names.entries()),
+        }
+    }
+
+    /// Whether this blob is there, as far as that can be told without asking anybody: registries are believed.
+    pub(super) fn holds(&self, blob: &Descriptor) -> bool {
+        let size = match self {
+            Self::Registries { .. } => return true,
+            Self::Layout(_, layout) => layout.blob_size(&blob.digest),
+            Self::Archive(_, archive) => archive.blob_size(&blob.digest),
+        };
+        size == Some(blob.size)
+    }
+
+    fn found_at(&self, name: &Reference) -> Result<Reference, ContentError> {
+        match self {
+            Self::Registries { place: Some((registry, prefix)), .. } => Place::in_registry(registry, prefix, name)
+                .map_err(|error| Cause::Other { message: error.why, hint: None }.of(format!("name {}", error.name))),
+            _ => Ok(name.clone()),
+        }
+    }
+}
+
+/// A repository whose documents, names and referrers are read once: they are looked at before anything is copied, and
+/// again while it is.
+pub(super) struct Read {
+    repository: Arc<dyn Named>,
+    documents: Mutex<HashMap<Digest, Bytes>>,
+    tagged: Mutex<HashMap<String, Option<Descriptor>>>,
+    referrers: Mutex<HashMap<Digest, Vec<Descriptor>>>,
+}
+
+impl Read {
+    pub(super) fn new(repository: Arc<dyn Named>) -> Self {
+        let (documents, tagged, referrers) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { repository, documents, tagged, referrers }
+    }
+
+    async fn document(&self, descriptor: &Descriptor) -> Result<Bytes, ContentError> {
+        if let Some(bytes) = get(&self.documents, &descriptor.digest) {
+            return Ok(bytes);
+        }
+        let bytes = Bytes::from(read_document(&*self.repository, descriptor).await?);
+        put(&self.documents, descriptor.digest.clone(), bytes.clone());
+        Ok(bytes)
+    }
+}
+
+fn get<K: Hash + Eq, V: Clone>(map: &Mutex<HashMap<K, V>>, key: &K) -> Option<V> {
+    map.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+}
+
+fn put<K: Hash + Eq, V>(map: &Mutex<HashMap<K, V>>, key: K, value: V) {
+    map.lock().unwrap_or_else(PoisonError::into_inner).insert(key, value);
+}
+
+#[async_trait]
+impl Source for Read {
+    async fn fetch(&self, descriptor: &Descriptor, offset: u64) -> Result<ByteStream, ContentError> {
+        if !is_document(descriptor) {
+            return self.repository.fetch(descriptor, offset).await;
+        }
+        let bytes = self.document(descriptor).await?;
+        let rest = bytes.slice(usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len())..);
+        Ok(stream::iter([Ok(rest)]).boxed())
+    }
+
+    fn repository(&self, descriptor: &Descriptor) -> Option<Repository> {
+        self.repository.repository(descriptor)
+    }
+}
+
+#[async_trait]
+impl Named for Read {
+    async fn tagged(&self, tag: &str) -> Result<Option<(Descriptor, Vec<u8>)>, ContentError> {
+        let key = tag.to_owned();
+        match get(&self.tagged, &key) {
+            Some(None) => return Ok(None),
+            Some(Some(descriptor)) => {
+                let bytes = self.document(&descriptor).await?;
+                return Ok(Some((descriptor, bytes.into())));
+            }
+            None => {}
+        }
+        let found = self.repository.tagged(tag).await?;
+        if let Some((descriptor, bytes)) = &found {
+            put(&self.documents, descriptor.digest.clone(), Bytes::copy_from_slice(bytes));
+        }
+        put(&self.tagged, key, found.as_ref().map(|(descriptor, _)| descriptor.clone()));
+        Ok(found)
+    }
+
+    async fn tags(&self) -> Result<Vec<String>, ContentError> {
+        self.repository.tags().await
+    }
+
+    async fn referrers(&self, subject: &Descriptor) -> Result<Vec<Descriptor>, ContentError> {
+        if let Some(known) = get(&self.referrers, &subject.digest) {
+            return Ok(known);
+        }
+        let found = self.repository.referrers(subject).await?;
+        put(&self.referrers, subject.digest.clone(), found.clone());
+        Ok(found)
+    }
+}
+
+/// A repository to copy from, parts of which the target may have in other repositories.
+pub(super) struct Supply<'a> {
+    pub(super) read: &'a Read,
+    pub(super) client: &'a Client,
+    pub(super) ledger: &'a Ledger,
+    /// Where it is copied to, in a registry.
+    pub(super) own: Option<&'a Repository>,
+}
+
+#[async_trait]
+impl Source for Supply<'_> {
+    /// From the source, or, when a delta leaves it out and it could not be mounted, from the target itself.
+    async fn fetch(&self, descriptor: &Descriptor, offset: u64) -> Result<ByteStream, ContentError> {
+        let failed = match self.read.fetch(descriptor, offset).await {
+            Err(error) if error.is_not_found() => error,
+            fetched => return fetched,
+        };
+        let Some(home) = self.ledger.home(&descriptor.digest) else { return Err(failed) };
+        match format!("{}/{}", home.registry, home.name).parse() {
+            Ok(ImageName::Registry(home)) => self.client.repository(&home).fetch(descriptor, offset).await,
+            _ => Err(failed),
+        }
+    }
+
+    /// Another repository of the target's registry that has the blob, else where it is at the source.
+    fn repository(&self, descriptor: &Descriptor) -> Option<Repository> {
+        let home = self.ledger.home(&descriptor.digest).filter(|home| Some(home) != self.own);
+        home.or_else(|| self.read.repository(descriptor))
+    }
+}
+
+#[async_trait]
+impl Named for Supply<'_> {
+    async fn tagged(&self, tag: &str) -> Result<Option<(Descriptor, Vec<u8>)>, ContentError> {
+        self.read.tagged(tag).await
+    }
+
+    async fn tags(&self) -> Result<Vec<String>, ContentError> {
+        self.read.tags().await
+    }
+
+    async fn referrers(&self, subject: &Descriptor) -> Result<Vec<Descriptor>, ContentError> {
+        self.read.referrers(subject).await
+    }
+}

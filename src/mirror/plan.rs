@@ -1,0 +1,253 @@
+//! What a mirror will do, found out before anything is written.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use futures_util::{StreamExt, stream};
+use ociforge_manifests::Digest;
+
+use super::delta::{Earlier, SINCE};
+use super::destination::{Destination, End};
+use super::ledger::Ledger;
+use super::origin::Origin;
+use super::report::{Bytes, ImageReport, Report, Status};
+use super::resolve::Image;
+use super::survey::{Found, Survey, Whence};
+use super::{Mirror, Problem, counted, full};
+use crate::bytes::human_bytes;
+use crate::content::{Cause, ContentError, Named, Repository, Source, Target};
+use crate::error::Failure;
+use crate::progress::Reporter;
+use crate::transfer::ImageCopy;
+
+/// The images that are mirrored, and where each of their blobs will come from.
+pub struct Plan<'a> {
+    pub(super) mirror: &'a Mirror<'a>,
+    pub(super) destination: Destination,
+    pub(super) ledger: Ledger,
+    pub(super) earlier: Earlier,
+    pub(super) images: Vec<Planned>,
+}
+
+/// An image of a plan.
+pub(super) struct Planned {
+    pub(super) image: Image,
+    pub(super) found: Found,
+    /// Its name at the target.
+    pub(super) shown: String,
+    /// Its repository there.
+    repository: String,
+    home: Option<Repository>,
+    pub(super) referrers: usize,
+    pub(super) digest: Digest,
+    bytes: Bytes,
+}
+
+impl Mirror<'_> {
+    /// Looks up all images, and looks for their blobs. Nothing is written.
+    ///
+    /// # Errors
+    /// When there is nothing to mirror; when an image is not there, or two images go to one place (all such are told);
+    /// when a blob is missing of which that can be known; when there is not enough room for the files to write.
+    pub async fn plan(&self) -> Result<Plan<'_>, Failure> {
+        let task = self.reporter.task("looking up images", None);
+        let origin = Origin::open(self.from.as_ref(), self.client)?;
+        let destination = Destination::open(&self.to, self.client);
+        let earlier = match &self.since {
+            Some(place) => Earlier::read(place, self.client).await?,
+            None => Earlier::default(),
+        };
+        let (wanted, mut problems) = self.wanted(&origin).await?;
+        if wanted.is_empty() && problems.is_empty() {
+            return Err(Failure::new("there is nothing to mirror")
+                .hint("name images, or a list of them with -f FILE, or a layout or archive with --from")
+                .usage());
+        }
+        let (images, more) = self.resolve(wanted, &origin, &destination).await;
+        problems.extend(more);
+        if !problems.is_empty() {
+            return Err(Problem::together(
+                format!("{} can't be mirrored", counted(problems.len(), "image")),
+                &problems,
+            ));
+        }
+        task.done("found");
+        let mut plan = Plan { mirror: self, destination, ledger: Ledger::default(), earlier, images: Vec::new() };
+        plan.images = plan.survey(&origin, images).await?;
+        plan.count();
+        plan.all_is_there(&origin)?;
+        plan.has_room()?;
+        Ok(plan)
+    }
+
+    /// The copy of one image.
+    pub(super) fn copy<'c>(
+        &'c self,
+        image: &'c Image,
+        source: &'c dyn Named,
+        target: &'c dyn Target,
+        naming: &'c (dyn Fn(&str) -> String + Sync),
+        reporter: &'c dyn Reporter,
+    ) -> ImageCopy<'c> {
+        let platforms = &image.wanted.platforms;
+        ImageCopy { source, target, naming, platforms, referrers: self.referrers, jobs: self.jobs, reporter }
+    }
+}
+
+impl Plan<'_> {
+    /// What will be done.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let images = self.images.iter().map(|planned| planned.report(Status::Planned)).collect();
+        self.mirror.report(images, true)
+    }
+
+    /// Walks through all images as the copy will. Those of one repository follow each other, so that none of their
+    /// blobs is asked for twice.
+    async fn survey(&self, origin: &Origin, images: Vec<Image>) -> Result<Vec<Planned>, Failure> {
+        let mut groups: BTreeMap<String, Vec<(usize, Image, End)>> = BTreeMap::new();
+        let mut problems = Vec::new();
+        for (at, image) in images.into_iter().enumerate() {
+            match self.destination.end(&image.wanted.name, &image.root.descriptor()) {
+                Ok(end) => groups.entry(end.repository.clone()).or_default().push((at, image, end)),
+                Err(error) => problems.push(Problem::of(&image.wanted.name, error)),
+            }
+        }
+        let groups = stream::iter(groups.into_values()).map(|group| async {
+            let mut surveyed = Vec::new();
+            for (at, image, end) in group {
+                let one = self.survey_one(origin, &image, &end).await;
+                surveyed.push((at, one.map_err(|error| Problem::of(&image.wanted.name, error)), image, end));
+            }
+            surveyed
+        });
+        let surveyed: Vec<_> = groups.buffer_unordered(self.mirror.jobs.max(1)).collect().await;
+        let mut surveyed: Vec<_> = surveyed.into_iter().flatten().collect();
+        surveyed.sort_unstable_by_key(|(at, ..)| *at);
+        let mut planned = Vec::new();
+        for (_, one, image, end) in surveyed {
+            let End { repository, home, shown, .. } = end;
+            let bytes = Bytes::default();
+            match one {
+                Ok((digest, referrers, found)) => {
+                    planned.push(Planned { image, found, shown, repository, home, referrers, digest, bytes });
+                }
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if problems.is_empty() {
+            return Ok(planned);
+        }
+        Err(Problem::together(format!("{} can't be mirrored", counted(problems.len(), "image")), &problems))
+    }
+
+    async fn survey_one(
+        &self,
+        origin: &Origin,
+        image: &Image,
+        end: &End,
+    ) -> Result<(Digest, usize, Found), ContentError> {
+        let task = self.mirror.reporter.task(&format!("looking for {}", full(&image.wanted.name)), None);
+        let (ledger, since) = (&self.ledger, &self.earlier.blobs);
+        let beside = image.beside.iter().filter_map(|name| self.destination.beside(name)).collect();
+        let survey = Survey { origin, end, beside, ledger, since, found: Mutex::default() };
+        let naming = |tag: &str| format!("{}{tag}", end.before_tags);
+        let copy = self.mirror.copy(image, &*image.read, &survey, &naming, &());
+        let copied = copy.copy(&image.root, &end.tags).await?;
+        task.done("looked for");
+        let found = survey.found.into_inner().unwrap_or_default();
+        Ok((copied.root.digest, copied.referrers, found))
+    }
+
+    /// Counts each blob that has to be moved with the first image that has it; the others find or mount it.
+    fn count(&mut self) {
+        let mut placed: HashMap<Digest, HashSet<String>> = HashMap::new();
+        for planned in &mut self.images {
+            for (blob, whence) in &planned.found.blobs {
+                let places = placed.entry(blob.digest.clone()).or_default();
+                let source = planned.image.read.repository(blob);
+                let same_registry = source.zip(planned.home.as_ref()).is_some_and(|(a, b)| a.registry == b.registry);
+                let bytes = &mut planned.bytes;
+                let count = if *whence == Whence::There || places.contains(&planned.repository) {
+                    &mut bytes.present
+                } else if same_registry || !places.is_empty() || self.ledger.home(&blob.digest).is_some() {
+                    &mut bytes.mounted
+                } else {
+                    &mut bytes.moved
+                };
+                *count += blob.size;
+                places.insert(planned.repository.clone());
+            }
+        }
+    }
+
+    /// Fails when blobs are neither at the source nor at the target.
+    fn all_is_there(&self, origin: &Origin) -> Result<(), Failure> {
+        let mut missing: BTreeMap<&Digest, u64> = BTreeMap::new();
+        let mut names = Vec::new();
+        for planned in &self.images {
+            let before = missing.len();
+            let nowhere = planned.found.blobs.iter().filter(|(_, whence)| *whence == Whence::Nowhere);
+            missing.extend(nowhere.map(|(blob, _)| (&blob.digest, blob.size)));
+            if missing.len() > before {
+                names.push(full(&planned.image.wanted.name));
+            }
+        }
+        let Some(digest) = missing.keys().next() else { return Ok(()) };
+        let from = self.mirror.from.as_ref().map(ToString::to_string).unwrap_or_default();
+        let bytes = human_bytes(missing.values().sum());
+        let blobs = counted(missing.len(), "blob");
+        let message = format!("neither in {from} nor at the target: {blobs}, {bytes}");
+        let causes = vec![format!("they are needed for {}; the first is {digest}", names.join(", "))];
+        let entries = origin.entries().unwrap_or_default();
+        let since = entries.iter().find_map(|(_, entry)| entry.annotations.get(SINCE));
+        let hint = since.map_or_else(
+            || "get the archive again from where it was made".to_owned(),
+            |since| format!("it is a delta: mirror {since} to the target first"),
+        );
+        Err(Failure { causes, ..Failure::new(message).hint(hint) })
+    }
+
+    /// Fails when a file system has less room than the files to be written take.
+    fn has_room(&self) -> Result<(), Failure> {
+        let Some((path, partial)) = self.destination.files() else { return Ok(()) };
+        let documents: HashMap<_, _> = self.images.iter().flat_map(|one| &one.found.documents).collect();
+        let blobs: u64 = self.images.iter().map(|one| one.bytes.moved).sum();
+        let need = (blobs + documents.into_values().sum::<u64>()).saturating_sub(partial);
+        let above = existing(path);
+        let free = rustix::fs::statvfs(&above)
+            .map_err(|error| Failure::new(format!("cannot look at {}", above.display())).caused_by(error))?;
+        let free = free.f_bavail.saturating_mul(free.f_frsize);
+        if need <= free {
+            return Ok(());
+        }
+        let [need, free] = [need, free].map(human_bytes);
+        Err(Failure::new(format!("there is not enough room for {}", self.mirror.to))
+            .caused_by(Cause::Other { message: format!("{need} are needed and {free} are free"), hint: None })
+            .hint("nothing was written: make room, or take fewer images"))
+    }
+}
+
+impl Planned {
+    /// What is told of the image.
+    pub(super) fn report(&self, status: Status) -> ImageReport {
+        ImageReport {
+            name: full(&self.image.wanted.name),
+            place: self.shown.clone(),
+            digest: self.digest.to_string(),
+            status,
+            manifests: self.found.documents.len(),
+            referrers: self.referrers,
+            bytes: self.bytes,
+            verified: false,
+            error: None,
+        }
+    }
+}
+
+/// The nearest directory above `path`, or the path itself, that is there.
+fn existing(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    path.ancestors().find(|above| above.exists()).unwrap_or(Path::new("/")).to_owned()
+}

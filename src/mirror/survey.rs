@@ -1,0 +1,136 @@
+//! Looking before copying: the same walk as the copy's, to a target that takes nothing.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use ociforge_manifests::{Descriptor, Digest};
+
+use super::destination::End;
+use super::is_document;
+use super::ledger::Ledger;
+use super::origin::Origin;
+use crate::content::{ByteStream, Cause, ContentError, Source, Target};
+use crate::progress::Progress;
+use crate::registry::Remote;
+
+/// Where a blob of an image is before it is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whence {
+    /// At the target, or who gets the archive has it.
+    There,
+    /// At the source, or in another repository of the target.
+    Source,
+    /// Nowhere.
+    Nowhere,
+}
+
+/// What an image consists of, and where it is.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// The blobs, each once.
+    pub(super) blobs: Vec<(Descriptor, Whence)>,
+    /// Manifests and indexes, each once.
+    pub(super) documents: HashMap<Digest, u64>,
+    /// What the names of the image and its signatures stand for at the target now.
+    pub(super) names: HashMap<String, Digest>,
+}
+
+/// A target that takes note of everything, and takes nothing.
+pub(super) struct Survey<'a> {
+    pub(super) origin: &'a Origin,
+    pub(super) end: &'a End,
+    /// Other repositories at the target that may have what the source leaves out.
+    pub(super) beside: Vec<(String, Remote)>,
+    pub(super) ledger: &'a Ledger,
+    /// What need not be brought.
+    pub(super) since: &'a HashMap<Digest, String>,
+    pub(super) found: Mutex<Found>,
+}
+
+impl Survey<'_> {
+    fn found(&self) -> MutexGuard<'_, Found> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn document(&self, descriptor: &Descriptor) {
+        self.found().documents.insert(descriptor.digest.clone(), descriptor.size);
+    }
+
+    async fn is_there(&self, descriptor: &Descriptor) -> Result<bool, ContentError> {
+        let Some(target) = &self.end.target else { return Ok(false) };
+        let End { repository, home, .. } = self.end;
+        if self.ledger.has(repository, &descriptor.digest) {
+            return Ok(true);
+        }
+        let there = target.contains(descriptor).await?;
+        if there {
+            self.ledger.note(repository, &descriptor.digest, home.as_ref());
+        }
+        Ok(there)
+    }
+
+    /// Whether another repository at the target has the blob.
+    async fn is_beside(&self, descriptor: &Descriptor) -> Result<bool, ContentError> {
+        for (repository, remote) in &self.beside {
+            if self.ledger.has(repository, &descriptor.digest) || remote.contains(descriptor).await? {
+                self.ledger.note(repository, &descriptor.digest, remote.repository(descriptor).as_ref());
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+#[async_trait]
+impl Source for Survey<'_> {
+    async fn fetch(&self, descriptor: &Descriptor, _: u64) -> Result<ByteStream, ContentError> {
+        Err(Cause::NotFound.of(format!("read {}", descriptor.digest)))
+    }
+}
+
+#[async_trait]
+impl Target for Survey<'_> {
+    /// Of blobs all are said to be there, so that none is moved.
+    async fn contains(&self, descriptor: &Descriptor) -> Result<bool, ContentError> {
+        if is_document(descriptor) {
+            self.document(descriptor);
+            self.is_there(descriptor).await?;
+            return Ok(true);
+        }
+        let whence = if self.since.contains_key(&descriptor.digest) || self.is_there(descriptor).await? {
+            Whence::There
+        } else if self.origin.holds(descriptor) || self.is_beside(descriptor).await? {
+            Whence::Source
+        } else if descriptor.is_elsewhere() {
+            return Ok(true);
+        } else {
+            Whence::Nowhere
+        };
+        self.found().blobs.push((descriptor.clone(), whence));
+        Ok(true)
+    }
+
+    async fn push(&self, _: &Descriptor, _: &dyn Source, _: &dyn Progress) -> Result<(), ContentError> {
+        Ok(())
+    }
+
+    async fn keep(&self, manifest: &Descriptor, _: &[u8]) -> Result<(), ContentError> {
+        self.document(manifest);
+        self.is_there(manifest).await.map(drop)
+    }
+
+    async fn tag(&self, manifest: &Descriptor, _: &[u8], tag: &str) -> Result<(), ContentError> {
+        self.document(manifest);
+        let Some(named) = &self.end.named else { return Ok(()) };
+        match named.tagged(tag).await {
+            Ok(Some((now, _))) => {
+                self.found().names.insert(tag.to_owned(), now.digest);
+            }
+            // A layout may name what it has lost: it is written anew.
+            Err(error) if !error.is_not_found() => return Err(error),
+            _ => {}
+        }
+        Ok(())
+    }
+}
