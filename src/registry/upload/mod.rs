@@ -11,8 +11,8 @@ mod strategy;
 
 use bytes::Bytes;
 use ociforge_manifests::Descriptor;
-use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use reqwest::{Method, StatusCode};
 
 use super::body::Payload;
 use super::challenge::Scopes;
@@ -40,8 +40,22 @@ pub(super) async fn put_manifest(
     let mut retries = origin.retries();
     loop {
         match origin.succeed(&request, Subject::Upload).await {
-            Ok(answer) => return same_digest(&answer, &descriptor.digest).map(|()| answer),
+            Ok(answer) if is_registrys(&answer) => {
+                return same_digest(&answer, &descriptor.digest).map(|()| answer);
+            }
+            Ok(answer) => {
+                let (registry, status) = (&origin.endpoint.registry, answer.status());
+                return Err(Cause::Other {
+                    message: format!("{registry} answered {status}, but does not say that the manifest is there"),
+                    hint: Some("check that the address is that of a registry".into()),
+                });
+            }
             Err(fault) => retries.pause(fault).await?,
         }
     }
+}
+
+/// Whether an answer to a manifest is that of a registry that has it now: the page of a gateway says 200, too.
+fn is_registrys(answer: &Answer) -> bool {
+    answer.status() == StatusCode::CREATED || answer.header("docker-content-digest").is_some()
 }

@@ -1,10 +1,14 @@
 //! What the tests of the program share: a place of their own, registries that end with them, and the Debian base.
 
+mod exchange;
 mod layered;
 mod liar;
+mod noise;
+mod proxy;
 mod registry;
 pub(crate) mod served;
 mod steps;
+mod tokens;
 mod tree;
 mod user;
 mod wheel;
@@ -19,8 +23,11 @@ use tempfile::TempDir;
 
 pub(crate) use layered::{Layered, Packing, Tar};
 pub(crate) use liar::{Answer, Liar};
+pub(crate) use noise::{copy, impatient, noise_image, put, remote, sound, upload};
+pub(crate) use proxy::{End, Fault, Proxy, Request};
 pub(crate) use registry::Registry;
 pub(crate) use steps::{Builds, digests, said};
+pub(crate) use tokens::Tokens;
 pub(crate) use tree::{assert_same, tree};
 pub(crate) use user::User;
 pub(crate) use wheel::{Wheel, digest_of};
