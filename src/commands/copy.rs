@@ -1,6 +1,7 @@
 //! `ociforge copy`
 
 use std::path::Path;
+use std::slice::from_ref;
 
 use ociforge_manifests::graph::Node;
 use ociforge_manifests::{Descriptor, ImageName, Platform, Reference};
@@ -71,12 +72,12 @@ impl Destination<'_> {
     async fn layout(&self, directory: &Path, name: String) -> Result<Copied, Failure> {
         let layout = Layout::create(directory)
             .map_err(|error| Failure::new(format!("cannot open {}", directory.display())).caused_by(error))?;
-        self.copy(&layout, &[name.clone()], &beside(&name)).await
+        self.copy(&layout, from_ref(&name), &beside(&name)).await
     }
 
     async fn archive(&self, file: &Path, name: String) -> Result<Copied, Failure> {
         let archive = ArchiveWriter::create(file).await?;
-        let copied = self.copy(&archive, &[name.clone()], &beside(&name)).await?;
+        let copied = self.copy(&archive, from_ref(&name), &beside(&name)).await?;
         archive.finish().await?;
         Ok(copied)
     }
