@@ -1,9 +1,7 @@
 //! What can be typed.
 
 use std::ffi::{OsStr, OsString};
-use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
@@ -12,11 +10,10 @@ use clap_complete::Shell;
 use ociforge_manifests::lint::{Code, UnknownCode};
 use ociforge_manifests::{ImageName, Platform};
 
-use super::mirror_args::MirrorArgs;
 use super::progress::Form;
 use super::runtime_args::RuntimeArgs;
+use super::transfer_args::{CopyArgs, GcArgs, LoginArgs, LogoutArgs, MirrorArgs, ServeArgs};
 use crate::build::{SecretArg, SecretArgError};
-use crate::registry::Password;
 use crate::sandbox::Isolation;
 
 /// Assembles OCI images without a Docker daemon.
@@ -206,30 +203,6 @@ impl TypedValueParser for Silent {
     }
 }
 
-/// `copy`
-#[derive(Debug, Args)]
-pub struct CopyArgs {
-    /// Image: a name in a registry or of what was built here, oci:DIR[:TAG], oci-archive:FILE[:TAG] or
-    /// docker-archive:FILE[:NAME]
-    #[arg(value_name = "SRC")]
-    pub source: String,
-    /// Where it goes, written in the same way
-    #[arg(value_name = "DST")]
-    pub destination: String,
-    /// Platform to take, when the name stands for several images [default: all]; several are allowed
-    #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
-    pub platforms: Vec<Platform>,
-    /// Leave signatures, SBOMs and other referrers
-    #[arg(long)]
-    pub no_referrers: bool,
-    /// Blobs that move at a time
-    #[arg(long, default_value_t = crate::transfer::DEFAULT_JOBS, value_name = "N")]
-    pub jobs: usize,
-    /// Form of the output
-    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
-    pub format: Format,
-}
-
 /// `inspect`
 #[derive(Debug, Args)]
 pub struct InspectArgs {
@@ -322,55 +295,6 @@ pub struct UnshareArgs {
     pub command: Vec<OsString>,
 }
 
-/// `serve`
-#[derive(Debug, Args)]
-pub struct ServeArgs {
-    /// Directory of the OCI layout; made when it is missing
-    #[arg(value_name = "DIR")]
-    pub directory: PathBuf,
-    /// Address to listen on; port 0 takes a free one
-    #[arg(long, default_value = "127.0.0.1:5000", value_name = "ADDRESS")]
-    pub listen: SocketAddr,
-    /// Refuse everything that writes
-    #[arg(long)]
-    pub read_only: bool,
-    /// Ask for a name and a password; the file is what `htpasswd -B` writes
-    #[arg(long, value_name = "FILE")]
-    pub htpasswd: Option<PathBuf>,
-    /// Speak HTTPS, with this certificate and those that signed it, in PEM
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    pub tls_cert: Option<PathBuf>,
-    /// The certificate's key, in PEM
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    pub tls_key: Option<PathBuf>,
-    /// Collect garbage as `gc` does, each time that so much time has passed, such as 24h
-    #[arg(long, value_name = "TIME", value_parser = pause, conflicts_with = "read_only")]
-    pub gc_every: Option<Duration>,
-    /// Tell of each request on stderr
-    #[arg(short, long)]
-    pub verbose: bool,
-}
-
-/// `gc`
-#[derive(Debug, Args)]
-pub struct GcArgs {
-    /// Directory of the OCI layout
-    #[arg(value_name = "DIR")]
-    pub directory: PathBuf,
-    /// Also remove images without a tag that no index and no referrer needs
-    #[arg(long)]
-    pub untagged: bool,
-    /// Only tell what would be removed
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Leave what is younger than 90s, 30m, 12h or 7d: its image may still be on its way
-    #[arg(long, default_value = "1h", value_name = "TIME", value_parser = duration)]
-    pub keep_for: Duration,
-    /// Form of the output
-    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
-    pub format: Format,
-}
-
 /// `doctor`
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
@@ -386,37 +310,6 @@ pub struct DoctorArgs {
     /// Form of the output
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
     pub format: Format,
-}
-
-/// `login`
-#[derive(Debug, Args)]
-pub struct LoginArgs {
-    /// Registry, or what is below a path of it
-    #[arg(value_name = "HOST[:PORT][/NAMESPACE]")]
-    pub registry: String,
-    /// Name of the user [default: asked for on the terminal]
-    #[arg(short, long, value_name = "USER")]
-    pub username: Option<String>,
-    /// Take the first line of stdin as the password [default: asked for on the terminal]
-    #[arg(long, requires = "username")]
-    pub password_stdin: bool,
-    /// The password; others on this machine can see it here
-    #[arg(short, long, value_name = "PASSWORD", conflicts_with = "password_stdin")]
-    pub password: Option<Password>,
-    /// Only print the name of the user that is logged in
-    #[arg(long, conflicts_with_all = ["username", "password", "password_stdin"])]
-    pub get_login: bool,
-}
-
-/// `logout`
-#[derive(Debug, Args)]
-pub struct LogoutArgs {
-    /// Registry, or what is below a path of it
-    #[arg(value_name = "HOST[:PORT][/NAMESPACE]", required_unless_present = "all")]
-    pub registry: Option<String>,
-    /// All registries
-    #[arg(short, long, conflicts_with = "registry")]
-    pub all: bool,
 }
 
 /// `cache`
@@ -458,25 +351,6 @@ fn destination(text: &str) -> Result<ImageName, String> {
     }
 }
 
-/// A number with a unit: `90s`, `30m`, `12h`, `7d`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let bad = || "expected a number with a unit, such as 90s, 30m, 12h or 7d".to_owned();
-    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(bad)?;
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 60 * 60,
-        "d" => 24 * 60 * 60,
-        _ => return Err(bad()),
-    };
-    let number = number.parse::<u32>().map_err(|_| bad())?;
-    Ok(Duration::from_secs(u64::from(number) * seconds))
-}
-
-fn pause(text: &str) -> Result<Duration, String> {
-    duration(text).and_then(|pause| if pause.is_zero() { Err("expected some time".into()) } else { Ok(pause) })
-}
-
 fn lint_code(text: &str) -> Result<Code, String> {
     text.parse().map_err(|error: UnknownCode| error.hint())
 }
@@ -514,17 +388,6 @@ mod tests {
         assert!(matches!(lock.unwrap().command, Command::Lock(LockArgs { steps, .. }) if steps.secrets.len() == 1));
         let error = build(&["--isolation", "docker"]).unwrap_err();
         assert!(error.contains("expected one of auto, root, subuid, one-uid, chroot"), "{error}");
-    }
-
-    #[test]
-    fn times_have_a_unit() {
-        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("2h"), duration("120m"));
-        assert_eq!(duration("7d"), duration("168h"));
-        for bad in ["", "h", "1", "1w", "-1h", "1.5h", "1 h", "1ä", "4294967296s"] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
-        assert!(pause("0s").is_err() && pause("1s").is_ok());
     }
 
     #[test]

@@ -3,10 +3,10 @@
 mod args;
 #[cfg(test)]
 mod docker_lines;
-mod mirror_args;
 mod progress;
 mod prompt;
 mod runtime_args;
+mod transfer_args;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -18,13 +18,13 @@ use clap::Parser;
 
 pub use crate::bytes::human_bytes;
 pub use args::{
-    BuildArgs, BundleArgs, CacheCommand, Cli, Command, CompressionKind, CopyArgs, DoctorArgs, Format, GcArgs, Global,
-    InspectArgs, LockArgs, LoginArgs, LogoutArgs, RunArgs, ServeArgs, SpecArgs, StepArgs, UnshareArgs,
+    BuildArgs, BundleArgs, CacheCommand, Cli, Command, CompressionKind, DoctorArgs, Format, Global, InspectArgs,
+    LockArgs, RunArgs, SpecArgs, StepArgs, UnshareArgs,
 };
-pub use mirror_args::MirrorArgs;
 pub use progress::{Form, reporter};
 pub use prompt::{PromptError, Terminal, first_line};
 pub use runtime_args::driver_version;
+pub use transfer_args::{CopyArgs, GcArgs, LoginArgs, LogoutArgs, MirrorArgs, ServeArgs};
 
 use crate::cancel::Cancel;
 use crate::commands::{self, Finale};
