@@ -13,7 +13,7 @@ use crate::content::Target;
 use crate::error::Failure;
 use crate::locate::Located;
 use crate::run::host;
-use crate::store::{ArchiveWriter, Layout, write_docker_archive};
+use crate::store::{ArchiveWriter, Hold, Layout, write_docker_archive};
 use crate::transfer::{Copied, ImageCopy, Moved};
 
 pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failure> {
@@ -61,6 +61,10 @@ struct Destination<'a> {
 impl Destination<'_> {
     async fn registry(&self, reference: &Reference) -> Result<Copied, Failure> {
         let digest = self.from.node.descriptor().digest;
+        if reference.digest().is_some() && !self.args.platforms.is_empty() {
+            let failure = Failure::new("the digest of the image for one platform is known when it is copied");
+            return Err(failure.hint("leave the digest of the destination").usage());
+        }
         if reference.digest().is_some_and(|wanted| wanted != digest.as_str()) {
             return Err(Failure::new(format!("the image's digest is {digest}")).hint("leave the digest").usage());
         }
@@ -72,6 +76,7 @@ impl Destination<'_> {
     async fn layout(&self, directory: &Path, name: String) -> Result<Copied, Failure> {
         let layout = Layout::create(directory)
             .map_err(|error| Failure::new(format!("cannot open {}", directory.display())).caused_by(error))?;
+        let _hold = hold(&layout)?;
         self.copy(&layout, from_ref(&name), &beside(&name)).await
     }
 
@@ -118,6 +123,12 @@ impl Destination<'_> {
         };
         Ok(copy.copy(&self.from.node, tags).await?)
     }
+}
+
+/// Keeps garbage collection away from a layout that is written to.
+pub(super) fn hold(layout: &Layout) -> Result<Hold, Failure> {
+    let failed = |error| Failure::new(format!("cannot write to {}", layout.root().display())).caused_by(error);
+    Hold::on(layout).map_err(failed)
 }
 
 /// How tags of the same repository are called beside `name` in a layout: with a full name's repository, if it is one.

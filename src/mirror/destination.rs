@@ -9,14 +9,14 @@ use ociforge_manifests::{Descriptor, Digest, ImageName, Reference};
 use super::Place;
 use crate::content::{Cause, ContentError, Named, Repository, Source, Target};
 use crate::registry::{Client, Remote};
-use crate::store::{Archive, ArchiveWriter, Layout, Names};
+use crate::store::{Archive, ArchiveWriter, Hold, Layout, Names};
 
 /// Where images go. Nothing is written before [`Destination::begin`].
 pub(super) enum Destination {
     /// A registry, by its host and what stands before all repositories.
     Registry { client: Client, registry: String, prefix: String },
     /// A layout, once there is one.
-    Layout { directory: PathBuf, layout: Option<Arc<Layout>> },
+    Layout { directory: PathBuf, layout: Option<Arc<Layout>>, hold: Option<Hold> },
     /// An archive, once it is begun.
     Archive { file: PathBuf, writer: Option<Arc<ArchiveWriter>> },
 }
@@ -46,7 +46,8 @@ impl Destination {
                 Self::Registry { client: client.clone(), registry: registry.clone(), prefix: prefix.clone() }
             }
             Place::Layout(directory) => {
-                Self::Layout { directory: directory.clone(), layout: Layout::open(directory).ok().map(Arc::new) }
+                let layout = Layout::open(directory).ok().map(Arc::new);
+                Self::Layout { directory: directory.clone(), layout, hold: None }
             }
             Place::Archive(file) => Self::Archive { file: file.clone(), writer: None },
         }
@@ -59,10 +60,10 @@ impl Destination {
     ) -> Result<(), ContentError> {
         match self {
             Self::Registry { .. } => {}
-            Self::Layout { directory, layout } => {
-                let made = Layout::create(&*directory);
+            Self::Layout { directory, layout, hold } => {
+                let made = Layout::create(&*directory).and_then(|made| Ok((Hold::on(&made)?, made)));
                 let made = made.map_err(|error| Cause::Io(error).of(format!("open {}", directory.display())))?;
-                *layout = Some(Arc::new(made));
+                (*hold, *layout) = (Some(made.0), Some(Arc::new(made.1)));
             }
             Self::Archive { file, writer } => {
                 *writer = Some(Arc::new(ArchiveWriter::create(&*file).await?.since(has)));
@@ -85,7 +86,7 @@ impl Destination {
             before_tags: before_tags.clone(),
         };
         match self {
-            Self::Layout { directory, layout } => {
+            Self::Layout { directory, layout, .. } => {
                 let named = layout.clone().map(|layout| Names::new(layout).map(Arc::new)).transpose()?;
                 let named = named.map(|names| names as Arc<dyn Named>);
                 Ok(listed(directory, layout.clone().map(|layout| layout as Arc<dyn Target>), named))

@@ -150,11 +150,12 @@ fn the_source_says_why_a_layer_can_not_be_had() {
     let layers = three();
     let cause = |error: &RootfsError| match error {
         RootfsError::Content(error) => error.cause.to_string(),
+        RootfsError::Layer { source: Cause::Unpack(UnpackError::Blob(mismatch)), .. } => mismatch.to_string(),
         error => panic!("{error:?}"),
     };
     for (content, why) in [
         (None, "it is not there"),
-        (Some(&layers[0]), "the digest is"),
+        (Some(&layers[0]), "the uncompressed content should be"),
         (Some(&layers[1][..1024].to_vec()), "1024 bytes where"),
     ] {
         let scene = Scene::new(&layers);

@@ -1,7 +1,6 @@
 //! The end points of manifests.
 
 use std::fs;
-use std::io::Write;
 
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use futures_util::StreamExt;
@@ -13,6 +12,7 @@ use super::documents::subject;
 use super::route::{Reference, is_tag};
 use super::{Registry, is_unchanged, names};
 use crate::content::ByteStream;
+use crate::store::blob::write_durable;
 
 /// Largest manifest that is taken, in bytes.
 const LIMIT: usize = 4 << 20;
@@ -181,12 +181,9 @@ fn parse(content_type: Option<&str>, body: Vec<u8>) -> Result<(Node, String), Ap
 }
 
 fn store(registry: &Registry, digest: &Digest, bytes: &[u8]) -> Result<(), ApiError> {
-    let path = registry.layout.blob_path(digest);
     if registry.layout.blob_size(digest) != Some(bytes.len() as u64) {
-        path.parent().map_or(Ok(()), fs::create_dir_all)?;
-        let mut writer = registry.layout.writer()?;
-        writer.unhashed().write_all(bytes)?;
-        writer.finish_at(&path)?;
+        // Before the index, which is on disk once it names the manifest.
+        write_durable(&registry.layout.blob_path(digest), bytes)?;
     }
     Ok(())
 }

@@ -177,6 +177,8 @@ impl Session {
                 path.parent().map_or(Ok(()), fs::create_dir_all)?;
                 // The last bytes may have come long ago, but the manifest is still to come.
                 self.file.set_modified(SystemTime::now())?;
+                // A crash of the machine must not leave an empty file that is called like the blob.
+                self.file.sync_data()?;
                 fs::rename(self.sessions.path(self.id), path)?;
                 Ok(Ok(()))
             }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// How long a partial file may lie untouched before it is taken for one that was given up.
 const ABANDONED: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -48,6 +48,8 @@ impl Partial {
 
     /// Moves the file to its place on the same filesystem, its bytes safely on disk, replacing what is there.
     pub(super) fn persist(self, place: &Path) -> io::Result<()> {
+        // The last bytes may have come long ago, but garbage collection is to leave it alone until its manifest comes.
+        self.file.set_modified(SystemTime::now())?;
         self.file.sync_data()?;
         place.parent().map_or(Ok(()), fs::create_dir_all)?;
         fs::rename(&self.path, place)
@@ -85,4 +87,20 @@ pub(super) fn sweep(directory: &Path) {
     }
     // As long as there is nothing in it.
     let _ = fs::remove_dir(directory);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_gets_its_place_is_young() {
+        let directory = tempfile::tempdir().unwrap();
+        let [path, place] = ["partial", "place"].map(|name| directory.path().join(name));
+        let partial = Partial::claim(&path).unwrap().unwrap();
+        partial.file().set_modified(SystemTime::now() - ABANDONED).unwrap();
+        partial.persist(&place).unwrap();
+        let age = fs::metadata(place).unwrap().modified().unwrap().elapsed().unwrap_or_default();
+        assert!(age < Duration::from_secs(60 * 60), "{age:?}");
+    }
 }

@@ -55,16 +55,24 @@ impl<'a> GraphCopy<'a> {
         Ok(())
     }
 
-    /// Copies a manifest that is to be found by its subject, with all that it points to.
-    pub(super) async fn referrer(&self, descriptor: &Descriptor) -> Result<(), ContentError> {
-        let node = self.read(descriptor).await?;
+    /// Copies a manifest that is to be found by its subject, with all that it points to. `false` when the source lists it
+    /// but has it no longer.
+    pub(super) async fn referrer(&self, descriptor: &Descriptor) -> Result<bool, ContentError> {
+        let node = match self.read(descriptor).await {
+            Err(error) if error.is_not_found() => {
+                let digest = &descriptor.digest;
+                self.reporter.warn(&format!("{digest} is listed as a referrer, but is not there"));
+                return Ok(false);
+            }
+            node => node?,
+        };
         self.children(&node).await?;
         // Annotations of a list that it was in are not its own: one could give it a name.
         let descriptor = Descriptor::new(node.media_type(), descriptor.digest.clone(), descriptor.size);
         self.target.keep(&descriptor, node.bytes()).await?;
         self.note(&descriptor);
         self.count(|moved| moved.documents += 1);
-        Ok(())
+        Ok(true)
     }
 
     /// What became of the blobs, and the manifests and indexes that are at the target now.

@@ -105,10 +105,16 @@ impl ImageCopy<'_> {
             let found = stream::iter(std::mem::take(&mut subjects)).map(|subject| self.referring_to(subject));
             let found: Vec<_> = found.buffered(self.jobs.max(1)).try_collect().await?;
             for (referrers, tagged) in found {
+                if count + referrers.len() + tagged.len() > MAX_REFERRERS {
+                    let message = format!("more than {MAX_REFERRERS} signatures and other referrers belong to it");
+                    let hint = Some("leave them with --no-referrers".into());
+                    return Err(Cause::Other { message, hint }.of("copy what refers to the image"));
+                }
                 for referrer in referrers.into_iter().filter(|referrer| seen.insert(referrer.digest.clone())) {
-                    copy.referrer(&referrer).await?;
-                    count += 1;
-                    subjects.push(referrer);
+                    if copy.referrer(&referrer).await? {
+                        count += 1;
+                        subjects.push(referrer);
+                    }
                 }
                 for (tag, node) in tagged {
                     copy.children(&node).await?;
@@ -117,11 +123,6 @@ impl ImageCopy<'_> {
                     let descriptor = node.descriptor();
                     subjects.extend(seen.insert(descriptor.digest.clone()).then_some(descriptor));
                 }
-            }
-            if count > MAX_REFERRERS {
-                let message = format!("more than {MAX_REFERRERS} signatures and other referrers belong to it");
-                let hint = Some("leave them with --no-referrers".into());
-                return Err(Cause::Other { message, hint }.of("copy what refers to the image"));
             }
         }
         Ok(count)

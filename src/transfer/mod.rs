@@ -30,7 +30,7 @@ pub struct Moved {
     pub mounted: u64,
     /// There already.
     pub present: u64,
-    /// How many manifests and configs were written.
+    /// How many manifests and indexes were written, once for each tag.
     pub documents: u64,
 }
 

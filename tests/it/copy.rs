@@ -225,7 +225,7 @@ fn graphs_that_can_not_be_copied() {
     put(
         "long",
         media_type::INDEX,
-        &[b"{\"schemaVersion\":2,\"manifests\":[],\"x\":\"".as_slice(), &vec![b'x'; 5 << 20], b"\"}"].concat(),
+        &[b"{\"schemaVersion\":2,\"manifests\":[],\"x\":\"".as_slice(), &vec![b'x'; 17 << 20], b"\"}"].concat(),
     );
     put("html", media_type::MANIFEST, b"<html>no manifest</html>");
     let blob = Descriptor::of("text/plain", b"blob");
@@ -243,7 +243,7 @@ fn graphs_that_can_not_be_copied() {
     for (name, said) in [
         ("deep7", "indexes lie more than 4 deep"),
         ("long", "a document of"),
-        ("html", "html"),
+        ("html", "not a valid image manifest"),
         ("size", "4 bytes where the descriptor says 5"),
         ("gone", "it is not there"),
         ("algorithm", "md5"),

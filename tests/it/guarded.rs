@@ -59,7 +59,7 @@ fn a_password_is_asked_for_everywhere() {
     skopeo(&["--dest-creds", "me:secret"]).ok();
 
     // Ours finds the password where docker keeps it.
-    run(&mut place.ociforge(["inspect", &name])).fails(1, &["401", "docker login"]);
+    run(&mut place.ociforge(["inspect", &name])).fails(1, &["401", "ociforge login"]);
     let auth = base64::engine::general_purpose::STANDARD.encode("me:secret");
     let text = format!(r#"{{"auths": {{"{}": {{"auth": "{auth}"}}}}}}"#, registry.address);
     place.write("home/docker/config.json", text);

@@ -109,6 +109,7 @@ async fn ship_to(
         [ImageName::Layout { directory, tag }, ..] => {
             let layout = Layout::create(directory)
                 .map_err(|error| Failure::new(format!("cannot open {}", directory.display())).caused_by(error))?;
+            let _hold = super::super::copy::hold(&layout)?;
             let tags = [tag.clone().unwrap_or_else(|| "latest".into())];
             copy(context, source, &layout, node, &tags, args).await
         }

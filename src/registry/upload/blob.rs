@@ -30,8 +30,8 @@ struct Push<'a> {
     furthest: u64,
     /// Where a chunk did not fit, as the registry said.
     misfit: Option<u64>,
-    /// The last first chunk was answered by 500.
-    failed_at_first: bool,
+    /// Where the last chunk began that was answered by 500.
+    failed_at: Option<u64>,
     /// It may have been the answer that got lost, not the blob.
     doubtful: bool,
     retries: Retries,
@@ -73,7 +73,7 @@ impl<'a> Push<'a> {
             resumed: false,
             furthest: 0,
             misfit: None,
-            failed_at_first: false,
+            failed_at: None,
             doubtful: false,
             retries: origin.retries(),
         }
@@ -188,11 +188,15 @@ impl<'a> Push<'a> {
                 return Ok(());
             }
             Course::Anew => self.session = None,
-            // Some that know no chunks call that a fault of their own.
-            Course::Ask if sent == Sent::First && self.fails_at_first(&fault) => {
-                self.send_whole().await;
-                return Ok(());
-            }
+            Course::Ask if self.fails_again(&fault, span) => match sent {
+                // Some that know no chunks call that a fault of their own.
+                Sent::First => {
+                    self.send_whole().await;
+                    return Ok(());
+                }
+                // It has lost what it needs to go on.
+                _ => self.give_up().await,
+            },
             Course::Ask | Course::Shorter => {
                 let misfit = fault.status == Some(StatusCode::RANGE_NOT_SATISFIABLE);
                 self.misfit = misfit.then_some(span.start);
@@ -206,10 +210,10 @@ impl<'a> Push<'a> {
         Err(Fault { transient: true, ..fault })
     }
 
-    /// Whether the host has answered a first chunk by 500 for the second time.
-    fn fails_at_first(&mut self, fault: &Fault) -> bool {
-        let fails = fault.status == Some(StatusCode::INTERNAL_SERVER_ERROR);
-        std::mem::replace(&mut self.failed_at_first, fails) && fails
+    /// Whether the host has answered what begins there by 500 for the second time.
+    fn fails_again(&mut self, fault: &Fault, span: Span) -> bool {
+        let failed = (fault.status == Some(StatusCode::INTERNAL_SERVER_ERROR)).then_some(span.start);
+        std::mem::replace(&mut self.failed_at, failed) == failed && failed.is_some()
     }
 
     /// Begins once more, without chunks: this host can't take them.

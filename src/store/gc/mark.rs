@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::time::SystemTime;
 
 use ociforge_manifests::document::MAX_DOCUMENT;
@@ -25,7 +26,7 @@ pub(super) struct Marked {
 
 /// Follows the manifests of the index. Entries without a tag that were touched after `before` count as needed.
 pub(super) fn mark(layout: &Layout, before: SystemTime, untagged: bool) -> Result<Marked, ContentError> {
-    let index = layout.index().and_then(|index| has_index(layout).map(|()| index));
+    let index = layout.index().and_then(|index| has_index(layout, before).map(|()| index));
     let index = index.map_err(|cause| cause.of(format!("read the index of {}", layout.root().display())))?;
     let garbage = |entry: &&Descriptor| {
         untagged && is_untagged(entry) && is_older(&layout.blob_path(&entry.digest), before).is_ok_and(|older| older)
@@ -52,9 +53,10 @@ pub(super) fn mark(layout: &Layout, before: SystemTime, untagged: bool) -> Resul
     Ok(Marked { reached: marker.reached, dropped })
 }
 
-/// A layout that has lost its index is no layout without images.
-fn has_index(layout: &Layout) -> Result<(), Cause> {
-    if layout.root().join("index.json").exists() || blobs(layout)?.is_empty() {
+/// A layout that has lost its index is no layout without images. One whose first image is on its way has no index yet.
+fn has_index(layout: &Layout, before: SystemTime) -> Result<(), Cause> {
+    let is_old = |path: &Path| is_older(path, before).is_ok_and(|older| older);
+    if layout.root().join("index.json").exists() || !blobs(layout)?.iter().any(|(_, path)| is_old(path)) {
         return Ok(());
     }
     Err(Cause::Other {

@@ -1,9 +1,11 @@
 //! Garbage collection: what no manifest in a layout's index reaches goes.
 //!
-//! It is safe beside servers, builds and copies that work on the layout at the same time. The index can't change while it
-//! runs, and a manifest is only let in when everything it needs is there. What somebody has brought, or found there and
-//! relies on, is young (see [`Layout::claim_blob`]) and stays until its manifest has had time to come.
+//! It is safe beside servers that work on the layout at the same time: the index can't change while it runs, and they let a
+//! manifest in only when everything it needs is there. What somebody has brought, or found there and relies on, is young
+//! (see [`Layout::claim_blob`]) and stays until its manifest has had time to come. Copies straight into the layout keep it
+//! away ([`Hold`]).
 
+mod hold;
 mod mark;
 mod sweep;
 
@@ -14,10 +16,11 @@ use serde::Serialize;
 
 use super::layout::REF_NAME;
 use super::{Layout, index::REPOSITORY};
-use crate::content::ContentError;
+use crate::content::{Cause, ContentError};
 use mark::mark;
 use sweep::Sweep;
 
+pub use hold::Hold;
 pub use sweep::{UPLOADS, sweep_uploads};
 
 /// How long what nothing reaches stays at least, unless the user says otherwise: an hour.
@@ -64,13 +67,20 @@ pub struct Collected {
 /// manifests that have no tag, unless an index or a referrer that stays needs them, or they refer to what stays.
 ///
 /// # Errors
-/// When the layout can't be read or written, or a manifest is damaged, so that nobody can tell what it needs: then
-/// nothing is removed.
+/// When the layout can't be read or written, somebody writes straight into it, or a manifest is damaged, so that nobody can
+/// tell what it needs: then nothing is removed.
 pub fn collect(layout: &Layout, options: &GcOptions) -> Result<Collected, ContentError> {
     let operation = || format!("collect garbage in {}", layout.root().display());
     let before = SystemTime::now().checked_sub(options.keep_for).unwrap_or(SystemTime::UNIX_EPOCH);
+    let alone = (!options.dry_run).then(|| hold::alone(layout)).transpose();
+    let alone = alone.map_err(|error| Cause::Io(error).of(operation()))?;
+    if matches!(alone, Some(None)) {
+        let message = "an image is being copied into it".into();
+        let hint = Some("try again when that is done".into());
+        return Err(Cause::Other { message, hint }.of(operation()));
+    }
     let lock = (!options.dry_run).then(|| layout.lock()).transpose();
-    let lock = lock.map_err(|error| crate::content::Cause::Io(error).of(operation()))?;
+    let lock = lock.map_err(|error| Cause::Io(error).of(operation()))?;
     let marked = mark(layout, before, options.untagged)?;
     if let Some(lock) = lock.as_ref().filter(|_| !marked.dropped.is_empty()) {
         // The index first: should this end half-way, there is more garbage, but nothing that misses a blob.
@@ -80,7 +90,7 @@ pub fn collect(layout: &Layout, options: &GcOptions) -> Result<Collected, Conten
     let mut sweep = Sweep::new(before, options.dry_run);
     sweep.collected.manifests = marked.dropped.len() as u64;
     let swept = sweep.layout(layout, &marked.reached);
-    swept.map_err(|error| crate::content::Cause::Io(error).of(operation()))?;
+    swept.map_err(|error| Cause::Io(error).of(operation()))?;
     Ok(sweep.collected)
 }
 

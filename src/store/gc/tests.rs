@@ -225,3 +225,16 @@ fn a_claim_holds_while_garbage_is_collected() {
         assert!(claimed.iter().all(|digest| layout.blob_size(digest).is_some()));
     });
 }
+
+#[test]
+fn who_writes_into_the_layout_keeps_it_away() {
+    let (_directory, layout) = layout();
+    layout.put(b"on its way").unwrap();
+    let holds = [super::Hold::on(&layout).unwrap(), super::Hold::on(&layout).unwrap()];
+    let error = collect(&layout, &NOW).unwrap_err();
+    assert_eq!(error.cause.to_string(), "an image is being copied into it");
+    assert!(has(&layout, "on its way"));
+    drop(holds);
+    collect(&layout, &NOW).unwrap();
+    assert!(!has(&layout, "on its way"));
+}
