@@ -117,7 +117,7 @@ impl Explain for ContentError {
                 Some("free some space, or choose another place, and try again; nothing half-written is in use".into())
             }
             Cause::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                Some("check who owns the directory, or choose another place with --store".into())
+                Some("check who owns the directory, or choose another place".into())
             }
             _ => None,
         }

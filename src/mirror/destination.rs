@@ -137,9 +137,8 @@ impl Destination {
             Self::Layout { directory, .. } => Some((directory, 0)),
             Self::Archive { file, .. } => {
                 // See `ArchiveWriter`: what a killed process left is gone on with.
-                let mut partial = file.clone().into_os_string();
-                partial.push(".partial");
-                Some((file, fs::metadata(partial).map_or(0, |metadata| metadata.len())))
+                let partial = fs::metadata(ArchiveWriter::partial_path(file));
+                Some((file, partial.map_or(0, |metadata| metadata.len())))
             }
         }
     }

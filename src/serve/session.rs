@@ -75,6 +75,7 @@ impl Sessions {
         let id = Uuid::new_v4();
         fs::create_dir_all(&self.directory)?;
         let file = OpenOptions::new().write(true).create_new(true).open(self.path(id))?;
+        self.forget();
         if let Some(hasher) = hasher {
             self.running().insert(id, Running { hasher, stamp: Stamp::of(&file)? });
         }
@@ -107,6 +108,11 @@ impl Sessions {
         let stamp = Stamp::of(&file)?;
         let running = self.running().remove(&id).filter(|running| running.stamp == stamp);
         Ok(Session { sessions: Arc::clone(self), id, file, length, hasher: running.map(|running| running.hasher) })
+    }
+
+    /// Forgets the hashes of uploads that are gone: garbage collection removes those that were given up.
+    fn forget(&self) {
+        self.running().retain(|id, _| self.path(*id).exists());
     }
 
     fn path(&self, id: Uuid) -> PathBuf {
@@ -271,6 +277,16 @@ mod tests {
         sessions.open(id).unwrap().discard().unwrap();
         assert_eq!(fs::read_dir(directory.path().join(".uploads")).unwrap().count(), 0);
         assert!(sessions.running().is_empty());
+    }
+
+    #[test]
+    fn hashes_of_uploads_that_are_gone_are_forgotten() {
+        let (_directory, sessions) = sessions();
+        let [gone, stays] = [(), ()].map(|()| sessions.begin(Some("sha256")).unwrap());
+        fs::remove_file(sessions.path(gone)).unwrap();
+        let new = sessions.begin(Some("sha256")).unwrap();
+        let running = sessions.running();
+        assert!(!running.contains_key(&gone) && running.contains_key(&stays) && running.contains_key(&new));
     }
 
     #[test]

@@ -117,7 +117,8 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// Takes connections, and gives those on that have agreed on keys. Clients that are slow at that hold up nobody.
+/// Takes connections, and gives those on that have agreed on keys. Clients that are slow at that hold up others only when
+/// there are [`HANDSHAKES`] of them, and for [`PATIENCE`] at most.
 pub(super) struct TlsListener {
     tcp: TcpListener,
     acceptor: TlsAcceptor,

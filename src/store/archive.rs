@@ -4,6 +4,7 @@
 //! opening it notes where each blob lies, and nothing is ever unpacked.
 
 mod resume;
+mod rewrite;
 mod target;
 mod writer;
 

@@ -37,7 +37,7 @@ impl BlobWriter {
         Digest::from_sha256(&self.hasher.clone().finalize().into())
     }
 
-    /// Gives the blob its name. One of the same digest that is there already stays.
+    /// Gives the blob its name, replacing one of the same digest.
     ///
     /// # Errors
     /// When the file can't be renamed.
@@ -121,8 +121,8 @@ pub fn beside(path: &Path) -> io::Result<(NamedTempFile, PathBuf)> {
     Ok((temporary(directory)?, path))
 }
 
-/// Gives a temporary file its place, readable by all as far as the umask says for new files (temporary files are
-/// private), replacing what is there.
+/// Gives a temporary file its place, replacing what is there. It is readable by all then, whatever the umask says
+/// (temporary files are private).
 ///
 /// # Errors
 /// When the file can't be renamed.

@@ -30,9 +30,6 @@ pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// How long to wait before looking again whether another writer of the same blob is done.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// How a manifest is called in `index.json`.
-pub type RefName = String;
-
 /// An OCI layout directory.
 #[derive(Debug, Clone)]
 pub struct Layout {
@@ -172,6 +169,23 @@ impl Layout {
         index::find(&*self.index()?, name, "layout")
     }
 
+    /// Puts a manifest, changes the list of manifests for it, and waits for the lock and the disk where that may be.
+    async fn list(
+        &self,
+        manifest: &Descriptor,
+        bytes: &[u8],
+        operation: String,
+        edit: impl FnOnce(&mut Vec<Descriptor>) + Send + 'static,
+    ) -> Result<(), ContentError> {
+        let (layout, manifest, bytes) = (self.clone(), manifest.clone(), bytes.to_vec());
+        let work = move || {
+            layout.put_document(&manifest, &bytes)?;
+            layout.edit_index(edit).map_err(|cause| cause.of(operation))
+        };
+        let joined = spawn_blocking(work).await.map_err(io::Error::other);
+        joined.map_err(|error| Cause::Io(error).of(format!("write to {}", self.root.display())))?
+    }
+
     fn put_document(&self, manifest: &Descriptor, bytes: &[u8]) -> Result<(), ContentError> {
         if self.claim_blob(&manifest.digest) != Some(manifest.size) {
             let put = write_durable(&self.blob_path(&manifest.digest), bytes).map_err(Cause::Io);
@@ -180,7 +194,8 @@ impl Layout {
         Ok(())
     }
 
-    fn partials(&self) -> PathBuf {
+    /// Where blobs lie that were pushed in part.
+    pub(super) fn partials(&self) -> PathBuf {
         self.root.join(".partial")
     }
 
@@ -289,15 +304,15 @@ impl Target for Layout {
     }
 
     async fn keep(&self, manifest: &Descriptor, bytes: &[u8]) -> Result<(), ContentError> {
-        self.put_document(manifest, bytes)?;
-        let edited = self.edit_index(|manifests| index::keep(manifests, manifest));
-        edited.map_err(|cause| cause.of(format!("list {} in {}", manifest.digest, self.root.display())))
+        let operation = format!("list {} in {}", manifest.digest, self.root.display());
+        let entry = manifest.clone();
+        self.list(manifest, bytes, operation, move |manifests| index::keep(manifests, &entry)).await
     }
 
     async fn tag(&self, manifest: &Descriptor, bytes: &[u8], tag: &str) -> Result<(), ContentError> {
-        self.put_document(manifest, bytes)?;
-        let edited = self.edit_index(|manifests| index::tag(manifests, manifest, tag));
-        edited.map_err(|cause| cause.of(format!("name {} `{tag}` in {}", manifest.digest, self.root.display())))
+        let operation = format!("name {} `{tag}` in {}", manifest.digest, self.root.display());
+        let (entry, tag) = (manifest.clone(), tag.to_owned());
+        self.list(manifest, bytes, operation, move |manifests| index::tag(manifests, &entry, &tag)).await
     }
 }
 
@@ -400,6 +415,33 @@ mod tests {
         assert_eq!(layout.index().unwrap().manifests, std::slice::from_ref(&manifest));
         layout.tag(&manifest, b"{}", "a").await.unwrap();
         assert_eq!(layout.index().unwrap().manifests.len(), 1);
+        assert_eq!(layout.find(Some("a")).unwrap().digest, manifest.digest);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn others_go_on_while_it_waits_for_the_lock() {
+        let (_directory, layout) = layout();
+        let manifest = Descriptor::of(media_type::MANIFEST, b"{}");
+        let (locked, waits) = std::sync::mpsc::channel();
+        let holder = {
+            let layout = layout.clone();
+            std::thread::spawn(move || {
+                let lock = layout.lock().unwrap();
+                locked.send(()).unwrap();
+                std::thread::sleep(Duration::from_secs(1));
+                let done = std::time::Instant::now();
+                drop(lock);
+                done
+            })
+        };
+        waits.recv().unwrap();
+        let other = async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            std::time::Instant::now()
+        };
+        let (kept, tagged, other) =
+            tokio::join!(layout.keep(&manifest, b"{}"), layout.tag(&manifest, b"{}", "a"), other);
+        assert!(kept.is_ok() && tagged.is_ok() && other < holder.join().unwrap());
         assert_eq!(layout.find(Some("a")).unwrap().digest, manifest.digest);
     }
 

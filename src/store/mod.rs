@@ -24,7 +24,7 @@ pub use caches::{CacheMount, Caches};
 pub use containers::{ContainerDirectory, prune as prune_containers};
 pub use docker_archive::{DockerArchive, DockerImage, write_docker_archive};
 pub use gc::{Collected, GcOptions, Hold, collect};
-pub use layout::{Layout, Locked, RefName};
+pub use layout::{Layout, Locked};
 pub use local::{LayerKey, Store};
 pub use names::{Indexed, Names};
 pub use roots::Roots;

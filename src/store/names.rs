@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use ociforge_manifests::document::MAX_DOCUMENT;
 use ociforge_manifests::graph::{Index, Node};
 use ociforge_manifests::{Descriptor, Digest, Document, media_type};
 use tokio::sync::OnceCell;
@@ -96,21 +95,20 @@ impl Names {
         tag.filter(|_| repository == self.repository.as_deref())
     }
 
-    /// Reads the documents of all entries for their subjects. Documents that are not there have none: an archive may
-    /// hold a part of an image only.
+    /// Reads the documents of all entries for their subjects. Those that are not there or damaged have none: an archive
+    /// may hold a part of an image only, and one bad image is no reason not to give out the others.
     async fn read_referrers(&self) -> Result<Referrers, ContentError> {
         let mut referrers = Referrers::new();
         for entry in &self.index.manifests {
             let kind = &entry.media_type;
-            if entry.size > MAX_DOCUMENT || !(media_type::is_manifest(kind) || media_type::is_index(kind)) {
+            if !(media_type::is_manifest(kind) || media_type::is_index(kind)) {
                 continue;
             }
             let bytes = match read_document(&*self.place, entry).await {
-                Err(ContentError { cause: Cause::NotFound, .. }) => continue,
+                Err(error) if is_of_the_document(&error.cause) => continue,
                 bytes => bytes?,
             };
-            let node = Node::parse(kind, bytes);
-            let node = node.map_err(|error| Cause::from(error).of(format!("read {} {}", kind, entry.digest)))?;
+            let Ok(node) = Node::parse(kind, bytes) else { continue };
             if let Some(subject) = subject(&node) {
                 let repository = repository_of(entry).map(str::to_owned);
                 let referrer = Referrer { repository, listed: listed(&node, entry) };
@@ -165,6 +163,12 @@ impl Named for Names {
         }
         Ok(found.into_values().collect())
     }
+}
+
+/// Whether it is the document that can't be read, and not the disk.
+fn is_of_the_document(cause: &Cause) -> bool {
+    use Cause::{Algorithm, Document, NotFound, TooLarge, WrongDigest, WrongSize};
+    matches!(cause, NotFound | WrongDigest { .. } | WrongSize { .. } | TooLarge { .. } | Algorithm(_) | Document(_))
 }
 
 /// What the manifest or index is a referrer of.

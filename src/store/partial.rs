@@ -46,6 +46,17 @@ impl Partial {
         &self.file
     }
 
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Puts this file where `other` is, which is on the same filesystem and gone then.
+    pub(super) fn replace(self, other: &Self) -> io::Result<Self> {
+        fs::rename(&self.path, &other.path)?;
+        Ok(Self { path: other.path.clone(), file: self.file })
+    }
+
     /// Moves the file to its place on the same filesystem, its bytes safely on disk, replacing what is there.
     pub(super) fn persist(self, place: &Path) -> io::Result<()> {
         // The last bytes may have come long ago, but garbage collection is to leave it alone until its manifest comes.

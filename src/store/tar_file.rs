@@ -74,8 +74,8 @@ impl TarFile {
         Ok(Self { path, file })
     }
 
-    /// Reads the headers. Only files and links whose names are `wanted` are noted; links are damage unless they are
-    /// `allowed`.
+    /// Reads the headers. Only files and links whose names are `wanted` are noted; links are damage unless
+    /// `links_allowed`.
     pub(super) fn entries(&self, wanted: impl Fn(&str) -> bool, links_allowed: bool) -> Result<Entries, Cause> {
         let length = self.file.metadata()?.len();
         let mut entries = BTreeMap::new();

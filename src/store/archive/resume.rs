@@ -42,6 +42,24 @@ struct Entry {
 /// Blobs go to the disk one after the other, see [`UNSYNCED`]: those that may have been under way when the machine
 /// crashed are read and verified, those before them are not.
 pub(super) fn scan(file: &File) -> Result<Found, Cause> {
+    let first = first_entry(file)?;
+    let length = file.metadata()?.len();
+    let (mut entries, begun) = entries(file, first, length)?;
+    let sound = sound(file, &entries)?;
+    let begun = begun.filter(|_| sound == entries.len());
+    entries.truncate(sound);
+    let end = entries.last().map_or(first, |last| padded(last.place.offset + last.place.length));
+    if begun.is_none() {
+        file.set_len(end)?;
+    }
+    // What was verified may be in memory only.
+    file.sync_data()?;
+    Ok(Found { blobs: entries.into_iter().map(|entry| (entry.blob.digest, entry.place)).collect(), end, begun })
+}
+
+/// Sees to it that the file begins with its first entry, and says where that ends. A file that begins otherwise is
+/// somebody else's, and left alone.
+pub(super) fn first_entry(file: &File) -> Result<u64, Cause> {
     let first = document("oci-layout", LAYOUT)?;
     let mut there = vec![0; first.len()];
     let length = file.metadata()?.len();
@@ -49,22 +67,15 @@ pub(super) fn scan(file: &File) -> Result<Found, Cause> {
     file.read_exact_at(&mut there[..shown], 0)?;
     if there[..shown] != first[..shown] {
         let message = "the partial file beside it is something else".into();
-        return Err(Cause::Other { message, hint: Some("remove the file that ends in .partial".into()) });
+        return Err(Cause::Other {
+            message,
+            hint: Some("remove the file that ends in .partial or .partial.new".into()),
+        });
     }
     if shown < first.len() {
         file.write_all_at(&first, 0)?;
     }
-    let (mut entries, begun) = entries(file, first.len() as u64, length)?;
-    let sound = sound(file, &entries)?;
-    let begun = begun.filter(|_| sound == entries.len());
-    entries.truncate(sound);
-    let end = entries.last().map_or(first.len() as u64, |last| padded(last.place.offset + last.place.length));
-    if begun.is_none() {
-        file.set_len(end)?;
-    }
-    // What was verified may be in memory only.
-    file.sync_data()?;
-    Ok(Found { blobs: entries.into_iter().map(|entry| (entry.blob.digest, entry.place)).collect(), end, begun })
+    Ok(first.len() as u64)
 }
 
 /// The whole entries from `at` on, and the one at the end of which a part is there.

@@ -1,6 +1,6 @@
 //! Archives as targets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio::task::spawn_blocking;
 
 use super::resume::{Found, blob_header, document, padded, scan};
+use super::rewrite::rewrite;
 use crate::content::{ByteStream, Cause, ContentError, Source, Target};
 use crate::progress::Progress;
 use crate::store::arrival::Arrival;
@@ -30,14 +31,16 @@ type Elsewhere = Box<dyn Fn(&Digest) -> bool + Send + Sync>;
 ///
 /// It is written to `FILE.partial` beside the file, one blob after the other in the order in which they are asked for,
 /// so that the same copy gives the same bytes: `oci-layout`, the blobs, and `index.json` at the end. What a killed
-/// process left there is gone on with. [`ArchiveWriter::finish`] makes it the file; dropped before that, the partial
-/// file stays for the next time.
+/// process left there is gone on with, and left out in the end where nobody asked for it. [`ArchiveWriter::finish`] makes it
+/// the file; dropped before that, the partial file stays for the next time.
 pub struct ArchiveWriter {
     path: PathBuf,
     elsewhere: Option<Elsewhere>,
     /// Where the blobs are, to be read from.
     file: Arc<File>,
     blobs: Blobs,
+    /// The blobs that belong in the archive.
+    asked: Mutex<BTreeSet<Digest>>,
     entries: Mutex<Vec<Descriptor>>,
     /// A turn at writing, given in the order in which it is asked for.
     tail: Arc<tokio::sync::Mutex<Tail>>,
@@ -89,10 +92,12 @@ impl ArchiveWriter {
         self
     }
 
-    /// The file that the archive is going to be.
+    /// Where the archive is written that is going to be `file`, or what `file` links to.
     #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn partial_path(file: &Path) -> PathBuf {
+        let mut partial = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned()).into_os_string();
+        partial.push(".partial");
+        partial.into()
     }
 
     /// Writes the index, whose entries are in the order in which they were kept and tagged, and makes the file appear,
@@ -103,9 +108,10 @@ impl ArchiveWriter {
     pub async fn finish(self) -> Result<(), ContentError> {
         let operation = self.operation();
         let entries = std::mem::take(&mut *guard(&self.entries));
-        let tail = Arc::clone(&self.tail).lock_owned().await;
+        let asked = std::mem::take(&mut *guard(&self.asked));
+        let mut tail = Arc::clone(&self.tail).lock_owned().await;
         let path = self.path;
-        blocking(move || tail.finish(&entries, &path)).await.map_err(|cause| cause.of(operation))
+        blocking(move || tail.finish(&entries, &asked, &path)).await.map_err(|cause| cause.of(operation))
     }
 
     fn open(path: PathBuf) -> Result<Self, Cause> {
@@ -114,9 +120,7 @@ impl ArchiveWriter {
             return Err(Cause::Other { message, hint: None });
         }
         let path = fs::canonicalize(&path).unwrap_or(path);
-        let mut partial = path.clone().into_os_string();
-        partial.push(".partial");
-        let Some(partial) = Partial::claim(Path::new(&partial))? else {
+        let Some(partial) = Partial::claim(&Self::partial_path(&path))? else {
             let message = "another process is writing it".into();
             return Err(Cause::Other { message, hint: Some("wait until it is done".into()) });
         };
@@ -125,7 +129,7 @@ impl ArchiveWriter {
         let blobs = Arc::new(Mutex::new(blobs));
         let tail = Tail { partial, blobs: Arc::clone(&blobs), end, begun, unsynced: 0 };
         let tail = Arc::new(tokio::sync::Mutex::new(tail));
-        Ok(Self { path, elsewhere: None, file, blobs, entries: Mutex::default(), tail })
+        Ok(Self { path, elsewhere: None, file, blobs, asked: Mutex::default(), entries: Mutex::default(), tail })
     }
 
     fn operation(&self) -> String {
@@ -179,14 +183,27 @@ impl Tail {
         Ok(())
     }
 
+    /// Writes the archive anew where there are blobs that nobody asked for: those of another copy that was killed.
+    fn leave_out(&mut self, asked: &BTreeSet<Digest>) -> Result<(), Cause> {
+        let mut blobs: Vec<_> = guard(&self.blobs).iter().map(|(digest, place)| (digest.clone(), *place)).collect();
+        let all = blobs.len();
+        blobs.retain(|(digest, _)| asked.contains(digest));
+        if blobs.len() < all {
+            blobs.sort_by_key(|(_, place)| place.offset);
+            (self.partial, self.end) = rewrite(&self.partial, &blobs)?;
+        }
+        Ok(())
+    }
+
     /// Writes the index and the end of the archive, and gives the file its name.
-    fn finish(&self, entries: &[Descriptor], path: &Path) -> Result<(), Cause> {
+    fn finish(&mut self, entries: &[Descriptor], asked: &BTreeSet<Digest>, path: &Path) -> Result<(), Cause> {
         let index = json!({"schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": entries});
         let index: Document<Index> = Document::from_json(index)?;
         let size = index.bytes().len() as u64;
         if size > MAX_INDEX {
             return Err(Cause::TooLarge { size, limit: MAX_INDEX });
         }
+        self.leave_out(asked)?;
         let mut last = document("index.json", index.bytes())?;
         // Two blocks of zeroes are the end.
         last.resize(last.len() + 2 * BLOCK as usize, 0);
@@ -214,8 +231,11 @@ impl Source for ArchiveWriter {
 #[async_trait]
 impl Target for ArchiveWriter {
     async fn contains(&self, descriptor: &Descriptor) -> Result<bool, ContentError> {
-        let elsewhere = self.elsewhere.as_ref().is_some_and(|has| has(&descriptor.digest));
-        Ok(elsewhere || self.place(descriptor)?.is_some())
+        if self.elsewhere.as_ref().is_some_and(|has| has(&descriptor.digest)) {
+            return Ok(true);
+        }
+        guard(&self.asked).insert(descriptor.digest.clone());
+        Ok(self.place(descriptor)?.is_some())
     }
 
     async fn push(
@@ -225,6 +245,7 @@ impl Target for ArchiveWriter {
         progress: &dyn Progress,
     ) -> Result<(), ContentError> {
         let operation = format!("write {} to {}", descriptor.digest, self.path.display());
+        guard(&self.asked).insert(descriptor.digest.clone());
         let mut tail = Arc::clone(&self.tail).lock_owned().await;
         if self.place(descriptor)?.is_some() {
             progress.advance(descriptor.size);

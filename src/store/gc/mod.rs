@@ -51,7 +51,7 @@ pub struct Collected {
     pub manifests: u64,
     /// Blobs that were removed.
     pub blobs: u64,
-    /// Unfinished uploads, and temporary files of killed processes, that were removed.
+    /// Unfinished uploads, blobs that came in part, and temporary files of killed processes, that were removed.
     pub unfinished: u64,
     /// Bytes of all that was removed.
     pub bytes: u64,
@@ -81,6 +81,9 @@ pub fn collect(layout: &Layout, options: &GcOptions) -> Result<Collected, Conten
     }
     let lock = (!options.dry_run).then(|| layout.lock()).transpose();
     let lock = lock.map_err(|error| Cause::Io(error).of(operation()))?;
+    if lock.is_some() {
+        sweep::restore(layout).map_err(|error| Cause::Io(error).of(operation()))?;
+    }
     let marked = mark(layout, before, options.untagged)?;
     if let Some(lock) = lock.as_ref().filter(|_| !marked.dropped.is_empty()) {
         // The index first: should this end half-way, there is more garbage, but nothing that misses a blob.

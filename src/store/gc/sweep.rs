@@ -62,6 +62,11 @@ impl Sweep {
                 }
             }
         }
+        entries(&layout.partials())?.iter().try_for_each(|path| self.unfinished(path))?;
+        if !self.dry_run {
+            // As long as there is nothing in it.
+            let _ = fs::remove_dir(layout.partials());
+        }
         self.uploads(root)
     }
 
@@ -69,7 +74,7 @@ impl Sweep {
         entries(&root.join(UPLOADS))?.iter().try_for_each(|path| self.unfinished(path))
     }
 
-    /// Removes a file that somebody began to write, unless a request has it now.
+    /// Removes a file that somebody began to write, unless somebody has it now.
     fn unfinished(&mut self, path: &Path) -> io::Result<()> {
         let Some(size) = size(path)? else { return Ok(()) };
         let Some(file) = there(File::open(path))? else { return Ok(()) };
@@ -99,6 +104,24 @@ fn remove(path: &Path, before: SystemTime) -> io::Result<bool> {
         fs::rename(&aside, path)?;
         Ok(false)
     }
+}
+
+/// Gives blobs their names back that a collection put aside and was killed then: somebody may have claimed them. Where
+/// the blob has been brought anew that one stays. Nobody else may collect meanwhile.
+pub(super) fn restore(layout: &Layout) -> io::Result<()> {
+    for directory in algorithms(layout)? {
+        let algorithm = directory.file_name().unwrap_or_default().to_string_lossy();
+        for aside in entries(&directory)? {
+            let name = aside.file_name().and_then(|name| name.to_str()?.strip_prefix(ASIDE));
+            let Some(hex) = name.filter(|hex| format!("{algorithm}:{hex}").parse::<Digest>().is_ok()) else { continue };
+            // Renaming would replace what is there, and its age with it.
+            match fs::hard_link(&aside, directory.join(hex)) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => fs::remove_file(&aside)?,
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The layout's blobs, and where they are.

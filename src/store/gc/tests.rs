@@ -5,6 +5,7 @@ use ociforge_manifests::{Digest, media_type};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::store::partial::Partial;
 
 const NOW: GcOptions = GcOptions { keep_for: Duration::ZERO, untagged: false, dry_run: false };
 const UNTAGGED: GcOptions = GcOptions { untagged: true, ..NOW };
@@ -155,6 +156,45 @@ fn unfinished_files_go_unless_somebody_has_them() {
     assert_eq!((collected.unfinished, collected.bytes), (3, 9));
     assert_eq!(files.map(|path| path.exists()), [false, true, true]);
     assert!(!remains.iter().any(|path| path.exists()));
+}
+
+#[test]
+fn blobs_that_came_in_part_go_unless_somebody_writes_them() {
+    let (_directory, layout) = layout();
+    let files = ["sha256-old", "sha256-taken", "sha256-new"].map(|name| layout.partials().join(name));
+    let claimed = files.each_ref().map(|path| Partial::claim(path).unwrap().unwrap());
+    let [old, taken, new] = claimed;
+    for partial in [&old, &taken, &new] {
+        partial.file().set_len(5).unwrap();
+    }
+    age(&files[0], HOURS);
+    age(&files[1], HOURS);
+    drop((old, new));
+    let dry = collect(&layout, &GcOptions { dry_run: true, ..GcOptions::default() }).unwrap();
+    assert_eq!((dry.unfinished, dry.bytes), (1, 5));
+    assert_eq!(collect(&layout, &GcOptions::default()).unwrap(), dry);
+    assert_eq!(files.each_ref().map(|path| path.exists()), [false, true, true]);
+    drop(taken);
+    files[1..].iter().for_each(|path| age(path, HOURS));
+    assert_eq!(collect(&layout, &GcOptions::default()).unwrap().unfinished, 2);
+    assert!(!layout.partials().exists());
+}
+
+#[test]
+fn what_a_killed_collection_put_aside_is_judged_anew() {
+    let (_directory, layout) = layout();
+    let [young, old, again] = ["young", "old", "again"].map(|content| layout.put(content.as_bytes()).unwrap());
+    let aside = |digest: &Digest| layout.blob_path(digest).with_file_name(format!(".gc-{}", digest.hex()));
+    for digest in [&young, &old, &again] {
+        fs::rename(layout.blob_path(digest), aside(digest)).unwrap();
+    }
+    age(&aside(&old), HOURS);
+    age(&aside(&again), HOURS);
+    layout.put(b"again").unwrap();
+    let collected = collect(&layout, &GcOptions::default()).unwrap();
+    assert_eq!((collected.blobs, collected.bytes, collected.unfinished, collected.young_blobs), (1, 3, 0, 2));
+    assert_eq!(["young", "old", "again"].map(|content| has(&layout, content)), [true, false, true]);
+    assert!(![&young, &old, &again].iter().any(|digest| aside(digest).exists()));
 }
 
 #[test]

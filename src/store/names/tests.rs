@@ -126,12 +126,26 @@ async fn referrers_are_also_what_the_tag_for_them_lists() {
 }
 
 #[tokio::test]
-async fn a_damaged_document_is_an_error() {
+async fn damaged_documents_are_passed_over_but_a_disk_that_fails_is_an_error() {
     let place = Place::new();
-    let image = place.put(None, "image", None);
-    std::fs::write(place.layout.blob_path(&image.digest), vec![b'x'; usize::try_from(image.size).unwrap()]).unwrap();
+    let image = place.put(Some((REF_NAME, "t")), "image", None);
+    let [changed, cut, gone] = ["changed", "cut", "gone"].map(|content| place.put(None, content, Some(&image)));
+    let size = usize::try_from(changed.size).unwrap();
+    std::fs::write(place.layout.blob_path(&changed.digest), vec![b'x'; size]).unwrap();
+    std::fs::write(place.layout.blob_path(&cut.digest), "{").unwrap();
+    std::fs::remove_file(place.layout.blob_path(&gone.digest)).unwrap();
+    place.list(None, media_type::MANIFEST, b"no manifest");
+    let mut large = Descriptor::of(media_type::MANIFEST, b"large");
+    large.size = u64::MAX;
+    place.layout.edit_index(|entries| entries.push(large)).unwrap();
+    let sound = place.put(None, "sound", Some(&image));
+    assert_eq!(referrers(&place.names(), &image).await, sorted([&sound]));
+
+    let path = place.layout.blob_path(&sound.digest);
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(&path, &path).unwrap();
     let error = place.names().referrers(&image).await.unwrap_err();
-    assert!(matches!(error.cause, Cause::WrongDigest { .. }), "{error:?}");
+    assert!(matches!(error.cause, Cause::Io(_)), "{error:?}");
 }
 
 #[test]

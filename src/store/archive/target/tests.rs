@@ -147,6 +147,34 @@ async fn a_delta_has_no_blob_that_is_elsewhere_but_the_documents_of_its_index() 
 }
 
 #[tokio::test]
+async fn what_a_killed_copy_of_something_else_left_is_left_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let [whole, after] = ["whole.tar", "after.tar"].map(|name| directory.path().join(name));
+    write(&whole).await;
+    // Between what both have there is what only one has, and a part of more.
+    let (private, more) = (noise(5000), noise(900_000));
+    let writer = ArchiveWriter::create(&after).await.unwrap();
+    for blob in [&blobs()[0], &blobs()[1], &private, &blobs()[2]] {
+        writer.push(&descriptor(blob), &Script::new(blob, &[]), &()).await.unwrap();
+    }
+    let cut = Script::new(&more, &[End::Breaks(600_000)]);
+    assert!(writer.push(&descriptor(&more), &cut, &()).await.is_err());
+    drop(writer);
+    // Somebody else's file is not written over, but what a killed process left is.
+    let anew = directory.path().join("after.tar.partial.new");
+    fs::write(&anew, "precious").unwrap();
+    let writer = ArchiveWriter::create(&after).await.unwrap();
+    copy(&writer).await.unwrap();
+    assert!(writer.finish().await.is_err());
+    assert_eq!(fs::read(&anew).unwrap(), b"precious");
+    fs::write(&anew, &fs::read(partial(&after)).unwrap()[..3000]).unwrap();
+    write(&after).await;
+    assert_eq!(Archive::open(&after).unwrap().blob_size(&Digest::of(&private)), None);
+    assert!(fs::read(&after).unwrap() == fs::read(&whole).unwrap());
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+}
+
+#[tokio::test]
 async fn what_is_not_its_own_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.tar");
@@ -174,6 +202,8 @@ async fn an_old_file_stays_until_the_new_one_is_whole_and_a_link_stays_a_link() 
     copy(&writer).await.unwrap();
     drop(writer);
     assert_eq!(fs::read(&file).unwrap(), b"old");
+    assert_eq!(ArchiveWriter::partial_path(&link), partial(&file.canonicalize().unwrap()));
+    assert!(ArchiveWriter::partial_path(&link).is_file());
     write(&link).await;
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert!(Archive::open(&file).is_ok());

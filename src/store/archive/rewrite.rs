@@ -1,0 +1,49 @@
+//! Leaving out of an archive what nobody asked for.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use ociforge_manifests::Digest;
+
+use super::resume::{blob_header, first_entry, padded};
+use super::target::Begun;
+use crate::content::Cause;
+use crate::store::partial::Partial;
+use crate::store::tar_file::Place;
+
+/// Puts a partial archive that has only these blobs of `partial` in its place, and says where the last one ends. The old
+/// one stays until the new one is whole. `blobs` are in the order in which they lie.
+pub(super) fn rewrite(partial: &Partial, blobs: &[(Digest, Place)]) -> Result<(Partial, u64), Cause> {
+    let mut anew = partial.path().as_os_str().to_owned();
+    anew.push(".new");
+    // Nobody has it who has not the old one.
+    let Some(anew) = Partial::claim(Path::new(&anew))? else {
+        return Err(io::Error::from(io::ErrorKind::ResourceBusy).into());
+    };
+    let first = first_entry(anew.file())?;
+    match write(partial.file(), anew.file(), first, blobs) {
+        Ok(end) => Ok((anew.replace(partial)?, end)),
+        Err(error) => {
+            let _ = anew.discard();
+            Err(error.into())
+        }
+    }
+}
+
+/// Writes the blobs after the first entry, which ends at `first`.
+fn write(mut from: &File, mut to: &File, first: u64, blobs: &[(Digest, Place)]) -> io::Result<u64> {
+    to.set_len(first)?;
+    to.seek(SeekFrom::Start(first))?;
+    for (digest, place) in blobs {
+        let header = blob_header(&Begun { digest: digest.clone(), size: place.length })?;
+        let begin = place.offset - header.len() as u64;
+        let length = padded(place.offset + place.length) - begin;
+        from.seek(SeekFrom::Start(begin))?;
+        // From file to file the kernel does it, on some filesystems without moving a byte.
+        if io::copy(&mut from.take(length), &mut to)? != length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    to.stream_position()
+}
