@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ociforge_manifests::graph::{Manifest, Node};
+use ociforge_manifests::reference::EntryName;
 use ociforge_manifests::{Descriptor, Document, Image, ImageError, ImageName, Platform};
 
 use crate::content::{Cause, ContentError, Named, Source, read_document};
@@ -103,10 +104,8 @@ pub async fn locate(name: &ImageName, client: &Client) -> Result<Located, Conten
 /// What is in a layout or an archive beside the image called `name`: a full name says in which repository.
 fn names(place: Arc<dyn Indexed>, name: Option<&str>) -> Result<Arc<dyn Named>, ContentError> {
     let names = Names::new(place)?;
-    let repository = name
-        .and_then(|name| name.rsplit_once(':'))
-        .filter(|(repository, tag)| repository.contains('/') && !tag.contains('/'));
-    Ok(Arc::new(repository.map_or(names.clone(), |(repository, _)| names.of(repository))))
+    let repository = name.and_then(|name| EntryName::of(name).repository);
+    Ok(Arc::new(repository.map_or(names.clone(), |repository| names.of(repository))))
 }
 
 async fn read(source: &dyn Source, descriptor: &Descriptor, name: &ImageName) -> Result<Node, ContentError> {

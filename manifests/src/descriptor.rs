@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::digest::Digest;
+use crate::media_type;
 use crate::platform::Platform;
 
 /// What points from one document to another: type, digest and size in bytes. Fields unknown here are kept.
@@ -55,6 +56,12 @@ impl Descriptor {
     pub fn is_elsewhere(&self) -> bool {
         let has_urls = self.other.get("urls").and_then(Value::as_array).is_some_and(|urls| !urls.is_empty());
         has_urls || self.media_type.contains(".nondistributable.") || self.media_type.contains(".foreign.")
+    }
+
+    /// Whether the content is a manifest or an index.
+    #[must_use]
+    pub fn is_document(&self) -> bool {
+        media_type::is_document(&self.media_type)
     }
 }
 

@@ -56,6 +56,13 @@ impl Digest {
         &self.hex()[..12]
     }
 
+    /// The tag under which clients list the referrers of the manifest of this digest where the registry lists none
+    /// (distribution-spec, "Referrers Tag Schema").
+    #[must_use]
+    pub fn referrers_tag(&self) -> String {
+        format!("{}-{:.64}", self.algorithm(), self.hex())
+    }
+
     /// The whole text, algorithm included.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -287,5 +294,12 @@ mod tests {
         ] {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn tags_of_referrers_are_those_of_the_schema() {
+        let long = Digest::from_sha512(&[0xab; 64]);
+        assert_eq!(long.referrers_tag(), format!("sha512-{}", "ab".repeat(32)));
+        assert_eq!(Digest::of(b"").referrers_tag(), Digest::of(b"").as_str().replace(':', "-"));
     }
 }

@@ -110,6 +110,31 @@ impl Node {
         }
     }
 
+    /// What the document is a referrer of.
+    #[must_use]
+    pub fn subject(&self) -> Option<&Descriptor> {
+        match self {
+            Self::Manifest(manifest) => manifest.subject.as_ref(),
+            Self::Index(index) => index.subject.as_ref(),
+        }
+    }
+
+    /// The document, which `descriptor` is of, as an entry of its subject's list of referrers (distribution-spec,
+    /// "Listing Referrers"): with its annotations, and its type, which for a manifest without one is its config's.
+    #[must_use]
+    pub fn as_referrer(&self, descriptor: &Descriptor) -> Descriptor {
+        let (json, config, annotations) = match self {
+            Self::Manifest(own) => (own.json(), Some(own.config.media_type.as_str()), &own.annotations),
+            Self::Index(own) => (own.json(), None, &own.annotations),
+        };
+        let mut entry = Descriptor::new(&descriptor.media_type, descriptor.digest.clone(), descriptor.size);
+        entry.annotations.clone_from(annotations);
+        let own = json["artifactType"].as_str().filter(|kind| !kind.is_empty());
+        let kind = own.or(config.filter(|kind| !kind.is_empty()));
+        entry.other.extend(kind.map(|kind| ("artifactType".into(), kind.into())));
+        entry
+    }
+
     /// The media type to give the document: its own word, or OCI's for its kind.
     #[must_use]
     pub fn media_type(&self) -> &str {
@@ -148,12 +173,35 @@ fn has_manifests(bytes: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     #[test]
     fn an_index_without_a_media_type_is_known_by_its_content() {
         let bytes = br#"{"schemaVersion":2,"manifests":[]}"#.to_vec();
         assert!(matches!(Node::parse("", bytes).unwrap(), Node::Index(_)));
+    }
+
+    #[test]
+    fn referrers_are_listed_by_what_they_say() {
+        let config = Descriptor::of("c/d", b"{}");
+        let listed = |mut json: Value| {
+            json["schemaVersion"] = 2.into();
+            let bytes = json.to_string().into_bytes();
+            let descriptor = Descriptor::of(media_type::MANIFEST, &bytes);
+            let node = Node::parse("", bytes).unwrap();
+            assert_eq!(node.subject(), None);
+            let entry = node.as_referrer(&descriptor);
+            assert_eq!(entry.digest, descriptor.digest);
+            (entry.other.get("artifactType").and_then(Value::as_str).map(str::to_owned), entry.annotations)
+        };
+        let (kind, annotations) =
+            listed(json!({"artifactType": "a/b", "config": config, "layers": [], "annotations": {"k": "v"}}));
+        assert_eq!((kind.as_deref(), annotations["k"].as_str()), (Some("a/b"), "v"));
+        assert_eq!(listed(json!({"artifactType": "", "config": config, "layers": []})).0.as_deref(), Some("c/d"));
+        assert_eq!(listed(json!({"artifactType": "a/b", "manifests": []})).0.as_deref(), Some("a/b"));
+        assert_eq!(listed(json!({"manifests": []})), (None, BTreeMap::new()));
     }
 
     #[test]

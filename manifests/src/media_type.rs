@@ -34,6 +34,12 @@ pub fn is_manifest(media_type: &str) -> bool {
     matches!(media_type, MANIFEST | DOCKER_MANIFEST)
 }
 
+/// Whether content of this type is a manifest or an index.
+#[must_use]
+pub fn is_document(media_type: &str) -> bool {
+    is_manifest(media_type) || is_index(media_type)
+}
+
 /// The OCI name of a layer's media type; what is no Docker type stays as it is.
 #[must_use]
 pub fn layer_as_oci(media_type: &str) -> &str {

@@ -100,6 +100,52 @@ impl FromStr for ImageName {
     }
 }
 
+/// A name as it is written, `REPOSITORY[:TAG][@DIGEST]`, in its parts. They are neither checked nor completed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NameParts<'a> {
+    /// The repository, with its host if there is one.
+    pub repository: &'a str,
+    /// What follows the last colon, unless that is a port's: one that a slash follows.
+    pub tag: Option<&'a str>,
+    /// What follows the `@`.
+    pub digest: Option<&'a str>,
+}
+
+impl<'a> NameParts<'a> {
+    /// The parts of `name`.
+    #[must_use]
+    pub fn of(name: &'a str) -> Self {
+        let (name, digest) = name.split_once('@').map_or((name, None), |(name, digest)| (name, Some(digest)));
+        let (repository, tag) = match name.rsplit_once(':') {
+            Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),
+            _ => (name, None),
+        };
+        Self { repository, tag, digest }
+    }
+}
+
+/// What the name of an entry in a layout's index (`org.opencontainers.image.ref.name`) stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntryName<'a> {
+    /// The repository, with its host if there is one; nothing for a name without a slash or a colon, which is a tag of
+    /// no repository.
+    pub repository: Option<&'a str>,
+    /// The tag, `latest` where a repository has neither tag nor digest. Whether it [is one](is_tag) is not checked.
+    pub tag: Option<&'a str>,
+}
+
+impl<'a> EntryName<'a> {
+    /// What `name` stands for.
+    #[must_use]
+    pub fn of(name: &'a str) -> Self {
+        let NameParts { repository, tag, digest } = NameParts::of(name);
+        if tag.is_none() && !repository.contains('/') {
+            return Self { repository: None, tag: Some(repository) };
+        }
+        Self { repository: Some(repository), tag: tag.or(digest.is_none().then_some("latest")) }
+    }
+}
+
 /// Where names without a registry are.
 const DOCKER_HUB: &str = "docker.io";
 
@@ -109,17 +155,9 @@ const MAX_REPOSITORY: usize = 255;
 /// Reads `[HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]` and completes it as docker does. The parser of oci-spec compiles a
 /// regular expression for it, which takes longer than all else that a short command does.
 fn reference(text: &str) -> Result<Reference, &'static str> {
-    let (name, digest) = match text.split_once('@') {
-        Some((name, digest)) => {
-            let digest: Digest = digest.parse().map_err(|_| "what follows the @ is not a digest")?;
-            (name, Some(digest.to_string()))
-        }
-        None => (text, None),
-    };
-    let (name, tag) = match name.rsplit_once(':') {
-        Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
-        _ => (name, None),
-    };
+    let NameParts { repository: name, tag, digest } = NameParts::of(text);
+    let digest = digest.map(str::parse::<Digest>).transpose().map_err(|_| "what follows the @ is not a digest")?;
+    let digest = digest.map(|digest| digest.to_string());
     if tag.is_some_and(|tag| !is_tag(tag)) {
         return Err("a tag has up to 128 letters, digits, `_`, `.` and `-`, and begins with neither `.` nor `-`");
     }
@@ -131,7 +169,7 @@ fn reference(text: &str) -> Result<Reference, &'static str> {
     if !is_host(registry) {
         return Err("its registry is not a host name");
     }
-    if repository.len() > MAX_REPOSITORY || !repository.split('/').all(is_component) {
+    if !is_repository(repository) {
         return Err("a repository has lower-case letters and digits, with `.`, `_`, `__` or `-` between them");
     }
     let official = registry == DOCKER_HUB && !repository.contains('/');
@@ -142,6 +180,12 @@ fn reference(text: &str) -> Result<Reference, &'static str> {
         (None, Some(digest)) => Reference::with_digest(registry, repository, digest),
         (tag, None) => Reference::with_tag(registry, repository, tag.unwrap_or_else(|| "latest".into())),
     })
+}
+
+/// Whether this is the name of a repository without its host (distribution-spec, "Pulling manifests").
+#[must_use]
+pub fn is_repository(name: &str) -> bool {
+    name.len() <= MAX_REPOSITORY && name.split('/').all(is_component)
 }
 
 /// Whether this is a tag (distribution-spec, "Pulling manifests"): up to 128 letters, digits, `_`, `.` and `-`, of which
@@ -201,6 +245,52 @@ mod tests {
             let error = name.parse::<ImageName>().unwrap_err();
             assert!(!error.to_string().contains("secret"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_colon_before_a_slash_is_a_ports() {
+        let parts = |repository, tag, digest| NameParts { repository, tag, digest };
+        for (name, expected) in [
+            ("a", parts("a", None, None)),
+            ("a:t", parts("a", Some("t"), None)),
+            ("localhost:5000/a", parts("localhost:5000/a", None, None)),
+            ("localhost:5000/a:t", parts("localhost:5000/a", Some("t"), None)),
+            ("h/a@sha256:00", parts("h/a", None, Some("sha256:00"))),
+            ("h:1/a:t@sha256:00", parts("h:1/a", Some("t"), Some("sha256:00"))),
+            ("", parts("", None, None)),
+        ] {
+            assert_eq!(NameParts::of(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_bare_name_of_an_entry_is_a_tag() {
+        for (name, repository, tag) in [
+            ("latest", None, Some("latest")),
+            ("t@sha256:00", None, Some("t")),
+            ("a:t", Some("a"), Some("t")),
+            ("nvcr.io/a/b:t", Some("nvcr.io/a/b"), Some("t")),
+            ("localhost:5000/a:t", Some("localhost:5000/a"), Some("t")),
+            ("localhost:5000/a", Some("localhost:5000/a"), Some("latest")),
+            ("nvcr.io/a@sha256:00", Some("nvcr.io/a"), None),
+            ("nvcr.io/a:t@sha256:00", Some("nvcr.io/a"), Some("t")),
+            ("no tag", None, Some("no tag")),
+        ] {
+            assert_eq!(EntryName::of(name), EntryName { repository, tag }, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_and_tags_have_a_grammar() {
+        for good in ["a", "a/b/c", "a.b", "a_b", "a__b", "a---b", "0/9", "nvcr.io/nvidia/pytorch"] {
+            assert!(is_repository(good), "{good}");
+        }
+        let long = "a".repeat(256);
+        for bad in ["", "/", "a/", "/a", "a//b", "A", "a..b", "a___b", "a._b", "-a", "a-", ".", "a b", "ä", &long] {
+            assert!(!is_repository(bad), "{bad}");
+        }
+        assert!(is_tag("v1.0_x-y") && is_tag("_") && is_tag(&long[..128]));
+        assert!(!is_tag("") && !is_tag(".a") && !is_tag("-a") && !is_tag("a/b") && !is_tag(&long[..129]));
     }
 
     #[test]

@@ -76,7 +76,9 @@ pub fn main() -> ExitCode {
         Some(Err(failure)) => fail(&failure),
         None if ends_by_signal => ExitCode::SUCCESS,
         None => {
-            progress::line("interrupted: nothing was left half-written");
+            progress::line(
+                "interrupted: nothing half-written is in use, and what was begun is gone on with when it is run again",
+            );
             ExitCode::from(INTERRUPTED)
         }
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::slice::from_ref;
 
 use ociforge_manifests::graph::Node;
+use ociforge_manifests::reference::EntryName;
 use ociforge_manifests::{Descriptor, ImageName, Platform, Reference};
 use serde_json::json;
 
@@ -133,7 +134,7 @@ pub(super) fn hold(layout: &Layout) -> Result<Hold, Failure> {
 
 /// How tags of the same repository are called beside `name` in a layout: with a full name's repository, if it is one.
 fn beside(name: &str) -> impl Fn(&str) -> String + Sync {
-    let repository = name.rsplit_once(':').map(|(repository, _)| format!("{repository}:")).unwrap_or_default();
+    let repository = EntryName::of(name).repository.map_or_else(String::new, |repository| format!("{repository}:"));
     move |tag| format!("{repository}{tag}")
 }
 

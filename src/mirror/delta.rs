@@ -3,10 +3,11 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use ociforge_manifests::graph::Node;
+use ociforge_manifests::reference::EntryName;
 use ociforge_manifests::{Descriptor, Digest};
 
+use super::Place;
 use super::origin::Origin;
-use super::{Place, is_document};
 use crate::content::{Cause, ContentError, Source, read_document};
 use crate::registry::Client;
 use crate::store::Indexed;
@@ -44,8 +45,8 @@ impl Earlier {
         let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
         let name = format!("{name} (its index is {})", index.digest());
         let roots = index.manifests.iter().map(|entry| {
-            let name = entry.annotations.get(REF_NAME).map(|name| repository_of(name)).unwrap_or_default();
-            (entry.clone(), name.to_owned())
+            let name = entry.annotations.get(REF_NAME).and_then(|name| EntryName::of(name).repository);
+            (entry.clone(), name.unwrap_or_default().to_owned())
         });
         Ok(Self { name, blobs: blobs(&names, roots.collect()).await? })
     }
@@ -57,12 +58,6 @@ impl Earlier {
     }
 }
 
-/// The repository of an image's full name.
-fn repository_of(name: &str) -> &str {
-    let name = name.split_once('@').map_or(name, |(name, _)| name);
-    name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(name, |(repository, _)| repository)
-}
-
 /// What `roots` consist of, without manifests and indexes. What an index lists and is not there is passed over.
 async fn blobs(source: &dyn Source, roots: Vec<(Descriptor, String)>) -> Result<HashMap<Digest, String>, ContentError> {
     let mut blobs = HashMap::new();
@@ -70,7 +65,7 @@ async fn blobs(source: &dyn Source, roots: Vec<(Descriptor, String)>) -> Result<
     // From the last to the first: the first repository stays.
     let mut waiting = roots;
     while let Some((descriptor, repository)) = waiting.pop() {
-        if !is_document(&descriptor) {
+        if !descriptor.is_document() {
             blobs.insert(descriptor.digest, repository);
             continue;
         }

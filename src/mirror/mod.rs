@@ -17,7 +17,7 @@ mod selection;
 mod shard;
 mod survey;
 
-use ociforge_manifests::{Descriptor, Platform, Reference, media_type};
+use ociforge_manifests::{Platform, Reference};
 
 use crate::error::{Explain, Failure};
 use crate::progress::Reporter;
@@ -103,9 +103,4 @@ fn full(name: &Reference) -> String {
         (None, Some(digest)) => format!("{}@{digest}", repository(name)),
         (tag, _) => format!("{}:{}", repository(name), tag.unwrap_or("latest")),
     }
-}
-
-/// Whether the content is a manifest or an index.
-fn is_document(descriptor: &Descriptor) -> bool {
-    media_type::is_manifest(&descriptor.media_type) || media_type::is_index(&descriptor.media_type)
 }

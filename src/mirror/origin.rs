@@ -9,8 +9,8 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use ociforge_manifests::{Descriptor, Digest, ImageName, Reference};
 
+use super::Place;
 use super::ledger::Ledger;
-use super::{Place, is_document};
 use crate::content::{ByteStream, Cause, ContentError, Named, Repository, Source, read_document};
 use crate::registry::Client;
 use crate::store::{Archive, Layout, Names};
@@ -136,7 +136,7 @@ fn put<K: Hash + Eq, V>(map: &Mutex<HashMap<K, V>>, key: K, value: V) {
 #[async_trait]
 impl Source for Read {
     async fn fetch(&self, descriptor: &Descriptor, offset: u64) -> Result<ByteStream, ContentError> {
-        if !is_document(descriptor) {
+        if !descriptor.is_document() {
             return self.repository.fetch(descriptor, offset).await;
         }
         let bytes = self.document(descriptor).await?;

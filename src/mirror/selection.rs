@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::str::FromStr;
 
 use glob::Pattern;
+use ociforge_manifests::reference::NameParts;
 use ociforge_manifests::{ImageName, Platform, Reference, ReferenceError};
 
 /// The images that are wanted of one repository.
@@ -38,8 +39,8 @@ impl FromStr for Selection {
     /// An image name, perhaps with a pattern in place of the tag: `nvcr.io/nvidia/cuda:12.*`.
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
         let error = |why: String| ReferenceError { name: text.to_owned(), why };
-        let (name, pattern) = match text.rsplit_once(':') {
-            Some((name, tag)) if !tag.contains('/') && is_pattern(tag) => (name, Some(tag)),
+        let (name, pattern) = match NameParts::of(text) {
+            NameParts { repository, tag: Some(tag), digest: None } if is_pattern(tag) => (repository, Some(tag)),
             _ => (text, None),
         };
         let ImageName::Registry(name) = name.parse()? else {

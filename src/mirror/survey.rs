@@ -7,7 +7,6 @@ use async_trait::async_trait;
 use ociforge_manifests::{Descriptor, Digest};
 
 use super::destination::End;
-use super::is_document;
 use super::ledger::Ledger;
 use super::origin::Origin;
 use crate::content::{ByteStream, Cause, ContentError, Source, Target};
@@ -93,7 +92,7 @@ impl Source for Survey<'_> {
 impl Target for Survey<'_> {
     /// Of blobs all are said to be there, so that none is moved.
     async fn contains(&self, descriptor: &Descriptor) -> Result<bool, ContentError> {
-        if is_document(descriptor) {
+        if descriptor.is_document() {
             self.document(descriptor);
             self.is_there(descriptor).await?;
             return Ok(true);

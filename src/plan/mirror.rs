@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use glob::Pattern;
+use ociforge_manifests::reference::NameParts;
 use ociforge_manifests::{Platform, ReferenceError};
 use toml::de::DeValue;
 
@@ -69,7 +70,8 @@ fn image(table: &Table<'_>, all: &[Platform]) -> Result<Selection, PlanError> {
 
 /// Whether a name as it is written has a tag or digest.
 fn has_tag(name: &str) -> bool {
-    name.contains('@') || name.rsplit('/').next().is_some_and(|last| last.contains(':'))
+    let parts = NameParts::of(name);
+    parts.tag.is_some() || parts.digest.is_some()
 }
 
 fn patterns(value: &Value<'_>) -> Result<Vec<Pattern>, PlanError> {

@@ -79,7 +79,7 @@ impl Journal {
     pub(super) fn take(&self, repository: Repository, blob: &Descriptor) -> Option<(Entry, Option<Note>)> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.directory).ok()?;
         if !self.swept.swap(true, Ordering::Relaxed) {
-            let _ = sweep(&self.directory);
+            sweep(&self.directory);
         }
         let Repository { registry, name } = repository;
         let about = About { registry, repository: name, digest: blob.digest.clone(), size: blob.size };
@@ -138,14 +138,14 @@ impl Note {
 }
 
 /// Removes the notes of uploads that were given up.
-fn sweep(directory: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
+fn sweep(directory: &Path) {
+    // Another run may be at it, too: what is gone in the meantime is passed over.
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let old = entry.metadata()?.modified()?.elapsed().is_ok_and(|age| age > ABANDONED);
+        let modified = entry.metadata().and_then(|about| about.modified());
+        let old = modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > ABANDONED));
         if old && (name.ends_with(SUFFIX) || name.starts_with(TEMPORARY)) {
-            fs::remove_file(entry.path())?;
+            let _ = fs::remove_file(entry.path());
         }
     }
-    Ok(())
 }

@@ -90,13 +90,23 @@ fn next_link(header: &str) -> Option<&str> {
     };
     let mut rest = header;
     while let Some((target, after)) = rest.split_once('<').and_then(|(_, link)| link.split_once('>')) {
-        let (parameters, others) = after.split_once(',').unwrap_or((after, ""));
-        if parameters.split(';').any(is_next) {
+        let parameters = unquoted(after, ',').next().unwrap_or(after);
+        if unquoted(parameters, ';').any(is_next) {
             return Some(target);
         }
-        rest = others;
+        rest = &after[parameters.len()..];
     }
     None
+}
+
+/// The parts of `text` between separators that are in no quoted string (RFC 9110, section 5.6.4).
+fn unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.split(move |c| {
+        quoted ^= c == '"' && !escaped;
+        escaped = quoted && c == '\\' && !escaped;
+        c == separator && !quoted
+    })
 }
 
 /// An error for a page that is not what it should be.
@@ -116,7 +126,9 @@ mod tests {
         assert_eq!(next_link(r#"</v2/a/tags/list?last=b&n=1>; rel="next""#), Some("/v2/a/tags/list?last=b&n=1"));
         assert_eq!(next_link(" <x>;title=y ; REL=next"), Some("x"));
         assert_eq!(next_link(r#"</a?x=1,2>; rel="prev", </b,c>; rel="next""#), Some("/b,c"));
-        for other in [r#"</a>; rel="prev""#, "</a>", "/a; rel=next", "</a; rel=next", ""] {
+        assert_eq!(next_link(r#"</b>; title="a,b;\",<c>"; rel="next""#), Some("/b"));
+        for other in [r#"</a>; rel="prev""#, "</a>", "/a; rel=next", "</a; rel=next", r#"</a>; title="; rel=next""#, ""]
+        {
             assert_eq!(next_link(other), None, "{other}");
         }
     }

@@ -45,10 +45,11 @@ impl Named for Remote {
 
     async fn tags(&self) -> Result<Vec<String>, ContentError> {
         let mut failed = self.forbidden();
-        for (_, origin) in self.pull_order(By::Tag) {
+        for (index, origin) in self.pull_order(By::Tag) {
             match list_tags(origin).await {
                 Ok(tags) => return Ok(tags.into_iter().collect()),
-                Err(fault) => failed = fault.cause,
+                Err(fault) if self.is_primary(index) => failed = fault.cause,
+                Err(_) => {}
             }
         }
         Err(failed.of(format!("list the tags of {}", self.name())))
@@ -61,7 +62,8 @@ impl Named for Remote {
                 // A mirror that knows of none may not have been told.
                 Ok(found) if found.is_empty() && !self.is_primary(index) => {}
                 Ok(found) => return Ok(found),
-                Err(fault) => failed = fault.cause,
+                Err(fault) if self.is_primary(index) => failed = fault.cause,
+                Err(_) => {}
             }
         }
         Err(failed.of(format!("list the referrers of {} in {}", what(subject), self.name())))

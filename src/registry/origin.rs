@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use oci_client::secrets::RegistryAuth;
-use ociforge_manifests::{Descriptor, Digest, media_type};
+use ociforge_manifests::{Descriptor, Digest};
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode};
 use url::Url;
@@ -119,7 +119,7 @@ impl Origin {
     /// Where a blob or manifest is in the repository, and what a request for it says and is about.
     pub(super) async fn locate(&self, descriptor: &Descriptor) -> Result<(Url, HeaderMap, Subject), Cause> {
         let mut headers = HeaderMap::new();
-        let (kind, subject) = if is_document(descriptor) {
+        let (kind, subject) = if descriptor.is_document() {
             headers.extend(HeaderValue::from_str(&descriptor.media_type).ok().map(|value| (ACCEPT, value)));
             ("manifests", Subject::Manifest)
         } else {
@@ -135,11 +135,6 @@ impl Origin {
         call.auth = auth;
         self.endpoint.call(call).await
     }
-}
-
-/// Whether a registry keeps this among its manifests, not among its blobs.
-pub(super) fn is_document(descriptor: &Descriptor) -> bool {
-    media_type::is_manifest(&descriptor.media_type) || media_type::is_index(&descriptor.media_type)
 }
 
 /// Fails when the registry says that what it took or gave has another digest than it should have.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use ociforge_manifests::document::canonical;
+use ociforge_manifests::graph::Node;
 use ociforge_manifests::{Descriptor, Digest, media_type};
 use reqwest::StatusCode;
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 use super::fault::Fault;
 use super::list::{Pages, no_list};
 use super::manifest::get_manifest;
-use super::origin::{Origin, is_document};
+use super::origin::Origin;
 use super::upload;
 use crate::content::Cause;
 
@@ -72,7 +73,7 @@ async fn by_api(origin: &Origin, subject: &Digest) -> Result<Option<Vec<Descript
 
 /// The index that the tag schema has for a subject.
 async fn tagged_index(origin: &Origin, subject: &Digest) -> Result<Option<Value>, Fault> {
-    let tag = tag_of(subject);
+    let tag = subject.referrers_tag();
     match get_manifest(origin, &tag, None).await {
         Ok((found, bytes)) if media_type::is_index(&found.media_type) => {
             Ok(Some(serde_json::from_slice(&bytes).unwrap_or_default()))
@@ -92,7 +93,7 @@ async fn enter(origin: &Origin, subject: &Digest, entry: Descriptor) -> Result<(
     let entry = serde_json::to_value(entry).unwrap_or_default();
     let listed = match index.get_mut("manifests") {
         Some(Value::Array(listed)) => listed,
-        _ => return Err(Fault::wrong(format!("the tag `{}` names an index without a list", tag_of(subject)))),
+        _ => return Err(Fault::wrong(format!("the tag `{}` names an index without a list", subject.referrers_tag()))),
     };
     if listed.iter().any(|known| known["digest"] == entry["digest"]) {
         return Ok(());
@@ -102,7 +103,7 @@ async fn enter(origin: &Origin, subject: &Digest, entry: Descriptor) -> Result<(
     listed.sort_by(|a, b| a["digest"].as_str().cmp(&b["digest"].as_str()));
     let bytes = canonical(&index);
     let kind = index["mediaType"].as_str().unwrap_or(media_type::INDEX);
-    upload::put_manifest(origin, &Descriptor::of(kind, &bytes), &bytes.into(), &tag_of(subject)).await?;
+    upload::put_manifest(origin, &Descriptor::of(kind, &bytes), &bytes.into(), &subject.referrers_tag()).await?;
     Ok(())
 }
 
@@ -111,15 +112,8 @@ fn entry(descriptor: &Descriptor, bytes: &[u8]) -> Option<(Digest, Descriptor)> 
     if !matches!(descriptor.media_type.as_str(), media_type::MANIFEST | media_type::INDEX) {
         return None;
     }
-    let manifest: Value = serde_json::from_slice(bytes).ok()?;
-    let subject = manifest["subject"]["digest"].as_str()?.parse().ok()?;
-    let mut entry = Descriptor::new(&descriptor.media_type, descriptor.digest.clone(), descriptor.size);
-    let kinds = [&manifest["artifactType"], &manifest["config"]["mediaType"]];
-    if let Some(kind) = kinds.into_iter().find(|kind| kind.as_str().is_some_and(|kind| !kind.is_empty())) {
-        entry.other.insert("artifactType".into(), kind.clone());
-    }
-    entry.annotations = serde_json::from_value(manifest["annotations"].clone()).unwrap_or_default();
-    Some((subject, entry))
+    let node = Node::parse(&descriptor.media_type, bytes.to_vec()).ok()?;
+    Some((node.subject()?.digest.clone(), node.as_referrer(descriptor)))
 }
 
 /// What of an index can be a referrer; `None` if it is no index. Entries that are no descriptors are left out.
@@ -127,12 +121,7 @@ fn descriptors(index: &Value) -> Option<Vec<Descriptor>> {
     let listed = index.get("manifests").filter(|_| index["schemaVersion"] == 2)?;
     let listed = if listed.is_null() { &[] } else { listed.as_array()?.as_slice() };
     let read = listed.iter().filter_map(|entry| serde_json::from_value(entry.clone()).ok());
-    Some(read.filter(is_document).collect())
-}
-
-/// The tag under which the referrers of a manifest are listed (distribution-spec, "Referrers Tag Schema").
-fn tag_of(subject: &Digest) -> String {
-    format!("{}-{}", subject.algorithm(), &subject.hex()[..64])
+    Some(read.filter(Descriptor::is_document).collect())
 }
 
 #[cfg(test)]
@@ -140,35 +129,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tags_are_those_of_the_schema() {
-        let long = Digest::from_sha512(&[0xab; 64]);
-        assert_eq!(tag_of(&long), format!("sha512-{}", "ab".repeat(32)));
-        assert_eq!(tag_of(&Digest::of(b"")), Digest::of(b"").as_str().replace(':', "-"));
-    }
-
-    #[test]
-    fn entries_say_what_the_manifest_is() {
-        let subject = Digest::of(b"subject");
-        let entry_of = |mut manifest: Value, kind: &str| {
-            manifest["subject"] = json!({"mediaType": media_type::MANIFEST, "digest": subject, "size": 7});
-            let bytes = manifest.to_string().into_bytes();
-            entry(&Descriptor::of(kind, &bytes), &bytes)
+    fn only_what_has_a_subject_is_entered() {
+        let subject = Descriptor::of(media_type::MANIFEST, b"subject");
+        let entered = |mut json: Value, kind: &str| {
+            json["schemaVersion"] = 2.into();
+            let bytes = json.to_string().into_bytes();
+            entry(&Descriptor::of(kind, &bytes), &bytes).map(|(subject, _)| subject)
         };
-        let (of, signature) = entry_of(
-            json!({"artifactType": "a/b", "config": {"mediaType": "c/d"}, "annotations": {"k": "v"}}),
-            media_type::MANIFEST,
-        )
-        .unwrap();
-        assert_eq!((of, &signature.other["artifactType"]), (subject.clone(), &json!("a/b")));
-        assert_eq!(signature.annotations["k"], "v");
-        let (_, old) =
-            entry_of(json!({"artifactType": "", "config": {"mediaType": "c/d"}}), media_type::MANIFEST).unwrap();
-        assert_eq!((&old.other["artifactType"], old.annotations.len()), (&json!("c/d"), 0));
-        let (_, index) = entry_of(json!({"manifests": []}), media_type::INDEX).unwrap();
-        assert!(index.other.is_empty());
-        assert_eq!(entry_of(json!({}), media_type::DOCKER_MANIFEST), None);
-        let plain = br#"{"config":{}}"#;
-        assert_eq!(entry(&Descriptor::of(media_type::MANIFEST, plain), plain), None);
+        let index = json!({"manifests": [], "subject": subject});
+        assert_eq!(entered(index.clone(), media_type::INDEX), Some(subject.digest));
+        assert_eq!(entered(index, media_type::DOCKER_LIST), None);
+        assert_eq!(entered(json!({"manifests": []}), media_type::INDEX), None);
+        assert_eq!(entered(json!({}), media_type::MANIFEST), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use url::Url;
 use super::body::Outgoing;
 use super::fetch::Fetch;
 use super::manifest::{get_manifest, verify};
-use super::origin::{Origin, is_document};
+use super::origin::Origin;
 use super::referrers;
 use super::registries_conf::By;
 use super::upload::{self, Mount};
@@ -50,7 +50,8 @@ impl Remote {
                     self.serving.store(index, Ordering::Relaxed);
                     return Ok(found);
                 }
-                Err(fault) => failed = fault.cause,
+                Err(fault) if self.is_primary(index) => failed = fault.cause,
+                Err(_) => {}
             }
         }
         Err(failed.of(operation()))
@@ -92,7 +93,7 @@ impl Remote {
     async fn try_mount(&self, descriptor: &Descriptor, from: &Repository) -> Result<bool, Cause> {
         let origin = self.primary()?;
         let own = origin.as_repository();
-        if from.registry != own.registry || from.name == own.name || is_document(descriptor) {
+        if from.registry != own.registry || from.name == own.name || descriptor.is_document() {
             return Ok(false);
         }
         match upload::mount(origin, descriptor, from).await? {
@@ -147,7 +148,7 @@ impl Target for Remote {
         let operation = || format!("push {} to {}", what(descriptor), self.name());
         let pushed = async {
             let origin = self.primary()?;
-            if is_document(descriptor) {
+            if descriptor.is_document() {
                 let bytes = read_document(source, descriptor).await.map_err(|error| error.cause)?;
                 referrers::put_manifest(origin, descriptor, &bytes.into(), descriptor.digest.as_str()).await?;
                 progress.advance(descriptor.size);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 use ociforge_layers::settle::settle;
-use ociforge_layers::unpack::{Expected, Options, Owners, Unpacked, Whiteouts, merge, unpack_layer};
+use ociforge_layers::unpack::{Options, Owners, Unpacked, Whiteouts, merge, unpack_layer};
 use ociforge_manifests::{ChainId, Descriptor, DiffId, Image};
 use tempfile::TempDir;
 
@@ -167,7 +167,7 @@ impl Unpacker<'_> {
         let directory = staging.map_err(RootfsError::Place)?;
         // Whoever has the right content has the right blob, for all that is left of it.
         let (reader, fetch) = BlobReader::sized(self.source, layer, &*progress);
-        let expected = Expected { blob: None, diff_id: diff_id.clone() };
+        let expected = diff_id.clone();
         let owners = self.owners;
         let cancel = self.cancel.clone();
         let work = blocking(move || {

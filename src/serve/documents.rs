@@ -41,8 +41,8 @@ pub(super) struct Facts {
 impl Facts {
     fn of(node: &Node, digest: Digest) -> Self {
         let descriptor = Descriptor::new(node.media_type(), digest, node.bytes().len() as u64);
-        let subject = subject(node).map(|subject| subject.digest.clone());
-        let referrer = subject.is_some().then(|| referrer(node, &descriptor));
+        let subject = node.subject().map(|subject| subject.digest.clone());
+        let referrer = subject.is_some().then(|| json!(node.as_referrer(&descriptor)));
         let children = node.children().into_iter().map(|child| child.digest.clone()).collect();
         Self { descriptor, subject, referrer, children, is_index: matches!(node, Node::Index(_)) }
     }
@@ -122,30 +122,4 @@ impl Documents {
         }
         Ok(None)
     }
-}
-
-/// What the manifest or index is a referrer of.
-pub(super) fn subject(node: &Node) -> Option<&Descriptor> {
-    match node {
-        Node::Manifest(manifest) => manifest.subject.as_ref(),
-        Node::Index(index) => index.subject.as_ref(),
-    }
-}
-
-/// A manifest as an entry of a list of referrers: with its annotations, and its type, which for an image manifest
-/// without one is its config's.
-fn referrer(node: &Node, descriptor: &Descriptor) -> Value {
-    let (document, fallback, annotations) = match node {
-        Node::Manifest(manifest) => (manifest.json(), Some(&manifest.config.media_type), &manifest.annotations),
-        Node::Index(index) => (index.json(), None, &index.annotations),
-    };
-    let own = document["artifactType"].as_str().filter(|kind| !kind.is_empty());
-    let mut json = json!(descriptor);
-    if let Some(kind) = own.or(fallback.map(String::as_str)) {
-        json["artifactType"] = json!(kind);
-    }
-    if !annotations.is_empty() {
-        json["annotations"] = json!(annotations);
-    }
-    json
 }

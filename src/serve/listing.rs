@@ -53,7 +53,7 @@ pub(super) fn referrers(registry: &Registry, name: &str, digest: &Digest, query:
     let mut candidates: Vec<Digest> =
         names::entries_of(&index.manifests, name).map(|entry| entry.digest.clone()).collect();
     // Clients of a registry without this end point kept the list under a tag.
-    let tag = format!("{}-{:.64}", digest.algorithm(), digest.hex());
+    let tag = digest.referrers_tag();
     if let Some(entry) = names::find(&index.manifests, None, name, &tag)
         && let Some(list) = registry.documents.get(&entry.digest)?.filter(|facts| facts.is_index)
     {

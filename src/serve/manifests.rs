@@ -5,11 +5,11 @@ use std::fs;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use futures_util::StreamExt;
 use ociforge_manifests::graph::Node;
+use ociforge_manifests::reference::is_tag;
 use ociforge_manifests::{Descriptor, Digest, Hasher, media_type};
 
 use super::answer::{Answer, ApiError, CONTENT_DIGEST, Code, Headers, bytes, empty};
-use super::documents::subject;
-use super::route::{Reference, is_tag};
+use super::route::Reference;
 use super::{Registry, is_unchanged, names};
 use crate::content::ByteStream;
 use crate::store::blob::write_durable;
@@ -110,7 +110,7 @@ pub(super) fn put(registry: &Registry, name: &str, sent: Sent) -> Answer {
     })?;
     headers.push((header::LOCATION, format!("/v2/{name}/manifests/{digest}")));
     headers.push((CONTENT_DIGEST, digest.to_string()));
-    headers.extend(subject(&node).map(|subject| (OCI_SUBJECT, subject.digest.to_string())));
+    headers.extend(node.subject().map(|subject| (OCI_SUBJECT, subject.digest.to_string())));
     Ok(empty(StatusCode::CREATED, headers))
 }
 
@@ -152,8 +152,7 @@ fn parse(content_type: Option<&str>, body: Vec<u8>) -> Result<(Node, String), Ap
         "application/json" | "application/octet-stream" | "application/x-www-form-urlencoded" | "text/plain" => "",
         other => other,
     };
-    let is_known = |kind: &str| media_type::is_manifest(kind) || media_type::is_index(kind);
-    if !declared.is_empty() && !is_known(declared) {
+    if !declared.is_empty() && !media_type::is_document(declared) {
         return Err(invalid(format!("manifests of type {declared} are not supported")));
     }
     let node = Node::parse(declared, body).map_err(|error| {
@@ -168,7 +167,9 @@ fn parse(content_type: Option<&str>, body: Vec<u8>) -> Result<(Node, String), Ap
         return Err(invalid(format!("manifests of schema version {version} are not supported")));
     }
     match own {
-        Some(own) if !is_known(own) => Err(invalid(format!("manifests of type {own} are not supported"))),
+        Some(own) if !media_type::is_document(own) => {
+            Err(invalid(format!("manifests of type {own} are not supported")))
+        }
         Some(own) if !declared.is_empty() && own != declared => {
             Err(invalid(format!("the manifest says that it is {own}, but it was sent as {declared}")))
         }
@@ -181,9 +182,10 @@ fn parse(content_type: Option<&str>, body: Vec<u8>) -> Result<(Node, String), Ap
 }
 
 fn store(registry: &Registry, digest: &Digest, bytes: &[u8]) -> Result<(), ApiError> {
-    if registry.layout.blob_size(digest) != Some(bytes.len() as u64) {
+    let path = registry.layout.blob_path(digest);
+    if fs::read(&path).ok().as_deref() != Some(bytes) {
         // Before the index, which is on disk once it names the manifest.
-        write_durable(&registry.layout.blob_path(digest), bytes)?;
+        write_durable(&path, bytes)?;
     }
     Ok(())
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use ociforge_manifests::reference::{EntryName, is_repository, is_tag};
 use ociforge_manifests::{Descriptor, Digest};
 
-use super::route::{is_repository, is_tag};
 use crate::store::index::REPOSITORY;
 use crate::store::layout::REF_NAME;
 
@@ -21,14 +21,8 @@ impl<'a> Place<'a> {
         let Some(name) = entry.annotations.get(REF_NAME) else {
             return Self { repository: entry.annotations.get(REPOSITORY).map(String::as_str), tag: None };
         };
-        let (name, digest) = name.split_once('@').map_or((name.as_str(), None), |(name, d)| (name, Some(d)));
-        // A colon before the last slash is a port's.
-        let (repository, tag) = match name.rsplit_once(':') {
-            Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),
-            _ if name.contains('/') => (name, digest.is_none().then_some("latest")),
-            _ => return Self { repository: None, tag: Some(name).filter(|tag| is_tag(tag)) },
-        };
-        Self { repository: Some(repository), tag: tag.filter(|tag| is_tag(tag)) }
+        let EntryName { repository, tag } = EntryName::of(name);
+        Self { repository, tag: tag.filter(|tag| is_tag(tag)) }
     }
 
     /// How well the place fits `repository`, the best first; nothing when it is in another one.

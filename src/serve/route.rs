@@ -1,6 +1,7 @@
 //! Which end point a path means (distribution-spec, "Endpoints").
 
 use ociforge_manifests::Digest;
+use ociforge_manifests::reference::{is_repository, is_tag};
 use percent_encoding::percent_decode_str;
 use uuid::Uuid;
 
@@ -108,25 +109,6 @@ fn repository(parts: &[&str]) -> Result<String, ApiError> {
     }
 }
 
-/// Whether `name` is of the form that the specification gives for repositories.
-pub(super) fn is_repository(name: &str) -> bool {
-    name.len() <= 255 && name.split('/').all(is_component)
-}
-
-/// Runs of lower-case letters and digits with `.`, `_`, `__` or any number of `-` between them.
-fn is_component(component: &str) -> bool {
-    let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let ends_well = component.starts_with(alphanumeric) && component.ends_with(alphanumeric);
-    let mut separators = component.split(alphanumeric);
-    ends_well && separators.all(|s| matches!(s, "" | "." | "_" | "__") || s.bytes().all(|byte| byte == b'-'))
-}
-
-/// Whether `tag` is of the form that the specification gives for tags.
-pub(super) fn is_tag(tag: &str) -> bool {
-    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    tag.len() <= 128 && tag.starts_with(word) && tag.chars().all(|c| word(c) || c == '.' || c == '-')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,18 +154,5 @@ mod tests {
             let error = Route::parse(path).unwrap_err();
             assert_eq!(error.status_code(), status, "{path}");
         }
-    }
-
-    #[test]
-    fn names_and_tags_have_a_grammar() {
-        for good in ["a", "a/b/c", "a.b", "a_b", "a__b", "a---b", "0/9", "nvcr.io/nvidia/pytorch"] {
-            assert!(is_repository(good), "{good}");
-        }
-        let long = "a".repeat(256);
-        for bad in ["", "/", "a/", "/a", "a//b", "A", "a..b", "a___b", "a._b", "-a", "a-", ".", "a b", "ä", &long] {
-            assert!(!is_repository(bad), "{bad}");
-        }
-        assert!(is_tag("v1.0_x-y") && is_tag("_") && is_tag(&long[..128]));
-        assert!(!is_tag("") && !is_tag(".a") && !is_tag("-a") && !is_tag("a/b") && !is_tag(&long[..129]));
     }
 }

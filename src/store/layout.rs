@@ -30,6 +30,9 @@ pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// How long to wait before looking again whether another writer of the same blob is done.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
+/// What is written in a layout besides blobs and the index.
+const OWN: [&str; 4] = [".lock", ".partial", ".uploads", ".writers"];
+
 /// An OCI layout directory.
 #[derive(Debug, Clone)]
 pub struct Layout {
@@ -52,6 +55,7 @@ impl Layout {
             fs::create_dir_all(layout.blobs())?;
             write_atomic(&layout.root.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         }
+        layout.refuse_links()?;
         partial::sweep(&layout.partials());
         Ok(layout)
     }
@@ -63,10 +67,17 @@ impl Layout {
     pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
         let layout = Self { root: root.into() };
         if layout.root.join("oci-layout").is_file() {
+            layout.refuse_links()?;
             Ok(layout)
         } else {
             Err(io::Error::new(io::ErrorKind::NotFound, "there is no OCI layout (no file oci-layout)"))
         }
+    }
+
+    /// A layout that came from elsewhere may lead out of its directory by what is written and removed in it.
+    fn refuse_links(&self) -> io::Result<()> {
+        let link = OWN.into_iter().find(|name| self.root.join(name).is_symlink());
+        link.map_or(Ok(()), |name| Err(io::Error::other(format!("{name} in it is a symbolic link"))))
     }
 
     /// The layout's directory.
@@ -156,7 +167,7 @@ impl Layout {
     /// # Errors
     /// When the layout can't be written.
     pub fn lock(&self) -> io::Result<Locked<'_>> {
-        let file = File::create(self.root.join(".lock"))?;
+        let file = File::options().create(true).append(true).open(self.root.join(".lock"))?;
         file.lock()?;
         Ok(Locked { layout: self, _file: file })
     }
@@ -187,7 +198,10 @@ impl Layout {
     }
 
     fn put_document(&self, manifest: &Descriptor, bytes: &[u8]) -> Result<(), ContentError> {
-        if self.claim_blob(&manifest.digest) != Some(manifest.size) {
+        let there = self.claim_blob(&manifest.digest) == Some(manifest.size);
+        // Documents are small: one that is damaged there is written again.
+        let damaged = || fs::read(self.blob_path(&manifest.digest)).ok().as_deref() != Some(bytes);
+        if !there || (bytes.len() as u64 == manifest.size && damaged()) {
             let put = write_durable(&self.blob_path(&manifest.digest), bytes).map_err(Cause::Io);
             put.map_err(|cause| cause.of(format!("write {} to {}", manifest.digest, self.root.display())))?;
         }
@@ -229,6 +243,10 @@ impl Locked<'_> {
             let mut json = old.json().clone();
             json["manifests"] = json!(manifests);
             let new: Document<Index> = Document::from_json(json)?;
+            let size = new.bytes().len() as u64;
+            if size > MAX_INDEX {
+                return Err(Cause::TooLarge { size, limit: MAX_INDEX });
+            }
             write_durable(&path, new.bytes())?;
         }
         Ok(())
@@ -478,5 +496,28 @@ mod tests {
         fs::write(directory.path().join("precious"), "").unwrap();
         assert!(Layout::create(directory.path()).is_err());
         assert!(Layout::open(directory.path()).is_err());
+    }
+
+    #[test]
+    fn nothing_leads_out_of_a_layout() {
+        for name in OWN {
+            let (directory, layout) = layout();
+            let victim = directory.path().join("victim");
+            fs::write(&victim, "precious").unwrap();
+            std::os::unix::fs::symlink(&victim, layout.root().join(name)).unwrap();
+            let error = Layout::create(layout.root()).unwrap_err();
+            assert_eq!(error.to_string(), format!("{name} in it is a symbolic link"));
+            assert!(Layout::open(layout.root()).is_err());
+            assert_eq!(fs::read_to_string(victim).unwrap(), "precious");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_damaged_manifest_is_written_again() {
+        let (_directory, layout) = layout();
+        let manifest = Descriptor::of(media_type::MANIFEST, b"manifest");
+        fs::write(layout.blob_path(&manifest.digest), [0; 8]).unwrap();
+        layout.tag(&manifest, b"manifest", "x").await.unwrap();
+        assert_eq!(fs::read(layout.blob_path(&manifest.digest)).unwrap(), b"manifest");
     }
 }

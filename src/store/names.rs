@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use ociforge_manifests::graph::{Index, Node};
+use ociforge_manifests::reference::EntryName;
 use ociforge_manifests::{Descriptor, Digest, Document, media_type};
 use tokio::sync::OnceCell;
 
@@ -91,7 +92,7 @@ impl Names {
 
     /// The tag that the entry's name is in this repository.
     fn tag_of<'a>(&self, entry: &'a Descriptor) -> Option<&'a str> {
-        let (repository, tag) = parts(name_of(entry)?);
+        let EntryName { repository, tag } = EntryName::of(name_of(entry)?);
         tag.filter(|_| repository == self.repository.as_deref())
     }
 
@@ -101,7 +102,7 @@ impl Names {
         let mut referrers = Referrers::new();
         for entry in &self.index.manifests {
             let kind = &entry.media_type;
-            if !(media_type::is_manifest(kind) || media_type::is_index(kind)) {
+            if !entry.is_document() {
                 continue;
             }
             let bytes = match read_document(&*self.place, entry).await {
@@ -109,9 +110,9 @@ impl Names {
                 bytes => bytes?,
             };
             let Ok(node) = Node::parse(kind, bytes) else { continue };
-            if let Some(subject) = subject(&node) {
+            if let Some(subject) = node.subject() {
                 let repository = repository_of(entry).map(str::to_owned);
-                let referrer = Referrer { repository, listed: listed(&node, entry) };
+                let referrer = Referrer { repository, listed: node.as_referrer(entry) };
                 referrers.entry(subject.digest.clone()).or_default().push(referrer);
             }
         }
@@ -152,7 +153,7 @@ impl Named for Names {
         let own = all.get(&subject.digest).into_iter().flatten().filter(here).map(|referrer| referrer.listed.clone());
         let mut found: BTreeMap<_, _> = own.map(|listed| (listed.digest.clone(), listed)).collect();
         // Clients of registries that list no referrers keep the list under a tag.
-        let tag = format!("{}-{:.64}", subject.digest.algorithm(), subject.digest.hex());
+        let tag = subject.digest.referrers_tag();
         if let Some(list) = self.find(&tag)?.filter(|list| media_type::is_index(&list.media_type)) {
             let bytes = read_document(&*self.place, &list).await?;
             let list = Document::<Index>::parse(bytes);
@@ -171,45 +172,11 @@ fn is_of_the_document(cause: &Cause) -> bool {
     matches!(cause, NotFound | WrongDigest { .. } | WrongSize { .. } | TooLarge { .. } | Algorithm(_) | Document(_))
 }
 
-/// What the manifest or index is a referrer of.
-fn subject(node: &Node) -> Option<&Descriptor> {
-    match node {
-        Node::Manifest(manifest) => manifest.subject.as_ref(),
-        Node::Index(index) => index.subject.as_ref(),
-    }
-}
-
-/// A referrer as registries list it (distribution-spec, "Listing Referrers"): with its annotations, and its type, which
-/// for a manifest without one is its config's.
-fn listed(node: &Node, entry: &Descriptor) -> Descriptor {
-    let (json, config, annotations) = match node {
-        Node::Manifest(own) => (own.json(), Some(own.config.media_type.as_str()), &own.annotations),
-        Node::Index(own) => (own.json(), None, &own.annotations),
-    };
-    let mut listed = Descriptor::new(&entry.media_type, entry.digest.clone(), entry.size);
-    listed.annotations.clone_from(annotations);
-    let own = json["artifactType"].as_str().filter(|kind| !kind.is_empty());
-    listed.other.extend(own.or(config).map(|kind| ("artifactType".into(), kind.into())));
-    listed
-}
-
 /// The repository that an entry is in, if it says so.
 fn repository_of(entry: &Descriptor) -> Option<&str> {
     match name_of(entry) {
-        Some(name) => parts(name).0,
+        Some(name) => EntryName::of(name).repository,
         None => entry.annotations.get(REPOSITORY).map(String::as_str),
-    }
-}
-
-/// The repository and the tag of a name; the rules are those by which `serve` reads names. A name without a slash or a
-/// colon is a tag of no repository, one with a slash but neither tag nor digest has the tag `latest`.
-fn parts(name: &str) -> (Option<&str>, Option<&str>) {
-    let (name, digest) = name.split_once('@').map_or((name, None), |(name, digest)| (name, Some(digest)));
-    // A colon before the last slash is a port's.
-    match name.rsplit_once(':') {
-        Some((repository, tag)) if !tag.contains('/') => (Some(repository), Some(tag)),
-        _ if name.contains('/') => (Some(name), digest.is_none().then_some("latest")),
-        _ => (None, Some(name)),
     }
 }
 

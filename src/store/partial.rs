@@ -7,8 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rustix::fs::OFlags;
+
 /// How long a partial file may lie untouched before it is taken for one that was given up.
 const ABANDONED: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// What lies there in place of a file is none of ours.
+const NO_LINK: i32 = OFlags::NOFOLLOW.bits().cast_signed();
 
 /// A partial file that this process alone writes. Dropped, it stays for whoever goes on with it.
 #[derive(Debug, Clone)]
@@ -24,7 +29,15 @@ impl Partial {
         loop {
             path.parent().map_or(Ok(()), fs::create_dir_all)?;
             let mut options = OpenOptions::new();
-            let file = match options.read(true).write(true).create(true).truncate(false).mode(0o644).open(path) {
+            let file = match options
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o644)
+                .custom_flags(NO_LINK)
+                .open(path)
+            {
                 // The directory was empty, and removed just now.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 file => file?,

@@ -1,7 +1,7 @@
 //! What an image points to, from one place to another.
 
 use std::collections::HashSet;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use ociforge_manifests::graph::Node;
@@ -21,7 +21,8 @@ pub(super) struct GraphCopy<'a> {
     jobs: usize,
     reporter: &'a dyn Reporter,
     moved: Mutex<Moved>,
-    seen: Mutex<HashSet<Digest>>,
+    /// What was met, and whether as a manifest or index: what is a blob to the one may be a manifest to the other.
+    seen: Mutex<HashSet<(Digest, bool)>>,
     documents: Mutex<Vec<Descriptor>>,
 }
 
@@ -38,7 +39,7 @@ impl<'a> GraphCopy<'a> {
 
     /// Leaves this out wherever something points to it.
     pub(super) fn leave_out(&self, descriptor: &Descriptor) {
-        self.first(descriptor);
+        self.first(descriptor, true);
     }
 
     /// Puts a manifest or index whose children are there, and lets `tags` name it.
@@ -77,19 +78,19 @@ impl<'a> GraphCopy<'a> {
 
     /// What became of the blobs, and the manifests and indexes that are at the target now.
     pub(super) fn finish(self) -> (Moved, Vec<Descriptor>) {
-        (self.moved.into_inner().unwrap_or_default(), self.documents.into_inner().unwrap_or_default())
+        (*lock(&self.moved), self.documents())
     }
 
     /// The manifests and indexes that are at the target by now.
     pub(super) fn documents(&self) -> Vec<Descriptor> {
-        self.documents.lock().map(|documents| documents.clone()).unwrap_or_default()
+        lock(&self.documents).clone()
     }
 
     async fn descend(&self, node: &Node, depth: usize) -> Result<(), ContentError> {
         match node {
             Node::Manifest(manifest) => {
                 let blobs: Vec<_> =
-                    manifest.layers.iter().chain([&manifest.config]).filter(|b| self.first(b)).collect();
+                    manifest.layers.iter().chain([&manifest.config]).filter(|b| self.first(b, false)).collect();
                 stream::iter(blobs).map(Ok).try_for_each_concurrent(self.jobs, |blob| self.blob(blob)).await
             }
             Node::Index(index) => {
@@ -97,7 +98,7 @@ impl<'a> GraphCopy<'a> {
                     let message = format!("indexes lie more than {MAX_DEPTH} deep inside each other");
                     return Err(Cause::Other { message, hint: None }.of(format!("copy {}", node.descriptor().digest)));
                 }
-                for child in index.manifests.iter().filter(|child| self.first(child)) {
+                for child in index.manifests.iter().filter(|child| self.first(child, true)) {
                     Box::pin(self.manifest(child, depth + 1)).await?;
                 }
                 Ok(())
@@ -160,23 +161,24 @@ impl<'a> GraphCopy<'a> {
     }
 
     fn note(&self, document: &Descriptor) {
-        if let Ok(mut documents) = self.documents.lock() {
-            documents.push(document.clone());
-        }
+        lock(&self.documents).push(document.clone());
     }
 
-    /// Whether this content is met for the first time in this copy.
-    fn first(&self, descriptor: &Descriptor) -> bool {
-        self.seen.lock().is_ok_and(|mut seen| seen.insert(descriptor.digest.clone()))
+    /// Whether this content is met for the first time in this copy, as a manifest or index or as a blob.
+    fn first(&self, descriptor: &Descriptor, as_document: bool) -> bool {
+        lock(&self.seen).insert((descriptor.digest.clone(), as_document))
     }
 
     fn count(&self, count: impl FnOnce(&mut Moved)) {
-        if let Ok(mut moved) = self.moved.lock() {
-            count(&mut moved);
-        }
+        count(&mut lock(&self.moved));
     }
 }
 
 fn kind(blob: &Descriptor) -> &'static str {
     if blob.media_type.contains("config") || blob.media_type.contains("container.image") { "config" } else { "layer" }
+}
+
+/// The value, also when a thread panicked while it held it: each of these values is whole at any time.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -9,7 +9,7 @@
 //! packages mean that were built with `/lib` a directory and are unpacked where it is a link to `/usr/lib`. A link that
 //! leads to nothing has the directories made that it names.
 //!
-//! Blobs are verified while they are unpacked, so after an error a directory holds what must not be used.
+//! The content is verified while it is unpacked, so after an error a directory holds what must not be used.
 
 mod ahead;
 mod error;
@@ -21,11 +21,11 @@ mod verify;
 mod writer;
 
 use std::fmt;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead};
 use std::path::Path;
 use std::thread;
 
-use ociforge_manifests::{DiffId, Digest};
+use ociforge_manifests::DiffId;
 use rustix::fs::{FileType, Mode, mknodat};
 use rustix::io::Errno;
 
@@ -39,15 +39,6 @@ use self::writer::Writer;
 use crate::decompress::decompress;
 use crate::entries::Entries;
 use crate::path::LayerPath;
-
-/// What a layer should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Expected {
-    /// Digest and size in bytes of the blob; `None` where only its content has to be right.
-    pub blob: Option<(Digest, u64)>,
-    /// Digest of the uncompressed tar.
-    pub diff_id: DiffId,
-}
 
 /// How layers are unpacked.
 #[derive(Clone, Copy)]
@@ -150,32 +141,25 @@ pub struct Unpacked {
 /// what the layer itself has. Dropped are extended attributes that steer overlayfs and SELinux labels.
 ///
 /// # Errors
-/// When the blob can't be read, is not `expected`, or has entries that can't be; and when files can't be written.
+/// When the blob can't be read, its uncompressed content is not `expected`, or has entries that can't be; and when files can't be written.
 /// `into` then holds a part of the layer.
 pub fn unpack_layer(
     reader: impl BufRead + Send,
-    expected: &Expected,
+    expected: &DiffId,
     into: &Path,
     options: &Options<'_>,
 ) -> Result<Unpacked, UnpackError> {
     let root = empty_root(into).map_err(unusable(into))?;
     thread::scope(|scope| {
-        let content = Ahead::start(scope, || decompress(verified(reader, expected)));
+        let content = Ahead::start(scope, || decompress(reader));
         // Inflating takes as long as hashing and writing together.
-        write(Verified::content(content, expected.diff_id.0.clone()), Writer::new(root, options))
+        write(Verified::new(content, expected), Writer::new(root, options))
     })
 }
 
 fn empty_root(into: &Path) -> rustix::io::Result<Root> {
     let root = Root::open(into)?;
     if root::names(root.place()?.fd)?.is_empty() { Ok(root) } else { Err(Errno::NOTEMPTY) }
-}
-
-fn verified<'a>(reader: impl BufRead + Send + 'a, expected: &Expected) -> Box<dyn BufRead + Send + 'a> {
-    match &expected.blob {
-        Some((digest, size)) => Box::new(BufReader::new(Verified::blob(reader, digest.clone(), *size))),
-        None => Box::new(reader),
-    }
 }
 
 fn write(tar: impl BufRead, mut writer: Writer<'_>) -> Result<Unpacked, UnpackError> {

@@ -53,3 +53,11 @@ async fn an_unknown_manifest_has_a_hint() {
     assert!(error.cause.to_string().ends_with("answered 404 Not Found: manifest unknown"));
     assert_eq!(error.hint().unwrap(), "check the repository's name and the tag");
 }
+
+#[tokio::test]
+async fn a_media_type_that_no_header_can_have_is_refused() {
+    let server = Server::start(|_| Reply::new(201)).await;
+    let odd = Descriptor::of("a\nb", &manifest());
+    let error = remote(&server, "a/b").keep(&odd, &manifest()).await.unwrap_err();
+    assert!(error.cause.to_string().contains(r"`a\nb`"), "{}", error.cause);
+}

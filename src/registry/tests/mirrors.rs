@@ -1,5 +1,7 @@
 //! Mirrors: which are asked, and in which order.
 
+use std::sync::atomic::Ordering;
+
 use super::downloads::truncated;
 use super::*;
 
@@ -72,4 +74,22 @@ async fn the_repository_itself_says_what_is_not_there() {
     let subject = Descriptor::of(media_type::MANIFEST, &manifest());
     assert_eq!(repository(&client(&empty, &[(&broken, "")])).referrers(&subject).await.unwrap(), []);
     assert!(repository(&client(&broken, &[(&empty, "")])).referrers(&subject).await.is_err());
+}
+
+#[tokio::test]
+async fn the_repository_itself_says_what_is_wrong_even_when_asked_first() {
+    let broken = Server::start(|_| Reply::new(500)).await;
+    let empty = Server::start(|_| Reply::new(404)).await;
+    let remote = repository(&client(&broken, &[(&empty, "")]));
+    remote.serving.store(1, Ordering::Relaxed);
+    let subject = Descriptor::of(media_type::MANIFEST, &manifest());
+    let errors = [
+        remote.resolve().await.unwrap_err(),
+        remote.tags().await.unwrap_err(),
+        remote.referrers(&subject).await.unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(status(&error.cause), "500 Internal Server Error");
+    }
+    assert_eq!((empty.lines().len(), broken.lines().len()), (3, 3));
 }

@@ -34,8 +34,7 @@ pub(super) async fn put_manifest(
 ) -> Result<Answer, Cause> {
     let scopes = Scopes::push(&origin.repository);
     let mut request = Request::new(Method::PUT, origin.url(&["manifests", name]).await?, &scopes);
-    let media_type = HeaderValue::from_str(&descriptor.media_type);
-    request.headers.extend(media_type.ok().map(|value| (CONTENT_TYPE, value)));
+    request.headers.insert(CONTENT_TYPE, content_type(&descriptor.media_type)?);
     request.payload = Payload::Bytes(bytes);
     let mut retries = origin.retries();
     loop {
@@ -53,6 +52,13 @@ pub(super) async fn put_manifest(
             Err(fault) => retries.pause(fault).await?,
         }
     }
+}
+
+fn content_type(media_type: &str) -> Result<HeaderValue, Cause> {
+    HeaderValue::from_str(media_type).map_err(|_| {
+        let message = format!("`{}`, as the manifest's media type is given, is none", media_type.escape_debug());
+        Cause::Other { message, hint: None }
+    })
 }
 
 /// Whether an answer to a manifest is that of a registry that has it now: the page of a gateway says 200, too.

@@ -100,7 +100,7 @@ pub fn reachable(layout: &Layout, roots: &[Descriptor]) -> Result<BTreeMap<Diges
         if blobs.insert(descriptor.digest.clone(), descriptor.clone()).is_some() {
             continue;
         }
-        if media_type::is_manifest(&descriptor.media_type) || media_type::is_index(&descriptor.media_type) {
+        if descriptor.is_document() {
             let node = read_node(layout, &descriptor).map_err(|cause| cause.of(operation()))?;
             waiting.extend(node.children().into_iter().cloned());
         }

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use ociforge_manifests::document::MAX_DOCUMENT;
 use ociforge_manifests::graph::Node;
-use ociforge_manifests::{Descriptor, Digest, Hasher, media_type};
+use ociforge_manifests::{Descriptor, Digest, Hasher};
 use serde_json::Value;
 
 use super::is_untagged;
@@ -88,7 +88,7 @@ impl Marker<'_> {
         }
         while let Some(descriptor) = waiting.pop() {
             self.reached.insert(descriptor.digest.clone());
-            if self.read.insert((descriptor.digest.clone(), is_document(&descriptor.media_type))) {
+            if self.read.insert((descriptor.digest.clone(), descriptor.is_document())) {
                 waiting.extend(self.needs(&descriptor)?);
             }
         }
@@ -97,24 +97,24 @@ impl Marker<'_> {
 
     /// Marks what a document needs, and returns those of it that may need something themselves.
     fn needs(&mut self, descriptor: &Descriptor) -> Result<Vec<Descriptor>, ContentError> {
-        if !is_document(&descriptor.media_type) {
+        if !descriptor.is_document() {
             return self.guess(descriptor).map_err(|cause| cause.of(operation(descriptor)));
         }
         let Some(node) = self.node(descriptor)? else { return Ok(Vec::new()) };
         let children: Vec<Descriptor> = node.children().into_iter().cloned().collect();
         self.reached.extend(children.iter().map(|child| child.digest.clone()));
         let mut next = if matches!(node, Node::Index(_)) { children } else { Vec::new() };
-        next.extend(subject(&node).cloned());
+        next.extend(node.subject().cloned());
         Ok(next)
     }
 
     /// What the entry is a referrer of.
     fn subject(&self, entry: &Descriptor) -> Result<Option<Digest>, ContentError> {
-        if !is_document(&entry.media_type) {
+        if !entry.is_document() {
             return Ok(None);
         }
         let node = self.node(entry)?;
-        Ok(node.as_ref().and_then(subject).map(|subject| subject.digest.clone()))
+        Ok(node.as_ref().and_then(Node::subject).map(|subject| subject.digest.clone()))
     }
 
     /// The manifest or index, as its digest promises it. An index may list manifests that are not there.
@@ -155,14 +155,6 @@ impl Marker<'_> {
     }
 }
 
-/// What the manifest or index is a referrer of.
-fn subject(node: &Node) -> Option<&Descriptor> {
-    match node {
-        Node::Manifest(manifest) => manifest.subject.as_ref(),
-        Node::Index(index) => index.subject.as_ref(),
-    }
-}
-
 /// All digests among the texts of `json`.
 fn digests(json: &Value, found: &mut Vec<Digest>) {
     match json {
@@ -171,10 +163,6 @@ fn digests(json: &Value, found: &mut Vec<Digest>) {
         Value::Object(fields) => fields.values().for_each(|value| digests(value, found)),
         _ => {}
     }
-}
-
-fn is_document(kind: &str) -> bool {
-    media_type::is_manifest(kind) || media_type::is_index(kind)
 }
 
 fn operation(descriptor: &Descriptor) -> String {

@@ -138,8 +138,14 @@ pub(super) fn blobs(layout: &Layout) -> io::Result<Vec<(Digest, PathBuf)>> {
     Ok(blobs)
 }
 
+/// The directories of blobs. Those behind a link may be another layout's, too, whose index nobody has asked.
 fn algorithms(layout: &Layout) -> io::Result<Vec<PathBuf>> {
-    Ok(entries(&layout.root().join("blobs"))?.into_iter().filter(|path| path.is_dir()).collect())
+    let blobs = layout.root().join("blobs");
+    let all = entries(&blobs)?;
+    if let Some(link) = all.iter().chain([&blobs]).find(|path| path.is_symlink()) {
+        return Err(io::Error::other(format!("{} is a symbolic link", link.display())));
+    }
+    Ok(all.into_iter().filter(|path| path.is_dir()).collect())
 }
 
 /// What is in `directory`, sorted by name; nothing where it is not there.

@@ -147,16 +147,3 @@ async fn damaged_documents_are_passed_over_but_a_disk_that_fails_is_an_error() {
     let error = place.names().referrers(&image).await.unwrap_err();
     assert!(matches!(error.cause, Cause::Io(_)), "{error:?}");
 }
-
-#[test]
-fn names_have_parts() {
-    for (name, repository, tag) in [
-        ("t", None, Some("t")),
-        ("h:5000/a:t", Some("h:5000/a"), Some("t")),
-        ("h:5000/a", Some("h:5000/a"), Some("latest")),
-        ("h/a:t@sha256:0", Some("h/a"), Some("t")),
-        ("h/a@sha256:0", Some("h/a"), None),
-    ] {
-        assert_eq!(parts(name), (repository, tag), "{name}");
-    }
-}

@@ -16,7 +16,7 @@ use crate::source::changes::{self, changes, snapshot};
 use crate::source::overlay::{self, overlay};
 use crate::tree::{LayerTree, NodeKind};
 use crate::unpack::tests::{run, xattrs};
-use crate::unpack::{Expected, Options, XattrSpace, merge, unpack_layer};
+use crate::unpack::{Options, XattrSpace, merge, unpack_layer};
 use crate::{Compression, LayerPath, pack};
 
 /// No time is later in what these tests take.
@@ -107,8 +107,7 @@ impl Stage {
         run(Command::new("cp").arg("-a").arg(self.path("base")).arg(&root));
         let mut blob = Vec::new();
         let layer = pack(tree, Compression::default(), 2, &mut blob).unwrap();
-        let expected = Expected { blob: None, diff_id: layer.diff_id };
-        let unpacked = unpack_layer(&blob[..], &expected, &staging, &Options::default()).unwrap();
+        let unpacked = unpack_layer(&blob[..], &layer.diff_id, &staging, &Options::default()).unwrap();
         merge(&staging, &unpacked, &root).unwrap();
         listing(&root)
     }

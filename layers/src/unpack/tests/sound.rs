@@ -66,17 +66,8 @@ fn all_compressions_and_what_is_verified() {
     let blobs = [tar.clone(), [gzip(front), gzip(back)].concat(), zstd::encode_all(&tar[..], 1).unwrap()];
     let scene = Scene::new();
     for (n, blob) in blobs.iter().enumerate() {
-        let good = Expected { blob: Some((Digest::of(blob), blob.len() as u64)), diff_id: diff_id(&tar) };
-        let size = |size| Some((Digest::of(blob), size));
-        let cases = [
-            (good.clone(), None),
-            (Expected { blob: None, ..good.clone() }, None),
-            (Expected { blob: size(blob.len() as u64 - 1), ..good.clone() }, Some("more")),
-            (Expected { blob: size(blob.len() as u64 + 1), ..good.clone() }, Some("but has")),
-            (Expected { blob: Some((Digest::of(b"x"), blob.len() as u64)), ..good.clone() }, Some("should be sha256")),
-            (Expected { diff_id: diff_id(b"x"), ..good.clone() }, Some("uncompressed content should be")),
-            (Expected { diff_id: diff_id(&tar[..tar.len() - 9000]), ..good }, Some("uncompressed content should be")),
-        ];
+        let other = Some("uncompressed content should be");
+        let cases = [(diff_id(&tar), None), (diff_id(b"x"), other), (diff_id(&tar[..tar.len() - 9000]), other)];
         for (m, (expected, error)) in cases.iter().enumerate() {
             let into = scene.empty("into");
             let result = unpack_layer(&blob[..], expected, &into, &Options::default());
