@@ -169,7 +169,7 @@ impl fmt::Display for Failure {
         for cause in &self.causes {
             write!(f, "\n  cause: {}", printable(cause))?;
         }
-        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "\n  hint: {}", printable(hint)))
+        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "\n  hint: {}", printable(hint).replace('\n', " ")))
     }
 }
 
@@ -209,5 +209,6 @@ mod tests {
         let failure = Failure::from(Outer(std::io::Error::other("it is open"))).during("cannot begin");
         let text = "cannot begin\n  cause: cannot open the thing\n  cause: it is open\n  hint: close it first";
         assert_eq!(failure.to_string(), text);
+        assert_eq!(Failure::new("x").hint("a\nerror: b").to_string(), "x\n  hint: a error: b");
     }
 }

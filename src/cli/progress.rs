@@ -50,9 +50,18 @@ pub(super) fn line(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
+/// A text as people read it: what is foreign in it neither steers the terminal nor begins a line of its own, as lines
+/// that go on are indented.
+fn said(text: &str) -> String {
+    let text = printable(text);
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default().to_owned();
+    lines.fold(first, |all, line| all + if line.starts_with("  ") { "\n" } else { "\n  " } + line)
+}
+
 /// A finding as people read it.
 fn found(Finding { code, message, hint }: &Finding) -> String {
-    printable(&format!(
+    said(&format!(
         "warning[{code}]: {message}\n  hint: {hint}; silence it with [lint] allow = [\"{code}\"], or --allow {code}"
     ))
 }
@@ -64,8 +73,27 @@ fn size_of(total: Option<u64>, done: u64) -> Option<String> {
 
 /// A label as it fits on a line.
 fn shortened(label: &str, most: usize) -> String {
+    let label = printable(label).replace('\n', " ");
     match label.char_indices().nth(most) {
-        None => label.to_owned(),
+        None => label,
         Some(_) => label.chars().take(most - 1).chain(['…']).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_neither_steers_the_terminal_nor_begins_a_line() {
+        for (text, expected) in [
+            ("GET /v2/a\u{1b}[2J\u{9b}\r\t 404", "GET /v2/a\u{fffd}[2J\u{fffd}\u{fffd}\u{fffd} 404"),
+            ("the tag a\nerror: b\n", "the tag a\n  error: b"),
+            ("cannot a\n  cause: b\n  hint: c", "cannot a\n  cause: b\n  hint: c"),
+            ("", ""),
+        ] {
+            assert_eq!(said(text), expected);
+        }
+        assert_eq!(shortened("a\n\u{1b}b", 9), "a \u{fffd}b");
     }
 }

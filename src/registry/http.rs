@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use oci_client::secrets::RegistryAuth;
@@ -22,6 +23,8 @@ use crate::content::Cause;
 
 /// How many redirects are followed.
 const MAX_REDIRECTS: usize = 10;
+/// How long a host that has never answered may be silent.
+const FIRST_SILENCE: Duration = Duration::from_secs(20);
 /// How much of the body of a refusal is read, in bytes.
 const MAX_REFUSAL: u64 = 64 << 10;
 
@@ -58,7 +61,7 @@ pub(super) struct Call<'a> {
     pub auth: &'a RegistryAuth,
     /// Whether the host in `url` may have a bad certificate.
     pub insecure: bool,
-    /// Whether the host is known to be there: a connection that it refuses then counts as a passing trouble.
+    /// Whether the host is known to be there: a connection that it refuses, or silence, then counts as a passing trouble.
     pub known: bool,
     /// Counts as a request for a token.
     pub for_token: bool,
@@ -96,7 +99,13 @@ impl Http {
             let response = self.exchange(call, &url).await?;
             match redirect(&call.method, &response) {
                 Some(next) => {
-                    url = next.map_err(|bad| Fault::wrong(format!("{} redirects to {bad}", host_of(&url))))?
+                    let next = next.map_err(|bad| Fault::wrong(format!("{} redirects to {bad}", host_of(&url))))?;
+                    // Such a body is a credential, and for the one server as much as those in a header are.
+                    if call.for_token && !matches!(call.payload, Payload::Empty) && !same_origin(&next, &call.url) {
+                        let (from, to) = (host_of(&url), origin_of(&next));
+                        return Err(Fault::wrong(format!("{from} wants the credentials sent elsewhere, to {to}")));
+                    }
+                    url = next;
                 }
                 None => {
                     return Ok(Answer {
@@ -129,7 +138,11 @@ impl Http {
             };
         }
         self.stats.request(&call.method, call.for_token);
-        let Patience { idle, commit, .. } = self.patience;
+        let Patience { mut idle, commit, .. } = self.patience;
+        let first = at_home && !call.known;
+        if first {
+            idle = idle.min(FIRST_SILENCE);
+        }
         let answer = match call.payload {
             Payload::Empty => {
                 if call.method == Method::POST || call.method == Method::PUT {
@@ -153,8 +166,9 @@ impl Http {
         };
         match answer {
             Some(Ok(response)) => Ok(response),
-            Some(Err(error)) => Err(Fault::transport(&registry, &error, call.known)),
-            None => Err(Fault::broken(&registry, "it has been silent for too long")),
+            Some(Err(error)) if !error.is_timeout() => Err(Fault::transport(&registry, &error, call.known)),
+            // Who never answers is no server, or one behind a wall: that does not pass.
+            _ => Err(Fault { transient: !first, ..Fault::broken(&registry, "it has been silent for too long") }),
         }
     }
 
@@ -288,6 +302,11 @@ impl Answer {
 pub(super) fn host_of(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// Scheme and host: those in which two addresses differ that are not the same origin.
+fn origin_of(url: &Url) -> String {
+    format!("{}://{}", url.scheme(), host_of(url))
 }
 
 /// Whether both are the same scheme, host and port, so that what is meant for the one may go to the other.

@@ -27,7 +27,7 @@ struct Tags {
 #[async_trait]
 impl Named for Remote {
     async fn tagged(&self, tag: &str) -> Result<Option<(Descriptor, Vec<u8>)>, ContentError> {
-        let mut own = Err(self.forbidden());
+        let (mut own, mut none) = (Err(self.forbidden()), false);
         for (index, origin) in self.pull_order(By::Tag) {
             match get_manifest(origin, tag, None).await {
                 Ok(found) => {
@@ -37,9 +37,10 @@ impl Named for Remote {
                 Err(fault) if self.is_primary(index) => {
                     own = if fault.is_not_found() { Ok(None) } else { Err(fault.cause) };
                 }
-                Err(_) => {}
+                Err(fault) => none |= fault.is_not_found(),
             }
         }
+        own = own.or_else(|cause| if none && is_out_of_reach(&cause) { Ok(None) } else { Err(cause) });
         own.map_err(|cause| cause.of(format!("read the manifest of {}:{tag}", self.name())))
     }
 
@@ -56,18 +57,27 @@ impl Named for Remote {
     }
 
     async fn referrers(&self, subject: &Descriptor) -> Result<Vec<Descriptor>, ContentError> {
-        let mut failed = self.forbidden();
+        let (mut failed, mut none) = (self.forbidden(), false);
         for (index, origin) in self.pull_order(By::Digest) {
             match referrers::list(origin, &subject.digest).await {
                 // A mirror that knows of none may not have been told.
-                Ok(found) if found.is_empty() && !self.is_primary(index) => {}
+                Ok(found) if found.is_empty() && !self.is_primary(index) => none = true,
                 Ok(found) => return Ok(found),
                 Err(fault) if self.is_primary(index) => failed = fault.cause,
                 Err(_) => {}
             }
         }
+        if none && is_out_of_reach(&failed) {
+            return Ok(Vec::new());
+        }
         Err(failed.of(format!("list the referrers of {} in {}", what(subject), self.name())))
     }
+}
+
+/// Whether the repository itself had no say. Then the word of a mirror that there is none has to do: with the mirrors
+/// of a network without a way out, everything would fail else that looks for what few images have.
+fn is_out_of_reach(cause: &Cause) -> bool {
+    matches!(cause, Cause::Network { .. })
 }
 
 async fn list_tags(origin: &Origin) -> Result<BTreeSet<String>, Fault> {

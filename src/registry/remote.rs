@@ -41,7 +41,7 @@ impl Remote {
         let operation = || format!("read the manifest of {}", self.reference);
         let wanted = self.reference.digest().map(str::parse::<Digest>).transpose();
         let wanted = wanted.map_err(|error| Cause::Algorithm(error.0).of(operation()))?;
-        let mut failed = self.forbidden();
+        let (mut failed, mut mirrors) = (self.forbidden(), Vec::new());
         let by = if wanted.is_some() { By::Digest } else { By::Tag };
         for (index, origin) in self.pull_order(by) {
             let name = wanted.as_ref().map_or(self.reference.tag().unwrap_or("latest"), Digest::as_str);
@@ -51,10 +51,10 @@ impl Remote {
                     return Ok(found);
                 }
                 Err(fault) if self.is_primary(index) => failed = fault.cause,
-                Err(_) => {}
+                Err(fault) => mirrors.push(fault.cause.to_string()),
             }
         }
-        Err(failed.of(operation()))
+        Err(besides(failed, &mirrors).of(operation()))
     }
 
     /// The repository's name as the user knows it.
@@ -178,6 +178,17 @@ impl Target for Remote {
         };
         tagged.await.map_err(|cause| cause.of(operation()))
     }
+}
+
+/// The cause, with what the mirrors had to say in its hint.
+fn besides(mut cause: Cause, mirrors: &[String]) -> Cause {
+    if let Cause::Status { hint, .. } | Cause::Network { hint, .. } | Cause::Other { hint, .. } = &mut cause
+        && !mirrors.is_empty()
+    {
+        let own = hint.take().map_or_else(String::new, |own| own + "; ");
+        *hint = Some(format!("{own}mirrors also failed: {}", mirrors.join(", ")));
+    }
+    cause
 }
 
 /// What a descriptor is, for messages: `layer sha256:1fb3…`.

@@ -16,6 +16,8 @@ use crate::store::blob::write_durable;
 
 /// Largest manifest that is taken, in bytes.
 const LIMIT: usize = 4 << 20;
+/// How many tags a manifest gets at most in one request, besides that in the path.
+const MOST_TAGS: usize = 64;
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
@@ -92,6 +94,9 @@ pub(super) fn put(registry: &Registry, name: &str, sent: Sent) -> Answer {
     let mut tags = sent.tags;
     if let Some(bad) = tags.iter().find(|tag| !is_tag(tag)) {
         return Err(ApiError::new(Code::ManifestInvalid, format!("`{bad}` is not a tag")));
+    }
+    if tags.len() > MOST_TAGS {
+        return Err(ApiError::new(Code::ManifestInvalid, format!("more than {MOST_TAGS} tags in one request")));
     }
     let mut headers: Headers = tags.iter().map(|tag| (OCI_TAG, tag.clone())).collect();
     if let Reference::Tag(tag) = sent.reference {

@@ -12,9 +12,9 @@
 //!   `org.ociforge.repository` are in that repository only: manifests that were pushed by digest, or lost their tag. So
 //!   they survive, and referrers are found.
 //!
-//! Where several entries fit a tag, the exact name wins, then one with a host, then the bare tag; before all of them the
-//! one with the host that the client names by `?ns=HOST`, as containerd does with a mirror. Deleting a tag takes it
-//! away under all three, so that it is gone. The manifests that an index lists are in the index's repositories.
+//! Where several entries fit a tag, the exact name wins, then one with a host, then the bare tag. When the
+//! client names a host by `?ns=HOST`, as containerd does with a mirror, the one with that host comes before all of them,
+//! and those with another do not fit unless the path has that host too. Deleting a tag takes it away under all three, so that it is gone. The manifests that an index lists are in the index's repositories.
 //!
 //! **Blobs** are one pool that all repositories share: a blob that was pushed to one can be had from all, and every mount
 //! succeeds. That is fine where all users may see everything, and here they may. A blob is deleted only when no manifest

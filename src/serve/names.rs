@@ -8,6 +8,9 @@ use ociforge_manifests::{Descriptor, Digest};
 use crate::store::index::REPOSITORY;
 use crate::store::layout::REF_NAME;
 
+/// How well a place fits whose repository is the one but for its host.
+const LESS_HOST: u8 = 1;
+
 /// What an entry of the index is, seen from a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Place<'a> {
@@ -29,7 +32,7 @@ impl<'a> Place<'a> {
     fn fit(&self, repository: &str) -> Option<u8> {
         match self.repository {
             Some(own) if own == repository => Some(0),
-            Some(own) if without_host(own) == repository => Some(1),
+            Some(own) if without_host(own) == repository => Some(LESS_HOST),
             Some(_) => None,
             None => Some(2),
         }
@@ -49,8 +52,8 @@ pub(super) fn entries_of<'a>(entries: &'a [Descriptor], repository: &str) -> imp
     entries.iter().filter(move |entry| Place::of(entry).fit(repository).is_some())
 }
 
-/// The entry that `tag` names in `repository`; the one of `host` rather than another where the client says for which
-/// registry it takes this one.
+/// The entry that `tag` names in `repository`. Where the client says for which registry it takes this one, an entry with
+/// the name of another is none: what is called the same there is another image.
 pub(super) fn find<'a>(
     entries: &'a [Descriptor],
     host: Option<&str>,
@@ -62,7 +65,9 @@ pub(super) fn find<'a>(
     let fitting = tagged.filter_map(|entry| {
         let place = Place::of(entry);
         let asked_for = whole.is_some() && place.repository == whole.as_deref();
-        Some(((!asked_for, place.fit(repository)?), entry))
+        let fit = place.fit(repository)?;
+        let is_foreign = whole.is_some() && !asked_for && fit == LESS_HOST;
+        (!is_foreign).then_some(((!asked_for, fit), entry))
     });
     fitting.min_by_key(|(fit, _)| *fit).map(|(_, entry)| entry)
 }
@@ -198,7 +203,8 @@ mod tests {
         let found = |host, repository| find(&entries, Some(host), repository, "t").map(|entry| entry.digest.clone());
         assert_eq!(found("nvcr.io", "a"), Some(Digest::of(b"one")));
         assert_eq!(found("ghcr.io", "a"), Some(Digest::of(b"two")));
-        assert_eq!(found("quay.io", "a"), Some(Digest::of(b"one")));
+        assert_eq!(found("quay.io", "a"), None);
+        assert_eq!(found("quay.io", "ghcr.io/a"), Some(Digest::of(b"two")));
         assert_eq!(found("quay.io", "b"), Some(Digest::of(b"own")));
     }
 

@@ -12,7 +12,7 @@ use indicatif::{
 };
 use ociforge_manifests::lint::Finding;
 
-use super::{found, line, shortened, size_of};
+use super::{found, line, said, shortened, size_of};
 use crate::error::printable;
 use crate::progress::{Progress, Reporter};
 
@@ -66,11 +66,11 @@ impl Reporter for Bars {
     }
 
     fn note(&self, text: &str) {
-        self.all.suspend(|| line(text));
+        self.all.suspend(|| line(&said(text)));
     }
 
     fn warn(&self, text: &str) {
-        self.all.suspend(|| line(&format!("warning: {text}")));
+        self.all.suspend(|| line(&said(&format!("warning: {text}"))));
     }
 
     fn finding(&self, finding: &Finding) {

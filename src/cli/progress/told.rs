@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ociforge_manifests::lint::Finding;
 use serde_json::{Value, json};
 
-use super::{found, line, shortened, size_of};
+use super::{found, line, said, shortened, size_of};
 use crate::bytes::human_bytes;
 use crate::progress::{Progress, Reporter};
 
@@ -31,12 +31,12 @@ impl Reporter for Lines {
 
     fn note(&self, text: &str) {
         if !self.quiet {
-            line(text);
+            line(&said(text));
         }
     }
 
     fn warn(&self, text: &str) {
-        line(&format!("warning: {text}"));
+        line(&said(&format!("warning: {text}")));
     }
 
     fn finding(&self, finding: &Finding) {

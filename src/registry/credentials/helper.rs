@@ -1,6 +1,6 @@
 //! Credential helpers: the programs that docker's `credHelpers` and `credsStore` name.
 
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -8,6 +8,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{Credential, CredentialError};
+
+/// How much a helper may write to each of its two streams, in bytes.
+const MOST: u64 = 64 << 10;
 
 /// `docker-credential-<name>`
 pub(super) struct Helper<'a> {
@@ -64,25 +67,53 @@ impl<'a> Helper<'a> {
     }
 }
 
-/// Runs a helper; what it wrote, or nothing when it has none of these credentials. The error is its first line.
+/// Runs a helper; what it wrote, or nothing when it has none of these credentials. The error is its first line that
+/// may be shown.
 fn ask(program: &str, action: &str, input: &str) -> Result<Option<Vec<u8>>, String> {
     let mut command = Command::new(program);
     command.arg(action).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| error.to_string())?;
-    if let Some(mut stdin) = child.stdin.take() {
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let errors = std::thread::spawn(move || read(stderr));
+    if let Some(mut stdin) = stdin {
         // A helper that does not read its input still has its say.
         let _ = stdin.write_all(input.as_bytes());
     }
-    let output = child.wait_with_output().map_err(|error| error.to_string())?;
-    if output.status.success() {
-        return Ok(Some(output.stdout));
+    let output = read(stdout);
+    if output.is_err() {
+        // It may write for ever.
+        let _ = child.kill();
     }
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    if said.contains("credentials not found") {
+    let status = child.wait().map_err(|error| error.to_string())?;
+    let errors = errors.join().map_err(|_| "its errors can't be read".to_owned())?;
+    let (output, errors) = (output?, errors?);
+    if status.success() {
+        return Ok(Some(output));
+    }
+    let (output, errors) = (String::from_utf8_lossy(&output), String::from_utf8_lossy(&errors));
+    if [&output, &errors].iter().any(|said| said.contains("credentials not found")) {
         return Ok(None);
     }
-    Err(said.lines().next().unwrap_or("it failed without a word").trim().to_owned())
+    Err(complaint(&output, &errors).to_owned())
+}
+
+/// All of a stream. The error is that it is too much, or why it can't be read.
+fn read(stream: Option<impl Read>) -> Result<Vec<u8>, String> {
+    let mut all = Vec::new();
+    let read = stream.map_or(Ok(0), |stream| stream.take(MOST + 1).read_to_end(&mut all));
+    match read.map_err(|error: io::Error| error.to_string())? as u64 {
+        0..=MOST => Ok(all),
+        _ => Err(format!("it wrote more than {} KiB", MOST >> 10)),
+    }
+}
+
+/// What a helper that failed says about it: what it wrote as an error, or else to stdout, unless that looks like an
+/// answer, which holds the secret.
+fn complaint<'a>(output: &'a str, errors: &'a str) -> &'a str {
+    let is_answer = output.contains('{') || serde_json::from_str::<serde_json::Value>(output).is_ok();
+    let spoken = if is_answer { "" } else { output };
+    let mut lines = errors.lines().chain(spoken.lines()).map(str::trim);
+    lines.find(|line| !line.is_empty()).unwrap_or("it failed without a word")
 }
 
 #[cfg(test)]
@@ -97,12 +128,26 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("helper");
         let script = "#!/bin/sh\nread -r server\ncase $server in\nknown) echo \"$1 $server\";;\n\
-                      new) echo 'credentials not found in native keychain'; exit 1;;\n*) echo locked >&2; exit 1;;\nesac\n";
+                      new) echo 'credentials not found in native keychain'; exit 1;;\n\
+                      told) echo; echo ' no bus'; exit 1;;\n\
+                      late) echo '{\"Username\":\"u\",'; echo '\"Secret\":\"s3cret\"}'; exit 1;;\n\
+                      both) echo '{\"Secret\":\"s3cret\"}'; echo locked >&2; exit 1;;\n\
+                      endless) exec yes;;\nloud) exec yes >&2;;\n\
+                      *) echo locked >&2; exit 1;;\nesac\n";
         fs::write(&path, script).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         let program = path.to_str().unwrap();
         assert_eq!(ask(program, "get", "known"), Ok(Some(b"get known\n".to_vec())));
         assert_eq!(ask(program, "get", "new"), Ok(None));
-        assert_eq!(ask(program, "get", "other"), Err("locked".into()));
+        for (server, said) in [
+            ("other", "locked"),
+            ("told", "no bus"),
+            ("late", "it failed without a word"),
+            ("both", "locked"),
+            ("endless", "it wrote more than 64 KiB"),
+            ("loud", "it wrote more than 64 KiB"),
+        ] {
+            assert_eq!(ask(program, "get", server), Err(said.into()), "{server}");
+        }
     }
 }

@@ -43,6 +43,25 @@ async fn a_registry_that_asks_for_an_hour_is_not_asked_again() {
 }
 
 #[tokio::test]
+async fn a_host_that_never_answers_is_asked_once_in_each_protocol() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let silent = tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok(Ok((stream, _))) = tokio::time::timeout(Duration::from_secs(3), listener.accept()).await {
+            open.push(stream);
+        }
+        open.len()
+    });
+    let mut settings = settings();
+    settings.patience.connect = Duration::from_millis(500);
+    let remote = Client::new(settings).unwrap().repository(&format!("{address}/a").parse().unwrap());
+    let error = remote.resolve().await.unwrap_err();
+    assert_eq!(error.cause.to_string(), format!("no answer from {address}: it has been silent for too long"));
+    assert_eq!(silent.await.unwrap(), 2);
+}
+
+#[tokio::test]
 async fn connections_are_limited() {
     let server = Server::start(|_| Reply::new(200).body(content())).await;
     for connections in [0, 1, 3] {

@@ -93,3 +93,27 @@ async fn the_repository_itself_says_what_is_wrong_even_when_asked_first() {
     }
     assert_eq!((empty.lines().len(), broken.lines().len()), (3, 3));
 }
+
+#[tokio::test]
+async fn what_no_mirror_has_is_not_there_when_the_repository_is_out_of_reach() {
+    let broken = Server::start(|_| Reply::new(500)).await;
+    let empty = Server::start(|_| Reply::new(404)).await;
+    let gone = Server::start(|_| Reply::hang_up()).await;
+    let subject = Descriptor::of(media_type::MANIFEST, &manifest());
+    for (mirrors, is_none) in
+        [(&[(&empty, "")][..], true), (&[(&broken, ""), (&empty, "")], true), (&[(&broken, "")], false), (&[], false)]
+    {
+        let remote = repository(&client(&gone, mirrors));
+        assert_eq!(remote.tagged("1").await.ok(), is_none.then_some(None));
+        assert_eq!(remote.referrers(&subject).await.ok(), is_none.then(Vec::new));
+    }
+}
+
+#[tokio::test]
+async fn an_image_that_is_nowhere_says_where_it_was_looked_for() {
+    let (mirror, primary) = (Server::start(|_| Reply::new(404)).await, Server::start(|_| Reply::new(403)).await);
+    let error = repository(&client(&primary, &[(&mirror, "")])).resolve().await.unwrap_err();
+    assert_eq!(status(&error.cause), "403 Forbidden");
+    let hint = error.hint().unwrap();
+    assert!(hint.ends_with(&format!("; mirrors also failed: {} answered 404 Not Found", mirror.address)), "{hint}");
+}

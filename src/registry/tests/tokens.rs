@@ -118,6 +118,27 @@ async fn an_identity_token_is_posted() {
 }
 
 #[tokio::test]
+async fn an_identity_token_stays_with_its_token_server() {
+    let thief = Server::start(|_| Reply::new(200).body(r#"{"access_token":"t"}"#)).await;
+    for status in [307, 308] {
+        let (thief_address, other) = (thief.address.clone(), format!("http://{}/token", thief.address));
+        let server = Server::start(move |seen| match seen.target.as_str() {
+            "/token" => Reply::new(status).with("location", "/token/new"),
+            "/token/new" => Reply::new(status).with("location", other.as_str()),
+            _ => Reply::new(401).with("WWW-Authenticate", r#"Bearer realm="/token""#),
+        })
+        .await;
+        let (_directory, client) = signed_in(&server, json!({"identitytoken": "re/fresh"}));
+        let error = client.repository(&reference(&server, "a")).resolve().await.unwrap_err();
+        let expected = format!("{} wants the credentials sent elsewhere, to http://{thief_address}", server.address);
+        assert_eq!(error.cause.to_string(), expected);
+        // Within the server it may go where it is sent.
+        assert!(server.lines().contains(&"POST /token/new".to_owned()), "{:?}", server.lines());
+    }
+    assert_eq!(thief.lines(), [""; 0]);
+}
+
+#[tokio::test]
 async fn a_token_server_that_refuses_is_an_error_that_says_so() {
     for (reply, expected) in [
         (Reply::new(401).body(r#"{"details":"incorrect username or password"}"#), "incorrect username or password"),

@@ -165,6 +165,9 @@ async fn sha512_and_tags_as_parameters() {
         assert_eq!(get.text().await.unwrap(), image.to_string());
     }
     assert_eq!(registry.put(&format!("{digest}?tag=.bad"), &image).await.status(), 400);
+    let many = |tags: usize| (0..tags).map(|n| format!("&tag=t{n}")).collect::<String>();
+    assert_eq!(registry.put(&format!("{digest}?{}", &many(65)[1..]), &image).await.status(), 400);
+    assert_eq!(registry.put(&format!("{digest}?{}", &many(64)[1..]), &image).await.status(), 201);
 }
 
 #[tokio::test]
