@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ::tar::{EntryType, Header};
+use ociforge_manifests::Digest;
 use tempfile::TempDir;
 
 use super::*;

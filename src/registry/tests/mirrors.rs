@@ -91,7 +91,6 @@ async fn the_repository_itself_says_what_is_wrong_even_when_asked_first() {
     for error in errors {
         assert_eq!(status(&error.cause), "500 Internal Server Error");
     }
-    assert_eq!((empty.lines().len(), broken.lines().len()), (3, 3));
 }
 
 #[tokio::test]
