@@ -173,6 +173,7 @@ start_registry() {
 	storage: {filesystem: {rootdirectory: $1/data}, delete: {enabled: true}}
 	http: {addr: 127.0.0.1:0}
 	END
+    : >"$1/log"
     docker-registry serve "$1/config.yml" >"$1/log" 2>&1 &
     pid=$!
     PIDS+=("$pid")

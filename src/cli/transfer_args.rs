@@ -18,7 +18,7 @@ pub struct CopyArgs {
     /// docker-archive:FILE[:NAME]
     #[arg(value_name = "SRC")]
     pub source: String,
-    /// Where it goes, written in the same way
+    /// Where it goes, written in the same way; the FILE of an archive is replaced
     #[arg(value_name = "DST")]
     pub destination: String,
     /// Platform to take, when the name stands for several images [default: all]; several are allowed

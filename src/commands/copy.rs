@@ -13,6 +13,7 @@ use crate::cli::{self, CopyArgs, Format};
 use crate::content::Target;
 use crate::error::Failure;
 use crate::locate::Located;
+use crate::mirror::is_same_file;
 use crate::run::host;
 use crate::store::{ArchiveWriter, Hold, Layout, write_docker_archive};
 use crate::transfer::{Copied, ImageCopy, Moved};
@@ -20,6 +21,13 @@ use crate::transfer::{Copied, ImageCopy, Moved};
 pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failure> {
     let destination: ImageName = args.destination.parse()?;
     let source: ImageName = args.source.parse()?;
+    if let (Some(read), Some(written)) = (archive(&source), archive(&destination))
+        && is_same_file(read, written)
+    {
+        let causes = vec!["an archive is replaced, and what is read would be lost".to_owned()];
+        let failure = Failure { causes, ..Failure::new(format!("{source} and {destination} are the same file")) };
+        return Err(failure.hint("write to another file").usage());
+    }
     let Located { node, source: from, .. } = context.find_image(&args.source).await?;
     let from = context.with_its_base(from, &node.descriptor().digest).await;
     let to = Destination { context, args, from: Located { name: source.to_string(), node, source: from } };
@@ -31,6 +39,14 @@ pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failur
     };
     let copied = copied.map_err(|failure| failure.during(format!("cannot copy {source} to {destination}")))?;
     print(args.format, &destination, &copied)
+}
+
+/// The file of an archive of either kind.
+fn archive(name: &ImageName) -> Option<&Path> {
+    match name {
+        ImageName::Archive { file, .. } | ImageName::DockerArchive { file, .. } => Some(file),
+        ImageName::Registry(_) | ImageName::Layout { .. } => None,
+    }
 }
 
 /// The tag that a place gets whose own name says none.
@@ -47,8 +63,12 @@ fn tag_of(source: &ImageName) -> String {
 fn named(source: &ImageName) -> Option<Reference> {
     match source {
         ImageName::Registry(reference) if reference.digest().is_none() => Some(reference.clone()),
+        ImageName::Registry(_) => None,
         ImageName::DockerArchive { name, .. } => name.clone(),
-        _ => None,
+        ImageName::Layout { tag, .. } | ImageName::Archive { tag, .. } => match tag.as_deref()?.parse() {
+            Ok(ImageName::Registry(full)) if full.digest().is_none() && Some(full.whole()) == *tag => Some(full),
+            _ => None,
+        },
     }
 }
 

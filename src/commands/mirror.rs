@@ -1,11 +1,13 @@
 //! `ociforge mirror`
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::Path;
 
 use super::Context;
 use crate::cli::{self, Format, MirrorArgs};
 use crate::error::Failure;
-use crate::mirror::{List, Mirror, Place, Report, Selection};
+use crate::mirror::{List, Mirror, Place, Refusal, Report, Selection, is_same_file};
 use crate::plan;
 
 pub(super) async fn run(context: &Context, args: MirrorArgs) -> Result<(), Failure> {
@@ -14,9 +16,13 @@ pub(super) async fn run(context: &Context, args: MirrorArgs) -> Result<(), Failu
         None => List { to: None, images: Vec::new() },
     };
     let client = context.client()?;
+    let to = destination(&args, list.to)?;
+    if let Some(file) = &args.report {
+        writable(file, [args.from.as_ref(), args.since.as_ref(), Some(&to)].into_iter().flatten())?;
+    }
     let mirror = Mirror {
         client: &client,
-        to: destination(&args, list.to)?,
+        to,
         selections: selections(&args, list.images)?,
         from: args.from,
         since: args.since,
@@ -27,16 +33,41 @@ pub(super) async fn run(context: &Context, args: MirrorArgs) -> Result<(), Failu
         fail_fast: args.fail_fast,
         reporter: &*context.reporter,
     };
-    let plan = mirror.plan().await?;
-    let report = if args.dry_run { plan.report() } else { plan.carry_out().await? };
+    let outcome = match mirror.plan().await {
+        Ok(plan) if args.dry_run => Ok(plan.report()),
+        Ok(plan) => plan.carry_out().await.map_err(Refusal::from),
+        Err(refusal) => Err(refusal),
+    };
+    let refused = outcome.is_err();
+    let report = outcome.unwrap_or_else(|refusal| mirror.refused(refusal, args.dry_run));
     let json = serde_json::to_string_pretty(&report)
         .map_err(|error| Failure::new("cannot write the report").caused_by(error))?;
-    if let Some(file) = &args.report {
-        fs::write(file, format!("{json}\n"))
-            .map_err(|error| Failure::new(format!("cannot write {}", file.display())).caused_by(error))?;
+    let printed = if refused { Ok(()) } else { print(args.format, &report, &json) };
+    let written = args.report.as_deref().map_or(Ok(()), |file| write(file, &json));
+    let Some(failure) = report.failure() else { return printed.and(written) };
+    if let Err(Failure { message, causes, .. }) = written {
+        context.reporter.warn(&[vec![message], causes].concat().join(": "));
     }
-    print(args.format, &report, &json)?;
-    report.failure().map_or(Ok(()), Err)
+    Err(failure)
+}
+
+fn write(file: &Path, json: &str) -> Result<(), Failure> {
+    fs::write(file, format!("{json}\n")).map_err(|error| cannot_write(file, error))
+}
+
+fn cannot_write(file: &Path, error: io::Error) -> Failure {
+    Failure::new(format!("cannot write the report {}", file.display())).caused_by(error)
+}
+
+/// Fails when the report can't be written, before anything is done, or would take the place of an archive.
+fn writable<'p>(file: &Path, mut places: impl Iterator<Item = &'p Place>) -> Result<(), Failure> {
+    if let Some(place) = places.find(|place| place.path().is_some_and(|path| is_same_file(path, file))) {
+        let causes = vec![format!("it would replace {place}")];
+        let failure = Failure { causes, ..Failure::new(format!("the report can't be {}", file.display())) };
+        return Err(failure.hint("write it to another file").usage());
+    }
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).open(file);
+    opened.map(drop).map_err(|error| cannot_write(file, error))
 }
 
 fn print(format: Format, report: &Report, json: &str) -> Result<(), Failure> {
@@ -55,8 +86,12 @@ fn destination(args: &MirrorArgs, of_list: Option<Place>) -> Result<Place, Failu
         let hint = "leave --since out: other places are asked for what they have";
         return Err(Failure::new("--since goes with --to oci-archive:FILE only").hint(hint).usage());
     }
-    if args.from.as_ref() == Some(&to) {
-        return Err(Failure::new(format!("--from and --to are both {to}")).usage());
+    for (option, read) in [("--from", &args.from), ("--since", &args.since)] {
+        if let Some(read) = read.as_ref().filter(|read| read.is_same(&to)) {
+            let causes = vec!["it is read while --to is written, and would be lost".to_owned()];
+            let failure = Failure { causes, ..Failure::new(format!("{option} {read} and --to {to} are the same")) };
+            return Err(failure.hint("write to another place").usage());
+        }
     }
     Ok(to)
 }

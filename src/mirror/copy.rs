@@ -173,6 +173,7 @@ impl Mirror<'_> {
             images,
             bytes,
             verified,
+            error: None,
         }
     }
 }

@@ -23,9 +23,9 @@ use crate::error::{Explain, Failure};
 use crate::progress::Reporter;
 use crate::registry::Client;
 
-pub use place::Place;
+pub use place::{Place, is_same_file};
 pub use plan::Plan;
-pub use report::{Bytes, ImageReport, Report, Status};
+pub use report::{Bytes, ImageReport, Refusal, Report, Status};
 pub use selection::{NoTag, Selection};
 pub use shard::Shard;
 

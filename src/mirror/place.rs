@@ -1,7 +1,10 @@
 //! Where images are found under their names, and where they go.
 
+use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf, absolute};
 use std::str::FromStr;
 
 use ociforge_manifests::{ImageName, Reference, ReferenceError};
@@ -23,6 +26,21 @@ pub enum Place {
 }
 
 impl Place {
+    /// The directory or file; none for a registry.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Registry { .. } => None,
+            Self::Layout(path) | Self::Archive(path) => Some(path),
+        }
+    }
+
+    /// Whether both are one place, however their paths are written.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self == other || self.path().zip(other.path()).is_some_and(|(a, b)| is_same_file(a, b))
+    }
+
     /// The image `name` in this registry: under its digest where it has one but no tag.
     ///
     /// # Errors
@@ -35,6 +53,23 @@ impl Place {
             other => Err(ReferenceError { name: other.to_string(), why: "it is not in a registry".into() }),
         }
     }
+}
+
+/// Whether two paths lead to one file or directory, through links of either kind, too. What is missing is told by its
+/// directory and name.
+#[must_use]
+pub fn is_same_file(a: &Path, b: &Path) -> bool {
+    identity(a).is_some_and(|a| identity(b) == Some(a))
+}
+
+/// Device and inode, of the directory above when there is only a name yet.
+fn identity(path: &Path) -> Option<(u64, u64, Option<OsString>)> {
+    if let Ok(found) = fs::metadata(path) {
+        return Some((found.dev(), found.ino(), None));
+    }
+    let path = absolute(path).ok()?;
+    let above = fs::metadata(path.parent()?).ok()?;
+    Some((above.dev(), above.ino(), Some(path.file_name()?.to_owned())))
 }
 
 /// The name without its host.

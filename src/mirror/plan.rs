@@ -11,7 +11,7 @@ use super::delta::{Earlier, SINCE};
 use super::destination::{Destination, End};
 use super::ledger::Ledger;
 use super::origin::Origin;
-use super::report::{Bytes, ImageReport, Report, Status};
+use super::report::{Bytes, ImageReport, Refusal, Report, Status};
 use super::resolve::Image;
 use super::survey::{Found, Survey, Whence};
 use super::{Mirror, Problem, counted, full};
@@ -50,7 +50,7 @@ impl Mirror<'_> {
     /// # Errors
     /// When there is nothing to mirror; when an image is not there, or two images go to one place (all such are told);
     /// when a blob is missing of which that can be known; when there is not enough room for the files to write.
-    pub async fn plan(&self) -> Result<Plan<'_>, Failure> {
+    pub async fn plan(&self) -> Result<Plan<'_>, Refusal> {
         let task = self.reporter.task("looking up images", None);
         let origin = Origin::open(self.from.as_ref(), self.client)?;
         let destination = Destination::open(&self.to, self.client);
@@ -60,17 +60,12 @@ impl Mirror<'_> {
         };
         let (wanted, mut problems) = self.wanted(&origin).await?;
         if wanted.is_empty() && problems.is_empty() {
-            return Err(Failure::new("there is nothing to mirror")
-                .hint("name images, or a list of them with -f FILE, or a layout or archive with --from")
-                .usage());
+            return Err(self.nothing(&origin).into());
         }
         let (images, more) = self.resolve(wanted, &origin, &destination).await;
         problems.extend(more);
         if !problems.is_empty() {
-            return Err(Problem::together(
-                format!("{} can't be mirrored", counted(problems.len(), "image")),
-                &problems,
-            ));
+            return Err(Refusal::of(problems));
         }
         task.done("found");
         let mut plan = Plan { mirror: self, destination, ledger: Ledger::default(), earlier, images: Vec::new() };
@@ -79,6 +74,19 @@ impl Mirror<'_> {
         plan.all_is_there(&origin)?;
         plan.has_room()?;
         Ok(plan)
+    }
+
+    /// Why nothing is wanted.
+    fn nothing(&self, origin: &Origin) -> Failure {
+        let failure = Failure::new("there is nothing to mirror").usage();
+        match (&self.from, origin.entries().as_deref()) {
+            (Some(from), Some([(name, _), ..])) if self.selections.is_empty() => {
+                let causes = vec![format!("the entries of {from} have no host in their names")];
+                let hint = format!("`ociforge copy {from}:{name} …` takes them one by one");
+                Failure { causes, ..failure.hint(hint) }
+            }
+            _ => failure.hint("name images, or a list of them with -f FILE, or a layout or archive with --from"),
+        }
     }
 
     /// The copy of one image.
@@ -105,7 +113,7 @@ impl Plan<'_> {
 
     /// Walks through all images as the copy will. Those of one repository follow each other, so that none of their
     /// blobs is asked for twice.
-    async fn survey(&self, origin: &Origin, images: Vec<Image>) -> Result<Vec<Planned>, Failure> {
+    async fn survey(&self, origin: &Origin, images: Vec<Image>) -> Result<Vec<Planned>, Refusal> {
         let mut groups: BTreeMap<String, Vec<(usize, Image, End)>> = BTreeMap::new();
         let mut problems = Vec::new();
         for (at, image) in images.into_iter().enumerate() {
@@ -139,7 +147,7 @@ impl Plan<'_> {
         if problems.is_empty() {
             return Ok(planned);
         }
-        Err(Problem::together(format!("{} can't be mirrored", counted(problems.len(), "image")), &problems))
+        Err(Refusal::of(problems))
     }
 
     async fn survey_one(

@@ -4,7 +4,9 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+use super::{Mirror, Problem, counted};
 use crate::bytes::human_bytes;
+use crate::content::ContentError;
 use crate::error::Failure;
 
 /// What came of a mirror, or what will come of it.
@@ -27,6 +29,36 @@ pub struct Report {
     pub bytes: Bytes,
     /// How many manifests and indexes were read back and compared.
     pub verified: usize,
+    /// Why nothing was mirrored at all; then the images are those that are to blame.
+    #[serde(serialize_with = "failure")]
+    pub error: Option<Failure>,
+}
+
+/// Why nothing is mirrored.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    failure: Failure,
+    /// Of single images, when it is due to them.
+    problems: Vec<Problem>,
+}
+
+impl Refusal {
+    pub(super) fn of(problems: Vec<Problem>) -> Self {
+        let message = format!("{} can't be mirrored", counted(problems.len(), "image"));
+        Self { failure: Problem::together(message, &problems), problems }
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self { failure, problems: Vec::new() }
+    }
+}
+
+impl From<ContentError> for Refusal {
+    fn from(error: ContentError) -> Self {
+        Failure::from(error).into()
+    }
 }
 
 /// What came of one image.
@@ -35,9 +67,12 @@ pub struct Report {
 pub struct ImageReport {
     /// Its full name.
     pub name: String,
-    /// Where it is now.
+    /// Where it is now; empty, and `null` in JSON, where that was not found out.
+    #[serde(serialize_with = "known")]
     pub place: String,
-    /// The digest of the manifest or index that the name stands for there; before it was copied, at the source.
+    /// The digest of the manifest or index that the name stands for there; before it was copied, at the source. Empty,
+    /// and `null` in JSON, where it was not found out.
+    #[serde(serialize_with = "known")]
     pub digest: String,
     /// What became of it.
     pub status: Status,
@@ -87,18 +122,40 @@ impl std::ops::AddAssign for Bytes {
     }
 }
 
+impl Mirror<'_> {
+    /// What is told when nothing is mirrored.
+    #[must_use]
+    pub fn refused(&self, refusal: Refusal, dry_run: bool) -> Report {
+        let image = |Problem { name, failure }| ImageReport {
+            name,
+            place: String::new(),
+            digest: String::new(),
+            status: Status::Failed,
+            manifests: 0,
+            referrers: 0,
+            bytes: Bytes::default(),
+            verified: false,
+            error: Some(failure),
+        };
+        let images = refusal.problems.into_iter().map(image).collect();
+        Report { error: Some(refusal.failure), ..self.report(images, dry_run) }
+    }
+}
+
 impl Report {
-    /// The images that could not be copied, as one failure.
+    /// Why nothing was mirrored, or the images that could not be copied, as one failure.
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {
+        if self.error.is_some() {
+            return self.error.clone();
+        }
         let failed = self.images.iter().filter_map(|image| {
             let failure = image.error.clone()?;
-            Some(super::Problem { name: image.name.clone(), failure })
+            Some(Problem { name: image.name.clone(), failure })
         });
         let failed: Vec<_> = failed.collect();
-        let message =
-            format!("{} of {} could not be mirrored", failed.len(), super::counted(self.images.len(), "image"));
-        let mut failure = super::Problem::together(message, &failed);
+        let message = format!("{} of {} could not be mirrored", failed.len(), counted(self.images.len(), "image"));
+        let mut failure = Problem::together(message, &failed);
         failure.hint.get_or_insert_with(|| "run the same again: what was copied is not copied twice".into());
         (!failed.is_empty()).then_some(failure)
     }
@@ -122,12 +179,12 @@ impl fmt::Display for Report {
             };
             let with = match image.referrers {
                 0 => String::new(),
-                count => format!(", with {}", super::counted(count, "referrer")),
+                count => format!(", with {}", counted(count, "referrer")),
             };
             writeln!(f, "{name} → {place}@{digest} {outcome}{bytes}{with}")?;
         }
-        write!(f, "{}, {}", super::counted(self.images.len() - failed, "image"), self.bytes)?;
-        if self.dry_run { Ok(()) } else { write!(f, "; {} verified", super::counted(self.verified, "manifest")) }
+        write!(f, "{}, {}", counted(self.images.len() - failed, "image"), self.bytes)?;
+        if self.dry_run { Ok(()) } else { write!(f, "; {} verified", counted(self.verified, "manifest")) }
     }
 }
 
@@ -136,6 +193,10 @@ impl fmt::Display for Bytes {
         let [moved, mounted, present] = [self.moved, self.mounted, self.present].map(human_bytes);
         write!(f, "{moved} moved, {mounted} mounted, {present} present")
     }
+}
+
+fn known<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    Some(text).filter(|text| !text.is_empty()).serialize(serializer)
 }
 
 fn failure<S: Serializer>(failure: &Option<Failure>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use ociforge_manifests::graph::{Index, Node};
-use ociforge_manifests::{Descriptor, Digest, Platform};
+use ociforge_manifests::{Descriptor, Digest, Platform, media_type};
+use serde_json::Value;
 
 use super::Moved;
 use super::graph::GraphCopy;
@@ -78,14 +79,22 @@ impl ImageCopy<'_> {
 
     /// The document to copy: the root, or what it has for the only platform. What it has for others is left out.
     async fn chosen(&self, root: &Node, copy: &GraphCopy<'_>) -> Result<Node, ContentError> {
-        let (Node::Index(index), [_, ..]) = (root, self.platforms) else { return Ok(root.clone()) };
+        let index = match (root, self.platforms) {
+            (_, []) => return Ok(root.clone()),
+            (Node::Manifest(manifest), _) => {
+                self.is_for_platforms(&manifest.config).await?;
+                return Ok(root.clone());
+            }
+            (Node::Index(index), _) => index,
+        };
         let wanted = self.platforms.iter().map(|platform| for_platform(index, platform));
         let wanted: Vec<&Descriptor> = wanted.collect::<Result<_, _>>()?;
         if let [only] = wanted[..] {
             let bytes = read_document(self.source, only).await?;
             let node = Node::parse(&only.media_type, bytes);
             let node = node.map_err(|error| Cause::from(error).of(format!("read {}", only.digest)))?;
-            return Box::pin(self.chosen(&node, copy)).await;
+            // An index knows the platforms of what it lists.
+            return if matches!(node, Node::Index(_)) { Box::pin(self.chosen(&node, copy)).await } else { Ok(node) };
         }
         let attested = |entry: &Descriptor| entry.annotations.get(ATTESTS).and_then(|text| text.parse::<Digest>().ok());
         let kept = |entry: &Descriptor| {
@@ -95,6 +104,25 @@ impl ImageCopy<'_> {
         };
         index.manifests.iter().filter(|entry| !kept(entry)).for_each(|entry| copy.leave_out(entry));
         Ok(root.clone())
+    }
+
+    /// Fails when the config of an image says another platform than one that is wanted. Artifacts say none; a delta may
+    /// have left the config out.
+    async fn is_for_platforms(&self, config: &Descriptor) -> Result<(), ContentError> {
+        if ![media_type::CONFIG, media_type::DOCKER_CONFIG].contains(&config.media_type.as_str()) {
+            return Ok(());
+        }
+        let bytes = match read_document(self.source, config).await {
+            Err(error) if error.is_not_found() => return Ok(()),
+            bytes => bytes?,
+        };
+        let says: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let said = |key: &str| says[key].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        let (Some(os), Some(architecture)) = (said("os"), said("architecture")) else { return Ok(()) };
+        let have = Platform { os, architecture, variant: said("variant"), ..Platform::default() };
+        let Some(wanted) = self.platforms.iter().find(|wanted| !have.serves(wanted)) else { return Ok(()) };
+        let message = format!("there is no image for {wanted}: it is for {have}");
+        Err(Cause::Other { message, hint: None }.of(format!("copy the image for {wanted}")))
     }
 
     /// Copies what refers to `subjects`, and what refers to that, and counts it.

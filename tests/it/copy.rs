@@ -119,6 +119,14 @@ fn platforms_are_chosen() {
     assert_eq!(both, format!("oci:both@{whole}"));
     let fail = run(&mut place.ociforge(["copy", "oci:two-layout", "oci:none", "--platform", "linux/s390x"]));
     fail.fails(1, &["there is no image for linux/s390x", "linux/amd64, linux/arm64"]);
+    // An image that is the only one has to be for it, too.
+    copied(&place, &["oci:arm", "oci:again", "--platform", "linux/arm64"]);
+    let fail = run(&mut place.ociforge(["copy", "oci:arm", "oci-archive:none.tar", "--platform", "linux/amd64"]));
+    fail.fails(1, &["there is no image for linux/amd64: it is for linux/arm64"]);
+    assert!(!place.path("none.tar").exists());
+    let (sbom, bytes) = artifact(&Layout::open(place.path("arm")).unwrap(), b"of no platform", None);
+    block(Layout::open(place.path("arm")).unwrap().tag(&sbom, &bytes, "sbom")).unwrap();
+    copied(&place, &["oci:arm:sbom", "oci:again:sbom", "--platform", "linux/amd64"]);
 }
 
 #[test]
@@ -187,6 +195,40 @@ fn what_was_built_here_is_copied_with_its_bases_layers() {
     let digest = copied(&place, &["h.example/child:v1", "oci-archive:child.tar"]);
     skopeo_copy(&format!("oci-archive:{}", place.at("child.tar")), &format!("oci:{}:x", place.at("whole")));
     assert!(digest.ends_with(&digest_at(&format!("oci:{}:x", place.at("whole")))));
+}
+
+#[test]
+fn an_archive_is_not_copied_onto_itself() {
+    let place = Place::new();
+    place.small_base(&format!("oci:{}:x", place.at("layout")), "small");
+    copied(&place, &["oci:layout:x", "oci-archive:a.tar"]);
+    copied(&place, &["oci:layout:x", "docker-archive:d.tar:h.example/a:b"]);
+    fs::hard_link(place.path("a.tar"), place.path("hard.tar")).unwrap();
+    std::os::unix::fs::symlink("d.tar", place.path("soft.tar")).unwrap();
+    let before = ["a.tar", "d.tar"].map(|name| fs::read(place.path(name)).unwrap());
+    for (from, to) in [
+        ("oci-archive:a.tar", "oci-archive:./a.tar:y"),
+        ("oci-archive:a.tar", "docker-archive:hard.tar:h.example/a:b"),
+        ("docker-archive:soft.tar", "oci-archive:d.tar"),
+        ("docker-archive:d.tar", "docker-archive:soft.tar"),
+    ] {
+        let ran = run(&mut place.ociforge(["copy", from, to]));
+        ran.fails(2, &["are the same file", "cause: an archive is replaced", "hint: write to another file"]);
+    }
+    assert!(["a.tar", "d.tar"].map(|name| fs::read(place.path(name)).unwrap()) == before);
+    copied(&place, &["oci:layout:x", "oci:layout:y"]);
+}
+
+#[test]
+fn a_full_name_stays_in_a_docker_archive() {
+    let place = Place::new();
+    place.small_base(&format!("oci:{}:h.example/a/b:t", place.at("layout")), "small");
+    copied(&place, &["oci:layout:h.example/a/b:t", "docker-archive:named.tar"]);
+    copied(&place, &["oci:layout:h.example/a/b:t", "oci:plain:t"]);
+    copied(&place, &["oci:plain:t", "docker-archive:bare.tar"]);
+    let tags = |name: &str| skopeo(&["list-tags", &format!("docker-archive:{}", place.at(name))]);
+    assert!(tags("named.tar").contains("\"h.example/a/b:t\""), "{}", tags("named.tar"));
+    assert!(!tags("bare.tar").contains(":t\""), "{}", tags("bare.tar"));
 }
 
 #[test]

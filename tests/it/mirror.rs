@@ -10,7 +10,7 @@ use ociforge::store::layout::REF_NAME;
 use ociforge_manifests::{Descriptor, media_type};
 use serde_json::{Value, json};
 
-use crate::support::{Place, Registry, digest_of, files, is_root, run, skopeo, tool};
+use crate::support::{Place, Registry, digest_of, files, is_root, json_of, run, skopeo, tool};
 
 /// A layout in `name` with images that share a layer, by the full names under which they are mirrored:
 /// `nvcr.io/team/a:1`, `a:2`, `a:10`, `ghcr.io/team/b:1`, and `ghcr.io/team/multi:1`, an index of two platforms with a
@@ -334,6 +334,10 @@ fn what_is_missing_or_in_the_way_is_told_before_anything_moves() {
         "cause: nvcr.io/team/c:1: ",
     ];
     failed(&names, &parts);
+    let other = ["nvcr.io/team/a:1", "ghcr.io/team/multi:1", "--platform", "linux/arm64"];
+    let part = "cause: nvcr.io/team/a:1: cannot copy the image for linux/arm64: there is no image for linux/arm64: it is \
+                for linux/amd64";
+    failed(&other, &["error: 1 image can't be mirrored", part]);
 
     // Two hosts have an image of one name, with other content.
     source
@@ -357,7 +361,30 @@ fn what_is_missing_or_in_the_way_is_told_before_anything_moves() {
     wrong(&["a", "--to", "oci:x", "--shard", "0/3"], "expected I/N with I from 1 to N");
     wrong(&["a", "--to", "x"], "expected docker://HOST[/PREFIX], oci:DIR or oci-archive:FILE");
     wrong(&["a", "--to", "oci:x", "--since", "y.tar"], "--since goes with --to oci-archive:FILE only");
-    wrong(&["--from", "oci:x", "--to", "oci:x"], "--from and --to are both oci:x");
+    wrong(&["--from", "oci:x", "--to", "oci:x"], "--from oci:x and --to oci:x are the same");
+}
+
+#[test]
+fn what_is_read_is_not_written() {
+    let place = Place::new();
+    images(&place, "source");
+    mirrored(&place, &["--from", "oci:source", "--to", "oci-archive:first.tar"]);
+    let before = fs::read(place.path("first.tar")).unwrap();
+    std::os::unix::fs::symlink("first.tar", place.path("soft.tar")).unwrap();
+    fs::hard_link(place.path("first.tar"), place.path("hard.tar")).unwrap();
+    let same = |arguments: &[&str], message: &str| {
+        let hint = "hint: write to another place";
+        run(&mut mirror(&place, arguments)).fails(2, &[message, "cause: it is read while --to is written", hint]);
+    };
+    for to in ["first.tar", "./first.tar", "source/../first.tar", "soft.tar", "hard.tar"] {
+        let to = format!("oci-archive:{to}");
+        same(&["--from", "oci:source", "--to", &to, "--since", "first.tar"], "--since oci-archive:first.tar and --to");
+        same(&["--from", "oci-archive:first.tar", "--to", &to], "--from oci-archive:first.tar and --to");
+        same(&["--from", "oci-archive:soft.tar", "--to", &to], "are the same");
+    }
+    same(&["--from", "oci:source", "--to", "oci:./source/."], "--from oci:source and --to oci:./source");
+    same(&["--from", "oci:missing", "--to", "oci:source/../missing"], "are the same");
+    assert!(fs::read(place.path("first.tar")).unwrap() == before && !place.path("first.tar.partial").exists());
 }
 
 #[test]
@@ -400,9 +427,40 @@ fn a_list_says_what_is_mirrored() {
     assert!(
         ran.stderr.contains("the entry `b:1` is no full name of an image") && ran.stderr.contains("nothing to mirror")
     );
+    assert!(
+        ran.stderr.contains("cause: the entries of oci:untagged have no host in their names\n")
+            && ran.stderr.contains("hint: `ociforge copy oci:untagged:b:1 …` takes them one by one")
+    );
     place.write("mirror.toml", "[[image]]\nname = 'a'\ntag = ['x']\n");
     run(&mut mirror(&place, &["-f", "mirror.toml"]))
         .fails(1, &["mirror.toml:3:1: unknown key `tag` in [[image]]", "did you mean `tags`?"]);
+}
+
+#[test]
+fn a_report_is_written_whatever_happens() {
+    let place = Place::new();
+    images(&place, "source");
+    let base = ["--from", "oci:source", "--to", "oci:new", "nvcr.io/team/a:1"];
+    let with = |more: &[&str]| run(&mut mirror(&place, &[&base[..], more].concat()));
+    with(&["--report", "missing/report.json"]).fails(1, &["cannot write the report missing/report.json", "No such"]);
+    with(&["nvcr.io/team/a:3", "--report", "report.json"]).fails(1, &["1 image can't be mirrored"]);
+    assert!(!place.path("new").exists());
+    let report = json_of(place.path("report.json"));
+    assert_eq!(report["error"]["message"], "1 image can't be mirrored");
+    let image = &report["images"][0];
+    assert_eq!((&image["name"], &image["status"]), (&json!("nvcr.io/team/a:3"), &json!("failed")), "{report:#}");
+    assert_eq!((&image["place"], &image["digest"]), (&Value::Null, &Value::Null));
+    assert!(image["error"]["message"].as_str().unwrap().contains("a:3"), "{report:#}");
+    with(&["--report", "source"]).fails(2, &["the report can't be source", "cause: it would replace oci:source"]);
+
+    // The result is told although there is no room for the report.
+    let ran = with(&["--report", "/dev/full"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stdout.starts_with("nvcr.io/team/a:1 → new:nvcr.io/team/a:1@sha256:"), "{}", ran.stdout);
+    assert!(ran.stderr.contains("error: cannot write the report /dev/full"), "{}", ran.stderr);
+    with(&["--report", "report.json"]).ok();
+    let report = json_of(place.path("report.json"));
+    assert_eq!((&report["error"], &report["images"][0]["status"]), (&Value::Null, &json!("present")));
 }
 
 #[test]
