@@ -230,7 +230,7 @@ fn user_and_environment(machine: &Machine) {
         let script = "id -u; id -g; id -G; umask; hostname; pwd; cat /proc/self/oom_score_adj; echo $$; ls /proc/self/fd | wc -l";
         let edits = json!({"/process/user/additionalGids": [7, 8], "/process/oomScoreAdj": 500});
         let job =
-            json!({"command": ["sh", "-c", script], "user": "1000:1001", "workdir": "/work/here", "edits": edits});
+            json!({"command": ["sh", "-c", script], "user": "1000:1001", "workdir": "/place/here", "edits": edits});
         let mut command = root.command(machine, job);
         // A descriptor that somebody left open.
         let words: Vec<_> =
@@ -245,8 +245,8 @@ fn user_and_environment(machine: &Machine) {
             );
             continue;
         }
-        assert_eq!(played.out, "1000\n1001\n1001 7 8\n0022\nstep\n/work/here\n500\n1\n4\n", "{who:?} {}", played.err);
-        assert!(root.path().join("work/here").is_dir() && !played.err.contains("work"), "{played:?}");
+        assert_eq!(played.out, "1000\n1001\n1001 7 8\n0022\nstep\n/place/here\n500\n1\n4\n", "{who:?} {}", played.err);
+        assert!(root.path().join("place/here").is_dir() && !played.err.contains("place/here"), "{played:?}");
     }
 }
 
