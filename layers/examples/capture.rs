@@ -12,6 +12,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Instant;
 
+use ociforge_layers::source::changes;
 use ociforge_layers::source::overlay::{self, overlay};
 use ociforge_layers::unpack::XattrSpace;
 use ociforge_layers::{Compression, pack};
@@ -24,10 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         space: XattrSpace::Trusted,
         fuse: false,
         lower: &[],
-        latest: i64::MAX,
-        owners: None,
-        made: &[],
-        cancelled: &|| false,
+        shared: changes::Options { latest: i64::MAX, owners: None, made: &[], cancelled: &|| false },
     };
     let tree = overlay(Path::new(upper), &options)?;
     let walk = start.elapsed().as_secs_f64();

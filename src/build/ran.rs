@@ -113,16 +113,14 @@ impl Ran {
     pub(super) fn tree(&self, builder: &Builder) -> Result<LayerTree, StepError> {
         let cancelled = || builder.cancel.is_cancelled();
         let (latest, owners, made) = (builder.epoch.seconds(), self.owners.as_ref(), &*self.made);
+        let shared = changes::Options { latest, owners, made, cancelled: &cancelled };
         let mut tree = match (self.stage.form(), &self.before) {
             (Form::Overlay { lower, upper, space, fuse }, _) => {
                 let (space, fuse) = (*space, *fuse);
-                let options = overlay::Options { space, fuse, lower, latest, owners, made, cancelled: &cancelled };
+                let options = overlay::Options { space, fuse, lower, shared };
                 overlay(upper, &options)?
             }
-            (Form::Copy, Some(before)) => {
-                let options = changes::Options { latest, owners, made, cancelled: &cancelled };
-                changes(self.stage.root(), before, &options)?
-            }
+            (Form::Copy, Some(before)) => changes(self.stage.root(), before, &shared)?,
             (Form::Copy, None) => LayerTree::new(),
         };
         self.restored.iter().for_each(|path| tree.remove(path));

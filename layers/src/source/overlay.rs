@@ -1,6 +1,5 @@
 //! The upper directory of an overlay mount becomes a tree.
 
-use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -9,7 +8,6 @@ use rustix::io::Errno;
 
 use super::capture::files::{self, Files, Found, Marks, cannot};
 use super::capture::{self, CaptureError};
-use crate::owner;
 use crate::path::LayerPath;
 use crate::tree::LayerTree;
 use crate::unpack::XattrSpace;
@@ -18,7 +16,7 @@ use crate::unpack::root::{self, Root};
 use crate::whiteout::{self, Meaning};
 
 /// How it is taken.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct Options<'a> {
     /// Which attributes overlayfs used.
     pub space: XattrSpace,
@@ -27,25 +25,8 @@ pub struct Options<'a> {
     /// The directories of the layers below, **the topmost first**: a directory of theirs in which only something else
     /// changed is left out, and so are whiteouts of what they don't have.
     pub lower: &'a [PathBuf],
-    /// No modification time is later than this, in seconds since 1970; later ones become this, in the upper directory as
-    /// well, so that it is what the layer unpacks to.
-    pub latest: i64,
-    /// Whether owners are remembered ([`crate::owner`]) rather than real: with the table of what can't have attributes.
-    pub owners: Option<&'a owner::Table>,
-    /// Mount points and devices that the sandbox made, outermost first. Those that are still there and empty are removed,
-    /// and not in the tree.
-    pub made: &'a [LayerPath],
-    /// Asked now and then; it ends in [`CaptureError::Cancelled`] once this is true.
-    pub cancelled: &'a (dyn Fn() -> bool + Sync),
-}
-
-impl fmt::Debug for Options<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { space, fuse, lower, latest, owners, made, cancelled: _ } = self;
-        let mut options = f.debug_struct("Options");
-        options.field("space", space).field("fuse", fuse).field("lower", lower).field("latest", latest);
-        options.field("owners", owners).field("made", made).finish_non_exhaustive()
-    }
+    /// How what was written is taken; the directory is the upper one.
+    pub shared: capture::Options<'a>,
 }
 
 /// The tree of what was written to the overlay mount that had `upper` as its upper directory and is unmounted now.
@@ -55,14 +36,8 @@ impl fmt::Debug for Options<'_> {
 /// # Errors
 /// When something can't be read or has no place in a layer.
 pub fn overlay(upper: &Path, options: &Options<'_>) -> Result<LayerTree, CaptureError> {
-    let shared = capture::Options {
-        latest: options.latest,
-        owners: options.owners,
-        made: options.made,
-        cancelled: options.cancelled,
-    };
     let marks = if options.fuse { Marks::Fuse } else { Marks::Overlay(options.space) };
-    let files = Files::new(upper, shared, marks)?;
+    let files = Files::new(upper, options.shared, marks)?;
     let below = options.lower.iter().map(|path| files::open(path)).collect::<Result<_, _>>()?;
     let mut walk = Walk { files, options, below, ahead: Vec::new() };
     walk.top()?;

@@ -82,8 +82,12 @@ impl Stage {
     pub(in crate::source) fn overlay(&self, space: XattrSpace, made: &[LayerPath]) -> Result<LayerTree, CaptureError> {
         let lower = [self.path("base")];
         let cancelled = &|| false;
-        let options =
-            overlay::Options { space, fuse: false, lower: &lower, latest: LATEST, owners: None, made, cancelled };
+        let options = overlay::Options {
+            space,
+            fuse: false,
+            lower: &lower,
+            shared: changes::Options { latest: LATEST, owners: None, made, cancelled },
+        };
         overlay(&self.path("upper"), &options)
     }
 

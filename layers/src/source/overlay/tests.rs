@@ -157,10 +157,7 @@ fn remembered_owners_win() {
         space: XattrSpace::User,
         fuse: false,
         lower: &lower,
-        latest: LATEST,
-        owners: Some(&table),
-        made: &[],
-        cancelled: &|| false,
+        shared: capture::Options { latest: LATEST, owners: Some(&table), made: &[], cancelled: &|| false },
     };
     let tree = overlay(&upper, &options).unwrap();
     let facts = |tree: &LayerTree| -> Vec<String> {
@@ -172,11 +169,11 @@ fn remembered_owners_win() {
     };
     assert_eq!(facts(&tree), ["/link 9:10", "/null 0:6", "/other 1:1", "/owned 7:8", "/plain 0:0", "/root 0:0"]);
     assert!(matches!(tree.get(&"null".parse().unwrap()).unwrap().kind, NodeKind::CharDevice { major: 1, minor: 3 }));
-    options.owners = None;
+    options.shared.owners = None;
     let real = overlay(&upper, &options).unwrap();
     assert_eq!(facts(&real), ["/link 0:0", "/null 0:0", "/owned 0:0", "/plain 5:5", "/root 0:0"]);
     owner("owned", "nobody");
-    options.owners = Some(&table);
+    options.shared.owners = Some(&table);
     let error = overlay(&upper, &options).unwrap_err();
     assert!(matches!(&error, CaptureError::Owner { .. }), "{error}");
 }
@@ -194,10 +191,7 @@ fn what_fuse_overlayfs_writes() {
         space: XattrSpace::User,
         fuse: true,
         lower: &lower,
-        latest: LATEST,
-        owners: None,
-        made: &[],
-        cancelled,
+        shared: capture::Options { latest: LATEST, owners: None, made: &[], cancelled },
     };
     // The upper directory's `var` is not as it is below.
     let expected = ["etc/one gone", "var directory", "var/again opaque", "var/gone opaque"];
@@ -224,10 +218,7 @@ fn a_real_fuse_mount() {
         space: XattrSpace::Trusted,
         fuse: true,
         lower: &lower,
-        latest: LATEST,
-        owners: None,
-        made: &[],
-        cancelled,
+        shared: capture::Options { latest: LATEST, owners: None, made: &[], cancelled },
     };
     let tree = overlay(&stage.path("upper"), &options).unwrap();
     let expected = ["etc/sub/three file 4", "etc/two gone", "var/again opaque", "var/again/x file 2", "var/gone gone"];
@@ -256,10 +247,7 @@ fn what_can_not_be_is_an_error() {
         space: XattrSpace::Trusted,
         fuse: false,
         lower: &[],
-        latest: 0,
-        owners: None,
-        made: &[],
-        cancelled: &|| true,
+        shared: capture::Options { latest: 0, owners: None, made: &[], cancelled: &|| true },
     };
     assert!(matches!(overlay(&stage.path("upper"), &options), Err(CaptureError::Cancelled)));
     assert!(matches!(overlay(&stage.path("none"), &options), Err(CaptureError::Directory { .. })));
@@ -304,10 +292,7 @@ fn several_layers_below() {
         space: XattrSpace::Trusted,
         fuse: false,
         lower: &lower,
-        latest: LATEST,
-        owners: None,
-        made: &[],
-        cancelled: &|| false,
+        shared: capture::Options { latest: LATEST, owners: None, made: &[], cancelled: &|| false },
     };
     let tree = overlay(&upper, &options).unwrap();
     // What is hidden below needs no hiding, and the directories that show what is below say nothing new.
@@ -321,10 +306,7 @@ fn umoci_unpacks_the_same() {
         space: XattrSpace::Trusted,
         fuse: false,
         lower: &[],
-        latest: LATEST,
-        owners: None,
-        made: &[],
-        cancelled: &|| false,
+        shared: capture::Options { latest: LATEST, owners: None, made: &[], cancelled: &|| false },
     };
     let below = overlay(&stage.path("base"), &options).unwrap();
     let taken = stage.overlaid(XattrSpace::Trusted, |root| {
