@@ -49,20 +49,7 @@ impl<'a> Pages<'a> {
         let scopes = Scopes::pull(&self.origin.repository);
         let mut request = Request::new(Method::GET, url, &scopes);
         request.headers = self.headers.clone();
-        let mut retries = self.origin.retries();
-        loop {
-            let read = async {
-                let mut answer = self.origin.succeed(&request, Subject::Manifest).await?;
-                let page = answer.read(MAX_LIST - self.size).await?;
-                Ok::<_, Fault>((answer, page))
-            };
-            match read.await {
-                Ok(read) => return Ok(read),
-                // Its status tells the caller more than its cause.
-                Err(fault) if !fault.transient => return Err(fault),
-                Err(fault) => retries.pause(fault).await?,
-            }
-        }
+        self.origin.read(&request, Subject::Manifest, MAX_LIST - self.size).await
     }
 }
 

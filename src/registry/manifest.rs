@@ -1,7 +1,5 @@
 //! Manifests as a registry gives them.
 
-use bytes::Bytes;
-use futures_util::{StreamExt, stream};
 use ociforge_manifests::document::MAX_DOCUMENT;
 use ociforge_manifests::{Descriptor, Digest, media_type};
 use reqwest::Method;
@@ -11,7 +9,7 @@ use serde_json::Value;
 use super::challenge::Scopes;
 use super::fault::{Fault, Subject};
 use super::origin::{Origin, Request};
-use crate::content::{Cause, cause_of, read_verified};
+use crate::content::{Cause, Check};
 
 /// Asks for a manifest by tag or digest. Its bytes are those of the digest that is wanted, or else of that which the
 /// registry states.
@@ -23,41 +21,21 @@ pub(super) async fn get_manifest(
     let scopes = Scopes::pull(&origin.repository);
     let mut request = Request::new(Method::GET, origin.url(&["manifests", name]).await?, &scopes);
     request.headers.extend(media_type::MANIFESTS.map(|kind| (ACCEPT, HeaderValue::from_static(kind))));
-    let mut retries = origin.retries();
-    loop {
-        let read = async {
-            let mut answer = origin.succeed(&request, Subject::Manifest).await?;
-            let bytes = answer.read(MAX_DOCUMENT).await?;
-            Ok::<_, Fault>((answer, bytes))
-        };
-        let (answer, bytes) = match read.await {
-            Ok(read) => read,
-            // Its status tells the caller more than its cause.
-            Err(fault) if !fault.transient => return Err(fault),
-            Err(fault) => {
-                retries.pause(fault).await?;
-                continue;
-            }
-        };
-        let stated = answer.header("docker-content-digest").and_then(|text| text.parse::<Digest>().ok());
-        if let Some(digest) = wanted.or(stated.as_ref()) {
-            verify(digest, &bytes).await?;
-        }
-        let kind = kind_of(answer.header("content-type"), &bytes)?;
-        let digest = wanted.cloned().unwrap_or_else(|| Digest::of(&bytes));
-        return Ok((Descriptor::new(kind, digest, bytes.len() as u64), bytes));
+    let (answer, bytes) = origin.read(&request, Subject::Manifest, MAX_DOCUMENT).await?;
+    let stated = answer.header("docker-content-digest").and_then(|text| text.parse::<Digest>().ok());
+    if let Some(digest) = wanted.or(stated.as_ref()) {
+        verify(digest, &bytes)?;
     }
+    let kind = kind_of(answer.header("content-type"), &bytes)?;
+    let digest = wanted.cloned().unwrap_or_else(|| Digest::of(&bytes));
+    Ok((Descriptor::new(kind, digest, bytes.len() as u64), bytes))
 }
 
 /// Fails unless `bytes` have this digest.
-pub(super) async fn verify(digest: &Digest, bytes: &[u8]) -> Result<(), Cause> {
-    let descriptor = Descriptor::new("", digest.clone(), bytes.len() as u64);
-    let whole = Bytes::copy_from_slice(bytes);
-    let mut stream = read_verified(&descriptor, stream::iter([Ok(whole)]).boxed());
-    while let Some(next) = stream.next().await {
-        next.map_err(cause_of)?;
-    }
-    Ok(())
+pub(super) fn verify(digest: &Digest, bytes: &[u8]) -> Result<(), Cause> {
+    let mut check = Check::new(&Descriptor::new("", digest.clone(), bytes.len() as u64));
+    check.take(bytes)?;
+    check.finish()
 }
 
 /// The media type of a manifest: what it says itself, which its digest covers, or else what the registry says, or else

@@ -95,6 +95,29 @@ impl Origin {
         if answer.status().is_success() { Ok(answer) } else { Err(self.refusal(answer, subject).await) }
     }
 
+    /// Makes the request as often as it takes, and reads the whole body of the answer, of at most `limit` bytes. The fault
+    /// is a refusal as it came, for its status tells more than its cause, or has the cause of the last try.
+    pub(super) async fn read(
+        &self,
+        request: &Request<'_>,
+        subject: Subject,
+        limit: u64,
+    ) -> Result<(Answer, Vec<u8>), Fault> {
+        let mut retries = self.retries();
+        loop {
+            let read = async {
+                let mut answer = self.succeed(request, subject).await?;
+                let body = answer.read(limit).await?;
+                Ok::<_, Fault>((answer, body))
+            };
+            match read.await {
+                Ok(read) => return Ok(read),
+                Err(fault) if !fault.transient => return Err(fault),
+                Err(fault) => retries.pause(fault).await?,
+            }
+        }
+    }
+
     /// A refusal by this registry.
     pub(super) async fn refusal(&self, answer: Answer, subject: Subject) -> Fault {
         answer.refusal(&self.endpoint.registry, subject).await

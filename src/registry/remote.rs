@@ -163,7 +163,7 @@ impl Target for Remote {
     async fn keep(&self, manifest: &Descriptor, bytes: &[u8]) -> Result<(), ContentError> {
         let kept = async {
             let bytes = Bytes::copy_from_slice(bytes);
-            verify(&manifest.digest, &bytes).await?;
+            verify(&manifest.digest, &bytes)?;
             referrers::put_manifest(self.primary()?, manifest, &bytes, manifest.digest.as_str()).await
         };
         kept.await.map_err(|cause: Cause| cause.of(format!("push {} to {}", what(manifest), self.name())))
@@ -173,7 +173,7 @@ impl Target for Remote {
         let operation = || format!("tag {} as {}:{tag}", what(manifest), self.name());
         let tagged = async {
             let bytes = Bytes::copy_from_slice(bytes);
-            verify(&manifest.digest, &bytes).await?;
+            verify(&manifest.digest, &bytes)?;
             referrers::put_manifest(self.primary()?, manifest, &bytes, tag).await
         };
         tagged.await.map_err(|cause| cause.of(operation()))
