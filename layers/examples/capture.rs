@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         space: XattrSpace::Trusted,
         fuse: false,
         lower: &[],
-        shared: changes::Options { latest: i64::MAX, owners: None, made: &[], cancelled: &|| false },
+        shared: changes::Options { latest: i64::MAX, owners: None, made: &[], restored: &[], cancelled: &|| false },
     };
     let tree = overlay(Path::new(upper), &options)?;
     let walk = start.elapsed().as_secs_f64();

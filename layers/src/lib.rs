@@ -2,10 +2,14 @@
 //!
 //! Synchronous; threads are welcome. Nothing here knows a registry, a recipe or a terminal.
 
+pub mod below;
 #[cfg(test)]
 mod chance;
 pub mod decompress;
 pub mod entries;
+mod hardlinks;
+mod hierarchy;
+pub mod index;
 pub mod inflate;
 pub mod links;
 pub mod mapped;
@@ -13,13 +17,17 @@ pub mod materialize;
 pub mod owner;
 pub mod pack;
 pub mod path;
+pub mod place;
 pub mod source;
 pub mod tree;
 pub mod unpack;
 pub mod whiteout;
 
+pub use below::{BaseFiles, Below};
+pub use index::FileIndex;
 pub use mapped::MappedFile;
 pub use pack::{Compression, Layer, PackError, pack};
 pub use path::{LayerPath, PathError};
+pub use place::{PlaceError, Placed, Rules, place};
 pub use tree::{Content, DeflatedSlice, LayerTree, Metadata, Node, NodeKind, TreeError};
 pub use unpack::settle;

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 
+use crate::hardlinks::Links;
 use crate::mapped::MappedFile;
 use crate::path::LayerPath;
 
 /// What a layer changes in the filesystem below it: a map from path to node, ordered by path.
 ///
-/// Directories that are not in the map are left as the layers below have them: a layer that adds
-/// `usr/local/bin/x` need not say what `usr` is like.
+/// A source's tree need not have the directories that lead to its entries: [`place`](crate::place::place) adds them.
 #[derive(Debug, Clone, Default)]
 pub struct LayerTree {
     nodes: BTreeMap<LayerPath, Node>,
@@ -192,32 +192,18 @@ impl LayerTree {
         self.nodes.remove(path);
     }
 
-    /// Adds the directories above `path` that are inside `within` and not in the tree yet, `within` excluded.
-    ///
-    /// # Errors
-    /// As [`LayerTree::insert`].
-    pub fn insert_parents(
-        &mut self,
-        path: &LayerPath,
-        within: &LayerPath,
-        metadata: &Metadata,
-    ) -> Result<(), TreeError> {
-        for above in path.ancestors() {
-            if above == *within || !above.starts_with(within) || self.nodes.contains_key(&above) {
-                break;
-            }
-            let kind = NodeKind::Directory { opaque: false };
-            self.insert(above, Node { metadata: metadata.clone(), kind })?;
-        }
-        Ok(())
-    }
-
-    /// Puts all of `other` into this tree, as if it were applied after it.
+    /// Puts all of `other` into this tree, as if it were applied after it. Hard links to a file that is replaced keep what
+    /// it was.
     ///
     /// # Errors
     /// As [`LayerTree::insert`].
     pub fn extend(&mut self, other: Self) -> Result<(), TreeError> {
-        other.nodes.into_iter().try_for_each(|(path, node)| self.insert(path, node))
+        let mut links = Links::of(self);
+        for (path, node) in other.nodes {
+            links.before_replacing(&path, self)?;
+            self.insert(path, node)?;
+        }
+        Ok(())
     }
 
     /// The entry at `path`.
@@ -229,6 +215,11 @@ impl LayerTree {
     /// All entries, in the order of their paths.
     pub fn iter(&self) -> impl Iterator<Item = (&LayerPath, &Node)> {
         self.nodes.iter()
+    }
+
+    /// All entries, in the order of their paths.
+    pub fn into_entries(self) -> impl Iterator<Item = (LayerPath, Node)> {
+        self.nodes.into_iter()
     }
 
     /// How many entries there are.
@@ -292,10 +283,16 @@ mod tests {
     }
 
     #[test]
-    fn parents_stop_at_what_the_base_has() {
+    fn what_is_put_on_top_leaves_hard_links_alone() {
+        let link = Node { metadata: Metadata::root(0o644, 0), kind: NodeKind::Hardlink(path("a")) };
         let mut tree = LayerTree::new();
-        tree.insert_parents(&path("usr/lib/p/q/f"), &path("usr/lib"), &Metadata::root(0o755, 0)).unwrap();
-        let made: Vec<_> = tree.iter().map(|(p, _)| p.to_string()).collect();
-        assert_eq!(made, ["/usr/lib/p", "/usr/lib/p/q"]);
+        tree.insert(path("a"), file()).unwrap();
+        tree.insert(path("b"), link.clone()).unwrap();
+        tree.insert(path("c"), link).unwrap();
+        let mut upper = LayerTree::new();
+        upper.insert(path("a"), Node { kind: NodeKind::Symlink(b"x".to_vec()), ..file() }).unwrap();
+        tree.extend(upper).unwrap();
+        assert!(matches!(tree.get(&path("b")).unwrap().kind, NodeKind::File(_)));
+        assert!(matches!(&tree.get(&path("c")).unwrap().kind, NodeKind::Hardlink(target) if *target == path("b")));
     }
 }

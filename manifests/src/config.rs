@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::descriptor::null_as_default;
 use crate::digest::DiffId;
 use crate::document::Named;
+use crate::expand::{ExpandError, expand};
 use crate::platform::Platform;
 
 /// What ociforge reads of an image config.
@@ -114,8 +115,9 @@ impl Process {
 /// What a recipe's `[config]` changes. What is `None` or empty stays as the base has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConfigEdit {
-    /// Variables to set; a key that the base has keeps its place, others follow in key order.
-    pub env: BTreeMap<String, String>,
+    /// Variables to set, in the order in which they are stated, no key twice. A key that the base has keeps its place,
+    /// others follow in key order.
+    pub env: Vec<(String, String)>,
     /// Working directory.
     pub workdir: Option<String>,
     /// Entrypoint; the base's cmd goes with its entrypoint, as in a Dockerfile.
@@ -134,7 +136,91 @@ pub struct ConfigEdit {
     pub stop_signal: Option<String>,
 }
 
+/// The search path where an image sets none.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A value of a recipe whose references to variables can't be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot expand `{key}`")]
+pub struct ValueError {
+    /// Its key.
+    pub key: String,
+    /// Why.
+    pub source: ExpandError,
+}
+
+/// Texts with references to variables, seen from an environment that grows.
+#[derive(Debug, Clone, Default)]
+pub struct Expansion {
+    env: BTreeMap<String, String>,
+    /// Where a variable was missing: the key of the value, and the variable.
+    pub missing: Vec<(String, String)>,
+}
+
+impl Expansion {
+    /// What the variables in `env` (`KEY=VALUE`) are; `PATH` has a value in any case.
+    #[must_use]
+    pub fn new(env: &[String]) -> Self {
+        let path = ("PATH".to_owned(), DEFAULT_PATH.to_owned());
+        let pairs = env.iter().filter_map(|entry| entry.split_once('='));
+        let pairs = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        Self { env: std::iter::once(path).chain(pairs).collect(), missing: Vec::new() }
+    }
+
+    /// The text of `key` with its references replaced.
+    ///
+    /// # Errors
+    /// When a reference can't be read.
+    pub fn text(&mut self, key: &str, text: &str) -> Result<String, ValueError> {
+        let mut missing = Vec::new();
+        let expanded = expand(text, &|name| self.env.get(name).cloned(), &mut missing);
+        self.missing.extend(missing.into_iter().map(|variable| (key.to_owned(), variable)));
+        expanded.map_err(|source| ValueError { key: key.to_owned(), source })
+    }
+
+    /// The same for an absolute path.
+    ///
+    /// # Errors
+    /// When a reference can't be read, or the path is not absolute.
+    pub fn path(&mut self, key: &str, text: &str) -> Result<String, ValueError> {
+        let path = self.text(key, text)?;
+        if path.starts_with('/') {
+            return Ok(path);
+        }
+        Err(ValueError { key: key.to_owned(), source: ExpandError::Relative(path) })
+    }
+
+    /// Variables that are set one after the other; each is seen by those that follow.
+    ///
+    /// # Errors
+    /// When a reference can't be read.
+    pub fn variables(&mut self, env: &[(String, String)]) -> Result<Vec<(String, String)>, ValueError> {
+        let set = |(key, value): &(String, String)| {
+            let value = self.text(&format!("env.{key}"), value)?;
+            self.env.insert(key.clone(), value.clone());
+            Ok((key.clone(), value))
+        };
+        env.iter().map(set).collect()
+    }
+}
+
 impl ConfigEdit {
+    /// The edit with the references to variables replaced in `env`, `workdir`, `user` and `labels`, as a Dockerfile has it.
+    /// `expansion` holds the base's variables, and this edit's afterwards.
+    ///
+    /// # Errors
+    /// When a reference can't be read, or the working directory is not absolute.
+    pub fn expanded(&self, expansion: &mut Expansion) -> Result<Self, ValueError> {
+        let env = expansion.variables(&self.env)?;
+        let mut text = |key: &str, text: &String| expansion.text(key, text);
+        let labels =
+            self.labels.iter().map(|(name, label)| Ok((name.clone(), text(&format!("labels.{name}"), label)?)));
+        let labels = labels.collect::<Result<_, ValueError>>()?;
+        let user = self.user.as_ref().map(|user| text("user", user)).transpose()?;
+        let workdir = self.workdir.as_ref().map(|workdir| expansion.path("workdir", workdir)).transpose()?;
+        Ok(Self { env, labels, workdir, user, ..self.clone() })
+    }
+
     /// Applies the edit to the `config` object of an image config.
     pub fn apply(&self, process: &mut Map<String, Value>) {
         let mut set = |key: &str, value: Option<Value>| {
@@ -164,12 +250,13 @@ impl ConfigEdit {
             return;
         }
         let old = process.get("Env").and_then(Value::as_array).cloned().unwrap_or_default();
-        let mut left = self.env.clone();
+        let mut left: BTreeMap<String, String> = self.env.iter().cloned().collect();
+        let all = left.clone();
         let mut env: Vec<Value> = Vec::with_capacity(old.len() + left.len());
         for entry in old {
             let key = entry.as_str().map(|text| text.split('=').next().unwrap_or(text).to_owned());
             match key {
-                Some(key) if self.env.contains_key(&key) => {
+                Some(key) if all.contains_key(&key) => {
                     if let Some(value) = left.remove(&key) {
                         env.push(json!(format!("{key}={value}")));
                     }
@@ -214,6 +301,35 @@ mod tests {
         };
         let base = json!({"Env": ["A=1", "B=old", "BB=2", "B=older"]});
         assert_eq!(applied(&edit, base), json!({"Env": ["A=1", "B=new", "BB=2", "C=c=c", "D=d"]}));
+    }
+
+    #[test]
+    fn references_see_the_base_and_what_was_set_before() {
+        let pairs = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect::<Vec<_>>();
+        let edit = ConfigEdit {
+            env: pairs(&[("PATH", "/opt/bin:$PATH"), ("B", "$A-$PATH"), ("A", "$A$NO")]),
+            labels: [("l".to_owned(), "$B".to_owned())].into(),
+            workdir: Some("$A/x".into()),
+            cmd: Some(vec!["$A".into()]),
+            ..ConfigEdit::default()
+        };
+        let mut expansion = Expansion::new(&["A=/a".into(), "PATH=/bin".into()]);
+        let expanded = edit.expanded(&mut expansion).unwrap();
+        assert_eq!(expanded.env, pairs(&[("PATH", "/opt/bin:/bin"), ("B", "/a-/opt/bin:/bin"), ("A", "/a")]));
+        assert_eq!(expanded.labels["l"], "/a-/opt/bin:/bin");
+        assert_eq!((expanded.workdir.as_deref(), expanded.cmd), (Some("/a/x"), edit.cmd.clone()));
+        assert_eq!(expansion.missing, [("env.A".into(), "NO".into())]);
+        let edit = ConfigEdit { env: pairs(&[("PATH", "/x:$PATH"), ("C", "${")]), ..ConfigEdit::default() };
+        let error = edit.expanded(&mut Expansion::new(&[])).unwrap_err();
+        assert_eq!(error.to_string(), "cannot expand `env.C`");
+        let edit = ConfigEdit { workdir: Some("$NO/x".into()), ..ConfigEdit::default() };
+        assert!(edit.expanded(&mut Expansion::new(&[])).is_ok());
+        let edit = ConfigEdit { workdir: Some("$NO".into()), ..ConfigEdit::default() };
+        assert!(matches!(
+            edit.expanded(&mut Expansion::new(&[])),
+            Err(ValueError { source: ExpandError::Relative(_), .. })
+        ));
+        assert_eq!(Expansion::new(&[]).text("k", "$PATH").unwrap(), DEFAULT_PATH);
     }
 
     #[test]

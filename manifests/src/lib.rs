@@ -7,6 +7,7 @@ pub mod config;
 pub mod descriptor;
 pub mod digest;
 pub mod document;
+pub mod expand;
 pub mod graph;
 pub mod image;
 pub mod lint;
@@ -15,7 +16,7 @@ pub mod platform;
 pub mod reference;
 pub mod runtime;
 
-pub use config::{Config, ConfigEdit};
+pub use config::{Config, ConfigEdit, Expansion, ValueError};
 pub use descriptor::Descriptor;
 pub use digest::{ChainId, DiffId, Digest, Hasher};
 pub use document::{Document, DocumentError};

@@ -1,11 +1,11 @@
 //! What a build needs to know of a base's filesystem.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use ociforge_layers::LayerPath;
 use ociforge_layers::source::wheel::normalize;
+use ociforge_layers::{FileIndex, LayerPath};
 use ociforge_manifests::{Descriptor, Digest, Image};
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,16 @@ use crate::progress::Reporter;
 use crate::store::blob::write_atomic;
 
 /// Raised when facts come to mean something else, so that remembered ones are read anew.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
+
+/// What the layers of a base hold.
+#[derive(Debug, Clone)]
+pub struct Contents {
+    /// What its files say about it.
+    pub facts: Facts,
+    /// All of its files.
+    pub files: FileIndex,
+}
 
 /// What a base's filesystem says about itself. The same layers give the same facts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,11 +146,10 @@ fn distributions(search: &[LayerPath], tree: &Tree) -> Vec<Distribution> {
     let mut found = BTreeMap::new();
     for directory in search {
         for (path, kept) in tree.iter() {
+            let Kept::Text(text) = kept else { continue };
             let info = info_of(path);
-            if info.parent().as_ref() != Some(directory) || !info.file_name().ends_with(b"-info") {
-                continue;
-            }
-            if let Kept::Text(text) = kept
+            if info.parent().as_ref() == Some(directory)
+                && info.file_name().ends_with(b"-info")
                 && let Some(distribution) = Distribution::read(&info, text)
             {
                 found.entry(distribution.normalized_name()).or_insert(distribution);
@@ -172,7 +180,8 @@ fn libc(tree: &Tree) -> Option<Libc> {
         Some(Libc::Glibc(numbers.next()?, numbers.next()?))
     };
     // Every musl that is still about has the interface of 1.2.
-    let musl = || tree.iter().any(|(path, _)| path.file_name().starts_with(b"ld-musl-")).then_some(Libc::Musl(1, 2));
+    let loader = |(path, kept): (&LayerPath, &Kept)| *kept != Kept::File && path.file_name().starts_with(b"ld-musl-");
+    let musl = || tree.iter().any(loader).then_some(Libc::Musl(1, 2));
     said.or_else(packaged).or_else(musl)
 }
 
@@ -222,28 +231,29 @@ impl Explain for FactsError {
     }
 }
 
-/// The facts of `image`: remembered in the directory `cache` under the manifest's digest, or else found by streaming
-/// every layer of it from `source` once, the lowest first. Nothing of the layers is stored.
+/// What the layers of `image` hold: remembered in the directory `cache` under the manifest's digest, or else found by
+/// streaming every layer of it from `source` once, the lowest first. Nothing of the layers is stored.
 ///
 /// # Errors
-/// When a layer can't be had or read, or the facts can't be written.
-pub async fn facts(
+/// When a layer can't be had or read, or what was found can't be written.
+pub async fn contents(
     image: &Image,
     source: &dyn Source,
     cache: &Path,
     reporter: &dyn Reporter,
-) -> Result<Facts, FactsError> {
+) -> Result<Contents, FactsError> {
     let path = cache.join(format!("{}.json", image.manifest.digest().hex()));
-    if let Some(facts) = remembered(&path) {
-        return Ok(facts);
+    if let Some(contents) = remembered(&path) {
+        return Ok(contents);
     }
     let mut scanner = Scanner::new(&image.config.config.env);
     for layer in &image.manifest.layers {
         scanner = scan(scanner, layer, source, reporter).await?;
     }
-    let facts = scanner.finish();
-    remember(&path, &facts).map_err(|source| FactsError::Cache { path: path.display().to_string(), source })?;
-    Ok(facts)
+    let (facts, files) = scanner.finish();
+    let contents = Contents { facts, files };
+    remember(&path, &contents).map_err(|source| FactsError::Cache { path: path.display().to_string(), source })?;
+    Ok(contents)
 }
 
 /// Streams one layer through the scanner, which works on a thread of its own.
@@ -281,12 +291,20 @@ struct Remembered<F> {
     facts: F,
 }
 
-fn remembered(path: &Path) -> Option<Facts> {
-    let remembered: Remembered<Facts> = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-    (remembered.format == FORMAT).then_some(remembered.facts)
+/// The index of all files, beside the facts.
+fn index_path(facts: &Path) -> PathBuf {
+    facts.with_extension("files")
 }
 
-fn remember(path: &Path, facts: &Facts) -> io::Result<()> {
+fn remembered(path: &Path) -> Option<Contents> {
+    let remembered: Remembered<Facts> = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+    let files = FileIndex::open(&index_path(path)).ok()?;
+    (remembered.format == FORMAT).then_some(Contents { facts: remembered.facts, files })
+}
+
+/// The facts come last: where they are, the index is.
+fn remember(path: &Path, Contents { facts, files }: &Contents) -> io::Result<()> {
+    write_atomic(&index_path(path), &files.to_file())?;
     write_atomic(path, &serde_json::to_vec(&Remembered { format: FORMAT, facts })?)
 }
 
@@ -334,12 +352,20 @@ mod tests {
     async fn facts_are_found_once() {
         let (directory, layout, image) = image(&tar(&[("etc/os-release", "ID=x\n")]));
         let cache = directory.path().join("facts");
-        let found = facts(&image, &layout, &cache, &()).await.unwrap();
-        assert_eq!(found.os_release.0["ID"], "x");
+        let found = contents(&image, &layout, &cache, &()).await.unwrap();
+        assert_eq!(found.facts.os_release.0["ID"], "x");
         fs::remove_file(layout.blob_path(&image.manifest.layers[0].digest)).unwrap();
-        assert_eq!(facts(&image, &layout, &cache, &()).await.unwrap(), found);
-        fs::write(cache.join(format!("{}.json", image.manifest.digest().hex())), "{\"format\":0}").unwrap();
-        assert!(matches!(facts(&image, &layout, &cache, &()).await, Err(FactsError::Content(_))));
+        let again = contents(&image, &layout, &cache, &()).await.unwrap();
+        assert_eq!(again.facts, found.facts);
+        assert_eq!(again.files.lines().collect::<Vec<_>>(), ["/etc dir 0755 0:0 0", "/etc/os-release file"]);
+        let remembered = cache.join(format!("{}.json", image.manifest.digest().hex()));
+        let damages: [&dyn Fn(); 2] = [&|| fs::write(remembered.with_extension("files"), "x").unwrap(), &|| {
+            fs::write(&remembered, "{\"format\":0}").unwrap()
+        }];
+        for damage in damages {
+            damage();
+            assert!(matches!(contents(&image, &layout, &cache, &()).await, Err(FactsError::Content(_))));
+        }
     }
 
     #[tokio::test]
@@ -351,7 +377,7 @@ mod tests {
         let changed = tar(&[("etc/os-release", "ID=y\n")]);
         for (bytes, cause) in [(&changed[..], "the digest is"), (&good[..600], "600 bytes where")] {
             fs::write(&blob, bytes).unwrap();
-            let error = facts(&image, &layout, &cache, &()).await.unwrap_err();
+            let error = contents(&image, &layout, &cache, &()).await.unwrap_err();
             let FactsError::Content(error) = error else { panic!("{error}") };
             assert!(error.cause.to_string().starts_with(cause), "{}", error.cause);
             assert!(!cache.exists());
@@ -361,7 +387,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_no_tar_is_named() {
         let (directory, layout, image) = image(&[7; 1024]);
-        let error = facts(&image, &layout, directory.path(), &()).await.unwrap_err();
+        let error = contents(&image, &layout, directory.path(), &()).await.unwrap_err();
         assert!(error.to_string().starts_with("cannot read layer sha256:") && error.hint().is_some());
     }
 }

@@ -140,7 +140,7 @@ fn debian_packages(version: &str) -> Vec<LayerPath> {
 /// The highest version that has a standard library below `prefix`.
 fn newest_library(prefix: &LayerPath, tree: &Tree) -> Option<u32> {
     let inside = |path: &&LayerPath| path.parent().and_then(|lib| lib.parent()).as_ref() == Some(prefix);
-    let libraries = tree.iter().filter(|(_, kept)| **kept == Kept::Directory).map(|(path, _)| path);
+    let libraries = tree.iter().filter(|(_, kept)| kept.is_directory()).map(|(path, _)| path);
     libraries.filter(inside).filter_map(|path| minor_version(path.file_name())).max()
 }
 

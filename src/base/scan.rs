@@ -1,22 +1,24 @@
-//! Streaming a base's layers past a sieve.
+//! Streaming a base's layers past a filter.
 //!
-//! Of the millions of entries that an image may have, a few hundred small ones are kept. What is kept is the image's
-//! tree as a container would see it: upper layers replace and remove what lower ones said.
+//! Every path is kept, and the content of a few hundred small files. What is kept is the image's tree as a container would
+//! see it: upper layers replace and remove what lower ones said.
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, Read};
 
 use ociforge_layers::decompress::decompress;
 use ociforge_layers::entries::{Entries, Entry};
-use ociforge_layers::{LayerPath, PathError, whiteout};
+use ociforge_layers::{FileIndex, LayerPath, Metadata, PathError, whiteout};
 use tar::EntryType;
 
 use super::facts::Facts;
 use super::sieve::{self, FileKind};
 use super::tree::{self, Kept, Tree};
 
-/// Most that is kept of all layers, in bytes: contents and paths.
-const MAX_KEPT: usize = 48 << 20;
+/// Most that is kept of all layers, in bytes: contents and paths. An image of a million files takes about 200 MiB.
+const MAX_KEPT: usize = 1 << 30;
+/// Most text that is kept, in bytes.
+const MAX_TEXTS: usize = 48 << 20;
 
 /// Longest path or link target, in bytes, as in Linux.
 const MAX_PATH: usize = 4096;
@@ -33,8 +35,8 @@ pub enum ScanError {
     /// A path that no filesystem takes.
     #[error("the layer has a path of more than {MAX_PATH} bytes")]
     LongPath,
-    /// More links, interpreters and package metadata than any image has.
-    #[error("more than {} MiB of links and package metadata", MAX_KEPT >> 20)]
+    /// More files or package metadata than any image has.
+    #[error("more than {} MiB of paths, or {} MiB of package metadata", MAX_KEPT >> 20, MAX_TEXTS >> 20)]
     TooMuch,
 }
 
@@ -71,10 +73,10 @@ impl Scanner {
         Ok(())
     }
 
-    /// What the layers hold.
+    /// What the layers hold: what the files say, and all paths.
     #[must_use]
-    pub fn finish(self) -> Facts {
-        Facts::of(&self.env, &self.below)
+    pub fn finish(self) -> (Facts, FileIndex) {
+        (Facts::of(&self.env, &self.below), self.below.into_index().collect())
     }
 
     fn tar(&mut self, reader: impl Read) -> Result<(), ScanError> {
@@ -88,7 +90,8 @@ impl Scanner {
                 whiteout::Meaning::Opaque(path) => self.below.remove_inside(&self.landed(path)),
                 whiteout::Meaning::Entry(path) => self.entry(self.landed(path), &entry, &mut entries)?,
             }
-            if self.below.size() + self.layer.size() > MAX_KEPT {
+            let texts = self.below.texts() + self.layer.texts();
+            if texts > MAX_TEXTS || self.below.size() + self.layer.size() > MAX_KEPT {
                 return Err(ScanError::TooMuch);
             }
         }
@@ -109,47 +112,62 @@ impl Scanner {
     }
 
     fn entry(&mut self, path: LayerPath, entry: &Entry, body: &mut impl Read) -> Result<(), ScanError> {
+        if path.is_root() {
+            return Ok(());
+        }
         for tree in [&mut self.below, &mut self.layer] {
             // A directory joins the one that is there; everything else takes the place of what is there.
-            if entry.kind != EntryType::Directory || tree.get(&path).is_some_and(|kept| *kept != Kept::Directory) {
+            if entry.kind != EntryType::Directory || tree.get(&path).is_some_and(|kept| !kept.is_directory()) {
                 tree.remove(&path);
             }
         }
-        for directory in path.ancestors().filter(sieve::is_python_library) {
-            self.layer.insert(directory, Kept::Directory);
+        for directory in path.ancestors() {
+            if self.layer.get(&directory).or_else(|| self.below.get(&directory)).is_some() {
+                break;
+            }
+            self.layer.insert(directory, Kept::Directory(Metadata::root(0o755, 0)));
         }
-        if let Some(kept) = self.sift(&path, entry, body)? {
-            self.layer.insert(path, kept);
-        }
+        let kept = self.sift(&path, entry, body)?;
+        self.layer.insert(path, kept);
         Ok(())
     }
 
-    /// What is worth keeping of an entry, if anything.
-    fn sift(&self, path: &LayerPath, entry: &Entry, body: &mut impl Read) -> Result<Option<Kept>, ScanError> {
+    /// What is kept of an entry.
+    fn sift(&self, path: &LayerPath, entry: &Entry, body: &mut impl Read) -> Result<Kept, ScanError> {
         match entry.kind {
-            EntryType::Directory => Ok(sieve::is_python_library(path).then_some(Kept::Directory)),
-            EntryType::Symlink => Ok(sieve::is_telling_link(path).then(|| Kept::Symlink(entry.link.clone()))),
+            EntryType::Directory => {
+                let Entry { mode, uid, gid, mtime, xattrs, .. } = entry;
+                let (mode, mtime, xattrs) = (mode & 0o7777, mtime.seconds, xattrs.clone());
+                Ok(Kept::Directory(Metadata { mode, uid: *uid, gid: *gid, mtime, xattrs }))
+            }
+            EntryType::Symlink => Ok(Kept::Symlink(entry.link.clone())),
             EntryType::Link => {
                 let target = self.landed(LayerPath::new(&entry.link)?);
-                let kept = self.layer.get(&target).or_else(|| self.below.get(&target)).cloned();
-                let python = FileKind::of(path) == FileKind::Python && entry.mode & 0o111 != 0;
-                Ok(kept.or_else(|| python.then_some(Kept::Executable)))
+                let kept = self.layer.get(&target).or_else(|| self.below.get(&target));
+                match kept {
+                    Some(kept) if *kept != Kept::File => Ok(kept.clone()),
+                    _ if FileKind::of(path) == FileKind::Python && entry.mode & 0o111 != 0 => Ok(Kept::Executable),
+                    _ => Ok(Kept::File),
+                }
             }
             EntryType::Regular | EntryType::Continuous => Ok(self.sift_file(path, entry.mode, body)?),
-            _ => Ok(None),
+            _ => Ok(Kept::File),
         }
     }
 
-    fn sift_file(&self, path: &LayerPath, mode: u32, body: &mut impl Read) -> io::Result<Option<Kept>> {
+    fn sift_file(&self, path: &LayerPath, mode: u32, body: &mut impl Read) -> io::Result<Kept> {
         let kind = if self.wanted.contains(path) { FileKind::Text } else { FileKind::of(path) };
         Ok(match kind {
-            FileKind::Text => Some(Kept::Text(sieve::text(body)?)),
-            FileKind::Metadata => Some(Kept::Text(sieve::metadata(body)?)),
-            FileKind::DpkgStatus => Some(Kept::Text(sieve::dpkg_versions(body)?)),
-            FileKind::Glibc => sieve::glibc_version(path, body)?.map(|(major, minor)| Kept::Glibc(major, minor)),
-            FileKind::Python => (mode & 0o111 != 0).then_some(Kept::Executable),
-            FileKind::Telling => Some(Kept::Present),
-            FileKind::Other => None,
+            FileKind::Text => Kept::Text(sieve::text(body)?),
+            FileKind::Metadata => Kept::Text(sieve::metadata(body)?),
+            FileKind::DpkgStatus => Kept::Text(sieve::dpkg_versions(body)?),
+            FileKind::Glibc => match sieve::glibc_version(path, body)? {
+                Some((major, minor)) => Kept::Glibc(major, minor),
+                None => Kept::File,
+            },
+            FileKind::Python if mode & 0o111 != 0 => Kept::Executable,
+            FileKind::Telling => Kept::Present,
+            FileKind::Python | FileKind::Other => Kept::File,
         })
     }
 }
@@ -188,7 +206,7 @@ mod tests {
         for entries in layers {
             scanner.layer(&layer(entries)[..]).unwrap();
         }
-        scanner.finish()
+        scanner.finish().0
     }
 
     fn installed(facts: &Facts) -> Vec<String> {
@@ -316,7 +334,7 @@ mod tests {
         for bytes in [&tar, &members, &zstd] {
             let mut scanner = Scanner::new(&[]);
             scanner.layer(&bytes[..]).unwrap();
-            assert_eq!(scanner.finish().python.unwrap().version, "3.10");
+            assert_eq!(scanner.finish().0.python.unwrap().version, "3.10");
         }
         for bytes in [&members[..members.len() - 10], &zstd[..zstd.len() - 10], &tar[..1100], b"\x1f\x8bnot gzip"] {
             assert!(Scanner::new(&[]).layer(bytes).is_err());

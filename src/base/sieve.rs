@@ -1,4 +1,4 @@
-//! Which entries of an image tell something about it, and what of their content does.
+//! Which files of an image tell something about it, and what of their content does.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -53,21 +53,6 @@ impl FileKind {
 /// The `11` of `python3.11`.
 pub(super) fn minor_version(name: &[u8]) -> Option<u32> {
     std::str::from_utf8(name.strip_prefix(b"python3.")?).ok()?.parse().ok()
-}
-
-/// Whether the path is that of a Python's standard library, `…/lib/python3.11`.
-pub(super) fn is_python_library(path: &LayerPath) -> bool {
-    minor_version(path.file_name()).is_some()
-        && path.parent().is_some_and(|parent| matches!(parent.file_name(), b"lib" | b"lib64"))
-}
-
-/// Whether a symbolic link may lie on the way to an interpreter: links called `python…`, and those near the root
-/// that can stand for a directory. Names with a dot are libraries, certificates and the like.
-pub(super) fn is_telling_link(path: &LayerPath) -> bool {
-    let name = path.file_name();
-    let depth = path.as_bytes().split(|byte| *byte == b'/').count();
-    let near = depth <= 4 && !name.contains(&b'.') && !path.as_bytes().starts_with(b"usr/share/");
-    name.starts_with(b"python") || name.starts_with(b"ld-musl-") || near
 }
 
 /// Whether the parent of `path` is where packages are installed.

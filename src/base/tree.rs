@@ -1,16 +1,19 @@
-//! What a scan has kept: the telling part of an image's tree.
+//! What a scan has kept: every path of an image's tree, and the content of a few files.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ops::Bound;
 
-use ociforge_layers::{LayerPath, links};
+use ociforge_layers::index::IndexEntry;
+use ociforge_layers::{LayerPath, Metadata, links};
 
 /// What is kept of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kept {
-    Directory,
+    Directory(Metadata),
     Symlink(Vec<u8>),
+    /// A file of no interest beyond that.
+    File,
     /// A file that can be run.
     Executable,
     /// A file whose name says enough.
@@ -21,17 +24,29 @@ pub(super) enum Kept {
     Glibc(u32, u32),
 }
 
-/// Kept entries by path. What is not here may exist all the same.
+impl Kept {
+    pub(super) fn is_directory(&self) -> bool {
+        matches!(self, Self::Directory(_))
+    }
+}
+
+/// Kept entries by path.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     entries: BTreeMap<LayerPath, Kept>,
     size: usize,
+    texts: usize,
 }
 
 impl Tree {
     /// About how much memory it takes, in bytes.
     pub(super) fn size(&self) -> usize {
         self.size
+    }
+
+    /// How long the kept texts are together, in bytes.
+    pub(super) fn texts(&self) -> usize {
+        self.texts
     }
 
     pub(super) fn get(&self, path: &LayerPath) -> Option<&Kept> {
@@ -44,11 +59,16 @@ impl Tree {
     }
 
     pub(super) fn insert(&mut self, path: LayerPath, kept: Kept) {
-        let size = weight(&path, &kept);
-        match self.entries.insert(path.clone(), kept) {
-            Some(old) => self.size = self.size + size - weight(&path, &old),
-            None => self.size += size,
+        self.size += weight(&path, &kept);
+        self.texts += text(&kept);
+        if let Some(old) = self.entries.insert(path.clone(), kept) {
+            self.forget(&path, &old);
         }
+    }
+
+    fn forget(&mut self, path: &LayerPath, old: &Kept) {
+        self.size -= weight(path, old);
+        self.texts -= text(old);
     }
 
     /// Puts a higher layer on top.
@@ -61,7 +81,7 @@ impl Tree {
     /// Removes `path` and everything inside it.
     pub(super) fn remove(&mut self, path: &LayerPath) {
         if let Some(old) = self.entries.remove(path) {
-            self.size -= weight(path, &old);
+            self.forget(path, &old);
         }
         self.remove_inside(path);
     }
@@ -77,9 +97,21 @@ impl Tree {
         let inside: Vec<LayerPath> = inside.map(|(path, _)| path.clone()).collect();
         for path in inside {
             if let Some(old) = self.entries.remove(&path) {
-                self.size -= weight(&path, &old);
+                self.forget(&path, &old);
             }
         }
+    }
+
+    /// Every path and what is there.
+    pub(super) fn into_index(self) -> impl Iterator<Item = (LayerPath, IndexEntry)> {
+        self.entries.into_iter().map(|(path, kept)| {
+            let entry = match kept {
+                Kept::Directory(metadata) => IndexEntry::Directory { metadata, opaque: false },
+                Kept::Symlink(target) => IndexEntry::Symlink(target),
+                _ => IndexEntry::File,
+            };
+            (path, entry)
+        })
     }
 
     /// `path` with all symbolic links in it followed, as far as they are known; `None` for a loop.
@@ -109,10 +141,14 @@ pub(super) fn resolve<'a>(path: &LayerPath, get: impl Fn(&LayerPath) -> Option<&
 fn weight(path: &LayerPath, kept: &Kept) -> usize {
     let content = match kept {
         Kept::Symlink(target) => target.len(),
-        Kept::Text(text) => text.len(),
-        _ => 0,
+        Kept::Directory(metadata) => metadata.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum(),
+        kept => text(kept),
     };
-    path.as_bytes().len() + content + 96
+    path.as_bytes().len() + content + 128
+}
+
+fn text(kept: &Kept) -> usize {
+    if let Kept::Text(text) = kept { text.len() } else { 0 }
 }
 
 #[cfg(test)]

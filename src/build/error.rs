@@ -9,8 +9,8 @@ use ociforge_layers::source::directory::DirectoryError;
 use ociforge_layers::source::ignore::PatternError;
 use ociforge_layers::source::tar::TarError;
 use ociforge_layers::source::wheel::WheelError;
-use ociforge_layers::{PackError, PathError, TreeError};
-use ociforge_manifests::{ImageError, Platform};
+use ociforge_layers::{PackError, PathError, PlaceError, TreeError};
+use ociforge_manifests::{ImageError, Platform, ValueError};
 
 use super::wheelhouse::SourceError;
 use crate::base::facts::FactsError;
@@ -85,6 +85,9 @@ pub enum BuildError {
     /// The store can't be written.
     #[error("cannot write to the store")]
     Store(#[source] io::Error),
+    /// A value of `[config]` refers to variables in a way that can't be read.
+    #[error("cannot use [config]")]
+    Config(#[from] ValueError),
     /// The image's documents contradict each other.
     #[error("cannot assemble the image")]
     Image(#[from] ImageError),
@@ -131,9 +134,15 @@ pub enum StepError {
     /// Two entries contradict each other.
     #[error(transparent)]
     Tree(#[from] TreeError),
+    /// The tree can't be placed onto the layers below.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     /// A path that no layer can have.
     #[error(transparent)]
     Path(#[from] PathError),
+    /// A value refers to variables in a way that can't be read.
+    #[error(transparent)]
+    Value(#[from] ValueError),
     /// A path that leads out of the recipe's directory.
     #[error("{} leads out of the recipe's directory", .0.display())]
     Outside(PathBuf),
@@ -227,11 +236,21 @@ fn said(last: &[String]) -> String {
     last.iter().fold(String::new(), |text, line| text + "\n    " + line)
 }
 
+fn value_hint() -> Option<String> {
+    Some("$NAME and ${NAME} are variables of the base and of keys before; write $$ for a dollar".into())
+}
+
 fn full() -> Option<String> {
     Some("free some space (`ociforge cache prune`), or choose another place with --store".into())
 }
 
 impl BuildError {
+    /// Whether the base's layers must be read to go on.
+    pub(super) fn wants_base(&self) -> bool {
+        let Self::Step { source, .. } = self else { return false };
+        matches!(&**source, StepError::Place(PlaceError::Unknown(_)))
+    }
+
     /// Whether it is for want of namespaces that nobody tried to enter.
     #[must_use]
     pub fn is_outside(&self) -> bool {
@@ -272,6 +291,7 @@ impl Explain for BuildError {
             Self::Fetch(error) => error.hint(),
             Self::Content(error) => error.hint(),
             Self::Source { source, .. } => source.hint(),
+            Self::Config(_) => value_hint(),
             Self::Misplaced { .. } => Some("run `ociforge lock`".into()),
             Self::Epoch(_) => Some("unset it, or set it to something like 1700000000".into()),
             Self::Store(error) | Self::Pack { source: PackError::Write(error), .. }
@@ -300,6 +320,10 @@ impl Explain for StepError {
             }),
             Self::Start(error) => error.hint(),
             Self::Capture(error) => error.hint().map(Into::into),
+            Self::Value(_) => value_hint(),
+            Self::Place(PlaceError::OntoDirectory { .. }) => {
+                Some("name the file itself, or remove the directory in a `run` step before".into())
+            }
             Self::Failed { full: true, .. } => full(),
             Self::Failed { last, .. } if last.iter().any(|line| wants_network(line)) => {
                 Some("a step sees no network unless its layer has network = \"host\"".into())

@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use ociforge_layers::PathError;
 use ociforge_layers::source::wheel::Scheme;
+use ociforge_layers::{FileIndex, PathError};
 use ociforge_manifests::Platform;
 
+use super::base_files;
 use super::python::matching;
 use super::steps::failed;
 use super::wheelhouse::{self, Ground, Study, Wheelhouse};
 use super::{BuildError, Builder};
 use crate::base::BaseImage;
-use crate::base::facts::{self, Facts};
+use crate::base::facts::{self, Contents, Facts};
 use crate::lock::{self, LockedSource, LockedWheel, Origin, Requirements, Resolution, Sources, Target};
 use crate::plan::{Pip, Plan, StatedPython, Step};
-use crate::transfer::Overlay;
 
 /// The Python that packages are for.
 pub(super) struct Interpreter {
@@ -33,13 +33,14 @@ pub(super) struct Packages {
 }
 
 impl Interpreter {
+    /// The Python that packages are for; and the base's files, where the base was read to find it.
     pub(super) async fn of(
         builder: &Builder,
         plan: &Plan,
         platform: &Platform,
         base: &BaseImage,
         name: &str,
-    ) -> Result<Self, BuildError> {
+    ) -> Result<(Self, Option<FileIndex>), BuildError> {
         let none = || BuildError::NoPython { base: name.to_owned() };
         if let Some(StatedPython { version, site_packages, executable }) = &plan.python {
             let target = Target {
@@ -49,17 +50,13 @@ impl Interpreter {
             };
             let scheme = Scheme::new(site_packages.clone(), (version.major, version.minor), executable.clone());
             let scheme = scheme.map_err(|_| none())?;
-            return Ok(Self { target, scheme, facts: None });
+            return Ok((Self { target, scheme, facts: None }, None));
         }
-        let source = base.source.as_ref().ok_or_else(none)?;
-        // Layers that are here already are read here.
-        let source = Overlay::new(&[], builder.store.layout(), Some(&**source));
-        let facts = facts::facts(&base.image, &source, &builder.store.facts(), &*builder.reporter).await;
-        let facts = facts.map_err(|source| BuildError::Facts { name: name.to_owned(), source: Box::new(source) })?;
+        let Contents { facts, files } = base_files::contents(builder, base).await?;
         let python = facts.python.as_ref().ok_or_else(none)?;
         let target = Target::of_base(&facts, platform).ok_or_else(none)?;
         let scheme = scheme(python, target.python.minor, &facts).map_err(|_| none())?;
-        Ok(Self { target, scheme, facts: Some(facts) })
+        Ok((Self { target, scheme, facts: Some(facts) }, Some(files)))
     }
 
     /// The packages of one step: the wheels on disk, those of the user's own lock, what `locked` has, or what uv finds

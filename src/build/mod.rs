@@ -1,10 +1,12 @@
 //! A plan becomes an image: base and packages are pinned, layers packed, manifest and config assembled.
 
+mod base_files;
 mod epoch;
 mod error;
 mod fixtures;
 mod group;
 mod interpreter;
+mod join;
 mod pack;
 mod pins;
 mod python;
@@ -17,19 +19,19 @@ mod wheelhouse;
 mod workbench;
 mod workshop;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 
-use ociforge_layers::{Compression, Layer};
+use ociforge_layers::{BaseFiles, Below, Compression, Layer};
 use ociforge_manifests::graph::Node;
-use ociforge_manifests::lint::lint;
+use ociforge_manifests::lint::{layer_count, lint};
 use ociforge_manifests::runtime::ANNOTATION as RUNTIME;
 use ociforge_manifests::{Image, ImageName, NewLayer, Platform};
 
 use crate::base::BaseImage;
 use crate::cancel::Cancel;
 use crate::lock::Workshop;
-use crate::plan::{Plan, StepKind};
+use crate::plan::{Plan, Step, StepKind};
 use crate::progress::Reporter;
 use crate::registry::Client;
 use crate::sandbox::SandboxError;
@@ -43,6 +45,7 @@ pub use secrets::{Origin, SecretArg, SecretArgError, SecretError, Secrets};
 pub use wheelhouse::SourceError;
 
 use interpreter::Interpreter;
+use join::join;
 use pack::{Packer, Work};
 use pins::Pins;
 use python::LocalWheel;
@@ -52,6 +55,9 @@ use workbench::Workbench;
 /// The annotations that say what an image was built on (image-spec, annotations.md).
 const BASE_NAME: &str = "org.opencontainers.image.base.name";
 const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
+
+/// How many assumed directories a note names.
+const SHOWN: usize = 6;
 
 /// What builds work with, and how.
 #[derive(Clone)]
@@ -74,6 +80,10 @@ pub struct Builder {
     pub sandbox: Result<Arc<Sandbox>, Arc<SandboxError>>,
     /// Where the build backends of Python packages run, if that is not the sandbox.
     pub workshop: Option<Arc<dyn Workshop>>,
+    /// Whether the base's layers are read even where nothing in the recipe asks for it.
+    pub check_base: bool,
+    /// Collects the directories of the base whose attributes were assumed.
+    pub assumed: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// The wheels that steps install, by the step's place in the recipe.
@@ -120,62 +130,103 @@ impl Builder {
         platform: &Platform,
         lock: Option<&crate::lock::Lock>,
     ) -> Result<Built, BuildError> {
-        let pins = Pins::find(self, plan, platform, lock).await?;
-        let layers = self.layers(plan, &pins).await?;
+        let mut pins = Pins::find(self, plan, platform, lock).await?;
+        let layers = match self.layers(plan, &pins).await {
+            Err(error) if error.wants_base() => {
+                pins.read_base(self).await?;
+                self.layers(plan, &pins).await?
+            }
+            layers => layers?,
+        };
+        self.tell_assumed(&pins);
         let new: Vec<NewLayer> = layers.iter().map(new_layer).collect();
         let annotations = annotations(&pins.base, plan);
-        let image = pins.base.image.append(&new, &plan.config, &self.epoch.rfc3339(), &annotations)?;
+        let image = pins.base.image.append(&new, &pins.config, &self.epoch.rfc3339(), &annotations)?;
         self.lint(plan, &pins, &image);
         Ok(Built { platform: platform.clone(), image, base: pins.base, layers })
+    }
+
+    /// Says which directories of the base were assumed to be as in most images.
+    fn tell_assumed(&self, pins: &Pins) {
+        let assumed = self.assumed.lock().map(|mut assumed| std::mem::take(&mut *assumed)).unwrap_or_default();
+        if assumed.is_empty() || !matches!(pins.base_files, BaseFiles::Assumed) {
+            return;
+        }
+        let mut shown: Vec<&str> = assumed.iter().map(String::as_str).take(SHOWN).collect();
+        let more = format!("{} more", assumed.len().saturating_sub(SHOWN));
+        if assumed.len() > SHOWN {
+            shown.push(&more);
+        }
+        self.reporter.note(&format!(
+            "the base is not read: {} are assumed to have the owner and mode that Debian gives them; `ociforge lock` or \
+             --check-base finds out",
+            shown.join(", ")
+        ));
     }
 
     /// Warns of what is wrong with the image, but for what the plan allows.
     fn lint(&self, plan: &Plan, pins: &Pins, image: &Image) {
         let packages: Vec<_> = pins.packages().collect();
-        let findings = lint(Some(&pins.base.image.config.config), &image.config.config, &packages);
+        let mut findings = lint(Some(&pins.base.image.config.config), &image.config.config, &packages);
+        findings.extend(layer_count(image.manifest.layers.len()));
         for finding in findings.iter().filter(|finding| !plan.allow.contains(&finding.code)) {
             self.reporter.finding(finding);
         }
     }
 
-    /// The layers, lowest first. Those that need nothing run are packed first, side by side; the others need those below
-    /// them.
+    /// The layers, lowest first. Those between two that need something run are packed side by side.
     async fn layers(&self, plan: &Plan, pins: &Pins) -> Result<Vec<BuiltLayer>, BuildError> {
         run::check(plan)?;
         let (work, mut wheels) = self.work(plan, pins).await?;
-        let numbers: Vec<usize> = work.iter().map(Vec::len).collect();
-        let mut packed = self.pack(work.into_iter().flatten().collect()).await?.into_iter();
-        let mut bench = Workbench::new(self, &plan.config, &pins.base);
-        let mut layers = Vec::new();
-        for ((n, step), number) in plan.steps.iter().enumerate().zip(numbers) {
-            let mut new: Vec<BuiltLayer> = packed.by_ref().take(number).collect();
+        let mut below = Below::new(pins.base_files.clone());
+        let mut bench = Workbench::new(self, &pins.config, &pins.base);
+        let (mut layers, mut pending) = (Vec::new(), Vec::new());
+        let runs = |n: usize, step: &Step| matches!(step.kind, StepKind::Run(_)) || step.bytecode || pins.builds(n);
+        let mut excess = plan.max_layers.map_or(0, |most| {
+            let base = pins.base.image.manifest.layers.len();
+            let running = plan.steps.iter().enumerate().filter(|(n, step)| runs(*n, step)).count();
+            (base + running + work.iter().map(Vec::len).sum::<usize>()).saturating_sub(most)
+        });
+        for ((n, step), work) in plan.steps.iter().enumerate().zip(work) {
+            pending.extend(work);
+            if !runs(n, step) {
+                continue;
+            }
+            let mut new = self.pack(join(std::mem::take(&mut pending), &mut excess), &mut below).await?;
+            bench.add(new.iter().map(new_layer));
+            let at = new.len();
             match (&step.kind, &pins.interpreter) {
-                (StepKind::Run(run), _) => new.push(self.run(&bench, plan, step, run).await?),
+                (StepKind::Run(run), _) => new.push(self.run(&bench, &mut below, plan, step, run).await?),
                 (StepKind::Pip(_), Some(Interpreter { scheme, .. })) => {
-                    let below = Ground::of(self, &bench)?;
+                    let ground = Ground::of(self, &bench)?;
                     if pins.builds(n) {
-                        let built = pins.fetch(self, plan, n, &below).await?;
+                        let built = pins.fetch(self, plan, n, &ground).await?;
                         let work = python::work(step, built.clone(), scheme, self.epoch.seconds());
-                        new.extend(self.pack(work).await?);
+                        new.extend(self.pack(work, &mut below).await?);
                         wheels.insert(n, built);
                     }
                     if let Some(wheels) = wheels.get(&n).filter(|_| step.bytecode) {
-                        let work = bytecode(self, &below, step, wheels, scheme);
-                        new.extend(self.pack(work.into_iter().collect()).await?);
+                        let work = bytecode(self, &ground, step, wheels, scheme);
+                        new.extend(self.pack(work.into_iter().collect(), &mut below).await?);
                     }
                 }
                 _ => {}
             }
-            bench.add(new.iter().map(new_layer));
+            bench.add(new[at..].iter().map(new_layer));
             layers.extend(new);
+        }
+        layers.extend(self.pack(join(pending, &mut excess), &mut below).await?);
+        if excess > 0 {
+            self.reporter.warn(&format!(
+                "the image has {excess} more layers than [build] max-layers allows: only copies and directories share layers"
+            ));
         }
         Ok(layers)
     }
 
     /// What is to be packed without running anything, for each step; and the wheels in that, by the step's place.
     async fn work(&self, plan: &Plan, pins: &Pins) -> Result<(Vec<Vec<Work>>, Wheels), BuildError> {
-        let scratch = self.store.temporary();
-        std::fs::create_dir_all(&scratch).map_err(BuildError::Store)?;
+        let scratch = self.store.scratch().map_err(BuildError::Store)?;
         let (mut all, mut wheels) = (Vec::new(), Wheels::new());
         for (n, step) in plan.steps.iter().enumerate() {
             let mut work: Vec<Work> = steps::work(plan, step, self.epoch, &scratch)?.into_iter().collect();
@@ -191,15 +242,18 @@ impl Builder {
         Ok((all, wheels))
     }
 
-    async fn pack(&self, work: Vec<Work>) -> Result<Vec<BuiltLayer>, BuildError> {
-        let builder = self.clone();
-        let packed = tokio::task::spawn_blocking(move || builder.packer().pack(work));
-        packed.await.map_err(|_| BuildError::Interrupted)?
+    /// Packs layers and puts them onto `below`.
+    async fn pack(&self, work: Vec<Work>, below: &mut Below) -> Result<Vec<BuiltLayer>, BuildError> {
+        let (builder, mut under) = (self.clone(), below.clone());
+        let pack = move || builder.packer().pack(work, &mut under).map(|layers| (layers, under));
+        let (layers, above) = tokio::task::spawn_blocking(pack).await.map_err(|_| BuildError::Interrupted)??;
+        *below = above;
+        Ok(layers)
     }
 
     fn packer(&self) -> Packer<'_> {
-        let Self { store, compression, use_cache, cancel, reporter, .. } = self;
-        Packer { store, compression: *compression, use_cache: *use_cache, cancel, reporter: &**reporter }
+        let Self { store, compression, use_cache, cancel, reporter, assumed, .. } = self;
+        Packer { store, compression: *compression, use_cache: *use_cache, cancel, reporter: &**reporter, assumed }
     }
 
     /// What steps run in.

@@ -1,28 +1,63 @@
 //! Packing the layers of a build: those that are known are taken from the store, the others made side by side.
 
+use std::collections::BTreeSet;
 use std::io::BufWriter;
 use std::num::NonZero;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::thread;
 
-use ociforge_layers::{Compression, Layer, LayerTree, PackError, pack};
+use ociforge_layers::place::Lookups;
+use ociforge_layers::{
+    Below, Compression, FileIndex, Layer, LayerPath, LayerTree, PackError, PlaceError, Rules, pack, place,
+};
+use ociforge_manifests::Digest;
 use serde_json::{Value, json};
 
+use super::steps::failed;
 use super::{BuildError, BuiltLayer};
 use crate::cancel::Cancel;
+use crate::plan::Step;
 use crate::progress::{Progress, Reporter};
-use crate::store::{LayerKey, Store};
+use crate::store::{KnownLayer, LayerKey, Store};
 
 /// A layer to be made.
 pub(super) struct Work {
-    /// What the layer is made of, but for the compression; `None` when that can't be told without making it.
+    /// The step that it belongs to.
+    pub(super) step: Step,
+    /// What the layer is made of, but for the compression and the layers below; `None` when that can't be told without
+    /// making it.
     pub(super) ingredients: Option<Value>,
     /// For people, and the image's history.
     pub(super) description: String,
     /// About how many bytes there are to pack.
     pub(super) size: u64,
-    /// Makes the tree.
-    pub(super) tree: Box<dyn Fn() -> Result<Arc<LayerTree>, BuildError> + Send + Sync>,
+    /// What is in it: each on top of the one before.
+    pub(super) parts: Vec<Part>,
+    /// Whether it may share a layer with the one beside it.
+    pub(super) joinable: bool,
+}
+
+/// A tree of a layer.
+pub(super) struct Part {
+    /// The tree, or what makes it.
+    pub(super) tree: TreeSource,
+    /// How it is placed onto what is below; `None` for a tree that is in its place already.
+    pub(super) rules: Option<Rules>,
+}
+
+/// A tree that may not be made yet.
+pub(super) enum TreeSource {
+    Made(LayerTree),
+    Later(Box<dyn FnOnce() -> Result<LayerTree, BuildError> + Send>),
+}
+
+impl TreeSource {
+    pub(super) fn make(self) -> Result<LayerTree, BuildError> {
+        match self {
+            Self::Made(tree) => Ok(tree),
+            Self::Later(make) => make(),
+        }
+    }
 }
 
 /// Where and how layers are packed.
@@ -32,54 +67,108 @@ pub(super) struct Packer<'a> {
     pub(super) use_cache: bool,
     pub(super) cancel: &'a Cancel,
     pub(super) reporter: &'a dyn Reporter,
+    /// Collects the directories of the base whose attributes were assumed.
+    pub(super) assumed: &'a Mutex<BTreeSet<String>>,
+}
+
+/// A tree that is to be packed, and what to remember of it.
+struct Task {
+    /// Its place among the layers.
+    n: usize,
+    description: String,
+    size: u64,
+    key: Option<LayerKey>,
+    tree: LayerTree,
+    index: FileIndex,
+    lookups: Lookups,
+    answers: Digest,
+    assumed: Vec<String>,
 }
 
 impl Packer<'_> {
-    /// Packs every layer, in as many threads as the machine has processors, the largest first. The result is in the
-    /// order of `work`, and none of its bytes depend on the threads.
-    pub(super) fn pack(&self, work: Vec<Work>) -> Result<Vec<BuiltLayer>, BuildError> {
-        let known = |work: &Work| self.known(&work.ingredients, &work.description);
-        let mut done: Vec<Option<BuiltLayer>> = work.iter().map(known).collect();
-        let mut left: Vec<usize> = (0..work.len()).filter(|n| done[*n].is_none()).collect();
-        left.sort_by_key(|n| work[*n].size);
-        let processors = processors();
-        let workers = processors.min(left.len());
-        // Threads that no layer of its own is left for help with the compression of the others.
-        let helpers = processors.checked_div(workers).unwrap_or(1);
-
-        let (queue, results) = (Mutex::new(left), Mutex::new(Vec::new()));
-        thread::scope(|scope| {
-            for _ in 0..workers {
-                scope.spawn(|| {
-                    while let Some(next) = queue.lock().ok().and_then(|mut queue| queue.pop()) {
-                        let result = self.pack_one(&work[next], helpers);
-                        // The first error ends the work of all.
-                        if result.is_err()
-                            && let Ok(mut queue) = queue.lock()
-                        {
-                            queue.clear();
-                        }
-                        if let Ok(mut results) = results.lock() {
-                            results.push((next, result));
-                        }
-                    }
-                });
+    /// Packs every layer, in as many threads as the machine has processors, the largest first, and puts them onto `below`.
+    /// The result is in the order of `work`, and none of its bytes depend on the threads.
+    pub(super) fn pack(&self, work: Vec<Work>, below: &mut Below) -> Result<Vec<BuiltLayer>, BuildError> {
+        let (mut done, mut tasks) = (Vec::new(), Vec::new());
+        for (n, work) in self.trees(work)?.into_iter().enumerate() {
+            let known = self.known(&work.ingredients, &work.description, below);
+            if let Some(layer) = known.map_err(|error| failed(&work.step, error))? {
+                done.push(Some(layer));
+                continue;
             }
-        });
-        let mut results = results.into_inner().unwrap_or_default();
-        results.sort_by_key(|(n, _)| *n);
-        for (n, result) in results {
-            done[n] = Some(result?);
+            let task = self.place(n, work, below)?;
+            below.push(&task.description, task.index.clone());
+            done.push(None);
+            tasks.push(task);
+        }
+        for (n, layer) in self.pack_all(tasks)? {
+            done[n] = Some(layer);
         }
         done.into_iter().map(|packed| packed.ok_or(BuildError::Interrupted)).collect()
     }
 
-    /// The layer that was packed of these ingredients before.
-    pub(super) fn known(&self, ingredients: &Option<Value>, description: &str) -> Option<BuiltLayer> {
-        let key = self.key(ingredients).filter(|_| self.use_cache)?;
-        let layer = self.store.layer(&key)?;
-        self.reporter.task(description, Some(layer.descriptor.size)).done("cached");
-        Some(BuiltLayer { layer, description: description.to_owned(), cached: true })
+    /// Makes the trees of the layers of which nothing is remembered, side by side. The others may turn out to be known.
+    fn trees(&self, work: Vec<Work>) -> Result<Vec<Work>, BuildError> {
+        let remembered =
+            |work: &Work| self.key(&work.ingredients).is_some_and(|key| !self.store.layers(&key).is_empty());
+        side_by_side(work, |mut work| {
+            if !(self.use_cache && remembered(&work)) {
+                let made = |Part { tree, rules }| Ok(Part { tree: TreeSource::Made(tree.make()?), rules });
+                work.parts = work.parts.into_iter().map(made).collect::<Result<_, BuildError>>()?;
+            }
+            Ok(work)
+        })
+    }
+
+    fn place(&self, n: usize, work: Work, below: &Below) -> Result<Task, BuildError> {
+        let Work { step, ingredients, description, size, parts, .. } = work;
+        let (mut all, mut lookups, mut assumed) = (LayerTree::new(), Lookups::default(), Vec::new());
+        let mut under = below.clone();
+        for Part { tree, rules } in parts {
+            let tree = tree.make()?;
+            let Some(rules) = rules else {
+                all = tree;
+                continue;
+            };
+            let placed = place(tree, &under, &rules).map_err(|error| failed(&step, error))?;
+            lookups.extend(placed.lookups);
+            assumed.extend(placed.assumed);
+            under.push(&description, FileIndex::of(&placed.tree));
+            all.extend(placed.tree).map_err(|error| failed(&step, error))?;
+        }
+        let (tree, answers) = (all, lookups.answers(below).map_err(|error| failed(&step, error))?);
+        let assumed: Vec<String> = assumed.iter().map(LayerPath::to_string).collect();
+        self.assume(&assumed);
+        let (key, index, answers) = (self.key(&ingredients), FileIndex::of(&tree), Digest::of(&answers));
+        Ok(Task { n, description, size, key, tree, index, lookups, answers, assumed })
+    }
+
+    fn assume(&self, directories: &[String]) {
+        if let Ok(mut assumed) = self.assumed.lock() {
+            assumed.extend(directories.iter().cloned());
+        }
+    }
+
+    /// The layer that was packed of these ingredients onto the same layers before; it is put onto `below`.
+    pub(super) fn known(
+        &self,
+        ingredients: &Option<Value>,
+        description: &str,
+        below: &mut Below,
+    ) -> Result<Option<BuiltLayer>, PlaceError> {
+        let Some(key) = self.key(ingredients).filter(|_| self.use_cache) else { return Ok(None) };
+        for KnownLayer { layer, lookups, answers, assumed } in self.store.layers(&key) {
+            let Some(lookups) = Lookups::parse(lookups.iter().map(String::as_str)) else { continue };
+            if Digest::of(&lookups.answers(below)?) != answers {
+                continue;
+            }
+            let Some(index) = self.store.index(&layer.diff_id) else { continue };
+            self.reporter.task(description, Some(layer.descriptor.size)).done("cached");
+            self.assume(&assumed);
+            below.push(description, index);
+            return Ok(Some(BuiltLayer { layer, description: description.to_owned(), cached: true }));
+        }
+        Ok(None)
     }
 
     fn key(&self, ingredients: &Option<Value>) -> Option<LayerKey> {
@@ -88,23 +177,27 @@ impl Packer<'_> {
         Some(LayerKey::of(&json!({"compression": compression, "ingredients": ingredients})))
     }
 
-    /// Packs one layer with all processors.
-    pub(super) fn pack_alone(&self, work: &Work) -> Result<BuiltLayer, BuildError> {
-        self.pack_one(work, processors())
+    fn pack_all(&self, mut tasks: Vec<Task>) -> Result<Vec<(usize, BuiltLayer)>, BuildError> {
+        tasks.sort_by_key(|task| std::cmp::Reverse(task.size));
+        // Threads that no layer of its own is left for help with the compression of the others.
+        let helpers = processors().checked_div(tasks.len().min(processors())).unwrap_or(1);
+        side_by_side(tasks, |task| self.pack_one(task, helpers))
     }
 
-    fn pack_one(&self, work: &Work, threads: usize) -> Result<BuiltLayer, BuildError> {
-        let task = self.reporter.task(&work.description, Some(work.size));
-        let tree = (work.tree)()?;
-        let layer = self.pack_tree(&tree, threads, &*task).map_err(|source| match source {
+    fn pack_one(&self, task: Task, threads: usize) -> Result<(usize, BuiltLayer), BuildError> {
+        let Task { n, description, size, key, tree, index, lookups, answers, assumed } = task;
+        let progress = self.reporter.task(&description, Some(size));
+        let layer = self.pack_tree(&tree, threads, &*progress).map_err(|source| match source {
             _ if self.cancel.is_cancelled() => BuildError::Interrupted,
-            source => BuildError::Pack { layer: work.description.clone(), source },
+            source => BuildError::Pack { layer: description.clone(), source },
         })?;
-        if let Some(key) = self.key(&work.ingredients) {
-            self.store.remember(&key, &layer).map_err(BuildError::Store)?;
+        if let Some(key) = key {
+            let known = KnownLayer { layer: layer.clone(), lookups: lookups.lines(), answers, assumed };
+            let remembered = self.store.remember_index(&layer.diff_id, &index);
+            remembered.and_then(|()| self.store.remember(&key, known)).map_err(BuildError::Store)?;
         }
-        task.done("packed");
-        Ok(BuiltLayer { layer, description: work.description.clone(), cached: false })
+        progress.done("packed");
+        Ok((n, BuiltLayer { layer, description, cached: false }))
     }
 
     fn pack_tree(&self, tree: &LayerTree, threads: usize, task: &dyn Progress) -> Result<Layer, PackError> {
@@ -115,6 +208,38 @@ impl Packer<'_> {
         blob.finish_at(&layout.blob_path(&layer.descriptor.digest)).map_err(PackError::Write)?;
         Ok(layer)
     }
+}
+
+/// Does `each` for every item, in as many threads as the machine has processors, beginning with the first. The first error
+/// ends the work of all. The results are in the order of the items.
+fn side_by_side<T: Send, R: Send>(
+    items: Vec<T>,
+    each: impl Fn(T) -> Result<R, BuildError> + Sync,
+) -> Result<Vec<R>, BuildError> {
+    let workers = processors().min(items.len());
+    let queue = Mutex::new(items.into_iter().enumerate().rev().collect::<Vec<_>>());
+    let results = Mutex::new(Vec::new());
+    let next = || queue.lock().ok().and_then(|mut queue| queue.pop());
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some((n, item)) = next() {
+                    let result = each(item);
+                    if result.is_err()
+                        && let Ok(mut queue) = queue.lock()
+                    {
+                        queue.clear();
+                    }
+                    if let Ok(mut results) = results.lock() {
+                        results.push((n, result));
+                    }
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().unwrap_or_default();
+    results.sort_by_key(|(n, _)| *n);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
 fn processors() -> usize {

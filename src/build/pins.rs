@@ -5,10 +5,12 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
+use ociforge_layers::BaseFiles;
 use ociforge_manifests::lint::Package;
-use ociforge_manifests::{Digest, Platform};
+use ociforge_manifests::{ConfigEdit, Digest, Expansion, Platform};
 use serde_json::json;
 
+use super::base_files;
 use super::interpreter::{Interpreter, Packages};
 use super::python::{LocalWheel, check};
 use super::steps::{failed, stays_inside};
@@ -24,8 +26,12 @@ use crate::progress::Reporter;
 /// What one platform's build takes for fixed.
 pub(super) struct Pins {
     pub(super) base: BaseImage,
+    /// The plan's changes of the config, with the base's variables in them.
+    pub(super) config: ConfigEdit,
     /// What packages are for; `None` when there are none.
     pub(super) interpreter: Option<Interpreter>,
+    /// What is known of the base's files.
+    pub(super) base_files: BaseFiles,
     /// The base by itself, as what code can run on.
     pub(super) ground: Ground,
     /// The packages of each step, by the step's place in the recipe.
@@ -52,10 +58,15 @@ impl Pins {
         let base = BaseImage::resolve(name.as_ref(), platform, pinned.map(|base| &base.digest), &builder.client);
         let shown = name.as_ref().map_or("scratch".to_owned(), ToString::to_string);
         let base = base.await.map_err(|source| BuildError::Base { name: shown.clone(), source: Box::new(source) })?;
-        let ground = Ground::of(builder, &Workbench::new(builder, &plan.config, &base))?;
-        let mut pins = Self { base, interpreter: None, ground, packages: BTreeMap::new() };
+        let mut expansion = Expansion::new(&base.image.config.config.env);
+        let config = plan.config.expanded(&mut expansion)?;
+        builder.warn_of_missing("[config]", &expansion);
+        let ground = Ground::of(builder, &Workbench::new(builder, &config, &base))?;
+        let base_files = base_files::known(builder, &base, pinned).await?;
+        let mut pins = Self { base, config, interpreter: None, base_files, ground, packages: BTreeMap::new() };
         if plan.steps.iter().any(|step| matches!(step.kind, StepKind::Pip(_))) {
-            let interpreter = Interpreter::of(builder, plan, platform, &pins.base, &shown).await?;
+            let (interpreter, files) = Interpreter::of(builder, plan, platform, &pins.base, &shown).await?;
+            pins.base_files = files.map_or(pins.base_files, BaseFiles::Known);
             for (n, step) in plan.steps.iter().enumerate() {
                 if let StepKind::Pip(pip) = &step.kind {
                     let locked = lock.map(|lock| locked(lock, platform, n));
@@ -68,6 +79,12 @@ impl Pins {
             pins.interpreter = Some(interpreter);
         }
         Ok(pins)
+    }
+
+    /// Finds out about all of the base's files.
+    pub(super) async fn read_base(&mut self, builder: &Builder) -> Result<(), BuildError> {
+        self.base_files = BaseFiles::Known(base_files::contents(builder, &self.base).await?.files);
+        Ok(())
     }
 
     /// Takes out what an earlier step installs already. Steps are resolved one by one, so they may disagree.
@@ -204,7 +221,8 @@ pub async fn lock_file(builder: &Builder, plan: &Plan, platforms: &[Platform]) -
         if let Base::Image(name) = &plan.base {
             let name = name.to_string();
             let digest = pins.base.image.manifest.digest();
-            lock.bases.push(LockedBase { platform: platform.to_string(), name, digest });
+            let files = base_files::to_lock(builder, plan, &pins).await?;
+            lock.bases.push(LockedBase { platform: platform.to_string(), name, digest, files });
         }
         for (layer, Packages { wheels, sources }) in pins.packages {
             if takes_locked(plan, layer) {

@@ -2,15 +2,15 @@
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use ociforge_layers::LayerTree;
+use ociforge_layers::place::{DirectoryRule, FileRule};
 use ociforge_layers::source::wheel::{InstallOptions, Scheme, Wheel};
+use ociforge_layers::{LayerTree, Rules};
 use serde_json::{Value, json};
 
 use super::error::StepError;
 use super::group::group;
-use super::pack::Work;
+use super::pack::{Part, TreeSource, Work};
 use super::steps::failed;
 use crate::lock::LockedWheel;
 use crate::plan::Step;
@@ -46,10 +46,17 @@ pub(super) fn ingredients(wheels: &[LocalWheel], scheme: &Scheme, mtime: i64) ->
 
 fn layer(step: Step, group: Vec<LocalWheel>, scheme: Scheme, mtime: i64, size: u64) -> Work {
     let names: Vec<_> = group.iter().map(|w| format!("{}=={}", w.locked.name, w.locked.version)).collect();
-    let ingredients = ingredients(&group, &scheme, mtime);
-    let tree = move || install(&group, &scheme, mtime).map(Arc::new).map_err(|error| failed(&step, error));
+    let ingredients = Some(ingredients(&group, &scheme, mtime));
+    let installing = step.clone();
+    let tree = move || install(&group, &scheme, mtime).map_err(|error| failed(&installing, error));
+    let parts = vec![Part { tree: TreeSource::Later(Box::new(tree)), rules: Some(rules(mtime)) }];
     let description = format!("pip {}", names.join(" "));
-    Work { ingredients: Some(ingredients), description, size, tree: Box::new(tree) }
+    Work { step, ingredients, description, size, parts, joinable: false }
+}
+
+/// How what packages bring is placed: directories that are there stay as they are.
+pub(super) fn rules(mtime: i64) -> Rules {
+    Rules { files: FileRule::Replace, directories: DirectoryRule::KeepAll, mtime }
 }
 
 /// What the wheels install, all of them in one tree.

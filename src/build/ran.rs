@@ -112,19 +112,18 @@ impl Ran {
     /// What the step changed. The content of files stays where it is, until this is dropped or kept.
     pub(super) fn tree(&self, builder: &Builder) -> Result<LayerTree, StepError> {
         let cancelled = || builder.cancel.is_cancelled();
-        let (latest, owners, made) = (builder.epoch.seconds(), self.owners.as_ref(), &*self.made);
-        let shared = changes::Options { latest, owners, made, cancelled: &cancelled };
-        let mut tree = match (self.stage.form(), &self.before) {
+        let (latest, owners) = (builder.epoch.seconds(), self.owners.as_ref());
+        let (made, restored) = (&*self.made, &*self.restored);
+        let shared = changes::Options { latest, owners, made, restored, cancelled: &cancelled };
+        match (self.stage.form(), &self.before) {
             (Form::Overlay { lower, upper, space, fuse }, _) => {
                 let (space, fuse) = (*space, *fuse);
                 let options = overlay::Options { space, fuse, lower, shared };
-                overlay(upper, &options)?
+                Ok(overlay(upper, &options)?)
             }
-            (Form::Copy, Some(before)) => changes(self.stage.root(), before, &shared)?,
-            (Form::Copy, None) => LayerTree::new(),
-        };
-        self.restored.iter().for_each(|path| tree.remove(path));
-        Ok(tree)
+            (Form::Copy, Some(before)) => Ok(changes(self.stage.root(), before, &shared)?),
+            (Form::Copy, None) => Ok(LayerTree::new()),
+        }
     }
 
     /// Keeps what the step wrote for the next one, which need not unpack it: as the unpacked layer that ends `chain`, or,

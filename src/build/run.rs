@@ -3,16 +3,15 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use ociforge_layers::source::directory::{DirectoryError, Options, directory};
-use ociforge_layers::{Compression, PackError, pack};
-use ociforge_manifests::{ChainId, DiffId, Digest, Image};
+use ociforge_layers::{Below, Compression, PackError, pack};
+use ociforge_manifests::{ChainId, DiffId, Digest, Expansion, Image};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::fixtures::{Fixture, What};
-use super::pack::Work;
+use super::pack::{Part, TreeSource, Work};
 use super::ran::Ran;
 use super::steps::failed;
 use super::workbench::{Job, Workbench};
@@ -29,35 +28,51 @@ pub(super) fn check(plan: &Plan) -> Result<(), BuildError> {
 }
 
 impl Builder {
-    /// The layer of a step that runs a command on top of what is on the bench.
+    /// The layer of a step that runs a command on top of what is on the bench; it is put onto `below`.
     pub(super) async fn run(
         &self,
         bench: &Workbench,
+        below: &mut Below,
         plan: &Plan,
         step: &Step,
         run: &Run,
     ) -> Result<BuiltLayer, BuildError> {
         let error = |error: StepError| failed(step, error);
-        let fixtures = run.mounts.iter().map(|mount| Fixture::of(plan, mount)).collect::<Result<_, _>>();
-        let job = Job {
-            label: step.description.clone(),
-            command: run.command.clone(),
-            env: run.env.clone(),
-            workdir: run.workdir.clone(),
-            user: run.user.clone(),
-            network: run.network,
-            fixtures: fixtures.map_err(error)?,
-        };
         let image = bench.image().map_err(|source| error(source.into()))?;
+        let job = self.job(plan, step, run, &image).map_err(error)?;
         let key = ingredients(&job, &image, self.epoch.seconds()).map_err(error)?;
-        if let Some(layer) = self.packer().known(&key, &step.description) {
+        let known = self.packer().known(&key, &step.description, below);
+        if let Some(layer) = known.map_err(|source| error(source.into()))? {
             return Ok(layer);
         }
         let ran = bench.run(&job).await.map_err(error)?;
-        let (builder, step) = (self.clone(), step.clone());
+        let (builder, step, mut under) = (self.clone(), step.clone(), below.clone());
         let diff_ids = bench.diff_ids();
-        let keep = move || builder.keep(ran, &step, key, diff_ids);
-        tokio::task::spawn_blocking(keep).await.map_err(|_| BuildError::Interrupted)?
+        let keep = move || builder.keep(ran, &step, key, diff_ids, &mut under).map(|layer| (layer, under));
+        let (layer, above) = tokio::task::spawn_blocking(keep).await.map_err(|_| BuildError::Interrupted)??;
+        *below = above;
+        Ok(layer)
+    }
+
+    /// What is to be run on top of `image`, whose variables the step's own texts refer to.
+    fn job(&self, plan: &Plan, step: &Step, run: &Run, image: &Image) -> Result<Job, StepError> {
+        let fixtures = run.mounts.iter().map(|mount| Fixture::of(plan, mount)).collect::<Result<_, _>>()?;
+        let mut expansion = Expansion::new(&image.config.config.env);
+        let mut env = expansion.variables(&run.env)?;
+        env.sort();
+        let workdir = run.workdir.as_ref().map(|workdir| expansion.path("workdir", workdir)).transpose()?;
+        let user = run.user.as_ref().map(|user| expansion.text("user", user)).transpose()?;
+        self.warn_of_missing(&format!("line {}", step.line), &expansion);
+        let (label, command, network) = (step.description.clone(), run.command.clone(), run.network);
+        Ok(Job { label, command, env, workdir, user, network, fixtures })
+    }
+
+    /// Warns of variables that are empty because nothing sets them.
+    pub(super) fn warn_of_missing(&self, place: &str, expansion: &Expansion) {
+        for (key, variable) in &expansion.missing {
+            self.reporter
+                .warn(&format!("{place}: `{key}` refers to ${variable}, which is not set; write $$ for a dollar"));
+        }
     }
 
     /// Packs what a step changed, and keeps it unpacked for those that follow.
@@ -67,12 +82,14 @@ impl Builder {
         step: &Step,
         ingredients: Option<Value>,
         mut diff_ids: Vec<DiffId>,
+        below: &mut Below,
     ) -> Result<BuiltLayer, BuildError> {
-        let tree = Arc::new(ran.tree(self).map_err(|error| failed(step, error))?);
-        let size = tree.content_len();
-        let tree = Box::new(move || Ok(tree.clone()));
-        let work = Work { ingredients, description: step.description.clone(), size, tree };
-        let layer = self.packer().pack_alone(&work)?;
+        let tree = ran.tree(self).map_err(|error| failed(step, error))?;
+        let (description, size) = (step.description.clone(), tree.content_len());
+        // Its paths are those of a root filesystem, which has no links in them.
+        let parts = vec![Part { tree: TreeSource::Made(tree), rules: None }];
+        let work = Work { step: step.clone(), ingredients, description, size, parts, joinable: false };
+        let layer = self.packer().pack(vec![work], below)?.pop().ok_or(BuildError::Interrupted)?;
         diff_ids.push(layer.layer.diff_id.clone());
         if let Some(chain) = ChainId::of(&diff_ids).last() {
             let sandbox = self.sandbox().map_err(|error| failed(step, error))?;

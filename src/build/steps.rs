@@ -3,13 +3,13 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use ociforge_layers::place::{DirectoryRule, FileRule};
 use ociforge_layers::source::directory::{Destination, Exclusion, Options, directory};
 use ociforge_layers::source::ignore::Patterns;
 use ociforge_layers::source::tar;
-use ociforge_layers::{Content, LayerPath, LayerTree, Metadata, Node, NodeKind};
+use ociforge_layers::{Content, LayerPath, LayerTree, Metadata, Node, NodeKind, Rules};
 use ociforge_manifests::Digest;
 use ociforge_manifests::document::canonical;
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::epoch::Epoch;
 use super::error::{BuildError, StepError};
-use super::pack::Work;
+use super::pack::{Part, TreeSource, Work};
 use crate::plan::{Owner, Plan, Step, StepKind};
 
 /// A file that changed so short a time ago may change again without its times telling.
@@ -25,23 +25,20 @@ const RACY: Duration = Duration::from_secs(2);
 
 /// The work of one step that is not about packages; `None` for one that is.
 pub(super) fn work(plan: &Plan, step: &Step, epoch: Epoch, scratch: &Path) -> Result<Option<Work>, BuildError> {
-    let (description, mtime) = (step.description.clone(), epoch.seconds());
+    let mtime = epoch.seconds();
     let made = match &step.kind {
         StepKind::Directories { paths, mode, owner } => directories(paths, *mode, *owner, mtime),
         StepKind::Copy { from, to, exclude, owner, mode } => {
             let options = copy_options(plan, from, exclude, *owner, *mode, mtime);
-            // A copy that states mode or owner states those of its directories too.
-            let before = plan.steps.iter().take_while(|before| before.line < step.line);
-            let before = before.filter(|_| mode.is_none() && owner.is_none());
-            options.and_then(|options| copy(plan, from, to, before, &options))
+            options.and_then(|options| copy(plan, from, to, &options))
         }
-        StepKind::Tar { file } => return archive(plan.locate(file), step, epoch.stated(), scratch).map(Some),
+        StepKind::Tar { file } => return archive(plan.locate(file), step, epoch, scratch).map(Some),
         StepKind::Pip(_) | StepKind::Run(_) => return Ok(None),
     };
-    let (ingredients, tree) = made.map_err(|source| failed(step, source))?;
-    let (size, tree) = (tree.content_len(), Arc::new(tree));
-    let tree = Box::new(move || Ok(tree.clone()));
-    Ok(Some(Work { ingredients, description, size, tree }))
+    let Made { ingredients, tree, rules } = made.map_err(|source| failed(step, source))?;
+    let (step, description, size) = (step.clone(), step.description.clone(), tree.content_len());
+    let parts = vec![Part { tree: TreeSource::Made(tree), rules: Some(rules) }];
+    Ok(Some(Work { step, ingredients, description, size, parts, joinable: true }))
 }
 
 /// The error of a step.
@@ -49,17 +46,24 @@ pub(super) fn failed(step: &Step, source: impl Into<StepError>) -> BuildError {
     BuildError::Step { step: step.description.clone(), line: step.line, source: Box::new(source.into()) }
 }
 
-type Made = Result<(Option<Value>, LayerTree), StepError>;
+/// The tree of a step.
+struct Made {
+    ingredients: Option<Value>,
+    tree: LayerTree,
+    rules: Rules,
+}
 
-fn directories(paths: &[LayerPath], mode: u32, owner: Option<Owner>, mtime: i64) -> Made {
+fn directories(paths: &[LayerPath], mode: Option<u32>, owner: Option<Owner>, mtime: i64) -> Result<Made, StepError> {
     let mut tree = LayerTree::new();
     let (uid, gid) = owner.map_or((0, 0), |owner| (owner.uid.into(), owner.gid.into()));
     for path in paths {
-        let metadata = Metadata { uid, gid, ..Metadata::root(mode, mtime) };
+        let metadata = Metadata { uid, gid, ..Metadata::root(mode.unwrap_or(0o755), mtime) };
         tree.insert(path.clone(), Node { metadata, kind: NodeKind::Directory { opaque: false } })?;
     }
+    let stated = mode.is_some() || owner.is_some();
+    let directories = if stated { DirectoryRule::Replace } else { DirectoryRule::KeepAll };
     // Cheaper to make than to look up.
-    Ok((None, tree))
+    Ok(Made { ingredients: None, tree, rules: Rules { files: FileRule::Replace, directories, mtime } })
 }
 
 fn copy_options(
@@ -80,33 +84,21 @@ fn copy_options(
     Ok(Options { exclude, owner, mode, mtime })
 }
 
-fn copy<'a>(
-    plan: &Plan,
-    from: &Path,
-    to: &Destination,
-    before: impl Iterator<Item = &'a Step>,
-    options: &Options,
-) -> Made {
+fn copy(plan: &Plan, from: &Path, to: &Destination, options: &Options) -> Result<Made, StepError> {
     let path = plan.locate(from);
     stays_inside(&plan.directory, &path)?;
-    let mut tree = directory(&path, to, options)?;
-    for step in before {
-        keep_directories(&mut tree, step, options.mtime)?;
-    }
-    Ok((stamps(&tree), tree))
-}
-
-/// Gives the directories that `step` made before the mode and owner that they have from there: what is copied into a
-/// directory leaves it as it is.
-fn keep_directories(tree: &mut LayerTree, step: &Step, mtime: i64) -> Result<(), StepError> {
-    let StepKind::Directories { paths, mode, owner } = &step.kind else { return Ok(()) };
-    let (_, made) = directories(paths, *mode, *owner, mtime)?;
-    for (path, node) in made.iter() {
-        if tree.get(path).is_some_and(|there| matches!(there.kind, NodeKind::Directory { .. })) {
-            tree.insert(path.clone(), node.clone())?;
-        }
-    }
-    Ok(())
+    let tree = directory(&path, to, options)?;
+    let files = match path.file_name() {
+        _ if path.is_dir() => FileRule::Replace,
+        Some(name) if !to.into => FileRule::Into(name.as_encoded_bytes().to_vec()),
+        _ => FileRule::Follow,
+    };
+    // A copy that states mode or owner states those of the directories that the recipe made before, too.
+    let stated = options.mode.is_some() || options.owner.is_some();
+    let directories = if stated { DirectoryRule::KeepBase } else { DirectoryRule::KeepAll };
+    let rules = Rules { files, directories, mtime: options.mtime };
+    let ingredients = stamps(&tree).map(|stamps| json!({"copy": stamps, "rules": format!("{rules:?}")}));
+    Ok(Made { ingredients, tree, rules })
 }
 
 /// Refuses a path that symbolic links lead out of the recipe's directory.
@@ -116,33 +108,38 @@ pub(super) fn stays_inside(directory: &Path, path: &Path) -> Result<(), StepErro
 }
 
 /// An archive is not read before it is known that the layer is not in the store.
-fn archive(file: PathBuf, step: &Step, latest: Option<i64>, scratch: &Path) -> Result<Work, BuildError> {
+fn archive(file: PathBuf, step: &Step, epoch: Epoch, scratch: &Path) -> Result<Work, BuildError> {
     let metadata =
         fs::metadata(&file).map_err(|source| failed(step, StepError::Read { path: file.clone(), source }))?;
+    let latest = epoch.stated();
     let ingredients = file_stamp(&file).map(|stamp| json!({"tar": stamp, "latest": latest}));
-    let (step, scratch) = (step.clone(), scratch.to_owned());
-    let description = step.description.clone();
-    let tree = Box::new(move || {
+    let (reading, scratch) = (step.clone(), scratch.to_owned());
+    let tree = TreeSource::Later(Box::new(move || {
         let options = tar::Options { scratch: &scratch, latest };
-        tar::read_tar(&file, &options).map(Arc::new).map_err(|error| failed(&step, error))
-    });
-    Ok(Work { ingredients, description, size: metadata.len(), tree })
+        tar::read_tar(&file, &options).map_err(|error| failed(&reading, error))
+    }));
+    // What an archive says of a directory counts.
+    let rules = Rules { files: FileRule::Replace, directories: DirectoryRule::Replace, mtime: epoch.seconds() };
+    let (step, description) = (step.clone(), step.description.clone());
+    let parts = vec![Part { tree, rules: Some(rules) }];
+    Ok(Work { step, ingredients, description, size: metadata.len(), parts, joinable: false })
 }
 
 /// What a tree of files on disk is made of, told by what the filesystem says of each file: whoever changes one changes
 /// its times or its inode. `None` where a file is too young for that.
-fn stamps(tree: &LayerTree) -> Option<Value> {
+fn stamps(tree: &LayerTree) -> Option<Digest> {
     let mut all = Sha256::new();
     for (path, node) in tree.iter() {
         let Metadata { mode, uid, gid, mtime, .. } = &node.metadata;
         let content = match &node.kind {
             NodeKind::File(Content::Path { path, .. }) => file_stamp(path)?,
             NodeKind::Symlink(target) => json!(target),
+            NodeKind::Hardlink(target) => json!(target.as_bytes()),
             _ => Value::Null,
         };
         all.update(canonical(&json!([path.as_bytes(), mode, uid, gid, mtime, content])));
     }
-    Some(json!({"copy": Digest::from_sha256(&all.finalize().into())}))
+    Some(Digest::from_sha256(&all.finalize().into()))
 }
 
 fn file_stamp(path: &PathBuf) -> Option<Value> {

@@ -127,6 +127,9 @@ pub struct BuildArgs {
     /// Make every layer anew
     #[arg(long)]
     pub no_cache: bool,
+    /// Read the base's layers to place files by the base's own links and directories, even where common ones can be assumed
+    #[arg(long)]
+    pub check_base: bool,
     /// What steps see that run something.
     #[command(flatten)]
     pub steps: StepArgs,

@@ -45,7 +45,8 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<Option<Box
             context.entered().map_err(|failure| failure.during("the recipe has steps that can't be run here"))?;
         context.reporter.note(&format!("steps run in {}", entered.describe()));
     }
-    let builder = context.builder(compression(&args)?, !args.no_cache, secrets)?;
+    let mut builder = context.builder(compression(&args)?, !args.no_cache, secrets)?;
+    builder.check_base = args.check_base;
     let lock = fitting_lock(context, &plan, &args)?;
     let mut built = Vec::new();
     for platform in platforms {

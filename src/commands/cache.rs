@@ -15,7 +15,7 @@ const KINDS: [(&str, &[&str]); 7] = [
     ("layers and images", &["layout", "layers", "tmp"]),
     ("wheels", &["wheels", "built"]),
     ("facts about bases", &["facts"]),
-    ("unpacked layers", &[ROOTS]),
+    ("unpacked layers", &[ROOTS, "stamps"]),
     ("containers", &[CONTAINERS]),
     ("steps that run", &[STEPS]),
     ("caches of steps", &[CACHES]),

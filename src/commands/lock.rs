@@ -62,6 +62,8 @@ impl Context {
             epoch: Epoch::parse(epoch.as_deref())?,
             sandbox: self.entered.clone().map(|entered| Arc::new(Sandbox::new(entered, secrets))),
             workshop: None,
+            check_base: false,
+            assumed: Arc::default(),
         })
     }
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ociforge_layers::FileIndex;
+use ociforge_layers::index::NoEntry;
 use ociforge_layers::source::wheel::normalize;
 use ociforge_manifests::Digest;
 use serde::{Deserialize, Serialize};
@@ -31,8 +33,7 @@ pub struct Lock {
 }
 
 /// A base of one platform.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockedBase {
     /// `linux/amd64`, …
     pub platform: String,
@@ -40,6 +41,9 @@ pub struct LockedBase {
     pub name: String,
     /// The digest of its manifest.
     pub digest: Digest,
+    /// Those of its files that matter to where layers put theirs; `None` in locks of older versions, and where no layer
+    /// puts any.
+    pub files: Option<FileIndex>,
 }
 
 /// A wheel and where it goes.
@@ -71,7 +75,7 @@ struct Rows {
     version: u32,
     recipe: Digest,
     #[serde(default)]
-    base: Vec<LockedBase>,
+    base: Vec<BaseRow>,
     #[serde(default)]
     wheel: Vec<Row>,
     // Left out where there are none, so that a lock of wheels only is what it always was.
@@ -79,6 +83,16 @@ struct Rows {
     sdist: Vec<SdistRow>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     project: Vec<ProjectRow>,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BaseRow {
+    platform: String,
+    name: String,
+    digest: Digest,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    files: Option<Vec<String>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -169,7 +183,7 @@ impl Lock {
 
     /// The lock's text: bases and wheels sorted.
     fn to_toml(&self) -> Result<String, toml::ser::Error> {
-        let mut base = self.bases.clone();
+        let mut base: Vec<BaseRow> = self.bases.iter().map(BaseRow::of).collect();
         base.sort();
         let mut wheel: Vec<Row> = self.wheels.iter().map(Row::of).collect();
         wheel.sort_by(|a, b| (&a.platform, a.layer, &a.name).cmp(&(&b.platform, b.layer, &b.name)));
@@ -178,7 +192,7 @@ impl Lock {
         let sdist = sources.iter().filter_map(|entry| SdistRow::of(entry)).collect();
         let project = sources.iter().filter_map(|entry| ProjectRow::of(entry)).collect();
         let rows = Rows { version: VERSION, recipe: self.recipe.clone(), base, wheel, sdist, project };
-        Ok(format!("{HEADER}{}", toml::to_string(&rows)?))
+        Ok(format!("{HEADER}{}", toml::to_string_pretty(&rows)?))
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, LockError> {
@@ -198,12 +212,18 @@ impl Lock {
                 wrong(text.find(&format!("name = \"{name}\"")).unwrap_or(0), format!("{kind} {name}: {message}"))
             }
         };
+        let base = |row: BaseRow| {
+            row.entry().map_err(|NoEntry(entry)| {
+                wrong(text.find(&entry).unwrap_or(0), format!("`{entry}` is no file of a base"))
+            })
+        };
+        let bases = rows.base.into_iter().map(base).collect::<Result<_, _>>()?;
         let wheels: Result<Vec<_>, _> = rows.wheel.into_iter().map(Row::entry).collect();
         let sdists: Result<Vec<_>, _> = rows.sdist.into_iter().map(SdistRow::entry).collect();
         let projects: Result<Vec<_>, _> = rows.project.into_iter().map(ProjectRow::entry).collect();
         let mut sources = sdists.map_err(named("sdist"))?;
         sources.extend(projects.map_err(named("project"))?);
-        Ok(Self { recipe: rows.recipe, bases: rows.base, wheels: wheels.map_err(named("wheel"))?, sources })
+        Ok(Self { recipe: rows.recipe, bases, wheels: wheels.map_err(named("wheel"))?, sources })
     }
 }
 
@@ -211,6 +231,19 @@ impl Lock {
 #[derive(Deserialize)]
 struct Version {
     version: u32,
+}
+
+impl BaseRow {
+    fn of(LockedBase { platform, name, digest, files }: &LockedBase) -> Self {
+        let files = files.as_ref().map(|files| files.lines().map(str::to_owned).collect());
+        Self { platform: platform.clone(), name: name.clone(), digest: digest.clone(), files }
+    }
+
+    fn entry(self) -> Result<LockedBase, NoEntry> {
+        let Self { platform, name, digest, files } = self;
+        let files = files.map(|lines| FileIndex::parse(lines.iter().map(String::as_str))).transpose()?;
+        Ok(LockedBase { platform, name, digest, files })
+    }
 }
 
 impl Row {
@@ -299,6 +332,8 @@ mod tests {
             platform: platform.into(),
             name: "oci:base:latest".into(),
             digest: Digest::of(platform.as_bytes()),
+            files: (platform == "linux/amd64")
+                .then(|| FileIndex::parse(["/root dir 0700 0:0 5", "/bin link usr/bin"]).unwrap()),
         };
         Lock {
             recipe: Digest::of(b"recipe"),
@@ -386,6 +421,7 @@ mod tests {
             ("b-1.0-py3-none-any.whl", "../b.whl", "wheel b: `file`"),
             ("b-1.0-py3-none-any.whl", "b-1.1-py3-none-any.whl", "wheel b: `name` and `version`"),
             ("recipe = \"sha256:", "recipe = \"", "is not a digest"),
+            ("/root dir", "/root door", "`/root door 0700 0:0 5` is no file of a base"),
             ("[[wheel]]", "[[wheel]", "ociforge.lock:"),
         ] {
             let broken = good.replacen(old, new, 1);

@@ -91,7 +91,7 @@ fn directories(value: &Value<'_>, layer: &Table<'_>) -> Result<(StepKind, String
         description.push_str(&format!(" {path}"));
         paths.push(path);
     }
-    let mode = layer.get("mode").map(|value| mode(&value)).transpose()?.unwrap_or(0o755);
+    let mode = layer.get("mode").map(|value| mode(&value)).transpose()?;
     let owner = layer.get("owner").map(|value| owner(&value)).transpose()?;
     Ok((StepKind::Directories { paths, mode, owner }, description))
 }

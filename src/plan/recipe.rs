@@ -16,15 +16,16 @@ use super::mounts;
 use super::pip;
 use super::runtime;
 use super::types::{Base, Pip, Plan, PythonVersion, StatedPython, Step, StepKind};
-use super::values::{absolute, path};
+use super::values::{absolute, absolute_or_variable, path};
 
 /// What a recipe is called where only its directory is named.
 pub const FILE_NAME: &str = "ociforge.toml";
 
-const TOP: &[&str] = &["name", "base", "platforms", "python", "config", "layer", "runtime", "lint"];
+const TOP: &[&str] = &["name", "base", "platforms", "python", "config", "layer", "runtime", "lint", "build"];
 const CONFIG: &[&str] = &["workdir", "cmd", "entrypoint", "user", "labels", "expose", "volumes", "stop-signal", "env"];
 const PYTHON: &[&str] = &["version", "site-packages", "executable"];
 const LINT: &[&str] = &["allow"];
+const BUILD: &[&str] = &["max-layers"];
 
 /// Every table and its keys, for hints.
 const PLACES: &[(&str, &[&str])] = &[
@@ -37,6 +38,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("`mounts`", mounts::KEYS),
     ("[runtime]", runtime::KEYS),
     ("[lint]", LINT),
+    ("[build]", BUILD),
 ];
 
 /// Reads the recipe at `path`, which is the file or the directory that holds it. `arguments` are those of
@@ -70,10 +72,11 @@ fn plan(recipe: &Table<'_>, file: &Path) -> Result<Plan, PlanError> {
     let steps = recipe.get("layer").map_or_else(|| Ok(Vec::new()), |value| layer::steps(&value))?;
     let runtime = recipe.get("runtime").map_or_else(|| Ok(Default::default()), |v| runtime::settings(&v))?;
     let allow = recipe.get("lint").map_or_else(|| Ok(Vec::new()), |value| allow(&value))?;
+    let max_layers = recipe.get("build").map(|value| max_layers(&value)).transpose()?.flatten();
     // The parent of a bare file name is empty.
     let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
     let inputs = inputs(&base, &platforms, python.as_ref(), &steps);
-    Ok(Plan { directory, name, base, platforms, config, python, steps, runtime, allow, inputs })
+    Ok(Plan { directory, name, base, platforms, config, python, steps, runtime, allow, max_layers, inputs })
 }
 
 fn base(value: &Value<'_>) -> Result<Base, PlanError> {
@@ -145,8 +148,8 @@ fn config(value: &Value<'_>) -> Result<ConfigEdit, PlanError> {
         value.items()?.iter().map(read).collect()
     };
     Ok(ConfigEdit {
-        env: table.get("env").map_or_else(|| Ok(BTreeMap::new()), |value| env(&value))?,
-        workdir: text("workdir", |value| absolute(value).map(str::to_owned))?,
+        env: table.get("env").map_or_else(|| Ok(Vec::new()), |value| env(&value))?,
+        workdir: text("workdir", |value| absolute_or_variable(value).map(str::to_owned))?,
         entrypoint: words("entrypoint")?,
         cmd: words("cmd")?,
         user: text("user", |value| value.line_of_text().map(str::to_owned))?,
@@ -157,9 +160,19 @@ fn config(value: &Value<'_>) -> Result<ConfigEdit, PlanError> {
     })
 }
 
-/// A table of environment variables.
-pub(super) fn env(value: &Value<'_>) -> Result<BTreeMap<String, String>, PlanError> {
-    let mut env = BTreeMap::new();
+fn max_layers(value: &Value<'_>) -> Result<Option<usize>, PlanError> {
+    let table = value.table("[build]")?.only(BUILD)?;
+    let Some(value) = table.get("max-layers") else { return Ok(None) };
+    let number = match value.raw() {
+        toml::de::DeValue::Integer(number) => number.as_str().parse().ok().filter(|number| *number > 0),
+        _ => None,
+    };
+    number.map(Some).ok_or_else(|| value.unexpected("a number of layers, such as 125", None))
+}
+
+/// A table of environment variables, in the order of the text.
+pub(super) fn env(value: &Value<'_>) -> Result<Vec<(String, String)>, PlanError> {
+    let mut env = Vec::new();
     for (name, value) in value.table("env")?.entries() {
         let value = value.called(format!("env.{}", name.escape_debug()));
         if name.is_empty() || name.contains(['=', '\0']) {
@@ -169,7 +182,7 @@ pub(super) fn env(value: &Value<'_>) -> Result<BTreeMap<String, String>, PlanErr
                 None,
             ));
         }
-        env.insert(name.to_owned(), value.text()?.to_owned());
+        env.push((name.to_owned(), value.text()?.to_owned()));
     }
     Ok(env)
 }

@@ -8,7 +8,7 @@ use super::fields::{Table, Value, without_credentials};
 use super::mounts::mounts;
 use super::recipe::env;
 use super::types::{Run, StepKind};
-use super::values::{absolute, word};
+use super::values::{absolute_or_variable, word};
 
 /// The keys of a `[[layer]]` that go with `run`.
 pub(super) const KEYS: [&str; 5] = ["env", "workdir", "user", "network", "mounts"];
@@ -26,8 +26,8 @@ pub(super) fn run(value: &Value<'_>, layer: &Table<'_>) -> Result<(StepKind, Str
     };
     let run = Run {
         command,
-        env: layer.get("env").map_or_else(|| Ok(Default::default()), |value| env(&value))?.into_iter().collect(),
-        workdir: layer.get("workdir").map(|value| absolute(&value).map(str::to_owned)).transpose()?,
+        env: layer.get("env").map_or_else(|| Ok(Default::default()), |value| env(&value))?,
+        workdir: layer.get("workdir").map(|value| absolute_or_variable(&value).map(str::to_owned)).transpose()?,
         user: layer.get("user").map(|value| user(&value)).transpose()?,
         network: layer.get("network").map_or(Ok(none), network)?,
         mounts: layer.get("mounts").map_or_else(|| Ok(Vec::new()), |value| mounts(&value))?,

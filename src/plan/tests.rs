@@ -141,7 +141,7 @@ fn a_recipe_with_everything() {
     assert_eq!(plan.requirements().map(|(_, file)| file).collect::<Vec<_>>(), [Path::new("requirements.txt")]);
     assert_eq!(plan.locate(Path::new("src")), Path::new("dir/src"));
     let StepKind::Directories { paths, mode, owner } = &plan.steps[0].kind else { panic!() };
-    assert_eq!((paths.len(), *mode, *owner), (2, 0o777, Some(Owner { uid: 1000, gid: 1000 })));
+    assert_eq!((paths.len(), *mode, *owner), (2, Some(0o777), Some(Owner { uid: 1000, gid: 1000 })));
     let StepKind::Copy { from, to, exclude, owner, mode } = &plan.steps[2].kind else { panic!() };
     assert_eq!((from.as_path(), to.path.to_string(), to.into), (Path::new("src"), "/code".into(), true));
     assert_eq!((exclude.len(), *owner, *mode), (1, Some(Owner { uid: 7, gid: 8 }), Some(0o640)));
@@ -211,7 +211,7 @@ fn unknown_keys_name_the_nearest() {
         ),
         (
             "base = 'a'\n'' = 1\n'ä' = 2",
-            "2:1: unknown key `` in the recipe | the keys here are name, base, platforms, python, config, layer, runtime, lint",
+            "2:1: unknown key `` in the recipe | the keys here are name, base, platforms, python, config, layer, runtime, lint, build",
         ),
     ] {
         assert_eq!(wrong(text), expected);

@@ -30,6 +30,8 @@ pub struct Plan {
     pub runtime: Settings,
     /// The warnings about the image that are not wanted.
     pub allow: Vec<Code>,
+    /// How many layers the image may have; small copies share layers where it would have more.
+    pub max_layers: Option<usize>,
     /// Digest of all of the recipe that the lock depends on: base, platforms, Python and packages, but not the config.
     /// The content of the files that [`Plan::requirements`] and [`Plan::projects`] name is not in it.
     pub inputs: Digest,
@@ -167,9 +169,9 @@ pub enum StepKind {
     Directories {
         /// Which; none of them is the root.
         paths: Vec<LayerPath>,
-        /// Their mode, 0755 where the recipe says nothing.
-        mode: u32,
-        /// Their owner; root where there is none.
+        /// Their mode; where there is none, new ones have 0755.
+        mode: Option<u32>,
+        /// Their owner; where there is none, new ones belong to root.
         owner: Option<Owner>,
     },
     /// Copies a file or what is in a directory.

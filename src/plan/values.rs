@@ -54,6 +54,12 @@ pub(super) fn absolute<'a>(value: &Value<'a>) -> Result<&'a str, PlanError> {
     }
 }
 
+/// The same, or a text that begins with a variable, of which only a build knows what it is.
+pub(super) fn absolute_or_variable<'a>(value: &Value<'a>) -> Result<&'a str, PlanError> {
+    let text = value.text()?;
+    if text.starts_with('$') { value.line_of_text() } else { absolute(value) }
+}
+
 /// The same as a path of a layer.
 pub(super) fn path(value: &Value<'_>) -> Result<LayerPath, PlanError> {
     let text = absolute(value)?;

@@ -23,6 +23,9 @@ pub enum RootfsError {
         /// Why.
         source: Cause,
     },
+    /// It can't be told whether the unpacked layers in the store are as they were.
+    #[error("cannot check the unpacked layers in the store")]
+    Check(#[source] Box<Cause>),
     /// There is no place for it.
     #[error("cannot make the directory of a root filesystem")]
     Place(#[source] io::Error),
@@ -62,6 +65,7 @@ impl Explain for RootfsError {
             Self::Content(error) => error.hint(),
             Self::Layer { source: Cause::Unpack(error), .. } => error.hint().map(Into::into),
             Self::Layer { .. } => None,
+            Self::Check(_) => Some("`ociforge cache prune --roots` removes them".into()),
             Self::Place(_) => Some("choose another place with --store".into()),
         }
     }

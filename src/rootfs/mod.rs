@@ -21,7 +21,7 @@ pub use error::RootfsError;
 use crate::cancel::Cancel;
 use crate::content::{BlobReader, Source};
 use crate::progress::Reporter;
-use crate::store::Roots;
+use crate::store::{RootState, Roots};
 
 /// What becomes of layers.
 pub struct Unpacker<'a> {
@@ -89,15 +89,15 @@ impl Losses {
 
 impl Unpacker<'_> {
     /// The directories of the layers of `image`, **the lowest first**, to be stacked by overlayfs. Those that `roots` has
-    /// are taken from there, and the others put there.
+    /// are taken from there, and the others put there. One that was changed since it was put there is unpacked again.
     ///
     /// # Errors
     /// When a layer can't be had or unpacked, or is not what the image's config says.
     pub async fn stack(&self, image: &Image, roots: &Roots) -> Result<(Vec<PathBuf>, Losses), RootfsError> {
         let layers = &layers(image);
-        let directories: Vec<PathBuf> =
-            ChainId::of(&image.config.rootfs.diff_ids).iter().map(|chain| roots.path(chain)).collect();
-        let missing: Vec<usize> = (0..layers.len()).filter(|n| !directories[*n].is_dir()).collect();
+        let chains = ChainId::of(&image.config.rootfs.diff_ids);
+        let directories: Vec<PathBuf> = chains.iter().map(|chain| roots.path(chain)).collect();
+        let missing = self.missing(&chains, roots).await?;
         let whiteouts = Whiteouts::Overlay(roots.space());
         let mut staged = stream::iter(missing)
             .map(|n| async move { (n, self.unpack(layers[n], roots.staging(), whiteouts).await) })
@@ -107,16 +107,39 @@ impl Unpacker<'_> {
             let layer = layer?;
             losses.add(&layer.unpacked);
             let below: Vec<PathBuf> = directories[..n].iter().rev().cloned().collect();
-            let place = directories[n].clone();
+            let (roots, chain) = (roots.clone(), chains[n].clone());
             let error = |cause| RootfsError::of(layers[n].0, cause);
             blocking(move || {
                 settle(&layer.directory.path().join(FILES), &layer.unpacked.implied, &below)?;
-                Ok(Roots::keep(&layer.directory.path().join(FILES), &place)?)
+                Ok(roots.adopt(&layer.directory.path().join(FILES), &chain)?)
             })
             .await
             .map_err(error)?;
         }
         Ok((directories, losses))
+    }
+
+    /// The numbers of the layers that `roots` has not, or not any more as they were put there.
+    async fn missing(&self, chains: &[ChainId], roots: &Roots) -> Result<Vec<usize>, RootfsError> {
+        let states = stream::iter(chains.iter().cloned()).map(|chain| {
+            let roots = roots.clone();
+            blocking(move || Ok((roots.check(&chain)?, chain)))
+        });
+        let mut states = states.buffered(self.jobs.max(1)).enumerate();
+        let mut missing = Vec::new();
+        while let Some((n, state)) = states.next().await {
+            let (state, chain) = state.map_err(|cause| RootfsError::Check(Box::new(cause)))?;
+            if let RootState::Changed(path) = &state {
+                let layer = roots.path(&chain);
+                self.reporter
+                    .warn(&format!("{} was changed in the store; it is unpacked again", layer.join(path).display()));
+                roots.discard(&chain).map_err(RootfsError::Place)?;
+            }
+            if state != RootState::Sound {
+                missing.push(n);
+            }
+        }
+        Ok(missing)
     }
 
     /// Makes the directory `name` in `place`, where it must not exist, and puts all layers of `image` into it, each on top

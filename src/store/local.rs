@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! layout/          blobs of layers, and the images built here
-//! layers/KEY.json  which blob a layer of that key became
+//! layers/KEY.json  which blobs layers of that key became
+//! layers/ID.files  the files of the layer of that diff id
 //! wheels/          wheels as they were downloaded
 //! built/KEY/       wheels that were built here, by what went into them
 //! facts/           what is known of bases, by manifest digest
 //! bases/           where the bases of images are that were built here, by the images' manifest digests
 //! roots/           unpacked layers, see [`Roots`]
+//! stamps/          what unpacked layers were like when they were unpacked
 //! containers/ID/   what belongs to one container
 //! steps/ID/        what belongs to one step of a build while it runs
 //! caches/          what steps keep for the next build, see [`Caches`]
@@ -18,8 +20,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ociforge_layers::Layer;
 use ociforge_layers::unpack::XattrSpace;
+use ociforge_layers::{FileIndex, Layer};
 use ociforge_manifests::document::canonical;
 use ociforge_manifests::{Descriptor, DiffId, Digest};
 use serde::{Deserialize, Serialize};
@@ -28,7 +30,7 @@ use serde_json::Value;
 use super::{Caches, Layout, Roots, write_atomic};
 
 /// Part of every key: to be changed when the same input would give other bytes.
-const PACKER: &str = "2";
+const PACKER: &str = "3";
 
 /// How long a temporary file may lie untouched before it is taken for the remains of a killed process.
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
@@ -52,11 +54,44 @@ impl LayerKey {
     }
 }
 
+/// How many layers of one key are remembered: they lie on different layers.
+const VARIANTS: usize = 16;
+
+/// A layer that was packed before.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KnownLayer {
+    /// The packed layer.
+    pub layer: Layer,
+    /// What was looked up in the layers below, a line each; empty where nothing was.
+    pub lookups: Vec<String>,
+    /// The digest of what was found there. It is this layer only where the same is found.
+    pub answers: Digest,
+    /// The directories of the base whose attributes were assumed.
+    pub assumed: Vec<String>,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Remembered {
     descriptor: Descriptor,
     diff_id: DiffId,
     uncompressed: u64,
+    lookups: Vec<String>,
+    answers: Digest,
+    assumed: Vec<String>,
+}
+
+impl From<Remembered> for KnownLayer {
+    fn from(remembered: Remembered) -> Self {
+        let Remembered { descriptor, diff_id, uncompressed, lookups, answers, assumed } = remembered;
+        Self { layer: Layer { descriptor, diff_id, uncompressed }, lookups, answers, assumed }
+    }
+}
+
+impl From<KnownLayer> for Remembered {
+    fn from(known: KnownLayer) -> Self {
+        let KnownLayer { layer: Layer { descriptor, diff_id, uncompressed }, lookups, answers, assumed } = known;
+        Self { descriptor, diff_id, uncompressed, lookups, answers, assumed }
+    }
 }
 
 impl Store {
@@ -106,7 +141,7 @@ impl Store {
     /// The unpacked layers of whoever has this `kind` of rights.
     #[must_use]
     pub fn roots(&self, kind: &str, space: XattrSpace) -> Roots {
-        Roots::new(self.root.join("roots").join(kind), space)
+        Roots::new(&self.root, kind, space)
     }
 
     /// Where the files of containers are, each in a directory of its own.
@@ -133,23 +168,54 @@ impl Store {
         self.root.join("tmp")
     }
 
-    /// The layer of this key, if it was packed before and its blob is still there.
+    /// The same directory, made where it is missing.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn scratch(&self) -> io::Result<PathBuf> {
+        let directory = self.temporary();
+        fs::create_dir_all(&directory).map(|()| directory)
+    }
+
+    /// The layers of this key that were packed before and whose blobs are still there, the newest first.
     #[must_use]
-    pub fn layer(&self, key: &LayerKey) -> Option<Layer> {
-        let known: Remembered = serde_json::from_slice(&fs::read(self.layer_path(key)).ok()?).ok()?;
-        let Remembered { descriptor, diff_id, uncompressed } = known;
-        let there = self.layout.claim_blob(&descriptor.digest) == Some(descriptor.size);
-        there.then_some(Layer { descriptor, diff_id, uncompressed })
+    pub fn layers(&self, key: &LayerKey) -> Vec<KnownLayer> {
+        let there = |known: &KnownLayer| {
+            let Descriptor { digest, size, .. } = &known.layer.descriptor;
+            self.layout.claim_blob(digest) == Some(*size)
+        };
+        self.remembered(key).into_iter().map(KnownLayer::from).filter(there).collect()
     }
 
     /// Remembers that a layer of this key became this blob.
     ///
     /// # Errors
     /// When it can't be written.
-    pub fn remember(&self, key: &LayerKey, layer: &Layer) -> io::Result<()> {
-        let Layer { descriptor, diff_id, uncompressed } = layer.clone();
-        let json = serde_json::to_vec(&Remembered { descriptor, diff_id, uncompressed })?;
-        write_atomic(&self.layer_path(key), &json)
+    pub fn remember(&self, key: &LayerKey, known: KnownLayer) -> io::Result<()> {
+        let mut all = self.remembered(key);
+        all.retain(|other| (&other.lookups, &other.answers) != (&known.lookups, &known.answers));
+        all.insert(0, known.into());
+        all.truncate(VARIANTS);
+        write_atomic(&self.layer_path(key), &serde_json::to_vec(&all)?)
+    }
+
+    fn remembered(&self, key: &LayerKey) -> Vec<Remembered> {
+        let read = |bytes: Vec<u8>| serde_json::from_slice(&bytes).ok();
+        fs::read(self.layer_path(key)).ok().and_then(read).unwrap_or_default()
+    }
+
+    /// The files of a layer that was packed here, where they are known.
+    #[must_use]
+    pub fn index(&self, diff_id: &DiffId) -> Option<FileIndex> {
+        FileIndex::open(&self.index_path(diff_id)).ok()
+    }
+
+    /// Remembers the files of a layer.
+    ///
+    /// # Errors
+    /// When they can't be written.
+    pub fn remember_index(&self, diff_id: &DiffId, index: &FileIndex) -> io::Result<()> {
+        write_atomic(&self.index_path(diff_id), &index.to_file())
     }
 
     /// Remembers where the base of an image is whose manifest has this digest: the store has none of its layers.
@@ -168,6 +234,10 @@ impl Store {
 
     fn layer_path(&self, key: &LayerKey) -> PathBuf {
         self.root.join("layers").join(format!("{}.json", key.0.hex()))
+    }
+
+    fn index_path(&self, diff_id: &DiffId) -> PathBuf {
+        self.root.join("layers").join(format!("{}.files", diff_id.0.hex()))
     }
 
     /// Removes what killed processes left half-written. Failing to is no reason to fail.
@@ -202,14 +272,22 @@ mod tests {
         let store = Store::open(directory.path()).unwrap();
         let key = LayerKey::of(&json!({"b": 1, "a": 2}));
         assert_eq!(key, LayerKey::of(&json!({"a": 2, "b": 1})));
-        assert_eq!(store.layer(&key), None);
+        assert_eq!(store.layers(&key), []);
 
         let mut writer = store.layout().writer().unwrap();
         let layer = pack(&LayerTree::new(), Compression::None, 1, writer.unhashed()).unwrap();
         writer.finish_at(&store.layout().blob_path(&layer.descriptor.digest)).unwrap();
-        store.remember(&key, &layer).unwrap();
-        assert_eq!(store.layer(&key), Some(layer.clone()));
+        let known = |answers: &str| KnownLayer {
+            layer: layer.clone(),
+            lookups: vec!["directory 61".into()],
+            answers: Digest::of(answers.as_bytes()),
+            assumed: Vec::new(),
+        };
+        for answers in ["a", "b", "a"] {
+            store.remember(&key, known(answers)).unwrap();
+        }
+        assert_eq!(store.layers(&key), [known("a"), known("b")]);
         fs::remove_file(store.layout().blob_path(&layer.descriptor.digest)).unwrap();
-        assert_eq!(store.layer(&key), None);
+        assert_eq!(store.layers(&key), []);
     }
 }

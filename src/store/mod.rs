@@ -13,6 +13,7 @@ pub mod local;
 pub mod names;
 mod partial;
 pub mod roots;
+pub mod stamp;
 pub mod stream;
 mod tar_file;
 #[cfg(test)]
@@ -25,6 +26,6 @@ pub use containers::{ContainerDirectory, prune as prune_containers};
 pub use docker_archive::{DockerArchive, DockerImage, write_docker_archive};
 pub use gc::{Collected, GcOptions, Hold, collect};
 pub use layout::{Layout, Locked};
-pub use local::{LayerKey, Store};
+pub use local::{KnownLayer, LayerKey, Store};
 pub use names::{Indexed, Names};
-pub use roots::Roots;
+pub use roots::{RootState, Roots};

@@ -13,6 +13,7 @@ mod determinism;
 mod docker_archive;
 mod doctor;
 mod documents;
+mod engines;
 mod faults;
 mod gc;
 mod guarded;

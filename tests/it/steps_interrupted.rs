@@ -9,7 +9,6 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use serde_json::Value;
 
 use super::support::{Layered, Packing, Place, Ran, Tar, User, digest_of, files, json_of, run, tree};
 
@@ -109,6 +108,9 @@ impl Scene {
     fn end(&self, blow: Blow, delay: Duration) {
         fs::remove_dir_all(self.place.path("store/roots")).ok();
         let mut child = self.command().process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        while child.try_wait().unwrap().is_none() && !handles_signals(child.id()) {
+            sleep(Duration::from_millis(1));
+        }
         sleep(delay);
         let pid = Pid::from_child(&child);
         let family = family(child.id());
@@ -177,10 +179,16 @@ impl Scene {
         for blob in files(&blobs) {
             assert_eq!(digest_of(&fs::read(&blob).unwrap())[7..], *blob.file_name().unwrap().to_str().unwrap());
         }
-        for known in files(&self.place.path("store/layers")).iter().filter(|path| path.extension().is_some()) {
-            let known: Value = json_of(known);
-            let blob = blobs.join(&known["descriptor"]["digest"].as_str().unwrap()[7..]);
-            assert_eq!(fs::metadata(&blob).unwrap().len(), known["descriptor"]["size"].as_u64().unwrap(), "{known}");
+        let layers = files(&self.place.path("store/layers"));
+        for file in layers.iter().filter(|path| path.extension().is_some_and(|extension| extension == "json")) {
+            for known in json_of(file).as_array().unwrap() {
+                let blob = blobs.join(&known["descriptor"]["digest"].as_str().unwrap()[7..]);
+                assert_eq!(
+                    fs::metadata(&blob).unwrap().len(),
+                    known["descriptor"]["size"].as_u64().unwrap(),
+                    "{known}"
+                );
+            }
         }
         for root in self.unpacked() {
             super::support::assert_same(&facts(&root), &self.roots[&root]);
@@ -217,6 +225,13 @@ fn facts(root: &Path) -> BTreeMap<PathBuf, String> {
         words.join(" ")
     };
     tree(root).into_iter().map(|(path, text)| (path, without(text))).collect()
+}
+
+/// Whether a process has a handler for SIGTERM by now: before that a signal just ends it.
+fn handles_signals(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    caught.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & 1 << (15 - 1) != 0))
 }
 
 /// All processes but dead ones: number, parent, and when they began.

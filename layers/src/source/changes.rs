@@ -46,7 +46,7 @@ pub fn snapshot(
     owners: Option<&owner::Table>,
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<Snapshot, CaptureError> {
-    let options = Options { latest: i64::MAX, owners, made: &[], cancelled };
+    let options = Options { latest: i64::MAX, owners, made: &[], restored: &[], cancelled };
     let files = Files::new(root, options, Marks::None)?;
     let mut snapshot = Snapshot { directories: BTreeMap::new(), top: None };
     let mut ahead = vec![LayerPath::root()];

@@ -3,10 +3,11 @@
 //! The tree depends on names, content and who may execute a file, and on nothing else: not on the umask of the
 //! checkout, the order of the directory, times, owners or extended attributes.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -94,9 +95,8 @@ pub enum DirectoryError {
 /// Takes what is in the directory `from` to the directory `to`, or the file `from` to the file `to` (into the directory
 /// `to` where this says so). If `from` is a symbolic link, what it points at is taken; links below it stay links.
 ///
-/// The tree has the directory `to`, but none above it: those are the base's, whose modes and owners a layer would
-/// overwrite; who unpacks the layer makes missing ones. It has no root directory for the same reason, and none of those
-/// that every system has, such as `/etc` and `/tmp`. Files that are several links to one become separate files.
+/// The tree has the directory `to`, but none above it, and no root directory: [`place`](crate::place::place) knows what
+/// those are like. Hard links among the files that are taken stay hard links.
 ///
 /// # Errors
 /// When something can't be read or is of a kind or name that can't be copied, and when `from` is excluded itself.
@@ -105,13 +105,13 @@ pub fn directory(from: &Path, to: &Destination, options: &Options) -> Result<Lay
     if let Some(path) = std::iter::once(to.path.clone()).chain(to.path.ancestors()).find(is_whiteout) {
         return Err(DirectoryError::Whiteout(path.to_string().into()));
     }
-    let mut walk = Walk { options, tree: LayerTree::new() };
+    let mut walk = Walk { options, tree: LayerTree::new(), linked: BTreeMap::new() };
     if metadata.is_dir() {
         if !to.path.is_root() {
             walk.insert(from, to.path.clone(), &metadata, NodeKind::Directory { opaque: false })?;
         }
         walk.directory(from, &LayerPath::root(), &to.path)?;
-        return Ok(walk.tree);
+        return Ok(walk.finish()?);
     }
     // A link's own name, not that of what it points at.
     let name = from.file_name().unwrap_or_default().as_bytes();
@@ -126,61 +126,6 @@ pub fn directory(from: &Path, to: &Destination, options: &Options) -> Result<Lay
     Ok(walk.tree)
 }
 
-/// Directories that every system has, often as links or with modes of their own (`/tmp`, `/root`, `/lib`). A layer that
-/// named one would replace it, so nothing is ever said of them.
-const SYSTEM: [&str; 50] = [
-    "bin",
-    "boot",
-    "dev",
-    "etc",
-    "home",
-    "lib",
-    "lib32",
-    "lib64",
-    "libx32",
-    "media",
-    "mnt",
-    "opt",
-    "proc",
-    "root",
-    "run",
-    "sbin",
-    "srv",
-    "sys",
-    "tmp",
-    "usr",
-    "usr/bin",
-    "usr/games",
-    "usr/include",
-    "usr/lib",
-    "usr/lib32",
-    "usr/lib64",
-    "usr/libexec",
-    "usr/local",
-    "usr/local/bin",
-    "usr/local/etc",
-    "usr/local/include",
-    "usr/local/lib",
-    "usr/local/man",
-    "usr/local/sbin",
-    "usr/local/share",
-    "usr/local/src",
-    "usr/sbin",
-    "usr/share",
-    "usr/src",
-    "var",
-    "var/backups",
-    "var/cache",
-    "var/lib",
-    "var/local",
-    "var/lock",
-    "var/log",
-    "var/mail",
-    "var/run",
-    "var/spool",
-    "var/tmp",
-];
-
 fn is_whiteout(path: &LayerPath) -> bool {
     !matches!(whiteout::read(path.clone()), Ok(Meaning::Entry(_)))
 }
@@ -188,6 +133,8 @@ fn is_whiteout(path: &LayerPath) -> bool {
 struct Walk<'a> {
     options: &'a Options,
     tree: LayerTree,
+    /// Files with several names, by device and inode.
+    linked: BTreeMap<(u64, u64), Vec<LayerPath>>,
 }
 
 impl Walk<'_> {
@@ -243,7 +190,24 @@ impl Walk<'_> {
             _ if kind.is_fifo() => return Err(special("a named pipe")),
             _ => return Err(special("a device")),
         };
+        if metadata.is_file() && metadata.nlink() > 1 {
+            self.linked.entry((metadata.dev(), metadata.ino())).or_default().push(to.clone());
+        }
         self.insert(from, to, metadata, kind)
+    }
+
+    /// Of the names of one file the first in order is the file, and the others are links to it.
+    fn finish(mut self) -> Result<LayerTree, TreeError> {
+        for mut names in self.linked.into_values() {
+            names.sort_unstable();
+            let mut names = names.into_iter();
+            let Some(first) = names.next() else { continue };
+            for name in names {
+                let Some(metadata) = self.tree.get(&name).map(|node| node.metadata.clone()) else { continue };
+                self.tree.insert(name, Node { metadata, kind: NodeKind::Hardlink(first.clone()) })?;
+            }
+        }
+        Ok(self.tree)
     }
 
     fn insert(
@@ -255,10 +219,6 @@ impl Walk<'_> {
     ) -> Result<(), DirectoryError> {
         if is_whiteout(&to) {
             return Err(DirectoryError::Whiteout(from.into()));
-        }
-        let is_system = SYSTEM.iter().any(|system| system.as_bytes() == to.as_bytes());
-        if is_system && matches!(kind, NodeKind::Directory { .. }) {
-            return Ok(());
         }
         let mode = match (&kind, self.options.mode) {
             (NodeKind::Symlink(_), _) => 0o777,
@@ -303,18 +263,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn directories_of_the_system_are_left_alone() {
-        let directory = tempfile::tempdir().unwrap();
-        for name in ["tmp", "usr/local/app", "etc"] {
-            fs::create_dir_all(directory.path().join(name)).unwrap();
-            fs::write(directory.path().join(name).join("f"), "").unwrap();
+    fn hard_links_stay_links_where_both_names_are_taken() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), "b/z", "1", 0o644);
+        write(root.path(), "out", "2", 0o644);
+        for (file, link) in [("b/z", "b.a"), ("b/z", "c"), ("out", "one")] {
+            fs::hard_link(root.path().join(file), root.path().join(link)).unwrap();
         }
-        let options = Options::default();
-        let everything = taken(directory.path(), "/", &options).unwrap();
-        let kept = ["etc/f", "tmp/f", "usr/local/app", "usr/local/app/f"];
-        assert!(kept.iter().all(|name| everything.iter().any(|entry| entry.contains(name))), "{everything:?}");
-        assert_eq!(everything.len(), kept.len());
-        assert_eq!(taken(&directory.path().join("etc"), "/lib", &options).unwrap().len(), 1);
+        let options = Options { exclude: vec![patterns(&["out"], "")], ..Options::default() };
+        let found = taken(root.path(), "/", &options).unwrap();
+        assert_eq!(
+            found,
+            [
+                "/b 755 0:0 dir",
+                "/b.a 644 0:0 file 1",
+                "/b/z 644 0:0 Hardlink(/b.a)",
+                "/c 644 0:0 Hardlink(/b.a)",
+                "/one 644 0:0 file 1"
+            ]
+        );
     }
 
     fn taken(from: &Path, to: &str, options: &Options) -> Result<Vec<String>, DirectoryError> {
@@ -360,7 +327,7 @@ mod tests {
             "/code/src/d/link 777 0:0 -> ../out",
             "/code/src/d/none 644 0:0 file 0",
             "/code/src/d/text 644 0:0 file 5",
-            "/code/src/run 755 0:0 file 2",
+            "/code/src/run 755 0:0 Hardlink(/code/src/again)",
         ];
         assert_eq!(taken(root.path(), "/code/src", &Options::default()).unwrap(), plain);
         assert_eq!(taken(root.path(), "/code/src/", &Options { mtime: 7, ..Options::default() }).unwrap(), plain);

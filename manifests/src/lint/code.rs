@@ -28,11 +28,13 @@ pub enum Code {
     EnvEntry,
     /// A variable looks like a secret.
     SecretEnv,
+    /// The image has more layers than docker takes.
+    LayerCount,
 }
 
 impl Code {
     /// All of them, in the order in which they are reported.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::CudaVersion,
         Self::NvidiaRequire,
         Self::CudaCompat,
@@ -43,9 +45,10 @@ impl Code {
         Self::OnnxruntimeTwice,
         Self::EnvEntry,
         Self::SecretEnv,
+        Self::LayerCount,
     ];
 
-    const NAMES: [&str; 10] = [
+    const NAMES: [&str; 11] = [
         "cuda-version",
         "nvidia-require",
         "cuda-compat",
@@ -56,6 +59,7 @@ impl Code {
         "onnxruntime-twice",
         "env-entry",
         "secret-env",
+        "layer-count",
     ];
 
     /// The name as recipes write it.

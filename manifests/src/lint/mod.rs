@@ -6,6 +6,7 @@
 
 mod code;
 mod environment;
+mod layers;
 mod nvidia;
 mod packages;
 mod secrets;
@@ -13,6 +14,7 @@ mod secrets;
 use crate::config::Process;
 
 pub use code::{Code, UnknownCode};
+pub use layers::layer_count;
 
 /// A warning about an image.
 #[derive(Debug, Clone, PartialEq, Eq)]

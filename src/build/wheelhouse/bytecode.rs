@@ -16,7 +16,7 @@ use super::bench::{open_up, python_env, read_result, result_file, write};
 use super::error::Doing;
 use super::{Ground, SourceError, failed, scratch};
 use crate::build::Builder;
-use crate::build::pack::Work;
+use crate::build::pack::{Part, TreeSource, Work};
 use crate::build::python::{self, LocalWheel};
 use crate::lock::{Job, Workshop};
 use crate::plan::Step;
@@ -68,9 +68,10 @@ pub(in crate::build) fn bytecode(
         mtime,
     };
     let (handle, what) = (tokio::runtime::Handle::current(), what());
-    let tree = move || handle.block_on(job.run()).map(Arc::new).map_err(|error| failed(what.clone(), error));
-    let description = format!("bytecode of {}", step.description);
-    Some(Work { ingredients: Some(ingredients), description, size, tree: Box::new(tree) })
+    let tree = move || handle.block_on(job.run()).map_err(|error| failed(what, error));
+    let parts = vec![Part { tree: TreeSource::Later(Box::new(tree)), rules: Some(python::rules(mtime)) }];
+    let (step, description) = (step.clone(), format!("bytecode of {}", step.description));
+    Some(Work { step, ingredients: Some(ingredients), description, size, parts, joinable: false })
 }
 
 struct Compilation {

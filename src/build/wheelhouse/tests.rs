@@ -67,6 +67,8 @@ impl Place {
             epoch: Epoch::default(),
             sandbox: Err(Arc::new(crate::sandbox::SandboxError::Outside)),
             workshop: Some(self.bed.clone()),
+            check_base: false,
+            assumed: Arc::default(),
         }
     }
 
@@ -328,7 +330,9 @@ async fn compiled(place: &Place, plan: &Plan, lock: &Lock) -> BTreeMap<String, V
     let scheme = &pins.interpreter.as_ref().unwrap().scheme;
     let work = bytecode(&builder, &pins.ground, &plan.steps[0], &wheels, scheme).unwrap();
     assert!(work.ingredients.is_some());
-    let tree: Arc<LayerTree> = tokio::task::spawn_blocking(move || (work.tree)().unwrap()).await.unwrap();
+    let mut work = work;
+    let part = work.parts.remove(0);
+    let tree: LayerTree = tokio::task::spawn_blocking(move || part.tree.make().unwrap()).await.unwrap();
     let files = tree.iter().filter_map(|(path, node)| match &node.kind {
         NodeKind::File(Content::Bytes(bytes)) => Some((path.to_string(), bytes.clone())),
         _ => None,

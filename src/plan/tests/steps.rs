@@ -21,7 +21,7 @@ fn a_run_with_everything() {
     let plan = plan(WHOLE);
     let StepKind::Run(run) = &plan.steps[8].kind else { panic!() };
     assert_eq!(run.command, ["/bin/sh", "-c", "set -e\nmake \\\n    -j\n"]);
-    assert_eq!(run.env, [("AR".to_owned(), "ar".to_owned()), ("CC".into(), "gcc".into())]);
+    assert_eq!(run.env, [("CC".to_owned(), "gcc".to_owned()), ("AR".into(), "ar".into())]);
     assert_eq!((run.workdir.as_deref(), run.user.as_deref()), (Some("/src"), Some("app:1000")));
     assert_eq!(run.network, Network::Host);
     let mounts: Vec<_> = run.mounts.iter().map(|mount| (mount.to.as_str(), mount.kind.clone())).collect();

@@ -1,5 +1,6 @@
 //! What the tests of the program share: a place of their own, registries that end with them, and the Debian base.
 
+mod engines;
 mod exchange;
 mod layered;
 mod liar;
@@ -21,6 +22,7 @@ use std::sync::LazyLock;
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub(crate) use engines::{Containerd, Docker};
 pub(crate) use layered::{Layered, Packing, Tar};
 pub(crate) use liar::{Answer, Liar};
 pub(crate) use noise::{copy, impatient, noise_image, put, remote, sound, upload};

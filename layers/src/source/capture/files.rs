@@ -26,6 +26,8 @@ pub(in crate::source) struct Files<'a> {
     tree: LayerTree,
     /// Files with several names, by inode.
     linked: BTreeMap<u64, (Node, Vec<LayerPath>)>,
+    /// Directories that are as they were: they have an entry where they lead to one.
+    unchanged: BTreeMap<LayerPath, Metadata>,
 }
 
 /// The extended attributes on disk that a layer doesn't have and that mean something all the same.
@@ -145,7 +147,15 @@ impl<'a> Files<'a> {
         for path in options.made.iter().rev() {
             remove_if_empty(&root, path).map_err(cannot("remove a mount point", path))?;
         }
-        Ok(Self { top, root, options, marks, tree: LayerTree::new(), linked: BTreeMap::new() })
+        Ok(Self {
+            top,
+            root,
+            options,
+            marks,
+            tree: LayerTree::new(),
+            linked: BTreeMap::new(),
+            unchanged: BTreeMap::new(),
+        })
     }
 
     /// The directory at `path`, and the names in it, sorted.
@@ -202,6 +212,7 @@ impl<'a> Files<'a> {
             return self.directory(found, false);
         }
         self.strip(found)?;
+        self.unchanged.insert(found.path.clone(), Metadata { mtime: time.tv_sec, ..is });
         if metadata::modified(&found.stat) == time { Ok(()) } else { self.set_time(found, time) }
     }
 
@@ -300,7 +311,7 @@ impl<'a> Files<'a> {
         Ok(self.tree.insert(path, node)?)
     }
 
-    /// All that was taken.
+    /// All that was taken, with the directories that lead there.
     pub(in crate::source) fn finish(mut self) -> Result<LayerTree, CaptureError> {
         for (node, mut names) in std::mem::take(&mut self.linked).into_values() {
             names.sort_unstable();
@@ -310,6 +321,15 @@ impl<'a> Files<'a> {
             for name in names {
                 let kind = NodeKind::Hardlink(first.clone());
                 self.tree.insert(name, Node { metadata: metadata.clone(), kind })?;
+            }
+        }
+        for path in self.options.restored {
+            self.tree.remove(path);
+        }
+        let entries: Vec<LayerPath> = self.tree.iter().map(|(path, _)| path.clone()).collect();
+        for above in entries.iter().flat_map(LayerPath::ancestors) {
+            if let Some(metadata) = self.unchanged.remove(&above) {
+                self.tree.insert(above, Node { metadata, kind: NodeKind::Directory { opaque: false } })?;
             }
         }
         Ok(self.tree)

@@ -23,15 +23,18 @@ pub struct Options<'a> {
     /// Mount points and devices that the sandbox made, outermost first. Those that are still there and empty are removed,
     /// and not in the tree.
     pub made: &'a [LayerPath],
+    /// Files that look changed and are as they were: they are not in the tree.
+    pub restored: &'a [LayerPath],
     /// Asked now and then; it ends in [`CaptureError::Cancelled`] once this is true.
     pub cancelled: &'a (dyn Fn() -> bool + Sync),
 }
 
 impl fmt::Debug for Options<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { latest, owners, made, cancelled: _ } = self;
+        let Self { latest, owners, made, restored, cancelled: _ } = self;
         let mut options = f.debug_struct("Options");
-        options.field("latest", latest).field("owners", owners).field("made", made).finish_non_exhaustive()
+        options.field("latest", latest).field("owners", owners).field("made", made).field("restored", restored);
+        options.finish_non_exhaustive()
     }
 }
 

@@ -86,7 +86,7 @@ impl Stage {
             space,
             fuse: false,
             lower: &lower,
-            shared: changes::Options { latest: LATEST, owners: None, made, cancelled },
+            shared: changes::Options { latest: LATEST, owners: None, made, restored: &[], cancelled },
         };
         overlay(&self.path("upper"), &options)
     }
@@ -97,7 +97,7 @@ impl Stage {
         let before = snapshot(&copy, None, &|| false).unwrap();
         step(&copy);
         let left = listing(&copy);
-        let options = changes::Options { latest: LATEST, owners: None, made: &[], cancelled: &|| false };
+        let options = changes::Options { latest: LATEST, owners: None, made: &[], restored: &[], cancelled: &|| false };
         let tree = changes(&copy, &before, &options).unwrap();
         Taken { tree, left, kept: listing(&copy) }
     }

@@ -11,7 +11,7 @@ use super::super::capture::tests::{LATEST, Stage, lines, set, shell};
 use super::*;
 use crate::chance::Chance;
 use crate::owner::Table;
-use crate::tree::{Content, NodeKind};
+use crate::tree::{Content, Metadata, NodeKind};
 use crate::unpack::tests::run;
 
 const BOTH: [XattrSpace; 2] = [XattrSpace::Trusted, XattrSpace::User];
@@ -41,6 +41,7 @@ fn what_is_added_changed_and_removed() {
         });
         let expected = [
             "directory-to-be directory",
+            "etc directory",
             "etc/sub directory",
             "etc/sub/three gone",
             "etc/two file 7",
@@ -49,7 +50,10 @@ fn what_is_added_changed_and_removed() {
             "new directory",
             "new/er directory",
             "new/er/file file 2",
+            "usr directory",
+            "usr/lib directory",
             "usr/lib/only-time file 6",
+            "var directory",
             "var/again opaque",
             "var/again/new file 4",
             "var/file-to-be file 5",
@@ -113,11 +117,11 @@ fn sockets_are_in_no_layer_and_hide_what_was_there() {
         }
     };
     let taken = stage.overlaid(XattrSpace::Trusted, bind);
-    assert_eq!(lines(&taken.tree), ["etc/two gone"]);
+    assert_eq!(lines(&taken.tree), ["etc directory", "etc/two gone"]);
     assert!(!stage.path("upper/socket").exists());
-    assert_eq!(lines(&stage.overlay(XattrSpace::Trusted, &[]).unwrap()), ["etc/two gone"]);
+    assert_eq!(lines(&stage.overlay(XattrSpace::Trusted, &[]).unwrap()), ["etc directory", "etc/two gone"]);
     let taken = stage.copied(bind);
-    assert_eq!(lines(&taken.tree), ["etc/two gone"]);
+    assert_eq!(lines(&taken.tree), ["etc directory", "etc/two gone"]);
 }
 
 #[test]
@@ -157,7 +161,13 @@ fn remembered_owners_win() {
         space: XattrSpace::User,
         fuse: false,
         lower: &lower,
-        shared: capture::Options { latest: LATEST, owners: Some(&table), made: &[], cancelled: &|| false },
+        shared: capture::Options {
+            latest: LATEST,
+            owners: Some(&table),
+            made: &[],
+            restored: &[],
+            cancelled: &|| false,
+        },
     };
     let tree = overlay(&upper, &options).unwrap();
     let facts = |tree: &LayerTree| -> Vec<String> {
@@ -191,10 +201,10 @@ fn what_fuse_overlayfs_writes() {
         space: XattrSpace::User,
         fuse: true,
         lower: &lower,
-        shared: capture::Options { latest: LATEST, owners: None, made: &[], cancelled },
+        shared: capture::Options { latest: LATEST, owners: None, made: &[], restored: &[], cancelled },
     };
     // The upper directory's `var` is not as it is below.
-    let expected = ["etc/one gone", "var directory", "var/again opaque", "var/gone opaque"];
+    let expected = ["etc directory", "etc/one gone", "var directory", "var/again opaque", "var/gone opaque"];
     assert_eq!(lines(&overlay(&upper, &options).unwrap()), expected);
     options.fuse = false;
     assert!(matches!(overlay(&upper, &options), Err(CaptureError::Whiteout(_))));
@@ -218,10 +228,19 @@ fn a_real_fuse_mount() {
         space: XattrSpace::Trusted,
         fuse: true,
         lower: &lower,
-        shared: capture::Options { latest: LATEST, owners: None, made: &[], cancelled },
+        shared: capture::Options { latest: LATEST, owners: None, made: &[], restored: &[], cancelled },
     };
     let tree = overlay(&stage.path("upper"), &options).unwrap();
-    let expected = ["etc/sub/three file 4", "etc/two gone", "var/again opaque", "var/again/x file 2", "var/gone gone"];
+    let expected = [
+        "etc directory",
+        "etc/sub directory",
+        "etc/sub/three file 4",
+        "etc/two gone",
+        "var directory",
+        "var/again opaque",
+        "var/again/x file 2",
+        "var/gone gone",
+    ];
     assert_eq!(lines(&tree), expected);
 }
 
@@ -247,7 +266,7 @@ fn what_can_not_be_is_an_error() {
         space: XattrSpace::Trusted,
         fuse: false,
         lower: &[],
-        shared: capture::Options { latest: 0, owners: None, made: &[], cancelled: &|| true },
+        shared: capture::Options { latest: 0, owners: None, made: &[], restored: &[], cancelled: &|| true },
     };
     assert!(matches!(overlay(&stage.path("upper"), &options), Err(CaptureError::Cancelled)));
     assert!(matches!(overlay(&stage.path("none"), &options), Err(CaptureError::Directory { .. })));
@@ -279,10 +298,10 @@ fn several_layers_below() {
     lower.iter().for_each(|path| fs::create_dir(path).unwrap());
     shell(&lower[2], "mkdir -p a/b hidden/x over; : > a/b/f; : > a/g; : > hidden/h; : > over/o");
     shell(&lower[1], "mkdir -p a hidden; mknod over c 0 0; chmod 700 a");
-    shell(&lower[0], "mkdir a; chmod 711 a");
+    shell(&lower[0], "mkdir a; chown 7:8 a; chmod 711 a; touch -d @99 a");
     let upper = stage.path("upper");
     let script = "
-        mkdir -p a/b hidden/x over; chmod 711 a; mknod a/b/f c 0 0; mknod a/g c 0 0; mknod hidden/h c 0 0
+        mkdir -p a/b hidden/x over; chown 7:8 a; chmod 711 a; mknod a/b/f c 0 0; mknod a/g c 0 0; mknod hidden/h c 0 0
         mknod over/o c 0 0";
     shell(&upper, script);
     let opaque = "trusted.overlay.opaque";
@@ -292,11 +311,22 @@ fn several_layers_below() {
         space: XattrSpace::Trusted,
         fuse: false,
         lower: &lower,
-        shared: capture::Options { latest: LATEST, owners: None, made: &[], cancelled: &|| false },
+        shared: capture::Options { latest: LATEST, owners: None, made: &[], restored: &[], cancelled: &|| false },
     };
     let tree = overlay(&upper, &options).unwrap();
-    // What is hidden below needs no hiding, and the directories that show what is below say nothing new.
-    assert_eq!(lines(&tree), ["a/b/f gone", "a/g gone", "hidden/x directory", "over directory"]);
+    // What is hidden below needs no hiding. Directories that lead to entries are as they are below, their times too.
+    let expected = [
+        "a directory",
+        "a/b directory",
+        "a/b/f gone",
+        "a/g gone",
+        "hidden directory",
+        "hidden/x directory",
+        "over directory",
+    ];
+    assert_eq!(lines(&tree), expected);
+    let above = &tree.get(&"a".parse().unwrap()).unwrap().metadata;
+    assert_eq!(*above, Metadata { uid: 7, gid: 8, ..Metadata::root(0o711, 99) });
 }
 
 #[test]
@@ -306,7 +336,7 @@ fn umoci_unpacks_the_same() {
         space: XattrSpace::Trusted,
         fuse: false,
         lower: &[],
-        shared: capture::Options { latest: LATEST, owners: None, made: &[], cancelled: &|| false },
+        shared: capture::Options { latest: LATEST, owners: None, made: &[], restored: &[], cancelled: &|| false },
     };
     let below = overlay(&stage.path("base"), &options).unwrap();
     let taken = stage.overlaid(XattrSpace::Trusted, |root| {

@@ -1,7 +1,5 @@
 //! A tar archive becomes a tree.
 
-mod links;
-
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
@@ -11,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use ::tar::EntryType;
 
-use self::links::Links;
 use crate::decompress::{Format, decompress};
 pub use crate::entries::Malformed;
 use crate::entries::{Entries, EntriesError, Entry, Sparse};
+use crate::hardlinks::{self, Links};
 use crate::mapped::MappedFile;
 use crate::path::{LayerPath, PathError};
 use crate::tree::{Content, LayerTree, Metadata, Node, NodeKind, TreeError};
@@ -228,7 +226,7 @@ impl Taking<'_> {
     }
 
     fn finish(mut self) -> Result<LayerTree, TreeError> {
-        links::settle(&mut self.tree)?;
+        hardlinks::settle(&mut self.tree)?;
         let made = Metadata::root(0o755, self.options.latest.unwrap_or(0));
         for path in self.gone {
             // Beside an entry of the same name a whiteout says that nothing of what was there shows through.

@@ -1,4 +1,4 @@
-//! Hard links of an archive, which may name files that come later, or files that are replaced later.
+//! Hard links of a tree in the making, which may name files that come later, or files that are replaced later.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,13 +7,24 @@ use crate::tree::{LayerTree, Node, NodeKind, TreeError};
 
 /// For each path, the links to it.
 #[derive(Default)]
-pub(super) struct Links {
+pub(crate) struct Links {
     to: BTreeMap<LayerPath, BTreeSet<LayerPath>>,
 }
 
 impl Links {
+    /// Those that a tree has.
+    pub(crate) fn of(tree: &LayerTree) -> Self {
+        let mut links = Self::default();
+        for (path, node) in tree.iter() {
+            if let NodeKind::Hardlink(target) = &node.kind {
+                links.add(path.clone(), target.clone());
+            }
+        }
+        links
+    }
+
     /// What a new link to `target` is a link to: where `target` is a link itself, what that one links to.
-    pub(super) fn target(&self, target: LayerPath, tree: &LayerTree) -> LayerPath {
+    pub(crate) fn target(&self, target: LayerPath, tree: &LayerTree) -> LayerPath {
         match tree.get(&target).map(|node| &node.kind) {
             Some(NodeKind::Hardlink(file)) => file.clone(),
             _ => target,
@@ -21,12 +32,12 @@ impl Links {
     }
 
     /// Notes the link that is put at `path`.
-    pub(super) fn add(&mut self, path: LayerPath, target: LayerPath) {
+    pub(crate) fn add(&mut self, path: LayerPath, target: LayerPath) {
         self.to.entry(target).or_default().insert(path);
     }
 
     /// To be called before the entry at `path` is replaced: links to it keep what it was.
-    pub(super) fn before_replacing(&mut self, path: &LayerPath, tree: &mut LayerTree) -> Result<(), TreeError> {
+    pub(crate) fn before_replacing(&mut self, path: &LayerPath, tree: &mut LayerTree) -> Result<(), TreeError> {
         let Some(old) = tree.get(path).cloned() else { return Ok(()) };
         if let NodeKind::Hardlink(target) = &old.kind
             && let Some(links) = self.to.get_mut(target)
@@ -47,7 +58,7 @@ impl Links {
 
 /// Makes the first by name of each group of links the file and the others links to it. Links to what is no regular
 /// file become copies of it.
-pub(super) fn settle(tree: &mut LayerTree) -> Result<(), TreeError> {
+pub(crate) fn settle(tree: &mut LayerTree) -> Result<(), TreeError> {
     let mut groups: BTreeMap<LayerPath, BTreeSet<LayerPath>> = BTreeMap::new();
     for (path, target) in ends(tree)? {
         groups.entry(target).or_default().insert(path);

@@ -1,0 +1,216 @@
+//! What a new layer lies on: the base's files, as far as they are known, and the layers that were made before it.
+
+use crate::hierarchy::{self, Assumption};
+use crate::index::{FileIndex, IndexEntry};
+use crate::path::LayerPath;
+use crate::tree::Metadata;
+
+/// What is known of the base's files.
+#[derive(Debug, Clone)]
+pub enum BaseFiles {
+    /// All of them.
+    Known(FileIndex),
+    /// Links to directories, directories that are not root's with mode 0755, and what a recipe's layers met when it was
+    /// locked.
+    Locked(FileIndex),
+    /// None: what common distributions have is assumed.
+    Assumed,
+}
+
+/// The layers below a new one.
+#[derive(Debug, Clone)]
+pub struct Below {
+    base: BaseFiles,
+    /// With what they are, for messages; the topmost last.
+    layers: Vec<(String, FileIndex)>,
+}
+
+/// What is at a path of the layers below.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Lower {
+    pub(crate) kind: LowerKind,
+    pub(crate) origin: Origin,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LowerKind {
+    Absent,
+    Directory(Metadata),
+    Symlink(Vec<u8>),
+    File,
+    /// Whoever must know has to read the base.
+    Unknown,
+}
+
+/// Which of the layers below something is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The base is known to have it, or nothing has it.
+    Base,
+    /// The base is assumed to have it.
+    Assumed,
+    /// The layer of this number.
+    Layer(usize),
+}
+
+/// What a path is looked up for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Purpose {
+    /// It leads to an entry, or is a directory.
+    Directory,
+    /// A file is put there, and takes the place of a link.
+    File,
+    /// A file is put there, or where a link there leads.
+    Through,
+    /// The same for a file whose source has another name.
+    Renamed,
+}
+
+impl Purpose {
+    pub(crate) const ALL: [Self; 4] = [Self::Directory, Self::File, Self::Through, Self::Renamed];
+
+    /// Its name in files.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Directory => "directory",
+            Self::File => "file",
+            Self::Through => "through",
+            Self::Renamed => "renamed",
+        }
+    }
+}
+
+impl Below {
+    /// The base alone.
+    #[must_use]
+    pub fn new(base: BaseFiles) -> Self {
+        Self { base, layers: Vec::new() }
+    }
+
+    /// Puts a layer on top; `description` tells people which one it is.
+    pub fn push(&mut self, description: impl Into<String>, index: FileIndex) {
+        self.layers.push((description.into(), index));
+    }
+
+    /// For messages: where something is.
+    pub(crate) fn name(&self, origin: Origin) -> String {
+        match origin {
+            Origin::Layer(n) => self.layers.get(n).map_or_else(String::new, |(name, _)| format!("the layer `{name}`")),
+            Origin::Base | Origin::Assumed => "the base".to_owned(),
+        }
+    }
+
+    /// What is at `path`. Symbolic links on the way are not followed.
+    pub(crate) fn at(&self, path: &LayerPath, purpose: Purpose) -> Lower {
+        for (n, (_, index)) in self.layers.iter().enumerate().rev() {
+            let origin = Origin::Layer(n);
+            let kind = match index.get(path) {
+                Some(IndexEntry::Directory { metadata, .. }) => LowerKind::Directory(metadata),
+                Some(IndexEntry::Symlink(target)) => LowerKind::Symlink(target),
+                Some(IndexEntry::File) => LowerKind::File,
+                Some(IndexEntry::Whiteout) => LowerKind::Absent,
+                None if hides(index, path) => LowerKind::Absent,
+                None => continue,
+            };
+            return Lower { kind, origin };
+        }
+        self.in_base(path, purpose)
+    }
+
+    fn in_base(&self, path: &LayerPath, purpose: Purpose) -> Lower {
+        let (BaseFiles::Known(index) | BaseFiles::Locked(index)) = &self.base else {
+            return assumed(path, purpose);
+        };
+        let kind = match (index.get(path), &self.base) {
+            (Some(IndexEntry::Directory { metadata, .. }), _) => LowerKind::Directory(metadata),
+            (Some(IndexEntry::Symlink(target)), _) => LowerKind::Symlink(target),
+            (Some(IndexEntry::File), _) => LowerKind::File,
+            (None, BaseFiles::Locked(_)) => return not_locked(path, purpose),
+            (Some(IndexEntry::Whiteout) | None, _) => LowerKind::Absent,
+        };
+        Lower { kind, origin: Origin::Base }
+    }
+}
+
+/// Whether a layer hides what layers below it have at `path`, of which it says nothing itself.
+fn hides(index: &FileIndex, path: &LayerPath) -> bool {
+    path.ancestors().chain([LayerPath::root()]).any(|above| match index.get(&above) {
+        None => false,
+        Some(IndexEntry::Directory { opaque, .. }) => opaque,
+        Some(_) => true,
+    })
+}
+
+/// What is at a path of which a lock says nothing: no link to a directory, and no directory but one of root's with mode 0755.
+fn not_locked(path: &LayerPath, purpose: Purpose) -> Lower {
+    match assumed(path, purpose) {
+        Lower { kind: LowerKind::Directory(Metadata { mode: 0o755, uid: 0, gid: 0, .. }), .. } => {
+            assumed(path, purpose)
+        }
+        lower @ Lower { kind: LowerKind::Unknown, .. } if matches!(purpose, Purpose::Through | Purpose::Renamed) => {
+            lower
+        }
+        _ => Lower { kind: LowerKind::Absent, origin: Origin::Base },
+    }
+}
+
+fn assumed(path: &LayerPath, purpose: Purpose) -> Lower {
+    let assumption = match purpose {
+        Purpose::Directory => hierarchy::directory(path),
+        Purpose::File => hierarchy::file(path),
+        Purpose::Through => hierarchy::named_file(path),
+        Purpose::Renamed => hierarchy::renamed_file(path),
+    };
+    let kind = match assumption {
+        Assumption::Directory(metadata) => LowerKind::Directory(metadata),
+        Assumption::Absent => LowerKind::Absent,
+        Assumption::Unknown => LowerKind::Unknown,
+    };
+    Lower { kind, origin: Origin::Assumed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index(lines: &[&str]) -> FileIndex {
+        FileIndex::parse(lines.iter().copied()).unwrap()
+    }
+
+    #[test]
+    fn upper_layers_hide_lower_ones() {
+        let mut below = Below::new(BaseFiles::Known(index(&[
+            "/a dir 0700 1:1 5",
+            "/a/b file",
+            "/a/c link x",
+            "/d dir 0755 0:0 0",
+            "/d/e file",
+            "/f dir 0755 0:0 0",
+            "/f/g file",
+        ])));
+        below.push("one", index(&["/a/b whiteout", "/d opaque 0755 0:0 0", "/f file", "/n dir 0711 0:0 0"]));
+        let kind = |name: &str| below.at(&name.parse().unwrap(), Purpose::Directory).kind;
+        assert!(matches!(kind("a"), LowerKind::Directory(Metadata { mode: 0o700, uid: 1, mtime: 5, .. })));
+        assert_eq!(kind("a/b"), LowerKind::Absent);
+        assert_eq!(kind("a/c"), LowerKind::Symlink(b"x".to_vec()));
+        assert_eq!(kind("d/e"), LowerKind::Absent);
+        assert_eq!([kind("f"), kind("f/g")], [LowerKind::File, LowerKind::Absent]);
+        assert!(matches!(kind("n"), LowerKind::Directory(Metadata { mode: 0o711, .. })));
+        assert_eq!(below.name(below.at(&"n".parse().unwrap(), Purpose::File).origin), "the layer `one`");
+    }
+
+    #[test]
+    fn what_is_not_known_is_assumed_or_must_be_read() {
+        let below = Below::new(BaseFiles::Assumed);
+        let at = |name: &str, purpose| below.at(&name.parse().unwrap(), purpose);
+        assert_eq!(at("tmp", Purpose::Directory).origin, Origin::Assumed);
+        assert_eq!(at("bin", Purpose::Directory).kind, LowerKind::Unknown);
+        assert_eq!(at("bin", Purpose::File).kind, LowerKind::Absent);
+        let locked = Below::new(BaseFiles::Locked(index(&["/bin link usr/bin"])));
+        let kind = |name: &str| locked.at(&name.parse().unwrap(), Purpose::Directory).kind;
+        assert_eq!(
+            [kind("bin"), kind("lib"), kind("tmp")],
+            [LowerKind::Symlink(b"usr/bin".to_vec()), LowerKind::Absent, LowerKind::Absent]
+        );
+    }
+}

@@ -1,0 +1,250 @@
+//! What is assumed of a base whose layers are not read: the directories of the Filesystem Hierarchy Standard as Debian's,
+//! Ubuntu's and NVIDIA's images have them, and the names that are symbolic links in one distribution or another.
+
+use crate::path::LayerPath;
+use crate::tree::Metadata;
+
+/// What a base most likely has at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Assumption {
+    /// A directory with these attributes, but for its time.
+    Directory(Metadata),
+    /// Nothing.
+    Absent,
+    /// It differs from base to base: the base must be read.
+    Unknown,
+}
+
+/// Directories of root with mode 0755.
+const DIRECTORIES: &[&str] = &[
+    "boot",
+    "dev",
+    "etc",
+    "etc/apt",
+    "etc/apt/apt.conf.d",
+    "etc/apt/keyrings",
+    "etc/apt/preferences.d",
+    "etc/apt/sources.list.d",
+    "etc/apt/trusted.gpg.d",
+    "etc/cron.d",
+    "etc/default",
+    "etc/ld.so.conf.d",
+    "etc/opt",
+    "etc/profile.d",
+    "etc/security",
+    "etc/skel",
+    "etc/ssl",
+    "etc/systemd",
+    "etc/systemd/system",
+    "home",
+    "media",
+    "mnt",
+    "opt",
+    "proc",
+    "run",
+    "srv",
+    "sys",
+    "usr",
+    "usr/bin",
+    "usr/games",
+    "usr/include",
+    "usr/lib",
+    "usr/lib32",
+    "usr/libexec",
+    "usr/local",
+    "usr/local/bin",
+    "usr/local/etc",
+    "usr/local/games",
+    "usr/local/include",
+    "usr/local/lib",
+    "usr/local/sbin",
+    "usr/local/share",
+    "usr/local/share/man",
+    "usr/local/src",
+    "usr/sbin",
+    "usr/share",
+    "usr/share/applications",
+    "usr/share/doc",
+    "usr/share/icons",
+    "usr/share/info",
+    "usr/share/locale",
+    "usr/share/man",
+    "usr/src",
+    "var",
+    "var/backups",
+    "var/cache",
+    "var/lib",
+    "var/log",
+    "var/opt",
+    "var/spool",
+];
+
+/// Directories with another mode or group.
+const SPECIAL: &[(&str, u32, u64)] = &[
+    ("root", 0o700, 0),
+    ("run/lock", 0o1777, 0),
+    ("tmp", 0o1777, 0),
+    ("var/local", 0o2775, 50),
+    ("var/mail", 0o2775, 8),
+    ("var/tmp", 0o1777, 0),
+];
+
+/// Links to directories in a common distribution: merged /usr, Arch's, Fedora's and Alpine's merged `sbin`, /run, CUDA.
+const LINKS: &[&str] = &[
+    "bin",
+    "etc/init.d",
+    "etc/ssl/certs",
+    "lib",
+    "lib32",
+    "lib64",
+    "libx32",
+    "sbin",
+    "usr/lib64",
+    "usr/libx32",
+    "usr/local/cuda",
+    "usr/local/lib64",
+    "usr/local/man",
+    "usr/tmp",
+    "var/lock",
+    "var/run",
+];
+
+/// Links to files: a copy goes through them.
+const FILE_LINKS: &[&str] = &[
+    "etc/localtime",
+    "etc/mtab",
+    "etc/os-release",
+    "etc/resolv.conf",
+    "usr/bin/awk",
+    "usr/bin/c++",
+    "usr/bin/cc",
+    "usr/bin/editor",
+    "usr/bin/pager",
+    "usr/bin/pip",
+    "usr/bin/pip3",
+    "usr/bin/python",
+    "usr/bin/python3",
+    "usr/bin/sh",
+    "usr/bin/vi",
+];
+
+/// Below these, bases have directories of many owners and modes, and links.
+const VARIED: &[&str] = &["etc", "home", "root", "run", "usr/local/cuda", "var"];
+
+/// Below these, in spite of it, nothing is to be expected.
+const EMPTY: &[&str] = &["var/tmp", "var/local", "var/opt"];
+
+/// What to assume of a directory that leads to an entry.
+pub(crate) fn directory(path: &LayerPath) -> Assumption {
+    if let Some(metadata) = known_directory(path) {
+        return Assumption::Directory(metadata);
+    }
+    let varies = path.file_name() == b"lib64" || is_odd_site_packages(path) || is_varied(path);
+    if varies || listed(LINKS, path) { Assumption::Unknown } else { Assumption::Absent }
+}
+
+/// What to assume of the place of a file that takes the place of a link: there may be a directory.
+pub(crate) fn file(path: &LayerPath) -> Assumption {
+    match known_directory(path) {
+        Some(metadata) => Assumption::Directory(metadata),
+        None if is_varied(path) => Assumption::Unknown,
+        None => Assumption::Absent,
+    }
+}
+
+fn is_varied(path: &LayerPath) -> bool {
+    let below = |tops: &[&str]| path.ancestors().any(|above| listed(tops, &above));
+    below(VARIED) && !below(EMPTY)
+}
+
+/// What to assume of the place of a file that the recipe names and that follows links.
+pub(crate) fn named_file(path: &LayerPath) -> Assumption {
+    let link = listed(LINKS, path) || listed(FILE_LINKS, path);
+    let alternative = path.parent().is_some_and(|parent| parent.as_bytes() == b"etc/alternatives");
+    match known_directory(path) {
+        Some(metadata) => Assumption::Directory(metadata),
+        None if link || alternative => Assumption::Unknown,
+        None => Assumption::Absent,
+    }
+}
+
+/// What to assume of the place of a file whose source has another name: the place may be a directory that the file
+/// belongs into, unless it is one for programs.
+pub(crate) fn renamed_file(path: &LayerPath) -> Assumption {
+    match named_file(path) {
+        Assumption::Absent if !matches!(path.parent().unwrap_or_default().file_name(), b"bin" | b"sbin") => {
+            Assumption::Unknown
+        }
+        assumption => assumption,
+    }
+}
+
+fn known_directory(path: &LayerPath) -> Option<Metadata> {
+    if listed(DIRECTORIES, path) {
+        return Some(Metadata::root(0o755, 0));
+    }
+    let (_, mode, gid) = SPECIAL.iter().find(|(name, ..)| name.as_bytes() == path.as_bytes())?;
+    Some(Metadata { gid: *gid, ..Metadata::root(*mode, 0) })
+}
+
+fn listed(names: &[&str], path: &LayerPath) -> bool {
+    names.iter().any(|name| name.as_bytes() == path.as_bytes())
+}
+
+/// Whether it is a directory for Python packages that is not where distributions, Python's own images and conda have it.
+fn is_odd_site_packages(path: &LayerPath) -> bool {
+    if !matches!(path.file_name(), b"site-packages" | b"dist-packages") {
+        return false;
+    }
+    let library = path.parent().unwrap_or_default();
+    let prefix = library.parent().unwrap_or_default();
+    let usual = library.file_name().starts_with(b"python3")
+        && matches!(prefix.as_bytes(), b"usr/lib" | b"usr/local/lib" | b"opt/conda/lib");
+    !usual
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn assumptions() {
+        let path = |name: &str| -> LayerPath { name.parse().unwrap() };
+        let mode = |name: &str| match directory(&path(name)) {
+            Assumption::Directory(metadata) => (metadata.mode, metadata.gid),
+            other => panic!("{name}: {other:?}"),
+        };
+        assert_eq!(
+            [mode("usr/local/bin"), mode("tmp"), mode("root"), mode("var/mail")],
+            [(0o755, 0), (0o1777, 0), (0o700, 0), (0o2775, 8)]
+        );
+        for name in
+            ["bin", "usr/lib64", "opt/venv/lib64", "home/app", "root/.cache", "var/lib/x", "etc/nginx", "var/run"]
+        {
+            assert_eq!(directory(&path(name)), Assumption::Unknown, "{name}");
+        }
+        for name in ["opt/venv/lib/python3.11/site-packages", "usr/lib/venv/site-packages"] {
+            assert_eq!(directory(&path(name)), Assumption::Unknown, "{name}");
+        }
+        for name in [
+            "code",
+            "opt/app",
+            "srv/www",
+            "usr/local/lib/python3.11",
+            "usr/local/lib/python3.11/dist-packages",
+            "opt/conda/lib/python3.8/site-packages",
+            "usr/share/app",
+            "tmp/build",
+            "var/tmp/x",
+        ] {
+            assert_eq!(directory(&path(name)), Assumption::Absent, "{name}");
+        }
+        assert_eq!(file(&path("etc/app.conf")), Assumption::Unknown);
+        assert_eq!(file(&path("usr/local/bin/app")), Assumption::Absent);
+        assert_eq!(named_file(&path("etc/os-release")), Assumption::Unknown);
+        assert_eq!(named_file(&path("etc/app.conf")), Assumption::Absent);
+        assert_eq!(renamed_file(&path("etc/app.conf")), Assumption::Unknown);
+        assert_eq!(renamed_file(&path("usr/local/bin/tool")), Assumption::Absent);
+        assert!(matches!(renamed_file(&path("usr/local/bin")), Assumption::Directory(_)));
+    }
+}

@@ -1,0 +1,377 @@
+//! A tree is placed onto the layers below it: no entry lies below a path that is a symbolic link there, and every
+//! directory on the way to an entry has an entry of its own, with the attributes that hold below.
+//!
+//! Runtimes unpack each layer by itself and stack them by overlayfs (image-spec, layer.md). An entry `bin/x` makes a
+//! directory `bin` then, which hides a link `bin -> usr/bin`; and a directory that a layer only implies has no mode or
+//! owner of its own.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::below::{Below, Lower, LowerKind, Origin, Purpose};
+use crate::links;
+use crate::path::{LayerPath, PathError};
+use crate::tree::{LayerTree, Metadata, Node, NodeKind, TreeError};
+
+/// How a tree's entries meet what is below.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// What a file does that meets a symbolic link or a directory.
+    pub files: FileRule,
+    /// Which directories keep the attributes that they have below.
+    pub directories: DirectoryRule,
+    /// The time of directories that are new or not known, seconds since 1970.
+    pub mtime: i64,
+}
+
+/// What a file does that meets something else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileRule {
+    /// It takes the place of a link, as an archive's and a package's files do.
+    Replace,
+    /// It goes where a link leads.
+    Follow,
+    /// The same, and into a directory that is in its place, under the name that its source has: a copy of one file.
+    Into(Vec<u8>),
+}
+
+/// Which of a tree's directories keep the attributes that they have below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DirectoryRule {
+    /// All that are there.
+    KeepAll,
+    /// Those of the base.
+    KeepBase,
+    /// None: the tree says what they are like.
+    Replace,
+}
+
+/// A tree in its place.
+#[derive(Debug)]
+pub struct Placed {
+    /// The tree.
+    pub tree: LayerTree,
+    /// Everything that was looked up below, and why; what is there decides the tree.
+    pub lookups: Lookups,
+    /// The directories whose attributes were assumed, in order.
+    pub assumed: Vec<LayerPath>,
+}
+
+/// A tree that can't be placed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlaceError {
+    /// The base's files must be known.
+    #[error("the base has to be read to place {0}")]
+    Unknown(LayerPath),
+    /// Links lead in a circle.
+    #[error("cannot place {path}: the links of the layers below lead in a circle")]
+    Loop {
+        /// The directory.
+        path: LayerPath,
+    },
+    /// A file where a directory is needed.
+    #[error("cannot place {path}: {above} is a file in {layer}")]
+    NotADirectory {
+        /// The entry.
+        path: LayerPath,
+        /// The file.
+        above: LayerPath,
+        /// Where the file is.
+        layer: String,
+    },
+    /// A file in the place of a directory.
+    #[error("cannot place the file {path}: {directory} is a directory in {layer}")]
+    OntoDirectory {
+        /// The file.
+        path: LayerPath,
+        /// The directory.
+        directory: LayerPath,
+        /// Where the directory is.
+        layer: String,
+    },
+    /// A name that no entry can have.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// Entries of the tree that come to one place contradict each other.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+}
+
+impl PlaceError {
+    /// Names the entry, where it is about a directory that leads there.
+    fn of(self, entry: LayerPath) -> Self {
+        match self {
+            Self::Loop { .. } => Self::Loop { path: entry },
+            Self::NotADirectory { above, layer, .. } => Self::NotADirectory { path: entry, above, layer },
+            other => other,
+        }
+    }
+}
+
+/// What was looked up below: a tree of the same content has the same place wherever these have the same answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lookups(Vec<(LayerPath, Purpose)>);
+
+impl Lookups {
+    /// Adds those of another tree.
+    pub fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+        self.0.sort_unstable();
+        self.0.dedup();
+    }
+
+    /// The paths that were looked up.
+    pub fn paths(&self) -> impl Iterator<Item = &LayerPath> {
+        self.0.iter().map(|(path, _)| path)
+    }
+
+    /// The lookups as lines of text, which [`Lookups::parse`] reads.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let line =
+            |(path, purpose): &(LayerPath, Purpose)| format!("{} {}", purpose.word(), hex::encode(path.as_bytes()));
+        self.0.iter().map(line).collect()
+    }
+
+    /// Reads lines; `None` where one is malformed.
+    #[must_use]
+    pub fn parse<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<Self> {
+        let read = |line: &str| {
+            let (word, path) = line.split_once(' ')?;
+            let purpose = Purpose::ALL.into_iter().find(|purpose| purpose.word() == word)?;
+            Some((LayerPath::new(hex::decode(path).ok()?).ok()?, purpose))
+        };
+        Some(Self(lines.into_iter().map(read).collect::<Option<_>>()?))
+    }
+
+    /// The answers that `below` has, as bytes to compare.
+    ///
+    /// # Errors
+    /// When the base has to be read for one.
+    pub fn answers(&self, below: &Below) -> Result<Vec<u8>, PlaceError> {
+        let mut answers = Vec::new();
+        for (path, purpose) in &self.0 {
+            let lower = below.at(path, *purpose);
+            if lower.kind == LowerKind::Unknown {
+                return Err(PlaceError::Unknown(path.clone()));
+            }
+            let base = !matches!(lower.origin, Origin::Layer(_));
+            answers.extend_from_slice(format!("{:?} {base}\n", lower.kind).as_bytes());
+        }
+        Ok(answers)
+    }
+}
+
+/// Places `tree` onto `below`.
+///
+/// # Errors
+/// When the base has to be read first, links lead in a circle, or entries meet what they can't replace.
+pub fn place(tree: LayerTree, below: &Below, rules: &Rules) -> Result<Placed, PlaceError> {
+    let mut placing = Placing {
+        below,
+        rules,
+        known: RefCell::default(),
+        ways: BTreeMap::new(),
+        opaque: Vec::new(),
+        moved: BTreeMap::new(),
+        out: LayerTree::new(),
+        assumed: BTreeSet::new(),
+    };
+    for (path, node) in tree.into_entries() {
+        let entry = path.clone();
+        placing.node(path, node).map_err(|error| error.of(entry))?;
+    }
+    placing.finish()
+}
+
+struct Placing<'a> {
+    below: &'a Below,
+    rules: &'a Rules,
+    /// What was looked up.
+    known: RefCell<BTreeMap<(LayerPath, Purpose), Lower>>,
+    /// Where directories of the tree have come to lie.
+    ways: BTreeMap<LayerPath, LayerPath>,
+    /// Directories of the tree that hide what is below in them.
+    opaque: Vec<LayerPath>,
+    /// Files that lie elsewhere than the tree said.
+    moved: BTreeMap<LayerPath, LayerPath>,
+    out: LayerTree,
+    assumed: BTreeSet<LayerPath>,
+}
+
+impl Placing<'_> {
+    fn node(&mut self, path: LayerPath, mut node: Node) -> Result<(), PlaceError> {
+        let place = match &mut node.kind {
+            NodeKind::Directory { opaque } => {
+                let opaque = *opaque;
+                let place = self.directory(&path, self.rules.directories == DirectoryRule::Replace)?;
+                if let Some(metadata) = self.kept(&place)? {
+                    node.metadata = metadata;
+                }
+                if opaque {
+                    self.opaque.push(place.clone());
+                }
+                place
+            }
+            NodeKind::Whiteout => self.beside(&path)?,
+            _ => self.file(&path)?,
+        };
+        if let NodeKind::Hardlink(target) = &mut node.kind
+            && let Some(place) = self.moved.get(target)
+        {
+            *target = place.clone();
+        }
+        if place != path {
+            self.moved.insert(path, place.clone());
+        }
+        Ok(self.out.insert(place, node)?)
+    }
+
+    /// What there is at `path` below, seen from inside the new layer.
+    fn at(&self, path: &LayerPath, purpose: Purpose) -> Result<Lower, PlaceError> {
+        let absent = Lower { kind: LowerKind::Absent, origin: Origin::Base };
+        if path.is_root() || self.opaque.iter().any(|directory| path != directory && path.starts_with(directory)) {
+            return Ok(absent);
+        }
+        // Nothing is in what is not there.
+        let parent = path.parent().unwrap_or_default();
+        let known = self.known.borrow().get(&(parent, Purpose::Directory)).map(|parent| parent.kind.clone());
+        if known == Some(LowerKind::Absent) {
+            return Ok(absent);
+        }
+        let key = (path.clone(), purpose);
+        if let Some(lower) = self.known.borrow().get(&key) {
+            return Ok(lower.clone());
+        }
+        let lower = self.below.at(path, purpose);
+        if lower.kind == LowerKind::Unknown {
+            return Err(PlaceError::Unknown(path.clone()));
+        }
+        self.known.borrow_mut().insert(key, lower.clone());
+        Ok(lower)
+    }
+
+    /// Where the directory `path` of the tree is, all links followed. `replaces` says that it may take a file's place.
+    fn directory(&mut self, path: &LayerPath, replaces: bool) -> Result<LayerPath, PlaceError> {
+        if path.is_root() {
+            return Ok(LayerPath::root());
+        }
+        if let Some(way) = self.ways.get(path) {
+            return Ok(way.clone());
+        }
+        let here = self.directory(&path.parent().unwrap_or_default(), false)?.join(path.file_name())?;
+        let way = self.follow(&here, Purpose::Directory)?;
+        if let Some((above, lower)) = self.file_on_the_way(&way)?
+            && !(replaces && above == way && way == here)
+        {
+            let layer = self.below.name(lower.origin);
+            return Err(PlaceError::NotADirectory { path: path.clone(), above, layer });
+        }
+        self.ways.insert(path.clone(), way.clone());
+        Ok(way)
+    }
+
+    /// Where `path` leads, over all links.
+    fn follow(&self, path: &LayerPath, end: Purpose) -> Result<LayerPath, PlaceError> {
+        let followed = links::follow(path, |step| {
+            let purpose = if step == path { end } else { Purpose::Directory };
+            match self.at(step, purpose)?.kind {
+                LowerKind::Symlink(target) => Ok(Some(target)),
+                _ => Ok::<_, PlaceError>(None),
+            }
+        });
+        followed?.ok_or_else(|| PlaceError::Loop { path: path.clone() })
+    }
+
+    /// The first file on the way to `path`, which has no links in it, itself included.
+    fn file_on_the_way(&self, path: &LayerPath) -> Result<Option<(LayerPath, Lower)>, PlaceError> {
+        for step in path.steps() {
+            let lower = self.at(&step, Purpose::Directory)?;
+            if lower.kind == LowerKind::File {
+                return Ok(Some((step, lower)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where `path` is when what is at its end does not matter.
+    fn beside(&mut self, path: &LayerPath) -> Result<LayerPath, PlaceError> {
+        let parent = self.directory(&path.parent().unwrap_or_default(), false)?;
+        Ok(parent.join(path.file_name())?)
+    }
+
+    fn file(&mut self, path: &LayerPath) -> Result<LayerPath, PlaceError> {
+        let place = self.beside(path)?;
+        let (place, purpose) = match &self.rules.files {
+            FileRule::Replace => (place, Purpose::File),
+            FileRule::Follow => (self.follow(&place, Purpose::Through)?, Purpose::Through),
+            FileRule::Into(name) if *name == path.file_name() => {
+                (self.follow(&place, Purpose::Through)?, Purpose::Through)
+            }
+            FileRule::Into(_) => (self.follow(&place, Purpose::Renamed)?, Purpose::Renamed),
+        };
+        let lower = self.at(&place, purpose)?;
+        let LowerKind::Directory(_) = lower.kind else { return Ok(place) };
+        if let FileRule::Into(name) = &self.rules.files {
+            let inside = self.follow(&place.join(name)?, Purpose::Through)?;
+            let lower = self.at(&inside, Purpose::Through)?;
+            return match lower.kind {
+                LowerKind::Directory(_) => Err(self.onto_directory(path, inside, lower.origin)),
+                _ => Ok(inside),
+            };
+        }
+        Err(self.onto_directory(path, place, lower.origin))
+    }
+
+    fn onto_directory(&self, path: &LayerPath, directory: LayerPath, origin: Origin) -> PlaceError {
+        PlaceError::OntoDirectory { path: path.clone(), directory, layer: self.below.name(origin) }
+    }
+
+    /// The attributes that the directory `place` of the tree keeps from below.
+    fn kept(&mut self, place: &LayerPath) -> Result<Option<Metadata>, PlaceError> {
+        let lower = self.at(place, Purpose::Directory)?;
+        let LowerKind::Directory(metadata) = lower.kind else { return Ok(None) };
+        let keeps = match self.rules.directories {
+            DirectoryRule::KeepAll => true,
+            DirectoryRule::KeepBase => !matches!(lower.origin, Origin::Layer(_)),
+            DirectoryRule::Replace => false,
+        };
+        Ok(keeps.then(|| self.settled(place, metadata, lower.origin)))
+    }
+
+    /// Notes a directory that is assumed, and gives it a time.
+    fn settled(&mut self, place: &LayerPath, metadata: Metadata, origin: Origin) -> Metadata {
+        if origin != Origin::Assumed {
+            return metadata;
+        }
+        self.assumed.insert(place.clone());
+        Metadata { mtime: self.rules.mtime, ..metadata }
+    }
+
+    /// Adds the directories that lead to entries.
+    fn finish(mut self) -> Result<Placed, PlaceError> {
+        let entries: Vec<LayerPath> = self.out.iter().map(|(path, _)| path.clone()).collect();
+        for path in entries {
+            for above in path.ancestors() {
+                if self.out.get(&above).is_some() {
+                    break;
+                }
+                let lower = self.at(&above, Purpose::Directory)?;
+                let metadata = match lower.kind {
+                    LowerKind::Directory(metadata) => self.settled(&above, metadata, lower.origin),
+                    LowerKind::File => {
+                        let layer = self.below.name(lower.origin);
+                        return Err(PlaceError::NotADirectory { path, above, layer });
+                    }
+                    _ => Metadata::root(0o755, self.rules.mtime),
+                };
+                self.out.insert(above, Node { metadata, kind: NodeKind::Directory { opaque: false } })?;
+            }
+        }
+        let lookups = Lookups(self.known.into_inner().into_keys().collect());
+        Ok(Placed { tree: self.out, lookups, assumed: self.assumed.into_iter().collect() })
+    }
+}
+
+#[cfg(test)]
+mod tests;

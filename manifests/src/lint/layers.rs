@@ -1,0 +1,27 @@
+//! How many layers an image has.
+
+use super::{Code, Finding};
+
+/// The most that docker takes with overlay2 ("max depth exceeded").
+const MOST: usize = 125;
+
+/// More layers than docker takes.
+#[must_use]
+pub fn layer_count(layers: usize) -> Option<Finding> {
+    (layers > MOST).then(|| Finding {
+        code: Code::LayerCount,
+        message: format!("the image has {layers} layers, and docker takes at most {MOST}"),
+        hint: format!("join small ones with [build] max-layers = {MOST}, or by one copy of a directory"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn docker_takes_125_layers() {
+        assert_eq!(layer_count(125), None);
+        assert!(layer_count(126).unwrap().message.starts_with("the image has 126 layers"));
+    }
+}

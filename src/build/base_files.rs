@@ -1,0 +1,110 @@
+//! What is known of the base's files: by the lock, by reading the base's layers, or not at all.
+
+use ociforge_layers::index::IndexEntry;
+use ociforge_layers::{BaseFiles, Below, FileIndex, LayerPath, LayerTree, Metadata, Node, NodeKind, links, place};
+
+use super::interpreter::Interpreter;
+use super::pack::{Part, TreeSource};
+use super::pins::Pins;
+use super::steps::failed;
+use super::{BuildError, Builder, python, steps};
+use crate::base::BaseImage;
+use crate::base::facts::{self, Contents};
+use crate::lock::LockedBase;
+use crate::plan::{Plan, StepKind};
+use crate::transfer::Overlay;
+
+/// How many entries a lock has at most. Bases whose directories have an owner of their own have very many.
+const MAX_LOCKED: usize = 5000;
+
+/// What is known without reading anything that nobody asked for.
+pub(super) async fn known(
+    builder: &Builder,
+    base: &BaseImage,
+    locked: Option<&LockedBase>,
+) -> Result<BaseFiles, BuildError> {
+    Ok(match locked.and_then(|locked| locked.files.clone()) {
+        _ if base.source.is_none() => BaseFiles::Known(FileIndex::default()),
+        _ if builder.check_base => BaseFiles::Known(contents(builder, base).await?.files),
+        Some(files) => BaseFiles::Locked(files),
+        None => BaseFiles::Assumed,
+    })
+}
+
+/// What the base's layers hold. They are read once, and none of them is kept.
+pub(super) async fn contents(builder: &Builder, base: &BaseImage) -> Result<Contents, BuildError> {
+    // Layers that are here already are read here.
+    let source = Overlay::new(&[], builder.store.layout(), base.source.as_deref());
+    let contents = facts::contents(&base.image, &source, &builder.store.facts(), &*builder.reporter).await;
+    let name = base.name.as_ref().map_or("scratch".to_owned(), ToString::to_string);
+    contents.map_err(|source| BuildError::Facts { name, source: Box::new(source) })
+}
+
+/// What a lock has to know of the base's files: links to directories, directories that are not root's with mode 0755, and
+/// whatever is on the way to what the plan puts into the image. `None` where the plan puts nothing there.
+pub(super) async fn to_lock(builder: &Builder, plan: &Plan, pins: &Pins) -> Result<Option<FileIndex>, BuildError> {
+    if plan.steps.iter().all(|step| matches!(step.kind, StepKind::Run(_))) {
+        return Ok(None);
+    }
+    let files = contents(builder, &pins.base).await?.files;
+    let mut below = Below::new(BaseFiles::Known(files.clone()));
+    let mut looked_up: Vec<LayerPath> = Vec::new();
+    let scratch = builder.store.scratch().map_err(BuildError::Store)?;
+    for step in &plan.steps {
+        let parts = match (steps::work(plan, step, builder.epoch, &scratch)?, &pins.interpreter) {
+            (Some(work), _) => work.parts,
+            (None, Some(interpreter)) if matches!(step.kind, StepKind::Pip(_)) => {
+                vec![directories_of(interpreter, builder)]
+            }
+            _ => continue,
+        };
+        for Part { tree, rules } in parts {
+            let Some(rules) = rules else { continue };
+            let placed = place(tree.make()?, &below, &rules).map_err(|error| failed(step, error))?;
+            looked_up.extend(placed.lookups.paths().cloned());
+            below.push(&step.description, FileIndex::of(&placed.tree));
+        }
+    }
+    Ok(Some(select(&files, looked_up)))
+}
+
+/// The directories that packages are installed into.
+fn directories_of(Interpreter { scheme, .. }: &Interpreter, builder: &Builder) -> Part {
+    let mut tree = LayerTree::new();
+    for path in [&scheme.purelib, &scheme.platlib, &scheme.scripts, &scheme.data, &scheme.headers] {
+        let directory = Node { metadata: Metadata::root(0o755, 0), kind: NodeKind::Directory { opaque: false } };
+        // None of them is in the way of another.
+        let _ = tree.insert(path.clone(), directory);
+    }
+    Part { tree: TreeSource::Made(tree), rules: Some(python::rules(builder.epoch.seconds())) }
+}
+
+fn select(files: &FileIndex, looked_up: Vec<LayerPath>) -> FileIndex {
+    let is_telling = |(path, entry): &(LayerPath, IndexEntry)| match entry {
+        IndexEntry::Directory { metadata: Metadata { mode, uid, gid, xattrs, .. }, .. } => {
+            (*mode, *uid, *gid) != (0o755, 0, 0) || !xattrs.is_empty()
+        }
+        IndexEntry::Symlink(_) => !path.as_bytes().starts_with(b"usr/share/doc/") && leads_to_a_directory(files, path),
+        IndexEntry::File | IndexEntry::Whiteout => false,
+    };
+    let mut chosen: Vec<_> = files.iter().filter(is_telling).collect();
+    chosen.sort_by_key(|(path, _)| path.steps().count());
+    chosen.truncate(MAX_LOCKED);
+    chosen.extend(looked_up.into_iter().map(|path| {
+        let entry = files.get(&path).unwrap_or(IndexEntry::Whiteout);
+        (path, entry)
+    }));
+    chosen.sort_by(|a, b| a.0.cmp(&b.0));
+    chosen.dedup_by(|a, b| a.0 == b.0);
+    chosen.into_iter().collect()
+}
+
+/// Whether a link leads to a directory, or to nothing yet.
+fn leads_to_a_directory(files: &FileIndex, path: &LayerPath) -> bool {
+    let target = links::follow(path, |path| match files.get(path) {
+        Some(IndexEntry::Symlink(target)) => Ok(Some(target)),
+        _ => Ok::<_, std::convert::Infallible>(None),
+    });
+    let Ok(Some(target)) = target else { return false };
+    matches!(files.get(&target), None | Some(IndexEntry::Directory { .. }))
+}

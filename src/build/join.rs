@@ -1,0 +1,50 @@
+//! Layers that share one, where an image would have too many.
+
+use serde_json::json;
+
+use super::pack::Work;
+
+/// Joins layers that follow each other and may be joined, the smallest first, until there are `excess` fewer or none is
+/// left to be joined. `excess` becomes what is left of it.
+pub(super) fn join(mut work: Vec<Work>, excess: &mut usize) -> Vec<Work> {
+    while *excess > 0 {
+        let pairs = work.windows(2).enumerate().filter(|(_, pair)| pair.iter().all(|work| work.joinable));
+        let Some((n, _)) = pairs.min_by_key(|(_, pair)| pair[0].size + pair[1].size) else { break };
+        let upper = work.remove(n + 1);
+        let lower = &mut work[n];
+        lower.ingredients = lower.ingredients.take().zip(upper.ingredients).map(|(a, b)| json!({"joined": [a, b]}));
+        lower.description = format!("{}; {}", lower.description, upper.description);
+        lower.size += upper.size;
+        lower.parts.extend(upper.parts);
+        *excess -= 1;
+    }
+    work
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Step, StepKind};
+
+    fn work(name: &str, size: u64, joinable: bool) -> Work {
+        let kind = StepKind::Tar { file: name.into() };
+        let step = Step { kind, line: 1, description: name.into(), bytecode: false };
+        Work { step, ingredients: Some(json!(name)), description: name.into(), size, parts: Vec::new(), joinable }
+    }
+
+    #[test]
+    fn the_smallest_neighbours_come_together() {
+        let all = || {
+            vec![work("a", 9, true), work("b", 2, true), work("c", 1, true), work("d", 0, false), work("e", 0, true)]
+        };
+        let joined = |mut excess: usize| {
+            let names: Vec<_> = join(all(), &mut excess).into_iter().map(|work| work.description).collect();
+            (names.join(" | "), excess)
+        };
+        assert_eq!(joined(0), ("a | b | c | d | e".into(), 0));
+        assert_eq!(joined(1), ("a | b; c | d | e".into(), 0));
+        assert_eq!(joined(3), ("a; b; c | d | e".into(), 1));
+        let one = join(all(), &mut 1).swap_remove(1);
+        assert_eq!((one.size, one.ingredients), (3, Some(json!({"joined": ["b", "c"]}))));
+    }
+}
