@@ -79,6 +79,13 @@ impl Explain for ociforge_manifests::ReferenceError {
     }
 }
 
+/// What the kernel says, without its number.
+#[must_use]
+pub fn said(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
 /// A failed command: a message, its causes from the outermost to the innermost, and a hint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {

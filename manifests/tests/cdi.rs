@@ -76,8 +76,9 @@ fn with(edits: &Value) -> String {
     json!({"cdiVersion": "1.1.0", "kind": "v.com/x", "devices": [device], "containerEdits": edits}).to_string()
 }
 
-/// The loader refuses whatever CDI's schema refuses. Where it refuses more, that is meant; the schema says little but
-/// types, and nothing of the edits of the file (as opposed to a device's).
+/// The loader refuses whatever CDI's schema refuses, but for texts that are written as numbers, which CDI's library takes,
+/// too. Where it refuses more, that is meant; the schema says little but types, and nothing of the edits of the file (as
+/// opposed to a device's).
 #[test]
 fn the_loader_agrees_with_cdis_schema() {
     let device = |device: Value| json!({"cdiVersion": "0.5.0", "kind": "v.com/x", "devices": [device]}).to_string();
@@ -96,20 +97,20 @@ fn the_loader_agrees_with_cdis_schema() {
     for mutation in [
         json!({"deviceNodes": {}}),
         json!({"deviceNodes": [{}]}),
-        json!({"deviceNodes": [{"path": 1}]}),
         json!({"deviceNodes": [{"path": "/dev/a", "major": "1"}]}),
         json!({"deviceNodes": [{"path": "/dev/a", "uid": -1}]}),
         json!({"deviceNodes": [{"path": "/dev/a", "gid": 4_294_967_296_u64}]}),
         json!({"deviceNodes": [{"path": "/dev/a", "type": 1}]}),
         json!({"deviceNodes": [{"path": "/dev/a", "permissions": 7}]}),
+        json!({"deviceNodes": [{"path": ["/dev/a"]}]}),
         json!({"mounts": [{"hostPath": "/a"}]}),
         json!({"mounts": [{"containerPath": "/a"}]}),
         json!({"mounts": [{"hostPath": "/a", "containerPath": "/a", "options": "ro"}]}),
-        json!({"mounts": [{"hostPath": "/a", "containerPath": "/a", "options": [1]}]}),
+        json!({"mounts": [{"hostPath": "/a", "containerPath": "/a", "options": [{}]}]}),
         json!({"hooks": [{"hookName": "prestart"}]}),
         json!({"hooks": [{"path": "/a"}]}),
         json!({"hooks": [{"hookName": "prestart", "path": "/a", "args": "x"}]}),
-        json!({"hooks": [{"hookName": "prestart", "path": "/a", "timeout": -1}]}),
+        json!({"hooks": [{"hookName": "prestart", "path": "/a", "timeout": "1"}]}),
         json!({"env": "A=1"}),
         json!([]),
     ] {
@@ -135,14 +136,8 @@ fn the_loader_agrees_with_cdis_schema() {
         edits(json!({"unknown": 1})),
         edits(json!({"env": [1]})),
         edits(json!({"env": ["A"]})),
-        edits(json!({"deviceNodes": [{"path": "dev/a"}]})),
         edits(json!({"deviceNodes": [{"path": "/dev/a", "type": "x"}]})),
-        edits(json!({"deviceNodes": [{"path": "/dev/a", "major": -1}]})),
-        edits(json!({"mounts": [{"hostPath": "a", "containerPath": "/a"}]})),
-        edits(json!({"mounts": [{"hostPath": "/a", "containerPath": "a"}]})),
         edits(json!({"hooks": [{"hookName": "later", "path": "/a"}]})),
-        edits(json!({"hooks": [{"hookName": "prestart", "path": "a"}]})),
-        edits(json!({"hooks": [{"hookName": "prestart", "path": "/a", "timeout": 0}]})),
         with(&json!({"deviceNodes": [{}]})),
         with(&json!({"intelRdt": {"closID": ".."}})),
         with(&json!({"netDevices": [{"hostInterfaceName": "", "name": "a"}]})),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ociforge_manifests::runtime::{
-    DriverVersion, EnvEntry, GpuError, Request, Seccomp, SecurityOption, Settings, ValueError, VolumeError,
+    DriverVersion, EnvEntry, GpuError, GpuRequest, Request, Seccomp, SecurityOption, Settings, ValueError, VolumeError,
 };
 
 use crate::error::Explain;
@@ -19,9 +19,9 @@ const MAX_PROFILE: u64 = 4 << 20;
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Runtime flags, as docker's")]
 pub struct RuntimeArgs {
-    /// GPUs: all, a number, or device=0,2; with capabilities=compute,utility after a comma
+    /// GPUs: all, none, a number, or device=0,2; with capabilities=compute,utility after a comma
     #[arg(long, value_name = "REQUEST", allow_hyphen_values = true)]
-    pub gpus: Option<String>,
+    pub gpus: Vec<String>,
 
     /// How NVIDIA's GPUs get into the container: cdi, hook for NVIDIA's prestart hook, auto for CDI where a CDI file
     /// describes them and the hook elsewhere, or none
@@ -211,15 +211,19 @@ impl RuntimeArgs {
     pub fn into_request(self, environment: impl Fn(&str) -> Option<OsString>) -> Result<Request, RuntimeArgsError> {
         let security = self.security.iter().map(|text| value("--security-opt", text));
         let security: Vec<SecurityOption> = security.collect::<Result<_, _>>()?;
+        let gpus = self.gpus.iter().map(|text| text.parse());
+        let mut gpus: Vec<GpuRequest> = gpus.collect::<Result<_, _>>().map_err(RuntimeArgsError::Gpus)?;
+        let last = gpus.pop();
         Ok(Request {
             settings: Settings {
-                gpus: self.gpus.map(|text| text.parse()).transpose().map_err(RuntimeArgsError::Gpus)?,
+                gpus: last,
                 shm_size: self.shm_size.map(|text| value("--shm-size", &text)).transpose()?,
                 ipc: self.ipc.map(|text| value("--ipc", &text)).transpose()?,
                 network: self.network.map(|text| value("--network", &text)).transpose()?,
                 cpuset_cpus: self.cpuset_cpus.map(|text| value("--cpuset-cpus", &text)).transpose()?,
                 ulimits: self.ulimits.iter().map(|text| value("--ulimit", text)).collect::<Result<_, _>>()?,
             },
+            earlier_gpus: gpus,
             tty: self.tty,
             interactive: self.interactive,
             env: self.env.iter().map(|text| variable(text, &environment)).collect::<Result<_, _>>()?,
@@ -358,6 +362,8 @@ mod tests {
             "--ulimit",
             "core=0",
             "--gpus",
+            "device=1,2",
+            "--gpus",
             "-1",
             "--entrypoint",
             "",
@@ -375,6 +381,7 @@ mod tests {
         assert_eq!(request.volumes.len(), 2);
         assert_eq!(request.settings.ulimits.len(), 2);
         assert_eq!(request.settings.gpus.unwrap().to_string(), "all");
+        assert_eq!(request.earlier_gpus.iter().map(ToString::to_string).collect::<Vec<_>>(), ["\"device=1,2\""]);
         assert_eq!(request.entrypoint, Some(vec![]));
         assert_eq!(request.command, [] as [&str; 0]);
     }

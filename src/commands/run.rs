@@ -43,6 +43,7 @@ pub(super) async fn run(context: Context, args: RunArgs) -> Result<Box<dyn Final
     let (stage, losses) = Stage::make(&entered, &unpacker, &store, &image.image, &directory).await?;
     context.warn_all(&losses.warnings());
     let bundle = Bundle { directory: directory.path(), destination: directory.path() };
+    let facts = Host { hook_annotations: runtime.hook_annotations(directory.path()), ..facts };
     let spec = bundle.furnish(&image.image, &request, facts)?;
     context.warn_all(&spec.warnings);
     if !remove {

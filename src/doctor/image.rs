@@ -1,9 +1,9 @@
 //! What an image needs, against what the machine has.
 
-use ociforge_manifests::config::Process;
+use ociforge_manifests::config::Config;
 use ociforge_manifests::lint::lint;
 use ociforge_manifests::runtime::DriverVersion;
-use ociforge_manifests::runtime::requirements::{check, cuda_of};
+use ociforge_manifests::runtime::requirements::{DISABLE_REQUIRE, check, cuda_of, requires_nothing};
 use ociforge_manifests::{Image, Platform};
 
 use super::check::{Check, Section};
@@ -18,7 +18,7 @@ pub fn judge_image(image: &Image, facts: &Facts, driver: Option<&DriverVersion>)
     let process = &image.config.config;
     let driver = driver.or(facts.gpus.driver.as_ref());
     let mut checks = vec![architecture(&image.config.platform, &facts.machine), space(image, facts)];
-    checks.extend(cuda(process, driver));
+    checks.extend(cuda(&image.config, driver, facts.gpus.toolkit.disables_require));
     checks.extend(lint(None, process, &[]).into_iter().map(|finding| {
         let found = format!("{} (hint: {})", finding.message, finding.hint);
         Check::warn(IMAGE, finding.code.name(), found)
@@ -68,12 +68,19 @@ fn space(image: &Image, facts: &Facts) -> Check {
     }
 }
 
-/// What the image needs of NVIDIA's driver, as it is checked before a container of it gets GPUs.
-fn cuda(image: &Process, driver: Option<&DriverVersion>) -> Option<Check> {
+/// What the image needs of NVIDIA's driver, as it is checked before a container of it gets GPUs. `disabled` says that the
+/// toolkit's config turns that off.
+fn cuda(config: &Config, driver: Option<&DriverVersion>, disabled: bool) -> Option<Check> {
     const NAME: &str = "CUDA";
-    let newer = match check(image.env.iter().filter_map(|entry| entry.split_once('=')), driver) {
-        Ok(newer) => newer,
+    let image = &config.config;
+    let variables = || image.env.iter().filter_map(|entry| entry.split_once('='));
+    let newer = match check(variables().filter(|(key, _)| *key != DISABLE_REQUIRE), driver) {
+        Ok(newer) => newer.map(|newer| if has_compat(config) { newer.with_compat() } else { newer }),
         Err(error) => {
+            let started = "the check is turned off, so containers are started, and CUDA fails in them";
+            if error.is_about_driver() && (disabled || requires_nothing(|key| image.env_value(key))) {
+                return Some(Check::warn(IMAGE, NAME, format!("{error}; {started}")));
+            }
             let hint = error.hint().map_or_else(String::new, |hint| format!(" (hint: {hint})"));
             // Without a driver no container gets GPUs here, and this one runs without.
             let check = if driver.is_some() { Check::missing } else { Check::warn };
@@ -101,4 +108,10 @@ fn cuda(image: &Process, driver: Option<&DriverVersion>) -> Option<Check> {
         None => "is older than all that are known here".to_owned(),
     };
     Some(Check::ok(IMAGE, NAME, format!("{version}; driver {driver} {newest}")))
+}
+
+/// Whether a step of the image's history put the libraries into it that let its CUDA run on an older driver.
+fn has_compat(config: &Config) -> bool {
+    let steps = config.history.iter().filter_map(|entry| entry.created_by.as_deref());
+    steps.into_iter().any(|step| step.contains("cuda-compat") || step.contains("/usr/local/cuda/compat"))
 }

@@ -15,11 +15,5 @@ pub use image::judge_image;
 pub use judge::judge;
 pub use table::table;
 
-/// What the kernel says, without its number.
-fn said(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
-}
-
 #[cfg(test)]
 mod tests;

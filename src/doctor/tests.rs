@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use ociforge_manifests::runtime::DriverVersion;
 use ociforge_manifests::runtime::cdi::{CdiFile, Registry};
 use ociforge_manifests::{Document, Image};
 use serde_json::json;
@@ -13,6 +12,8 @@ use crate::run::runtime::{CgroupFeatures, Description, Features, Kind, LinuxFeat
 use crate::sandbox::attempt::{Attempt, Tried};
 use crate::sandbox::rehearsal::{Had, Rehearsal};
 use crate::sandbox::{Confinement, Ids, Limits};
+
+mod gpus;
 
 const WORKED: Attempt =
     Attempt { namespace: Tried::Worked, mapping: Tried::Worked, mount: Tried::Worked, overlay: Tried::Worked };
@@ -119,8 +120,8 @@ fn gpu() -> Facts {
         ctk: Some(program("nvidia-ctk", "1.17.0")),
         hook: Some(program("nvidia-container-runtime-hook", "1.17.0")),
         cdi_hook: None,
-        no_cgroups: false,
         cdi: cdi(&[("nvidia.json", &file("nvidia.com/gpu", &["0", "all"]))]),
+        ..Gpus::default()
     };
     facts
 }
@@ -171,7 +172,9 @@ fn sound(checks: &[Check]) {
     sections.dedup();
     let order = ["System", "Programs", "GPUs", "Files"];
     assert_eq!(sections, order);
-    for line in table(checks, false).lines().filter(|line| !line.contains("/home/")) {
+    // Paths and the names of options are not broken.
+    let whole = ["/home/", "accept-nvidia-visible-devices"];
+    for line in table(checks, false).lines().filter(|line| !whole.iter().any(|word| line.contains(word))) {
         assert!(line.chars().count() <= 80 && line.trim_end() == line, "{line}");
     }
 }
@@ -190,7 +193,7 @@ fn where_all_is_well_nothing_is_to_be_done() {
         "ok runc: 1.1.5, /usr/bin/runc",
         "ok NVIDIA driver: 545.23.08, 1 GPU",
         "ok device nodes: 1 GPU, /dev/nvidiactl, /dev/nvidia-uvm",
-        "ok CDI spec: nvidia.com/gpu, 2 devices, /etc/cdi/nvidia.json",
+        "ok CDI spec: nvidia.com/gpu, 1 device, /etc/cdi/nvidia.json",
         "ok store: /home/al/.local/share/ociforge: 500.0 GB free on ext4",
         "ok credentials: none; public images need none",
     ] {
@@ -603,97 +606,6 @@ fn programs() {
 }
 
 #[test]
-fn gpus_and_what_gets_them_into_containers() {
-    let cases: [(Change, &str); 14] = [
-        (
-            |f| f.gpus.driver = None,
-            "warn NVIDIA driver: not loaded, and there is an NVIDIA device on the bus (1 GPU) | sudo apt-get install \
-             nvidia-driver",
-        ),
-        (
-            |f| (f.gpus.driver, f.machine.distribution) = (None, Distribution::Ubuntu),
-            "warn NVIDIA driver: not loaded, and there is an NVIDIA device on the bus (1 GPU) | sudo ubuntu-drivers install",
-        ),
-        (
-            |f| (f.gpus.driver, f.machine.distribution) = (None, Distribution::Fedora),
-            "warn NVIDIA driver: not loaded, and there is an NVIDIA device on the bus (1 GPU) | sudo dnf install akmod-nvidia",
-        ),
-        (|f| f.gpus.count = 2, "ok NVIDIA driver: 545.23.08, 2 GPUs"),
-        (
-            |f| f.gpus.nodes.retain(|node| node == "nvidiactl"),
-            "warn device nodes: /dev/nvidia0 and /dev/nvidia-uvm missing: CUDA will find no GPU | sudo apt-get install \
-             nvidia-modprobe | sudo nvidia-modprobe -u -c 0",
-        ),
-        (|f| f.gpus.nodes.push("nvidia1".into()), "ok device nodes: 2 GPUs, /dev/nvidiactl"),
-        (
-            |f| f.gpus.cdi = Registry::default(),
-            "warn for containers: NVIDIA's hook, which fails for an unprivileged user; a CDI specification works for all | \
-             sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",
-        ),
-        (
-            |f| {
-                f.gpus.cdi = Registry::default();
-                f.gpus.no_cgroups = true;
-            },
-            "ok for containers: NVIDIA's hook; there is no CDI specification",
-        ),
-        (
-            |f| {
-                f.gpus.cdi = Registry::default();
-                f.gpus.hook = None;
-            },
-            "warn for containers: no CDI specification was made yet | sudo nvidia-ctk cdi generate",
-        ),
-        (
-            |f| {
-                f.gpus.cdi = Registry::default();
-                f.gpus.ctk = None;
-            },
-            "warn for containers: NVIDIA's hook, which fails for an unprivileged user unless it leaves cgroups alone",
-        ),
-        (
-            |f| {
-                f.gpus.cdi = cdi(&[("other.json", &file("vendor.com/net", &["a"]))]);
-                (f.gpus.ctk, f.gpus.hook) = (None, None);
-            },
-            "warn for containers: neither a CDI specification nor NVIDIA's hook: no container gets a GPU; the package \
-             comes from NVIDIA's repository for container tools | sudo apt-get install nvidia-container-toolkit | sudo \
-             nvidia-ctk cdi generate",
-        ),
-        (
-            |f| f.gpus.cdi = cdi(&[("n.json", &file("nvidia.com/gpu", &["0"])), ("x.yml", "")]),
-            "warn CDI spec: the CDI file /etc/cdi/x.yml is left out: only .json and .yaml are read; rename it | mv \
-             /etc/cdi/x.yml /etc/cdi/x.yaml",
-        ),
-        (
-            |f| f.gpus.cdi = cdi(&[("n.json", &file("nvidia.com/gpu", &["0"])), ("x.json", "{\n\n?")]),
-            "warn CDI spec: the CDI file /etc/cdi/x.json is left out: ",
-        ),
-        (
-            |f| {
-                let [a, b] = [&["0", "1", "2"][..], &["2"]].map(|devices| file("nvidia.com/gpu", devices));
-                f.gpus.cdi = cdi(&[("a.json", &a), ("b.json", &b)]);
-            },
-            "warn CDI spec: the CDI device nvidia.com/gpu=2 is left out: /etc/cdi/a.json and /etc/cdi/b.json describe it",
-        ),
-    ];
-    for (change, expected) in cases {
-        changed(gpu, change, expected);
-    }
-    let mut facts = gpu();
-    let (a, b) = (file("nvidia.com/gpu", &["0", "1", "2"]), file("nvidia.com/gpu", &["2"]));
-    facts.gpus.cdi = cdi(&[("a.json", &a), ("b.json", &b), ("c.json", &file("v.com/net", &["x"]))]);
-    let shown = lines(&judge(&facts));
-    for line in [
-        "ok CDI spec: nvidia.com/gpu, 2 devices, /etc/cdi/a.json",
-        "ok CDI spec: nvidia.com/gpu, no device that counts, /etc/cdi/b.json",
-        "ok CDI spec: v.com/net, 1 device, /etc/cdi/c.json",
-    ] {
-        assert!(shown.iter().any(|shown| shown == line), "{line} in {shown:#?}");
-    }
-}
-
-#[test]
 fn files() {
     let auth = |state: AuthState| AuthFile { path: "/home/al/.docker/config.json".into(), state };
     let cases: [(Change, &str); 4] = [
@@ -746,10 +658,15 @@ fn files() {
 }
 
 fn image(platform: (&str, &str), env: &[&str], size: u64) -> Image {
+    made_by("COPY", platform, env, size)
+}
+
+/// An image whose layer that step made.
+fn made_by(step: &str, platform: (&str, &str), env: &[&str], size: u64) -> Image {
     let digest = ociforge_manifests::Digest::of(b"x");
     let config = json!({
         "os": platform.0, "architecture": platform.1, "config": {"Env": env},
-        "rootfs": {"type": "layers", "diff_ids": [digest]},
+        "rootfs": {"type": "layers", "diff_ids": [digest]}, "history": [{"created_by": step}],
     });
     let layer = json!({"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": digest, "size": size});
     let manifest = json!({
@@ -757,62 +674,6 @@ fn image(platform: (&str, &str), env: &[&str], size: u64) -> Image {
         "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest, "size": 1},
     });
     Image::new(Document::from_json(manifest).unwrap(), Document::from_json(config).unwrap()).unwrap()
-}
-
-#[test]
-fn images_and_the_driver() {
-    const CUDA12: &[&str] = &["CUDA_VERSION=12.3.2", "CUDA_DRIVER_VERSION=545.23.08", "NVIDIA_REQUIRE_CUDA=cuda>=9.0"];
-    const COMPAT: &[&str] =
-        &["CUDA_VERSION=12.3.2", "NVIDIA_REQUIRE_CUDA=cuda>=9.0", "LD_LIBRARY_PATH=/usr/local/cuda/compat/lib"];
-    const FIRST: &[&str] = &["CUDA_VERSION=9.0"];
-    for (env, driver, expected) in [
-        (CUDA12, Some("545.23.08"), "ok CUDA: 12.3.2; driver 545.23.08 has CUDA 12.3"),
-        (CUDA12, Some("999.1"), "ok CUDA: 12.3.2; driver 999.1 has CUDA 13.3 or newer"),
-        // By minor version compatibility.
-        (
-            CUDA12,
-            Some("535.54.03"),
-            "warn CUDA: the image's CUDA 12.3 is newer than CUDA 12.2, the newest of driver 535.54.03; driver 545.23.08 has \
-             it; what needs nothing new of CUDA 12 runs all the same",
-        ),
-        (
-            CUDA12,
-            Some("470.57.02"),
-            "missing CUDA: the image's CUDA 12.3 is newer than CUDA 11.4, the newest of driver 470.57.02; driver 545.23.08 \
-             has it: install that, or",
-        ),
-        (COMPAT, Some("470.57.02"), "warn CUDA: the image's CUDA 12.3 is newer than CUDA 11.4, the newest of driver"),
-        (CUDA12, None, "warn CUDA: 12.3.2, which driver 545.23 and newer have; no driver is loaded here"),
-        (FIRST, Some("390.1"), "ok CUDA: 9.0; driver 390.1 has CUDA 9.1"),
-        (FIRST, Some("304.1"), "ok CUDA: 9.0; driver 304.1 is older than all that are known here"),
-        // What `run` would refuse.
-        (
-            &["CUDA_VERSION=13.0.2"],
-            Some("575.1"),
-            "missing CUDA: the image needs `cuda>=13.0` (CUDA_VERSION), and driver 575.1 with CUDA 12.9 does not meet that \
-             (hint: install driver 580.65 or newer; --env NVIDIA_DISABLE_REQUIRE=1 turns the check off)",
-        ),
-        (
-            &["NVIDIA_REQUIRE_CUDA=cuda>=12.4 brand=tesla,driver>=470,driver<471"],
-            Some("525.60.13"),
-            "missing CUDA: the image needs `cuda>=12.4` or other drivers (NVIDIA_REQUIRE_CUDA), and driver 525.60.13",
-        ),
-        (&["NVIDIA_REQUIRE_CUDA=nonsense"], Some("545.1"), "missing CUDA: the image's NVIDIA_REQUIRE_CUDA has"),
-        (&["NVIDIA_REQUIRE_CUDA=nonsense"], None, "warn CUDA: the image's NVIDIA_REQUIRE_CUDA has"),
-    ] {
-        let driver: Option<DriverVersion> = driver.map(|text| text.parse().unwrap());
-        let shown = lines(&judge_image(&image(("linux", "amd64"), env, 1000), &user(), driver.as_ref()));
-        assert_eq!(shown[0], "ok architecture: linux/amd64");
-        assert_eq!(shown[1], "ok space: 1.0 kB packed, about 2.5 kB unpacked; 500.0 GB free");
-        assert!(shown[2].starts_with(expected) && shown.len() == 3, "{expected} in {shown:#?}");
-    }
-    let without = lines(&judge_image(&image(("linux", "amd64"), &["PATH=/bin"], 1000), &user(), None));
-    assert_eq!(without.len(), 2, "{without:?}");
-    // The driver that is loaded counts where none is given.
-    let shown = lines(&judge_image(&image(("linux", "amd64"), CUDA12, 1), &gpu(), None));
-    assert!(shown[2].starts_with("ok CUDA"), "{shown:?}");
-    let found = lines(&judge_image(&image(("linux", "amd64"), &["CUDA_VERSION=12.3.2.001"], 1), &gpu(), None));
-    assert!(found[3].starts_with("warn cuda-version: CUDA_VERSION is 12.3.2.001, with four parts"), "{found:?}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The host's CDI files, and the device nodes that they name.
+//! The host's CDI files, and the device nodes and files that they name.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -6,7 +6,9 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use ociforge_manifests::runtime::cdi::{CdiFile, DeviceFacts, MAX_FILE_SIZE, NodeKind, Registry};
+use ociforge_manifests::runtime::cdi::{CdiFile, DeviceFacts, MAX_FILE_SIZE, NodeKind, Part, Registry};
+
+use crate::error::said;
 
 /// The system's directories; what comes later wins.
 const SYSTEM: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
@@ -54,6 +56,27 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(MAX_FILE_SIZE as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Of the files that the registry's files name, those that can't be mounted or run, and why. Relative paths are taken from
+/// nowhere in particular: no runtime finds them.
+pub(super) fn absent(registry: &Registry) -> BTreeMap<String, String> {
+    let sources = registry.sources().into_iter();
+    sources.filter_map(|(part, path)| Some((path.to_owned(), fault(Path::new(path), part == Part::Hook)?))).collect()
+}
+
+fn fault(path: &Path, is_hook: bool) -> Option<String> {
+    if path.is_relative() {
+        return Some("is not an absolute path".into());
+    }
+    match fs::metadata(path) {
+        Ok(facts) if is_hook && (!facts.is_file() || facts.mode() & 0o111 == 0) => Some("can't be executed".into()),
+        Ok(_) => None,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Some("is not there".into())
+        }
+        Err(error) => Some(format!("can't be reached: {}", said(&error))),
+    }
 }
 
 fn text(path: &Path) -> String {
@@ -107,7 +130,7 @@ mod tests {
         assert_eq!(registry.names().collect::<Vec<_>>(), ["v.com/x=a", "v.com/x=b", "v.com/x=both"]);
         let warnings: String = registry.left_out().iter().map(|left_out| format!("{left_out}\n")).collect();
         for part in [
-            "bad.json is left out: EOF",
+            "bad.json is left out: unclosed bracket",
             "old.yml is left out: only",
             "large.json is left out: it is larger than 4 MiB",
             "directory.json is left out: it can't be read: not a regular file",

@@ -105,12 +105,19 @@ impl Container<'_> {
         } else {
             lingering.dismiss();
         }
-        judge(runtime, status, &signals, &notes)
+        let of_hooks = runtime.take_hook_output(&bundle);
+        judge(runtime, status, &signals, &notes, of_hooks)
     }
 }
 
-/// What the end of the runtime means.
-fn judge(runtime: &Runtime, status: ExitStatus, signals: &[i32], notes: &Notes) -> Result<u8, RuntimeError> {
+/// What the end of the runtime means. `of_hooks` is what hooks said, if that is not in the runtime's error.
+fn judge(
+    runtime: &Runtime,
+    status: ExitStatus,
+    signals: &[i32],
+    notes: &Notes,
+    of_hooks: Option<String>,
+) -> Result<u8, RuntimeError> {
     let name = runtime.name();
     if let Some(signal) = status.signal() {
         // Before it passes them on itself, signals end the runtime, although they were meant for the container.
@@ -124,8 +131,14 @@ fn judge(runtime: &Runtime, status: ExitStatus, signals: &[i32], notes: &Notes) 
     if code == 0 || (notes.has_started() && !error.as_ref().is_some_and(late)) {
         return Ok(code);
     }
-    let said = error.unwrap_or_else(|| format!("exit code {code}"));
-    Err(RuntimeError::NotStarted { runtime: name, source: Said(said) })
+    let said = Said(error.unwrap_or_else(|| format!("exit code {code}")));
+    let said = match of_hooks.filter(|_| said.is_about_hook()) {
+        Some(words) => format!("{said}: {words}"),
+        None => said.0,
+    };
+    // Further lines are indented below the cause.
+    let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+    Err(RuntimeError::NotStarted { runtime: name, source: Said(lines.join("\n    ")) })
 }
 
 fn preparing(step: &'static str) -> impl Fn(io::Error) -> RuntimeError {
@@ -206,19 +219,21 @@ impl Notes {
     }
 }
 
-/// The last error in a runtime's log, without the phrases that every error begins with. A line is a JSON object; youki
-/// has its message one level deeper.
+/// The last error in a runtime's log, without the phrases that every error begins with.
 fn last_error(log: &str) -> Option<String> {
-    let mut errors = log.lines().rev().filter_map(|line| {
-        let line: Value = serde_json::from_str(line).ok()?;
-        let is_error = line["level"].as_str().is_some_and(|level| level.eq_ignore_ascii_case("error"));
-        let message = line["msg"].as_str().or_else(|| line["fields"]["message"].as_str())?;
-        is_error.then(|| message.to_owned())
-    });
-    let error = errors.next()?;
+    let error = log.lines().rev().find_map(error_in)?;
     let phrases = ["runc run failed: ", "unable to start container process: ", "error during container init: "];
     let bare = phrases.iter().fold(error.as_str(), |text, phrase| text.strip_prefix(phrase).unwrap_or(text));
     Some(bare.trim().to_owned())
+}
+
+/// The error in a line of a log, which is a JSON object; youki has its message one level deeper, and crun puts the lines of
+/// its child into lines of its own.
+fn error_in(line: &str) -> Option<String> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    let is_error = line["level"].as_str().is_some_and(|level| level.eq_ignore_ascii_case("error"));
+    let message = line["msg"].as_str().or_else(|| line["fields"]["message"].as_str())?;
+    is_error.then(|| error_in(message).unwrap_or_else(|| message.to_owned()))
 }
 
 /// The settings of the terminal, which a runtime that is killed leaves raw.
@@ -250,6 +265,10 @@ mod tests {
             (
                 r#"{"msg":"open executable: Operation not permitted","level":"error","time":"t"}"#,
                 "open executable: Operation not permitted",
+            ),
+            (
+                r#"{"msg":"{\"msg\":\"error executing hook `/h` (exit code: 1)\",\"level\":\"error\"}","level":"error"}"#,
+                "error executing hook `/h` (exit code: 1)",
             ),
             (
                 r#"{"timestamp":"t","level":"ERROR","fields":{"message":"no such container"},"target":"x"}"#,

@@ -6,12 +6,12 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ociforge_manifests::runtime::cdi::Registry;
+use ociforge_manifests::runtime::cdi::{DeviceFacts, Registry};
 use ociforge_manifests::runtime::{DriverVersion, Emitted, HOOK_NAME, Host, LOCKED};
 use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
 use rustix::process::{Resource, geteuid, getrlimit};
 
-use super::cdi;
+use super::{cdi, toolkit};
 use crate::sandbox::{ids, program};
 
 /// Where the container tools of distributions have their seccomp profile; the administrator's comes first.
@@ -42,11 +42,14 @@ pub fn facts(overrides: Overrides) -> Host {
         _ => (ids::available(), false),
     };
     let registry = cdi(&overrides.cdi_directories, overrides.rootless);
+    let toolkit = toolkit::gather(Path::new("/"), driver().as_ref());
     Host {
         directory: env::current_dir().ok().and_then(text),
         nvidia_hook: program(HOOK_NAME).and_then(text),
         driver: overrides.driver.or_else(driver),
         devices: cdi::devices(&registry),
+        absent: cdi::absent(&registry),
+        toolkit,
         cdi: registry,
         cgroup_v2,
         cpus: cpus.ok().and_then(|list| list.trim().parse().ok()),
@@ -90,6 +93,18 @@ pub fn cdi(directories: &[PathBuf], own: bool) -> Registry {
         [] => cdi::load(&usual_directories(own, |key| env::var_os(key)), false),
         named => cdi::load(named, true),
     }
+}
+
+/// The device nodes that CDI files name and this host has.
+#[must_use]
+pub fn cdi_devices(registry: &Registry) -> BTreeMap<String, DeviceFacts> {
+    cdi::devices(registry)
+}
+
+/// The files that CDI files name and this host can't mount or run, and why.
+#[must_use]
+pub fn cdi_absent(registry: &Registry) -> BTreeMap<String, String> {
+    cdi::absent(registry)
 }
 
 /// The seccomp profile that the host has for containers.

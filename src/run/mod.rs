@@ -7,4 +7,5 @@ pub mod host;
 mod orphans;
 pub mod runtime;
 mod signals;
+pub mod toolkit;
 pub mod users;

@@ -1,6 +1,8 @@
 //! OCI runtimes: finding one, and what it is.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -12,10 +14,21 @@ use crate::sandbox::{Entered, find_program};
 /// The runtimes that are looked for, in this order.
 const KNOWN: [&str; 3] = ["runc", "crun", "youki"];
 
+/// The name of NVIDIA's runtime, and the beginning of its variants' (`nvidia-container-runtime.cdi`).
+const NVIDIA: &str = "nvidia-container-runtime";
+
+/// What docker calls it.
+const NVIDIA_IN_DOCKER: &str = "nvidia";
+
+/// The files in a bundle that take what hooks say, and the annotations that tell crun of them. Other runtimes have it in
+/// their errors.
+const HOOK_OUTPUTS: [(&str, &str); 2] =
+    [("hook-stderr", "run.oci.hooks.stderr"), ("hook-stdout", "run.oci.hooks.stdout")];
+
 /// A kind of runtime: what differs between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// runc, and those that take its arguments, such as nvidia-container-runtime.
+    /// runc, and those that take its arguments.
     Runc,
     /// crun.
     Crun,
@@ -130,6 +143,9 @@ pub enum RuntimeError {
     /// The one asked for is not there.
     #[error("there is no runtime {0}")]
     NoSuch(String),
+    /// NVIDIA's, which does nothing but start another one unless it is called in two steps.
+    #[error("--runtime {0} would give the container no GPUs: it injects them on `create`, and ociforge calls `run`")]
+    Nvidia(String),
     /// There is none at all.
     #[error("there is no OCI runtime: none of {} was found", KNOWN.join(", "))]
     None,
@@ -205,8 +221,17 @@ impl Said {
         any.iter().any(|part| text.contains(part))
     }
 
+    /// Whether a hook failed. What it says may be about programs of its own.
+    pub(super) fn is_about_hook(&self) -> bool {
+        let runs = |text: &str| text.contains("error running ") && text.contains("hook #");
+        let text = self.0.to_lowercase();
+        runs(&text)
+            || text.contains("error executing hook")
+            || (text.starts_with("failed to run") && text.contains("hook"))
+    }
+
     fn is_about_command(&self) -> bool {
-        self.has(&["exec: ", "executable", "exec container process"])
+        !self.is_about_hook() && self.has(&["exec: ", "executable", "exec container process"])
     }
 
     fn is_missing_command(&self) -> bool {
@@ -222,6 +247,13 @@ impl Explain for RuntimeError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::None | Self::NoSuch(_) => "install runc or crun, or name a runtime's program with --runtime",
+            Self::Nvidia(_) => {
+                "leave it out: --gpus all gives GPUs by CDI or NVIDIA's hook, and --nvidia cdi or --nvidia hook heed \
+                 NVIDIA_VISIBLE_DEVICES as that runtime does"
+            }
+            Self::NotStarted { source, .. } if source.is_about_hook() => {
+                "a hook that the container's devices need failed: `ociforge doctor` tells what this machine lacks for GPUs"
+            }
             Self::InputNoTerminal => "leave out -t",
             Self::NoTerminal => "leave out -t",
             Self::NotStarted { source, .. } if source.is_missing_command() => {
@@ -240,7 +272,7 @@ impl Explain for RuntimeError {
     }
 
     fn is_usage(&self) -> bool {
-        matches!(self, Self::NoSuch(_) | Self::InputNoTerminal | Self::NoTerminal)
+        matches!(self, Self::NoSuch(_) | Self::Nvidia(_) | Self::InputNoTerminal | Self::NoTerminal)
     }
 }
 
@@ -249,8 +281,14 @@ impl Runtime {
     /// distributions put them.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is none, or when it is NVIDIA's.
     pub fn find(choice: Option<&str>, path: Option<&OsStr>) -> Result<Self, RuntimeError> {
+        let name = |choice: &str| choice.rsplit('/').next().unwrap_or_default().to_owned();
+        if let Some(choice) = choice
+            && (name(choice) == NVIDIA_IN_DOCKER || name(choice).starts_with(NVIDIA))
+        {
+            return Err(RuntimeError::Nvidia(choice.to_owned()));
+        }
         let program = match choice {
             // As a shell has it, and made absolute since runtimes start themselves again.
             Some(file) if file.contains('/') => std::path::absolute(file).ok().filter(|file| file.is_file()),
@@ -272,6 +310,23 @@ impl Runtime {
     #[must_use]
     pub fn name(&self) -> String {
         self.program.file_name().unwrap_or(self.program.as_os_str()).to_string_lossy().into_owned()
+    }
+
+    /// The annotations that a spec with hooks needs, so that what these say can be told, when its bundle is this.
+    #[must_use]
+    pub fn hook_annotations(&self, bundle: &Path) -> BTreeMap<String, String> {
+        let path = |name: &str| bundle.join(name).to_string_lossy().into_owned();
+        let files = HOOK_OUTPUTS.into_iter().filter(|_| self.kind == Kind::Crun);
+        files.map(|(name, annotation)| (annotation.to_owned(), path(name))).collect()
+    }
+
+    /// What hooks said while the runtime ran the bundle, which it has then no more.
+    pub(super) fn take_hook_output(&self, bundle: &Path) -> Option<String> {
+        let files = HOOK_OUTPUTS.map(|(name, _)| bundle.join(name));
+        let said = files.iter().filter_map(|file| fs::read_to_string(file).ok()).collect::<Vec<_>>();
+        files.iter().for_each(|file| drop(fs::remove_file(file)));
+        let said = said.iter().map(|text| text.trim()).find(|text| !text.is_empty())?;
+        Some(said.to_owned())
     }
 
     /// Asks it what it is. Takes two short processes.
@@ -327,7 +382,6 @@ fn versions(text: &str) -> Option<(String, Option<String>)> {
 #[cfg(test)]
 mod tests {
     use std::error::Error;
-    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -382,6 +436,14 @@ mod tests {
         assert_eq!((error.to_string().as_str(), error.is_usage()), ("there is no runtime krun", true));
         let error = Runtime::find(Some("./none/runc"), path).unwrap_err();
         assert_eq!(error.to_string(), "there is no runtime ./none/runc");
+        // NVIDIA's would do nothing, whether it is there or not.
+        for name in
+            ["nvidia", "nvidia-container-runtime", "nvidia-container-runtime.cdi", "/usr/bin/nvidia-container-runtime"]
+        {
+            let error = Runtime::find(Some(name), path).unwrap_err();
+            assert!(error.is_usage() && error.to_string().contains(name), "{error}");
+            assert!(error.hint().unwrap().contains("--gpus all"));
+        }
     }
 
     #[test]
@@ -394,6 +456,19 @@ mod tests {
             ("open executable: Operation not permitted", 126),
             ("exec container process `/bin/x`: Exec format error", 126),
             ("rootfs: no such file or directory", 125),
+            (r#"exec: "webhook": executable file not found in $PATH"#, 127),
+            // A hook's words are not about the image.
+            (
+                r#"error running hook #0: error running hook: exit status 1, stdout: , stderr: exec: "x": executable file not found in $PATH"#,
+                125,
+            ),
+            (
+                r#"error running prestart hook #0: exit status 1, stdout: , stderr: exec: "x": executable file not found in $PATH"#,
+                125,
+            ),
+            ("error running hook #0: fork/exec /nope/hook: permission denied", 125),
+            (r#"error executing hook `/h` (exit code: 1): exec: "x": executable file not found in $PATH"#, 125),
+            ("failed to run prestart hooks: executable not found", 125),
         ];
         for (text, code) in cases {
             let error = RuntimeError::NotStarted { runtime: "runc".into(), source: Said(text.into()) };

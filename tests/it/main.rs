@@ -16,6 +16,7 @@ mod documents;
 mod engines;
 mod faults;
 mod gc;
+mod gpu_hosts;
 mod guarded;
 mod hostile;
 mod lies;

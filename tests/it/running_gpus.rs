@@ -189,3 +189,116 @@ fn the_examples_of_documents_run() {
     assert_eq!(ran.code, Some(125), "{}", ran.stderr);
     assert!(ran.stderr.contains("nvidia-container-cli: no driver"), "{}", ran.stderr);
 }
+
+/// `--gpus 0` and `none` against an image that asks for all, on every way and for every command.
+#[test]
+fn none_gives_none() {
+    let place = Place::new();
+    let path = hook(&place);
+    cdi(&place);
+    let image = cuda(&place, true);
+    for nvidia in ["auto", "hook", "cdi", "none"] {
+        for (number, none) in ["0", "none", "count=0"].into_iter().enumerate() {
+            let flags = ["--cdi-spec-dir", "cdi", "--nvidia", nvidia, "--gpus", none];
+            let call = |command: &[&str]| run(place.ociforge([command, &flags, &[&image]].concat()).env("PATH", &path));
+            let ran = call(&["run", "--rm", "--progress", "none"]);
+            assert_eq!(ran.ok(), "void compute,utility\n/dev/nvidia*\n", "{flags:?}");
+            assert!(!place.path("seen/state").exists() && !place.path("noted-first").exists(), "{flags:?}");
+            let spec: Value = serde_json::from_str(&call(&["spec"]).ok()).unwrap();
+            let bundle = format!("bundle-{nvidia}-{number}");
+            run(place.ociforge([&["bundle"], &flags[..], &[&image, &bundle]].concat()).env("PATH", &path)).ok();
+            for spec in [spec, json_of(place.path(format!("{bundle}/config.json")))] {
+                assert!(spec.get("hooks").is_none() && spec["linux"].get("devices").is_none(), "{flags:?} {spec}");
+                assert!(spec["process"]["env"].as_array().unwrap().contains(&json!("NVIDIA_VISIBLE_DEVICES=void")));
+            }
+        }
+    }
+}
+
+/// Docker gives what each asks for with CDI; with the hook the last one is heard.
+#[test]
+fn several_requests() {
+    let place = Place::new();
+    let path = hook(&place);
+    cdi(&place);
+    let image = cuda(&place, true);
+    let shown = |flags: &[&str]| {
+        let ran =
+            run(place.ociforge([&["run", "--rm", "--progress", "none"], flags, &[&image]].concat()).env("PATH", &path));
+        ran.ok()
+    };
+    let twice = ["--gpus", "device=0", "--gpus", "device=2"];
+    let by_cdi = shown(&[&["--cdi-spec-dir", "cdi"], &twice[..]].concat());
+    assert_eq!(by_cdi, "void compute,utility\n/dev/nvidia0\n/dev/nvidia2\n/dev/nvidiactl\n");
+    let by_hook = shown(&[&["--cdi-spec-dir", "/nowhere"], &twice[..]].concat());
+    assert_eq!(by_hook, "2 compute,utility\n/dev/nvidia*\n");
+}
+
+/// What CDI files can't give the hook does, as in docker; what asks for CDI is told what there is.
+#[test]
+fn the_hook_serves_what_cdi_files_cannot() {
+    let place = Place::new();
+    let path = hook(&place);
+    cdi(&place);
+    let image = cuda(&place, true);
+    let call = |flags: &[&str], path: &str| {
+        let words = [&["run", "--rm", "--progress", "none", "--cdi-spec-dir", "cdi"], flags, &[&image]].concat();
+        run(place.ociforge(words).env("PATH", path))
+    };
+    for (request, visible) in [("device=GPU-5a4b", "GPU-5a4b"), ("4", "0,1,2,3")] {
+        let ran = call(&["--gpus", request], &path);
+        assert!(ran.stderr.contains("NVIDIA's hook is used, as CDI can't serve the request"), "{}", ran.stderr);
+        assert_eq!(ran.ok(), format!("{visible} compute,utility\n/dev/nvidia*\n"));
+        assert!(fs::remove_file(place.path("seen/state")).is_ok() && !place.path("noted-first").exists());
+    }
+    let (there, without) = ("there are 4 GPUs, by the names 0, 1, 2, UUID-ABCDEF, all", std::env::var("PATH").unwrap());
+    for (flags, path, missing, hint) in [
+        (&["--gpus", "5"][..], &without, "nvidia.com/gpu=3, nvidia.com/gpu=4", there),
+        (&["--nvidia", "cdi", "--gpus", "4"], &path, "nvidia.com/gpu=3", there),
+        (&["--gpus", "device=nvidia.com/gpu=7"], &path, "nvidia.com/gpu=7", there),
+        (&["--gpus", "device=UUID-AB"], &without, "nvidia.com/gpu=UUID-AB", "did you mean nvidia.com/gpu=UUID-ABCDEF?"),
+    ] {
+        call(flags, path).fails(125, &[&format!("unresolvable CDI devices {missing}"), hint]);
+    }
+}
+
+#[test]
+fn a_hooks_own_words_are_shown() {
+    let place = Place::new();
+    cdi(&place);
+    let image = cuda(&place, true);
+    let text = fs::read_to_string(place.path("cdi/nvidia.json")).unwrap();
+    let said = r#"exec: "ldconfig": executable file not found in $PATH"#;
+    let script = place.write(
+        "tools/failing",
+        format!("#!/bin/sh\ncat > /dev/null; echo 'two lines:' >&2; echo '{said}' >&2; exit 3\n"),
+    );
+    tool("chmod", &["+x", script.to_str().unwrap()]);
+    tool("cp", &["-p", script.to_str().unwrap(), &place.at("tools/nvidia-container-runtime-hook")]);
+    place.write("cdi/nvidia.json", text.replace("/bin/sh", script.to_str().unwrap()));
+    let path = format!("{}:{}", place.at("tools"), std::env::var("PATH").unwrap());
+    for runtime in ["runc", "crun"] {
+        for nvidia in ["hook", "cdi"] {
+            let flags = ["run", "--rm", "--progress", "none", "--runtime", runtime, "--nvidia", nvidia, "--gpus", "1"];
+            let ran = run(place.ociforge([&flags[..], &["--cdi-spec-dir", "cdi", &image]].concat()).env("PATH", &path));
+            let told = ran.fails(125, &[said, "hint: a hook that the container's devices need failed"]);
+            assert!(!told.contains("no such command"), "{told}");
+        }
+    }
+    // The image's command is another matter.
+    let call = ["run", "--rm", "--progress", "none", "--runtime", "crun", &image, "webhook"];
+    run(&mut place.ociforge(call)).fails(127, &["the image has no such command"]);
+}
+
+#[test]
+fn nvidias_runtime_is_refused_with_what_to_do() {
+    let place = Place::new();
+    let image = cuda(&place, true);
+    let runtime = place.write("tools/nvidia-container-runtime", "#!/bin/sh\nexec runc \"$@\"\n");
+    tool("chmod", &["+x", runtime.to_str().unwrap()]);
+    let path = format!("{}:{}", place.at("tools"), std::env::var("PATH").unwrap());
+    for name in ["nvidia", "nvidia-container-runtime", runtime.to_str().unwrap()] {
+        let ran = run(place.ociforge(["run", "--rm", "--runtime", name, &image]).env("PATH", &path));
+        ran.fails(2, &[name, "`create`", "--gpus all", "--nvidia hook heed NVIDIA_VISIBLE_DEVICES"]);
+    }
+}

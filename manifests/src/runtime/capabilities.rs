@@ -73,6 +73,9 @@ const DEFAULT: [Capability; 14] = [
 pub struct Capability(u8);
 
 impl Capability {
+    /// May do what has no capability of its own, which makes a container privileged in the eyes of NVIDIA's hook.
+    pub(crate) const SYS_ADMIN: Self = Self(21);
+
     /// May raise hard resource limits.
     pub(crate) const SYS_RESOURCE: Self = Self(24);
 

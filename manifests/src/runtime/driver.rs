@@ -96,6 +96,16 @@ const BRANCHES: [((u64, u64), Cuda); 32] = [
     ((610, 43), Cuda(13, 3)),
 ];
 
+/// The drivers of JetPack, which have numbers of their own, and the CUDA that came with each: JetPack 4 and 5 by the number
+/// of Linux for Tegra, JetPack 6 by that of a branch that no other machine has.
+const JETPACK: [((u64, u64), Cuda); 5] = [
+    ((32, 0), Cuda(10, 2)),
+    ((34, 0), Cuda(11, 4)),
+    ((35, 0), Cuda(11, 4)),
+    ((540, 0), Cuda(12, 2)),
+    ((540, 4), Cuda(12, 6)),
+];
+
 /// The newest CUDA of a driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Supported {
@@ -124,10 +134,32 @@ impl DriverVersion {
     /// What NVIDIA's table says of it; `None` for drivers that are older than the table.
     #[must_use]
     pub fn cuda(&self) -> Option<Supported> {
+        if let Some(newest) = self.jetpack() {
+            return Some(Supported { newest, or_newer: false });
+        }
         let (branch, _) = self.number.major_minor();
         let row = BRANCHES.iter().rposition(|((first, _), _)| *first <= branch)?;
         let ((first, _), newest) = BRANCHES[row];
         Some(Supported { newest, or_newer: row + 1 == BRANCHES.len() && first != branch })
+    }
+
+    /// The CUDA of a driver of JetPack's.
+    fn jetpack(&self) -> Option<Cuda> {
+        let (branch, minor) = self.number.major_minor();
+        let row = JETPACK.iter().rev().find(|((major, first), _)| *major == branch && *first <= minor);
+        row.map(|(_, cuda)| *cuda)
+    }
+
+    /// Whether it is one of JetPack's, which only a newer JetPack replaces.
+    #[must_use]
+    pub fn is_jetpack(&self) -> bool {
+        self.jetpack().is_some()
+    }
+
+    /// The first number of the version.
+    #[must_use]
+    pub fn branch(&self) -> u64 {
+        self.number.major_minor().0
     }
 
     pub(crate) fn number(&self) -> &Number {
@@ -226,6 +258,13 @@ mod tests {
             ("525.60", Some("12.0")),
             ("530.30", Some("12.1")),
             ("535.54", Some("12.2")),
+            // JetPack 4, 5, 6.0, 6.1 and 7
+            ("32.7.4", Some("10.2")),
+            ("35.3.1", Some("11.4")),
+            ("540.3.0", Some("12.2")),
+            ("540.4.0", Some("12.6")),
+            ("540.5.0", Some("12.6")),
+            ("580.00", Some("13.0")),
             ("545.23", Some("12.3")),
             ("550.54", Some("12.4")),
             ("555.42", Some("12.5")),

@@ -1,9 +1,10 @@
 //! Why there is no spec.
 
-use super::cdi::{CdiError, LeftOut};
+use super::cdi::{CdiError, LeftOut, REGENERATE};
 use super::request::ANNOTATION;
 use super::requirements::RequirementError;
 use super::seccomp::ProfileError;
+use super::toolkit::HookFault;
 use super::user::UserError;
 use super::values::Size;
 use super::volume::clean;
@@ -70,6 +71,17 @@ pub enum SpecError {
     /// CDI devices that can't be had.
     #[error(transparent)]
     Cdi(#[from] CdiError),
+    /// NVIDIA's hook is there and gives no GPUs.
+    #[error("{0}, so the container gets no GPUs")]
+    Hook(HookFault),
+    /// CDI files that can't serve the request, and a hook that can't either.
+    #[error("{cdi}, and {hook}")]
+    Neither {
+        /// Why CDI can't.
+        cdi: CdiError,
+        /// Why the hook can't.
+        hook: HookFault,
+    },
     /// The driver is not what the image needs.
     #[error(transparent)]
     Requirement(#[from] RequirementError),
@@ -88,11 +100,11 @@ impl SpecError {
             Self::SamePlace(_) => Some("leave one of them out".into()),
             Self::RelativeSource(_) => Some("write it from the root".into()),
             Self::CdiName(_) => Some("name the GPU by index or UUID, or use --nvidia cdi".into()),
-            Self::NoToolkit(_) => Some(
-                "install nvidia-container-toolkit and run `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`, or \
-                 start it without GPUs by --nvidia none"
-                    .into(),
-            ),
+            Self::NoToolkit(_) => Some(format!(
+                "install nvidia-container-toolkit-base and run {REGENERATE}, or start it without GPUs by --nvidia none"
+            )),
+            Self::Hook(fault) => Some(fault.hint()),
+            Self::Neither { cdi, .. } => cdi.hint(),
             Self::Mixed(_) => {
                 Some("the hook fails on what CDI has injected already; use --nvidia cdi, or --gpus alone".into())
             }

@@ -1,9 +1,11 @@
 //! Which way devices get into a container: NVIDIA's hook or CDI, never both for NVIDIA's.
 //!
 //! `--nvidia auto` takes CDI where a file describes NVIDIA's GPUs, or where the request names a CDI device of theirs, and
-//! the hook otherwise. Devices of other vendors always come by CDI.
+//! the hook otherwise, or where the files can't serve the request and nothing else asks for CDI, as docker does. Devices of
+//! other vendors always come by CDI.
 
-use super::cdi::{Edits, Name};
+use self::checks::{check_hook, check_requirements, fall_back, resolve, told_of_driver};
+use super::cdi::{CdiError, Edits, Name};
 use super::env::Env;
 use super::error::SpecError;
 use super::gpus::{Driver, GpuRequest, Gpus};
@@ -12,6 +14,8 @@ use super::modes::Nvidia;
 use super::request::Request;
 use super::requirements;
 use super::spec::Host;
+
+mod checks;
 
 /// What NVIDIA's tools call the kind of their GPUs.
 pub const GPU_KIND: &str = "nvidia.com/gpu";
@@ -39,7 +43,8 @@ enum Way {
     Cdi,
 }
 
-/// Finds what the request for devices adds, and puts into `env` what the hook reads there.
+/// Finds what the request for devices adds, and puts into `env` what the hook reads there. `gpus` is the last request for
+/// GPUs; those before it are [`Request::earlier_gpus`].
 pub(crate) fn inject(
     request: &Request,
     gpus: Option<&GpuRequest>,
@@ -47,24 +52,33 @@ pub(crate) fn inject(
     env: &mut Env,
     warnings: &mut Vec<String>,
 ) -> Result<Injection, SpecError> {
-    let gpus = gpus.filter(|gpus| gpus.gpus != Gpus::Count(0));
+    let all = request.earlier_gpus.iter().chain(gpus);
+    let wanted: Vec<&GpuRequest> = all.filter(|gpus| gpus.gpus != Gpus::Count(0)).collect();
     let devices: Vec<Name> = request.devices.iter().map(|text| Name::read(text)).collect::<Result<_, _>>()?;
-    let (theirs, mut names): (Vec<_>, Vec<_>) = devices.into_iter().partition(Name::is_nvidia);
-    let way = choose(request.nvidia, gpus, &theirs, host)?;
+    let plan = if wanted.is_empty() && gpus.is_some() && !devices.iter().any(Name::is_nvidia) {
+        refuse_all(env);
+        Plan { way: Way::None, names: devices, edits: None }
+    } else {
+        plan(request, &wanted, devices, host, env, warnings)?
+    };
+    let Plan { way, names, edits } = plan;
     match way {
-        Way::None => tell_what_has_no_effect(request, gpus, &theirs, warnings),
-        Way::Hook => names_for_hook(request, gpus, env, warnings)?,
+        Way::None => tell_what_has_no_effect(request, &wanted, gpus.is_some(), warnings),
+        Way::Hook => set_for_hook(request, &wanted, env, warnings)?,
         Way::Cdi => {
-            names.extend(names_for_cdi(request, gpus, theirs, env, warnings)?);
-            if names.iter().any(Name::is_nvidia) && env.get(VISIBLE).is_some() {
+            tell_of_cdi(request, &wanted, warnings);
+            if (!wanted.is_empty() || names.iter().any(Name::is_nvidia)) && env.get(VISIBLE).is_some() {
                 // So that a runtime of NVIDIA's does not inject a second time; their own files say it, too.
                 env.set(VISIBLE, "void");
             }
         }
     }
-    if names.iter().any(Name::is_nvidia) || (way == Way::Hook && is_visible(env)) {
-        let newer = requirements::check(env.iter(), host.driver.as_ref())?;
-        warnings.extend(newer.map(|newer| newer.to_string()));
+    let hooked = way == Way::Hook && is_visible(env);
+    if hooked || names.iter().any(Name::is_nvidia) {
+        check_requirements(env, host, warnings)?;
+    }
+    if hooked {
+        check_hook(request, host, warnings)?;
     }
     if way == Way::Hook && request.nvidia == Nvidia::Auto {
         // CDI would have come first, but for these.
@@ -74,62 +88,123 @@ pub(crate) fn inject(
     if names.is_empty() {
         return Ok(Injection { hooks, edits: None });
     }
-    let names: Vec<_> = names.iter().map(ToString::to_string).collect();
-    let edits = host.cdi.resolve(names.iter().map(String::as_str))?;
-    warnings.extend(host.cdi.left_out().iter().map(ToString::to_string));
+    let edits = edits.map_or_else(|| resolve(&names, request, host), Ok)?;
+    if way != Way::Hook || request.nvidia != Nvidia::Auto {
+        warnings.extend(host.cdi.left_out().iter().map(ToString::to_string));
+    }
+    warnings.extend(told_of_driver(&edits, request, host));
     Ok(Injection { hooks, edits: Some(edits) })
 }
 
-fn choose(nvidia: Nvidia, gpus: Option<&GpuRequest>, theirs: &[Name], host: &Host) -> Result<Way, SpecError> {
-    let by_driver = gpus.is_some_and(|gpus| gpus.driver == Some(Driver::Cdi));
-    let by_name = gpus.and_then(|gpus| match &gpus.gpus {
-        Gpus::Devices(devices) => devices.iter().find(|name| name.contains('=')),
-        _ => None,
-    });
-    match nvidia {
-        Nvidia::None => Ok(Way::None),
-        Nvidia::Cdi => Ok(Way::Cdi),
-        Nvidia::Hook => match (theirs.first(), by_name, by_driver) {
-            (Some(name), ..) => Err(SpecError::Mixed(format!("--device {name}"))),
-            (_, Some(name), _) => Err(SpecError::CdiName(name.clone())),
-            (.., true) => Err(SpecError::Mixed("--gpus driver=cdi".into())),
-            _ => Ok(Way::Hook),
-        },
-        Nvidia::Auto if !theirs.is_empty() || by_name.is_some() || by_driver => Ok(Way::Cdi),
-        Nvidia::Auto if gpus.is_none() => Ok(Way::None),
-        Nvidia::Auto if host.cdi.kinds().contains(GPU_KIND) => Ok(Way::Cdi),
-        Nvidia::Auto => Ok(Way::Hook),
+/// The way that devices take, the names of those that come by CDI, and their edits where they had to be found to choose.
+struct Plan {
+    way: Way,
+    names: Vec<Name>,
+    edits: Option<Edits>,
+}
+
+/// Finds the way for the GPUs `wanted` and the CDI devices of the request.
+fn plan(
+    request: &Request,
+    wanted: &[&GpuRequest],
+    mut devices: Vec<Name>,
+    host: &Host,
+    env: &Env,
+    warnings: &mut Vec<String>,
+) -> Result<Plan, SpecError> {
+    let theirs = devices.iter().find(|name| name.is_nvidia());
+    let mut way = choose(request.nvidia, wanted, theirs, host)?;
+    if way == Way::Cdi {
+        let found = names_for_cdi(wanted, &devices, env).and_then(|names| Ok((resolve(&names, request, host)?, names)));
+        let may_fall_back = request.nvidia == Nvidia::Auto && asks_for_cdi(wanted, theirs).is_none();
+        match found {
+            Ok((edits, names)) => return Ok(Plan { way, names, edits: Some(edits) }),
+            Err(error) if may_fall_back && host.nvidia_hook.is_some() => fall_back(&error, request, host, warnings)?,
+            Err(error) => return Err(error.into()),
+        }
+        way = Way::Hook;
+    }
+    devices.retain(|name| !name.is_nvidia());
+    Ok(Plan { way, names: devices, edits: None })
+}
+
+fn choose(nvidia: Nvidia, wanted: &[&GpuRequest], theirs: Option<&Name>, host: &Host) -> Result<Way, SpecError> {
+    match (nvidia, asks_for_cdi(wanted, theirs)) {
+        (Nvidia::None, _) => Ok(Way::None),
+        (Nvidia::Cdi, _) => Ok(Way::Cdi),
+        (Nvidia::Hook, Some(Asks::ByName(name))) => Err(SpecError::CdiName(name)),
+        (Nvidia::Hook, Some(Asks::Otherwise(what))) => Err(SpecError::Mixed(what)),
+        (Nvidia::Hook, None) => Ok(Way::Hook),
+        (Nvidia::Auto, Some(_)) => Ok(Way::Cdi),
+        (Nvidia::Auto, None) if wanted.is_empty() => Ok(Way::None),
+        (Nvidia::Auto, None) if host.cdi.kinds().contains(GPU_KIND) => Ok(Way::Cdi),
+        (Nvidia::Auto, None) => Ok(Way::Hook),
     }
 }
 
-fn tell_what_has_no_effect(request: &Request, gpus: Option<&GpuRequest>, theirs: &[Name], warnings: &mut Vec<String>) {
-    if let Some(gpus) = gpus {
+/// How a request asks for CDI and nothing else.
+enum Asks {
+    /// By a device's CDI name in `--gpus`.
+    ByName(String),
+    /// By this.
+    Otherwise(String),
+}
+
+fn asks_for_cdi(wanted: &[&GpuRequest], theirs: Option<&Name>) -> Option<Asks> {
+    if let Some(name) = theirs {
+        return Some(Asks::Otherwise(format!("--device {name}")));
+    }
+    let by_name = wanted.iter().find_map(|gpus| match &gpus.gpus {
+        Gpus::Devices(devices) => devices.iter().find(|name| name.contains('=')),
+        _ => None,
+    });
+    let by_driver = wanted.iter().any(|gpus| gpus.driver == Some(Driver::Cdi));
+    match by_name {
+        Some(name) => Some(Asks::ByName(name.clone())),
+        None => by_driver.then(|| Asks::Otherwise("--gpus driver=cdi".into())),
+    }
+}
+
+/// Sees to it that nobody, such as a runtime of NVIDIA's, gives the container what its image asks for.
+fn refuse_all(env: &mut Env) {
+    if !visible(env).is_empty() {
+        env.set(VISIBLE, "void");
+    }
+}
+
+fn tell_what_has_no_effect(request: &Request, wanted: &[&GpuRequest], asked: bool, warnings: &mut Vec<String>) {
+    for gpus in wanted {
         warnings.push(format!("--gpus {gpus} has no effect with --nvidia none"));
     }
+    let theirs = request.devices.iter().filter(|text| Name::read(text).is_ok_and(|name| name.is_nvidia()));
     for name in theirs {
         warnings.push(format!("--device {name} has no effect with --nvidia none"));
     }
     let set = request.env.iter().any(|entry| entry.key == VISIBLE && entry.value.is_some());
-    if request.nvidia == Nvidia::Auto && gpus.is_none() && set {
+    if request.nvidia == Nvidia::Auto && !asked && set {
         warnings.push(format!("{VISIBLE} alone has no effect; use --gpus, or --nvidia hook or cdi beside it"));
     }
 }
 
 /// Sets the variables that the hook reads. Without a request it does what the image's environment asks for, as NVIDIA's
-/// own runtime does.
-fn names_for_hook(
+/// own runtime does; of several the last one counts, as in docker.
+fn set_for_hook(
     request: &Request,
-    gpus: Option<&GpuRequest>,
+    wanted: &[&GpuRequest],
     env: &mut Env,
     warnings: &mut Vec<String>,
 ) -> Result<(), SpecError> {
-    let Some(gpus) = gpus else {
+    let Some(gpus) = wanted.last() else {
         let name =
             env.get(VISIBLE).and_then(|visible| visible.split(',').map(str::trim).find(|name| name.contains('=')));
         return name.map_or(Ok(()), |name| Err(SpecError::CdiName(name.to_owned())));
     };
-    tell_of_request(gpus, warnings);
-    let names: Vec<_> = gpus.capabilities.iter().map(|capability| capability.name()).collect();
+    wanted.iter().for_each(|gpus| tell_of_request(gpus, warnings));
+    if wanted.len() > 1 {
+        warnings.push("of several --gpus NVIDIA's hook heeds the last one".into());
+    }
+    let capabilities = wanted.iter().rev().map(|gpus| &gpus.capabilities).find(|capabilities| !capabilities.is_empty());
+    let names: Vec<_> = capabilities.into_iter().flatten().map(|capability| capability.name()).collect();
     let capabilities = if names.contains(&"all") { "all".to_owned() } else { names.join(",") };
     let wanted = [(VISIBLE, ids(gpus).join(",")), (CAPABILITIES, capabilities)];
     for (key, value) in wanted.into_iter().filter(|(_, value)| !value.is_empty()) {
@@ -141,30 +216,15 @@ fn names_for_hook(
     Ok(())
 }
 
-/// The CDI names of the GPUs: those of the request, or else, as with NVIDIA's own runtime, those of the environment.
-fn names_for_cdi(
-    request: &Request,
-    gpus: Option<&GpuRequest>,
-    theirs: Vec<Name>,
-    env: &Env,
-    warnings: &mut Vec<String>,
-) -> Result<Vec<Name>, SpecError> {
-    let mut names = theirs;
-    let ids = match gpus {
-        Some(gpus) => {
-            tell_of_request(gpus, warnings);
-            if !gpus.capabilities.is_empty() {
-                warnings
-                    .push("the capabilities of --gpus have no effect with CDI, which gives the whole driver".into());
-            }
-            if request.env.iter().any(|entry| entry.key == VISIBLE) {
-                warnings.push(format!("--gpus chooses the GPUs, whatever --env says of {VISIBLE}"));
-            }
-            ids(gpus)
-        }
-        None if names.is_empty() => visible(env),
-        None => Vec::new(),
+/// The CDI names of the devices and of the GPUs: those of the requests, or else, as with NVIDIA's own runtime, those of the
+/// environment.
+fn names_for_cdi(wanted: &[&GpuRequest], devices: &[Name], env: &Env) -> Result<Vec<Name>, CdiError> {
+    let ids: Vec<String> = match wanted {
+        [] if devices.iter().any(Name::is_nvidia) => Vec::new(),
+        [] => visible(env),
+        wanted => wanted.iter().flat_map(|gpus| ids(gpus)).filter(|id| id != "none").collect(),
     };
+    let mut names = devices.to_vec();
     for id in ids {
         let name = if id.contains('=') { id } else { format!("{GPU_KIND}={id}") };
         let name = Name::read(&name)?;
@@ -173,6 +233,17 @@ fn names_for_cdi(
         }
     }
     Ok(names)
+}
+
+/// What has no effect with CDI.
+fn tell_of_cdi(request: &Request, wanted: &[&GpuRequest], warnings: &mut Vec<String>) {
+    wanted.iter().for_each(|gpus| tell_of_request(gpus, warnings));
+    if wanted.iter().any(|gpus| !gpus.capabilities.is_empty()) {
+        warnings.push("the capabilities of --gpus have no effect with CDI, which gives the whole driver".into());
+    }
+    if !wanted.is_empty() && request.env.iter().any(|entry| entry.key == VISIBLE) {
+        warnings.push(format!("--gpus chooses the GPUs, whatever --env says of {VISIBLE}"));
+    }
 }
 
 /// What is told of a request whichever way it goes.

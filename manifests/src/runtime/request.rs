@@ -101,6 +101,8 @@ pub enum Seccomp {
 pub struct Request {
     /// What the image may have defaults for.
     pub settings: Settings,
+    /// Requests for GPUs before the one in the settings.
+    pub earlier_gpus: Vec<GpuRequest>,
     /// Whether the process has a terminal.
     pub tty: bool,
     /// Whether its standard input stays open; for who runs the container, the spec does not say it.

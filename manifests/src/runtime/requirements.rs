@@ -1,7 +1,7 @@
 //! What an image says it needs of NVIDIA's driver: `NVIDIA_REQUIRE_*`, `NVIDIA_DRIVER_CAPABILITIES`, `CUDA_VERSION`.
 //!
 //! A requirement compares properties: `cuda>=12.4 brand=tesla,driver>=470,driver<471`. A space is an or, a comma is an
-//! and, and every variable must hold. NVIDIA's hook checks this; with CDI nobody does, so it is checked here for both.
+//! and, and every variable must hold. What is empty between them says nothing. NVIDIA's hook checks this; with CDI nobody does, so it is checked here for both.
 //! Brand and architecture of the GPUs are not known here: what hangs on them is neither met nor unmet.
 
 use std::cmp::Ordering;
@@ -19,11 +19,17 @@ pub(crate) const REQUIRE_CUDA: &str = "NVIDIA_REQUIRE_CUDA";
 /// The version of CUDA in the image.
 pub(crate) const CUDA_VERSION: &str = "CUDA_VERSION";
 
+/// Turns the checks of the driver off.
+pub const DISABLE_REQUIRE: &str = "NVIDIA_DISABLE_REQUIRE";
+
 /// Tells Tegra's mounts, and is no requirement.
 const JETPACK: &str = "NVIDIA_REQUIRE_JETPACK";
 
 /// The directory of the libraries that let a CUDA run on a driver that is older than it.
 const COMPAT: &str = "/usr/local/cuda/compat";
+
+/// The package of those libraries, by which NVIDIA's CUDA images tell that they have them.
+const COMPAT_PACKAGE: &str = "NV_CUDA_COMPAT_PACKAGE";
 
 /// Why an image and a driver don't go together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +46,8 @@ pub enum RequirementError {
         driver: String,
         /// The oldest driver that would do, if that is known.
         needed: Option<String>,
+        /// Whether the driver comes with JetPack.
+        jetpack: bool,
     },
     /// A text that is no requirement; NVIDIA's hook fails on it, too.
     #[error("the image's {variable} has {part:?}, which is no requirement")]
@@ -55,11 +63,18 @@ pub enum RequirementError {
 }
 
 impl RequirementError {
+    /// Whether `NVIDIA_DISABLE_REQUIRE` turns it off.
+    #[must_use]
+    pub fn is_about_driver(&self) -> bool {
+        !matches!(self, Self::Capability(_))
+    }
+
     /// What the user can do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         const OFF: &str = "--env NVIDIA_DISABLE_REQUIRE=1 turns the check off";
         Some(match self {
+            Self::Unmet { jetpack: true, .. } => format!("install a newer JetPack; {OFF}"),
             Self::Unmet { needed: Some(driver), .. } => format!("install driver {driver} or newer; {OFF}"),
             Self::Unmet { .. } => format!("install another driver; {OFF}"),
             Self::Malformed { variable, .. } => {
@@ -81,13 +96,21 @@ pub struct NewerCuda {
     driver: DriverVersion,
     needed: Option<String>,
     compat: bool,
+    /// Whether a requirement of the image names this driver, for GPUs of a brand.
+    named: bool,
 }
 
 impl NewerCuda {
+    /// The same for an image that is known to have the libraries for an older driver.
+    #[must_use]
+    pub fn with_compat(self) -> Self {
+        Self { compat: true, ..self }
+    }
+
     /// Whether programs run for all that, at least some of them or on some GPUs.
     #[must_use]
     pub fn may_run(&self) -> bool {
-        self.compat || self.has_minor_compatibility()
+        self.compat || self.named || self.has_minor_compatibility()
     }
 
     /// Within a major version, from 11 on, programs run on a driver that is older than their CUDA as long as they want
@@ -109,6 +132,8 @@ impl fmt::Display for NewerCuda {
         }
         if self.compat {
             write!(f, "; on a data centre's GPUs the image's {COMPAT} makes up for that")?;
+        } else if self.named {
+            write!(f, "; the image allows this driver on GPUs of some brands")?;
         }
         Ok(())
     }
@@ -131,20 +156,24 @@ pub fn check<'a>(
     if requires_nothing(get) {
         return Ok(None);
     }
+    let mut named = false;
     for (variable, text) in requirements(&env)? {
-        if holds(&text, driver).map_err(|part| RequirementError::Malformed { variable: variable.clone(), part })?
-            == Some(false)
-            && let Some(driver) = driver
-        {
-            return Err(unmet(variable, &text, driver));
+        match (
+            holds(&text, driver).map_err(|part| RequirementError::Malformed { variable: variable.clone(), part })?,
+            driver,
+        ) {
+            (Some(false), Some(driver)) => return Err(unmet(variable, &text, driver)),
+            (None, Some(driver)) => named |= names(&text, driver),
+            _ => {}
         }
     }
-    Ok(driver.and_then(|driver| newer_cuda(get, driver)))
+    let compat = has_compat(&env);
+    Ok(driver.and_then(|driver| Some(NewerCuda { compat, named, ..newer_cuda(get, driver)? })))
 }
 
 /// Whether the checks of the driver are turned off, in the words that the hook takes for true: Go's.
-pub(crate) fn requires_nothing<'a>(get: impl Fn(&str) -> Option<&'a str>) -> bool {
-    get("NVIDIA_DISABLE_REQUIRE").is_some_and(|text| ["1", "t", "T", "true", "TRUE", "True"].contains(&text))
+pub fn requires_nothing<'a>(get: impl Fn(&str) -> Option<&'a str>) -> bool {
+    get(DISABLE_REQUIRE).is_some_and(|text| ["1", "t", "T", "true", "TRUE", "True"].contains(&text))
 }
 
 /// The version of CUDA in an image of the first generation: one that has it, and does not say what it requires. NVIDIA's
@@ -184,7 +213,7 @@ pub fn cuda_of(version: &str) -> Option<Cuda> {
 /// and comes up only where the hook, which stops at the first alternative that holds, would come to it.
 fn holds(requirement: &str, driver: Option<&DriverVersion>) -> Result<Option<bool>, String> {
     let (mut failed, mut unknown) = (false, false);
-    for alternative in requirement.split(' ').filter(|text| !text.is_empty()) {
+    for alternative in requirement.split(' ').filter(|text| !text.trim_matches(',').is_empty()) {
         match all_hold(alternative, driver) {
             Ok(Some(true)) => return Ok(Some(true)),
             Ok(Some(false)) => failed = true,
@@ -193,6 +222,13 @@ fn holds(requirement: &str, driver: Option<&DriverVersion>) -> Result<Option<boo
         }
     }
     Ok(if unknown { None } else { Some(!failed) })
+}
+
+/// Whether an alternative that hangs on the GPU's brand names this driver.
+fn names(requirement: &str, driver: &DriverVersion) -> bool {
+    let is_about_driver = |text: &str| text.split(',').filter_map(split).any(|(property, ..)| property == "driver");
+    let mut alternatives = requirement.split(' ').filter(|text| is_about_driver(text));
+    alternatives.any(|text| all_hold(text, Some(driver)) == Ok(None))
 }
 
 fn all_hold(alternative: &str, driver: Option<&DriverVersion>) -> Result<Option<bool>, String> {
@@ -283,8 +319,8 @@ fn unmet(variable: String, text: &str, driver: &DriverVersion) -> RequirementErr
     });
     let more = if alternatives.next().is_some() { " or other drivers" } else { "" };
     let cuda = driver.cuda().map(|cuda| format!(" with CUDA {}", cuda.newest)).unwrap_or_default();
-    let (requirement, driver) = (format!("`{first}`{more}"), format!("{driver}{cuda}"));
-    RequirementError::Unmet { variable, requirement, driver, needed }
+    let (requirement, shown) = (format!("`{first}`{more}"), format!("{driver}{cuda}"));
+    RequirementError::Unmet { variable, requirement, driver: shown, needed, jetpack: driver.is_jetpack() }
 }
 
 /// The image's CUDA, if it says which, and the driver's is older.
@@ -294,8 +330,21 @@ fn newer_cuda<'a>(get: impl Fn(&str) -> Option<&'a str>, driver: &DriverVersion)
     let wanted = wanted.or_else(|| of_driver()?.cuda().map(|cuda| cuda.newest))?;
     let have = driver.cuda().filter(|have| !have.or_newer && have.newest < wanted)?.newest;
     let needed = of_driver().map(|driver| driver.to_string()).or_else(|| wanted.oldest_driver());
-    let compat = get("LD_LIBRARY_PATH").is_some_and(|path| path.contains(COMPAT));
-    Some(NewerCuda { wanted, have, driver: driver.clone(), needed, compat })
+    Some(NewerCuda { wanted, have, driver: driver.clone(), needed, compat: false, named: false })
+}
+
+/// Whether the image says that it has the libraries for an older driver: by their package, or by a path to them.
+fn has_compat(env: &BTreeMap<&str, &str>) -> bool {
+    env.get(COMPAT_PACKAGE).is_some_and(|package| !package.is_empty())
+        || env.values().flat_map(|value| value.split(':')).any(is_in_compat)
+}
+
+/// Whether the path is of [`COMPAT`], or of the same directory of a version: `/usr/local/cuda-12.4/compat`.
+fn is_in_compat(path: &str) -> bool {
+    let below = path.strip_prefix("/usr/local/cuda").and_then(|rest| rest.split_once('/'));
+    below.is_some_and(|(version, rest)| {
+        (version.is_empty() || version.starts_with('-')) && rest.split('/').next() == Some("compat")
+    })
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use super::modes::{Ipc, Network};
 use super::request::{Request, Settings};
 use super::rootless::{self, IdMappings};
 use super::seccomp;
+use super::toolkit::Toolkit;
 use super::user::{self, Users};
 use super::volume::clean;
 use super::{annotations, defaults, mounts, nvidia, resources};
@@ -45,6 +46,12 @@ pub struct Host {
     pub devices: BTreeMap<String, DeviceFacts>,
     /// Whether cgroups are version 2 alone.
     pub cgroup_v2: bool,
+    /// Of the files that [`Registry::sources`] names, those that can't be used, and why.
+    pub absent: BTreeMap<String, String>,
+    /// NVIDIA's toolkit.
+    pub toolkit: Toolkit,
+    /// Annotations for the runtime, in a spec with hooks.
+    pub hook_annotations: BTreeMap<String, String>,
     /// The CPUs that there are, if that is known.
     pub cpus: Option<CpuSet>,
     /// Files that a container on the host's network shares, read-only, such as `/etc/resolv.conf`: where each goes, and
@@ -89,6 +96,9 @@ impl Default for Host {
             driver: None,
             cdi: Registry::default(),
             devices: BTreeMap::new(),
+            absent: BTreeMap::new(),
+            toolkit: Toolkit::default(),
+            hook_annotations: BTreeMap::new(),
             cgroup_v2: true,
             cpus: None,
             network_files: BTreeMap::new(),
@@ -171,6 +181,11 @@ pub fn runtime_spec(
         let volumes = request.volumes.iter().map(|volume| volume.destination.as_str()).collect();
         let container = cdi::Container { devices: &host.devices, rootless: request.rootless, volumes };
         cdi::apply(&edits, &mut json, &container, &mut warnings)?;
+    }
+    if json.get("hooks").is_some() {
+        for (key, value) in &host.hook_annotations {
+            json["annotations"][key] = json!(value);
+        }
     }
     // Last, for it takes away what all the others may have put there.
     if request.rootless {

@@ -195,7 +195,7 @@ fn gpus_in_the_environment() {
     ] {
         assert_eq!(env(gpus, image_env), (expected.to_owned(), true), "{gpus}");
     }
-    assert_eq!(env("0", json!(["NVIDIA_VISIBLE_DEVICES=all"])), ("NVIDIA_VISIBLE_DEVICES=all".to_owned(), false));
+    assert_eq!(env("0", json!(["NVIDIA_VISIBLE_DEVICES=all"])), ("NVIDIA_VISIBLE_DEVICES=void".to_owned(), false));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::doctor::said;
+use crate::error::said;
 
 /// A file that credentials are looked up in.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,57 +1,105 @@
 //! NVIDIA's GPUs, their driver, and what gets them into containers.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
-use ociforge_manifests::runtime::cdi::Registry;
-use ociforge_manifests::runtime::{DriverVersion, HOOK_NAME};
+use ociforge_manifests::runtime::cdi::{DeviceFacts, Registry};
+use ociforge_manifests::runtime::{DriverVersion, HOOK_NAME, Toolkit};
 
 use super::programs::{Program, program};
 use super::text;
-use crate::run::host;
+use crate::run::{host, toolkit};
 
 /// NVIDIA's vendor id on the PCI bus.
 const NVIDIA: &str = "0x10de";
 
+/// Kernel drivers that keep a device for virtual machines.
+const PASSED_ON: [&str; 3] = ["vfio-pci", "pci-stub", "xen-pciback"];
+
 /// NVIDIA's GPUs, their driver, and what gets them into containers.
 #[derive(Debug, Clone, Default)]
 pub struct Gpus {
-    /// How many there are on the PCI bus.
+    /// How many there are on the PCI bus, without those that are kept for virtual machines.
     pub count: usize,
     /// The driver that is loaded.
     pub driver: Option<DriverVersion>,
     /// The device nodes, sorted: `nvidia0`, `nvidiactl`, …
     pub nodes: Vec<String>,
+    /// Windows' GPUs.
+    pub wsl: Wsl,
     /// `nvidia-container-runtime-hook`.
     pub hook: Option<Program>,
     /// `nvidia-ctk`.
     pub ctk: Option<Program>,
     /// `nvidia-cdi-hook`.
     pub cdi_hook: Option<Program>,
-    /// Whether the toolkit's config tells the hook to leave cgroups alone (`no-cgroups`).
-    pub no_cgroups: bool,
+    /// What the toolkit's config says, and what its hook finds.
+    pub toolkit: Toolkit,
+    /// Whether systemd runs, and with it the toolkit's services.
+    pub systemd: bool,
     /// The devices that CDI files describe.
     pub cdi: Registry,
+    /// The device nodes that CDI files name and that are there.
+    pub devices: BTreeMap<String, DeviceFacts>,
+    /// The files that CDI files name and that can't be used, and why.
+    pub absent: BTreeMap<String, String>,
+    /// CDI files that only root can read, although this is root.
+    pub private: Vec<String>,
+}
+
+/// The GPUs of Windows in its subsystem for Linux.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Wsl {
+    /// This is none.
+    #[default]
+    Not,
+    /// Windows has a driver of NVIDIA's.
+    WithDriver,
+    /// It has none, or none for Linux.
+    WithoutDriver,
 }
 
 impl Gpus {
     pub(super) fn gather() -> Self {
-        let config = fs::read_to_string("/etc/nvidia-container-runtime/config.toml").unwrap_or_default();
+        let root = Path::new("/");
+        let driver = host::driver();
+        let cdi = host::cdi(&[], host::is_unprivileged());
+        let private = cdi.files().map(|file| file.path).filter(|path| is_private(Path::new(path)));
         Self {
-            count: on_the_bus(),
-            driver: host::driver(),
-            nodes: names("/dev", |name| name.starts_with("nvidia")),
+            toolkit: toolkit::gather(root, driver.as_ref()),
             hook: program(HOOK_NAME),
             ctk: program("nvidia-ctk"),
             cdi_hook: program("nvidia-cdi-hook"),
-            no_cgroups: leaves_cgroups_alone(&config),
-            cdi: host::cdi(&[], host::is_unprivileged()),
+            private: private.map(str::to_owned).collect(),
+            devices: host::cdi_devices(&cdi),
+            absent: host::cdi_absent(&cdi),
+            driver,
+            cdi,
+            ..Self::of_machine(root)
+        }
+    }
+
+    /// What the machine has whose root directory this is.
+    fn of_machine(root: &Path) -> Self {
+        let wsl = match (root.join("dev/dxg").exists(), root.join("usr/lib/wsl/lib/libcuda.so.1").exists()) {
+            (false, _) => Wsl::Not,
+            (true, true) => Wsl::WithDriver,
+            (true, false) => Wsl::WithoutDriver,
+        };
+        Self {
+            count: on_the_bus(&root.join("sys/bus/pci/devices")),
+            nodes: names(&root.join("dev"), |name| name.starts_with("nvidia")),
+            wsl,
+            systemd: root.join("run/systemd/system").is_dir(),
+            ..Self::default()
         }
     }
 }
 
 /// The sorted names in a directory that `wanted` wants.
-fn names(directory: impl AsRef<Path>, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+fn names(directory: &Path, wanted: impl Fn(&str) -> bool) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     let mut names: Vec<String> = names.filter(|name| wanted(name)).collect();
@@ -60,29 +108,77 @@ fn names(directory: impl AsRef<Path>, wanted: impl Fn(&str) -> bool) -> Vec<Stri
 }
 
 /// How many display controllers of NVIDIA's there are. Their sound controllers are of another class.
-fn on_the_bus() -> usize {
-    let devices = fs::read_dir("/sys/bus/pci/devices").into_iter().flatten().flatten().map(|entry| entry.path());
-    let is_gpu = |device: &PathBuf| {
+fn on_the_bus(devices: &Path) -> usize {
+    let devices = fs::read_dir(devices).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_gpu = |device: &Path| {
         text(device.join("vendor")).is_some_and(|vendor| vendor == NVIDIA)
             && text(device.join("class")).is_some_and(|class| class.starts_with("0x03"))
     };
-    devices.filter(is_gpu).count()
+    let is_passed_on = |device: &Path| {
+        let driver = fs::read_link(device.join("driver")).ok();
+        driver.is_some_and(|driver| PASSED_ON.iter().any(|name| driver.ends_with(name)))
+    };
+    devices.filter(|device| is_gpu(device) && !is_passed_on(device)).count()
 }
 
-fn leaves_cgroups_alone(config: &str) -> bool {
-    let table: Option<toml::Table> = config.parse().ok();
-    let value = table.as_ref().and_then(|table| table.get("nvidia-container-cli")?.get("no-cgroups")?.as_bool());
-    value == Some(true)
+/// Whether others than the owner can't read a file, or not come to it.
+fn is_private(file: &Path) -> bool {
+    let lacks = |path: &Path, bit| fs::metadata(path).is_ok_and(|facts| facts.permissions().mode() & bit == 0);
+    lacks(file, 0o004) || file.ancestors().skip(1).any(|directory| lacks(directory, 0o001))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// A machine with two GPUs, one of which is a virtual machine's, and a sound card.
+    fn machine() -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (device, class, driver) in [
+            ("0000:01:00.0", "0x030000", "nvidia"),
+            ("0000:01:00.1", "0x040300", "snd_hda_intel"),
+            ("0000:02:00.0", "0x030200", "vfio-pci"),
+            ("0000:03:00.0", "0x030200", "nvidia"),
+        ] {
+            let directory = root.path().join("sys/bus/pci/devices").join(device);
+            fs::create_dir_all(&directory).unwrap();
+            fs::write(directory.join("vendor"), "0x10de\n").unwrap();
+            fs::write(directory.join("class"), format!("{class}\n")).unwrap();
+            std::os::unix::fs::symlink(format!("../../../bus/pci/drivers/{driver}"), directory.join("driver")).unwrap();
+        }
+        fs::create_dir(root.path().join("dev")).unwrap();
+        for name in ["nvidia1", "nvidia0", "nvidiactl", "null"] {
+            fs::write(root.path().join("dev").join(name), "").unwrap();
+        }
+        root
+    }
+
     #[test]
-    fn the_toolkits_config() {
-        assert!(leaves_cgroups_alone("[nvidia-container-cli]\nno-cgroups = true\n"));
-        assert!(!leaves_cgroups_alone("[nvidia-container-cli]\n#no-cgroups = true\n"));
-        assert!(!leaves_cgroups_alone("not toml ["));
+    fn a_machine_is_looked_at() {
+        let root = machine();
+        let gpus = Gpus::of_machine(root.path());
+        assert_eq!((gpus.count, gpus.wsl, gpus.systemd), (2, Wsl::Not, false));
+        assert_eq!(gpus.nodes, ["nvidia0", "nvidia1", "nvidiactl"]);
+        fs::write(root.path().join("dev/dxg"), "").unwrap();
+        assert_eq!(Gpus::of_machine(root.path()).wsl, Wsl::WithoutDriver);
+        fs::create_dir_all(root.path().join("usr/lib/wsl/lib")).unwrap();
+        fs::write(root.path().join("usr/lib/wsl/lib/libcuda.so.1"), "").unwrap();
+        assert_eq!(Gpus::of_machine(root.path()).wsl, Wsl::WithDriver);
+        assert_eq!(Gpus::of_machine(Path::new("/nowhere")).count, 0);
+    }
+
+    #[test]
+    fn what_others_can_read() {
+        let root = tempfile::tempdir().unwrap();
+        let (directory, file) = (root.path().join("cdi"), root.path().join("cdi/nvidia.yaml"));
+        fs::create_dir(&directory).unwrap();
+        fs::write(&file, "").unwrap();
+        let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        set(root.path(), 0o755);
+        for (of_directory, of_file, private) in [(0o755, 0o644, false), (0o755, 0o600, true), (0o700, 0o644, true)] {
+            set(&directory, of_directory);
+            set(&file, of_file);
+            assert_eq!(is_private(&file), private, "{of_directory:o} {of_file:o}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 pub use cgroups::{Cgroups, Hierarchy};
 pub use credentials::{AuthFile, AuthState};
-pub use gpus::Gpus;
+pub use gpus::{Gpus, Wsl};
 pub use ids::{Allotment, Ids, Mapper};
 pub use machine::{Distribution, Kernel, Machine};
 pub use programs::{OciRuntime, Program, Programs};

@@ -30,7 +30,7 @@ pub fn judge(facts: &Facts) -> Vec<Check> {
 
 /// What the kernel says with that number.
 fn said(number: i32) -> String {
-    super::said(&std::io::Error::from_raw_os_error(number))
+    crate::error::said(&std::io::Error::from_raw_os_error(number))
 }
 
 /// Some names for a sentence: `a, b and c`.

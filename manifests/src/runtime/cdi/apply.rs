@@ -11,6 +11,9 @@ use super::{CdiError, Edits};
 use crate::runtime::defaults::PATH;
 use crate::runtime::volume::clean;
 
+/// What is wrong with a path where nothing is.
+const NOT_THERE: &str = "is not there";
+
 /// The version of the runtime spec that brought network devices and the whole of resource control.
 const VERSION_OF_NET_DEVICES: &str = "1.3.0";
 
@@ -82,7 +85,7 @@ pub(crate) fn apply(
     container: &Container<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<(), CdiError> {
-    let edits = &edits.0;
+    let edits = &edits.edits;
     edits.env.iter().for_each(|entry| set_variable(&mut json["process"]["env"], entry));
     for node in &edits.device_nodes {
         add_node(node, json, container)?;
@@ -99,7 +102,9 @@ pub(crate) fn apply(
     }
     tell_what_is_hidden(edits, container, warnings);
     edits.mounts.iter().for_each(|mount| set_mount(&mut json["mounts"], mount_json(mount)));
-    sort_mounts(&mut json["mounts"]);
+    if !edits.mounts.is_empty() {
+        sort_mounts(&mut json["mounts"]);
+    }
     edits.hooks.iter().for_each(|hook| push(&mut json["hooks"][&hook.hook_name], hook_json(hook)));
     if let Some(rdt) = rdt {
         json["linux"]["intelRdt"] = rdt_json(rdt);
@@ -140,10 +145,10 @@ fn set_variable(env: &mut Value, entry: &str) {
 /// of the host's, which is also what runc makes of a node, but of the one at the same path, whatever `hostPath` says.
 fn add_node(node: &DeviceNode, json: &mut Value, container: &Container<'_>) -> Result<(), CdiError> {
     let path = clean(&node.path);
-    let host = container.devices.get(node.host_path());
     let missing = |why| CdiError::Node { path: node.host_path().to_owned(), why };
+    usable(node, container.devices, container.rootless).map_err(missing)?;
+    let host = container.devices.get(node.host_path());
     if container.rootless {
-        host.ok_or_else(|| missing("is not there"))?;
         let bind =
             json!({"destination": path, "type": "bind", "source": node.host_path(), "options": ["bind", "rprivate"]});
         set_mount(&mut json["mounts"], bind);
@@ -176,6 +181,16 @@ fn add_node(node: &DeviceNode, json: &mut Value, container: &Container<'_>) -> R
     Ok(())
 }
 
+/// Whether the host's nodes, `devices`, serve for a node of a container. The error is what is wrong with the host's.
+pub(super) fn usable(
+    node: &DeviceNode,
+    devices: &BTreeMap<String, DeviceFacts>,
+    rootless: bool,
+) -> Result<(), &'static str> {
+    let host = devices.get(node.host_path());
+    if rootless { host.map(|_| ()).ok_or(NOT_THERE) } else { identity(node, host).map(|_| ()) }
+}
+
 /// What kind of device it is, and major and minor number of those that have them.
 type Identity = (&'static str, Option<(i64, i64)>);
 
@@ -189,7 +204,7 @@ fn identity(node: &DeviceNode, host: Option<&DeviceFacts>) -> Result<Identity, &
         (Some(kind), Some(numbers)) => return Ok((kind, Some(numbers))),
         _ => {}
     }
-    let host = host.ok_or("is not there")?;
+    let host = host.ok_or(NOT_THERE)?;
     let kind = host.kind.letter().ok_or("is not a device node")?;
     if stated.is_some_and(|stated| stated != host.kind) {
         return Err("is of another type than the CDI file says");
@@ -240,7 +255,8 @@ fn hook_json(hook: &Hook) -> Value {
     if !hook.args.is_empty() {
         json["args"] = json!(hook.args);
     }
-    if let Some(timeout) = hook.timeout {
+    // CDI allows any number, the runtime spec those above 0.
+    if let Some(timeout) = hook.timeout.filter(|timeout| *timeout > 0) {
         json["timeout"] = json!(timeout);
     }
     json

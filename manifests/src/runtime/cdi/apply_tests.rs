@@ -158,6 +158,16 @@ fn mounts_replace_and_outer_ones_come_first() {
     );
 }
 
+/// As the library does, which sorts only what it has added mounts to.
+#[test]
+fn without_mounts_their_order_stays() {
+    let json = edited(&json!({"env": ["A=1"]}));
+    let places: Vec<_> = json["mounts"].as_array().unwrap().iter().map(|mount| &mount["destination"]).collect();
+    assert_eq!(places, ["/proc", "/dev", "/dev/pts", "/data/deep"]);
+    let unsorted = edited(&json!({"mounts": [{"hostPath": "/a", "containerPath": "b"}]}));
+    assert_eq!(unsorted["mounts"][2]["destination"], "/b");
+}
+
 #[test]
 fn volumes_in_the_way_are_told() {
     let edits = json!({
@@ -184,13 +194,15 @@ fn hooks_get_a_path_to_find_programs() {
     let json = edited(&json!({"hooks": [
         {"hookName": "createContainer", "path": "/h", "args": ["h", "1"]},
         {"hookName": "prestart", "path": "/h", "env": ["A=1"], "timeout": 5},
-        {"hookName": "createContainer", "path": "/h", "env": ["PATH=/x"]},
+        {"hookName": "createContainer", "path": "/h", "env": ["PATH=/x"], "timeout": 0},
+        {"hookName": "poststop", "path": "/h", "env": ["PATH=/x"], "timeout": -1},
     ]}));
     assert_eq!(
         json["hooks"],
         json!({
             "createContainer": [{"path": "/h", "args": ["h", "1"], "env": [path]}, {"path": "/h", "env": ["PATH=/x"]}],
             "prestart": [{"path": "/h", "env": ["A=1", path], "timeout": 5}],
+            "poststop": [{"path": "/h", "env": ["PATH=/x"]}],
         })
     );
 }

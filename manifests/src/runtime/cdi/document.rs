@@ -1,29 +1,27 @@
-//! What a CDI file holds (SPEC.md, "CDI JSON Specification"). Unknown fields are errors, as the specification wants it.
+//! What a CDI file holds (SPEC.md, "CDI JSON Specification"). Unknown fields are errors, as the specification wants it;
+//! what is not there is empty, and [`validate`](super::validate) tells what may not be.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
 /// A whole file.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Document {
     pub(crate) cdi_version: String,
     /// `VENDOR/CLASS`.
     pub(crate) kind: String,
-    #[serde(default)]
     pub(crate) annotations: BTreeMap<String, String>,
     pub(crate) devices: Vec<Device>,
     /// What each device of the file needs besides its own edits.
-    #[serde(default)]
     pub(crate) container_edits: ContainerEdits,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Device {
     pub(crate) name: String,
-    #[serde(default)]
     pub(crate) annotations: BTreeMap<String, String>,
     pub(crate) container_edits: ContainerEdits,
 }
@@ -41,8 +39,8 @@ pub(crate) struct ContainerEdits {
     pub(crate) additional_gids: Vec<u32>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct DeviceNode {
     /// In the container.
     pub(crate) path: String,
@@ -66,33 +64,30 @@ impl DeviceNode {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct NetDevice {
     pub(crate) host_interface_name: String,
     /// In the container.
     pub(crate) name: String,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Hook {
     pub(crate) hook_name: String,
     pub(crate) path: String,
-    #[serde(default)]
     pub(crate) args: Vec<String>,
-    #[serde(default)]
     pub(crate) env: Vec<String>,
-    /// Seconds.
-    pub(crate) timeout: Option<u32>,
+    /// Seconds; no limit if it is not above 0.
+    pub(crate) timeout: Option<i64>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Mount {
     pub(crate) host_path: String,
     pub(crate) container_path: String,
-    #[serde(default)]
     pub(crate) options: Vec<String>,
     #[serde(rename = "type")]
     pub(crate) kind: Option<String>,

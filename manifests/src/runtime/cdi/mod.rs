@@ -5,18 +5,22 @@
 //! applied in the order that CDI's own library has. A file that makes no sense is left out and told, as there.
 
 mod apply;
+mod coerce;
 mod document;
+mod lacks;
 mod name;
 mod parse;
 mod registry;
+mod unresolved;
 mod validate;
 mod version;
 
 pub(crate) use apply::{Container, apply};
 pub use apply::{DeviceFacts, NodeKind};
+pub use lacks::{Lack, Part, REGENERATE, Stale};
 pub(crate) use name::Name;
 pub use parse::{CdiFault, MAX_FILE_SIZE};
-pub use registry::{CdiFile, Edits, LeftOut, Registry};
+pub use registry::{CdiFile, Described, Edits, LeftOut, Registry};
 
 /// Why the devices that were asked for don't get into a container.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +45,9 @@ pub enum CdiError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// Files that the host has not.
+    #[error("{0}")]
+    Stale(Box<Stale>),
 }
 
 impl CdiError {
@@ -54,9 +61,8 @@ impl CdiError {
             }
             Self::Name(_) => "write VENDOR/CLASS=NAME, such as nvidia.com/gpu=0".into(),
             Self::Unresolvable { known, .. } => known.clone(),
-            Self::Node { .. } => {
-                "load the driver, or make the CDI file anew on the machine that runs the container".into()
-            }
+            Self::Node { .. } => format!("load the driver, or make the CDI file anew: {REGENERATE}"),
+            Self::Stale(stale) => stale.remedy(),
         })
     }
 }

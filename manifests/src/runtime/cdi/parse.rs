@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::document::Document;
-use super::{validate, version};
+use super::{coerce, validate, version};
 
 /// The largest file that is read, in bytes. NVIDIA's are below 200 KiB.
 pub const MAX_FILE_SIZE: usize = 4 << 20;
@@ -55,24 +55,58 @@ pub enum CdiFault {
     NoEdits(String),
 }
 
-/// Reads and checks a document: YAML if `is_yaml`, else JSON.
-///
-/// YAML goes through JSON's values, so that both have the same types: an unquoted `0` is no name in either.
-pub(super) fn parse(bytes: &[u8], is_yaml: bool) -> Result<Document, CdiFault> {
+/// Reads and checks a document, the first one if there are several. All is YAML, as in CDI's own library, which reads
+/// JSON with comments and commas at the end by that.
+pub(super) fn parse(bytes: &[u8]) -> Result<Document, CdiFault> {
     if bytes.len() > MAX_FILE_SIZE {
         return Err(CdiFault::TooLarge);
     }
     let text = std::str::from_utf8(bytes).map_err(|_| CdiFault::Syntax("it is not UTF-8".into()))?;
     let syntax = |error: &dyn std::fmt::Display| CdiFault::Syntax(printable(&error.to_string()));
-    let document: Document = if is_yaml {
-        let value: Value = serde_saphyr::from_str_with_options(text, limits()).map_err(|error| syntax(&error))?;
-        serde_json::from_value(value).map_err(|error| syntax(&error))?
-    } else {
-        serde_json::from_str(text).map_err(|error| syntax(&error))?
-    };
+    let value = first_document(text)
+        .or_else(|error| first_document(&with_comments_apart(text)).map_err(|_| error))
+        .map_err(|error| syntax(&error))?;
+    let value = coerce::document(value).map_err(|error| syntax(&error))?;
+    let document = serde_json::from_value(value).map_err(|error| syntax(&error))?;
     version::check(&document)?;
     validate::check(&document)?;
     Ok(document)
+}
+
+fn first_document(text: &str) -> Result<Value, serde_saphyr::Error> {
+    let mut text = text.as_bytes();
+    serde_saphyr::read_with_options(&mut text, limits()).next().unwrap_or(Ok(Value::Null))
+}
+
+/// The text with a blank before each comment that stands right behind a comma or a bracket, where YAML wants one and
+/// CDI's own library does not.
+fn with_comments_apart(text: &str) -> String {
+    let mut apart = String::with_capacity(text.len());
+    // The character that ends what this is inside of: a quoted text or a comment.
+    let mut end = None;
+    let (mut before, mut token, mut escaped) = ('\n', '\n', false);
+    for c in text.chars() {
+        match end {
+            Some('"') if escaped || c == '\\' => escaped = !escaped,
+            Some(last) if c == last => end = None,
+            Some(_) => {}
+            None if matches!(c, '"' | '\'') && ",[{:\n".contains(token) => end = Some(c),
+            // Two of these in a quoted text stand for one.
+            None if c == '\'' && before == c => end = Some(c),
+            None if c == '#' && ",[]{}".contains(before) => {
+                apart.push(' ');
+                end = Some('\n');
+            }
+            None if c == '#' && before.is_whitespace() => end = Some('\n'),
+            None => {}
+        }
+        apart.push(c);
+        before = c;
+        if end.is_none() && !c.is_whitespace() || c == '\n' {
+            token = c;
+        }
+    }
+    apart
 }
 
 /// What YAML may unfold to: no more than a large file without aliases has. Numbers with a leading zero are octal, as in
@@ -81,7 +115,6 @@ fn limits() -> serde_saphyr::Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_depth: 64,
-            max_documents: 1,
             max_aliases: 1000,
             max_anchors: 1000,
             max_events: 500_000,
@@ -96,6 +129,7 @@ fn limits() -> serde_saphyr::Options {
             max_replay_stack_depth: 16,
         },
         legacy_octal_numbers: true,
+        non_finite_float_policy: serde_saphyr::NonFiniteFloatPolicy::AsString,
         reject_unsupported_tags: true,
     }
 }

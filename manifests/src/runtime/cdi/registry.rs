@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::CdiError;
-use super::document::{ContainerEdits, Document};
+use super::document::{ContainerEdits, Device, Document};
+use super::lacks::{self, Part};
 use super::name::Name;
 use super::parse::{CdiFault, parse};
-use crate::runtime::nearest;
+use super::{CdiError, unresolved};
 
 /// A file of one of CDI's directories.
 #[derive(Debug, Clone)]
@@ -61,7 +61,27 @@ pub enum LeftOut {
 
 /// The edits of the devices that were asked for, in order: those of each file once, before those of its devices.
 #[derive(Debug, Clone, Default)]
-pub struct Edits(pub(super) ContainerEdits);
+pub struct Edits {
+    pub(super) edits: ContainerEdits,
+    /// The files that they come from.
+    pub(super) files: Vec<String>,
+}
+
+/// What a file describes.
+#[derive(Debug, Clone)]
+pub struct Described<'a> {
+    /// The file's path.
+    pub path: &'a str,
+    /// The kind of its devices.
+    pub kind: &'a str,
+    /// How many of its devices count: devices, each of which may have several names.
+    pub devices: usize,
+    /// The edits of all those.
+    pub edits: Edits,
+}
+
+/// The name of all devices of a kind together, as NVIDIA's toolkit has it.
+const ALL: &str = "all";
 
 impl Registry {
     /// Reads the files. What makes no sense is left out ([`Self::left_out`]); so is a device that two files of the same
@@ -110,12 +130,24 @@ impl Registry {
         &self.left_out
     }
 
-    /// The files that make sense, in their order: path, kind of devices, and the number of those that count.
-    pub fn files(&self) -> impl Iterator<Item = (&str, &str, usize)> {
+    /// The files that make sense, in their order.
+    pub fn files(&self) -> impl Iterator<Item = Described<'_>> {
         self.documents.iter().enumerate().map(|(index, (file, document))| {
-            let count = self.devices.values().filter(|place| place.document == index).count();
-            (file.path.as_str(), document.kind.as_str(), count)
+            let places: Vec<Place> = self.devices.values().filter(|place| place.document == index).copied().collect();
+            let devices = count(places.iter().map(|place| self.device(place)));
+            Described { path: &file.path, kind: &document.kind, devices, edits: self.edits(&places) }
         })
+    }
+
+    /// How many devices of the kind there are, each of which may have several names.
+    #[must_use]
+    pub fn count(&self, kind: &str) -> usize {
+        let places = self.devices.values();
+        count(places.filter(|place| self.documents[place.document].1.kind == kind).map(|place| self.device(place)))
+    }
+
+    fn device(&self, place: &Place) -> &Device {
+        &self.documents[place.document].1.devices[place.device]
     }
 
     /// The full names of all devices, sorted.
@@ -136,6 +168,13 @@ impl Registry {
         edits.flat_map(|edits| &edits.device_nodes).map(|node| node.host_path()).collect()
     }
 
+    /// The files of the host that mounts and hooks name, which whoever applies edits on that host must have looked up.
+    #[must_use]
+    pub fn sources(&self) -> BTreeSet<(Part, &str)> {
+        let edits = self.documents.iter().flat_map(|(_, document)| document.all_edits());
+        edits.flat_map(lacks::sources).collect()
+    }
+
     /// The edits of these devices, each once.
     ///
     /// # Errors
@@ -151,39 +190,37 @@ impl Registry {
             }
         }
         if !missing.is_empty() {
-            let known = self.known(&missing);
+            let known = unresolved::known(self, &missing);
             return Err(CdiError::Unresolvable { names: missing, known });
         }
-        let mut edits = ContainerEdits::default();
-        let mut documents = BTreeSet::new();
-        for place in places {
-            let document = &self.documents[place.document].1;
-            if documents.insert(place.document) {
-                edits.append(&document.container_edits);
-            }
-            edits.append(&document.devices[place.device].container_edits);
-        }
-        Ok(Edits(edits))
+        Ok(self.edits(&places))
     }
 
-    /// What to tell of devices that are not there.
-    fn known(&self, missing: &[String]) -> String {
-        let names: Vec<_> = self.names().collect();
-        let near: BTreeSet<_> = missing.iter().filter_map(|name| nearest(name, &names)).collect();
-        let mut parts = Vec::new();
-        if !near.is_empty() {
-            parts.push(format!("did you mean {}?", Vec::from_iter(near).join(", ")));
+    fn edits(&self, places: &[Place]) -> Edits {
+        let mut all = Edits::default();
+        let mut documents = BTreeSet::new();
+        for place in places {
+            let (file, document) = &self.documents[place.document];
+            if documents.insert(place.document) {
+                all.edits.append(&document.container_edits);
+                all.files.push(file.path.clone());
+            }
+            all.edits.append(&self.device(place).container_edits);
         }
-        let kinds = Vec::from_iter(self.kinds());
-        parts.push(match kinds[..] {
-            [] => "no CDI file describes a device here; `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml` makes \
-                   NVIDIA's"
-                .to_owned(),
-            _ => format!("CDI files describe devices of {}", kinds.join(", ")),
-        });
-        parts.extend(self.left_out.iter().map(ToString::to_string));
-        parts.join("; ")
+        all
     }
+}
+
+/// How many devices these are: names with the same device nodes stand for one, and `all` for none of its own unless it
+/// stands alone, as on WSL2.
+fn count<'a>(devices: impl Iterator<Item = &'a Device>) -> usize {
+    let (all, each): (Vec<&Device>, Vec<&Device>) = devices.partition(|device| device.name == ALL);
+    let what = |device: &'a Device| {
+        let nodes: BTreeSet<&str> = device.container_edits.device_nodes.iter().map(|node| node.path.as_str()).collect();
+        if nodes.is_empty() { BTreeSet::from([device.name.as_str()]) } else { nodes }
+    };
+    let each: BTreeSet<_> = each.into_iter().map(what).collect();
+    if each.is_empty() { all.len() } else { each.len() }
 }
 
 /// The document of a file, whose bytes are let go; `None` if it is not CDI's.
@@ -191,8 +228,7 @@ fn read(file: &mut CdiFile) -> Result<Option<Document>, CdiFault> {
     let content = std::mem::replace(&mut file.content, Ok(Vec::new()));
     let bytes = content.map_err(CdiFault::Unreadable)?;
     match file.path.rsplit_once('.').map(|(_, ending)| ending) {
-        Some("json") => parse(&bytes, false).map(Some),
-        Some("yaml") => parse(&bytes, true).map(Some),
+        Some("json" | "yaml") => parse(&bytes).map(Some),
         _ => Ok(None),
     }
 }

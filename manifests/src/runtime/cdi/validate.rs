@@ -1,14 +1,11 @@
-//! What the values of a document may be.
-//!
-//! This is stricter than CDI's schema, which has little but types, and in a few points stricter than CDI's library: paths
-//! are absolute, hooks with a timeout have more than 0 seconds, and no text has a NUL in it.
+//! What the values of a document may be: what CDI's own library allows, but for texts with a NUL, which no runtime takes.
+//! Its schema has little but types.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::document::{ContainerEdits, Device, DeviceNode, Document, Hook, IntelRdt, Mount, NetDevice};
-use super::name::{is_annotation_key, is_device, is_kind};
+use super::name::{is_device, is_kind};
 use super::parse::CdiFault;
-use crate::runtime::volume::clean;
 
 /// The hooks that a runtime has (runtime-spec, "POSIX-platform Hooks").
 pub(super) const HOOKS: [&str; 6] =
@@ -16,9 +13,6 @@ pub(super) const HOOKS: [&str; 6] =
 
 /// The word for a node that is there and can't be used.
 pub(super) const NO_PERMISSIONS: &str = "none";
-
-/// All annotations of one place together, in bytes.
-const MAX_ANNOTATIONS: usize = 256 << 10;
 
 type Checked = Result<(), CdiFault>;
 
@@ -32,7 +26,6 @@ fn demand(fine: bool, what: &'static str, text: &str, why: &'static str) -> Chec
 
 pub(super) fn check(document: &Document) -> Checked {
     demand(is_kind(&document.kind), "its kind", &document.kind, "is not VENDOR/CLASS")?;
-    annotations(&document.annotations)?;
     edits(&document.container_edits)?;
     if document.devices.is_empty() {
         return Err(CdiFault::NoDevices);
@@ -49,19 +42,10 @@ pub(super) fn check(document: &Document) -> Checked {
 
 fn check_device(device: &Device) -> Checked {
     demand(is_device(&device.name), "the device's name", &device.name, "has characters that it can't have")?;
-    annotations(&device.annotations)?;
     if device.container_edits.is_empty() {
         return Err(CdiFault::NoEdits(device.name.clone()));
     }
     edits(&device.container_edits)
-}
-
-fn annotations(annotations: &BTreeMap<String, String>) -> Checked {
-    for key in annotations.keys() {
-        demand(is_annotation_key(key), "the annotation", key, "is not NAME or DOMAIN/NAME")?;
-    }
-    let size: usize = annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
-    demand(size <= MAX_ANNOTATIONS, "the size of annotations", &size.to_string(), "is more than 256 KiB")
 }
 
 fn edits(edits: &ContainerEdits) -> Checked {
@@ -83,34 +67,27 @@ fn without_nul(what: &'static str, text: &str) -> Checked {
     demand(!text.contains('\0'), what, text, "has a NUL in it")
 }
 
-/// A path in the container or on the host, which is not the root itself.
-fn path(what: &'static str, text: &str) -> Checked {
-    demand(text.starts_with('/'), what, text, "is not an absolute path")?;
-    demand(clean(text) != "/", what, text, "is the root")?;
+/// A text that has to be there.
+fn filled(what: &'static str, text: &str) -> Checked {
+    demand(!text.is_empty(), what, text, "is empty")?;
     without_nul(what, text)
 }
 
 fn node(node: &DeviceNode) -> Checked {
-    path("the device node", &node.path)?;
-    path("the device node's hostPath", node.host_path())?;
+    filled("the device node's path", &node.path)?;
+    without_nul("the device node's hostPath", node.host_path())?;
     let kind = node.kind.as_deref().unwrap_or_default();
     demand(matches!(kind, "" | "b" | "c" | "u" | "p"), "the device node's type", kind, "is not b, c, u or p")?;
     let permissions = node.permissions.as_deref().unwrap_or_default();
     let known = permissions == NO_PERMISSIONS || permissions.bytes().all(|b| b"rwm".contains(&b));
-    demand(known, "the device node's permissions", permissions, "are not of r, w and m")?;
-    for number in [node.major, node.minor].into_iter().flatten() {
-        demand(u32::try_from(number).is_ok(), "the device number", &number.to_string(), "is none")?;
-    }
-    Ok(())
+    demand(known, "the device node's permissions", permissions, "are not of r, w and m")
 }
 
 fn net_devices(devices: &[NetDevice]) -> Checked {
     let (mut outside, mut inside) = (BTreeSet::new(), BTreeSet::new());
     for device in devices {
         for (name, seen) in [(&device.host_interface_name, &mut outside), (&device.name, &mut inside)] {
-            let fine = !name.is_empty() && name.len() < 16 && *name != "." && *name != "..";
-            let fine = fine && !name.contains(|c: char| c == '/' || c == ':' || c == '\0' || c.is_whitespace());
-            demand(fine, "the network device", name, "is not the name of an interface")?;
+            filled("the network device's name", name)?;
             demand(seen.insert(name), "the network device", name, "is there twice")?;
         }
     }
@@ -119,20 +96,15 @@ fn net_devices(devices: &[NetDevice]) -> Checked {
 
 fn hook(hook: &Hook) -> Checked {
     demand(HOOKS.contains(&hook.hook_name.as_str()), "the hook", &hook.hook_name, "is none of the runtime's")?;
-    path("the hook's path", &hook.path)?;
+    filled("the hook's path", &hook.path)?;
     hook.args.iter().try_for_each(|argument| without_nul("the hook's argument", argument))?;
-    hook.env.iter().try_for_each(|entry| env(entry))?;
-    demand(hook.timeout != Some(0), "the hook's timeout", "0", "is not above 0")
+    hook.env.iter().try_for_each(|entry| env(entry))
 }
 
 fn mount(mount: &Mount) -> Checked {
-    path("the mount's containerPath", &mount.container_path)?;
-    demand(!mount.host_path.is_empty(), "the mount's hostPath", "", "is empty")?;
-    if mount.is_bind() {
-        let source = mount.host_path.as_str();
-        demand(source.starts_with('/'), "the mount's hostPath", source, "is not an absolute path")?;
-    }
-    let texts = std::iter::once(&mount.host_path).chain(&mount.kind).chain(&mount.options);
+    filled("the mount's hostPath", &mount.host_path)?;
+    filled("the mount's containerPath", &mount.container_path)?;
+    let texts = mount.kind.iter().chain(&mount.options);
     texts.into_iter().try_for_each(|text| without_nul("the mount's", text))
 }
 

@@ -20,8 +20,13 @@ pub(super) fn check(document: &Document) -> Result<(), CdiFault> {
 }
 
 /// What the document uses that came last, and with which version.
+///
+/// For what came before 0.6.0 CDI's own library looks at the edits of the file and of the last device alone, and there are
+/// files that it reads for that reason only.
 fn needs(document: &Document) -> (&'static str, &'static str) {
     let any = |uses: fn(&ContainerEdits) -> bool| document.all_edits().any(uses);
+    let last = document.devices.last().map(|device| &device.container_edits);
+    let any_of_last = |uses: fn(&ContainerEdits) -> bool| uses(&document.container_edits) || last.is_some_and(uses);
     let annotated =
         !document.annotations.is_empty() || document.devices.iter().any(|device| !device.annotations.is_empty());
     let class = document.kind.split_once('/').map_or("", |(_, class)| class);
@@ -39,7 +44,7 @@ fn needs(document: &Document) -> (&'static str, &'static str) {
         (
             "hostPath of a device node",
             "0.5.0",
-            any(|edits| {
+            any_of_last(|edits| {
                 edits.device_nodes.iter().any(|node| node.host_path.as_ref().is_some_and(|path| !path.is_empty()))
             }),
         ),
@@ -51,7 +56,9 @@ fn needs(document: &Document) -> (&'static str, &'static str) {
         (
             "the type of a mount",
             "0.4.0",
-            any(|edits| edits.mounts.iter().any(|mount| mount.kind.as_ref().is_some_and(|kind| !kind.is_empty()))),
+            any_of_last(|edits| {
+                edits.mounts.iter().any(|mount| mount.kind.as_ref().is_some_and(|kind| !kind.is_empty()))
+            }),
         ),
     ];
     let used = features.into_iter().find(|(_, _, used)| *used);

@@ -133,6 +133,7 @@ impl Fields {
 fn count(text: &str) -> Result<i64, GpuFault> {
     match text {
         "all" => Ok(-1),
+        "none" => Ok(0),
         number => number.parse().map_err(|_| GpuFault::Count(number.to_owned())),
     }
 }

@@ -34,6 +34,9 @@ fn values_that_are_granted() {
         ("1024", "1024"),
         ("count=3", "3"),
         ("count=0", "0"),
+        ("none", "0"),
+        ("count=none", "0"),
+        ("none,capabilities=utility", "0 | utility"),
         // as docker, the last of several bare counts
         ("2,3", "3"),
         ("all,2", "2"),

@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use crate::config::Config;
 use crate::document::Document;
 use crate::runtime::cdi::{CdiFile, Registry};
-use crate::runtime::{Host, Nvidia, Request, Settings, runtime_spec};
+use crate::runtime::{Host, Nvidia, Request, runtime_spec};
+
+mod host;
 
 /// A file whose devices each set a variable of their name.
 fn file(path: &str, kind: &str, names: &[&str], edits: Value) -> CdiFile {
@@ -43,8 +45,8 @@ fn ask(call: &str) -> (String, Vec<String>) {
             "hook" => host.nvidia_hook = Some("/hook".into()),
             "--nvidia" => request.nvidia = words.next().unwrap().parse::<Nvidia>().unwrap(),
             "--gpus" => {
-                request.settings =
-                    Settings { gpus: Some(words.next().unwrap().parse().unwrap()), ..Settings::default() }
+                let gpus = Some(words.next().unwrap().parse().unwrap());
+                request.earlier_gpus.extend(std::mem::replace(&mut request.settings.gpus, gpus));
             }
             "--device" => request.devices.push(words.next().unwrap().to_owned()),
             "-e" => request.env.push(words.next().unwrap().parse().unwrap()),
@@ -89,7 +91,41 @@ fn every_way_to_ask() {
         // nobody asks
         ("hook file", String::new()),
         ("hook file | NVIDIA_VISIBLE_DEVICES=all", "all".into()),
-        ("hook file --gpus 0 | NVIDIA_VISIBLE_DEVICES=all", "all".into()),
+        // none at all, whatever the image asks for
+        ("hook file --gpus 0 | NVIDIA_VISIBLE_DEVICES=all", "void".into()),
+        ("hook file --gpus none | NVIDIA_VISIBLE_DEVICES=all", "void".into()),
+        ("hook file --gpus count=0 --nvidia hook | NVIDIA_VISIBLE_DEVICES=all", "void".into()),
+        ("hook file --gpus 0 --nvidia cdi | NVIDIA_VISIBLE_DEVICES=all", "void".into()),
+        ("hook file --gpus 0 --nvidia none | NVIDIA_VISIBLE_DEVICES=0,1", "void".into()),
+        ("hook file --gpus 0 --nvidia hook -e NVIDIA_VISIBLE_DEVICES=all", "void".into()),
+        ("hook file --gpus 0 --nvidia hook | CUDA_VERSION=8.0.61", "void".into()),
+        ("hook file --gpus 0 --nvidia hook | NVIDIA_VISIBLE_DEVICES=none", "none".into()),
+        ("hook file --gpus 0 --nvidia hook", String::new()),
+        ("hook file --gpus 0 --device nvidia.com/gpu=1 | NVIDIA_VISIBLE_DEVICES=all", "void CDI_1".into()),
+        ("hook file --gpus 0 --device amd.com/gpu=amd0 | NVIDIA_VISIBLE_DEVICES=all", "void CDI_amd0".into()),
+        ("hook --gpus device=none | NVIDIA_VISIBLE_DEVICES=all", "hook none".into()),
+        ("file --gpus device=none | NVIDIA_VISIBLE_DEVICES=all", "void".into()),
+        // several requests: CDI gives them all, the hook heeds the last
+        ("file --gpus device=1 --gpus device=0,1", "void CDI_1 CDI_0".into()),
+        ("file --gpus device=1 --gpus 0", "void CDI_1".into()),
+        ("hook --gpus device=1 --gpus device=0", "hook 0".into()),
+        ("hook --gpus 0 --gpus device=1", "hook 1".into()),
+        ("hook --gpus device=1 --gpus none", "hook 1".into()),
+        ("hook --gpus all,capabilities=video --gpus 1", "hook 0 [video]".into()),
+        ("hook --gpus all,capabilities=video --gpus 1,capabilities=compute", "hook 0 [compute]".into()),
+        ("hook --gpus 0 --gpus none | NVIDIA_VISIBLE_DEVICES=all", "void".into()),
+        ("hook file --gpus 1 --gpus device=nvidia.com/gpu=1", "void CDI_0 CDI_1".into()),
+        // the hook where CDI can't
+        ("hook file --gpus device=GPU-b", "hook GPU-b".into()),
+        ("hook file --gpus 3", "hook 0,1,2".into()),
+        ("hook file --gpus device=MIG-GPU-a/10/0", "hook MIG-GPU-a/10/0".into()),
+        ("hook file --gpus 1 --gpus 3", "hook 0,1,2".into()),
+        ("hook file --gpus 3 --device amd.com/gpu=amd0", "hook 0,1,2 CDI_amd0".into()),
+        ("hook file --gpus 3 | NVIDIA_VISIBLE_DEVICES=all", "hook 0,1,2".into()),
+        ("--nvidia cdi hook file --gpus 3", unresolvable("nvidia.com/gpu=2")),
+        ("hook file --gpus driver=cdi,count=3", unresolvable("nvidia.com/gpu=2")),
+        ("hook file --gpus device=nvidia.com/gpu=2", unresolvable("nvidia.com/gpu=2")),
+        ("hook file --gpus 1 --device nvidia.com/gpu=2", unresolvable("nvidia.com/gpu=2")),
         // auto: the file, else the hook
         ("hook file --gpus all", "void CDI_all".into()),
         ("hook --gpus all", "hook all".into()),
@@ -126,6 +162,10 @@ fn every_way_to_ask() {
         ("--device amd.com/gpu=amd0 | NVIDIA_VISIBLE_DEVICES=all", "all CDI_amd0".into()),
         ("hook --device amd.com/gpu=amd0 --gpus 1", "hook 0 CDI_amd0".into()),
         ("file --device amd.com/gpu=amd0 --gpus 1", "void CDI_amd0 CDI_0".into()),
+        // in the order of the request
+        ("file --device nvidia.com/gpu=1 --device amd.com/gpu=amd0", "void CDI_1 CDI_amd0".into()),
+        ("file --device amd.com/gpu=amd0 --device nvidia.com/gpu=1", "void CDI_amd0 CDI_1".into()),
+        ("file --device nvidia.com/gpu=1 --device amd.com/gpu=amd0 --gpus 1", "void CDI_1 CDI_amd0 CDI_0".into()),
         ("--nvidia hook hook --device amd.com/gpu=amd0 --gpus 1", "hook 0 CDI_amd0".into()),
         ("--nvidia none --device amd.com/gpu=amd0", "CDI_amd0".into()),
         ("--device amd.com/gpu=1", unresolvable("amd.com/gpu=1")),
@@ -202,6 +242,16 @@ fn what_the_user_is_told() {
         ),
         ("hook --gpus all,options=a=b", &["the options of --gpus have no effect: NVIDIA's driver has none", left_out]),
         ("hook -e NVIDIA_VISIBLE_DEVICES=1", &[alone]),
+        ("hook -e NVIDIA_VISIBLE_DEVICES=1 --gpus 0", &[]),
+        ("hook --gpus 1 --gpus 2", &["of several --gpus NVIDIA's hook heeds the last one", left_out]),
+        (
+            "hook file --gpus 3",
+            &[
+                "NVIDIA's hook is used, as CDI can't serve the request: unresolvable CDI devices nvidia.com/gpu=2",
+                left_out,
+            ],
+        ),
+        ("hook --gpus 1 --device amd.com/gpu=amd0", &[left_out]),
         ("file -e NVIDIA_VISIBLE_DEVICES=1", &[alone]),
         ("hook | NVIDIA_VISIBLE_DEVICES=all", &[]),
         ("hook -e NVIDIA_VISIBLE_DEVICES=1 --nvidia none", &[]),

@@ -37,6 +37,13 @@ fn the_language() {
         ("cuda>=13 driver>=535", "535.104.05", "yes"),
         ("cuda>=13,driver>=1 driver>=540 driver>=535,cuda>=12", "535.104.05", "yes"),
         ("cuda>=13  ,,driver>=535,,", "535.104.05", "yes"),
+        // what is empty does not hold, and does not fail either
+        ("cuda>=99 ,", "535.104.05", "no"),
+        (", cuda>=99", "535.104.05", "no"),
+        ("cuda>=99 , ,,", "535.104.05", "no"),
+        ("cuda>=12 ,", "535.104.05", "yes"),
+        ("brand=tesla ,", "535.104.05", "?"),
+        ("cuda>=99 , nonsense", "535.104.05", "nonsense"),
         // what is not known here
         ("arch>=7.0", "535.104.05", "?"),
         ("brand=tesla", "535.104.05", "?"),

@@ -1,0 +1,77 @@
+//! What to tell who asks for devices that no file describes.
+
+use std::collections::BTreeSet;
+
+use super::lacks::REGENERATE;
+use super::registry::Registry;
+use crate::runtime::nearest;
+use crate::runtime::nvidia::GPU_KIND;
+
+/// The most devices that are named.
+const MOST: usize = 8;
+
+/// What there is instead of the devices `missing`.
+pub(super) fn known(registry: &Registry, missing: &[String]) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for part in missing.iter().filter_map(|name| instead(registry, name)) {
+        if !parts.contains(&part) {
+            parts.push(part);
+        }
+    }
+    let kinds = Vec::from_iter(registry.kinds());
+    parts.push(match kinds[..] {
+        [] => format!("no CDI file describes a device here; {REGENERATE} makes NVIDIA's"),
+        _ => format!("CDI files describe devices of {}", kinds.join(", ")),
+    });
+    parts.extend(registry.left_out().iter().map(ToString::to_string));
+    parts.join("; ")
+}
+
+/// What is there in the place of one device: one that was probably meant, or how many there are.
+fn instead(registry: &Registry, name: &str) -> Option<String> {
+    let (kind, device) = name.split_once('=')?;
+    let names: Vec<&str> = registry.names().collect();
+    let of_kind: Vec<&str> = names.iter().filter_map(|name| name.strip_prefix(kind)?.strip_prefix('=')).collect();
+    if of_kind.is_empty() {
+        return nearest(name, &names).map(|near| format!("did you mean {near}?"));
+    }
+    match meant(device, &of_kind)[..] {
+        [] => {}
+        [near] => return Some(format!("did you mean {kind}={near}?")),
+        _ => return Some(format!("{device} is the beginning of several names")),
+    }
+    let count = registry.count(kind);
+    let what = if kind == GPU_KIND { "GPU" } else { "device" };
+    let there = if count == 1 { format!("there is 1 {what}") } else { format!("there are {count} {what}s") };
+    let by = if of_kind.len() == 1 { "by the name" } else { "by the names" };
+    let told = of_kind.iter().take(MOST).copied().collect::<Vec<_>>().join(", ");
+    let more = if of_kind.len() > MOST { ", …" } else { "" };
+    let by_index_only = is_uuid(device) && kind == GPU_KIND && !of_kind.iter().any(|name| is_uuid(name));
+    let uuids = if by_index_only {
+        ", not by UUID (`nvidia-ctk cdi generate --device-name-strategy=uuid` does that)"
+    } else {
+        ""
+    };
+    Some(format!("{there}, {by} {told}{more}{uuids}"))
+}
+
+/// The names that may be meant by one that nothing has: those that it begins, as NVIDIA's hook has it of UUIDs, or else one
+/// that is much like it. No number is like another.
+fn meant<'a>(device: &str, names: &[&'a str]) -> Vec<&'a str> {
+    if device.bytes().all(|b| b.is_ascii_digit() || b == b':') {
+        return Vec::new();
+    }
+    let begins = |name: &&&str| {
+        name.len() >= device.len() && name.as_bytes()[..device.len()].eq_ignore_ascii_case(device.as_bytes())
+    };
+    let begun: Vec<&str> = names.iter().filter(begins).copied().collect();
+    if !begun.is_empty() && device.len() > 1 {
+        return begun;
+    }
+    let words: Vec<&str> = names.iter().filter(|name| is_uuid(name) == is_uuid(device)).copied().collect();
+    nearest(device, &words).into_iter().collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+fn is_uuid(name: &str) -> bool {
+    name.contains('-')
+}

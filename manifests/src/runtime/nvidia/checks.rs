@@ -1,0 +1,81 @@
+//! Whether what is to give a container its GPUs can do that on this host, with this driver.
+
+use crate::runtime::capabilities::{self, Capability};
+use crate::runtime::cdi::{CdiError, Edits, Name};
+use crate::runtime::env::Env;
+use crate::runtime::error::SpecError;
+use crate::runtime::request::Request;
+use crate::runtime::requirements;
+use crate::runtime::spec::Host;
+use crate::runtime::toolkit::HookFault;
+
+/// The edits of the devices, if they can be applied.
+pub(super) fn resolve(names: &[Name], request: &Request, host: &Host) -> Result<Edits, CdiError> {
+    let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+    let edits = host.cdi.resolve(names.iter().map(String::as_str))?;
+    edits.check_nodes(&host.devices, request.rootless)?;
+    match edits.stale(&host.devices, &host.absent, host.driver.as_ref(), request.rootless) {
+        Some(stale) if !stale.lacks.is_empty() && host.runs_here => Err(CdiError::Stale(Box::new(stale))),
+        _ => Ok(edits),
+    }
+}
+
+/// What to tell of edits that were made for another driver.
+pub(super) fn told_of_driver(edits: &Edits, request: &Request, host: &Host) -> Option<String> {
+    let stale = edits.stale(&host.devices, &host.absent, host.driver.as_ref(), request.rootless)?;
+    let remedy = stale.remedy();
+    (host.runs_here && stale.drivers.is_some()).then(|| format!("{stale}: CUDA will fail; {remedy}"))
+}
+
+/// Tells why the hook comes in the place of CDI.
+///
+/// # Errors
+/// When the hook is known not to work either.
+pub(super) fn fall_back(
+    error: &CdiError,
+    request: &Request,
+    host: &Host,
+    warnings: &mut Vec<String>,
+) -> Result<(), SpecError> {
+    match fault_of_hook(request, host).filter(|fault| host.runs_here && fault.is_certain()) {
+        Some(hook) => Err(SpecError::Neither { cdi: error.clone(), hook }),
+        None => {
+            warnings.push(format!("NVIDIA's hook is used, as CDI can't serve the request: {error}"));
+            Ok(())
+        }
+    }
+}
+
+/// Finds out whether NVIDIA's hook gives the container anything, if that is run here.
+///
+/// # Errors
+/// When it is certain that it does not.
+pub(super) fn check_hook(request: &Request, host: &Host, warnings: &mut Vec<String>) -> Result<(), SpecError> {
+    match fault_of_hook(request, host).filter(|_| host.runs_here) {
+        Some(fault) if fault.is_certain() => Err(SpecError::Hook(fault)),
+        fault => {
+            warnings.extend(fault.map(|fault| format!("{fault}; {}", fault.hint())));
+            Ok(())
+        }
+    }
+}
+
+fn fault_of_hook(request: &Request, host: &Host) -> Option<HookFault> {
+    let granted = host.capabilities.filter(|_| !request.rootless);
+    let capabilities = capabilities::resolve(request, granted, &mut Vec::new());
+    host.toolkit.fault(capabilities.contains(&Capability::SYS_ADMIN), request.rootless)
+}
+
+/// Holds what the image requires against the driver.
+pub(super) fn check_requirements(env: &Env, host: &Host, warnings: &mut Vec<String>) -> Result<(), SpecError> {
+    match requirements::check(env.iter(), host.driver.as_ref()) {
+        Ok(newer) => warnings.extend(newer.map(|newer| newer.to_string())),
+        Err(error) if host.toolkit.disables_require && error.is_about_driver() => {
+            warnings.push(format!(
+                "{error}; the toolkit's config has disable-require = true, so it is started all the same"
+            ));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
+}
