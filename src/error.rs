@@ -63,6 +63,8 @@ impl Explain for SpecError {
                 | Self::CdiName(_)
                 | Self::Seccomp { .. }
                 | Self::Memory(_)
+                | Self::SwapAlone(_)
+                | Self::SwapBelowMemory { .. }
                 | Self::Mixed(_)
                 | Self::Cdi(CdiError::Name(_))
         )

@@ -51,7 +51,7 @@ pub(super) async fn to_lock(builder: &Builder, plan: &Plan, pins: &Pins) -> Resu
     let mut looked_up: Vec<LayerPath> = Vec::new();
     let scratch = builder.store.scratch().map_err(BuildError::Store)?;
     for step in &plan.steps {
-        let parts = match (steps::work(plan, step, builder.epoch, &scratch)?, &pins.interpreter) {
+        let parts = match (steps::work(plan, step, builder.epoch, &scratch, &*builder.reporter)?, &pins.interpreter) {
             (Some(work), _) => work.parts,
             (None, Some(interpreter)) if matches!(step.kind, StepKind::Pip(_)) => {
                 vec![directories_of(interpreter, builder)]

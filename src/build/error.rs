@@ -334,6 +334,9 @@ impl Explain for StepError {
                 Some("name the directory that has the project; it is relative to the recipe's directory".into())
             }
             Self::NoWheels(_) => Some("patterns are relative to the recipe's directory".into()),
+            Self::Directory(DirectoryError::Excluded(_)) => Some(
+                "take it out of .dockerignore and `exclude`, or name it there in a line that begins with `!`".into(),
+            ),
             Self::Directory(DirectoryError::Read { source, .. }) | Self::Read { source, .. }
                 if source.kind() == io::ErrorKind::NotFound =>
             {

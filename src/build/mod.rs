@@ -229,7 +229,8 @@ impl Builder {
         let scratch = self.store.scratch().map_err(BuildError::Store)?;
         let (mut all, mut wheels) = (Vec::new(), Wheels::new());
         for (n, step) in plan.steps.iter().enumerate() {
-            let mut work: Vec<Work> = steps::work(plan, step, self.epoch, &scratch)?.into_iter().collect();
+            let mut work: Vec<Work> =
+                steps::work(plan, step, self.epoch, &scratch, &*self.reporter)?.into_iter().collect();
             if let (StepKind::Pip(_), Some(Interpreter { scheme, .. })) = (&step.kind, &pins.interpreter)
                 && !pins.builds(n)
             {

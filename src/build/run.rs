@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use ociforge_layers::source::directory::{DirectoryError, Options, directory};
+use ociforge_layers::source::directory::{DirectoryError, Options, take};
 use ociforge_layers::{Below, Compression, PackError, pack};
 use ociforge_manifests::{ChainId, DiffId, Digest, Expansion, Image};
 use serde_json::{Value, json};
@@ -134,9 +134,10 @@ fn ingredients(job: &Job, image: &Image, mtime: i64) -> Result<Option<Value>, St
 /// such as a socket.
 fn content(path: &Path) -> Result<Option<Value>, StepError> {
     let to = "content".parse().map_err(StepError::Path)?;
-    let tree = match directory(path, &to, &Options::default()) {
+    let tree = match take(path, &to, &Options::default()) {
         Err(DirectoryError::Special { .. } | DirectoryError::Whiteout(_)) => return Ok(None),
-        tree => tree?,
+        Ok(taken) if !taken.sockets.is_empty() => return Ok(None),
+        taken => taken?.tree,
     };
     let unreadable = |source| StepError::Read { path: path.to_owned(), source };
     let packed = pack(&tree, Compression::None, 1, std::io::sink());

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use ociforge_layers::place::{DirectoryRule, FileRule};
-use ociforge_layers::source::directory::{Destination, Exclusion, Options, directory};
+use ociforge_layers::source::directory::{Destination, Exclusion, Options, take};
 use ociforge_layers::source::ignore::Patterns;
 use ociforge_layers::source::tar;
 use ociforge_layers::{Content, LayerPath, LayerTree, Metadata, Node, NodeKind, Rules};
@@ -19,18 +19,25 @@ use super::epoch::Epoch;
 use super::error::{BuildError, StepError};
 use super::pack::{Part, TreeSource, Work};
 use crate::plan::{Owner, Plan, Step, StepKind};
+use crate::progress::Reporter;
 
 /// A file that changed so short a time ago may change again without its times telling.
 const RACY: Duration = Duration::from_secs(2);
 
 /// The work of one step that is not about packages; `None` for one that is.
-pub(super) fn work(plan: &Plan, step: &Step, epoch: Epoch, scratch: &Path) -> Result<Option<Work>, BuildError> {
+pub(super) fn work(
+    plan: &Plan,
+    step: &Step,
+    epoch: Epoch,
+    scratch: &Path,
+    reporter: &dyn Reporter,
+) -> Result<Option<Work>, BuildError> {
     let mtime = epoch.seconds();
     let made = match &step.kind {
         StepKind::Directories { paths, mode, owner } => directories(paths, *mode, *owner, mtime),
         StepKind::Copy { from, to, exclude, owner, mode } => {
             let options = copy_options(plan, from, exclude, *owner, *mode, mtime);
-            options.and_then(|options| copy(plan, from, to, &options))
+            options.and_then(|options| copy(plan, step, from, to, &options, reporter))
         }
         StepKind::Tar { file } => return archive(plan.locate(file), step, epoch, scratch).map(Some),
         StepKind::Pip(_) | StepKind::Run(_) => return Ok(None),
@@ -81,13 +88,21 @@ fn copy_options(
     let exclude =
         vec![Exclusion { patterns: ignored, source }, Exclusion { patterns: excluded, source: LayerPath::root() }];
     let owner = owner.map(|owner| (owner.uid.into(), owner.gid.into()));
-    Ok(Options { exclude, owner, mode, mtime })
+    Ok(Options { exclude, owner, mode, mtime, special: true })
 }
 
-fn copy(plan: &Plan, from: &Path, to: &Destination, options: &Options) -> Result<Made, StepError> {
+fn copy(
+    plan: &Plan,
+    step: &Step,
+    from: &Path,
+    to: &Destination,
+    options: &Options,
+    reporter: &dyn Reporter,
+) -> Result<Made, StepError> {
     let path = plan.locate(from);
     stays_inside(&plan.directory, &path)?;
-    let tree = directory(&path, to, options)?;
+    let taken = take(&path, to, options)?;
+    warn_of_sockets(&taken.sockets, step, reporter);
     let files = match path.file_name() {
         _ if path.is_dir() => FileRule::Replace,
         Some(name) if !to.into => FileRule::Into(name.as_encoded_bytes().to_vec()),
@@ -97,8 +112,20 @@ fn copy(plan: &Plan, from: &Path, to: &Destination, options: &Options) -> Result
     let stated = options.mode.is_some() || options.owner.is_some();
     let directories = if stated { DirectoryRule::KeepBase } else { DirectoryRule::KeepAll };
     let rules = Rules { files, directories, mtime: options.mtime };
-    let ingredients = stamps(&tree).map(|stamps| json!({"copy": stamps, "rules": format!("{rules:?}")}));
-    Ok(Made { ingredients, tree, rules })
+    let ingredients = stamps(&taken.tree).map(|stamps| json!({"copy": stamps, "rules": format!("{rules:?}")}));
+    Ok(Made { ingredients, tree: taken.tree, rules })
+}
+
+/// Tells of sockets that were left out: the first few by name.
+fn warn_of_sockets(sockets: &[PathBuf], step: &Step, reporter: &dyn Reporter) {
+    const NAMED: usize = 3;
+    let mut names: Vec<_> = sockets.iter().take(NAMED).map(|path| path.display().to_string()).collect();
+    match sockets.len() {
+        0 => return,
+        count if count > NAMED => names.push(format!("and {} more", count - NAMED)),
+        _ => {}
+    }
+    reporter.warn(&format!("`{}` leaves out sockets, which no layer can have: {}", step.description, names.join(", ")));
 }
 
 /// Refuses a path that symbolic links lead out of the recipe's directory.
@@ -135,7 +162,8 @@ fn stamps(tree: &LayerTree) -> Option<Digest> {
             NodeKind::File(Content::Path { path, .. }) => file_stamp(path)?,
             NodeKind::Symlink(target) => json!(target),
             NodeKind::Hardlink(target) => json!(target.as_bytes()),
-            _ => Value::Null,
+            NodeKind::Directory { .. } => Value::Null,
+            special => json!(format!("{special:?}")),
         };
         all.update(canonical(&json!([path.as_bytes(), mode, uid, gid, mtime, content])));
     }

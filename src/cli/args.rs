@@ -46,6 +46,7 @@ pub struct Global {
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "true",
+        value_parser = super::runtime_args::boolean,
         action = clap::ArgAction::Set,
         help_heading = "Global options"
     )]

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Arg, ArgAction, Args};
 use ociforge_manifests::runtime::{
     DriverVersion, EnvEntry, GpuError, GpuRequest, Request, Seccomp, SecurityOption, Settings, ValueError, VolumeError,
 };
@@ -17,7 +17,7 @@ const MAX_PROFILE: u64 = 4 << 20;
 
 /// How a container is started. Flags win over the image's own defaults, and these over docker's.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Runtime flags, as docker's")]
+#[command(next_help_heading = "Runtime flags, as docker's", mut_args(as_docker))]
 pub struct RuntimeArgs {
     /// GPUs: all, none, a number, or device=0,2; with capabilities=compute,utility after a comma
     #[arg(long, value_name = "REQUEST", allow_hyphen_values = true)]
@@ -124,17 +124,57 @@ pub struct RuntimeArgs {
     #[arg(short, long, value_name = "SIZE")]
     pub memory: Option<String>,
 
+    /// The most memory and swap together, such as 128g; -1 for no limit on swap [default: twice --memory]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub memory_swap: Option<String>,
+
     /// The most processes and threads; -1 for no limit
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     pub pids_limit: Option<String>,
 
     /// Make a container that an unprivileged user can run, in a user namespace; the default for those who aren't root
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_parser = boolean)]
     pub rootless: Option<bool>,
 
     /// The command and its arguments, instead of the image's command
     #[arg(value_name = "CMD", trailing_var_arg = true)]
     pub command: Vec<String>,
+}
+
+/// Makes flags behave as docker's: `--rm` may be written `--rm=true`, and of a flag that is given twice the last counts,
+/// but for those that add up.
+fn as_docker(arg: Arg) -> Arg {
+    let id = arg.get_id().clone();
+    match arg.get_action() {
+        ArgAction::SetTrue => arg
+            .action(ArgAction::Set)
+            .num_args(0..=1)
+            .require_equals(true)
+            .value_name("BOOL")
+            .value_parser(boolean)
+            .default_value("false")
+            .default_missing_value("true")
+            .hide_default_value(true)
+            .overrides_with(id),
+        // With docker several requests for GPUs add up.
+        ArgAction::Set if id != "gpus" && !arg.is_positional() => arg.overrides_with(id),
+        _ => arg,
+    }
+}
+
+/// The boolean that docker takes a text for.
+pub(super) fn boolean(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("write true or false"),
+    }
+}
+
+/// A text that says as much as the flag's absence if it is empty.
+fn filled(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
 }
 
 /// A flag with a wrong value.
@@ -220,18 +260,18 @@ impl RuntimeArgs {
                 shm_size: self.shm_size.map(|text| value("--shm-size", &text)).transpose()?,
                 ipc: self.ipc.map(|text| value("--ipc", &text)).transpose()?,
                 network: self.network.map(|text| value("--network", &text)).transpose()?,
-                cpuset_cpus: self.cpuset_cpus.map(|text| value("--cpuset-cpus", &text)).transpose()?,
+                cpuset_cpus: filled(self.cpuset_cpus).map(|text| value("--cpuset-cpus", &text)).transpose()?,
                 ulimits: self.ulimits.iter().map(|text| value("--ulimit", text)).collect::<Result<_, _>>()?,
             },
             earlier_gpus: gpus,
             tty: self.tty,
             interactive: self.interactive,
             env: self.env.iter().map(|text| variable(text, &environment)).collect::<Result<_, _>>()?,
-            user: self.user,
-            workdir: self.workdir,
+            user: filled(self.user),
+            workdir: filled(self.workdir),
             entrypoint: self.entrypoint.map(|program| if program.is_empty() { vec![] } else { vec![program] }),
             command: self.command,
-            hostname: self.hostname.map(|text| value("--hostname", &text)).transpose()?,
+            hostname: filled(self.hostname).map(|text| value("--hostname", &text)).transpose()?,
             read_only: self.read_only,
             volumes: (self.volumes.iter().map(|text| text.parse()))
                 .collect::<Result<_, _>>()
@@ -245,6 +285,7 @@ impl RuntimeArgs {
             no_new_privileges: security.iter().rev().find_map(new_privileges).unwrap_or_default(),
             seccomp: seccomp(&security)?,
             memory: self.memory.map(|text| value("--memory", &text)).transpose()?,
+            memory_swap: self.memory_swap.map(|text| value("--memory-swap", &text)).transpose()?,
             pids_limit: self.pids_limit.map(|text| value("--pids-limit", &text)).transpose()?,
             rootless: self.rootless.unwrap_or_else(host::is_unprivileged),
             nvidia: value("--nvidia", &self.nvidia)?,
@@ -305,6 +346,8 @@ mod tests {
     use std::os::unix::ffi::OsStringExt;
 
     use clap::{CommandFactory, Parser};
+
+    use ociforge_manifests::runtime::{MemorySwap, Network};
 
     use super::*;
     use crate::error::Failure;
@@ -388,12 +431,12 @@ mod tests {
 
     #[test]
     fn privileges_and_limits() {
-        let line = "--cap-add SYS_PTRACE --cap-drop all --cap-drop CAP_KILL --privileged -m 64g --pids-limit -1 --tmpfs \
+        let line = "--cap-add SYS_PTRACE --cap-drop all --cap-drop CAP_KILL --privileged -m 64g --memory-swap -1 --pids-limit -1 --tmpfs \
                     /run --tmpfs /scratch:size=1g --security-opt seccomp=/etc/passwd --security-opt seccomp=unconfined \
                     --security-opt no-new-privileges --rootless IMAGE x";
         let request = request(&line.split_ascii_whitespace().collect::<Vec<_>>()).unwrap();
         assert_eq!((request.cap_add.len(), request.cap_drop.len(), request.tmpfs.len()), (1, 2, 2));
-        assert_eq!(request.memory.unwrap().0, 64 << 30);
+        assert_eq!((request.memory.unwrap().0, request.memory_swap), (64 << 30, Some(MemorySwap::Unlimited)));
         assert!(request.pids_limit.unwrap().0.is_none() && request.seccomp == Seccomp::Unconfined);
         assert!(request.privileged && request.no_new_privileges && request.rootless && !request.unmasked);
         assert_eq!(request.command, ["x"]);
@@ -406,6 +449,57 @@ mod tests {
         let option = format!("seccomp={}", file.path().display());
         let request = self::request(&["--security-opt", &option, "IMAGE"]).unwrap();
         assert!(matches!(request.seccomp, Seccomp::Profile { text, .. } if text == "{}"));
+    }
+
+    #[test]
+    fn boolean_flags_take_dockers_texts() {
+        for (text, value) in [("1", true), ("t", true), ("T", true), ("true", true), ("TRUE", true), ("True", true)]
+            .into_iter()
+            .chain([("0", false), ("f", false), ("F", false), ("false", false), ("FALSE", false), ("False", false)])
+        {
+            let flags = ["rm", "read-only", "privileged", "tty", "interactive"].map(|name| format!("--{name}={text}"));
+            let call =
+                Call::try_parse_from(["spec"].into_iter().chain(flags.iter().map(String::as_str)).chain(["IMAGE"]));
+            let RuntimeArgs { rm, read_only, privileged, tty, interactive, .. } = call.unwrap().runtime;
+            assert_eq!([rm, read_only, privileged, tty, interactive], [value; 5], "{text}");
+            let rootless = request(&[&format!("--rootless={text}"), "IMAGE"]).unwrap().rootless;
+            assert_eq!(rootless, value, "{text}");
+        }
+        for bad in ["", "yes", "tRUE", "2", " 1"] {
+            assert!(Call::try_parse_from(["spec", &format!("--rm={bad}"), "IMAGE"]).is_err(), "{bad:?}");
+        }
+        for (line, interactive, tty) in [
+            ("-it IMAGE", true, true),
+            ("-ti=0 IMAGE", false, true),
+            ("-it=false IMAGE", true, false),
+            ("-i=1 -t=f IMAGE", true, false),
+            ("-t -i -i -t=false IMAGE", true, false),
+            ("-i=false -i IMAGE", true, false),
+        ] {
+            let request = request(&line.split(' ').collect::<Vec<_>>()).unwrap();
+            assert_eq!((request.interactive, request.tty), (interactive, tty), "{line}");
+        }
+        // Without the equals sign it is the image's name.
+        let call = Call::try_parse_from(["spec", "--rm", "IMAGE", "false"]).unwrap();
+        assert!(call.runtime.rm && call.reference == "IMAGE");
+    }
+
+    #[test]
+    fn the_last_of_two_counts_and_an_empty_one_says_nothing() {
+        let line =
+            "-w /a -w /b -u 1 -u 2 --hostname a --hostname b --shm-size 1m --shm-size 2m --net host --net none IMAGE";
+        let last = request(&line.split(' ').collect::<Vec<_>>()).unwrap();
+        assert_eq!((last.workdir.as_deref(), last.user.as_deref()), (Some("/b"), Some("2")));
+        assert_eq!((last.hostname.unwrap().as_str(), last.settings.shm_size.unwrap().0), ("b", 2 << 20));
+        assert_eq!(last.settings.network, Some(Network::Private));
+        assert!(Call::try_parse_from(["spec", "--gpus", "0", "--gpus", "1", "IMAGE"]).is_err());
+        let flags = ["--workdir", "--hostname", "--cpuset-cpus", "--user"].into_iter().flat_map(|flag| [flag, ""]);
+        let empty = request(&flags.chain(["IMAGE"]).collect::<Vec<_>>()).unwrap();
+        assert!(empty.workdir.is_none() && empty.hostname.is_none() && empty.user.is_none());
+        assert!(empty.settings.cpuset_cpus.is_none());
+        for flag in ["--shm-size", "--memory", "--memory-swap", "--pids-limit", "--ulimit", "--tmpfs", "--env"] {
+            assert!(request(&[flag, "", "IMAGE"]).is_err(), "{flag}");
+        }
     }
 
     #[test]

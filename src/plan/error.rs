@@ -67,6 +67,9 @@ pub enum Fault {
     /// Not TOML.
     #[error("{0}")]
     Syntax(String),
+    /// A number that TOML does not have, such as the mode `0755`.
+    #[error("the number {0} begins with 0, which no number does in TOML")]
+    LeadingZero(String),
     /// A key that means nothing where it stands.
     #[error("unknown key `{key}` in {table}")]
     UnknownKey {
@@ -140,7 +143,11 @@ impl Explain for PlanError {
 impl Fault {
     fn hint(&self) -> Option<String> {
         match self {
+            Self::Syntax(message) if message.contains("octal") => {
+                Some("an octal number has the digits 0 to 7, such as 0o755".into())
+            }
             Self::Encoding(_) | Self::Syntax(_) | Self::Unsupported(_) => None,
+            Self::LeadingZero(number) => Some(format!("write it in quotes: \"{number}\"")),
             Self::UnknownKey { hint, .. } => Some(hint.clone()),
             Self::MissingKey { example, .. } => Some(format!("write for example `{example}`")),
             Self::Value { hint, .. } | Self::Stray { hint, .. } => hint.clone(),

@@ -30,8 +30,13 @@ impl<'a> Text<'a> {
         })?;
         let text = Text { file, text, places };
         let document = DeTable::parse(text.text).map_err(|error| {
-            let message = error.message().replace('\n', ", ");
-            text.fault(error.span().map_or(0, |span| span.start), Fault::Syntax(message))
+            let (message, at) = (error.message().replace('\n', ", "), error.span().map_or(0, |span| span.start));
+            let number: String =
+                text.text[at..].chars().take_while(|c| c.is_alphanumeric() || "_.".contains(*c)).collect();
+            match message.contains("leading zero") && number.starts_with('0') {
+                true => text.fault(at, Fault::LeadingZero(number)),
+                false => text.fault(at, Fault::Syntax(message)),
+            }
         })?;
         let table = Table { text, name: top.into(), offset: 0, entries: document.get_ref() };
         read(&table.only(keys)?)

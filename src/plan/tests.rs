@@ -372,12 +372,10 @@ fn wrong_layers() {
             "directories = ['app']",
             "3:16: `directories` is `app`; expected an absolute path in the image | write `/app`",
         ),
-        ("directories = ['/a']\nmode = '0888'", "4:8: `mode` is `0888`; expected an octal mode such as \"0755\""),
         (
             "directories = ['/a']\nmode = 755",
             "4:8: `mode` is the number 755; expected an octal mode such as \"0755\" | write it in quotes: \"0755\"",
         ),
-        ("directories = ['/a']\nmode = '17777'", "4:8: `mode` is `17777`; expected an octal mode such as \"0755\""),
         (
             "directories = ['/a']\nowner = 'app:app'",
             "4:9: `owner` is `app:app`; expected a numeric owner such as \"1000:1000\" | names of users and groups are not supported yet; write their numbers",
@@ -521,4 +519,51 @@ fn broken_recipes_never_panic() {
         let noise: Vec<u8> = (0..below(200)).map(|_| u8::try_from(below(256)).unwrap()).collect();
         assert!(recipe::parse(Path::new("f"), &noise).is_err());
     }
+}
+
+#[test]
+fn modes_that_are_none_say_how_to_write_them() {
+    let digits = "its digits are 0 to 7: 4 to read, 2 to write, 1 to execute, for owner, group and others";
+    let places = [
+        ("directories = ['/a']\nmode = MODE", "4:8"),
+        ("copy = { from = 'a', to = '/b', mode = MODE }", "3:40"),
+        ("run = 'x'\nmounts = [{ secret = 'a', mode = MODE }]", "4:34"),
+    ];
+    for (mode, found, hint) in [
+        ("0777", "the number 0777 begins with 0, which no number does in TOML", "write it in quotes: \"0777\""),
+        ("0400", "the number 0400 begins with 0, which no number does in TOML", "write it in quotes: \"0400\""),
+        ("755", "the number 755", "write it in quotes: \"0755\""),
+        ("1777", "the number 1777", "write it in quotes: \"1777\""),
+        // As other languages print 0o755.
+        ("493", "the number 493", "write it in quotes: \"0755\""),
+        ("0x1ff", "the number 0x1ff", "write it in quotes: \"0777\""),
+        ("99999", "the number 99999", digits),
+        ("0o17777", "the number 0o17777", digits),
+        ("'0o755'", "`0o755`", "write \"0755\""),
+        ("' 755'", "` 755`", "write \"0755\""),
+        ("'0888'", "`0888`", digits),
+        ("'17777'", "`17777`", digits),
+        ("'rwxr-xr-x'", "`rwxr-xr-x`", digits),
+        ("''", "empty", digits),
+        ("true", "the boolean true", digits),
+        ("7.5", "the number 7.5", digits),
+        ("['0755']", "an array", digits),
+    ] {
+        let whole = match found.strip_prefix("the number 0777 ").or(found.strip_prefix("the number 0400 ")) {
+            Some(_) => format!("{found} | {hint}"),
+            None => format!("`mode` is {found}; expected an octal mode such as \"0755\" | {hint}"),
+        };
+        for (layer, at) in places {
+            let text = format!("base = 'a'\n[[layer]]\n{}", layer.replace("MODE", mode));
+            assert_eq!(wrong(&text), format!("{at}: {whole}"), "{text}");
+        }
+    }
+    for good in ["'0755'", "'755'", "0o755", "'00755'", "'7777'", "0o0"] {
+        plan(&format!("base = 'a'\n[[layer]]\ndirectories = ['/a']\nmode = {good}"));
+    }
+    let octal = wrong("base = 'a'\n[[layer]]\ndirectories = ['/a']\nmode = 0o888");
+    assert!(octal.ends_with("| an octal number has the digits 0 to 7, such as 0o755"), "{octal}");
+    // Not every number with a zero is a mode.
+    let other = wrong("base = 'a'\n[[layer]]\ndirectories = ['/a']\nowner = 0100");
+    assert!(other.ends_with("| write it in quotes: \"0100\""), "{other}");
 }

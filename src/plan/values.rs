@@ -68,18 +68,35 @@ pub(super) fn path(value: &Value<'_>) -> Result<LayerPath, PlanError> {
 
 /// An octal mode of up to four digits, `"0755"` or `0o755`.
 pub(super) fn mode(value: &Value<'_>) -> Result<u32, PlanError> {
-    let expected = "an octal mode such as \"0755\"";
+    let unexpected = |hint: String| value.unexpected("an octal mode such as \"0755\"", Some(hint));
+    let quoted = |digits: &str| format!("write it in quotes: \"{digits:0>4}\"");
     let digits = match value.raw() {
-        DeValue::Integer(number) if number.radix() == 8 => number.as_str().to_owned(),
-        DeValue::Integer(number) => {
-            let hint = format!("write it in quotes: \"0{}\"", number.as_str());
-            return Err(value.unexpected(expected, Some(hint)));
+        DeValue::Integer(number) if number.radix() == 8 => number.as_str(),
+        DeValue::Integer(number) if octal(number.as_str()).is_some() => {
+            return Err(unexpected(quoted(number.as_str())));
         }
-        _ => value.text()?.to_owned(),
+        DeValue::Integer(number) => {
+            let number = u32::from_str_radix(number.as_str(), number.radix()).ok().filter(|mode| *mode <= MODES);
+            return Err(unexpected(number.map_or_else(|| DIGITS.into(), |mode| quoted(&format!("{mode:o}")))));
+        }
+        DeValue::String(text) => text,
+        _ => return Err(unexpected(DIGITS.into())),
     };
+    octal(digits).ok_or_else(|| {
+        let bare = digits.trim().trim_start_matches("0o");
+        unexpected(octal(bare).map_or_else(|| DIGITS.into(), |_| format!("write \"{bare:0>4}\"")))
+    })
+}
+
+/// The largest mode.
+const MODES: u32 = 0o7777;
+
+const DIGITS: &str = "its digits are 0 to 7: 4 to read, 2 to write, 1 to execute, for owner, group and others";
+
+/// The mode that these digits are.
+fn octal(digits: &str) -> Option<u32> {
     let octal = (1..=5).contains(&digits.len()) && digits.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
-    let mode = octal.then(|| u32::from_str_radix(&digits, 8).ok()).flatten();
-    mode.filter(|mode| *mode <= 0o7777).ok_or_else(|| value.unexpected(expected, None))
+    octal.then(|| u32::from_str_radix(digits, 8).ok()).flatten().filter(|mode| *mode <= MODES)
 }
 
 /// `UID:GID`, or one number for both.

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
-use ociforge_layers::settle::settle;
-use ociforge_layers::unpack::{Options, Owners, Unpacked, Whiteouts, merge, unpack_layer};
+use ociforge_layers::settle::{settle, visible};
+use ociforge_layers::unpack::{Options, Owners, Unpacked, merge, unpack_layer};
 use ociforge_manifests::{ChainId, Descriptor, DiffId, Image};
 use tempfile::TempDir;
 
@@ -88,8 +88,9 @@ impl Losses {
 }
 
 impl Unpacker<'_> {
-    /// The directories of the layers of `image`, **the lowest first**, to be stacked by overlayfs. Those that `roots` has
+    /// The directories of the layers of `image`, **the topmost first**, to be stacked by overlayfs. Those that `roots` has
     /// are taken from there, and the others put there. One that was changed since it was put there is unpacked again.
+    /// Layers below one with an opaque root are left out.
     ///
     /// # Errors
     /// When a layer can't be had or unpacked, or is not what the image's config says.
@@ -98,9 +99,9 @@ impl Unpacker<'_> {
         let chains = ChainId::of(&image.config.rootfs.diff_ids);
         let directories: Vec<PathBuf> = chains.iter().map(|chain| roots.path(chain)).collect();
         let missing = self.missing(&chains, roots).await?;
-        let whiteouts = Whiteouts::Overlay(roots.space());
+        let space = roots.space();
         let mut staged = stream::iter(missing)
-            .map(|n| async move { (n, self.unpack(layers[n], roots.staging(), whiteouts).await) })
+            .map(|n| async move { (n, self.unpack(layers[n], roots.staging()).await) })
             .buffered(self.jobs.max(1));
         let mut losses = Losses::default();
         while let Some((n, layer)) = staged.next().await {
@@ -110,13 +111,14 @@ impl Unpacker<'_> {
             let (roots, chain) = (roots.clone(), chains[n].clone());
             let error = |cause| RootfsError::of(layers[n].0, cause);
             blocking(move || {
-                settle(&layer.directory.path().join(FILES), &layer.unpacked.implied, &below)?;
+                settle(&layer.directory.path().join(FILES), &layer.unpacked, &below, space)?;
                 Ok(roots.adopt(&layer.directory.path().join(FILES), &chain)?)
             })
             .await
             .map_err(error)?;
         }
-        Ok((directories, losses))
+        let topmost_first = directories.into_iter().rev().collect();
+        Ok((visible(topmost_first, space).map_err(RootfsError::Place)?, losses))
     }
 
     /// The numbers of the layers that `roots` has not, or not any more as they were put there.
@@ -157,7 +159,7 @@ impl Unpacker<'_> {
             .map(|n| {
                 let staging = tempfile::tempdir_in((**place).as_ref());
                 let staging = staging.map(|directory| Held { directory, _place: Arc::clone(place) });
-                self.unpack(layers[n], staging, Whiteouts::Listed)
+                self.unpack(layers[n], staging)
             })
             .buffered(self.jobs.max(1));
         let mut losses = Losses::default();
@@ -184,7 +186,6 @@ impl Unpacker<'_> {
         &self,
         (layer, diff_id): (&Descriptor, &DiffId),
         staging: io::Result<D>,
-        whiteouts: Whiteouts,
     ) -> Result<Staged<D>, RootfsError> {
         let progress = self.reporter.task(&format!("layer {}", layer.digest.short()), Some(layer.size));
         let directory = staging.map_err(RootfsError::Place)?;
@@ -197,7 +198,7 @@ impl Unpacker<'_> {
             let files = directory.as_ref().join(FILES);
             fs::create_dir(&files)?;
             let cancelled = || cancel.is_cancelled();
-            let options = Options { whiteouts, owners, devices: true, cancelled: &cancelled };
+            let options = Options { owners, devices: true, cancelled: &cancelled };
             let unpacked = unpack_layer(reader, &expected, &files, &options)?;
             Ok(Staged { directory, unpacked })
         });

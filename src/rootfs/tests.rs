@@ -54,7 +54,7 @@ impl Scene {
 
     fn stack(&self, jobs: usize, cancel: &Cancel) -> Result<Vec<PathBuf>, RootfsError> {
         let stacked = self.unpack(jobs, cancel, async |unpacker| unpacker.stack(&self.image, &self.roots()).await);
-        stacked.map(|(directories, _)| directories)
+        stacked.map(|(directories, _)| directories.into_iter().rev().collect())
     }
 
     /// Neither way succeeds with any number of jobs, and `expected` is the error. Of what is made on the way nothing is
@@ -199,7 +199,7 @@ fn the_number_of_jobs_changes_nothing() {
         assert_eq!(first.get_or_insert_with(|| made.clone()), &made, "{jobs} jobs");
     }
     let (flat, stack) = first.unwrap();
-    assert!(flat.len() > 10 && stack.len() == 12 && stack[1].iter().any(|line| line.ends_with("whiteout")));
+    assert!(flat.len() > 10 && stack.len() == 12 && stack[8].iter().any(|line| line.ends_with("whiteout")));
 }
 
 #[test]
@@ -214,4 +214,18 @@ fn layers_that_are_there_are_not_unpacked_again() {
     }
     assert_eq!(scene.stack(2, &Cancel::default()).unwrap(), directories);
     assert_eq!(listing(&directories[1]), before);
+}
+
+#[test]
+fn layers_below_an_opaque_root_are_not_stacked() {
+    let layers = [tar(&[("a", "1")]), tar(&[("b", "2"), (".wh..wh..opq", "")]), tar(&[("c", "3")])];
+    let scene = Scene::new(&layers);
+    // Unpacked just now, and found unpacked.
+    for _ in 0..2 {
+        let stack = scene.stack(1, &Cancel::default()).unwrap();
+        assert_eq!(stack.iter().map(|directory| names(directory)).collect::<Vec<_>>(), [["b"], ["c"]]);
+    }
+    let (place, result) = scene.flat(1, &Cancel::default());
+    result.unwrap();
+    assert_eq!(names(&place.path().join("root")), ["b", "c"]);
 }

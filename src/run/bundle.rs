@@ -11,6 +11,7 @@ use ociforge_manifests::Image;
 use ociforge_manifests::config::Config;
 use ociforge_manifests::runtime::{Emitted, Host, Request, SpecError, UserError, image_volumes, runtime_spec};
 
+use super::etc::{self, EtcFiles};
 use super::host;
 use super::users::{self, UsersError};
 use crate::error::Explain;
@@ -25,11 +26,27 @@ pub enum BundleError {
     /// The accounts of the root filesystem can't be read.
     #[error(transparent)]
     Users(#[from] UsersError),
+    /// The working directory can't be made.
+    #[error("cannot make the working directory {path} in the root filesystem")]
+    Workdir {
+        /// Its path in the container.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
     /// The place for one of the image's volumes can't be made.
     #[error("cannot make the image's volume {place}")]
     Volume {
         /// Where the volume goes.
         place: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file of the host's can't be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
         /// Why.
         source: io::Error,
     },
@@ -52,7 +69,8 @@ impl Explain for BundleError {
             Self::Spec(error) => Explain::hint(error),
             Self::Users(error) => error.hint(),
             Self::NotUnicode(_) => Some("choose another place".into()),
-            Self::Volume { .. } | Self::Write { .. } => None,
+            Self::Workdir { .. } => Some("choose another with --workdir, such as --workdir /".into()),
+            Self::Volume { .. } | Self::Read { .. } | Self::Write { .. } => None,
         }
     }
 
@@ -82,8 +100,8 @@ pub fn check(image: &Image, request: &Request, facts: &Host) -> Result<(), SpecE
 }
 
 impl Bundle<'_> {
-    /// Writes what a bundle needs besides its root filesystem, which is there: files for the container's network, and
-    /// `config.json`. `facts` are the host's; what concerns the bundle is added to them.
+    /// Writes what a bundle needs besides its root filesystem, which is there: files for the container's network, the
+    /// working directory, and `config.json`. `facts` are the host's; what concerns the bundle is added to them.
     ///
     /// Volumes that the image declares are directories of the root filesystem itself, mounted onto themselves: what the
     /// image has there is in them, and they can be written to even where the rest is read-only.
@@ -93,8 +111,15 @@ impl Bundle<'_> {
     pub fn furnish(&self, image: &Image, request: &Request, facts: Host) -> Result<Emitted, BundleError> {
         let root = self.directory.join(ROOTFS);
         let later = self.destination.join(ROOTFS);
-        let host = Host { volumes: volumes(image, &root, &later)?, ..facts };
-        let spec = self.spec(&image.config, &image.manifest.annotations, request, host)?;
+        let annotations = &image.manifest.annotations;
+        let network = EtcFiles { bundle: self, shared: etc::shares_network(annotations, request)? };
+        let mut files = network.named(request)?;
+        if facts.runs_here {
+            files.append(&mut network.copies(&facts)?);
+        }
+        let host = Host { volumes: volumes(image, request, &root, &later)?, ..facts };
+        let spec = self.spec(&image.config, annotations, request, Host { files, ..host })?;
+        make_workdir(&root, &spec)?;
         self.write("config.json", &spec.bytes())?;
         Ok(spec)
     }
@@ -107,7 +132,11 @@ impl Bundle<'_> {
     pub fn step(&self, config: &Config, request: &Request, facts: Host) -> Result<Emitted, BundleError> {
         let mut config = config.clone();
         config.config.volumes.clear();
-        self.spec(&config, &BTreeMap::new(), request, facts)
+        let annotations = BTreeMap::new();
+        let files = EtcFiles { bundle: self, shared: etc::shares_network(&annotations, request)? }.named(request)?;
+        let mut spec = self.spec(&config, &annotations, request, Host { files, ..facts })?;
+        spec.refuse_keys();
+        Ok(spec)
     }
 
     fn spec(
@@ -120,7 +149,6 @@ impl Bundle<'_> {
         let host = Host {
             root: text(&self.destination.join(ROOTFS))?,
             users: Some(users::read(&self.directory.join(ROOTFS))?),
-            files: self.network_files(request)?,
             ..facts
         };
         let mut spec = runtime_spec(config, annotations, request, &host)?;
@@ -130,35 +158,46 @@ impl Bundle<'_> {
         Ok(spec)
     }
 
-    /// `/etc/hostname` and `/etc/hosts` of a container that has a name; the host's `/etc/hosts` wins on its network.
-    fn network_files(&self, request: &Request) -> Result<BTreeMap<String, String>, BundleError> {
-        let Some(hostname) = request.hostname.as_ref().map(|name| name.as_str()) else { return Ok(BTreeMap::new()) };
-        let hosts = format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n");
-        let mut files = BTreeMap::new();
-        let shared = request.settings.network == Some(ociforge_manifests::runtime::Network::Host);
-        for (name, content) in [("hostname", format!("{hostname}\n")), ("hosts", hosts)] {
-            if name == "hosts" && shared {
-                continue;
-            }
-            self.write(name, content.as_bytes())?;
-            files.insert(format!("/etc/{name}"), text(&self.destination.join(name))?);
-        }
-        Ok(files)
-    }
-
-    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), BundleError> {
+    /// Writes a file, and returns where it will be.
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<String, BundleError> {
         let path = self.directory.join(name);
         let written = fs::write(&path, bytes).and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o644)));
-        written.map_err(|source| BundleError::Write { path, source })
+        written.map_err(|source| BundleError::Write { path, source })?;
+        text(&self.destination.join(name))
     }
 }
 
+/// Makes the working directory in `root` where it is missing, as docker does: a link in its path leads to where it would
+/// lead the container, and what it leads to is made. What will be mounted is left to the runtime.
+fn make_workdir(root: &Path, spec: &Emitted) -> Result<(), BundleError> {
+    let path = spec.json["process"]["cwd"].as_str().unwrap_or("/");
+    let unusable = |source| BundleError::Workdir { path: path.to_owned(), source };
+    let place = LayerPath::new(path).map_err(|error| unusable(io::Error::other(error)))?;
+    let place = links::follow_on_disk(root, &place).map_err(unusable)?;
+    let mut mounted =
+        spec.json["mounts"].as_array().into_iter().flatten().filter_map(|mount| mount["destination"].as_str());
+    if !mounted.any(|mount| Path::new("/").join(place.as_path()).starts_with(mount)) {
+        links::make_directories(root, &place).map_err(unusable)?;
+    }
+    Ok(())
+}
+
 /// The directories of `root` that are the image's volumes, made where they are missing: where each goes, and where it
-/// will be once `root` is `later`.
-fn volumes(image: &Image, root: &Path, later: &Path) -> Result<BTreeMap<String, String>, BundleError> {
+/// will be once `root` is `later`. Where the user mounts something else none is made.
+fn volumes(
+    image: &Image,
+    request: &Request,
+    root: &Path,
+    later: &Path,
+) -> Result<BTreeMap<String, String>, BundleError> {
+    let mounted = request.volumes.iter().map(|volume| &volume.destination);
+    let mounted: Vec<_> = mounted.chain(request.tmpfs.iter().map(|tmpfs| &tmpfs.destination)).collect();
     let mut volumes = BTreeMap::new();
     // What makes no sense is told when the spec is made.
     for place in image_volumes(&image.config, &mut Vec::new()) {
+        if mounted.iter().any(|mount| Path::new(&place).starts_with(mount)) {
+            continue;
+        }
         let unusable = |source| BundleError::Volume { place: place.clone(), source };
         let path = LayerPath::new(&place).map_err(|error| unusable(io::Error::other(error)))?;
         let path = links::follow_on_disk(root, &path).map_err(unusable)?;

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -14,9 +15,11 @@ use serde_json::Value;
 
 use super::host;
 use super::orphans::Orphans;
+use super::recipient::Recipient;
 use super::runtime::{Runtime, RuntimeError, Said};
+use super::screen::{Copying, Screen};
 use super::signals::Caught;
-use crate::sandbox::{Entered, Lingering};
+use crate::sandbox::{Entered, Lingering, start_clean};
 
 /// What connects a container with the outside.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -46,23 +49,24 @@ impl Io {
     /// # Errors
     /// When there is none.
     pub fn check(self) -> Result<(), RuntimeError> {
-        self.stdin().map(drop)
+        let some = || io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal();
+        match self {
+            Self { tty: true, interactive: true } if !io::stdin().is_terminal() => Err(RuntimeError::InputNoTerminal),
+            Self { tty: true, interactive: false } if !some() && File::open("/dev/tty").is_err() => {
+                Err(RuntimeError::NoTerminal)
+            }
+            Self { .. } => Ok(()),
+        }
     }
 
-    /// What the runtime reads: a terminal to type at, or what this process reads, or nothing.
-    fn stdin(self) -> Result<Stdio, RuntimeError> {
-        let is_terminal = io::stdin().is_terminal();
+    /// Gives the runtime what this process reads and writes, or as much of it as the container is to have.
+    fn connect(self, command: &mut Command) -> io::Result<Option<(Screen, Copying)>> {
         match self {
-            Self { tty: true, interactive: true } if !is_terminal => Err(RuntimeError::InputNoTerminal),
-            Self { interactive: true, .. } => Ok(Stdio::inherit()),
-            // The runtime makes the terminal raw, so ^C is a character, which must come to the container to end it.
-            Self { tty: true, .. } => match File::options().read(true).write(true).open("/dev/tty") {
-                Ok(terminal) => Ok(terminal.into()),
-                Err(_) if is_terminal || io::stdout().is_terminal() || io::stderr().is_terminal() => Ok(Stdio::null()),
-                Err(_) => Err(RuntimeError::NoTerminal),
-            },
-            Self { .. } => Ok(Stdio::null()),
-        }
+            Self { tty: true, interactive: false } => return Screen::attach(command).map(Some),
+            Self { interactive: true, .. } => command.stdin(Stdio::inherit()),
+            Self { .. } => command.stdin(Stdio::null()),
+        };
+        Ok(None)
     }
 }
 
@@ -74,7 +78,7 @@ impl Container<'_> {
     /// # Errors
     /// When the runtime could not start it, or was killed itself.
     pub fn run(&self, runtime: &Runtime, entered: &Entered) -> Result<u8, RuntimeError> {
-        let stdin = self.io.stdin()?;
+        self.io.check()?;
         if runtime.kind.refuses_hybrid_cgroups() {
             hide_second_cgroups(entered).map_err(preparing("hide the cgroups of version 2"))?;
         }
@@ -90,11 +94,17 @@ impl Container<'_> {
         let mut command = Command::new(&runtime.program);
         command.args(&global[1..]).arg("--log").arg(notes.log()).args(["--log-format", "json"]);
         command.args(["run", "--bundle"]).arg(&bundle).arg("--pid-file").arg(notes.pid()).arg(self.id);
+        start_clean(&mut command);
         let (terminal, orphans) = (Terminal::remember(), Orphans::adopt());
-        let pid = notes.pid();
-        let ignores = move |signal| ignores(&pid, signal);
-        let (status, signals) = supervise(command.stdin(stdin), caught, ignores)
-            .map_err(|source| RuntimeError::Start { program: runtime.program.clone(), source })?;
+        let screen = self.io.connect(&mut command).map_err(preparing("make a terminal"))?;
+        let (screen, copying) = screen.unzip();
+        let recipient = |runtime| Recipient { runtime, pid: notes.pid(), tty: self.io.tty, screen };
+        let supervised = supervise(&mut command, caught, recipient);
+        // It holds an end of the screen.
+        drop(command);
+        copying.into_iter().for_each(Copying::finish);
+        let (status, signals) =
+            supervised.map_err(|source| RuntimeError::Start { program: runtime.program.clone(), source })?;
         if status.signal().is_some() {
             orphans.kill();
             terminal.restore();
@@ -149,17 +159,17 @@ fn code_of(signal: i32) -> u8 {
     u8::try_from(128 + signal).unwrap_or(u8::MAX)
 }
 
-/// Runs `command` and passes signals on to it. Returns those that came.
+/// Runs `command` and passes signals on. Returns those that came.
 fn supervise(
     command: &mut Command,
     caught: Caught,
-    ignores: impl Fn(i32) -> bool + Send + 'static,
+    recipient: impl FnOnce(OwnedFd) -> Recipient,
 ) -> io::Result<(ExitStatus, Vec<i32>)> {
     let mut child = command.spawn()?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let process = pid.ok_or(rustix::io::Errno::SRCH).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
     let passing = match process {
-        Ok(process) => caught.pass_to(process, ignores),
+        Ok(process) => caught.pass_to(recipient(process)),
         Err(error) => {
             let _ = child.kill();
             let _ = child.wait();
@@ -169,18 +179,6 @@ fn supervise(
     let status = child.wait();
     let signals = passing.end();
     Ok((status?, signals))
-}
-
-/// Whether the process whose number is in the file `pid` has nothing to say about `signal`: it neither handles it nor
-/// ignores it on purpose (proc(5), `SigCgt` and `SigIgn`). One that is not there yet, or not any more, is none.
-fn ignores(pid: &Path, signal: i32) -> bool {
-    let status = fs::read_to_string(pid).and_then(|pid| fs::read_to_string(format!("/proc/{}/status", pid.trim())));
-    let status = status.unwrap_or_default();
-    let lacks = |mask: &str| {
-        let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix(mask)?.trim(), 16).ok());
-        mask.is_some_and(|mask| mask & (1 << (signal - 1)) == 0)
-    };
-    lacks("SigCgt:") && lacks("SigIgn:")
 }
 
 /// Covers the cgroups of version 2 that are mounted beside those of version 1. crun works with either but not with both.

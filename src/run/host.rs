@@ -11,7 +11,7 @@ use ociforge_manifests::runtime::{DriverVersion, Emitted, HOOK_NAME, Host, LOCKE
 use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
 use rustix::process::{Resource, geteuid, getrlimit};
 
-use super::{cdi, toolkit};
+use super::{cdi, kernel, toolkit};
 use crate::sandbox::{ids, program};
 
 /// Where the container tools of distributions have their seccomp profile; the administrator's comes first.
@@ -53,9 +53,12 @@ pub fn facts(overrides: Overrides) -> Host {
         cdi: registry,
         cgroup_v2,
         cpus: cpus.ok().and_then(|list| list.trim().parse().ok()),
+        cannot_limit_swap: kernel::cannot_limit_swap(Path::new(CGROUPS), cgroup_v2),
+        sysctls: kernel::sysctls(Path::new("/proc/sys")),
+        selinux: Path::new("/sys/fs/selinux/enforce").exists(),
         network_files: network_files(),
         architecture: Some(architecture().to_owned()),
-        kernel: kernel(&rustix::system::uname().release().to_string_lossy()),
+        kernel: kernel::version(&rustix::system::uname().release().to_string_lossy()),
         seccomp: seccomp_profile().and_then(|file| fs::read_to_string(file).ok()),
         capabilities: fs::read_to_string("/proc/self/status").ok().and_then(|status| bounding_set(&status)),
         limits: limits(),
@@ -153,13 +156,6 @@ pub fn architecture() -> &'static str {
     }
 }
 
-/// Version and patch level of a kernel's release, such as `6.1.0-13-amd64`.
-#[must_use]
-pub fn kernel(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse().ok());
-    Some((numbers.next()??, numbers.next()??))
-}
-
 /// `CapBnd` of `/proc/self/status`.
 fn bounding_set(status: &str) -> Option<u64> {
     let mask = status.lines().find_map(|line| line.strip_prefix("CapBnd:"))?;
@@ -234,9 +230,6 @@ mod tests {
 
     #[test]
     fn the_kernel_s_texts_are_read() {
-        assert_eq!(kernel("6.1.0-13-amd64"), Some((6, 1)));
-        assert_eq!(kernel("5.10"), Some((5, 10)));
-        assert_eq!(kernel("x"), None);
         assert_eq!(bounding_set("Name:\tx\nCapBnd:\t00000000a80425fb\n"), Some(0xa804_25fb));
         assert_eq!(bounding_set(""), None);
         assert!(delegated("nonsense\n0::/no/such/cgroup\n", true).is_empty());

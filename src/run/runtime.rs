@@ -262,6 +262,13 @@ impl Explain for RuntimeError {
             Self::NotStarted { source, .. } if source.has(&["format error"]) => {
                 "the program may be for another architecture, or a script without `#!`"
             }
+            Self::NotStarted { source, .. } if source.has(&["/dev/null", "ptmx"]) => {
+                "a mount at /dev or in it takes a device away that every container needs: mount it elsewhere, or all \
+                 devices of this machine with -v /dev:/dev; --tmpfs /dev takes the option dev"
+            }
+            Self::NotStarted { source, .. } if source.has(&["not of type proc", "inside /proc", " /proc/s"]) => {
+                "nothing can be mounted at /proc or in it but what comes from there, as with -v /proc:/proc"
+            }
             Self::NotStarted { source, .. } if source.has(&["setup user", "setresuid", "setgroups", "setresgid"]) => {
                 "the container's user needs ids that this user namespace lacks: use `-u 0`, or get yourself a range of \
                  ids, `ociforge doctor` says how"
@@ -474,6 +481,30 @@ mod tests {
             let error = RuntimeError::NotStarted { runtime: "runc".into(), source: Said(text.into()) };
             assert_eq!(error.exit_code(), code, "{text}");
         }
+    }
+
+    #[test]
+    fn what_takes_the_place_of_the_kernel_s_files_is_told() {
+        let hint = |text: &str| {
+            RuntimeError::NotStarted { runtime: "runc".into(), source: Said(text.into()) }.hint().unwrap_or_default()
+        };
+        for text in [
+            "unable to setup user: stat /dev/null: no such file or directory",
+            "error reopening /dev/null inside container: open /dev/null: permission denied",
+            "failed open()ing /dev/null: Is a directory",
+            "error setting up ptmx: remove /x/rootfs/dev/ptmx: device or resource busy",
+        ] {
+            assert!(hint(text).contains("a mount at /dev"), "{text}");
+        }
+        for text in [
+            "error mounting \"/x\" to rootfs at \"/proc\": \"/y/proc\" cannot be mounted because it is not of type proc",
+            "error mounting \"/x\" to rootfs at \"/proc/sys\": \"/y\" cannot be mounted because it is inside /proc",
+            "open /proc/sys/net/ipv4/ip_unprivileged_port_start: no such file or directory",
+        ] {
+            assert!(hint(text).contains("at /proc"), "{text}");
+        }
+        assert!(hint("unable to setup user: setgroups: operation not permitted").contains("user namespace"));
+        assert_eq!(hint("rootfs: no such file or directory"), "");
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! Passing signals on.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::thread::JoinHandle;
 
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::process::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::exfiltrator::origin::WithOrigin;
 use signal_hook::iterator::{Handle, SignalsInfo};
 use signal_hook::low_level::siginfo::{Cause, Origin};
+
+use super::recipient::Recipient;
 
 /// The signals that are for the container.
 const PASSED: [i32; 7] = [SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH];
@@ -34,15 +35,12 @@ impl Caught {
         Ok(Self { signals: SignalsInfo::with_exfiltrator(PASSED, WithOrigin::default())? })
     }
 
-    /// Passes them on to `process`.
+    /// Passes them on to `recipient`.
     ///
-    /// The first process of a container is not ended by signals that it does not handle. `ignores` says whether this
-    /// one does neither handle a signal nor ignore it on purpose: then the third request to end ([`ENOUGH`]) kills
-    /// `process`, and so does the end of the terminal.
-    ///
-    /// It must be in the process group of this one: what the kernel sends (^C and ^\ on the terminal, its end, its new
-    /// size) goes to the whole group, so that `process` has it already.
-    pub(super) fn pass_to(mut self, process: OwnedFd, ignores: impl Fn(i32) -> bool + Send + 'static) -> Passing {
+    /// The first process of a container is not ended by signals that it does not handle. If it does neither handle a
+    /// signal nor ignore it on purpose, the third request to end ([`ENOUGH`]) kills the runtime, and so does the end of the
+    /// terminal.
+    pub(super) fn pass_to(mut self, recipient: Recipient) -> Passing {
         let handle = self.signals.handle();
         let thread = std::thread::spawn(move || {
             let mut seen = Vec::new();
@@ -53,15 +51,12 @@ impl Caught {
                     SIGINT | SIGTERM => requests >= ENOUGH,
                     signal => signal == SIGHUP && !is_sent(&origin),
                 };
-                if enough && ignores(origin.signal) {
+                if enough && recipient.ignores(origin.signal) {
                     seen.push(SIGKILL);
-                    let _ = pidfd_send_signal(&process, Signal::KILL);
+                    recipient.kill();
                 }
-                if let Some(signal) = Signal::from_named_raw(origin.signal)
-                    && is_sent(&origin)
-                {
-                    // It fails only when the process has ended.
-                    let _ = pidfd_send_signal(&process, signal);
+                if let Some(signal) = Signal::from_named_raw(origin.signal) {
+                    recipient.deliver(signal, is_sent(&origin));
                 }
             }
             seen

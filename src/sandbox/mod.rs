@@ -27,6 +27,7 @@ pub use isolation::{Confinement, Isolation, UnknownIsolation};
 pub use linger::Lingering;
 pub use obstacle::{Limits, Obstacle};
 pub use programs::{find_program, program};
+pub(crate) use sys::inherit::start_clean;
 pub use userns::{Lack, SandboxError, enter, enter_as};
 
 use std::ffi::OsString;

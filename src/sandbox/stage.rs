@@ -97,7 +97,6 @@ impl Stage {
             return Ok((stage(Form::Copy, None), losses));
         }
         let (mut lower, losses) = unpacker.stack(image, &roots).await?;
-        lower.reverse();
         let [upper, work, empty] = ["upper", "work", "empty"].map(|name| directory.path().join(name));
         for new in [&root, &upper, &work, &empty] {
             fs::create_dir(new)?;

@@ -2,6 +2,7 @@
 
 pub(super) mod exec;
 pub(super) mod filter;
+pub(super) mod inherit;
 
 use std::io;
 

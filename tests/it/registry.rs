@@ -240,12 +240,17 @@ async fn a_registry_that_is_restarted_costs_only_time() {
     let (_directory, layout, layer, _) = image(20_000_000);
     for chunk in [Settings::default().chunk, 4_000_000] {
         let mut registry = Registry::start("  secret: s\n");
-        let patience = Patience { first_pause: Duration::from_millis(300), ..Patience::default() };
+        // As long as the machine takes to start it.
+        let (first_pause, longest_pause) = (Duration::from_millis(300), Duration::from_secs(2));
+        let patience = Patience { first_pause, longest_pause, tries: 20, ..Patience::default() };
         let client = Client::new(Settings { patience, chunk, ..Settings::default() }).unwrap();
         let remote = registry.remote(&client, "a");
         let source = Slow(&layout);
         let restart = async {
-            tokio::time::sleep(Duration::from_millis(400)).await;
+            // In the middle of the upload.
+            while client.stats().counts().sent < layer.size / 4 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
             registry.stop();
             tokio::time::sleep(Duration::from_millis(400)).await;
             registry.restart();

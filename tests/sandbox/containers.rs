@@ -18,6 +18,8 @@ pub(crate) const CASES: &[Case] = &[
     ("containers::a_killed_process_leaves_no_container", a_killed_process_leaves_no_container),
     ("containers::control_c_comes_once", control_c_comes_once),
     ("containers::a_terminal_is_a_terminal", a_terminal_is_a_terminal),
+    ("containers::a_terminal_without_input_reads_nothing", a_terminal_without_input_reads_nothing),
+    ("containers::signals_are_passed_on_beside_a_terminal", signals_are_passed_on_beside_a_terminal),
     ("containers::without_a_terminal_there_is_none", without_a_terminal_there_is_none),
     ("containers::a_killed_runtime_is_an_error", a_killed_runtime_is_an_error),
     ("containers::runtimes_describe_themselves", runtimes_describe_themselves),
@@ -207,12 +209,40 @@ fn a_terminal_is_a_terminal(machine: &Machine) {
         let (code, rest) = running.rest();
         assert!(code == Some(3) && rest.contains("INT"), "{who:?} {runtime} {code:?} {rest:?}");
     }
-    // Without -i it can still be interrupted.
-    let bundle = Bundle::new(machine, Who::Root, true, &["sh", "-c", TRAPS]);
-    let mut running = Running::on_terminal(machine, Who::Root, "runc", &bundle, "t");
-    running.wait_for("ready");
-    running.type_in(b"\x03");
-    assert_eq!(running.rest().0, Some(9));
+}
+
+fn a_terminal_without_input_reads_nothing(machine: &Machine) {
+    let script = "trap 'echo INT; exit 3' INT; tty; stty size; echo ready; read line; echo \"got <$line>\"";
+    for (who, runtime) in combinations() {
+        let bundle = Bundle::new(machine, who, true, &["sh", "-c", script]);
+        let mut running = Running::on_terminal(machine, who, runtime, &bundle, "t");
+        assert!(running.wait_for("ready").contains("/dev/pts/0"), "{who:?} {runtime}");
+        // A line that came through would come before the signal.
+        running.type_in(b"a line\r");
+        running.type_in(b"\x03");
+        let (code, rest) = running.rest();
+        assert!(
+            code == Some(3) && rest.contains("INT") && !rest.contains("got"),
+            "{who:?} {runtime} {code:?} {rest:?}"
+        );
+        assert_eq!(bundle.left(), [] as [std::path::PathBuf; 0]);
+    }
+}
+
+/// A signal that is sent to this process is for the container, and not for a runtime that takes it for ^C.
+fn signals_are_passed_on_beside_a_terminal(machine: &Machine) {
+    for flags in ["it", "t"] {
+        for (who, runtime) in combinations() {
+            for (name, signal) in [("INT", Signal::INT), ("TERM", Signal::TERM), ("USR1", Signal::USR1)] {
+                let bundle = Bundle::new(machine, who, true, &["sh", "-c", TRAPS]);
+                let mut running = Running::on_terminal(machine, who, runtime, &bundle, flags);
+                running.wait_for("ready");
+                send(scenario_of(running.child.id()), signal);
+                let (code, rest) = running.rest();
+                assert!(code == Some(9) && rest.contains(name), "{flags} {who:?} {runtime} {name} {code:?} {rest:?}");
+            }
+        }
+    }
 }
 
 fn without_a_terminal_there_is_none(machine: &Machine) {

@@ -26,6 +26,7 @@ pub(crate) const CASES: &[Case] = &[
     ("steps::only_its_own_processes_and_devices_are_seen", what_is_seen),
     ("steps::capabilities_are_dockers", capabilities),
     ("steps::the_filter_of_system_calls_holds", filter),
+    ("steps::keys_of_the_caller_are_not_seen", keys),
     ("steps::limits_are_lowered_to_what_is_allowed", limits),
     ("steps::nothing_outlives_a_step", nothing_outlives),
     ("steps::nothing_outlives_a_killed_caller", killed_caller),
@@ -85,12 +86,17 @@ impl Root {
         self.directory.path().join("root")
     }
 
-    /// The scenario with `job`.
-    fn command(&self, machine: &Machine, mut job: Value) -> Command {
+    /// The file that has `job`.
+    fn job(&self, mut job: Value) -> String {
         job["root"] = json!(self.path());
         let file = self.directory.path().join("job.json");
         fs::write(&file, job.to_string()).unwrap();
-        machine.command(self.who, &["step", file.to_str().unwrap()])
+        file.to_str().unwrap().to_owned()
+    }
+
+    /// The scenario with `job`.
+    fn command(&self, machine: &Machine, job: Value) -> Command {
+        machine.command(self.who, &["step", &self.job(job)])
     }
 
     fn play(&self, machine: &Machine, job: Value) -> Played {
@@ -250,11 +256,36 @@ fn user_and_environment(machine: &Machine) {
     }
 }
 
+/// A key that only who possesses it sees (keyrings(7)).
+fn keys(machine: &Machine) {
+    let [keyctl, add_key] = if cfg!(target_arch = "x86_64") { [250, 248] } else { [219, 217] };
+    let script = format!(
+        "syscall({keyctl}, 1, 0) > 0 or die; my ($kind, $name, $value) = ('user', 'of-the-caller', 'secret'); \
+         my $key = syscall({add_key}, $kind, $name, $value, 6, -3); $key > 0 or die; \
+         syscall({keyctl}, 5, $key, 0x3f000000) == 0 or die; exec @ARGV or die"
+    );
+    for who in EVERYBODY {
+        let root = Root::with_null(machine, who);
+        let job = root.job(json!({"command": ["cat", "/proc/keys"], "edits": {"/linux/maskedPaths": []}}));
+        let mut words = machine.words(who, &["step", &job]);
+        let program = words.iter().position(|word| *word == machine.program().to_str().unwrap()).unwrap();
+        words.splice(program..program, ["/usr/bin/perl", "-e", &script, "--"].map(str::to_owned));
+        let played = |words: &[String]| Played::of(&Command::new(&words[0]).args(&words[1..]).output().unwrap());
+        let seen = played(&[&words[..program + 4], &["cat".to_owned(), "/proc/keys".to_owned()]].concat());
+        assert!(seen.out.contains("of-the-caller"), "{who:?} {seen:?}");
+        let step = played(&words);
+        assert!(step.err.contains("ended=Exited(0)") && !step.out.contains("of-the-caller"), "{who:?} {step:?}");
+    }
+}
+
 fn network(machine: &Machine) {
     let here = fs::read_dir("/sys/class/net").unwrap().count();
     for who in EVERYBODY {
         let root = Root::new(machine, who);
-        let script = "nc -l -p 9 & sleep 0.2; echo hello | nc 127.0.0.1 9; wait; cat /proc/net/dev | wc -l; ip addr";
+        // The state of a socket that listens (tcp_states.h) is 0A.
+        let script =
+            "nc -l -p 9 & until grep -q ':0009 [0-9A-F:]* 0A' /proc/net/tcp /proc/net/tcp6; do sleep 0.01; done
+            echo hello | nc 127.0.0.1 9; wait; cat /proc/net/dev | wc -l; ip addr";
         let played = root.sh(machine, script);
         assert!(played.out.starts_with("hello\n3\n1: lo: <LOOPBACK,UP"), "{who:?} {played:?}");
         assert!(played.out.contains("127.0.0.1/8"), "{who:?} {played:?}");
@@ -355,8 +386,11 @@ fn nothing_outlives(machine: &Machine) {
         for chroot in [false, true] {
             let root = Root::with_null(machine, who);
             let word = format!("7{}", std::process::id() * 10 + who as u32);
-            let script =
-                format!("for i in 1 2 3; do setsid sh -c 'sleep {word} & sleep {word}' & done; sleep 0.1; exit 3");
+            // Until all are there; without /proc nobody can tell.
+            let script = format!(
+                "for i in 1 2 3; do setsid sh -c 'sleep {word} & echo > /up$i; sleep {word}' & done
+                 until test -e /up1 -a -e /up2 -a -e /up3; do sleep 0.01; done; exit 3"
+            );
             let begun = Instant::now();
             let played = root.play(machine, json!({"command": ["sh", "-c", script], "chroot": chroot}));
             assert!(played.err.contains("ended=Exited(3)"), "{who:?} {played:?}");

@@ -4,6 +4,12 @@ use std::collections::BTreeMap;
 
 const XATTR: &[u8] = b"SCHILY.xattr.";
 
+/// The map of a sparse file (GNU tar's manual, "PAX Format, Version 0.1"): numbers between commas.
+pub(super) const SPARSE_MAP: &str = "GNU.sparse.map";
+
+/// What version 0.0 has in its place: these two for each stretch of the file. No other records are repeated.
+const REPEATED: [&[u8]; 2] = [b"GNU.sparse.offset", b"GNU.sparse.numbytes"];
+
 /// A point in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Time {
@@ -32,15 +38,22 @@ impl Time {
     }
 }
 
-/// The records of an extended header. They can't be cut at line ends: values may have such bytes in them.
+/// The records of an extended header. They can't be cut at line ends: values may have such bytes in them. Where the map of
+/// a sparse file is in many records they become that one.
 pub(super) fn records(mut block: &[u8]) -> Option<BTreeMap<Vec<u8>, Vec<u8>>> {
-    let mut records = BTreeMap::new();
+    let mut records: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
     while !block.is_empty() {
         let space = block.iter().take(20).position(|byte| *byte == b' ')?;
         let len = usize::try_from(number(&block[..space])?).ok()?;
         let record = block.get(space + 1..len)?.strip_suffix(b"\n")?;
         let equals = record.iter().position(|byte| *byte == b'=')?;
-        records.insert(record[..equals].to_vec(), record[equals + 1..].to_vec());
+        let (key, value) = (&record[..equals], &record[equals + 1..]);
+        if REPEATED.contains(&key) {
+            let map = records.entry(SPARSE_MAP.into()).or_default();
+            map.extend(b",".iter().take(map.len()).chain(value));
+        } else {
+            records.insert(key.to_vec(), value.to_vec());
+        }
         block = &block[len..];
     }
     Some(records)

@@ -1,4 +1,5 @@
-//! The maps of sparse files (GNU tar's manual, "Storing Sparse Files"): the old GNU format, and PAX 0.1 and 1.0.
+//! The maps of sparse files (GNU tar's manual, "Storing Sparse Files"): the old GNU format, and PAX 0.0,
+//! 0.1 and 1.0.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read};
@@ -74,10 +75,12 @@ pub(super) fn pax<R: BufRead>(
 ) -> io::Result<Option<Sparse>> {
     let get = |key: &str| records.get(key.as_bytes()).map(Vec::as_slice);
     let len = get("GNU.sparse.realsize").or(get("GNU.sparse.size")).and_then(pax::number);
-    let numbers = if let Some(map) = get("GNU.sparse.map") {
+    let numbers = if let Some(map) = get(pax::SPARSE_MAP) {
         map.split(|byte| *byte == b',').filter(|_| !map.is_empty()).map(pax::number).collect()
     } else if (get("GNU.sparse.major"), get("GNU.sparse.minor")) == (Some(b"1"), Some(b"0")) {
         leading(body)?
+    } else if get("GNU.sparse.numblocks") == Some(b"0") {
+        Some(Vec::new())
     } else {
         None
     };

@@ -139,3 +139,65 @@ fn endless_maps_of_sparse_files() {
     let error = Entries::new(endless).next_entry().unwrap_err();
     assert!(matches!(error, EntriesError::Malformed(Malformed::Sparse(0))), "{error}");
 }
+
+/// Of more bytes than eleven octal digits can say.
+#[test]
+fn large_sparse_files_by_gnu_tar() {
+    let scene = tempfile::tempdir().unwrap();
+    let file = std::fs::File::create(scene.path().join("large")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"far", 9 << 30).unwrap();
+    file.set_len(10 << 30).unwrap();
+    for version in ["--format=gnu", "--sparse-version=0.0", "--sparse-version=0.1", "--sparse-version=1.0"] {
+        let mut tar = std::process::Command::new("tar");
+        tar.args(["--format=posix", "--sparse", version, "--directory"]).arg(scene.path()).args(["-cf-", "large"]);
+        let tar = tar.output().unwrap().stdout;
+        let mut entries = Entries::new(&tar[..]);
+        let entry = entries.next_entry().unwrap().unwrap();
+        let sparse = entry.sparse.as_ref().unwrap();
+        assert_eq!((entry.name.as_slice(), entry.len()), (b"large".as_slice(), 10 << 30), "{version}");
+        let stretch = sparse.stretches.iter().find(|stretch| stretch.len > 0).unwrap();
+        let mut body = Vec::new();
+        entries.read_to_end(&mut body).unwrap();
+        let skipped = usize::try_from((9 << 30) - stretch.at).unwrap();
+        assert_eq!(&body[skipped..skipped + 3], b"far", "{version}");
+        assert!(entries.next_entry().unwrap().is_none(), "{version}");
+    }
+}
+
+/// Version 0.0 in its parts: `offset` and `numbytes` are repeated.
+#[test]
+fn maps_of_sparse_files_in_many_records() {
+    let sparse = |records: &[(&str, &str)], body: &str| {
+        let mut tar = ::tar::Builder::new(Vec::new());
+        tar.append_pax_extensions(records.iter().map(|(key, value)| (*key, value.as_bytes()))).unwrap();
+        let mut header = Header::new_ustar();
+        header.set_path("f").unwrap();
+        header.set_size(body.len() as u64);
+        header.set_cksum();
+        tar.append(&header, body.as_bytes()).unwrap();
+        let tar = tar.into_inner().unwrap();
+        let entry = Entries::new(&tar[..]).next_entry().map(Option::unwrap);
+        entry.map(|entry| {
+            let sparse = entry.sparse.unwrap();
+            (sparse.len, sparse.stretches.iter().map(|stretch| (stretch.at, stretch.len)).collect::<Vec<_>>())
+        })
+    };
+    const SIZE: (&str, &str) = ("GNU.sparse.size", "100");
+    const BLOCKS: &str = "GNU.sparse.numblocks";
+    const OFFSET: &str = "GNU.sparse.offset";
+    const BYTES: &str = "GNU.sparse.numbytes";
+    let two = [SIZE, (BLOCKS, "2"), (OFFSET, "0"), (BYTES, "3"), (OFFSET, "50"), (BYTES, "4")];
+    assert_eq!(sparse(&two, "1234567").unwrap(), (100, vec![(0, 3), (50, 4)]));
+    assert_eq!(sparse(&[SIZE, (BLOCKS, "0")], "").unwrap(), (100, vec![]));
+    for (records, body) in [
+        (&two[..], "123456"),
+        (&two[..5], "1234567"),
+        (&two[..2], ""),
+        (&[SIZE, (OFFSET, "x"), (BYTES, "3")], "123"),
+        (&[SIZE, (OFFSET, "99"), (BYTES, "3")], "123"),
+        (&[(OFFSET, "0"), (BYTES, "3")], "123"),
+    ] {
+        let error = sparse(records, body).unwrap_err();
+        assert!(matches!(error, EntriesError::Malformed(Malformed::Sparse(_))), "{records:?}: {error}");
+    }
+}

@@ -54,6 +54,17 @@ pub struct Options {
     pub mode: Option<u32>,
     /// Modification time of everything, seconds since 1970.
     pub mtime: i64,
+    /// Whether named pipes and devices are taken, as docker does, and are not an error.
+    pub special: bool,
+}
+
+/// What was taken.
+#[derive(Debug)]
+pub struct Taken {
+    /// The tree.
+    pub tree: LayerTree,
+    /// Sockets that were left out: no layer can have any.
+    pub sockets: Vec<PathBuf>,
 }
 
 /// Files can't be taken into a layer.
@@ -68,7 +79,7 @@ pub enum DirectoryError {
         source: io::Error,
     },
     /// A socket, a named pipe or a device.
-    #[error("{} is {what}: only files, directories and symbolic links are copied", path.display())]
+    #[error("{} is {what}, which can't be copied", path.display())]
     Special {
         /// Where.
         path: PathBuf,
@@ -101,16 +112,28 @@ pub enum DirectoryError {
 /// # Errors
 /// When something can't be read or is of a kind or name that can't be copied, and when `from` is excluded itself.
 pub fn directory(from: &Path, to: &Destination, options: &Options) -> Result<LayerTree, DirectoryError> {
+    take(from, to, options).map(|taken| taken.tree)
+}
+
+/// The same, and what was left out.
+///
+/// # Errors
+/// As [`directory`].
+pub fn take(from: &Path, to: &Destination, options: &Options) -> Result<Taken, DirectoryError> {
     let metadata = fs::metadata(from).map_err(|source| DirectoryError::Read { path: from.into(), source })?;
     if let Some(path) = std::iter::once(to.path.clone()).chain(to.path.ancestors()).find(is_whiteout) {
         return Err(DirectoryError::Whiteout(path.to_string().into()));
     }
-    let mut walk = Walk { options, tree: LayerTree::new(), linked: BTreeMap::new() };
+    let mut walk = Walk { options, tree: LayerTree::new(), linked: BTreeMap::new(), sockets: Vec::new(), found: false };
     if metadata.is_dir() {
         if !to.path.is_root() {
             walk.insert(from, to.path.clone(), &metadata, NodeKind::Directory { opaque: false })?;
         }
         walk.directory(from, &LayerPath::root(), &to.path)?;
+        // As in docker: then it is not there, while one in which everything is left out is empty.
+        if !walk.found && options.exclude.iter().any(Exclusion::excludes_source) {
+            return Err(DirectoryError::Excluded(from.into()));
+        }
         return Ok(walk.finish()?);
     }
     // A link's own name, not that of what it points at.
@@ -123,7 +146,7 @@ pub fn directory(from: &Path, to: &Destination, options: &Options) -> Result<Lay
         return Err(DirectoryError::Root(from.into()));
     }
     walk.take(from, &metadata, path)?;
-    Ok(walk.tree)
+    Ok(walk.finish()?)
 }
 
 fn is_whiteout(path: &LayerPath) -> bool {
@@ -135,6 +158,9 @@ struct Walk<'a> {
     tree: LayerTree,
     /// Files with several names, by device and inode.
     linked: BTreeMap<(u64, u64), Vec<LayerPath>>,
+    sockets: Vec<PathBuf>,
+    /// Whether there was something that is not left out.
+    found: bool,
 }
 
 impl Walk<'_> {
@@ -150,6 +176,13 @@ impl Walk<'_> {
                 fs::symlink_metadata(&path).map_err(|source| DirectoryError::Read { path: path.clone(), source })?;
             let out = self.options.exclude.iter().any(|exclusion| exclusion.excludes(&below));
             if out && !(metadata.is_dir() && self.may_keep_below(&below)) {
+                continue;
+            }
+            if !out {
+                self.found = true;
+            }
+            if metadata.file_type().is_socket() {
+                self.sockets.push(path);
                 continue;
             }
             if out {
@@ -187,7 +220,11 @@ impl Walk<'_> {
                 NodeKind::Symlink(target.into_os_string().as_bytes().to_owned())
             }
             _ if kind.is_socket() => return Err(special("a socket")),
+            _ if kind.is_fifo() && self.options.special => NodeKind::Fifo,
             _ if kind.is_fifo() => return Err(special("a named pipe")),
+            // Overlayfs would take it for a whiteout.
+            _ if metadata.rdev() == 0 => return Err(special("a device without a number")),
+            _ if self.options.special => device(&kind, metadata.rdev()),
             _ => return Err(special("a device")),
         };
         if metadata.is_file() && metadata.nlink() > 1 {
@@ -197,7 +234,7 @@ impl Walk<'_> {
     }
 
     /// Of the names of one file the first in order is the file, and the others are links to it.
-    fn finish(mut self) -> Result<LayerTree, TreeError> {
+    fn finish(mut self) -> Result<Taken, TreeError> {
         for mut names in self.linked.into_values() {
             names.sort_unstable();
             let mut names = names.into_iter();
@@ -207,7 +244,7 @@ impl Walk<'_> {
                 self.tree.insert(name, Node { metadata, kind: NodeKind::Hardlink(first.clone()) })?;
             }
         }
-        Ok(self.tree)
+        Ok(Taken { tree: self.tree, sockets: self.sockets })
     }
 
     fn insert(
@@ -234,7 +271,17 @@ impl Walk<'_> {
     }
 }
 
+fn device(kind: &fs::FileType, number: u64) -> NodeKind {
+    let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
+    if kind.is_block_device() { NodeKind::BlockDevice { major, minor } } else { NodeKind::CharDevice { major, minor } }
+}
+
 impl Exclusion {
+    /// Whether it leaves out the source itself, if that is not where the patterns start.
+    fn excludes_source(&self) -> bool {
+        !self.source.is_root() && self.patterns.exclude(self.source.as_bytes())
+    }
+
     /// Asks about what is at `below` inside the source.
     fn excludes(&self, below: &LayerPath) -> bool {
         self.patterns.exclude(&self.seen(below.as_bytes()))
@@ -387,18 +434,79 @@ mod tests {
         let take = || taken(root.path(), "/c", &Options::default());
         fs::write(root.path().join(OsStr::from_bytes(b"\xff\xfe")), "").unwrap();
         assert_eq!(take().unwrap().len(), 2);
-        let socket = root.path().join("socket");
-        drop(UnixListener::bind(&socket).unwrap());
+        let pipe = root.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         let error = take().unwrap_err();
-        assert!(matches!(&error, DirectoryError::Special { what: "a socket", .. }), "{error}");
-        assert!(error.to_string().starts_with(&format!("{} is a socket", socket.display())));
-        let left_out = Options { exclude: vec![patterns(&["socket"], "")], ..Options::default() };
+        assert!(matches!(&error, DirectoryError::Special { what: "a named pipe", .. }), "{error}");
+        assert!(error.to_string().starts_with(&format!("{} is a named pipe", pipe.display())));
+        let left_out = Options { exclude: vec![patterns(&["pipe"], "")], ..Options::default() };
         assert!(taken(root.path(), "/c", &left_out).is_ok(), "what is left out does not matter");
-        fs::remove_file(&socket).unwrap();
+        fs::remove_file(&pipe).unwrap();
         for name in [".wh.gone", ".wh..wh..opq", ".wh."] {
             fs::create_dir(root.path().join(name)).unwrap();
             assert!(matches!(take(), Err(DirectoryError::Whiteout(_))), "{name}");
             fs::remove_dir(root.path().join(name)).unwrap();
+        }
+    }
+
+    #[test]
+    fn sockets_are_left_out_and_pipes_and_devices_taken() {
+        let root = tempfile::tempdir().unwrap();
+        let node = |name: &str, kind, mode: u32, number| {
+            rustix::fs::mknodat(rustix::fs::CWD, root.path().join(name), kind, mode.into(), number).unwrap();
+        };
+        for name in ["socket", "sub/socket", "ignored/socket"] {
+            write(root.path(), &format!("{name}-beside"), "", 0o644);
+            drop(UnixListener::bind(root.path().join(name)).unwrap());
+        }
+        let exclude = vec![patterns(&["ignored"], "")];
+        let options = Options { special: true, exclude, ..Options::default() };
+        let plain = super::take(root.path(), &"/c".parse().unwrap(), &options).unwrap();
+        assert_eq!(plain.sockets, ["socket", "sub/socket"].map(|name| root.path().join(name)));
+        assert_eq!(plain.tree.len(), 4);
+        let alone = super::take(&root.path().join("socket"), &"/c".parse().unwrap(), &options).unwrap_err();
+        assert!(matches!(alone, DirectoryError::Special { what: "a socket", .. }), "{alone}");
+
+        node("pipe", rustix::fs::FileType::Fifo, 0o640, 0);
+        node("null", rustix::fs::FileType::CharacterDevice, 0o777, rustix::fs::makedev(1, 3));
+        node("disk", rustix::fs::FileType::BlockDevice, 0o600, rustix::fs::makedev(8, 1));
+        let tree = taken(root.path(), "/c", &options).unwrap();
+        for line in [
+            "/c/disk 644 0:0 BlockDevice { major: 8, minor: 1 }",
+            "/c/null 755 0:0 CharDevice { major: 1, minor: 3 }",
+            "/c/pipe 644 0:0 Fifo",
+        ] {
+            assert!(tree.iter().any(|have| have == line), "{line} in {tree:?}");
+        }
+        assert_eq!(taken(&root.path().join("pipe"), "/p", &options).unwrap(), ["/p 644 0:0 Fifo"]);
+        node("whiteout", rustix::fs::FileType::CharacterDevice, 0, 0);
+        assert!(matches!(taken(root.path(), "/c", &options), Err(DirectoryError::Special { .. })));
+    }
+
+    #[test]
+    fn a_source_that_is_left_out_as_a_whole_is_an_error() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["f", "sub/g"] {
+            write(root.path(), name, "", 0o644);
+        }
+        let take = |lines: &[&str], source: &str| {
+            let options = Options { exclude: vec![patterns(lines, source)], ..Options::default() };
+            taken(root.path(), "/c", &options).map(|tree| tree.len())
+        };
+        for lines in [&["src"][..], &["src", "!src/none"], &["*"], &["**"], &["src/", "!src/sub/h"]] {
+            assert!(matches!(take(lines, "src"), Err(DirectoryError::Excluded(_))), "{lines:?}");
+        }
+        assert!(matches!(take(&["src"], "src/in"), Err(DirectoryError::Excluded(_))));
+        for (lines, source, count) in [
+            (&["src", "!src/f"][..], "src", 2),
+            (&["*", "!src/sub"], "src", 3),
+            (&["src", "!src"], "src", 4),
+            // It is there, and empty.
+            (&["src/*"], "src", 1),
+            (&["src/**"], "src", 1),
+            (&["*"], "", 1),
+        ] {
+            assert_eq!(take(lines, source).unwrap(), count, "{lines:?}");
         }
     }
 }

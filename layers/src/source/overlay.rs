@@ -193,7 +193,7 @@ fn look(directories: &[(usize, OwnedFd)], name: &[u8]) -> Result<Below, Errno> {
             return Ok(if matches!(below, Below::Nothing) && !whiteout { Below::Other } else { below });
         }
         let inside = root::open(directory.as_fd(), name)?;
-        let opaque = metadata::is_opaque(&inside);
+        let opaque = metadata::is_opaque(&inside, &XattrSpace::ALL);
         match &mut below {
             Below::Directory(_, showing) => showing.push(*number),
             _ => below = Below::Directory(inside, vec![*number]),

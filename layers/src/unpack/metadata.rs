@@ -263,11 +263,11 @@ fn opaque(space: XattrSpace) -> String {
     format!("{}overlay.opaque", space.prefix())
 }
 
-/// Whether a directory has that attribute, in either space.
-pub(crate) fn is_opaque(directory: impl AsFd) -> bool {
-    [XattrSpace::Trusted, XattrSpace::User].into_iter().any(|space| {
+/// Whether a directory has that attribute in one of these spaces.
+pub(crate) fn is_opaque(directory: impl AsFd, spaces: &[XattrSpace]) -> bool {
+    spaces.iter().any(|space| {
         let mut value = [0; 2];
-        let length = fgetxattr(&directory, opaque(space), &mut value);
+        let length = fgetxattr(&directory, opaque(*space), &mut value);
         length.is_ok_and(|length| &value[..length] == b"y")
     })
 }

@@ -12,6 +12,7 @@
 //! The content is verified while it is unpacked, so after an error a directory holds what must not be used.
 
 mod ahead;
+mod below;
 mod error;
 mod merge;
 pub(crate) mod metadata;
@@ -43,23 +44,12 @@ use crate::path::LayerPath;
 /// How layers are unpacked.
 #[derive(Clone, Copy)]
 pub struct Options<'a> {
-    /// What becomes of whiteouts.
-    pub whiteouts: Whiteouts,
     /// What becomes of owners.
     pub owners: Owners,
     /// Whether devices are made. Those that are not, and those that the system refuses, are counted.
     pub devices: bool,
     /// Asked now and then; unpacking ends in [`UnpackError::Cancelled`] once it is true.
     pub cancelled: &'a (dyn Fn() -> bool + Sync),
-}
-
-/// What stands for whiteouts and opaque directories on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Whiteouts {
-    /// Nothing: they are in [`Unpacked`].
-    Listed,
-    /// What overlayfs takes for them: character devices 0:0, and extended attributes.
-    Overlay(XattrSpace),
 }
 
 /// Which extended attributes overlayfs is told to read.
@@ -72,6 +62,9 @@ pub enum XattrSpace {
 }
 
 impl XattrSpace {
+    /// All, as fuse-overlayfs may have used another than the kernel would.
+    pub(crate) const ALL: [Self; 2] = [Self::Trusted, Self::User];
+
     pub(crate) fn prefix(self) -> &'static str {
         match self {
             Self::Trusted => "trusted.",
@@ -93,17 +86,17 @@ pub enum Owners {
 }
 
 impl Default for Options<'_> {
-    /// Everything as the layer says, whiteouts listed.
+    /// Everything as the layer says.
     fn default() -> Self {
-        Self { whiteouts: Whiteouts::Listed, owners: Owners::Kept, devices: true, cancelled: &|| false }
+        Self { owners: Owners::Kept, devices: true, cancelled: &|| false }
     }
 }
 
 impl fmt::Debug for Options<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { whiteouts, owners, devices, cancelled: _ } = self;
+        let Self { owners, devices, cancelled: _ } = self;
         let mut options = f.debug_struct("Options");
-        options.field("whiteouts", whiteouts).field("owners", owners).field("devices", devices).finish_non_exhaustive()
+        options.field("owners", owners).field("devices", devices).finish_non_exhaustive()
     }
 }
 
@@ -172,8 +165,8 @@ fn write(tar: impl BufRead, mut writer: Writer<'_>) -> Result<Unpacked, UnpackEr
     writer.finish()
 }
 
-/// Finds out whether whiteouts and opaque directories can be kept in the form of [`Whiteouts::Overlay`] in `directory`,
-/// which gets both and is for the caller to remove.
+/// Finds out whether whiteouts and opaque directories can be kept in the form of overlayfs in `directory`, which
+/// gets both and is for the caller to remove.
 ///
 /// # Errors
 /// When they can't, as on an overlay mount, or where extended attributes can't be set.

@@ -3,20 +3,21 @@
 //! A layer need not name the directories above its entries. Such an implied directory is the one that the layers below
 //! have, with its owner, mode and times; and where they have a link in its place, the entries belong where the link
 //! leads. Overlayfs knows of neither: it would show the layer's own directory, with whatever attributes that has.
+//!
+//! Whiteouts are made here, too, in the form that overlayfs has for them, where the layers below have what they hide.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, FileType, Mode, RenameFlags, Timestamps};
+use rustix::fs::{self, AtFlags, Mode, RenameFlags, Timestamps};
 use rustix::io::Errno;
 
-use super::metadata;
+use super::below::{self, Below, Found};
 use super::root::{self, Root};
+use super::{Unpacked, XattrSpace, metadata};
 use crate::entries::Time;
-use crate::links;
 use crate::path::LayerPath;
 
 /// A layer that can't be fitted onto the ones below.
@@ -36,16 +37,17 @@ pub enum SettleError {
     Io(LayerPath, #[source] io::Error),
 }
 
-/// Fits the directory `layer`, whose `implied` directories no entry names, onto `below`, which come topmost first.
+/// Fits the layer that was unpacked into the directory `layer` onto `below`, which come topmost first. Opaque directories
+/// are marked in the attributes of `space`.
 ///
 /// # Errors
 /// When the links below make a circle, entries collide, or the file system refuses.
-pub fn settle(layer: &Path, implied: &[LayerPath], below: &[PathBuf]) -> Result<(), SettleError> {
-    let root = |path: &Path| Root::open(path).map_err(|error| SettleError::Io(LayerPath::root(), error.into()));
-    let below = below.iter().map(|path| root(path)).collect::<Result<_, _>>()?;
-    let (ways, touched) = (RefCell::default(), BTreeMap::new());
-    let mut settling = Settling { layer: root(layer)?, below, ways, implied: BTreeSet::new(), touched };
-    let mut left: BTreeSet<LayerPath> = implied.iter().cloned().collect();
+pub fn settle(layer: &Path, unpacked: &Unpacked, below: &[PathBuf], space: XattrSpace) -> Result<(), SettleError> {
+    let top = |error: Errno| SettleError::Io(LayerPath::root(), error.into());
+    let (layer, below) = (Root::open(layer).map_err(top)?, Below::open(below, space).map_err(top)?);
+    let mut settling = Settling { layer, below, space, implied: BTreeSet::new(), touched: BTreeMap::new() };
+    settling.hide(unpacked)?;
+    let mut left: BTreeSet<LayerPath> = unpacked.implied.iter().cloned().collect();
     // What is above comes first: when it moves, what is inside it moves, too.
     while let Some(path) = left.pop_first() {
         if let Some(target) = settling.place(&path).map_err(|fault| fault.at(&path))? {
@@ -56,18 +58,23 @@ pub fn settle(layer: &Path, implied: &[LayerPath], below: &[PathBuf]) -> Result<
             left = left.iter().map(moved).collect();
         }
     }
+    settling.mark()?;
     settling.finish()
 }
 
-/// What one layer has at a path.
-enum Found {
-    /// Nothing, and nothing that hides what is below.
-    Absent,
-    /// Nothing, and what is below can't be seen.
-    Hidden,
-    Directory(OwnedFd),
-    Link(Vec<u8>),
-    Other,
+/// The directories of a stack that show something, of all that there are, topmost first: a layer with an opaque root hides
+/// those below it, and overlayfs does not see that by itself.
+///
+/// # Errors
+/// When a directory can't be opened.
+pub fn visible(mut stack: Vec<PathBuf>, space: XattrSpace) -> io::Result<Vec<PathBuf>> {
+    for n in 0..stack.len() {
+        if below::hides_all_below(&stack[n], space)? {
+            stack.truncate(n + 1);
+            break;
+        }
+    }
+    Ok(stack)
 }
 
 /// Why one directory can't be placed.
@@ -95,23 +102,10 @@ impl Fault {
     }
 }
 
-/// What the way to what is inside a directory comes to in one layer.
-#[derive(Clone, Copy)]
-enum Way {
-    /// The directory is there. What it lacks is hidden below where it, or one above it, is opaque.
-    There { hides: bool },
-    /// As [`Found::Absent`].
-    Absent,
-    /// As [`Found::Hidden`].
-    Hidden,
-}
-
 struct Settling {
     layer: Root,
-    /// Topmost first.
-    below: Vec<Root>,
-    /// Ways that were gone already, in each of the layers below: many paths share them.
-    ways: RefCell<HashMap<LayerPath, Vec<Option<Way>>>>,
+    below: Below,
+    space: XattrSpace,
     /// Directories that take their attributes from below.
     implied: BTreeSet<LayerPath>,
     /// Directories that something was put into, with the times they had before.
@@ -119,9 +113,35 @@ struct Settling {
 }
 
 impl Settling {
+    /// Hides from sight what the layer's whiteouts hide.
+    fn hide(&mut self, unpacked: &Unpacked) -> Result<(), SettleError> {
+        for path in &unpacked.whiteouts {
+            let hidden = self.beside(path).and_then(|path| Ok(self.below.hide(path)?));
+            hidden.map_err(|fault| fault.at(path))?;
+        }
+        for path in &unpacked.opaque {
+            self.empty(path, unpacked).map_err(|fault| fault.at(path))?;
+        }
+        Ok(())
+    }
+
+    /// `path` with all links above it followed, but not itself.
+    fn beside(&self, path: &LayerPath) -> Result<LayerPath, Fault> {
+        let parent = self.below.follow(&path.parent().unwrap_or_default())?.ok_or(Fault::Loop)?;
+        if path.is_root() { Ok(parent) } else { parent.join(path.file_name()).map_err(|_| Errno::NAMETOOLONG.into()) }
+    }
+
+    fn empty(&mut self, path: &LayerPath, unpacked: &Unpacked) -> Result<(), Fault> {
+        let named = unpacked.implied.binary_search(path).is_err() && self.layer.directory(path.as_bytes()).is_ok();
+        let place = self.beside(path)?;
+        // A directory that the layer names takes the place of a link, and what that leads to is not meant.
+        let place = if named { place } else { self.below.follow(&place)?.ok_or(Fault::Loop)? };
+        Ok(self.below.empty(place)?)
+    }
+
     /// Moves what is in the implied directory `path` to where the links below lead, and tells where if they do.
     fn place(&mut self, path: &LayerPath) -> Result<Option<LayerPath>, Fault> {
-        match self.find(path)? {
+        match self.below.find(path)? {
             Found::Link(_) => {}
             Found::Other => return Err(Fault::NotDirectory(path.clone())),
             _ => {
@@ -129,67 +149,9 @@ impl Settling {
                 return Ok(None);
             }
         }
-        let target = links::follow(path, |path| match self.find(path)? {
-            Found::Link(target) => Ok(Some(target)),
-            _ => Ok::<_, Errno>(None),
-        })?;
-        let target = target.filter(|target| !target.starts_with(path)).ok_or(Fault::Loop)?;
+        let target = self.below.follow(path)?.filter(|target| !target.starts_with(path)).ok_or(Fault::Loop)?;
         self.move_into(path, &target)?;
         Ok(Some(target))
-    }
-
-    /// What the layers below show at `path`.
-    fn find(&self, path: &LayerPath) -> Result<Found, Errno> {
-        for n in 0..self.below.len() {
-            match self.look(n, path)? {
-                Found::Absent => {}
-                found => return Ok(found),
-            }
-        }
-        Ok(Found::Absent)
-    }
-
-    /// What layer `n` of those below has at `path`.
-    fn look(&self, n: usize, path: &LayerPath) -> Result<Found, Errno> {
-        let layer = &self.below[n];
-        let hides = match path.parent().map(|parent| self.way(n, &parent)).transpose()? {
-            None => return Ok(Found::Directory(layer.directory(&[])?)),
-            Some(Way::There { hides }) => hides,
-            Some(Way::Absent) => return Ok(Found::Absent),
-            Some(Way::Hidden) => return Ok(Found::Hidden),
-        };
-        Ok(match layer.stat(path)? {
-            None if hides => Found::Hidden,
-            None => Found::Absent,
-            Some(stat) => match FileType::from_raw_mode(stat.st_mode) {
-                FileType::Directory => Found::Directory(layer.directory(path.as_bytes())?),
-                FileType::Symlink => Found::Link(layer.read_link(path)?),
-                FileType::CharacterDevice if stat.st_rdev == 0 => Found::Hidden,
-                _ => Found::Other,
-            },
-        })
-    }
-
-    /// The way to what is inside the directory `path` in layer `n` of those below.
-    fn way(&self, n: usize, path: &LayerPath) -> Result<Way, Errno> {
-        if let Some(Some(way)) = self.ways.borrow().get(path).map(|ways| ways[n]) {
-            return Ok(way);
-        }
-        let above = match path.parent() {
-            Some(parent) => self.way(n, &parent)?,
-            None => Way::There { hides: false },
-        };
-        let way = match above {
-            Way::There { hides } => match self.look(n, path)? {
-                Found::Directory(here) => Way::There { hides: hides || metadata::is_opaque(here.as_fd()) },
-                Found::Absent => Way::Absent,
-                _ => Way::Hidden,
-            },
-            nowhere => nowhere,
-        };
-        let ways = &mut *self.ways.borrow_mut();
-        ways.entry(path.clone()).or_insert_with(|| vec![None; self.below.len()])[n] = Some(way);
-        Ok(way)
     }
 
     /// Moves all that is in `from` into `to`, and removes `from`.
@@ -219,7 +181,7 @@ impl Settling {
             let name = step.file_name();
             self.touch(step.parent().unwrap_or_default(), &here)?;
             match fs::mkdirat(&here, name, Mode::from_raw_mode(0o755)) {
-                Ok(()) if matches!(self.find(&step)?, Found::Other) => return Err(Fault::NotDirectory(step)),
+                Ok(()) if matches!(self.below.find(&step)?, Found::Other) => return Err(Fault::NotDirectory(step)),
                 Ok(()) => drop(self.implied.insert(step.clone())),
                 Err(Errno::EXIST) if !is_directory(here.as_fd(), name)? => return Err(Fault::Blocked(step)),
                 Err(Errno::EXIST) => {}
@@ -238,10 +200,37 @@ impl Settling {
         Ok(())
     }
 
+    /// Writes whiteouts and opaque directories as overlayfs has them. What the layer itself has is not hidden: where it has
+    /// a directory, a whiteout of that name only hides what is in it below, and where it has something else, that hides
+    /// what is below by itself.
+    fn mark(&mut self) -> Result<(), SettleError> {
+        let (gone, emptied) = self.below.hidden();
+        for path in gone {
+            self.mark_gone(&path).or_else(unless_blocked).map_err(|fault| fault.at(&path))?;
+        }
+        for path in emptied {
+            let marked = self.directory(&path).and_then(|place| Ok(metadata::make_opaque(place, self.space)?));
+            marked.or_else(unless_blocked).map_err(|fault| fault.at(&path))?;
+        }
+        Ok(())
+    }
+
+    fn mark_gone(&mut self, path: &LayerPath) -> Result<(), Fault> {
+        let parent = self.directory(&path.parent().unwrap_or_default())?;
+        match root::stat(parent.as_fd(), path.file_name())? {
+            None => metadata::make_whiteout(&parent, path.file_name())?,
+            Some(stat) if root::is_directory(&stat) => {
+                metadata::make_opaque(root::open(parent.as_fd(), path.file_name())?, self.space)?;
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
     /// Gives every implied directory the attributes that it has below.
     fn finish(self) -> Result<(), SettleError> {
         for path in &self.implied {
-            let done = || match self.find(path)? {
+            let done = || match self.below.find(path)? {
                 Found::Directory(model) => {
                     let directory = self.layer.directory(path.as_bytes())?;
                     metadata::copy(model.as_fd(), &fs::fstat(&model)?, directory.as_fd())
@@ -258,6 +247,11 @@ impl Settling {
     }
 }
 
+/// Where the layer has something else than a directory, that hides what is below by itself.
+fn unless_blocked(fault: Fault) -> Result<(), Fault> {
+    if matches!(fault, Fault::Blocked(_)) { Ok(()) } else { Err(fault) }
+}
+
 fn is_directory(parent: BorrowedFd<'_>, name: &[u8]) -> Result<bool, Errno> {
     Ok(root::stat(parent, name)?.is_some_and(|stat| root::is_directory(&stat)))
 }
@@ -267,7 +261,8 @@ mod tests {
     use std::fs as files;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
-    use super::super::XattrSpace;
+    use rustix::fs::FileType;
+
     use super::*;
 
     fn path(name: &str) -> LayerPath {
@@ -310,10 +305,14 @@ mod tests {
             Self { place, below }
         }
 
+        /// Settles a layer. Its whiteouts are not on disk yet.
         fn settle(&self, entries: &[&str], implied: &[&str]) -> Result<PathBuf, SettleError> {
-            let top = layer(&self.place.path().join("top"), entries);
-            let implied: Vec<_> = implied.iter().map(|name| path(name)).collect();
-            settle(&top, &implied, &self.below)?;
+            let (whiteouts, entries): (Vec<&str>, Vec<&str>) = entries.iter().partition(|name| name.contains(".wh."));
+            let top = layer(&self.place.path().join("top"), &entries);
+            let mut unpacked =
+                Unpacked { implied: implied.iter().map(|name| path(name)).collect(), ..Unpacked::default() };
+            unpacked.whiteouts = whiteouts.iter().map(|name| path(&name.replace(".wh.", ""))).collect();
+            settle(&top, &unpacked, &self.below, XattrSpace::Trusted)?;
             Ok(top)
         }
     }
@@ -346,7 +345,7 @@ mod tests {
     #[test]
     fn what_is_hidden_has_no_say() {
         let stack = Stack::new(&[&[".wh.lib", "opt/"], &["lib>usr/lib", "opt/in>elsewhere", "usr/"]]);
-        metadata::make_opaque(files::File::open(stack.below[0].join("opt")).unwrap(), XattrSpace::Trusted).unwrap();
+        metadata::make_opaque(files::File::open(stack.below[0].join("opt")).unwrap(), XattrSpace::User).unwrap();
         let top = stack.settle(&["lib/x", "opt/in/y"], &["lib", "opt/in"]).unwrap();
         assert!(top.join("lib/x").is_file() && top.join("opt/in/y").is_file());
     }

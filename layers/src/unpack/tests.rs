@@ -4,6 +4,7 @@ mod hostile;
 mod images;
 mod mutations;
 mod sound;
+mod stacked;
 pub(crate) mod umoci;
 
 use std::collections::BTreeMap;

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::error::{Fault, UnpackError, cannot};
 use super::metadata::{self, Attributes};
 use super::root::{self, Missing, Place, Root, Way};
-use super::{Options, Owners, Unpacked, Whiteouts, XattrSpace};
+use super::{Options, Owners, Unpacked};
 use crate::entries::{Entry, Stretch};
 use crate::owner::Device;
 use crate::path::LayerPath;
@@ -331,9 +331,6 @@ impl<'a> Writer<'a> {
 
     /// Gives directories what they have, now that everything is in them, the deepest first.
     pub(super) fn finish(mut self) -> Result<Unpacked, UnpackError> {
-        if let Whiteouts::Overlay(space) = self.options.whiteouts {
-            self.mark(space)?;
-        }
         let directories = std::mem::take(&mut self.directories);
         for (path, attributes) in directories.iter().rev() {
             self.settle(path, attributes.as_ref()).map_err(at(path))?;
@@ -352,44 +349,6 @@ impl<'a> Writer<'a> {
         match attributes {
             Some(attributes) => attributes.set(directory.as_fd(), self.options.owners, &mut self.count),
             None => metadata::set_implied(directory.as_fd()),
-        }
-    }
-
-    /// Writes whiteouts and opaque directories as overlayfs has them. What the layer itself has is not hidden: where
-    /// it has a directory, a whiteout of that name only hides what is in it below, and where it has something else,
-    /// that hides what is below by itself.
-    fn mark(&mut self, space: XattrSpace) -> Result<(), UnpackError> {
-        let mut opaque = self.opaque.clone();
-        for path in self.whiteouts.clone() {
-            if self.mark_whiteout(&path).map_err(at(&path))? {
-                opaque.insert(path);
-            }
-        }
-        for path in opaque {
-            let marked = self.made(&path).and_then(|place| {
-                metadata::make_opaque(&place.fd, space).map_err(cannot("mark the directory as opaque"))
-            });
-            match marked {
-                Err(Fault::NotADirectory(_)) => {}
-                marked => marked.map_err(at(&path))?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether there is a directory, so that it has to be made opaque instead.
-    fn mark_whiteout(&mut self, path: &LayerPath) -> Result<bool, Fault> {
-        const WHAT: &str = "make the whiteout";
-        let place = match self.made(&path.parent().unwrap_or_default()) {
-            Err(Fault::NotADirectory(_)) => return Ok(false),
-            place => place?,
-        };
-        match root::stat(place.fd.as_fd(), path.file_name()).map_err(cannot(WHAT))? {
-            Some(stat) => Ok(root::is_directory(&stat)),
-            None => {
-                let whiteout = || metadata::make_whiteout(&place.fd, path.file_name());
-                whiteout().map_err(cannot(WHAT)).map(|()| false)
-            }
         }
     }
 }

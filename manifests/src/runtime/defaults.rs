@@ -31,6 +31,14 @@ pub(crate) const MASKED: [&str; 12] = [
 /// Paths that the container can't write to.
 pub(crate) const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
+/// Parameters of the kernel that a network namespace of the container's own has: everybody may listen at every port, and
+/// ping. The second names groups that a user namespace does not have.
+pub const NETWORK_SYSCTLS: [(&str, &str); 2] =
+    [("net.ipv4.ip_unprivileged_port_start", "0"), (PING_SYSCTL, "0 2147483647")];
+
+/// The parameter of [`NETWORK_SYSCTLS`] that a user namespace can't have.
+pub(crate) const PING_SYSCTL: &str = "net.ipv4.ping_group_range";
+
 /// Character devices that the container may use: major and minor number, or every minor number.
 const DEVICES: [(u32, Option<u32>); 9] = [
     (1, Some(3)), // null

@@ -1,6 +1,7 @@
 //! Why there is no spec.
 
 use super::cdi::{CdiError, LeftOut, REGENERATE};
+use super::memory::LEAST_MEMORY;
 use super::request::ANNOTATION;
 use super::requirements::RequirementError;
 use super::seccomp::ProfileError;
@@ -8,9 +9,6 @@ use super::toolkit::HookFault;
 use super::user::UserError;
 use super::values::Size;
 use super::volume::clean;
-
-/// Docker's least value of `--memory`: 6 MiB.
-pub(crate) const LEAST_MEMORY: Size = Size(6 << 20);
 
 /// Why there is no spec.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +60,17 @@ pub enum SpecError {
     /// Less memory than a container starts with.
     #[error("--memory {0} is too little to start a container")]
     Memory(Size),
+    /// A limit on memory and swap alone.
+    #[error("--memory-swap {0} is given without --memory")]
+    SwapAlone(Size),
+    /// Less memory and swap than memory.
+    #[error("--memory-swap {swap} is below --memory {memory}")]
+    SwapBelowMemory {
+        /// The limit on memory.
+        memory: Size,
+        /// The limit on both.
+        swap: Size,
+    },
     /// GPUs on a host that has nothing to inject them with.
     #[error("this machine has neither CDI files for NVIDIA's GPUs nor NVIDIA's hook, so the container gets no GPUs")]
     NoToolkit(#[source] Option<LeftOut>),
@@ -113,6 +122,10 @@ impl SpecError {
             }
             Self::Seccomp { .. } => {
                 Some("give a profile in docker's format, or --security-opt seccomp=unconfined".into())
+            }
+            Self::SwapAlone(_) => Some("give --memory, too: --memory-swap limits memory and swap together".into()),
+            Self::SwapBelowMemory { memory, .. } => {
+                Some(format!("give at least --memory-swap {memory}, for no swap, or -1 for no limit on swap"))
             }
             Self::Memory(_) => Some(format!("give at least {LEAST_MEMORY}")),
             Self::Cdi(error) => error.hint(),

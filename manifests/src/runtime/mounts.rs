@@ -31,10 +31,12 @@ pub(crate) fn mounts(
         };
         warnings.extend(reason.map(|reason| format!("--shm-size {size} has no effect with {reason}")));
     }
+    // A mount at /dev is not to be covered by what is usually in it.
+    let hides = |place: &str| takes(place) || (takes("/dev") && place.starts_with("/dev/"));
+    mounts.retain(|mount| !hides(&mount.destination));
     volumes.extend(images_volumes(image_volumes, request, host, &volumes, warnings));
     let takes = |place: &str| volumes.iter().any(|volume| volume.destination == place);
-    mounts.retain(|mount| !takes(&mount.destination));
-    let files = files(settings, host).into_iter().filter(|file| !takes(&file.destination)).collect::<Vec<_>>();
+    let files = files(request, settings, host).into_iter().filter(|file| !takes(&file.destination)).collect::<Vec<_>>();
     volumes.extend(files);
     if request.privileged {
         let sys = mounts.iter_mut().filter(|mount| mount.destination.starts_with("/sys"));
@@ -53,8 +55,16 @@ fn images_volumes(
     taken: &[Mount],
     warnings: &mut Vec<String>,
 ) -> Vec<Mount> {
-    let free = places.iter().filter(|place| taken.iter().all(|mount| mount.destination != **place));
-    let (with, without): (Vec<_>, Vec<_>) = free.partition(|place| host.volumes.contains_key(*place));
+    let mut free: Vec<_> =
+        places.iter().filter(|place| taken.iter().all(|mount| mount.destination != **place)).collect();
+    free.retain(|place| {
+        let above = taken.iter().find(|mount| is_inside(place, &mount.destination));
+        warnings.extend(above.map(|mount| {
+            format!("the image's volume {place} is left out: it is inside the mount at {}", mount.destination)
+        }));
+        above.is_none()
+    });
+    let (with, without): (Vec<_>, Vec<_>) = free.into_iter().partition(|place| host.volumes.contains_key(*place));
     if request.read_only && !without.is_empty() {
         let without: Vec<_> = without.iter().map(|place| place.as_str()).collect();
         warnings.push(format!(
@@ -65,30 +75,46 @@ fn images_volumes(
     with.into_iter().map(|place| Mount::bind(&host.volumes[place], place, &["rbind", "rprivate", "rw"])).collect()
 }
 
-/// Single files below `/etc`: those made for this container, and beside them those of the network that it shares.
-fn files(settings: &Settings, host: &Host) -> Vec<Mount> {
-    let own = host.files.iter().map(|(place, file)| Mount::bind(file, place, &["rbind", "rprivate"]));
+/// Whether a clean path is below another.
+fn is_inside(place: &str, above: &str) -> bool {
+    place.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// Single files below `/etc`: those made for this container, which can be written to unless its root can't, and beside
+/// them those of the network that it shares.
+fn files(request: &Request, settings: &Settings, host: &Host) -> Vec<Mount> {
+    let options: &[&str] = if request.read_only { &["rbind", "rprivate", "ro"] } else { &["rbind", "rprivate"] };
+    let own = host.files.iter().map(|(place, file)| Mount::bind(file, place, options));
     let shares = settings.network == Some(Network::Host);
     let shared = host.network_files.iter().filter(|(place, _)| shares && !host.files.contains_key(*place));
     own.chain(shared.map(|(place, file)| Mount::bind(file, place, &["rbind", "rprivate", "ro"]))).collect()
 }
 
+/// What the user mounts. Of a `--tmpfs` or a volume that is given twice one counts, as in docker.
 fn volumes(request: &Request, host: &Host, warnings: &mut Vec<String>) -> Result<Vec<Mount>, SpecError> {
     let mut mounts: Vec<Mount> = Vec::with_capacity(request.volumes.len() + request.tmpfs.len());
     for tmpfs in &request.tmpfs {
-        if mounts.iter().any(|mount| mount.destination == tmpfs.destination) {
-            return Err(SpecError::SamePlace(tmpfs.destination.clone()));
-        }
+        mounts.retain(|mount| mount.destination != tmpfs.destination);
         mounts.push(tmpfs.mount());
     }
-    for volume in &request.volumes {
+    for (index, volume) in request.volumes.iter().enumerate() {
+        if request.volumes[..index].contains(volume) {
+            continue;
+        }
         if volume.was_relative {
             warnings.push(format!("the volume's destination is taken from the root: {}", volume.destination));
         }
         if mounts.iter().any(|mount| mount.destination == volume.destination) {
             return Err(SpecError::SamePlace(volume.destination.clone()));
         }
-        mounts.push(volume.mount(&source(volume, host, warnings)?));
+        let source = source(volume, host, warnings)?;
+        if volume.relabel && host.selinux {
+            warnings.push(format!(
+                "the SELinux labels of {source} stay as they are: if the container can't read it, label it with \
+                 `chcon -Rt container_file_t`"
+            ));
+        }
+        mounts.push(volume.mount(&source));
     }
     Ok(mounts)
 }

@@ -8,6 +8,7 @@ use super::capabilities::Capabilities;
 use super::cpuset::CpuSet;
 use super::error::SpecError;
 use super::gpus::GpuRequest;
+use super::memory::MemorySwap;
 use super::modes::{Ipc, Network, Nvidia};
 use super::tmpfs::Tmpfs;
 use super::ulimit::Ulimit;
@@ -141,6 +142,8 @@ pub struct Request {
     pub no_new_privileges: bool,
     /// The most memory, in bytes.
     pub memory: Option<Size>,
+    /// The most memory and swap.
+    pub memory_swap: Option<MemorySwap>,
     /// The most processes and threads.
     pub pids_limit: Option<PidsLimit>,
     /// Whether the container is to be one that an unprivileged user can run.

@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use super::capabilities::Capability;
 use super::cpuset::CpuSet;
-use super::defaults;
 use super::request::{Request, Settings};
 use super::spec::Host;
+use super::{defaults, memory};
 
 /// `linux.resources`.
 pub(crate) fn resources(request: &Request, settings: &Settings, host: &Host, warnings: &mut Vec<String>) -> Value {
@@ -14,8 +14,8 @@ pub(crate) fn resources(request: &Request, settings: &Settings, host: &Host, war
     if let Some(cpus) = &settings.cpuset_cpus {
         resources["cpu"] = json!({"cpus": here(cpus, host, warnings).to_string()});
     }
-    if let Some(memory) = request.memory.filter(|memory| memory.0 > 0) {
-        resources["memory"] = json!({"limit": memory.0});
+    if let Some(memory) = memory::limits(request, host, warnings) {
+        resources["memory"] = memory;
     }
     if let Some(limit) = request.pids_limit.and_then(|limit| limit.0) {
         resources["pids"] = json!({"limit": limit});
@@ -39,10 +39,12 @@ fn here(cpus: &CpuSet, host: &Host, warnings: &mut Vec<String>) -> CpuSet {
     }
 }
 
-/// `process.rlimits`, none above what the runtime may set here.
+/// `process.rlimits`, none above what the runtime may set here. Of several for one resource the last counts.
 pub(crate) fn rlimits(request: &Request, settings: &Settings, host: &Host, warnings: &mut Vec<String>) -> Vec<Value> {
     let may_raise = host.capabilities.is_none_or(|mask| Capability::SYS_RESOURCE.is_in(mask)) && !request.rootless;
-    let lowered = settings.ulimits.iter().map(|limit| {
+    let all = &settings.ulimits;
+    let is_last = |index: usize| all[index + 1..].iter().all(|later| later.name() != all[index].name());
+    let lowered = all.iter().enumerate().filter(|(index, _)| is_last(*index)).map(|(_, limit)| {
         let most = host.limits.get(limit.name()).filter(|_| !may_raise).copied().unwrap_or(u64::MAX);
         let (lowered, changed) = limit.at_most(most);
         if changed {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::defaults::PING_SYSCTL;
 use super::error::SpecError;
 use super::spec::{Emitted, Host};
 
@@ -57,7 +58,12 @@ fn has(maps: &[IdMap], id: u32) -> bool {
 pub const LOCKED: [&str; 4] = ["nosuid", "nodev", "noexec", "ro"];
 
 /// Turns the spec of a rootful container into that of a rootless one.
-pub(crate) fn convert(spec: &mut Value, host: &Host, warnings: &mut Vec<String>) -> Result<(), SpecError> {
+pub(crate) fn convert(
+    spec: &mut Value,
+    named_user: bool,
+    host: &Host,
+    warnings: &mut Vec<String>,
+) -> Result<(), SpecError> {
     // Without mappings nothing is known of the namespace but that it's there.
     let mappings = host.mappings.as_ref();
     if let Some(mappings) = mappings.filter(|_| !host.inside_user_namespace) {
@@ -67,15 +73,20 @@ pub(crate) fn convert(spec: &mut Value, host: &Host, warnings: &mut Vec<String>)
         spec["linux"]["uidMappings"] = json!(mappings.uids);
         spec["linux"]["gidMappings"] = json!(mappings.gids);
     }
-    user(&mut spec["process"]["user"], mappings, host.inside_user_namespace, warnings)?;
+    user(&mut spec["process"]["user"], named_user, mappings, host.inside_user_namespace, warnings)?;
     mounts(spec, mappings);
     resources(&mut spec["linux"], &host.delegated, warnings);
+    if let Some(sysctls) = spec["linux"].get_mut("sysctl").and_then(Value::as_object_mut) {
+        sysctls.remove(PING_SYSCTL);
+    }
     Ok(())
 }
 
-/// Refuses a user or group that the namespace has not, and drops further groups that it can't have.
+/// Refuses a user or group that the namespace has not, and drops further groups that it can't have: with a warning for a
+/// user that was `named`, as all numbers have the groups of their accounts.
 fn user(
     user: &mut Value,
+    named: bool,
     mappings: Option<&IdMappings>,
     inside: bool,
     warnings: &mut Vec<String>,
@@ -97,8 +108,9 @@ fn user(
     };
     let Some(groups) = user.get_mut("additionalGids").and_then(Value::as_array_mut) else { return Ok(()) };
     let (kept, lost): (Vec<Value>, Vec<Value>) = groups.drain(..).partition(fits);
-    if !lost.is_empty() {
-        let lost: Vec<_> = lost.iter().map(Value::to_string).collect();
+    // The primary group is the user's in any case.
+    let lost: Vec<_> = lost.iter().filter(|group| **group != json!(gid)).map(Value::to_string).collect();
+    if !lost.is_empty() && named {
         let reason = if possible { "they are not mapped" } else { "a rootless container has no further groups" };
         warnings.push(format!("the user is not in the groups {}: {reason}", lost.join(", ")));
     }

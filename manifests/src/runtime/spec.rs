@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use super::capabilities::{self, Capability};
 use super::cdi::{self, DeviceFacts, Registry};
 use super::cpuset::CpuSet;
+use super::defaults::NETWORK_SYSCTLS;
 use super::driver::DriverVersion;
 use super::env::Env;
-use super::error::{LEAST_MEMORY, SpecError};
+use super::error::SpecError;
 use super::image_volumes::image_volumes;
 use super::modes::{Ipc, Network};
 use super::request::{Request, Settings};
@@ -18,7 +19,7 @@ use super::seccomp;
 use super::toolkit::Toolkit;
 use super::user::{self, Users};
 use super::volume::clean;
-use super::{annotations, defaults, mounts, nvidia, resources};
+use super::{annotations, defaults, memory, mounts, nvidia, resources};
 use crate::config::Config;
 use crate::document::canonical;
 
@@ -54,6 +55,12 @@ pub struct Host {
     pub hook_annotations: BTreeMap<String, String>,
     /// The CPUs that there are, if that is known.
     pub cpus: Option<CpuSet>,
+    /// Whether cgroups have no limit for swap here.
+    pub cannot_limit_swap: bool,
+    /// The kernel's parameters of [`NETWORK_SYSCTLS`] that there are.
+    pub sysctls: BTreeSet<String>,
+    /// Whether files have SELinux labels, without which a container can't read them.
+    pub selinux: bool,
     /// Files that a container on the host's network shares, read-only, such as `/etc/resolv.conf`: where each goes, and
     /// where it is.
     pub network_files: BTreeMap<String, String>,
@@ -101,6 +108,9 @@ impl Default for Host {
             hook_annotations: BTreeMap::new(),
             cgroup_v2: true,
             cpus: None,
+            cannot_limit_swap: false,
+            sysctls: NETWORK_SYSCTLS.iter().map(|(name, _)| (*name).to_owned()).collect(),
+            selinux: false,
             network_files: BTreeMap::new(),
             files: BTreeMap::new(),
             volumes: BTreeMap::new(),
@@ -189,7 +199,8 @@ pub fn runtime_spec(
     }
     // Last, for it takes away what all the others may have put there.
     if request.rootless {
-        rootless::convert(&mut json, host, &mut warnings)?;
+        let named = user::is_name(user_of(config, request));
+        rootless::convert(&mut json, named, host, &mut warnings)?;
     }
     Ok(Emitted { json, warnings })
 }
@@ -199,10 +210,7 @@ fn refuse(config: &Config, request: &Request) -> Result<(), SpecError> {
     if config.platform.os != "linux" {
         return Err(SpecError::System(config.platform.os.clone()));
     }
-    match request.memory {
-        Some(memory) if memory.0 > 0 && memory < LEAST_MEMORY => Err(SpecError::Memory(memory)),
-        _ => Ok(()),
-    }
+    memory::check(request)
 }
 
 fn tell_what_the_image_asks_for(image: &Settings, flags: &Settings, warnings: &mut Vec<String>) {
@@ -251,8 +259,7 @@ fn process(
     host: &Host,
     warnings: &mut Vec<String>,
 ) -> Result<Value, SpecError> {
-    let user = request.user.as_deref().unwrap_or(&config.config.user);
-    let user = user::resolve(user, host.users.as_ref())?;
+    let user = user::resolve(user_of(config, request), host.users.as_ref())?;
     // As docker does. Where the accounts aren't known the runtime does it.
     if let (None, Some(users)) = (env.get("HOME"), &host.users) {
         env.set("HOME", users.home(user.uid).unwrap_or("/"));
@@ -278,6 +285,10 @@ fn process(
         process["noNewPrivileges"] = json!(true);
     }
     Ok(process)
+}
+
+fn user_of<'a>(config: &'a Config, request: &'a Request) -> &'a str {
+    request.user.as_deref().unwrap_or(&config.config.user)
 }
 
 /// The working directory. An image's may be relative in a sloppy Dockerfile's way; a flag's may not.
@@ -318,6 +329,11 @@ fn linux(request: &Request, settings: &Settings, host: &Host, warnings: &mut Vec
         "namespaces": namespaces.iter().map(|kind| json!({"type": kind})).collect::<Vec<_>>(),
         "resources": resources::resources(request, settings, host, warnings),
     });
+    if settings.network != Some(Network::Host) {
+        let there = |(name, _): &&(&str, &str)| host.sysctls.contains(*name);
+        let sysctls: BTreeMap<_, _> = NETWORK_SYSCTLS.iter().filter(there).copied().collect();
+        linux["sysctl"] = json!(sysctls);
+    }
     if !request.privileged && !request.unmasked {
         linux["maskedPaths"] = json!(defaults::MASKED);
         linux["readonlyPaths"] = json!(defaults::READ_ONLY);

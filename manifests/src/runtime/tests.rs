@@ -82,7 +82,7 @@ fn the_run_line_with_gpus() {
     );
     assert_eq!(spec["process"]["terminal"], true);
     assert_eq!(spec["process"]["cwd"], "/code");
-    assert_eq!(spec["process"]["user"], json!({"uid": 0, "gid": 0}));
+    assert_eq!(spec["process"]["user"], json!({"uid": 0, "gid": 0, "additionalGids": [0]}));
     assert_eq!(
         spec["hooks"],
         json!({"prestart": [{
@@ -121,6 +121,9 @@ fn a_container_without_wishes_is_dockers() {
     assert_eq!(spec["process"]["capabilities"]["bounding"].as_array().unwrap().len(), 14);
     assert!(spec.get("hooks").is_none() && spec.get("hostname").is_none());
     assert_eq!(spec["linux"]["resources"]["devices"][0], json!({"allow": false, "access": "rwm"}));
+    let sysctls = json!({"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"});
+    assert_eq!(spec["linux"]["sysctl"], sysctls);
+    assert!(emit(&image(json!({"Cmd": ["sh"]})), &run_line()).json["linux"].get("sysctl").is_none());
     let v1 = Host { cgroup_v2: false, ..host() };
     let spec = runtime_spec(&image(json!({"Cmd": ["sh"]})), &BTreeMap::new(), &Request::default(), &v1).unwrap();
     assert!(!namespaces(&spec.json).contains(&"cgroup"));
@@ -265,9 +268,15 @@ fn mounts_and_their_order() {
             "--shm-size 1g has no effect with a volume at /dev/shm",
         ]
     );
-    let twice = Request { volumes: vec!["/a:/b".parse().unwrap(), "/c:/b/".parse().unwrap()], ..Request::default() };
-    let error = runtime_spec(&config, &BTreeMap::new(), &twice, &host).unwrap_err();
-    assert!(matches!(error, SpecError::SamePlace(place) if place == "/b"));
+    let two = |first: &str, second: &str| {
+        let volumes = vec![first.parse().unwrap(), second.parse().unwrap()];
+        runtime_spec(&config, &BTreeMap::new(), &Request { volumes, ..Request::default() }, &host)
+    };
+    for (first, second) in [("/a:/b", "/c:/b/"), ("/a:/b", "/a:/b:ro"), ("/a:/b", "/a:/b:z")] {
+        assert!(matches!(two(first, second), Err(SpecError::SamePlace(place)) if place == "/b"), "{second}");
+    }
+    let once = two("/a:/b:ro", "/a:/b:ro").unwrap().json["mounts"].to_string();
+    assert_eq!(once.matches("\"/b\"").count(), 1);
 }
 
 #[test]
@@ -397,7 +406,7 @@ fn users_come_from_the_accounts_of_the_root_filesystem() {
     let user = |request: &Request| {
         runtime_spec(&config, &BTreeMap::new(), request, &host).unwrap().json["process"]["user"].clone()
     };
-    assert_eq!(user(&Request::default()), json!({"uid": 1000, "gid": 100, "additionalGids": [44]}));
+    assert_eq!(user(&Request::default()), json!({"uid": 1000, "gid": 100, "additionalGids": [100, 44]}));
     let flag = Request { user: Some("5:6".into()), ..Request::default() };
-    assert_eq!(user(&flag), json!({"uid": 5, "gid": 6}));
+    assert_eq!(user(&flag), json!({"uid": 5, "gid": 6, "additionalGids": [6]}));
 }

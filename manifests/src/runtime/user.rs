@@ -57,45 +57,53 @@ const MAX_ID: u32 = i32::MAX as u32;
 pub(crate) struct Ids {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
+    /// The supplementary groups besides `gid`.
     pub(crate) additional: Vec<u32>,
 }
 
 impl Ids {
+    /// The primary group is among the supplementary ones, too: a program that changes its primary group would otherwise
+    /// lose what a file's mode denies to that group (CVE-2022-36109).
     pub(crate) fn json(&self) -> Value {
-        let mut user = json!({"uid": self.uid, "gid": self.gid});
-        if !self.additional.is_empty() {
-            user["additionalGids"] = json!(self.additional);
-        }
-        user
+        let groups: Vec<u32> = std::iter::once(self.gid).chain(self.additional.iter().copied()).collect();
+        json!({"uid": self.uid, "gid": self.gid, "additionalGids": groups})
     }
 }
 
-/// Resolves `user`; empty means root. Without a group it is the one of the account, or 0 for a number without one; a
-/// named user has then the groups that list it, too (image-spec, conversion.md).
+/// Resolves `user`; empty means root. Without a group it is the one of the account, or 0 for a number without one; who
+/// has an account has then the groups that list it, too, as in docker.
 pub(crate) fn resolve(user: &str, users: Option<&Users>) -> Result<Ids, UserError> {
     let (name, group) = user.split_once(':').unwrap_or((user, ""));
     let name = if name.is_empty() { "0" } else { name };
-    let (uid, primary) = match number(name)? {
-        Some(uid) => (uid, users.and_then(|users| users.account(|_, id| id == uid)).map_or(0, |(_, gid)| gid)),
+    let unknown = |uid| Account { name: "", uid, gid: 0 };
+    let account = match number(name)? {
+        Some(uid) => users.and_then(|users| users.account(|_, id| id == uid)).unwrap_or(unknown(uid)),
         // Root is 0 in every system, looked into or not.
-        None if users.is_none() && name == "root" => (0, 0),
+        None if users.is_none() && name == "root" => unknown(0),
         None => named(users, "user", name, |users| users.account(|have, _| have == name))?,
     };
     let gid = match number(group)? {
-        _ if group.is_empty() => primary,
+        _ if group.is_empty() => account.gid,
         Some(gid) => gid,
         None => named(users, "group", group, |users| users.group(group))?,
     };
-    let by_name = group.is_empty() && number(name)?.is_none();
-    let additional = users.filter(|_| by_name).map(|users| users.groups_of(name)).unwrap_or_default();
-    Ok(Ids { uid, gid, additional })
+    let implied = users.filter(|_| group.is_empty());
+    let mut additional = implied.map(|users| users.groups_of(account.name)).unwrap_or_default();
+    additional.retain(|other| *other != gid);
+    Ok(Ids { uid: account.uid, gid, additional })
 }
 
-fn named<T>(
-    users: Option<&Users>,
+/// Whether `user` names a user and no group.
+pub(crate) fn is_name(user: &str) -> bool {
+    let (name, group) = user.split_once(':').unwrap_or((user, ""));
+    group.is_empty() && !name.is_empty() && matches!(number(name), Ok(None))
+}
+
+fn named<'a, T>(
+    users: Option<&'a Users>,
     what: &'static str,
     name: &str,
-    find: impl FnOnce(&Users) -> Option<T>,
+    find: impl FnOnce(&'a Users) -> Option<T>,
 ) -> Result<T, UserError> {
     let users = users.ok_or_else(|| UserError::NoAccounts { what, name: name.to_owned() })?;
     find(users).ok_or_else(|| UserError::Unknown { what, name: name.to_owned() })
@@ -113,13 +121,22 @@ fn number(text: &str) -> Result<Option<u32>, UserError> {
     }
 }
 
+/// An account.
+#[derive(Clone, Copy)]
+struct Account<'a> {
+    /// Empty for a number without an account.
+    name: &'a str,
+    uid: u32,
+    gid: u32,
+}
+
 impl Users {
-    /// Uid and gid of the first account whose name and uid are `wanted`.
-    fn account(&self, wanted: impl Fn(&str, u32) -> bool) -> Option<(u32, u32)> {
+    /// The first account whose name and uid are `wanted`.
+    fn account(&self, wanted: impl Fn(&str, u32) -> bool) -> Option<Account<'_>> {
         entries(&self.passwd).find_map(|fields| match fields[..] {
             [name, _, uid, gid, ..] => {
                 let (uid, gid) = (id(uid)?, id(gid)?);
-                wanted(name, uid).then_some((uid, gid))
+                wanted(name, uid).then_some(Account { name, uid, gid })
             }
             _ => None,
         })
@@ -147,7 +164,7 @@ impl Users {
         for fields in entries(&self.group) {
             let [_, _, gid, members, ..] = fields[..] else { continue };
             if let Some(gid) = id(gid)
-                && members.split(',').any(|member| member.trim() == user)
+                && members.split(',').any(|member| !user.is_empty() && member.trim() == user)
                 && !gids.contains(&gid)
             {
                 gids.push(gid);
@@ -173,8 +190,8 @@ mod tests {
     fn users() -> Users {
         let passwd = "# comment\nroot:x:0:0:root:/root:/bin/sh\n+nis\nbroken:x:abc:1::/:\nme:x:1000:100:,,,:/home/me:/bin/sh\n\
                       me:x:2000:2::/:\nlarge:x:4294967295:0::/:\nonly:x:7:8";
-        let group =
-            "root:x:0:\nusers:x:100:\nvideo:x:44:you,me\nmedia:x:45:me\nagain:x:44:me\nbad:x:x:me\nmen:x:46:men,m,e";
+        let group = "root:x:0:root\nwheel:x:10:root,\nusers:x:100:me\nvideo:x:44:you,me\nmedia:x:45:me\nagain:x:44:me\n\
+                     bad:x:x:me\nmen:x:46:men,m,e";
         Users { passwd: passwd.into(), group: group.into() }
     }
 
@@ -186,9 +203,12 @@ mod tests {
     fn users_are_resolved_in_the_root_filesystem() {
         let users = users();
         for (text, expected) in [
-            ("", ids(0, 0, &[])),
-            ("0", ids(0, 0, &[])),
-            ("1000", ids(1000, 100, &[])),
+            ("", ids(0, 0, &[10])),
+            ("0", ids(0, 0, &[10])),
+            ("root", ids(0, 0, &[10])),
+            ("0:0", ids(0, 0, &[])),
+            ("1000", ids(1000, 100, &[44, 45])),
+            ("1000:", ids(1000, 100, &[44, 45])),
             ("1000:5", ids(1000, 5, &[])),
             ("4711", ids(4711, 0, &[])),
             ("4711:video", ids(4711, 44, &[])),
@@ -201,6 +221,15 @@ mod tests {
         ] {
             assert_eq!(resolve(text, Some(&users)), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn the_primary_group_is_a_supplementary_one_too() {
+        let groups = |text: &str| resolve(text, Some(&users())).unwrap().json()["additionalGids"].clone();
+        assert_eq!(groups("me"), json!([100, 44, 45]));
+        assert_eq!(groups("me:video"), json!([44]));
+        assert_eq!(groups("4711"), json!([0]));
+        assert_eq!(resolve("5:6", None).unwrap().json(), json!({"uid": 5, "gid": 6, "additionalGids": [6]}));
     }
 
     #[test]
@@ -217,7 +246,7 @@ mod tests {
     #[test]
     fn who_is_not_there_is_an_error() {
         let users = users();
-        for name in ["nobody", "ME", "broken", "+nis", "large", "me ", "# comment", "root:wheel", "a:b:c", "me:bad"] {
+        for name in ["nobody", "ME", "broken", "+nis", "large", "me ", "# comment", "root:none", "a:b:c", "me:bad"] {
             assert!(matches!(resolve(name, Some(&users)), Err(UserError::Unknown { .. })), "{name}");
         }
         for number in ["-1", "2147483648", "99999999999999999999", "0:-5", "+1", "me:4294967296"] {

@@ -60,6 +60,9 @@ pub enum ValueError {
         /// What is wrong with it.
         why: String,
     },
+    /// No limit on memory and swap.
+    #[error("`{0}` is not a size of memory and swap")]
+    MemorySwap(String),
     /// No limit on processes.
     #[error("`{0}` is not a number of processes")]
     Pids(String),
@@ -77,6 +80,7 @@ impl ValueError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Size(_) => "write a number of bytes, or one with a unit: 65536k, 512m, 64g".into(),
+            Self::MemorySwap(_) => "write memory and swap together, such as 128g, or -1 for no limit on swap".into(),
             Self::Cpus(_) => "write numbers and ranges, lower end first: 0-31, or 0,2,8-15".into(),
             Self::Ulimit { why: ulimit::UNKNOWN, text } => {
                 let name = text.split('=').next().unwrap_or_default();

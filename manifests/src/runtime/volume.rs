@@ -16,6 +16,8 @@ pub struct Volume {
     pub was_relative: bool,
     /// Whether the container can't write to it.
     pub read_only: bool,
+    /// Whether SELinux labels are to be changed, which ociforge does not do.
+    pub relabel: bool,
     /// How mounts below it spread between host and container; one of [`PROPAGATION`].
     propagation: &'static str,
 }
@@ -59,7 +61,11 @@ pub enum VolumeFault {
 /// The kinds of propagation, private first.
 pub const PROPAGATION: [&str; 6] = ["rprivate", "private", "rshared", "shared", "rslave", "slave"];
 
-const OPTIONS: [&str; 8] = ["ro", "rw", "rprivate", "private", "rshared", "shared", "rslave", "slave"];
+/// SELinux labels that are shared by containers, or this container's own.
+const LABELS: [&str; 2] = ["z", "Z"];
+
+/// What docker knows for machines where containers see the host's files through a network; elsewhere it has no effect.
+const CONSISTENCY: [&str; 3] = ["consistent", "cached", "delegated"];
 
 impl VolumeError {
     /// What to write instead.
@@ -67,13 +73,13 @@ impl VolumeError {
     pub fn hint(&self) -> Option<String> {
         Some(match &self.why {
             VolumeFault::NoDestination => format!("write where it goes: {0}:{0}", self.text),
-            VolumeFault::Option(option) if option.eq_ignore_ascii_case("z") => {
-                "SELinux labels are not changed; leave it out, and label the directory with chcon if need be".into()
+            VolumeFault::Option(option) => {
+                let known = [&["ro", "rw"][..], &PROPAGATION, &LABELS, &CONSISTENCY].concat();
+                match nearest(option, &known) {
+                    Some(near) => format!("did you mean {near}?"),
+                    None => format!("the options are {}", known.join(", ")),
+                }
             }
-            VolumeFault::Option(option) => match nearest(option, &OPTIONS) {
-                Some(near) => format!("did you mean {near}?"),
-                None => format!("the options are {}", OPTIONS.join(", ")),
-            },
             _ => "write SOURCE:DESTINATION, or SOURCE:DESTINATION:ro".into(),
         })
     }
@@ -83,7 +89,7 @@ impl Volume {
     /// The file or directory `source` at `destination`, an absolute clean path other than `/`.
     #[must_use]
     pub fn bind(source: String, destination: String, read_only: bool) -> Self {
-        Self { source, destination, was_relative: false, read_only, propagation: PROPAGATION[0] }
+        Self { source, destination, was_relative: false, read_only, relabel: false, propagation: PROPAGATION[0] }
     }
 }
 
@@ -103,32 +109,56 @@ impl FromStr for Volume {
         if source.is_empty() || destination.is_empty() || (parts.len() == 3 && options.is_empty()) {
             return Err(error(VolumeFault::Empty));
         }
-        let (read_only, propagation) = read_options(options).map_err(error)?;
+        let options = Options::read(options).map_err(error)?;
         let was_relative = !destination.starts_with('/');
         let destination = clean(destination);
         if destination == "/" {
             return Err(error(VolumeFault::Root));
         }
-        Ok(Self { source: source.to_owned(), destination, was_relative, read_only, propagation })
+        Ok(Self {
+            source: source.to_owned(),
+            destination,
+            was_relative,
+            read_only: options.read_only.unwrap_or(false),
+            relabel: options.label.is_some(),
+            propagation: options.propagation.unwrap_or(PROPAGATION[0]),
+        })
     }
 }
 
-fn read_options(options: &str) -> Result<(bool, &'static str), VolumeFault> {
-    let (mut read_only, mut propagation) = (None, None);
-    for option in options.split(',').filter(|_| !options.is_empty()) {
-        let twice = match option {
-            "ro" => read_only.replace(true).is_some(),
-            "rw" => read_only.replace(false).is_some(),
-            other => match PROPAGATION.iter().find(|known| **known == other) {
-                Some(known) => propagation.replace(*known).is_some(),
-                None => return Err(VolumeFault::Option(option.to_owned())),
-            },
-        };
-        if twice {
-            return Err(VolumeFault::Conflict(option.to_owned()));
+/// The options of a volume, of each kind at most one.
+#[derive(Default)]
+struct Options {
+    read_only: Option<bool>,
+    propagation: Option<&'static str>,
+    label: Option<&'static str>,
+    consistency: Option<&'static str>,
+}
+
+impl Options {
+    fn read(text: &str) -> Result<Self, VolumeFault> {
+        let mut options = Self::default();
+        for option in text.split(',').filter(|_| !text.is_empty()) {
+            if options.add(option).ok_or_else(|| VolumeFault::Option(option.to_owned()))? {
+                return Err(VolumeFault::Conflict(option.to_owned()));
+            }
         }
+        Ok(options)
     }
-    Ok((read_only.unwrap_or(false), propagation.unwrap_or(PROPAGATION[0])))
+
+    /// Whether there was one of that kind; `None` for an option that is not known.
+    fn add(&mut self, option: &str) -> Option<bool> {
+        let find = |kind: &[&'static str]| kind.iter().copied().find(|known| *known == option);
+        Some(match option {
+            "ro" => self.read_only.replace(true).is_some(),
+            "rw" => self.read_only.replace(false).is_some(),
+            _ => match (find(&PROPAGATION), find(&LABELS)) {
+                (Some(propagation), _) => self.propagation.replace(propagation).is_some(),
+                (_, Some(label)) => self.label.replace(label).is_some(),
+                _ => self.consistency.replace(find(&CONSISTENCY)?).is_some(),
+            },
+        })
+    }
 }
 
 impl Volume {
@@ -171,12 +201,18 @@ mod tests {
             ("/a:/../../b", "/a", "/b", "rbind,rprivate"),
             ("local_dir:container_dir", "local_dir", "/container_dir", "rbind,rprivate"),
             ("/with space:/b,c", "/with space", "/b,c", "rbind,rprivate"),
+            ("/a:/b:z", "/a", "/b", "rbind,rprivate"),
+            ("/a:/b:Z,ro,rslave", "/a", "/b", "rbind,rslave,ro"),
+            ("/a:/b:ro,cached", "/a", "/b", "rbind,rprivate,ro"),
+            ("/a:/b:delegated,rw,z", "/a", "/b", "rbind,rprivate"),
+            ("/a:/b:consistent", "/a", "/b", "rbind,rprivate"),
         ] {
             let volume: Volume = text.parse().unwrap();
             let mount = volume.mount(&volume.source);
             assert_eq!((mount.source.as_str(), mount.destination.as_str()), (source, destination), "{text}");
             assert_eq!(mount.options.join(","), options, "{text}");
             assert_eq!(volume.was_relative, text.starts_with("local"));
+            assert_eq!(volume.relabel, text.contains(['z', 'Z']), "{text}");
         }
     }
 
@@ -193,7 +229,12 @@ mod tests {
             ("/a:/b/..", VolumeFault::Root),
             ("/a:/b:r0", VolumeFault::Option("r0".into())),
             ("/a:/b:ro,", VolumeFault::Option(String::new())),
-            ("/a:/b:Z", VolumeFault::Option("Z".into())),
+            ("/a:/b:RO", VolumeFault::Option("RO".into())),
+            ("/a:/b:Cached", VolumeFault::Option("Cached".into())),
+            ("/a:/b:nocopy", VolumeFault::Option("nocopy".into())),
+            ("/a:/b:z,Z", VolumeFault::Conflict("Z".into())),
+            ("/a:/b:cached,delegated", VolumeFault::Conflict("delegated".into())),
+            ("/a:/b:ro,ro", VolumeFault::Conflict("ro".into())),
             ("/a:/b:ro,rw", VolumeFault::Conflict("rw".into())),
             ("/a:/b:shared,slave", VolumeFault::Conflict("slave".into())),
             ("/a\0:/b", VolumeFault::Nul),

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::base::facts::OsRelease;
-use crate::run::host;
+use crate::run::kernel;
 use crate::sandbox::ids::account_name;
 
 /// The machine, and who asks.
@@ -48,7 +48,7 @@ impl Kernel {
     /// Reads a release; (0, 0) stands for one that has no version.
     #[must_use]
     pub fn of(release: &str) -> Self {
-        Self { release: release.to_owned(), version: host::kernel(release).unwrap_or_default() }
+        Self { release: release.to_owned(), version: kernel::version(release).unwrap_or_default() }
     }
 }
 

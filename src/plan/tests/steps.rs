@@ -245,7 +245,9 @@ fn wrong_mounts() {
         ),
         (
             "[{ secret = 'a', mode = '9' }]",
-            "4:34: `mode` is `9`; expected an octal mode such as \"0755\"".into(),
+            "4:34: `mode` is `9`; expected an octal mode such as \"0755\" | its digits are 0 to 7: 4 to read, 2 to write, \
+             1 to execute, for owner, group and others"
+                .into(),
         ),
         (
             "[{ secret = 'a', owner = 'app' }]",

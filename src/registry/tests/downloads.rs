@@ -134,8 +134,11 @@ async fn passing_trouble_passes() {
 async fn nobody_there_is_said_at_once() {
     let server = Server::start(|_| Reply::new(200)).await;
     let gone = remote(&server, "a/b");
+    let address = server.address.clone();
     drop(server);
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    while tokio::net::TcpStream::connect(&address).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let error = gone.resolve().await.unwrap_err();
     assert!(error.hint().unwrap().contains("check that the registry is running"), "{error:?}");
 }

@@ -110,8 +110,8 @@ mod tests {
     fn children_and_orphans_are_what_their_parents_were() {
         let mut identities = Identities::default();
         let mut child = std::process::Command::new("sh");
-        // Its grandchild loses its parent.
-        child.args(["-c", "read go; (sh -c 'echo $PPID; sleep 9' & echo $!)"]);
+        // Its grandchild loses its parent, and says nothing.
+        child.args(["-c", "read go; (sleep 99 >/dev/null & echo $!)"]);
         child.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
         let mut child = child.spawn().unwrap();
         let thread = child.id().try_into().unwrap();

@@ -170,6 +170,16 @@ fn the_profile_of_this_house_fits() {
     for name in ["bpf", "kexec_load", "swapon", "init_module", "userfaultfd"] {
         assert_eq!(ask_x86_64(&filter, name, &[]) & !0xFFFF, ERRNO, "{name}");
     }
+    // Those of steps, by any of the numbers that they have.
+    let mut spec = spec;
+    spec.refuse_keys();
+    let filter = made(Architecture::X86_64, spec.json["linux"]["seccomp"].clone());
+    for name in ["keyctl", "add_key", "request_key"] {
+        for (architecture, bits) in [(Architecture::X86_64, 0), (Architecture::X86_64, X32), (Architecture::X86, 0)] {
+            let number = architecture.number(name).unwrap() | bits;
+            assert_eq!(ask(&filter, architecture as u32, number, NONE), ERRNO | EPERM, "{architecture:?} {name}");
+        }
+    }
     let packed = filter.program.iter().map(|instruction| Instruction::unpacked(instruction.packed()));
     assert_eq!(packed.collect::<Vec<_>>(), filter.program);
 }

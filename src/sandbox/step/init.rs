@@ -1,13 +1,14 @@
 //! Init: the first process of the step, which prepares its surroundings and becomes its program.
 
 use std::ffi::CString;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io::{self, BufReader, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::process::ExitCode;
 
+use ociforge_layers::{LayerPath, links};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
@@ -80,7 +81,8 @@ fn become_step(job: &Job, socket: &Socket, reports: &mut Reports) -> Result<Neve
     let (arguments, environment) = (texts(&process.args).map_err(nul)?, texts(&process.env).map_err(nul)?);
     let path = CString::new(program.as_str()).map_err(nul)?;
     sys::exec::close_on_exec();
-    sys::exec::default_signals();
+    sys::inherit::default_signals();
+    sys::inherit::join_new_session_keyring();
     // Changing the user has taken this away.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     if !socket.is_open() {
@@ -132,13 +134,16 @@ fn change_root(path: &str, reports: &mut Reports) -> Result<(), Failed> {
     chroot(path).and_then(|()| chdir("/")).map_err(Failed::to(format!("change the root to {path}")))
 }
 
-/// Makes the working directory where it is missing, as docker does.
+/// Makes the working directory where it is missing, as docker does, and where it is a link to nothing, what that leads
+/// to.
 fn make_working_directory(path: &str) -> Result<(), Failed> {
     if fs::metadata(path).is_ok() {
         return Ok(());
     }
-    let made = DirBuilder::new().recursive(true).mode(0o755).create(path);
-    made.map_err(Failed::to(format!("make the working directory {path}")))
+    let root = Path::new("/");
+    let place = LayerPath::new(path).map_err(io::Error::other).and_then(|path| links::follow_on_disk(root, &path));
+    let made = place.and_then(|place| links::make_directories(root, &place));
+    made.map(drop).map_err(Failed::to(format!("make the working directory {path}")))
 }
 
 /// Installs the filter of system calls, last, as it need not allow what was done before.

@@ -23,17 +23,6 @@ pub(in crate::sandbox) fn close_on_exec() {
     }
 }
 
-/// Gives every signal its default action: an ignored one would stay ignored.
-pub(in crate::sandbox) fn default_signals() {
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: no handler of this process runs code any more; KILL and STOP are refused.
-        #[allow(unsafe_code, reason = "no binding is safe")]
-        unsafe {
-            libc::signal(signal, libc::SIG_DFL)
-        };
-    }
-}
-
 /// Becomes another program. Returns only if that fails.
 pub(in crate::sandbox) fn exec(program: &CStr, arguments: &[CString], environment: &[CString]) -> io::Error {
     let pointers = |texts: &[CString]| -> Vec<*const libc::c_char> {

@@ -110,7 +110,13 @@ async fn the_end_waits_for_requests_but_not_for_ever() {
     let request = registry.request("PATCH", &location).body(reqwest::Body::wrap_stream(body)).send();
     let request = tokio::spawn(request);
     sender.send(Ok("hello")).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    let arrived = || {
+        let uploads = std::fs::read_dir(registry.layout.root().join(".uploads")).unwrap().flatten();
+        uploads.map(|upload| upload.metadata().unwrap().len()).sum::<u64>() >= 5
+    };
+    while !arrived() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let since = Instant::now();
     registry.stop.send(()).unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;

@@ -133,6 +133,11 @@ impl Layered {
 
     /// One whose lowest layer has busybox as all of `/bin`, accounts, and the usual directories.
     pub(crate) fn busybox() -> Self {
+        Self::new().with_busybox()
+    }
+
+    /// The same on top of the layers that there are.
+    pub(crate) fn with_busybox(self) -> Self {
         let busybox = fs::read("/usr/bin/busybox").expect("busybox must be installed (Debian: busybox-static)");
         let directories = ["bin", "etc", "root", "usr", "usr/lib", "dev", "proc", "sys"];
         let mut tar = directories.iter().fold(Tar::new(), |tar, name| tar.dir(name)).dir("tmp").mode(0o1777);
@@ -142,7 +147,7 @@ impl Layered {
         tar = applets.split_whitespace().fold(tar, |tar, name| tar.hard(&format!("bin/{name}"), "bin/busybox"));
         let passwd = "root:x:0:0::/root:/bin/sh\nme:x:1000:1000::/home/me:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n";
         let group = "root:x:0:\nme:x:1000:\nvideo:x:44:me\nrender:x:105:root,me\nnogroup:x:65534:\n";
-        Self::new().layer(Packing::Gzip, tar.file("etc/passwd", passwd).file("etc/group", group))
+        self.layer(Packing::Gzip, tar.file("etc/passwd", passwd).file("etc/group", group))
     }
 
     pub(crate) fn layer(self, packing: Packing, tar: Tar) -> Self {

@@ -88,10 +88,21 @@ impl Registry {
 
     /// The requests since the last call, as `METHOD PATH STATUS` without what follows a `?`.
     pub(crate) fn requests(&mut self) -> Vec<String> {
-        std::thread::sleep(Duration::from_millis(200)); // a registry answers before it writes its log
-        let text = fs::read_to_string(&self.log).unwrap();
-        let new = &text[self.seen..];
-        let requests = new.lines().filter_map(request).collect();
+        // A registry answers before it writes its log: what was asked before is in there when this is.
+        const MARK: &str = "/v2/?mark=";
+        let mark = format!("{MARK}{}", self.seen);
+        self.get(&mark);
+        let begun = Instant::now();
+        let text = loop {
+            let text = fs::read_to_string(&self.log).unwrap();
+            if text[self.seen..].lines().any(|line| line.contains(&mark) && request(line).is_some()) {
+                break text;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "it writes no log: {text}");
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let new = text[self.seen..].lines().filter(|line| !line.contains(MARK));
+        let requests = new.filter_map(request).collect();
         self.seen = text.len();
         requests
     }

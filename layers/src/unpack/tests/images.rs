@@ -205,7 +205,7 @@ fn owners_are_remembered() {
             let unpacked = unpack_all(&[plain(below)], &root, &options).unwrap();
             fs::create_dir(&layer).unwrap();
             let settled = unpack(&above_tar, &layer, &options).unwrap();
-            settle::settle(&layer, &settled.implied, &[below_root]).unwrap();
+            settle::settle(&layer, &settled, &[below_root], XattrSpace::User).unwrap();
             let second = scene.path("second");
             fs::create_dir(&second).unwrap();
             for tar in [above_tar.clone(), top.end()] {

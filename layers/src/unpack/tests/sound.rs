@@ -109,67 +109,29 @@ fn whiteouts_are_listed_where_they_are_meant() {
     assert_eq!(shown(&into), ["d/", "d/own=1", "e/", "e/f=2", "l->d", "out->/usr/../x/y"]);
 }
 
-#[test]
-fn whiteouts_as_overlayfs_has_them() {
-    let rows = [
-        (FILE, "d/.wh.gone", ""),
-        (FILE, "d/.wh.file", ""),
-        (FILE, "d/file", "own"),
-        (FILE, "d/.wh.dir", ""),
-        (FILE, "d/dir/f", "own"),
-        (FILE, "o/.wh..wh..opq", ""),
-        (FILE, "f", "no directory"),
-        (FILE, "new/path/.wh.x", ""),
-    ];
-    for (space, name) in [(XattrSpace::Trusted, "trusted"), (XattrSpace::User, "user")] {
-        // The order does not matter.
-        let mut backwards = rows;
-        backwards.reverse();
-        for rows in [rows, backwards] {
-            let scene = Scene::new();
-            let into = scene.empty("into");
-            let options = Options { whiteouts: Whiteouts::Overlay(space), ..Options::default() };
-            unpack(&Tar::of(&rows).end(), &into, &options).unwrap();
-            let expected = [
-                "d/",
-                "d/dir/",
-                "d/dir/f=own",
-                "d/file=own",
-                "d/gone?",
-                "f=no directory",
-                "new/",
-                "new/path/",
-                "new/path/x?",
-                "o/",
-            ];
-            assert_eq!(shown(&into), expected);
-            let gone = fs::symlink_metadata(into.join("d/gone")).unwrap();
-            assert!(gone.file_type().is_char_device() && gone.rdev() == 0);
-            for (directory, opaque) in [("o", true), ("d/dir", true), ("d", false), ("new", false)] {
-                let expected = if opaque { format!(" {name}.overlay.opaque=y") } else { String::new() };
-                assert_eq!(xattrs(&into.join(directory)), expected, "{directory}");
-            }
-            assert_eq!(fs::metadata(into.join("d")).unwrap().mtime(), 0, "times are set last");
-        }
-    }
-}
-
-/// Options of GNU tar that write holes, and one that does not.
+/// Every way in which GNU tar writes holes, and one in which it writes none.
 #[test]
 fn sparse_files_by_gnu_tar() {
     let scene = Scene::new();
     let source = scene.empty("root");
-    let holes = fs::File::create(source.join("holes")).unwrap();
-    for at in (0..12).map(|n| n * 250_000) {
-        std::os::unix::fs::FileExt::write_all_at(&holes, b"island", at).unwrap();
+    let long = "n".repeat(150);
+    // More stretches than a header has room for, and holes at the beginning, at the end, and from one to the other.
+    for (name, islands) in [("many", 60), ("begin", 1), ("none", 0), (&long, 4)] {
+        let file = fs::File::create(source.join(name)).unwrap();
+        for at in (0..islands).map(|n| 65_536 * (n + u64::from(name == "begin"))) {
+            std::os::unix::fs::FileExt::write_all_at(&file, b"island", at).unwrap();
+        }
+        file.set_len(5 << 20).unwrap();
     }
-    holes.set_len(3 << 20).unwrap();
+    fs::write(source.join("beside"), "whole").unwrap();
     let wanted = listing(&source);
     for options in [
         &["--format=gnu"][..],
         &["--format=gnu", "--sparse"],
         &["--format=posix", "--sparse"],
+        &["--format=posix", "--sparse", "--sparse-version=0.0"],
         &["--format=posix", "--sparse", "--sparse-version=0.1"],
+        &["--format=posix", "--sparse", "--sparse-version=1.0"],
     ] {
         let out = scene.path("staging");
         run(Command::new("tar").args(options).arg("-cf").arg(&out).arg("-C").arg(&source).arg("."));
@@ -177,12 +139,15 @@ fn sparse_files_by_gnu_tar() {
         let into = scene.empty("into");
         unpack(&tar, &into, &Options::default()).unwrap();
         // The GNU format has whole seconds only.
-        let cut = |lines: Vec<String>| {
-            lines.iter().map(|line| line.rsplit(' ').next().unwrap().to_owned()).collect::<Vec<_>>()
+        let cut = |lines: &[String]| -> Vec<String> {
+            let words = lines.iter().map(|line| (line.split(' ').next(), line.rsplit(' ').next()));
+            words.map(|(name, content)| format!("{} {}", name.unwrap(), content.unwrap())).collect()
         };
-        assert_eq!(cut(listing(&into)), cut(wanted.clone()), "{options:?}");
-        let blocks = fs::metadata(into.join("holes")).unwrap().blocks();
-        assert_eq!(blocks < 1000, options.contains(&"--sparse"), "{options:?}: {blocks} blocks");
+        assert_eq!(cut(&listing(&into)), cut(&wanted), "{options:?}");
+        for name in ["many", "begin", "none", &long] {
+            let blocks = fs::metadata(into.join(name)).unwrap().blocks();
+            assert_eq!(blocks < 1000, options.contains(&"--sparse"), "{options:?}: {blocks} blocks of {name}");
+        }
         fs::remove_dir_all(into).unwrap();
         fs::remove_file(out).unwrap();
     }

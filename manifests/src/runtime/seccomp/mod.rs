@@ -14,7 +14,7 @@ use profile::{Profile, Rule};
 use super::capabilities::Capability;
 use super::error::SpecError;
 use super::request::{Request, Seccomp};
-use super::spec::Host;
+use super::spec::{Emitted, Host};
 
 /// What the conditions of a profile are about.
 #[derive(Debug, Clone)]
@@ -88,6 +88,21 @@ fn resolve(profile: &Profile, conditions: &Conditions) -> Value {
         filter["flags"] = json!(profile.flags);
     }
     filter
+}
+
+/// The system calls of the kernel's keys (keyrings(7)), which no namespace keeps apart.
+const KEYS: [&str; 3] = ["add_key", "keyctl", "request_key"];
+const EPERM: u32 = 1;
+
+impl Emitted {
+    /// Has the filter refuse the kernel's keys, as docker's profile does, whatever profile it was made of: those of a
+    /// user are shared by all of the user's processes. Where there is no filter none is made.
+    pub fn refuse_keys(&mut self) {
+        if let Some(rules) = self.json.pointer_mut("/linux/seccomp/syscalls").and_then(Value::as_array_mut) {
+            // The first rule of a name that has no conditions counts.
+            rules.insert(0, json!({"names": KEYS, "action": "SCMP_ACT_ERRNO", "errnoRet": EPERM}));
+        }
+    }
 }
 
 fn syscall(rule: &Rule, names: &[&String]) -> Value {

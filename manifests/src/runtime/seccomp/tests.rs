@@ -159,3 +159,20 @@ fn what_is_no_profile_says_why() {
         assert!(format!("{error}: {source}").contains(said), "{text}: {error}: {source}");
     }
 }
+
+#[test]
+fn keys_are_refused_whatever_the_profile_says() {
+    use super::super::{Host, Request, Seccomp, runtime_spec};
+    let config = json!({"os": "linux", "architecture": "amd64", "rootfs": {"diff_ids": []}, "config": {"Cmd": ["sh"]}});
+    let config = crate::Document::<crate::Config>::from_json(config).unwrap();
+    let text = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["keyctl"], "action": "SCMP_ACT_LOG"}]}"#;
+    let own = Seccomp::Profile { name: "f".into(), text: text.into() };
+    for seccomp in [Seccomp::Default, own, Seccomp::Unconfined] {
+        let request = Request { seccomp: seccomp.clone(), ..Request::default() };
+        let mut spec = runtime_spec(&config, &BTreeMap::new(), &request, &Host::default()).unwrap();
+        spec.refuse_keys();
+        let first = spec.json.pointer("/linux/seccomp/syscalls/0").cloned();
+        let refused = json!({"names": ["add_key", "keyctl", "request_key"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1});
+        assert_eq!(first, (seccomp != Seccomp::Unconfined).then_some(refused), "{seccomp:?}");
+    }
+}

@@ -111,7 +111,7 @@ fn nulls_and_empty_values_are_nothing() {
     let (spec, warnings) = outcome(with(empty), |_| {}).unwrap();
     assert_eq!((warnings.len(), &spec["process"]["cwd"]), (0, &json!("/")));
     let (spec, warnings) = outcome(with(json!({"User": "", "WorkingDir": "", "StopSignal": ""})), |_| {}).unwrap();
-    assert_eq!((warnings.len(), &spec["process"]["user"]), (0, &json!({"uid": 0, "gid": 0})));
+    assert_eq!((warnings.len(), &spec["process"]["user"]), (0, &json!({"uid": 0, "gid": 0, "additionalGids": [0]})));
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn limits_and_capabilities() {
         ..Request::default()
     };
     let spec = emit(&sh(), &request).json;
-    assert_eq!(spec["linux"]["resources"]["memory"], json!({"limit": 1 << 30}));
+    assert_eq!(spec["linux"]["resources"]["memory"], json!({"limit": 1 << 30, "swap": 2_i64 << 30}));
     assert_eq!(spec["linux"]["resources"]["pids"], json!({"limit": 100}));
     assert_eq!(spec["process"]["noNewPrivileges"], true);
     let options = json!(["noexec", "nosuid", "nodev", "size=64k"]);
@@ -59,6 +59,47 @@ fn limits_and_capabilities() {
     let none = Request { pids_limit: Some("-1".parse().unwrap()), memory: Some("0".parse().unwrap()), ..request };
     let resources = emit(&sh(), &none).json["linux"]["resources"].clone();
     assert!(resources.get("pids").is_none() && resources.get("memory").is_none());
+}
+
+#[test]
+fn the_last_limit_of_a_resource_counts() {
+    let limits = json!({"ulimits": ["nofile=5", "core=0", "nofile=1:2", "nofile=3:4", "core=7"]});
+    let spec = emit(&sh(), &Request { settings: settings(limits), ..Request::default() }).json;
+    let expected =
+        json!([{"type": "RLIMIT_NOFILE", "soft": 3, "hard": 4}, {"type": "RLIMIT_CORE", "soft": 7, "hard": 7}]);
+    assert_eq!(spec["process"]["rlimits"], expected);
+}
+
+#[test]
+fn a_mount_at_dev_is_not_covered() {
+    let places = |volumes: &[&str], tmpfs: &[&str]| {
+        let volumes = volumes.iter().map(|text| text.parse().unwrap()).collect();
+        let tmpfs = tmpfs.iter().map(|text| text.parse().unwrap()).collect();
+        let spec = emit(&sh(), &Request { volumes, tmpfs, ..Request::default() }).json;
+        let mounts = spec["mounts"].as_array().unwrap().iter();
+        let mut places: Vec<_> = mounts.map(|mount| mount["destination"].as_str().unwrap().to_owned()).collect();
+        places.retain(|place| place.starts_with("/dev"));
+        places
+    };
+    assert_eq!(places(&["/dev:/dev"], &[]), ["/dev"]);
+    assert_eq!(places(&["/x:/dev/x"], &["/dev"]), ["/dev", "/dev/x"]);
+    assert_eq!(places(&["/x:/dev/shm"], &[]), ["/dev", "/dev/pts", "/dev/mqueue", "/dev/shm"]);
+}
+
+#[test]
+fn the_last_tmpfs_of_a_place_counts() {
+    let tmpfs = ["/m:size=1m", "/n", "/m/:size=2m"].map(|text| text.parse().unwrap()).to_vec();
+    let spec = emit(&sh(), &Request { tmpfs, ..Request::default() }).json;
+    let options = spec["mounts"].to_string();
+    assert!(options.contains("size=2m") && !options.contains("size=1m"), "{options}");
+}
+
+#[test]
+fn labels_are_a_matter_of_selinux() {
+    let request = Request { volumes: vec!["/a:/b:z".parse().unwrap()], ..Request::default() };
+    assert_eq!(emit(&sh(), &request).warnings, [] as [&str; 0]);
+    let warnings = emit_on(&Host { selinux: true, ..host() }, &sh(), &request).warnings;
+    assert!(warnings[0].starts_with("the SELinux labels of /a stay as they are"), "{warnings:?}");
 }
 
 #[test]
@@ -126,6 +167,12 @@ fn volumes_of_the_image_are_seeded_directories() {
     assert_eq!(mount(&spec, "/var/lib/x").unwrap()["type"], "tmpfs");
     assert_eq!(warnings, [] as [&str; 0]);
 
+    let inside = Request { tmpfs: vec!["/data".parse().unwrap()], ..request.clone() };
+    let deep = image(json!({"Cmd": ["sh"], "Volumes": {"/data/deep": {}, "/database": {}}}));
+    let Emitted { json: spec, warnings } = emit(&deep, &inside);
+    assert!(mount(&spec, "/data/deep").is_none());
+    assert_eq!(warnings, ["the image's volume /data/deep is left out: it is inside the mount at /data"]);
+
     let bare = Emitted { ..emit(&config, &request) };
     assert!(mount(&bare.json, "/data").is_none() && bare.warnings.is_empty());
     let read_only = emit(&config, &Request { read_only: true, ..request });
@@ -141,8 +188,9 @@ fn files_made_for_the_container_win_over_the_hosts() {
         network_files: shared(&["/etc/hosts", "/etc/resolv.conf"]),
         ..host()
     };
-    let etc = |network: &str| {
+    let etc = |network: &str, read_only: bool| {
         let request = Request {
+            read_only,
             settings: settings(json!({"network": network})),
             volumes: vec!["/x:/etc/hostname".parse().unwrap()],
             ..Request::default()
@@ -153,8 +201,10 @@ fn files_made_for_the_container_win_over_the_hosts() {
         etc.map(|mount| format!("{} {}", mount["source"].as_str().unwrap(), mount["options"].as_array().unwrap().len()))
             .collect::<Vec<_>>()
     };
-    assert_eq!(etc("private"), ["/x 2", "/made/hosts 2"]);
-    assert_eq!(etc("host"), ["/x 2", "/made/hosts 2", "/etc/resolv.conf 3"]);
+    assert_eq!(etc("private", false), ["/x 2", "/made/hosts 2"]);
+    assert_eq!(etc("host", false), ["/x 2", "/made/hosts 2", "/etc/resolv.conf 3"]);
+    // A volume is as the user says, in a read-only container, too.
+    assert_eq!(etc("private", true), ["/x 2", "/made/hosts 3"]);
 }
 
 #[test]

@@ -27,6 +27,7 @@ fn a_user_namespace_and_what_it_cannot_have() {
     assert_eq!(spec["linux"]["uidMappings"], json!([{"containerID": 0, "hostID": 1000, "size": 1}]));
     assert_eq!(spec["linux"]["gidMappings"], spec["linux"]["uidMappings"]);
     assert!(spec["linux"].get("resources").is_none());
+    assert_eq!(spec["linux"]["sysctl"], json!({"net.ipv4.ip_unprivileged_port_start": "0"}));
     let options = json!(["rbind", "rprivate", "nosuid", "noexec", "nodev", "ro"]);
     assert_eq!(
         mount(&spec, "/sys").unwrap(),
@@ -76,9 +77,9 @@ fn users_and_groups_must_be_mapped() {
 
 #[test]
 fn further_groups_stay_out_where_they_cannot_be() {
-    let groups = |mappings: Option<IdMappings>, inside: bool| {
+    let groups_of = |user: &str, mappings: Option<IdMappings>, inside: bool| {
         let emitted = rootless(mappings, |request, host| {
-            request.user = Some("root".into());
+            request.user = Some(user.into());
             let group = "a:x:5:root\nb:x:70000:root\nc:x:6:root".into();
             host.users = Some(Users { passwd: "root:x:0:0::/:".into(), group });
             host.inside_user_namespace = inside;
@@ -86,13 +87,16 @@ fn further_groups_stay_out_where_they_cannot_be() {
         let Emitted { json: spec, warnings } = emitted.unwrap();
         (spec["process"]["user"].get("additionalGids").cloned(), warnings.join(";"))
     };
+    let groups = |mappings: Option<IdMappings>, inside: bool| groups_of("root", mappings, inside);
+    // Nobody has asked for the groups of a number.
+    assert_eq!(groups_of("0", Some(mappings(false)), false), (None, String::new()));
     let none = "the user is not in the groups 5, 70000, 6: a rootless container has no further groups";
     for (with_range, inside) in [(false, false), (false, true), (true, false)] {
         assert_eq!(groups(Some(mappings(with_range)), inside), (None, none.to_owned()));
     }
     let some = "the user is not in the groups 70000: they are not mapped";
-    assert_eq!(groups(Some(mappings(true)), true), (Some(json!([5, 6])), some.to_owned()));
-    assert_eq!(groups(None, false), (Some(json!([5, 70000, 6])), String::new()));
+    assert_eq!(groups(Some(mappings(true)), true), (Some(json!([0, 5, 6])), some.to_owned()));
+    assert_eq!(groups(None, false), (Some(json!([0, 5, 70000, 6])), String::new()));
 }
 
 #[test]
@@ -111,7 +115,10 @@ fn limits_need_a_delegated_controller() {
     assert_eq!(warnings.len(), 3);
     assert!(warnings[0].starts_with("--cpuset-cpus has no effect: the cgroup controller `cpuset`"));
     let Emitted { json: spec, warnings } = emitted(&["memory", "pids"]);
-    assert_eq!(spec["linux"]["resources"], json!({"memory": {"limit": 64 << 20}, "pids": {"limit": 9}}));
+    assert_eq!(
+        spec["linux"]["resources"],
+        json!({"memory": {"limit": 64 << 20, "swap": 128 << 20}, "pids": {"limit": 9}})
+    );
     assert_eq!(warnings.len(), 1);
 }
 

@@ -1,0 +1,56 @@
+//! The files in `/etc` that a container's network takes.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use ociforge_manifests::runtime::{Host, Network, Request, Settings};
+
+use super::bundle::{Bundle, BundleError};
+
+/// The files of a bundle.
+pub(super) struct EtcFiles<'a> {
+    /// Where they are written.
+    pub(super) bundle: &'a Bundle<'a>,
+    /// Whether the container is on the host's network.
+    pub(super) shared: bool,
+}
+
+impl EtcFiles<'_> {
+    /// `/etc/hostname` and `/etc/hosts` of a container that has a name; the host's `/etc/hosts` wins on its network.
+    pub(super) fn named(&self, request: &Request) -> Result<BTreeMap<String, String>, BundleError> {
+        let Some(hostname) = request.hostname.as_ref().map(|name| name.as_str()) else { return Ok(BTreeMap::new()) };
+        let mut files = BTreeMap::new();
+        for (name, content) in
+            [("hostname", format!("{hostname}\n")), ("hosts", format!("{HOSTS}127.0.1.1\t{hostname}\n"))]
+        {
+            if name == "hostname" || !self.shared {
+                files.insert(format!("/etc/{name}"), self.bundle.write(name, content.as_bytes())?);
+            }
+        }
+        Ok(files)
+    }
+
+    /// Copies of the host's files, so that the container can write to them: `/etc/resolv.conf`, empty if the host has
+    /// none, and on the host's network `/etc/hosts`.
+    pub(super) fn copies(&self, facts: &Host) -> Result<BTreeMap<String, String>, BundleError> {
+        let mut copies = BTreeMap::new();
+        for name in ["resolv.conf", "hosts"].into_iter().filter(|name| self.shared || *name != "hosts") {
+            let place = format!("/etc/{name}");
+            let content = match facts.network_files.get(&place) {
+                Some(file) => fs::read(file).map_err(|source| BundleError::Read { path: file.into(), source })?,
+                None => Vec::new(),
+            };
+            copies.insert(place, self.bundle.write(name, &content)?);
+        }
+        Ok(copies)
+    }
+}
+
+/// What `/etc/hosts` has in every container.
+const HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n\
+                     ff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
+
+/// Whether the container is on the host's network: by the request, or else by the image's annotations.
+pub(super) fn shares_network(annotations: &BTreeMap<String, String>, request: &Request) -> Result<bool, BundleError> {
+    Ok(request.settings.or(Settings::from_annotations(annotations)?).network == Some(Network::Host))
+}
