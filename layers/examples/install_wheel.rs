@@ -29,15 +29,22 @@ fn main() -> Result<(), Box<dyn Error>> {
     let started = Instant::now();
     let wheel = Wheel::open(Path::new(wheel))?;
     let opened = started.elapsed();
+    let correction = wheel.verify()?;
+    let verified = started.elapsed() - opened;
+    let wheel = match &correction {
+        Some(correction) => wheel.with_record(&correction.record),
+        None => wheel,
+    };
     let tree = wheel.install(&scheme, InstallOptions { mtime: 0, requested: true })?;
-    let installed = started.elapsed() - opened;
-    wheel.verify()?;
-    let verified = started.elapsed() - installed - opened;
+    let installed = started.elapsed() - verified - opened;
     write(&tree, Path::new(output))?;
     for (path, _) in tree.iter() {
         writeln!(io::stdout(), "{path}")?;
     }
-    writeln!(io::stderr(), "open {opened:?}, install {installed:?}, verify {verified:?}, {} entries", tree.len())?;
+    for discrepancy in correction.iter().flat_map(|correction| &correction.discrepancies).take(3) {
+        writeln!(io::stderr(), "{discrepancy}")?;
+    }
+    writeln!(io::stderr(), "open {opened:?}, verify {verified:?}, install {installed:?}, {} entries", tree.len())?;
     Ok(())
 }
 

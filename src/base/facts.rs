@@ -14,6 +14,7 @@ pub use super::scan::{ScanError, Scanner};
 use super::tree::{Kept, Tree};
 use crate::content::{BlobReader, Cause, ContentError, Source, cause_of};
 use crate::error::Explain;
+pub use crate::plan::Libc;
 use crate::progress::Reporter;
 use crate::store::blob::write_atomic;
 
@@ -74,16 +75,6 @@ impl OsRelease {
 fn unquoted(value: &str) -> String {
     let quoted = ['"', '\''].into_iter().find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote));
     quoted.unwrap_or(value).to_owned()
-}
-
-/// A C library and its version, which decide the wheels that run on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Libc {
-    /// glibc, major and minor version.
-    Glibc(u32, u32),
-    /// musl, major and minor version.
-    Musl(u32, u32),
 }
 
 /// A Python distribution that the base has installed.
@@ -225,10 +216,17 @@ impl Explain for FactsError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Content(error) => error.hint(),
-            Self::Scan { .. } => Some("state `[python] version, site-packages, executable` in the recipe".into()),
+            Self::Scan { .. } => Some("state `[python] version, site-packages, executable, libc` in the recipe".into()),
             Self::Cache { .. } => Some("choose another place with --store".into()),
         }
     }
+}
+
+/// The facts of `image`, if the directory `cache` remembers them.
+#[must_use]
+pub fn known(image: &Image, cache: &Path) -> Option<Facts> {
+    let remembered: Remembered<Facts> = serde_json::from_slice(&fs::read(facts_path(image, cache)).ok()?).ok()?;
+    (remembered.format == FORMAT).then_some(remembered.facts)
 }
 
 /// What the layers of `image` hold: remembered in the directory `cache` under the manifest's digest, or else found by
@@ -242,7 +240,7 @@ pub async fn contents(
     cache: &Path,
     reporter: &dyn Reporter,
 ) -> Result<Contents, FactsError> {
-    let path = cache.join(format!("{}.json", image.manifest.digest().hex()));
+    let path = facts_path(image, cache);
     if let Some(contents) = remembered(&path) {
         return Ok(contents);
     }
@@ -289,6 +287,10 @@ async fn scan(
 struct Remembered<F> {
     format: u32,
     facts: F,
+}
+
+fn facts_path(image: &Image, cache: &Path) -> PathBuf {
+    cache.join(format!("{}.json", image.manifest.digest().hex()))
 }
 
 /// The index of all files, beside the facts.

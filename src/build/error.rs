@@ -131,6 +131,16 @@ pub enum StepError {
     /// A wheel can't be installed.
     #[error(transparent)]
     Wheel(#[from] WheelError),
+    /// Two packages that can't be installed together.
+    #[error("{file} has a file where {directory} has a directory: {path}")]
+    Occupied {
+        /// The package with the file, and its version.
+        file: String,
+        /// The package with the directory.
+        directory: String,
+        /// Where.
+        path: String,
+    },
     /// Two entries contradict each other.
     #[error(transparent)]
     Tree(#[from] TreeError),
@@ -332,6 +342,9 @@ impl Explain for StepError {
             Self::Outside(_) => Some("copy it into the directory, or move the recipe up".into()),
             Self::NoProject(_) => {
                 Some("name the directory that has the project; it is relative to the recipe's directory".into())
+            }
+            Self::Occupied { .. } => {
+                Some("one of them would be lost: leave one out, or choose a version of it that has no such path".into())
             }
             Self::NoWheels(_) => Some("patterns are relative to the recipe's directory".into()),
             Self::Directory(DirectoryError::Excluded(_)) => Some(

@@ -7,18 +7,25 @@ use ociforge_layers::{FileIndex, PathError};
 use ociforge_manifests::Platform;
 
 use super::base_files;
+use super::libc::BaseLibc;
+use super::pins::project_files;
 use super::python::matching;
 use super::steps::failed;
 use super::wheelhouse::{self, Ground, Study, Wheelhouse};
 use super::{BuildError, Builder};
 use crate::base::BaseImage;
 use crate::base::facts::{self, Contents, Facts};
-use crate::lock::{self, LockedSource, LockedWheel, Origin, Requirements, Resolution, Sources, Target};
-use crate::plan::{Pip, Plan, StatedPython, Step};
+use crate::lock::{
+    self, LockError, LockedSource, LockedWheel, Origin, Problem, PythonVersion, Requirements, Resolution, Sources,
+    Target,
+};
+use crate::plan::{Libc, Pip, Plan, StatedPython, Step};
 
 /// The Python that packages are for.
 pub(super) struct Interpreter {
+    /// Its C library is assumed until `libc` says which it is.
     target: Target,
+    libc: BaseLibc,
     pub(super) scheme: Scheme,
     /// What else is known of the base; nothing where the recipe states the Python.
     facts: Option<Facts>,
@@ -42,21 +49,24 @@ impl Interpreter {
         name: &str,
     ) -> Result<(Self, Option<FileIndex>), BuildError> {
         let none = || BuildError::NoPython { base: name.to_owned() };
-        if let Some(StatedPython { version, site_packages, executable }) = &plan.python {
-            let target = Target {
-                python: version.to_string().parse().map_err(|_| none())?,
-                platform: platform.clone(),
-                libc: Target::LIBC,
-            };
+        let target = |version: &str| -> Result<Target, BuildError> {
+            let python: PythonVersion = version.parse().map_err(|_| none())?;
+            Ok(Target { python, platform: platform.clone(), libc: Target::ASSUMED_LIBC })
+        };
+        if let Some(StatedPython { version, site_packages, executable, libc }) = &plan.python {
             let scheme = Scheme::new(site_packages.clone(), (version.major, version.minor), executable.clone());
-            let scheme = scheme.map_err(|_| none())?;
-            return Ok((Self { target, scheme, facts: None }, None));
+            let (scheme, libc) = (scheme.map_err(|_| none())?, BaseLibc::new(*libc, base, name));
+            return Ok((Self { target: target(&version.to_string())?, libc, scheme, facts: None }, None));
+        }
+        if base.source.is_none() {
+            return Err(none());
         }
         let Contents { facts, files } = base_files::contents(builder, base).await?;
         let python = facts.python.as_ref().ok_or_else(none)?;
-        let target = Target::of_base(&facts, platform).ok_or_else(none)?;
+        let target = target(python.full_version.as_ref().unwrap_or(&python.version))?;
         let scheme = scheme(python, target.python.minor, &facts).map_err(|_| none())?;
-        Ok((Self { target, scheme, facts: Some(facts) }, Some(files)))
+        let libc = BaseLibc::new(facts.libc, base, name);
+        Ok((Self { target, libc, scheme, facts: Some(facts) }, Some(files)))
     }
 
     /// The packages of one step: the wheels on disk, those of the user's own lock, what `locked` has, or what uv finds
@@ -75,11 +85,13 @@ impl Interpreter {
         let mut known = Sources::default();
         let requirements = match (pip, locked) {
             (Pip::Wheels(pattern), _) => {
-                let files = matching(pattern, &plan.directory).map_err(|error| failed(step, error))?;
-                packages.wheels = lock::local(&files, &self.target, &plan.directory)?;
+                packages.wheels = self.local(builder, plan, step, pattern).await?;
                 return Ok(packages);
             }
-            (Pip::Lock(file), _) => Requirements::Lock(file.clone()),
+            (Pip::Lock(file, selection), locked) => {
+                let requirements = Requirements::Lock(file.clone(), selection.clone());
+                return self.of_lock(builder, plan, step, &requirements, locked, &wheelhouse).await;
+            }
             (_, Some(locked)) => return Ok(locked),
             (Pip::Requirements(list), None) => Requirements::List(list.clone()),
             (Pip::File(file), None) => Requirements::File(file.clone()),
@@ -97,7 +109,7 @@ impl Interpreter {
         let mut studied = BTreeMap::new();
         let task = builder.reporter.task(&format!("resolve {}", step.description), None);
         let resolution = loop {
-            let resolution = self.resolve(plan, &requirements, &mut known).await?;
+            let resolution = self.resolve(builder, plan, &requirements, &mut known).await?;
             let unknown: Vec<_> = resolution.sdists.iter().filter(|archive| !known.knows(archive)).cloned().collect();
             if unknown.is_empty() {
                 break resolution;
@@ -108,27 +120,119 @@ impl Interpreter {
                 studied.insert(archive.sha256, requires);
             }
         };
+        tell(builder, &resolution);
         for archive in resolution.sdists {
             let requires = studied.remove(&archive.sha256).unwrap_or_default();
             packages.sources.push(LockedSource { origin: Origin::Sdist(archive), requires });
         }
         packages.wheels = resolution.wheels;
-        let (wheels, sources) = (packages.wheels.len(), packages.sources.len());
-        let sources = if sources == 0 { String::new() } else { format!(", {sources} to be built") };
-        task.done(&format!("{wheels} wheels{sources}"));
-        for lock::Replaced { name, old, new } in &resolution.replaced {
-            builder.reporter.warn(&format!("{name} {new} is installed over the base's {name} {old}, whose files stay"));
+        task.done(&packages.counted());
+        Ok(packages)
+    }
+
+    /// The wheels on disk that the pattern fits.
+    async fn local(
+        &self,
+        builder: &Builder,
+        plan: &Plan,
+        step: &Step,
+        pattern: &str,
+    ) -> Result<Vec<LockedWheel>, BuildError> {
+        let files = matching(pattern, &plan.directory).map_err(|error| failed(step, error))?;
+        let wheels = lock::local(&files, &self.target, &plan.directory)?;
+        let libc = match self.libc.known(builder) {
+            None if lock::misfits(&wheels, &self.target).next().is_some() => self.libc.ask(builder).await?,
+            known => known,
+        };
+        match libc {
+            Some(libc) => lock::check_libc(&wheels, &self.on(libc))?,
+            None => lock::misfits(&wheels, &self.target).for_each(|wheel| {
+                let file = &wheel.file;
+                builder
+                    .reporter
+                    .warn(&format!("{file} is installed, but the base may have no C library that it runs on"));
+            }),
+        }
+        Ok(wheels)
+    }
+
+    /// What the user's own lock has. What builds the packages in it that have no wheel is in `locked`, or else looked up
+    /// now.
+    async fn of_lock(
+        &self,
+        builder: &Builder,
+        plan: &Plan,
+        step: &Step,
+        requirements: &Requirements,
+        locked: Option<Packages>,
+        wheelhouse: &Wheelhouse<'_>,
+    ) -> Result<Packages, BuildError> {
+        let resolution = self.resolve(builder, plan, requirements, &mut Sources::default()).await?;
+        tell(builder, &resolution);
+        let archives = resolution.sdists.into_iter().map(Origin::Sdist);
+        let projects = resolution.projects.into_iter().map(|(name, directory)| Origin::Project { name, directory });
+        let mut packages = Packages { wheels: resolution.wheels, sources: Vec::new() };
+        for origin in archives.chain(projects) {
+            if let Origin::Project { directory, .. } = &origin {
+                project_files(plan, directory).map_err(|error| failed(step, error))?;
+            }
+            let pinned = locked.as_ref().map(|locked| locked.sources.iter().find(|source| source.origin == origin));
+            let requires = match (pinned, &origin) {
+                (Some(Some(source)), _) => source.requires.clone(),
+                (Some(None), _) => {
+                    let name = LockedSource { origin, requires: Vec::new() }.name().to_owned();
+                    return Err(LockError::Package { name, problem: Problem::Unpinned }.into());
+                }
+                (None, Origin::Sdist(archive)) => wheelhouse.study_sdist(archive, &[]).await?.requires,
+                (None, Origin::Project { directory, .. }) => wheelhouse.study_project(directory).await?.requires,
+            };
+            packages.sources.push(LockedSource { origin, requires });
         }
         Ok(packages)
     }
 
+    /// Resolves for the base's C library. Where that is not known, it is asked for only if another one than the assumed
+    /// makes a difference: if the packages were others on a newer one, or there are none that run on the assumed.
     async fn resolve(
         &self,
+        builder: &Builder,
         plan: &Plan,
         requirements: &Requirements,
         known: &mut Sources,
     ) -> Result<Resolution, BuildError> {
-        let (target, facts, directory) = (self.target.clone(), self.facts.clone(), plan.directory.clone());
+        let with = async |libc, sources: &mut Sources| self.attempt(plan, requirements, libc, sources).await;
+        if let Some(libc) = self.libc.known(builder) {
+            return with(libc, known).await;
+        }
+        // Whatever runs on an older one runs on this. So what is found here is found there, if all of it runs there.
+        let mut sources = known.clone();
+        let newest = with(Target::NEWEST_LIBC, &mut sources).await;
+        if let Ok(newest) = &newest
+            && newest.runs_on(&self.target)
+        {
+            *known = sources;
+            return Ok(newest.clone());
+        }
+        let mut sources = known.clone();
+        let assumed = with(self.target.libc, &mut sources).await;
+        let alike = matches!((&assumed, &newest), (Ok(assumed), Ok(newest)) if assumed.is_like(newest));
+        match if alike { None } else { self.libc.ask(builder).await? } {
+            Some(libc) => with(libc, known).await,
+            None => {
+                *known = sources;
+                assumed
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        plan: &Plan,
+        requirements: &Requirements,
+        libc: Libc,
+        known: &mut Sources,
+    ) -> Result<Resolution, BuildError> {
+        let (target, facts, directory) = (self.on(libc), self.facts.clone(), plan.directory.clone());
         let (requirements, mut sources) = (requirements.clone(), known.clone());
         let resolved = tokio::task::spawn_blocking(move || {
             let resolution = lock::resolve(&requirements, &target, facts.as_ref(), &directory, &mut sources);
@@ -139,9 +243,32 @@ impl Interpreter {
         Ok(resolution)
     }
 
+    /// The target with this C library.
+    fn on(&self, libc: Libc) -> Target {
+        Target { libc, ..self.target.clone() }
+    }
+
     /// Where wheels for this Python are built.
     pub(super) fn wheelhouse<'a>(&'a self, builder: &'a Builder, plan: &'a Plan, ground: &'a Ground) -> Wheelhouse<'a> {
-        Wheelhouse { builder, plan, scheme: &self.scheme, target: &self.target, facts: self.facts.as_ref(), ground }
+        let target = self.on(self.libc.known(builder).unwrap_or(self.target.libc));
+        Wheelhouse { builder, plan, scheme: &self.scheme, target, facts: self.facts.as_ref(), ground }
+    }
+}
+
+impl Packages {
+    /// How many there are, for people.
+    fn counted(&self) -> String {
+        match (self.wheels.len(), self.sources.len()) {
+            (wheels, 0) => format!("{wheels} wheels"),
+            (wheels, sources) => format!("{wheels} wheels, {sources} to be built"),
+        }
+    }
+}
+
+/// Says what of the base is replaced.
+fn tell(builder: &Builder, resolution: &Resolution) {
+    for lock::Replaced { name, old, new } in &resolution.replaced {
+        builder.reporter.warn(&format!("{name} {new} is installed over the base's {name} {old}, whose files stay"));
     }
 }
 

@@ -1,12 +1,15 @@
 //! A plan becomes an image: base and packages are pinned, layers packed, manifest and config assembled.
 
 mod base_files;
+mod correction;
 mod epoch;
 mod error;
 mod fixtures;
 mod group;
 mod interpreter;
 mod join;
+mod libc;
+mod occupied;
 mod pack;
 mod pins;
 mod python;
@@ -46,6 +49,7 @@ pub use wheelhouse::SourceError;
 
 use interpreter::Interpreter;
 use join::join;
+use occupied::Occupied;
 use pack::{Packer, Work};
 use pins::Pins;
 use python::LocalWheel;
@@ -177,7 +181,8 @@ impl Builder {
     /// The layers, lowest first. Those between two that need something run are packed side by side.
     async fn layers(&self, plan: &Plan, pins: &Pins) -> Result<Vec<BuiltLayer>, BuildError> {
         run::check(plan)?;
-        let (work, mut wheels) = self.work(plan, pins).await?;
+        let mut occupied = Occupied::default();
+        let (work, mut wheels) = self.work(plan, pins, &mut occupied).await?;
         let mut below = Below::new(pins.base_files.clone());
         let mut bench = Workbench::new(self, &pins.config, &pins.base);
         let (mut layers, mut pending) = (Vec::new(), Vec::new());
@@ -201,6 +206,7 @@ impl Builder {
                     let ground = Ground::of(self, &bench)?;
                     if pins.builds(n) {
                         let built = pins.fetch(self, plan, n, &ground).await?;
+                        occupied.add(&built, scheme).map_err(|error| steps::failed(step, error))?;
                         let work = python::work(step, built.clone(), scheme, self.epoch.seconds());
                         new.extend(self.pack(work, &mut below).await?);
                         wheels.insert(n, built);
@@ -225,7 +231,12 @@ impl Builder {
     }
 
     /// What is to be packed without running anything, for each step; and the wheels in that, by the step's place.
-    async fn work(&self, plan: &Plan, pins: &Pins) -> Result<(Vec<Vec<Work>>, Wheels), BuildError> {
+    async fn work(
+        &self,
+        plan: &Plan,
+        pins: &Pins,
+        occupied: &mut Occupied,
+    ) -> Result<(Vec<Vec<Work>>, Wheels), BuildError> {
         let scratch = self.store.scratch().map_err(BuildError::Store)?;
         let (mut all, mut wheels) = (Vec::new(), Wheels::new());
         for (n, step) in plan.steps.iter().enumerate() {
@@ -235,6 +246,7 @@ impl Builder {
                 && !pins.builds(n)
             {
                 let fetched = pins.fetch(self, plan, n, &pins.ground).await?;
+                occupied.add(&fetched, scheme).map_err(|error| steps::failed(step, error))?;
                 work.extend(python::work(step, fetched.clone(), scheme, self.epoch.seconds()));
                 wheels.insert(n, fetched);
             }

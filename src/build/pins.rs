@@ -10,16 +10,16 @@ use ociforge_manifests::lint::Package;
 use ociforge_manifests::{ConfigEdit, Digest, Expansion, Platform};
 use serde_json::json;
 
-use super::base_files;
+use super::{base_files, correction};
 use super::interpreter::{Interpreter, Packages};
-use super::python::{LocalWheel, check};
+use super::python::LocalWheel;
 use super::steps::{failed, stays_inside};
 use super::wheelhouse::Ground;
 use super::workbench::Workbench;
 use super::{BuildError, Builder, StepError};
 use crate::base::BaseImage;
 use crate::lock::fetch::Check;
-use crate::lock::{Fetcher, Lock, LockedBase, SourceEntry, WheelEntry};
+use crate::lock::{Credentials, FetchError, Fetcher, Lock, LockedBase, Requirements, SourceEntry, WheelEntry};
 use crate::plan::{Base, PROJECT_FILES, Pip, Plan, Step, StepKind};
 use crate::progress::Reporter;
 
@@ -50,7 +50,8 @@ impl Pins {
         }
         let wheels = lock.into_iter().flat_map(|lock| lock.wheels.iter().map(|wheel| wheel.layer));
         let sources = lock.into_iter().flat_map(|lock| lock.sources.iter().map(|source| source.layer));
-        if let Some(layer) = wheels.chain(sources).find(|layer| !takes_locked(plan, *layer)) {
+        let misplaced = wheels.filter(|layer| !takes_wheels(plan, *layer));
+        if let Some(layer) = misplaced.chain(sources.filter(|layer| !takes_sources(plan, *layer))).next() {
             return Err(BuildError::Misplaced { layer });
         }
         let pinned = lock.and_then(|lock| lock.bases.iter().find(|base| base.platform == platform.to_string()));
@@ -137,8 +138,8 @@ impl Pins {
         let (Some(interpreter), Some(packages)) = (&self.interpreter, self.packages.get(&n)) else {
             return Ok(Vec::new());
         };
-        let check: Check = Arc::new(check);
-        let fetcher = Fetcher::new(builder.store.wheels())?;
+        let check: Check = Arc::new(correction::check);
+        let fetcher = fetcher(builder, plan)?;
         let paths = fetcher.fetch(&packages.wheels, &plan.directory, &check, &*builder.reporter).await?;
         let fetched = packages.wheels.iter().cloned().zip(paths);
         let mut wheels: Vec<_> = fetched.map(|(locked, path)| LocalWheel { locked, path }).collect();
@@ -147,8 +148,20 @@ impl Pins {
         }
         // Of two that bring the same file the later one wins, wherever they were found.
         wheels.sort_by(|a, b| a.locked.name.cmp(&b.locked.name));
+        correction::warn(&wheels, &*builder.reporter);
         Ok(wheels)
     }
+}
+
+/// What gets packages into the store, with the credentials that the plan's requirements and uv's settings name.
+pub(super) fn fetcher(builder: &Builder, plan: &Plan) -> Result<Fetcher, FetchError> {
+    let requirements = plan.steps.iter().filter_map(|step| match &step.kind {
+        StepKind::Pip(Pip::Requirements(list)) => Some(Requirements::List(list.clone())),
+        StepKind::Pip(Pip::File(file)) => Some(Requirements::File(file.clone())),
+        _ => None,
+    });
+    let requirements: Vec<_> = requirements.collect();
+    Fetcher::new(builder.store.wheels(), Credentials::find(&requirements, &plan.directory))
 }
 
 /// What a lock has for one layer.
@@ -162,10 +175,14 @@ fn locked(lock: &Lock, platform: &Platform, layer: usize) -> Packages {
 
 /// Whether the step at that place takes its wheels from the lock. Wheels on disk and locks of the user's own are pinned
 /// where they are.
-fn takes_locked(plan: &Plan, step: usize) -> bool {
-    plan.steps
-        .get(step)
-        .is_some_and(|step| matches!(&step.kind, StepKind::Pip(pip) if !matches!(pip, Pip::Wheels(_) | Pip::Lock(_))))
+fn takes_wheels(plan: &Plan, step: usize) -> bool {
+    takes_sources(plan, step) && !matches!(&plan.steps[step].kind, StepKind::Pip(Pip::Lock(..)))
+}
+
+/// Whether the step at that place takes what is built, and what builds it, from the lock.
+fn takes_sources(plan: &Plan, step: usize) -> bool {
+    let kind = plan.steps.get(step).map(|step| &step.kind);
+    matches!(kind, Some(StepKind::Pip(pip)) if !matches!(pip, Pip::Wheels(_)))
 }
 
 /// What the lock of a plan depends on: the recipe's own words, the requirements files that they name, and what the
@@ -191,7 +208,7 @@ pub fn recipe_digest(plan: &Plan) -> Result<Digest, BuildError> {
 }
 
 /// The digests of a project's files, by their names.
-fn project_files(plan: &Plan, directory: &Path) -> Result<BTreeMap<&'static str, Digest>, StepError> {
+pub(super) fn project_files(plan: &Plan, directory: &Path) -> Result<BTreeMap<&'static str, Digest>, StepError> {
     let directory = plan.locate(directory);
     stays_inside(&plan.directory, &directory)?;
     let mut files = BTreeMap::new();
@@ -225,9 +242,11 @@ pub async fn lock_file(builder: &Builder, plan: &Plan, platforms: &[Platform]) -
             lock.bases.push(LockedBase { platform: platform.to_string(), name, digest, files });
         }
         for (layer, Packages { wheels, sources }) in pins.packages {
-            if takes_locked(plan, layer) {
-                let platform = || platform.to_string();
+            let platform = || platform.to_string();
+            if takes_wheels(plan, layer) {
                 lock.wheels.extend(wheels.into_iter().map(|wheel| WheelEntry { platform: platform(), layer, wheel }));
+            }
+            if takes_sources(plan, layer) {
                 let entry = |source| SourceEntry { platform: platform(), layer, source };
                 lock.sources.extend(sources.into_iter().map(entry));
             }

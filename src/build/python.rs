@@ -1,13 +1,13 @@
 //! Wheels become layers.
 
-use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use ociforge_layers::place::{DirectoryRule, FileRule};
-use ociforge_layers::source::wheel::{InstallOptions, Scheme, Wheel};
+use ociforge_layers::source::wheel::{InstallOptions, Scheme};
 use ociforge_layers::{LayerTree, Rules};
 use serde_json::{Value, json};
 
+use super::correction;
 use super::error::StepError;
 use super::group::group;
 use super::pack::{Part, TreeSource, Work};
@@ -31,11 +31,6 @@ pub(super) fn work(step: &Step, wheels: Vec<LocalWheel>, scheme: &Scheme, mtime:
         layer(step.clone(), group, scheme.clone(), mtime, total)
     });
     work.collect()
-}
-
-/// Looks into a wheel before it enters the store: every member against the wheel's own RECORD.
-pub(super) fn check(path: &Path, wheel: &LockedWheel) -> Result<(), Box<dyn Error + Send + Sync>> {
-    Ok(Wheel::open_as(path, &wheel.file)?.verify()?)
 }
 
 /// What decides how wheels are installed.
@@ -64,7 +59,7 @@ pub(super) fn install(wheels: &[LocalWheel], scheme: &Scheme, mtime: i64) -> Res
     let mut all = LayerTree::new();
     for LocalWheel { locked, path } in wheels {
         let options = InstallOptions { mtime, requested: locked.requested };
-        let wheel = Wheel::open_as(path, &locked.file)?;
+        let wheel = correction::open(path, &locked.file)?;
         wheel.supports(scheme.python)?;
         // As with pip, of two wheels that bring the same file the later one wins; here the order is that of the names.
         all.extend(wheel.install(scheme, options)?)?;

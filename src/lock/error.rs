@@ -66,6 +66,20 @@ pub enum LockError {
         line: usize,
         /// What is wrong there.
         message: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// An extra or a group is wanted that a lock after PEP 751 has not.
+    #[error("{} has no {kind} `{name}`", path.display())]
+    Selection {
+        /// The file.
+        path: PathBuf,
+        /// `extra` or `group`.
+        kind: &'static str,
+        /// What is wanted.
+        name: String,
+        /// What it has.
+        known: Vec<String>,
     },
     /// The lock is not for the target.
     #[error("{} is not for {target}", path.display())]
@@ -95,9 +109,9 @@ pub struct Said(pub(super) String);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {
-    /// Only its source is there.
-    #[error("it has no wheel, and the lock does not say what its build needs")]
-    OnlySource,
+    /// It has to be built, and `ociforge.lock` was made without it.
+    #[error("it has no wheel, and ociforge.lock does not say what its build needs")]
+    Unpinned,
     /// None of its wheels runs on the target.
     #[error("no wheel of it runs on {target}: there is {}", files.join(", "))]
     WrongTarget {
@@ -158,19 +172,31 @@ impl Explain for LockError {
             Self::Uv { hint, .. } => hint.clone(),
             Self::LockFile { .. } => Some("run `ociforge lock`".into()),
             Self::Target { .. } => Some("give a lock instead: `pip = { lock = \"pylock.toml\" }`".into()),
+            Self::Pylock { hint, .. } => hint.clone(),
+            Self::Selection { kind, known, .. } if known.is_empty() => Some(format!("it has no {kind}s at all")),
+            Self::Selection { kind, known, .. } => Some(format!("its {kind}s are {}", known.join(", "))),
             Self::OtherTarget { .. } => Some("lock again for this Python and platform".into()),
             Self::Package { problem, .. } => match problem {
-                Problem::OnlySource => {
-                    Some("name it in `pip = [\"…\"]`: `ociforge lock` then pins what its build needs, too".into())
-                }
+                Problem::Unpinned => Some("run `ociforge lock`".into()),
+                Problem::NotAWheel("directory") => Some(
+                    "give the project by itself: pip = { project = \"DIR\" }; or all with what uv writes of it by `uv export \
+                     --format pylock.toml -o pylock.toml`: pip = { lock = \"pylock.toml\" }"
+                        .into(),
+                ),
+                Problem::NotAWheel("repository") => Some(
+                    "build a wheel of it (`pip wheel 'NAME @ git+URL@COMMIT'`) and give that: pip = { wheels = \
+                     \"dist/*.whl\" }"
+                        .into(),
+                ),
                 Problem::NotAWheel(_) => Some(
                     "build a wheel of it (`pip wheel`) and give that, `pip = { wheels = \"dist/*.whl\" }`, or, if it is \
                      yours, `pip = { project = \"DIR\" }`"
                         .into(),
                 ),
-                Problem::WrongTarget { .. } | Problem::Python { .. } => {
-                    Some("choose another version of it, or a base with another Python".into())
+                Problem::WrongTarget { .. } => {
+                    Some("choose another version of it, or a base with another Python or C library".into())
                 }
+                Problem::Python { .. } => Some("choose another version of it, or a base with another Python".into()),
                 Problem::NoHash(_) => Some("lock again with hashes".into()),
                 _ => None,
             },
@@ -179,6 +205,6 @@ impl Explain for LockError {
     }
 
     fn is_usage(&self) -> bool {
-        matches!(self, Self::Pylock { .. })
+        matches!(self, Self::Pylock { .. } | Self::Selection { .. })
     }
 }

@@ -1,5 +1,6 @@
 //! What a recipe's names mean today: Python packages by uv, pinned by hash in `ociforge.lock`, and fetched.
 
+mod credentials;
 mod error;
 pub mod fetch;
 mod file;
@@ -13,6 +14,7 @@ mod stubs;
 mod tags;
 mod target;
 mod uv;
+mod uv_hints;
 mod wheel;
 mod workshop;
 
@@ -20,7 +22,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::base::facts::Facts;
+use crate::plan::Selection;
+use pylock::Choice;
 
+pub use credentials::Credentials;
 pub use error::{LockError, Problem};
 pub use fetch::{Check, FetchCause, FetchError, Fetcher};
 pub use file::{Lock, LockedBase, SourceEntry, WheelEntry};
@@ -30,7 +35,8 @@ pub use source::{LockedSource, Origin};
 pub use sources::Sources;
 pub use tags::Tags;
 pub use target::{PythonVersion, PythonVersionError, Target};
-pub use wheel::{Location, LockedWheel, digest_of_file, local};
+use wheel::related;
+pub use wheel::{Location, LockedWheel, check_libc, digest_of_file, local, misfits};
 pub use workshop::{Job, OUT, Workshop, WorkshopError};
 
 /// What a step of a recipe asks for.
@@ -40,8 +46,8 @@ pub enum Requirements {
     List(Vec<String>),
     /// A requirements file.
     File(PathBuf),
-    /// A lock after PEP 751.
-    Lock(PathBuf),
+    /// A lock after PEP 751, and what of it.
+    Lock(PathBuf, Selection),
 }
 
 /// What requirements come to.
@@ -51,8 +57,28 @@ pub struct Resolution {
     pub wheels: Vec<LockedWheel>,
     /// The source archives of what has no wheel, sorted in the same way.
     pub sdists: Vec<LockedWheel>,
+    /// The projects that a lock names: normalised names, and directories; relative to the recipe's where they are inside
+    /// it. Sorted by name.
+    pub projects: Vec<(String, PathBuf)>,
     /// Distributions of the base that are replaced by one of the wheels.
     pub replaced: Vec<Replaced>,
+}
+
+impl Resolution {
+    /// Whether all of its wheels run on `target`.
+    #[must_use]
+    pub fn runs_on(&self, target: &Target) -> bool {
+        wheel::misfits(&self.wheels, target).next().is_none()
+    }
+
+    /// Whether it has the same packages in the same versions as another, perhaps in other wheels.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        let packages = |files: &[LockedWheel]| -> Vec<_> {
+            files.iter().map(|file| (file.name.clone(), file.version.clone())).collect()
+        };
+        packages(&self.wheels) == packages(&other.wheels) && packages(&self.sdists) == packages(&other.sdists)
+    }
 }
 
 /// A distribution of the base in another version.
@@ -79,7 +105,7 @@ pub struct Replaced {
 /// - Of what they require in turn only what holds in the base now must hold afterwards: what the base lacks is not
 ///   added, and what it has in conflict is not repaired.
 ///
-/// A lock (PEP 751) is taken as it stands, without what the base has in just that version.
+/// A lock (PEP 751) is taken as it stands, without what the base has in just that version. `sources` are not asked.
 ///
 /// Wheels come first: only where nothing else fulfils the requirements does a source archive stand in for a wheel. Its
 /// own requirements count as far as `sources` knows them, so whoever finds one among the result that `sources` does not
@@ -97,16 +123,25 @@ pub fn resolve(
 ) -> Result<Resolution, LockError> {
     let distributions = base.map_or(&[][..], |facts| &facts.distributions);
     let mut by_url = Vec::new();
+    let mut resolution = Resolution::default();
     let files = match requirements {
-        Requirements::Lock(file) => {
+        Requirements::Lock(file, selection) => {
             let path = directory.join(file);
             let text = fs::read_to_string(&path).map_err(|source| LockError::read(&path, source))?;
-            let mut wheels = pylock::read(&text, &path, target)?;
-            for wheel in &mut wheels {
-                wheel.requested = true;
-                wheel.location.relate_to(directory);
+            let mut files = Vec::new();
+            for choice in pylock::choose(&text, &path, target, selection)? {
+                match choice {
+                    Choice::Wheel(mut file) | Choice::Sdist(mut file) => {
+                        file.requested = true;
+                        file.location.relate_to(directory);
+                        files.push(file);
+                    }
+                    Choice::Project { name, directory: project } => {
+                        resolution.projects.push((name, related(&project, directory)));
+                    }
+                }
             }
-            wheels
+            files
         }
         _ => {
             let named = requirements::read(requirements, target, directory)?;
@@ -120,7 +155,6 @@ pub fn resolve(
         }
     };
     let has = |name: &str| distributions.iter().find(|distribution| distribution.normalized_name() == name);
-    let mut resolution = Resolution::default();
     for file in files {
         match has(&file.name) {
             Some(old) if wheel::same_version(&old.version, &file.version) && !by_url.contains(&file.name) => continue,
@@ -136,6 +170,7 @@ pub fn resolve(
     }
     resolution.wheels.sort_by(|a, b| a.name.cmp(&b.name));
     resolution.sdists.sort_by(|a, b| a.name.cmp(&b.name));
+    resolution.projects.sort();
     Ok(resolution)
 }
 

@@ -11,14 +11,17 @@ pub fn redacted(text: &str) -> String {
         let end =
             url.find(|c: char| c.is_whitespace() || matches!(c, '`' | '"' | '\'' | ')' | '>')).unwrap_or(url.len());
         let (url, after) = url.split_at(end);
-        let authority = url.find(['/', '?', '#']).unwrap_or(url.len());
-        let host = url[..authority].rfind('@').map_or(0, |at| at + 1);
+        let authority = &url[..url.find(['/', '?', '#']).unwrap_or(url.len())];
+        // What looks like a port and is none is a password with one of these characters in it.
+        let cut = authority.rsplit_once(':').is_some_and(|(_, port)| !port.bytes().all(|byte| byte.is_ascii_digit()));
+        let user = if cut && !authority.contains('@') { url } else { authority };
+        let host = user.rfind('@').map_or(0, |at| at + 1);
         if host > 0 {
             shown.push_str("***@");
         }
         // Signed URLs carry their secret in the query.
-        let path = url.find('?').unwrap_or(url.len());
-        shown.push_str(&url[host..path.max(host)]);
+        let url = &url[host..];
+        shown.push_str(&url[..url.find('?').unwrap_or(url.len())]);
         rest = after;
     }
     shown.push_str(rest);
@@ -36,6 +39,8 @@ mod tests {
             ("see https://u:p@host:1/a/b, then", "see https://***@host:1/a/b, then"),
             ("(http://tok:en@h) `https://x/y?sig=1#f`", "(http://***@h) `https://x/y`"),
             ("https://a@b@c/d@e", "https://***@c/d@e"),
+            ("https://u:p/a?s@h:1/d", "https://***@h:1/d"),
+            ("git+https://h:1/d@e", "git+https://h:1/d@e"),
             ("file:///tmp/a@b", "file:///tmp/a@b"),
             ("://", "://"),
         ] {

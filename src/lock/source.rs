@@ -2,10 +2,21 @@
 
 use std::path::PathBuf;
 
+use ociforge_layers::source::wheel::normalize;
+use pep440_rs::Version;
+
 use super::wheel::LockedWheel;
 
 /// How the names of source archives end (PEP 625, and what older ones look like).
 pub(super) const ARCHIVES: [&str; 7] = [".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar", ".zip"];
+
+/// The version that the name of a source archive of `distribution` tells.
+pub(super) fn version_of(archive: &str, distribution: &str) -> Option<String> {
+    let stem = ARCHIVES.iter().find_map(|ending| archive.strip_suffix(ending))?;
+    let (name, version) = stem.rsplit_once('-')?;
+    let known = normalize(name) == normalize(distribution) && version.parse::<Version>().is_ok();
+    known.then(|| version.to_owned())
+}
 
 /// A source, and what its build needs.
 #[derive(Debug, Clone, PartialEq, Eq)]

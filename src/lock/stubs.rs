@@ -134,9 +134,9 @@ pub(super) fn write_wheel(path: &Path, stem: &str, metadata: &str) -> io::Result
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::base::facts::Libc;
     use crate::lock::pylock::marker_environment;
     use crate::lock::target::Target;
+    use crate::plan::Libc;
 
     pub(in crate::lock) fn facts(installed: &[(&str, &str, &str)], constraints: &str) -> Facts {
         let distributions = installed.iter().map(|(name, version, more)| Distribution {

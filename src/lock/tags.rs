@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use ociforge_layers::source::wheel::FileName;
 
 use super::target::Target;
-use crate::base::facts::Libc;
+use crate::plan::Libc;
 
 /// The tags that a target takes, and how much it likes each.
 #[derive(Debug)]
@@ -18,7 +18,18 @@ impl Tags {
     /// platform, the newest first.
     #[must_use]
     pub fn of(target: &Target) -> Self {
-        let (minor, platforms) = (target.python.minor, platforms(target));
+        Self::on(target, &platforms(target))
+    }
+
+    /// The same where the C library is not known: all of them will do.
+    #[must_use]
+    pub fn of_any_libc(target: &Target) -> Self {
+        let on = |libc| platforms(&Target { libc, ..target.clone() });
+        Self::on(target, &[on(Libc::Glibc(2, 99)), on(Libc::Musl(1, 99))].concat())
+    }
+
+    fn on(target: &Target, platforms: &[String]) -> Self {
+        let minor = target.python.minor;
         let abi = if minor < 8 { format!("cp3{minor}m") } else { format!("cp3{minor}") };
         let mut tags = Vec::new();
         let mut every = |python: &str, abi: &str| {
@@ -92,6 +103,17 @@ mod tests {
 
     fn rank(tags: &Tags, file: &str) -> Option<usize> {
         tags.rank(&FileName::parse(file).unwrap())
+    }
+
+    #[test]
+    fn an_unknown_c_library() {
+        let tags = Tags::of_any_libc(&Target::for_tests("3.11", Libc::Glibc(2, 28)));
+        for runs in ["cp311-cp311-manylinux_2_41_x86_64", "cp39-abi3-musllinux_1_2_x86_64", "cp311-none-linux_x86_64"] {
+            assert!(rank(&tags, &format!("a-1-{runs}.whl")).is_some(), "{runs}");
+        }
+        for fails in ["cp310-cp310-manylinux_2_17_x86_64", "cp311-cp311-manylinux_2_17_aarch64", "cp311-none-win32"] {
+            assert_eq!(rank(&tags, &format!("a-1-{fails}.whl")), None, "{fails}");
+        }
     }
 
     #[test]

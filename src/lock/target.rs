@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use ociforge_manifests::Platform;
 
-use crate::base::facts::{Facts, Libc};
+use super::uv;
+use crate::plan::Libc;
 
 /// The Python, platform and C library that wheels are chosen for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,17 +55,10 @@ impl fmt::Display for PythonVersion {
 }
 
 impl Target {
-    /// The C library that is assumed where the base says nothing: what every maintained distribution has.
-    pub const LIBC: Libc = Libc::Glibc(2, 28);
-
-    /// The target that a base's facts describe; `None` when it has no Python.
-    #[must_use]
-    pub fn of_base(facts: &Facts, platform: &Platform) -> Option<Self> {
-        let python = facts.python.as_ref()?;
-        let version = python.full_version.as_ref().unwrap_or(&python.version);
-        let libc = facts.libc.unwrap_or(Self::LIBC);
-        Some(Self { python: version.parse().ok()?, platform: platform.clone(), libc })
-    }
+    /// The C library that is assumed where the base's is not known: what every maintained distribution has.
+    pub const ASSUMED_LIBC: Libc = Libc::Glibc(2, 28);
+    /// The newest one that packages can be resolved for.
+    pub const NEWEST_LIBC: Libc = Libc::Glibc(2, uv::NEWEST_GLIBC);
 
     /// The machine in the kernel's words, as wheels name it.
     #[must_use]
@@ -86,11 +80,7 @@ impl Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, major, minor) = match self.libc {
-            Libc::Glibc(major, minor) => ("glibc", major, minor),
-            Libc::Musl(major, minor) => ("musl", major, minor),
-        };
-        write!(f, "Python {} on {} with {name} {major}.{minor}", self.python, self.platform)
+        write!(f, "Python {} on {} with {}", self.python, self.platform, self.libc)
     }
 }
 

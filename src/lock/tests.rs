@@ -1,9 +1,9 @@
 //! Resolution by the real uv, against an index that is a directory.
 
 use super::*;
-use crate::base::facts::Libc;
 use crate::error::{Explain, Failure};
 use crate::lock::stubs::tests::facts;
+use crate::plan::Libc;
 
 /// A directory of wheels: name, version, further metadata.
 struct Index(tempfile::TempDir);
@@ -148,7 +148,7 @@ fn a_users_lock_is_taken_as_it_stands() {
     };
     let text = format!("lock-version = \"1.0\"\n{}{}", package("timm", "1.0"), package("tqdm", "4.66"));
     std::fs::write(index.0.path().join("pylock.toml"), text).unwrap();
-    let lock = Requirements::Lock("pylock.toml".into());
+    let lock = Requirements::Lock("pylock.toml".into(), Selection::default());
     assert_eq!(shown(&index.resolve_any(&lock, None).unwrap()), ["timm 1.0*", "tqdm 4.66*"]);
     let base = facts(&[("tqdm", "4.66.0", "")], "");
     assert_eq!(shown(&index.resolve_any(&lock, Some(&base)).unwrap()), ["timm 1.0*"]);

@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::{fs, thread};
 
 use super::Requirements;
+use super::credentials::{self, PROVIDER};
 use super::error::{LockError, Said};
 use super::pylock;
 use super::redact::redacted;
@@ -13,11 +14,14 @@ use super::requirements::{Named, index_options};
 use super::sources::{self, Sources, Wanted};
 use super::stubs::Stubs;
 use super::target::Target;
+use super::uv_hints::in_our_words;
 use super::wheel::{Location, LockedWheel};
-use crate::base::facts::{Facts, Libc};
+use crate::base::facts::Facts;
+use crate::plan::Libc;
 
-/// The glibc versions that uv has platforms for, the newest first.
-const MANYLINUX: [u32; 12] = [40, 39, 38, 37, 36, 35, 34, 33, 32, 31, 28, 17];
+/// The glibc versions that uv has platforms for, the newest first: 2.40, …
+const MANYLINUX: [u32; 12] = [NEWEST_GLIBC, 39, 38, 37, 36, 35, 34, 33, 32, 31, 28, 17];
+pub(super) const NEWEST_GLIBC: u32 = 40;
 /// Most of uv's words that are shown, in characters.
 const MAX_SAID: usize = 4000;
 
@@ -69,8 +73,8 @@ fn try_once(
 ) -> Result<Result<Vec<LockedWheel>, Refusal>, LockError> {
     let work = tempfile::tempdir().map_err(|source| LockError::Write { path: std::env::temp_dir(), source })?;
     let result = work.path().join("pylock.toml");
-    let mut command = command(target)?;
-    command.current_dir(directory).arg("--output-file").arg(&result);
+    let mut command = command(target, directory)?;
+    command.arg("--output-file").arg(&result);
     let stubs = base.map(|base| Stubs::of(base).without(sources.projects()));
     if let Some(stubs) = &stubs {
         tell_of_base(stubs, named, target, work.path(), &mut command)?;
@@ -83,11 +87,11 @@ fn try_once(
     }
     let input = match requirements {
         Requirements::List(list) => list.join("\n") + "\n",
-        Requirements::File(_) | Requirements::Lock(_) => String::new(),
+        Requirements::File(_) | Requirements::Lock(..) => String::new(),
     };
     match requirements {
         Requirements::List(_) => command.arg("-"),
-        Requirements::File(file) | Requirements::Lock(file) => command.arg("--").arg(file),
+        Requirements::File(file) | Requirements::Lock(file, _) => command.arg("--").arg(file),
     };
     let output = run(command, &input)?;
     if !output.status.success() {
@@ -122,9 +126,9 @@ fn sdist(
 ) -> Result<Option<LockedWheel>, LockError> {
     let work = tempfile::tempdir().map_err(|source| LockError::Write { path: std::env::temp_dir(), source })?;
     let result = work.path().join("pylock.toml");
-    let mut command = command(target)?;
+    let mut command = command(target, directory)?;
     command.args(["--no-deps", "--no-binary", name]).arg("--output-file").arg(&result);
-    command.current_dir(directory).arg("-");
+    command.arg("-");
     let output = run(command, &format!("{}\n{question}\n", options.join("\n")))?;
     if !output.status.success() {
         return Ok(None);
@@ -137,9 +141,13 @@ fn sdist(
 
 /// uv, asked for a lock of wheels for the target. Indexes and credentials are what the user's environment and
 /// configuration say.
-fn command(target: &Target) -> Result<Command, LockError> {
+fn command(target: &Target, directory: &Path) -> Result<Command, LockError> {
     let platform = platform(target).ok_or_else(|| LockError::Target { target: target.to_string() })?;
     let mut command = Command::new("uv");
+    command.current_dir(directory);
+    if credentials::asks_keyring(directory) {
+        command.env(PROVIDER, "subprocess");
+    }
     command.args(["pip", "compile", "--format", "pylock.toml", "--only-binary", ":all:", "--no-header"]);
     command.args(["--no-progress", "--color", "never", "--no-python-downloads"]);
     // Should some uv want to build nevertheless, no Python that it starts for that gets as far as foreign code. What
@@ -202,7 +210,7 @@ fn refusal(output: &Output, target: &Target, stubs: Option<&Stubs<'_>>, named: &
     let hint = if text.contains("no usable wheels") {
         Some("build a wheel of it (`pip wheel`) and give that, `pip = { wheels = \"dist/*.whl\" }`".to_owned())
     } else {
-        lines().find_map(|line| line.strip_prefix("hint: ")).map(str::to_owned)
+        lines().filter_map(|line| line.strip_prefix("hint: ")).find_map(in_our_words)
     };
     let begins = |line: &str| line.starts_with("error: ") || line.starts_with('×');
     let skipped = lines().position(begins).unwrap_or(0);

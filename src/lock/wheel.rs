@@ -69,14 +69,22 @@ impl Location {
     /// Makes a path inside `directory` relative to it, and any other absolute. Both are as the current directory sees
     /// them.
     pub(super) fn relate_to(&mut self, directory: &Path) {
-        // What is not there has no canonical path, and that it is not there is said when it is read.
-        let real = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path));
-        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
-        if let Self::Path(path) = self
-            && let (Ok(file), Ok(directory)) = (real(path), real(directory))
-        {
-            *path = file.strip_prefix(directory).map_or(file.clone(), Path::to_path_buf);
+        if let Self::Path(path) = self {
+            *path = related(path, directory);
         }
+    }
+}
+
+/// A path inside `directory` relative to it, any other absolute.
+pub(super) fn related(path: &Path, directory: &Path) -> PathBuf {
+    // What is not there has no canonical path, and that it is not there is said when it is read.
+    let real = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path));
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    let (Ok(path), Ok(directory)) = (real(path), real(directory)) else { return path.to_path_buf() };
+    match path.strip_prefix(directory) {
+        Ok(inside) if inside.as_os_str().is_empty() => PathBuf::from("."),
+        Ok(inside) => inside.to_path_buf(),
+        Err(_) => path,
     }
 }
 
@@ -95,12 +103,12 @@ pub(super) fn same_version(a: &str, b: &str) -> bool {
 }
 
 /// Wheels that are files here, such as those of `wheels = "dist/*.whl"`: hashed, and refused when they don't run on
-/// the target. Sorted by name, all requested; paths inside `directory` become relative to it.
+/// the target, whatever its C library is. Sorted by name, all requested; paths inside `directory` become relative to it.
 ///
 /// # Errors
 /// When one can't be read, has no wheel's name, does not run on the target, or is there in two versions or builds.
 pub fn local(files: &[PathBuf], target: &Target, directory: &Path) -> Result<Vec<LockedWheel>, LockError> {
-    let tags = Tags::of(target);
+    let tags = Tags::of_any_libc(target);
     let mut wheels: Vec<LockedWheel> = Vec::new();
     for file in files {
         let path = directory.join(file);
@@ -130,6 +138,26 @@ pub fn local(files: &[PathBuf], target: &Target, directory: &Path) -> Result<Vec
     }
 }
 
+/// Those of the wheels that don't run on the target with its C library.
+pub fn misfits<'a>(wheels: &'a [LockedWheel], target: &Target) -> impl Iterator<Item = &'a LockedWheel> + use<'a> {
+    let tags = Tags::of(target);
+    wheels.iter().filter(move |wheel| !FileName::parse(&wheel.file).is_ok_and(|name| tags.rank(&name).is_some()))
+}
+
+/// Refuses wheels that don't run on the target with its C library.
+///
+/// # Errors
+/// For the first of them.
+pub fn check_libc(wheels: &[LockedWheel], target: &Target) -> Result<(), LockError> {
+    match misfits(wheels, target).next() {
+        None => Ok(()),
+        Some(LockedWheel { file, .. }) => {
+            let problem = Problem::WrongTarget { target: target.to_string(), files: vec![file.clone()] };
+            Err(LockError::Package { name: file.clone(), problem })
+        }
+    }
+}
+
 /// SHA-256 of a file, and its length in bytes.
 ///
 /// # Errors
@@ -151,7 +179,7 @@ pub fn digest_of_file(path: &Path) -> io::Result<(Digest, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::facts::Libc;
+    use crate::plan::Libc;
 
     #[test]
     fn locations() {
@@ -177,6 +205,11 @@ mod tests {
         assert_eq!(wheels[0].location, Location::Path(a));
         assert_eq!(wheels[0].sha256, Digest::of(b"a-1-py3-none-any.whl"));
         let (other, second) = (write("c-1-cp310-cp310-win32.whl"), write("b_B-2-py3-none-any.whl"));
+        let newer = local(&[write("d-1-cp311-cp311-manylinux_2_39_x86_64.whl")], &target, directory.path()).unwrap();
+        let refused = check_libc(&newer, &target).unwrap_err();
+        assert!(std::error::Error::source(&refused).unwrap().to_string().contains("glibc 2.36"), "{refused}");
+        assert!(check_libc(&newer, &Target::for_tests("3.11", Libc::Glibc(2, 39))).is_ok());
+        assert!(check_libc(&wheels, &target).is_ok());
         for files in [vec![other], vec![b, second], vec![write("x.whl")], vec!["missing-1-py3-none-any.whl".into()]] {
             assert!(local(&files, &target, directory.path()).is_err(), "{files:?}");
         }

@@ -17,7 +17,8 @@ pub use mirror::read as read_mirror;
 pub use mounts::is_secret_id;
 pub use recipe::{FILE_NAME, read};
 pub use types::{
-    Base, MountKind, Owner, PROJECT_FILES, Pip, Plan, PythonVersion, Run, StatedPython, Step, StepKind, StepMount,
+    Base, Libc, MountKind, Owner, PROJECT_FILES, Pip, Plan, PythonVersion, Run, Selection, StatedPython, Step,
+    StepKind, StepMount,
 };
 
 #[cfg(test)]

@@ -5,11 +5,13 @@ use toml::de::DeValue;
 
 use super::error::{Fault, PlanError};
 use super::fields::{Value, without_credentials};
-use super::types::{Pip, StepKind};
+use super::types::{Pip, Selection, StepKind};
 use super::values::file;
 
 /// The keys of `pip`.
-pub(super) const KEYS: &[&str] = &["requirements", "lock", "wheels", "project", "extras"];
+pub(super) const KEYS: &[&str] = &["requirements", "lock", "wheels", "project", "extras", "groups"];
+/// Those of them that say what of a source is wanted.
+const PARTS: [&str; 2] = ["extras", "groups"];
 
 /// The step, and how it is described.
 pub(super) fn pip(value: &Value<'_>) -> Result<(StepKind, String), PlanError> {
@@ -44,48 +46,52 @@ pub(super) fn pip(value: &Value<'_>) -> Result<(StepKind, String), PlanError> {
 
 fn table(value: &Value<'_>) -> Result<(StepKind, String), PlanError> {
     let table = value.table("`pip`")?.only(KEYS)?;
-    let extras = table.get("extras");
-    let sources: Vec<_> = table.entries().into_iter().filter(|(key, _)| *key != "extras").collect();
+    let sources: Vec<_> = table.entries().into_iter().filter(|(key, _)| !PARTS.contains(key)).collect();
     let [(key, source)] = sources.as_slice() else {
         return Err(value.unexpected("one of `requirements`, `lock`, `wheels` and `project` in it", None));
     };
-    if let (Some(extras), false) = (&extras, *key == "project") {
+    let part = |part: &str, sources: &[&str]| {
+        let Some(found) = table.get(part) else { return Ok(None) };
+        if sources.contains(key) {
+            return names(&found).map(Some);
+        }
         let kind = KEYS.iter().find(|known| *known == key).copied().unwrap_or("pip");
-        let hint = Some("write a package's extras with its name, such as `package[extra]`".into());
-        return Err(extras.fault(Fault::Stray { key: "extras".into(), kind, hint }));
-    }
+        let hint =
+            (part == "extras").then(|| "write a package's extras with its name, such as `package[extra]`".into());
+        Err(found.fault(Fault::Stray { key: part.into(), kind, hint }))
+    };
+    let extras = part("extras", &["project", "lock"])?.unwrap_or_default();
+    let groups = part("groups", &["lock"])?;
     let file = file(source)?;
     let mut description = format!("pip {key} {}", file.display());
+    let parts: Vec<&str> = extras.iter().chain(groups.iter().flatten()).map(String::as_str).collect();
+    if !parts.is_empty() {
+        description.push_str(&format!("[{}]", parts.join(",")));
+    }
     let pip = match *key {
         "requirements" => Pip::File(file),
-        "lock" => Pip::Lock(file),
+        "lock" => Pip::Lock(file, Selection { extras, groups }),
         "wheels" => Pip::Wheels(file.to_string_lossy().into_owned()),
-        _ => {
-            let extras = extras.map_or_else(|| Ok(Vec::new()), |extras| self::extras(&extras))?;
-            if !extras.is_empty() {
-                description.push_str(&format!("[{}]", extras.join(",")));
-            }
-            Pip::Project { directory: file, extras }
-        }
+        _ => Pip::Project { directory: file, extras },
     };
     Ok((StepKind::Pip(pip), description))
 }
 
-/// Names of extras, normalized and sorted, each once.
-fn extras(value: &Value<'_>) -> Result<Vec<String>, PlanError> {
-    let mut extras = Vec::new();
+/// Names of extras or groups, normalized and sorted, each once.
+fn names(value: &Value<'_>) -> Result<Vec<String>, PlanError> {
+    let mut names = Vec::new();
     for item in value.items()? {
         let name = item.line_of_text()?;
         // PEP 508's identifier.
         let inner = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
         let end = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
         if !inner || !end(name.as_bytes().first()) || !end(name.as_bytes().last()) {
-            let hint = name.contains([',', '[']).then(|| "write each extra as a string of its own".to_owned());
-            return Err(item.unexpected("the name of an extra, such as `torch`", hint));
+            let hint = name.contains([',', '[']).then(|| "write each name as a string of its own".to_owned());
+            return Err(item.unexpected("a name such as `torch`", hint));
         }
-        extras.push(normalize(name));
+        names.push(normalize(name));
     }
-    extras.sort();
-    extras.dedup();
-    Ok(extras)
+    names.sort();
+    names.dedup();
+    Ok(names)
 }

@@ -15,7 +15,7 @@ use super::layer;
 use super::mounts;
 use super::pip;
 use super::runtime;
-use super::types::{Base, Pip, Plan, PythonVersion, StatedPython, Step, StepKind};
+use super::types::{Base, Libc, Pip, Plan, PythonVersion, Selection, StatedPython, Step, StepKind};
 use super::values::{absolute, absolute_or_variable, path};
 
 /// What a recipe is called where only its directory is named.
@@ -23,7 +23,7 @@ pub const FILE_NAME: &str = "ociforge.toml";
 
 const TOP: &[&str] = &["name", "base", "platforms", "python", "config", "layer", "runtime", "lint", "build"];
 const CONFIG: &[&str] = &["workdir", "cmd", "entrypoint", "user", "labels", "expose", "volumes", "stop-signal", "env"];
-const PYTHON: &[&str] = &["version", "site-packages", "executable"];
+const PYTHON: &[&str] = &["version", "site-packages", "executable", "libc"];
 const LINT: &[&str] = &["allow"];
 const BUILD: &[&str] = &["max-layers"];
 
@@ -131,7 +131,13 @@ fn python(value: &Value<'_>) -> Result<StatedPython, PlanError> {
         version: parsed.map_err(|()| version.unexpected("a version such as `3.11` or `3.11.4`", None))?,
         site_packages: path(&site_packages)?,
         executable: absolute(&executable)?.to_owned(),
+        libc: table.get("libc").map(|value| libc(&value)).transpose()?,
     })
+}
+
+fn libc(value: &Value<'_>) -> Result<Libc, PlanError> {
+    let expected = "a C library and its version, such as `glibc 2.36` or `musl 1.2`";
+    value.text()?.parse().map_err(|()| value.unexpected(expected, None))
 }
 
 fn config(value: &Value<'_>) -> Result<ConfigEdit, PlanError> {
@@ -246,7 +252,12 @@ fn inputs(base: &Base, platforms: &[Platform], python: Option<&StatedPython>, st
     let pip = |step: &Step| match &step.kind {
         StepKind::Pip(Pip::Requirements(all)) => Some(json!({ "requirements": all })),
         StepKind::Pip(Pip::File(file)) => Some(json!({ "file": file.to_string_lossy() })),
-        StepKind::Pip(Pip::Lock(file)) => Some(json!({ "lock": file.to_string_lossy() })),
+        StepKind::Pip(Pip::Lock(file, selection)) => Some(match selection {
+            Selection { extras, groups: None } if extras.is_empty() => json!({ "lock": file.to_string_lossy() }),
+            Selection { extras, groups } => {
+                json!({ "lock": file.to_string_lossy(), "extras": extras, "groups": groups })
+            }
+        }),
         StepKind::Pip(Pip::Wheels(pattern)) => Some(json!({ "wheels": pattern })),
         StepKind::Pip(Pip::Project { directory, extras }) => {
             Some(json!({ "project": directory.to_string_lossy(), "extras": extras }))
@@ -256,7 +267,10 @@ fn inputs(base: &Base, platforms: &[Platform], python: Option<&StatedPython>, st
     let inputs = json!({
         "base": base,
         "platforms": platforms.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "python": python.map(|p| [p.version.to_string(), p.site_packages.to_string(), p.executable.clone()]),
+        "python": python.map(|p| {
+            let all = [p.version.to_string(), p.site_packages.to_string(), p.executable.clone()];
+            all.into_iter().chain(p.libc.map(|libc| libc.to_string())).collect::<Vec<_>>()
+        }),
         "pip": steps.iter().filter_map(pip).collect::<Vec<_>>(),
     });
     Digest::of(inputs.to_string().as_bytes())

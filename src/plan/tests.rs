@@ -207,7 +207,7 @@ fn unknown_keys_name_the_nearest() {
         ("base = 'a'\nruntime.gpu = 'all'", "2:9: unknown key `gpu` in [runtime] | did you mean `gpus`?"),
         (
             "base = 'a'\npython.zzzzzz = 1",
-            "2:8: unknown key `zzzzzz` in [python] | the keys here are version, site-packages, executable",
+            "2:8: unknown key `zzzzzz` in [python] | the keys here are version, site-packages, executable, libc",
         ),
         (
             "base = 'a'\n'' = 1\n'ä' = 2",
@@ -305,6 +305,10 @@ fn wrong_values() {
             "base = 'a'\n[python]\nversion = 3.10\nsite-packages = '/a'\nexecutable = '/b'",
             "3:11: `version` is the number 3.10; expected a string | write it in quotes: \"3.10\"",
         ),
+        (
+            "base = 'a'\n[python]\nversion = '3.10'\nsite-packages = '/a'\nexecutable = '/b'\nlibc = '2.36'",
+            "6:8: `libc` is `2.36`; expected a C library and its version, such as `glibc 2.36` or `musl 1.2`",
+        ),
     ] {
         assert_eq!(wrong(text), expected);
     }
@@ -331,7 +335,7 @@ fn wrong_layers() {
         ("tar = 'a'\nbytecode = true", "4:1: `bytecode` does not go with `tar`"),
         (
             "pip = { project = '.', extras = ['a,b'] }",
-            "3:34: `extras` is `a,b`; expected the name of an extra, such as `torch` | write each extra as a string of its own",
+            "3:34: `extras` is `a,b`; expected a name such as `torch` | write each name as a string of its own",
         ),
         (
             "pip = { project = '.', extras = 'a' }",
@@ -339,8 +343,8 @@ fn wrong_layers() {
         ),
         ("pip = { project = '' }", "3:19: `project` is empty; expected a string that is not empty"),
         (
-            "pip = { lock = 'a', extras = ['b'] }",
-            "3:21: `extras` does not go with `lock` | write a package's extras with its name, such as `package[extra]`",
+            "pip = { wheels = 'a', extras = ['b'] }",
+            "3:23: `extras` does not go with `wheels` | write a package's extras with its name, such as `package[extra]`",
         ),
         ("pip = []", "3:7: `pip` is an empty array; expected at least one requirement, such as `tqdm`"),
         ("pip = 'tqdm'", "3:7: `pip` is `tqdm`; expected an array of strings | write an array: pip = [\"tqdm\"]"),
@@ -349,6 +353,8 @@ fn wrong_layers() {
             "pip = { lock = 'a', wheels = 'b' }",
             "3:7: `pip` is a table; expected one of `requirements`, `lock`, `wheels` and `project` in it",
         ),
+        ("pip = { project = '.', groups = ['b'] }", "3:24: `groups` does not go with `project`"),
+        ("pip = { lock = 'a', groups = ['b c'] }", "3:31: `groups` is `b c`; expected a name such as `torch`"),
         (
             "pip = { extras = ['a'] }",
             "3:7: `pip` is a table; expected one of `requirements`, `lock`, `wheels` and `project` in it",

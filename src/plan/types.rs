@@ -8,6 +8,7 @@ use ociforge_layers::source::directory::Destination;
 use ociforge_manifests::lint::Code;
 use ociforge_manifests::runtime::{Network, Settings, Size};
 use ociforge_manifests::{ConfigEdit, Digest, ImageName, Platform, Reference};
+use serde::{Deserialize, Serialize};
 
 /// What is to be built. Nothing in it was looked for on disk or in the network yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,6 +113,45 @@ pub struct StatedPython {
     pub site_packages: LayerPath,
     /// The interpreter: an absolute path in the image.
     pub executable: String,
+    /// The base's C library, where that is stated, too.
+    pub libc: Option<Libc>,
+}
+
+/// A C library and its version, which decide the wheels that run on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Libc {
+    /// glibc, major and minor version.
+    Glibc(u32, u32),
+    /// musl, major and minor version.
+    Musl(u32, u32),
+}
+
+impl std::str::FromStr for Libc {
+    type Err = ();
+
+    /// Reads `glibc 2.39` or `musl 1.2`; what follows the minor version makes no difference.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (name, version) = text.split_once(' ').ok_or(())?;
+        let numbers = version.split('.').map(|number| match number.bytes().all(|byte| byte.is_ascii_digit()) {
+            true => number.parse().map_err(drop),
+            false => Err(()),
+        });
+        match (name, &*numbers.collect::<Result<Vec<u32>, ()>>()?) {
+            ("glibc", [2, minor] | [2, minor, _]) => Ok(Self::Glibc(2, *minor)),
+            ("musl", [1, minor] | [1, minor, _]) => Ok(Self::Musl(1, *minor)),
+            _ => Err(()),
+        }
+    }
+}
+
+impl fmt::Display for Libc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Glibc(major, minor) => write!(f, "glibc {major}.{minor}"),
+            Self::Musl(major, minor) => write!(f, "musl {major}.{minor}"),
+        }
+    }
 }
 
 /// `3.11` or `3.11.4`.
@@ -264,8 +304,8 @@ pub enum Pip {
     Requirements(Vec<String>),
     /// A requirements file, to be resolved, relative to [`Plan::directory`].
     File(PathBuf),
-    /// A `pylock.toml` (PEP 751), relative to [`Plan::directory`].
-    Lock(PathBuf),
+    /// A `pylock.toml` (PEP 751), relative to [`Plan::directory`], and what of it.
+    Lock(PathBuf, Selection),
     /// Wheels on disk: a pattern, relative to [`Plan::directory`].
     Wheels(String),
     /// A project (PEP 517), to be built, and what it requires, to be resolved.
@@ -275,6 +315,15 @@ pub enum Pip {
         /// Its extras that are wanted, normalized, sorted.
         extras: Vec<String>,
     },
+}
+
+/// What is wanted of the optional parts of a `pylock.toml`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Its extras, normalised, sorted.
+    pub extras: Vec<String>,
+    /// Its dependency groups, in the same form; those that it has for its default where none are said.
+    pub groups: Option<Vec<String>>,
 }
 
 /// A numeric owner.

@@ -42,16 +42,12 @@ fn wheels_that_are_not_what_they_should_be() {
         bytes
     };
     let (local, central) = ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24));
-    let regular = 0o100_644;
-    let cases: [(&str, Vec<u8>); 10] = [
+    let cases: [(&str, Vec<u8>); 7] = [
         ("`demo/../../../etc/evil`", good().file("demo/../../../etc/evil", "x").bytes()),
         ("`/etc/evil`", patched(good().file("+etc/evil", "x"), b"+etc/evil", b"/etc/evil")),
         ("symbolic link", good().member("demo/link", "/etc/passwd", 0o120_777, Some(b"/etc/passwd")).bytes()),
-        ("`demo/more.py` is not in RECORD", good().member("demo/more.py", "x", regular, None).bytes()),
-        ("`demo/a.py` is not the file", good().member("demo/a.py", "x = 1", regular, Some(b"x = 2")).bytes()),
-        ("is not in RECORD", patched(good().file("demo/a.txt", ""), b"demo/a.txt", b"demo/b.txt")),
         ("size mismatch", lying(&[central])),
-        ("`demo/__init__.py` has 10 bytes in the archive and 6 in RECORD", lying(&[local, central])),
+        ("`demo/__init__.py` is damaged: it inflates to fewer bytes than it says", lying(&[local, central])),
         ("zip", good().bytes()[..300].to_vec()),
         ("zip", Vec::new()),
     ];

@@ -3,12 +3,15 @@
 
 For each wheel, pip installs it into a fresh virtual environment (without pip, made anew at the same path), and the
 example `install_wheel` writes its tree to a directory. Paths, kinds, modes and bytes have to be the same; RECORD, being
-a file, is among them. Directories that the environment has by itself are left out on pip's side.
+a file, is among them, unless it is right and pip's is not. Directories that the environment has by itself are left out
+on pip's side.
 
     compare.py --installer target/debug/examples/install_wheel --venv DIR WHEEL...
 """
 
 import argparse
+import base64
+import csv
 import difflib
 import hashlib
 import os
@@ -36,7 +39,7 @@ def entries(root: pathlib.Path) -> dict[str, tuple]:
                 with path.open("rb") as file:
                     # Large files are compared by hash, the others so that the difference can be shown.
                     large = info.st_size > 1 << 20
-                    content = hashlib.file_digest(file, "sha256").digest() if large else file.read()
+                    content = hashlib.file_digest(file, "sha256").hexdigest() if large else file.read()
             found[str(path.relative_to(root))] = (kind, stat.S_IMODE(info.st_mode), content)
     return found
 
@@ -64,6 +67,22 @@ def with_installer(wheel: pathlib.Path, prefix: pathlib.Path, installer: str, op
         return {path: entry for path, entry in found.items() if path in paths}
 
 
+def is_right(record: str, found: dict[str, tuple]) -> bool:
+    """Whether a RECORD lists the files that there are and no others, with their hashes as they should be written."""
+    library = os.path.dirname(os.path.dirname(record))
+    listed = {}
+    for name, digest, _ in csv.reader(found[record][2].decode().splitlines()):
+        listed[os.path.normpath(os.path.join(library, name))] = digest
+    for path, digest in listed.items():
+        if path not in found:
+            return False
+        content = found[path][2]
+        known = bytes.fromhex(content) if isinstance(content, str) else hashlib.sha256(content).digest()
+        if digest and digest != "sha256=" + base64.urlsafe_b64encode(known).decode().rstrip("="):
+            return False
+    return set(listed) == {path for path, entry in found.items() if stat.S_ISREG(entry[0])}
+
+
 def differences(pip: dict[str, tuple], own: dict[str, tuple]) -> list[str]:
     found = []
     for path in sorted(pip.keys() | own.keys()):
@@ -76,7 +95,9 @@ def differences(pip: dict[str, tuple], own: dict[str, tuple]) -> list[str]:
         elif a[:2] != b[:2]:
             found.append(f"{path}: mode {a[0] | a[1]:o} by pip, {b[0] | b[1]:o} by the installer")
         elif a[2] != b[2]:
-            lines = [(c or b"").decode(errors="replace").splitlines() for c in (a[2], b[2])]
+            if path.endswith(".dist-info/RECORD") and is_right(path, own) and not is_right(path, pip):
+                continue
+            lines = [[c] if isinstance(c, str) else c.decode(errors="replace").splitlines() for c in (a[2], b[2])]
             diff = list(difflib.unified_diff(*lines, "pip", "installer", n=0, lineterm=""))
             found.append("\n    ".join([f"{path}: content", *diff[:12]]))
     return found

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ociforge_layers::materialize::materialize;
-use ociforge_layers::source::wheel::{FileName, InstallOptions, Scheme, Wheel};
+use ociforge_layers::source::wheel::{FileName, InstallOptions, Scheme};
 use ociforge_layers::{LayerPath, LayerTree};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use super::error::{Doing, SourceError};
 use super::metadata::BuildSystem;
 use super::tree::SourceTree;
+use crate::build::correction;
 use crate::build::python::LocalWheel;
 use crate::lock::{Job, OUT, Workshop};
 
@@ -138,7 +139,7 @@ fn install(wheels: &[LocalWheel], scheme: &Scheme, directory: &Path) -> Result<(
     let own = Scheme::new(place.clone(), scheme.python, scheme.executable.clone())?;
     let mut all = LayerTree::new();
     for LocalWheel { locked, path } in wheels {
-        let wheel = Wheel::open_as(path, &locked.file)?;
+        let wheel = correction::open(path, &locked.file)?;
         wheel.supports(scheme.python)?;
         let options = InstallOptions { mtime: super::OLDEST, requested: false };
         all.extend(wheel.install(&own, options)?)?;

@@ -12,6 +12,7 @@ use ociforge_layers::source::wheel::WheelError;
 use ociforge_layers::source::zip::ZipError;
 use ociforge_layers::{PathError, TreeError};
 
+use crate::build::correction::CorrectionError;
 use crate::error::Explain;
 use crate::lock::{FetchError, LockError, WorkshopError};
 
@@ -137,6 +138,15 @@ impl fmt::Display for Doing {
             Self::Building => "its build",
             Self::Compiling => "the compilation",
         })
+    }
+}
+
+impl From<CorrectionError> for SourceError {
+    fn from(error: CorrectionError) -> Self {
+        match error {
+            CorrectionError::Wheel(error) => Self::Wheel(error),
+            CorrectionError::Write { path, source } => Self::File { path, source },
+        }
     }
 }
 

@@ -23,13 +23,15 @@ use serde_json::json;
 use self::bench::Bench;
 use self::metadata::BuildSystem;
 use self::tree::SourceTree;
-use super::python::{LocalWheel, check};
+use super::correction;
+use super::pins::fetcher;
+use super::python::LocalWheel;
 use super::workbench::Workbench;
 use super::{BuildError, Builder};
 use crate::base::facts::Facts;
 use crate::lock::fetch::Check;
 use crate::lock::{
-    Fetcher, Location, LockedSource, LockedWheel, Origin, Requirements, Sources, Target, Workshop, local, resolve,
+    Location, LockedSource, LockedWheel, Origin, Requirements, Sources, Target, Workshop, local, resolve,
 };
 use crate::plan::Plan;
 
@@ -65,7 +67,8 @@ pub(super) struct Wheelhouse<'a> {
     pub(super) builder: &'a Builder,
     pub(super) plan: &'a Plan,
     pub(super) scheme: &'a Scheme,
-    pub(super) target: &'a Target,
+    /// Its C library may be assumed only.
+    pub(super) target: Target,
     /// What is known of the base.
     pub(super) facts: Option<&'a Facts>,
     pub(super) ground: &'a Ground,
@@ -179,7 +182,7 @@ impl Wheelhouse<'_> {
         system: &BuildSystem,
         requires: &[LockedWheel],
     ) -> Result<Bench, SourceError> {
-        let wheels = self.fetch(requires, Arc::new(check)).await?;
+        let wheels = self.fetch(requires, Arc::new(correction::check)).await?;
         let scratch = self.scratch()?;
         let epoch = self.epoch();
         tokio::task::block_in_place(|| {
@@ -217,14 +220,13 @@ impl Wheelhouse<'_> {
 
     /// The wheel at `path`, if it is what the source should have become and runs on the target.
     fn checked(&self, path: &Path, source: &LockedSource, requested: bool) -> Result<LocalWheel, SourceError> {
-        let mut wheels = local(&[path.to_path_buf()], self.target, &self.plan.directory)?;
+        // It was built on the base, whose C library its tag may name.
+        let mut wheels = local(&[path.to_path_buf()], &self.target, &self.plan.directory)?;
         let locked = wheels.pop().ok_or(SourceError::NoName)?;
         let locked = LockedWheel { requested, location: Location::Path(path.to_path_buf()), ..locked };
         let version = locked.version.parse::<Version>().map_err(|_| SourceError::NoName)?;
         agrees(&(locked.name.clone(), version), source.name(), source.version())?;
-        let wheel = Wheel::open(path)?;
-        wheel.verify()?;
-        wheel.supports(self.scheme.python)?;
+        correction::verify(path, &locked.file)?.supports(self.scheme.python)?;
         Ok(LocalWheel { locked, path: path.to_path_buf() })
     }
 
@@ -251,7 +253,7 @@ impl Wheelhouse<'_> {
     }
 
     async fn fetch(&self, files: &[LockedWheel], check: Check) -> Result<Vec<LocalWheel>, SourceError> {
-        let fetcher = Fetcher::new(self.builder.store.wheels())?;
+        let fetcher = fetcher(self.builder, self.plan)?;
         let paths = fetcher.fetch(files, &self.plan.directory, &check, &*self.builder.reporter).await?;
         Ok(files.iter().cloned().zip(paths).map(|(locked, path)| LocalWheel { locked, path }).collect())
     }

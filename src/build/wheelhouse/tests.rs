@@ -174,6 +174,49 @@ async fn a_project_is_built_with_what_it_requires() {
     assert!(!lock.fits(&crate::build::recipe_digest(&plan).unwrap()));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_users_lock_has_no_wheel_of_is_pinned_and_built() {
+    let place = Place::new();
+    let bytes = tree::tests::targz(&[
+        ("old-1.0/setup.py", "from setuptools import setup\nsetup(name='old', version='1.0')\n"),
+        ("old-1.0/PKG-INFO", "Metadata-Version: 1.0\nName: old\nVersion: 1.0\n"),
+    ]);
+    place.write("locks/old-1.0.tar.gz", &bytes);
+    place.write("locks/app/pyproject.toml", PYPROJECT);
+    place.write("locks/app/src/my_app/__init__.py", "VERSION = '1.2'\n");
+    let hash = Digest::of(&bytes).hex().to_owned();
+    let text = format!(
+        "lock-version = '1.0'\ncreated-by = 'test'\n[[packages]]\nname = 'old'\nversion = '1.0'\nsdist = {{path = \
+         'old-1.0.tar.gz', hashes = {{sha256 = '{hash}'}}}}\n[[packages]]\nname = 'my-app'\ndirectory = {{path = './app'}}\n"
+    );
+    place.write("locks/pylock.toml", &text);
+    let plan = place.plan(Pip::Lock("locks/pylock.toml".into(), Default::default()));
+    let lock = place.lock(&plan).await.unwrap();
+    assert!(lock.wheels.is_empty());
+    let sources: Vec<_> =
+        lock.sources.iter().map(|entry| (entry.source.name(), !entry.source.requires.is_empty())).collect();
+    assert_eq!(sources, [("old", true), ("my-app", true)]);
+    let Origin::Project { directory, .. } = &lock.sources[1].source.origin else { panic!("no project") };
+    assert_eq!(directory, Path::new("locks/app"));
+    place.jobs();
+    let wheels = place.wheels(&place.builder(), &plan, &lock).await.unwrap();
+    let shown: Vec<_> = wheels.iter().map(|wheel| (wheel.locked.file.as_str(), wheel.locked.requested)).collect();
+    assert_eq!(shown, [("my_app-1.2-py3-none-any.whl", true), ("old-1.0-py3-none-any.whl", true)]);
+    assert_eq!(place.jobs(), ["build old 1.0", "build the project locks/app"]);
+    // A lock of ours that was made before the archive was in the user's.
+    let older = Lock { sources: lock.sources[1..].to_vec(), ..lock.clone() };
+    let failure = place.wheels(&place.builder(), &plan, &older).await.err().unwrap();
+    assert_eq!(failure.message, "cannot install old");
+    assert!(
+        failure.hint.unwrap().contains("ociforge lock") && failure.causes[0].contains("ociforge.lock does not say")
+    );
+    // A project elsewhere is not looked at.
+    place.write("locks/pylock.toml", text.replace("./app", "../../elsewhere"));
+    fs::create_dir_all(place.directory.path().join("elsewhere")).unwrap();
+    let failure = place.lock(&plan).await.unwrap_err();
+    assert!(failure.causes[0].contains("leads out of the recipe's directory"), "{failure}");
+}
+
 /// A project whose backend is its own, in Python.
 fn own_backend(place: &Place, hooks: &str) -> Plan {
     let table = "[build-system]\nrequires = []\nbuild-backend = 'own'\nbackend-path = ['.']\n\

@@ -68,10 +68,14 @@ impl Fetcher {
         progress: &dyn Progress,
     ) -> Result<(), FetchCause> {
         let mut in_vain = 0;
+        let mut url = self.credentials.complete(url).await;
         while wheel.size.is_none_or(|size| partial.size() < size) || partial.size() == 0 {
             let before = partial.size();
-            match self.try_once(wheel, url, partial, progress).await {
+            match self.try_once(wheel, &url, partial, progress).await {
                 Ok(()) => return Ok(()),
+                Err(Failure::Lasting(cause)) if wants_credentials(&cause) => {
+                    url = self.credentials.other(&url).await.ok_or(cause)?;
+                }
                 Err(Failure::Lasting(cause)) => return Err(cause),
                 Err(Failure::Passing(cause, pause)) => {
                     in_vain = if partial.size() > before { 1 } else { in_vain + 1 };
@@ -93,7 +97,7 @@ impl Fetcher {
         partial: &mut Partial,
         progress: &dyn Progress,
     ) -> Result<(), Failure> {
-        let mut request = self.client.get(self.with_credentials(url)).header(ACCEPT_ENCODING, "identity");
+        let mut request = self.client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
         if partial.size() > 0 {
             request = request.header(RANGE, format!("bytes={}-", partial.size()));
         }
@@ -128,18 +132,6 @@ impl Fetcher {
             _ => Ok(()),
         }
     }
-
-    /// The URL with the credentials of an index of the same origin, unless it has its own.
-    fn with_credentials(&self, url: &Url) -> Url {
-        let mut url = url.clone();
-        let bare = url.username().is_empty() && url.password().is_none();
-        if let Some(index) = self.indexes.iter().find(|index| bare && index.origin() == url.origin()) {
-            // These fail only for URLs without a host, which have no origin in common.
-            let _ = url.set_username(index.username());
-            let _ = url.set_password(index.password());
-        }
-        url
-    }
 }
 
 fn start_again(partial: &mut Partial, progress: &dyn Progress) -> Result<(), Failure> {
@@ -153,6 +145,12 @@ fn continues(response: &Response, size: u64) -> bool {
     let range = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
     let start = range.and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse().ok());
     response.status() == StatusCode::PARTIAL_CONTENT && start == Some(size)
+}
+
+/// Whether others may be let in. Some servers deny that there is anything.
+fn wants_credentials(cause: &FetchCause) -> bool {
+    use StatusCode as Code;
+    matches!(cause, FetchCause::Status { status: Code::UNAUTHORIZED | Code::FORBIDDEN | Code::NOT_FOUND })
 }
 
 /// Whether what came is not the file that was locked.

@@ -90,9 +90,11 @@ impl Explain for FetchError {
             FetchCause::WrongDigest { .. } | FetchCause::WrongSize { .. } => {
                 Some("the file was changed since it was locked; if that is right, run `ociforge lock`".into())
             }
-            FetchCause::Status { status } if matches!(status.as_u16(), 401 | 403) => {
-                Some("give uv's index URL with its credentials in the environment, as for uv itself".into())
-            }
+            FetchCause::Status { status } if matches!(status.as_u16(), 401 | 403) => Some(
+                "give the index's user and password as for uv: in its URL (UV_INDEX_URL, a requirements file), in \
+                     .netrc, or by `keyring`"
+                    .into(),
+            ),
             FetchCause::Status { status } if matches!(status.as_u16(), 404 | 410) => {
                 Some("the file is gone from the index; run `ociforge lock` for another".into())
             }

@@ -4,8 +4,7 @@
 //! `<file name>.partial` beside it and stays there for the next run. Several processes may share a cache: each entry
 //! is worked on under a lock.
 //!
-//! Servers that want credentials get those of the wheel's URL, or those of an index of the same origin that uv's
-//! environment variables name. `.netrc` and keyrings are not asked.
+//! Servers get the credentials that uv would send them, see [`Credentials`].
 
 mod download;
 mod error;
@@ -20,9 +19,9 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::task::block_in_place;
-use url::Url;
 
 use self::partial::Partial;
+use super::credentials::Credentials;
 use super::wheel::{Location, LockedWheel};
 use crate::progress::{Progress, Reporter};
 
@@ -33,26 +32,22 @@ pub type Check = Arc<dyn Fn(&Path, &LockedWheel) -> Result<(), Box<dyn Error + S
 
 /// Downloads that go on at the same time.
 const JOBS: usize = 4;
-/// The environment variables in which uv looks for indexes.
-const INDEX_VARIABLES: [&str; 5] =
-    ["UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS"];
 
 /// Fetches wheels into a cache. Needs a runtime of several threads.
 pub struct Fetcher {
     client: reqwest::Client,
     cache: PathBuf,
-    /// URLs with credentials in them.
-    indexes: Vec<Url>,
+    credentials: Credentials,
     /// How long the first pause is; each is twice as long as the one before.
     pause: Duration,
 }
 
 impl Fetcher {
-    /// A fetcher into the directory `cache`. Proxies are those of the environment.
+    /// A fetcher into the directory `cache`, with these credentials. Proxies are those of the environment.
     ///
     /// # Errors
     /// When no TLS client can be made.
-    pub fn new(cache: impl Into<PathBuf>) -> Result<Self, FetchError> {
+    pub fn new(cache: impl Into<PathBuf>, credentials: Credentials) -> Result<Self, FetchError> {
         // It may have been installed already, which is just as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
@@ -61,9 +56,7 @@ impl Fetcher {
             .read_timeout(Duration::from_secs(60))
             .build()
             .map_err(|error| FetchError::Client(error.without_url()))?;
-        let values = INDEX_VARIABLES.iter().filter_map(|name| std::env::var(name).ok());
-        let indexes = values.flat_map(|value| indexes(&value)).collect();
-        Ok(Self { client, cache: cache.into(), indexes, pause: Duration::from_millis(500) })
+        Ok(Self { client, cache: cache.into(), credentials, pause: Duration::from_millis(500) })
     }
 
     /// Fetches what the cache lacks. The files' paths, in the order of `wheels`; relative paths of theirs start at
@@ -145,16 +138,6 @@ fn copy(wheel: &LockedWheel, from: &Path, to: &Path, progress: &dyn Progress) ->
         fs::remove_file(to)?;
     }
     result
-}
-
-/// The URLs with credentials in a variable, several separated by blanks or commas, perhaps each as `name=URL`.
-fn indexes(value: &str) -> Vec<Url> {
-    let words = value.split([' ', ',']).filter(|word| word.contains('@'));
-    let urls = words.filter_map(|word| {
-        let named = word.split_once('=').filter(|(name, _)| !name.contains(':'));
-        Url::parse(named.map_or(word, |(_, url)| url)).ok()
-    });
-    urls.filter(|url| !url.username().is_empty() || url.password().is_some()).collect()
 }
 
 #[cfg(test)]

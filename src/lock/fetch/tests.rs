@@ -110,7 +110,8 @@ struct Setting {
 impl Setting {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut fetcher = Fetcher::new(directory.path().join("wheels")).unwrap();
+        let mut fetcher =
+            Fetcher::new(directory.path().join("wheels"), Credentials::find([], directory.path())).unwrap();
         fetcher.pause = Duration::from_millis(1);
         Self { directory, fetcher }
     }
@@ -289,10 +290,4 @@ async fn one_download_serves_all_who_wait_for_it() {
     let (first, second) = tokio::join!(fetched, setting.fetch(&wheels[0]));
     assert_eq!((first.unwrap().len(), second.unwrap()), (8, body));
     assert_eq!(server.ranges().len(), 1);
-}
-
-#[test]
-fn credentials_come_from_indexes_of_the_same_origin() {
-    let urls = indexes("a=https://u:p@h/simple https://plain/x,https://tok@k:1/");
-    assert_eq!(urls.iter().map(Url::as_str).collect::<Vec<_>>(), ["https://u:p@h/simple", "https://tok@k:1/"]);
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use ociforge_manifests::runtime::{Network, Size};
 
 use super::{WHOLE, plan, wrong};
-use crate::plan::{MountKind, Owner, Pip, Run, Step, StepKind, is_secret_id};
+use crate::plan::{Libc, MountKind, Owner, Pip, Run, Selection, Step, StepKind, is_secret_id};
 
 fn step(layer: &str) -> Step {
     plan(&format!("base = 'a'\n[[layer]]\n{layer}")).steps.remove(0)
@@ -75,6 +75,52 @@ fn a_lock_depends_on_projects_and_not_on_commands() {
         inputs("pip = { project = '.', extras = ['b', 'C'] }"),
         inputs("pip.project = '.'\npip.extras = ['c', 'b']")
     );
+}
+
+#[test]
+fn what_of_a_lock_is_wanted() {
+    let lock = |text: &str| {
+        let step = step(&format!("pip = {{ lock = 'pylock.toml'{text} }}"));
+        let StepKind::Pip(Pip::Lock(_, selection)) = step.kind else { panic!() };
+        (selection, step.description)
+    };
+    assert_eq!(lock(""), (Selection::default(), "pip lock pylock.toml".into()));
+    let selection = Selection { extras: vec!["gpu-x".into()], groups: Some(vec!["default".into(), "dev".into()]) };
+    let both = lock(", extras = ['Gpu_x'], groups = ['dev', 'default']");
+    assert_eq!(both, (selection, "pip lock pylock.toml[gpu-x,default,dev]".into()));
+    assert_eq!(lock(", groups = []").0.groups, Some(vec![]));
+    let inputs = |text: &str| plan(&format!("base = 'a'\n[[layer]]\npip = {{ lock = 'l'{text} }}")).inputs;
+    let all = ["", ", extras = ['a']", ", groups = ['a']", ", groups = []"].map(inputs);
+    assert!((0..4).all(|n| all.iter().filter(|other| **other == all[n]).count() == 1));
+}
+
+#[test]
+fn c_libraries() {
+    for (text, libc) in
+        [("glibc 2.39", Libc::Glibc(2, 39)), ("musl 1.2", Libc::Musl(1, 2)), ("musl 1.2.5", Libc::Musl(1, 2))]
+    {
+        assert_eq!(text.parse(), Ok(libc));
+        assert!(text.starts_with(&libc.to_string()));
+    }
+    for wrong in [
+        "",
+        "glibc",
+        "2.39",
+        "glibc 2",
+        "glibc 3.1",
+        "musl 2.0",
+        "glibc-2.39",
+        "Glibc 2.39",
+        "glibc 2.+9",
+        "glibc 2.3.4.5",
+    ] {
+        assert_eq!(wrong.parse::<Libc>(), Err(()), "{wrong}");
+    }
+    let python = "[python]\nversion = '3.10'\nsite-packages = '/a'\nexecutable = '/b'\n";
+    let stated = |libc: &str| plan(&format!("base = 'a'\n{python}{libc}"));
+    assert_eq!(stated("").python.unwrap().libc, None);
+    assert_eq!(stated("libc = 'glibc 2.36'").python.unwrap().libc, Some(Libc::Glibc(2, 36)));
+    assert_ne!(stated("").inputs, stated("libc = 'glibc 2.36'").inputs);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! A registry, for pulls only, that can be made to answer what no sound one does.
+//! A server whose answers a test makes: a registry, for pulls only, that can be made to answer what no sound one does, or
+//! something else.
 
 use std::collections::HashMap;
 use std::fs;
@@ -38,8 +39,8 @@ pub(crate) struct Asked {
     pub(crate) headers: HashMap<String, String>,
 }
 
-/// What it makes of the true answer.
-type Alter = dyn Fn(&Asked, Answer) -> Answer + Send + Sync;
+/// What it answers.
+type Answering = dyn Fn(&Asked) -> Answer + Send + Sync;
 
 /// The server; it goes with the process.
 pub(crate) struct Liar {
@@ -50,15 +51,21 @@ pub(crate) struct Liar {
 impl Liar {
     /// Answers with the blobs of the layout in `layout`, whose only image every tag names, as `alter` changes them.
     pub(crate) fn start(layout: &Path, alter: impl Fn(&Asked, Answer) -> Answer + Send + Sync + 'static) -> Self {
+        let layout = layout.to_owned();
+        Self::answering(move |asked| alter(asked, truth(&layout, &asked.path)))
+    }
+
+    /// Answers as it is told.
+    pub(crate) fn answering(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let (layout, alter): (_, Arc<Alter>) = (layout.to_owned(), Arc::new(alter));
+        let answer: Arc<Answering> = Arc::new(answer);
         let asked = Arc::new(Mutex::new(Vec::new()));
         let record = Arc::clone(&asked);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (layout, alter, record) = (layout.clone(), Arc::clone(&alter), Arc::clone(&record));
-                std::thread::spawn(move || serve(stream, &layout, &*alter, &record));
+                let (answer, record) = (Arc::clone(&answer), Arc::clone(&record));
+                std::thread::spawn(move || serve(stream, &*answer, &record));
             }
         });
         Self { address, asked }
@@ -71,7 +78,7 @@ impl Liar {
 }
 
 /// Answers one request, then closes.
-fn serve(stream: TcpStream, layout: &Path, alter: &Alter, record: &Mutex<Vec<Asked>>) -> Option<()> {
+fn serve(stream: TcpStream, answer: &Answering, record: &Mutex<Vec<Asked>>) -> Option<()> {
     let mut lines = BufReader::new(stream.try_clone().ok()?).lines();
     let first = lines.next()?.ok()?;
     let (method, path) = (first.split(' ').next()?.to_owned(), first.split(' ').nth(1)?.to_owned());
@@ -79,7 +86,7 @@ fn serve(stream: TcpStream, layout: &Path, alter: &Alter, record: &Mutex<Vec<Ask
     let headers = headers.filter_map(|l| l.split_once(": ").map(|(k, v)| (k.to_lowercase(), v.to_owned()))).collect();
     let asked = Asked { path, headers };
     record.lock().ok()?.push(asked.clone());
-    let Answer { status, headers, body, cut } = alter(&asked, truth(layout, &asked.path));
+    let Answer { status, headers, body, cut } = answer(&asked);
     let mut stream = stream;
     let mut head = format!("HTTP/1.1 {status} Whatever\r\nConnection: close\r\n");
     if !headers.iter().any(|(name, _)| name == "Content-Length") {

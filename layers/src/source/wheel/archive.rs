@@ -1,15 +1,18 @@
 //! A wheel's zip archive, mistrusted.
 //!
-//! The `zip` crate reads the central directory and checks it against the local headers (names, sizes, overlaps,
-//! headers that nobody lists); what a wheel may not have beyond that is checked here. Nothing is inflated.
+//! The `zip` crate reads the central directory and checks each entry against its local header; what a wheel may not have
+//! beyond that is checked here. Nothing is inflated, unless two members have one name.
 
-use std::collections::BTreeSet;
-use std::io::{Cursor, Read};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::ops::Range;
 
 use flate2::bufread::DeflateDecoder;
 use zip::CompressionMethod;
-use zip::read::{ArchiveOffset, Config, ZipArchive};
+use zip::read::{ArchiveOffset, Config, ZipArchive, ZipFileEntry};
+use zip::result::ZipError;
+use zip::unstable::read::ZipIterable;
 
 use super::error::Fault;
 use crate::mapped::MappedFile;
@@ -22,11 +25,18 @@ const MAX_RATIO: u64 = 1032;
 /// End of central directory: its signature, and its length without a comment (APPNOTE 4.3.16).
 const END_SIGNATURE: &[u8] = b"PK\x05\x06";
 const END_LEN: usize = 22;
+const MAX_COMMENT: usize = u16::MAX as usize;
+/// Local file header: its signature, its length without name and extra field, and where their lengths are (4.3.7).
+const LOCAL_SIGNATURE: &[u8] = b"PK\x03\x04";
+const LOCAL_LEN: usize = 30;
+const NAME_LEN_AT: usize = 26;
+const EXTRA_LEN_AT: usize = 28;
 const TYPE_MASK: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;
 const DIRECTORY: u32 = 0o040_000;
 
 /// What is in the archive.
+#[derive(Debug)]
 pub(in crate::source) struct Archive {
     /// The files, in the archive's order.
     pub(in crate::source) members: Vec<Member>,
@@ -52,6 +62,38 @@ pub(in crate::source) struct Member {
 }
 
 impl Member {
+    /// The member of an entry, if a wheel may have such a one.
+    fn of(entry: &ZipFileEntry<'_>, file: &MappedFile) -> Result<Self, Fault> {
+        let name = check_name(entry.name_raw())?;
+        if entry.encrypted() {
+            return Err(Fault::Encrypted(name));
+        }
+        let mode = entry.external_attributes() >> 16;
+        let directory = name.ends_with('/');
+        if !matches!((mode & TYPE_MASK, directory), (0, _) | (REGULAR, false) | (DIRECTORY, true)) {
+            return Err(Fault::Special(name));
+        }
+        let deflated = match entry.compression() {
+            CompressionMethod::Stored => false,
+            CompressionMethod::Deflated => true,
+            method => return Err(Fault::Method { name, method: method.to_string() }),
+        };
+        let (compressed, len) = (entry.compressed_size(), entry.size());
+        let range = range(file, entry.header_start(), compressed);
+        let possible = if deflated { len / MAX_RATIO <= compressed } else { len == compressed };
+        let (Some(range), true, false) = (range, possible, directory && len > 0) else {
+            return Err(Fault::Sizes { name, compressed, len });
+        };
+        let executable = mode & TYPE_MASK == REGULAR && mode & 0o111 != 0;
+        Ok(Self { name, deflated, range, crc32: entry.crc32(), len, executable })
+    }
+
+    /// Whether another member is the same file, whatever it is called and whether it can be executed.
+    pub(in crate::source) fn is_same(&self, other: &Self, file: &MappedFile) -> bool {
+        let alike = (self.crc32, self.len) == (other.crc32, other.len);
+        alike && equal(self.reader(file), other.reader(file)).unwrap_or(false)
+    }
+
     /// The bytes as they are in the archive.
     pub(in crate::source) fn raw<'a>(&self, file: &'a MappedFile) -> &'a [u8] {
         file.get(self.range.clone()).unwrap_or_default()
@@ -94,54 +136,110 @@ impl Member {
     }
 }
 
-/// Lists what is in the archive.
+/// Lists what is in the archive. Of members of one name, which have to be the same file, the last one counts, as with
+/// pip.
 pub(in crate::source) fn read(file: &MappedFile) -> Result<Archive, Fault> {
-    let end = file.len().checked_sub(END_LEN).and_then(|start| file.get(start..));
-    if !end.is_some_and(|end| end.starts_with(END_SIGNATURE)) {
-        // Said by the crate where it is no archive at all, by us where something comes after it.
-        ZipArchive::new(Cursor::new(file.as_ref()))?;
-        return Err(Fault::Trailing);
-    }
-    let mut archive =
-        ZipArchive::with_config(Config { archive_offset: ArchiveOffset::Known(0) }, Cursor::new(file.as_ref()))?;
-    archive.validate_header_consistency()?;
+    check_end(file)?;
+    let config = Config { archive_offset: ArchiveOffset::Known(0) };
+    let mut archive = ZipIterable::try_new(Cursor::new(file.as_ref()), config)?.enforce_header_consistency(true);
     let mut found = Archive { members: Vec::with_capacity(archive.len()), directories: BTreeSet::new() };
-    for index in 0..archive.len() {
-        let entry = archive.by_index_raw(index)?;
-        let name = check_name(entry.name_raw())?;
-        if entry.encrypted() {
-            return Err(Fault::Encrypted(name));
+    let (mut by_name, mut places, mut directory) = (BTreeMap::new(), Vec::new(), file.len());
+    for entry in archive.files()? {
+        let entry = entry?;
+        let member = Member::of(&entry, file)?;
+        directory = directory.min(position(entry.central_header_start()));
+        places.push((position(entry.header_start())..member.range.end, member.name.clone()));
+        if member.name.ends_with('/') {
+            found.directories.insert(member.name);
+            continue;
         }
-        let mode = entry.external_attributes() >> 16;
-        let directory = name.ends_with('/');
-        if !matches!((mode & TYPE_MASK, directory), (0, _) | (REGULAR, false) | (DIRECTORY, true)) {
-            return Err(Fault::Special(name));
-        }
-        let deflated = match entry.compression() {
-            CompressionMethod::Stored => false,
-            CompressionMethod::Deflated => true,
-            method => return Err(Fault::Method { name, method: method.to_string() }),
-        };
-        let (compressed, len) = (entry.compressed_size(), entry.size());
-        let range = range(entry.data_start(), compressed, file.len());
-        let possible = if deflated { len / MAX_RATIO <= compressed } else { len == compressed };
-        let (Some(range), true, false) = (range, possible, directory && len > 0) else {
-            return Err(Fault::Sizes { name, compressed, len });
-        };
-        if directory {
-            found.directories.insert(name);
-        } else {
-            let executable = mode & TYPE_MASK == REGULAR && mode & 0o111 != 0;
-            found.members.push(Member { name, deflated, range, crc32: entry.crc32(), len, executable });
+        match by_name.entry(member.name.clone()) {
+            Entry::Vacant(new) => {
+                new.insert(found.members.len());
+                found.members.push(member);
+            }
+            Entry::Occupied(earlier) => {
+                let earlier = &mut found.members[*earlier.get()];
+                if !earlier.is_same(&member, file) {
+                    return Err(Fault::Twice(member.name));
+                }
+                *earlier = member;
+            }
         }
     }
+    check_places(places, &file[..directory])?;
     Ok(found)
 }
 
-fn range(start: Option<u64>, len: u64, file_len: usize) -> Option<Range<usize>> {
-    let start = usize::try_from(start?).ok()?;
+/// Checks that the archive ends where its file ends, so that there is one end only for readers to find.
+fn check_end(file: &MappedFile) -> Result<(), Fault> {
+    let tail = &file[file.len().saturating_sub(END_LEN + MAX_COMMENT)..];
+    let Some(at) = tail.windows(END_SIGNATURE.len()).rposition(|window| window == END_SIGNATURE) else {
+        // Said by the crate where it is no archive at all, by us where too much comes after it.
+        ZipArchive::new(Cursor::new(file.as_ref()))?;
+        return Err(Fault::Trailing);
+    };
+    let comment = short(tail, at + END_LEN - 2);
+    if comment.is_some_and(|comment| at + END_LEN + comment == tail.len()) { Ok(()) } else { Err(Fault::Trailing) }
+}
+
+/// Checks that members, each with its local header, don't overlap, but for those of one name that are one, and that
+/// there are none between them that the central directory does not list. `bytes` is what lies before that directory.
+fn check_places(mut places: Vec<(Range<usize>, String)>, bytes: &[u8]) -> Result<(), Fault> {
+    places.sort_unstable_by(|(a, name), (b, other)| (a.start, a.end, name).cmp(&(b.start, b.end, other)));
+    places.dedup();
+    let mut at = 0;
+    for (place, name) in &places {
+        let gap = bytes.get(at..place.start).filter(|_| place.end <= bytes.len());
+        check_gap(gap.ok_or_else(|| unsound(format!("`{name}` overlaps with something else")))?)?;
+        at = place.end;
+    }
+    check_gap(&bytes[at..])
+}
+
+fn check_gap(gap: &[u8]) -> Result<(), Fault> {
+    match gap.windows(LOCAL_LEN).any(|window| window.starts_with(LOCAL_SIGNATURE)) {
+        true => Err(unsound("it has a member that its directory does not list".to_owned())),
+        false => Ok(()),
+    }
+}
+
+fn unsound(message: String) -> Fault {
+    Fault::Archive(ZipError::InvalidArchive(message.into()))
+}
+
+/// Where a member's bytes are: behind its local header, which is at `header`.
+fn range(file: &MappedFile, header: u64, len: u64) -> Option<Range<usize>> {
+    let header = position(header);
+    let (name, extra) = (short(file, header + NAME_LEN_AT)?, short(file, header + EXTRA_LEN_AT)?);
+    let start = header + LOCAL_LEN + name + extra;
     let end = start.checked_add(usize::try_from(len).ok()?)?;
-    (end <= file_len).then_some(start..end)
+    (end <= file.len()).then_some(start..end)
+}
+
+/// A position in the file; one that no file of this machine can have is far behind its end.
+fn position(offset: u64) -> usize {
+    usize::try_from(offset).unwrap_or(usize::MAX).min(usize::MAX >> 1)
+}
+
+/// A number of two bytes.
+fn short(bytes: &[u8], at: usize) -> Option<usize> {
+    let bytes = bytes.get(at..)?.first_chunk()?;
+    Some(u16::from_le_bytes(*bytes).into())
+}
+
+/// Whether two readers give the same bytes.
+fn equal(a: impl Read, b: impl Read) -> io::Result<bool> {
+    let (mut a, mut b) = (BufReader::new(a), BufReader::new(b));
+    loop {
+        let (next, other) = (a.fill_buf()?, b.fill_buf()?);
+        let len = next.len().min(other.len());
+        if len == 0 || next[..len] != other[..len] {
+            return Ok(next.is_empty() && other.is_empty());
+        }
+        a.consume(len);
+        b.consume(len);
+    }
 }
 
 /// A member's name as text, if it can be a path below any directory, read in one way by everybody.
@@ -152,18 +250,22 @@ fn check_name(raw: &[u8]) -> Result<String, Fault> {
     if path.contains('\\') {
         return Err(refuse("has a backslash in it"));
     }
-    for component in path.split('/') {
-        match component {
-            "" => return Err(refuse("is absolute, or has an empty component")),
-            "." | ".." => return Err(refuse("has a component `.` or `..`")),
-            _ => {}
-        }
-        let path = LayerPath::new(component).map_err(|_| refuse("has a NUL byte or a component over 255 bytes"))?;
-        if !matches!(whiteout::read(path), Ok(Meaning::Entry(_))) {
-            return Err(refuse("would hide other files in a layer"));
-        }
-    }
+    path.split('/').try_for_each(check_component).map_err(refuse)?;
     Ok(name.to_owned())
+}
+
+/// Checks that a component can be a file's name in a layer.
+pub(super) fn check_component(component: &str) -> Result<(), &'static str> {
+    match component {
+        "" => return Err("is absolute, or has an empty component"),
+        "." | ".." => return Err("has a component `.` or `..`"),
+        _ => {}
+    }
+    let path = LayerPath::new(component).map_err(|_| "has a NUL byte or a component over 255 bytes")?;
+    match whiteout::read(path) {
+        Ok(Meaning::Entry(_)) => Ok(()),
+        _ => Err("would hide other files in a layer"),
+    }
 }
 
 #[cfg(test)]

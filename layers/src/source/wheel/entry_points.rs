@@ -1,5 +1,6 @@
 //! entry_points.txt, as far as it asks for scripts.
 
+use super::archive::check_component;
 use super::error::Fault;
 
 /// A script that an entry point asks for.
@@ -98,7 +99,8 @@ fn is_number(text: &str) -> bool {
 fn script(name: String, value: &str) -> Result<Script, Fault> {
     let refuse = |reason| Fault::EntryPoint { entry: format!("{name} = {value}"), reason };
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
-    if name.is_empty() || !name.chars().all(|c| is_word(c) || "-.+".contains(c)) || name == "." || name == ".." {
+    // Brackets belong to what comes after the value. All else is a file's name below the scripts' directory, as for pip.
+    if name.contains(['[', ']']) || name.split('/').any(|component| check_component(component).is_err()) {
         return Err(refuse("has a name that can't be a script's"));
     }
     // What comes after the object reference, such as extras in brackets, means nothing here.
@@ -150,8 +152,20 @@ mod tests {
     }
 
     #[test]
+    fn names_that_pip_takes() {
+        for name in
+            ["a@b", "a:b", "a,b", "a~b", "$x", "a#b", "C++", "-x", ".x", "a\\b", "it's", "100%", "a b", "ü", "a/b"]
+        {
+            assert_eq!(names(&format!("[console_scripts]\n{name} = m:f\n")), [name]);
+        }
+    }
+
+    #[test]
     fn what_no_script_can_be_made_of() {
-        for bad in ["a", "a=m", "a=", "a=:f", "a=m:", "a=m:f:g", "a=m..n:f", "../a=m:f", "a/b=m:f", "..=m:f", "=m:f"] {
+        let values = ["a", "a=m", "a=", "a=:f", "a=m:", "a=m:f:g", "a=m..n:f"];
+        let names =
+            ["../a=m:f", "/a=m:f", "a/../b=m:f", "a/=m:f", "..=m:f", "=m:f", "a[b=m:f", ".wh.a=m:f", "a\0b=m:f"];
+        for bad in values.into_iter().chain(names) {
             let points = EntryPoints::parse(&format!("[console_scripts]\n{bad}"));
             let scripts = points.and_then(|points| points.scripts((3, 11)));
             assert!(matches!(scripts, Err(Fault::EntryPoint { .. })), "{bad}");

@@ -29,9 +29,12 @@ pub enum Fault {
     /// Not a zip archive, or one whose headers contradict each other.
     #[error("it is not a sound zip archive")]
     Archive(#[from] zip::result::ZipError),
-    /// Bytes after the end of the archive, or an archive comment: other readers may see another archive in them.
+    /// Bytes after the end of the archive: other readers may see another archive in them.
     #[error("the archive does not end where its file ends")]
     Trailing,
+    /// Two files of one name.
+    #[error("it has two members called `{0}`, which are not the same")]
+    Twice(String),
     /// A name that no file of a layer may have.
     #[error("the member `{name}` has a name that {reason}")]
     Name {
@@ -82,9 +85,6 @@ pub enum Fault {
         /// How.
         reason: &'static str,
     },
-    /// A member whose bytes are not those of which RECORD has the hash.
-    #[error("the member `{0}` is not the file whose hash is in RECORD")]
-    WrongHash(String),
     /// Not exactly one `.dist-info` directory.
     #[error("it has {0} .dist-info directories; a wheel has one")]
     DistInfo(usize),
@@ -106,38 +106,6 @@ pub enum Fault {
         found: String,
         /// What the file name says.
         expected: String,
-    },
-    /// A line of RECORD that can't be read.
-    #[error("line {line} of RECORD {reason}")]
-    Record {
-        /// The line, from 1.
-        line: usize,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// A member that RECORD does not list.
-    #[error("the member `{0}` is not in RECORD")]
-    Unrecorded(String),
-    /// A row of RECORD without a member.
-    #[error("RECORD lists `{0}`, which is not in the wheel")]
-    Absent(String),
-    /// A row of RECORD without a hash, or with one that is too weak (PEP 427: SHA-256 or better).
-    #[error("RECORD has no SHA-256, SHA-384 or SHA-512 of `{name}`, but {found}")]
-    WeakHash {
-        /// The member.
-        name: String,
-        /// What there is: an algorithm, or nothing.
-        found: String,
-    },
-    /// A size in RECORD other than the archive's.
-    #[error("`{name}` has {actual} bytes in the archive and {recorded} in RECORD")]
-    RecordedSize {
-        /// The member.
-        name: String,
-        /// The size in RECORD.
-        recorded: u64,
-        /// The size in the archive.
-        actual: u64,
     },
     /// A file in `.data` that is in no known directory.
     #[error("`{0}` is in none of .data's directories: purelib, platlib, headers, scripts, data")]
@@ -183,7 +151,7 @@ impl WheelError {
             Fault::RequiresPython { .. } => {
                 "choose a wheel for the base's Python and platform, or run `ociforge lock` to have one chosen"
             }
-            Fault::Damaged { .. } | Fault::WrongHash(_) | Fault::Archive(_) | Fault::Trailing => {
+            Fault::Damaged { .. } | Fault::Archive(_) | Fault::Trailing => {
                 "the file is damaged or was tampered with: fetch or build it again"
             }
             Fault::FileName(_) => "give the wheel the name that its build gave it",

@@ -14,7 +14,7 @@ use crate::tree::{Content, LayerTree, Metadata, Node, NodeKind};
 
 /// Scripts whose first line is rewritten are read into memory; they are source text.
 const MAX_SCRIPT: u64 = 16 << 20;
-const MAX_ENTRY_POINTS: u64 = 4 << 20;
+pub(super) const MAX_ENTRY_POINTS: u64 = 4 << 20;
 /// A first line that stands for the interpreter's (PEP 427, "Recommended installer features").
 const PYTHON: &[u8] = b"#!python";
 
@@ -28,7 +28,7 @@ pub struct InstallOptions {
 }
 
 /// Where a member goes.
-enum Place {
+pub(super) enum Place {
     /// To that path.
     At(LayerPath),
     /// To that path, as a script whose first line may need the interpreter's name.
@@ -85,22 +85,26 @@ impl Installation<'_> {
     /// Puts the members in their places, and their rows of RECORD with their new paths into `rows`.
     fn spread(&mut self, entry_points: &EntryPoints) -> Result<(), Fault> {
         let mut new_rows: BTreeMap<&[u8], Row> = BTreeMap::new();
-        for member in &self.wheel.members {
-            let (path, content) = match self.place(&member.name, entry_points)? {
-                Place::At(path) => (path, None),
-                Place::Script(path) => (path, self.rewrite(member)?),
-                Place::Nowhere => continue,
-            };
-            if self.tree.get(&path).is_some() {
-                return Err(Fault::Collision(path));
-            }
+        let mut placed: BTreeMap<LayerPath, &Member> = BTreeMap::new();
+        for member in &self.wheel.archive.members {
+            let (path, content) =
+                match place(&member.name, &self.wheel.name.name, self.library, self.scheme, entry_points)? {
+                    Place::At(path) => (path, None),
+                    Place::Script(path) => (path, self.rewrite(member)?),
+                    Place::Nowhere => continue,
+                };
             let recorded = relative(&path, self.library);
             let row = content.as_ref().map_or_else(|| Row::bare(recorded.clone()), |c| Row::of(recorded.clone(), c));
             new_rows.insert(member.name.as_bytes(), row);
+            match placed.insert(path.clone(), member) {
+                None if self.tree.get(&path).is_none() => {}
+                Some(other) if other.is_same(member, &self.wheel.file) => {}
+                _ => return Err(Fault::Collision(path)),
+            }
             let content = content.map_or_else(|| member.content(&self.wheel.file), Content::Bytes);
             self.file(path, if member.executable { 0o755 } else { 0o644 }, content)?;
         }
-        for old in &self.wheel.record {
+        for old in &self.wheel.record.rows {
             // A script that the installer makes itself keeps its row, as pip has it. So does what is listed twice.
             let mut row = new_rows.remove(&old.path[..]).unwrap_or_else(|| Row::bare(old.path.clone()));
             if row.hash.is_empty() {
@@ -110,23 +114,6 @@ impl Installation<'_> {
         }
         self.rows.extend(new_rows.into_values());
         Ok(())
-    }
-
-    fn place(&self, name: &str, entry_points: &EntryPoints) -> Result<Place, Fault> {
-        let Some((_, rest)) = name.split_once('/').filter(|(top, _)| top.ends_with(".data")) else {
-            return Ok(Place::At(self.library.join(name)?));
-        };
-        let unknown = || Fault::DataDirectory(name.to_owned());
-        let (key, path) = rest.split_once('/').ok_or_else(unknown)?;
-        Ok(match key {
-            "purelib" => Place::At(self.scheme.purelib.join(path)?),
-            "platlib" => Place::At(self.scheme.platlib.join(path)?),
-            "data" => Place::At(self.scheme.data.join(path)?),
-            "headers" => Place::At(self.scheme.headers.join(&self.wheel.name.name)?.join(path)?),
-            "scripts" if entry_points.replaces(path.rsplit('/').next().unwrap_or(path)) => Place::Nowhere,
-            "scripts" => Place::Script(self.scheme.scripts.join(path)?),
-            _ => return Err(unknown()),
-        })
     }
 
     /// A script's new content, if its first line has to name the interpreter.
@@ -161,6 +148,30 @@ impl Installation<'_> {
         let metadata = Metadata::root(mode, self.mtime);
         Ok(self.tree.insert(path, Node { metadata, kind: NodeKind::File(content) })?)
     }
+}
+
+/// Where the member `name` of a wheel of `distribution` goes; `library` is where its modules go.
+pub(super) fn place(
+    name: &str,
+    distribution: &str,
+    library: &LayerPath,
+    scheme: &Scheme,
+    entry_points: &EntryPoints,
+) -> Result<Place, Fault> {
+    let Some((_, rest)) = name.split_once('/').filter(|(top, _)| top.ends_with(".data")) else {
+        return Ok(Place::At(library.join(name)?));
+    };
+    let unknown = || Fault::DataDirectory(name.to_owned());
+    let (key, path) = rest.split_once('/').ok_or_else(unknown)?;
+    Ok(match key {
+        "purelib" => Place::At(scheme.purelib.join(path)?),
+        "platlib" => Place::At(scheme.platlib.join(path)?),
+        "data" => Place::At(scheme.data.join(path)?),
+        "headers" => Place::At(scheme.headers.join(distribution)?.join(path)?),
+        "scripts" if entry_points.replaces(path.rsplit('/').next().unwrap_or(path)) => Place::Nowhere,
+        "scripts" => Place::Script(scheme.scripts.join(path)?),
+        _ => return Err(unknown()),
+    })
 }
 
 /// `path` seen from `directory`, with `..` where it is elsewhere: the form of RECORD's paths.

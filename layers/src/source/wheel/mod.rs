@@ -4,32 +4,34 @@
 //! checked without inflating; [`Wheel::verify`] checks the rest, once, when the wheel comes in.
 
 pub(in crate::source) mod archive;
+mod discrepancy;
 mod entry_points;
 mod error;
 mod filename;
 mod install;
 mod launcher;
+mod listing;
 mod metadata;
 mod record;
 mod requires;
 mod scheme;
 mod verify;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
+pub use discrepancy::{Correction, Discrepancy};
 pub use error::{Fault, WheelError};
 pub use filename::{FileName, Tags, normalize};
 pub use install::InstallOptions;
 pub use launcher::Launcher;
+pub use listing::installed_files;
 pub use metadata::Headers;
 pub use scheme::Scheme;
 
-use crate::inflate::Inflater;
 use crate::mapped::MappedFile;
 use crate::tree::LayerTree;
-use archive::Member;
-use record::Row;
+use archive::{Archive, Member};
+use record::Record;
 
 /// RECORD has some hundred bytes for a file; nobody has a million files in a wheel.
 const MAX_RECORD: u64 = 128 << 20;
@@ -42,16 +44,16 @@ pub struct Wheel {
     file_name: String,
     name: FileName,
     version: String,
-    members: Vec<Member>,
+    archive: Archive,
     dist_info: String,
     root_is_purelib: bool,
     metadata: Headers,
-    record: Vec<Row>,
+    record: Record,
 }
 
 impl Wheel {
     /// Maps the wheel at `path` and checks its form: names, sizes, compression, agreement of the archive's headers
-    /// with each other, of RECORD with the archive, of the metadata with the file name.
+    /// with each other, of the metadata with the file name.
     ///
     /// # Errors
     /// When the file can't be mapped or breaks a rule.
@@ -77,16 +79,21 @@ impl Wheel {
             let path = format!("{dist_info}/{file_name}");
             archive.members.iter().find(|member| member.name == path).ok_or(Fault::Missing(path))
         };
-        let record = record::parse(&find("RECORD")?.text(&file, MAX_RECORD)?)?;
-        record::check(&record, &archive, &format!("{dist_info}/RECORD"))?;
+        let record = Record::parse(&find("RECORD")?.text(&file, MAX_RECORD)?);
         let wheel = Headers::parse(&find("WHEEL")?.text(&file, MAX_METADATA)?);
         let root_is_purelib = metadata::root_is_purelib(&wheel)?;
         let metadata = Headers::parse(&find("METADATA")?.text(&file, MAX_METADATA)?);
         let named = metadata.get("Name").unwrap_or_default();
         let version = metadata.get("Version").unwrap_or_default().to_owned();
         agree("METADATA", (named, &version), &name)?;
-        let (file_name, members) = (file_name.to_owned(), archive.members);
-        Ok(Self { file, file_name, name, version, members, dist_info, root_is_purelib, metadata, record })
+        let file_name = file_name.to_owned();
+        Ok(Self { file, file_name, name, version, archive, dist_info, root_is_purelib, metadata, record })
+    }
+
+    /// The same wheel with another RECORD, that of a [`Correction`], in the place of its own.
+    #[must_use]
+    pub fn with_record(self, record: &str) -> Self {
+        Self { record: Record::parse(record), ..self }
     }
 
     /// The distribution's name, normalised (PEP 503).
@@ -128,7 +135,7 @@ impl Wheel {
     /// The sum of the files' lengths, in bytes.
     #[must_use]
     pub fn content_len(&self) -> u64 {
-        self.members.iter().map(|member| member.len).sum()
+        self.archive.members.iter().map(|member| member.len).sum()
     }
 
     /// Checks that the wheel is for that Python, major and minor. Its tags are not looked at.
@@ -140,26 +147,20 @@ impl Wheel {
         checked.map_err(|fault| fault.of(&self.file_name))
     }
 
-    /// Inflates every file and checks its length, its CRC-32 and its hash in RECORD. Memory is bounded.
+    /// Inflates every file and checks its length, its CRC-32 and its row of RECORD. What should be in RECORD in place of
+    /// what is, unless it is right. Memory is bounded.
     ///
     /// # Errors
-    /// [`Fault::Damaged`] or [`Fault::WrongHash`] with the first file that is not as it should be.
-    pub fn verify(&self) -> Result<(), WheelError> {
-        let rows: BTreeMap<&[u8], &Row> = self.record.iter().map(|row| (&row.path[..], row)).collect();
-        let record = format!("{}/RECORD", self.dist_info);
-        let mut inflater = Inflater::new();
-        let verify = |member: &Member| {
-            let row = rows.get(member.name.as_bytes()).filter(|_| !record::is_exempt(&member.name, &record));
-            let expected = row.map(|row| row.expected()).transpose()?;
-            verify::verify(member, &self.file, expected, &mut inflater)
-        };
-        self.members.iter().try_for_each(verify).map_err(|fault: Fault| fault.of(&self.file_name))
+    /// [`Fault::Damaged`] with the first file that is not as it should be.
+    pub fn verify(&self) -> Result<Option<Correction>, WheelError> {
+        verify::verify(self).map_err(|fault| fault.of(&self.file_name))
     }
 
     /// The files that `pip install --no-compile` makes of the wheel, owned by root.
     ///
     /// The tree has the directories that are the wheel's own and none of the scheme's or the system's. Next to
-    /// nothing is inflated. A wheel that was not verified may give a tree whose content is damaged.
+    /// nothing is inflated. A wheel that was not verified may give a tree whose content is damaged, and one without the
+    /// [`Correction`] that verifying it brought a wrong RECORD.
     ///
     /// # Errors
     /// When members collide, are in a place that no scheme has, or an entry point can't be made into a script.
@@ -170,7 +171,7 @@ impl Wheel {
     /// A file of the `.dist-info` directory.
     fn member(&self, file_name: &str) -> Option<&Member> {
         let path = format!("{}/{file_name}", self.dist_info);
-        self.members.iter().find(|member| member.name == path)
+        self.archive.members.iter().find(|member| member.name == path)
     }
 }
 
@@ -180,7 +181,8 @@ impl Member {
     }
 }
 
-/// The one `.dist-info` directory, which has to be named like the wheel.
+/// The one `.dist-info` directory, which has to be called like the distribution. What it says of the version does not
+/// count: METADATA does.
 fn dist_info(members: &[Member], name: &FileName) -> Result<String, Fault> {
     let tops = members.iter().filter_map(|member| member.name.split_once('/').map(|(top, _)| top));
     let mut found: Vec<&str> = tops.filter(|top| top.ends_with(".dist-info")).collect();
@@ -188,7 +190,8 @@ fn dist_info(members: &[Member], name: &FileName) -> Result<String, Fault> {
     found.dedup();
     let [dist_info] = found[..] else { return Err(Fault::DistInfo(found.len())) };
     let stem = dist_info.strip_suffix(".dist-info").unwrap_or(dist_info);
-    agree(dist_info, stem.rsplit_once('-').unwrap_or((stem, "")), name)?;
+    let named = stem.rsplit_once('-').map_or(stem, |(name, _)| name);
+    agree(dist_info, (named, &name.version), name)?;
     Ok(dist_info.to_owned())
 }
 

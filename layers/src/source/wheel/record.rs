@@ -6,15 +6,22 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
-use super::archive::Archive;
-use super::error::Fault;
+use super::discrepancy::Discrepancy;
+
+/// What a RECORD says.
+#[derive(Debug, Default)]
+pub(super) struct Record {
+    pub(super) rows: Vec<Row>,
+    /// Lines that are no rows, counted from 1.
+    unreadable: Vec<usize>,
+}
 
 /// A row: path, hash (`sha256=…`) and size, the last two maybe empty. Sorted as pip sorts them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Row {
     /// Relative to the directory that the `.dist-info` directory is in.
     pub(super) path: Vec<u8>,
-    /// `ALGORITHM=` and the hash in URL-safe base64 without padding.
+    /// `ALGORITHM=` and the hash in URL-safe base64 without padding, unless it is none that can be read.
     pub(super) hash: String,
     /// Decimal, bytes.
     pub(super) size: String,
@@ -32,38 +39,38 @@ impl Row {
         Self { path, hash: String::new(), size: String::new() }
     }
 
-    /// The hash to verify the file with.
-    pub(super) fn expected(&self) -> Result<Expected, Fault> {
-        let (algorithm, hash) = self.hash.split_once('=').unwrap_or((&self.hash, ""));
-        let decoded = URL_SAFE_NO_PAD.decode(hash.trim_end_matches('='));
-        let weak = || Fault::WeakHash {
-            name: String::from_utf8_lossy(&self.path).into_owned(),
-            found: if algorithm.is_empty() { "none at all".into() } else { format!("`{}`", self.hash) },
-        };
-        let hasher = match algorithm {
-            "sha256" => Hasher::Sha256(Sha256::new()),
-            "sha384" => Hasher::Sha384(Sha384::new()),
-            "sha512" => Hasher::Sha512(Sha512::new()),
-            _ => return Err(weak()),
-        };
-        let hash = decoded.ok().filter(|hash| hash.len() == hasher.len()).ok_or_else(weak)?;
-        Ok(Expected { hasher, hash })
+    /// What computes a hash to compare with this row's; `None` where it has none that is worth something.
+    pub(super) fn hasher(&self) -> Option<Hasher> {
+        let (algorithm, digest) = self.hash.split_once('=')?;
+        let hasher = Hasher::of(algorithm)?;
+        digest_of(digest, hasher.len()).map(|_| hasher)
     }
 }
 
-/// A file's hash in RECORD, to be compared with the file.
-pub(super) struct Expected {
-    hasher: Hasher,
-    hash: Vec<u8>,
-}
-
-enum Hasher {
+/// The algorithms that RECORD may use (PEP 427: SHA-256 or better).
+pub(super) enum Hasher {
     Sha256(Sha256),
     Sha384(Sha384),
     Sha512(Sha512),
 }
 
+impl Default for Hasher {
+    fn default() -> Self {
+        Self::Sha256(Sha256::new())
+    }
+}
+
 impl Hasher {
+    fn of(algorithm: &str) -> Option<Self> {
+        Some(match algorithm.to_ascii_lowercase().as_str() {
+            "sha256" => Self::Sha256(Sha256::new()),
+            "sha384" => Self::Sha384(Sha384::new()),
+            "sha512" => Self::Sha512(Sha512::new()),
+            _ => return None,
+        })
+    }
+
+    /// Length of the hash in bytes.
     fn len(&self) -> usize {
         match self {
             Self::Sha256(_) => 32,
@@ -71,40 +78,76 @@ impl Hasher {
             Self::Sha512(_) => 64,
         }
     }
-}
 
-impl Expected {
     pub(super) fn update(&mut self, bytes: &[u8]) {
-        match &mut self.hasher {
-            Hasher::Sha256(hasher) => hasher.update(bytes),
-            Hasher::Sha384(hasher) => hasher.update(bytes),
-            Hasher::Sha512(hasher) => hasher.update(bytes),
+        match self {
+            Self::Sha256(hasher) => hasher.update(bytes),
+            Self::Sha384(hasher) => hasher.update(bytes),
+            Self::Sha512(hasher) => hasher.update(bytes),
         }
     }
 
-    pub(super) fn holds(self) -> bool {
-        match self.hasher {
-            Hasher::Sha256(hasher) => hasher.finalize()[..] == self.hash[..],
-            Hasher::Sha384(hasher) => hasher.finalize()[..] == self.hash[..],
-            Hasher::Sha512(hasher) => hasher.finalize()[..] == self.hash[..],
+    /// The hash as a row has it.
+    pub(super) fn finish(self) -> String {
+        match self {
+            Self::Sha256(hasher) => shown("sha256", &hasher.finalize()),
+            Self::Sha384(hasher) => shown("sha384", &hasher.finalize()),
+            Self::Sha512(hasher) => shown("sha512", &hasher.finalize()),
         }
     }
 }
 
-/// Reads a RECORD: CSV with three fields, double quotes around those that need them. Empty lines are skipped.
-pub(super) fn parse(text: &str) -> Result<Vec<Row>, Fault> {
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.is_empty());
-    lines
-        .map(|(index, line)| {
-            let refuse = |reason| Fault::Record { line: index + 1, reason };
-            let fields = fields(line).ok_or_else(|| refuse("has an unclosed quote"))?;
-            let [path, hash, size] = <[String; 3]>::try_from(fields).map_err(|_| refuse("has not three fields"))?;
-            if !size.bytes().all(|b| b.is_ascii_digit()) {
-                return Err(refuse("has a size that is no number"));
+fn shown(algorithm: &str, digest: &[u8]) -> String {
+    format!("{algorithm}={}", URL_SAFE_NO_PAD.encode(digest))
+}
+
+/// A hash of `len` bytes: in URL-safe base64 without padding, as PEP 376 has it, or, as other builds have written it, with
+/// padding, in the other alphabet of base64 or in hex.
+fn digest_of(text: &str, len: usize) -> Option<Vec<u8>> {
+    let base64 = || URL_SAFE_NO_PAD.decode(text.trim_end_matches('=').replace('+', "-").replace('/', "_"));
+    let digest = if text.len() == 2 * len { hex::decode(text).ok() } else { base64().ok() };
+    digest.filter(|digest| digest.len() == len)
+}
+
+/// The one form that installers write of a hash; text of which there is none stays as it is.
+fn canonical(hash: String) -> String {
+    let found = hash.split_once('=').and_then(|(algorithm, digest)| {
+        let hasher = Hasher::of(algorithm)?;
+        Some(shown(&algorithm.to_ascii_lowercase(), &digest_of(digest, hasher.len())?))
+    });
+    found.unwrap_or(hash)
+}
+
+impl Record {
+    /// Reads a RECORD: CSV with three fields, double quotes around those that need them. Empty lines are skipped.
+    pub(super) fn parse(text: &str) -> Self {
+        let mut record = Self::default();
+        for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.is_empty()) {
+            match row(line) {
+                Some(row) => record.rows.push(row),
+                None => record.unreadable.push(index + 1),
             }
-            Ok(Row { path: path.into_bytes(), hash, size })
-        })
-        .collect()
+        }
+        record
+    }
+
+    /// The rows by their paths, and what is wrong with RECORD by itself.
+    pub(super) fn by_path(&self) -> (BTreeMap<&[u8], &Row>, Vec<Discrepancy>) {
+        let mut rows: BTreeMap<&[u8], &Row> = BTreeMap::new();
+        let mut wrong: Vec<_> = self.unreadable.iter().copied().map(Discrepancy::Unreadable).collect();
+        for row in &self.rows {
+            if rows.insert(&row.path, row).is_some_and(|other| other != row) {
+                wrong.push(Discrepancy::Twice(String::from_utf8_lossy(&row.path).into_owned()));
+            }
+        }
+        (rows, wrong)
+    }
+}
+
+fn row(line: &str) -> Option<Row> {
+    let [path, hash, size] = <[String; 3]>::try_from(fields(line)?).ok()?;
+    let number = size.bytes().all(|byte| byte.is_ascii_digit());
+    number.then(|| Row { path: path.into_bytes(), hash: canonical(hash), size })
 }
 
 /// The fields of a line; `None` if a quote is not closed.
@@ -157,36 +200,6 @@ fn write_field(out: &mut Vec<u8>, field: &[u8]) {
     out.push(b'"');
 }
 
-/// Checks that rows and members are each other's, and that each member has a hash that is worth something. RECORD
-/// and the signatures that may be beside it need no row; directories may have one, as auditwheel used to write them.
-pub(super) fn check(rows: &[Row], archive: &Archive, record: &str) -> Result<(), Fault> {
-    let mut by_path: BTreeMap<&[u8], &Row> = BTreeMap::new();
-    for row in rows {
-        if by_path.insert(&row.path, row).is_some_and(|other| other != row) {
-            let line = rows.iter().position(|r| std::ptr::eq(r, row)).unwrap_or_default() + 1;
-            return Err(Fault::Record { line, reason: "contradicts another one of the same path" });
-        }
-    }
-    for member in &archive.members {
-        let row = by_path.remove(member.name.as_bytes());
-        if is_exempt(&member.name, record) {
-            continue;
-        }
-        let row = row.ok_or_else(|| Fault::Unrecorded(member.name.clone()))?;
-        row.expected()?;
-        if let Ok(recorded) = row.size.parse::<u64>()
-            && recorded != member.len
-        {
-            return Err(Fault::RecordedSize { name: member.name.clone(), recorded, actual: member.len });
-        }
-    }
-    let mut rest = by_path.into_keys().map(String::from_utf8_lossy);
-    match rest.find(|path| !archive.directories.contains(path.as_ref())) {
-        Some(path) => Err(Fault::Absent(path.into_owned())),
-        None => Ok(()),
-    }
-}
-
 /// Whether a member is RECORD itself or a signature of it.
 pub(super) fn is_exempt(name: &str, record: &str) -> bool {
     matches!(name.strip_prefix(record), Some("" | ".jws" | ".p7s"))
@@ -199,11 +212,12 @@ mod tests {
     #[test]
     fn csv_there_and_back() {
         let text = "\"a,\"\"b\"\"\",sha256=x,3\nplain,,\r\n\n";
-        let rows = parse(text).unwrap();
+        let rows = Record::parse(text).rows;
         assert_eq!(rows[0].path, b"a,\"b\"");
         assert_eq!(write(rows), b"\"a,\"\"b\"\"\",sha256=x,3\r\nplain,,\r\n");
         for bad in ["a", "a,b", "a,b,1,c", "\"a,b,1", "a,,x", "a,,-1"] {
-            assert!(matches!(parse(bad), Err(Fault::Record { line: 1, .. })), "{bad}");
+            let record = Record::parse(&format!("good,,\n\n{bad}\n"));
+            assert_eq!((record.rows.len(), &record.unreadable[..]), (1, &[3][..]), "{bad}");
         }
     }
 
@@ -215,14 +229,34 @@ mod tests {
     }
 
     #[test]
+    fn hashes_are_read_however_builds_have_written_them() {
+        use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE};
+        // All that the alphabets differ in is in it: `-` and `_`, or `+` and `/`.
+        let content = b"a=>?\n".repeat(3);
+        let row = Row::of(b"f".to_vec(), &content);
+        let digest = Sha256::digest(&content);
+        let hex = hex::encode(digest);
+        let upper = hex.to_uppercase();
+        let texts = [hex, upper, STANDARD.encode(digest), STANDARD_NO_PAD.encode(digest), URL_SAFE.encode(digest)];
+        for text in texts {
+            let read = Record::parse(&format!("f,sha256={text},15\nf,SHA256={text},15")).rows;
+            assert_eq!(read, [row.clone(), row.clone()], "{text}");
+        }
+        let long = Row { hash: shown("sha512", &Sha512::digest(&content)), ..row };
+        let read = Record::parse(&format!("f,sha512={},15", hex::encode(Sha512::digest(&content)))).rows;
+        assert_eq!(read[0], long);
+        let mut hasher = read[0].hasher().unwrap();
+        hasher.update(&content);
+        assert_eq!(hasher.finish(), long.hash);
+    }
+
+    #[test]
     fn only_strong_hashes_of_the_right_length_count() {
-        let mut row = Row::of(b"f".to_vec(), b"content");
-        let mut expected = row.expected().unwrap();
-        expected.update(b"content");
-        assert!(expected.holds());
-        for weak in ["", "md5=XUFAKrxLKna5cZ2REBfFkg", "sha1=x", "sha256=AAAA", "sha256", "sha256=!", "SHA256=x"] {
-            row.hash = weak.into();
-            assert!(matches!(row.expected(), Err(Fault::WeakHash { .. })), "{weak}");
+        let hex = "0".repeat(63);
+        for weak in ["", "md5=XUFAKrxLKna5cZ2REBfFkg", "sha1=x", "sha256=AAAA", "sha256", "sha256=!", "SHA256=x", &hex]
+        {
+            let row = Row { hash: weak.into(), ..Row::bare(b"f".to_vec()) };
+            assert!(row.hasher().is_none(), "{weak}");
         }
     }
 }

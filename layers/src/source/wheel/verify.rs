@@ -1,48 +1,73 @@
 //! Every byte of a wheel against what the archive and RECORD say of it.
 
+use super::Wheel;
 use super::archive::Member;
+use super::discrepancy::{Correction, Discrepancy};
 use super::error::Fault;
-use super::record::Expected;
+use super::record::{self, Hasher, Row};
 use crate::inflate::{InflateError, Inflater};
 use crate::mapped::MappedFile;
 
-/// Reads a member and checks its length, its CRC-32 and its hash, where one is expected.
-pub(super) fn verify(
-    member: &Member,
-    file: &MappedFile,
-    mut expected: Option<Expected>,
-    inflater: &mut Inflater,
-) -> Result<(), Fault> {
+/// Reads every member: checks its length and its CRC-32, and what RECORD says of it. RECORD and the signatures that may
+/// be beside it need no row; directories may have one, as auditwheel used to write them.
+pub(super) fn verify(wheel: &Wheel) -> Result<Option<Correction>, Fault> {
+    let record = format!("{}/RECORD", wheel.dist_info);
+    let (mut listed, mut discrepancies) = wheel.record.by_path();
+    let (mut rows, mut inflater) = (Vec::with_capacity(wheel.archive.members.len()), Inflater::new());
+    for member in &wheel.archive.members {
+        let (name, path) = (&member.name, member.name.as_bytes());
+        let row = listed.remove(path);
+        if record::is_exempt(name, &record) {
+            read(member, &wheel.file, &mut inflater, |_| ())?;
+            rows.push(Row::bare(path.to_vec()));
+            continue;
+        }
+        let stated = row.and_then(Row::hasher);
+        let known = stated.is_some();
+        let mut hasher: Hasher = stated.unwrap_or_default();
+        read(member, &wheel.file, &mut inflater, |bytes| hasher.update(bytes))?;
+        let right = Row { path: path.to_vec(), hash: hasher.finish(), size: member.len.to_string() };
+        discrepancies.extend(match row {
+            None => Some(Discrepancy::Unlisted(name.clone())),
+            Some(_) if !known => Some(Discrepancy::NoHash(name.clone())),
+            Some(row) if row.hash != right.hash => Some(Discrepancy::OtherHash(name.clone())),
+            Some(row) if row.size.parse().is_ok_and(|size: u64| size != member.len) => {
+                Some(Discrepancy::OtherSize(name.clone()))
+            }
+            Some(_) => None,
+        });
+        rows.push(right);
+    }
+    let rest = listed.into_keys().map(String::from_utf8_lossy);
+    let absent = rest.filter(|path| !wheel.archive.directories.contains(path.as_ref()));
+    discrepancies.extend(absent.map(|path| Discrepancy::Absent(path.into_owned())));
+    if discrepancies.is_empty() {
+        return Ok(None);
+    }
+    let record = String::from_utf8_lossy(&record::write(rows)).into_owned();
+    Ok(Some(Correction { record, discrepancies }))
+}
+
+/// Hands the bytes of a member to `each` and checks its length and its CRC-32.
+fn read(member: &Member, file: &MappedFile, inflater: &mut Inflater, mut each: impl FnMut(&[u8])) -> Result<(), Fault> {
     let damaged = |reason| Fault::Damaged { name: member.name.clone(), reason };
-    let mut update = |bytes: &[u8]| {
-        if let Some(expected) = &mut expected {
-            expected.update(bytes);
+    let Some(slice) = member.deflated_slice(file) else {
+        let raw = member.raw(file);
+        if raw.len() as u64 != member.len {
+            return Err(damaged("it is not as long as the archive says"));
         }
+        if crc32fast::hash(raw) != member.crc32 {
+            return Err(damaged("its CRC-32 is wrong"));
+        }
+        each(raw);
+        return Ok(());
     };
-    match member.deflated_slice(file) {
-        Some(slice) => {
-            let inflated = inflater.inflate(&slice, |piece| {
-                update(piece);
-                Ok(())
-            });
-            inflated.map_err(|error| match error {
-                InflateError::Damaged(reason) => damaged(reason),
-                InflateError::Taken(error) => Fault::Open(error),
-            })?;
-        }
-        None => {
-            let raw = member.raw(file);
-            if raw.len() as u64 != member.len {
-                return Err(damaged("it is not as long as the archive says"));
-            }
-            if crc32fast::hash(raw) != member.crc32 {
-                return Err(damaged("its CRC-32 is wrong"));
-            }
-            update(raw);
-        }
-    }
-    if expected.is_some_and(|expected| !expected.holds()) {
-        return Err(Fault::WrongHash(member.name.clone()));
-    }
-    Ok(())
+    let inflated = inflater.inflate(&slice, |piece| {
+        each(piece);
+        Ok(())
+    });
+    inflated.map_err(|error| match error {
+        InflateError::Damaged(reason) => damaged(reason),
+        InflateError::Taken(error) => Fault::Open(error),
+    })
 }

@@ -2,22 +2,22 @@
 //!
 //! uv reads the same text and judges it; what can't be read here is passed over.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+mod lines;
+
+use std::path::Path;
 use std::str::FromStr;
 
 use ociforge_layers::source::wheel::{FileName, normalize};
 use pep440_rs::{Version, VersionSpecifiers};
-use pep508_rs::{MarkerEnvironment, Requirement, VersionOrUrl};
+use pep508_rs::{MarkerEnvironment, MarkerTree, Requirement, VersionOrUrl};
+use url::Url;
 
+use self::lines::{Line, lines, option, urls};
 use super::Requirements;
 use super::error::{LockError, Problem};
 use super::pylock::marker_environment;
 use super::target::Target;
 use super::wheel::LockedWheel;
-
-/// Files that include each other are followed this deep.
-const MAX_DEPTH: usize = 16;
 
 /// A package that the user names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,83 +67,46 @@ pub(super) fn check_hashes(named: &[Named], wheels: &[LockedWheel]) -> Result<()
 pub(super) fn read(requirements: &Requirements, target: &Target, directory: &Path) -> Result<Vec<Named>, LockError> {
     let environment = marker_environment(target)?;
     let mut named = Vec::new();
-    match requirements {
-        Requirements::List(list) => list.iter().for_each(|line| named.extend(name(line, &environment))),
-        Requirements::File(file) => {
-            let path = directory.join(file);
-            let text = fs::read_to_string(&path).map_err(|source| LockError::read(&path, source))?;
-            read_file(&text, &path, &environment, 0, &mut named)?;
+    for Line { text, .. } in lines(requirements, directory)? {
+        if let Some(project) = project(&text, directory).filter(|_| applies(&text, &environment)) {
+            let problem = Problem::NotAWheel("directory");
+            return Err(LockError::Package { name: project.to_owned(), problem });
         }
-        Requirements::Lock(_) => {}
+        named.extend(name(&text, &environment));
     }
     Ok(named)
 }
 
-fn read_file(
-    text: &str,
-    path: &Path,
-    environment: &MarkerEnvironment,
-    depth: usize,
-    named: &mut Vec<Named>,
-) -> Result<(), LockError> {
-    for line in text.replace("\\\r\n", " ").replace("\\\n", " ").lines() {
-        match included(line) {
-            Some(file) if depth < MAX_DEPTH => {
-                let file = path.parent().unwrap_or(Path::new(".")).join(file);
-                if let Ok(text) = fs::read_to_string(&file) {
-                    read_file(&text, &file, environment, depth + 1, named)?;
-                }
-            }
-            Some(_) => {}
-            None => match editable(line) {
-                Some(project) => {
-                    let problem = Problem::NotAWheel("directory");
-                    return Err(LockError::Package { name: project.to_owned(), problem });
-                }
-                None => named.extend(name(line, environment)),
-            },
-        }
+/// A project on disk: what `-e` names, and a directory. uv would run its build backend, whatever else it is told. Relative
+/// paths start at `directory`.
+fn project<'a>(line: &'a str, directory: &Path) -> Option<&'a str> {
+    if let Some(rest) = line.strip_prefix("--editable").or_else(|| line.strip_prefix("-e")) {
+        return Some(rest.trim_start_matches(['=', ' ', '\t']));
     }
-    Ok(())
+    let place = line.split_once(" @ ").map_or(line, |(_, place)| place);
+    let place = place.split(" ;").next().unwrap_or(place).trim();
+    let path = place.strip_prefix("file://").unwrap_or(place);
+    let is_path = path.starts_with(['.', '/']) || place.len() > path.len();
+    (is_path && directory.join(path.split('[').next().unwrap_or(path)).is_dir()).then_some(place)
 }
 
-/// What `-e` names. uv would run its build backend, whatever else it is told.
-fn editable(line: &str) -> Option<&str> {
-    let line = without_comment(line);
-    let rest = line.strip_prefix("--editable").or_else(|| line.strip_prefix("-e"))?;
-    Some(rest.trim_start_matches(['=', ' ', '\t']))
+/// Whether the marker at the end of a line holds. One that can't be read does: uv has a word for it.
+fn applies(line: &str, environment: &MarkerEnvironment) -> bool {
+    let marker = line.split_once(" ;").map(|(_, marker)| MarkerTree::parse_str::<Url>(marker));
+    marker.and_then(Result::ok).is_none_or(|marker| marker.evaluate(environment, &[]))
 }
 
 /// The options of requirements that say where packages are, such as `--index-url` and `--find-links`, one a line.
 /// Directories in them are absolute.
 #[must_use]
 pub fn index_options(requirements: &Requirements, directory: &Path) -> Vec<String> {
-    let mut options = Vec::new();
-    match requirements {
-        Requirements::List(list) => options.extend(list.iter().filter_map(|line| index_option(line, directory))),
-        Requirements::File(file) => read_options(&directory.join(file), 0, &mut options),
-        Requirements::Lock(_) => {}
-    }
-    options
-}
-
-fn read_options(path: &Path, depth: usize, options: &mut Vec<String>) {
     // That a file can't be read is said where its requirements are.
-    let text = fs::read_to_string(path).unwrap_or_default();
-    let directory = path.parent().unwrap_or(Path::new("."));
-    for line in text.replace("\\\r\n", " ").replace("\\\n", " ").lines() {
-        match included(line) {
-            Some(file) if depth < MAX_DEPTH => read_options(&directory.join(file), depth + 1, options),
-            Some(_) => {}
-            None => options.extend(index_option(line, directory)),
-        }
-    }
+    let lines = lines(requirements, directory).unwrap_or_default();
+    lines.iter().filter_map(|Line { text, directory }| index_option(text, directory)).collect()
 }
 
 fn index_option(line: &str, directory: &Path) -> Option<String> {
-    let line = without_comment(line);
-    let (option, value) = line.split_once(['=', ' ', '\t']).unwrap_or((line, ""));
-    let value = value.trim();
+    let (option, value) = option(line)?;
     match option {
         "--no-index" => Some(option.to_owned()),
         "--index-url" | "-i" | "--extra-index-url" => Some(format!("{option} {value}")),
@@ -156,17 +119,19 @@ fn index_option(line: &str, directory: &Path) -> Option<String> {
     }
 }
 
-/// The file of `-r file`, `-rfile`, `--requirement file` or `--requirement=file`.
-fn included(line: &str) -> Option<PathBuf> {
-    let line = without_comment(line);
-    let rest = line.strip_prefix("--requirement").or_else(|| line.strip_prefix("-r"))?;
-    Some(rest.trim_start_matches(['=', ' ', '\t']).trim().into())
+/// The URLs of indexes and packages in requirements that have a user in them.
+pub(super) fn urls_with_user(requirements: &Requirements, directory: &Path) -> Vec<Url> {
+    let lines = lines(requirements, directory).unwrap_or_default();
+    lines
+        .iter()
+        .flat_map(|line| urls(&line.text))
+        .filter(|url| !url.username().is_empty() || url.password().is_some())
+        .collect()
 }
 
-/// The requirement of one line; nothing for options, comments, and what is for other platforms.
+/// The requirement of one line; nothing for options, and what is for other platforms.
 fn name(line: &str, environment: &MarkerEnvironment) -> Option<Named> {
-    let line = without_comment(line);
-    if line.is_empty() || line.starts_with('-') {
+    if line.starts_with('-') {
         return None;
     }
     // Per-requirement options, such as --hash, come last.
@@ -174,7 +139,7 @@ fn name(line: &str, environment: &MarkerEnvironment) -> Option<Named> {
     let hashes = options.split_whitespace().filter_map(|option| option.trim_start_matches('-').strip_prefix("hash="));
     let hashes: Vec<String> = hashes.map(str::to_ascii_lowercase).collect();
     let line = line.trim();
-    let Ok(requirement) = Requirement::<url::Url>::from_str(line) else {
+    let Ok(requirement) = Requirement::<Url>::from_str(line) else {
         let file = line.split([';', '#', '?']).next()?.trim().rsplit('/').next()?;
         let wheel = FileName::parse(file).ok()?;
         return Some(Named { name: wheel.name, versions: None, hashes });
@@ -188,16 +153,12 @@ fn name(line: &str, environment: &MarkerEnvironment) -> Option<Named> {
     applies.then(|| Named { name: normalize(requirement.name.as_ref()), versions, hashes })
 }
 
-/// A comment begins with `#` at the start or after a blank.
-fn without_comment(line: &str) -> &str {
-    let comment = line.starts_with('#').then_some(0).or_else(|| line.find(" #")).or_else(|| line.find("\t#"));
-    comment.map_or(line, |at| &line[..at]).trim()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
-    use crate::base::facts::Libc;
+    use crate::plan::Libc;
 
     fn target() -> Target {
         Target::for_tests("3.11", Libc::Glibc(2, 36))
@@ -208,7 +169,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
         fs::create_dir(directory.path().join("sub")).unwrap();
-        write("r.txt", "# c\n-r sub/more.txt\nA_a >=1, \\\n  <2 # why\n--index-url x\nwin; sys_platform == 'win32'\n");
+        write(
+            "r.txt",
+            "# c\n-r sub/more.txt\nA_a >=1, \\\n  <2 # why\n--index-url x\nwin; sys_platform == 'win32'\n./sub ; sys_platform == 'win32'\n",
+        );
         write(
             "sub/more.txt",
             "b[x]==1.0 --hash=sha256:00\n./d/c_c-1-py3-none-any.whl\nd @ https://h/d.whl\n-r ../r.txt\n???\né\n",
@@ -222,7 +186,12 @@ mod tests {
             .collect();
         assert_eq!(shown, ["a-a >=1, <2", "b ==1.0", "c-c url", "d url"]);
         assert!(read(&Requirements::File("missing".into()), &target(), directory.path()).is_err());
-        for editable in ["-e .", "-e./a", "--editable=a # x", "  -e a", "--editable a"] {
+        fs::create_dir_all(directory.path().join("app")).unwrap();
+        let directories = ["./app", ".", "app @ ./app", "./app[x] ; python_version > '3'"];
+        let url = format!("app @ file://{}/app", directory.path().display());
+        for editable in
+            ["-e .", "-e./a", "--editable=a # x", "  -e a", "--editable a", &url].into_iter().chain(directories)
+        {
             write("sub/more.txt", editable);
             let refused = read(&Requirements::File("r.txt".into()), &target(), directory.path());
             assert!(matches!(refused, Err(LockError::Package { .. })), "{editable}");

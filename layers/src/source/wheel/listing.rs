@@ -1,0 +1,54 @@
+//! Which files a wheel installs, without reading more of it than its archive's directory and two small members.
+
+use std::io::{Cursor, Read};
+use std::path::Path;
+
+use zip::read::ZipArchive;
+
+use super::entry_points::EntryPoints;
+use super::error::{Fault, WheelError};
+use super::install::{MAX_ENTRY_POINTS, Place, place};
+use super::metadata::{Headers, root_is_purelib};
+use super::scheme::Scheme;
+use super::{FileName, MAX_METADATA};
+use crate::mapped::MappedFile;
+use crate::path::LayerPath;
+
+/// The files that the wheel at `path`, whose own name is `file_name`, installs, but for those that the installer writes
+/// into its `.dist-info`. The wheel must have been verified before: little is checked here.
+///
+/// # Errors
+/// When it can't be read.
+pub fn installed_files(path: &Path, file_name: &str, scheme: &Scheme) -> Result<Vec<LayerPath>, WheelError> {
+    list(path, file_name, scheme).map_err(|fault| fault.of(file_name))
+}
+
+fn list(path: &Path, file_name: &str, scheme: &Scheme) -> Result<Vec<LayerPath>, Fault> {
+    let name = FileName::parse(file_name)?;
+    let file = MappedFile::open(path).map_err(Fault::Open)?;
+    let mut archive = ZipArchive::new(Cursor::new(file.as_ref()))?;
+    // As they are: names are UTF-8, whatever the archive's flags say.
+    let names = archive.file_names_raw().filter(|name| !name.ends_with(b"/"));
+    let names: Vec<String> = names.map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+    let mut text = |file: &str, limit: u64| {
+        let of_info = |name: &&String| name.split_once(".dist-info/").is_some_and(|(_, rest)| rest == file);
+        let found = names.iter().find(of_info).map(|name| archive.by_name(name)).transpose()?;
+        let mut text = String::new();
+        let read = found.map(|member| member.take(limit).read_to_string(&mut text)).transpose();
+        read.map(|_| text).map_err(Fault::Open)
+    };
+    let entry_points = EntryPoints::parse(&text("entry_points.txt", MAX_ENTRY_POINTS)?)?;
+    let pure = root_is_purelib(&Headers::parse(&text("WHEEL", MAX_METADATA)?))?;
+    let library = if pure { &scheme.purelib } else { &scheme.platlib };
+    let mut files = Vec::with_capacity(names.len());
+    for member in &names {
+        match place(member, &name.name, library, scheme, &entry_points)? {
+            Place::At(path) | Place::Script(path) => files.push(path),
+            Place::Nowhere => {}
+        }
+    }
+    for script in entry_points.scripts(scheme.python)? {
+        files.push(scheme.scripts.join(script.name)?);
+    }
+    Ok(files)
+}

@@ -1,0 +1,90 @@
+//! Wheels whose RECORD is not right: what it should say is found once, when they come into the store, and kept beside
+//! them there.
+
+use std::error::Error;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ociforge_layers::source::wheel::{Correction, Wheel, WheelError};
+use serde::{Deserialize, Serialize};
+
+use super::python::LocalWheel;
+use crate::lock::LockedWheel;
+use crate::progress::Reporter;
+use crate::store::blob::write_atomic;
+
+/// What is kept of a [`Correction`].
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    record: String,
+    /// What is wrong in the wheel's own, in words.
+    discrepancies: Vec<String>,
+}
+
+/// A wheel could not be looked into.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CorrectionError {
+    /// It can't be used.
+    #[error(transparent)]
+    Wheel(#[from] WheelError),
+    /// What its RECORD should say could not be kept.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Looks into a wheel of the store, or one that is to be in the directory where it is now: every member against the
+/// archive's and RECORD's word.
+pub(super) fn verify(path: &Path, file_name: &str) -> Result<Wheel, CorrectionError> {
+    let wheel = Wheel::open_as(path, file_name)?;
+    let Some(Correction { record, discrepancies }) = wheel.verify()? else { return Ok(wheel) };
+    let wheel = wheel.with_record(&record);
+    let kept = Kept { record, discrepancies: discrepancies.iter().map(ToString::to_string).collect() };
+    let path = place(path, file_name);
+    let written = serde_json::to_vec(&kept).map_err(io::Error::from).and_then(|json| write_atomic(&path, &json));
+    written.map_err(|source| CorrectionError::Write { path, source })?;
+    Ok(wheel)
+}
+
+/// The same as a [`Check`](crate::lock::fetch::Check) of what is fetched.
+pub(super) fn check(path: &Path, wheel: &LockedWheel) -> Result<(), Box<dyn Error + Send + Sync>> {
+    Ok(verify(path, &wheel.file).map(drop)?)
+}
+
+/// Opens a wheel of the store, with the RECORD that it should have.
+pub(super) fn open(path: &Path, file_name: &str) -> Result<Wheel, WheelError> {
+    let wheel = Wheel::open_as(path, file_name)?;
+    Ok(match kept(path, file_name) {
+        Some(Kept { record, .. }) => wheel.with_record(&record),
+        None => wheel,
+    })
+}
+
+/// Says which of the wheels have a RECORD that is not right.
+pub(super) fn warn(wheels: &[LocalWheel], reporter: &dyn Reporter) {
+    for LocalWheel { locked, path } in wheels {
+        let Some(Kept { discrepancies, .. }) = kept(path, &locked.file) else { continue };
+        let more = match discrepancies.len() {
+            0 | 1 => String::new(),
+            count => format!(", and {} more", count - 1),
+        };
+        let first = discrepancies.first().map_or("", String::as_str);
+        reporter.warn(&format!(
+            "RECORD of {} is not right: {first}{more}; the wheel is installed as it is, with a RECORD that is right",
+            locked.file
+        ));
+    }
+}
+
+fn kept(path: &Path, file_name: &str) -> Option<Kept> {
+    serde_json::from_slice(&fs::read(place(path, file_name)).ok()?).ok()
+}
+
+fn place(path: &Path, file_name: &str) -> PathBuf {
+    path.with_file_name(format!("{file_name}.record"))
+}
