@@ -6,7 +6,7 @@ use ociforge_manifests::graph::{Manifest, Node};
 use ociforge_manifests::reference::EntryName;
 use ociforge_manifests::{Descriptor, Document, Image, ImageError, ImageName, Platform};
 
-use crate::content::{Cause, ContentError, Named, Source, read_document};
+use crate::content::{Cause, ContentError, Named, Source, read_document, select};
 use crate::error::Explain;
 use crate::registry::Client;
 use crate::store::{Archive, DockerArchive, Indexed, Layout, Names};
@@ -47,7 +47,7 @@ pub enum LocateError {
         source: ImageError,
     },
     /// It is no image but another artifact.
-    #[error("{name} is not an image but {kind}")]
+    #[error("{name} is not an image but an artifact of the type {kind}")]
     Artifact {
         /// The name.
         name: String,
@@ -63,7 +63,11 @@ impl Explain for LocateError {
             Self::Platform { have, .. } if !have.is_empty() => {
                 Some(format!("it has {}: choose with --platform", have.join(", ")))
             }
-            _ => None,
+            Self::Image { source: ImageError::Document(error), .. } => error.hint().map(Into::into),
+            Self::Artifact { name, .. } => Some(format!(
+                "`ociforge inspect {name}` shows what it holds, and `ociforge copy` takes it to another place"
+            )),
+            Self::Platform { .. } | Self::Image { .. } => None,
         }
     }
 }
@@ -86,19 +90,27 @@ pub async fn locate(name: &ImageName, client: &Client) -> Result<Located, Conten
             (read(&layout, &descriptor, name).await?, names(Arc::new(layout), tag.as_deref())?)
         }
         ImageName::Archive { file, tag } => {
-            let archive = Archive::open(file)?;
+            let opened = file.clone();
+            let archive = blocking(name, move || Archive::open(opened)).await?;
             let descriptor = archive.find(tag.as_deref()).map_err(|cause| cause.of(format!("open {name}")))?;
             (read(&archive, &descriptor, name).await?, names(Arc::new(archive), tag.as_deref())?)
         }
-        ImageName::DockerArchive { file, name: image } => {
+        ImageName::DockerArchive { file, image } => {
             let (file, image) = (file.clone(), image.clone());
-            let open = move || DockerArchive::open(file)?.image(image.as_ref());
-            let opened = tokio::task::spawn_blocking(open).await;
-            let image = opened.map_err(|error| Cause::Io(error.into()).of(format!("open {name}")))??;
+            let image = blocking(name, move || DockerArchive::open(file)?.image(image.as_ref())).await?;
             (read(&image, image.descriptor(), name).await?, Arc::new(image))
         }
     };
     Ok(Located { name: name.to_string(), node, source })
+}
+
+/// Opens an archive, which may have to be decompressed first.
+async fn blocking<T: Send + 'static>(
+    name: &ImageName,
+    open: impl FnOnce() -> Result<T, ContentError> + Send + 'static,
+) -> Result<T, ContentError> {
+    let opened = tokio::task::spawn_blocking(open).await;
+    opened.map_err(|error| Cause::Io(error.into()).of(format!("open {name}")))?
 }
 
 /// What is in a layout or an archive beside the image called `name`: a full name says in which repository.
@@ -123,8 +135,8 @@ impl Located {
     /// When there is none for the platform, or it is not a sound image.
     pub async fn image(&self, platform: &Platform) -> Result<Image, LocateError> {
         let manifest = self.manifest(platform).await?;
-        if let Some(kind) = manifest.artifact_type.clone().filter(|_| manifest.layers.is_empty()) {
-            return Err(LocateError::Artifact { name: self.name.clone(), kind });
+        if let Some(kind) = manifest.artifact() {
+            return Err(LocateError::Artifact { name: self.name.clone(), kind: kind.to_owned() });
         }
         let config = read_document(&*self.source, &manifest.config).await?;
         let unsound = |source: ImageError| LocateError::Image { name: self.name.clone(), source };
@@ -152,23 +164,12 @@ impl Located {
     }
 
     async fn manifest(&self, platform: &Platform) -> Result<Document<Manifest>, LocateError> {
-        let mut node = self.node.clone();
-        // An index may hold an index for the platform; more than one level is never seen.
-        for _ in 0..2 {
-            match node {
-                Node::Manifest(manifest) => return Ok(*manifest),
-                Node::Index(index) => {
-                    let entry =
-                        index.for_platform(platform).ok_or_else(|| self.no_platform(platform, index.platforms()))?;
-                    let bytes = read_document(&*self.source, entry).await?;
-                    node = Node::parse(&entry.media_type, bytes)
-                        .map_err(|error| LocateError::Image { name: self.name.clone(), source: error.into() })?;
-                }
-            }
-        }
-        match node {
-            Node::Manifest(manifest) => Ok(*manifest),
-            Node::Index(index) => Err(self.no_platform(platform, index.platforms())),
+        match &self.node {
+            Node::Manifest(manifest) => Ok((**manifest).clone()),
+            Node::Index(index) => match select(&*self.source, index, platform).await? {
+                Ok(selected) => Ok(selected.manifest),
+                Err(have) => Err(self.no_platform(platform, have)),
+            },
         }
     }
 

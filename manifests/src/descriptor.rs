@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::digest::Digest;
+use crate::digest::{Digest, Hasher};
 use crate::media_type;
 use crate::platform::Platform;
 
@@ -58,12 +60,32 @@ impl Descriptor {
         has_urls || self.media_type.contains(".nondistributable.") || self.media_type.contains(".foreign.")
     }
 
+    /// The content, where the descriptor brings it along (`data`), as long as it is what size and digest say.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn data(&self) -> Option<Result<Vec<u8>, DataError>> {
+        let data = self.other.get("data").filter(|data| !data.is_null())?;
+        let decoded = data.as_str().and_then(|text| STANDARD.decode(text).ok());
+        let sound = |bytes: &Vec<u8>| {
+            let mut hasher = Hasher::like(&self.digest);
+            hasher.update(bytes);
+            bytes.len() as u64 == self.size && hasher.finish() == self.digest
+        };
+        Some(decoded.filter(sound).ok_or(DataError))
+    }
+
     /// Whether the content is a manifest or an index.
     #[must_use]
     pub fn is_document(&self) -> bool {
         media_type::is_document(&self.media_type)
     }
 }
+
+/// Inline data that is not the content of its descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the `data` that its descriptor brings along is not what size and digest say")]
+pub struct DataError;
 
 /// Takes JSON's `null`, which Go programs write for an empty slice or map, for the empty value.
 pub(crate) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
@@ -72,4 +94,26 @@ where
     T: Default + Deserialize<'de>,
 {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn data_is_the_content_or_an_error() {
+        let with = |data: Value| {
+            let mut descriptor = Descriptor::of("text/plain", b"hello");
+            descriptor.other.insert("data".into(), data);
+            descriptor.data()
+        };
+        assert_eq!(Descriptor::of("text/plain", b"hello").data(), None);
+        assert_eq!(with(Value::Null), None);
+        assert_eq!(with(json!("aGVsbG8=")), Some(Ok(b"hello".to_vec())));
+        for bad in [json!("aHVsbG8="), json!("aGVsbG8"), json!("aGVsbG8h"), json!("!"), json!(5)] {
+            assert_eq!(with(bad.clone()), Some(Err(DataError)), "{bad}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::digest::common::hazmat::{SerializableState, SerializedState};
@@ -9,10 +10,10 @@ use sha2::{Digest as _, Sha256, Sha512};
 
 /// The digest of a blob's bytes, `sha256:<64 lower-case hex digits>` or `sha512:<128>`.
 ///
-/// Ordered and hashed by its text. A value of this type is always well-formed.
+/// Ordered and hashed by its text. A value of this type is always well-formed; its clones share the text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Digest(String);
+pub struct Digest(Arc<str>);
 
 /// Text that is no digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,13 +30,13 @@ impl Digest {
     /// The digest whose raw SHA-256 is `hash`.
     #[must_use]
     pub fn from_sha256(hash: &[u8; 32]) -> Self {
-        Self(format!("sha256:{}", hex::encode(hash)))
+        Self(format!("sha256:{}", hex::encode(hash)).into())
     }
 
     /// The digest whose raw SHA-512 is `hash`.
     #[must_use]
     pub fn from_sha512(hash: &[u8; 64]) -> Self {
-        Self(format!("sha512:{}", hex::encode(hash)))
+        Self(format!("sha512:{}", hex::encode(hash)).into())
     }
 
     /// `sha256` or `sha512`.
@@ -81,7 +82,7 @@ impl FromStr for Digest {
         };
         let hex = &text[7..];
         if hex.len() == length && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-            Ok(Self(text.to_owned()))
+            Ok(Self(text.into()))
         } else {
             Err(DigestError(text.to_owned()))
         }
@@ -98,7 +99,7 @@ impl TryFrom<String> for Digest {
 
 impl From<Digest> for String {
     fn from(digest: Digest) -> Self {
-        digest.0
+        digest.as_str().to_owned()
     }
 }
 

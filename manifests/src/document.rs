@@ -1,22 +1,26 @@
 //! Documents: bytes and their meaning together.
 
+use std::sync::OnceLock;
+
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
+use crate::shape::Skimmed;
 
 /// Largest manifest or config that is read, in bytes. Registries accept 4 MiB manifests; configs may be larger.
 pub const MAX_DOCUMENT: u64 = 16 << 20;
 
-/// A JSON document: the bytes as they were read, the JSON, and the typed view `T` of it.
+/// A JSON document: the bytes as they were read, the typed view `T` of them, and, once it is asked for, the JSON.
 ///
 /// What was read keeps its bytes, so its digest never changes. An edit works on the JSON, so fields that `T` does not
 /// know survive, and is written with sorted keys, so the same content always gives the same bytes.
 #[derive(Debug, Clone)]
 pub struct Document<T> {
-    bytes: Vec<u8>,
-    json: Value,
+    bytes: Bytes,
+    json: OnceLock<Value>,
     value: T,
 }
 
@@ -31,12 +35,51 @@ pub enum DocumentError {
         /// Where and why parsing ended.
         source: serde_json::Error,
     },
+    /// One program takes it for a manifest and another for an index, or two programs read other values from it.
+    #[error("the document is ambiguous: {0}")]
+    Ambiguous(String),
+    /// A manifest of Docker's first schema.
+    #[error("it is a {}manifest of Docker's schema 1, which is no longer supported", if *.signed { "signed " } else { "" })]
+    SchemaOne {
+        /// Whether it holds signatures.
+        signed: bool,
+    },
+    /// Content of a type that is neither a manifest's nor an index's.
+    #[error("it is neither an image nor an index, but of the type {0}")]
+    Foreign(String),
 }
 
-/// What a document is called in errors.
+impl DocumentError {
+    /// What can be done about it, as a sentence without a capital or a full stop.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Ambiguous(_) => Some(
+                "programs disagree about what such a document says (CVE-2021-41190): make the image again by a current \
+                 tool, and ask whoever made this one",
+            ),
+            Self::SchemaOne { .. } => {
+                Some("push the image again with a current tool, or convert it: `skopeo copy --format v2s2`")
+            }
+            Self::Json { .. } | Self::Foreign(_) => None,
+        }
+    }
+}
+
+/// What a document is called in errors, and what it must be besides JSON of its form.
 pub trait Named {
     /// For instance `image manifest`.
     const NAME: &'static str;
+
+    /// Looks at the bytes before they are read as this document.
+    ///
+    /// # Errors
+    /// When they are not JSON, or are not this document to every reader.
+    fn check(bytes: &[u8]) -> Result<(), DocumentError> {
+        // What could not become a `Value` must not become a document.
+        let skimmed: Result<Skimmed, _> = serde_json::from_slice(bytes);
+        skimmed.map(drop).map_err(|source| DocumentError::Json { what: Self::NAME, source })
+    }
 }
 
 impl<T: DeserializeOwned + Named> Document<T> {
@@ -44,10 +87,16 @@ impl<T: DeserializeOwned + Named> Document<T> {
     ///
     /// # Errors
     /// When the bytes are not JSON, or not of `T`'s form.
-    pub fn parse(bytes: Vec<u8>) -> Result<Self, DocumentError> {
-        let json: Value = serde_json::from_slice(&bytes).map_err(named::<T>)?;
-        let value = T::deserialize(&json).map_err(named::<T>)?;
-        Ok(Self { bytes, json, value })
+    pub fn parse(bytes: impl Into<Bytes>) -> Result<Self, DocumentError> {
+        let bytes = bytes.into();
+        T::check(&bytes)?;
+        Self::checked(bytes)
+    }
+
+    /// Reads a document whose bytes have passed `T`'s check.
+    pub(crate) fn checked(bytes: Bytes) -> Result<Self, DocumentError> {
+        let value = serde_json::from_slice(&bytes).map_err(named::<T>)?;
+        Ok(Self { bytes, json: OnceLock::new(), value })
     }
 
     /// Makes a document of JSON, its bytes with sorted keys.
@@ -55,8 +104,10 @@ impl<T: DeserializeOwned + Named> Document<T> {
     /// # Errors
     /// When the JSON is not of `T`'s form.
     pub fn from_json(json: Value) -> Result<Self, DocumentError> {
+        let bytes = canonical(&json);
+        T::check(&bytes)?;
         let value = T::deserialize(&json).map_err(named::<T>)?;
-        Ok(Self { bytes: canonical(&json), json, value })
+        Ok(Self { bytes: bytes.into(), json: json.into(), value })
     }
 
     /// The document's bytes, exactly.
@@ -65,10 +116,17 @@ impl<T: DeserializeOwned + Named> Document<T> {
         &self.bytes
     }
 
+    /// The same bytes, shared.
+    #[must_use]
+    pub fn shared(&self) -> Bytes {
+        self.bytes.clone()
+    }
+
     /// The whole JSON, unknown fields included.
     #[must_use]
     pub fn json(&self) -> &Value {
-        &self.json
+        // That the bytes are JSON was seen when they were read.
+        self.json.get_or_init(|| serde_json::from_slice(&self.bytes).unwrap_or_default())
     }
 
     /// The digest of the bytes.
@@ -137,5 +195,12 @@ mod tests {
     fn an_error_names_the_document() {
         let error = Document::<Any>::parse(b"<html>".to_vec()).unwrap_err();
         assert_eq!(error.to_string(), "not a valid test document");
+    }
+
+    #[test]
+    fn what_lies_too_deep_is_refused_also_where_nobody_looks() {
+        let nested = |depth: usize| format!("{{\"x\":{}{}}}", "[".repeat(depth), "]".repeat(depth)).into_bytes();
+        assert!(!Document::<Any>::parse(nested(100)).unwrap().json().is_null());
+        assert!(Document::<Any>::parse(nested(1000)).is_err());
     }
 }

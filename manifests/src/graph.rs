@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use serde::Deserialize;
 
 use crate::descriptor::{Descriptor, null_as_default};
 use crate::document::{Document, DocumentError, Named};
 use crate::media_type;
 use crate::platform::Platform;
+use crate::shape::Shape;
 
 /// An image manifest, OCI's or Docker's schema 2 (image-spec, manifest.md).
 #[derive(Debug, Clone, Deserialize)]
@@ -36,6 +38,27 @@ pub struct Manifest {
 
 impl Named for Manifest {
     const NAME: &'static str = "image manifest";
+
+    fn check(bytes: &[u8]) -> Result<(), DocumentError> {
+        Shape::of(bytes, Self::NAME)?.must_be_manifest()
+    }
+}
+
+impl Manifest {
+    /// The type of the artifact, where this is no image (image-spec, manifest.md, "Guidelines for Artifact Usage"): its
+    /// config is none of an image, or none of its layers has files.
+    #[must_use]
+    pub fn artifact(&self) -> Option<&str> {
+        let config = self.config.media_type.as_str();
+        let stated = self.artifact_type.as_deref().filter(|kind| !kind.is_empty());
+        if !media_type::is_config(config) {
+            return Some(stated.unwrap_or(config));
+        }
+        if self.layers.iter().any(|layer| media_type::is_layer(&layer.media_type)) {
+            return None;
+        }
+        stated.or(self.layers.first().map(|layer| layer.media_type.as_str()))
+    }
 }
 
 /// An image index or Docker manifest list (image-spec, image-index.md).
@@ -60,11 +83,15 @@ pub struct Index {
 
 impl Named for Index {
     const NAME: &'static str = "image index";
+
+    fn check(bytes: &[u8]) -> Result<(), DocumentError> {
+        Shape::of(bytes, Self::NAME)?.must_be_index()
+    }
 }
 
 impl Index {
-    /// The first entry that serves `wanted`. Entries without a platform, and the attestations that BuildKit files
-    /// under `unknown/unknown`, are passed over.
+    /// The first entry that serves `wanted` by what the index says. Entries without a platform, whose configs say it,
+    /// and the attestations that BuildKit files under `unknown/unknown`, are passed over.
     #[must_use]
     pub fn for_platform(&self, wanted: &Platform) -> Option<&Descriptor> {
         self.manifests.iter().find(|entry| entry.platform.as_ref().is_some_and(|have| have.serves(wanted)))
@@ -76,6 +103,31 @@ impl Index {
         let known = self.manifests.iter().filter_map(|entry| entry.platform.as_ref());
         known.filter(|p| p.os != "unknown").map(ToString::to_string).collect()
     }
+}
+
+/// The media type of a document of which somebody says that it is `stated`: the document's own word, which its digest
+/// covers, or else that, or else what its form says. Nothing where it is neither a manifest nor an index.
+///
+/// # Errors
+/// When it is not JSON, or may be taken for something else.
+pub fn media_type_of(stated: &str, bytes: &[u8]) -> Result<Option<String>, DocumentError> {
+    if let Some(signed) = media_type::schema_one(stated) {
+        return Err(DocumentError::SchemaOne { signed });
+    }
+    let shape = Shape::of(bytes, "manifest")?;
+    let stated = Some(stated).filter(|stated| media_type::is_document(stated));
+    let is_index = stated.map_or(shape.is_index(), media_type::is_index);
+    if stated.is_none() && !is_index && !shape.is_manifest() {
+        return Ok(None);
+    }
+    let usual = if is_index {
+        shape.must_be_index()?;
+        media_type::INDEX
+    } else {
+        shape.must_be_manifest()?;
+        media_type::MANIFEST
+    };
+    Ok(Some(shape.media_type().or(stated).unwrap_or(usual).to_owned()))
 }
 
 /// A document that points to others.
@@ -91,12 +143,23 @@ impl Node {
     /// Reads `bytes` as what `media_type` says, or, where that says nothing, as what the document says of itself.
     ///
     /// # Errors
-    /// When the bytes are neither a manifest nor an index.
-    pub fn parse(media_type: &str, bytes: Vec<u8>) -> Result<Self, DocumentError> {
-        if media_type::is_manifest(media_type) || !(media_type::is_index(media_type) || has_manifests(&bytes)) {
-            Ok(Self::Manifest(Box::new(Document::parse(bytes)?)))
+    /// When the bytes are neither a manifest nor an index, or may be taken for something else than they are called.
+    pub fn parse(media_type: &str, bytes: impl Into<Bytes>) -> Result<Self, DocumentError> {
+        if let Some(signed) = media_type::schema_one(media_type) {
+            return Err(DocumentError::SchemaOne { signed });
+        }
+        if !media_type::is_document(media_type) && !media_type::is_generic(media_type) {
+            return Err(DocumentError::Foreign(media_type.escape_debug().to_string()));
+        }
+        let bytes = bytes.into();
+        let what = if media_type::is_index(media_type) { Index::NAME } else { Manifest::NAME };
+        let shape = Shape::of(&bytes, what)?;
+        if media_type::is_index(media_type) || (!media_type::is_manifest(media_type) && shape.is_index()) {
+            shape.must_be_index()?;
+            Ok(Self::Index(Box::new(Document::checked(bytes)?)))
         } else {
-            Ok(Self::Index(Box::new(Document::parse(bytes)?)))
+            shape.must_be_manifest()?;
+            Ok(Self::Manifest(Box::new(Document::checked(bytes)?)))
         }
     }
 
@@ -153,6 +216,15 @@ impl Node {
         }
     }
 
+    /// The same bytes, shared.
+    #[must_use]
+    pub fn shared(&self) -> Bytes {
+        match self {
+            Self::Manifest(manifest) => manifest.shared(),
+            Self::Index(index) => index.shared(),
+        }
+    }
+
     /// The descriptor of the document.
     #[must_use]
     pub fn descriptor(&self) -> Descriptor {
@@ -160,27 +232,73 @@ impl Node {
     }
 }
 
-fn has_manifests(bytes: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Probe {
-        #[serde(default, rename = "mediaType")]
-        media_type: String,
-        manifests: Option<serde::de::IgnoredAny>,
-    }
-    serde_json::from_slice::<Probe>(bytes)
-        .is_ok_and(|probe| media_type::is_index(&probe.media_type) || probe.manifests.is_some())
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::digest::Digest;
 
     #[test]
     fn an_index_without_a_media_type_is_known_by_its_content() {
         let bytes = br#"{"schemaVersion":2,"manifests":[]}"#.to_vec();
         assert!(matches!(Node::parse("", bytes).unwrap(), Node::Index(_)));
+    }
+
+    #[test]
+    fn what_may_be_taken_for_something_else_is_refused() {
+        let manifest = br#"{"schemaVersion":2,"config":{"mediaType":"c/d","size":1,"digest":"DIGEST"},"layers":[]}"#;
+        let manifest = String::from_utf8_lossy(manifest).replace("DIGEST", Digest::of(b"x").as_str());
+        let index = r#"{"schemaVersion":2,"manifests":[]}"#;
+        let parse = |kind: &str, text: &str| Node::parse(kind, text.as_bytes().to_vec());
+        assert!(parse(media_type::MANIFEST, &manifest).is_ok() && parse(media_type::DOCKER_LIST, index).is_ok());
+        let both = manifest.replacen('{', r#"{"manifests":[],"#, 1);
+        for kind in ["", media_type::MANIFEST, media_type::INDEX] {
+            assert!(matches!(parse(kind, &both), Err(DocumentError::Ambiguous(_))), "{kind}");
+        }
+        assert!(matches!(parse(media_type::INDEX, &manifest), Err(DocumentError::Ambiguous(_))));
+        assert!(matches!(parse(media_type::MANIFEST, index), Err(DocumentError::Ambiguous(_))));
+        let other = index.replacen('{', &format!(r#"{{"mediaType":"{}","#, media_type::MANIFEST), 1);
+        assert!(matches!(parse("", &other), Err(DocumentError::Ambiguous(_))));
+        assert!(matches!(parse("text/html", &manifest), Err(DocumentError::Foreign(kind)) if kind == "text/html"));
+        let signed = "application/vnd.docker.distribution.manifest.v1+prettyjws";
+        assert!(matches!(parse(signed, "{}"), Err(DocumentError::SchemaOne { signed: true })));
+        // Each by itself is as strict as the two together.
+        assert!(Document::<Manifest>::parse(both.clone().into_bytes()).is_err());
+        assert!(Document::<Index>::parse(both.into_bytes()).is_err());
+    }
+
+    #[test]
+    fn an_artifact_is_no_image() {
+        let artifact = |config: &str, kind: Option<&str>, layers: &[&str]| {
+            let layers: Vec<_> = layers.iter().map(|layer| Descriptor::of(*layer, b"x")).collect();
+            let mut json = json!({"schemaVersion": 2, "config": Descriptor::of(config, b"{}"), "layers": layers});
+            json["artifactType"] = kind.into();
+            Document::<Manifest>::from_json(json).unwrap().artifact().map(str::to_owned)
+        };
+        let gzip = media_type::LAYER_GZIP;
+        assert_eq!(artifact(media_type::CONFIG, None, &[gzip]), None);
+        assert_eq!(artifact(media_type::CONFIG, None, &[]), None);
+        assert_eq!(artifact(media_type::CONFIG, Some("a/b"), &[gzip, "text/plain"]), None);
+        assert_eq!(
+            artifact("application/octet-stream", None, &["application/vnd.docker.image.rootfs.diff.tar.gzip"]),
+            None
+        );
+        for (config, kind, layers, expected) in [
+            ("application/vnd.oci.empty.v1+json", Some("a/b"), &[gzip][..], "a/b"),
+            (
+                "application/vnd.cncf.helm.config.v1+json",
+                None,
+                &["application/tar+gzip"],
+                "application/vnd.cncf.helm.config.v1+json",
+            ),
+            ("application/vnd.docker.plugin.v1+json", Some(""), &[gzip], "application/vnd.docker.plugin.v1+json"),
+            (media_type::CONFIG, None, &["application/vnd.in-toto+json"], "application/vnd.in-toto+json"),
+            (media_type::CONFIG, Some("a/b"), &["text/plain"], "a/b"),
+            (media_type::CONFIG, Some("a/b"), &[], "a/b"),
+        ] {
+            assert_eq!(artifact(config, kind, layers).as_deref(), Some(expected), "{config} {kind:?}");
+        }
     }
 
     #[test]

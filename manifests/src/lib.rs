@@ -4,6 +4,7 @@
 //! same input gives the same bytes everywhere.
 
 pub mod config;
+pub mod convert;
 pub mod descriptor;
 pub mod digest;
 pub mod document;
@@ -15,6 +16,7 @@ pub mod media_type;
 pub mod platform;
 pub mod reference;
 pub mod runtime;
+mod shape;
 
 pub use config::{Config, ConfigEdit, Expansion, ValueError};
 pub use descriptor::Descriptor;
@@ -22,4 +24,4 @@ pub use digest::{ChainId, DiffId, Digest, Hasher};
 pub use document::{Document, DocumentError};
 pub use image::{Image, ImageError, NewLayer};
 pub use platform::Platform;
-pub use reference::{ImageName, Reference, ReferenceError};
+pub use reference::{ArchivedImage, ImageName, Reference, ReferenceError};

@@ -19,6 +19,11 @@ pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.
 /// Docker's image config.
 pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
+/// Docker's manifest, schema 1, of which there are no new ones.
+const DOCKER_SCHEMA_ONE: &str = "application/vnd.docker.distribution.manifest.v1+json";
+/// The same with signatures.
+const DOCKER_SCHEMA_ONE_SIGNED: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
+
 /// What a client names in `Accept` when it asks for a manifest: all four kinds, OCI first.
 pub const MANIFESTS: [&str; 4] = [INDEX, MANIFEST, DOCKER_LIST, DOCKER_MANIFEST];
 
@@ -38,6 +43,42 @@ pub fn is_manifest(media_type: &str) -> bool {
 #[must_use]
 pub fn is_document(media_type: &str) -> bool {
     is_manifest(media_type) || is_index(media_type)
+}
+
+/// Whether the type says nothing about a document: servers and tools give these to anything.
+#[must_use]
+pub fn is_generic(media_type: &str) -> bool {
+    let generic =
+        ["", "application/json", "application/octet-stream", "application/x-www-form-urlencoded", "text/plain"];
+    generic.contains(&media_type)
+}
+
+/// For a type of Docker's schema 1: whether that is the one with signatures.
+#[must_use]
+pub fn schema_one(media_type: &str) -> Option<bool> {
+    match media_type {
+        DOCKER_SCHEMA_ONE => Some(false),
+        DOCKER_SCHEMA_ONE_SIGNED => Some(true),
+        _ => None,
+    }
+}
+
+/// Whether this is a type of Docker's, for which there is one of OCI's.
+#[must_use]
+pub fn is_docker(media_type: &str) -> bool {
+    matches!(media_type, DOCKER_LIST | DOCKER_MANIFEST | DOCKER_CONFIG) || layer_as_oci(media_type) != media_type
+}
+
+/// Whether content of this type is the config of an image. Docker once wrote the type of any bytes there.
+#[must_use]
+pub fn is_config(media_type: &str) -> bool {
+    matches!(media_type, CONFIG | DOCKER_CONFIG | "application/octet-stream")
+}
+
+/// Whether content of this type is files of an image, perhaps compressed or encrypted.
+#[must_use]
+pub fn is_layer(media_type: &str) -> bool {
+    media_type.contains(".image.layer.") || media_type.contains(".image.rootfs.")
 }
 
 /// The OCI name of a layer's media type; what is no Docker type stays as it is.

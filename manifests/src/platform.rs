@@ -43,6 +43,17 @@ impl Platform {
     }
 }
 
+impl Platform {
+    /// The platform that an image's config says; nothing where it says none.
+    #[must_use]
+    pub fn of_config(config: &[u8]) -> Option<Self> {
+        let config: Value = serde_json::from_slice(config).ok()?;
+        let said = |key: &str| config[key].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        let (os, architecture) = (said("os")?, said("architecture")?);
+        Some(Self { os, architecture, variant: said("variant"), other: Map::new() })
+    }
+}
+
 impl Default for Platform {
     /// `linux/amd64`.
     fn default() -> Self {

@@ -1,6 +1,7 @@
 //! Image names: references into registries, and the transports of containers-transports(5).
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -27,13 +28,22 @@ pub enum ImageName {
         /// The value of `org.opencontainers.image.ref.name`.
         tag: Option<String>,
     },
-    /// `docker-archive:FILE[:REFERENCE]`: what `docker save` writes and `docker load` reads.
+    /// `docker-archive:FILE[:REFERENCE|:@INDEX]`: what `docker save` writes and `docker load` reads.
     DockerArchive {
         /// The tar file.
         file: PathBuf,
-        /// The image's name in it, such as `a/b:t`; completed as docker does.
-        name: Option<Reference>,
+        /// Which of the images in it.
+        image: Option<ArchivedImage>,
     },
+}
+
+/// An image in a docker archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ArchivedImage {
+    /// By its name, such as `a/b:t`; completed as docker does.
+    Named(Reference),
+    /// By its place in the archive's list, from 0 on: `@0`. Not every image has a name.
+    At(usize),
 }
 
 /// Transports of containers-transports(5) that are none here: as names they would be taken for repositories.
@@ -84,9 +94,9 @@ impl FromStr for ImageName {
             let (file, tag) = place(rest)?;
             Ok(Self::Archive { file, tag })
         } else if let Some(rest) = name.strip_prefix("docker-archive:") {
-            let (file, name) = place(rest)?;
-            let name = name.map(|name| reference(&name).map_err(|why| error(why.into()))).transpose()?;
-            Ok(Self::DockerArchive { file, name })
+            let (file, image) = place(rest)?;
+            let image = image.map(|image| image.parse().map_err(|why: &str| error(why.into()))).transpose()?;
+            Ok(Self::DockerArchive { file, image })
         } else {
             let bare = name.strip_prefix("docker://").unwrap_or(name);
             if let Some(other) = OTHER_TRANSPORTS.iter().find(|other| bare.starts_with(**other)) {
@@ -96,6 +106,29 @@ impl FromStr for ImageName {
                 return Err(error("write the registry's host without http:// or https://".into()));
             }
             Ok(Self::Registry(reference(bare).map_err(|why| error(why.into()))?))
+        }
+    }
+}
+
+impl FromStr for ArchivedImage {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        match text.strip_prefix('@') {
+            Some(index) if index.bytes().all(|byte| byte.is_ascii_digit()) => {
+                index.parse().map(Self::At).map_err(|_| "what follows the @ is not a number")
+            }
+            Some(_) => Err("what follows the @ is not a number"),
+            None => reference(text).map(Self::Named),
+        }
+    }
+}
+
+impl fmt::Display for ArchivedImage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(name) => name.fmt(f),
+            Self::At(index) => write!(f, "@{index}"),
         }
     }
 }
@@ -196,14 +229,20 @@ pub fn is_tag(tag: &str) -> bool {
     (1..=128).contains(&tag.len()) && tag.as_bytes().iter().all(inner) && !tag.starts_with(['.', '-'])
 }
 
-/// Labels between dots, and perhaps a port.
-fn is_host(host: &str) -> bool {
+/// Whether this names a host: labels between dots or an IPv6 address in brackets, and perhaps a port.
+#[must_use]
+pub fn is_host(host: &str) -> bool {
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    if let Some((address, rest)) = host.strip_prefix('[').and_then(|host| host.split_once(']')) {
+        let port = if rest.is_empty() { Some("0") } else { rest.strip_prefix(':') };
+        return address.parse::<Ipv6Addr>().is_ok() && port.is_some_and(is_port);
+    }
     let (name, port) = host.split_once(':').unwrap_or((host, "0"));
     let is_label = |label: &str| {
         let inner = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
         !label.is_empty() && label.as_bytes().iter().all(inner) && !label.starts_with('-') && !label.ends_with('-')
     };
-    name.split('.').all(is_label) && !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
+    name.split('.').all(is_label) && is_port(port)
 }
 
 /// Runs of letters and digits, and single separators between them.
@@ -228,7 +267,7 @@ impl fmt::Display for ImageName {
             Self::Registry(reference) => return reference.fmt(f),
             Self::Layout { directory, tag } => ("oci", directory, tag),
             Self::Archive { file, tag } => ("oci-archive", file, tag),
-            Self::DockerArchive { file, name } => ("docker-archive", file, &name.as_ref().map(ToString::to_string)),
+            Self::DockerArchive { file, image } => ("docker-archive", file, &image.as_ref().map(ToString::to_string)),
         };
         write!(f, "{transport}:{}", path.display())?;
         tag.as_ref().map_or(Ok(()), |tag| write!(f, ":{tag}"))
@@ -304,7 +343,15 @@ mod tests {
             ("docker-archive:b.tar", "docker-archive:b.tar"),
             ("docker-archive:b.tar:debian", "docker-archive:b.tar:docker.io/library/debian:latest"),
             ("docker-archive:b.tar:h.example:5000/a:t", "docker-archive:b.tar:h.example:5000/a:t"),
+            ("docker-archive:b.tar:@0", "docker-archive:b.tar:@0"),
+            ("docker-archive:b.tar:@12", "docker-archive:b.tar:@12"),
+            ("[::1]:5000/x", "[::1]:5000/x:latest"),
+            ("[2001:db8::7]/a/b:t", "[2001:db8::7]/a/b:t"),
+            ("docker://[::1]/x@DIGEST", "[::1]/x@DIGEST"),
+            ("docker-archive:b.tar:[::1]:5000/x", "docker-archive:b.tar:[::1]:5000/x:latest"),
         ] {
+            let digest = format!("sha256:{}", "0a".repeat(32));
+            let (text, whole) = (text.replace("DIGEST", &digest), whole.replace("DIGEST", &digest));
             assert_eq!(text.parse::<ImageName>().unwrap().to_string(), whole);
         }
         for bad in [
@@ -316,6 +363,16 @@ mod tests {
             "a b",
             "docker-archive:",
             "docker-archive:x:UPPER",
+            "docker-archive:x:@",
+            "docker-archive:x:@-1",
+            "docker-archive:x:@a",
+            "[::1]:/x",
+            "[::1]:port/x",
+            "[::1/x",
+            "[::1]5000/x",
+            "[fe80::1%eth0]:5000/x",
+            "[127.0.0.1]:5000/x",
+            "::1/x",
             "dir:x",
         ] {
             assert!(bad.parse::<ImageName>().is_err(), "{bad}");

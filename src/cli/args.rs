@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use ociforge_manifests::lint::{Code, UnknownCode};
-use ociforge_manifests::{ImageName, Platform};
+use ociforge_manifests::{ArchivedImage, ImageName, Platform};
 
 use super::progress::Form;
 use super::runtime_args::RuntimeArgs;
@@ -347,8 +347,11 @@ fn destination(text: &str) -> Result<ImageName, String> {
         Ok(ImageName::Registry(_)) if !text.starts_with("docker://") => {
             Err("expected oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME] or docker://NAME".into())
         }
-        Ok(ImageName::DockerArchive { name: Some(name), .. }) if name.digest().is_some() => {
+        Ok(ImageName::DockerArchive { image: Some(ArchivedImage::Named(name)), .. }) if name.digest().is_some() => {
             Err("an image in a docker-archive is called by a tag, not by a digest".into())
+        }
+        Ok(ImageName::DockerArchive { image: Some(ArchivedImage::At(_)), .. }) => {
+            Err("an image is written into a docker-archive under a name, not at a place".into())
         }
         Ok(name) => Ok(name),
         Err(error) => Err(error.to_string()),

@@ -24,7 +24,7 @@ pub use args::{
 pub use progress::{Form, reporter};
 pub use prompt::{PromptError, Terminal, first_line};
 pub use runtime_args::driver_version;
-pub use transfer_args::{CopyArgs, GcArgs, LoginArgs, LogoutArgs, MirrorArgs, ServeArgs};
+pub use transfer_args::{CopyArgs, CopyFormat, GcArgs, LoginArgs, LogoutArgs, MirrorArgs, ServeArgs};
 
 use crate::cancel::Cancel;
 use crate::commands::{self, Finale};

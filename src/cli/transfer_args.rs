@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use ociforge_manifests::Platform;
 
 use super::args::Format;
@@ -15,7 +15,7 @@ use crate::registry::Password;
 #[derive(Debug, Args)]
 pub struct CopyArgs {
     /// Image: a name in a registry or of what was built here, oci:DIR[:TAG], oci-archive:FILE[:TAG] or
-    /// docker-archive:FILE[:NAME]
+    /// docker-archive:FILE[:NAME|:@INDEX]
     #[arg(value_name = "SRC")]
     pub source: String,
     /// Where it goes, written in the same way; the FILE of an archive is replaced
@@ -30,9 +30,34 @@ pub struct CopyArgs {
     /// Blobs that move at a time
     #[arg(long, default_value_t = crate::transfer::DEFAULT_JOBS, value_name = "N")]
     pub jobs: usize,
-    /// Form of the output
-    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
-    pub format: Format,
+    /// Form of the output [default: text], and of the image; one of each may be given, as in oci,json
+    #[arg(long = "format", value_enum, value_delimiter = ',', value_name = "FORM")]
+    pub formats: Vec<CopyFormat>,
+}
+
+/// Forms of a copy, and of what is told of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CopyFormat {
+    /// The output is for people
+    Text,
+    /// The output is for programs
+    Json,
+    /// The image is OCI's: manifests of Docker's become OCI's, with other digests
+    Oci,
+}
+
+impl CopyArgs {
+    /// The form of the output.
+    #[must_use]
+    pub fn output(&self) -> Format {
+        if self.formats.contains(&CopyFormat::Json) { Format::Json } else { Format::Text }
+    }
+
+    /// Whether Docker's manifests become OCI's.
+    #[must_use]
+    pub fn converts(&self) -> bool {
+        self.formats.contains(&CopyFormat::Oci)
+    }
 }
 
 /// `mirror`

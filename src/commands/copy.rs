@@ -2,23 +2,27 @@
 
 use std::path::Path;
 use std::slice::from_ref;
+use std::sync::Arc;
 
 use ociforge_manifests::graph::Node;
 use ociforge_manifests::reference::EntryName;
-use ociforge_manifests::{Descriptor, ImageName, Platform, Reference};
+use ociforge_manifests::{ArchivedImage, Descriptor, ImageName, Platform, Reference, media_type};
 use serde_json::json;
 
 use super::Context;
-use crate::cli::{self, CopyArgs, Format};
+use crate::cli::{self, CopyArgs, CopyFormat, Format};
 use crate::content::Target;
 use crate::error::Failure;
 use crate::locate::Located;
 use crate::mirror::is_same_file;
 use crate::run::host;
 use crate::store::{ArchiveWriter, Hold, Layout, write_docker_archive};
-use crate::transfer::{Copied, ImageCopy, Moved};
+use crate::transfer::{AsOci, Copied, ImageCopy, Moved};
 
 pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failure> {
+    if args.formats.contains(&CopyFormat::Text) && args.formats.contains(&CopyFormat::Json) {
+        return Err(Failure::new("the output can't be text and json").hint("leave one of the two `--format`").usage());
+    }
     let destination: ImageName = args.destination.parse()?;
     let source: ImageName = args.source.parse()?;
     if let (Some(read), Some(written)) = (archive(&source), archive(&destination))
@@ -30,15 +34,55 @@ pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failur
     }
     let Located { node, source: from, .. } = context.find_image(&args.source).await?;
     let from = context.with_its_base(from, &node.descriptor().digest).await;
-    let to = Destination { context, args, from: Located { name: source.to_string(), node, source: from } };
+    let from = Located { name: source.to_string(), node, source: from };
+    let from = if args.converts() { as_oci(context, from, &destination).await? } else { from };
+    let to = Destination { context, args, from };
     let copied = match destination.clone() {
         ImageName::Registry(reference) => to.registry(&reference).await,
         ImageName::Layout { directory, tag } => to.layout(&directory, tag.unwrap_or_else(|| tag_of(&source))).await,
         ImageName::Archive { file, tag } => to.archive(&file, tag.unwrap_or_else(|| tag_of(&source))).await,
-        ImageName::DockerArchive { file, name } => to.docker_archive(&file, name.or(named(&source))).await,
+        ImageName::DockerArchive { file, image } => match image {
+            Some(ArchivedImage::At(_)) => Err(no_place()),
+            Some(ArchivedImage::Named(name)) => to.docker_archive(&file, Some(name)).await,
+            None => to.docker_archive(&file, named(&source)).await,
+        },
     };
     let copied = copied.map_err(|failure| failure.during(format!("cannot copy {source} to {destination}")))?;
-    print(args.format, &destination, &copied)
+    tell_of_dockers(context, &destination, &copied);
+    print(args.output(), &destination, &copied)
+}
+
+/// The image with OCI's manifests in the place of Docker's.
+async fn as_oci(context: &Context, from: Located, destination: &ImageName) -> Result<Located, Failure> {
+    if matches!(destination, ImageName::DockerArchive { .. }) {
+        let failure = Failure::new("an archive for docker holds no manifests that could be OCI's");
+        return Err(failure.hint("leave `--format oci`, or write oci-archive:FILE").usage());
+    }
+    let Located { name, node, source } = from;
+    let Some((new, converted)) = AsOci::new(source.clone(), &node).await? else {
+        return Ok(Located { name, node, source });
+    };
+    let [old, now] = [&node, &new].map(|node| node.descriptor().digest);
+    context.reporter.note(&format!(
+        "{name} becomes OCI's, and its digest, {old}, becomes {now}; what refers to the old one, such as a signature, \
+         stays behind"
+    ));
+    Ok(Located { name, node: new, source: Arc::new(converted) })
+}
+
+/// Says who does not find Docker's manifests in a layout.
+fn tell_of_dockers(context: &Context, destination: &ImageName, copied: &Copied) {
+    let is_layout = matches!(destination, ImageName::Layout { .. } | ImageName::Archive { .. });
+    if is_layout && copied.documents.iter().any(|document| media_type::is_docker(&document.media_type)) {
+        context.reporter.note(&format!(
+            "{destination} has manifests of Docker's with the digests that they had; skopeo 1.9 and podman 4.3 do not \
+             see those in a layout: `--format oci` turns them into OCI's"
+        ));
+    }
+}
+
+fn no_place() -> Failure {
+    Failure::new("an image is written into an archive for docker under a name, not at a place").usage()
 }
 
 /// The file of an archive of either kind.
@@ -54,7 +98,8 @@ fn tag_of(source: &ImageName) -> String {
     let tag = match source {
         ImageName::Registry(reference) => reference.tag(),
         ImageName::Layout { tag, .. } | ImageName::Archive { tag, .. } => tag.as_deref(),
-        ImageName::DockerArchive { name, .. } => name.as_ref().and_then(Reference::tag),
+        ImageName::DockerArchive { image: Some(ArchivedImage::Named(name)), .. } => name.tag(),
+        ImageName::DockerArchive { .. } => None,
     };
     tag.unwrap_or("latest").to_owned()
 }
@@ -64,7 +109,8 @@ fn named(source: &ImageName) -> Option<Reference> {
     match source {
         ImageName::Registry(reference) if reference.digest().is_none() => Some(reference.clone()),
         ImageName::Registry(_) => None,
-        ImageName::DockerArchive { name, .. } => name.clone(),
+        ImageName::DockerArchive { image: Some(ArchivedImage::Named(name)), .. } => Some(name.clone()),
+        ImageName::DockerArchive { .. } => None,
         ImageName::Layout { tag, .. } | ImageName::Archive { tag, .. } => match tag.as_deref()?.parse() {
             Ok(ImageName::Registry(full)) if full.digest().is_none() && Some(full.whole()) == *tag => Some(full),
             _ => None,

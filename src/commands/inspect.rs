@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use ociforge_manifests::graph::Node;
-use ociforge_manifests::{Image, Platform};
+use ociforge_manifests::graph::{Manifest, Node};
+use ociforge_manifests::{Descriptor, Document, Image, Platform};
 use serde_json::{Value, json};
 
 use super::Context;
@@ -18,6 +18,13 @@ pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<(), Fai
     }
     if let (Node::Index(_), None, false, false) = (&located.node, &args.platform, args.config, args.layers) {
         return print(args.format, &index_text(&located), || index_json(&located));
+    }
+    if let (Node::Manifest(manifest), false, false) = (&located.node, args.config, args.layers)
+        && let Some(kind) = manifest.artifact()
+    {
+        return print(args.format, &artifact_text(&located, manifest, kind), || {
+            artifact_json(&located, manifest, kind)
+        });
     }
     let image = located.image_or_only(args.platform.as_ref(), &Platform::default()).await?;
     if args.config {
@@ -46,6 +53,34 @@ fn index_text(located: &Located) -> String {
         let platform = child.platform.as_ref().map_or("no platform".into(), ToString::to_string);
         let _ = writeln!(text, "  {platform:<16} {}", child.digest);
     }
+    text
+}
+
+fn artifact_json(located: &Located, manifest: &Document<Manifest>, kind: &str) -> Value {
+    json!({
+        "name": located.name,
+        "digest": manifest.digest(),
+        "mediaType": manifest.json().get("mediaType"),
+        "artifactType": kind,
+        "subject": manifest.subject,
+        "annotations": manifest.annotations,
+        "config": manifest.config,
+        "blobs": manifest.layers,
+    })
+}
+
+fn artifact_text(located: &Located, manifest: &Document<Manifest>, kind: &str) -> String {
+    let mut text = format!("{}\n", located.name);
+    let mut row = |name: &str, value: &str| {
+        let _ = writeln!(text, "  {name:<12} {value}");
+    };
+    row("digest", manifest.digest().as_str());
+    row("artifact", &format!("{kind} (not an image)"));
+    manifest.subject.iter().for_each(|subject| row("subject", subject.digest.as_str()));
+    for Descriptor { digest, size, media_type, .. } in &manifest.layers {
+        row("blob", &format!("{digest} {:>9}  {media_type}", human_bytes(*size)));
+    }
+    manifest.annotations.iter().for_each(|(key, value)| row("annotation", &format!("{key}={value}")));
     text
 }
 
@@ -91,7 +126,7 @@ fn words(command: &[String]) -> String {
 }
 
 /// The layers with what the history says of each, lowest first.
-fn layers(image: &Image) -> impl Iterator<Item = (&ociforge_manifests::Descriptor, &str)> {
+fn layers(image: &Image) -> impl Iterator<Item = (&Descriptor, &str)> {
     let told = image.config.history.iter().filter(|entry| !entry.empty_layer);
     let told = told.map(|entry| entry.created_by.as_deref().unwrap_or_default()).chain(std::iter::repeat(""));
     image.manifest.layers.iter().zip(told)

@@ -19,8 +19,9 @@ mod serve;
 mod spec;
 mod unshare;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ociforge_manifests::ImageName;
 
@@ -29,7 +30,7 @@ use crate::cli::{self, CacheCommand, Cli, Command, Global};
 use crate::error::Failure;
 use crate::locate::{Located, locate};
 use crate::progress::Reporter;
-use crate::registry::{Client, Settings};
+use crate::registry::{Client, Settings, Warn};
 use crate::sandbox::{self, Entered, SandboxError};
 use crate::store::{Layout, Store};
 
@@ -40,6 +41,8 @@ struct Context {
     cancel: Cancel,
     /// The namespaces of commands that unpack root filesystems.
     entered: Result<Arc<Entered>, Arc<SandboxError>>,
+    /// What the registry client has warned of.
+    warned: Arc<Mutex<HashSet<String>>>,
 }
 
 /// Runs a command to its end, or up to the process that is to take over.
@@ -53,7 +56,7 @@ pub async fn run(
 ) -> Result<Option<Box<dyn Finale>>, Failure> {
     let reporter = cli::reporter(cli.global.progress);
     let entered = entered.map(Arc::new).map_err(Arc::new);
-    let context = Context { global: cli.global, reporter, cancel, entered };
+    let context = Context { global: cli.global, reporter, cancel, entered, warned: Arc::default() };
     if let Some(warning) = context.entered.as_ref().ok().and_then(|entered| entered.warning()) {
         context.reporter.warn(warning);
     }
@@ -161,6 +164,13 @@ impl Context {
         settings.authfile = self.global.authfile.clone().or(settings.authfile);
         settings.tls_verify = self.global.tls_verify;
         settings.journal = self.store_path().ok().map(|store| store.join("uploads"));
+        let (reporter, warned) = (Arc::clone(&self.reporter), Arc::clone(&self.warned));
+        settings.warn = Warn::by(move |warning| {
+            // Each repository looks for its credentials.
+            if warned.lock().unwrap_or_else(PoisonError::into_inner).insert(warning.to_owned()) {
+                reporter.warn(warning);
+            }
+        });
         settings
     }
 }

@@ -113,6 +113,7 @@ impl Explain for ContentError {
     fn hint(&self) -> Option<String> {
         match &self.cause {
             Cause::Status { hint, .. } | Cause::Network { hint, .. } | Cause::Other { hint, .. } => hint.clone(),
+            Cause::Document(error) => error.hint().map(Into::into),
             Cause::Io(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
                 Some("free some space, or choose another place, and try again; nothing half-written is in use".into())
             }

@@ -4,9 +4,12 @@
 //! and save are one copy with other ends.
 
 mod error;
+mod memory;
+mod platform;
 mod reader;
 mod verify;
 
+use std::collections::BTreeSet;
 use std::io;
 
 use async_trait::async_trait;
@@ -17,9 +20,11 @@ use ociforge_manifests::Descriptor;
 use crate::progress::Progress;
 
 pub use error::{Cause, ContentError};
+pub use memory::{in_memory, or_data};
+pub use platform::{MAX_DEPTH, Selected, platform_of, select};
 pub use reader::BlobReader;
-pub(crate) use verify::Check;
-pub use verify::{cause_of, read_document, read_verified};
+pub(crate) use verify::{Check, may_read};
+pub use verify::{cause_of, read_document, read_verified, verify};
 
 /// Bytes as they arrive.
 pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
@@ -73,6 +78,33 @@ pub trait Target: Source {
 
     /// Puts the manifest, whose children must be there, and lets `tag` name it.
     async fn tag(&self, manifest: &Descriptor, bytes: &[u8], tag: &str) -> Result<(), ContentError>;
+
+    /// The same with several tags.
+    async fn tag_all(&self, manifest: &Descriptor, bytes: &Bytes, tags: &[String]) -> Result<(), ContentError> {
+        for tag in tags {
+            self.tag(manifest, bytes, tag).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Takes the tags of a list, in any order, perhaps some of them twice. There may be a million.
+pub trait TagSink: Send {
+    /// The list begins. When it began before, it begins anew, and what was taken is void.
+    fn begin(&mut self);
+
+    /// One of the tags.
+    fn take(&mut self, tag: &str);
+}
+
+impl TagSink for BTreeSet<String> {
+    fn begin(&mut self) {
+        self.clear();
+    }
+
+    fn take(&mut self, tag: &str) {
+        self.insert(tag.to_owned());
+    }
 }
 
 /// A source whose manifests have names and referrers: a repository of a registry, or what of a layout or an archive
@@ -84,6 +116,14 @@ pub trait Named: Source {
 
     /// All tags, sorted by their bytes.
     async fn tags(&self) -> Result<Vec<String>, ContentError>;
+
+    /// Shows all tags to `sink`, without keeping them where that can be helped.
+    async fn show_tags(&self, sink: &mut dyn TagSink) -> Result<(), ContentError> {
+        let tags = self.tags().await?;
+        sink.begin();
+        tags.iter().for_each(|tag| sink.take(tag));
+        Ok(())
+    }
 
     /// The manifests whose `subject` is this one (distribution-spec, "Listing Referrers"), sorted by digest; none where
     /// nobody knows of any. Also what the tag `<algorithm>-<hex>` of the referrers tag schema lists.

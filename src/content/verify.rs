@@ -5,6 +5,7 @@ use std::io;
 use futures_util::{StreamExt, stream};
 use ociforge_manifests::document::MAX_DOCUMENT;
 use ociforge_manifests::{Descriptor, Digest, Hasher};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{ByteStream, Cause, ContentError, Source};
 
@@ -35,6 +36,19 @@ fn checked(check: Check, stream: ByteStream) -> ByteStream {
     .boxed()
 }
 
+/// Documents longer than this, in bytes, are read one at a time.
+const LARGE: u64 = 1 << 20;
+
+/// Held while a long document is read into memory: the longest take 16 MiB, and many are read at the same time.
+static ONE_LARGE: Semaphore = Semaphore::const_new(1);
+
+/// Waits until a document that has this length by now may be read on. Whoever holds one such permit needs no other.
+pub(crate) async fn may_read(length: u64, permit: &mut Option<SemaphorePermit<'static>>) {
+    if length > LARGE && permit.is_none() {
+        *permit = ONE_LARGE.acquire().await.ok();
+    }
+}
+
 /// Reads a whole document (manifest, index or config), verified.
 ///
 /// # Errors
@@ -46,11 +60,26 @@ pub async fn read_document(source: &dyn Source, descriptor: &Descriptor) -> Resu
     }
     let raw = source.fetch(descriptor, 0).await?;
     let mut stream = read_verified(descriptor, raw);
-    let mut document = Vec::new();
+    let mut permit = None;
+    may_read(descriptor.size, &mut permit).await;
+    let mut document = Vec::with_capacity(usize::try_from(descriptor.size).unwrap_or_default());
     while let Some(bytes) = stream.next().await {
         document.extend_from_slice(&bytes.map_err(|error| cause_of(error).of(operation()))?);
     }
     Ok(document)
+}
+
+/// Reads content to its end and keeps nothing of it, only to see whether it is what the descriptor says.
+///
+/// # Errors
+/// When it can't be had, or is something else.
+pub async fn verify(source: &dyn Source, descriptor: &Descriptor) -> Result<(), ContentError> {
+    let operation = || format!("read {} {}", descriptor.media_type, descriptor.digest);
+    let mut stream = read_verified(descriptor, source.fetch(descriptor, 0).await?);
+    while let Some(bytes) = stream.next().await {
+        bytes.map_err(|error| cause_of(error).of(operation()))?;
+    }
+    Ok(())
 }
 
 /// The [`Cause`] inside an error of a verified stream, or the error itself as one.

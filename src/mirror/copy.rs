@@ -4,20 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
-use ociforge_manifests::Descriptor;
-
 use super::delta::{BESIDE, SINCE};
 use super::destination::Destination;
 use super::ledger::Watched;
-use super::origin::{Read, Supply};
+use super::origin::Supply;
 use super::plan::{Plan, Planned};
 use super::report::{Bytes, ImageReport, Report, Status};
 use super::{Mirror, full, repository};
-use crate::content::{Cause, ContentError, Named, read_document};
+use crate::content::{Cause, ContentError, Named, verify};
 use crate::error::Failure;
 use crate::store::Names;
 use crate::transfer::Copied;
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 impl Plan<'_> {
     /// Copies the images one after the other, and reads all manifests back at the end. An image that fails does not stop
@@ -81,7 +79,7 @@ impl Plan<'_> {
 
     async fn copy_image(&self, planned: &Planned) -> Result<(Copied, usize), ContentError> {
         let (image, ledger) = (&planned.image, &self.ledger);
-        let end = self.destination.end(&image.wanted.name, &image.root.descriptor())?;
+        let end = self.destination.end(&image.wanted.name, &image.root)?;
         let target = end.target.as_deref().ok_or_else(|| {
             let message = "there is nothing to write to".into();
             Cause::Other { message, hint: None }.of(format!("copy {}", full(&image.wanted.name)))
@@ -93,7 +91,8 @@ impl Plan<'_> {
         let supply = Supply { read: &image.read, client: self.mirror.client, ledger, own: home };
         let naming = |tag: &str| format!("{}{tag}", end.before_tags);
         let reporter = self.mirror.reporter;
-        let copied = self.mirror.copy(image, &supply, &watched, &naming, reporter).copy(&image.root, &end.tags).await?;
+        let root = image.read_root().await?;
+        let copied = self.mirror.copy(image, &supply, &watched, &naming, reporter).copy(&root, &end.tags).await?;
         Ok((copied, watched.written.into_inner()))
     }
 
@@ -102,14 +101,14 @@ impl Plan<'_> {
         if self.mirror.since.is_none() {
             return BTreeMap::new();
         }
-        let blobs = planned.found.blobs.iter().map(|(blob, _)| &blob.digest);
+        let blobs = planned.found.blobs.iter().map(|blob| &blob.digest);
         let beside = self.earlier.beside(blobs, &repository(&planned.image.wanted.name));
         let beside = (!beside.is_empty()).then_some((BESIDE, beside));
         let all = [(SINCE, self.earlier.name.clone())].into_iter().chain(beside);
         all.map(|(key, value)| (key.to_owned(), value)).collect()
     }
 
-    /// Reads back what was copied, manifests and indexes, by name and by digest, and compares it with the source.
+    /// Reads back what was copied, manifests and indexes, by name and by digest, and compares it with what it should be.
     async fn verify(&mut self, copied: &[Option<Copied>], reports: &mut [ImageReport]) -> Result<(), Failure> {
         let archive = self.destination.finish().await?.map(|archive| Names::new(Arc::new(archive))).transpose()?;
         let task = self.mirror.reporter.task("reading manifests back", None);
@@ -121,7 +120,7 @@ impl Plan<'_> {
                 None => end.named.as_deref(),
             };
             let Some(named) = named else { continue };
-            match self.mirror.compare(named, &end.tags, copied, &planned.image.read).await {
+            match self.mirror.compare(named, &end.tags, copied).await {
                 Ok(()) => report.verified = true,
                 Err(error) => {
                     report.status = Status::Failed;
@@ -136,13 +135,7 @@ impl Plan<'_> {
 }
 
 impl Mirror<'_> {
-    async fn compare(
-        &self,
-        target: &dyn Named,
-        tags: &[String],
-        copied: &Copied,
-        source: &Read,
-    ) -> Result<(), ContentError> {
+    async fn compare(&self, target: &dyn Named, tags: &[String], copied: &Copied) -> Result<(), ContentError> {
         for tag in tags {
             let operation = || format!("find `{tag}` at the target");
             let (named, _) = target.tagged(tag).await?.ok_or_else(|| Cause::NotFound.of(operation()))?;
@@ -151,13 +144,8 @@ impl Mirror<'_> {
                 return Err(Cause::WrongDigest { expected, actual }.of(operation()));
             }
         }
-        let same = |document: Descriptor| async move {
-            let (there, here) = (read_document(target, &document).await?, read_document(source, &document).await?);
-            let message = "its bytes are others".into();
-            let differs = || Cause::Other { message, hint: None }.of(format!("compare {}", document.digest));
-            if there == here { Ok(()) } else { Err(differs()) }
-        };
-        stream::iter(copied.documents.clone()).map(Ok).try_for_each_concurrent(self.jobs.max(1), same).await
+        let documents = stream::iter(&copied.documents).map(Ok);
+        documents.try_for_each_concurrent(self.jobs.max(1), |document| verify(target, document)).await
     }
 
     pub(super) fn report(&self, images: Vec<ImageReport>, dry_run: bool) -> Report {

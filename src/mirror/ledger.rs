@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use ociforge_manifests::{Descriptor, Digest};
 
 use crate::content::{ByteStream, ContentError, Repository, Source, Target};
@@ -16,28 +17,48 @@ pub(super) struct Ledger(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
-    /// By the repository, as the user knows it; a layout is one for all.
-    present: HashSet<(String, Digest)>,
+    /// What a repository has, as the user knows it; a layout is one for all.
+    present: HashMap<String, HashSet<Digest>>,
     /// A repository that has the content.
-    homes: HashMap<Digest, Repository>,
+    homes: HashMap<Digest, Arc<Repository>>,
+    /// All homes, once.
+    repositories: HashSet<Arc<Repository>>,
+    /// The digests of all blobs, whose text is in memory once.
+    digests: HashSet<Digest>,
 }
 
 impl Ledger {
     pub(super) fn has(&self, repository: &str, digest: &Digest) -> bool {
-        self.known().present.contains(&(repository.to_owned(), digest.clone()))
+        self.known().present.get(repository).is_some_and(|present| present.contains(digest))
     }
 
     pub(super) fn note(&self, repository: &str, digest: &Digest, home: Option<&Repository>) {
+        let digest = self.shared(digest);
         let mut known = self.known();
-        known.present.insert((repository.to_owned(), digest.clone()));
-        if let Some(home) = home {
-            known.homes.entry(digest.clone()).or_insert_with(|| home.clone());
+        if !known.present.contains_key(repository) {
+            known.present.insert(repository.to_owned(), HashSet::new());
         }
+        known.present.get_mut(repository).map(|present| present.insert(digest.clone()));
+        if let Some(home) = home.filter(|_| !known.homes.contains_key(&digest)) {
+            let home = known.repositories.get(home).cloned().unwrap_or_else(|| Arc::new(home.clone()));
+            known.repositories.insert(Arc::clone(&home));
+            known.homes.insert(digest, home);
+        }
+    }
+
+    /// The same digest, with the text that all blobs of this digest share.
+    pub(super) fn shared(&self, digest: &Digest) -> Digest {
+        let mut known = self.known();
+        if let Some(shared) = known.digests.get(digest) {
+            return shared.clone();
+        }
+        known.digests.insert(digest.clone());
+        digest.clone()
     }
 
     /// A repository at the target that has the content, and may give it to others of the same registry.
     pub(super) fn home(&self, digest: &Digest) -> Option<Repository> {
-        self.known().homes.get(digest).cloned()
+        self.known().homes.get(digest).map(|home| (**home).clone())
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -114,13 +135,19 @@ impl Target for Watched<'_> {
     }
 
     async fn tag(&self, manifest: &Descriptor, bytes: &[u8], tag: &str) -> Result<(), ContentError> {
+        self.tag_all(manifest, &Bytes::copy_from_slice(bytes), &[tag.to_owned()]).await
+    }
+
+    async fn tag_all(&self, manifest: &Descriptor, bytes: &Bytes, tags: &[String]) -> Result<(), ContentError> {
         // Some registries refuse to write a tag twice, even to the same effect.
-        if self.names.get(tag) == Some(&manifest.digest) {
+        let new = tags.iter().filter(|tag| self.names.get(*tag) != Some(&manifest.digest));
+        let new: Vec<String> = new.cloned().collect();
+        if new.is_empty() {
             return Ok(());
         }
         let mut manifest = manifest.clone();
         manifest.annotations.extend(self.annotations.clone());
-        self.target.tag(&manifest, bytes, tag).await?;
+        self.target.tag_all(&manifest, bytes, &new).await?;
         self.wrote(&manifest);
         Ok(())
     }

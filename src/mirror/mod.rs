@@ -2,11 +2,12 @@
 //!
 //! What is wanted (`selection`) is looked up (`resolve`, `origin`) and looked for at the target (`survey`,
 //! `destination`) before anything is written: that is a [`Plan`]. Then each image is copied (`copy`), and at the end
-//! everything is read back.
+//! everything is read back. In between only the descriptors of manifests are in memory (`documents`).
 
 mod copy;
 mod delta;
 mod destination;
+mod documents;
 mod ledger;
 mod origin;
 mod place;
@@ -28,6 +29,9 @@ pub use plan::Plan;
 pub use report::{Bytes, ImageReport, Refusal, Report, Status};
 pub use selection::{NoTag, Selection};
 pub use shard::Shard;
+
+/// How many images are mirrored at a time at most. Each takes some hundred bytes of memory.
+const MAX_IMAGES: usize = 100_000;
 
 /// What a user wants mirrored.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,13 +5,12 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use futures_util::{StreamExt, stream};
 use ociforge_manifests::{Descriptor, Digest, ImageName, Reference};
 
 use super::Place;
+use super::documents::Documents;
 use super::ledger::Ledger;
-use crate::content::{ByteStream, Cause, ContentError, Named, Repository, Source, read_document};
+use crate::content::{ByteStream, Cause, ContentError, Named, Repository, Source, in_memory, read_document};
 use crate::registry::Client;
 use crate::store::{Archive, Layout, Names};
 
@@ -88,7 +87,7 @@ impl Origin {
             Self::Layout(_, layout) => layout.blob_size(&blob.digest),
             Self::Archive(_, archive) => archive.blob_size(&blob.digest),
         };
-        size == Some(blob.size)
+        size == Some(blob.size) || matches!(blob.data(), Some(Ok(_)))
     }
 
     fn found_at(&self, name: &Reference) -> Result<Reference, ContentError> {
@@ -104,24 +103,19 @@ impl Origin {
 /// again while it is.
 pub(super) struct Read {
     repository: Arc<dyn Named>,
-    documents: Mutex<HashMap<Digest, Bytes>>,
+    documents: Arc<Documents>,
     tagged: Mutex<HashMap<String, Option<Descriptor>>>,
     referrers: Mutex<HashMap<Digest, Vec<Descriptor>>>,
 }
 
 impl Read {
-    pub(super) fn new(repository: Arc<dyn Named>) -> Self {
-        let (documents, tagged, referrers) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { repository, documents, tagged, referrers }
+    pub(super) fn new(repository: Arc<dyn Named>, documents: Arc<Documents>) -> Self {
+        Self { repository, documents, tagged: Mutex::default(), referrers: Mutex::default() }
     }
 
-    async fn document(&self, descriptor: &Descriptor) -> Result<Bytes, ContentError> {
-        if let Some(bytes) = get(&self.documents, &descriptor.digest) {
-            return Ok(bytes);
-        }
-        let bytes = Bytes::from(read_document(&*self.repository, descriptor).await?);
-        put(&self.documents, descriptor.digest.clone(), bytes.clone());
-        Ok(bytes)
+    /// Keeps a document that was read past this.
+    pub(super) fn keep(&self, digest: &Digest, bytes: &[u8]) {
+        self.documents.keep(digest, bytes);
     }
 }
 
@@ -139,9 +133,12 @@ impl Source for Read {
         if !descriptor.is_document() {
             return self.repository.fetch(descriptor, offset).await;
         }
-        let bytes = self.document(descriptor).await?;
-        let rest = bytes.slice(usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len())..);
-        Ok(stream::iter([Ok(rest)]).boxed())
+        if let Some(kept) = self.documents.read(&descriptor.digest, offset) {
+            return Ok(kept);
+        }
+        let bytes = read_document(&*self.repository, descriptor).await?;
+        self.keep(&descriptor.digest, &bytes);
+        Ok(in_memory(bytes, offset))
     }
 
     fn repository(&self, descriptor: &Descriptor) -> Option<Repository> {
@@ -156,14 +153,14 @@ impl Named for Read {
         match get(&self.tagged, &key) {
             Some(None) => return Ok(None),
             Some(Some(descriptor)) => {
-                let bytes = self.document(&descriptor).await?;
-                return Ok(Some((descriptor, bytes.into())));
+                let bytes = read_document(self, &descriptor).await?;
+                return Ok(Some((descriptor, bytes)));
             }
             None => {}
         }
         let found = self.repository.tagged(tag).await?;
         if let Some((descriptor, bytes)) = &found {
-            put(&self.documents, descriptor.digest.clone(), Bytes::copy_from_slice(bytes));
+            self.keep(&descriptor.digest, bytes);
         }
         put(&self.tagged, key, found.as_ref().map(|(descriptor, _)| descriptor.clone()));
         Ok(found)

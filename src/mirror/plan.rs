@@ -6,6 +6,7 @@ use std::sync::Mutex;
 
 use futures_util::{StreamExt, stream};
 use ociforge_manifests::Digest;
+use tokio::sync::Semaphore;
 
 use super::delta::{Earlier, SINCE};
 use super::destination::{Destination, End};
@@ -21,6 +22,9 @@ use crate::error::Failure;
 use crate::progress::Reporter;
 use crate::transfer::ImageCopy;
 
+/// Images whose manifest is longer than this, in bytes, are looked at one after the other.
+const LARGE: u64 = 1 << 20;
+
 /// The images that are mirrored, and where each of their blobs will come from.
 pub struct Plan<'a> {
     pub(super) mirror: &'a Mirror<'a>,
@@ -28,6 +32,8 @@ pub struct Plan<'a> {
     pub(super) ledger: Ledger,
     pub(super) earlier: Earlier,
     pub(super) images: Vec<Planned>,
+    /// Held while an image is looked at whose manifest is long.
+    one_large: Semaphore,
 }
 
 /// An image of a plan.
@@ -68,7 +74,8 @@ impl Mirror<'_> {
             return Err(Refusal::of(problems));
         }
         task.done("found");
-        let mut plan = Plan { mirror: self, destination, ledger: Ledger::default(), earlier, images: Vec::new() };
+        let (ledger, one_large) = (Ledger::default(), Semaphore::new(1));
+        let mut plan = Plan { mirror: self, destination, ledger, earlier, images: Vec::new(), one_large };
         plan.images = plan.survey(&origin, images).await?;
         plan.count();
         plan.all_is_there(&origin)?;
@@ -117,7 +124,7 @@ impl Plan<'_> {
         let mut groups: BTreeMap<String, Vec<(usize, Image, End)>> = BTreeMap::new();
         let mut problems = Vec::new();
         for (at, image) in images.into_iter().enumerate() {
-            match self.destination.end(&image.wanted.name, &image.root.descriptor()) {
+            match self.destination.end(&image.wanted.name, &image.root) {
                 Ok(end) => groups.entry(end.repository.clone()).or_default().push((at, image, end)),
                 Err(error) => problems.push(Problem::of(&image.wanted.name, error)),
             }
@@ -162,7 +169,8 @@ impl Plan<'_> {
         let survey = Survey { origin, end, beside, ledger, since, found: Mutex::default() };
         let naming = |tag: &str| format!("{}{tag}", end.before_tags);
         let copy = self.mirror.copy(image, &*image.read, &survey, &naming, &());
-        let copied = copy.copy(&image.root, &end.tags).await?;
+        let _one = if image.root.size > LARGE { self.one_large.acquire().await.ok() } else { None };
+        let copied = copy.copy(&image.read_root().await?, &end.tags).await?;
         task.done("looked for");
         let found = survey.found.into_inner().unwrap_or_default();
         Ok((copied.root.digest, copied.referrers, found))
@@ -170,14 +178,14 @@ impl Plan<'_> {
 
     /// Counts each blob that has to be moved with the first image that has it; the others find or mount it.
     fn count(&mut self) {
-        let mut placed: HashMap<Digest, HashSet<String>> = HashMap::new();
+        let mut placed: HashMap<Digest, HashSet<&str>> = HashMap::new();
         for planned in &mut self.images {
-            for (blob, whence) in &planned.found.blobs {
+            let source = planned.image.read.repository(&planned.image.root);
+            let same_registry = source.zip(planned.home.as_ref()).is_some_and(|(a, b)| a.registry == b.registry);
+            for blob in &planned.found.blobs {
                 let places = placed.entry(blob.digest.clone()).or_default();
-                let source = planned.image.read.repository(blob);
-                let same_registry = source.zip(planned.home.as_ref()).is_some_and(|(a, b)| a.registry == b.registry);
                 let bytes = &mut planned.bytes;
-                let count = if *whence == Whence::There || places.contains(&planned.repository) {
+                let count = if blob.whence == Whence::There || places.contains(planned.repository.as_str()) {
                     &mut bytes.present
                 } else if same_registry || !places.is_empty() || self.ledger.home(&blob.digest).is_some() {
                     &mut bytes.mounted
@@ -185,7 +193,7 @@ impl Plan<'_> {
                     &mut bytes.moved
                 };
                 *count += blob.size;
-                places.insert(planned.repository.clone());
+                places.insert(&planned.repository);
             }
         }
     }
@@ -196,8 +204,8 @@ impl Plan<'_> {
         let mut names = Vec::new();
         for planned in &self.images {
             let before = missing.len();
-            let nowhere = planned.found.blobs.iter().filter(|(_, whence)| *whence == Whence::Nowhere);
-            missing.extend(nowhere.map(|(blob, _)| (&blob.digest, blob.size)));
+            let nowhere = planned.found.blobs.iter().filter(|blob| blob.whence == Whence::Nowhere);
+            missing.extend(nowhere.map(|blob| (&blob.digest, blob.size)));
             if missing.len() > before {
                 names.push(full(&planned.image.wanted.name));
             }

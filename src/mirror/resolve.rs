@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
-use ociforge_manifests::graph::Node;
-use ociforge_manifests::{ImageName, Platform, Reference};
+use ociforge_manifests::graph::{Node, media_type_of};
+use ociforge_manifests::{Descriptor, DocumentError, ImageName, Platform, Reference};
 
 use super::delta::BESIDE;
 use super::destination::Destination;
+use super::documents::Documents;
 use super::origin::{Origin, Read};
-use super::selection::is_companion;
-use super::{Mirror, Problem, Selection, full, repository};
-use crate::content::{Cause, ContentError};
+use super::selection::{Chooser, is_companion};
+use super::{MAX_IMAGES, Mirror, NoTag, Problem, Selection, full, repository};
+use crate::content::{Cause, ContentError, read_document};
 use crate::error::Failure;
 
 /// An image that is wanted.
@@ -26,10 +27,18 @@ pub(super) struct Wanted {
 /// An image that is there.
 pub(super) struct Image {
     pub(super) wanted: Wanted,
-    pub(super) root: Node,
+    /// The manifest or index, which is read when it is needed.
+    pub(super) root: Descriptor,
     /// Repositories that may have blobs which a delta leaves out.
     pub(super) beside: Vec<String>,
     pub(super) read: Arc<Read>,
+}
+
+impl Image {
+    /// The manifest or index.
+    pub(super) async fn read_root(&self) -> Result<Node, ContentError> {
+        parse(&self.wanted.name, &self.root.media_type, read_document(&*self.read, &self.root).await?)
+    }
 }
 
 impl Mirror<'_> {
@@ -39,7 +48,7 @@ impl Mirror<'_> {
         if selections.is_empty()
             && let Some(entries) = origin.entries()
         {
-            selections = self.everything(entries.iter().map(|(name, _)| name.as_str()));
+            selections = self.everything(&entries);
         }
         let chosen = stream::iter(&selections).map(|selection| choose(origin, selection)).buffered(self.jobs.max(1));
         let chosen: Vec<_> = chosen.collect().await;
@@ -64,15 +73,24 @@ impl Mirror<'_> {
                 }
             }
         }
+        if wanted.len() > MAX_IMAGES {
+            return Err(Failure::from(NoTag::TooMany));
+        }
         Ok((wanted, problems))
     }
 
     /// All images of a layout or an archive, by the names of its entries.
-    fn everything<'n>(&self, names: impl Iterator<Item = &'n str>) -> Vec<Selection> {
+    fn everything(&self, entries: &[(String, Descriptor)]) -> Vec<Selection> {
         let mut selections = Vec::new();
-        for name in names {
+        for (name, entry) in entries {
+            if !entry.is_document() {
+                let kind = entry.media_type.escape_debug();
+                self.reporter
+                    .warn(&format!("the entry `{name}` is neither an image nor an index ({kind}), and is left out"));
+                continue;
+            }
             let parsed = match name.parse() {
-                Ok(ImageName::Registry(parsed)) if name == full(&parsed) || name == repository(&parsed) => parsed,
+                Ok(ImageName::Registry(parsed)) if *name == full(&parsed) || *name == repository(&parsed) => parsed,
                 _ => {
                     let why = "is no full name of an image, HOST/REPOSITORY:TAG, and is left out";
                     self.reporter.warn(&format!("the entry `{name}` {why}"));
@@ -104,13 +122,15 @@ impl Mirror<'_> {
         let mut looked_at: Vec<usize> =
             by_address.values().filter(|together| together.iter().any(|at| here(*at))).flatten().copied().collect();
         looked_at.sort_unstable();
+        let documents = Arc::<Documents>::default();
         let mut repositories: HashMap<String, Arc<Read>> = HashMap::new();
         let mut problems = Vec::new();
         let mut found = Vec::new();
         for at in looked_at {
             let name = &wanted[at].name;
             let known = repositories.get(&repository(name)).cloned();
-            match known.map_or_else(|| origin.repository(name).map(|found| Arc::new(Read::new(found))), Ok) {
+            let new = || origin.repository(name).map(|found| Arc::new(Read::new(found, Arc::clone(&documents))));
+            match known.map_or_else(new, Ok) {
                 Ok(read) => {
                     repositories.insert(repository(name), read.clone());
                     found.push((wanted[at].clone(), read));
@@ -139,18 +159,31 @@ async fn choose(origin: &Origin, selection: &Selection) -> Result<Vec<Reference>
     if name.digest().is_some() {
         return Ok(vec![name.clone()]);
     }
-    let have = if selection.needs_listing() { origin.repository(name)?.tags().await? } else { Vec::new() };
-    let tags = selection.choose(&have).map_err(|none| Failure::new(none.to_string()))?;
+    let mut chooser = Chooser::of(selection);
+    if selection.needs_listing() {
+        origin.repository(name)?.show_tags(&mut chooser).await?;
+    }
+    let tags = chooser.finish()?;
     let named = |tag| Reference::with_tag(name.registry().to_owned(), name.repository().to_owned(), tag);
     Ok(tags.into_iter().map(named).collect())
 }
 
-async fn root(origin: &Origin, name: &Reference, read: &Read) -> Result<(Node, Vec<String>), ContentError> {
+async fn root(origin: &Origin, name: &Reference, read: &Read) -> Result<(Descriptor, Vec<String>), ContentError> {
     let (descriptor, bytes) = origin.read(name, read).await?;
-    let node = Node::parse(&descriptor.media_type, bytes)
-        .map_err(|error| Cause::from(error).of(format!("read the manifest of {}", full(name))))?;
+    // Nothing is waited for while the document is in memory. What is wrong with it shows when it is looked at.
+    let kind = media_type_of(&descriptor.media_type, &bytes).map_err(|error| unreadable(name, error))?;
+    let root = Descriptor::new(kind.unwrap_or_default(), descriptor.digest, descriptor.size);
+    read.keep(&root.digest, &bytes);
     let beside = descriptor.annotations.get(BESIDE).map(|names| names.split(',').map(str::to_owned).collect());
-    Ok((node, beside.unwrap_or_default()))
+    Ok((root, beside.unwrap_or_default()))
+}
+
+fn parse(name: &Reference, media_type: &str, bytes: Vec<u8>) -> Result<Node, ContentError> {
+    Node::parse(media_type, bytes).map_err(|error| unreadable(name, error))
+}
+
+fn unreadable(name: &Reference, error: DocumentError) -> ContentError {
+    Cause::from(error).of(format!("read the manifest of {}", full(name)))
 }
 
 /// All platforms of both; an empty list is all that there are.
@@ -176,7 +209,7 @@ fn collisions(images: &[Image], destination: &Destination) -> Vec<Problem> {
             first.insert(address, image);
             continue;
         };
-        let same = other.root.descriptor().digest == image.root.descriptor().digest;
+        let same = other.root.digest == image.root.digest;
         if !same || other.wanted.platforms != image.wanted.platforms {
             let failure =
                 Failure::new(format!("{} goes to {address} as well, and is another image", full(&other.wanted.name)))

@@ -1,11 +1,16 @@
 //! Which images are wanted.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use glob::Pattern;
 use ociforge_manifests::reference::NameParts;
 use ociforge_manifests::{ImageName, Platform, Reference, ReferenceError};
+
+use super::MAX_IMAGES;
+use crate::content::TagSink;
+use crate::error::Explain;
 
 /// The images that are wanted of one repository.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +36,15 @@ pub enum NoTag {
     /// All that fits is excluded.
     #[error("all tags that fit are excluded")]
     Excluded,
+    /// More fit than can be mirrored at a time.
+    #[error("more than {MAX_IMAGES} images are wanted")]
+    TooMany,
+}
+
+impl Explain for NoTag {
+    fn hint(&self) -> Option<String> {
+        matches!(self, Self::TooMany).then(|| "take fewer with `latest` or `exclude`, or some after the others".into())
+    }
 }
 
 impl FromStr for Selection {
@@ -70,27 +84,93 @@ impl Selection {
     /// # Errors
     /// When a pattern fits nothing, or nothing is left.
     pub fn choose(&self, have: &[String]) -> Result<Vec<String>, NoTag> {
-        let mut chosen = Vec::new();
-        for pattern in &self.tags {
-            if !is_pattern(pattern.as_str()) {
-                chosen.push(pattern.as_str().to_owned());
-                continue;
-            }
-            let before = chosen.len();
-            chosen.extend(have.iter().filter(|tag| pattern.matches(tag) && !is_companion(tag)).cloned());
-            if chosen.len() == before {
-                return Err(NoTag::Pattern(pattern.as_str().to_owned()));
-            }
+        let mut chooser = Chooser::of(self);
+        have.iter().for_each(|tag| chooser.take(tag));
+        chooser.finish()
+    }
+}
+
+/// Chooses among the tags of a repository while they are listed, and keeps no others.
+pub(super) struct Chooser<'a> {
+    selection: &'a Selection,
+    /// The patterns, and whether a tag has fit each.
+    patterns: Vec<(&'a Pattern, bool)>,
+    /// In the order of versions.
+    chosen: BTreeSet<Version>,
+    too_many: bool,
+}
+
+/// A tag in the order of versions.
+#[derive(PartialEq, Eq)]
+struct Version(String);
+
+impl Ord for Version {
+    fn cmp(&self, other: &Self) -> Ordering {
+        version_order(&self.0, &other.0)
+    }
+}
+
+impl PartialOrd for Version {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<'a> Chooser<'a> {
+    /// Has the tags that are wanted by their names.
+    pub(super) fn of(selection: &'a Selection) -> Self {
+        let mut chooser = Self { selection, patterns: Vec::new(), chosen: BTreeSet::new(), too_many: false };
+        chooser.begin();
+        chooser
+    }
+
+    /// The tags that are wanted, in the order of versions.
+    pub(super) fn finish(self) -> Result<Vec<String>, NoTag> {
+        if let Some((pattern, _)) = self.patterns.iter().find(|(_, has_fit)| !has_fit) {
+            return Err(NoTag::Pattern(pattern.as_str().to_owned()));
         }
-        if self.tags.is_empty() {
-            chosen.push(self.name.tag().unwrap_or("latest").to_owned());
+        if self.too_many {
+            return Err(NoTag::TooMany);
         }
-        chosen.retain(|tag| !self.exclude.iter().any(|pattern| pattern.matches(tag)));
-        chosen.sort_by(|a, b| version_order(a, b));
-        chosen.dedup();
-        let surplus = self.latest.map_or(0, |latest| chosen.len().saturating_sub(latest));
-        chosen.drain(..surplus);
+        let chosen: Vec<_> = self.chosen.into_iter().map(|Version(tag)| tag).collect();
         if chosen.is_empty() { Err(NoTag::Excluded) } else { Ok(chosen) }
+    }
+
+    fn add(&mut self, tag: &str) {
+        let Selection { exclude, latest, .. } = self.selection;
+        if self.too_many || exclude.iter().any(|pattern| pattern.matches(tag)) {
+            return;
+        }
+        self.chosen.insert(Version(tag.to_owned()));
+        if self.chosen.len() > latest.unwrap_or(MAX_IMAGES).min(MAX_IMAGES) {
+            self.chosen.pop_first();
+            self.too_many |= latest.is_none_or(|latest| latest > MAX_IMAGES);
+        }
+    }
+}
+
+impl TagSink for Chooser<'_> {
+    fn begin(&mut self) {
+        let (patterns, named): (Vec<_>, Vec<_>) =
+            self.selection.tags.iter().partition(|pattern| is_pattern(pattern.as_str()));
+        self.patterns = patterns.into_iter().map(|pattern| (pattern, false)).collect();
+        (self.chosen, self.too_many) = (BTreeSet::new(), false);
+        if self.selection.tags.is_empty() {
+            self.add(self.selection.name.tag().unwrap_or("latest"));
+        }
+        named.into_iter().for_each(|tag| self.add(tag.as_str()));
+    }
+
+    fn take(&mut self, tag: &str) {
+        let mut fits = false;
+        if !is_companion(tag) {
+            for (_, has_fit) in self.patterns.iter_mut().filter(|(pattern, _)| pattern.matches(tag)) {
+                (*has_fit, fits) = (true, true);
+            }
+        }
+        if fits {
+            self.add(tag);
+        }
     }
 }
 
@@ -151,6 +231,25 @@ mod tests {
         assert_eq!(chosen(&[], &[], None).unwrap(), ["latest"]);
         assert_eq!(chosen(&["24.*", "25.*"], &[], None), Err(NoTag::Pattern("25.*".into())));
         assert_eq!(chosen(&["24.*"], &["*"], None), Err(NoTag::Excluded));
+    }
+
+    #[test]
+    fn tags_are_chosen_as_they_are_listed_and_a_list_that_begins_anew_counts_once() {
+        let wanted = selection(&["1.*", "2.*"], &["*-rc*"], Some(3));
+        let mut chooser = Chooser::of(&wanted);
+        for list in [&["2.0", "9.0"][..], &["1.1", "1.10", "x", "1.2", "1.1", "1.9", "2.0-rc1"]] {
+            chooser.begin();
+            list.iter().for_each(|tag| chooser.take(tag));
+        }
+        assert_eq!(chooser.chosen.len(), 3);
+        assert_eq!(chooser.finish().unwrap(), ["1.2", "1.9", "1.10"]);
+        let all = selection(&["*"], &[], None);
+        let mut chooser = Chooser::of(&all);
+        (0..MAX_IMAGES).for_each(|n| chooser.take(&format!("v{n}")));
+        assert_eq!(chooser.chosen.len(), MAX_IMAGES);
+        chooser.take("one-more");
+        assert_eq!(chooser.chosen.len(), MAX_IMAGES);
+        assert_eq!(chooser.finish(), Err(NoTag::TooMany));
     }
 
     #[test]

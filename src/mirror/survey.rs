@@ -24,11 +24,19 @@ pub(super) enum Whence {
     Nowhere,
 }
 
+/// A blob of an image.
+#[derive(Debug)]
+pub(super) struct Blob {
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+    pub(super) whence: Whence,
+}
+
 /// What an image consists of, and where it is.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// The blobs, each once.
-    pub(super) blobs: Vec<(Descriptor, Whence)>,
+    pub(super) blobs: Vec<Blob>,
     /// Manifests and indexes, each once.
     pub(super) documents: HashMap<Digest, u64>,
     /// What the names of the image and its signatures stand for at the target now.
@@ -106,7 +114,8 @@ impl Target for Survey<'_> {
         } else {
             Whence::Nowhere
         };
-        self.found().blobs.push((descriptor.clone(), whence));
+        let digest = self.ledger.shared(&descriptor.digest);
+        self.found().blobs.push(Blob { digest, size: descriptor.size, whence });
         Ok(true)
     }
 

@@ -78,7 +78,7 @@ impl Session {
 
     /// Who has this credential to a registry, without any repository.
     pub(super) fn of(registry: &str, credential: Credential) -> Self {
-        Self { credential: credential.into(), ..Self::new(registry, "", CredentialFiles(Vec::new())) }
+        Self { credential: credential.into(), ..Self::new(registry, "", CredentialFiles::default()) }
     }
 
     /// What a request to the registry at `base` carries, as far as the registry's challenge is known. `long` says that

@@ -69,6 +69,13 @@ impl Scopes {
         scopes
     }
 
+    /// Removing from a repository, which takes looking at it, too.
+    pub(super) fn delete(repository: &str) -> Self {
+        let mut scopes = Self::push(repository);
+        scopes.add(&format!("repository:{repository}:delete"));
+        scopes
+    }
+
     /// Both of them.
     pub(super) fn and(mut self, other: Self) -> Self {
         self.merge(other);

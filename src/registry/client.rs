@@ -50,7 +50,7 @@ impl Client {
         Ok(Self(Arc::new(Shared {
             tls_verify: settings.tls_verify,
             connections: settings.connections,
-            files: CredentialFiles(files),
+            files: CredentialFiles { files, warn: settings.warn },
             conf: RegistriesConf::read(&settings.registries_conf)?,
             http: Arc::new(Http::new(settings.tls_verify, settings.certs_d, settings.patience)),
             journal: settings.journal.map(|directory| Arc::new(Journal::new(directory))),
@@ -70,6 +70,7 @@ impl Client {
             origins: all.filter(|_| !places.blocked).map(|place| self.origin(place)).collect(),
             serving: Arc::new(AtomicUsize::new(usize::MAX)),
             begun: Arc::default(),
+            has_news: Arc::default(),
         }
     }
 

@@ -13,6 +13,10 @@ use super::retry::{Resume, Retries};
 use super::upload::Strategy;
 use crate::content::Cause;
 
+/// Headers of hosts that take tags with a manifest: the first is the answer to having done it, the second is what our
+/// own server says of itself.
+const TAKES_TAGS: [&str; 2] = ["oci-tag", "ociforge-manifest-tags"];
+
 /// A registry's host.
 pub(super) struct Endpoint {
     /// The name that the user knows, such as `docker.io`.
@@ -25,6 +29,7 @@ pub(super) struct Endpoint {
     pub strategy: Strategy,
     base: OnceCell<Url>,
     answered: AtomicBool,
+    takes_tags: AtomicBool,
     limits: [Arc<Semaphore>; 3],
     /// When the host may be asked again that had enough for a while.
     resume: Arc<Resume>,
@@ -59,6 +64,7 @@ impl Endpoint {
             strategy: Strategy::new(chunk),
             base: OnceCell::new(),
             answered: AtomicBool::new(false),
+            takes_tags: AtomicBool::new(false),
             limits: std::array::from_fn(|_| Arc::new(Semaphore::new(connections.max(1)))),
             resume: Arc::default(),
             entering: tokio::sync::Mutex::default(),
@@ -87,7 +93,14 @@ impl Endpoint {
         call.known = self.answered.load(Ordering::Relaxed);
         let answer = self.http.call(&call).await;
         self.answered.fetch_or(answer.is_ok(), Ordering::Relaxed);
+        let says_so = |answer: &Answer| TAKES_TAGS.iter().any(|name| answer.headers().contains_key(*name));
+        self.takes_tags.fetch_or(answer.as_ref().is_ok_and(says_so), Ordering::Relaxed);
         answer
+    }
+
+    /// Whether the host is known to take tags together with a manifest that is put under its digest.
+    pub(super) fn takes_tags(&self) -> bool {
+        self.takes_tags.load(Ordering::Relaxed)
     }
 
     async fn find_base(&self) -> Result<Url, Cause> {

@@ -71,6 +71,14 @@ impl Fault {
         Self { transient, speaks_tls, ..Self::from(cause) }
     }
 
+    /// The same fault, of a host that is known to want the client's certificate.
+    pub(super) fn for_identity(mut self, registry: &str) -> Self {
+        if let Cause::Network { hint, .. } = &mut self.cause {
+            *hint = Trouble::Identity.hint(registry);
+        }
+        Self { transient: false, speaks_tls: true, ..self }
+    }
+
     /// An answer that is a refusal: `registry` is the host, `body` the beginning of what it said.
     pub(super) fn refusal(registry: &str, subject: Subject, status: StatusCode, body: &[u8]) -> Self {
         let said = registry_message(body);

@@ -2,24 +2,28 @@
 //! seen to that credentials reach no other host than the one they are for.
 
 use std::collections::HashMap;
+use std::io::{Seek, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use oci_client::secrets::RegistryAuth;
 use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Method, StatusCode};
+use tempfile::SpooledTempFile;
 use tokio::sync::OwnedSemaphorePermit;
 use url::Url;
 
 use super::body::Payload;
 use super::certificates;
 use super::fault::{Fault, Subject};
+use super::identity::wants_identity;
 use super::settings::Patience;
 use super::stats::Stats;
-use crate::content::Cause;
+use crate::content::{Cause, may_read};
+use crate::store::spool::spooled;
 
 /// How many redirects are followed.
 const MAX_REDIRECTS: usize = 10;
@@ -27,6 +31,11 @@ const MAX_REDIRECTS: usize = 10;
 const FIRST_SILENCE: Duration = Duration::from_secs(20);
 /// How much of the body of a refusal is read, in bytes.
 const MAX_REFUSAL: u64 = 64 << 10;
+
+/// How many bytes of a document must come in a second, once as long has passed as a host may be silent.
+const SLOWEST: u64 = 16 << 10;
+/// How long is waited for what a refusal says.
+const REFUSAL_TIME: Duration = Duration::from_secs(10);
 
 /// Lets TLS work, for every HTTP client of the process. To be called before one is made; more than once is fine.
 pub fn install_tls() {
@@ -166,7 +175,12 @@ impl Http {
         };
         match answer {
             Some(Ok(response)) => Ok(response),
-            Some(Err(error)) if !error.is_timeout() => Err(Fault::transport(&registry, &error, call.known)),
+            Some(Err(error)) if !error.is_timeout() => {
+                let fault = Fault::transport(&registry, &error, call.known);
+                // A host may say that it misses the client's certificate, or just hang up.
+                let hung_up = fault.transient && url.scheme() == "https" && !(at_home && call.known);
+                if hung_up && wants_identity(url).await { Err(fault.for_identity(&registry)) } else { Err(fault) }
+            }
             // Who never answers is no server, or one behind a wall: that does not pass.
             _ => Err(Fault { transient: !first, ..Fault::broken(&registry, "it has been silent for too long") }),
         }
@@ -273,26 +287,56 @@ impl Answer {
 
     /// The whole body, of at most `limit` bytes.
     pub(super) async fn read(&mut self, limit: u64) -> Result<Vec<u8>, Fault> {
-        let mut body = Vec::new();
+        let length = self.length().unwrap_or_default().min(limit);
+        let mut body = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+        self.receive(limit, limit, &mut body).await?;
+        Ok(body)
+    }
+
+    /// The same, but a body that is longer than `in_memory` goes to a temporary file. It is read from its beginning.
+    pub(super) async fn spool(&mut self, limit: u64, in_memory: u64) -> Result<SpooledTempFile, Fault> {
+        let mut body = spooled(usize::try_from(in_memory).unwrap_or(usize::MAX));
+        self.receive(limit, in_memory, &mut body).await?;
+        body.rewind().map_err(Cause::Io)?;
+        Ok(body)
+    }
+
+    /// Receives the whole body, of which so much may be in memory. It must not come drop by drop.
+    async fn receive(&mut self, limit: u64, in_memory: u64, body: &mut (dyn Write + Send)) -> Result<(), Fault> {
+        let (begun, mut waited) = (Instant::now(), Duration::ZERO);
+        let (mut length, mut permit) = (0, None);
         while let Some(bytes) = self.chunk().await? {
-            body.extend_from_slice(&bytes);
-            if body.len() as u64 > limit {
-                let size = self.length().unwrap_or(0).max(body.len() as u64);
-                return Err(Cause::TooLarge { size, limit }.into());
+            length += bytes.len() as u64;
+            if length > limit {
+                return Err(Cause::TooLarge { size: self.length().unwrap_or(0).max(length), limit }.into());
+            }
+            let asked = Instant::now();
+            may_read(length.min(in_memory), &mut permit).await;
+            waited += asked.elapsed();
+            body.write_all(&bytes).map_err(Cause::Io)?;
+            let time = begun.elapsed().saturating_sub(waited);
+            if time > self.patience.idle + Duration::from_secs(length / SLOWEST) {
+                let reason = format!("its answer comes too slowly, {length} bytes in {} seconds", time.as_secs());
+                // Who has this much time has no trouble that would pass.
+                return Err(Fault { transient: false, ..Fault::broken(&host_of(self.url()), reason) });
             }
         }
-        Ok(body)
+        Ok(())
     }
 
     /// The answer as a refusal by `registry`.
     pub(super) async fn refusal(mut self, registry: &str, subject: Subject) -> Fault {
         let mut body = Vec::new();
-        while let Ok(Some(bytes)) = self.chunk().await {
-            body.extend_from_slice(&bytes);
-            if body.len() as u64 > MAX_REFUSAL {
-                break;
+        let read = async {
+            while let Ok(Some(bytes)) = self.chunk().await {
+                body.extend_from_slice(&bytes);
+                if body.len() as u64 > MAX_REFUSAL {
+                    break;
+                }
             }
-        }
+        };
+        // What it has said by then has to do.
+        let _ = tokio::time::timeout(REFUSAL_TIME, read).await;
         let after = super::retry::retry_after(self.headers(), std::time::SystemTime::now());
         Fault { after, ..Fault::refusal(registry, subject, self.status(), &body) }
     }

@@ -1,9 +1,12 @@
 //! Lists that come in pages (distribution-spec, "Listing Tags" and "Listing Referrers").
 
 use std::collections::HashSet;
+use std::io::{BufReader, Seek, SeekFrom};
+use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use reqwest::header::{HeaderMap, LINK};
+use tempfile::SpooledTempFile;
 use url::Url;
 
 use super::challenge::Scopes;
@@ -14,6 +17,10 @@ use crate::content::Cause;
 
 /// How many pages a list has at most.
 const MAX_PAGES: usize = 1000;
+/// How long it takes at most to read a list. A thousand pages of a registry far away come in some minutes.
+const MAX_TIME: Duration = Duration::from_secs(600);
+/// How much of a page is in memory, in bytes; the rest is in a temporary file.
+const IN_MEMORY: u64 = 1 << 20;
 /// How large a list is at most, all pages together, in bytes.
 const MAX_LIST: u64 = 64 << 20;
 
@@ -24,32 +31,36 @@ pub(super) struct Pages<'a> {
     next: Option<Url>,
     seen: HashSet<Url>,
     size: u64,
+    begun: Instant,
 }
 
 impl<'a> Pages<'a> {
     /// The list whose first page is at `first`. Each request has these `headers`.
     pub(super) fn new(origin: &'a Origin, first: Url, headers: HeaderMap) -> Self {
-        Self { origin, headers, next: Some(first), seen: HashSet::new(), size: 0 }
+        Self { origin, headers, next: Some(first), seen: HashSet::new(), size: 0, begun: Instant::now() }
     }
 
-    /// The next page's bytes.
-    pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>, Fault> {
+    /// The next page, to be read from its beginning.
+    pub(super) async fn next(&mut self) -> Result<Option<BufReader<SpooledTempFile>>, Fault> {
         let Some(url) = self.next.take() else { return Ok(None) };
         let registry = &self.origin.endpoint.registry;
         if self.seen.len() == MAX_PAGES || !self.seen.insert(url.clone()) {
             return Err(Fault::wrong(format!("the list that {registry} gives does not end")));
         }
-        let (answer, page) = self.fetch(url).await?;
-        self.size += page.len() as u64;
-        self.next = next_page(&answer).map_err(|bad| Fault::wrong(format!("the list of {registry} goes on {bad}")))?;
-        Ok(Some(page))
-    }
-
-    async fn fetch(&self, url: Url) -> Result<(Answer, Vec<u8>), Fault> {
+        if self.begun.elapsed() > MAX_TIME {
+            let minutes = MAX_TIME.as_secs() / 60;
+            let so_far = format!("{} pages in {minutes} minutes", self.seen.len());
+            return Err(Fault::wrong(format!("the list that {registry} gives does not end: {so_far}")));
+        }
         let scopes = Scopes::pull(&self.origin.repository);
         let mut request = Request::new(Method::GET, url, &scopes);
         request.headers = self.headers.clone();
-        self.origin.read(&request, Subject::Manifest, MAX_LIST - self.size).await
+        let left = MAX_LIST - self.size;
+        let (answer, mut page) = self.origin.spool(&request, Subject::Manifest, left, IN_MEMORY).await?;
+        self.size += page.seek(SeekFrom::End(0)).map_err(Cause::Io)?;
+        page.rewind().map_err(Cause::Io)?;
+        self.next = next_page(&answer).map_err(|bad| Fault::wrong(format!("the list of {registry} goes on {bad}")))?;
+        Ok(Some(BufReader::new(page)))
     }
 }
 

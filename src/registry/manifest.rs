@@ -1,10 +1,10 @@
 //! Manifests as a registry gives them.
 
 use ociforge_manifests::document::MAX_DOCUMENT;
-use ociforge_manifests::{Descriptor, Digest, media_type};
+use ociforge_manifests::graph::media_type_of;
+use ociforge_manifests::{Descriptor, Digest, DocumentError, media_type};
 use reqwest::Method;
 use reqwest::header::{ACCEPT, HeaderValue};
-use serde_json::Value;
 
 use super::challenge::Scopes;
 use super::fault::{Fault, Subject};
@@ -38,24 +38,15 @@ pub(super) fn verify(digest: &Digest, bytes: &[u8]) -> Result<(), Cause> {
     check.finish()
 }
 
-/// The media type of a manifest: what it says itself, which its digest covers, or else what the registry says, or else
-/// what its form says.
+/// The media type of a manifest that came with this `Content-Type`.
 fn kind_of(content_type: Option<&str>, bytes: &[u8]) -> Result<String, Cause> {
-    let json: Value = serde_json::from_slice(bytes).unwrap_or_default();
-    let stated = content_type.map(|text| text.split(';').next().unwrap_or_default().trim());
-    let known =
-        [json["mediaType"].as_str(), stated].into_iter().flatten().find(|kind| media_type::MANIFESTS.contains(kind));
-    match known {
-        Some(kind) if json.is_object() => Ok(kind.to_owned()),
-        None if json["manifests"].is_array() => Ok(media_type::INDEX.to_owned()),
-        None if json["config"].is_object() && json["layers"].is_array() => Ok(media_type::MANIFEST.to_owned()),
-        _ if json["schemaVersion"] == 1 => Err(Cause::Other {
-            message: "it is a manifest of Docker's schema 1, which is no longer supported".into(),
-            hint: Some("push the image again with a current tool".into()),
-        }),
-        _ => Err(Cause::Other {
+    let stated = content_type.map_or("", |text| text.split(';').next().unwrap_or_default().trim());
+    match media_type_of(stated, bytes) {
+        Ok(Some(kind)) => Ok(kind),
+        Ok(None) | Err(DocumentError::Json { .. }) => Err(Cause::Other {
             message: "what the registry gave is no manifest".into(),
             hint: Some("check that the address is that of a registry".into()),
         }),
+        Err(error) => Err(error.into()),
     }
 }

@@ -7,8 +7,8 @@
 //! - `origin` is one repository of one host, and sends requests to it with what `auth` and `credentials` give;
 //! - `login` asks whether a host takes credentials, before `credentials` keeps them for the user;
 //! - `http` makes one exchange: redirects, timeouts, counting. Credentials never leave the host that they are for;
-//! - `certificates` are what containers-certs.d(5) has for a host;
-//! - `manifest`, `names` and `referrers` speak of manifests, `list` reads what comes in pages;
+//! - `certificates` are what containers-certs.d(5) has for a host, `identity` asks a host whether it wants some;
+//! - `manifest`, `names` and `referrers` speak of manifests, `tag` lets tags name them, `list` reads what comes in pages;
 //! - `download` and `upload` move blobs, `fetch` goes from mirror to mirror, `retry` says when something is tried again, `fault` what is said when not;
 //! - `feed` reads what is sent, and `journal` keeps uploads for the next run that this one could not end.
 
@@ -24,6 +24,7 @@ mod fault;
 mod feed;
 mod fetch;
 mod http;
+mod identity;
 mod journal;
 mod list;
 mod login;
@@ -36,6 +37,7 @@ mod remote;
 mod retry;
 mod settings;
 mod stats;
+mod tag;
 mod upload;
 
 #[cfg(test)]
@@ -47,5 +49,5 @@ pub use client::Client;
 pub use credentials::{Account, AccountError, Kept, Keyring, Login, Password};
 pub use http::install_tls;
 pub use remote::Remote;
-pub use settings::{Patience, Settings, SettingsError};
+pub use settings::{Patience, Settings, SettingsError, Warn};
 pub use stats::{Counts, Stats};

@@ -1,13 +1,15 @@
 //! What a repository's manifests are called, and what refers to them.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use ociforge_manifests::Descriptor;
 use ociforge_manifests::reference::is_tag;
 use reqwest::header::HeaderMap;
-use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::fault::Fault;
 use super::list::{Pages, no_list};
@@ -16,12 +18,85 @@ use super::origin::Origin;
 use super::referrers;
 use super::registries_conf::By;
 use super::remote::{Remote, what};
-use crate::content::{Cause, ContentError, Named};
+use crate::content::{Cause, ContentError, Named, TagSink};
 
-/// A page of the list of tags.
-#[derive(Deserialize)]
-struct Tags {
-    tags: Option<Vec<String>>,
+/// Reads a page of the list of tags, and shows each of them to the sink.
+struct Page<'a>(&'a mut dyn TagSink);
+
+/// Reads the tags of a page.
+struct Tags<'a>(&'a mut dyn TagSink);
+
+impl<'de> DeserializeSeed<'de> for Page<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
+        input.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Page<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                "tags" => map.next_value_seed(Tags(&mut *self.0))?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Tags<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
+        input.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Tags<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of tags")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut tags: A) -> Result<(), A::Error> {
+        while let Some(tag) = tags.next_element::<Cow<'de, str>>()? {
+            self.0.take(&tag);
+        }
+        Ok(())
+    }
+}
+
+/// Passes on what is a tag, and remembers what is none.
+struct Checked<'a> {
+    sink: &'a mut dyn TagSink,
+    bad: Option<String>,
+}
+
+impl TagSink for Checked<'_> {
+    fn begin(&mut self) {
+        self.sink.begin();
+    }
+
+    fn take(&mut self, tag: &str) {
+        if is_tag(tag) {
+            self.sink.take(tag);
+        } else if self.bad.is_none() {
+            self.bad = Some(tag.escape_debug().to_string());
+        }
+    }
 }
 
 #[async_trait]
@@ -45,10 +120,16 @@ impl Named for Remote {
     }
 
     async fn tags(&self) -> Result<Vec<String>, ContentError> {
+        let mut tags = BTreeSet::new();
+        self.show_tags(&mut tags).await?;
+        Ok(tags.into_iter().collect())
+    }
+
+    async fn show_tags(&self, sink: &mut dyn TagSink) -> Result<(), ContentError> {
         let mut failed = self.forbidden();
         for (index, origin) in self.pull_order(By::Tag) {
-            match list_tags(origin).await {
-                Ok(tags) => return Ok(tags.into_iter().collect()),
+            match list_tags(origin, sink).await {
+                Ok(()) => return Ok(()),
                 Err(fault) if self.is_primary(index) => failed = fault.cause,
                 Err(_) => {}
             }
@@ -80,17 +161,19 @@ fn is_out_of_reach(cause: &Cause) -> bool {
     matches!(cause, Cause::Network { .. })
 }
 
-async fn list_tags(origin: &Origin) -> Result<BTreeSet<String>, Fault> {
+async fn list_tags(origin: &Origin, sink: &mut dyn TagSink) -> Result<(), Fault> {
+    let registry = &origin.endpoint.registry;
     let mut pages = Pages::new(origin, origin.url(&["tags", "list"]).await?, HeaderMap::new());
-    let mut all = BTreeSet::new();
+    let mut checked = Checked { sink, bad: None };
+    checked.begin();
     while let Some(page) = pages.next().await? {
-        let page: Result<Tags, _> = serde_json::from_slice(&page);
-        let tags = page.map_err(|_| no_list(&origin.endpoint.registry, "tags"))?.tags.unwrap_or_default();
-        if let Some(bad) = tags.iter().find(|tag| !is_tag(tag)) {
-            let message = format!("{} lists `{}`, which is no tag", origin.endpoint.registry, bad.escape_debug());
+        let mut input = serde_json::Deserializer::from_reader(page);
+        let read = Page(&mut checked).deserialize(&mut input).and_then(|()| input.end());
+        read.map_err(|_| no_list(registry, "tags"))?;
+        if let Some(bad) = checked.bad {
+            let message = format!("{registry} lists `{bad}`, which is no tag");
             return Err(Cause::Other { message, hint: None }.into());
         }
-        all.extend(tags);
     }
-    Ok(all)
+    Ok(())
 }

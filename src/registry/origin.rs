@@ -1,11 +1,15 @@
 //! One repository of one host: requests to it, with whatever proves that they are allowed.
 
+use std::future::ready;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use oci_client::secrets::RegistryAuth;
 use ociforge_manifests::{Descriptor, Digest};
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode};
+use tempfile::SpooledTempFile;
 use url::Url;
 
 use super::auth::Session;
@@ -95,6 +99,11 @@ impl Origin {
         if answer.status().is_success() { Ok(answer) } else { Err(self.refusal(answer, subject).await) }
     }
 
+    /// Makes the request as often as it takes. The fault is as that of [`Self::read`].
+    pub(super) async fn ask(&self, request: &Request<'_>, subject: Subject) -> Result<Answer, Fault> {
+        self.answered(request, subject, |answer| ready(Ok(answer)).boxed()).await
+    }
+
     /// Makes the request as often as it takes, and reads the whole body of the answer, of at most `limit` bytes. The fault
     /// is a refusal as it came, for its status tells more than its cause, or has the cause of the last try.
     pub(super) async fn read(
@@ -103,13 +112,36 @@ impl Origin {
         subject: Subject,
         limit: u64,
     ) -> Result<(Answer, Vec<u8>), Fault> {
+        self.answered(request, subject, |mut answer| {
+            async move { answer.read(limit).await.map(|body| (answer, body)) }.boxed()
+        })
+        .await
+    }
+
+    /// The same, but a body that is longer than `in_memory` goes to a temporary file.
+    pub(super) async fn spool(
+        &self,
+        request: &Request<'_>,
+        subject: Subject,
+        limit: u64,
+        in_memory: u64,
+    ) -> Result<(Answer, SpooledTempFile), Fault> {
+        self.answered(request, subject, |mut answer| {
+            async move { answer.spool(limit, in_memory).await.map(|body| (answer, body)) }.boxed()
+        })
+        .await
+    }
+
+    /// Makes the request until `read` is done with an answer to it.
+    async fn answered<T>(
+        &self,
+        request: &Request<'_>,
+        subject: Subject,
+        read: impl Fn(Answer) -> BoxFuture<'static, Result<T, Fault>>,
+    ) -> Result<T, Fault> {
         let mut retries = self.retries();
         loop {
-            let read = async {
-                let mut answer = self.succeed(request, subject).await?;
-                let body = answer.read(limit).await?;
-                Ok::<_, Fault>((answer, body))
-            };
+            let read = async { read(self.succeed(request, subject).await?).await };
             match read.await {
                 Ok(read) => return Ok(read),
                 Err(fault) if !fault.transient => return Err(fault),
@@ -129,13 +161,10 @@ impl Origin {
         let scopes = Scopes::push(&self.repository);
         let mut request = Request::new(Method::HEAD, url, &scopes);
         request.headers = headers;
-        let mut retries = self.retries();
-        loop {
-            match self.succeed(&request, subject).await {
-                Ok(answer) => return Ok(answer.length().is_none_or(|length| length == descriptor.size)),
-                Err(fault) if fault.is_not_found() => return Ok(false),
-                Err(fault) => retries.pause(fault).await?,
-            }
+        match self.ask(&request, subject).await {
+            Ok(answer) => Ok(answer.length().is_none_or(|length| length == descriptor.size)),
+            Err(fault) if fault.is_not_found() => Ok(false),
+            Err(fault) => Err(fault.cause),
         }
     }
 

@@ -12,10 +12,11 @@ use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 
 use super::fault::Fault;
+use super::http::Answer;
 use super::list::{Pages, no_list};
 use super::manifest::get_manifest;
 use super::origin::Origin;
-use super::upload;
+use super::{tag, upload};
 use crate::content::Cause;
 
 /// What registries without a list of referrers answer to who asks for one.
@@ -35,15 +36,26 @@ pub(super) async fn list(origin: &Origin, subject: &Digest) -> Result<Vec<Descri
     Ok(by_digest.into_values().collect())
 }
 
-/// Puts a manifest under a tag or its digest. If it has a subject and the registry keeps no list of referrers, it is
-/// entered in that of the tag schema.
+/// Puts a manifest under its digest, and lets `tags` name it where the registry can do that; what it answered.
 pub(super) async fn put_manifest(
     origin: &Origin,
     descriptor: &Descriptor,
     bytes: &Bytes,
-    name: &str,
+    tags: &[&str],
+) -> Result<Answer, Cause> {
+    let answer = upload::put_manifest(origin, descriptor, bytes, descriptor.digest.as_str(), tags).await?;
+    list_if_unlisted(origin, descriptor, bytes, &answer).await?;
+    Ok(answer)
+}
+
+/// Enters a manifest that was put, with this answer, in the list of the tag schema, if it has a subject and the registry
+/// keeps no list of referrers.
+pub(super) async fn list_if_unlisted(
+    origin: &Origin,
+    descriptor: &Descriptor,
+    bytes: &Bytes,
+    answer: &Answer,
 ) -> Result<(), Cause> {
-    let answer = upload::put_manifest(origin, descriptor, bytes, name).await?;
     match entry(descriptor, bytes) {
         Some((subject, entry)) if !answer.headers().contains_key("oci-subject") => {
             enter(origin, &subject, entry).await.map_err(|fault| fault.cause)
@@ -52,20 +64,25 @@ pub(super) async fn put_manifest(
     }
 }
 
+/// Whether the manifest has a subject, and so belongs into a list.
+pub(super) fn has_subject(descriptor: &Descriptor, bytes: &Bytes) -> bool {
+    entry(descriptor, bytes).is_some()
+}
+
 /// What the registry's own list says; `None` where it has none. Not every registry without one answers 404: some take
 /// the address for a bad one, some answer with a web page.
 async fn by_api(origin: &Origin, subject: &Digest) -> Result<Option<Vec<Descriptor>>, Fault> {
     let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(media_type::INDEX))]);
     let mut pages = Pages::new(origin, origin.url(&["referrers", subject.as_str()]).await?, headers);
     let page = match pages.next().await {
-        Ok(page) => page.unwrap_or_default(),
+        Ok(page) => page,
         Err(fault) if fault.status.is_some_and(|status| NO_LIST.contains(&status)) => return Ok(None),
         Err(fault) => return Err(fault),
     };
-    let index = serde_json::from_slice(&page).unwrap_or_default();
+    let index = page.and_then(|page| serde_json::from_reader(page).ok()).unwrap_or_default();
     let Some(mut all) = descriptors(&index) else { return Ok(None) };
     while let Some(page) = pages.next().await? {
-        let index = serde_json::from_slice(&page).unwrap_or_default();
+        let index = serde_json::from_reader(page).unwrap_or_default();
         all.extend(descriptors(&index).ok_or_else(|| no_list(&origin.endpoint.registry, "referrers"))?);
     }
     Ok(Some(all))
@@ -103,8 +120,9 @@ async fn enter(origin: &Origin, subject: &Digest, entry: Descriptor) -> Result<(
     listed.sort_by(|a, b| a["digest"].as_str().cmp(&b["digest"].as_str()));
     let bytes = canonical(&index);
     let kind = index["mediaType"].as_str().unwrap_or(media_type::INDEX);
-    upload::put_manifest(origin, &Descriptor::of(kind, &bytes), &bytes.into(), &subject.referrers_tag()).await?;
-    Ok(())
+    let list = Descriptor::of(kind, &bytes);
+    // The list has no subject itself, so this comes to an end.
+    Ok(Box::pin(tag::set(origin, &list, &bytes.into(), &[subject.referrers_tag()], true)).await?)
 }
 
 /// The digest of the subject that a manifest has, and the manifest as its subject's referrers list it.

@@ -1,7 +1,7 @@
 //! A repository as a source and a target.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -13,10 +13,10 @@ use super::body::Outgoing;
 use super::fetch::Fetch;
 use super::manifest::{get_manifest, verify};
 use super::origin::Origin;
-use super::referrers;
 use super::registries_conf::By;
 use super::upload::{self, Mount};
-use crate::content::{ByteStream, Cause, ContentError, Repository, Source, Target, read_document};
+use super::{referrers, tag};
+use crate::content::{ByteStream, Cause, ContentError, Repository, Source, Target, or_data, read_document};
 use crate::progress::Progress;
 
 /// One repository of a registry, with the mirrors that it is pulled from. Cheap to clone.
@@ -29,6 +29,8 @@ pub struct Remote {
     pub(super) serving: Arc<AtomicUsize>,
     /// Uploads that the registry began instead of mounting a blob.
     pub(super) begun: Arc<Mutex<HashMap<Digest, Url>>>,
+    /// Whether something was put there that had not been there.
+    pub(super) has_news: Arc<AtomicBool>,
 }
 
 impl Remote {
@@ -119,7 +121,8 @@ impl Source for Remote {
             position: offset,
         };
         let started = fetch.start(self.forbidden()).await;
-        started.map_err(|cause| cause.of(format!("fetch {} from {}", what(descriptor), self.name())))
+        let fetched = started.map_err(|cause| cause.of(format!("fetch {} from {}", what(descriptor), self.name())));
+        or_data(fetched, descriptor, offset)
     }
 
     fn repository(&self, _: &Descriptor) -> Option<Repository> {
@@ -136,6 +139,7 @@ impl Target for Remote {
 
     async fn mount(&self, descriptor: &Descriptor, from: &Repository) -> Result<bool, ContentError> {
         let mounted = self.try_mount(descriptor, from).await;
+        self.has_news.fetch_or(matches!(mounted, Ok(true)), Ordering::Relaxed);
         mounted.map_err(|cause| cause.of(format!("mount {} in {}", what(descriptor), self.name())))
     }
 
@@ -146,11 +150,12 @@ impl Target for Remote {
         progress: &dyn Progress,
     ) -> Result<(), ContentError> {
         let operation = || format!("push {} to {}", what(descriptor), self.name());
+        self.has_news.store(true, Ordering::Relaxed);
         let pushed = async {
             let origin = self.primary()?;
             if descriptor.is_document() {
                 let bytes = read_document(source, descriptor).await.map_err(|error| error.cause)?;
-                referrers::put_manifest(origin, descriptor, &bytes.into(), descriptor.digest.as_str()).await?;
+                referrers::put_manifest(origin, descriptor, &bytes.into(), &[]).await?;
                 progress.advance(descriptor.size);
                 return Ok(());
             }
@@ -164,17 +169,21 @@ impl Target for Remote {
         let kept = async {
             let bytes = Bytes::copy_from_slice(bytes);
             verify(&manifest.digest, &bytes)?;
-            referrers::put_manifest(self.primary()?, manifest, &bytes, manifest.digest.as_str()).await
+            referrers::put_manifest(self.primary()?, manifest, &bytes, &[]).await.map(drop)
         };
         kept.await.map_err(|cause: Cause| cause.of(format!("push {} to {}", what(manifest), self.name())))
     }
 
     async fn tag(&self, manifest: &Descriptor, bytes: &[u8], tag: &str) -> Result<(), ContentError> {
-        let operation = || format!("tag {} as {}:{tag}", what(manifest), self.name());
+        self.tag_all(manifest, &Bytes::copy_from_slice(bytes), &[tag.to_owned()]).await
+    }
+
+    async fn tag_all(&self, manifest: &Descriptor, bytes: &Bytes, tags: &[String]) -> Result<(), ContentError> {
+        let operation = || format!("tag {} as {}:{}", what(manifest), self.name(), tags.join(", "));
         let tagged = async {
-            let bytes = Bytes::copy_from_slice(bytes);
-            verify(&manifest.digest, &bytes)?;
-            referrers::put_manifest(self.primary()?, manifest, &bytes, tag).await
+            verify(&manifest.digest, bytes)?;
+            let has_news = self.has_news.load(Ordering::Relaxed);
+            tag::set(self.primary()?, manifest, bytes, tags, has_news).await
         };
         tagged.await.map_err(|cause| cause.of(operation()))
     }

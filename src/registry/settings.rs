@@ -1,9 +1,11 @@
 //! What the user and the environment say about registries.
 
 use std::env;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Explain;
@@ -39,6 +41,34 @@ pub struct Settings {
     pub chunk: u64,
     /// How long to wait and how often to try again.
     pub patience: Patience,
+    /// Told of what the user should do something about, though it stops nothing.
+    pub warn: Warn,
+}
+
+type Tell = dyn Fn(&str) + Send + Sync;
+
+/// Who is told of warnings; nobody by default.
+#[derive(Clone, Default)]
+pub struct Warn(Option<Arc<Tell>>);
+
+impl Warn {
+    /// Has `tell` called with each warning, a sentence without a full stop.
+    #[must_use]
+    pub fn by(tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(tell)))
+    }
+
+    pub(super) fn tell(&self, warning: &str) {
+        if let Some(tell) = &self.0 {
+            tell(warning);
+        }
+    }
+}
+
+impl fmt::Debug for Warn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Warn(…)" } else { "Warn" })
+    }
 }
 
 /// How long to wait and how often to try again.
@@ -84,6 +114,7 @@ impl Default for Settings {
             connections: 8,
             chunk: CHUNK,
             patience: Patience::default(),
+            warn: Warn::default(),
         }
     }
 }

@@ -28,6 +28,7 @@ pub use linger::Lingering;
 pub use obstacle::{Limits, Obstacle};
 pub use programs::{find_program, program};
 pub(crate) use sys::inherit::start_clean;
+pub use sys::memory::give_large_memory_back;
 pub use userns::{Lack, SandboxError, enter, enter_as};
 
 use std::ffi::OsString;

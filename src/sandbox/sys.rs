@@ -3,6 +3,7 @@
 pub(super) mod exec;
 pub(super) mod filter;
 pub(super) mod inherit;
+pub(super) mod memory;
 
 use std::io;
 

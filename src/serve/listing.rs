@@ -54,10 +54,9 @@ pub(super) fn referrers(registry: &Registry, name: &str, digest: &Digest, query:
         names::entries_of(&index.manifests, name).map(|entry| entry.digest.clone()).collect();
     // Clients of a registry without this end point kept the list under a tag.
     let tag = digest.referrers_tag();
-    if let Some(entry) = names::find(&index.manifests, None, name, &tag)
-        && let Some(list) = registry.documents.get(&entry.digest)?.filter(|facts| facts.is_index)
-    {
-        candidates.extend(list.children.iter().cloned());
+    for (_, entry) in names::tagged(&index.manifests, name, &tag) {
+        let list = registry.documents.get(&entry.digest)?.filter(|facts| facts.is_index);
+        candidates.extend(list.iter().flat_map(|list| list.children.iter().cloned()));
     }
     let mut found: BTreeMap<Digest, Value> = BTreeMap::new();
     for candidate in candidates {

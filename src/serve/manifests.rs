@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use futures_util::StreamExt;
 use ociforge_manifests::graph::Node;
 use ociforge_manifests::reference::is_tag;
-use ociforge_manifests::{Descriptor, Digest, Hasher, media_type};
+use ociforge_manifests::{Descriptor, Digest, DocumentError, Hasher, media_type};
 
 use super::answer::{Answer, ApiError, CONTENT_DIGEST, Code, Headers, bytes, empty};
 use super::route::Reference;
@@ -17,7 +17,7 @@ use crate::store::blob::write_durable;
 /// Largest manifest that is taken, in bytes.
 const LIMIT: usize = 4 << 20;
 /// How many tags a manifest gets at most in one request, besides that in the path.
-const MOST_TAGS: usize = 64;
+pub(super) const MOST_TAGS: usize = 64;
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
@@ -41,6 +41,7 @@ pub(super) fn get(
     head: bool,
 ) -> Answer {
     let manifest = find(registry, host, name, reference)?;
+    refuse_ambiguous(registry, &manifest)?;
     if head {
         // The client may be asking whether it has to push the manifest.
         registry.claim(&manifest.digest);
@@ -58,13 +59,33 @@ fn find(registry: &Registry, host: Option<&str>, name: &str, reference: &Referen
     let index = registry.layout.index()?;
     let (found, shown) = match reference {
         Reference::Tag(tag) => {
-            let entry = names::find(&index.manifests, host, name, tag);
+            let entry =
+                names::find(&index.manifests, host, name, tag).map_err(|several| ambiguous(name, tag, &several))?;
             let there = entry.filter(|entry| registry.layout.blob_size(&entry.digest).is_some());
             (there.cloned(), tag.as_str())
         }
         Reference::Digest(digest) => (registry.documents.find(&index, name, digest)?, digest.as_str()),
     };
     found.ok_or_else(|| unknown(name, shown))
+}
+
+/// The error of a name that two images of the layout have.
+fn ambiguous(name: &str, tag: &str, several: &str) -> ApiError {
+    let message = format!("`{name}:{tag}` may be {several}: ask for one of them by its whole name");
+    ApiError::new(Code::NameInvalid, message)
+}
+
+/// Fails for a document, of a layout that others wrote, which clients may take for something else.
+fn refuse_ambiguous(registry: &Registry, manifest: &Descriptor) -> Result<(), ApiError> {
+    let kind = manifest.media_type.as_str();
+    let known = registry.documents.get(&manifest.digest)?;
+    if !manifest.is_document() || known.is_some_and(|facts| facts.is_index == media_type::is_index(kind)) {
+        return Ok(());
+    }
+    match Node::parse(kind, fs::read(registry.layout.blob_path(&manifest.digest))?) {
+        Err(error @ DocumentError::Ambiguous(_)) => Err(ApiError::new(Code::ManifestInvalid, error.to_string())),
+        _ => Ok(()),
+    }
 }
 
 fn unknown(name: &str, reference: &str) -> ApiError {
@@ -153,10 +174,7 @@ fn parse(content_type: Option<&str>, body: Vec<u8>) -> Result<(Node, String), Ap
     let invalid = |message: String| ApiError::new(Code::ManifestInvalid, message);
     // Parameters say nothing here; neither do types that are none.
     let declared = content_type.map_or("", |text| text.split(';').next().unwrap_or_default().trim());
-    let declared = match declared {
-        "application/json" | "application/octet-stream" | "application/x-www-form-urlencoded" | "text/plain" => "",
-        other => other,
-    };
+    let declared = if media_type::is_generic(declared) { "" } else { declared };
     if !declared.is_empty() && !media_type::is_document(declared) {
         return Err(invalid(format!("manifests of type {declared} are not supported")));
     }
@@ -200,7 +218,10 @@ pub(super) fn delete(registry: &Registry, name: &str, reference: &Reference) -> 
     let mut found = false;
     let shown = match reference {
         Reference::Tag(tag) => {
-            registry.layout.edit_index(|entries| found = names::untag(entries, name, tag))?;
+            let lock = registry.layout.lock()?;
+            let index = registry.layout.index()?;
+            names::find(&index.manifests, None, name, tag).map_err(|several| ambiguous(name, tag, &several))?;
+            lock.edit_index(|entries| found = names::untag(entries, name, tag))?;
             tag.as_str()
         }
         Reference::Digest(digest) => {

@@ -12,7 +12,8 @@
 //!   `org.ociforge.repository` are in that repository only: manifests that were pushed by digest, or lost their tag. So
 //!   they survive, and referrers are found.
 //!
-//! Where several entries fit a tag, the exact name wins, then one with a host, then the bare tag. When the
+//! Where several entries fit a tag, the exact name wins, then one with a host, then the bare tag. Of two that fit equally
+//! well, such as those of two hosts, none is taken: the answer is an error that names both. When the
 //! client names a host by `?ns=HOST`, as containerd does with a mirror, the one with that host comes before all of them,
 //! and those with another do not fit unless the path has that host too. Deleting a tag takes it away under all three, so that it is gone. The manifests that an index lists are in the index's repositories.
 //!
@@ -237,7 +238,9 @@ async fn handle(State(service): State<Arc<Service>>, request: Request) -> Respon
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
     let version =
         (HeaderName::from_static("docker-distribution-api-version"), HeaderValue::from_static("registry/2.0"));
-    response.headers_mut().extend([version]);
+    // How many tags can be set with a manifest that is put under its digest.
+    let tags = (HeaderName::from_static("ociforge-manifest-tags"), HeaderValue::from(manifests::MOST_TAGS));
+    response.headers_mut().extend([version, tags]);
     if parts.method == Method::HEAD {
         *response.body_mut() = Body::empty();
     }

@@ -7,6 +7,7 @@ use ociforge_manifests::{Descriptor, Digest};
 
 use crate::store::index::REPOSITORY;
 use crate::store::layout::REF_NAME;
+use crate::store::names::ambiguous;
 
 /// How well a place fits whose repository is the one but for its host.
 const LESS_HOST: u8 = 1;
@@ -54,22 +55,39 @@ pub(super) fn entries_of<'a>(entries: &'a [Descriptor], repository: &str) -> imp
 
 /// The entry that `tag` names in `repository`. Where the client says for which registry it takes this one, an entry with
 /// the name of another is none: what is called the same there is another image.
+///
+/// # Errors
+/// When several images fit equally well, such as those of two registries to a name without a host: the text names them.
 pub(super) fn find<'a>(
     entries: &'a [Descriptor],
     host: Option<&str>,
     repository: &str,
     tag: &str,
-) -> Option<&'a Descriptor> {
+) -> Result<Option<&'a Descriptor>, String> {
     let whole = host.map(|host| format!("{host}/{repository}"));
-    let tagged = entries.iter().filter(|entry| Place::of(entry).tag == Some(tag));
-    let fitting = tagged.filter_map(|entry| {
-        let place = Place::of(entry);
-        let asked_for = whole.is_some() && place.repository == whole.as_deref();
-        let fit = place.fit(repository)?;
+    let fitting = tagged(entries, repository, tag).filter_map(|(fit, entry)| {
+        let asked_for = whole.is_some() && Place::of(entry).repository == whole.as_deref();
         let is_foreign = whole.is_some() && !asked_for && fit == LESS_HOST;
-        (!is_foreign).then_some(((!asked_for, fit), entry))
+        // What is called `a:latest` comes before what is called `a`.
+        let is_implied = !entry.annotations.get(REF_NAME).is_some_and(|name| name.ends_with(tag));
+        (!is_foreign).then_some(((!asked_for, fit, is_implied), entry))
     });
-    fitting.min_by_key(|(fit, _)| *fit).map(|(_, entry)| entry)
+    let fitting: Vec<_> = fitting.collect();
+    let Some(best) = fitting.iter().map(|(fit, _)| *fit).min() else { return Ok(None) };
+    let best: Vec<_> = fitting.into_iter().filter(|(fit, _)| *fit == best).map(|(_, entry)| entry).collect();
+    ambiguous(&best).map_or_else(|| Ok(best.first().copied()), Err)
+}
+
+/// All entries that `tag` may name in `repository`, and how well each fits it.
+pub(super) fn tagged<'a>(
+    entries: &'a [Descriptor],
+    repository: &str,
+    tag: &str,
+) -> impl Iterator<Item = (u8, &'a Descriptor)> {
+    entries.iter().filter_map(move |entry| {
+        let place = Place::of(entry);
+        Some((place.fit(repository)?, entry)).filter(|_| place.tag == Some(tag))
+    })
 }
 
 /// The tags of `repository`, sorted; nothing when there is no such repository.
@@ -163,7 +181,7 @@ mod tests {
     }
 
     fn found(entries: &[Descriptor], repository: &str, tag: &str) -> Option<Digest> {
-        find(entries, None, repository, tag).map(|entry| entry.digest.clone())
+        find(entries, None, repository, tag).unwrap().map(|entry| entry.digest.clone())
     }
 
     #[test]
@@ -200,12 +218,29 @@ mod tests {
     #[test]
     fn a_client_may_say_which_host_it_means() {
         let entries = [named("one", "nvcr.io/a:t"), named("two", "ghcr.io/a:t"), named("own", "b:t")];
-        let found = |host, repository| find(&entries, Some(host), repository, "t").map(|entry| entry.digest.clone());
+        let found =
+            |host, repository| find(&entries, Some(host), repository, "t").unwrap().map(|entry| entry.digest.clone());
         assert_eq!(found("nvcr.io", "a"), Some(Digest::of(b"one")));
         assert_eq!(found("ghcr.io", "a"), Some(Digest::of(b"two")));
         assert_eq!(found("quay.io", "a"), None);
         assert_eq!(found("quay.io", "ghcr.io/a"), Some(Digest::of(b"two")));
         assert_eq!(found("quay.io", "b"), Some(Digest::of(b"own")));
+    }
+
+    #[test]
+    fn a_name_that_two_registries_have_is_told() {
+        let entries = [named("one", "nvcr.io/a:t"), named("two", "ghcr.io/a:t"), named("one", "quay.io/b:t")];
+        let several = find(&entries, None, "a", "t").unwrap_err();
+        assert!(several.contains("nvcr.io/a:t (sha256:") && several.contains("and ghcr.io/a:t (sha256:"), "{several}");
+        assert_eq!(found(&entries, "ghcr.io/a", "t"), Some(Digest::of(b"two")));
+        assert_eq!(found(&entries, "b", "t"), Some(Digest::of(b"one")));
+        // What has the name itself is what is meant, and one image under two names is no question.
+        let own = [entries.as_slice(), &[named("own", "a:t")]].concat();
+        assert_eq!(found(&own, "a", "t"), Some(Digest::of(b"own")));
+        let same = [named("one", "nvcr.io/a:t"), named("one", "ghcr.io/a:t")];
+        assert_eq!(found(&same, "a", "t"), Some(Digest::of(b"one")));
+        let implied = [named("one", "nvcr.io/a"), named("two", "nvcr.io/a:latest")];
+        assert_eq!(found(&implied, "a", "latest"), Some(Digest::of(b"two")));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! OCI layouts in tar files: containers-transports' `oci-archive`.
 //!
 //! An archive is an uncompressed tar with `oci-layout`, `index.json` and `blobs/<algorithm>/<hex>`. It is read in place:
-//! opening it notes where each blob lies, and nothing is ever unpacked.
+//! opening it notes where each blob lies, and nothing is ever unpacked. Of one that is compressed as a whole, a temporary
+//! file with what it decompresses to is read.
 
 mod resume;
 mod rewrite;
@@ -17,7 +18,7 @@ use ociforge_manifests::{Descriptor, Digest, Document, graph::Index};
 use super::index::MAX_INDEX;
 use super::tar_file::{Place, TarFile};
 use super::{Indexed, index};
-use crate::content::{ByteStream, Cause, ContentError, Source};
+use crate::content::{ByteStream, Cause, ContentError, Source, or_data};
 
 pub use target::ArchiveWriter;
 pub use writer::{reachable, write_archive};
@@ -31,11 +32,12 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Opens an archive and notes where its blobs lie. Reads the headers only, not the blobs.
+    /// Opens an archive and notes where its blobs lie. Reads the headers only, not the blobs, but decompresses the whole
+    /// file where it is compressed.
     ///
     /// # Errors
-    /// When the file can't be read, is compressed, is no tar file or no OCI layout in one, or has entries that no layout
-    /// has: links, devices, paths out of the root, the same blob twice.
+    /// When the file can't be read, is no tar file or no OCI layout in one, or has entries that no layout has: links,
+    /// devices, paths out of the root, the same blob twice.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, ContentError> {
         let path = path.into();
         let operation = format!("open the archive {}", path.display());
@@ -86,7 +88,8 @@ impl Archive {
 #[async_trait]
 impl Source for Archive {
     async fn fetch(&self, descriptor: &Descriptor, offset: u64) -> Result<ByteStream, ContentError> {
-        self.tar.fetch(descriptor, self.blobs.get(&descriptor.digest).copied(), offset)
+        let place = self.blobs.get(&descriptor.digest).copied();
+        or_data(self.tar.fetch(descriptor, place, offset), descriptor, offset)
     }
 }
 

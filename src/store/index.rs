@@ -23,22 +23,23 @@ pub(super) fn find(index: &Index, name: Option<&str>, place: &str) -> Result<Des
         Some(name) => name_of(entry) == Some(name),
         None => !kept(entry),
     };
-    let mut found = index.manifests.iter().filter(called);
-    let names = || index.manifests.iter().filter_map(name_of).collect::<Vec<_>>();
-    match (found.next(), found.next()) {
-        (Some(entry), None) => Ok(entry.clone()),
-        (None, _) => Err(Cause::Other {
-            message: name.map_or(format!("the {place} is empty"), |name| format!("the {place} has no image `{name}`")),
-            hint: (!names().is_empty()).then(|| format!("it has: {}", names().join(", "))),
-        }),
-        (Some(_), Some(_)) => Err(Cause::Other {
-            message: match name {
-                Some(name) => format!("the {place} has several images `{name}`"),
-                None => format!("the {place} has several images"),
-            },
-            hint: name.is_none().then(|| format!("name one of them: {}", names().join(", "))),
-        }),
+    let mut found: Vec<_> = index.manifests.iter().filter(called).collect();
+    if name.is_none() && found.iter().any(|entry| entry.is_document()) {
+        // An index may list what is no image at all.
+        found.retain(|entry| entry.is_document());
     }
+    let names = || index.manifests.iter().filter_map(name_of).collect::<Vec<_>>().join(", ");
+    let (message, hint) = match (found.as_slice(), name) {
+        ([entry], _) => return Ok((*entry).clone()),
+        ([], None) => (format!("the {place} is empty"), None),
+        ([], Some(name)) => (format!("the {place} has no image `{name}`"), Some(format!("it has: {}", names()))),
+        (_, None) => (format!("the {place} has several images"), Some(format!("name one of them: {}", names()))),
+        (several, Some(name)) => {
+            let digests: Vec<_> = several.iter().map(|entry| entry.digest.to_string()).collect();
+            (format!("the {place} has several images `{name}`: {}", digests.join(", ")), None)
+        }
+    };
+    Err(Cause::Other { message, hint: hint.filter(|_| !names().is_empty()) })
 }
 
 /// Sees to it that the manifest is among the entries, by its digest at least.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use ociforge_manifests::{Descriptor, Digest, Document, graph::Index, media_type};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW};
 use serde_json::{Value, json};
@@ -21,7 +22,7 @@ use super::blob::{BlobWriter, write_atomic, write_durable};
 use super::partial::{self, Partial};
 use super::stream::stream;
 use super::{Indexed, index, index::MAX_INDEX};
-use crate::content::{ByteStream, Cause, ContentError, Source, Target};
+use crate::content::{ByteStream, Cause, ContentError, Source, Target, or_data};
 use crate::progress::Progress;
 
 /// The annotation that names a manifest in a layout's index.
@@ -184,11 +185,11 @@ impl Layout {
     async fn list(
         &self,
         manifest: &Descriptor,
-        bytes: &[u8],
+        bytes: Bytes,
         operation: String,
         edit: impl FnOnce(&mut Vec<Descriptor>) + Send + 'static,
     ) -> Result<(), ContentError> {
-        let (layout, manifest, bytes) = (self.clone(), manifest.clone(), bytes.to_vec());
+        let (layout, manifest) = (self.clone(), manifest.clone());
         let work = move || {
             layout.put_document(&manifest, &bytes)?;
             layout.edit_index(edit).map_err(|cause| cause.of(operation))
@@ -262,11 +263,12 @@ fn empty_index() -> Value {
 impl Source for Layout {
     async fn fetch(&self, descriptor: &Descriptor, offset: u64) -> Result<ByteStream, ContentError> {
         let operation = || format!("read {} from {}", descriptor.digest, self.root.display());
-        match self.open_blob(&descriptor.digest) {
+        let fetched = match self.open_blob(&descriptor.digest) {
             Ok((file, length)) => Ok(stream(file, offset, length.saturating_sub(offset))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Cause::NotFound.of(operation())),
             Err(error) => Err(Cause::Io(error).of(operation())),
-        }
+        };
+        or_data(fetched, descriptor, offset)
     }
 }
 
@@ -324,13 +326,20 @@ impl Target for Layout {
     async fn keep(&self, manifest: &Descriptor, bytes: &[u8]) -> Result<(), ContentError> {
         let operation = format!("list {} in {}", manifest.digest, self.root.display());
         let entry = manifest.clone();
+        let bytes = Bytes::copy_from_slice(bytes);
         self.list(manifest, bytes, operation, move |manifests| index::keep(manifests, &entry)).await
     }
 
     async fn tag(&self, manifest: &Descriptor, bytes: &[u8], tag: &str) -> Result<(), ContentError> {
-        let operation = format!("name {} `{tag}` in {}", manifest.digest, self.root.display());
-        let (entry, tag) = (manifest.clone(), tag.to_owned());
-        self.list(manifest, bytes, operation, move |manifests| index::tag(manifests, &entry, &tag)).await
+        self.tag_all(manifest, &Bytes::copy_from_slice(bytes), &[tag.to_owned()]).await
+    }
+
+    async fn tag_all(&self, manifest: &Descriptor, bytes: &Bytes, tags: &[String]) -> Result<(), ContentError> {
+        let operation = format!("name {} `{}` in {}", manifest.digest, tags.join("`, `"), self.root.display());
+        let (entry, tags) = (manifest.clone(), tags.to_vec());
+        let edit =
+            move |manifests: &mut Vec<Descriptor>| tags.iter().for_each(|tag| index::tag(manifests, &entry, tag));
+        self.list(manifest, bytes.clone(), operation, edit).await
     }
 }
 

@@ -13,6 +13,7 @@ pub mod local;
 pub mod names;
 mod partial;
 pub mod roots;
+pub mod spool;
 pub mod stamp;
 pub mod stream;
 mod tar_file;

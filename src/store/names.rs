@@ -81,12 +81,12 @@ impl Names {
         if found.is_empty() {
             found = self.index.manifests.iter().filter(fitting).collect();
         }
-        match found.split_first() {
-            Some((first, others)) if others.iter().any(|other| other.digest != first.digest) => {
-                let message = format!("there are several images `{exact}`");
+        match ambiguous(&found) {
+            Some(several) => {
+                let message = format!("several images are called so: {several}");
                 Err(Cause::Other { message, hint: None }.of(format!("find `{exact}` in {}", self.place.place())))
             }
-            found => Ok(found.map(|(first, _)| bare(first))),
+            None => Ok(found.first().map(|first| bare(first))),
         }
     }
 
@@ -170,6 +170,15 @@ impl Named for Names {
 fn is_of_the_document(cause: &Cause) -> bool {
     use Cause::{Algorithm, Document, NotFound, TooLarge, WrongDigest, WrongSize};
     matches!(cause, NotFound | WrongDigest { .. } | WrongSize { .. } | TooLarge { .. } | Algorithm(_) | Document(_))
+}
+
+/// The entries, as text, where they are not all one image: nobody can tell which of them is meant.
+pub(crate) fn ambiguous(entries: &[&Descriptor]) -> Option<String> {
+    let (first, others) = entries.split_first()?;
+    others.iter().any(|other| other.digest != first.digest).then(|| {
+        let shown = |entry: &&Descriptor| format!("{} ({})", name_of(entry).unwrap_or_default(), entry.digest);
+        entries.iter().map(shown).collect::<Vec<_>>().join(" and ")
+    })
 }
 
 /// The repository that an entry is in, if it says so.

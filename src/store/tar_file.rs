@@ -3,14 +3,16 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{self, BufReader, Read, Seek};
 use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 
+use ociforge_layers::decompress::{Format, decompress};
 use ociforge_manifests::Descriptor;
 use ociforge_manifests::document::MAX_DOCUMENT;
 use tar::{EntryType, Header};
 
+use super::spool::temporary_file;
 use super::stream::stream;
 use crate::content::{ByteStream, Cause, ContentError};
 
@@ -23,10 +25,11 @@ const MAX_HEADER: u64 = 1 << 20;
 /// How many links are followed one after the other, as in Linux.
 const MAX_LINKS: usize = 40;
 
-/// An uncompressed tar file.
+/// A tar file.
 #[derive(Debug)]
 pub(super) struct TarFile {
     pub(super) path: PathBuf,
+    /// What is read: not compressed.
     file: File,
 }
 
@@ -67,10 +70,9 @@ enum Damage {
 }
 
 impl TarFile {
-    /// Opens a file, which must not be compressed as a whole.
+    /// Opens a file. One that is compressed as a whole is decompressed into a temporary file, which takes its time.
     pub(super) fn open(path: PathBuf) -> Result<Self, Cause> {
-        let mut file = File::open(&path)?;
-        refuse_compressed(&mut file)?;
+        let file = decompressed(File::open(&path)?)?;
         Ok(Self { path, file })
     }
 
@@ -257,25 +259,24 @@ pub(super) fn header(kind: EntryType, mode: u32, size: u64) -> Header {
     header
 }
 
-fn refuse_compressed(file: &mut File) -> Result<(), Cause> {
-    let mut magic = Vec::new();
-    file.by_ref().take(6).read_to_end(&mut magic)?;
+/// The file itself, or, where it is compressed, what it decompresses to, in a temporary file without a name: blobs are
+/// read in place, which a compressed file prevents.
+fn decompressed(mut file: File) -> Result<File, Cause> {
+    let mut beginning = Vec::new();
+    file.by_ref().take(6).read_to_end(&mut beginning)?;
     file.rewind()?;
-    let formats: [(&[u8], &str, &str); 4] = [
-        (b"\x1f\x8b", "gzip", "gunzip"),
-        (b"\x28\xb5\x2f\xfd", "zstd", "unzstd"),
-        (b"\xfd7zXZ\0", "xz", "unxz"),
-        (b"BZh", "bzip2", "bunzip2"),
-    ];
-    match formats.iter().find(|(start, _, _)| magic.starts_with(start)) {
-        None => Ok(()),
-        Some((_, format, command)) => Err(Cause::Other {
-            message: format!(
-                "it is compressed with {format}; blobs are read in place, which a compressed file prevents"
-            ),
-            hint: Some(format!("unpack it with {command}")),
-        }),
+    if Format::of(&beginning) == Format::Plain {
+        return Ok(file);
     }
+    let damaged = |error: io::Error| match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Cause::Io(error),
+        _ => Cause::Other { message: format!("it can't be decompressed: {error}"), hint: Some(GET_AGAIN.into()) },
+    };
+    let mut output = temporary_file()?;
+    let mut reader = decompress(BufReader::with_capacity(256 << 10, file)).map_err(damaged)?;
+    io::copy(&mut reader, &mut output).map_err(damaged)?;
+    output.rewind()?;
+    Ok(output)
 }
 
 fn no_tar(error: io::Error) -> Cause {

@@ -5,14 +5,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use ociforge_manifests::graph::Node;
-use ociforge_manifests::{Descriptor, Digest};
+use ociforge_manifests::{Descriptor, Digest, media_type};
 
 use super::{Moved, Overlay};
-use crate::content::{Cause, ContentError, Source, Target, read_document};
+use crate::content::{Cause, ContentError, MAX_DEPTH, Source, Target, read_document};
 use crate::progress::Reporter;
-
-/// How deep indexes may lie inside indexes. The specification sets no bound; nobody makes more than two.
-const MAX_DEPTH: usize = 4;
 
 /// A copy from one place to another, in which each thing is met once.
 pub(super) struct GraphCopy<'a> {
@@ -39,7 +36,7 @@ impl<'a> GraphCopy<'a> {
 
     /// Leaves this out wherever something points to it.
     pub(super) fn leave_out(&self, descriptor: &Descriptor) {
-        self.first(descriptor, true);
+        self.first(descriptor, descriptor.is_document());
     }
 
     /// Puts a manifest or index whose children are there, and lets `tags` name it.
@@ -48,10 +45,8 @@ impl<'a> GraphCopy<'a> {
         if tags.is_empty() {
             return self.document(&descriptor, root.bytes()).await;
         }
-        for tag in tags {
-            self.target.tag(&descriptor, root.bytes(), tag).await?;
-            self.count(|moved| moved.documents += 1);
-        }
+        self.target.tag_all(&descriptor, &root.shared(), tags).await?;
+        self.count(|moved| moved.documents += tags.len() as u64);
         self.note(&descriptor);
         Ok(())
     }
@@ -98,8 +93,12 @@ impl<'a> GraphCopy<'a> {
                     let message = format!("indexes lie more than {MAX_DEPTH} deep inside each other");
                     return Err(Cause::Other { message, hint: None }.of(format!("copy {}", node.descriptor().digest)));
                 }
-                for child in index.manifests.iter().filter(|child| self.first(child, true)) {
-                    Box::pin(self.manifest(child, depth + 1)).await?;
+                for child in index.manifests.iter().filter(|child| self.first(child, child.is_document())) {
+                    if child.is_document() {
+                        Box::pin(self.manifest(child, depth + 1)).await?;
+                    } else {
+                        self.unknown(child).await?;
+                    }
                 }
                 Ok(())
             }
@@ -112,8 +111,23 @@ impl<'a> GraphCopy<'a> {
         self.document(descriptor, node.bytes()).await
     }
 
+    /// Copies what an index lists and nobody here knows, as a blob: its type must not be an error (image-spec,
+    /// image-index.md).
+    async fn unknown(&self, entry: &Descriptor) -> Result<(), ContentError> {
+        match self.source.fetch(entry, 0).await {
+            Err(error) if error.is_not_found() => {
+                let Descriptor { digest, media_type, .. } = entry;
+                let what = format!("{digest}, which the index lists as {}", media_type.escape_debug());
+                self.reporter.warn(&format!("{what}, is not there and is left out"));
+                Ok(())
+            }
+            Err(error) => Err(error),
+            Ok(_) => self.blob(entry).await,
+        }
+    }
+
     /// Reads a manifest or index of the source.
-    async fn read(&self, descriptor: &Descriptor) -> Result<Node, ContentError> {
+    pub(super) async fn read(&self, descriptor: &Descriptor) -> Result<Node, ContentError> {
         let bytes = read_document(self.source, descriptor).await?;
         Node::parse(&descriptor.media_type, bytes)
             .map_err(|error| Cause::from(error).of(format!("read {}", descriptor.digest)))
@@ -175,7 +189,12 @@ impl<'a> GraphCopy<'a> {
 }
 
 fn kind(blob: &Descriptor) -> &'static str {
-    if blob.media_type.contains("config") || blob.media_type.contains("container.image") { "config" } else { "layer" }
+    let kind = blob.media_type.as_str();
+    match kind {
+        _ if kind.contains("config") || kind.contains("container.image") => "config",
+        _ if media_type::is_layer(kind) => "layer",
+        _ => "blob",
+    }
 }
 
 /// The value, also when a thread panicked while it held it: each of these values is whole at any time.

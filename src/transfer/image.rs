@@ -1,15 +1,15 @@
 //! Copying an image with all that belongs to it: its platforms, its signatures and other referrers.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use ociforge_manifests::graph::{Index, Node};
+use ociforge_manifests::graph::{Index, Manifest, Node};
 use ociforge_manifests::{Descriptor, Digest, Platform, media_type};
-use serde_json::Value;
 
 use super::Moved;
 use super::graph::GraphCopy;
-use crate::content::{Cause, ContentError, Named, Target, read_document};
+use crate::content::{Cause, ContentError, Named, Target, platform_of, select};
 use crate::progress::Reporter;
 
 /// The endings of the tags under which cosign keeps what belongs to the manifest `sha256-<hex>`.
@@ -20,6 +20,12 @@ const ATTESTS: &str = "vnd.docker.reference.digest";
 
 /// Most referrers of one image, those of referrers included: a list that grows for ever is none.
 const MAX_REFERRERS: usize = 1000;
+
+/// How long a signature's manifest is at most, in bytes, that stays in memory until it is copied.
+const KEPT: u64 = 1 << 20;
+
+/// What a tag of cosign's names. A long manifest is read again when it is copied.
+type Tagged = (String, Descriptor, Option<Node>);
 
 /// How images are copied from one place to another.
 pub struct ImageCopy<'a> {
@@ -61,7 +67,7 @@ impl ImageCopy<'_> {
     /// As [`copy_graph`](super::copy_graph), and when there is no image for a platform.
     pub async fn copy(&self, root: &Node, tags: &[String]) -> Result<Copied, ContentError> {
         let copy = GraphCopy::new(self.source, self.target, self.jobs, self.reporter);
-        let root = &self.chosen(root, &copy).await?;
+        let root = &*self.chosen(root, &copy).await?;
         copy.children(root).await?;
         let mut referrers = 0;
         if self.referrers {
@@ -78,48 +84,51 @@ impl ImageCopy<'_> {
     }
 
     /// The document to copy: the root, or what it has for the only platform. What it has for others is left out.
-    async fn chosen(&self, root: &Node, copy: &GraphCopy<'_>) -> Result<Node, ContentError> {
+    async fn chosen<'n>(&self, root: &'n Node, copy: &GraphCopy<'_>) -> Result<Cow<'n, Node>, ContentError> {
         let index = match (root, self.platforms) {
-            (_, []) => return Ok(root.clone()),
+            (_, []) => return Ok(Cow::Borrowed(root)),
             (Node::Manifest(manifest), _) => {
-                self.is_for_platforms(&manifest.config).await?;
-                return Ok(root.clone());
+                self.is_for_platforms(manifest).await?;
+                return Ok(Cow::Borrowed(root));
             }
             (Node::Index(index), _) => index,
         };
-        let wanted = self.platforms.iter().map(|platform| for_platform(index, platform));
-        let wanted: Vec<&Descriptor> = wanted.collect::<Result<_, _>>()?;
-        if let [only] = wanted[..] {
-            let bytes = read_document(self.source, only).await?;
-            let node = Node::parse(&only.media_type, bytes);
-            let node = node.map_err(|error| Cause::from(error).of(format!("read {}", only.digest)))?;
-            // An index knows the platforms of what it lists.
-            return if matches!(node, Node::Index(_)) { Box::pin(self.chosen(&node, copy)).await } else { Ok(node) };
+        let mut kept = HashSet::new();
+        for platform in self.platforms {
+            let selected = select(self.source, index, platform).await?;
+            let selected = selected.map_err(|have| no_image(platform, &have))?;
+            if let [_] = self.platforms {
+                return Ok(Cow::Owned(Node::Manifest(Box::new(selected.manifest))));
+            }
+            kept.extend(selected.path.into_iter().map(|entry| entry.digest));
         }
-        let attested = |entry: &Descriptor| entry.annotations.get(ATTESTS).and_then(|text| text.parse::<Digest>().ok());
-        let kept = |entry: &Descriptor| {
-            wanted
-                .iter()
-                .any(|wanted| wanted.digest == entry.digest || attested(entry).as_ref() == Some(&wanted.digest))
-        };
-        index.manifests.iter().filter(|entry| !kept(entry)).for_each(|entry| copy.leave_out(entry));
-        Ok(root.clone())
+        self.leave_others_out(index, &kept, copy).await?;
+        Ok(Cow::Borrowed(root))
     }
 
-    /// Fails when the config of an image says another platform than one that is wanted. Artifacts say none; a delta may
-    /// have left the config out.
-    async fn is_for_platforms(&self, config: &Descriptor) -> Result<(), ContentError> {
-        if ![media_type::CONFIG, media_type::DOCKER_CONFIG].contains(&config.media_type.as_str()) {
-            return Ok(());
+    /// Leaves out what the index lists and is not `kept`, nor an attestation of something that is.
+    async fn leave_others_out(
+        &self,
+        index: &Index,
+        kept: &HashSet<Digest>,
+        copy: &GraphCopy<'_>,
+    ) -> Result<(), ContentError> {
+        let attested = |entry: &Descriptor| entry.annotations.get(ATTESTS).and_then(|text| text.parse::<Digest>().ok());
+        for entry in &index.manifests {
+            if !kept.contains(&entry.digest) && !attested(entry).is_some_and(|image| kept.contains(&image)) {
+                copy.leave_out(entry);
+            } else if media_type::is_index(&entry.media_type)
+                && let Node::Index(inner) = copy.read(entry).await?
+            {
+                Box::pin(self.leave_others_out(&inner, kept, copy)).await?;
+            }
         }
-        let bytes = match read_document(self.source, config).await {
-            Err(error) if error.is_not_found() => return Ok(()),
-            bytes => bytes?,
-        };
-        let says: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        let said = |key: &str| says[key].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
-        let (Some(os), Some(architecture)) = (said("os"), said("architecture")) else { return Ok(()) };
-        let have = Platform { os, architecture, variant: said("variant"), ..Platform::default() };
+        Ok(())
+    }
+
+    /// Fails when the config of an image says another platform than one that is wanted. Artifacts say none.
+    async fn is_for_platforms(&self, manifest: &Manifest) -> Result<(), ContentError> {
+        let Some(have) = platform_of(self.source, manifest).await? else { return Ok(()) };
         let Some(wanted) = self.platforms.iter().find(|wanted| !have.serves(wanted)) else { return Ok(()) };
         let message = format!("there is no image for {wanted}: it is for {have}");
         Err(Cause::Other { message, hint: None }.of(format!("copy the image for {wanted}")))
@@ -131,8 +140,8 @@ impl ImageCopy<'_> {
         let mut count = 0;
         while !subjects.is_empty() {
             let found = stream::iter(std::mem::take(&mut subjects)).map(|subject| self.referring_to(subject));
-            let found: Vec<_> = found.buffered(self.jobs.max(1)).try_collect().await?;
-            for (referrers, tagged) in found {
+            let mut found = found.buffered(self.jobs.max(1));
+            while let Some((referrers, tagged)) = found.try_next().await? {
                 if count + referrers.len() + tagged.len() > MAX_REFERRERS {
                     let message = format!("more than {MAX_REFERRERS} signatures and other referrers belong to it");
                     let hint = Some("leave them with --no-referrers".into());
@@ -144,7 +153,11 @@ impl ImageCopy<'_> {
                         subjects.push(referrer);
                     }
                 }
-                for (tag, node) in tagged {
+                for (tag, descriptor, node) in tagged {
+                    let node = match node {
+                        Some(node) => node,
+                        None => copy.read(&descriptor).await?,
+                    };
                     copy.children(&node).await?;
                     copy.root(&node, &[(self.naming)(&tag)]).await?;
                     count += 1;
@@ -157,24 +170,22 @@ impl ImageCopy<'_> {
     }
 
     /// The referrers of a manifest, and the tags by which cosign knows what belongs to it.
-    async fn referring_to(&self, subject: Descriptor) -> Result<(Vec<Descriptor>, Vec<(String, Node)>), ContentError> {
+    async fn referring_to(&self, subject: Descriptor) -> Result<(Vec<Descriptor>, Vec<Tagged>), ContentError> {
         let mut tagged = Vec::new();
         for ending in COSIGN {
             let tag = format!("{}-{}.{ending}", subject.digest.algorithm(), subject.digest.hex());
             if let Some((descriptor, bytes)) = self.source.tagged(&tag).await? {
                 let node = Node::parse(&descriptor.media_type, bytes);
-                tagged.push((tag, node.map_err(|error| Cause::from(error).of(format!("read {}", descriptor.digest)))?));
+                let node = node.map_err(|error| Cause::from(error).of(format!("read {}", descriptor.digest)))?;
+                tagged.push((tag, descriptor.clone(), Some(node).filter(|_| descriptor.size <= KEPT)));
             }
         }
         Ok((self.source.referrers(&subject).await?, tagged))
     }
 }
 
-fn for_platform<'i>(index: &'i Index, platform: &Platform) -> Result<&'i Descriptor, ContentError> {
-    index.for_platform(platform).ok_or_else(|| {
-        let have = index.platforms();
-        let hint = (!have.is_empty()).then(|| format!("it has {}", have.join(", ")));
-        let message = format!("there is no image for {platform}");
-        Cause::Other { message, hint }.of(format!("copy the image for {platform}"))
-    })
+fn no_image(platform: &Platform, have: &[String]) -> ContentError {
+    let hint = (!have.is_empty()).then(|| format!("it has {}", have.join(", ")));
+    let message = format!("there is no image for {platform}");
+    Cause::Other { message, hint }.of(format!("copy the image for {platform}"))
 }

@@ -1,5 +1,6 @@
 //! Copying images between stores: children before parents, each blob in the cheapest way that works.
 
+mod convert;
 mod graph;
 mod image;
 mod overlay;
@@ -12,6 +13,7 @@ use crate::content::{ContentError, Source, Target};
 use crate::progress::Reporter;
 use graph::GraphCopy;
 
+pub use convert::AsOci;
 pub use image::{Copied, ImageCopy};
 pub use overlay::Overlay;
 pub use places::Based;

@@ -2,11 +2,10 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
 use ociforge_manifests::{Descriptor, Digest};
 use std::collections::HashMap;
 
-use crate::content::{ByteStream, Cause, ContentError, Repository, Source};
+use crate::content::{ByteStream, Cause, ContentError, Repository, Source, in_memory};
 use crate::store::Layout;
 
 /// What is in memory, then what is in a layout, then what another source has: an image that was just built is its new
@@ -41,8 +40,7 @@ impl<'a> Overlay<'a> {
 impl Source for Overlay<'_> {
     async fn fetch(&self, descriptor: &Descriptor, offset: u64) -> Result<ByteStream, ContentError> {
         if let Some(document) = self.documents.get(&descriptor.digest) {
-            let rest = document.slice(usize::try_from(offset).unwrap_or(usize::MAX).min(document.len())..);
-            return Ok(stream::iter([Ok(rest)]).boxed());
+            return Ok(in_memory(document.clone(), offset));
         }
         if let Some(layout) = self.in_layout(descriptor) {
             return layout.fetch(descriptor, offset).await;

@@ -144,10 +144,31 @@ fn what_can_not_be_is_said_before_anything_is_done() {
     run(&mut place.build("recipe", &several)).fails(2, &["one platform only", "--platform"]);
     let digest = format!("{out}:a@{}", digest_of(b""));
     run(&mut place.build("recipe", &["-o", &digest])).refused("called by a tag");
+    run(&mut place.build("recipe", &["-o", &format!("{out}:@0")])).refused("under a name, not at a place");
     assert!(!place.path("a.tar").exists());
+}
 
-    place.built("recipe", &["-o", &out]);
-    tool("gzip", &[&place.at("a.tar")]);
-    recipe(&place, &format!("{out}.gz"));
-    run(&mut place.build("recipe", &[])).fails(1, &["compressed with gzip", "hint: unpack it with gunzip"]);
+#[test]
+fn archives_are_read_compressed_and_images_without_a_name_by_their_place() {
+    let place = Place::new();
+    recipe(&place, "scratch");
+    let layout = format!("oci:{}:one", place.at("layout"));
+    place.built("recipe", &["-o", &layout, "-o", &format!("docker-archive:{}", place.at("a.tar"))]);
+    let raw = |name: &str| run(&mut place.ociforge(["inspect", "--raw", name])).ok();
+    let plain = raw("docker-archive:a.tar");
+    for (program, ending) in [("gzip", "gz"), ("zstd", "zst"), ("xz", "xz"), ("bzip2", "bz2")] {
+        fs::copy(place.path("a.tar"), place.path("b.tar")).unwrap();
+        tool(program, &["--quiet", &place.at("b.tar")]);
+        let name = format!("docker-archive:b.tar.{ending}");
+        assert_eq!(raw(&name), plain);
+        run(&mut place.ociforge(["copy", &name, &format!("oci:copied:{ending}")])).ok();
+        assert_eq!(diff_ids(&format!("oci:{}:{ending}", place.at("copied"))), diff_ids(&layout));
+        fs::remove_file(place.path("b.tar")).ok();
+    }
+    // As `docker save ID` writes it.
+    skopeo(&["copy", "--quiet", &layout, &format!("docker-archive:{}", place.at("unnamed.tar"))]);
+    assert_eq!(listed(&place.path("unnamed.tar")).1[0]["RepoTags"], json!([]));
+    assert_eq!(raw("docker-archive:unnamed.tar:@0"), raw("docker-archive:unnamed.tar"));
+    let error = run(&mut place.ociforge(["inspect", "docker-archive:unnamed.tar:@1"]));
+    error.fails(1, &["the archive has no image `@1`", "hint: it has: @0"]);
 }

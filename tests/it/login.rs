@@ -4,10 +4,11 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::json;
 
-use super::support::{OCIFORGE, Place, Ran, Registry, files, json_of, run};
+use super::support::{OCIFORGE, Place, Proxy, Ran, Registry, Tokens, files, json_of, run};
 
 /// A program in the environment of `place`, as it is where nobody moved docker's files.
 fn wrapped<'a>(place: &Place, program: &str, arguments: impl IntoIterator<Item = &'a str>) -> Command {
@@ -227,4 +228,27 @@ fn the_terminal_is_asked_and_does_not_show_the_password() {
         assert!(shown.contains(code) && shown.contains(" echo ") && !shown.contains("secr"), "{shown}");
         assert!(!place.path(AUTH_FILE).exists());
     }
+}
+
+#[test]
+fn what_is_public_needs_no_credential_helper() {
+    let place = Place::new();
+    let registry = Registry::serve(&place, "registry");
+    place.small_base(&format!("{}/public:v1", registry.address), "public");
+    let proxy = Proxy::before(&registry.address);
+    Tokens { service: ",service=\"s\"", lifetime: Duration::from_secs(60), realm_lasts: usize::MAX }.guard(&proxy);
+    let from = format!("docker://{}/public:v1", proxy.address);
+    for config in
+        [json!({"credsStore": "desktop.none"}), json!({"credHelpers": {proxy.address.as_str(): "desktop.none"}})]
+    {
+        place.write("home/docker/config.json", config.to_string());
+        let ran = run(&mut place.ociforge(["copy", &from, "oci:copied:x", "--progress", "plain"]));
+        let said = "the credential helper docker-credential-desktop.none, which ";
+        assert_eq!(ran.stderr.matches(said).count(), 1, "{}", ran.stderr);
+        assert!(ran.stderr.contains("config.json names, is not installed"), "{}", ran.stderr);
+        ran.ok();
+    }
+    // To keep a password, the helper has to be there.
+    let login = ["login", "-u", "me", "-p", "secret", &proxy.address];
+    run(&mut place.ociforge(login)).fails(1, &["docker-credential-desktop.none", "is not installed", "hint: install"]);
 }

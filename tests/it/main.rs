@@ -26,6 +26,7 @@ mod lint;
 mod login;
 mod mirror;
 mod misbehaving;
+mod other_documents;
 mod outputs;
 mod packages;
 mod registry;

@@ -7,6 +7,7 @@ use ociforge_manifests::{Descriptor, media_type};
 use serde_json::{Value, json};
 
 use crate::registry::{Registry, client, image, push};
+use crate::support::{Place, run};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tags_are_listed_and_found() {
@@ -51,4 +52,31 @@ async fn referrers_are_listed_by_a_tag() {
     let output = skopeo.args(["inspect", "--tls-verify=false", "--raw", &address]).output().expect("skopeo");
     let index: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(index["manifests"], json!(found));
+}
+
+#[test]
+fn a_registry_may_be_an_ipv6_address() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        return;
+    }
+    let place = Place::new();
+    place.small_base(&format!("oci:{}:x", place.at("layout")), "small");
+    let mut serve = place
+        .ociforge(["serve", "served", "--listen", "[::1]:0", "--progress", "none"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(serve.stdout.as_mut().unwrap()), &mut line).unwrap();
+    let address = line.trim().strip_prefix("listening on ").unwrap().to_owned();
+    assert!(address.starts_with("[::1]:"), "{address}");
+    let name = format!("{address}/a/b:t");
+    let copied = run(&mut place.ociforge(["copy", "oci:layout:x", &name]));
+    let back = run(&mut place.ociforge(["copy", &format!("docker://{name}"), "oci:back:x"]));
+    let mirrored = run(&mut place.ociforge(["mirror", &name, "--to", "oci:mirrored"]));
+    serve.kill().unwrap();
+    serve.wait().unwrap();
+    let digest = copied.ok().trim().strip_prefix(&format!("{name}@")).unwrap().to_owned();
+    assert_eq!(back.ok().trim(), format!("oci:back:x@{digest}"));
+    assert!(mirrored.ok().contains(&format!("mirrored:{name}@{digest}")));
 }

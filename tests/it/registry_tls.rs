@@ -5,11 +5,16 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
 use ociforge::content::{Cause, Source, Target};
 use ociforge::error::Explain;
 use ociforge::registry::{Client, Settings};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection};
 
 use crate::registry::{Registry, client, image, push, quick};
 
@@ -85,6 +90,44 @@ async fn certs_d_says_whom_to_trust_and_who_to_be() {
     give(&certificates.path().join(&other.address), &["ca.crt"]);
     let hint = fetch().await.unwrap().hint().unwrap();
     assert!(hint.contains(&format!("that {} accepts, NAME.cert and NAME.key", other.address)), "{hint}");
+}
+
+/// A host that `authority` vouches for and that wants clients which it vouches for. It hangs up on others without a word.
+fn speechless(authority: &Path) -> String {
+    let certificates = |name: &str| CertificateDer::pem_file_iter(authority.join(name)).unwrap().map(Result::unwrap);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(certificates("ca.crt"));
+    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().unwrap();
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let key = PrivateKeyDer::from_pem_file(authority.join("server.key")).unwrap();
+    let config = config.with_client_cert_verifier(clients).with_single_cert(certificates("server.crt").collect(), key);
+    let config = Arc::new(config.unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut tls = ServerConnection::new(Arc::clone(&config)).unwrap();
+            // What goes wrong is not told: the connection just ends.
+            while tls.read_tls(&mut stream).is_ok_and(|read| read > 0) && tls.process_new_packets().is_ok() {
+                while tls.wants_write() && tls.write_tls(&mut stream).is_ok() {}
+            }
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_hangs_up_on_clients_without_a_certificate_is_known() {
+    let (authority, certificates) = (authority(), tempfile::tempdir().unwrap());
+    let address = speechless(authority.path());
+    let host = certificates.path().join(&address);
+    fs::create_dir(&host).unwrap();
+    fs::copy(authority.path().join("ca.crt"), host.join("ca.crt")).unwrap();
+    let client = with_certificates(certificates.path());
+    let error = client.repository(&format!("{address}/a:1").parse().unwrap()).resolve().await.unwrap_err();
+    let hint = error.hint().unwrap();
+    assert!(hint.contains(&format!("that {address} accepts, NAME.cert and NAME.key")), "{error:?}");
 }
 
 /// Answers every request with 404, for as long as the process lives, and passes on what it was.

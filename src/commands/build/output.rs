@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use ociforge_manifests::graph::Node;
-use ociforge_manifests::{Descriptor, Document, Image, ImageError, ImageName, Reference};
+use ociforge_manifests::{ArchivedImage, Descriptor, Document, Image, ImageError, ImageName, Reference};
 use serde_json::json;
 
 use super::super::Context;
@@ -68,9 +68,11 @@ pub(super) async fn ship(
 
 /// An archive for docker that says no name has those of the image.
 fn with_names(output: &ImageName, names: &[ImageName]) -> Vec<ImageName> {
-    let ImageName::DockerArchive { file, name: None } = output else { return vec![output.clone()] };
+    let ImageName::DockerArchive { file, image: None } = output else { return vec![output.clone()] };
     let named = names.iter().filter_map(|name| match name {
-        ImageName::Registry(name) => Some(ImageName::DockerArchive { file: file.clone(), name: Some(name.clone()) }),
+        ImageName::Registry(name) => {
+            Some(ImageName::DockerArchive { file: file.clone(), image: Some(ArchivedImage::Named(name.clone())) })
+        }
         _ => None,
     });
     let named: Vec<_> = named.collect();
@@ -118,7 +120,7 @@ async fn ship_to(
         }
         [ImageName::DockerArchive { file, .. }, ..] => {
             let names = names.iter().filter_map(|name| match name {
-                ImageName::DockerArchive { name, .. } => name.clone(),
+                ImageName::DockerArchive { image: Some(ArchivedImage::Named(name)), .. } => Some(name.clone()),
                 _ => None,
             });
             docker_archive(context, source, node, file, &names.collect::<Vec<_>>()).await

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use ociforge_manifests::reference::is_host;
+
 use crate::error::Explain;
 
 /// A registry, or what is below a path of it: what one entry of containers-auth.json(5) is for. In text `HOST[:PORT]` or
@@ -83,12 +85,11 @@ impl FromStr for Account {
         if account.namespace().contains(':') {
             return Err(AccountError::Image(text.to_owned()));
         }
-        let (host, port) = account.registry().split_once(':').unwrap_or((account.registry(), "0"));
-        let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+        let port = account.registry().rsplit_once(':').filter(|_| !account.registry().ends_with(']'));
+        let port = port.map_or("0", |(_, port)| port);
         let is_path = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | '_');
         let mut parts = account.0.split('/').skip(1);
-        let sound = !host.is_empty()
-            && host.chars().all(is_host)
+        let sound = is_host(account.registry())
             && port.parse::<u16>().is_ok()
             && parts.all(|part| !part.is_empty() && part.chars().all(is_path));
         if sound { Ok(account) } else { Err(AccountError::Name(text.to_owned())) }
@@ -150,6 +151,8 @@ mod tests {
             ("index.docker.io", "docker.io", ""),
             ("index.docker.io/v1/", "docker.io", ""),
             ("docker.io/me", "docker.io", "me"),
+            ("[::1]:5000/ml", "[::1]:5000", "ml"),
+            ("[2001:db8::7]", "[2001:db8::7]", ""),
         ] {
             let account: Account = text.parse().unwrap();
             assert_eq!((account.registry(), account.namespace()), (registry, namespace), "{text}");
@@ -160,7 +163,18 @@ mod tests {
         assert!(matches!(error("https://r.example"), AccountError::Scheme(_)));
         assert!(matches!(error("r.example/ml:1"), AccountError::Image(_)));
         assert!(!error("https://me:hunter2@r.example").to_string().contains("hunter2"));
-        for bad in ["", "/", "r.example:", "r.example:99999", "r example", "r.example//a", "r.example/A", "a:b:c"] {
+        for bad in [
+            "",
+            "/",
+            "r.example:",
+            "r.example:99999",
+            "[::1]:",
+            "[::1",
+            "r example",
+            "r.example//a",
+            "r.example/A",
+            "a:b:c",
+        ] {
             assert!(matches!(error(bad), AccountError::Name(_)), "{bad}");
         }
     }

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::account::{Account, best, names, normal};
 use super::helper::Helper;
-use super::{Credential, CredentialError};
+use super::{Credential, CredentialError, Warn};
 
 /// A helper, and what it calls an account.
 pub(super) type Keeper<'a> = (Helper<'a>, String);
@@ -42,12 +42,21 @@ impl AuthFile {
         read(path)
     }
 
-    /// A helper for this registry, then an entry of the file's own, then the helper for all registries.
-    pub(super) fn find(&self, file: &Path, registry: &str, repository: &str) -> Result<Credential, CredentialError> {
+    /// A helper for this registry, then an entry of the file's own, then the helper for all registries. A helper that is
+    /// not installed is one that knows nothing, and `warn` is told.
+    pub(super) fn find(
+        &self,
+        file: &Path,
+        registry: &str,
+        repository: &str,
+        warn: &Warn,
+    ) -> Result<Credential, CredentialError> {
         let names = names(registry, repository);
         let helpers = self.cred_helpers.iter().flatten().filter(|(_, helper)| !helper.is_empty());
-        if let Some((key, helper)) = best(&names, helpers) {
-            return Helper::new(file, helper)?.get(key);
+        if let Some((key, helper)) = best(&names, helpers)
+            && let Some(found) = installed(Helper::new(file, helper)?.get(key), warn)?
+        {
+            return Ok(found);
         }
         let auths = self.auths.iter().flatten().filter(|(_, entry)| !entry.is_empty());
         if let Some((key, entry)) = best(&names, auths) {
@@ -55,7 +64,10 @@ impl AuthFile {
             return credential.ok_or_else(|| CredentialError::Auth { file: file.to_owned(), key: key.clone() });
         }
         match self.store() {
-            Some(helper) => Helper::new(file, helper)?.get(server_of(registry)),
+            Some(helper) => {
+                let found = installed(Helper::new(file, helper)?.get(server_of(registry)), warn)?;
+                Ok(found.unwrap_or(Credential::Anonymous))
+            }
             None => Ok(Credential::Anonymous),
         }
     }
@@ -85,6 +97,17 @@ impl AuthFile {
     /// The helper for all registries.
     fn store(&self) -> Option<&str> {
         self.creds_store.as_deref().filter(|helper| !helper.is_empty())
+    }
+}
+
+/// What a helper said; nothing where there is no such program, of which `warn` is told.
+fn installed(said: Result<Credential, CredentialError>, warn: &Warn) -> Result<Option<Credential>, CredentialError> {
+    match said {
+        Err(missing @ CredentialError::NoHelper { .. }) => {
+            warn.tell(&format!("{missing}: what it keeps is not used"));
+            Ok(None)
+        }
+        said => said.map(Some),
     }
 }
 

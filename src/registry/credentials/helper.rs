@@ -29,12 +29,13 @@ impl<'a> Helper<'a> {
     /// The helper that `file` calls `name`.
     pub(super) fn new(file: &'a Path, name: &str) -> Result<Self, CredentialError> {
         let helper = Self { file, program: format!("docker-credential-{name}") };
-        if name.contains('/') { Err(helper.failed("its name holds a slash".into())) } else { Ok(helper) }
+        let slash = || helper.failed(Trouble::Failed("its name holds a slash".into()));
+        if name.contains('/') { Err(slash()) } else { Ok(helper) }
     }
 
     /// What it has under `server`.
     pub(super) fn get(&self, server: &str) -> Result<Credential, CredentialError> {
-        let answer = ask(&self.program, "get", server).map_err(|reason| self.failed(reason))?;
+        let answer = ask(&self.program, "get", server).map_err(|trouble| self.failed(trouble))?;
         let Some(output) = answer else { return Ok(Credential::Anonymous) };
         let answer = serde_json::from_slice::<Answer>(&output);
         let unread = |_| CredentialError::HelperAnswer { program: self.program.clone() };
@@ -50,8 +51,11 @@ impl<'a> Helper<'a> {
     pub(super) fn store(&self, server: &str, user: &str, password: &str) -> Result<(), CredentialError> {
         let entry = json!({"ServerURL": server, "Username": user, "Secret": password}).to_string();
         // One that complains about its input may repeat it.
-        let hidden = |reason: String| if password.is_empty() { reason } else { reason.replace(password, "***") };
-        ask(&self.program, "store", &entry).map(drop).map_err(|reason| self.failed(hidden(reason)))
+        let hidden = |trouble| match trouble {
+            Trouble::Failed(reason) if !password.is_empty() => Trouble::Failed(reason.replace(password, "***")),
+            other => other,
+        };
+        ask(&self.program, "store", &entry).map(drop).map_err(|trouble| self.failed(hidden(trouble)))
     }
 
     /// Has it forget what it has under `server`, and says whether there was something.
@@ -59,20 +63,41 @@ impl<'a> Helper<'a> {
         if self.get(server)? == Credential::Anonymous {
             return Ok(false);
         }
-        ask(&self.program, "erase", server).map(|_| true).map_err(|reason| self.failed(reason))
+        ask(&self.program, "erase", server).map(|_| true).map_err(|trouble| self.failed(trouble))
     }
 
-    fn failed(&self, reason: String) -> CredentialError {
-        CredentialError::Helper { file: self.file.to_owned(), program: self.program.clone(), reason }
+    fn failed(&self, trouble: Trouble) -> CredentialError {
+        let (file, program) = (self.file.to_owned(), self.program.clone());
+        match trouble {
+            Trouble::Missing => CredentialError::NoHelper { file, program },
+            Trouble::Failed(reason) => CredentialError::Helper { file, program, reason },
+        }
     }
 }
 
-/// Runs a helper; what it wrote, or nothing when it has none of these credentials. The error is its first line that
-/// may be shown.
-fn ask(program: &str, action: &str, input: &str) -> Result<Option<Vec<u8>>, String> {
+/// Why a helper said nothing.
+#[derive(Debug, PartialEq, Eq)]
+enum Trouble {
+    /// There is no such program.
+    Missing,
+    /// Its first line that may be shown, or what else went wrong.
+    Failed(String),
+}
+
+impl From<String> for Trouble {
+    fn from(reason: String) -> Self {
+        Self::Failed(reason)
+    }
+}
+
+/// Runs a helper; what it wrote, or nothing when it has none of these credentials.
+fn ask(program: &str, action: &str, input: &str) -> Result<Option<Vec<u8>>, Trouble> {
     let mut command = Command::new(program);
     command.arg(action).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| error.to_string())?;
+    let mut child = command.spawn().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Trouble::Missing,
+        _ => Trouble::Failed(error.to_string()),
+    })?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let errors = std::thread::spawn(move || read(stderr));
     if let Some(mut stdin) = stdin {
@@ -94,7 +119,7 @@ fn ask(program: &str, action: &str, input: &str) -> Result<Option<Vec<u8>>, Stri
     if [&output, &errors].iter().any(|said| said.contains("credentials not found")) {
         return Ok(None);
     }
-    Err(complaint(&output, &errors).to_owned())
+    Err(complaint(&output, &errors).to_owned().into())
 }
 
 /// All of a stream. The error is that it is too much, or why it can't be read.
@@ -147,7 +172,8 @@ mod tests {
             ("endless", "it wrote more than 64 KiB"),
             ("loud", "it wrote more than 64 KiB"),
         ] {
-            assert_eq!(ask(program, "get", server), Err(said.into()), "{server}");
+            assert_eq!(ask(program, "get", server), Err(Trouble::Failed(said.into())), "{server}");
         }
+        assert_eq!(ask("docker-credential-none", "get", "known"), Err(Trouble::Missing));
     }
 }

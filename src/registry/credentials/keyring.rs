@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::account::Account;
 use super::document::Document;
 use super::file::{AuthFile, server_of};
-use super::{Credential, CredentialError, CredentialFiles};
+use super::{Credential, CredentialError, CredentialFiles, Warn};
 use crate::content::{Cause, ContentError};
 use crate::registry::Settings;
 
@@ -67,6 +67,8 @@ impl fmt::Display for Kept {
 pub struct Keyring {
     searched: Vec<PathBuf>,
     kept: Option<PathBuf>,
+    /// Told of helpers that are not installed.
+    warn: Warn,
 }
 
 /// What of an entry is secret, or says whose it is.
@@ -76,17 +78,22 @@ impl Keyring {
     /// The files that these settings search. They need not be there.
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
+        let warn = settings.warn.clone();
         match &settings.authfile {
-            Some(file) => Self::of(vec![file.clone()]),
+            Some(file) => Self { warn, ..Self::of(vec![file.clone()]) },
             None => {
                 let kept = settings.auth_kept.clone();
-                Self { kept: kept.or(settings.auth_search.first().cloned()), searched: settings.auth_search.clone() }
+                Self {
+                    kept: kept.or(settings.auth_search.first().cloned()),
+                    searched: settings.auth_search.clone(),
+                    warn,
+                }
             }
         }
     }
 
     fn of(files: Vec<PathBuf>) -> Self {
-        Self { kept: files.first().cloned(), searched: files }
+        Self { kept: files.first().cloned(), searched: files, warn: Warn::default() }
     }
 
     /// The user that is logged in to `account`, or to what it is a part of: `<token>` where it is a token that is known.
@@ -94,7 +101,8 @@ impl Keyring {
     /// # Errors
     /// When a file can't be read, or a helper fails.
     pub fn user(&self, account: &Account) -> Result<Option<String>, ContentError> {
-        let found = CredentialFiles(self.searched.clone()).find(account.registry(), account.namespace());
+        let files = CredentialFiles { files: self.searched.clone(), warn: self.warn.clone() };
+        let found = files.find(account.registry(), account.namespace());
         match found.map_err(|error| Cause::from(error).of(format!("find the user of {account}")))? {
             Credential::Anonymous => Ok(None),
             Credential::Password { user, .. } => Ok(Some(user)),
@@ -116,7 +124,10 @@ impl Keyring {
     #[must_use]
     pub fn before(&self, kept: &Path, account: &Account) -> Option<&Path> {
         let has = |file: &Path| {
-            let found = AuthFile::read(file).ok()?.find(file, account.registry(), account.namespace()).ok()?;
+            let found = AuthFile::read(file)
+                .ok()?
+                .find(file, account.registry(), account.namespace(), &Warn::default())
+                .ok()?;
             Some(found != Credential::Anonymous)
         };
         let earlier = self.searched.iter().map(PathBuf::as_path).take_while(|file| *file != kept);

@@ -11,6 +11,7 @@ mod keyring;
 
 use std::path::PathBuf;
 
+use super::settings::Warn;
 use crate::content::Cause;
 
 pub use account::{Account, AccountError};
@@ -53,6 +54,8 @@ pub(super) enum CredentialError {
     Auth { file: PathBuf, key: String },
     #[error("cannot run the credential helper {program}, which {} names: {reason}", file.display())]
     Helper { file: PathBuf, program: String, reason: String },
+    #[error("the credential helper {program}, which {} names, is not installed", file.display())]
+    NoHelper { file: PathBuf, program: String },
     #[error("the credential helper {program} gave nothing that can be read")]
     HelperAnswer { program: String },
     #[error("cannot write {}: {reason}", file.display())]
@@ -66,7 +69,9 @@ pub(super) enum CredentialError {
 impl From<CredentialError> for Cause {
     fn from(error: CredentialError) -> Self {
         let hint = match &error {
-            CredentialError::Helper { .. } | CredentialError::HelperAnswer { .. } => {
+            CredentialError::Helper { .. }
+            | CredentialError::NoHelper { .. }
+            | CredentialError::HelperAnswer { .. } => {
                 "install or repair it, or name another file of credentials with --authfile"
             }
             CredentialError::Write { .. } | CredentialError::NoPlace => "name another file with --authfile",
@@ -80,14 +85,18 @@ impl From<CredentialError> for Cause {
 }
 
 /// The files that credentials are looked up in, in this order.
-#[derive(Debug, Clone)]
-pub(super) struct CredentialFiles(pub Vec<PathBuf>);
+#[derive(Debug, Clone, Default)]
+pub(super) struct CredentialFiles {
+    pub files: Vec<PathBuf>,
+    /// Told of helpers that are not installed: what is public can be had without.
+    pub warn: Warn,
+}
 
 impl CredentialFiles {
     /// What is known for a repository. Reads files and may run a helper: call it where blocking is allowed.
     pub(super) fn find(&self, registry: &str, repository: &str) -> Result<Credential, CredentialError> {
-        for path in &self.0 {
-            let found = AuthFile::read(path)?.find(path, registry, repository)?;
+        for path in &self.files {
+            let found = AuthFile::read(path)?.find(path, registry, repository, &self.warn)?;
             if found != Credential::Anonymous {
                 return Ok(found);
             }
@@ -99,6 +108,7 @@ impl CredentialFiles {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::sync::{Arc, Mutex};
 
     use base64::Engine;
 
@@ -108,7 +118,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("auth.json");
         fs::write(&file, json).unwrap();
-        CredentialFiles(vec![directory.path().join("missing"), file]).find(registry, repository)
+        let files = vec![directory.path().join("missing"), file];
+        CredentialFiles { files, warn: Warn::default() }.find(registry, repository)
     }
 
     fn password(user: &str, password: &str) -> Credential {
@@ -161,9 +172,29 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_helper_is_named() {
-        let error = find(r#"{"credsStore": "no-such-helper"}"#, "a", "b").unwrap_err().to_string();
-        assert!(error.contains("docker-credential-no-such-helper") && error.contains("auth.json"), "{error}");
+    fn a_missing_helper_is_a_warning_and_others_know_the_registry() {
+        let directory = tempfile::tempdir().unwrap();
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let files = [
+            r#"{"credsStore": "no-such-helper"}"#,
+            r#"{"credHelpers": {"r.example": "none-either"}, "auths": {"s.example": {"auth": "dTpw"}}}"#,
+            r#"{"auths": {"r.example": {"auth": "dTpw"}}}"#,
+        ];
+        let files = files.iter().enumerate().map(|(n, text)| {
+            let file = directory.path().join(format!("{n}.json"));
+            fs::write(&file, text).unwrap();
+            file
+        });
+        let log = Arc::clone(&told);
+        let warn = Warn::by(move |warning| log.lock().unwrap().push(warning.to_owned()));
+        let files = CredentialFiles { files: files.collect(), warn };
+        assert_eq!(files.find("r.example", "a").unwrap(), password("u", "p"));
+        let told = std::mem::take(&mut *told.lock().unwrap());
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].contains("docker-credential-no-such-helper") && told[0].contains("0.json"), "{told:?}");
+        assert!(told[1].contains("docker-credential-none-either"), "{told:?}");
+        assert_eq!(files.find("public.example", "a").unwrap(), Credential::Anonymous);
+        assert_eq!(files.find("s.example", "a").unwrap(), password("u", "p"));
         assert!(find(r#"{"credHelpers": {"a": "../../bin/sh"}}"#, "a", "b").is_err());
         assert_eq!(find(r#"{"credHelpers": {"other": "none"}}"#, "a", "b").unwrap(), Credential::Anonymous);
     }

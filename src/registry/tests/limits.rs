@@ -1,5 +1,7 @@
 //! How much is asked of a host, and when it is left alone.
 
+use tokio::io::AsyncReadExt;
+
 use super::*;
 
 #[tokio::test]
@@ -78,4 +80,62 @@ async fn connections_are_limited() {
         open.pop();
         assert_eq!(read(&remote, &descriptor, 0).await.unwrap(), content());
     }
+}
+
+/// A server whose answers have this status and a body that comes byte by byte, one each 20 ms. Only what asks for the
+/// protocol is answered at once.
+async fn trickling(status: &'static str) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = vec![0; 4096];
+                let length = stream.read(&mut request).await.unwrap_or(0);
+                let for_protocol = request[..length].starts_with(b"HEAD /v2/ ");
+                let (status, length) = if for_protocol { ("200 OK", 0) } else { (status, 1_000_000) };
+                let head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+                stream.write_all(head.as_bytes()).await.ok();
+                while length > 0 && stream.write_all(b" ").await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn answers_that_come_drop_by_drop_end_in_an_error() {
+    let address = trickling("200 OK").await;
+    let remote = Client::new(settings()).unwrap().repository(&format!("{address}/a").parse().unwrap());
+    let begun = Instant::now();
+    for error in [remote.tags().await.unwrap_err(), remote.resolve().await.unwrap_err()] {
+        let said = error.cause.to_string();
+        assert!(said.starts_with(&format!("no answer from {address}: its answer comes too slowly, ")), "{said}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_token_server_that_answers_drop_by_drop_is_named() {
+    let tokens = trickling("200 OK").await;
+    let challenge = format!("Bearer realm=\"http://{tokens}/token\",service=\"s\"");
+    let server = Server::start(move |_| Reply::new(401).with("www-authenticate", &challenge)).await;
+    let begun = Instant::now();
+    let error = remote(&server, "a/b").resolve().await.unwrap_err();
+    assert!(
+        error.cause.to_string().starts_with(&format!("no answer from {tokens}: its answer comes too slowly")),
+        "{error:?}"
+    );
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_refusal_that_does_not_end_is_one() {
+    let address = trickling("403 Forbidden").await;
+    let remote = Client::new(settings()).unwrap().repository(&format!("{address}/a").parse().unwrap());
+    let begun = Instant::now();
+    assert_eq!(status(&remote.resolve().await.unwrap_err().cause), "403 Forbidden");
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
 }

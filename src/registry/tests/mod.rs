@@ -31,6 +31,7 @@ mod manifests;
 mod mirrors;
 mod names;
 mod referrers;
+mod tags;
 mod tokens;
 mod uploads;
 

@@ -29,10 +29,13 @@ async fn old_registry() -> Server {
         let mut tags = tags.lock().unwrap();
         match (seen.method.as_str(), tags.get(&seen.target)) {
             ("PUT", _) => {
-                tags.insert(seen.target.clone(), seen.body.clone());
+                tags.insert(seen.target.split('?').next().unwrap().to_owned(), seen.body.clone());
                 Reply::new(201)
             }
-            ("GET", Some(bytes)) => Reply::new(200).with("content-type", media_type::INDEX).body(bytes.clone()),
+            ("GET" | "HEAD", Some(bytes)) => Reply::new(200)
+                .with("content-type", media_type::INDEX)
+                .with("docker-content-digest", Digest::of(bytes).as_str())
+                .body(bytes.clone()),
             _ => Reply::new(404),
         }
     })

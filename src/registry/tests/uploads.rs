@@ -208,24 +208,3 @@ async fn contains_compares_sizes() {
     let error = remote(&server, "a/b").contains(&layer(b"hello")).await.unwrap_err();
     assert_eq!(status(&error.cause), "403 Forbidden");
 }
-
-#[tokio::test]
-async fn manifests_go_under_digest_and_tag() {
-    let server = Server::start(|seen| match seen.target.ends_with("/bad") {
-        true => Reply::new(201).with("docker-content-digest", Digest::of(b"other").as_str()),
-        false => Reply::new(201),
-    })
-    .await;
-    let remote = remote(&server, "a/b");
-    let (bytes, descriptor) = (manifest(), Descriptor::of(media_type::MANIFEST, &manifest()));
-    remote.push(&descriptor, &Memory::of(&bytes), &()).await.unwrap();
-    remote.tag(&descriptor, &bytes, "1.0").await.unwrap();
-    assert_eq!(
-        server.lines(),
-        [format!("PUT /v2/a/b/manifests/{}", descriptor.digest), "PUT /v2/a/b/manifests/1.0".to_owned()]
-    );
-    assert!(server.seen().iter().all(|s| s.body == bytes && s.header("content-type") == media_type::MANIFEST));
-    let error = remote.tag(&descriptor, &bytes, "bad").await.unwrap_err();
-    assert!(matches!(error.cause, Cause::WrongDigest { .. }));
-    assert!(remote.tag(&descriptor, b"{}", "1.0").await.is_err());
-}

@@ -25,15 +25,21 @@ pub(super) use self::blob::push_blob;
 pub(super) use self::mount::{Mount, mount};
 pub(super) use self::strategy::Strategy;
 
-/// Puts a manifest under a tag or its digest; what the registry answered.
+/// Puts a manifest under a tag or its digest, `name`; what the registry answered. Together with its digest it can be given
+/// `tags` (distribution-spec, "Pushing Manifests"); a registry that can't do that takes no notice of them.
 pub(super) async fn put_manifest(
     origin: &Origin,
     descriptor: &Descriptor,
     bytes: &Bytes,
     name: &str,
+    tags: &[&str],
 ) -> Result<Answer, Cause> {
     let scopes = Scopes::push(&origin.repository);
-    let mut request = Request::new(Method::PUT, origin.url(&["manifests", name]).await?, &scopes);
+    let mut url = origin.url(&["manifests", name]).await?;
+    if !tags.is_empty() {
+        url.query_pairs_mut().extend_pairs(tags.iter().map(|tag| ("tag", tag)));
+    }
+    let mut request = Request::new(Method::PUT, url, &scopes);
     request.headers.insert(CONTENT_TYPE, content_type(&descriptor.media_type)?);
     request.payload = Payload::Bytes(bytes);
     let mut retries = origin.retries();

@@ -9,14 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
 use ociforge_manifests::{Descriptor, Digest, Document, graph::Index, media_type};
 use serde_json::json;
 use tokio::task::spawn_blocking;
 
 use super::resume::{Found, blob_header, document, padded, scan};
 use super::rewrite::rewrite;
-use crate::content::{ByteStream, Cause, ContentError, Source, Target};
+use crate::content::{ByteStream, Cause, ContentError, Source, Target, in_memory};
 use crate::progress::Progress;
 use crate::store::arrival::Arrival;
 use crate::store::index::{self, MAX_INDEX};
@@ -148,8 +147,8 @@ impl ArchiveWriter {
         }
     }
 
-    async fn put_document(&self, manifest: &Descriptor, bytes: &[u8]) -> Result<(), ContentError> {
-        self.push(manifest, &InMemory(Bytes::copy_from_slice(bytes)), &()).await
+    async fn put_document(&self, manifest: &Descriptor, bytes: Bytes) -> Result<(), ContentError> {
+        self.push(manifest, &InMemory(bytes), &()).await
     }
 }
 
@@ -260,14 +259,18 @@ impl Target for ArchiveWriter {
     }
 
     async fn keep(&self, manifest: &Descriptor, bytes: &[u8]) -> Result<(), ContentError> {
-        self.put_document(manifest, bytes).await?;
+        self.put_document(manifest, Bytes::copy_from_slice(bytes)).await?;
         index::keep(&mut guard(&self.entries), manifest);
         Ok(())
     }
 
     async fn tag(&self, manifest: &Descriptor, bytes: &[u8], tag: &str) -> Result<(), ContentError> {
-        self.put_document(manifest, bytes).await?;
-        index::tag(&mut guard(&self.entries), manifest, tag);
+        self.tag_all(manifest, &Bytes::copy_from_slice(bytes), &[tag.to_owned()]).await
+    }
+
+    async fn tag_all(&self, manifest: &Descriptor, bytes: &Bytes, tags: &[String]) -> Result<(), ContentError> {
+        self.put_document(manifest, bytes.clone()).await?;
+        tags.iter().for_each(|tag| index::tag(&mut guard(&self.entries), manifest, tag));
         Ok(())
     }
 }
@@ -278,8 +281,7 @@ struct InMemory(Bytes);
 #[async_trait]
 impl Source for InMemory {
     async fn fetch(&self, _: &Descriptor, offset: u64) -> Result<ByteStream, ContentError> {
-        let offset = usize::try_from(offset).unwrap_or(usize::MAX).min(self.0.len());
-        Ok(stream::iter([Ok(self.0.slice(offset..))]).boxed())
+        Ok(in_memory(self.0.clone(), offset))
     }
 }
 

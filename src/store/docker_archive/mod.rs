@@ -1,6 +1,6 @@
 //! What `docker save` writes and `docker load` reads: containers-transports' `docker-archive`.
 //!
-//! An archive is an uncompressed tar. `manifest.json` lists its images: the name of the config's file, the images'
+//! An archive is a tar, perhaps compressed as a whole. `manifest.json` lists its images: the name of the config's file, the images'
 //! names, and the names of the layers' files, lowest first. There are no manifests of images as registries have them,
 //! unless the archive is an OCI layout as well, as newer docker writes it.
 

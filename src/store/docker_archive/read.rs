@@ -5,15 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use futures_util::{StreamExt, stream};
 use ociforge_layers::decompress::Format;
 use ociforge_manifests::graph::{Index, Manifest, Node};
-use ociforge_manifests::{Config, Descriptor, DiffId, Digest, Document, Hasher, Reference, media_type};
+use ociforge_manifests::{ArchivedImage, Config, Descriptor, DiffId, Digest, Document, Hasher, media_type};
 use serde_json::json;
 
 use super::{Item, MANIFEST, complete, familiar};
-use crate::content::{ByteStream, Cause, Check, ContentError, Named, Source};
+use crate::content::{ByteStream, Cause, Check, ContentError, Named, Source, in_memory};
 use crate::store::archive::digest_of;
 use crate::store::tar_file::{Entries, GET_AGAIN, Place, TarFile, normal};
 
@@ -51,11 +49,12 @@ enum Damage {
 }
 
 impl DockerArchive {
-    /// Opens an archive and notes what lies where. Reads the headers and `manifest.json` only.
+    /// Opens an archive and notes what lies where. Reads the headers and `manifest.json` only, but decompresses the whole
+    /// file where it is compressed.
     ///
     /// # Errors
-    /// When the file can't be read, is compressed, is no tar file or has no `manifest.json`, or has entries that no
-    /// archive has: devices, paths out of the root, the same name twice.
+    /// When the file can't be read, is no tar file or has no `manifest.json`, or has entries that no archive has: devices,
+    /// paths out of the root, the same name twice.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, ContentError> {
         let path = path.into();
         let operation = format!("open the archive {}", path.display());
@@ -85,35 +84,50 @@ impl DockerArchive {
         self.items.iter().flat_map(Item::names).map(String::as_str).collect()
     }
 
-    /// The image called `name`, or, without a name, the only one there is. Blocks: layers in gzip or zstd are read to know
-    /// their digests.
+    /// The image that is asked for, or else the only one there is. Blocks: layers in gzip or zstd are read to know their
+    /// digests.
     ///
     /// # Errors
     /// When there is no such image, or it is not sound: files are missing, links lead out of the archive or in circles,
     /// a digest is wrong, or config and layers do not fit together.
-    pub fn image(&self, name: Option<&Reference>) -> Result<DockerImage, ContentError> {
-        let shown = name.map_or_else(String::new, |name| format!("{} from ", familiar(name)));
-        let image = self.find(name).and_then(|item| self.prepare(item));
+    pub fn image(&self, wanted: Option<&ArchivedImage>) -> Result<DockerImage, ContentError> {
+        let shown = wanted.map_or_else(String::new, |wanted| format!("{} from ", shown(wanted)));
+        let image = self.find(wanted).and_then(|item| self.prepare(item));
         image.map_err(|cause| cause.of(format!("read {shown}the archive {}", self.tar.path.display())))
     }
 
-    fn find(&self, name: Option<&Reference>) -> Result<&Item, Cause> {
-        let called = |item: &&Item| match name {
-            Some(name) => item.names().iter().any(|shown| complete(shown).as_ref() == Some(name)),
+    fn find(&self, wanted: Option<&ArchivedImage>) -> Result<&Item, Cause> {
+        let called = |(at, item): &(usize, &Item)| match wanted {
+            Some(ArchivedImage::Named(name)) => item.names().iter().any(|shown| complete(shown).as_ref() == Some(name)),
+            Some(ArchivedImage::At(index)) => at == index,
             None => true,
         };
-        let mut found = self.items.iter().filter(called);
-        let names = self.names().join(", ");
-        let (message, hint) = match (found.next(), found.next(), name.map(familiar)) {
-            (Some(item), None, _) => return Ok(item),
+        let mut found = self.items.iter().enumerate().filter(called);
+        let all = || self.choices().join(", ");
+        let (message, hint) = match (found.next(), found.next(), wanted) {
+            (Some((_, item)), None, _) => return Ok(item),
             (None, _, None) => ("the archive is empty".into(), None),
-            (None, _, Some(name)) => (format!("the archive has no image `{name}`"), Some(format!("it has: {names}"))),
-            (Some(_), Some(_), None) => {
-                ("the archive has several images".into(), Some(format!("name one of them: {names}")))
+            (None, _, Some(wanted)) => {
+                (format!("the archive has no image `{}`", shown(wanted)), Some(format!("it has: {}", all())))
             }
-            (Some(_), Some(_), Some(name)) => (format!("the archive has several images `{name}`"), None),
+            (Some(_), Some(_), None) => {
+                ("the archive has several images".into(), Some(format!("name one of them: {}", all())))
+            }
+            (Some((first, _)), Some((second, _)), Some(wanted)) => (
+                format!("the archive has several images `{}`", shown(wanted)),
+                Some(format!("choose one by its place: @{first}, @{second}, …")),
+            ),
         };
-        Err(Cause::Other { message, hint: hint.filter(|_| !names.is_empty()) })
+        Err(Cause::Other { message, hint: hint.filter(|_| !self.items.is_empty()) })
+    }
+
+    /// What the images can be asked for by: their names, or `@INDEX` for one without.
+    fn choices(&self) -> Vec<String> {
+        let choices = self.items.iter().enumerate().map(|(at, item)| match item.names() {
+            [] => vec![format!("@{at}")],
+            names => names.to_vec(),
+        });
+        choices.flatten().collect()
     }
 
     fn prepare(&self, item: &Item) -> Result<DockerImage, Cause> {
@@ -231,6 +245,14 @@ impl DockerArchive {
     }
 }
 
+/// What an image is asked for by, as docker shows it.
+fn shown(wanted: &ArchivedImage) -> String {
+    match wanted {
+        ArchivedImage::Named(name) => familiar(name),
+        ArchivedImage::At(_) => wanted.to_string(),
+    }
+}
+
 /// A manifest, and where its layers lie.
 type Located = (Document<Manifest>, BTreeMap<Digest, Place>);
 
@@ -254,9 +276,7 @@ impl Source for DockerImage {
         if descriptor.digest != self.descriptor.digest {
             return self.tar.fetch(descriptor, self.blobs.get(&descriptor.digest).copied(), offset);
         }
-        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(self.manifest.bytes().len());
-        let rest = Bytes::copy_from_slice(&self.manifest.bytes()[start..]);
-        Ok(stream::iter([Ok(rest)]).boxed())
+        Ok(in_memory(self.manifest.bytes().to_vec(), offset))
     }
 }
 

@@ -2,7 +2,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use ociforge_manifests::{Descriptor, DiffId, Digest, Document, Image, media_type};
+use ociforge_manifests::{ArchivedImage, Descriptor, DiffId, Digest, Document, Image, media_type};
 use serde_json::{Value, json};
 use tar::EntryType;
 
@@ -53,9 +53,10 @@ fn open_bytes(bytes: &[u8]) -> Result<DockerArchive, ContentError> {
     DockerArchive::open(path)
 }
 
-/// The image called `name` in an archive of these entries.
+/// The image called `name`, or at `@INDEX`, in an archive of these entries.
 fn image(entries: &[Entry], name: Option<&str>) -> Result<DockerImage, ContentError> {
-    open_bytes(&tar(entries))?.image(name.and_then(complete).as_ref())
+    let wanted: Option<ArchivedImage> = name.map(|name| name.parse().unwrap());
+    open_bytes(&tar(entries))?.image(wanted.as_ref())
 }
 
 fn gzip(content: &[u8]) -> Vec<u8> {
@@ -126,8 +127,8 @@ async fn what_old_docker_writes_is_read() {
     assert!(small.fetch(&Descriptor::of("", two), 0).await.is_err(), "a layer of the other image");
 }
 
-#[test]
-fn a_name_chooses_and_an_error_lists_the_names() {
+#[tokio::test]
+async fn a_name_chooses_and_an_error_lists_the_names() {
     let entries = old(b"one", b"two");
     for (name, message) in [(None, "has several images"), (Some("debian:12"), "no image `debian:12`")] {
         let error = image(&entries, name).unwrap_err();
@@ -138,6 +139,20 @@ fn a_name_chooses_and_an_error_lists_the_names() {
     assert!(image(&[twice], Some("x")).unwrap_err().cause.to_string().contains("several images `x:latest`"));
     let alone = [file("c", &config(&[])), listing(&[("c", Value::Null, &[])])];
     assert!(image(&alone, None).is_ok());
+    let two = [("a", b"1".as_slice()), ("b", b"2")].map(|(name, layer)| (name, config(&[layer]), layer));
+    let mut entries: Vec<Entry> = two.iter().map(|(name, config, _)| file(name, config)).collect();
+    entries.extend([file("1", b"1"), file("2", b"2")]);
+    entries.push(listing(&[("a", Value::Null, &["1"]), ("b", json!(["x:1"]), &["2"])]));
+    for (index, (_, config, _)) in two.iter().enumerate() {
+        let found = image(&entries, Some(&format!("@{index}"))).unwrap();
+        assert_eq!(manifest(&found).await["config"]["digest"], json!(Digest::of(config)));
+    }
+    assert_eq!(image(&entries, None).unwrap_err().hint().unwrap(), "name one of them: @0, x:1");
+    let error = image(&entries, Some("@2")).unwrap_err();
+    assert_eq!(
+        (error.cause.to_string().as_str(), error.hint().unwrap().as_str()),
+        ("the archive has no image `@2`", "it has: @0, x:1")
+    );
     assert!(image(&[listing(&[])], None).unwrap_err().cause.to_string().contains("empty"));
 }
 
@@ -302,11 +317,27 @@ fn what_is_no_archive_is_said_to_be_none() {
     for cut in [300, 600, 2600, whole.len() - 1024] {
         assert!(open_bytes(&whole[..cut]).is_err(), "{cut}");
     }
-    let compressed = open_bytes(&gzip(&whole)).unwrap_err();
-    assert!(compressed.hint().unwrap().contains("gunzip"));
     for other in [b"".as_slice(), b"hello", &[0; 2048], &[b'x'; 4096]] {
         assert!(open_bytes(other).is_err());
     }
+}
+
+#[tokio::test]
+async fn a_compressed_archive_is_read_and_a_damaged_one_is_refused() {
+    let plain = tar(&old(b"one", b"two"));
+    let wanted: ArchivedImage = "debian".parse().unwrap();
+    let expected = open_bytes(&plain).unwrap().image(Some(&wanted)).unwrap().descriptor().clone();
+    let mut two_members = gzip(&plain[..1000]);
+    two_members.extend(gzip(&plain[1000..]));
+    for compressed in [gzip(&plain), two_members, zstd::encode_all(plain.as_slice(), 1).unwrap()] {
+        let found = open_bytes(&compressed).unwrap().image(Some(&wanted)).unwrap();
+        assert_eq!(found.descriptor(), &expected);
+        assert_eq!(read_document(&found, &Descriptor::of("", b"two")).await.unwrap(), b"two");
+        let cut = open_bytes(&compressed[..compressed.len() - 20]).unwrap_err();
+        assert!(cut.cause.to_string().starts_with("it can't be decompressed: "), "{cut:?}");
+        assert!(cut.hint().is_some());
+    }
+    assert!(open_bytes(&gzip(b"no tar")).is_err());
 }
 
 /// An image in a layout: its layers in all forms that there are, one of them twice.

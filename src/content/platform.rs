@@ -1,0 +1,120 @@
+//! Which of the images that an index lists is the one for a platform.
+
+use std::collections::HashSet;
+
+use ociforge_manifests::graph::{Index, Manifest, Node};
+use ociforge_manifests::{Descriptor, Digest, Document, Platform, media_type};
+
+use super::{Cause, ContentError, Source, read_document};
+
+/// How deep indexes may lie inside indexes. The specification sets no bound; nobody makes more than two.
+pub const MAX_DEPTH: usize = 4;
+
+/// How many manifests are read at most to find out for which platforms they are.
+const MAX_READ: usize = 1000;
+
+/// The image for a platform.
+#[derive(Debug, Clone)]
+pub struct Selected {
+    /// The entries that lead to it, that of the outermost index first.
+    pub path: Vec<Descriptor>,
+    /// Its manifest.
+    pub manifest: Document<Manifest>,
+}
+
+/// Finds the image for `wanted`. The entries that say so come first, in their order; then those that name no platform
+/// and whose config says it, as containerd has it. An entry may be an index itself.
+///
+/// The inner error is that there is none: the platforms that there are, as text.
+///
+/// # Errors
+/// When a manifest or config can't be read.
+pub async fn select(
+    source: &dyn Source,
+    index: &Index,
+    wanted: &Platform,
+) -> Result<Result<Selected, Vec<String>>, ContentError> {
+    let mut search = Search { source, wanted, read: HashSet::new(), have: Vec::new() };
+    let found = search.index(index, &[]).await?;
+    search.have.dedup();
+    Ok(found.ok_or(search.have))
+}
+
+/// The platform of an image by its config; nothing where that says none or is not there, as in a delta.
+///
+/// # Errors
+/// When the config can't be read.
+pub async fn platform_of(source: &dyn Source, manifest: &Manifest) -> Result<Option<Platform>, ContentError> {
+    if !media_type::is_config(&manifest.config.media_type) {
+        return Ok(None);
+    }
+    match read_document(source, &manifest.config).await {
+        Err(error) if error.is_not_found() => Ok(None),
+        bytes => Ok(Platform::of_config(&bytes?)),
+    }
+}
+
+struct Search<'a> {
+    source: &'a dyn Source,
+    wanted: &'a Platform,
+    /// The entries without a platform that were looked at.
+    read: HashSet<Digest>,
+    have: Vec<String>,
+}
+
+impl Search<'_> {
+    async fn index(&mut self, index: &Index, above: &[Descriptor]) -> Result<Option<Selected>, ContentError> {
+        if above.len() == MAX_DEPTH {
+            return Ok(None);
+        }
+        let documents = || index.manifests.iter().filter(|entry| entry.is_document());
+        self.have.extend(index.platforms());
+        for entry in documents() {
+            if entry.platform.as_ref().is_some_and(|have| have.serves(self.wanted))
+                && let Some(found) = self.entry(entry, above).await?
+            {
+                return Ok(Some(found));
+            }
+        }
+        for entry in documents().filter(|entry| entry.platform.is_none()) {
+            if self.read.insert(entry.digest.clone())
+                && let Some(found) = self.entry(entry, above).await?
+            {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The image that the entry is or leads to, if it is for the platform.
+    async fn entry(&mut self, entry: &Descriptor, above: &[Descriptor]) -> Result<Option<Selected>, ContentError> {
+        if self.read.len() > MAX_READ {
+            let message = format!("more than {MAX_READ} entries of the index say no platform");
+            return Err(Cause::Other { message, hint: None }.of(format!("find the image for {}", self.wanted)));
+        }
+        let bytes = match read_document(self.source, entry).await {
+            // An index need not be complete.
+            Err(error) if error.is_not_found() && entry.platform.is_none() => return Ok(None),
+            bytes => bytes?,
+        };
+        let node = Node::parse(&entry.media_type, bytes);
+        let path = [above, std::slice::from_ref(entry)].concat();
+        match node.map_err(|error| Cause::from(error).of(format!("read {}", entry.digest)))? {
+            Node::Index(index) => Box::pin(self.index(&index, &path)).await,
+            Node::Manifest(manifest) if entry.platform.is_some() || self.is_for(&manifest).await? => {
+                Ok(Some(Selected { path, manifest: *manifest }))
+            }
+            Node::Manifest(_) => Ok(None),
+        }
+    }
+
+    async fn is_for(&mut self, manifest: &Manifest) -> Result<bool, ContentError> {
+        if manifest.artifact().is_some() {
+            return Ok(false);
+        }
+        let Some(have) = platform_of(self.source, manifest).await? else { return Ok(false) };
+        let fits = have.serves(self.wanted);
+        self.have.push(have.to_string());
+        Ok(fits)
+    }
+}

@@ -1,0 +1,28 @@
+//! Large content that is needed for a while: in files without a name, which are gone with the process.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+
+use tempfile::SpooledTempFile;
+
+/// A file without a name.
+///
+/// # Errors
+/// When there is no place for it.
+pub fn temporary_file() -> io::Result<File> {
+    tempfile::tempfile_in(directory())
+}
+
+/// The same that begins in memory, and moves to the disk when it is longer than so many bytes.
+#[must_use]
+pub fn spooled(in_memory: usize) -> SpooledTempFile {
+    tempfile::spooled_tempfile_in(in_memory, directory())
+}
+
+/// `$TMPDIR`, or else `/var/tmp`: `/tmp` is often memory.
+fn directory() -> PathBuf {
+    let chosen = std::env::var_os("TMPDIR").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let usual = || Some(PathBuf::from("/var/tmp")).filter(|path| path.is_dir());
+    chosen.or_else(usual).unwrap_or_else(std::env::temp_dir)
+}

@@ -1,0 +1,95 @@
+//! Images in OCI's form, whatever form they have.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use ociforge_manifests::convert::{index_as_oci, manifest_as_oci};
+use ociforge_manifests::graph::Node;
+use ociforge_manifests::{Descriptor, Digest};
+
+use crate::content::{ByteStream, Cause, ContentError, MAX_DEPTH, Named, Repository, Source, in_memory, read_document};
+
+/// An image whose Docker manifests have become OCI's, and with them the indexes that list them. All else is as it is
+/// at the source: nothing refers to the new manifests.
+pub struct AsOci {
+    source: Arc<dyn Named>,
+    documents: HashMap<Digest, Bytes>,
+    /// What the manifests and indexes became, by the digests that they had.
+    became: HashMap<Digest, Descriptor>,
+}
+
+impl AsOci {
+    /// Reads all manifests that `root` leads to, and gives what `root` became; nothing where nothing of it is Docker's.
+    ///
+    /// # Errors
+    /// When a manifest can't be read.
+    pub async fn new(source: Arc<dyn Named>, root: &Node) -> Result<Option<(Node, Self)>, ContentError> {
+        let mut converted = Self { source, documents: HashMap::new(), became: HashMap::new() };
+        let new = converted.convert(root, 0).await?;
+        Ok(new.map(|new| (new, converted)))
+    }
+
+    async fn convert(&mut self, node: &Node, depth: usize) -> Result<Option<Node>, ContentError> {
+        let old = node.descriptor().digest;
+        let converted = match node {
+            Node::Manifest(manifest) => manifest_as_oci(manifest),
+            Node::Index(index) => {
+                let entries = index.manifests.iter().filter(|entry| entry.is_document() && depth < MAX_DEPTH);
+                for entry in entries {
+                    if !self.became.contains_key(&entry.digest) {
+                        let bytes = read_document(&*self.source, entry).await?;
+                        let node =
+                            Node::parse(&entry.media_type, bytes).map_err(|error| failed(&entry.digest, error))?;
+                        Box::pin(self.convert(&node, depth + 1)).await?;
+                    }
+                }
+                index_as_oci(index, &self.became)
+            }
+        };
+        let converted = converted.map_err(|error| failed(&old, error))?;
+        if let Some(new) = &converted {
+            let descriptor = new.descriptor();
+            self.documents.insert(descriptor.digest.clone(), Bytes::copy_from_slice(new.bytes()));
+            self.became.insert(old, descriptor);
+        }
+        Ok(converted)
+    }
+}
+
+fn failed(digest: &Digest, error: ociforge_manifests::DocumentError) -> ContentError {
+    Cause::from(error).of(format!("convert {digest}"))
+}
+
+#[async_trait]
+impl Source for AsOci {
+    async fn fetch(&self, descriptor: &Descriptor, offset: u64) -> Result<ByteStream, ContentError> {
+        match self.documents.get(&descriptor.digest) {
+            Some(document) => Ok(in_memory(document.clone(), offset)),
+            None => self.source.fetch(descriptor, offset).await,
+        }
+    }
+
+    fn repository(&self, descriptor: &Descriptor) -> Option<Repository> {
+        self.source.repository(descriptor)
+    }
+}
+
+#[async_trait]
+impl Named for AsOci {
+    async fn tagged(&self, tag: &str) -> Result<Option<(Descriptor, Vec<u8>)>, ContentError> {
+        self.source.tagged(tag).await
+    }
+
+    async fn tags(&self) -> Result<Vec<String>, ContentError> {
+        self.source.tags().await
+    }
+
+    async fn referrers(&self, subject: &Descriptor) -> Result<Vec<Descriptor>, ContentError> {
+        if self.documents.contains_key(&subject.digest) {
+            return Ok(Vec::new());
+        }
+        self.source.referrers(subject).await
+    }
+}
