@@ -84,7 +84,7 @@ fn select(files: &FileIndex, looked_up: Vec<LayerPath>) -> FileIndex {
         IndexEntry::Directory { metadata: Metadata { mode, uid, gid, xattrs, .. }, .. } => {
             (*mode, *uid, *gid) != (0o755, 0, 0) || !xattrs.is_empty()
         }
-        IndexEntry::Symlink(_) => !path.as_bytes().starts_with(b"usr/share/doc/") && leads_to_a_directory(files, path),
+        IndexEntry::Symlink(_) => !is_data(path) && leads_to_a_directory(files, path),
         IndexEntry::File | IndexEntry::Whiteout => false,
     };
     let mut chosen: Vec<_> = files.iter().filter(is_telling).collect();
@@ -97,6 +97,11 @@ fn select(files: &FileIndex, looked_up: Vec<LayerPath>) -> FileIndex {
     chosen.sort_by(|a, b| a.0.cmp(&b.0));
     chosen.dedup_by(|a, b| a.0 == b.0);
     chosen.into_iter().collect()
+}
+
+/// Whether a path is in a place with many links to directories into which nobody installs anything.
+fn is_data(path: &LayerPath) -> bool {
+    [b"usr/share/doc/".as_slice(), b"usr/share/zoneinfo/"].iter().any(|place| path.as_bytes().starts_with(place))
 }
 
 /// Whether a link leads to a directory, or to nothing yet.

@@ -10,7 +10,7 @@ use super::base_files;
 use super::libc::BaseLibc;
 use super::pins::project_files;
 use super::python::matching;
-use super::steps::failed;
+use super::steps::{failed, stays_inside};
 use super::wheelhouse::{self, Ground, Study, Wheelhouse};
 use super::{BuildError, Builder};
 use crate::base::BaseImage;
@@ -89,6 +89,7 @@ impl Interpreter {
                 return Ok(packages);
             }
             (Pip::Lock(file, selection), locked) => {
+                stays_inside(&plan.directory, &plan.locate(file)).map_err(|error| failed(step, error))?;
                 let requirements = Requirements::Lock(file.clone(), selection.clone());
                 return self.of_lock(builder, plan, step, &requirements, locked, &wheelhouse).await;
             }

@@ -18,7 +18,7 @@ use super::{BuildError, BuiltLayer};
 use crate::cancel::Cancel;
 use crate::plan::Step;
 use crate::progress::{Progress, Reporter};
-use crate::store::{KnownLayer, LayerKey, Store};
+use crate::store::{BlobState, KnownLayer, LayerKey, Store};
 
 /// A layer to be made.
 pub(super) struct Work {
@@ -163,12 +163,28 @@ impl Packer<'_> {
                 continue;
             }
             let Some(index) = self.store.index(&layer.diff_id) else { continue };
+            if !self.is_sound(&layer, description) {
+                continue;
+            }
             self.reporter.task(description, Some(layer.descriptor.size)).done("cached");
             self.assume(&assumed);
             below.push(description, index);
             return Ok(Some(BuiltLayer { layer, description: description.to_owned(), cached: true }));
         }
         Ok(None)
+    }
+
+    fn is_sound(&self, layer: &Layer, description: &str) -> bool {
+        let damage = match self.store.check_layer(&layer.descriptor) {
+            Ok(BlobState::Sound) => return true,
+            Ok(BlobState::Missing) => return false,
+            Ok(BlobState::Damaged) => {
+                format!("{} was damaged", self.store.layout().blob_path(&layer.descriptor.digest).display())
+            }
+            Err(error) => error.to_string(),
+        };
+        self.reporter.warn(&format!("the layer `{description}` in the store is made again: {damage}"));
+        false
     }
 
     fn key(&self, ingredients: &Option<Value>) -> Option<LayerKey> {
@@ -205,7 +221,8 @@ impl Packer<'_> {
         let mut blob = layout.writer().map_err(PackError::Write)?;
         let counted = Counted { inner: self.cancel.writer(blob.unhashed()), task };
         let layer = pack(tree, self.compression, threads, BufWriter::with_capacity(256 << 10, counted))?;
-        blob.finish_at(&layout.blob_path(&layer.descriptor.digest)).map_err(PackError::Write)?;
+        blob.finish_as(&layer.descriptor.digest).map_err(PackError::Write)?;
+        self.store.note_layer(&layer.descriptor.digest).map_err(PackError::Write)?;
         Ok(layer)
     }
 }

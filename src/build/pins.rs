@@ -10,13 +10,13 @@ use ociforge_manifests::lint::Package;
 use ociforge_manifests::{ConfigEdit, Digest, Expansion, Platform};
 use serde_json::json;
 
-use super::{base_files, correction};
 use super::interpreter::{Interpreter, Packages};
 use super::python::LocalWheel;
 use super::steps::{failed, stays_inside};
 use super::wheelhouse::Ground;
 use super::workbench::Workbench;
 use super::{BuildError, Builder, StepError};
+use super::{base_files, correction};
 use crate::base::BaseImage;
 use crate::lock::fetch::Check;
 use crate::lock::{Credentials, FetchError, Fetcher, Lock, LockedBase, Requirements, SourceEntry, WheelEntry};
@@ -194,6 +194,7 @@ pub fn recipe_digest(plan: &Plan) -> Result<Digest, BuildError> {
     let mut files = Vec::new();
     for (step, file) in plan.requirements() {
         let path = plan.locate(file);
+        stays_inside(&plan.directory, &path).map_err(|error| failed(step, error))?;
         let bytes = std::fs::read(&path).map_err(|source| failed(step, StepError::Read { path, source }))?;
         files.push(Digest::of(&bytes));
     }

@@ -11,7 +11,7 @@ use super::correction;
 use super::error::StepError;
 use super::group::group;
 use super::pack::{Part, TreeSource, Work};
-use super::steps::failed;
+use super::steps::{failed, stays_inside};
 use crate::lock::LockedWheel;
 use crate::plan::Step;
 
@@ -67,7 +67,7 @@ pub(super) fn install(wheels: &[LocalWheel], scheme: &Scheme, mtime: i64) -> Res
     Ok(all)
 }
 
-/// The wheels on disk that `pattern` fits, relative to `directory`, sorted.
+/// The wheels on disk that `pattern` fits, relative to `directory`, sorted. None may lie outside of it.
 pub(super) fn matching(pattern: &str, directory: &Path) -> Result<Vec<PathBuf>, StepError> {
     let malformed = |error: glob::PatternError| StepError::Glob { pattern: pattern.to_owned(), source: error };
     let whole = Path::new(&glob::Pattern::escape(&directory.to_string_lossy())).join(pattern);
@@ -75,6 +75,7 @@ pub(super) fn matching(pattern: &str, directory: &Path) -> Result<Vec<PathBuf>, 
     for path in glob::glob(&whole.to_string_lossy()).map_err(malformed)? {
         let path = path.map_err(|e| StepError::Read { path: e.path().to_owned(), source: e.into() })?;
         if path.extension().is_some_and(|extension| extension == "whl") {
+            stays_inside(directory, &path)?;
             found.push(path.strip_prefix(directory).map(Path::to_path_buf).unwrap_or(path));
         }
     }
@@ -96,5 +97,12 @@ mod tests {
         assert_eq!(found, [Path::new("dist/a.whl"), Path::new("dist/b.whl")]);
         assert!(matches!(matching("dist/*.gz", directory.path()), Err(StepError::NoWheels(_))));
         assert!(matches!(matching("dist/***", directory.path()), Err(StepError::Glob { .. })));
+        std::os::unix::fs::symlink("/", directory.path().join("dist/link")).unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("a.whl"), "").unwrap();
+        let path = outside.path().display();
+        for pattern in [format!("{path}/*.whl"), format!("dist/link/{path}/a.whl")] {
+            assert!(matches!(matching(&pattern, directory.path()), Err(StepError::Outside(_))), "{pattern}");
+        }
     }
 }

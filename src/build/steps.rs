@@ -1,8 +1,9 @@
 //! Steps that need nothing but files: directories, copies, archives.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use ociforge_layers::place::{DirectoryRule, FileRule};
@@ -18,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use super::epoch::Epoch;
 use super::error::{BuildError, StepError};
 use super::pack::{Part, TreeSource, Work};
-use crate::plan::{Owner, Plan, Step, StepKind};
+use crate::plan::{Base, Owner, Plan, Step, StepKind};
 use crate::progress::Reporter;
 
 /// A file that changed so short a time ago may change again without its times telling.
@@ -39,7 +40,7 @@ pub(super) fn work(
             let options = copy_options(plan, from, exclude, *owner, *mode, mtime);
             options.and_then(|options| copy(plan, step, from, to, &options, reporter))
         }
-        StepKind::Tar { file } => return archive(plan.locate(file), step, epoch, scratch).map(Some),
+        StepKind::Tar { file } => return archive(plan, file, step, epoch, scratch).map(Some),
         StepKind::Pip(_) | StepKind::Run(_) => return Ok(None),
     };
     let Made { ingredients, tree, rules } = made.map_err(|source| failed(step, source))?;
@@ -134,10 +135,35 @@ pub(super) fn stays_inside(directory: &Path, path: &Path) -> Result<(), StepErro
     if real(path)?.starts_with(real(directory)?) { Ok(()) } else { Err(StepError::Outside(path.into())) }
 }
 
+/// Whether an archive takes the place of a base: the first layer of an image from scratch. As a base in a layout it may be
+/// anywhere, but only where the recipe says so: no link leads out of the recipe's directory.
+fn is_root_filesystem(plan: &Plan, step: &Step, file: &Path) -> bool {
+    let first = plan.steps.first().is_some_and(|first| first.line == step.line);
+    let written_outside = lexically_outside(&plan.directory, file);
+    plan.base == Base::Scratch && first && written_outside
+}
+
+/// Whether a path leads out of a directory without any link's help.
+fn lexically_outside(directory: &Path, path: &Path) -> bool {
+    let Ok(below) = path.strip_prefix(directory) else { return true };
+    let mut depth = 0_i64;
+    below.components().any(|component| {
+        depth += if component == Component::ParentDir { -1 } else { 1 };
+        depth < 0
+    })
+}
+
 /// An archive is not read before it is known that the layer is not in the store.
-fn archive(file: PathBuf, step: &Step, epoch: Epoch, scratch: &Path) -> Result<Work, BuildError> {
-    let metadata =
-        fs::metadata(&file).map_err(|source| failed(step, StepError::Read { path: file.clone(), source }))?;
+fn archive(plan: &Plan, file: &Path, step: &Step, epoch: Epoch, scratch: &Path) -> Result<Work, BuildError> {
+    let file = plan.locate(file);
+    if !is_root_filesystem(plan, step, &file) {
+        stays_inside(&plan.directory, &file).map_err(|error| failed(step, error))?;
+    }
+    let failed_to_read = |source| failed(step, StepError::Read { path: file.clone(), source });
+    let metadata = fs::metadata(&file).map_err(failed_to_read)?;
+    if !metadata.is_file() {
+        return Err(failed_to_read(io::Error::other("it is not a regular file")));
+    }
     let latest = epoch.stated();
     let ingredients = file_stamp(&file).map(|stamp| json!({"tar": stamp, "latest": latest}));
     let (reading, scratch) = (step.clone(), scratch.to_owned());

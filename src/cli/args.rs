@@ -337,6 +337,8 @@ pub enum CacheCommand {
         #[arg(long, group = "which")]
         caches: bool,
     },
+    /// Hash everything in the store, and remove what is damaged: the next build makes or fetches it again
+    Verify,
     /// Print the store's directory
     Path,
 }

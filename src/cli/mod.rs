@@ -33,6 +33,13 @@ use crate::error::Failure;
 /// Exit code after ^C, as shells have it.
 const INTERRUPTED: u8 = 130;
 
+/// What is said then.
+const INTERRUPTION: &str =
+    "interrupted: nothing half-written is in use, and what was begun is gone on with when it is run again";
+
+/// How long a command may take to notice that it is to end.
+const STUCK: Duration = Duration::from_secs(2);
+
 /// How long threads that write may take to clean up after ^C.
 const CLEANUP: Duration = Duration::from_secs(5);
 
@@ -54,6 +61,7 @@ pub fn main() -> ExitCode {
     let json_progress = cli.global.progress == Form::Json;
     // A server runs until it is told to stop, and that is no failure.
     let ends_by_signal = matches!(cli.command, Command::Serve(_));
+    let stuck = runtime.spawn(end_the_stuck(stop.clone(), ends_by_signal));
     let result = runtime.block_on(async {
         tokio::select! {
             // From the beginning, whatever the command does before it waits for something.
@@ -62,6 +70,7 @@ pub fn main() -> ExitCode {
             result = commands::run(cli, cancel.clone(), entered) => Some(result),
         }
     });
+    stuck.abort();
     cancel.cancel();
     runtime.shutdown_timeout(CLEANUP);
     let result = result.map(|result| result?.map_or(Ok(0), Finale::play));
@@ -76,12 +85,22 @@ pub fn main() -> ExitCode {
         Some(Err(failure)) => fail(&failure),
         None if ends_by_signal => ExitCode::SUCCESS,
         None => {
-            progress::line(
-                "interrupted: nothing half-written is in use, and what was begun is gone on with when it is run again",
-            );
+            progress::line(INTERRUPTION);
             ExitCode::from(INTERRUPTED)
         }
     }
+}
+
+/// Ends the process when it was told to end and does not: the command waits in the system for something that may never
+/// come, such as somebody who writes to a pipe.
+async fn end_the_stuck(stop: Arc<AtomicBool>, ends_by_signal: bool) {
+    interrupted(&stop).await;
+    tokio::time::sleep(STUCK).await;
+    if ends_by_signal {
+        std::process::exit(0);
+    }
+    progress::line(INTERRUPTION);
+    std::process::exit(INTERRUPTED.into());
 }
 
 fn fail(failure: &Failure) -> ExitCode {

@@ -492,7 +492,6 @@ mod tests {
         assert_eq!((last.workdir.as_deref(), last.user.as_deref()), (Some("/b"), Some("2")));
         assert_eq!((last.hostname.unwrap().as_str(), last.settings.shm_size.unwrap().0), ("b", 2 << 20));
         assert_eq!(last.settings.network, Some(Network::Private));
-        assert!(Call::try_parse_from(["spec", "--gpus", "0", "--gpus", "1", "IMAGE"]).is_err());
         let flags = ["--workdir", "--hostname", "--cpuset-cpus", "--user"].into_iter().flat_map(|flag| [flag, ""]);
         let empty = request(&flags.chain(["IMAGE"]).collect::<Vec<_>>()).unwrap();
         assert!(empty.workdir.is_none() && empty.hostname.is_none() && empty.user.is_none());

@@ -27,6 +27,9 @@ pub struct CopyArgs {
     /// Leave signatures, SBOMs and other referrers
     #[arg(long)]
     pub no_referrers: bool,
+    /// Read what is at the destination already, and copy again what is damaged there
+    #[arg(long)]
+    pub verify_target: bool,
     /// Blobs that move at a time
     #[arg(long, default_value_t = crate::transfer::DEFAULT_JOBS, value_name = "N")]
     pub jobs: usize,

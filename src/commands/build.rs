@@ -24,7 +24,13 @@ use crate::transfer::Overlay;
 /// Whether the recipe has something run. What is wrong with it is told later.
 pub(super) fn runs(args: &BuildArgs) -> bool {
     let build_args: BTreeMap<_, _> = args.build_args.iter().cloned().collect();
-    plan::read(args.file.as_deref().unwrap_or(&args.recipe), &build_args).is_ok_and(|plan| plan.needs_sandbox())
+    has_something_run(args.file.as_deref().unwrap_or(&args.recipe), &build_args)
+}
+
+/// Whether the recipe at `path` has something run, as far as that can be told without waiting: a pipe can be read once.
+pub(super) fn has_something_run(path: &Path, build_args: &BTreeMap<String, String>) -> bool {
+    let waits = std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir());
+    !waits && plan::read(path, build_args).is_ok_and(|plan| plan.needs_sandbox())
 }
 
 pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<Option<Box<dyn Finale>>, Late> {

@@ -37,6 +37,7 @@ pub(super) fn run(context: &Context, command: &CacheCommand) -> Result<(), Failu
             }
             Ok(())
         }
+        CacheCommand::Verify => verify(context),
         CacheCommand::Prune { layers, wheels, roots, caches } => {
             let all = !layers && !wheels && !roots && !caches;
             let used = |directories| usage_of(&root, directories).1;
@@ -53,6 +54,23 @@ pub(super) fn run(context: &Context, command: &CacheCommand) -> Result<(), Failu
             context.reporter.note(&format!("freed {}", human_bytes(before.saturating_sub(after))));
             Ok(())
         }
+    }
+}
+
+/// Fails where something was damaged, so that scripts notice.
+fn verify(context: &Context) -> Result<(), Failure> {
+    let store = context.store()?;
+    let task = context.reporter.task("hash the store", None);
+    let checked = store.check_all(|bytes| task.advance(bytes));
+    let checked = checked.map_err(|error| Failure::new("cannot check the store").caused_by(error))?;
+    task.done(&format!("{} files, {}", checked.files, human_bytes(checked.bytes)));
+    for path in &checked.damaged {
+        context.reporter.warn(&format!("{} is damaged, and was removed", path.display()));
+    }
+    match checked.damaged.len() {
+        0 => Ok(()),
+        damaged => Err(Failure::new(format!("damaged in the store: {damaged}"))
+            .hint("build again: what was removed is made or fetched again; and look at the disk")),
     }
 }
 

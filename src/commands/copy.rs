@@ -17,7 +17,7 @@ use crate::locate::Located;
 use crate::mirror::is_same_file;
 use crate::run::host;
 use crate::store::{ArchiveWriter, Hold, Layout, write_docker_archive};
-use crate::transfer::{AsOci, Copied, ImageCopy, Moved};
+use crate::transfer::{AsOci, Copied, ImageCopy, Moved, Verifying};
 
 pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failure> {
     if args.formats.contains(&CopyFormat::Text) && args.formats.contains(&CopyFormat::Json) {
@@ -179,9 +179,10 @@ impl Destination<'_> {
         tags: &[String],
         naming: &(dyn Fn(&str) -> String + Sync),
     ) -> Result<Copied, Failure> {
+        let verifying = Verifying::new(target, &*self.context.reporter);
         let copy = ImageCopy {
             source: &*self.from.source,
-            target,
+            target: if self.args.verify_target { &verifying } else { target },
             naming,
             platforms: &self.args.platforms,
             referrers: !self.args.no_referrers,

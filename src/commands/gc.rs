@@ -2,17 +2,20 @@
 
 use serde_json::json;
 
+use super::Context;
 use crate::cli::{self, Format, GcArgs, human_bytes};
 use crate::error::Failure;
+use crate::progress::Reporter;
 use crate::store::{Collected, GcOptions, Layout, collect};
 
-pub(super) async fn run(args: GcArgs) -> Result<(), Failure> {
+pub(super) async fn run(context: &Context, args: GcArgs) -> Result<(), Failure> {
     let layout = Layout::open(&args.directory).map_err(|error| {
         Failure::new(format!("cannot collect garbage in {}", args.directory.display())).caused_by(error)
     })?;
     let options = GcOptions { keep_for: args.keep_for, untagged: args.untagged, dry_run: args.dry_run };
     let collected = tokio::task::spawn_blocking(move || collect(&layout, &options)).await;
     let collected = collected.map_err(|error| Failure::new(format!("cannot collect garbage: {error}")))??;
+    warn(&collected, &*context.reporter);
     match args.format {
         Format::Json => {
             let mut json = json!(collected);
@@ -28,6 +31,13 @@ pub(super) async fn run(args: GcArgs) -> Result<(), Failure> {
             };
             cli::result(&format!("{} stay ({}){young}", count(kept_blobs, "blob"), human_bytes(kept_bytes)))
         }
+    }
+}
+
+/// Tells of manifests that are none.
+pub(super) fn warn(collected: &Collected, reporter: &dyn Reporter) {
+    for digest in &collected.unreadable_manifests {
+        reporter.warn(&format!("{digest} is listed as a manifest and is none: it stays, with all that is named in it"));
     }
 }
 

@@ -7,7 +7,7 @@ use ociforge_layers::Compression;
 use ociforge_manifests::Platform;
 
 use super::again::Late;
-use super::build::late;
+use super::build::{has_something_run, late};
 use super::{Context, Finale};
 use crate::build::{Builder, Epoch, Sandbox, Secrets, lock_file};
 use crate::cli::{self, LockArgs};
@@ -16,8 +16,7 @@ use crate::plan::{self, Plan};
 
 /// Whether the recipe has something run. What is wrong with it is told later.
 pub(super) fn runs(args: &LockArgs) -> bool {
-    let plan = plan::read(args.file.as_deref().unwrap_or(&args.recipe), &Default::default());
-    plan.is_ok_and(|plan| plan.needs_sandbox())
+    has_something_run(args.file.as_deref().unwrap_or(&args.recipe), &Default::default())
 }
 
 pub(super) async fn run(context: &Context, args: LockArgs) -> Result<Option<Box<dyn Finale>>, Late> {

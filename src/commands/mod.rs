@@ -71,7 +71,7 @@ pub async fn run(
         Command::Inspect(args) => inspect::run(&context, &args).await,
         Command::Spec(args) => spec::run(&context, *args).await,
         Command::Serve(args) => serve::run(&context, args).await,
-        Command::Gc(args) => gc::run(args).await,
+        Command::Gc(args) => gc::run(&context, args).await,
         Command::Doctor(args) => doctor::run(&context, &args).await,
         Command::Login(args) => login::run(&context, args).await,
         Command::Logout(args) => logout::run(&context, args).await,

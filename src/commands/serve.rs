@@ -8,10 +8,14 @@ use super::{Context, gc};
 use crate::cli::{self, ServeArgs};
 use crate::error::Failure;
 use crate::progress::Reporter;
-use crate::serve::{Access, Htpasswd, Observer, Options, Server, Tls};
+use crate::serve::{Access, DamageObserver, Htpasswd, Observer, Options, Server, Tls};
+use crate::store::descriptors::raise_descriptor_limit;
 use crate::store::{GcOptions, Layout, collect};
 
 pub(super) async fn run(context: &Context, args: ServeArgs) -> Result<(), Failure> {
+    if let Err(error) = raise_descriptor_limit() {
+        context.reporter.note(&format!("few connections are possible at a time: {error}"));
+    }
     let layout = if args.read_only { Layout::open(&args.directory) } else { Layout::create(&args.directory) };
     let layout = layout.map_err(|error| {
         Failure::new(format!("cannot serve {}", args.directory.display()))
@@ -25,7 +29,12 @@ pub(super) async fn run(context: &Context, args: ServeArgs) -> Result<(), Failur
     };
     let risk = risk(users.is_some(), tls.is_some());
     let observer = args.verbose.then(|| observer(context.reporter.clone()));
-    let options = Options { read_only: args.read_only, users, tls, observer };
+    let reporter = context.reporter.clone();
+    let damage_observer: DamageObserver = Arc::new(move |digest| {
+        reporter.warn(&format!("the blob {digest} is damaged: it is not sent to its end; push it again"));
+    });
+    let damage_observer = Some(damage_observer);
+    let options = Options { read_only: args.read_only, users, tls, observer, damage_observer };
     let server = Server::bind(layout.clone(), args.listen, options).await?;
     let address = server.local_addr();
     cli::result(&format!("listening on {address}"))?;
@@ -58,7 +67,10 @@ async fn collect_every(pause: Option<Duration>, layout: Layout, reporter: Arc<dy
         tokio::time::sleep(pause).await;
         let layout = layout.clone();
         match tokio::task::spawn_blocking(move || collect(&layout, &GcOptions::default())).await {
-            Ok(Ok(collected)) => reporter.note(&gc::summary(&collected, false)),
+            Ok(Ok(collected)) => {
+                gc::warn(&collected, &*reporter);
+                reporter.note(&gc::summary(&collected, false));
+            }
             Ok(Err(error)) => reporter.warn(&Failure::from(error).to_string()),
             Err(error) => reporter.warn(&format!("cannot collect garbage: {error}")),
         }

@@ -1,6 +1,7 @@
 //! Why content could not be had or put.
 
 use std::io;
+use std::path::PathBuf;
 
 use ociforge_manifests::{Digest, DocumentError};
 
@@ -89,6 +90,18 @@ pub enum Cause {
     },
 }
 
+/// What is in the place of a regular file or a directory, in a directory that may have come from elsewhere.
+#[derive(Debug, thiserror::Error)]
+#[error("{} in it is {is}, where only {wanted} can be", .path.display())]
+pub struct NotAllowed {
+    /// Where it is in the directory.
+    pub path: PathBuf,
+    /// What it is.
+    pub is: &'static str,
+    /// What it has to be.
+    pub wanted: &'static str,
+}
+
 impl ContentError {
     /// Whether it failed because the content is not where it was looked for.
     #[must_use]
@@ -113,9 +126,16 @@ impl Explain for ContentError {
     fn hint(&self) -> Option<String> {
         match &self.cause {
             Cause::Status { hint, .. } | Cause::Network { hint, .. } | Cause::Other { hint, .. } => hint.clone(),
+            Cause::WrongDigest { .. } => Some(
+                "get it again from where it came; what is damaged in the store of builds, `ociforge cache verify` removes"
+                    .into(),
+            ),
             Cause::Document(error) => error.hint().map(Into::into),
             Cause::Io(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
                 Some("free some space, or choose another place, and try again; nothing half-written is in use".into())
+            }
+            Cause::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<NotAllowed>()) => {
+                Some("remove it, or get the directory again from where it came".into())
             }
             Cause::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 Some("check who owns the directory, or choose another place".into())

@@ -19,7 +19,7 @@ use ociforge_manifests::Descriptor;
 
 use crate::progress::Progress;
 
-pub use error::{Cause, ContentError};
+pub use error::{Cause, ContentError, NotAllowed};
 pub use memory::{in_memory, or_data};
 pub use platform::{MAX_DEPTH, Selected, platform_of, select};
 pub use reader::BlobReader;
@@ -71,6 +71,22 @@ pub trait Target: Source {
         source: &dyn Source,
         progress: &dyn Progress,
     ) -> Result<(), ContentError>;
+
+    /// The bytes that are there themselves, and not those of a mirror. They are not verified here.
+    async fn stored(&self, descriptor: &Descriptor) -> Result<ByteStream, ContentError> {
+        self.fetch(descriptor, 0).await
+    }
+
+    /// The same as [`Target::push`] where content is there already that turned out to be damaged. Not every target lets it
+    /// be replaced: whoever wants to know reads it again.
+    async fn replace(
+        &self,
+        descriptor: &Descriptor,
+        source: &dyn Source,
+        progress: &dyn Progress,
+    ) -> Result<(), ContentError> {
+        self.push(descriptor, source, progress).await
+    }
 
     /// Puts a manifest, whose children must be there, that is found by its digest, or by its subject if it has one, and
     /// not by a name.

@@ -92,6 +92,19 @@ impl Remote {
         }
     }
 
+    /// The content from the first of these places that has it.
+    async fn fetch_from(
+        &self,
+        places: Vec<(usize, Origin)>,
+        descriptor: &Descriptor,
+        position: u64,
+    ) -> Result<ByteStream, ContentError> {
+        let (descriptor, serving) = (descriptor.clone(), Arc::clone(&self.serving));
+        let operation = format!("fetch {} from {}", what(&descriptor), self.name());
+        let fetch = Fetch { descriptor, places: places.into_iter(), serving, position };
+        fetch.start(self.forbidden()).await.map_err(|cause| cause.of(operation))
+    }
+
     async fn try_mount(&self, descriptor: &Descriptor, from: &Repository) -> Result<bool, Cause> {
         let origin = self.primary()?;
         let own = origin.as_repository();
@@ -113,16 +126,8 @@ impl Remote {
 #[async_trait]
 impl Source for Remote {
     async fn fetch(&self, descriptor: &Descriptor, offset: u64) -> Result<ByteStream, ContentError> {
-        let places: Vec<_> = self.pull_order(By::Digest).map(|(index, origin)| (index, origin.clone())).collect();
-        let fetch = Fetch {
-            descriptor: descriptor.clone(),
-            places: places.into_iter(),
-            serving: Arc::clone(&self.serving),
-            position: offset,
-        };
-        let started = fetch.start(self.forbidden()).await;
-        let fetched = started.map_err(|cause| cause.of(format!("fetch {} from {}", what(descriptor), self.name())));
-        or_data(fetched, descriptor, offset)
+        let places = self.pull_order(By::Digest).map(|(index, origin)| (index, origin.clone())).collect();
+        or_data(self.fetch_from(places, descriptor, offset).await, descriptor, offset)
     }
 
     fn repository(&self, _: &Descriptor) -> Option<Repository> {
@@ -135,6 +140,11 @@ impl Target for Remote {
     async fn contains(&self, descriptor: &Descriptor) -> Result<bool, ContentError> {
         let held = async { self.primary()?.holds(descriptor).await };
         held.await.map_err(|cause| cause.of(format!("look for {} in {}", what(descriptor), self.name())))
+    }
+
+    async fn stored(&self, descriptor: &Descriptor) -> Result<ByteStream, ContentError> {
+        let primary = self.origins.iter().cloned().enumerate().next_back();
+        self.fetch_from(primary.into_iter().collect(), descriptor, 0).await
     }
 
     async fn mount(&self, descriptor: &Descriptor, from: &Repository) -> Result<bool, ContentError> {

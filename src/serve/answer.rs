@@ -5,6 +5,7 @@ use std::io;
 use axum::body::Body;
 use axum::http::{HeaderName, Response, StatusCode, header};
 use axum::response::{AppendHeaders, IntoResponse};
+use rustix::io::Errno;
 use serde_json::{Value, json};
 
 /// A header that carries the digest of what is sent, or was put.
@@ -113,6 +114,12 @@ impl ApiError {
         Self { code, status: code.status(), message: message.into(), logged: None, headers: Vec::new() }
     }
 
+    /// A body that did not come to its end.
+    pub(super) fn cut(code: Code, body: &str, error: &io::Error) -> Self {
+        let cut = Self::new(code, format!("{body} did not arrive whole: {error}"));
+        if error.kind() == io::ErrorKind::TimedOut { cut.status(408) } else { cut }
+    }
+
     /// The same with another status.
     pub(super) fn status(mut self, status: u16) -> Self {
         self.status = StatusCode::from_u16(status).unwrap_or(self.status);
@@ -140,8 +147,12 @@ impl ApiError {
 
 impl From<io::Error> for ApiError {
     fn from(error: io::Error) -> Self {
-        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-        let status = if full { StatusCode::INSUFFICIENT_STORAGE } else { StatusCode::INTERNAL_SERVER_ERROR };
+        let status = match Errno::from_io_error(&error) {
+            Some(Errno::NOSPC | Errno::DQUOT) => StatusCode::INSUFFICIENT_STORAGE,
+            // Too many files are open, which passes.
+            Some(Errno::MFILE | Errno::NFILE) => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
         Self { status, ..Self::new(Code::Unknown, format!("the layout cannot be read or written: {error}")) }
     }
 }
@@ -171,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_has_a_status_of_its_own() {
-        let full = ApiError::from(io::Error::from(io::ErrorKind::StorageFull));
+        let full = ApiError::from(io::Error::from(Errno::NOSPC));
         assert_eq!(full.status_code(), 507);
         let other = ApiError::from(crate::content::Cause::Io(io::Error::from(io::ErrorKind::PermissionDenied)));
         assert_eq!(other.status_code(), 500);

@@ -1,25 +1,35 @@
 //! The end points of blobs.
 
-use std::fs;
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{AppendHeaders, IntoResponse};
-use ociforge_manifests::Digest;
+use futures_util::TryStreamExt;
+use ociforge_manifests::{Digest, Hasher};
 
 use super::answer::{Answer, ApiError, CONTENT_DIGEST, Code, Headers, empty};
+use super::sound::{self, PIECE};
 use super::{Registry, is_unchanged};
+use crate::content::Cause;
+use crate::store::Locked;
+use crate::store::dir::FileFacts;
 use crate::store::stream::stream;
 
 /// Answers with the blob, or the part of it that the client asks for.
-pub(super) fn get(registry: &Registry, digest: &Digest, request: &HeaderMap, head: bool) -> Answer {
+pub(super) fn get(registry: &Arc<Registry>, digest: &Digest, request: &HeaderMap, head: bool) -> Answer {
     if head {
         // The client may be asking whether it has to push the blob.
         registry.claim(digest);
     }
     let (file, length) = registry.layout.open_blob(digest).map_err(|error| missing(error, digest))?;
+    if registry.is_damaged(digest) {
+        // Who is about to push it mends it.
+        return Err(if head { missing(io::ErrorKind::NotFound.into(), digest) } else { damaged(digest) });
+    }
     let etag = format!("\"{digest}\"");
     let mut headers: Headers = vec![
         (CONTENT_DIGEST, digest.to_string()),
@@ -32,6 +42,7 @@ pub(super) fn get(registry: &Registry, digest: &Digest, request: &HeaderMap, hea
     }
     let same = request.get(header::IF_RANGE).is_none_or(|wanted| wanted.as_bytes() == etag.as_bytes());
     let range = request.get(header::RANGE).filter(|_| same && !head).and_then(|range| range.to_str().ok());
+    let whole = length;
     let (status, start, length) = match Part::parse(range, length) {
         Part::Whole => (StatusCode::OK, 0, length),
         Part::Range { start, end } => {
@@ -44,8 +55,49 @@ pub(super) fn get(registry: &Registry, digest: &Digest, request: &HeaderMap, hea
         }
     };
     headers.push((header::CONTENT_LENGTH, length.to_string()));
-    let body = if head { Body::empty() } else { Body::from_stream(stream(file, start, length)) };
+    let body = if head { Body::empty() } else { body(registry, digest, file, Span { start, length, whole })? };
     Ok((status, AppendHeaders(headers), body).into_response())
+}
+
+/// The bytes of an answer.
+struct Span {
+    start: u64,
+    length: u64,
+    /// Of how many they are a part, or all.
+    whole: u64,
+}
+
+/// The body of an answer, which has the blob's last byte only when the blob is sound.
+fn body(registry: &Arc<Registry>, digest: &Digest, file: File, span: Span) -> Result<Body, ApiError> {
+    let Span { start, length, whole } = span;
+    let facts = FileFacts::of(&file)?;
+    if length == whole && whole <= PIECE {
+        let mut bytes = vec![0; usize::try_from(whole).map_err(io::Error::other)?];
+        file.read_exact_at(&mut bytes, 0)?;
+        let mut hasher = Hasher::like(digest);
+        hasher.update(&bytes);
+        if hasher.finish() != *digest {
+            registry.note_damage(digest, facts);
+            return Err(damaged(digest));
+        }
+        return Ok(Body::from(bytes));
+    }
+    let file = Arc::new(file);
+    let bytes = match start {
+        0 if length == whole => sound::whole(&file, digest, whole),
+        _ if start + length == whole => sound::to_the_end(&file, digest, start, whole),
+        _ => return Ok(Body::from_stream(stream(file, start, length))),
+    };
+    let (registry, digest) = (Arc::clone(registry), digest.clone());
+    Ok(Body::from_stream(bytes.inspect_err(move |error| {
+        if matches!(error.get_ref().and_then(|inner| inner.downcast_ref()), Some(Cause::WrongDigest { .. })) {
+            registry.note_damage(&digest, facts);
+        }
+    })))
+}
+
+fn damaged(digest: &Digest) -> ApiError {
+    ApiError::new(Code::Unknown, format!("the blob {digest} is damaged; push it again"))
 }
 
 /// Which part of a blob is asked for; positions from 0, both included.
@@ -78,18 +130,16 @@ impl Part {
     }
 }
 
-/// Takes a blob away, unless a manifest needs it: all repositories share it.
-pub(super) fn delete(registry: &Arc<Registry>, digest: &Digest) -> Answer {
-    let path = registry.layout.blob_path(digest);
-    // No manifest that needs the blob comes in meanwhile.
-    let _lock = registry.layout.lock()?;
-    fs::metadata(&path).map_err(|error| missing(error, digest))?;
+/// Takes a blob away, unless a manifest needs it: all repositories share it. No manifest that does comes in meanwhile, for
+/// nobody else has the lock.
+pub(super) fn delete(registry: &Registry, _lock: &Locked, digest: &Digest) -> Answer {
+    registry.layout.blob_size(digest).ok_or_else(|| missing(io::ErrorKind::NotFound.into(), digest))?;
     let index = registry.layout.index()?;
     if let Some(user) = registry.documents.user(&index, digest)? {
         let message = format!("the manifest {user} needs this blob; delete the manifest first, in all repositories");
         return Err(ApiError::new(Code::Unsupported, message));
     }
-    fs::remove_file(&path).map_err(|error| missing(error, digest))?;
+    registry.layout.remove_blob(digest).map_err(|error| missing(error, digest))?;
     Ok(empty(StatusCode::ACCEPTED, vec![(CONTENT_DIGEST, digest.to_string())]))
 }
 

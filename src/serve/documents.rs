@@ -1,16 +1,16 @@
 //! What the manifests of the layout say, read once.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ociforge_manifests::document::MAX_DOCUMENT;
 use ociforge_manifests::graph::{Index, Node};
-use ociforge_manifests::{Descriptor, Digest};
+use ociforge_manifests::{Descriptor, Digest, Hasher};
 use serde_json::{Value, json};
 
 use super::names;
+use crate::content::Cause;
 use crate::store::Layout;
 
 /// How many manifests are remembered.
@@ -53,14 +53,15 @@ impl Documents {
         Self { layout, known: Mutex::new(HashMap::new()) }
     }
 
-    /// What the blob of this digest says as a manifest; nothing when it is not there or is none.
-    pub(super) fn get(&self, digest: &Digest) -> io::Result<Option<Arc<Facts>>> {
+    /// What the blob of this digest says as a manifest; nothing when it is not there, damaged, or none.
+    pub(super) fn get(&self, digest: &Digest) -> Result<Option<Arc<Facts>>, Cause> {
         let Some(size) = self.layout.blob_size(digest).filter(|size| *size <= MAX_DOCUMENT) else { return Ok(None) };
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(facts) = known().get(digest).filter(|facts| facts.descriptor.size == size) {
             return Ok(Some(Arc::clone(facts)));
         }
-        let Some(facts) = self.read(digest)?.map(Arc::new) else { return Ok(None) };
+        let node = self.read(digest)?.and_then(|bytes| Node::parse("", bytes).ok());
+        let Some(facts) = node.map(|node| Arc::new(Facts::of(&node, digest.clone()))) else { return Ok(None) };
         let mut known = known();
         if known.len() >= LIMIT {
             known.clear();
@@ -69,16 +70,19 @@ impl Documents {
         Ok(Some(facts))
     }
 
-    fn read(&self, digest: &Digest) -> io::Result<Option<Facts>> {
-        match fs::read(self.layout.blob_path(digest)) {
-            Ok(bytes) => Ok(Node::parse("", bytes).ok().map(|node| Facts::of(&node, digest.clone()))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+    /// The bytes of the blob of this digest, verified; nothing when it is not there or damaged.
+    pub(super) fn read(&self, digest: &Digest) -> Result<Option<Vec<u8>>, Cause> {
+        let bytes = match self.layout.read_blob(digest, MAX_DOCUMENT) {
+            Err(Cause::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            bytes => bytes?,
+        };
+        let mut hasher = Hasher::like(digest);
+        hasher.update(&bytes);
+        Ok((hasher.finish() == *digest).then_some(bytes))
     }
 
     /// The manifest of this digest, if it is in `repository`: listed there, or by an index that is there.
-    pub(super) fn find(&self, index: &Index, repository: &str, digest: &Digest) -> io::Result<Option<Descriptor>> {
+    pub(super) fn find(&self, index: &Index, repository: &str, digest: &Digest) -> Result<Option<Descriptor>, Cause> {
         let mut listed = names::entries_of(&index.manifests, repository).filter(|entry| entry.digest == *digest);
         if let Some(entry) = listed.next() {
             let size = self.layout.blob_size(digest);
@@ -91,13 +95,13 @@ impl Documents {
     }
 
     /// An index in `repository` that lists the manifest of this digest.
-    pub(super) fn holder(&self, index: &Index, repository: &str, digest: &Digest) -> io::Result<Option<Digest>> {
+    pub(super) fn holder(&self, index: &Index, repository: &str, digest: &Digest) -> Result<Option<Digest>, Cause> {
         let entries = names::entries_of(&index.manifests, repository).map(|entry| entry.digest.clone());
         self.search(entries.collect(), |facts| facts.is_index && facts.children.contains(digest))
     }
 
     /// A manifest anywhere in the layout that needs the blob of this digest.
-    pub(super) fn user(&self, index: &Index, digest: &Digest) -> io::Result<Option<Digest>> {
+    pub(super) fn user(&self, index: &Index, digest: &Digest) -> Result<Option<Digest>, Cause> {
         if index.manifests.iter().any(|entry| entry.digest == *digest) {
             return Ok(Some(digest.clone()));
         }
@@ -106,7 +110,7 @@ impl Documents {
     }
 
     /// The first manifest, among `waiting` and what they list, of which `wanted` holds.
-    fn search(&self, mut waiting: Vec<Digest>, wanted: impl Fn(&Facts) -> bool) -> io::Result<Option<Digest>> {
+    fn search(&self, mut waiting: Vec<Digest>, wanted: impl Fn(&Facts) -> bool) -> Result<Option<Digest>, Cause> {
         let mut seen: HashSet<Digest> = HashSet::new();
         while let Some(digest) = waiting.pop() {
             if !seen.insert(digest.clone()) {

@@ -1,7 +1,5 @@
 //! The end points of manifests.
 
-use std::fs;
-
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use futures_util::StreamExt;
 use ociforge_manifests::graph::Node;
@@ -12,7 +10,7 @@ use super::answer::{Answer, ApiError, CONTENT_DIGEST, Code, Headers, bytes, empt
 use super::route::Reference;
 use super::{Registry, is_unchanged, names};
 use crate::content::ByteStream;
-use crate::store::blob::write_durable;
+use crate::store::Locked;
 
 /// Largest manifest that is taken, in bytes.
 const LIMIT: usize = 4 << 20;
@@ -51,8 +49,12 @@ pub(super) fn get(
     if is_unchanged(request, &manifest.digest) {
         return Ok(empty(StatusCode::NOT_MODIFIED, headers));
     }
-    let body = fs::read(registry.layout.blob_path(&manifest.digest))?;
-    Ok(bytes(&manifest.media_type, headers, body))
+    match registry.documents.read(&manifest.digest)? {
+        Some(body) => Ok(bytes(&manifest.media_type, headers, body)),
+        // Who is about to push it mends it.
+        None if head => Err(unknown(name, manifest.digest.as_str())),
+        None => Err(damaged(&manifest.digest)),
+    }
 }
 
 fn find(registry: &Registry, host: Option<&str>, name: &str, reference: &Reference) -> Result<Descriptor, ApiError> {
@@ -82,7 +84,9 @@ fn refuse_ambiguous(registry: &Registry, manifest: &Descriptor) -> Result<(), Ap
     if !manifest.is_document() || known.is_some_and(|facts| facts.is_index == media_type::is_index(kind)) {
         return Ok(());
     }
-    match Node::parse(kind, fs::read(registry.layout.blob_path(&manifest.digest))?) {
+    // One that is not there is told of by who reads it.
+    let Ok(bytes) = registry.layout.read_blob(&manifest.digest, LIMIT as u64) else { return Ok(()) };
+    match Node::parse(kind, bytes) {
         Err(error @ DocumentError::Ambiguous(_)) => Err(ApiError::new(Code::ManifestInvalid, error.to_string())),
         _ => Ok(()),
     }
@@ -92,12 +96,16 @@ fn unknown(name: &str, reference: &str) -> ApiError {
     ApiError::new(Code::ManifestUnknown, format!("the repository {name} has no manifest {reference}"))
 }
 
+/// What is there as the manifest of this digest is something else.
+fn damaged(digest: &Digest) -> ApiError {
+    ApiError::new(Code::Unknown, format!("the manifest {digest} is damaged; push it again"))
+}
+
 /// Reads a manifest's body.
 pub(super) async fn read(mut body: ByteStream) -> Result<Vec<u8>, ApiError> {
     let mut all = Vec::new();
     while let Some(piece) = body.next().await {
-        let cut = |error| ApiError::new(Code::ManifestInvalid, format!("the manifest did not arrive whole: {error}"));
-        let piece = piece.map_err(cut)?;
+        let piece = piece.map_err(|error| ApiError::cut(Code::ManifestInvalid, "the manifest", &error))?;
         if all.len() + piece.len() > LIMIT {
             super::drain(body).await;
             let message = format!("the manifest is larger than {LIMIT} bytes");
@@ -109,7 +117,7 @@ pub(super) async fn read(mut body: ByteStream) -> Result<Vec<u8>, ApiError> {
 }
 
 /// Takes a manifest in.
-pub(super) fn put(registry: &Registry, name: &str, sent: Sent) -> Answer {
+pub(super) fn put(registry: &Registry, lock: &Locked, name: &str, sent: Sent) -> Answer {
     let digest = digest_of(&sent)?;
     let (node, media_type) = parse(sent.content_type.as_deref(), sent.body)?;
     let mut tags = sent.tags;
@@ -124,8 +132,7 @@ pub(super) fn put(registry: &Registry, name: &str, sent: Sent) -> Answer {
         tags.push(tag);
     }
     let manifest = Descriptor::new(media_type, digest.clone(), node.bytes().len() as u64);
-    // What is there now stays until the manifest is in the index.
-    let lock = registry.layout.lock()?;
+    // What is there now stays until the manifest is in the index, for nobody else has the lock.
     check_children(registry, &node)?;
     store(registry, &digest, node.bytes())?;
     lock.edit_index(|entries| {
@@ -142,14 +149,26 @@ pub(super) fn put(registry: &Registry, name: &str, sent: Sent) -> Answer {
 
 /// Sees to it that everything is there that the manifest needs.
 fn check_children(registry: &Registry, node: &Node) -> Result<(), ApiError> {
-    let absent = |child: &&Descriptor| !child.is_elsewhere() && registry.layout.blob_size(&child.digest).is_none();
-    match node.children().into_iter().find(absent) {
-        Some(child) => {
+    for child in node.children() {
+        if !child.is_elsewhere() && registry.blob_size(&child.digest).is_none() {
             let message = format!("the manifest needs {} {}, which is not there", child.media_type, child.digest);
-            Err(ApiError::new(Code::ManifestBlobUnknown, message))
+            return Err(ApiError::new(Code::ManifestBlobUnknown, message));
         }
-        None => Ok(()),
+        if matches!(node, Node::Index(_)) && child.is_document() {
+            check_kind(registry, child)?;
+        }
     }
+    Ok(())
+}
+
+/// Sees to it that what an index lists as a manifest or index is one: nobody could use it, or tell what it needs.
+fn check_kind(registry: &Registry, child: &Descriptor) -> Result<(), ApiError> {
+    let facts = registry.documents.get(&child.digest)?;
+    if facts.is_some_and(|facts| facts.is_index == media_type::is_index(&child.media_type)) {
+        return Ok(());
+    }
+    let message = format!("the index lists {} as {}, which it is not", child.digest, child.media_type);
+    Err(ApiError::new(Code::ManifestInvalid, message))
 }
 
 /// The manifest's digest: of the algorithm that it was put under, and the one that it was put under.
@@ -205,27 +224,24 @@ fn parse(content_type: Option<&str>, body: Vec<u8>) -> Result<(Node, String), Ap
 }
 
 fn store(registry: &Registry, digest: &Digest, bytes: &[u8]) -> Result<(), ApiError> {
-    let path = registry.layout.blob_path(digest);
-    if fs::read(&path).ok().as_deref() != Some(bytes) {
+    if registry.layout.read_blob(digest, LIMIT as u64).ok().as_deref() != Some(bytes) {
         // Before the index, which is on disk once it names the manifest.
-        write_durable(&path, bytes)?;
+        registry.layout.write_blob(digest, bytes)?;
     }
     Ok(())
 }
 
 /// Takes a tag, or a manifest and all its tags, away.
-pub(super) fn delete(registry: &Registry, name: &str, reference: &Reference) -> Answer {
+pub(super) fn delete(registry: &Registry, lock: &Locked, name: &str, reference: &Reference) -> Answer {
     let mut found = false;
     let shown = match reference {
         Reference::Tag(tag) => {
-            let lock = registry.layout.lock()?;
             let index = registry.layout.index()?;
             names::find(&index.manifests, None, name, tag).map_err(|several| ambiguous(name, tag, &several))?;
             lock.edit_index(|entries| found = names::untag(entries, name, tag))?;
             tag.as_str()
         }
         Reference::Digest(digest) => {
-            let lock = registry.layout.lock()?;
             let index = registry.layout.index()?;
             if let Some(holder) = registry.documents.holder(&index, name, digest)? {
                 let message = format!("the index {holder} lists this manifest; delete the index first");

@@ -22,60 +22,63 @@
 //! of the layout needs it.
 //!
 //! Several servers, and builds, may work on one layout at the same time.
+//!
+//! **Clients** may be slow, and many, and do nothing at all. No thread waits for one: a thread is taken when there are bytes
+//! to be read, hashed or written. Connections are bounded as [`connections`] says, and bodies have to go on ([`pace`]).
 
 mod answer;
 mod blobs;
+mod connections;
 mod documents;
 mod error;
 mod htpasswd;
 mod listing;
 mod manifests;
 mod names;
+mod pace;
 mod route;
+mod sending;
+mod server;
 mod session;
+mod sound;
 mod tls;
 mod uploads;
 
 use std::fmt;
-use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::serve::ListenerExt;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{Stream, StreamExt};
 use ociforge_manifests::Digest;
-use rustix::fs::{Access as Mode, access};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use tokio::time::sleep;
 
 use crate::content::ByteStream;
-use crate::store::Layout;
-use crate::store::gc::sweep_uploads;
+use crate::store::dir::FileFacts;
+use crate::store::{Layout, Locked};
 use answer::{Answer, ApiError, Code, Message, empty};
 use documents::Documents;
+use pace::paced;
 use route::Route;
 use session::Sessions;
-use tls::TlsListener;
+use sound::Damaged;
 
 pub use error::ServeError;
 pub use htpasswd::{Htpasswd, HtpasswdError, Problem};
+pub use server::Server;
 pub use tls::{Tls, TlsError};
 
-/// An upload that nobody has touched for so long is given up.
-const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How long requests may go on after the shutdown was asked for.
-const GRACE: Duration = Duration::from_secs(5);
-/// How much of a body is read before an answer that does not need it. A client that is still sending when the connection
-/// is closed would see that instead of the answer.
-const DRAIN: u64 = 16 << 20;
+/// How much of a body is read before an answer that does not need it, and for how long. A client that is still sending
+/// when the connection is closed would see that instead of the answer.
+const DRAIN: (u64, Duration) = (16 << 20, Duration::from_secs(10));
+/// How long to wait before looking again whether another process is done with the index, at first and at last.
+const LOOK_AGAIN: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(64)];
 
 /// How to serve.
 #[derive(Clone, Default)]
@@ -88,7 +91,12 @@ pub struct Options {
     pub tls: Option<Tls>,
     /// Who is told of each request.
     pub observer: Option<Observer>,
+    /// Who is told that a blob turned out to be damaged.
+    pub damage_observer: Option<DamageObserver>,
 }
+
+/// Told of blobs that turn out to be damaged while they are sent.
+pub type DamageObserver = Arc<dyn Fn(&Digest) + Send + Sync>;
 
 /// Told of each request when its answer begins.
 pub type Observer = Arc<dyn Fn(&Access) + Send + Sync>;
@@ -112,13 +120,6 @@ pub struct Access {
     pub error: Option<String>,
 }
 
-/// A registry that listens.
-pub struct Server {
-    listener: TcpListener,
-    address: SocketAddr,
-    service: Arc<Service>,
-}
-
 /// What a request needs.
 struct Service {
     registry: Arc<Registry>,
@@ -131,84 +132,65 @@ struct Registry {
     documents: Documents,
     sessions: Arc<Sessions>,
     read_only: bool,
+    damaged: Damaged,
+    damage_observer: Option<DamageObserver>,
+    /// Whose turn it is at the layout's lock. One request waits for it, the others for this.
+    turn: Arc<AsyncMutex<()>>,
+}
+
+/// The layout's lock, and the turn at it.
+struct Turn {
+    lock: Locked,
+    _turn: OwnedMutexGuard<()>,
 }
 
 impl Registry {
-    /// The length in bytes of the blob of this digest, for a client that relies on it from now on.
+    fn new(layout: Layout, options: &Options) -> Arc<Self> {
+        Arc::new(Self {
+            documents: Documents::new(layout.clone()),
+            sessions: Sessions::new(&layout),
+            layout,
+            read_only: options.read_only,
+            damaged: Damaged::default(),
+            damage_observer: options.damage_observer.clone(),
+            turn: Arc::default(),
+        })
+    }
+
+    /// The length in bytes of the blob of this digest, unless it is known to be damaged.
+    fn blob_size(&self, digest: &Digest) -> Option<u64> {
+        if self.is_damaged(digest) { None } else { self.layout.blob_size(digest) }
+    }
+
+    /// The same for a client that relies on the blob from now on.
     fn claim(&self, digest: &Digest) -> Option<u64> {
-        if self.read_only { self.layout.blob_size(digest) } else { self.layout.claim_blob(digest) }
-    }
-}
-
-impl Server {
-    /// Listens on `listen`; with port 0 on one that is free. Unless it is read-only, removes uploads that nobody has
-    /// touched for a week.
-    ///
-    /// # Errors
-    /// When the address can't be had, or the layout can't be written though it is to be.
-    pub async fn bind(layout: Layout, listen: SocketAddr, options: Options) -> Result<Self, ServeError> {
-        let sessions = Sessions::new(layout.root());
-        if !options.read_only {
-            let directory = layout.root().display().to_string();
-            let writable = access(layout.root(), Mode::WRITE_OK | Mode::EXEC_OK).map_err(io::Error::from);
-            let swept = writable.and_then(|()| sweep_uploads(layout.root(), ABANDONED));
-            swept.map_err(|source| ServeError::Layout { directory, source })?;
-        }
-        let failed = |source| ServeError::Listen { address: listen, source };
-        let listener = TcpListener::bind(listen).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        let documents = Documents::new(layout.clone());
-        let registry = Arc::new(Registry { documents, layout, sessions, read_only: options.read_only });
-        Ok(Self { listener, address, service: Arc::new(Service { registry, options }) })
+        if self.read_only || self.is_damaged(digest) { self.blob_size(digest) } else { self.layout.claim_blob(digest) }
     }
 
-    /// The address that it listens on.
-    #[must_use]
-    pub fn local_addr(&self) -> SocketAddr {
-        self.address
+    fn is_damaged(&self, digest: &Digest) -> bool {
+        self.damaged.has(digest, || self.layout.blob_facts(digest))
     }
 
-    /// Serves until `shutdown` ends, then lets requests end that are under way, for a few seconds.
-    ///
-    /// # Errors
-    /// When connections can no longer be taken.
-    pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), ServeError> {
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let shutdown = async move {
-            shutdown.await;
-            drop(stop);
-        };
-        let tls = self.service.options.tls.clone();
-        let router = Router::new().fallback(handle).with_state(self.service);
-        let serve = match tls {
-            Some(tls) => {
-                let listener = TlsListener::new(self.listener, tls);
-                axum::serve(listener, router).with_graceful_shutdown(shutdown).into_future().boxed()
-            }
-            None => {
-                let listener = self.listener.tap_io(|connection| without_delay(connection));
-                axum::serve(listener, router).with_graceful_shutdown(shutdown).into_future().boxed()
-            }
-        };
-        let patience = async move {
-            let _ = stopped.await;
-            tokio::time::sleep(GRACE).await;
-        };
-        tokio::select! {
-            ended = serve => ended.map_err(|source| ServeError::Run { address: self.address, source }),
-            () = patience => Ok(()),
+    /// Remembers that the file that is there as this blob is something else.
+    fn note_damage(&self, digest: &Digest, facts: FileFacts) {
+        self.damaged.note(digest, facts);
+        if let Some(observer) = &self.damage_observer {
+            observer(digest);
         }
     }
-}
 
-/// Without it small answers would wait for the client's acknowledgement. Should it fail, they do.
-fn without_delay(connection: &TcpStream) {
-    let _ = connection.set_nodelay(true);
-}
-
-impl fmt::Debug for Server {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("address", &self.address).finish_non_exhaustive()
+    /// Waits until nobody else changes the index. No thread waits with it: garbage collection may take long.
+    async fn lock(&self) -> Result<Turn, ApiError> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let mut pause = LOOK_AGAIN[0];
+        loop {
+            let layout = self.layout.clone();
+            if let Some(lock) = blocking(move || layout.try_lock()).await?? {
+                return Ok(Turn { lock, _turn: turn });
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LOOK_AGAIN[1]);
+        }
     }
 }
 
@@ -218,8 +200,8 @@ impl fmt::Debug for Options {
     }
 }
 
-/// Answers one request.
-async fn handle(State(service): State<Arc<Service>>, request: Request) -> Response {
+/// Answers one request, whose body may take so long to go on.
+async fn handle(service: &Service, request: Request<Body>, patience: Duration) -> Response {
     let (parts, body) = request.into_parts();
     let received = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&received);
@@ -228,10 +210,11 @@ async fn handle(State(service): State<Arc<Service>>, request: Request) -> Respon
         counter.fetch_add(piece.len() as u64, Ordering::Relaxed);
         Ok(piece)
     });
-    let (user, answer) = match authorize(&service, &parts.headers).await {
-        Ok(user) => (user, dispatch(&service, &parts, body.boxed()).await),
+    let body = paced(body.boxed(), patience);
+    let (user, answer) = match authorize(service, &parts.headers).await {
+        Ok(user) => (user, dispatch(service, &parts, body).await),
         Err(error) => {
-            drain(body.boxed()).await;
+            drain(body).await;
             (None, Err(error))
         }
     };
@@ -289,8 +272,18 @@ async fn dispatch(service: &Service, request: &Parts, body: ByteStream) -> Answe
             let tags = query.all("tag").map(str::to_owned).collect();
             let body = manifests::read(body).await?;
             let sent = manifests::Sent { reference, tags, content_type, body };
-            blocking(move || manifests::put(&registry, &name, sent)).await?
+            let turn = registry.lock().await?;
+            blocking(move || manifests::put(&registry, &turn.lock, &name, sent)).await?
         }
+        ("DELETE", Route::Manifest { name, reference }) => {
+            let turn = registry.lock().await?;
+            blocking(move || manifests::delete(&registry, &turn.lock, &name, &reference)).await?
+        }
+        ("DELETE", Route::Blob { digest }) => {
+            let turn = registry.lock().await?;
+            blocking(move || blobs::delete(&registry, &turn.lock, &digest)).await?
+        }
+        ("DELETE", Route::Upload { id, .. }) => uploads::cancel(&registry, id).await,
         (_, route) => blocking(move || answer(&registry, &method, route, &query, &headers)).await?,
     }
 }
@@ -310,23 +303,19 @@ fn check(service: &Service, request: &Parts) -> Result<Route, ApiError> {
     Ok(route)
 }
 
-/// Answers a request whose body does not matter. Reads and writes files, so it blocks.
+/// Answers a request that changes nothing and whose body does not matter. Reads files, so it blocks.
 fn answer(registry: &Arc<Registry>, method: &Method, route: Route, query: &Query, headers: &HeaderMap) -> Answer {
-    let delete = *method == Method::DELETE;
     match route {
         Route::Root => Ok(answer::json(Vec::new(), &serde_json::json!({}))),
         Route::Catalog => listing::catalog(registry, query),
         Route::Tags { name } => listing::tags(registry, &name, query),
         Route::Referrers { name, digest } => listing::referrers(registry, &name, &digest, query),
-        Route::Manifest { name, reference } if delete => manifests::delete(registry, &name, &reference),
         Route::Manifest { name, reference } => {
             // containerd tells a mirror so for which registry it asks.
             let host = query.get("ns");
             manifests::get(registry, host, &name, &reference, headers, *method == Method::HEAD)
         }
-        Route::Blob { digest } if delete => blobs::delete(registry, &digest),
         Route::Blob { digest } => blobs::get(registry, &digest, headers, *method == Method::HEAD),
-        Route::Upload { id, .. } if delete => uploads::cancel(registry, id),
         Route::Upload { name, id } => uploads::status(registry, &name, id),
         Route::Uploads { .. } => Ok(empty(StatusCode::METHOD_NOT_ALLOWED, Vec::new())),
     }
@@ -338,14 +327,17 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 }
 
 /// Reads a body that is not wanted, up to a limit.
-async fn drain(mut body: ByteStream) {
+async fn drain(mut body: impl Stream<Item = io::Result<bytes::Bytes>> + Unpin) {
     let mut read = 0;
-    while let Some(Ok(piece)) = body.next().await {
-        read += piece.len() as u64;
-        if read > DRAIN {
-            break;
+    let reading = async {
+        while let Some(Ok(piece)) = body.next().await {
+            read += piece.len() as u64;
+            if read > DRAIN.0 {
+                break;
+            }
         }
-    }
+    };
+    let _ = tokio::time::timeout(DRAIN.1, reading).await;
 }
 
 /// Whether the client has the content of this digest already (`If-None-Match`).

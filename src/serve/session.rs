@@ -5,27 +5,32 @@
 //! memory between requests; when it is lost, or another process wrote, the file is read again at the end.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use ociforge_manifests::{Digest, Hasher};
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
+use super::answer::ApiError;
+use super::blocking;
 use crate::content::Cause;
-use crate::store::gc::UPLOADS;
+use crate::store::dir::{Dir, FileFacts};
+use crate::store::{Layout, layout::UPLOADS};
 
 /// How long a request waits for another one on the same upload. A client whose connection broke may be back before the
 /// server has noticed.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long it waits before it looks again, at first and at last.
+const LOOK_AGAIN: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(320)];
 
 /// The unfinished uploads of a layout.
 #[derive(Debug)]
 pub(super) struct Sessions {
-    directory: PathBuf,
+    layout: Layout,
     running: Mutex<HashMap<Uuid, Running>>,
 }
 
@@ -33,14 +38,7 @@ pub(super) struct Sessions {
 #[derive(Debug)]
 struct Running {
     hasher: Hasher,
-    stamp: Stamp,
-}
-
-/// What a file's state is known by.
-#[derive(Debug, PartialEq, Eq)]
-struct Stamp {
-    length: u64,
-    modified: SystemTime,
+    facts: FileFacts,
 }
 
 /// An upload that one request has for itself.
@@ -48,6 +46,7 @@ struct Stamp {
 pub(super) struct Session {
     sessions: Arc<Sessions>,
     id: Uuid,
+    directory: Dir,
     file: File,
     length: u64,
     hasher: Option<Hasher>,
@@ -65,58 +64,70 @@ pub(super) enum SessionError {
 }
 
 impl Sessions {
-    pub(super) fn new(layout: &Path) -> Arc<Self> {
-        Arc::new(Self { directory: layout.join(UPLOADS), running: Mutex::default() })
+    pub(super) fn new(layout: &Layout) -> Arc<Self> {
+        Arc::new(Self { layout: layout.clone(), running: Mutex::default() })
     }
 
     /// Begins an upload, to be hashed with `algorithm` where that is known yet.
     pub(super) fn begin(&self, algorithm: Option<&str>) -> Result<Uuid, Cause> {
         let hasher = algorithm.map(hasher).transpose()?;
         let id = Uuid::new_v4();
-        fs::create_dir_all(&self.directory)?;
-        let file = OpenOptions::new().write(true).create_new(true).open(self.path(id))?;
-        self.forget();
+        let directory = self.layout.dir().make_directory(UPLOADS)?;
+        let file = directory.new_file(id.to_string(), 0o666)?;
+        self.forget(&directory);
         if let Some(hasher) = hasher {
-            self.running().insert(id, Running { hasher, stamp: Stamp::of(&file)? });
+            self.running().insert(id, Running { hasher, facts: FileFacts::of(&file)? });
         }
         Ok(id)
     }
 
     /// How many bytes of an upload are there.
     pub(super) fn length(&self, id: Uuid) -> Result<u64, SessionError> {
-        Ok(fs::metadata(self.path(id)).map_err(SessionError::of)?.len())
+        let facts = self.directory()?.facts(id.to_string())?;
+        facts.map(|facts| facts.size).ok_or(SessionError::Unknown)
     }
 
     /// Takes an upload for one request, waiting a while for another request to end.
-    pub(super) fn open(self: &Arc<Self>, id: Uuid) -> Result<Session, SessionError> {
-        let mut file = OpenOptions::new().read(true).write(true).open(self.path(id)).map_err(SessionError::of)?;
-        let since = Instant::now();
+    pub(super) async fn open(self: &Arc<Self>, id: Uuid) -> Result<Session, ApiError> {
+        let (since, mut pause) = (Instant::now(), LOOK_AGAIN[0]);
         loop {
-            match file.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::Error(error)) => return Err(error.into()),
-                Err(TryLockError::WouldBlock) if since.elapsed() > PATIENCE => return Err(SessionError::Busy),
-                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
+            let sessions = Arc::clone(self);
+            match blocking(move || sessions.try_open(id)).await? {
+                Err(SessionError::Busy) if since.elapsed() < PATIENCE => {}
+                opened => return Ok(opened?),
             }
+            // No thread waits: who has the upload may be waiting for a client.
+            sleep(pause).await;
+            pause = (pause * 2).min(LOOK_AGAIN[1]);
         }
+    }
+
+    /// Takes an upload for one request, unless another one has it.
+    fn try_open(self: &Arc<Self>, id: Uuid) -> Result<Session, SessionError> {
+        let (directory, name) = (self.directory()?, id.to_string());
+        let mut file = directory.edit_file(&name).map_err(SessionError::of)?;
+        file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => SessionError::Busy,
+            TryLockError::Error(error) => error.into(),
+        })?;
         // Who had it before may have made a blob of it, or removed it.
-        let (ours, named) = (file.metadata()?, fs::metadata(self.path(id)).map_err(SessionError::of)?);
-        if (ours.dev(), ours.ino()) != (named.dev(), named.ino()) {
+        if !directory.has(&name, &file)? {
             return Err(SessionError::Unknown);
         }
         let length = file.seek(SeekFrom::End(0))?;
-        let stamp = Stamp::of(&file)?;
-        let running = self.running().remove(&id).filter(|running| running.stamp == stamp);
-        Ok(Session { sessions: Arc::clone(self), id, file, length, hasher: running.map(|running| running.hasher) })
+        let facts = FileFacts::of(&file)?;
+        let running = self.running().remove(&id).filter(|running| running.facts == facts);
+        let (sessions, hasher) = (Arc::clone(self), running.map(|running| running.hasher));
+        Ok(Session { sessions, id, directory, file, length, hasher })
+    }
+
+    fn directory(&self) -> Result<Dir, SessionError> {
+        self.layout.dir().directory(UPLOADS).map_err(SessionError::of)
     }
 
     /// Forgets the hashes of uploads that are gone: garbage collection removes those that were given up.
-    fn forget(&self) {
-        self.running().retain(|id, _| self.path(*id).exists());
-    }
-
-    fn path(&self, id: Uuid) -> PathBuf {
-        self.directory.join(id.to_string())
+    fn forget(&self, directory: &Dir) {
+        self.running().retain(|id, _| directory.is_taken(id.to_string()).unwrap_or(true));
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<Uuid, Running>> {
@@ -130,8 +141,19 @@ impl Session {
         self.length
     }
 
+    /// Puts pieces at the end. A fault, such as a full disk, ends the upload and frees its space.
+    pub(super) fn append_all(mut self, pieces: &[Bytes]) -> Result<Self, Cause> {
+        for piece in pieces {
+            if let Err(error) = self.append(piece) {
+                self.discard()?;
+                return Err(error);
+            }
+        }
+        Ok(self)
+    }
+
     /// Puts bytes at the end.
-    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), Cause> {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), Cause> {
         if self.length == 0 && self.hasher.is_none() {
             self.hasher = Some(Hasher::default());
         }
@@ -169,23 +191,23 @@ impl Session {
         Ok(())
     }
 
-    /// Makes the blob at `path` of it if the digest is `expected`. Otherwise the upload is gone, and the error is the
+    /// Makes the layout's blob of it if the digest is `expected`. Otherwise the upload is gone, and the error is the
     /// digest that it had.
-    pub(super) fn finish(mut self, expected: &Digest, path: &Path) -> Result<Result<(), Digest>, Cause> {
+    pub(super) fn finish(mut self, expected: &Digest) -> Result<Result<(), Digest>, Cause> {
         self.hash_with(expected.algorithm())?;
         let actual = self.hasher.take().map(Hasher::finish);
         match actual.filter(|actual| actual != expected) {
             Some(actual) => {
-                fs::remove_file(self.sessions.path(self.id))?;
+                self.directory.remove(self.id.to_string())?;
                 Ok(Err(actual))
             }
             None => {
-                path.parent().map_or(Ok(()), fs::create_dir_all)?;
+                let blobs = self.sessions.layout.blob_directory(expected)?;
                 // The last bytes may have come long ago, but the manifest is still to come.
                 self.file.set_modified(SystemTime::now())?;
                 // A crash of the machine must not leave an empty file that is called like the blob.
                 self.file.sync_data()?;
-                fs::rename(self.sessions.path(self.id), path)?;
+                self.directory.rename(self.id.to_string(), &blobs, expected.hex())?;
                 Ok(Ok(()))
             }
         }
@@ -194,15 +216,15 @@ impl Session {
     /// Removes the upload.
     pub(super) fn discard(mut self) -> io::Result<()> {
         self.hasher = None;
-        fs::remove_file(self.sessions.path(self.id))
+        self.directory.remove(self.id.to_string())
     }
 }
 
 impl Drop for Session {
     /// Keeps the hash for the next request, while the file is still locked.
     fn drop(&mut self) {
-        if let (Some(hasher), Ok(stamp)) = (self.hasher.take(), Stamp::of(&self.file)) {
-            self.sessions.running().insert(self.id, Running { hasher, stamp });
+        if let (Some(hasher), Ok(facts)) = (self.hasher.take(), FileFacts::of(&self.file)) {
+            self.sessions.running().insert(self.id, Running { hasher, facts });
         }
     }
 }
@@ -210,13 +232,6 @@ impl Drop for Session {
 /// A digest in the making, of an algorithm that a client named.
 fn hasher(algorithm: &str) -> Result<Hasher, Cause> {
     Hasher::new(algorithm).ok_or_else(|| Cause::Algorithm(algorithm.to_owned()))
-}
-
-impl Stamp {
-    fn of(file: &File) -> io::Result<Self> {
-        let metadata = file.metadata()?;
-        Ok(Self { length: metadata.len(), modified: metadata.modified()? })
-    }
 }
 
 impl SessionError {
@@ -227,63 +242,69 @@ impl SessionError {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn sessions() -> (tempfile::TempDir, Arc<Sessions>) {
         let directory = tempfile::tempdir().unwrap();
-        let sessions = Sessions::new(directory.path());
+        let sessions = Sessions::new(&Layout::create(directory.path()).unwrap());
         (directory, sessions)
     }
 
-    fn finish(directory: &Path, session: Session, content: &[u8]) -> bool {
-        let blob = directory.join("blobs/blob");
-        let done = session.finish(&Digest::of(content), &blob).unwrap().is_ok();
+    fn append(session: Session, content: &'static [u8]) -> Session {
+        session.append_all(&[Bytes::from_static(content)]).unwrap()
+    }
+
+    fn finish(session: Session, content: &[u8]) -> bool {
+        let blob = session.sessions.layout.blob_path(&Digest::of(content));
+        let done = session.finish(&Digest::of(content)).unwrap().is_ok();
         assert_eq!(fs::read(blob).ok(), done.then(|| content.to_vec()));
         done
     }
 
     #[test]
     fn the_hash_is_kept_between_requests() {
-        let (directory, sessions) = sessions();
+        let (_directory, sessions) = sessions();
         let id = sessions.begin(None).unwrap();
         for piece in [b"hel", b"lo!"] {
-            sessions.open(id).unwrap().append(piece).unwrap();
+            append(sessions.try_open(id).unwrap(), piece);
         }
-        let session = sessions.open(id).unwrap();
+        let session = sessions.try_open(id).unwrap();
         assert!(session.hasher.is_some());
-        assert!(finish(directory.path(), session, b"hello!"));
-        assert!(matches!(sessions.open(id), Err(SessionError::Unknown)));
+        assert!(finish(session, b"hello!"));
+        assert!(matches!(sessions.try_open(id), Err(SessionError::Unknown)));
         assert!(sessions.running().is_empty());
     }
 
     #[test]
     fn another_server_goes_on_where_the_first_stopped() {
-        let (directory, first) = sessions();
+        let (_directory, first) = sessions();
         let id = first.begin(Some("sha256")).unwrap();
-        first.open(id).unwrap().append(b"hel").unwrap();
-        let second = Sessions::new(directory.path());
+        append(first.try_open(id).unwrap(), b"hel");
+        let second = Sessions::new(&first.layout);
         assert_eq!(second.length(id).unwrap(), 3);
-        second.open(id).unwrap().append(b"lo").unwrap();
-        assert!(finish(directory.path(), first.open(id).unwrap(), b"hello"));
+        append(second.try_open(id).unwrap(), b"lo");
+        assert!(finish(first.try_open(id).unwrap(), b"hello"));
     }
 
     #[test]
     fn a_wrong_digest_and_a_discard_leave_nothing() {
         let (directory, sessions) = sessions();
         let id = sessions.begin(None).unwrap();
-        sessions.open(id).unwrap().append(b"hello").unwrap();
-        assert!(!finish(directory.path(), sessions.open(id).unwrap(), b"hullo"));
+        append(sessions.try_open(id).unwrap(), b"hello");
+        assert!(!finish(sessions.try_open(id).unwrap(), b"hullo"));
         let id = sessions.begin(Some("sha512")).unwrap();
-        sessions.open(id).unwrap().discard().unwrap();
+        sessions.try_open(id).unwrap().discard().unwrap();
         assert_eq!(fs::read_dir(directory.path().join(".uploads")).unwrap().count(), 0);
         assert!(sessions.running().is_empty());
     }
 
     #[test]
     fn hashes_of_uploads_that_are_gone_are_forgotten() {
-        let (_directory, sessions) = sessions();
+        let (directory, sessions) = sessions();
         let [gone, stays] = [(), ()].map(|()| sessions.begin(Some("sha256")).unwrap());
-        fs::remove_file(sessions.path(gone)).unwrap();
+        fs::remove_file(directory.path().join(UPLOADS).join(gone.to_string())).unwrap();
         let new = sessions.begin(Some("sha256")).unwrap();
         let running = sessions.running();
         assert!(!running.contains_key(&gone) && running.contains_key(&stays) && running.contains_key(&new));
@@ -291,36 +312,58 @@ mod tests {
 
     #[test]
     fn what_is_taken_back_is_not_hashed() {
-        let (directory, sessions) = sessions();
+        let (_directory, sessions) = sessions();
         let id = sessions.begin(None).unwrap();
-        let mut session = sessions.open(id).unwrap();
-        session.append(b"hello").unwrap();
+        let mut session = append(sessions.try_open(id).unwrap(), b"hello");
         session.truncate(3).unwrap();
-        session.append(b"p").unwrap();
-        assert!(finish(directory.path(), session, b"help"));
+        assert!(finish(append(session, b"p"), b"help"));
     }
 
     #[test]
     fn an_algorithm_may_be_named_at_the_end() {
         use sha2::Digest as _;
-        let (directory, sessions) = sessions();
+        let (_directory, sessions) = sessions();
         let id = sessions.begin(None).unwrap();
-        sessions.open(id).unwrap().append(b"hello").unwrap();
+        append(sessions.try_open(id).unwrap(), b"hello");
         let digest = Digest::from_sha512(&sha2::Sha512::digest(b"hello").into());
-        assert_eq!(sessions.open(id).unwrap().finish(&digest, &directory.path().join("blob")).unwrap(), Ok(()));
+        assert_eq!(sessions.try_open(id).unwrap().finish(&digest).unwrap(), Ok(()));
+        assert_eq!(sessions.layout.blob_size(&digest), Some(5));
         assert!(sessions.begin(Some("md5")).is_err());
     }
 
-    #[test]
-    fn one_request_at_a_time() {
+    #[tokio::test]
+    async fn one_request_at_a_time() {
         let (_directory, sessions) = sessions();
         let id = sessions.begin(None).unwrap();
-        let first = sessions.open(id).unwrap();
-        std::thread::scope(|scope| {
-            let second = scope.spawn(|| sessions.open(id).map(|session| session.length()));
-            std::thread::sleep(Duration::from_millis(50));
-            first.discard().unwrap();
-            assert!(matches!(second.join().unwrap(), Err(SessionError::Unknown)));
+        let first = sessions.try_open(id).unwrap();
+        assert!(matches!(sessions.try_open(id), Err(SessionError::Busy)));
+        let second = tokio::spawn({
+            let sessions = Arc::clone(&sessions);
+            async move { sessions.open(id).await.map(|session| session.length()) }
         });
+        sleep(Duration::from_millis(50)).await;
+        first.discard().unwrap();
+        assert_eq!(second.await.unwrap().unwrap_err().status_code(), 404);
+    }
+
+    #[test]
+    fn nothing_outside_is_written_to_under_the_name_of_an_upload() {
+        let (directory, sessions) = sessions();
+        let id = sessions.begin(None).unwrap();
+        let (upload, victim) = (directory.path().join(UPLOADS).join(id.to_string()), directory.path().join("victim"));
+        fs::write(&victim, "precious").unwrap();
+        let make: [fn(&std::path::Path, &std::path::Path); 3] = [
+            |victim, upload| std::os::unix::fs::symlink(victim, upload).unwrap(),
+            |victim, upload| fs::hard_link(victim, upload).unwrap(),
+            |_, upload| {
+                rustix::fs::mknodat(rustix::fs::CWD, upload, rustix::fs::FileType::Fifo, 0o666.into(), 0).unwrap()
+            },
+        ];
+        for make in make {
+            fs::remove_file(&upload).unwrap();
+            make(&victim, &upload);
+            assert!(matches!(sessions.try_open(id), Err(SessionError::Io(_))));
+        }
+        assert_eq!(fs::read_to_string(victim).unwrap(), "precious");
     }
 }

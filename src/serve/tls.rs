@@ -3,7 +3,6 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +10,8 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -20,8 +19,6 @@ use crate::error::Explain;
 
 /// How long a client may take to agree on keys.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How many clients may do so at a time; the others wait.
-const HANDSHAKES: usize = 256;
 
 /// The certificate that a server shows, and its key.
 #[derive(Clone)]
@@ -111,51 +108,15 @@ impl Tls {
     }
 }
 
+impl Tls {
+    /// Agrees on keys with a client. Nothing comes of it when the client can't, or takes too long.
+    pub(super) async fn accept(&self, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
+        timeout(PATIENCE, TlsAcceptor::from(Arc::clone(&self.0)).accept(stream)).await.ok()?.ok()
+    }
+}
+
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls").finish_non_exhaustive()
-    }
-}
-
-/// Takes connections, and gives those on that have agreed on keys. Clients that are slow at that hold up others only when
-/// there are [`HANDSHAKES`] of them, and for [`PATIENCE`] at most.
-pub(super) struct TlsListener {
-    tcp: TcpListener,
-    acceptor: TlsAcceptor,
-    handshakes: JoinSet<Option<(TlsStream<TcpStream>, SocketAddr)>>,
-}
-
-impl TlsListener {
-    pub(super) fn new(tcp: TcpListener, tls: Tls) -> Self {
-        Self { tcp, acceptor: TlsAcceptor::from(tls.0), handshakes: JoinSet::new() }
-    }
-
-    fn begin(&mut self, stream: TcpStream, address: SocketAddr) {
-        super::without_delay(&stream);
-        let handshake = tokio::time::timeout(PATIENCE, self.acceptor.accept(stream));
-        self.handshakes.spawn(async move { Some((handshake.await.ok()?.ok()?, address)) });
-    }
-}
-
-impl axum::serve::Listener for TlsListener {
-    type Io = TlsStream<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        loop {
-            let more = self.handshakes.len() < HANDSHAKES;
-            tokio::select! {
-                Some(done) = self.handshakes.join_next() => {
-                    if let Ok(Some(agreed)) = done {
-                        return agreed;
-                    }
-                }
-                (stream, address) = axum::serve::Listener::accept(&mut self.tcp), if more => self.begin(stream, address),
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<Self::Addr> {
-        self.tcp.local_addr()
     }
 }

@@ -4,11 +4,9 @@ use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::Response;
-use bytes::Bytes;
 use futures_util::StreamExt;
 use ociforge_manifests::Digest;
-use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use uuid::Uuid;
 
 use super::answer::{Answer, ApiError, CONTENT_DIGEST, Code, Headers, empty};
@@ -16,6 +14,9 @@ use super::route::parse_digest;
 use super::session::{Session, SessionError};
 use super::{Query, Registry, blocking, drain};
 use crate::content::{ByteStream, Cause};
+
+/// Pieces of a body that are written at once, if so many have come.
+const PIECES: usize = 16;
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
@@ -35,12 +36,12 @@ pub(super) async fn start(registry: &Arc<Registry>, name: &str, query: &Query, b
     let Some(digest) = digest else {
         return Ok(accepted(StatusCode::ACCEPTED, name, id, 0));
     };
-    let session = open(registry, id).await?;
+    let session = registry.sessions.open(id).await?;
     match receive(session, body, None).await {
-        Ok(session) => finish(registry, name, session, digest).await,
+        Ok(session) => finish(name, session, digest).await,
         Err(error) => {
             // The client never learnt where this upload is.
-            if let Ok(session) = open(registry, id).await {
+            if let Ok(session) = registry.sessions.open(id).await {
                 blocking(move || session.discard()).await??;
             }
             Err(error)
@@ -56,7 +57,7 @@ pub(super) async fn patch(
     request: &HeaderMap,
     body: ByteStream,
 ) -> Answer {
-    let session = open(registry, id).await?;
+    let session = registry.sessions.open(id).await?;
     let session = take(session, name, id, request, body).await?;
     Ok(accepted(StatusCode::ACCEPTED, name, id, session.length()))
 }
@@ -72,11 +73,11 @@ pub(super) async fn put(
 ) -> Answer {
     let no_digest = || ApiError::new(Code::DigestInvalid, "the parameter digest is missing");
     let digest = query.get("digest").ok_or_else(no_digest).and_then(parse_digest)?;
-    let mut session = open(registry, id).await?;
+    let mut session = registry.sessions.open(id).await?;
     let algorithm = digest.algorithm().to_owned();
     let session = blocking(move || session.hash_with(&algorithm).map(|()| session)).await??;
     let session = take(session, name, id, request, body).await?;
-    finish(registry, name, session, digest).await
+    finish(name, session, digest).await
 }
 
 /// Says how far the upload is.
@@ -85,14 +86,10 @@ pub(super) fn status(registry: &Registry, name: &str, id: Uuid) -> Answer {
 }
 
 /// Gives the upload up.
-pub(super) fn cancel(registry: &Registry, id: Uuid) -> Answer {
-    registry.sessions.open(id)?.discard()?;
+pub(super) async fn cancel(registry: &Registry, id: Uuid) -> Answer {
+    let session = registry.sessions.open(id).await?;
+    blocking(move || session.discard()).await??;
     Ok(empty(StatusCode::NO_CONTENT, Vec::new()))
-}
-
-async fn open(registry: &Arc<Registry>, id: Uuid) -> Result<Session, ApiError> {
-    let sessions = Arc::clone(&registry.sessions);
-    Ok(blocking(move || sessions.open(id)).await??)
 }
 
 /// Takes a chunk to the end of the upload if that is where it belongs.
@@ -123,30 +120,28 @@ async fn take(
 
 /// Writes and hashes a body. With another length than `expected` nothing of it stays. What came of a body that was cut
 /// off does stay: the client can ask how much there is and go on.
-async fn receive(session: Session, mut body: ByteStream, expected: Option<u64>) -> Result<Session, ApiError> {
+async fn receive(session: Session, body: ByteStream, expected: Option<u64>) -> Result<Session, ApiError> {
     let start = session.length();
-    // Hashing is work for a thread of its own. It has one piece while the next waits and a third arrives.
-    let (sender, receiver) = mpsc::channel(1);
-    let writer = spawn_blocking(move || write(session, receiver));
+    let mut body = body.ready_chunks(PIECES);
+    let mut writing = Writing::Done(Box::new(session));
     let mut cut = None;
-    while let Some(piece) = body.next().await {
-        match piece {
-            Ok(piece) => {
-                if sender.send(piece).await.is_err() {
-                    drain(body).await;
-                    break;
-                }
-            }
+    // Hashing and writing is work for other threads, but none waits for the client: while a piece is written the next one
+    // arrives, and a thread has the session only as long as it has something to write.
+    while let Some(pieces) = body.next().await {
+        let pieces: Vec<_> =
+            pieces.into_iter().map_while(|piece| piece.map_err(|error| cut = Some(error)).ok()).collect();
+        let session = match writing.done().await {
+            Ok(session) => session,
             Err(error) => {
-                cut = Some(error);
-                break;
+                drain(body.into_inner()).await;
+                return Err(error);
             }
-        }
+        };
+        writing = Writing::Running(spawn_blocking(move || session.append_all(&pieces)));
     }
-    drop(sender);
-    let mut session = writer.await.map_err(std::io::Error::other)??;
+    let mut session = writing.done().await?;
     if let Some(error) = cut {
-        return Err(ApiError::new(Code::BlobUploadInvalid, format!("the body did not arrive whole: {error}")));
+        return Err(ApiError::cut(Code::BlobUploadInvalid, "the body", &error));
     }
     let length = session.length() - start;
     match expected {
@@ -159,20 +154,24 @@ async fn receive(session: Session, mut body: ByteStream, expected: Option<u64>) 
     }
 }
 
-/// Writes what `receiver` brings. A fault, such as a full disk, ends the upload and frees its space.
-fn write(mut session: Session, mut receiver: mpsc::Receiver<Bytes>) -> Result<Session, Cause> {
-    while let Some(piece) = receiver.blocking_recv() {
-        if let Err(error) = session.append(&piece) {
-            session.discard()?;
-            return Err(error);
-        }
-    }
-    Ok(session)
+/// An upload that is written to.
+enum Writing {
+    Done(Box<Session>),
+    Running(JoinHandle<Result<Session, Cause>>),
 }
 
-async fn finish(registry: &Arc<Registry>, name: &str, session: Session, digest: Digest) -> Answer {
-    let path = registry.layout.blob_path(&digest);
-    let (outcome, digest) = blocking(move || (session.finish(&digest, &path), digest)).await?;
+impl Writing {
+    /// Waits until all is written.
+    async fn done(self) -> Result<Session, ApiError> {
+        match self {
+            Self::Done(session) => Ok(*session),
+            Self::Running(job) => Ok(job.await.map_err(std::io::Error::other)??),
+        }
+    }
+}
+
+async fn finish(name: &str, session: Session, digest: Digest) -> Answer {
+    let (outcome, digest) = blocking(move || (session.finish(&digest), digest)).await?;
     match outcome? {
         Ok(()) => Ok(created(name, &digest)),
         Err(actual) => {

@@ -6,7 +6,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::descriptors::raise_descriptor_limit;
 
 /// In every container's directory: locked for as long as its process lives, and those that this has started.
 const LOCK: &str = ".lock";
@@ -119,8 +120,7 @@ fn remove(container: &Path) -> io::Result<()> {
             match fs::remove_dir_all(entry.path()) {
                 // Each level of a directory takes a descriptor.
                 Err(error) if Errno::from_io_error(&error) == Some(Errno::MFILE) => {
-                    let limit = getrlimit(Resource::Nofile);
-                    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
+                    raise_descriptor_limit()?;
                     fs::remove_dir_all(entry.path())?;
                 }
                 other => other?,

@@ -3,41 +3,55 @@
 //! Several processes may work on one layout: blobs and the index appear whole by renaming, and the index is changed
 //! under a lock. A blob that was pushed in part lies in `.partial/<algorithm>-<hex>`, locked by who writes it, and the
 //! next push of it goes on from there.
+//!
+//! A layout may come from elsewhere. Its directory is wherever the user's path leads, but in it no link is followed, and
+//! what is neither a regular file nor a directory is refused (see [`Dir`]).
 
-use std::fs::{self, File};
-use std::io;
+mod target;
+
+use std::ffi::OsString;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use ociforge_manifests::{Descriptor, Digest, Document, graph::Index, media_type};
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW};
+use ociforge_manifests::{Descriptor, Digest, Document, Hasher, graph::Index, media_type};
 use serde_json::{Value, json};
-use tokio::task::spawn_blocking;
 
-use super::arrival::Arrival;
-use super::blob::{BlobWriter, write_atomic, write_durable};
+use super::blob::BlobWriter;
+use super::dir::{Dir, FileFacts};
 use super::partial::{self, Partial};
-use super::stream::stream;
-use super::{Indexed, index, index::MAX_INDEX};
-use crate::content::{ByteStream, Cause, ContentError, Source, Target, or_data};
-use crate::progress::Progress;
+use super::{index, index::MAX_INDEX};
+use crate::content::Cause;
 
 /// The annotation that names a manifest in a layout's index.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
-/// How long to wait before looking again whether another writer of the same blob is done.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const LAYOUT: &str = "oci-layout";
+const INDEX: &str = "index.json";
+const BLOBS: &str = "blobs";
+const LOCK: &str = ".lock";
+const PARTIALS: &str = ".partial";
+/// The directory of a layout that has the uploads that have not ended, each a file that is locked while a request has it.
+pub const UPLOADS: &str = ".uploads";
+/// The file that is locked by who writes an image straight into the layout.
+pub(super) const WRITERS: &str = ".writers";
 
-/// What is written in a layout besides blobs and the index.
-const OWN: [&str; 4] = [".lock", ".partial", ".uploads", ".writers"];
+/// What a layout has at its top, and whether it is a directory.
+const TOP: [(&str, bool); 7] = [
+    (LAYOUT, false),
+    (INDEX, false),
+    (BLOBS, true),
+    (LOCK, false),
+    (PARTIALS, true),
+    (UPLOADS, true),
+    (WRITERS, false),
+];
 
 /// An OCI layout directory.
 #[derive(Debug, Clone)]
 pub struct Layout {
     root: PathBuf,
+    dir: Dir,
 }
 
 impl Layout {
@@ -47,56 +61,87 @@ impl Layout {
     /// # Errors
     /// When the directory holds something else, or can't be written.
     pub fn create(root: impl Into<PathBuf>) -> io::Result<Self> {
-        let layout = Self { root: root.into() };
-        if !layout.root.join("oci-layout").exists() {
+        let root = root.into();
+        let dir = Dir::create(&root)?;
+        let layout = Self { root, dir };
+        layout.check()?;
+        if !layout.dir.is_taken(LAYOUT)? {
             let foreign = fs::read_dir(&layout.root).is_ok_and(|mut entries| entries.next().is_some());
-            if foreign && !layout.root.join("blobs").exists() {
+            if foreign && !layout.dir.is_taken(BLOBS)? {
                 return Err(io::Error::other("the directory is not empty and not an OCI layout"));
             }
-            fs::create_dir_all(layout.blobs())?;
-            write_atomic(&layout.root.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+            layout.blobs()?;
+            layout.dir.write(LAYOUT, br#"{"imageLayoutVersion":"1.0.0"}"#, false)?;
         }
-        layout.refuse_links()?;
-        partial::sweep(&layout.partials());
+        if let Ok(partials) = layout.dir.directory(PARTIALS) {
+            partial::sweep(&partials);
+            layout.remove_empty_partials();
+        }
         Ok(layout)
     }
 
     /// The layout that is in `root`.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is none, or something in it is no file and no directory.
     pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
-        let layout = Self { root: root.into() };
-        if layout.root.join("oci-layout").is_file() {
-            layout.refuse_links()?;
-            Ok(layout)
-        } else {
-            Err(io::Error::new(io::ErrorKind::NotFound, "there is no OCI layout (no file oci-layout)"))
-        }
+        let none = || io::Error::new(io::ErrorKind::NotFound, "there is no OCI layout (no file oci-layout)");
+        let root = root.into();
+        let dir = Dir::open(&root).map_err(|error| if is_missing(&error) { none() } else { error })?;
+        let layout = Self { root, dir };
+        layout.check()?;
+        if layout.dir.facts(LAYOUT)?.is_some() { Ok(layout) } else { Err(none()) }
     }
 
-    /// A layout that came from elsewhere may lead out of its directory by what is written and removed in it.
-    fn refuse_links(&self) -> io::Result<()> {
-        let link = OWN.into_iter().find(|name| self.root.join(name).is_symlink());
-        link.map_or(Ok(()), |name| Err(io::Error::other(format!("{name} in it is a symbolic link"))))
+    /// Refuses at once what would lead out of the layout, or stop who opens it. Blobs are looked at when they are opened.
+    fn check(&self) -> io::Result<()> {
+        TOP.iter().try_for_each(|(name, directory)| self.dir.expect(name, *directory))?;
+        let Ok(blobs) = self.dir.directory(BLOBS) else { return Ok(()) };
+        // Whatever is no algorithm is nobody's, but for links: who lists it would follow them.
+        ["sha256", "sha512"].iter().try_for_each(|algorithm| blobs.expect(algorithm, true))
     }
 
-    /// The layout's directory.
+    /// The layout's directory, for messages.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Where the blob of this digest is, or would be.
+    /// The layout's directory, to open what is in it.
+    #[must_use]
+    pub fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// Where the blob of this digest is, or would be, for messages. It is opened by [`Layout::open_blob`].
     #[must_use]
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.root.join("blobs").join(digest.algorithm()).join(digest.hex())
+        self.root.join(BLOBS).join(digest.algorithm()).join(digest.hex())
+    }
+
+    /// The directory of the blobs whose digests are of the algorithm of this one; made where it is missing.
+    ///
+    /// # Errors
+    /// When it can't be made, or something else is there.
+    pub fn blob_directory(&self, digest: &Digest) -> io::Result<Dir> {
+        self.dir.make_directory(BLOBS)?.make_directory(digest.algorithm())
+    }
+
+    /// The directory of an algorithm's blobs, if there is one.
+    fn algorithm(&self, digest: &Digest) -> io::Result<Dir> {
+        self.dir.directory(BLOBS)?.directory(digest.algorithm())
+    }
+
+    /// What is known of the blob of this digest; `None` when it is not there.
+    #[must_use]
+    pub fn blob_facts(&self, digest: &Digest) -> Option<FileFacts> {
+        self.algorithm(digest).and_then(|directory| directory.facts(digest.hex())).ok().flatten()
     }
 
     /// The length in bytes of the blob of this digest; `None` when it is not there.
     #[must_use]
     pub fn blob_size(&self, digest: &Digest) -> Option<u64> {
-        fs::metadata(self.blob_path(digest)).ok().filter(fs::Metadata::is_file).map(|metadata| metadata.len())
+        self.blob_facts(digest).map(|facts| facts.size)
     }
 
     /// The same for somebody who is about to rely on the blob: its time of modification becomes now, so that garbage
@@ -104,10 +149,8 @@ impl Layout {
     /// not; one that had removed it already makes this `None`.
     #[must_use]
     pub fn claim_blob(&self, digest: &Digest) -> Option<u64> {
-        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-        let times = Timestamps { last_access: now, last_modification: now };
         // Who may not do this has no say in what is collected. The look has to come after the touch.
-        let _ = rustix::fs::utimensat(CWD, self.blob_path(digest), &times, AtFlags::empty());
+        let _ = self.algorithm(digest).and_then(|directory| directory.touch(digest.hex()));
         self.blob_size(digest)
     }
 
@@ -116,9 +159,25 @@ impl Layout {
     /// # Errors
     /// When it is not there or can't be read.
     pub fn open_blob(&self, digest: &Digest) -> io::Result<(File, u64)> {
-        let file = File::open(self.blob_path(digest))?;
+        let file = self.algorithm(digest)?.open_file(digest.hex())?;
         let length = file.metadata()?.len();
         Ok((file, length))
+    }
+
+    /// The bytes of the blob of this digest, of at most `limit`. They are not verified.
+    ///
+    /// # Errors
+    /// When it is not there, can't be read, or is larger.
+    pub fn read_blob(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, Cause> {
+        read_whole(self.open_blob(digest)?.0, limit)
+    }
+
+    /// Removes the blob of this digest.
+    ///
+    /// # Errors
+    /// When it is not there or can't be removed.
+    pub fn remove_blob(&self, digest: &Digest) -> io::Result<()> {
+        self.algorithm(digest)?.remove(digest.hex())
     }
 
     /// Begins a blob.
@@ -126,7 +185,7 @@ impl Layout {
     /// # Errors
     /// When the directory can't be written.
     pub fn writer(&self) -> io::Result<BlobWriter> {
-        BlobWriter::new(&self.blobs())
+        BlobWriter::new(&self.blobs()?)
     }
 
     /// Puts a blob that is in memory.
@@ -144,15 +203,17 @@ impl Layout {
     /// # Errors
     /// When it can't be read or is no index.
     pub fn index(&self) -> Result<Document<Index>, Cause> {
-        let path = self.root.join("index.json");
-        match fs::metadata(&path) {
-            Ok(metadata) if metadata.len() > MAX_INDEX => {
-                Err(Cause::TooLarge { size: metadata.len(), limit: MAX_INDEX })
-            }
-            Ok(_) => Ok(Document::parse(fs::read(&path)?)?),
+        match self.dir.open_file(INDEX) {
+            Ok(file) => Ok(Document::parse(read_whole(file, MAX_INDEX)?)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Document::from_json(empty_index())?),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether there is an index.
+    #[must_use]
+    pub fn has_index(&self) -> bool {
+        self.dir.is_taken(INDEX).unwrap_or(true)
     }
 
     /// Changes the list of manifests in the index, alone with it.
@@ -167,10 +228,23 @@ impl Layout {
     ///
     /// # Errors
     /// When the layout can't be written.
-    pub fn lock(&self) -> io::Result<Locked<'_>> {
-        let file = File::options().create(true).append(true).open(self.root.join(".lock"))?;
+    pub fn lock(&self) -> io::Result<Locked> {
+        let file = self.dir.make_file(LOCK)?;
         file.lock()?;
-        Ok(Locked { layout: self, _file: file })
+        Ok(Locked { layout: self.clone(), _file: file })
+    }
+
+    /// The same without waiting: `None` while somebody else changes the index.
+    ///
+    /// # Errors
+    /// When the layout can't be written.
+    pub fn try_lock(&self) -> io::Result<Option<Locked>> {
+        let file = self.dir.make_file(LOCK)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Locked { layout: self.clone(), _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
     }
 
     /// The manifest called `name`, or, without a name, the only one there is.
@@ -181,66 +255,92 @@ impl Layout {
         index::find(&*self.index()?, name, "layout")
     }
 
-    /// Puts a manifest, changes the list of manifests for it, and waits for the lock and the disk where that may be.
-    async fn list(
-        &self,
-        manifest: &Descriptor,
-        bytes: Bytes,
-        operation: String,
-        edit: impl FnOnce(&mut Vec<Descriptor>) + Send + 'static,
-    ) -> Result<(), ContentError> {
-        let (layout, manifest) = (self.clone(), manifest.clone());
-        let work = move || {
-            layout.put_document(&manifest, &bytes)?;
-            layout.edit_index(edit).map_err(|cause| cause.of(operation))
-        };
-        let joined = spawn_blocking(work).await.map_err(io::Error::other);
-        joined.map_err(|error| Cause::Io(error).of(format!("write to {}", self.root.display())))?
+    /// Writes a blob that is in memory, safely on disk before it is there.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn write_blob(&self, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
+        self.blob_directory(digest)?.write(digest.hex(), bytes, true)
     }
 
-    fn put_document(&self, manifest: &Descriptor, bytes: &[u8]) -> Result<(), ContentError> {
-        let there = self.claim_blob(&manifest.digest) == Some(manifest.size);
-        // Documents are small: one that is damaged there is written again.
-        let damaged = || fs::read(self.blob_path(&manifest.digest)).ok().as_deref() != Some(bytes);
-        if !there || (bytes.len() as u64 == manifest.size && damaged()) {
-            let put = write_durable(&self.blob_path(&manifest.digest), bytes).map_err(Cause::Io);
-            put.map_err(|cause| cause.of(format!("write {} to {}", manifest.digest, self.root.display())))?;
+    /// Takes the blob of this digest for this process alone, to write it; `None` while somebody else has it.
+    pub(super) fn claim_partial(&self, digest: &Digest) -> io::Result<Option<Partial>> {
+        Partial::claim(|| self.dir.make_directory(PARTIALS), &partial_name(digest))
+    }
+
+    /// Where blobs lie that were pushed in part; nothing where there is no such directory.
+    pub(super) fn partials(&self) -> io::Result<Option<Dir>> {
+        match self.dir.directory(PARTIALS) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            partials => partials.map(Some),
         }
-        Ok(())
     }
 
-    /// Where blobs lie that were pushed in part.
-    pub(super) fn partials(&self) -> PathBuf {
-        self.root.join(".partial")
+    /// Removes the directory of blobs that were pushed in part as long as there is nothing in it.
+    pub(super) fn remove_empty_partials(&self) {
+        let _ = self.dir.remove_directory(PARTIALS);
     }
 
-    fn partial_path(&self, digest: &Digest) -> PathBuf {
-        self.partials().join(format!("{}-{}", digest.algorithm(), digest.hex()))
+    /// The directories of blobs, with the names of their algorithms.
+    pub(super) fn algorithms(&self) -> io::Result<Vec<(String, Dir)>> {
+        let blobs = match self.dir.directory(BLOBS) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            blobs => blobs?,
+        };
+        let known = blobs.names()?.into_iter().filter_map(|name| name.into_string().ok());
+        let known = known.filter(|name| Hasher::new(name).is_some());
+        known.map(|name| blobs.directory(&name).map(|directory| (name, directory))).collect()
     }
 
-    fn blobs(&self) -> PathBuf {
-        self.root.join("blobs").join("sha256")
+    /// The algorithms of the blobs that are here.
+    ///
+    /// # Errors
+    /// When that can't be read.
+    pub fn blob_algorithms(&self) -> io::Result<Vec<String>> {
+        Ok(self.algorithms()?.into_iter().map(|(name, _)| name).collect())
     }
+
+    fn blobs(&self) -> io::Result<Dir> {
+        self.dir.make_directory(BLOBS)?.make_directory("sha256")
+    }
+}
+
+fn partial_name(digest: &Digest) -> OsString {
+    format!("{}-{}", digest.algorithm(), digest.hex()).into()
+}
+
+/// The bytes of a file, of at most `limit`.
+fn read_whole(file: File, limit: u64) -> Result<Vec<u8>, Cause> {
+    let size = file.metadata()?.len();
+    let mut bytes = Vec::new();
+    // It may grow meanwhile.
+    if size <= limit && file.take(limit.saturating_add(1)).read_to_end(&mut bytes)? as u64 <= limit {
+        return Ok(bytes);
+    }
+    Err(Cause::TooLarge { size: size.max(bytes.len() as u64), limit })
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// A layout whose index nobody else changes.
 #[derive(Debug)]
-pub struct Locked<'a> {
-    layout: &'a Layout,
+pub struct Locked {
+    layout: Layout,
     _file: File,
 }
 
-impl Locked<'_> {
+impl Locked {
     /// Changes the list of manifests in the index.
     ///
     /// # Errors
     /// When the index can't be read or written.
     pub fn edit_index(&self, edit: impl FnOnce(&mut Vec<Descriptor>)) -> Result<(), Cause> {
-        let path = self.layout.root.join("index.json");
         let old = self.layout.index()?;
         let mut manifests = old.manifests.clone();
         edit(&mut manifests);
-        if manifests != old.manifests || !path.exists() {
+        if manifests != old.manifests || !self.layout.has_index() {
             let mut json = old.json().clone();
             json["manifests"] = json!(manifests);
             let new: Document<Index> = Document::from_json(json)?;
@@ -248,7 +348,7 @@ impl Locked<'_> {
             if size > MAX_INDEX {
                 return Err(Cause::TooLarge { size, limit: MAX_INDEX });
             }
-            write_durable(&path, new.bytes())?;
+            self.layout.dir.write(INDEX, new.bytes(), true)?;
         }
         Ok(())
     }
@@ -259,93 +359,12 @@ fn empty_index() -> Value {
     json!({"schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": []})
 }
 
-#[async_trait]
-impl Source for Layout {
-    async fn fetch(&self, descriptor: &Descriptor, offset: u64) -> Result<ByteStream, ContentError> {
-        let operation = || format!("read {} from {}", descriptor.digest, self.root.display());
-        let fetched = match self.open_blob(&descriptor.digest) {
-            Ok((file, length)) => Ok(stream(file, offset, length.saturating_sub(offset))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Cause::NotFound.of(operation())),
-            Err(error) => Err(Cause::Io(error).of(operation())),
-        };
-        or_data(fetched, descriptor, offset)
-    }
-}
-
-impl Indexed for Layout {
-    fn index(&self) -> Result<Document<Index>, Cause> {
-        Self::index(self)
-    }
-
-    fn place(&self) -> String {
-        self.root.display().to_string()
-    }
-}
-
-#[async_trait]
-impl Target for Layout {
-    async fn contains(&self, descriptor: &Descriptor) -> Result<bool, ContentError> {
-        Ok(self.claim_blob(&descriptor.digest) == Some(descriptor.size))
-    }
-
-    async fn push(
-        &self,
-        descriptor: &Descriptor,
-        source: &dyn Source,
-        progress: &dyn Progress,
-    ) -> Result<(), ContentError> {
-        let operation = format!("write {} to {}", descriptor.digest, self.root.display());
-        let failed = |error: io::Error| Cause::Io(error).of(&operation);
-        let partial = loop {
-            match Partial::claim(&self.partial_path(&descriptor.digest)).map_err(failed)? {
-                Some(partial) => break partial,
-                // Somebody else is at it.
-                None => tokio::time::sleep(LOOK_AGAIN).await,
-            }
-        };
-        let (blob, mut outcome) = (self.blob_path(&descriptor.digest), Ok(()));
-        let there = self.contains(descriptor).await?;
-        if there {
-            progress.advance(descriptor.size);
-        } else {
-            let arrival = Arrival { file: Arc::clone(partial.file()), begin: 0, held: () };
-            outcome = arrival.receive(descriptor, source, progress, &operation).await.map(|_| ());
-        }
-        let whole = outcome.is_ok();
-        let end = move || match (there, whole) {
-            (true, _) => partial.discard(),
-            (_, true) => partial.persist(&blob),
-            (_, false) => partial.discard_empty(),
-        };
-        let ended = spawn_blocking(end).await.map_err(io::Error::other).and_then(|ended| ended);
-        // The directory stays while there is something in it.
-        let _ = fs::remove_dir(self.partials());
-        outcome.and_then(|()| ended.map_err(failed))
-    }
-
-    async fn keep(&self, manifest: &Descriptor, bytes: &[u8]) -> Result<(), ContentError> {
-        let operation = format!("list {} in {}", manifest.digest, self.root.display());
-        let entry = manifest.clone();
-        let bytes = Bytes::copy_from_slice(bytes);
-        self.list(manifest, bytes, operation, move |manifests| index::keep(manifests, &entry)).await
-    }
-
-    async fn tag(&self, manifest: &Descriptor, bytes: &[u8], tag: &str) -> Result<(), ContentError> {
-        self.tag_all(manifest, &Bytes::copy_from_slice(bytes), &[tag.to_owned()]).await
-    }
-
-    async fn tag_all(&self, manifest: &Descriptor, bytes: &Bytes, tags: &[String]) -> Result<(), ContentError> {
-        let operation = format!("name {} `{}` in {}", manifest.digest, tags.join("`, `"), self.root.display());
-        let (entry, tags) = (manifest.clone(), tags.to_vec());
-        let edit =
-            move |manifests: &mut Vec<Descriptor>| tags.iter().for_each(|tag| index::tag(manifests, &entry, tag));
-        self.list(manifest, bytes.clone(), operation, edit).await
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::content::{Source, Target};
     use crate::store::testing::{Count, End, Script, noise};
 
     fn layout() -> (tempfile::TempDir, Layout) {
@@ -367,7 +386,7 @@ mod tests {
         assert!(to.push(&missing, &from, &()).await.is_err());
         fs::write(from.blob_path(&missing.digest), b"damaged").unwrap();
         assert!(to.push(&missing, &from, &()).await.is_err());
-        assert_eq!(fs::read_dir(to.blobs()).unwrap().count(), 1);
+        assert_eq!(to.blobs().unwrap().names().unwrap().len(), 1);
     }
 
     #[tokio::test]
@@ -377,8 +396,8 @@ mod tests {
         let descriptor = Descriptor::of("", &blob);
         let source = Script::new(&blob, &[End::Breaks(300_000), End::Hangs(600_000)]);
         assert!(to.push(&descriptor, &source, &()).await.is_err());
-        let partial = to.partial_path(&descriptor.digest);
-        assert_eq!(fs::metadata(&partial).unwrap().len(), 300_000);
+        let partials = to.partials().unwrap().unwrap();
+        assert_eq!(partials.facts(partial_name(&descriptor.digest)).unwrap().unwrap().size, 300_000);
         // One that nobody waits for any more leaves what it has, too.
         let killed = tokio::time::timeout(Duration::from_millis(300), to.push(&descriptor, &source, &()));
         assert!(killed.await.is_err());
@@ -387,7 +406,7 @@ mod tests {
         let offsets = source.offsets();
         assert_eq!(offsets[..2], [0, 300_000]);
         assert!(offsets[2] > 300_000, "{offsets:?}");
-        assert!(!to.partials().exists());
+        assert!(to.partials().unwrap().is_none());
     }
 
     #[tokio::test]
@@ -398,7 +417,7 @@ mod tests {
         let pushes = (0..5).map(|_| to.push(&descriptor, &source, &count));
         assert!(futures_util::future::join_all(pushes).await.iter().all(Result::is_ok));
         assert_eq!((source.offsets(), count.get()), (vec![0], 5 * 700_000));
-        assert!(!to.partials().exists());
+        assert!(to.partials().unwrap().is_none());
     }
 
     #[tokio::test]
@@ -406,30 +425,33 @@ mod tests {
         let (_directory, to) = layout();
         let blob = noise(5000);
         let descriptor = Descriptor::of("", &blob);
-        fs::create_dir_all(to.partials()).unwrap();
-        fs::write(to.partial_path(&descriptor.digest), [7; 3000]).unwrap();
+        let partials = to.dir().make_directory(PARTIALS).unwrap();
+        partials.write(partial_name(&descriptor.digest), &[7; 3000], false).unwrap();
         to.push(&descriptor, &Script::new(&blob, &[]), &()).await.unwrap();
         assert_eq!(fs::read(to.blob_path(&descriptor.digest)).unwrap(), blob);
         let other = Descriptor::of("", b"other");
         assert!(to.push(&other, &Script::new(b"OTHER", &[]), &()).await.is_err());
-        assert!(!to.partials().exists());
+        assert!(to.partials().unwrap().is_none());
     }
 
     #[test]
     fn parts_that_were_given_up_are_removed() {
         let (_directory, layout) = layout();
-        let [old, new, busy] = ["sha256-1", "sha256-2", "sha256-3"].map(|name| layout.partials().join(name));
+        let [old, new, busy] = ["1", "2", "3"].map(|content| Digest::of(content.as_bytes()));
         let week = std::time::SystemTime::now() - Duration::from_secs(8 * 24 * 60 * 60);
-        for path in [&old, &new, &busy] {
-            Partial::claim(path).unwrap();
+        for digest in [&old, &new, &busy] {
+            let partial = layout.claim_partial(digest).unwrap().unwrap();
+            if *digest != new {
+                partial.file().set_modified(week).unwrap();
+            }
         }
-        for path in [&old, &busy] {
-            File::options().write(true).open(path).unwrap().set_modified(week).unwrap();
-        }
-        let claimed = Partial::claim(&busy).unwrap();
-        assert!(Partial::claim(&busy).unwrap().is_none());
+        let claimed = layout.claim_partial(&busy).unwrap();
+        assert!(layout.claim_partial(&busy).unwrap().is_none());
         Layout::create(layout.root()).unwrap();
-        assert!(!old.exists() && new.exists() && busy.exists());
+        let left = layout.partials().unwrap().unwrap().names().unwrap();
+        let mut expected = [partial_name(&new), partial_name(&busy)];
+        expected.sort();
+        assert_eq!(left, expected);
         drop(claimed);
     }
 
@@ -508,16 +530,56 @@ mod tests {
 
     #[test]
     fn nothing_leads_out_of_a_layout() {
-        for name in OWN {
+        let below = [("blobs/sha256", true), ("blobs/sha512", true)];
+        for (name, is_directory) in TOP.into_iter().chain(below) {
             let (directory, layout) = layout();
-            let victim = directory.path().join("victim");
-            fs::write(&victim, "precious").unwrap();
-            std::os::unix::fs::symlink(&victim, layout.root().join(name)).unwrap();
-            let error = Layout::create(layout.root()).unwrap_err();
-            assert_eq!(error.to_string(), format!("{name} in it is a symbolic link"));
-            assert!(Layout::open(layout.root()).is_err());
-            assert_eq!(fs::read_to_string(victim).unwrap(), "precious");
+            let (victim, place) = (directory.path().join("victim"), layout.root().join(name));
+            fs::create_dir(&victim).unwrap();
+            fs::write(victim.join("file"), "precious").unwrap();
+            let target = if is_directory { victim.clone() } else { victim.join("file") };
+            let _ = fs::remove_file(&place).or_else(|_| fs::remove_dir_all(&place));
+            std::os::unix::fs::symlink(target, &place).unwrap();
+            for opened in [Layout::create(layout.root()), Layout::open(layout.root())] {
+                let error = opened.unwrap_err().to_string();
+                assert!(error.starts_with(&format!("{name} in it is a symbolic link, where only ")), "{error}");
+            }
+            assert_eq!(fs::read_to_string(victim.join("file")).unwrap(), "precious");
+            assert_eq!(fs::read_dir(victim).unwrap().count(), 1);
         }
+    }
+
+    #[test]
+    fn the_layout_itself_may_be_reached_through_a_link() {
+        let (directory, layout) = layout();
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(layout.root(), &link).unwrap();
+        let digest = Layout::create(&link).unwrap().put(b"x").unwrap();
+        assert_eq!(Layout::open(&link).unwrap().blob_size(&digest), Some(1));
+    }
+
+    #[tokio::test]
+    async fn what_is_called_like_a_blob_and_is_none_is_refused_and_replaced() {
+        let (directory, layout) = layout();
+        let blob = Descriptor::of("", b"blob");
+        let victim = directory.path().join("victim");
+        fs::write(&victim, "precious").unwrap();
+        let path = layout.blob_path(&blob.digest);
+        let fifo = || rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o666.into(), 0).unwrap();
+        let link = || std::os::unix::fs::symlink(&victim, &path).unwrap();
+        for (make, is) in [(&link as &dyn Fn(), "a symbolic link"), (&fifo, "a named pipe")] {
+            make();
+            let error = layout.fetch(&blob, 0).await.err().unwrap();
+            assert!(error.cause.to_string().contains(is), "{}", error.cause);
+            assert!(!layout.contains(&blob).await.unwrap());
+            layout.push(&blob, &Script::new(b"blob", &[]), &()).await.unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"blob");
+            fs::remove_file(&path).unwrap();
+        }
+        fs::create_dir(&path).unwrap();
+        assert!(layout.fetch(&blob, 0).await.err().unwrap().cause.to_string().contains("a directory"));
+        let error = layout.push(&blob, &Script::new(b"blob", &[]), &()).await.unwrap_err();
+        assert!(error.cause.to_string().contains("is a directory"), "{}", error.cause);
+        assert_eq!(fs::read_to_string(victim).unwrap(), "precious");
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 //! layout/          blobs of layers, and the images built here
 //! layers/KEY.json  which blobs layers of that key became
 //! layers/ID.files  the files of the layer of that diff id
+//! layers/ID.stamp  what the blob of that digest was like when it was packed
 //! wheels/          wheels as they were downloaded
 //! built/KEY/       wheels that were built here, by what went into them
 //! facts/           what is known of bases, by manifest digest
@@ -177,13 +178,11 @@ impl Store {
         fs::create_dir_all(&directory).map(|()| directory)
     }
 
-    /// The layers of this key that were packed before and whose blobs are still there, the newest first.
+    /// The layers of this key that were packed before and whose blobs are still there, the newest first. Whoever takes
+    /// one has to [check](Self::check_layer) it.
     #[must_use]
     pub fn layers(&self, key: &LayerKey) -> Vec<KnownLayer> {
-        let there = |known: &KnownLayer| {
-            let Descriptor { digest, size, .. } = &known.layer.descriptor;
-            self.layout.claim_blob(digest) == Some(*size)
-        };
+        let there = |known: &KnownLayer| self.layout.blob_size(&known.layer.descriptor.digest).is_some();
         self.remembered(key).into_iter().map(KnownLayer::from).filter(there).collect()
     }
 
@@ -242,7 +241,7 @@ impl Store {
 
     /// Removes what killed processes left half-written. Failing to is no reason to fail.
     fn sweep(&self) {
-        let blobs = self.root.join("layout/blobs/sha256");
+        let blobs = self.layout.root().join("blobs/sha256");
         let roots = fs::read_dir(self.root.join("roots")).into_iter().flatten().flatten().map(|kind| kind.path());
         for directory in roots.chain([blobs, self.root.join("layers"), self.facts(), self.temporary()]) {
             let Ok(entries) = fs::read_dir(directory) else { continue };
@@ -276,7 +275,7 @@ mod tests {
 
         let mut writer = store.layout().writer().unwrap();
         let layer = pack(&LayerTree::new(), Compression::None, 1, writer.unhashed()).unwrap();
-        writer.finish_at(&store.layout().blob_path(&layer.descriptor.digest)).unwrap();
+        writer.finish_as(&layer.descriptor.digest).unwrap();
         let known = |answers: &str| KnownLayer {
             layer: layer.clone(),
             lookups: vec!["directory 61".into()],

@@ -1,43 +1,32 @@
 //! Files that grow until they are whole, each written by one process at a time.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::OFlags;
+use super::dir::Dir;
 
 /// How long a partial file may lie untouched before it is taken for one that was given up.
 const ABANDONED: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// What lies there in place of a file is none of ours.
-const NO_LINK: i32 = OFlags::NOFOLLOW.bits().cast_signed();
-
 /// A partial file that this process alone writes. Dropped, it stays for whoever goes on with it.
 #[derive(Debug, Clone)]
 pub(super) struct Partial {
-    path: PathBuf,
+    directory: Dir,
+    name: OsString,
     /// Locked (`flock`) until the last clone is dropped.
     file: Arc<File>,
 }
 
 impl Partial {
-    /// Opens the file at `path`, which is made where it is missing, and its directory too. `None` while another has it.
-    pub(super) fn claim(path: &Path) -> io::Result<Option<Self>> {
+    /// Opens the file `name`, which is made where it is missing, in what `directory` opens or makes. `None` while another
+    /// has it.
+    pub(super) fn claim(directory: impl Fn() -> io::Result<Dir>, name: &OsStr) -> io::Result<Option<Self>> {
         loop {
-            path.parent().map_or(Ok(()), fs::create_dir_all)?;
-            let mut options = OpenOptions::new();
-            let file = match options
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o644)
-                .custom_flags(NO_LINK)
-                .open(path)
-            {
+            let directory = directory()?;
+            let file = match directory.make_file(name) {
                 // The directory was empty, and removed just now.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 file => file?,
@@ -48,10 +37,17 @@ impl Partial {
                 Err(TryLockError::Error(error)) => return Err(error),
             }
             // Who had it before may have given it its place, or removed it.
-            if is_at(&file, path)? {
-                return Ok(Some(Self { path: path.to_owned(), file: Arc::new(file) }));
+            if directory.has(name, &file)? {
+                return Ok(Some(Self { directory, name: name.to_owned(), file: Arc::new(file) }));
             }
         }
+    }
+
+    /// Claims the file beside this one whose name is longer by `ending`.
+    pub(super) fn beside(&self, ending: &str) -> io::Result<Option<Self>> {
+        let mut name = self.name.clone();
+        name.push(ending);
+        Self::claim(|| Ok(self.directory.clone()), &name)
     }
 
     /// The file.
@@ -59,29 +55,23 @@ impl Partial {
         &self.file
     }
 
-    /// Where it is.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Puts this file where `other` is, which is on the same filesystem and gone then.
+    /// Puts this file where `other` is, in the same directory, and gone then.
     pub(super) fn replace(self, other: &Self) -> io::Result<Self> {
-        fs::rename(&self.path, &other.path)?;
-        Ok(Self { path: other.path.clone(), file: self.file })
+        self.directory.rename(&self.name, &other.directory, &other.name)?;
+        Ok(Self { name: other.name.clone(), ..self })
     }
 
-    /// Moves the file to its place on the same filesystem, its bytes safely on disk, replacing what is there.
-    pub(super) fn persist(self, place: &Path) -> io::Result<()> {
+    /// Calls the file `name` in a directory on the same filesystem, its bytes safely on disk, replacing what is there.
+    pub(super) fn persist(self, directory: &Dir, name: &OsStr) -> io::Result<()> {
         // The last bytes may have come long ago, but garbage collection is to leave it alone until its manifest comes.
         self.file.set_modified(SystemTime::now())?;
         self.file.sync_data()?;
-        place.parent().map_or(Ok(()), fs::create_dir_all)?;
-        fs::rename(&self.path, place)
+        self.directory.rename(&self.name, directory, name)
     }
 
     /// Removes the file.
     pub(super) fn discard(self) -> io::Result<()> {
-        fs::remove_file(&self.path)
+        self.directory.remove(&self.name)
     }
 
     /// Removes the file if there is nothing in it.
@@ -90,27 +80,16 @@ impl Partial {
     }
 }
 
-fn is_at(file: &File, path: &Path) -> io::Result<bool> {
-    let ours = file.metadata()?;
-    match fs::metadata(path) {
-        Ok(there) => Ok((ours.dev(), ours.ino()) == (there.dev(), there.ino())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
 /// Removes the partial files in `directory` that nobody has touched for a week. Failing to is no reason to fail.
-pub(super) fn sweep(directory: &Path) {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let age = entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|time| time.elapsed().ok());
-        if age.is_some_and(|age| age > ABANDONED)
-            && let Ok(Some(partial)) = Partial::claim(&entry.path())
+pub(super) fn sweep(directory: &Dir) {
+    let before = SystemTime::now().checked_sub(ABANDONED).unwrap_or(SystemTime::UNIX_EPOCH);
+    for name in directory.names().unwrap_or_default() {
+        if matches!(directory.facts(&name), Ok(Some(facts)) if facts.is_older(before))
+            && let Ok(Some(partial)) = Partial::claim(|| Ok(directory.clone()), &name)
         {
             let _ = partial.discard();
         }
     }
-    // As long as there is nothing in it.
-    let _ = fs::remove_dir(directory);
 }
 
 #[cfg(test)]
@@ -120,11 +99,24 @@ mod tests {
     #[test]
     fn what_gets_its_place_is_young() {
         let directory = tempfile::tempdir().unwrap();
-        let [path, place] = ["partial", "place"].map(|name| directory.path().join(name));
-        let partial = Partial::claim(&path).unwrap().unwrap();
+        let dir = Dir::open(directory.path()).unwrap();
+        let partial = Partial::claim(|| Ok(dir.clone()), OsStr::new("partial")).unwrap().unwrap();
         partial.file().set_modified(SystemTime::now() - ABANDONED).unwrap();
-        partial.persist(&place).unwrap();
-        let age = fs::metadata(place).unwrap().modified().unwrap().elapsed().unwrap_or_default();
+        partial.persist(&dir, OsStr::new("place")).unwrap();
+        let age = dir.facts("place").unwrap().unwrap().modified.elapsed().unwrap_or_default();
         assert!(age < Duration::from_secs(60 * 60), "{age:?}");
+    }
+
+    #[test]
+    fn a_file_that_has_another_name_elsewhere_is_not_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let dir = Dir::open(directory.path()).unwrap();
+        dir.write("victim", b"precious", false).unwrap();
+        dir.link("victim", "partial").unwrap();
+        std::os::unix::fs::symlink("victim", directory.path().join("link")).unwrap();
+        for (name, is) in [("partial", "several names"), ("link", "a symbolic link")] {
+            let error = Partial::claim(|| Ok(dir.clone()), OsStr::new(name)).unwrap_err();
+            assert!(error.to_string().contains(is), "{error}");
+        }
     }
 }

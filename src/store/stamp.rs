@@ -16,7 +16,7 @@ use super::write_atomic;
 /// What a directory and everything in it, or a file, was like.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
-    /// Of each path with its mode, owner, size and times, in order.
+    /// Of each path with its mode, size and times, in order.
     digest: Digest,
     /// The latest change of attributes: seconds and nanoseconds.
     newest: (i64, i64),
@@ -58,7 +58,15 @@ impl Stamp {
     /// # Errors
     /// When it can't be read, or the file not be written.
     pub fn write(file: &Path, path: &Path) -> io::Result<()> {
-        write_atomic(file, &serde_json::to_vec(&Self::of(path)?)?)
+        Self::of(path)?.write_to(file)
+    }
+
+    /// Writes it to `file`.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn write_to(&self, file: &Path) -> io::Result<()> {
+        write_atomic(file, &serde_json::to_vec(self)?)
     }
 }
 
@@ -81,8 +89,8 @@ impl Walk {
             }
             hasher.update((path.as_os_str().len() as u64).to_le_bytes());
             hasher.update(path.as_os_str().as_bytes());
-            let owner = [found.uid().into(), found.gid().into()];
-            let numbers = [u64::from(found.mode()), owner[0], owner[1], found.size(), found.rdev()];
+            // Owners look different in another user namespace; the time of a change tells of them, too.
+            let numbers = [u64::from(found.mode()), found.size(), found.rdev()];
             numbers.iter().for_each(|number| hasher.update(number.to_le_bytes()));
             let times = [found.mtime(), found.mtime_nsec(), changed.0, changed.1];
             times.iter().for_each(|number| hasher.update(number.to_le_bytes()));

@@ -17,8 +17,8 @@ const PIECE: u64 = 256 << 10;
 /// The `length` bytes of `file` from `offset` on. The stream ends in an error when the file is shorter. The next piece is
 /// read while the last one is used.
 #[must_use]
-pub fn stream(file: File, offset: u64, length: u64) -> ByteStream {
-    let file = Arc::new(file);
+pub fn stream(file: impl Into<Arc<File>>, offset: u64, length: u64) -> ByteStream {
+    let file = file.into();
     let pieces = (0..length.div_ceil(PIECE)).map(move |n| (offset + n * PIECE, PIECE.min(length - n * PIECE)));
     stream::iter(pieces)
         .map(move |(at, length)| {

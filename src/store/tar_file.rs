@@ -4,12 +4,13 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use ociforge_layers::decompress::{Format, decompress};
 use ociforge_manifests::Descriptor;
 use ociforge_manifests::document::MAX_DOCUMENT;
+use rustix::fs::OFlags;
 use tar::{EntryType, Header};
 
 use super::spool::temporary_file;
@@ -72,7 +73,7 @@ enum Damage {
 impl TarFile {
     /// Opens a file. One that is compressed as a whole is decompressed into a temporary file, which takes its time.
     pub(super) fn open(path: PathBuf) -> Result<Self, Cause> {
-        let file = decompressed(File::open(&path)?)?;
+        let file = decompressed(open(&path)?)?;
         Ok(Self { path, file })
     }
 
@@ -257,6 +258,21 @@ pub(super) fn header(kind: EntryType, mode: u32, size: u64) -> Header {
     header.set_uid(0);
     header.set_gid(0);
     header
+}
+
+/// Opens what `path` leads to, without waiting for who writes to a pipe: it is read here and there, which a pipe can't be.
+fn open(path: &Path) -> Result<File, Cause> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let is = file.metadata()?.file_type();
+    if is.is_file() || is.is_block_device() {
+        return Ok(file);
+    }
+    let is = if is.is_dir() { "a directory" } else { "a pipe or a device" };
+    Err(Cause::Other {
+        message: format!("it is {is}, and not a file whose parts can be read in any order"),
+        hint: Some("write the archive to a file and name that".into()),
+    })
 }
 
 /// The file itself, or, where it is compressed, what it decompresses to, in a temporary file without a name: blobs are

@@ -5,6 +5,7 @@ mod graph;
 mod image;
 mod overlay;
 mod places;
+mod verifying;
 
 use ociforge_manifests::graph::Node;
 use serde::Serialize;
@@ -17,6 +18,7 @@ pub use convert::AsOci;
 pub use image::{Copied, ImageCopy};
 pub use overlay::Overlay;
 pub use places::Based;
+pub use verifying::Verifying;
 
 /// How many blobs move at a time unless told otherwise.
 pub const DEFAULT_JOBS: usize = 4;

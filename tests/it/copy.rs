@@ -300,3 +300,63 @@ fn graphs_that_can_not_be_copied() {
     }
     assert!(fs::read_dir(place.path("odd")).is_ok());
 }
+
+/// Flips a bit of a blob in the middle of its file.
+fn flip(path: &std::path::Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+/// Whatever of an image is damaged where it is copied to is copied again, when the target is to be verified.
+#[test]
+fn a_damaged_target_is_mended() {
+    let place = Place::new();
+    two_platforms(&place);
+    let from = "oci:two-layout:latest";
+    let registry = Registry::serve(&place, "served");
+    let targets = [("oci:copied:x".to_owned(), "copied"), (registry.name("a/b:x"), "served")];
+    for (target, directory) in &targets {
+        copied(&place, &[from, target]);
+        let untouched = run(&mut place.ociforge(["copy", "--verify-target", from, target]));
+        assert!(!untouched.stderr.contains("damaged"), "{}", untouched.stderr);
+        let blobs = crate::support::files(&place.path(format!("{directory}/blobs/sha256")));
+        // Two layers, and for each platform a config and a manifest, and the index.
+        assert_eq!(blobs.len(), 7);
+        for blob in blobs {
+            let sound = fs::read(&blob).unwrap();
+            let digest = format!("sha256:{}", blob.file_name().unwrap().to_str().unwrap());
+            for damage in [flip as fn(&std::path::Path), |path| fs::write(path, "").unwrap()] {
+                damage(&blob);
+                let mended = run(&mut place.ociforge(["copy", "--verify-target", "--format", "json", from, target]));
+                assert_eq!(mended.code, Some(0), "{}", mended.stderr);
+                assert!(fs::read(&blob).unwrap() == sound, "{digest} at {target}");
+            }
+            flip(&blob);
+            let mended = run(&mut place.ociforge(["copy", "--verify-target", from, target]));
+            // The index that is tagged is written anew in any case, and of manifests `serve` says itself that they are gone.
+            let told = mended.stderr.contains(&format!("{digest} is damaged at the target: it is copied again"));
+            assert!(told || mended.stdout.trim().ends_with(&digest) || *directory == "served", "{}", mended.stderr);
+            assert!(fs::read(&blob).unwrap() == sound, "{digest} at {target}");
+        }
+        skopeo_copy(
+            &target.replace("oci:", &format!("oci:{}/", place.at(""))),
+            &format!("dir:{}", place.at(directory) + "-pulled"),
+        );
+    }
+}
+
+/// Debian's docker-registry keeps what it has, whatever is sent.
+#[test]
+fn a_target_that_keeps_its_damage_is_told_of() {
+    let place = Place::new();
+    two_platforms(&place);
+    let registry = Registry::docker(&place, "registry");
+    let target = registry.name("a/b:x");
+    copied(&place, &["oci:two-layout:latest", &target]);
+    let blobs = crate::support::files(&place.path("registry/docker/registry/v2/blobs"));
+    flip(blobs.iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap());
+    let words = ["copy", "--progress", "none", "--verify-target", "oci:two-layout:latest", &target];
+    run(&mut place.ociforge(words)).fails(1, &["still damaged after it was sent again", "hint: "]);
+}

@@ -4,9 +4,10 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::{Layered, OCIFORGE, Packing, Place, Registry, Tar, files, run, skopeo_copy};
+use crate::support::{Answer, Layered, Liar, OCIFORGE, Packing, Place, Registry, Tar, files, run, skopeo_copy};
 
 fn image(place: &Place, name: &str) -> String {
     let image = Layered::new().layer(Packing::Gzip, Tar::new().file("file", name));
@@ -99,6 +100,80 @@ fn damage_and_foreign_directories_are_left_alone() {
     assert_eq!(files(&layout.join("blobs")).len(), before - 1, "{image}");
     run(&mut place.ociforge(["gc", "home"])).fails(1, &["cannot collect garbage in home", "no OCI layout"]);
     run(&mut place.ociforge(["gc", "served", "--keep-for", "1"])).refused("30m");
+}
+
+/// Whatever becomes of a copy into a layout, garbage can be collected and the image copied right afterwards.
+#[test]
+fn what_was_interrupted_leaves_nothing_locked() {
+    let place = Place::new();
+    let image = image(&place, "one");
+    let hangs = Liar::start(&place.path("one"), |asked, answer| {
+        if asked.path.contains("/blobs/") {
+            std::thread::sleep(Duration::from_secs(60));
+        }
+        answer
+    });
+    for signal in [Signal::TERM, Signal::INT, Signal::KILL] {
+        let from = format!("docker://{}/a:x", hangs.address);
+        let mut copy = place.ociforge(["copy", "--progress", "none", &from, "oci:served:x"]).spawn().unwrap();
+        let begun = SystemTime::now();
+        while !place.path("served/.partial").exists() {
+            assert!(begun.elapsed().unwrap() < Duration::from_secs(20));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        run(&mut place.ociforge(["gc", "served"])).fails(1, &["an image is being copied into it"]);
+        kill_process(Pid::from_child(&copy), signal).unwrap();
+        let code = copy.wait().unwrap().code();
+        assert_eq!(code, (signal != Signal::KILL).then_some(130));
+        gc(&place, &[]);
+        run(&mut place.ociforge(["copy", "--progress", "none", &image, "oci:served:x"])).ok();
+        fs::remove_dir_all(place.path("served")).unwrap();
+    }
+    // One that fails.
+    let refuses =
+        Liar::start(
+            &place.path("one"),
+            |asked, answer| {
+                if asked.path.contains("/blobs/") { Answer::status(404) } else { answer }
+            },
+        );
+    let from = format!("docker://{}/a:x", refuses.address);
+    run(&mut place.ociforge(["copy", "--progress", "none", &from, "oci:served:x"])).fails(1, &["404"]);
+    gc(&place, &[]);
+    run(&mut place.ociforge(["copy", "--progress", "none", &image, "oci:served:x"])).ok();
+}
+
+/// What a client names as a manifest and is none.
+#[test]
+fn what_is_listed_as_a_manifest_and_is_none_is_warned_of() {
+    let place = Place::new();
+    let registry = Registry::serve(&place, "served");
+    skopeo_copy(&image(&place, "one"), &registry.name("a:t"));
+    let url = format!("http://{}/v2/a", registry.address);
+    let send = |method: &str, path: &str, kind: &str, body: &str| {
+        let kind = format!("Content-Type: {kind}");
+        let usual = ["--silent", "--noproxy", "*", "-o", "/dev/null", "-w", "%{http_code}", "-X", method, "-H", &kind];
+        run(Command::new("curl").args(usual).args(["-d", body, &format!("{url}{path}")])).ok()
+    };
+    let digest = crate::support::digest_of(b"no manifest");
+    let upload = format!("/blobs/uploads/?digest={digest}");
+    assert_eq!(send("POST", &upload, "application/octet-stream", "no manifest"), "201");
+    let manifest = "application/vnd.oci.image.manifest.v1+json";
+    let listed = format!(r#"{{"mediaType": "{manifest}", "digest": "{digest}", "size": 11}}"#);
+    let index = "application/vnd.oci.image.index.v1+json";
+    let start = format!(r#""schemaVersion": 2, "mediaType": "{index}""#);
+    let refused = send("PUT", "/manifests/i", index, &format!(r#"{{{start}, "manifests": [{listed}]}}"#));
+    assert_eq!(refused, "400");
+    // A subject need not be there.
+    let taken = send("PUT", "/manifests/s", index, &format!(r#"{{{start}, "manifests": [], "subject": {listed}}}"#));
+    assert_eq!(taken, "201");
+    let garbage = format!("/blobs/uploads/?digest={}", crate::support::digest_of(b"garbage"));
+    assert_eq!(send("POST", &garbage, "application/octet-stream", "garbage"), "201");
+    let ran = run(&mut place.ociforge(["gc", "served", "--keep-for", "0s", "--format", "json"]));
+    assert!(ran.stderr.contains(&format!("warning: {digest} is listed as a manifest and is none")), "{}", ran.stderr);
+    let json: Value = serde_json::from_str(&ran.ok()).unwrap();
+    assert_eq!((&json["blobs"], &json["unreadableManifests"]), (&1.into(), &serde_json::json!([digest])));
+    skopeo_copy(&registry.name("a:t"), &format!("dir:{}", place.at("pulled")));
 }
 
 #[test]

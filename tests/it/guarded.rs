@@ -134,8 +134,8 @@ fn a_registry_with_a_certificate() {
     let registry = serve(&place, "served", &options);
     let (url, name) = (format!("https://{}/v2/", registry.address), registry.name("a:t"));
 
-    // Who does not get on holds up nobody.
-    let idle: Vec<_> = (0..20).map(|_| std::net::TcpStream::connect(&registry.address).unwrap()).collect();
+    // Who does not get on with the handshake holds up nobody.
+    let idle: Vec<_> = (0..400).map(|_| std::net::TcpStream::connect(&registry.address).unwrap()).collect();
     let authority = place.at("tls/ca.crt");
     let trusting = ["--cacert", &authority, "-u", "me:secret"];
     assert_eq!(curl(&[&trusting[..], &["-w", "%{http_version} %{http_code}", &url]].concat()), "2 200");

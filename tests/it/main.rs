@@ -40,6 +40,7 @@ mod running_gpus;
 mod serve;
 mod sources;
 mod spec;
+mod special_files;
 mod steps;
 mod steps_apt;
 mod steps_as_user;

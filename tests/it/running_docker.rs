@@ -57,7 +57,8 @@ fn flags_may_be_empty_repeated_or_booleans() {
         ("-m 64m --memory-swap 32m", "--memory-swap 32m is below --memory 64m"),
         ("--memory-swap 64m", "--memory-swap 64m is given without --memory"),
     ] {
-        shell(&place, flags, "true").fails(2, &[said]);
+        let outcome = shell(&place, flags, "true");
+        if said.starts_with("invalid value") { outcome.refused(said) } else { drop(outcome.fails(2, &[said])) }
     }
     assert_eq!(fs::read_dir(place.path("store/containers")).unwrap().count(), 0);
 }
@@ -175,7 +176,8 @@ fn with_odd_signals(place: &Place, words: &[&str]) -> Command {
 #[test]
 fn the_callers_signals_stay_outside() {
     let builds = Builds::as_root();
-    builds.recipe("[[layer]]\nrun = 'grep -E \"Sig(Blk|Ign)\" /proc/self/status'\n");
+    // A shell may ignore signals of its own accord.
+    builds.recipe("[[layer]]\nrun = ['grep', '-E', 'Sig(Blk|Ign)', '/proc/self/status']\n");
     let base = format!("oci:{}:x", builds.place.at("base"));
     let shown = "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n";
     for flags in [&["--runtime", "runc"][..], &["--runtime", "crun"]] {

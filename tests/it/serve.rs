@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::served::Served;
-use crate::support::{Layered, Packing, Place, Registry, Tar, User, files, skopeo_copy};
+use crate::support::{Layered, OCIFORGE, Packing, Place, Registry, Tar, User, files, skopeo_copy};
 
 /// Runs a command that must succeed, and gives its standard output.
 fn run(program: &str, arguments: &[&str]) -> String {
@@ -306,4 +306,24 @@ fn a_mirror_is_served_as_it_stands() {
         assert!(curl(&["-X", method, path]).starts_with("405 "), "{method} {path}");
     }
     assert_eq!(listing(&place.path("mirror")), before);
+}
+
+/// Services begin with a limit of 1,024 open files. Clients that only connect must not use them up.
+#[test]
+fn clients_that_do_nothing_keep_no_others_out() {
+    let place = Place::new();
+    let image = image(&place, "image");
+    let mut program = Command::new("sh");
+    program.args(["-c", "ulimit -Sn 200 && exec \"$0\" \"$@\"", OCIFORGE]);
+    let registry = Registry::serve_with(&place, "served", program, &[]);
+    let connect = || std::net::TcpStream::connect(&registry.address).unwrap();
+    let mut idle: Vec<_> = (0..350).map(|_| connect()).collect();
+    // Some are slow to say what they want, and what they send.
+    for (n, stream) in idle.iter_mut().enumerate() {
+        let head = "POST /v2/a/blobs/uploads/?digest=sha256:0 HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n";
+        std::io::Write::write_all(stream, &head.as_bytes()[..n % (head.len() + 1)]).unwrap();
+    }
+    skopeo_copy(&image, &registry.name("a:t"));
+    skopeo_copy(&registry.name("a:t"), &format!("dir:{}", place.at("pulled")));
+    drop(idle);
 }

@@ -2,8 +2,11 @@
 
 mod blobs;
 mod client;
+mod damage;
+mod hostile;
 mod manifests;
 mod names;
+mod patience;
 mod server;
 
 use std::sync::{Arc, Mutex};
@@ -15,6 +18,7 @@ use sha2::Digest as _;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::connections::Patience;
 use super::{Access, Options, Server};
 use crate::store::Layout;
 
@@ -37,20 +41,32 @@ impl Registry {
     }
 
     async fn over(layout: Layout, read_only: bool) -> Self {
-        // Fails when another test was first, which is as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let observed = Arc::clone(&seen);
         let observer: super::Observer = Arc::new(move |access| observed.lock().unwrap().push(access.clone()));
         let options = Options { read_only, observer: Some(observer), ..Options::default() };
-        let server = Server::bind(layout.clone(), ([127, 0, 0, 1], 0).into(), options).await.unwrap();
+        Self { seen, ..Self::with(layout, options, Patience::default()).await }
+    }
+
+    /// A registry over an empty layout, with less patience.
+    async fn impatient(patience: Patience) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::create(directory.path().join("layout")).unwrap();
+        Self { _directory: Some(directory), ..Self::with(layout, Options::default(), patience).await }
+    }
+
+    async fn with(layout: Layout, options: Options, patience: Patience) -> Self {
+        // Fails when another test was first, which is as well.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut server = Server::bind(layout.clone(), ([127, 0, 0, 1], 0).into(), options).await.unwrap();
+        server.patience = patience;
         let base = format!("http://{}", server.local_addr());
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(server.run(async move {
             let _ = stopped.await;
         }));
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { _directory: None, layout, base, client, seen, stop, running }
+        Self { _directory: None, layout, base, client, seen: Arc::default(), stop, running }
     }
 
     fn request(&self, method: &str, path: &str) -> RequestBuilder {

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::Path;
 
 use ociforge_manifests::Digest;
 
@@ -15,10 +14,8 @@ use crate::store::tar_file::Place;
 /// Puts a partial archive that has only these blobs of `partial` in its place, and says where the last one ends. The old
 /// one stays until the new one is whole. `blobs` are in the order in which they lie.
 pub(super) fn rewrite(partial: &Partial, blobs: &[(Digest, Place)]) -> Result<(Partial, u64), Cause> {
-    let mut anew = partial.path().as_os_str().to_owned();
-    anew.push(".new");
     // Nobody has it who has not the old one.
-    let Some(anew) = Partial::claim(Path::new(&anew))? else {
+    let Some(anew) = partial.beside(".new")? else {
         return Err(io::Error::from(io::ErrorKind::ResourceBusy).into());
     };
     let first = first_entry(anew.file())?;

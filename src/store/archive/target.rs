@@ -18,6 +18,7 @@ use super::rewrite::rewrite;
 use crate::content::{ByteStream, Cause, ContentError, Source, Target, in_memory};
 use crate::progress::Progress;
 use crate::store::arrival::Arrival;
+use crate::store::dir::Dir;
 use crate::store::index::{self, MAX_INDEX};
 use crate::store::partial::Partial;
 use crate::store::stream::stream as read_stream;
@@ -119,7 +120,9 @@ impl ArchiveWriter {
             return Err(Cause::Other { message, hint: None });
         }
         let path = fs::canonicalize(&path).unwrap_or(path);
-        let Some(partial) = Partial::claim(&Self::partial_path(&path))? else {
+        let partial = Self::partial_path(&path);
+        let name = partial.file_name().unwrap_or_default();
+        let Some(partial) = Partial::claim(|| Ok(Dir::holding(&partial)?.0), name)? else {
             let message = "another process is writing it".into();
             return Err(Cause::Other { message, hint: Some("wait until it is done".into()) });
         };
@@ -209,9 +212,9 @@ impl Tail {
         let file = self.partial.file();
         file.set_len(self.end)?;
         file.write_all_at(&last, self.end)?;
-        self.partial.clone().persist(path)?;
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        Ok(File::open(directory)?.sync_all()?)
+        let (directory, name) = Dir::holding(path)?;
+        self.partial.clone().persist(&directory, name)?;
+        Ok(directory.sync()?)
     }
 }
 
@@ -256,6 +259,13 @@ impl Target for ArchiveWriter {
         let Arrival { held: mut tail, .. } = arrival.receive(descriptor, source, progress, &operation).await?;
         let place = Place { offset: begin, length: descriptor.size };
         blocking(move || Ok(tail.end(place)?)).await.map_err(|cause| cause.of(operation))
+    }
+
+    /// Of an archive in the making nothing is replaced: what comes after it stands where it stands.
+    async fn replace(&self, descriptor: &Descriptor, _: &dyn Source, _: &dyn Progress) -> Result<(), ContentError> {
+        let message = "what an earlier run left of it is damaged".into();
+        let hint = Some(format!("remove {} and copy again", Self::partial_path(&self.path).display()));
+        Err(Cause::Other { message, hint }.of(format!("write {} to {}", descriptor.digest, self.path.display())))
     }
 
     async fn keep(&self, manifest: &Descriptor, bytes: &[u8]) -> Result<(), ContentError> {

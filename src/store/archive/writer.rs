@@ -15,7 +15,7 @@ use super::resume::LAYOUT;
 use crate::content::{Cause, Check, ContentError, cause_of};
 use crate::progress::Progress;
 use crate::store::Layout;
-use crate::store::blob::{beside, persist};
+use crate::store::blob::beside;
 use crate::store::tar_file::header;
 
 /// Writes `images` of the layout, and all that they point to, as an archive at `path`, which appears whole or not at
@@ -40,10 +40,9 @@ pub fn write_archive(
             let file = File::options().write(true).open(path)?;
             return write_to(&file, layout, images, &blobs, progress);
         }
-        let (temporary, path) = beside(path)?;
-        write_to(temporary.as_file(), layout, images, &blobs, progress)?;
-        persist(temporary, &path)?;
-        Ok(())
+        let (mut temporary, name) = beside(path)?;
+        write_to(temporary.file(), layout, images, &blobs, progress)?;
+        Ok(temporary.persist(name)?)
     };
     write().map_err(|cause: Cause| cause.of(operation()))
 }
@@ -109,10 +108,7 @@ pub fn reachable(layout: &Layout, roots: &[Descriptor]) -> Result<BTreeMap<Diges
 }
 
 fn read_node(layout: &Layout, descriptor: &Descriptor) -> Result<Node, Cause> {
-    if descriptor.size > MAX_DOCUMENT {
-        return Err(Cause::TooLarge { size: descriptor.size, limit: MAX_DOCUMENT });
-    }
-    Ok(Node::parse(&descriptor.media_type, fs::read(layout.blob_path(&descriptor.digest))?)?)
+    Ok(Node::parse(&descriptor.media_type, layout.read_blob(&descriptor.digest, MAX_DOCUMENT)?)?)
 }
 
 pub(super) fn append(tar: &mut Builder<impl io::Write>, name: &str, content: &[u8]) -> io::Result<()> {

@@ -1,23 +1,24 @@
 //! Writing archives.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufRead, Read, Write};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ociforge_layers::decompress::decompress;
 use ociforge_manifests::document::canonical;
 use ociforge_manifests::{DiffId, Hasher, Image, Reference};
 use serde_json::json;
 use tar::EntryType;
-use tempfile::NamedTempFile;
 
 use super::{Item, MANIFEST, familiar};
 use crate::content::{BlobReader, Cause, ContentError, Source, cause_of};
 use crate::progress::Progress;
-use crate::store::blob::{beside, persist};
+use crate::store::blob::beside;
 use crate::store::tar_file::{BLOCK, header};
+use crate::store::temporary::TemporaryFile;
 
 /// Bytes read at once of a layer.
 const PIECE: usize = 256 << 10;
@@ -78,8 +79,9 @@ fn refuse(image: &Image, names: &[Reference], path: &Path) -> Result<(), Cause> 
 
 /// An archive on its way.
 struct Output {
-    file: NamedTempFile,
-    path: PathBuf,
+    file: TemporaryFile,
+    /// What the file is called in the end.
+    name: OsString,
     /// Bytes written so far.
     end: u64,
 }
@@ -87,8 +89,8 @@ struct Output {
 impl Output {
     /// Begins the archive: what it lists, and the config.
     fn begin(image: &Image, names: &[Reference], path: &Path) -> io::Result<Self> {
-        let (file, path) = beside(path)?;
-        let mut output = Self { file, path, end: 0 };
+        let (file, name) = beside(path)?;
+        let mut output = Self { file, name, end: 0 };
         let config = format!("{}.json", image.config.digest().hex());
         let layers = image.config.rootfs.diff_ids.iter().map(file_name).collect();
         let item = Item { config, repo_tags: Some(names.iter().map(familiar).collect()), layers: Some(layers) };
@@ -116,7 +118,7 @@ impl Output {
 
     /// Appends a file: what `write` writes, whose size it tells in the end. The header comes before it, and last.
     fn entry(&mut self, name: &str, write: impl FnOnce(&mut File) -> io::Result<u64>) -> io::Result<()> {
-        let file = self.file.as_file_mut();
+        let file = self.file.file();
         file.write_all(&[0; BLOCK as usize])?;
         let size = write(file)?;
         file.write_all(&vec![0; (size.next_multiple_of(BLOCK) - size) as usize])?;
@@ -130,8 +132,8 @@ impl Output {
 
     /// Ends the archive and gives it its place.
     fn finish(mut self) -> io::Result<()> {
-        self.file.write_all(&[0; 2 * BLOCK as usize])?;
-        persist(self.file, &self.path)
+        self.file.file().write_all(&[0; 2 * BLOCK as usize])?;
+        self.file.persist(&self.name)
     }
 }
 

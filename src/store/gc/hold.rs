@@ -7,9 +7,7 @@ use std::fs::File;
 use std::io;
 
 use crate::store::Layout;
-
-/// The file in the layout that is locked.
-const FILE: &str = ".writers";
+use crate::store::layout::WRITERS;
 
 /// While this lives nobody collects garbage in the layout; several may have one.
 #[derive(Debug)]
@@ -23,7 +21,7 @@ impl Hold {
     /// # Errors
     /// When the layout can't be written.
     pub fn on(layout: &Layout) -> io::Result<Self> {
-        let file = open(layout)?;
+        let file = layout.dir().make_file(WRITERS)?;
         file.lock_shared()?;
         Ok(Self { _file: file })
     }
@@ -31,14 +29,10 @@ impl Hold {
 
 /// Nobody writes straight into `layout` while this lives. `None` when somebody does.
 pub(super) fn alone(layout: &Layout) -> io::Result<Option<File>> {
-    let file = open(layout)?;
+    let file = layout.dir().make_file(WRITERS)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(std::fs::TryLockError::WouldBlock) => Ok(None),
         Err(std::fs::TryLockError::Error(error)) => Err(error),
     }
-}
-
-fn open(layout: &Layout) -> io::Result<File> {
-    File::options().create(true).append(true).open(layout.root().join(FILE))
 }

@@ -1,9 +1,7 @@
 //! Which blobs are needed.
 
 use std::collections::HashSet;
-use std::fs;
 use std::io;
-use std::path::Path;
 use std::time::SystemTime;
 
 use ociforge_manifests::document::MAX_DOCUMENT;
@@ -12,7 +10,8 @@ use ociforge_manifests::{Descriptor, Digest, Hasher};
 use serde_json::Value;
 
 use super::is_untagged;
-use super::sweep::{blobs, is_older};
+use super::named::named_in;
+use super::sweep::has_older_blob;
 use crate::content::{Cause, ContentError};
 use crate::store::Layout;
 
@@ -22,25 +21,31 @@ pub(super) struct Marked {
     pub(super) reached: HashSet<Digest>,
     /// The entries of the index that nothing needs.
     pub(super) dropped: Vec<Descriptor>,
+    /// What is listed as a manifest and is none, sorted.
+    pub(super) unreadable: Vec<Digest>,
 }
 
 /// Follows the manifests of the index. Entries without a tag that were touched after `before` count as needed.
 pub(super) fn mark(layout: &Layout, before: SystemTime, untagged: bool) -> Result<Marked, ContentError> {
     let index = layout.index().and_then(|index| has_index(layout, before).map(|()| index));
     let index = index.map_err(|cause| cause.of(format!("read the index of {}", layout.root().display())))?;
-    let garbage = |entry: &&Descriptor| {
-        untagged && is_untagged(entry) && is_older(&layout.blob_path(&entry.digest), before).is_ok_and(|older| older)
-    };
+    let is_old = |entry: &Descriptor| layout.blob_facts(&entry.digest).is_some_and(|facts| facts.is_older(before));
+    let garbage = |entry: &&Descriptor| untagged && is_untagged(entry) && is_old(entry);
     let (garbage, roots): (Vec<&Descriptor>, Vec<&Descriptor>) = index.manifests.iter().partition(garbage);
-    let mut marker = Marker { layout, reached: HashSet::new(), read: HashSet::new() };
+    let mut marker = Marker { layout, reached: HashSet::new(), read: HashSet::new(), unreadable: HashSet::new() };
     marker.follow(roots)?;
-    let subjects = garbage.into_iter().map(|entry| Ok((entry, marker.subject(entry)?)));
-    let mut unneeded = subjects.collect::<Result<Vec<_>, _>>()?;
-    // Referrers of what stays do stay, and so do those of these.
+    let looked = garbage.into_iter().map(|entry| Ok((entry, marker.look(entry)?)));
+    let mut unneeded = looked.collect::<Result<Vec<_>, _>>()?;
+    // Referrers of what stays do stay, and so do those of these, and what nobody can tell of whose referrer it is.
     loop {
         let reached = |digest: &Digest| marker.reached.contains(digest);
-        let stays = |(entry, subject): &(&Descriptor, Option<Digest>)| {
-            reached(&entry.digest) || subject.as_ref().is_some_and(reached)
+        let stays = |(entry, looked): &(&Descriptor, Look)| {
+            reached(&entry.digest)
+                || match looked {
+                    Look::Node(node) => node.subject().is_some_and(|subject| reached(&subject.digest)),
+                    Look::Unreadable => true,
+                    Look::Missing | Look::Other => false,
+                }
         };
         let (needed, rest): (Vec<_>, Vec<_>) = unneeded.into_iter().partition(stays);
         unneeded = rest;
@@ -50,13 +55,14 @@ pub(super) fn mark(layout: &Layout, before: SystemTime, untagged: bool) -> Resul
         marker.follow(needed.into_iter().map(|(entry, _)| entry).collect())?;
     }
     let dropped = unneeded.into_iter().map(|(entry, _)| entry.clone()).collect();
-    Ok(Marked { reached: marker.reached, dropped })
+    let mut unreadable: Vec<Digest> = marker.unreadable.into_iter().collect();
+    unreadable.sort_unstable();
+    Ok(Marked { reached: marker.reached, dropped, unreadable })
 }
 
 /// A layout that has lost its index is no layout without images. One whose first image is on its way has no index yet.
 fn has_index(layout: &Layout, before: SystemTime) -> Result<(), Cause> {
-    let is_old = |path: &Path| is_older(path, before).is_ok_and(|older| older);
-    if layout.root().join("index.json").exists() || !blobs(layout)?.iter().any(|(_, path)| is_old(path)) {
+    if layout.has_index() || !has_older_blob(layout, before)? {
         return Ok(());
     }
     Err(Cause::Other {
@@ -65,11 +71,25 @@ fn has_index(layout: &Layout, before: SystemTime) -> Result<(), Cause> {
     })
 }
 
+/// What is found where a descriptor points to.
+enum Look {
+    /// Nothing. An index may list manifests that are not there.
+    Missing,
+    /// A manifest or index.
+    Node(Box<Node>),
+    /// What its digest promises, and no manifest, though it is listed as one: whoever pushes an index or names a subject
+    /// can do that, and must not stop the collection by it.
+    Unreadable,
+    /// Something that is not listed as a manifest or index.
+    Other,
+}
+
 struct Marker<'a> {
     layout: &'a Layout,
     reached: HashSet<Digest>,
     /// The manifests whose needs are known, and whether their media type said what they are.
     read: HashSet<(Digest, bool)>,
+    unreadable: HashSet<Digest>,
 }
 
 impl Marker<'_> {
@@ -97,42 +117,42 @@ impl Marker<'_> {
 
     /// Marks what a document needs, and returns those of it that may need something themselves.
     fn needs(&mut self, descriptor: &Descriptor) -> Result<Vec<Descriptor>, ContentError> {
-        if !descriptor.is_document() {
-            return self.guess(descriptor).map_err(|cause| cause.of(operation(descriptor)));
-        }
-        let Some(node) = self.node(descriptor)? else { return Ok(Vec::new()) };
+        let node = match self.look(descriptor)? {
+            Look::Missing => return Ok(Vec::new()),
+            Look::Node(node) => node,
+            Look::Unreadable => {
+                self.unreadable.insert(descriptor.digest.clone());
+                let named = self.guess(descriptor).and_then(|known| Ok([known, self.named_by(descriptor)?].concat()));
+                return named.map_err(|cause| cause.of(operation(descriptor)));
+            }
+            Look::Other => return self.guess(descriptor).map_err(|cause| cause.of(operation(descriptor))),
+        };
         let children: Vec<Descriptor> = node.children().into_iter().cloned().collect();
         self.reached.extend(children.iter().map(|child| child.digest.clone()));
-        let mut next = if matches!(node, Node::Index(_)) { children } else { Vec::new() };
+        let mut next = if matches!(*node, Node::Index(_)) { children } else { Vec::new() };
         next.extend(node.subject().cloned());
         Ok(next)
     }
 
-    /// What the entry is a referrer of.
-    fn subject(&self, entry: &Descriptor) -> Result<Option<Digest>, ContentError> {
-        if !entry.is_document() {
-            return Ok(None);
+    /// What the descriptor points to. It fails where that is not what its digest promises: nobody can tell what the blob
+    /// has said that it needs.
+    fn look(&self, descriptor: &Descriptor) -> Result<Look, ContentError> {
+        if !descriptor.is_document() {
+            return Ok(Look::Other);
         }
-        let node = self.node(entry)?;
-        Ok(node.as_ref().and_then(Node::subject).map(|subject| subject.digest.clone()))
-    }
-
-    /// The manifest or index, as its digest promises it. An index may list manifests that are not there.
-    fn node(&self, descriptor: &Descriptor) -> Result<Option<Node>, ContentError> {
-        let read = || -> Result<Option<Node>, Cause> {
-            let Some(bytes) = self.read(&descriptor.digest)? else { return Ok(None) };
-            Ok(Some(Node::parse(&descriptor.media_type, bytes)?))
+        let bytes = match self.read(&descriptor.digest) {
+            Ok(None) => return Ok(Look::Missing),
+            Ok(Some(bytes)) => bytes,
+            Err(Cause::TooLarge { .. }) => return Ok(Look::Unreadable),
+            Err(cause) => return Err(cause.of(operation(descriptor))),
         };
-        read().map_err(|cause| cause.of(operation(descriptor)))
+        let node = Node::parse(&descriptor.media_type, bytes);
+        Ok(node.map_or(Look::Unreadable, |node| Look::Node(Box::new(node))))
     }
 
     fn read(&self, digest: &Digest) -> Result<Option<Vec<u8>>, Cause> {
-        let Some(size) = self.layout.blob_size(digest) else { return Ok(None) };
-        if size > MAX_DOCUMENT {
-            return Err(Cause::TooLarge { size, limit: MAX_DOCUMENT });
-        }
-        let bytes = match fs::read(self.layout.blob_path(digest)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        let bytes = match self.layout.read_blob(digest, MAX_DOCUMENT) {
+            Err(Cause::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             bytes => bytes?,
         };
         let mut hasher = Hasher::like(digest);
@@ -141,8 +161,14 @@ impl Marker<'_> {
         if actual == *digest { Ok(Some(bytes)) } else { Err(Cause::WrongDigest { expected: digest.clone(), actual }) }
     }
 
+    /// Whatever has its digest somewhere in what can't be read as a manifest.
+    fn named_by(&self, descriptor: &Descriptor) -> Result<Vec<Descriptor>, Cause> {
+        let (file, _) = self.layout.open_blob(&descriptor.digest)?;
+        Ok(unknown(named_in(file, &descriptor.digest)?))
+    }
+
     /// What something of an unknown kind may need: where it is JSON, whatever has a digest in it.
-    fn guess(&mut self, descriptor: &Descriptor) -> Result<Vec<Descriptor>, Cause> {
+    fn guess(&self, descriptor: &Descriptor) -> Result<Vec<Descriptor>, Cause> {
         if self.layout.blob_size(&descriptor.digest).is_none_or(|size| size > MAX_DOCUMENT) {
             return Ok(Vec::new());
         }
@@ -151,8 +177,13 @@ impl Marker<'_> {
         if let Ok(json) = serde_json::from_slice(&bytes) {
             digests(&json, &mut found);
         }
-        Ok(found.into_iter().map(|digest| Descriptor::new("", digest, 0)).collect())
+        Ok(unknown(found))
     }
+}
+
+/// Descriptors of what nothing more is known of.
+fn unknown(digests: impl IntoIterator<Item = Digest>) -> Vec<Descriptor> {
+    digests.into_iter().map(|digest| Descriptor::new("", digest, 0)).collect()
 }
 
 /// All digests among the texts of `json`.

@@ -7,11 +7,12 @@
 
 mod hold;
 mod mark;
+mod named;
 mod sweep;
 
 use std::time::{Duration, SystemTime};
 
-use ociforge_manifests::Descriptor;
+use ociforge_manifests::{Descriptor, Digest};
 use serde::Serialize;
 
 use super::layout::REF_NAME;
@@ -21,7 +22,7 @@ use mark::mark;
 use sweep::Sweep;
 
 pub use hold::Hold;
-pub use sweep::{UPLOADS, sweep_uploads};
+pub use sweep::sweep_uploads;
 
 /// How long what nothing reaches stays at least, unless the user says otherwise: an hour.
 pub const KEEP_FOR: Duration = Duration::from_secs(60 * 60);
@@ -61,14 +62,17 @@ pub struct Collected {
     pub kept_bytes: u64,
     /// How many of them are reached by nothing, but too young.
     pub young_blobs: u64,
+    /// What is listed as a manifest and is none. It stays, and whatever has its digest in it.
+    pub unreadable_manifests: Vec<Digest>,
 }
 
 /// Removes what no manifest of the layout's index reaches, through indexes and subjects. With `untagged` also the
 /// manifests that have no tag, unless an index or a referrer that stays needs them, or they refer to what stays.
 ///
 /// # Errors
-/// When the layout can't be read or written, somebody writes straight into it, or a manifest is damaged, so that nobody can
-/// tell what it needs: then nothing is removed.
+/// When the layout can't be read or written, somebody writes straight into it, or a manifest is not what its digest says, so
+/// that nobody can tell what it needs: then nothing is removed. What only is listed as a manifest, which any client can
+/// bring about, stays with all that is named in it.
 pub fn collect(layout: &Layout, options: &GcOptions) -> Result<Collected, ContentError> {
     let operation = || format!("collect garbage in {}", layout.root().display());
     let before = SystemTime::now().checked_sub(options.keep_for).unwrap_or(SystemTime::UNIX_EPOCH);
@@ -92,6 +96,7 @@ pub fn collect(layout: &Layout, options: &GcOptions) -> Result<Collected, Conten
     }
     let mut sweep = Sweep::new(before, options.dry_run);
     sweep.collected.manifests = marked.dropped.len() as u64;
+    sweep.collected.unreadable_manifests = marked.unreadable;
     let swept = sweep.layout(layout, &marked.reached);
     swept.map_err(|error| Cause::Io(error).of(operation()))?;
     Ok(sweep.collected)

@@ -1,29 +1,28 @@
 //! Removing what is not needed.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::ffi::OsStr;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use ociforge_manifests::Digest;
 
 use super::Collected;
 use crate::store::Layout;
-
-/// The directory of a layout that has the uploads that have not ended, each a file that is locked while a request has it.
-pub const UPLOADS: &str = ".uploads";
+use crate::store::dir::Dir;
+use crate::store::layout::UPLOADS;
+use crate::store::temporary::TEMPORARY;
 
 /// Blobs on their way out of the layout.
 const ASIDE: &str = ".gc-";
 
-/// Removes unfinished uploads of the layout in `root` that nobody has touched for so long.
+/// Removes unfinished uploads of the layout that nobody has touched for so long.
 ///
 /// # Errors
 /// When they can't be read or removed.
-pub fn sweep_uploads(root: &Path, age: Duration) -> io::Result<()> {
+pub fn sweep_uploads(layout: &Layout, age: Duration) -> io::Result<()> {
     let before = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
-    Sweep::new(before, false).uploads(root)
+    Sweep::new(before, false).uploads(layout)
 }
 
 /// A collection under way.
@@ -41,67 +40,84 @@ impl Sweep {
 
     /// Removes all of the layout's blobs but those in `reached`, and what was never finished.
     pub(super) fn layout(&mut self, layout: &Layout, reached: &HashSet<Digest>) -> io::Result<()> {
-        for (digest, path) in blobs(layout)? {
-            let Some(size) = size(&path)? else { continue };
-            let needed = reached.contains(&digest);
-            if !needed && is_older(&path, self.before)? && (self.dry_run || remove(&path, self.before)?) {
-                self.collected.blobs += 1;
-                self.collected.bytes += size;
-            } else {
-                self.collected.kept_blobs += 1;
-                self.collected.kept_bytes += size;
-                self.collected.young_blobs += u64::from(!needed);
+        for (algorithm, directory) in layout.algorithms()? {
+            for (digest, name) in blobs(&algorithm, &directory)? {
+                self.blob(&directory, &name, reached.contains(&digest))?;
+            }
+            self.temporary(&directory)?;
+        }
+        self.temporary(layout.dir())?;
+        if let Some(partials) = layout.partials()? {
+            self.all(&partials)?;
+            if !self.dry_run {
+                layout.remove_empty_partials();
             }
         }
-        let root = layout.root();
-        for directory in algorithms(layout)?.into_iter().chain([root.to_owned()]) {
-            for path in entries(&directory)? {
-                let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-                if name.starts_with(b".tmp-") || name.starts_with(ASIDE.as_bytes()) {
-                    self.unfinished(&path)?;
-                }
-            }
-        }
-        entries(&layout.partials())?.iter().try_for_each(|path| self.unfinished(path))?;
-        if !self.dry_run {
-            // As long as there is nothing in it.
-            let _ = fs::remove_dir(layout.partials());
-        }
-        self.uploads(root)
+        self.uploads(layout)
     }
 
-    fn uploads(&mut self, root: &Path) -> io::Result<()> {
-        entries(&root.join(UPLOADS))?.iter().try_for_each(|path| self.unfinished(path))
+    fn blob(&mut self, directory: &Dir, name: &str, needed: bool) -> io::Result<()> {
+        let Some(facts) = directory.facts(name)? else { return Ok(()) };
+        let garbage = !needed && facts.is_older(self.before);
+        if garbage && (self.dry_run || remove(directory, name, self.before)?) {
+            self.collected.blobs += 1;
+            self.collected.bytes += facts.size;
+        } else {
+            self.collected.kept_blobs += 1;
+            self.collected.kept_bytes += facts.size;
+            self.collected.young_blobs += u64::from(!needed);
+        }
+        Ok(())
+    }
+
+    /// Removes what killed processes left half-written beside the blobs or the index.
+    fn temporary(&mut self, directory: &Dir) -> io::Result<()> {
+        for name in directory.names()? {
+            let bytes = name.as_encoded_bytes();
+            if bytes.starts_with(TEMPORARY.as_bytes()) || bytes.starts_with(ASIDE.as_bytes()) {
+                self.unfinished(directory, &name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn uploads(&mut self, layout: &Layout) -> io::Result<()> {
+        there(layout.dir().directory(UPLOADS))?.map_or(Ok(()), |uploads| self.all(&uploads))
+    }
+
+    /// Removes all files of a directory that holds nothing but unfinished ones.
+    fn all(&mut self, directory: &Dir) -> io::Result<()> {
+        directory.names()?.iter().try_for_each(|name| self.unfinished(directory, name))
     }
 
     /// Removes a file that somebody began to write, unless somebody has it now.
-    fn unfinished(&mut self, path: &Path) -> io::Result<()> {
-        let Some(size) = size(path)? else { return Ok(()) };
-        let Some(file) = there(File::open(path))? else { return Ok(()) };
+    fn unfinished(&mut self, directory: &Dir, name: &OsStr) -> io::Result<()> {
+        let Some(facts) = directory.facts(name)? else { return Ok(()) };
+        let Some(file) = there(directory.open_file(name))? else { return Ok(()) };
+        let is_older = || Ok::<_, io::Error>(directory.facts(name)?.is_some_and(|facts| facts.is_older(self.before)));
         // Again once nobody else has it: who had it may have gone on.
-        if !is_older(path, self.before)? || file.try_lock().is_err() || !is_older(path, self.before)? {
+        if !is_older()? || file.try_lock().is_err() || !is_older()? {
             return Ok(());
         }
         if !self.dry_run {
-            there(fs::remove_file(path))?;
+            there(directory.remove(name))?;
         }
         self.collected.unfinished += 1;
-        self.collected.bytes += size;
+        self.collected.bytes += facts.size;
         Ok(())
     }
 }
 
 /// Removes a blob. `false` when somebody has claimed it after its age was looked at: then it stays. It goes out of sight
 /// first, so that everybody who comes later knows that it is gone, and then the age tells of everybody who came before.
-fn remove(path: &Path, before: SystemTime) -> io::Result<bool> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let aside = path.with_file_name(format!("{ASIDE}{name}"));
-    fs::rename(path, &aside)?;
-    if is_older(&aside, before)? {
-        fs::remove_file(&aside)?;
+fn remove(directory: &Dir, name: &str, before: SystemTime) -> io::Result<bool> {
+    let aside = format!("{ASIDE}{name}");
+    directory.rename(name, directory, &aside)?;
+    if directory.facts(&aside)?.is_some_and(|facts| facts.is_older(before)) {
+        directory.remove(&aside)?;
         Ok(true)
     } else {
-        fs::rename(&aside, path)?;
+        directory.rename(&aside, directory, name)?;
         Ok(false)
     }
 }
@@ -109,61 +125,36 @@ fn remove(path: &Path, before: SystemTime) -> io::Result<bool> {
 /// Gives blobs their names back that a collection put aside and was killed then: somebody may have claimed them. Where
 /// the blob has been brought anew that one stays. Nobody else may collect meanwhile.
 pub(super) fn restore(layout: &Layout) -> io::Result<()> {
-    for directory in algorithms(layout)? {
-        let algorithm = directory.file_name().unwrap_or_default().to_string_lossy();
-        for aside in entries(&directory)? {
-            let name = aside.file_name().and_then(|name| name.to_str()?.strip_prefix(ASIDE));
+    for (algorithm, directory) in layout.algorithms()? {
+        for aside in directory.names()? {
+            let name = aside.to_str().and_then(|name| name.strip_prefix(ASIDE));
             let Some(hex) = name.filter(|hex| format!("{algorithm}:{hex}").parse::<Digest>().is_ok()) else { continue };
             // Renaming would replace what is there, and its age with it.
-            match fs::hard_link(&aside, directory.join(hex)) {
+            match directory.link(&aside, hex) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                _ => fs::remove_file(&aside)?,
+                _ => directory.remove(&aside)?,
             }
         }
     }
     Ok(())
 }
 
-/// The layout's blobs, and where they are.
-pub(super) fn blobs(layout: &Layout) -> io::Result<Vec<(Digest, PathBuf)>> {
-    let mut blobs = Vec::new();
-    for directory in algorithms(layout)? {
-        let algorithm = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let found = entries(&directory)?.into_iter().filter_map(|path| {
-            let hex = path.file_name()?.to_str()?;
-            Some((format!("{algorithm}:{hex}").parse().ok()?, path))
-        });
-        blobs.extend(found);
+/// Whether a blob of the layout is so old, whether or not anything needs it.
+pub(super) fn has_older_blob(layout: &Layout, before: SystemTime) -> io::Result<bool> {
+    for (algorithm, directory) in layout.algorithms()? {
+        for (_, name) in blobs(&algorithm, &directory)? {
+            if directory.facts(name)?.is_some_and(|facts| facts.is_older(before)) {
+                return Ok(true);
+            }
+        }
     }
-    Ok(blobs)
+    Ok(false)
 }
 
-/// The directories of blobs. Those behind a link may be another layout's, too, whose index nobody has asked.
-fn algorithms(layout: &Layout) -> io::Result<Vec<PathBuf>> {
-    let blobs = layout.root().join("blobs");
-    let all = entries(&blobs)?;
-    if let Some(link) = all.iter().chain([&blobs]).find(|path| path.is_symlink()) {
-        return Err(io::Error::other(format!("{} is a symbolic link", link.display())));
-    }
-    Ok(all.into_iter().filter(|path| path.is_dir()).collect())
-}
-
-/// What is in `directory`, sorted by name; nothing where it is not there.
-fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let Some(entries) = there(fs::read_dir(directory))? else { return Ok(Vec::new()) };
-    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
-    paths.sort();
-    Ok(paths)
-}
-
-/// Whether nobody has touched `path` since `before`.
-pub(super) fn is_older(path: &Path, before: SystemTime) -> io::Result<bool> {
-    Ok(there(fs::metadata(path))?.map(|metadata| metadata.modified()).transpose()?.is_some_and(|time| time <= before))
-}
-
-/// The length of a file; nothing when it is none, or gone.
-fn size(path: &Path) -> io::Result<Option<u64>> {
-    Ok(there(fs::symlink_metadata(path))?.filter(fs::Metadata::is_file).map(|metadata| metadata.len()))
+/// The blobs in the directory of an algorithm, and their names there.
+fn blobs(algorithm: &str, directory: &Dir) -> io::Result<Vec<(Digest, String)>> {
+    let names = directory.names()?.into_iter().filter_map(|name| name.into_string().ok());
+    Ok(names.filter_map(|name| Some((format!("{algorithm}:{name}").parse().ok()?, name))).collect())
 }
 
 fn there<T>(result: io::Result<T>) -> io::Result<Option<T>> {

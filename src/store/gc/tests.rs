@@ -5,6 +5,7 @@ use ociforge_manifests::{Digest, media_type};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::store::layout::UPLOADS;
 use crate::store::partial::Partial;
 
 const NOW: GcOptions = GcOptions { keep_for: Duration::ZERO, untagged: false, dry_run: false };
@@ -161,23 +162,23 @@ fn unfinished_files_go_unless_somebody_has_them() {
 #[test]
 fn blobs_that_came_in_part_go_unless_somebody_writes_them() {
     let (_directory, layout) = layout();
-    let files = ["sha256-old", "sha256-taken", "sha256-new"].map(|name| layout.partials().join(name));
-    let claimed = files.each_ref().map(|path| Partial::claim(path).unwrap().unwrap());
-    let [old, taken, new] = claimed;
+    let digests = ["old", "taken", "new"].map(|content| Digest::of(content.as_bytes()));
+    let [old, taken, new] = digests.each_ref().map(|digest| layout.claim_partial(digest).unwrap().unwrap());
+    let age = |partial: &Partial| partial.file().set_modified(SystemTime::now() - HOURS).unwrap();
     for partial in [&old, &taken, &new] {
         partial.file().set_len(5).unwrap();
     }
-    age(&files[0], HOURS);
-    age(&files[1], HOURS);
+    age(&old);
+    age(&taken);
     drop((old, new));
     let dry = collect(&layout, &GcOptions { dry_run: true, ..GcOptions::default() }).unwrap();
     assert_eq!((dry.unfinished, dry.bytes), (1, 5));
     assert_eq!(collect(&layout, &GcOptions::default()).unwrap(), dry);
-    assert_eq!(files.each_ref().map(|path| path.exists()), [false, true, true]);
+    assert_eq!(layout.partials().unwrap().unwrap().names().unwrap().len(), 2);
     drop(taken);
-    files[1..].iter().for_each(|path| age(path, HOURS));
+    digests[1..].iter().for_each(|digest| age(&layout.claim_partial(digest).unwrap().unwrap()));
     assert_eq!(collect(&layout, &GcOptions::default()).unwrap().unfinished, 2);
-    assert!(!layout.partials().exists());
+    assert!(layout.partials().unwrap().is_none());
 }
 
 #[test]
@@ -221,6 +222,55 @@ fn damage_ends_it_before_anything_is_removed() {
     put(&layout, &index(&[&inner]));
     assert!(collect(&layout, &NOW).is_ok());
     assert!(!has(&layout, "garbage"));
+}
+
+/// What any client can bring about: a blob that an index or a subject names as a manifest.
+#[test]
+fn what_is_listed_as_a_manifest_and_is_none_stops_nothing() {
+    let (_directory, layout) = layout();
+    let [kept, named] = ["kept", "named"].map(|content| layout.put(content.as_bytes()).unwrap());
+    let text = layout.put(b"no JSON").unwrap();
+    // It names one blob as a manifest would, and one somewhere in it.
+    let json = layout.put(json!({"blobs": [kept], "text": "x".repeat(100)}).to_string().as_bytes()).unwrap();
+    let huge = [b"{\"d\": \"", named.as_str().as_bytes(), b"\"}", &vec![b' '; 17 << 20][..]].concat();
+    let huge = layout.put(&huge).unwrap();
+    let listed = [text, json, huge].map(|digest| Descriptor::new(media_type::MANIFEST, digest, 1));
+    name(&layout, &put(&layout, &index(&listed.each_ref()[..2])), "a:t");
+    let mut referrer = image(&layout, "layer");
+    referrer["subject"] = json!(listed[2]);
+    let referrer = put(&layout, &referrer);
+    keep(&layout, &referrer);
+    layout.put(b"garbage").unwrap();
+
+    let collected = collect(&layout, &NOW).unwrap();
+    let mut expected = listed.map(|listed| listed.digest).to_vec();
+    expected.sort();
+    assert_eq!((collected.blobs, &collected.unreadable_manifests), (1, &expected));
+    assert!(!has(&layout, "garbage"));
+    for content in ["kept", "named", "layer", "no JSON"] {
+        assert!(has(&layout, content), "{content}");
+    }
+    assert_eq!(collect(&layout, &UNTAGGED).unwrap().manifests, 1);
+    assert!(!has(&layout, "named") && has(&layout, "kept"));
+}
+
+#[test]
+fn nothing_outside_is_removed_or_waited_for() {
+    let (directory, layout) = layout();
+    let victim = directory.path().join("victim");
+    fs::write(&victim, "precious").unwrap();
+    age(&victim, HOURS);
+    let uploads = layout.root().join(UPLOADS);
+    fs::create_dir(&uploads).unwrap();
+    std::os::unix::fs::symlink(&victim, uploads.join("link")).unwrap();
+    for fifo in [uploads.join("fifo"), layout.blob_path(&Digest::of(b"1")), layout.root().join(".tmp-fifo")] {
+        rustix::fs::mknodat(rustix::fs::CWD, fifo, rustix::fs::FileType::Fifo, 0o666.into(), 0).unwrap();
+    }
+    assert_eq!(collect(&layout, &NOW).unwrap(), Collected::default());
+    assert_eq!(fs::read_to_string(victim).unwrap(), "precious");
+    fs::remove_dir(layout.root().join("blobs/sha512")).unwrap_err();
+    std::os::unix::fs::symlink(directory.path(), layout.root().join("blobs/sha512")).unwrap();
+    assert!(collect(&layout, &NOW).unwrap_err().cause.to_string().contains("blobs/sha512 in it is a symbolic link"));
 }
 
 #[test]

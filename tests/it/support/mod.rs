@@ -284,8 +284,9 @@ pub(crate) static DEBIAN: LazyLock<Debian> = LazyLock::new(|| {
     let python = listed.lines().find_map(|line| line.strip_prefix("./usr/bin/python3.")).expect("a Python in the base");
 
     let place = Place::new();
-    std::os::unix::fs::symlink(&tar, place.path("rootfs.tar")).unwrap();
-    let recipe = "base = 'scratch'\n[config]\ncmd = ['bash']\n[config.env]\nPATH = '/usr/bin:/bin'\n[[layer]]\ntar = 'rootfs.tar'\n";
+    let recipe = format!(
+        "base = 'scratch'\n[config]\ncmd = ['bash']\n[config.env]\nPATH = '/usr/bin:/bin'\n[[layer]]\ntar = '{tar}'\n"
+    );
     place.write("ociforge.toml", recipe);
     // Statics are not dropped: this is in the build's directory, and made anew each time.
     let directory = concat!(env!("CARGO_TARGET_TMPDIR"), "/debian");

@@ -1,0 +1,45 @@
+//! Bodies of answers, as clients take them.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, HttpBody};
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+
+use super::connections::Pending;
+
+/// An answer's body, which ends the request when it is dropped: sent to its end, or given up.
+pub(super) struct Sending {
+    body: Body,
+    pending: Pending,
+}
+
+impl Sending {
+    pub(super) fn new(body: Body, pending: Pending) -> Self {
+        Self { body, pending }
+    }
+}
+
+impl HttpBody for Sending {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        // It is asked for more when the client has taken what it was given.
+        self.pending.waits_for_client(polled.is_ready());
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

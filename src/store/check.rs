@@ -1,0 +1,220 @@
+//! Whether what the store holds is as it was put there.
+//!
+//! A packed layer that a build takes from the store is checked by the times that the filesystem keeps of its file, and
+//! hashed only where these say that it was touched. What a disk changes without the filesystem's knowledge shows when the
+//! layer is copied, which hashes it, and in a check of everything.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use ociforge_manifests::{Descriptor, Digest, Hasher};
+
+use super::Store;
+use super::stamp::{Comparison, Stamp};
+
+/// Bytes read at once.
+const PIECE: usize = 256 << 10;
+
+/// What is found where a blob should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlobState {
+    /// Nothing.
+    Missing,
+    /// The blob.
+    Sound,
+    /// Something else, which was removed.
+    Damaged,
+}
+
+/// What a check of the whole store found.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// Files that were hashed.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What was damaged, and removed.
+    pub damaged: Vec<PathBuf>,
+}
+
+impl Store {
+    /// Checks the blob of a layer that was packed here, and claims it (see [`Layout::claim_blob`](super::Layout)).
+    ///
+    /// # Errors
+    /// When it can't be read, or a damaged one not be removed.
+    pub fn check_layer(&self, layer: &Descriptor) -> io::Result<BlobState> {
+        let (digest, stamp_file) = (&layer.digest, self.stamp_path(&layer.digest));
+        let blob = self.layout().blob_path(digest);
+        let untouched = matches!(Stamp::compare(&stamp_file, &blob), Ok(Comparison::Same));
+        let Some(size) = self.layout().claim_blob(digest) else { return Ok(BlobState::Missing) };
+        // What changes while it is hashed is noticed the next time.
+        let stamp = Stamp::of(&blob)?;
+        if size != layer.size || !(untouched || is_blob(self.layout().open_blob(digest)?.0, digest)?) {
+            self.layout().remove_blob(digest)?;
+            return Ok(BlobState::Damaged);
+        }
+        stamp.write_to(&stamp_file)?;
+        Ok(BlobState::Sound)
+    }
+
+    /// Notes what the blob of a layer is like that was packed now.
+    ///
+    /// # Errors
+    /// When it can't be read, or the note not be written.
+    pub fn note_layer(&self, layer: &Digest) -> io::Result<()> {
+        Stamp::of(&self.layout().blob_path(layer))?.write_to(&self.stamp_path(layer))
+    }
+
+    /// Hashes every blob and every downloaded wheel, compares unpacked layers to what they were like, and removes what is
+    /// not as it should be: the next build makes or fetches it again. `each` is told the bytes of each file beforehand.
+    ///
+    /// # Errors
+    /// When something can't be read or removed.
+    pub fn check_all(&self, mut each: impl FnMut(u64)) -> io::Result<Checked> {
+        let mut checked = Checked::default();
+        for algorithm in self.layout().blob_algorithms()? {
+            for path in listed(&self.layout().root().join("blobs").join(&algorithm))? {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                if let Ok(digest) = format!("{algorithm}:{name}").parse() {
+                    checked.file(&path, &digest, &mut each)?;
+                }
+            }
+        }
+        for entry in listed(&self.wheels())? {
+            let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let Ok(digest) = format!("sha256:{name}").parse() else { continue };
+            let wheels = listed(&entry)?;
+            for wheel in wheels.iter().filter(|path| path.extension().is_some_and(|extension| extension == "whl")) {
+                checked.file(wheel, &digest, &mut each)?;
+            }
+        }
+        self.check_roots(&mut checked)?;
+        Ok(checked)
+    }
+
+    fn check_roots(&self, checked: &mut Checked) -> io::Result<()> {
+        for kind in listed(&self.root().join("roots"))? {
+            let name = kind.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            // The space of attributes plays no part here.
+            let roots = self.roots(&name, ociforge_layers::unpack::XattrSpace::User);
+            for layer in listed(&kind)? {
+                let hex = layer.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let Ok(digest) = format!("sha256:{hex}").parse() else { continue };
+                let chain = ociforge_manifests::ChainId(digest);
+                if let super::RootState::Changed(path) = roots.check(&chain)? {
+                    roots.discard(&chain)?;
+                    checked.damaged.push(layer.join(path));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn stamp_path(&self, layer: &Digest) -> PathBuf {
+        self.root().join("layers").join(format!("{}.stamp", layer.hex()))
+    }
+}
+
+impl Checked {
+    fn file(&mut self, path: &Path, digest: &Digest, each: &mut impl FnMut(u64)) -> io::Result<()> {
+        let metadata = fs::symlink_metadata(path)?;
+        each(metadata.len());
+        if metadata.is_file() && is_blob(File::open(path)?, digest)? {
+            self.files += 1;
+            self.bytes += metadata.len();
+            return Ok(());
+        }
+        fs::remove_file(path)?;
+        self.damaged.push(path.to_owned());
+        Ok(())
+    }
+}
+
+/// Whether a file has the content of this digest.
+fn is_blob(mut file: File, digest: &Digest) -> io::Result<bool> {
+    let Some(mut hasher) = Hasher::new(digest.algorithm()) else { return Ok(false) };
+    let mut piece = vec![0; PIECE];
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(hasher.finish() == *digest),
+            length => hasher.update(&piece[..length]),
+        }
+    }
+}
+
+/// The paths in a directory, sorted; none where there is no such directory. What is on its way has a name with a dot.
+fn listed(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut paths: Vec<_> = entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>()?;
+    paths.retain(|path| path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b".")));
+    paths.sort_unstable();
+    Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, Store, Descriptor) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("store")).unwrap();
+        let digest = store.layout().put(&[7; 1000]).unwrap();
+        store.note_layer(&digest).unwrap();
+        let mut layer = Descriptor::of("application/octet-stream", &[7; 1000]);
+        layer.digest = digest;
+        (directory, store, layer)
+    }
+
+    fn flip(store: &Store, layer: &Descriptor) {
+        // The clock for files stands still for some milliseconds.
+        std::thread::sleep(std::time::Duration::from_millis(15));
+        let blob = store.layout().blob_path(&layer.digest);
+        fs::set_permissions(&blob, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        File::options().write(true).open(blob).unwrap().write_at(&[8], 500).unwrap();
+    }
+
+    #[test]
+    fn a_damaged_layer_is_noticed_and_removed() {
+        let (_directory, store, layer) = store();
+        assert_eq!(store.check_layer(&layer).unwrap(), BlobState::Sound);
+        // Being claimed is no damage, neither here nor by others.
+        assert_eq!(store.check_layer(&layer).unwrap(), BlobState::Sound);
+        store.layout().claim_blob(&layer.digest).unwrap();
+        assert_eq!(store.check_layer(&layer).unwrap(), BlobState::Sound);
+        flip(&store, &layer);
+        assert_eq!(store.check_layer(&layer).unwrap(), BlobState::Damaged);
+        assert_eq!(store.check_layer(&layer).unwrap(), BlobState::Missing);
+    }
+
+    #[test]
+    fn a_layer_without_a_stamp_is_hashed() {
+        let (_directory, store, layer) = store();
+        fs::remove_file(store.stamp_path(&layer.digest)).unwrap();
+        flip(&store, &layer);
+        assert_eq!(store.check_layer(&layer).unwrap(), BlobState::Damaged);
+    }
+
+    #[test]
+    fn a_check_of_all_removes_what_is_damaged_and_nothing_else() {
+        let (_directory, store, layer) = store();
+        let other = store.layout().put(b"other").unwrap();
+        let [sound, damaged] = ["sound", "damaged"].map(|content| {
+            let entry = store.wheels().join(Digest::of(content.as_bytes()).hex());
+            fs::create_dir_all(&entry).unwrap();
+            fs::write(entry.join("a-1-py3-none-any.whl"), "sound").unwrap();
+            entry.join("a-1-py3-none-any.whl")
+        });
+        flip(&store, &layer);
+        let mut told = 0;
+        let checked = store.check_all(|bytes| told += bytes).unwrap();
+        assert_eq!(checked.damaged, [store.layout().blob_path(&layer.digest), damaged.clone()]);
+        assert!(sound.exists() && !damaged.exists() && store.layout().blob_size(&other).is_some());
+        assert_eq!((checked.files, checked.bytes, told), (2, 10, 1015));
+    }
+}
