@@ -388,7 +388,7 @@ fn nothing_outlives(machine: &Machine) {
             let word = format!("7{}", std::process::id() * 10 + who as u32);
             // Until all are there; without /proc nobody can tell.
             let script = format!(
-                "for i in 1 2 3; do setsid sh -c 'sleep {word} & echo > /up$i; sleep {word}' & done
+                "for i in 1 2 3; do setsid sh -c 'sleep {word} & echo > /up$0; sleep {word}' $i & done
                  until test -e /up1 -a -e /up2 -a -e /up3; do sleep 0.01; done; exit 3"
             );
             let begun = Instant::now();
