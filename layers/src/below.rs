@@ -1,5 +1,7 @@
 //! What a new layer lies on: the base's files, as far as they are known, and the layers that were made before it.
 
+use std::collections::BTreeSet;
+
 use crate::hierarchy::{self, Assumption};
 use crate::index::{FileIndex, IndexEntry};
 use crate::path::LayerPath;
@@ -10,11 +12,20 @@ use crate::tree::Metadata;
 pub enum BaseFiles {
     /// All of them.
     Known(FileIndex),
-    /// Links to directories, directories that are not root's with mode 0755, and what a recipe's layers met when it was
-    /// locked.
-    Locked(FileIndex),
+    /// Those of a lock.
+    Locked(LockedFiles),
     /// None: what common distributions have is assumed.
     Assumed,
+}
+
+/// What a lock has of the base's files: whatever a recipe's layers met when it was locked, and what they are likely to meet
+/// when their content changes. Of all else the base has to be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LockedFiles {
+    /// The files.
+    pub files: FileIndex,
+    /// Directories of which everything is in `files`: what is not there is not in the base.
+    pub listed: BTreeSet<LayerPath>,
 }
 
 /// The layers below a new one.
@@ -118,15 +129,19 @@ impl Below {
     }
 
     fn in_base(&self, path: &LayerPath, purpose: Purpose) -> Lower {
-        let (BaseFiles::Known(index) | BaseFiles::Locked(index)) = &self.base else {
-            return assumed(path, purpose);
+        let (index, listed) = match &self.base {
+            BaseFiles::Known(files) => (files, None),
+            BaseFiles::Locked(LockedFiles { files, listed }) => (files, Some(listed)),
+            BaseFiles::Assumed => return assumed(path, purpose),
         };
-        let kind = match (index.get(path), &self.base) {
-            (Some(IndexEntry::Directory { metadata, .. }), _) => LowerKind::Directory(metadata),
-            (Some(IndexEntry::Symlink(target)), _) => LowerKind::Symlink(target),
-            (Some(IndexEntry::File), _) => LowerKind::File,
-            (None, BaseFiles::Locked(_)) => return not_locked(path, purpose),
-            (Some(IndexEntry::Whiteout) | None, _) => LowerKind::Absent,
+        let is_listed = || listed.is_none_or(|listed| path.parent().is_some_and(|parent| listed.contains(&parent)));
+        let kind = match index.get(path) {
+            Some(IndexEntry::Directory { metadata, .. }) => LowerKind::Directory(metadata),
+            Some(IndexEntry::Symlink(target)) => LowerKind::Symlink(target),
+            Some(IndexEntry::File) => LowerKind::File,
+            Some(IndexEntry::Whiteout) => LowerKind::Absent,
+            None if is_listed() => LowerKind::Absent,
+            None => LowerKind::Unknown,
         };
         Lower { kind, origin: Origin::Base }
     }
@@ -139,19 +154,6 @@ fn hides(index: &FileIndex, path: &LayerPath) -> bool {
         Some(IndexEntry::Directory { opaque, .. }) => opaque,
         Some(_) => true,
     })
-}
-
-/// What is at a path of which a lock says nothing: no link to a directory, and no directory but one of root's with mode 0755.
-fn not_locked(path: &LayerPath, purpose: Purpose) -> Lower {
-    match assumed(path, purpose) {
-        Lower { kind: LowerKind::Directory(Metadata { mode: 0o755, uid: 0, gid: 0, .. }), .. } => {
-            assumed(path, purpose)
-        }
-        lower @ Lower { kind: LowerKind::Unknown, .. } if matches!(purpose, Purpose::Through | Purpose::Renamed) => {
-            lower
-        }
-        _ => Lower { kind: LowerKind::Absent, origin: Origin::Base },
-    }
 }
 
 fn assumed(path: &LayerPath, purpose: Purpose) -> Lower {
@@ -206,11 +208,18 @@ mod tests {
         assert_eq!(at("tmp", Purpose::Directory).origin, Origin::Assumed);
         assert_eq!(at("bin", Purpose::Directory).kind, LowerKind::Unknown);
         assert_eq!(at("bin", Purpose::File).kind, LowerKind::Absent);
-        let locked = Below::new(BaseFiles::Locked(index(&["/bin link usr/bin"])));
+        let files = index(&["/bin link usr/bin", "/lib whiteout", "/opt dir 0755 0:0 0"]);
+        let locked = Below::new(BaseFiles::Locked(LockedFiles { files, listed: ["opt".parse().unwrap()].into() }));
         let kind = |name: &str| locked.at(&name.parse().unwrap(), Purpose::Directory).kind;
         assert_eq!(
-            [kind("bin"), kind("lib"), kind("tmp")],
-            [LowerKind::Symlink(b"usr/bin".to_vec()), LowerKind::Absent, LowerKind::Absent]
+            [kind("bin"), kind("lib"), kind("opt/x"), kind("tmp"), kind("code")],
+            [
+                LowerKind::Symlink(b"usr/bin".to_vec()),
+                LowerKind::Absent,
+                LowerKind::Absent,
+                LowerKind::Unknown,
+                LowerKind::Unknown
+            ]
         );
     }
 }

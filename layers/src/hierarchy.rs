@@ -57,11 +57,8 @@ const DIRECTORIES: &[&str] = &[
     "usr/local/games",
     "usr/local/include",
     "usr/local/lib",
-    "usr/local/sbin",
     "usr/local/share",
-    "usr/local/share/man",
     "usr/local/src",
-    "usr/sbin",
     "usr/share",
     "usr/share/applications",
     "usr/share/doc",
@@ -85,7 +82,6 @@ const SPECIAL: &[(&str, u32, u64)] = &[
     ("run/lock", 0o1777, 0),
     ("tmp", 0o1777, 0),
     ("var/local", 0o2775, 50),
-    ("var/mail", 0o2775, 8),
     ("var/tmp", 0o1777, 0),
 ];
 
@@ -104,6 +100,10 @@ const LINKS: &[&str] = &[
     "usr/local/cuda",
     "usr/local/lib64",
     "usr/local/man",
+    "usr/local/sbin",
+    "usr/local/share/man",
+    "usr/man",
+    "usr/sbin",
     "usr/tmp",
     "var/lock",
     "var/run",
@@ -215,12 +215,21 @@ mod tests {
             other => panic!("{name}: {other:?}"),
         };
         assert_eq!(
-            [mode("usr/local/bin"), mode("tmp"), mode("root"), mode("var/mail")],
-            [(0o755, 0), (0o1777, 0), (0o700, 0), (0o2775, 8)]
+            [mode("usr/local/bin"), mode("tmp"), mode("root"), mode("var/cache")],
+            [(0o755, 0), (0o1777, 0), (0o700, 0), (0o755, 0)]
         );
-        for name in
-            ["bin", "usr/lib64", "opt/venv/lib64", "home/app", "root/.cache", "var/lib/x", "etc/nginx", "var/run"]
-        {
+        for name in [
+            "bin",
+            "usr/lib64",
+            "usr/sbin",
+            "opt/venv/lib64",
+            "home/app",
+            "root/.cache",
+            "var/lib/x",
+            "var/mail",
+            "etc/nginx",
+            "var/run",
+        ] {
             assert_eq!(directory(&path(name)), Assumption::Unknown, "{name}");
         }
         for name in ["opt/venv/lib/python3.11/site-packages", "usr/lib/venv/site-packages"] {

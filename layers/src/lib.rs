@@ -23,7 +23,7 @@ pub mod tree;
 pub mod unpack;
 pub mod whiteout;
 
-pub use below::{BaseFiles, Below};
+pub use below::{BaseFiles, Below, LockedFiles};
 pub use index::FileIndex;
 pub use mapped::MappedFile;
 pub use pack::{Compression, Layer, PackError, pack};

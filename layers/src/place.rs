@@ -44,6 +44,13 @@ pub enum DirectoryRule {
     KeepBase,
     /// None: the tree says what they are like.
     Replace,
+    /// All, but for these.
+    Change {
+        /// The mode.
+        mode: Option<u32>,
+        /// Owner and group.
+        owner: Option<(u64, u64)>,
+    },
 }
 
 /// A tree in its place.
@@ -53,7 +60,7 @@ pub struct Placed {
     pub tree: LayerTree,
     /// Everything that was looked up below, and why; what is there decides the tree.
     pub lookups: Lookups,
-    /// The directories whose attributes were assumed, in order.
+    /// What was assumed of the base, in order: directories whose attributes were, and paths that were taken to be new.
     pub assumed: Vec<LayerPath>,
 }
 
@@ -89,6 +96,9 @@ pub enum PlaceError {
         /// Where the directory is.
         layer: String,
     },
+    /// A layer that hides everything below it, of which runtimes do not take the same view.
+    #[error("cannot place an opaque root directory (`.wh..wh..opq` at the top): docker and podman ignore it")]
+    OpaqueRoot,
     /// A name that no entry can have.
     #[error(transparent)]
     Path(#[from] PathError),
@@ -204,7 +214,10 @@ impl Placing<'_> {
         let place = match &mut node.kind {
             NodeKind::Directory { opaque } => {
                 let opaque = *opaque;
-                let place = self.directory(&path, self.rules.directories == DirectoryRule::Replace)?;
+                if opaque && path.is_root() {
+                    return Err(PlaceError::OpaqueRoot);
+                }
+                let place = self.directory(&path)?;
                 if let Some(metadata) = self.kept(&place)? {
                     node.metadata = metadata;
                 }
@@ -251,19 +264,17 @@ impl Placing<'_> {
         Ok(lower)
     }
 
-    /// Where the directory `path` of the tree is, all links followed. `replaces` says that it may take a file's place.
-    fn directory(&mut self, path: &LayerPath, replaces: bool) -> Result<LayerPath, PlaceError> {
+    /// Where the directory `path` of the tree is, all links followed.
+    fn directory(&mut self, path: &LayerPath) -> Result<LayerPath, PlaceError> {
         if path.is_root() {
             return Ok(LayerPath::root());
         }
         if let Some(way) = self.ways.get(path) {
             return Ok(way.clone());
         }
-        let here = self.directory(&path.parent().unwrap_or_default(), false)?.join(path.file_name())?;
+        let here = self.directory(&path.parent().unwrap_or_default())?.join(path.file_name())?;
         let way = self.follow(&here, Purpose::Directory)?;
-        if let Some((above, lower)) = self.file_on_the_way(&way)?
-            && !(replaces && above == way && way == here)
-        {
+        if let Some((above, lower)) = self.file_on_the_way(&way)? {
             let layer = self.below.name(lower.origin);
             return Err(PlaceError::NotADirectory { path: path.clone(), above, layer });
         }
@@ -296,7 +307,7 @@ impl Placing<'_> {
 
     /// Where `path` is when what is at its end does not matter.
     fn beside(&mut self, path: &LayerPath) -> Result<LayerPath, PlaceError> {
-        let parent = self.directory(&path.parent().unwrap_or_default(), false)?;
+        let parent = self.directory(&path.parent().unwrap_or_default())?;
         Ok(parent.join(path.file_name())?)
     }
 
@@ -335,6 +346,11 @@ impl Placing<'_> {
             DirectoryRule::KeepAll => true,
             DirectoryRule::KeepBase => !matches!(lower.origin, Origin::Layer(_)),
             DirectoryRule::Replace => false,
+            DirectoryRule::Change { mode, owner } => {
+                let settled = self.settled(place, metadata, lower.origin);
+                let (uid, gid) = owner.unwrap_or((settled.uid, settled.gid));
+                return Ok(Some(Metadata { mode: mode.unwrap_or(settled.mode), uid, gid, ..settled }));
+            }
         };
         Ok(keeps.then(|| self.settled(place, metadata, lower.origin)))
     }
@@ -368,7 +384,11 @@ impl Placing<'_> {
                 self.out.insert(above, Node { metadata, kind: NodeKind::Directory { opaque: false } })?;
             }
         }
-        let lookups = Lookups(self.known.into_inner().into_keys().collect());
+        let known = self.known.into_inner();
+        let is_new = |lower: &Lower| lower.kind == LowerKind::Absent && lower.origin == Origin::Assumed;
+        let new = known.iter().filter(|((_, purpose), lower)| *purpose == Purpose::Directory && is_new(lower));
+        self.assumed.extend(new.map(|((path, _), _)| path.clone()));
+        let lookups = Lookups(known.into_keys().collect());
         Ok(Placed { tree: self.out, lookups, assumed: self.assumed.into_iter().collect() })
     }
 }

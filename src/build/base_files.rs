@@ -1,7 +1,11 @@
 //! What is known of the base's files: by the lock, by reading the base's layers, or not at all.
 
+use std::collections::BTreeSet;
+
 use ociforge_layers::index::IndexEntry;
-use ociforge_layers::{BaseFiles, Below, FileIndex, LayerPath, LayerTree, Metadata, Node, NodeKind, links, place};
+use ociforge_layers::{
+    BaseFiles, Below, FileIndex, LayerPath, LayerTree, LockedFiles, Metadata, Node, NodeKind, links, place,
+};
 
 use super::interpreter::Interpreter;
 use super::pack::{Part, TreeSource};
@@ -13,6 +17,9 @@ use crate::base::facts::{self, Contents};
 use crate::lock::LockedBase;
 use crate::plan::{Plan, StepKind};
 use crate::transfer::Overlay;
+
+/// Where packages have data, below the directory for that.
+const DATA: [&str; 4] = ["etc", "share", "share/man", "share/man/man1"];
 
 /// How many entries a lock has at most. Bases whose directories have an owner of their own have very many.
 const MAX_LOCKED: usize = 5000;
@@ -40,21 +47,26 @@ pub(super) async fn contents(builder: &Builder, base: &BaseImage) -> Result<Cont
     contents.map_err(|source| BuildError::Facts { name, source: Box::new(source) })
 }
 
-/// What a lock has to know of the base's files: links to directories, directories that are not root's with mode 0755, and
-/// whatever is on the way to what the plan puts into the image. `None` where the plan puts nothing there.
-pub(super) async fn to_lock(builder: &Builder, plan: &Plan, pins: &Pins) -> Result<Option<FileIndex>, BuildError> {
+/// What a lock has to know of the base's files: links to directories, directories that are not root's with mode 0755,
+/// whatever is on the way to what the plan puts into the image, and everything that is where packages are installed. `None`
+/// where the plan puts nothing there.
+pub(super) async fn to_lock(builder: &Builder, plan: &Plan, pins: &Pins) -> Result<Option<LockedFiles>, BuildError> {
     if plan.steps.iter().all(|step| matches!(step.kind, StepKind::Run(_))) {
         return Ok(None);
     }
     let files = contents(builder, &pins.base).await?.files;
     let mut below = Below::new(BaseFiles::Known(files.clone()));
-    let mut looked_up: Vec<LayerPath> = Vec::new();
+    let (mut looked_up, mut listed): (Vec<LayerPath>, BTreeSet<LayerPath>) = Default::default();
     let scratch = builder.store.scratch().map_err(BuildError::Store)?;
     for step in &plan.steps {
         let parts = match (steps::work(plan, step, builder.epoch, &scratch, &*builder.reporter)?, &pins.interpreter) {
             (Some(work), _) => work.parts,
             (None, Some(interpreter)) if matches!(step.kind, StepKind::Pip(_)) => {
-                vec![directories_of(interpreter, builder)]
+                let part = directories_of(interpreter, builder);
+                if let TreeSource::Made(tree) = &part.tree {
+                    listed.extend(tree.iter().map(|(path, _)| path.clone()));
+                }
+                vec![part]
             }
             _ => continue,
         };
@@ -65,16 +77,22 @@ pub(super) async fn to_lock(builder: &Builder, plan: &Plan, pins: &Pins) -> Resu
             below.push(&step.description, FileIndex::of(&placed.tree));
         }
     }
-    Ok(Some(select(&files, looked_up)))
+    // Where links lead instead.
+    listed.retain(|path| matches!(files.get(path), Some(IndexEntry::Directory { .. })));
+    let is_listed = |path: &LayerPath| path.parent().is_some_and(|parent| listed.contains(&parent));
+    looked_up.extend(files.iter().map(|(path, _)| path).filter(is_listed));
+    Ok(Some(LockedFiles { files: select(&files, looked_up), listed }))
 }
 
 /// The directories that packages are installed into.
 fn directories_of(Interpreter { scheme, .. }: &Interpreter, builder: &Builder) -> Part {
     let mut tree = LayerTree::new();
-    for path in [&scheme.purelib, &scheme.platlib, &scheme.scripts, &scheme.data, &scheme.headers] {
+    let data = DATA.iter().filter_map(|name| scheme.data.join(name).ok());
+    let own = [&scheme.purelib, &scheme.platlib, &scheme.scripts, &scheme.data, &scheme.headers].map(Clone::clone);
+    for path in own.into_iter().chain(data) {
         let directory = Node { metadata: Metadata::root(0o755, 0), kind: NodeKind::Directory { opaque: false } };
         // None of them is in the way of another.
-        let _ = tree.insert(path.clone(), directory);
+        let _ = tree.insert(path, directory);
     }
     Part { tree: TreeSource::Made(tree), rules: Some(python::rules(builder.epoch.seconds())) }
 }

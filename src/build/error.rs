@@ -334,6 +334,15 @@ impl Explain for StepError {
             Self::Place(PlaceError::OntoDirectory { .. }) => {
                 Some("name the file itself, or remove the directory in a `run` step before".into())
             }
+            Self::Place(PlaceError::NotADirectory { .. }) => {
+                Some("choose another path, or remove the file in a `run` step before".into())
+            }
+            Self::Place(PlaceError::Loop { .. }) => {
+                Some("choose another path, or mend the links in a `run` step before".into())
+            }
+            Self::Place(PlaceError::OpaqueRoot) => {
+                Some("build on `base = \"scratch\"`, or take the entry out of the archive".into())
+            }
             Self::Failed { full: true, .. } => full(),
             Self::Failed { last, .. } if last.iter().any(|line| wants_network(line)) => {
                 Some("a step sees no network unless its layer has network = \"host\"".into())

@@ -162,8 +162,8 @@ impl Builder {
             shown.push(&more);
         }
         self.reporter.note(&format!(
-            "the base is not read: {} are assumed to have the owner and mode that Debian gives them; `ociforge lock` or \
-             --check-base finds out",
+            "of the base it is assumed that these paths have the owner and mode that Debian gives them, or are not \
+             there: {}; `ociforge lock` or --check-base finds out",
             shown.join(", ")
         ));
     }

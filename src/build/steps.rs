@@ -68,8 +68,7 @@ fn directories(paths: &[LayerPath], mode: Option<u32>, owner: Option<Owner>, mti
         let metadata = Metadata { uid, gid, ..Metadata::root(mode.unwrap_or(0o755), mtime) };
         tree.insert(path.clone(), Node { metadata, kind: NodeKind::Directory { opaque: false } })?;
     }
-    let stated = mode.is_some() || owner.is_some();
-    let directories = if stated { DirectoryRule::Replace } else { DirectoryRule::KeepAll };
+    let directories = DirectoryRule::Change { mode, owner: owner.map(|owner| (owner.uid.into(), owner.gid.into())) };
     // Cheaper to make than to look up.
     Ok(Made { ingredients: None, tree, rules: Rules { files: FileRule::Replace, directories, mtime } })
 }

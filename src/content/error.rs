@@ -130,7 +130,10 @@ impl Explain for ContentError {
                 "get it again from where it came; what is damaged in the store of builds, `ociforge cache verify` removes"
                     .into(),
             ),
-            Cause::Document(error) => error.hint().map(Into::into),
+            Cause::Document(error) => Some(error.hint().map_or_else(
+                || "get it again from where it came; what is damaged in the store of builds, `ociforge cache verify` removes".into(),
+                Into::into,
+            )),
             Cause::Io(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
                 Some("free some space, or choose another place, and try again; nothing half-written is in use".into())
             }

@@ -1,11 +1,12 @@
 //! `ociforge.lock`.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ociforge_layers::FileIndex;
 use ociforge_layers::index::NoEntry;
 use ociforge_layers::source::wheel::normalize;
+use ociforge_layers::{FileIndex, LayerPath, LockedFiles};
 use ociforge_manifests::Digest;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -43,7 +44,7 @@ pub struct LockedBase {
     pub digest: Digest,
     /// Those of its files that matter to where layers put theirs; `None` in locks of older versions, and where no layer
     /// puts any.
-    pub files: Option<FileIndex>,
+    pub files: Option<LockedFiles>,
 }
 
 /// A wheel and where it goes.
@@ -93,6 +94,8 @@ struct BaseRow {
     digest: Digest,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     files: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    listed: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -235,13 +238,17 @@ struct Version {
 
 impl BaseRow {
     fn of(LockedBase { platform, name, digest, files }: &LockedBase) -> Self {
-        let files = files.as_ref().map(|files| files.lines().map(str::to_owned).collect());
-        Self { platform: platform.clone(), name: name.clone(), digest: digest.clone(), files }
+        let lines = files.as_ref().map(|locked| locked.files.lines().map(str::to_owned).collect());
+        let listed = files.iter().flat_map(|locked| &locked.listed).map(ToString::to_string).collect();
+        Self { platform: platform.clone(), name: name.clone(), digest: digest.clone(), files: lines, listed }
     }
 
     fn entry(self) -> Result<LockedBase, NoEntry> {
-        let Self { platform, name, digest, files } = self;
+        let Self { platform, name, digest, files, listed } = self;
+        let listed = listed.into_iter().map(|path| LayerPath::new(&path).map_err(|_| NoEntry(path)));
+        let listed = listed.collect::<Result<BTreeSet<_>, _>>()?;
         let files = files.map(|lines| FileIndex::parse(lines.iter().map(String::as_str))).transpose()?;
+        let files = files.map(|files| LockedFiles { files, listed });
         Ok(LockedBase { platform, name, digest, files })
     }
 }
@@ -332,8 +339,10 @@ mod tests {
             platform: platform.into(),
             name: "oci:base:latest".into(),
             digest: Digest::of(platform.as_bytes()),
-            files: (platform == "linux/amd64")
-                .then(|| FileIndex::parse(["/root dir 0700 0:0 5", "/bin link usr/bin"]).unwrap()),
+            files: (platform == "linux/amd64").then(|| LockedFiles {
+                files: FileIndex::parse(["/root dir 0700 0:0 5", "/bin link usr/bin"]).unwrap(),
+                listed: ["usr/local/bin", "opt"].map(|path| path.parse().unwrap()).into(),
+            }),
         };
         Lock {
             recipe: Digest::of(b"recipe"),

@@ -47,6 +47,7 @@ impl Store {
         let (digest, stamp_file) = (&layer.digest, self.stamp_path(&layer.digest));
         let blob = self.layout().blob_path(digest);
         let untouched = matches!(Stamp::compare(&stamp_file, &blob), Ok(Comparison::Same));
+        // It is touched here.
         let Some(size) = self.layout().claim_blob(digest) else { return Ok(BlobState::Missing) };
         // What changes while it is hashed is noticed the next time.
         let stamp = Stamp::of(&blob)?;
@@ -89,6 +90,11 @@ impl Store {
                 checked.file(wheel, &digest, &mut each)?;
             }
         }
+        if self.layout().index().is_err() {
+            let index = self.layout().root().join("index.json");
+            fs::remove_file(&index)?;
+            checked.damaged.push(index);
+        }
         self.check_roots(&mut checked)?;
         Ok(checked)
     }
@@ -129,6 +135,23 @@ impl Checked {
         self.damaged.push(path.to_owned());
         Ok(())
     }
+}
+
+/// Whether the file at `path`, whose stamp is in `stamp_file`, has the content of this digest. It is hashed only where the
+/// stamp does not fit, and gets a new one then.
+///
+/// # Errors
+/// When it can't be read, or the stamp not be written.
+pub fn is_intact(path: &Path, stamp_file: &Path, digest: &Digest) -> io::Result<bool> {
+    if matches!(Stamp::compare(stamp_file, path), Ok(Comparison::Same)) {
+        return Ok(true);
+    }
+    let stamp = Stamp::of(path)?;
+    let intact = is_blob(File::open(path)?, digest)?;
+    if intact {
+        stamp.write_to(stamp_file)?;
+    }
+    Ok(intact)
 }
 
 /// Whether a file has the content of this digest.
@@ -216,5 +239,23 @@ mod tests {
         assert_eq!(checked.damaged, [store.layout().blob_path(&layer.digest), damaged.clone()]);
         assert!(sound.exists() && !damaged.exists() && store.layout().blob_size(&other).is_some());
         assert_eq!((checked.files, checked.bytes, told), (2, 10, 1015));
+        let index = store.layout().root().join("index.json");
+        fs::write(&index, "{").unwrap();
+        assert_eq!(store.check_all(drop).unwrap().damaged, [index]);
+        assert!(store.layout().index().unwrap().manifests.is_empty());
+    }
+
+    #[test]
+    fn a_file_is_hashed_when_it_was_touched() {
+        let place = tempfile::tempdir().unwrap();
+        let [file, stamp] = ["file", "stamp"].map(|name| place.path().join(name));
+        fs::write(&file, "content").unwrap();
+        let digest = Digest::of(b"content");
+        assert!(is_intact(&file, &stamp, &digest).unwrap() && stamp.exists());
+        // Not hashed again.
+        assert!(is_intact(&file, &stamp, &Digest::of(b"other")).unwrap());
+        std::thread::sleep(std::time::Duration::from_millis(15));
+        fs::write(&file, "cuntent").unwrap();
+        assert!(!is_intact(&file, &stamp, &digest).unwrap());
     }
 }

@@ -146,13 +146,31 @@ fn a_file_meets_a_link_or_a_directory() {
 }
 
 #[test]
-fn a_directory_takes_the_place_of_a_file_where_the_tree_decides() {
-    let archive = rules(FileRule::Replace, DirectoryRule::Replace);
-    assert_eq!(
-        placed(&["etc/passwd/", "etc/passwd/x"], &archive)[1..],
-        ["/etc/passwd 711 0:0 6", "/etc/passwd/x 644 0:0 6"]
-    );
-    assert!(matches!(place(tree(&["etc/passwd/"]), &base(), &copy()), Err(PlaceError::NotADirectory { .. })));
+fn a_directory_does_not_take_the_place_of_a_file() {
+    for rules in [copy(), rules(FileRule::Replace, DirectoryRule::Replace)] {
+        let placed = place(tree(&["etc/passwd/"]), &base(), &rules);
+        assert!(matches!(placed, Err(PlaceError::NotADirectory { .. })), "{placed:?}");
+    }
+}
+
+#[test]
+fn what_is_not_stated_of_a_directory_stays() {
+    let of = |name: &str, mode, owner| {
+        placed(&[name], &rules(FileRule::Replace, DirectoryRule::Change { mode, owner })).pop().unwrap()
+    };
+    assert_eq!(of("etc/app/", None, None), "/etc/app 750 0:5 2");
+    assert_eq!(of("etc/app/", Some(0o701), None), "/etc/app 701 0:5 2");
+    assert_eq!(of("etc/app/", None, Some((7, 8))), "/etc/app 750 7:8 2");
+    // A new one is as the tree says.
+    assert_eq!(of("etc/new/", None, None), "/etc/new 711 0:0 6");
+}
+
+#[test]
+fn an_opaque_root_is_refused() {
+    let mut tree = LayerTree::new();
+    let kind = NodeKind::Directory { opaque: true };
+    tree.insert(LayerPath::root(), Node { metadata: Metadata::root(0o755, 0), kind }).unwrap();
+    assert_eq!(place(tree, &base(), &copy()).unwrap_err(), PlaceError::OpaqueRoot);
 }
 
 #[test]
@@ -177,7 +195,7 @@ fn nothing_shows_through_an_opaque_directory() {
 fn assumptions_are_told_and_the_base_is_read_where_they_do_not_serve() {
     let assumed = Below::new(BaseFiles::Assumed);
     let placed = place(tree(&["tmp/f", "code/x/f"]), &assumed, &Rules { mtime: 77, ..copy() }).unwrap();
-    assert_eq!(placed.assumed, ["tmp".parse().unwrap()]);
+    assert_eq!(placed.assumed, ["code", "tmp"].map(|path| path.parse().unwrap()));
     assert_eq!(shown(&placed.tree)[..3], ["/code 755 0:0 77", "/code/x 755 0:0 77", "/code/x/f 644 0:0 6"]);
     assert_eq!(shown(&placed.tree)[3], "/tmp 1777 0:0 77");
     for (name, files) in [

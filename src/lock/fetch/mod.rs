@@ -24,6 +24,8 @@ use self::partial::Partial;
 use super::credentials::Credentials;
 use super::wheel::{Location, LockedWheel};
 use crate::progress::{Progress, Reporter};
+use crate::store::check::is_intact;
+use crate::store::stamp::Stamp;
 
 pub use error::{FetchCause, FetchError};
 
@@ -108,14 +110,22 @@ impl Fetcher {
         }
         checked?;
         fs::rename(&unchecked, &path)?;
+        Stamp::write(&stamp_file(&path), &path)?;
         progress.done("fetched");
         Ok(path)
     }
 }
 
-/// Whether the cache has the wheel.
+/// Whether the cache has the wheel, as it was put there.
 fn is_there(path: &Path, wheel: &LockedWheel) -> bool {
-    fs::metadata(path).is_ok_and(|file| file.is_file() && wheel.size.is_none_or(|size| size == file.len()))
+    let has_size = |file: fs::Metadata| file.is_file() && wheel.size.is_none_or(|size| size == file.len());
+    fs::metadata(path).is_ok_and(has_size) && is_intact(path, &stamp_file(path), &wheel.sha256).unwrap_or(false)
+}
+
+fn stamp_file(wheel: &Path) -> PathBuf {
+    let mut name = wheel.as_os_str().to_owned();
+    name.push(".stamp");
+    name.into()
 }
 
 /// Waits until no one else works on the entry.
