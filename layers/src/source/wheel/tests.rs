@@ -389,6 +389,7 @@ fn a_record_that_differs_is_corrected() {
         (with(x().row("sha384=", "")), vec![NoHash(name())]),
         (with(x().row(&hash(b"y"), "1")), vec![OtherHash(name())]),
         (with(x().row(&hash(b"x"), "2")), vec![OtherSize(name())]),
+        (with(x().row(&hash(b"x"), "18446744073709551616")), vec![OtherSize(name())]),
         (with(x().row(&hash(b"x"), "1,")), vec![Unreadable(6), Unlisted(name())]),
         (with(x().row(&hash(b"x"), &gone)), vec![Absent("gone".into())]),
         (with(x().row(&hash(b"x"), &out)), vec![Absent("../../../etc/passwd".into())]),
