@@ -1,5 +1,6 @@
 //! What holds for every wheel that is accepted.
 
+use std::collections::BTreeMap;
 use std::io::sink;
 use std::path::Path;
 
@@ -25,7 +26,7 @@ pub fn check(path: &Path) {
     for (path, _) in tree.iter() {
         assert!(path.starts_with(&scheme.data), "{path} is outside the prefix");
     }
-    check_record(&tree);
+    check_record(&tree, &scheme.purelib);
     if let Ok(files) = installed_files(path, NAME, &scheme) {
         for file in files {
             assert!(tree.get(&file).is_some(), "{file} is not in the tree");
@@ -36,24 +37,38 @@ pub fn check(path: &Path) {
     assert_eq!(plain.diff_id, gzip.diff_id);
 }
 
-/// Every file is in the RECORD that is installed, with its length.
-fn check_record(tree: &LayerTree) {
+/// Every file is in the RECORD that is installed, with its length. pip lists more there than it installs.
+fn check_record(tree: &LayerTree, library: &LayerPath) {
     let is_record = |path: &LayerPath| path.as_bytes().ends_with(b".dist-info/RECORD");
     let record = tree.iter().find(|(path, _)| is_record(path)).expect("a RECORD is installed");
     let NodeKind::File(Content::Bytes(record)) = &record.1.kind else { panic!("RECORD is written by the installer") };
     let record = String::from_utf8_lossy(record);
-    let count = |quote| record.matches(quote).count();
-    if count('"') > 0 {
+    if record.contains('"') {
         return;
     }
-    let lengths: Vec<&str> = record.lines().filter_map(|line| Some(line.rsplit_once(',')?.1)).collect();
-    let files = tree.iter().filter_map(|(_, node)| match &node.kind {
-        NodeKind::File(content) => Some(content.len().to_string()),
-        _ => None,
-    });
-    let files: Vec<String> = files.collect();
-    assert_eq!(files.len(), lengths.len(), "{record}");
-    for length in lengths.iter().filter(|length| !length.is_empty()) {
-        assert!(files.iter().any(|file| file == length), "no file has the length {length} of RECORD: {record}");
+    let mut rows: BTreeMap<Vec<u8>, Vec<&str>> = BTreeMap::new();
+    for row in record.lines() {
+        let fields: Vec<&str> = row.rsplitn(3, ',').collect();
+        let [length, _, path] = fields[..] else { panic!("{row:?} is no row") };
+        rows.entry(resolved(library, path)).or_default().push(length);
     }
+    for (path, node) in tree.iter() {
+        if let NodeKind::File(content) = &node.kind {
+            let lengths = rows.get(path.as_bytes()).unwrap_or_else(|| panic!("{path} is not in RECORD: {record}"));
+            let right = content.len().to_string();
+            assert!(lengths.iter().any(|length| length.is_empty() || *length == right), "{path}: {record}");
+        }
+    }
+}
+
+/// The path that a row means.
+fn resolved(library: &LayerPath, path: &str) -> Vec<u8> {
+    let mut components: Vec<&[u8]> = library.as_bytes().split(|byte| *byte == b'/').collect();
+    for component in path.split('/') {
+        match component {
+            ".." => drop(components.pop()),
+            component => components.push(component.as_bytes()),
+        }
+    }
+    components.join(&b'/')
 }

@@ -4,6 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use ociforge::content::{Named, Source, read_document, verify};
+use ociforge::error::Explain;
 use ociforge::store::{Archive, DockerArchive, DockerImage};
 use ociforge_fuzz::{block_on, file, tar::with_checksums};
 use ociforge_layers::decompress::Format;

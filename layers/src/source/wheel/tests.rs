@@ -305,6 +305,7 @@ fn names_and_kinds_are_refused() {
         refused!(with(entry(name, b"x")), Fault::Name { .. });
     }
     refused!(with(Entry { name: vec![b'a', 0xff], ..entry("ab", b"") }), Fault::Name { .. });
+    refused!(with(entry("a\nb", b"x")), Fault::Name { reason: "has a line break in it", .. });
     refused!(with(entry("link", b"/etc/passwd").mode(0o120_777)), Fault::Special(_));
     refused!(with(entry("fifo", b"").mode(0o010_644)), Fault::Special(_));
     refused!(with(entry("directory", b"").mode(0o040_755)), Fault::Special(_));
