@@ -46,6 +46,9 @@ pub enum ArchivedImage {
     At(usize),
 }
 
+/// Transports that are read here, besides `docker://`.
+const TRANSPORTS: [&str; 3] = ["oci:", "oci-archive:", "docker-archive:"];
+
 /// Transports of containers-transports(5) that are none here: as names they would be taken for repositories.
 const OTHER_TRANSPORTS: [&str; 6] = ["containers-storage:", "dir:", "docker-daemon:", "ostree:", "sif:", "tarball:"];
 
@@ -98,10 +101,11 @@ impl FromStr for ImageName {
             let image = image.map(|image| image.parse().map_err(|why: &str| error(why.into()))).transpose()?;
             Ok(Self::DockerArchive { file, image })
         } else {
-            let bare = name.strip_prefix("docker://").unwrap_or(name);
-            if let Some(other) = OTHER_TRANSPORTS.iter().find(|other| bare.starts_with(**other)) {
+            let stated = name.strip_prefix("docker://");
+            if let Some(other) = OTHER_TRANSPORTS.iter().find(|other| stated.is_none() && name.starts_with(**other)) {
                 return Err(error(format!("the transport {other} is not supported")));
             }
+            let bare = stated.unwrap_or(name);
             if bare.contains("://") {
                 return Err(error("write the registry's host without http:// or https://".into()));
             }
@@ -202,11 +206,14 @@ fn reference(text: &str) -> Result<Reference, &'static str> {
     if !is_host(registry) {
         return Err("its registry is not a host name");
     }
-    if !is_repository(repository) {
-        return Err("a repository has lower-case letters and digits, with `.`, `_`, `__` or `-` between them");
-    }
     let official = registry == DOCKER_HUB && !repository.contains('/');
     let repository = if official { format!("library/{repository}") } else { repository.to_owned() };
+    if repository.len() > MAX_REPOSITORY {
+        return Err("its repository has more than 255 characters");
+    }
+    if !is_repository(&repository) {
+        return Err("a repository has lower-case letters and digits, with `.`, `_`, `__` or `-` between them");
+    }
     let (registry, tag) = (registry.to_owned(), tag.map(str::to_owned));
     Ok(match (tag, digest) {
         (Some(tag), Some(digest)) => Reference::with_tag_and_digest(registry, repository, tag, digest),
@@ -264,7 +271,12 @@ fn without_password(name: &str) -> String {
 impl fmt::Display for ImageName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (transport, path, tag) = match self {
-            Self::Registry(reference) => return reference.fmt(f),
+            Self::Registry(reference) => {
+                let whole = reference.whole();
+                // A host with a port may be called like a transport.
+                let like_transport = TRANSPORTS.iter().chain(&OTHER_TRANSPORTS).any(|other| whole.starts_with(other));
+                return write!(f, "{}{whole}", if like_transport { "docker://" } else { "" });
+            }
             Self::Layout { directory, tag } => ("oci", directory, tag),
             Self::Archive { file, tag } => ("oci-archive", file, tag),
             Self::DockerArchive { file, image } => ("docker-archive", file, &image.as_ref().map(ToString::to_string)),
@@ -349,10 +361,16 @@ mod tests {
             ("[2001:db8::7]/a/b:t", "[2001:db8::7]/a/b:t"),
             ("docker://[::1]/x@DIGEST", "[::1]/x@DIGEST"),
             ("docker-archive:b.tar:[::1]:5000/x", "docker-archive:b.tar:[::1]:5000/x:latest"),
+            ("docker://oci:5000/x", "docker://oci:5000/x:latest"),
+            ("docker://docker-archive:5000/x", "docker://docker-archive:5000/x:latest"),
+            ("docker://dir:5000/x:t", "docker://dir:5000/x:t"),
+            ("docker://dir:t", "docker.io/library/dir:t"),
         ] {
             let digest = format!("sha256:{}", "0a".repeat(32));
             let (text, whole) = (text.replace("DIGEST", &digest), whole.replace("DIGEST", &digest));
-            assert_eq!(text.parse::<ImageName>().unwrap().to_string(), whole);
+            let name: ImageName = text.parse().unwrap();
+            assert_eq!(name.to_string(), whole);
+            assert_eq!(whole.parse(), Ok(name), "{whole}");
         }
         for bad in [
             "",
@@ -429,6 +447,8 @@ mod tests {
         .into();
         names.extend([format!("a:{}", "x".repeat(128)), format!("a:{}", "x".repeat(129))]);
         names.extend([format!("h.x/{}", "x".repeat(255)), format!("h.x/{}", "x".repeat(256))]);
+        // What they are completed with counts.
+        names.extend(["x".repeat(247), "x".repeat(248)]);
         let digests =
             [format!("a@{digest}"), format!("h.x:1/a/b:t@{digest}"), format!("a@{digest}0"), format!("@{digest}")];
         names.extend(digests);

@@ -23,6 +23,8 @@ mod endpoint;
 mod fault;
 mod feed;
 mod fetch;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod http;
 mod identity;
 mod journal;

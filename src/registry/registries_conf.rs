@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ociforge_manifests::reference::{is_host, is_repository};
 use serde::Deserialize;
 
 use super::settings::SettingsError;
@@ -62,7 +63,7 @@ pub(super) struct Places {
     pub primary: Place,
     /// Where pulls go first, in this order.
     pub mirrors: Vec<Place>,
-    /// Whether the file forbids its use.
+    /// Whether it can't be used: the file forbids it, or leads all of its name to a host, which leaves no repository.
     pub blocked: bool,
 }
 
@@ -127,7 +128,7 @@ impl RegistriesConf {
     }
 
     /// Takes the text of one file; the error is a line and what is wrong there.
-    fn add(&mut self, text: &str) -> Result<(), (usize, String)> {
+    pub(super) fn add(&mut self, text: &str) -> Result<(), (usize, String)> {
         let file: File = toml::from_str(text).map_err(|error| {
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
             (before.matches('\n').count() + 1, error.message().trim().replace('\n', ", "))
@@ -180,11 +181,10 @@ impl RegistriesConf {
             let pulls = if entry.mirror_by_digest_only { Pulls::DigestOnly } else { mirror.pulls };
             place(&mirror.location, mirror.insecure, pulls)
         };
-        Places {
-            primary: place(&entry.location, entry.insecure, Pulls::All),
-            mirrors: entry.mirror.iter().map(mirrored).collect(),
-            blocked: entry.blocked,
-        }
+        let primary = place(&entry.location, entry.insecure, Pulls::All);
+        let blocked = entry.blocked || primary.repository.is_empty();
+        let mirrors = entry.mirror.iter().map(mirrored).filter(|mirror| !mirror.repository.is_empty()).collect();
+        Places { primary, mirrors, blocked }
     }
 }
 
@@ -194,14 +194,8 @@ impl Entry {
         if self.prefix.is_empty() {
             return Some(("[[registry]]".into(), "a registry has neither prefix nor location".into()));
         }
-        let locations = || self.mirror.iter().map(|mirror| &mirror.location).chain([&self.location]);
-        let is_place = |text: &str| !text.contains("://") && !text.ends_with('/');
-        if let Some(bad) = locations().chain([&self.prefix]).find(|text| !is_place(text)) {
-            return Some((
-                bad.clone(),
-                format!("`{bad}` is no host or host and path (no scheme, no slash at the end)"),
-            ));
-        }
+        let own = Some(&self.location).filter(|location| !location.is_empty());
+        let locations = || self.mirror.iter().map(|mirror| &mirror.location).chain(own);
         let is_wildcard = self.prefix.strip_prefix("*.").is_some_and(|domain| !domain.contains(['*', '/']));
         if self.prefix.contains('*') && !is_wildcard {
             return Some((
@@ -218,6 +212,11 @@ impl Entry {
                 format!("`{bad}` names an image: only hosts and repositories can be led elsewhere"),
             ));
         }
+        let prefix = self.prefix.strip_prefix("*.").unwrap_or(&self.prefix);
+        if let Some(bad) = locations().map(String::as_str).chain([prefix]).find(|text| !is_place(text)) {
+            let message = format!("`{bad}` is no host or host and path (no scheme, no slash at the end)");
+            return Some((if bad.is_empty() { "[[registry.mirror]]" } else { bad }.to_owned(), message));
+        }
         if self.pull_from_mirror.is_some() {
             let message = "`pull-from-mirror` belongs in a [[registry.mirror]], not in the registry itself";
             return Some(("pull-from-mirror".into(), message.into()));
@@ -229,6 +228,12 @@ impl Entry {
         }
         None
     }
+}
+
+/// Whether this is a host, perhaps with a path.
+fn is_place(text: &str) -> bool {
+    let (host, path) = text.split_once('/').map_or((text, None), |(host, path)| (host, Some(path)));
+    is_host(host) && path.is_none_or(is_repository)
 }
 
 /// What to write in place of a table of version 1.
@@ -328,6 +333,19 @@ mod tests {
     }
 
     #[test]
+    fn a_host_is_no_repository() {
+        let conf = conf(
+            "[[registry]]\nprefix='a.example/b'\nlocation='c.example/d'\n[[registry.mirror]]\nlocation='e.example'\n\
+             [[registry]]\nprefix='a.example/f'\nlocation='c.example'\n",
+        );
+        let whole = conf.places("a.example", "b");
+        assert_eq!((whole.primary, whole.mirrors, whole.blocked), (place("c.example", "d", false), vec![], false));
+        assert_eq!(conf.places("a.example", "b/x").mirrors, [place("e.example", "x", false)]);
+        assert!(conf.places("a.example", "f").blocked);
+        assert_eq!(conf.places("a.example", "f/x").primary, place("c.example", "x", false));
+    }
+
+    #[test]
     fn mirrors_are_for_tags_or_digests_or_both() {
         let conf = conf(
             r#"
@@ -392,7 +410,10 @@ mod tests {
         let error = |text: &str| RegistriesConf::default().add(text).unwrap_err();
         assert_eq!(error("# one\n[[registry]]\nlocation = 5\n").0, 3);
         assert_eq!(error("a = 1\nb =\n").0, 2);
-        assert_eq!(error("\n[[registry]]\nlocation = 'https://a'\n").0, 3);
+        for bad in ["https://a", "a/", "/a", "a b", "a/B", "a:x", "*.a", "*.a/b/"] {
+            assert_eq!(error(&format!("\n[[registry]]\nlocation = '{bad}'\n")).0, 3, "{bad}");
+        }
+        assert_eq!(error("[[registry]]\nlocation='a'\n\n[[registry.mirror]]\nlocation = ''\n").0, 4);
         assert_eq!(error("\n[[registry]]\ninsecure = true\n").0, 2);
         assert_eq!(error("[[registry]]\nlocation='a'\n[[registry.mirror]]\ninsecure = true\n").0, 3);
     }

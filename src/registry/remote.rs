@@ -87,8 +87,10 @@ impl Remote {
 
     pub(super) fn forbidden(&self) -> Cause {
         Cause::Other {
-            message: format!("registries.conf forbids the use of {}", self.name()),
-            hint: Some("remove `blocked = true` there, or use another registry".into()),
+            message: format!("registries.conf forbids the use of {}, or leads it to a host alone", self.name()),
+            hint: Some(
+                "remove `blocked = true` there or name a repository in `location`, or use another registry".into(),
+            ),
         }
     }
 

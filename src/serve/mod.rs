@@ -31,6 +31,8 @@ mod blobs;
 mod connections;
 mod documents;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod htpasswd;
 mod listing;
 mod manifests;

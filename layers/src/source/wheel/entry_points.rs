@@ -1,5 +1,7 @@
 //! entry_points.txt, as far as it asks for scripts.
 
+use std::collections::HashSet;
+
 use super::archive::check_component;
 use super::error::Fault;
 
@@ -38,11 +40,9 @@ impl EntryPoints {
             };
             let refuse = || Fault::EntryPoint { entry: line.to_owned(), reason: "has no `=`" };
             let (name, value) = line.split_once('=').ok_or_else(refuse)?;
-            let (name, value) = (name.trim().to_owned(), value.trim().to_owned());
-            entries.retain(|(other, _)| *other != name);
-            entries.push((name, value));
+            entries.push((name.trim().to_owned(), value.trim().to_owned()));
         }
-        Ok(points)
+        Ok(Self { console: last_of_each(points.console), gui: last_of_each(points.gui) })
     }
 
     /// Whether a file of `.data/scripts` is a script that the build made for an entry point, which the installer's
@@ -75,6 +75,14 @@ impl EntryPoints {
         entries.extend(others.map(|(name, value)| (name.clone(), value.as_str())));
         entries.into_iter().map(|(name, value)| script(name, value)).collect()
     }
+}
+
+/// The last entry of each name, in their order.
+fn last_of_each(entries: Vec<(String, String)>) -> Vec<(String, String)> {
+    let mut seen = HashSet::new();
+    let mut last: Vec<_> = entries.into_iter().rev().filter(|(name, _)| seen.insert(name.clone())).collect();
+    last.reverse();
+    last
 }
 
 /// `pip`, `pip3`, `pip3.11`.
@@ -131,6 +139,13 @@ mod tests {
         let scripts = EntryPoints::parse(text).unwrap().scripts((3, 11)).unwrap();
         let seen: Vec<_> = scripts.iter().map(|s| format!("{} {} {}", s.name, s.module, s.function)).collect();
         assert_eq!(seen, ["b m.n C.f", "a m g", "c m f"]);
+    }
+
+    #[test]
+    fn many_entries_take_no_time() {
+        let text: String = (0..60_000).map(|n| format!("a{}=m:f\n", n % 50_000)).collect();
+        let names = names(&format!("[console_scripts]\n{text}"));
+        assert_eq!((names.len(), names[0].as_str(), names[49_999].as_str()), (50_000, "a10000", "a9999"));
     }
 
     #[test]

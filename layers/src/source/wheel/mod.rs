@@ -74,6 +74,11 @@ impl Wheel {
         let name = FileName::parse(file_name)?;
         let file = MappedFile::open(path).map_err(Fault::Open)?;
         let archive = archive::read(&file)?;
+        // RECORD is read line by line.
+        if let Some(member) = archive.members.iter().find(|member| member.name.contains('\n')) {
+            let name = member.name.escape_debug().to_string();
+            return Err(Fault::Name { name, reason: "has a line break in it" });
+        }
         let dist_info = dist_info(&archive.members, &name)?;
         let find = |file_name: &str| {
             let path = format!("{dist_info}/{file_name}");

@@ -305,6 +305,7 @@ fn names_and_kinds_are_refused() {
         refused!(with(entry(name, b"x")), Fault::Name { .. });
     }
     refused!(with(Entry { name: vec![b'a', 0xff], ..entry("ab", b"") }), Fault::Name { .. });
+    refused!(with(entry("a\nb", b"x")), Fault::Name { reason: "has a line break in it", .. });
     refused!(with(entry("link", b"/etc/passwd").mode(0o120_777)), Fault::Special(_));
     refused!(with(entry("fifo", b"").mode(0o010_644)), Fault::Special(_));
     refused!(with(entry("directory", b"").mode(0o040_755)), Fault::Special(_));
@@ -389,6 +390,7 @@ fn a_record_that_differs_is_corrected() {
         (with(x().row("sha384=", "")), vec![NoHash(name())]),
         (with(x().row(&hash(b"y"), "1")), vec![OtherHash(name())]),
         (with(x().row(&hash(b"x"), "2")), vec![OtherSize(name())]),
+        (with(x().row(&hash(b"x"), "18446744073709551616")), vec![OtherSize(name())]),
         (with(x().row(&hash(b"x"), "1,")), vec![Unreadable(6), Unlisted(name())]),
         (with(x().row(&hash(b"x"), &gone)), vec![Absent("gone".into())]),
         (with(x().row(&hash(b"x"), &out)), vec![Absent("../../../etc/passwd".into())]),

@@ -31,7 +31,7 @@ pub(super) fn verify(wheel: &Wheel) -> Result<Option<Correction>, Fault> {
             None => Some(Discrepancy::Unlisted(name.clone())),
             Some(_) if !known => Some(Discrepancy::NoHash(name.clone())),
             Some(row) if row.hash != right.hash => Some(Discrepancy::OtherHash(name.clone())),
-            Some(row) if row.size.parse().is_ok_and(|size: u64| size != member.len) => {
+            Some(row) if !row.size.is_empty() && row.size.parse() != Ok(member.len) => {
                 Some(Discrepancy::OtherSize(name.clone()))
             }
             Some(_) => None,
