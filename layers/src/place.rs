@@ -247,9 +247,10 @@ impl Placing<'_> {
             return Ok(absent);
         }
         // Nothing is in what is not there.
-        let parent = path.parent().unwrap_or_default();
-        let known = self.known.borrow().get(&(parent, Purpose::Directory)).map(|parent| parent.kind.clone());
-        if known == Some(LowerKind::Absent) {
+        let is_absent = |above: LayerPath| {
+            self.known.borrow().get(&(above, Purpose::Directory)).is_some_and(|lower| lower.kind == LowerKind::Absent)
+        };
+        if path.ancestors().any(is_absent) {
             return Ok(absent);
         }
         let key = (path.clone(), purpose);

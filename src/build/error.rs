@@ -9,7 +9,7 @@ use ociforge_layers::source::directory::DirectoryError;
 use ociforge_layers::source::ignore::PatternError;
 use ociforge_layers::source::tar::TarError;
 use ociforge_layers::source::wheel::WheelError;
-use ociforge_layers::{PackError, PathError, PlaceError, TreeError};
+use ociforge_layers::{LayerPath, PackError, PathError, PlaceError, TreeError};
 use ociforge_manifests::{ImageError, Platform, ValueError};
 
 use super::wheelhouse::SourceError;
@@ -255,10 +255,10 @@ fn full() -> Option<String> {
 }
 
 impl BuildError {
-    /// Whether the base's layers must be read to go on.
-    pub(super) fn wants_base(&self) -> bool {
-        let Self::Step { source, .. } = self else { return false };
-        matches!(&**source, StepError::Place(PlaceError::Unknown(_)))
+    /// The path for which the base's layers must be read to go on.
+    pub(super) fn unknown_path(&self) -> Option<&LayerPath> {
+        let Self::Step { source, .. } = self else { return None };
+        if let StepError::Place(PlaceError::Unknown(path)) = &**source { Some(path) } else { None }
     }
 
     /// Whether it is for want of namespaces that nobody tried to enter.

@@ -136,11 +136,13 @@ impl Builder {
     ) -> Result<Built, BuildError> {
         let mut pins = Pins::find(self, plan, platform, lock).await?;
         let layers = match self.layers(plan, &pins).await {
-            Err(error) if error.wants_base() => {
+            Err(error) => {
+                let path = error.unknown_path().cloned().ok_or(error)?;
+                self.reporter.note(&format!("what the base has at {path} is looked up in its layers"));
                 pins.read_base(self).await?;
                 self.layers(plan, &pins).await?
             }
-            layers => layers?,
+            Ok(layers) => layers,
         };
         self.tell_assumed(&pins);
         let new: Vec<NewLayer> = layers.iter().map(new_layer).collect();

@@ -114,7 +114,7 @@ fn what_is_assumed_of_the_base_is_said() {
     let layers = "[[layer]]\ncopy = {from = 'hello', to = '/usr/local/bin/hello'}\n[[layer]]\ncopy = {from = 'tree', to = '/code'}\n";
     place.write("r/ociforge.toml", format!("base = '{base}'\n{layers}"));
     let built = run(&mut place.ociforge(["build", "r", "--progress", "plain"]));
-    let said = "the base is not read: /usr, /usr/local, /usr/local/bin are assumed to have the owner and mode";
+    let said = "or are not there: /code, /usr, /usr/local, /usr/local/bin; `ociforge lock` or --check-base";
     assert!(built.stderr.contains(said), "{}", built.stderr);
     built.ok();
     let blobs = |registry: &mut Registry| registry.requests().iter().filter(|line| line.contains("/blobs/")).count();
@@ -126,10 +126,41 @@ fn what_is_assumed_of_the_base_is_said() {
     );
     let metadata = place.at("metadata.json");
     let built = run(&mut place.ociforge(["build", "r", "--progress", "plain", "--metadata-file", &metadata]));
-    assert!(!built.stderr.contains("is not read"), "{}", built.stderr);
+    assert!(built.stderr.contains("what the base has at /home/app is looked up in its layers"), "{}", built.stderr);
+    assert!(!built.stderr.contains("it is assumed"), "{}", built.stderr);
     built.ok();
     assert_eq!(blobs(&mut registry), 2);
     assert_eq!(json_of(&metadata)["layers"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_lock_is_enough_and_what_it_does_not_know_is_looked_up() {
+    let place = Place::new();
+    let mut registry = Registry::serve(&place, "registry");
+    recipe(&place, &registry);
+    let base = registry.name("base:1")[9..].to_owned();
+    let layers = "[python]\nversion = '3.11'\nsite-packages = '/lib/py'\nexecutable = '/usr/bin/python3'\nlibc = 'glibc 2.36'\n\
+        [[layer]]\ncopy = {from = 'd', to = '/'}\n[[layer]]\npip = {wheels = 'dist/*.whl'}\n";
+    place.write("r/ociforge.toml", format!("base = '{base}'\n{layers}"));
+    place.write("r/d/etc/x", "x");
+    Wheel::new("deep", "").file("deep/a/b.py", "").write(&place, "r/dist");
+    run(&mut place.ociforge(["lock", "r"])).ok();
+    let mut build = |new: &str| {
+        place.write(new, "");
+        std::fs::remove_dir_all(place.path("store")).unwrap();
+        registry.requests();
+        let ran = run(&mut place.ociforge(["build", "r", "--locked", "--progress", "plain"]));
+        (ran, registry.requests().iter().filter(|line| line.contains("/blobs/")).count())
+    };
+    let (ran, blobs) = build("r/d/etc/x");
+    ran.ok();
+    assert_eq!(blobs, 1, "only the config is read");
+    let (ran, blobs) = build("r/d/opt/new");
+    assert!(ran.stderr.contains("what the base has at /opt/new is looked up in its layers"), "{}", ran.stderr);
+    ran.ok();
+    assert_eq!(blobs, 2);
+    let (ran, _) = build("r/d/etc/d");
+    ran.fails(1, &["cannot place the file /etc/d: /etc/d is a directory in the base", "hint: "]);
 }
 
 #[test]

@@ -215,7 +215,7 @@ fn the_same_answers_give_the_same_place() {
     let lookups = Lookups::parse(placed.lookups.lines().iter().map(String::as_str)).unwrap();
     assert_eq!(lookups, placed.lookups);
     // What is in a directory that is not there is not asked for.
-    assert!(!lookups.lines().iter().any(|line| line.ends_with(&hex::encode("code/a"))));
+    assert!(!lookups.lines().iter().any(|line| line.contains(&hex::encode("code/a"))));
     let before = lookups.answers(&base()).unwrap();
     let mut below = base();
     below.push("own", FileIndex::parse(["/usr/bin/y file"]).unwrap());
