@@ -124,7 +124,8 @@ impl Packer<'_> {
         let Work { step, ingredients, description, size, parts, .. } = work;
         let (mut all, mut lookups, mut assumed) = (LayerTree::new(), Lookups::default(), Vec::new());
         let mut under = below.clone();
-        for Part { tree, rules } in parts {
+        let last = parts.len().saturating_sub(1);
+        for (part, Part { tree, rules }) in parts.into_iter().enumerate() {
             let tree = tree.make()?;
             let Some(rules) = rules else {
                 all = tree;
@@ -133,7 +134,9 @@ impl Packer<'_> {
             let placed = place(tree, &under, &rules).map_err(|error| failed(&step, error))?;
             lookups.extend(placed.lookups);
             assumed.extend(placed.assumed);
-            under.push(&description, FileIndex::of(&placed.tree));
+            if part < last {
+                under.push(&description, FileIndex::of(&placed.tree));
+            }
             all.extend(placed.tree).map_err(|error| failed(&step, error))?;
         }
         let (tree, answers) = (all, lookups.answers(below).map_err(|error| failed(&step, error))?);

@@ -122,18 +122,16 @@ impl Cause {
     }
 }
 
+/// The hint for content that is not what it should be.
+const NOT_THE_CONTENT: &str =
+    "get it again from where it came; what is damaged in the store of builds, `ociforge cache verify` removes";
+
 impl Explain for ContentError {
     fn hint(&self) -> Option<String> {
         match &self.cause {
             Cause::Status { hint, .. } | Cause::Network { hint, .. } | Cause::Other { hint, .. } => hint.clone(),
-            Cause::WrongDigest { .. } => Some(
-                "get it again from where it came; what is damaged in the store of builds, `ociforge cache verify` removes"
-                    .into(),
-            ),
-            Cause::Document(error) => Some(error.hint().map_or_else(
-                || "get it again from where it came; what is damaged in the store of builds, `ociforge cache verify` removes".into(),
-                Into::into,
-            )),
+            Cause::WrongDigest { .. } => Some(NOT_THE_CONTENT.into()),
+            Cause::Document(error) => Some(error.hint().unwrap_or(NOT_THE_CONTENT).into()),
             Cause::Io(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
                 Some("free some space, or choose another place, and try again; nothing half-written is in use".into())
             }

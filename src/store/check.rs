@@ -8,10 +8,12 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use ociforge_manifests::{Descriptor, Digest, Hasher};
+use ociforge_layers::unpack::XattrSpace;
+use ociforge_manifests::{ChainId, Descriptor, Digest, Hasher};
 
-use super::Store;
+use super::dir::{Dir, digests, there};
 use super::stamp::{Comparison, Stamp};
+use super::{RootState, Store};
 
 /// Bytes read at once.
 const PIECE: usize = 256 << 10;
@@ -73,21 +75,15 @@ impl Store {
     /// # Errors
     /// When something can't be read or removed.
     pub fn check_all(&self, mut each: impl FnMut(u64)) -> io::Result<Checked> {
-        let mut checked = Checked::default();
-        for algorithm in self.layout().blob_algorithms()? {
-            for path in listed(&self.layout().root().join("blobs").join(&algorithm))? {
-                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                if let Ok(digest) = format!("{algorithm}:{name}").parse() {
-                    checked.file(&path, &digest, &mut each)?;
-                }
+        let (mut checked, blobs) = (Checked::default(), self.layout().root().join("blobs"));
+        for (algorithm, directory) in self.layout().algorithms()? {
+            for (digest, name) in digests(&algorithm, &directory)? {
+                checked.file(&directory, &name, &blobs.join(&algorithm), &digest, &mut each)?;
             }
         }
-        for entry in listed(&self.wheels())? {
-            let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let Ok(digest) = format!("sha256:{name}").parse() else { continue };
-            let wheels = listed(&entry)?;
-            for wheel in wheels.iter().filter(|path| path.extension().is_some_and(|extension| extension == "whl")) {
-                checked.file(wheel, &digest, &mut each)?;
+        for (digest, wheels, path) in entries(&self.wheels())? {
+            for name in wheels.names()?.iter().filter_map(|name| name.to_str()).filter(|name| name.ends_with(".whl")) {
+                checked.file(&wheels, name, &path, &digest, &mut each)?;
             }
         }
         if self.layout().index().is_err() {
@@ -100,15 +96,14 @@ impl Store {
     }
 
     fn check_roots(&self, checked: &mut Checked) -> io::Result<()> {
-        for kind in listed(&self.root().join("roots"))? {
-            let name = kind.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let place = self.root().join("roots");
+        let kinds = there(Dir::open(&place))?.map_or(Ok(Vec::new()), |kinds| kinds.names())?;
+        for kind in kinds.iter().filter_map(|name| name.to_str()) {
             // The space of attributes plays no part here.
-            let roots = self.roots(&name, ociforge_layers::unpack::XattrSpace::User);
-            for layer in listed(&kind)? {
-                let hex = layer.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                let Ok(digest) = format!("sha256:{hex}").parse() else { continue };
-                let chain = ociforge_manifests::ChainId(digest);
-                if let super::RootState::Changed(path) = roots.check(&chain)? {
+            let roots = self.roots(kind, XattrSpace::User);
+            for (digest, _, layer) in entries(&place.join(kind))? {
+                let chain = ChainId(digest);
+                if let RootState::Changed(path) = roots.check(&chain)? {
                     roots.discard(&chain)?;
                     checked.damaged.push(layer.join(path));
                 }
@@ -123,18 +118,34 @@ impl Store {
 }
 
 impl Checked {
-    fn file(&mut self, path: &Path, digest: &Digest, each: &mut impl FnMut(u64)) -> io::Result<()> {
-        let metadata = fs::symlink_metadata(path)?;
-        each(metadata.len());
-        if metadata.is_file() && is_blob(File::open(path)?, digest)? {
-            self.files += 1;
-            self.bytes += metadata.len();
-            return Ok(());
+    /// Hashes the file `name` in `directory`, which is at `path`, and removes it where it is not what it should be.
+    fn file(
+        &mut self,
+        directory: &Dir,
+        name: &str,
+        path: &Path,
+        digest: &Digest,
+        each: &mut impl FnMut(u64),
+    ) -> io::Result<()> {
+        if let Some(facts) = directory.facts(name)? {
+            each(facts.size);
+            if is_blob(directory.open_file(name)?, digest)? {
+                self.files += 1;
+                self.bytes += facts.size;
+                return Ok(());
+            }
         }
-        fs::remove_file(path)?;
-        self.damaged.push(path.to_owned());
+        directory.remove(name)?;
+        self.damaged.push(path.join(name));
         Ok(())
     }
+}
+
+/// The directories in `directory` that are called by a SHA-256 digest, and where they are.
+fn entries(directory: &Path) -> io::Result<Vec<(Digest, Dir, PathBuf)>> {
+    let Some(dir) = there(Dir::open(directory))? else { return Ok(Vec::new()) };
+    let found = digests("sha256", &dir)?.into_iter();
+    found.map(|(digest, name)| Ok((digest, dir.directory(&name)?, directory.join(name)))).collect()
 }
 
 /// Whether the file at `path`, whose stamp is in `stamp_file`, has the content of this digest. It is hashed only where the
@@ -164,18 +175,6 @@ fn is_blob(mut file: File, digest: &Digest) -> io::Result<bool> {
             length => hasher.update(&piece[..length]),
         }
     }
-}
-
-/// The paths in a directory, sorted; none where there is no such directory. What is on its way has a name with a dot.
-fn listed(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
-    };
-    let mut paths: Vec<_> = entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>()?;
-    paths.retain(|path| path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b".")));
-    paths.sort_unstable();
-    Ok(paths)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use ociforge_manifests::Digest;
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, linkat, mkdirat, openat, renameat,
     statat, unlinkat, utimensat,
@@ -328,6 +329,20 @@ impl FileFacts {
     pub fn is_older(&self, before: SystemTime) -> bool {
         self.modified <= before
     }
+}
+
+/// What there is, or nothing where it is not found.
+pub(super) fn there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
+    }
+}
+
+/// What in a directory is called by a digest of this algorithm, and its name there.
+pub(super) fn digests(algorithm: &str, directory: &Dir) -> io::Result<Vec<(Digest, String)>> {
+    let names = directory.names()?.into_iter().filter_map(|name| name.into_string().ok());
+    Ok(names.filter_map(|name| Some((format!("{algorithm}:{name}").parse().ok()?, name))).collect())
 }
 
 impl From<Stat> for FileFacts {

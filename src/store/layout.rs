@@ -18,7 +18,7 @@ use ociforge_manifests::{Descriptor, Digest, Document, Hasher, graph::Index, med
 use serde_json::{Value, json};
 
 use super::blob::BlobWriter;
-use super::dir::{Dir, FileFacts};
+use super::dir::{Dir, FileFacts, there};
 use super::partial::{self, Partial};
 use super::{index, index::MAX_INDEX};
 use crate::content::Cause;
@@ -270,10 +270,7 @@ impl Layout {
 
     /// Where blobs lie that were pushed in part; nothing where there is no such directory.
     pub(super) fn partials(&self) -> io::Result<Option<Dir>> {
-        match self.dir.directory(PARTIALS) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            partials => partials.map(Some),
-        }
+        there(self.dir.directory(PARTIALS))
     }
 
     /// Removes the directory of blobs that were pushed in part as long as there is nothing in it.
@@ -283,21 +280,10 @@ impl Layout {
 
     /// The directories of blobs, with the names of their algorithms.
     pub(super) fn algorithms(&self) -> io::Result<Vec<(String, Dir)>> {
-        let blobs = match self.dir.directory(BLOBS) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            blobs => blobs?,
-        };
+        let Some(blobs) = there(self.dir.directory(BLOBS))? else { return Ok(Vec::new()) };
         let known = blobs.names()?.into_iter().filter_map(|name| name.into_string().ok());
         let known = known.filter(|name| Hasher::new(name).is_some());
         known.map(|name| blobs.directory(&name).map(|directory| (name, directory))).collect()
-    }
-
-    /// The algorithms of the blobs that are here.
-    ///
-    /// # Errors
-    /// When that can't be read.
-    pub fn blob_algorithms(&self) -> io::Result<Vec<String>> {
-        Ok(self.algorithms()?.into_iter().map(|(name, _)| name).collect())
     }
 
     fn blobs(&self) -> io::Result<Dir> {

@@ -9,7 +9,7 @@ use ociforge_manifests::Digest;
 
 use super::Collected;
 use crate::store::Layout;
-use crate::store::dir::Dir;
+use crate::store::dir::{Dir, digests, there};
 use crate::store::layout::UPLOADS;
 use crate::store::temporary::TEMPORARY;
 
@@ -41,7 +41,7 @@ impl Sweep {
     /// Removes all of the layout's blobs but those in `reached`, and what was never finished.
     pub(super) fn layout(&mut self, layout: &Layout, reached: &HashSet<Digest>) -> io::Result<()> {
         for (algorithm, directory) in layout.algorithms()? {
-            for (digest, name) in blobs(&algorithm, &directory)? {
+            for (digest, name) in digests(&algorithm, &directory)? {
                 self.blob(&directory, &name, reached.contains(&digest))?;
             }
             self.temporary(&directory)?;
@@ -142,24 +142,11 @@ pub(super) fn restore(layout: &Layout) -> io::Result<()> {
 /// Whether a blob of the layout is so old, whether or not anything needs it.
 pub(super) fn has_older_blob(layout: &Layout, before: SystemTime) -> io::Result<bool> {
     for (algorithm, directory) in layout.algorithms()? {
-        for (_, name) in blobs(&algorithm, &directory)? {
+        for (_, name) in digests(&algorithm, &directory)? {
             if directory.facts(name)?.is_some_and(|facts| facts.is_older(before)) {
                 return Ok(true);
             }
         }
     }
     Ok(false)
-}
-
-/// The blobs in the directory of an algorithm, and their names there.
-fn blobs(algorithm: &str, directory: &Dir) -> io::Result<Vec<(Digest, String)>> {
-    let names = directory.names()?.into_iter().filter_map(|name| name.into_string().ok());
-    Ok(names.filter_map(|name| Some((format!("{algorithm}:{name}").parse().ok()?, name))).collect())
-}
-
-fn there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        result => result.map(Some),
-    }
 }
