@@ -282,9 +282,10 @@ fn network(machine: &Machine) {
     let here = fs::read_dir("/sys/class/net").unwrap().count();
     for who in EVERYBODY {
         let root = Root::new(machine, who);
-        // The state of a socket that listens (tcp_states.h) is 0A.
-        let script =
-            "nc -l -p 9 & until grep -q ':0009 [0-9A-F:]* 0A' /proc/net/tcp /proc/net/tcp6; do sleep 0.01; done
+        // The state of a socket that listens (tcp_states.h) is 0A. The server's input stays open: at its end nc closes its
+        // side of the connection, and the client ends when it sees that, even with its own input not yet sent.
+        let script = "mkfifo /open; exec 3<>/open; nc -l -p 9 <&3 &
+            until grep -q ':0009 [0-9A-F:]* 0A' /proc/net/tcp /proc/net/tcp6; do sleep 0.01; done
             echo hello | nc 127.0.0.1 9; wait; cat /proc/net/dev | wc -l; ip addr";
         let played = root.sh(machine, script);
         assert!(played.out.starts_with("hello\n3\n1: lo: <LOOPBACK,UP"), "{who:?} {played:?}");
