@@ -1,5 +1,6 @@
 //! Where an image name leads.
 
+use std::io;
 use std::sync::Arc;
 
 use ociforge_manifests::graph::{Manifest, Node};
@@ -85,7 +86,7 @@ pub async fn locate(name: &ImageName, client: &Client) -> Result<Located, Conten
         }
         ImageName::Layout { directory, tag } => {
             let cannot_open = |cause: Cause| cause.of(format!("open {name}"));
-            let layout = Layout::open(directory).map_err(|error| cannot_open(error.into()))?;
+            let layout = Layout::open(directory).map_err(|error| cannot_open(no_layout(error)))?;
             let descriptor = layout.find(tag.as_deref()).map_err(cannot_open)?;
             (read(&layout, &descriptor, name).await?, names(Arc::new(layout), tag.as_deref())?)
         }
@@ -102,6 +103,15 @@ pub async fn locate(name: &ImageName, client: &Client) -> Result<Located, Conten
         }
     };
     Ok(Located { name: name.to_string(), node, source })
+}
+
+/// Why there is no layout to open.
+fn no_layout(error: io::Error) -> Cause {
+    if error.kind() != io::ErrorKind::NotFound {
+        return error.into();
+    }
+    let hint = "name a directory that `ociforge build -o oci:DIRECTORY` or `ociforge copy` has written";
+    Cause::Other { message: error.to_string(), hint: Some(hint.into()) }
 }
 
 /// Opens an archive, which may have to be decompressed first.

@@ -18,6 +18,7 @@ pub mod owner;
 pub mod pack;
 pub mod path;
 pub mod place;
+pub mod regular;
 pub mod source;
 pub mod tree;
 pub mod unpack;

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use memmap2::{Mmap, UncheckedAdvice};
 
+use crate::regular::open_regular;
+
 /// A read-only file, mapped. Cloning shares the map.
 #[derive(Clone)]
 pub struct MappedFile {
@@ -21,7 +23,7 @@ impl MappedFile {
     /// # Errors
     /// When the file can't be opened or mapped.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Self::of(&File::open(path)?, path)
+        Self::of(&open_regular(path)?, path)
     }
 
     /// Maps the whole of an open file, which may have no name any more; `path` is for messages.

@@ -16,11 +16,17 @@ pub struct LayerPath(Vec<u8>);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
     /// A `..` component.
-    #[error("`{0}` leads outside the layer")]
+    #[error("the path `{0}` has a component `..`, which paths in layers may not have")]
     Outside(String),
-    /// A NUL byte, or a component longer than 255 bytes.
+    /// A component longer than 255 bytes.
+    #[error("the path `{0}` has a component of more than 255 bytes, which no file can be called")]
+    LongComponent(String),
+    /// A name that no file has.
     #[error("`{0}` can't be a file's name")]
     Unusable(String),
+    /// A NUL byte.
+    #[error("the path `{0}` has a NUL byte in it")]
+    Nul(String),
 }
 
 impl LayerPath {
@@ -33,16 +39,17 @@ impl LayerPath {
     /// Reads a name as tar and configs write it: leading slashes and `.` components are dropped.
     ///
     /// # Errors
-    /// When a component is `..`, has a NUL byte or is longer than 255 bytes.
+    /// When a component is `..`, has a NUL byte or is longer than 255 bytes ([`PathError`]).
     pub fn new(name: impl AsRef<[u8]>) -> Result<Self, PathError> {
         let name = name.as_ref();
-        let shown = || String::from_utf8_lossy(name).into_owned();
+        let shown = || shown(name);
         let mut path = Vec::with_capacity(name.len());
         for component in name.split(|b| *b == b'/') {
             match component {
                 b"" | b"." => continue,
                 b".." => return Err(PathError::Outside(shown())),
-                c if c.len() > 255 || c.contains(&0) => return Err(PathError::Unusable(shown())),
+                c if c.contains(&0) => return Err(PathError::Nul(shown())),
+                c if c.len() > 255 => return Err(PathError::LongComponent(shown())),
                 c => {
                     if !path.is_empty() {
                         path.push(b'/');
@@ -133,6 +140,18 @@ impl std::str::FromStr for LayerPath {
     }
 }
 
+/// A name for a message: its beginning, where it is long.
+fn shown(name: &[u8]) -> String {
+    const MOST: usize = 80;
+    let name = String::from_utf8_lossy(name);
+    let name: String =
+        name.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect();
+    match name.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name,
+    }
+}
+
 impl fmt::Display for LayerPath {
     /// With a leading slash, as people write it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -149,6 +168,18 @@ impl fmt::Debug for LayerPath {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_say_what_is_wrong_in_a_line() {
+        for (path, said) in [
+            ("/a/..".to_owned(), "the path `/a/..` has a component `..`, which paths in layers may not have"),
+            ("a\0".to_owned(), "the path `a\\u{0}` has a NUL byte in it"),
+            ("n".repeat(300), "has a component of more than 255 bytes, which no file can be called"),
+        ] {
+            let error = LayerPath::new(&path).unwrap_err().to_string();
+            assert!(error.ends_with(said) && error.len() < 200, "{error}");
+        }
+    }
 
     #[test]
     fn names_are_normalised_or_refused() {

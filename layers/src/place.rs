@@ -64,6 +64,9 @@ pub struct Placed {
     pub assumed: Vec<LayerPath>,
 }
 
+/// The longest path that system calls take, in bytes, with its NUL (PATH_MAX). We need none, other programs do.
+const MAX_PATH: usize = 4096;
+
 /// A tree that can't be placed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlaceError {
@@ -99,6 +102,9 @@ pub enum PlaceError {
     /// A layer that hides everything below it, of which runtimes do not take the same view.
     #[error("cannot place an opaque root directory (`.wh..wh..opq` at the top): docker and podman ignore it")]
     OpaqueRoot,
+    /// A path that others can't unpack.
+    #[error("the path {0} is longer than {MAX_PATH} bytes: programs that unpack images can't make it")]
+    TooLong(String),
     /// A name that no entry can have.
     #[error(transparent)]
     Path(#[from] PathError),
@@ -233,6 +239,10 @@ impl Placing<'_> {
             && let Some(place) = self.moved.get(target)
         {
             *target = place.clone();
+        }
+        // With the slash at its beginning and the NUL at its end (path_resolution(7)).
+        if place.as_bytes().len() + 2 > MAX_PATH {
+            return Err(PlaceError::TooLong(place.to_string().chars().take(60).chain(['…']).collect()));
         }
         if place != path {
             self.moved.insert(path, place.clone());

@@ -17,13 +17,14 @@ mod ran;
 mod run;
 mod sandbox;
 mod secrets;
+mod state;
 mod steps;
 mod wheelhouse;
 mod workbench;
 mod workshop;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ociforge_layers::{BaseFiles, Below, Compression, Layer};
 use ociforge_manifests::graph::Node;
@@ -45,6 +46,7 @@ pub use error::{BuildError, StepError};
 pub use pins::{lock_file, recipe_digest};
 pub use sandbox::Sandbox;
 pub use secrets::{Origin, SecretArg, SecretArgError, SecretError, Secrets};
+pub use state::BuildState;
 pub use wheelhouse::SourceError;
 
 use interpreter::Interpreter;
@@ -53,6 +55,7 @@ use occupied::Occupied;
 use pack::{Packer, Work};
 use pins::Pins;
 use python::LocalWheel;
+use state::Unrepeated;
 use wheelhouse::{Ground, bytecode};
 use workbench::Workbench;
 
@@ -86,8 +89,8 @@ pub struct Builder {
     pub workshop: Option<Arc<dyn Workshop>>,
     /// Whether the base's layers are read even where nothing in the recipe asks for it.
     pub check_base: bool,
-    /// Collects the directories of the base whose attributes were assumed.
-    pub assumed: Arc<Mutex<BTreeSet<String>>>,
+    /// What a build knows of itself; each has its own.
+    pub state: Arc<BuildState>,
 }
 
 /// The wheels that steps install, by the step's place in the recipe.
@@ -134,12 +137,23 @@ impl Builder {
         platform: &Platform,
         lock: Option<&crate::lock::Lock>,
     ) -> Result<Built, BuildError> {
+        let reporter = Arc::new(Unrepeated::new(self.reporter.clone()));
+        Self { reporter, state: Arc::default(), ..self.clone() }.build_once(plan, platform, lock).await
+    }
+
+    async fn build_once(
+        &self,
+        plan: &Plan,
+        platform: &Platform,
+        lock: Option<&crate::lock::Lock>,
+    ) -> Result<Built, BuildError> {
         let mut pins = Pins::find(self, plan, platform, lock).await?;
         let layers = match self.layers(plan, &pins).await {
             Err(error) => {
                 let path = error.unknown_path().cloned().ok_or(error)?;
                 self.reporter.note(&format!("what the base has at {path} is looked up in its layers"));
                 pins.read_base(self).await?;
+                self.state.base_is_known();
                 self.layers(plan, &pins).await?
             }
             Ok(layers) => layers,
@@ -154,7 +168,7 @@ impl Builder {
 
     /// Says which directories of the base were assumed to be as in most images.
     fn tell_assumed(&self, pins: &Pins) {
-        let assumed = self.assumed.lock().map(|mut assumed| std::mem::take(&mut *assumed)).unwrap_or_default();
+        let assumed = self.state.assumed();
         if assumed.is_empty() || !matches!(pins.base_files, BaseFiles::Assumed) {
             return;
         }
@@ -225,8 +239,9 @@ impl Builder {
         }
         layers.extend(self.pack(join(pending, &mut excess), &mut below).await?);
         if excess > 0 {
+            let layers = if excess == 1 { "layer" } else { "layers" };
             self.reporter.warn(&format!(
-                "the image has {excess} more layers than [build] max-layers allows: only copies and directories share layers"
+                "the image has {excess} more {layers} than [build] max-layers allows: only copies and directories share layers"
             ));
         }
         Ok(layers)
@@ -267,8 +282,8 @@ impl Builder {
     }
 
     fn packer(&self) -> Packer<'_> {
-        let Self { store, compression, use_cache, cancel, reporter, assumed, .. } = self;
-        Packer { store, compression: *compression, use_cache: *use_cache, cancel, reporter: &**reporter, assumed }
+        let Self { store, compression, use_cache, cancel, reporter, state, .. } = self;
+        Packer { store, compression: *compression, use_cache: *use_cache, cancel, reporter: &**reporter, state }
     }
 
     /// What steps run in.

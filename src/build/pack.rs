@@ -1,6 +1,5 @@
 //! Packing the layers of a build: those that are known are taken from the store, the others made side by side.
 
-use std::collections::BTreeSet;
 use std::io::BufWriter;
 use std::num::NonZero;
 use std::sync::Mutex;
@@ -13,6 +12,7 @@ use ociforge_layers::{
 use ociforge_manifests::Digest;
 use serde_json::{Value, json};
 
+use super::state::BuildState;
 use super::steps::failed;
 use super::{BuildError, BuiltLayer};
 use crate::cancel::Cancel;
@@ -67,8 +67,7 @@ pub(super) struct Packer<'a> {
     pub(super) use_cache: bool,
     pub(super) cancel: &'a Cancel,
     pub(super) reporter: &'a dyn Reporter,
-    /// Collects the directories of the base whose attributes were assumed.
-    pub(super) assumed: &'a Mutex<BTreeSet<String>>,
+    pub(super) state: &'a BuildState,
 }
 
 /// A tree that is to be packed, and what to remember of it.
@@ -110,9 +109,9 @@ impl Packer<'_> {
     /// Makes the trees of the layers of which nothing is remembered, side by side. The others may turn out to be known.
     fn trees(&self, work: Vec<Work>) -> Result<Vec<Work>, BuildError> {
         let remembered =
-            |work: &Work| self.key(&work.ingredients).is_some_and(|key| !self.store.layers(&key).is_empty());
+            |work: &Work| self.cached_key(&work.ingredients).is_some_and(|key| !self.store.layers(&key).is_empty());
         side_by_side(work, |mut work| {
-            if !(self.use_cache && remembered(&work)) {
+            if !remembered(&work) {
                 let made = |Part { tree, rules }| Ok(Part { tree: TreeSource::Made(tree.make()?), rules });
                 work.parts = work.parts.into_iter().map(made).collect::<Result<_, BuildError>>()?;
             }
@@ -141,15 +140,9 @@ impl Packer<'_> {
         }
         let (tree, answers) = (all, lookups.answers(below).map_err(|error| failed(&step, error))?);
         let assumed: Vec<String> = assumed.iter().map(LayerPath::to_string).collect();
-        self.assume(&assumed);
+        self.state.assume(&assumed);
         let (key, index, answers) = (self.key(&ingredients), FileIndex::of(&tree), Digest::of(&answers));
         Ok(Task { n, description, size, key, tree, index, lookups, answers, assumed })
-    }
-
-    fn assume(&self, directories: &[String]) {
-        if let Ok(mut assumed) = self.assumed.lock() {
-            assumed.extend(directories.iter().cloned());
-        }
     }
 
     /// The layer that was packed of these ingredients onto the same layers before; it is put onto `below`.
@@ -159,7 +152,7 @@ impl Packer<'_> {
         description: &str,
         below: &mut Below,
     ) -> Result<Option<BuiltLayer>, PlaceError> {
-        let Some(key) = self.key(ingredients).filter(|_| self.use_cache) else { return Ok(None) };
+        let Some(key) = self.cached_key(ingredients) else { return Ok(None) };
         for KnownLayer { layer, lookups, answers, assumed } in self.store.layers(&key) {
             let Some(lookups) = Lookups::parse(lookups.iter().map(String::as_str)) else { continue };
             if Digest::of(&lookups.answers(below)?) != answers {
@@ -170,7 +163,7 @@ impl Packer<'_> {
                 continue;
             }
             self.reporter.task(description, Some(layer.descriptor.size)).done("cached");
-            self.assume(&assumed);
+            self.state.assume(&assumed);
             below.push(description, index);
             return Ok(Some(BuiltLayer { layer, description: description.to_owned(), cached: true }));
         }
@@ -188,6 +181,11 @@ impl Packer<'_> {
         };
         self.reporter.warn(&format!("the layer `{description}` in the store is made again: {damage}"));
         false
+    }
+
+    /// The key of a layer that may be taken from the store.
+    fn cached_key(&self, ingredients: &Option<Value>) -> Option<LayerKey> {
+        self.key(ingredients).filter(|key| self.use_cache || self.state.has_packed(key))
     }
 
     fn key(&self, ingredients: &Option<Value>) -> Option<LayerKey> {
@@ -214,6 +212,7 @@ impl Packer<'_> {
             let known = KnownLayer { layer: layer.clone(), lookups: lookups.lines(), answers, assumed };
             let remembered = self.store.remember_index(&layer.diff_id, &index);
             remembered.and_then(|()| self.store.remember(&key, known)).map_err(BuildError::Store)?;
+            self.state.note_packed(key);
         }
         progress.done("packed");
         Ok((n, BuiltLayer { layer, description, cached: false }))

@@ -11,7 +11,7 @@ use ociforge_manifests::{ConfigEdit, Digest, Expansion, Platform};
 use serde_json::json;
 
 use super::interpreter::{Interpreter, Packages};
-use super::python::LocalWheel;
+use super::python::{self, LocalWheel};
 use super::steps::{failed, stays_inside};
 use super::wheelhouse::Ground;
 use super::workbench::Workbench;
@@ -19,9 +19,12 @@ use super::{BuildError, Builder, StepError};
 use super::{base_files, correction};
 use crate::base::BaseImage;
 use crate::lock::fetch::Check;
-use crate::lock::{Credentials, FetchError, Fetcher, Lock, LockedBase, Requirements, SourceEntry, WheelEntry};
+use crate::lock::{
+    Credentials, FetchError, Fetcher, Location, Lock, LockedBase, LockedWheel, Requirements, SourceEntry, WheelEntry,
+};
 use crate::plan::{Base, PROJECT_FILES, Pip, Plan, Step, StepKind};
 use crate::progress::Reporter;
+use ociforge_layers::regular::read_regular;
 
 /// What one platform's build takes for fixed.
 pub(super) struct Pins {
@@ -126,6 +129,22 @@ impl Pins {
         self.packages.get(&n).is_some_and(|packages| !packages.sources.is_empty())
     }
 
+    /// Checks the wheels that are files here as a build does: their hashes, their content, and whether they can be
+    /// installed.
+    async fn check_local_wheels(&self, builder: &Builder, plan: &Plan) -> Result<(), BuildError> {
+        let Some(interpreter) = &self.interpreter else { return Ok(()) };
+        let (fetcher, check): (_, Check) = (fetcher(builder, plan)?, Arc::new(correction::check));
+        for (n, packages) in &self.packages {
+            let is_local = |wheel: &&LockedWheel| matches!(wheel.location, Location::Path(_));
+            let wheels: Vec<_> = packages.wheels.iter().filter(is_local).cloned().collect();
+            let paths = fetcher.fetch(&wheels, &plan.directory, &check, &*builder.reporter).await?;
+            let wheels = wheels.into_iter().zip(paths).map(|(locked, path)| LocalWheel { locked, path });
+            let installed = python::install(&wheels.collect::<Vec<_>>(), &interpreter.scheme, 0);
+            installed.map_err(|error| failed(&plan.steps[*n], error))?;
+        }
+        Ok(())
+    }
+
     /// The wheels of the step at place `n`, by name: downloaded where they were not, and, for what has none, built on `ground`
     /// unless they were before.
     pub(super) async fn fetch(
@@ -195,7 +214,7 @@ pub fn recipe_digest(plan: &Plan) -> Result<Digest, BuildError> {
     for (step, file) in plan.requirements() {
         let path = plan.locate(file);
         stays_inside(&plan.directory, &path).map_err(|error| failed(step, error))?;
-        let bytes = std::fs::read(&path).map_err(|source| failed(step, StepError::Read { path, source }))?;
+        let bytes = read_regular(&path).map_err(|source| failed(step, StepError::Read { path, source }))?;
         files.push(Digest::of(&bytes));
     }
     let mut json = json!({"recipe": plan.inputs, "files": files});
@@ -215,7 +234,7 @@ pub(super) fn project_files(plan: &Plan, directory: &Path) -> Result<BTreeMap<&'
     let mut files = BTreeMap::new();
     for name in PROJECT_FILES {
         let path = directory.join(name);
-        match std::fs::read(&path) {
+        match read_regular(&path) {
             Ok(bytes) => drop(files.insert(name, Digest::of(&bytes))),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(source) => return Err(StepError::Read { path, source }),
@@ -236,6 +255,7 @@ pub async fn lock_file(builder: &Builder, plan: &Plan, platforms: &[Platform]) -
     let mut lock = Lock { recipe: recipe_digest(plan)?, bases: Vec::new(), wheels: Vec::new(), sources: Vec::new() };
     for platform in platforms {
         let pins = Pins::find(builder, plan, platform, None).await?;
+        pins.check_local_wheels(builder, plan).await?;
         if let Base::Image(name) = &plan.base {
             let name = name.to_string();
             let digest = pins.base.image.manifest.digest();

@@ -1,12 +1,12 @@
 //! Steps that need nothing but files: directories, copies, archives.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use ociforge_layers::place::{DirectoryRule, FileRule};
+use ociforge_layers::regular::open_regular;
 use ociforge_layers::source::directory::{Destination, Exclusion, Options, take};
 use ociforge_layers::source::ignore::Patterns;
 use ociforge_layers::source::tar;
@@ -159,10 +159,7 @@ fn archive(plan: &Plan, file: &Path, step: &Step, epoch: Epoch, scratch: &Path) 
         stays_inside(&plan.directory, &file).map_err(|error| failed(step, error))?;
     }
     let failed_to_read = |source| failed(step, StepError::Read { path: file.clone(), source });
-    let metadata = fs::metadata(&file).map_err(failed_to_read)?;
-    if !metadata.is_file() {
-        return Err(failed_to_read(io::Error::other("it is not a regular file")));
-    }
+    let metadata = open_regular(&file).and_then(|file| file.metadata()).map_err(failed_to_read)?;
     let latest = epoch.stated();
     let ingredients = file_stamp(&file).map(|stamp| json!({"tar": stamp, "latest": latest}));
     let (reading, scratch) = (step.clone(), scratch.to_owned());

@@ -62,7 +62,7 @@ impl Context {
             sandbox: self.entered.clone().map(|entered| Arc::new(Sandbox::new(entered, secrets))),
             workshop: None,
             check_base: false,
-            assumed: Arc::default(),
+            state: Arc::default(),
         })
     }
 }

@@ -16,6 +16,7 @@ use super::pin::{Kind, Pin, Wrong};
 use super::source::{LockedSource, Origin};
 use super::wheel::LockedWheel;
 use crate::store::blob::write_atomic;
+use ociforge_layers::regular::read_regular_text;
 
 const VERSION: u32 = 1;
 const HEADER: &str = "# Made by `ociforge lock`. Commit it; don't edit it.\n\n";
@@ -167,7 +168,7 @@ impl Lock {
     /// # Errors
     /// When it can't be read or is no lock.
     pub fn read(path: &Path) -> Result<Option<Self>, LockError> {
-        match std::fs::read_to_string(path) {
+        match read_regular_text(path) {
             Ok(text) => Self::parse(&text, path).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(LockError::read(path, source)),

@@ -4,6 +4,7 @@ mod credentials;
 mod error;
 pub mod fetch;
 mod file;
+mod pep508;
 mod pin;
 mod pylock;
 mod redact;
@@ -18,11 +19,11 @@ mod uv_hints;
 mod wheel;
 mod workshop;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::base::facts::Facts;
 use crate::plan::Selection;
+use ociforge_layers::regular::read_regular_text;
 use pylock::Choice;
 
 pub use credentials::Credentials;
@@ -127,7 +128,7 @@ pub fn resolve(
     let files = match requirements {
         Requirements::Lock(file, selection) => {
             let path = directory.join(file);
-            let text = fs::read_to_string(&path).map_err(|source| LockError::read(&path, source))?;
+            let text = read_regular_text(&path).map_err(|source| LockError::read(&path, source))?;
             let mut files = Vec::new();
             for choice in pylock::choose(&text, &path, target, selection)? {
                 match choice {

@@ -14,6 +14,7 @@ use pep508_rs::{MarkerEnvironment, Requirement, VersionOrUrl};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
+use super::pep508;
 use super::requirements::{Named, excluded};
 use crate::base::facts::{Distribution, Facts};
 
@@ -58,7 +59,7 @@ impl<'a> Stubs<'a> {
     fn kept_lines<'m>(&self, metadata: &'m str, environment: &MarkerEnvironment) -> impl Iterator<Item = &'m str> {
         metadata.lines().filter(move |line| {
             let Some(text) = line.strip_prefix("Requires-Dist:") else { return line.starts_with("Provides-Extra:") };
-            let Ok(requirement) = Requirement::<url::Url>::from_str(text.trim()) else { return false };
+            let Ok(requirement) = pep508::requirement(text.trim()) else { return false };
             !requirement.marker.evaluate(environment, &[]) || self.holds(&requirement)
         })
     }
@@ -99,7 +100,7 @@ impl<'a> Stubs<'a> {
 /// files that only the base has.
 fn constraint(line: &str, named: &[Named]) -> Option<String> {
     let line = line.split(" #").next()?.split(" --").next()?.trim();
-    let requirement = Requirement::<url::Url>::from_str(line).ok()?;
+    let requirement = pep508::requirement(line).ok()?;
     let Some(VersionOrUrl::VersionSpecifier(versions)) = &requirement.version_or_url else { return None };
     let name = normalize(requirement.name.as_ref());
     let pinned = versions.iter().find(|specifier| *specifier.operator() == pep440_rs::Operator::Equal);

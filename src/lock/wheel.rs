@@ -1,6 +1,5 @@
 //! A wheel that is pinned by its hash.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -14,6 +13,7 @@ use url::Url;
 use super::error::{LockError, Problem};
 use super::tags::Tags;
 use super::target::Target;
+use ociforge_layers::regular::open_regular;
 
 /// A wheel: where it is and what it must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,7 +163,7 @@ pub fn check_libc(wheels: &[LockedWheel], target: &Target) -> Result<(), LockErr
 /// # Errors
 /// When it can't be read.
 pub fn digest_of_file(path: &Path) -> io::Result<(Digest, u64)> {
-    let mut file = File::open(path)?;
+    let mut file = open_regular(path)?;
     let (mut hasher, mut size, mut buffer) = (Sha256::new(), 0, vec![0; 256 << 10]);
     loop {
         match file.read(&mut buffer)? {

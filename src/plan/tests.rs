@@ -261,7 +261,7 @@ fn wrong_values() {
         ),
         (
             "base = 'a'\nconfig.workdir = '/a/../b'",
-            "2:18: `workdir` is `/a/../b`; expected an absolute path in the image | `/a/../b` leads outside the layer",
+            "2:18: `workdir` is `/a/../b`; expected an absolute path in the image | the path `/a/../b` has a component `..`, which paths in layers may not have",
         ),
         ("base = 'a'\nconfig = 1", "2:10: `config` is the number 1; expected a table"),
         (

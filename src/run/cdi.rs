@@ -1,11 +1,12 @@
 //! The host's CDI files, and the device nodes and files that they name.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use ociforge_layers::regular::open_regular;
 use ociforge_manifests::runtime::cdi::{CdiFile, DeviceFacts, MAX_FILE_SIZE, NodeKind, Part, Registry};
 
 use crate::error::said;
@@ -50,11 +51,8 @@ fn file(path: &Path, priority: usize) -> CdiFile {
 
 /// A regular file: another, such as a pipe, might never end. One byte more than allowed shows that it is too large.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
     let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_FILE_SIZE as u64 + 1).read_to_end(&mut bytes)?;
+    open_regular(path)?.take(MAX_FILE_SIZE as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -133,8 +131,8 @@ mod tests {
             "bad.json is left out: unclosed bracket",
             "old.yml is left out: only",
             "large.json is left out: it is larger than 4 MiB",
-            "directory.json is left out: it can't be read: not a regular file",
-            "endless.json is left out: it can't be read: not a regular file",
+            "directory.json is left out: it can't be read: it is a directory, not a file",
+            "endless.json is left out: it can't be read: it is a pipe or a device, not a file",
             "link.json is left out: it can't be read: No such file",
         ] {
             assert!(warnings.contains(part), "{part} in {warnings}");

@@ -44,7 +44,7 @@ pub struct Store {
 }
 
 /// What a layer is made of, as a digest: the same key means the same bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LayerKey(Digest);
 
 impl LayerKey {

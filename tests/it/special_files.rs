@@ -230,5 +230,32 @@ fn what_a_recipe_names_lies_in_its_directory() {
     }
     fifo(&place.path("recipe/pipe"));
     place.write("recipe/ociforge.toml", "base = 'scratch'\n[[layer]]\ntar = 'pipe'\n");
-    soon(place.build("recipe", &[])).fails(1, &["recipe/pipe", "it is not a regular file"]);
+    soon(place.build("recipe", &[])).fails(1, &["recipe/pipe", "it is a pipe or a device, not a file"]);
+}
+
+#[test]
+fn pipes_in_a_recipes_directory_keep_nobody_waiting() {
+    let place = Place::new();
+    let python = "[python]\nversion = '3.11'\nsite-packages = '/usr/lib/python3/dist-packages'\nexecutable = '/usr/bin/python3'\nlibc = 'glibc 2.36'\n";
+    for (pipe, pip) in [
+        ("requirements.txt", "requirements = 'requirements.txt'"),
+        ("pylock.toml", "lock = 'pylock.toml'"),
+        ("a-1-py3-none-any.whl", "wheels = '*.whl'"),
+        ("lib/pyproject.toml", "project = 'lib'"),
+    ] {
+        place.write("recipe/ociforge.toml", format!("base = 'scratch'\n{python}[[layer]]\npip = {{ {pip} }}\n"));
+        fs::create_dir_all(place.path("recipe/lib")).unwrap();
+        fifo(&place.path(format!("recipe/{pipe}")));
+        let lock = place.ociforge(["lock", "recipe"]);
+        for command in [place.build("recipe", &[]), lock] {
+            soon(command).fails(1, &[pipe, "it is a pipe or a device, not a file"]);
+        }
+        fs::remove_file(place.path(format!("recipe/{pipe}"))).unwrap();
+    }
+    place.write("recipe/ociforge.toml", "base = 'scratch'\n[[layer]]\ncopy = { from = 'lib', to = '/lib' }\n");
+    for pipe in ["ociforge.lock", ".dockerignore"] {
+        fifo(&place.path(format!("recipe/{pipe}")));
+        soon(place.build("recipe", &[])).fails(1, &[pipe, "it is a pipe or a device, not a file"]);
+        fs::remove_file(place.path(format!("recipe/{pipe}"))).unwrap();
+    }
 }

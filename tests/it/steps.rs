@@ -73,6 +73,18 @@ fn an_image_can_be_run_where_it_was_built_although_its_base_is_elsewhere() {
 }
 
 #[test]
+fn a_step_runs_once_where_the_base_has_to_be_read_late() {
+    let builds = Builds::as_root();
+    builds.recipe("[[layer]]\nrun = 'echo ran'\n[[layer]]\ncopy = { from = 'files', to = '/home/app/files' }");
+    builds.place.write("r/files/one", "1");
+    let _socket = std::os::unix::net::UnixListener::bind(builds.place.path("r/files/socket")).unwrap();
+    let ran = builds.build(&["--no-cache"]);
+    assert!(ran.stderr.contains("what the base has at /home/app is looked up in its layers"), "{}", ran.stderr);
+    assert_eq!((said(&ran.stderr).as_str(), ran.stderr.matches("leaves out sockets").count()), ("ran\n", 1));
+    ran.ok();
+}
+
+#[test]
 fn what_a_step_is_to_see_is_looked_for_before_anything_runs() {
     let builds = Builds::as_root();
     builds.recipe("[[layer]]\nrun = 'echo first'\n[[layer]]\nrun = 'true'\nmounts = [{ bind = 'none', to = '/x' }]");

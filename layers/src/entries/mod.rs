@@ -192,6 +192,8 @@ impl<R: BufRead> Entries<R> {
         match self.fill(header.as_mut_bytes())? {
             0 => return Ok(None),
             BLOCK => {}
+            // No tar is shorter than a header.
+            _ if at == 0 => return Err(Malformed::NotTar.into()),
             _ => return Err(Malformed::CutOff(self.at).into()),
         }
         if header.as_bytes().iter().all(|byte| *byte == 0) {

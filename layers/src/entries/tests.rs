@@ -84,10 +84,12 @@ fn metadata_of_all_kinds_of_headers() {
 #[test]
 fn a_tar_that_is_cut_off_or_lies_is_an_error() {
     let good = tar();
-    for cut in [100, 600, 1300] {
+    for cut in [600, 1300] {
         let error = names(&good[..cut]).unwrap_err().to_string();
         assert_eq!(error, format!("it is cut off at byte {cut}"));
     }
+    // Shorter than any tar.
+    assert_eq!(names(&good[..100]).unwrap_err().to_string(), "it is not a tar archive");
     let mut flipped = good.clone();
     flipped[0] ^= 1;
     assert!(matches!(names(&flipped), Err(EntriesError::Malformed(Malformed::NotTar))));

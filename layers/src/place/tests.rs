@@ -73,6 +73,14 @@ fn placed(names: &[&str], rules: &Rules) -> Vec<String> {
 }
 
 #[test]
+fn paths_that_others_cannot_make_are_refused() {
+    let path = |len: usize| format!("{}/{}", vec!["d".repeat(199); 20].join("/"), "f".repeat(len - 4000));
+    assert!(place(tree(&[&path(4094)]), &base(), &copy()).is_ok());
+    let error = place(tree(&[&path(4095)]), &base(), &copy()).unwrap_err().to_string();
+    assert!(error.contains("is longer than 4096 bytes") && error.len() < 200, "{error}");
+}
+
+#[test]
 fn entries_lie_where_links_lead() {
     assert_eq!(placed(&["bin/hello"], &copy()), ["/usr 755 0:0 7", "/usr/bin 755 0:0 8", "/usr/bin/hello 644 0:0 6"]);
     assert_eq!(

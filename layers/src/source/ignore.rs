@@ -4,10 +4,12 @@
 //! a pattern that matches a directory matches all that is in it. Patterns are tried in order and the last one that
 //! matches decides; one that begins with `!` takes files back in.
 
+use std::io;
 use std::path::Path;
-use std::{fs, io};
 
 use regex::{RegexSet, RegexSetBuilder};
+
+use crate::regular::read_regular;
 
 /// Memory for compiled patterns, in bytes: enough for tens of thousands of them.
 const MAX_COMPILED: usize = 256 << 20;
@@ -52,7 +54,7 @@ impl Patterns {
     /// When the file can't be read or has a malformed pattern.
     pub fn of_directory(directory: &Path) -> Result<Self, PatternError> {
         let file = directory.join(".dockerignore");
-        match fs::read(&file) {
+        match read_regular(&file) {
             Ok(text) => Self::read(&text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(source) => Err(PatternError::Read { file: file.display().to_string(), source }),

@@ -68,7 +68,7 @@ impl Place {
             sandbox: Err(Arc::new(crate::sandbox::SandboxError::Outside)),
             workshop: Some(self.bed.clone()),
             check_base: false,
-            assumed: Arc::default(),
+            state: Arc::default(),
         }
     }
 

@@ -26,6 +26,7 @@ use super::wheel::{Location, LockedWheel};
 use crate::progress::{Progress, Reporter};
 use crate::store::check::is_intact;
 use crate::store::stamp::Stamp;
+use ociforge_layers::regular::open_regular;
 
 pub use error::{FetchCause, FetchError};
 
@@ -140,7 +141,7 @@ async fn lock(path: PathBuf) -> io::Result<File> {
 
 /// Copies a wheel that is a file here. Whatever becomes of that file, the cache keeps what was locked.
 fn copy(wheel: &LockedWheel, from: &Path, to: &Path, progress: &dyn Progress) -> Result<(), FetchCause> {
-    let mut source = File::open(from).map_err(|source| FetchCause::Local { path: from.to_path_buf(), source })?;
+    let mut source = open_regular(from).map_err(|source| FetchCause::Local { path: from.to_path_buf(), source })?;
     let mut partial = Partial::create(to)?;
     let copied = block_in_place(|| partial.copy_from(&mut source, wheel.size, progress));
     let result = copied.and_then(|()| partial.verify(wheel));

@@ -72,7 +72,11 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Pylock, LockError> {
         Ok(lock)
     } else {
         let at = text.find("lock-version").unwrap_or(0);
-        Err(failed(at, format!("lock-version is `{}`; 1.0 is understood", lock.lock_version)))
+        let line = 1 + text[..at].matches('\n').count();
+        let message = format!("lock-version is `{}`; 1.0 is understood", lock.lock_version);
+        let hint =
+            "make the lock anew with a program that writes version 1.0, such as `uv export --format pylock.toml`";
+        Err(LockError::Pylock { path: path.to_path_buf(), line, message, hint: Some(hint.into()) })
     }
 }
 
@@ -145,7 +149,9 @@ mod tests {
             (as_requirements(requirements), as_requirements("[project]\n"), as_requirements("")),
             (None, None, None)
         );
-        for other in ["lock-version = \"2.0\"", "", "[a\n", "version = 1"] {
+        let newer = parse("lock-version = \"2.0\"", Path::new("pylock.toml")).err().unwrap();
+        assert!(newer.hint().unwrap().contains("uv export"), "{newer}");
+        for other in ["", "[a\n", "version = 1"] {
             assert_eq!(parse(other, Path::new("pylock.toml")).err().unwrap().hint(), None, "{other}");
         }
     }

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use ociforge_layers::source::wheel::normalize;
-use pep508_rs::{MarkerEnvironment, MarkerEnvironmentBuilder, MarkerTree, Pep508Url};
-use url::Url;
+use pep508_rs::{MarkerEnvironment, MarkerEnvironmentBuilder};
 
 use crate::lock::error::{LockError, Problem};
+use crate::lock::pep508;
 use crate::lock::target::Target;
 
 /// What markers are evaluated in.
@@ -52,10 +52,11 @@ impl Environment {
     /// Whether a marker holds.
     pub(super) fn applies(&self, marker: &str) -> Result<bool, Problem> {
         let text = self.without_sets(marker);
-        match MarkerTree::parse_str::<Url>(&text) {
-            Ok(tree) => Ok(tree.evaluate(&self.environment, &[])),
-            Err(error) => Err(unreadable::<Url>(marker, error.message)),
-        }
+        let tree = pep508::marker(&text).map_err(|problem| match problem {
+            Problem::Unreadable { message, .. } => Problem::Unreadable { text: marker.to_owned(), message },
+            other => other,
+        })?;
+        Ok(tree.evaluate(&self.environment, &[]))
     }
 
     /// PEP 751 adds `'x' in extras` and `'x' in dependency_groups` to markers. Whether they hold is said in words that
@@ -98,15 +99,6 @@ fn membership<'a>(text: &'a str, set: &str) -> Option<Membership<'a>> {
     let inside = &before[..before.len() - 1];
     let start = inside.rfind(quote)?;
     Some(Membership { start, end: at + set.len(), element: &inside[start + 1..], negated })
-}
-
-fn unreadable<T: Pep508Url>(text: &str, error: pep508_rs::Pep508ErrorSource<T>) -> Problem {
-    let message = match error {
-        pep508_rs::Pep508ErrorSource::String(message)
-        | pep508_rs::Pep508ErrorSource::UnsupportedRequirement(message) => message,
-        pep508_rs::Pep508ErrorSource::UrlError(_) => "a wrong URL".into(),
-    };
-    Problem::Unreadable { text: text.to_owned(), message }
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! The lines of requirements, as pip reads them: continued ones joined, without comments, with variables in them replaced.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use url::Url;
@@ -8,6 +7,7 @@ use url::Url;
 use super::Requirements;
 use crate::lock::error::LockError;
 use crate::lock::pylock::as_requirements;
+use ociforge_layers::regular::read_regular_text;
 
 /// Files that include each other are followed this deep.
 const MAX_DEPTH: usize = 16;
@@ -25,7 +25,7 @@ pub(super) fn lines(requirements: &Requirements, directory: &Path) -> Result<Vec
         Requirements::List(list) => lines.extend(list.iter().flat_map(|text| split(text, directory))),
         Requirements::File(file) => {
             let path = directory.join(file);
-            let text = fs::read_to_string(&path).map_err(|source| LockError::read(&path, source))?;
+            let text = read_regular_text(&path).map_err(|source| LockError::read(&path, source))?;
             if let Some(error) = as_requirements(&text, &path) {
                 return Err(error);
             }
@@ -42,7 +42,7 @@ fn follow(text: &str, path: &Path, depth: usize, lines: &mut Vec<Line>) {
             None => lines.push(line),
             Some(file) if depth < MAX_DEPTH => {
                 let file = line.directory.join(file);
-                let text = fs::read_to_string(&file).unwrap_or_default();
+                let text = read_regular_text(&file).unwrap_or_default();
                 follow(&text, &file, depth + 1, lines);
             }
             Some(_) => {}

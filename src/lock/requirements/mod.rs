@@ -5,16 +5,16 @@
 mod lines;
 
 use std::path::Path;
-use std::str::FromStr;
 
 use ociforge_layers::source::wheel::{FileName, normalize};
 use pep440_rs::{Version, VersionSpecifiers};
-use pep508_rs::{MarkerEnvironment, MarkerTree, Requirement, VersionOrUrl};
+use pep508_rs::{MarkerEnvironment, VersionOrUrl};
 use url::Url;
 
 use self::lines::{Line, lines, option, urls};
 use super::Requirements;
 use super::error::{LockError, Problem};
+use super::pep508;
 use super::pylock::marker_environment;
 use super::target::Target;
 use super::wheel::LockedWheel;
@@ -92,7 +92,7 @@ fn project<'a>(line: &'a str, directory: &Path) -> Option<&'a str> {
 
 /// Whether the marker at the end of a line holds. One that can't be read does: uv has a word for it.
 fn applies(line: &str, environment: &MarkerEnvironment) -> bool {
-    let marker = line.split_once(" ;").map(|(_, marker)| MarkerTree::parse_str::<Url>(marker));
+    let marker = line.split_once(" ;").map(|(_, marker)| pep508::marker(marker));
     marker.and_then(Result::ok).is_none_or(|marker| marker.evaluate(environment, &[]))
 }
 
@@ -139,7 +139,7 @@ fn name(line: &str, environment: &MarkerEnvironment) -> Option<Named> {
     let hashes = options.split_whitespace().filter_map(|option| option.trim_start_matches('-').strip_prefix("hash="));
     let hashes: Vec<String> = hashes.map(str::to_ascii_lowercase).collect();
     let line = line.trim();
-    let Ok(requirement) = Requirement::<Url>::from_str(line) else {
+    let Ok(requirement) = pep508::requirement(line) else {
         let file = line.split([';', '#', '?']).next()?.trim().rsplit('/').next()?;
         let wheel = FileName::parse(file).ok()?;
         return Some(Named { name: wheel.name, versions: None, hashes });

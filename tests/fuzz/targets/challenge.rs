@@ -10,7 +10,8 @@ fuzz_target!(|data: &[u8]| {
     let Some((realm, scopes)) = bearer(data.split(|byte| *byte == b'\n'), &base) else { return };
     assert!(matches!(realm.scheme(), "https" | "http"), "{realm}");
     assert!(realm.has_host());
-    if !scopes.contains(['"', '\\']) && scopes.is_ascii() {
+    let needs_quotes = |text: &str| text.contains(['"', '\\']) || !text.is_ascii();
+    if !needs_quotes(&scopes) && !needs_quotes(realm.as_str()) {
         let again = format!(r#"Bearer realm="{realm}",scope="{scopes}""#);
         assert_eq!(bearer([again.as_bytes()], &base), Some((realm, scopes)), "{again}");
     }

@@ -15,6 +15,7 @@ use crate::entries::{Entries, EntriesError, Entry, Sparse};
 use crate::hardlinks::{self, Links};
 use crate::mapped::MappedFile;
 use crate::path::{LayerPath, PathError};
+use crate::regular::open_regular;
 use crate::tree::{Content, LayerTree, Metadata, Node, NodeKind, TreeError};
 use crate::whiteout::{self, Meaning};
 
@@ -120,7 +121,7 @@ fn range(start: u64, len: u64, file: &MappedFile) -> Result<Range<usize>, Malfor
 
 /// Maps the archive, decompressed.
 fn map(path: &Path, scratch: &Path) -> Result<MappedFile, TarCause> {
-    let file = File::open(path)?;
+    let file = open_regular(path)?;
     let mut beginning = [0; 6];
     let len = file.read_at(&mut beginning, 0)?;
     if Format::of(&beginning[..len]) == Format::Plain {

@@ -47,7 +47,7 @@ pub(in crate::source) struct Archive {
 /// A file in the archive.
 #[derive(Debug, Clone)]
 pub(in crate::source) struct Member {
-    /// Its name: relative, without `.`, `..`, empty components and backslashes.
+    /// Its name: relative, without `.`, `..` and empty components.
     pub(in crate::source) name: String,
     /// Whether it is deflated or just stored.
     pub(in crate::source) deflated: bool,
@@ -64,7 +64,7 @@ pub(in crate::source) struct Member {
 impl Member {
     /// The member of an entry, if a wheel may have such a one.
     fn of(entry: &ZipFileEntry<'_>, file: &MappedFile) -> Result<Self, Fault> {
-        let name = check_name(entry.name_raw())?;
+        let name = member_name(entry.name_raw())?;
         if entry.encrypted() {
             return Err(Fault::Encrypted(name));
         }
@@ -242,22 +242,30 @@ fn equal(a: impl Read, b: impl Read) -> io::Result<bool> {
     }
 }
 
-/// A member's name as text, if it can be a path below any directory, read in one way by everybody.
-fn check_name(raw: &[u8]) -> Result<String, Fault> {
+/// A member's name as text, if it can be a path below any directory: without empty components and `.`, as pip joins it
+/// to a directory. A backslash is a character as any other.
+pub(super) fn member_name(raw: &[u8]) -> Result<String, Fault> {
     let refuse = |reason| Fault::Name { name: String::from_utf8_lossy(raw).into_owned(), reason };
     let name = std::str::from_utf8(raw).map_err(|_| refuse("is not UTF-8"))?;
-    let path = name.strip_suffix('/').unwrap_or(name);
-    if path.contains('\\') {
-        return Err(refuse("has a backslash in it"));
+    if name.starts_with('/') {
+        return Err(refuse("is absolute"));
     }
-    path.split('/').try_for_each(check_component).map_err(refuse)?;
-    Ok(name.to_owned())
+    let path = plain(name);
+    path.strip_suffix('/').unwrap_or(&path).split('/').try_for_each(check_component).map_err(refuse)?;
+    Ok(path)
+}
+
+/// A relative path without empty components and `.`; a slash at its end stays.
+pub(super) fn plain(path: &str) -> String {
+    let named: Vec<&str> = path.split('/').filter(|component| !matches!(*component, "" | ".")).collect();
+    let slash = if path.ends_with('/') || path.ends_with("/.") { "/" } else { "" };
+    named.join("/") + slash
 }
 
 /// Checks that a component can be a file's name in a layer.
 pub(super) fn check_component(component: &str) -> Result<(), &'static str> {
     match component {
-        "" => return Err("is absolute, or has an empty component"),
+        "" => return Err("is empty"),
         "." | ".." => return Err("has a component `.` or `..`"),
         _ => {}
     }
@@ -274,28 +282,36 @@ mod tests {
 
     #[test]
     fn names_that_lead_elsewhere_are_refused() {
-        for good in ["a", "a/b.py", "a/", "a..b/...", "é/日本", &format!("{}/x", "n".repeat(255))] {
-            assert_eq!(check_name(good.as_bytes()).unwrap(), good);
-        }
         for bad in [
             &b""[..],
             b"/",
+            b".",
+            b"./",
             b"/etc/passwd",
+            b"//x",
             b"..",
             b"a/../b",
             b"a/..",
-            b"./a",
-            b"a//b",
-            b"a\\..\\b",
-            b"C:\\x",
+            b"./../a",
             b"a\0b",
             b"\xff",
             b".wh.x",
             b"a/.wh..wh..opq",
-            b".wh.d/x",
+            b"./.wh.d/x",
             &[b'n'; 256],
         ] {
-            assert!(matches!(check_name(bad), Err(Fault::Name { .. })), "{}", String::from_utf8_lossy(bad));
+            assert!(matches!(member_name(bad), Err(Fault::Name { .. })), "{}", String::from_utf8_lossy(bad));
+        }
+    }
+
+    #[test]
+    fn names_are_those_that_pip_makes_files_of() {
+        for good in ["a", "a/b.py", "a/", "a..b/...", "é/日本", "d\\e.py", "C:\\x", &format!("{}/x", "n".repeat(255))]
+        {
+            assert_eq!(member_name(good.as_bytes()).unwrap(), good);
+        }
+        for (name, plain) in [("./c.py", "c.py"), ("a//b", "a/b"), ("a/./b/", "a/b/"), ("a/.", "a/"), ("././a", "a")] {
+            assert_eq!(member_name(name.as_bytes()).unwrap(), plain, "{name}");
         }
     }
 }

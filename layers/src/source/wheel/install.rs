@@ -82,11 +82,15 @@ struct Installation<'a> {
 }
 
 impl Installation<'_> {
-    /// Puts the members in their places, and their rows of RECORD with their new paths into `rows`.
+    /// Puts the members in their places, and their rows of RECORD with their new paths into `rows`. Of two members for one
+    /// place the one counts that pip puts there last: one of `.data` after one of the root, a script after all others.
     fn spread(&mut self, entry_points: &EntryPoints) -> Result<(), Fault> {
         let mut new_rows: BTreeMap<&[u8], Row> = BTreeMap::new();
         let mut placed: BTreeMap<LayerPath, &Member> = BTreeMap::new();
-        for member in &self.wheel.archive.members {
+        let mut replaced: BTreeSet<&[u8]> = BTreeSet::new();
+        let mut members: Vec<&Member> = self.wheel.archive.members.iter().collect();
+        members.sort_by_key(|member| turn(&member.name));
+        for member in members {
             let (path, content) =
                 match place(&member.name, &self.wheel.name.name, self.library, self.scheme, entry_points)? {
                     Place::At(path) => (path, None),
@@ -95,16 +99,21 @@ impl Installation<'_> {
                 };
             let recorded = relative(&path, self.library);
             let row = content.as_ref().map_or_else(|| Row::bare(recorded.clone()), |c| Row::of(recorded.clone(), c));
-            new_rows.insert(member.name.as_bytes(), row);
             match placed.insert(path.clone(), member) {
                 None if self.tree.get(&path).is_none() => {}
+                None => return Err(Fault::Collision(path)),
+                // Both are listed, as with pip, where both rows are right.
                 Some(other) if other.is_same(member, &self.wheel.file) => {}
-                _ => return Err(Fault::Collision(path)),
+                Some(other) => {
+                    new_rows.remove(other.name.as_bytes());
+                    replaced.insert(other.name.as_bytes());
+                }
             }
+            new_rows.insert(member.name.as_bytes(), row);
             let content = content.map_or_else(|| member.content(&self.wheel.file), Content::Bytes);
             self.file(path, if member.executable { 0o755 } else { 0o644 }, content)?;
         }
-        for old in &self.wheel.record.rows {
+        for old in self.wheel.record.rows.iter().filter(|row| !replaced.contains(&row.path[..])) {
             // A script that the installer makes itself keeps its row, as pip has it. So does what is listed twice.
             let mut row = new_rows.remove(&old.path[..]).unwrap_or_else(|| Row::bare(old.path.clone()));
             if row.hash.is_empty() {
@@ -147,6 +156,15 @@ impl Installation<'_> {
         }
         let metadata = Metadata::root(mode, self.mtime);
         Ok(self.tree.insert(path, Node { metadata, kind: NodeKind::File(content) })?)
+    }
+}
+
+/// When pip puts a member in its place: the root's files first, the scripts of `.data` last.
+fn turn(name: &str) -> u8 {
+    match name.split_once('/').filter(|(top, _)| top.ends_with(".data")) {
+        None => 0,
+        Some((_, rest)) if rest.starts_with("scripts/") => 2,
+        Some(_) => 1,
     }
 }
 

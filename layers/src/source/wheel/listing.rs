@@ -5,6 +5,7 @@ use std::path::Path;
 
 use zip::read::ZipArchive;
 
+use super::archive::member_name;
 use super::entry_points::EntryPoints;
 use super::error::{Fault, WheelError};
 use super::install::{MAX_ENTRY_POINTS, Place, place};
@@ -29,7 +30,7 @@ fn list(path: &Path, file_name: &str, scheme: &Scheme) -> Result<Vec<LayerPath>,
     let mut archive = ZipArchive::new(Cursor::new(file.as_ref()))?;
     // As they are: names are UTF-8, whatever the archive's flags say.
     let names = archive.file_names_raw().filter(|name| !name.ends_with(b"/"));
-    let names: Vec<String> = names.map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+    let names: Vec<String> = names.map(member_name).collect::<Result<_, _>>()?;
     let mut text = |file: &str, limit: u64| {
         let of_info = |name: &&String| name.split_once(".dist-info/").is_some_and(|(_, rest)| rest == file);
         let found = names.iter().find(of_info).map(|name| archive.by_name(name)).transpose()?;

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
+use super::archive::plain;
 use super::discrepancy::Discrepancy;
 
 /// What a RECORD says.
@@ -147,7 +148,7 @@ impl Record {
 fn row(line: &str) -> Option<Row> {
     let [path, hash, size] = <[String; 3]>::try_from(fields(line)?).ok()?;
     let number = size.bytes().all(|byte| byte.is_ascii_digit());
-    number.then(|| Row { path: path.into_bytes(), hash: canonical(hash), size })
+    number.then(|| Row { path: plain(&path).into_bytes(), hash: canonical(hash), size })
 }
 
 /// The fields of a line; `None` if a quote is not closed.

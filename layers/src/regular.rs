@@ -1,0 +1,69 @@
+//! Files that have to be files: a pipe would keep its reader waiting for whoever writes to it.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+/// Opens a file, and nothing that is none.
+///
+/// # Errors
+/// When it can't be opened, or is a directory, a pipe, a socket or a device; /dev/null counts as an empty file.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let is = file.metadata()?.file_type();
+    if is.is_file() || path == Path::new("/dev/null") {
+        return Ok(file);
+    }
+    let message = if is.is_dir() { "it is a directory, not a file" } else { "it is a pipe or a device, not a file" };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+}
+
+/// The bytes of a file.
+///
+/// # Errors
+/// As for [`open_regular`], and when it can't be read.
+pub fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_regular(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The text of a file.
+///
+/// # Errors
+/// As for [`read_regular`], and when it is not UTF-8.
+pub fn read_regular_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    open_regular(path)?.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_files_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        std::fs::write(path("file"), "text").unwrap();
+        std::os::unix::fs::symlink("file", path("link")).unwrap();
+        for name in ["file", "link"] {
+            assert_eq!(read_regular_text(&path(name)).unwrap(), "text");
+        }
+        rustix::fs::mknodat(rustix::fs::CWD, path("pipe"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
+            .unwrap();
+        std::fs::create_dir(path("directory")).unwrap();
+        for (name, said) in [("pipe", "it is a pipe or a device, not a file"), ("directory", "it is a directory, not")]
+        {
+            let error = read_regular(&path(name)).unwrap_err().to_string();
+            assert!(error.starts_with(said), "{error}");
+        }
+        assert!(read_regular(Path::new("/dev/null")).unwrap().is_empty());
+        assert_eq!(read_regular(&path("missing")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,82 @@
+//! What one build knows of itself. It may begin its layers anew, when it finds out late that it has to read the base: what it
+//! has packed by then is not packed twice, and its warnings come once.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use ociforge_manifests::lint::Finding;
+
+use crate::progress::{Progress, Reporter};
+use crate::store::LayerKey;
+
+/// Shared by all that belongs to one build.
+#[derive(Debug, Default)]
+pub struct BuildState {
+    assumed: Mutex<BTreeSet<String>>,
+    packed: Mutex<BTreeSet<LayerKey>>,
+}
+
+impl BuildState {
+    /// Notes paths of the base whose attributes were assumed.
+    pub(super) fn assume(&self, paths: &[String]) {
+        if let Ok(mut assumed) = self.assumed.lock() {
+            assumed.extend(paths.iter().cloned());
+        }
+    }
+
+    /// The paths of the base whose attributes were assumed, in order.
+    pub(super) fn assumed(&self) -> Vec<String> {
+        self.assumed.lock().map(|assumed| assumed.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Forgets what was assumed: the base is known now.
+    pub(super) fn base_is_known(&self) {
+        if let Ok(mut assumed) = self.assumed.lock() {
+            assumed.clear();
+        }
+    }
+
+    /// Notes a layer that this build has packed.
+    pub(super) fn note_packed(&self, key: LayerKey) {
+        if let Ok(mut packed) = self.packed.lock() {
+            packed.insert(key);
+        }
+    }
+
+    /// Whether this build has packed that layer.
+    pub(super) fn has_packed(&self, key: &LayerKey) -> bool {
+        self.packed.lock().is_ok_and(|packed| packed.contains(key))
+    }
+}
+
+/// Says no warning twice.
+pub(super) struct Unrepeated {
+    inner: Arc<dyn Reporter>,
+    said: Mutex<BTreeSet<String>>,
+}
+
+impl Unrepeated {
+    pub(super) fn new(inner: Arc<dyn Reporter>) -> Self {
+        Self { inner, said: Mutex::default() }
+    }
+}
+
+impl Reporter for Unrepeated {
+    fn task(&self, label: &str, total: Option<u64>) -> Box<dyn Progress> {
+        self.inner.task(label, total)
+    }
+
+    fn note(&self, text: &str) {
+        self.inner.note(text);
+    }
+
+    fn warn(&self, text: &str) {
+        if self.said.lock().is_ok_and(|mut said| said.insert(text.to_owned())) {
+            self.inner.warn(text);
+        }
+    }
+
+    fn finding(&self, finding: &Finding) {
+        self.inner.finding(finding);
+    }
+}
