@@ -25,4 +25,6 @@ pub mod run;
 pub mod sandbox;
 pub mod serve;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod transfer;

@@ -7,9 +7,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use ociforge_manifests::runtime::cdi::{CdiFile, DeviceFacts, NodeKind, Registry};
 use ociforge_manifests::runtime::{Emitted, Host, Request, runtime_spec};
@@ -215,8 +215,7 @@ fn recording_hook(directory: &Path) -> PathBuf {
          printf '%s\\n' \"$@\" >{to}/calls/$n/args\nenv >{to}/calls/$n/env\npwd >{to}/calls/$n/cwd\n"
     );
     fs::create_dir(directory.join("calls")).unwrap();
-    fs::write(&hook, script).unwrap();
-    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&hook, script);
     hook
 }
 
@@ -285,4 +284,14 @@ fn runc_makes_the_devices_and_calls_the_hooks() {
         assert_eq!(env.contains("NVIDIA_CTK_DEBUG=false\n"), call < 3, "{env}");
     }
     assert_eq!(fs::read_dir(bundle.0.join("calls")).unwrap().count(), 4);
+}
+
+/// Writes a program by another process. A child that another thread forks meanwhile would keep our own file open for
+/// writing until it executes something, and the kernel executes no such file (ETXTBSY).
+fn write_program(path: &Path, script: impl AsRef<[u8]>) {
+    let mut command = Command::new("sh");
+    command.args(["-c", "rm -f \"$0\"; cat >\"$0\" && chmod 755 \"$0\""]).arg(path).stdin(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(script.as_ref()).unwrap();
+    assert!(child.wait().unwrap().success());
 }

@@ -416,8 +416,7 @@ mod tests {
             ("exit 1", "it says nothing"),
         ] {
             let program = root.path().join("runc");
-            fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+            crate::testing::write_program(&program, format!("#!/bin/sh\n{script}\n"));
             let error = Runtime { program, kind: Kind::Runc }.describe().unwrap_err();
             assert!(error.to_string().ends_with("/runc does not tell its version"), "{error}");
             assert_eq!(error.source().unwrap().to_string(), said);

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::support::{OCIFORGE, Place, Ran, files, is_root, run};
+use super::support::{OCIFORGE, Place, Ran, files, is_root, run, tool};
 
 /// The checks that a call with `--format json` prints, and its exit code.
 fn checks(command: &mut Command) -> (Vec<Value>, Option<i32>) {
@@ -44,7 +44,7 @@ fn this_machine_can_run_containers() {
 /// The program as a user who is nobody, from a place that everybody can reach.
 fn as_nobody(place: &Place, wrap: &str) -> Command {
     let program = place.path("ociforge");
-    fs::copy(OCIFORGE, &program).unwrap();
+    tool("cp", &[OCIFORGE, program.to_str().unwrap()]);
     for (path, mode) in [("", 0o755), ("ociforge", 0o755)] {
         fs::set_permissions(place.path(path), fs::Permissions::from_mode(mode)).unwrap();
     }

@@ -43,8 +43,7 @@ impl Host {
 
     /// Puts a program on the host that does this.
     fn program(&self, name: &str, script: &str) -> String {
-        let file = self.place.write(&format!("tools/{name}"), format!("#!/bin/sh\n{script}\n"));
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        let file = self.place.write_program(&format!("tools/{name}"), format!("#!/bin/sh\n{script}\n"));
         file.to_str().unwrap().to_owned()
     }
 

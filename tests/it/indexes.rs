@@ -1,7 +1,6 @@
 //! Indexes that let only those in who have a user and a password, which come from where pip and uv look for them.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use base64::Engine;
@@ -104,8 +103,7 @@ fn credentials_are_found_for_locking_and_for_building() {
     let script = format!(
         "#!/bin/sh\n[ \"$1\" = get ] && [ \"$3\" = {USER} ] && case \"$2\" in *{at}*) echo '{PASSWORD}' ;; *) exit 1 ;; esac\n"
     );
-    let program = place.write("bin/keyring", script);
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    place.write_program("bin/keyring", script);
     let path = format!("{}:{}", place.at("bin"), std::env::var("PATH").unwrap());
     let user = format!("--index-url http://{USER}@{at}/simple\ndemo\n");
     works(&place, &user, &|command| {

@@ -158,8 +158,7 @@ fn a_helper_keeps_the_secret() {
                   store) cat >kept;;\n\
                   get) [ -f kept ] || { echo 'credentials not found in native keychain'; exit 1; }; cat kept;;\n\
                   erase) rm kept;;\nesac\n";
-    let helper = place.write("bin/docker-credential-test", script);
-    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+    place.write_program("bin/docker-credential-test", script);
     let path = format!("{}:{}", place.at("bin"), std::env::var("PATH").unwrap());
     let old = json!({"credsStore": "test", "auths": {address: {"auth": "eDp5", "email": "e"}}, "other": 1});
     place.write(AUTH_FILE, old.to_string());

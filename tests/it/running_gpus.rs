@@ -16,8 +16,7 @@ fn hook(place: &Place) -> String {
          bundle=$(sed 's/.*\"bundle\":\"//; s/\".*//' state)\ncp \"$bundle/config.json\" config.json; ls \"$bundle/rootfs/\" > root\n",
         place.at("seen")
     );
-    let hook = place.write("tools/nvidia-container-runtime-hook", script);
-    tool("chmod", &["+x", hook.to_str().unwrap()]);
+    place.write_program("tools/nvidia-container-runtime-hook", script);
     format!("{}:{}", place.at("tools"), std::env::var("PATH").unwrap())
 }
 
@@ -182,8 +181,8 @@ fn the_examples_of_documents_run() {
         }
     }
     // A hook that fails is an error that says which.
-    let hook = place.path("tools/nvidia-container-runtime-hook");
-    fs::write(hook, "#!/bin/sh\necho 'nvidia-container-cli: no driver' >&2; exit 1\n").unwrap();
+    let script = "#!/bin/sh\necho 'nvidia-container-cli: no driver' >&2; exit 1\n";
+    place.write_program("tools/nvidia-container-runtime-hook", script);
     let call = ["run", "--rm", "--cdi-spec-dir", "/nowhere", "--gpus", "all", &image];
     let ran = run(place.ociforge(call).env("PATH", &path));
     assert_eq!(ran.code, Some(125), "{}", ran.stderr);
@@ -269,11 +268,8 @@ fn a_hooks_own_words_are_shown() {
     let image = cuda(&place, true);
     let text = fs::read_to_string(place.path("cdi/nvidia.json")).unwrap();
     let said = r#"exec: "ldconfig": executable file not found in $PATH"#;
-    let script = place.write(
-        "tools/failing",
-        format!("#!/bin/sh\ncat > /dev/null; echo 'two lines:' >&2; echo '{said}' >&2; exit 3\n"),
-    );
-    tool("chmod", &["+x", script.to_str().unwrap()]);
+    let script = format!("#!/bin/sh\ncat > /dev/null; echo 'two lines:' >&2; echo '{said}' >&2; exit 3\n");
+    let script = place.write_program("tools/failing", script);
     tool("cp", &["-p", script.to_str().unwrap(), &place.at("tools/nvidia-container-runtime-hook")]);
     place.write("cdi/nvidia.json", text.replace("/bin/sh", script.to_str().unwrap()));
     let path = format!("{}:{}", place.at("tools"), std::env::var("PATH").unwrap());
@@ -294,8 +290,7 @@ fn a_hooks_own_words_are_shown() {
 fn nvidias_runtime_is_refused_with_what_to_do() {
     let place = Place::new();
     let image = cuda(&place, true);
-    let runtime = place.write("tools/nvidia-container-runtime", "#!/bin/sh\nexec runc \"$@\"\n");
-    tool("chmod", &["+x", runtime.to_str().unwrap()]);
+    let runtime = place.write_program("tools/nvidia-container-runtime", "#!/bin/sh\nexec runc \"$@\"\n");
     let path = format!("{}:{}", place.at("tools"), std::env::var("PATH").unwrap());
     for name in ["nvidia", "nvidia-container-runtime", runtime.to_str().unwrap()] {
         let ran = run(place.ociforge(["run", "--rm", "--runtime", name, &image]).env("PATH", &path));

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::rc::Rc;
 use std::sync::Mutex;
 
@@ -98,8 +98,7 @@ impl Bundle {
         let to = record.display();
         let script =
             format!("#!/bin/sh\ncat >{to}/stdin\nprintf '%s\\n' \"$@\" >{to}/args\nenv >{to}/env\npwd >{to}/cwd\n");
-        fs::write(&hook, script).unwrap();
-        fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&hook, script);
         self.host.nvidia_hook = Some(hook.to_str().unwrap().to_owned());
         record
     }
@@ -169,4 +168,14 @@ pub(crate) fn shell(script: &str) -> Value {
 
 pub(crate) fn settings(json: Value) -> Settings {
     serde_json::from_value(json).unwrap()
+}
+
+/// Writes a program by another process. A child that another thread forks meanwhile would keep our own file open for
+/// writing until it executes something, and the kernel executes no such file (ETXTBSY).
+fn write_program(path: &Path, script: impl AsRef<[u8]>) {
+    let mut command = Command::new("sh");
+    command.args(["-c", "rm -f \"$0\"; cat >\"$0\" && chmod 755 \"$0\""]).arg(path).stdin(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(script.as_ref()).unwrap();
+    assert!(child.wait().unwrap().success());
 }

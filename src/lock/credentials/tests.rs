@@ -1,5 +1,4 @@
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 
@@ -50,8 +49,7 @@ async fn the_keyring_knows_passwords_of_users() {
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("keyring");
     let script = "#!/bin/sh\necho \"$*\" >>\"$0.calls\"\n[ \"$2\" = h:81 ] && [ \"$3\" = u@x ] && echo 'p a/ss' && exit 0\nexit 1\n";
-    fs::write(&program, script).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    crate::testing::write_program(&program, script);
     let found = credentials(&["http://u%40x@h:81/simple"], "", Some(Keyring::of(&program)));
     let asked = found.complete(&url("http://h:81/files/x")).await;
     assert_eq!(asked.as_str(), "http://u%40x@h:81/files/x");

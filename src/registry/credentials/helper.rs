@@ -143,13 +143,11 @@ fn complaint<'a>(output: &'a str, errors: &'a str) -> &'a str {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
 
     use super::*;
 
     #[test]
     fn helpers_answer_or_do_not() {
-        use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("helper");
         let script = "#!/bin/sh\nread -r server\ncase $server in\nknown) echo \"$1 $server\";;\n\
@@ -159,8 +157,7 @@ mod tests {
                       both) echo '{\"Secret\":\"s3cret\"}'; echo locked >&2; exit 1;;\n\
                       endless) exec yes;;\nloud) exec yes >&2;;\n\
                       *) echo locked >&2; exit 1;;\nesac\n";
-        fs::write(&path, script).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        crate::testing::write_program(&path, script);
         let program = path.to_str().unwrap();
         assert_eq!(ask(program, "get", "known"), Ok(Some(b"get known\n".to_vec())));
         assert_eq!(ask(program, "get", "new"), Ok(None));

@@ -15,6 +15,7 @@ mod user;
 mod wheel;
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
@@ -65,6 +66,14 @@ impl Place {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// Writes a script that can be executed, and the directories above it.
+    pub(crate) fn write_program(&self, name: &str, script: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        write_program(&path, script);
         path
     }
 
@@ -204,6 +213,16 @@ impl Ran {
 }
 
 /// Runs a program that must succeed, and gives what it printed.
+/// Writes a program by another process. A child that another thread forks meanwhile would keep our own file open for
+/// writing until it executes something, and the kernel executes no such file (ETXTBSY).
+fn write_program(path: &Path, script: impl AsRef<[u8]>) {
+    let mut command = Command::new("sh");
+    command.args(["-c", "rm -f \"$0\"; cat >\"$0\" && chmod 755 \"$0\""]).arg(path).stdin(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(script.as_ref()).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
 pub(crate) fn tool(program: &str, arguments: &[&str]) -> String {
     run(Command::new(program).args(arguments).stdin(Stdio::null())).ok()
 }

@@ -48,7 +48,8 @@ impl User {
     pub(crate) fn move_in(&self, place: &Place) {
         fs::set_permissions(place.path(""), fs::Permissions::from_mode(0o755)).unwrap();
         if !place.path("ociforge").exists() {
-            fs::copy(OCIFORGE, place.path("ociforge")).unwrap();
+            // By another process, as for `write_program`.
+            tool("cp", &[OCIFORGE, &place.at("ociforge")]);
         }
         tool("chown", &["-R", &format!("{0}:{0}", self.id), &place.at("")]);
     }

@@ -32,7 +32,7 @@ struct Mounted<'a>(&'a Stage);
 
 impl Drop for Mounted<'_> {
     fn drop(&mut self) {
-        run(Command::new("umount").arg(self.0.path("merged")));
+        run(Command::new("umount").arg("--lazy").arg(self.0.path("merged")));
     }
 }
 

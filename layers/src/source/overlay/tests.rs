@@ -221,7 +221,7 @@ fn a_real_fuse_mount() {
     run(Command::new("fuse-overlayfs").args(["-o", &options]).arg(stage.path("merged")));
     let script = "rm -r var/gone var/again; mkdir var/again; echo x > var/again/x; rm etc/two; echo y >> etc/sub/three";
     shell(&stage.path("merged"), script);
-    run(Command::new("umount").arg(stage.path("merged")));
+    run(Command::new("umount").arg("--lazy").arg(stage.path("merged")));
     let lower = [stage.path("base")];
     let cancelled = &|| false;
     let options = Options {
