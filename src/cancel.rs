@@ -20,6 +20,12 @@ impl Cancel {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// The flag itself, for code that knows no more than that.
+    #[must_use]
+    pub fn flag(&self) -> &AtomicBool {
+        &self.0
+    }
+
     /// A writer that fails once the word was said, so that whoever fills it comes to an end and cleans up.
     pub fn writer<W: Write>(&self, inner: W) -> CancelWriter<W> {
         CancelWriter { inner, cancel: self.clone() }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use ociforge_manifests::runtime::SpecError;
 use ociforge_manifests::runtime::cdi::CdiError;
+use ociforge_sandbox::SandboxError;
+use ociforge_sandbox::overlay::OverlayError;
 
 /// An error that may know what to do about it.
 ///
@@ -45,6 +47,24 @@ impl<E: Explain + ?Sized> Explain for Arc<E> {
 impl Explain for ociforge_layers::source::wheel::WheelError {
     fn hint(&self) -> Option<String> {
         self.hint().map(Into::into)
+    }
+}
+
+impl Explain for OverlayError {
+    fn hint(&self) -> Option<String> {
+        self.hint()
+    }
+}
+
+impl Explain for SandboxError {
+    fn hint(&self) -> Option<String> {
+        self.hint()
+    }
+}
+
+impl Explain for ociforge_sandbox::step::StepError {
+    fn hint(&self) -> Option<String> {
+        self.hint()
     }
 }
 

@@ -2,7 +2,7 @@
 //! a new manifest, copies what is missing to a registry, and emits an OCI runtime spec.
 //!
 //! The modules are the rooms of the house. Each knows what stands below it in this list, none what stands above:
-//! `commands`, `cli`, `build`, `doctor`, `lock`, `base`, `plan`, `run`, `sandbox`, `rootfs`, `serve`, `mirror`, `transfer`, `locate`,
+//! `process`, `commands`, `cli`, `build`, `doctor`, `lock`, `base`, `plan`, `run`, `rootfs`, `serve`, `mirror`, `transfer`, `locate`,
 //! `registry`, `store`, `content`, `cancel`, `progress`, `error`, `bytes`.
 
 pub mod base;
@@ -18,11 +18,11 @@ pub mod locate;
 pub mod lock;
 pub mod mirror;
 pub mod plan;
+pub mod process;
 pub mod progress;
 pub mod registry;
 pub mod rootfs;
 pub mod run;
-pub mod sandbox;
 pub mod serve;
 pub mod store;
 #[cfg(test)]

@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use ociforge::{cli, sandbox};
+use ociforge::process;
 
 fn main() -> ExitCode {
     // What enters namespaces has to do so before there are threads.
-    sandbox::help().unwrap_or_else(cli::main)
+    ociforge_sandbox::reexec().unwrap_or_else(process::main)
 }

@@ -18,10 +18,10 @@ use crate::content::ContentError;
 use crate::error::Explain;
 use crate::locate::LocateError;
 use crate::lock::{FetchError, LockError};
+use crate::rootfs::stage::StageError;
 use crate::run::bundle::BundleError;
-use crate::sandbox::SandboxError;
-use crate::sandbox::stage::StageError;
-use crate::sandbox::step::{self, Ended};
+use ociforge_sandbox::SandboxError;
+use ociforge_sandbox::step::{self, Ended};
 
 /// Why a build fails.
 #[derive(Debug, thiserror::Error)]

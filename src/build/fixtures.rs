@@ -17,11 +17,11 @@ use super::secrets::Secrets;
 use super::steps::stays_inside;
 use super::{Builder, Sandbox, StepError};
 use crate::plan::{MountKind, Owner, Plan, StepMount};
-use crate::sandbox::overlay::{self, Layers, Overlay};
-use crate::sandbox::stage::{kind, owners};
-use crate::sandbox::step::copy_tree;
-use crate::sandbox::{Confinement, Entered};
+use crate::rootfs::stage::{kind, owners};
 use crate::store::{CacheMount, ContainerDirectory};
+use ociforge_sandbox::overlay::{self, Layers, Overlay};
+use ociforge_sandbox::step::copy_tree;
+use ociforge_sandbox::{Confinement, Entered};
 
 /// Something that a step sees.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -38,8 +38,8 @@ use crate::lock::Workshop;
 use crate::plan::{Plan, Step, StepKind};
 use crate::progress::Reporter;
 use crate::registry::Client;
-use crate::sandbox::SandboxError;
 use crate::store::Store;
+use ociforge_sandbox::SandboxError;
 
 pub use epoch::Epoch;
 pub use error::{BuildError, StepError};

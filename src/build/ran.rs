@@ -16,10 +16,10 @@ use serde_json::Value;
 use super::fixtures::Ready;
 use super::{Builder, Sandbox, StepError};
 use crate::progress::{Lines, Progress};
-use crate::sandbox::Confinement;
-use crate::sandbox::stage::{Form, Stage, owners, roots};
-use crate::sandbox::step::{self, Ended, Furniture, Outcome, Step};
+use crate::rootfs::stage::{Form, Stage, owners, roots};
 use crate::store::ContainerDirectory;
+use ociforge_sandbox::Confinement;
+use ociforge_sandbox::step::{self, CopiedMounts, Ended, Outcome, Step};
 
 /// What is there for a step before it runs.
 pub(super) struct Set {
@@ -61,17 +61,18 @@ impl Set {
         };
         let owners = remembers.then(|| step::Owners { files: written(&stage), table: &table });
         let aside = tempfile::tempdir_in(directory.path()).map_err(StepError::Store)?;
-        let furniture = match sandbox.entered.confinement() {
-            Confinement::Chroot => Some(Furniture::put(spec, stage.root(), aside.path()).map_err(StepError::Store)?),
+        let copied_mounts = match sandbox.entered.confinement() {
+            Confinement::Chroot => Some(CopiedMounts::put(spec, stage.root(), aside.path()).map_err(StepError::Store)?),
             Confinement::Namespaces => None,
         };
-        let restored = furniture.as_ref().map(|furniture| furniture.restored(stage.root())).unwrap_or_default();
+        let restored =
+            copied_mounts.as_ref().map(|copied_mounts| copied_mounts.restored(stage.root())).unwrap_or_default();
         let step = Step { spec, confinement: sandbox.entered.confinement(), owners };
         let mut lines = Lines::default();
         let mut output = |bytes: &[u8]| lines.push(bytes, task);
-        let outcome = step::run(&sandbox.entered, &step, &mut output, &builder.cancel);
+        let outcome = step::run(&sandbox.entered, &step, &mut output, builder.cancel.flag());
         lines.finish(task);
-        drop((furniture, ready));
+        drop((copied_mounts, ready));
         let Outcome { ended, made, notes } = outcome?;
         notes.iter().for_each(|note| builder.reporter.note(note));
         if ended != Ended::Exited(0) {

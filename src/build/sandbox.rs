@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ociforge_manifests::ChainId;
 
 use super::secrets::Secrets;
-use crate::sandbox::Entered;
-use crate::sandbox::stage::Stage;
+use crate::rootfs::stage::Stage;
+use ociforge_sandbox::Entered;
 
 /// What steps that run something need.
 #[derive(Debug)]

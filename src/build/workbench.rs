@@ -14,9 +14,9 @@ use super::ran::{Ran, Set};
 use super::{Builder, Sandbox, StepError};
 use crate::base::BaseImage;
 use crate::rootfs::Unpacker;
+use crate::rootfs::stage::{Stage, owners};
 use crate::run::bundle::Bundle;
 use crate::run::host::{self, Overrides};
-use crate::sandbox::stage::{Stage, owners};
 use crate::store::ContainerDirectory;
 use crate::transfer::Overlay;
 

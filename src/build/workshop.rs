@@ -9,7 +9,7 @@ use super::StepError;
 use super::fixtures::{Access, Fixture, What};
 use super::workbench::{Job, Workbench};
 use crate::lock::{self, OUT, Workshop, WorkshopError};
-use crate::sandbox::step::Ended;
+use ociforge_sandbox::step::Ended;
 
 #[async_trait]
 impl Workshop for Workbench {

@@ -14,7 +14,7 @@ use super::progress::Form;
 use super::runtime_args::RuntimeArgs;
 use super::transfer_args::{CopyArgs, GcArgs, LoginArgs, LogoutArgs, MirrorArgs, ServeArgs};
 use crate::build::{SecretArg, SecretArgError};
-use crate::sandbox::Isolation;
+use ociforge_sandbox::Isolation;
 
 /// Assembles OCI images without a Docker daemon.
 #[derive(Debug, Parser)]

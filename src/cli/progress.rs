@@ -46,7 +46,7 @@ pub fn reporter(form: Form) -> Arc<dyn Reporter> {
 }
 
 /// Writes one line to stderr. When that fails there is nobody to tell.
-pub(super) fn line(text: &str) {
+pub fn line(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 

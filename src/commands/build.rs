@@ -10,9 +10,9 @@ use ociforge_manifests::graph::{Index, Node};
 use ociforge_manifests::{Document, ImageName, media_type};
 use serde_json::json;
 
-use super::again::Late;
 use super::lock::{path as lock_path, platforms};
-use super::{Context, Finale};
+use super::reexec::CommandError;
+use super::{Context, FinalProcess};
 use crate::build::{BuildError, Built, Secrets, recipe_digest};
 use crate::cli::{self, BuildArgs, CompressionKind};
 use crate::content::Source;
@@ -33,7 +33,7 @@ pub(super) fn has_something_run(path: &Path, build_args: &BTreeMap<String, Strin
     !waits && plan::read(path, build_args).is_ok_and(|plan| plan.needs_sandbox())
 }
 
-pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<Option<Box<dyn Finale>>, Late> {
+pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<Option<Box<dyn FinalProcess>>, CommandError> {
     let build_args: BTreeMap<_, _> = args.build_args.iter().cloned().collect();
     let mut plan = plan::read(args.file.as_deref().unwrap_or(&args.recipe), &build_args)?;
     plan.allow.extend(&args.allow);
@@ -56,7 +56,7 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<Option<Box
     let lock = fitting_lock(context, &plan, &args)?;
     let mut built = Vec::new();
     for platform in platforms {
-        built.push(builder.build(&plan, &platform, lock.as_ref()).await.map_err(late)?);
+        built.push(builder.build(&plan, &platform, lock.as_ref()).await.map_err(command_error)?);
     }
     let node = node(&built)?;
     let documents: Vec<&[u8]> = built.iter().flat_map(|b| [b.image.manifest.bytes(), b.image.config.bytes()]).collect();
@@ -74,8 +74,8 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<Option<Box
 }
 
 /// What a failed build means for the command.
-pub(super) fn late(error: BuildError) -> Late {
-    if error.is_outside() { Late::Outside } else { error.into() }
+pub(super) fn command_error(error: BuildError) -> CommandError {
+    if error.is_outside() { CommandError::NeedsNamespaces } else { error.into() }
 }
 
 /// What the image is called: by the command line, or else by the recipe.

@@ -13,9 +13,9 @@ use crate::error::Failure;
 use crate::locate::locate;
 use crate::rootfs::Unpacker;
 use crate::run::host;
-use crate::sandbox::Ids;
 use crate::store::Store;
 use crate::transfer::Based;
+use ociforge_sandbox::Ids;
 
 /// An image, and where its layers are.
 pub(super) struct Located {

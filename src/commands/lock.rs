@@ -6,9 +6,9 @@ use std::sync::Arc;
 use ociforge_layers::Compression;
 use ociforge_manifests::Platform;
 
-use super::again::Late;
-use super::build::{has_something_run, late};
-use super::{Context, Finale};
+use super::build::{command_error, has_something_run};
+use super::reexec::CommandError;
+use super::{Context, FinalProcess};
 use crate::build::{Builder, Epoch, Sandbox, Secrets, lock_file};
 use crate::cli::{self, LockArgs};
 use crate::error::Failure;
@@ -19,10 +19,10 @@ pub(super) fn runs(args: &LockArgs) -> bool {
     has_something_run(args.file.as_deref().unwrap_or(&args.recipe), &Default::default())
 }
 
-pub(super) async fn run(context: &Context, args: LockArgs) -> Result<Option<Box<dyn Finale>>, Late> {
+pub(super) async fn run(context: &Context, args: LockArgs) -> Result<Option<Box<dyn FinalProcess>>, CommandError> {
     let plan = plan::read(args.file.as_deref().unwrap_or(&args.recipe), &Default::default())?;
     let builder = context.builder(Compression::default(), true, Secrets::default())?;
-    let lock = lock_file(&builder, &plan, &platforms(&plan, args.platforms)).await.map_err(late)?;
+    let lock = lock_file(&builder, &plan, &platforms(&plan, args.platforms)).await.map_err(command_error)?;
     let path = path(&plan);
     lock.write(&path)?;
     let (bases, wheels, sources) = (lock.bases.len(), lock.wheels.len(), lock.sources.len());

@@ -9,7 +9,6 @@ use crate::cli::{self, Format, MirrorArgs};
 use crate::error::Failure;
 use crate::mirror::{List, Mirror, Place, Refusal, Report, Selection, is_same_file};
 use crate::plan;
-use crate::sandbox;
 
 pub(super) async fn run(context: &Context, args: MirrorArgs) -> Result<(), Failure> {
     let list = match &args.file {
@@ -17,7 +16,7 @@ pub(super) async fn run(context: &Context, args: MirrorArgs) -> Result<(), Failu
         None => List { to: None, images: Vec::new() },
     };
     // One manifest after the other is in memory, and many of them may be long.
-    sandbox::give_large_memory_back();
+    ociforge_sandbox::give_large_memory_back();
     let client = context.client()?;
     let to = destination(&args, list.to)?;
     if let Some(file) = &args.report {

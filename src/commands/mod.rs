@@ -1,6 +1,5 @@
 //! The commands: one file each, wiring only.
 
-mod again;
 mod build;
 mod bundle;
 mod cache;
@@ -14,6 +13,7 @@ mod lock;
 mod login;
 mod logout;
 mod mirror;
+mod reexec;
 mod run;
 mod serve;
 mod spec;
@@ -31,8 +31,8 @@ use crate::error::Failure;
 use crate::locate::{Located, locate};
 use crate::progress::Reporter;
 use crate::registry::{Client, Settings, Warn};
-use crate::sandbox::{self, Entered, SandboxError};
 use crate::store::{Layout, Store};
+use ociforge_sandbox::{Entered, SandboxError};
 
 /// What every command works with.
 struct Context {
@@ -53,7 +53,7 @@ pub async fn run(
     cli: Cli,
     cancel: Cancel,
     entered: Result<Entered, SandboxError>,
-) -> Result<Option<Box<dyn Finale>>, Failure> {
+) -> Result<Option<Box<dyn FinalProcess>>, Failure> {
     let reporter = cli::reporter(cli.global.progress);
     let entered = entered.map(Arc::new).map_err(Arc::new);
     let context = Context { global: cli.global, reporter, cancel, entered, warned: Arc::default() };
@@ -63,8 +63,8 @@ pub async fn run(
     match cli.command {
         Command::Run(args) => return run::run(context, *args).await.map(Some).map_err(Failure::before_container),
         Command::Unshare(args) => return Ok(Some(unshare::run(args))),
-        Command::Build(args) => return build::run(&context, args).await.or_else(again::instead),
-        Command::Lock(args) => return lock::run(&context, args).await.or_else(again::instead),
+        Command::Build(args) => return build::run(&context, args).await.or_else(reexec::or_reexec),
+        Command::Lock(args) => return lock::run(&context, args).await.or_else(reexec::or_reexec),
         Command::Bundle(args) => bundle::run(&context, *args).await,
         Command::Copy(args) => copy::run(&context, &args).await,
         Command::Mirror(args) => mirror::run(&context, *args).await,
@@ -82,12 +82,12 @@ pub async fn run(
 }
 
 /// What is left to do when everything asynchronous has ended: another process takes over the terminal and the signals.
-pub trait Finale {
+pub trait FinalProcess {
     /// Does it, and returns the exit code.
     ///
     /// # Errors
     /// When the process can't be started.
-    fn play(self: Box<Self>) -> Result<u8, Failure>;
+    fn run(self: Box<Self>) -> Result<u8, Failure>;
 }
 
 /// Enters the namespaces that a command needs, or may come to need. To be called before there are threads.
@@ -96,12 +96,16 @@ pub trait Finale {
 /// When the command can't do without them.
 pub fn enter(command: &Command) -> Result<Result<Entered, SandboxError>, Failure> {
     match command {
-        Command::Build(args) if again::is_it() || build::runs(args) => Ok(sandbox::enter_as(args.steps.isolation)),
-        Command::Lock(args) if again::is_it() || lock::runs(args) => Ok(sandbox::enter_as(args.steps.isolation)),
-        Command::Bundle(_) | Command::Unshare(_) => Ok(Ok(sandbox::enter()?)),
-        Command::Run(_) => Ok(Ok(sandbox::enter().map_err(|error| Failure::from(error).before_container())?)),
+        Command::Build(args) if reexec::is_reexecuted() || build::runs(args) => {
+            Ok(ociforge_sandbox::enter_as(args.steps.isolation))
+        }
+        Command::Lock(args) if reexec::is_reexecuted() || lock::runs(args) => {
+            Ok(ociforge_sandbox::enter_as(args.steps.isolation))
+        }
+        Command::Bundle(_) | Command::Unshare(_) => Ok(Ok(ociforge_sandbox::enter()?)),
+        Command::Run(_) => Ok(Ok(ociforge_sandbox::enter().map_err(|error| Failure::from(error).before_container())?)),
         // Where there are no user namespaces, nothing was unpacked in one.
-        Command::Cache(CacheCommand::Ls | CacheCommand::Prune { .. }) => match sandbox::enter() {
+        Command::Cache(CacheCommand::Ls | CacheCommand::Prune { .. }) => match ociforge_sandbox::enter() {
             Err(error) if !matches!(error, SandboxError::Refused { .. }) => Err(error.into()),
             entered => Ok(entered),
         },

@@ -7,18 +7,18 @@ use std::sync::Arc;
 use ociforge_manifests::Platform;
 use ociforge_manifests::runtime::{Host, Network, Request};
 
-use super::{Context, Finale, container};
+use super::{Context, FinalProcess, container};
 use crate::cli::RunArgs;
 use crate::error::Failure;
+use crate::rootfs::stage::Stage;
 use crate::run::bundle::{self, Bundle};
 use crate::run::container::{Container, Io};
 use crate::run::host;
 use crate::run::runtime::Runtime;
-use crate::sandbox::Entered;
-use crate::sandbox::stage::Stage;
 use crate::store::ContainerDirectory;
+use ociforge_sandbox::Entered;
 
-pub(super) async fn run(context: Context, args: RunArgs) -> Result<Box<dyn Finale>, Failure> {
+pub(super) async fn run(context: Context, args: RunArgs) -> Result<Box<dyn FinalProcess>, Failure> {
     let remove = args.runtime.rm;
     let overrides = args.runtime.overrides()?;
     let mut request = args.runtime.into_request(|key| std::env::var_os(key))?;
@@ -96,8 +96,8 @@ struct Ready {
     entered: Arc<Entered>,
 }
 
-impl Finale for Ready {
-    fn play(self: Box<Self>) -> Result<u8, Failure> {
+impl FinalProcess for Ready {
+    fn run(self: Box<Self>) -> Result<u8, Failure> {
         let state = self.directory.path().join("state");
         let container =
             Container { bundle: self.directory.path(), id: self.directory.id(), state_root: &state, io: self.io };

@@ -9,14 +9,18 @@ use serde_json::json;
 use super::facts::*;
 use super::*;
 use crate::run::runtime::{CgroupFeatures, Description, Features, Kind, LinuxFeatures, Runtime, Switch};
-use crate::sandbox::attempt::{Attempt, Tried};
-use crate::sandbox::rehearsal::{Had, Rehearsal};
-use crate::sandbox::{Confinement, Ids, Limits};
+use ociforge_sandbox::probe::{NamespaceProbe, ProbeResult};
+use ociforge_sandbox::step_probe::{ProbedIsolation, StepProbe};
+use ociforge_sandbox::{Confinement, Ids, Limits};
 
 mod gpus;
 
-const WORKED: Attempt =
-    Attempt { namespace: Tried::Worked, mapping: Tried::Worked, mount: Tried::Worked, overlay: Tried::Worked };
+const WORKED: NamespaceProbe = NamespaceProbe {
+    namespace: ProbeResult::Worked,
+    mapping: ProbeResult::Worked,
+    mount: ProbeResult::Worked,
+    overlay: ProbeResult::Worked,
+};
 
 fn program(name: &str, version: &str) -> Program {
     Program { name: name.into(), path: format!("/usr/bin/{name}").into(), version: Ok(version.into()) }
@@ -56,19 +60,19 @@ fn user() -> Facts {
         },
         limits: Limits { max_user_namespaces: Some(15000), ..Limits::default() },
         user_namespace: WORKED,
-        as_root: Attempt::default(),
-        steps: Rehearsal {
-            entered: Some(Had {
+        as_root: NamespaceProbe::default(),
+        steps: StepProbe {
+            entered: Some(ProbedIsolation {
                 ids: Ids::Ranges,
                 confinement: Confinement::Namespaces,
                 text: "a user namespace with 65537 ids".into(),
                 warning: None,
             }),
             refusal: None,
-            network: Tried::Worked,
-            processes: Tried::Worked,
-            proc: Tried::Worked,
-            listener: Tried::Worked,
+            network: ProbeResult::Worked,
+            processes: ProbeResult::Worked,
+            proc: ProbeResult::Worked,
+            listener: ProbeResult::Worked,
         },
         ids: facts::Ids {
             users: GIVEN,
@@ -106,7 +110,7 @@ fn root() -> Facts {
     let mut facts = user();
     facts.machine.uid = 0;
     facts.machine.user = Some("root".into());
-    facts.as_root = Attempt { mapping: Tried::Not, ..WORKED };
+    facts.as_root = NamespaceProbe { mapping: ProbeResult::Not, ..WORKED };
     facts
 }
 
@@ -141,13 +145,13 @@ fn cdi(files: &[(&str, &str)]) -> Registry {
     Registry::load(files.iter().map(file).collect())
 }
 
-fn refused_at(step: usize, number: i32) -> Attempt {
+fn refused_at(step: usize, number: i32) -> NamespaceProbe {
     let at = |place: usize| match place {
-        place if place < step => Tried::Worked,
-        place if place == step => Tried::Refused(number),
-        _ => Tried::Not,
+        place if place < step => ProbeResult::Worked,
+        place if place == step => ProbeResult::Refused(number),
+        _ => ProbeResult::Not,
     };
-    Attempt { namespace: at(0), mapping: at(1), mount: at(2), overlay: at(3) }
+    NamespaceProbe { namespace: at(0), mapping: at(1), mount: at(2), overlay: at(3) }
 }
 
 /// `STATUS NAME: FOUND`, with the commands behind it.
@@ -280,7 +284,7 @@ fn user_namespaces() {
             |f| f.user_namespace = refused_at(2, 13),
             "missing user namespaces: the kernel refuses them: Permission denied;",
         ),
-        (|f| f.user_namespace = Attempt::default(), "missing user namespaces: they could not be tried;"),
+        (|f| f.user_namespace = NamespaceProbe::default(), "missing user namespaces: they could not be tried;"),
     ];
     for (place, (change, expected)) in cases.into_iter().enumerate() {
         let mut facts = user();
@@ -417,7 +421,7 @@ fn overlays() {
         (
             |f| {
                 f.as_root = refused_at(0, 1);
-                f.user_namespace.overlay = Tried::Refused(1);
+                f.user_namespace.overlay = ProbeResult::Refused(1);
             },
             "warn overlay: root may not mount anything here, as in a container, and no overlay in a user namespace; \
              fuse-overlayfs takes its place",
@@ -425,7 +429,7 @@ fn overlays() {
         (
             |f| {
                 f.as_root = refused_at(0, 1);
-                f.user_namespace.overlay = Tried::Refused(1);
+                f.user_namespace.overlay = ProbeResult::Refused(1);
                 f.programs.fuse_overlayfs = None;
             },
             "warn overlay: root may not mount anything here, as in a container, and no overlay in a user namespace, and \
@@ -454,18 +458,18 @@ fn steps_of_builds() {
         (
             |f| {
                 one_id(f);
-                f.steps.listener = Tried::Refused(16);
+                f.steps.listener = ProbeResult::Refused(16);
             },
             "warn build steps: a user namespace with one id; owners are remembered; but nobody can be told of them: chown \
              and its kin fail (Device or resource busy)",
         ),
         (
-            |f| f.steps.proc = Tried::Refused(1),
+            |f| f.steps.proc = ProbeResult::Refused(1),
             "warn build steps: a user namespace with 65537 ids; /proc can't be mounted, as in a container that hides parts \
              of it (Operation not permitted)",
         ),
         (
-            |f| (f.steps.network, f.steps.processes) = (Tried::Refused(28), Tried::Refused(28)),
+            |f| (f.steps.network, f.steps.processes) = (ProbeResult::Refused(28), ProbeResult::Refused(28)),
             "warn build steps: a user namespace with 65537 ids; network = \"none\" is not possible (No space left on \
              device); they see all processes (No space left on device)",
         ),
@@ -474,7 +478,7 @@ fn steps_of_builds() {
                 let had = f.steps.entered.as_mut().unwrap();
                 (had.confinement, had.text) = (Confinement::Chroot, "chroot: nothing else is allowed here".into());
                 had.warning = Some("no namespaces: a seccomp filter is in force, as in a container".into());
-                (f.steps.listener, f.steps.proc) = (Tried::Not, Tried::Not);
+                (f.steps.listener, f.steps.proc) = (ProbeResult::Not, ProbeResult::Not);
             },
             "warn build steps: chroot: nothing else is allowed here: no namespaces: a seccomp filter is in force, as in a \
              container; they see all processes and the network that are here",
@@ -483,11 +487,11 @@ fn steps_of_builds() {
             |f| (f.steps.entered, f.steps.refusal) = (None, Some("cannot enter a user namespace: x; do y".into())),
             "missing build steps: nothing can be run: cannot enter a user namespace: x; do y",
         ),
-        (|f| f.steps = Rehearsal::default(), "warn build steps: what they may do could not be tried"),
+        (|f| f.steps = StepProbe::default(), "warn build steps: what they may do could not be tried"),
         // Owners of many ids need nobody who remembers them.
         (
             |f| {
-                f.steps.listener = Tried::Refused(16);
+                f.steps.listener = ProbeResult::Refused(16);
                 f.steps.entered.as_mut().unwrap().text = "root in a mount namespace".into();
             },
             "ok build steps: root in a mount namespace",

@@ -4,6 +4,7 @@
 //! other in their order.
 
 mod error;
+pub mod stage;
 
 use std::fs;
 use std::io;

@@ -19,7 +19,7 @@ use super::recipient::Recipient;
 use super::runtime::{Runtime, RuntimeError, Said};
 use super::screen::{Copying, Screen};
 use super::signals::Caught;
-use crate::sandbox::{Entered, Lingering, start_clean};
+use ociforge_sandbox::{Cleanup, Entered, start_clean};
 
 /// What connects a container with the outside.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -90,7 +90,7 @@ impl Container<'_> {
         let global = runtime.command(entered, &state_root);
         let delete = global.iter().cloned().chain(["delete", "--force", self.id].map(OsString::from));
         let caught = Caught::new().map_err(preparing("catch signals"))?;
-        let lingering = Lingering::new(delete).map_err(preparing("start the helper"))?;
+        let cleanup = Cleanup::new(delete).map_err(preparing("start the helper"))?;
         let mut command = Command::new(&runtime.program);
         command.args(&global[1..]).arg("--log").arg(notes.log()).args(["--log-format", "json"]);
         command.args(["run", "--bundle"]).arg(&bundle).arg("--pid-file").arg(notes.pid()).arg(self.id);
@@ -111,9 +111,9 @@ impl Container<'_> {
         }
         if state_root.join(self.id).exists() {
             // It is the helper's work, and it waits for it.
-            drop(lingering);
+            drop(cleanup);
         } else {
-            lingering.dismiss();
+            cleanup.dismiss();
         }
         let of_hooks = runtime.take_hook_output(&bundle);
         judge(runtime, status, &signals, &notes, of_hooks)

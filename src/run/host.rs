@@ -12,7 +12,7 @@ use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
 use rustix::process::{Resource, geteuid, getrlimit};
 
 use super::{cdi, kernel, toolkit};
-use crate::sandbox::{ids, program};
+use ociforge_sandbox::{ids, program};
 
 /// Where the container tools of distributions have their seccomp profile; the administrator's comes first.
 const SECCOMP: [&str; 2] = ["/etc/containers/seccomp.json", "/usr/share/containers/seccomp.json"];

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use serde::Deserialize;
 
 use crate::error::Explain;
-use crate::sandbox::{Entered, find_program};
+use ociforge_sandbox::{Entered, find_program};
 
 /// The runtimes that are looked for, in this order.
 const KNOWN: [&str; 3] = ["runc", "crun", "youki"];

@@ -9,7 +9,6 @@ use ociforge_manifests::runtime::toolkit::{CONFIG, Toolkit};
 use toml::{Table, Value};
 
 use crate::error::said;
-use crate::sandbox;
 
 /// The program that does the hook's work.
 const CLI: &str = "nvidia-container-cli";
@@ -57,7 +56,7 @@ fn of_config(config: &Table) -> Toolkit {
         no_cgroups: switch("nvidia-container-cli", "no-cgroups", usual.no_cgroups),
         has_cli: match text("nvidia-container-cli", "path") {
             Some(path) => Path::new(path).is_file(),
-            None => sandbox::program(CLI).is_some(),
+            None => ociforge_sandbox::program(CLI).is_some(),
         },
         ..usual
     }

@@ -13,6 +13,7 @@ mod copy_killed;
 mod determinism;
 mod docker_archive;
 mod doctor;
+mod documentation;
 mod documents;
 mod engines;
 mod faults;

@@ -20,10 +20,10 @@ enum Blow {
     Terminate,
     Kill,
     /// SIGKILL to the process that watches the step.
-    KillWarden,
+    KillSupervisor,
 }
 
-const BLOWS: [Blow; 4] = [Blow::Keys, Blow::Terminate, Blow::Kill, Blow::KillWarden];
+const BLOWS: [Blow; 4] = [Blow::Keys, Blow::Terminate, Blow::Kill, Blow::KillSupervisor];
 
 /// Numbers that look random and are the same each time.
 struct Dice(u64);
@@ -118,7 +118,9 @@ impl Scene {
             Blow::Keys => kill_process_group(pid, Signal::INT).is_ok(),
             Blow::Terminate => kill_process(pid, Signal::TERM).is_ok(),
             Blow::Kill => kill_process(pid, Signal::KILL).is_ok(),
-            Blow::KillWarden => warden(&family).is_some_and(|warden| kill_process(warden, Signal::KILL).is_ok()),
+            Blow::KillSupervisor => {
+                supervisor(&family).is_some_and(|supervisor| kill_process(supervisor, Signal::KILL).is_ok())
+            }
         };
         let begun = Instant::now();
         while child.try_wait().unwrap().is_none() {
@@ -138,7 +140,7 @@ impl Scene {
             (_, Some(0)) => assert_eq!(ran.stdout, self.digest, "{told}"),
             (Blow::Keys | Blow::Terminate, code) => assert_eq!(code, Some(130), "{told}"),
             (Blow::Kill, code) => assert_eq!(code, None, "{told}"),
-            (Blow::KillWarden, code) => {
+            (Blow::KillSupervisor, code) => {
                 assert!(
                     struck && code == Some(1) && ran.stderr.contains("the process that watches the step"),
                     "{told}"
@@ -262,10 +264,11 @@ fn family(pid: u32) -> BTreeSet<(u32, String)> {
     }
 }
 
-fn warden(family: &BTreeSet<(u32, String)>) -> Option<Pid> {
-    let is_warden =
-        |pid: &u32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.ends_with(b"--ociforge-warden\0"));
-    let pid = family.iter().map(|(pid, _)| *pid).find(is_warden)?;
+fn supervisor(family: &BTreeSet<(u32, String)>) -> Option<Pid> {
+    let is_supervisor = |pid: &u32| {
+        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.ends_with(b"--ociforge-supervisor\0"))
+    };
+    let pid = family.iter().map(|(pid, _)| *pid).find(is_supervisor)?;
     Pid::from_raw(pid.try_into().unwrap())
 }
 

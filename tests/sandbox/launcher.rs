@@ -9,8 +9,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use ociforge::sandbox::overlay::{Layers, mount};
-use ociforge::sandbox::{Ids, enter, owners};
+use ociforge_sandbox::overlay::{Layers, mount};
+use ociforge_sandbox::{Ids, enter, owners};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::mount::{MountFlags, mount_bind};
 use rustix::net::{

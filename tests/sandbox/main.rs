@@ -34,7 +34,7 @@ use identity::Machine;
 type Case = (&'static str, fn(&Machine));
 
 fn main() -> ExitCode {
-    if let Some(code) = ociforge::sandbox::help() {
+    if let Some(code) = ociforge_sandbox::reexec() {
         return code;
     }
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use ociforge::error::{Explain, Failure};
 use ociforge::run::container::{Container, Io};
 use ociforge::run::runtime::Runtime;
-use ociforge::sandbox::overlay::{self, Layers, Method, Overlay};
-use ociforge::sandbox::{Entered, enter};
+use ociforge_sandbox::overlay::{self, Layers, Method, Overlay};
+use ociforge_sandbox::{Entered, enter};
 
 use super::{launcher, staging};
 

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use ociforge::cancel::Cancel;
 use ociforge::rootfs::Unpacker;
-use ociforge::sandbox::stage::{self, Form, Stage};
-use ociforge::sandbox::{Entered, Isolation, enter_as};
+use ociforge::rootfs::stage::{self, Form, Stage};
 use ociforge::store::{ContainerDirectory, Store};
 use ociforge_manifests::{ChainId, ConfigEdit, Descriptor, DiffId, Digest, Image, NewLayer, Platform, media_type};
+use ociforge_sandbox::{Entered, Isolation, enter_as};
 
 use super::Case;
 use super::identity::{EVERYBODY, Machine, Who};

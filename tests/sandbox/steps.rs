@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use ociforge::cancel::Cancel;
 use ociforge::error::Failure;
 use ociforge::run::host::{Overrides, facts, keep_locked};
-use ociforge::sandbox::step::{Step, StepError, run};
-use ociforge::sandbox::{Confinement, Ids, Isolation, enter, enter_as};
 use ociforge_manifests::runtime::{Host, Network, Request, Settings, runtime_spec};
 use ociforge_manifests::{Config, Document};
+use ociforge_sandbox::step::{Step, StepError, run};
+use ociforge_sandbox::{Confinement, Ids, Isolation, enter, enter_as};
 use serde_json::{Value, json};
 
 use super::Case;
@@ -134,9 +134,9 @@ pub(crate) fn play(job: &str) -> ExitCode {
     let times = job["times"].as_u64().unwrap_or(1);
     let begun = Instant::now();
     for _ in 1..times {
-        run(&entered, &step, &mut output, &cancel).unwrap();
+        run(&entered, &step, &mut output, cancel.flag()).unwrap();
     }
-    let result = run(&entered, &step, &mut output, &cancel);
+    let result = run(&entered, &step, &mut output, cancel.flag());
     if times > 1 {
         println!("{:.2} ms each", begun.elapsed().as_secs_f64() * 1000.0 / times as f64);
     }
@@ -155,7 +155,7 @@ pub(crate) fn play(job: &str) -> ExitCode {
     }
 }
 
-fn spec(job: &Value, entered: &ociforge::sandbox::Entered) -> Value {
+fn spec(job: &Value, entered: &ociforge_sandbox::Entered) -> Value {
     let config = json!({"os": "linux", "architecture": "amd64", "rootfs": {"diff_ids": []},
         "config": {"Cmd": job["command"], "Env": ["FROM_IMAGE=1"]}});
     let config = Document::<Config>::from_json(config).unwrap();

@@ -65,7 +65,7 @@ impl Place {
             compression: Default::default(),
             use_cache: true,
             epoch: Epoch::default(),
-            sandbox: Err(Arc::new(crate::sandbox::SandboxError::Outside)),
+            sandbox: Err(Arc::new(ociforge_sandbox::SandboxError::Outside)),
             workshop: Some(self.bed.clone()),
             check_base: false,
             state: Arc::default(),

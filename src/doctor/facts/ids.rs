@@ -6,8 +6,8 @@ use std::path::Path;
 use rustix::process::getegid;
 
 use super::{Machine, text};
-use crate::sandbox::ids::{new_namespace, of_this_process, subordinate_lines, subordinate_ranges};
-use crate::sandbox::program;
+use ociforge_sandbox::ids::{new_namespace, of_this_process, subordinate_lines, subordinate_ranges};
+use ociforge_sandbox::program;
 
 /// Where free ids are looked for at the earliest, as useradd does.
 const FIRST: u64 = 100_000;

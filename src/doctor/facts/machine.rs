@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::base::facts::OsRelease;
 use crate::run::kernel;
-use crate::sandbox::ids::account_name;
+use ociforge_sandbox::ids::account_name;
 
 /// The machine, and who asks.
 #[derive(Debug, Clone, Default)]

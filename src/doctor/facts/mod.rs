@@ -18,9 +18,9 @@ pub use machine::{Distribution, Kernel, Machine};
 pub use programs::{OciRuntime, Program, Programs};
 pub use storage::{Overlay, Store};
 
-use crate::sandbox::Limits;
-use crate::sandbox::attempt::{Attempt, Kind, attempt};
-use crate::sandbox::rehearsal::{Rehearsal, rehearse};
+use ociforge_sandbox::Limits;
+use ociforge_sandbox::probe::{NamespaceKind, NamespaceProbe, probe_namespaces};
+use ociforge_sandbox::step_probe::{StepProbe, probe_step};
 
 /// What was found on a machine.
 #[derive(Debug, Clone, Default)]
@@ -30,11 +30,11 @@ pub struct Facts {
     /// What the system says about user namespaces.
     pub limits: Limits,
     /// What came of trying to make one.
-    pub user_namespace: Attempt,
+    pub user_namespace: NamespaceProbe,
     /// What came of trying the same without one; not tried unless by root.
-    pub as_root: Attempt,
+    pub as_root: NamespaceProbe,
     /// What the steps of a build would have.
-    pub steps: Rehearsal,
+    pub steps: StepProbe,
     /// The ids that may be mapped into a user namespace.
     pub ids: Ids,
     /// The means to put layers upon each other.
@@ -68,9 +68,13 @@ pub fn gather(places: &Places) -> Facts {
     let scratch = store.existing.as_deref().filter(|_| store.writable).unwrap_or(Path::new("/tmp"));
     Facts {
         limits: Limits::read(),
-        user_namespace: attempt(scratch, Kind::User),
-        as_root: if machine.is_root() { attempt(scratch, Kind::Root) } else { Attempt::default() },
-        steps: rehearse(),
+        user_namespace: probe_namespaces(scratch, NamespaceKind::User),
+        as_root: if machine.is_root() {
+            probe_namespaces(scratch, NamespaceKind::Root)
+        } else {
+            NamespaceProbe::default()
+        },
+        steps: probe_step(),
         ids: Ids::gather(&machine),
         overlay: Overlay::gather(),
         cgroups: Cgroups::gather(&machine),

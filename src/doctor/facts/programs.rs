@@ -7,7 +7,6 @@ use std::process::{Command, Stdio};
 
 use crate::run::host::seccomp_profile;
 use crate::run::runtime::{Description, Runtime};
-use crate::sandbox;
 
 /// An installed program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +70,7 @@ fn runtimes() -> Vec<OciRuntime> {
 
 /// The program of that name on `PATH`, or where programs usually are.
 pub(super) fn program(name: &str) -> Option<Program> {
-    let path = sandbox::program(name)?;
+    let path = ociforge_sandbox::program(name)?;
     let version = version_of(&path);
     Some(Program { name: name.to_owned(), path, version })
 }

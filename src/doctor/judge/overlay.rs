@@ -2,7 +2,7 @@
 
 use crate::doctor::check::{Check, Section::System};
 use crate::doctor::facts::Facts;
-use crate::sandbox::attempt::{Attempt, Tried};
+use ociforge_sandbox::probe::{NamespaceProbe, ProbeResult};
 
 const NAME: &str = "overlay";
 
@@ -17,13 +17,13 @@ pub(super) fn overlay(facts: &Facts) -> Check {
     };
     let filesystem = facts.store.filesystem.as_deref().unwrap_or("the store's filesystem");
     let why = match tried {
-        Tried::Worked => return Check::ok(System, NAME, format!("one was mounted {whose}, on {filesystem}")),
-        Tried::Not if machine.is_root() => return without_rights(facts),
-        Tried::Not => "there is no user namespace to mount it in".to_owned(),
-        Tried::Refused(number) => format!("refused {whose}, on {filesystem}: {}", super::said(number)),
+        ProbeResult::Worked => return Check::ok(System, NAME, format!("one was mounted {whose}, on {filesystem}")),
+        ProbeResult::Not if machine.is_root() => return without_rights(facts),
+        ProbeResult::Not => "there is no user namespace to mount it in".to_owned(),
+        ProbeResult::Refused(number) => format!("refused {whose}, on {filesystem}: {}", super::said(number)),
     };
     // Without a user namespace nothing below helps either, and what mends that is said there.
-    if tried == Tried::Not {
+    if tried == ProbeResult::Not {
         return Check::warn(System, NAME, why);
     }
     if !machine.is_root() {
@@ -37,10 +37,10 @@ pub(super) fn overlay(facts: &Facts) -> Check {
 fn without_rights(facts: &Facts) -> Check {
     const WHY: &str = "root may not mount anything here, as in a container";
     match facts.user_namespace {
-        Attempt { overlay: Tried::Worked, .. } => {
+        NamespaceProbe { overlay: ProbeResult::Worked, .. } => {
             Check::warn(System, NAME, format!("{WHY}, but in a user namespace, which `run` makes"))
         }
-        attempt if attempt.is_usable() => by_fuse(facts, &format!("{WHY}, and no overlay in a user namespace")),
+        probe if probe.is_usable() => by_fuse(facts, &format!("{WHY}, and no overlay in a user namespace")),
         _ => Check::missing(System, NAME, format!("{WHY}: start that with `--privileged` or `--cap-add sys_admin`")),
     }
 }

@@ -3,9 +3,9 @@
 use super::said;
 use crate::doctor::check::{Check, Section::System};
 use crate::doctor::facts::Facts;
-use crate::sandbox::attempt::Tried;
-use crate::sandbox::rehearsal::{Had, Rehearsal};
-use crate::sandbox::{Confinement, Ids};
+use ociforge_sandbox::probe::ProbeResult;
+use ociforge_sandbox::step_probe::{ProbedIsolation, StepProbe};
+use ociforge_sandbox::{Confinement, Ids};
 
 const NAME: &str = "build steps";
 
@@ -28,7 +28,7 @@ pub(super) fn steps(facts: &Facts) -> Check {
 }
 
 /// What a step would have to do without.
-fn lacks(steps: &Rehearsal, had: &Had) -> Vec<String> {
+fn lacks(steps: &StepProbe, had: &ProbedIsolation) -> Vec<String> {
     let remembers = had.ids == Ids::OneId;
     let needed = [
         (true, steps.network, "network = \"none\" is not possible"),
@@ -38,12 +38,12 @@ fn lacks(steps: &Rehearsal, had: &Had) -> Vec<String> {
     ];
     let refused = needed.into_iter().filter(|(needed, ..)| *needed);
     let refused = refused.filter_map(|(_, tried, what)| match tried {
-        Tried::Refused(number) => Some(format!("{what} ({})", said(number))),
-        Tried::Worked | Tried::Not => None,
+        ProbeResult::Refused(number) => Some(format!("{what} ({})", said(number))),
+        ProbeResult::Worked | ProbeResult::Not => None,
     });
     refused.collect()
 }
 
-fn listed(had: &Had, lacks: &[String]) -> String {
+fn listed(had: &ProbedIsolation, lacks: &[String]) -> String {
     format!("{}; {}", had.text, lacks.join("; "))
 }

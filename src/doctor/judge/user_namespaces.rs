@@ -4,8 +4,8 @@ use rustix::io::Errno;
 
 use crate::doctor::check::{Check, Section::System};
 use crate::doctor::facts::{Facts, Machine, Mapper};
-use crate::sandbox::Obstacle;
-use crate::sandbox::attempt::Tried;
+use ociforge_sandbox::Diagnosis;
+use ociforge_sandbox::probe::ProbeResult;
 
 const NAME: &str = "user namespaces";
 
@@ -13,11 +13,11 @@ const NAME: &str = "user namespaces";
 const ENOUGH: u64 = 65_536;
 
 pub(super) fn namespaces(facts: &Facts) -> Check {
-    let attempt = &facts.user_namespace;
-    if attempt.is_usable() {
+    let probe = &facts.user_namespace;
+    if probe.is_usable() {
         return Check::ok(System, NAME, "one was made and mounted in");
     }
-    let (why, mend) = obstacle(facts);
+    let (why, mend) = diagnosis(facts);
     let check = match facts.machine.is_root() {
         true => Check::warn(System, NAME, format!("{why}; containers work for root, not with --rootless")),
         false => Check::missing(System, NAME, format!("{why}; without them only root can run containers")),
@@ -26,21 +26,21 @@ pub(super) fn namespaces(facts: &Facts) -> Check {
 }
 
 /// Why there are none, and the command that mends it.
-fn obstacle(facts: &Facts) -> (String, Option<String>) {
-    let (attempt, machine) = (&facts.user_namespace, &facts.machine);
-    let refusal = attempt.refusal().map(Errno::from_raw_os_error);
-    let obstacle = match attempt.mapping {
-        Tried::Refused(_) => facts.limits.obstacle_to_mapping(refusal, machine.is_root()),
-        _ => facts.limits.obstacle(refusal, machine.is_root()),
+fn diagnosis(facts: &Facts) -> (String, Option<String>) {
+    let (probe, machine) = (&facts.user_namespace, &facts.machine);
+    let refusal = probe.refusal().map(Errno::from_raw_os_error);
+    let diagnosis = match probe.mapping {
+        ProbeResult::Refused(_) => facts.limits.diagnose_mapping(refusal, machine.is_root()),
+        _ => facts.limits.diagnosis(refusal, machine.is_root()),
     };
-    if let Some(obstacle) = obstacle {
-        return match obstacle.setting() {
-            Some(setting) => (obstacle.to_string(), Some(machine.as_root(&format!("sysctl -w {setting}")))),
-            None => (format!("{obstacle}: {}", obstacle.hint()), None),
+    if let Some(diagnosis) = diagnosis {
+        return match diagnosis.setting() {
+            Some(setting) => (diagnosis.to_string(), Some(machine.as_root(&format!("sysctl -w {setting}")))),
+            None => (format!("{diagnosis}: {}", diagnosis.hint()), None),
         };
     }
     let why = match refusal {
-        Some(Errno::PERM) if matches!(attempt.namespace, Tried::Refused(_)) => {
+        Some(Errno::PERM) if matches!(probe.namespace, ProbeResult::Refused(_)) => {
             "the kernel forbids them here; in a chroot nobody can make any".into()
         }
         Some(number) => format!("the kernel refuses them: {}", super::said(number.raw_os_error())),
@@ -111,8 +111,8 @@ fn mappers(facts: &Facts) -> Check {
         return Check::warn(System, NAME, found).mend(machine.as_root(&format!("chmod u+s {}", paths.join(" "))));
     }
     if facts.limits.no_new_privileges {
-        let obstacle = Obstacle::NoNewPrivileges;
-        return Check::warn(System, NAME, format!("{obstacle}; {}", obstacle.hint()));
+        let diagnosis = Diagnosis::NoNewPrivileges;
+        return Check::warn(System, NAME, format!("{diagnosis}; {}", diagnosis.hint()));
     }
     Check::ok(System, NAME, "newuidmap and newgidmap can map ids")
 }

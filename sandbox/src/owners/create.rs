@@ -1,0 +1,197 @@
+//! New files of those who aren't root, new files in directories that pass their group on, and devices.
+
+use std::os::fd::OwnedFd;
+
+use ociforge_layers::owner::{Device, Remembered};
+use rustix::fs::{CWD, Dev, FileType, Mode, OFlags, StatxFlags, mkdirat, mknodat, openat, statx, symlinkat};
+use rustix::io::Errno;
+
+use super::caller::Place;
+use super::capabilities::MKNOD;
+use super::filter::TMPFILE;
+use super::records::ROOT;
+use super::{Answer, DONE, Outcome, PASS, Request, Supervisor, errno};
+
+/// Where a file is to be made.
+struct Fresh {
+    directory: Place,
+    name: Vec<u8>,
+    /// To whom it will belong.
+    owner: Remembered,
+}
+
+impl Supervisor {
+    /// openat(2) with `O_CREAT` or `O_TMPFILE`. A file that is there already is the kernel's business.
+    pub(super) fn open(&mut self, request: &Request<'_>, dirfd: i32, path: u64, flags: i32, mode: u32) -> Outcome {
+        let temporary = flags & TMPFILE != 0;
+        if flags & libc::O_PATH != 0 || (!temporary && flags & libc::O_DIRECTORY != 0) {
+            return PASS;
+        }
+        let fresh = match temporary {
+            true => self.inside(request, dirfd, path),
+            false => self.fresh(request, dirfd, path, false),
+        };
+        let Some(fresh) = fresh.filter(|fresh| fresh.owner != ROOT) else { return PASS };
+        let Ok(directory) = prepare(request, &fresh) else { return PASS };
+        let asked = OFlags::from_bits_retain(flags.cast_unsigned());
+        let ours = OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::LARGEFILE;
+        // What isn't there yet can neither lead elsewhere nor make one wait.
+        let new = if temporary { OFlags::empty() } else { OFlags::EXCL | OFlags::NOFOLLOW };
+        let Ok(file) = openat(directory, &fresh.name, asked | ours | new, permissions(mode)) else { return PASS };
+        self.records.set(&file, fresh.owner).map_err(errno)?;
+        Ok(Answer::File(file, asked.contains(OFlags::CLOEXEC)))
+    }
+
+    /// openat2(2). With restrictions to the walk it is left to the kernel.
+    pub(super) fn openat2(&mut self, request: &Request<'_>) -> Outcome {
+        let caller = request.caller;
+        let Ok(how) = caller.bytes(caller.argument(2), 24) else { return PASS };
+        let field = |at: usize| u64::from_ne_bytes(std::array::from_fn(|index| how[at + index]));
+        let (Ok(flags), Ok(mode)) = (i32::try_from(field(0)), u32::try_from(field(8))) else { return PASS };
+        if flags & (libc::O_CREAT | TMPFILE) == 0 || field(16) != 0 || caller.argument(3) != 24 {
+            return PASS;
+        }
+        self.open(request, caller.int(0), caller.argument(1), flags, mode)
+    }
+
+    /// mkdirat(2).
+    pub(super) fn mkdir(&mut self, request: &Request<'_>, dirfd: i32, path: u64, mode: u32) -> Outcome {
+        let fresh = self.fresh(request, dirfd, path, true).filter(|fresh| fresh.owner != ROOT);
+        let Some(fresh) = fresh else { return PASS };
+        let Ok(directory) = prepare(request, &fresh) else { return PASS };
+        mkdirat(&directory, &fresh.name, permissions(mode))?;
+        self.note(&directory, &fresh)
+    }
+
+    /// symlinkat(2).
+    pub(super) fn symlink(&mut self, request: &Request<'_>, target: u64, dirfd: i32, path: u64) -> Outcome {
+        let fresh = self.fresh(request, dirfd, path, false).filter(|fresh| fresh.owner != ROOT);
+        let Some(fresh) = fresh else { return PASS };
+        let Ok(target) = request.caller.string(target) else { return PASS };
+        let Ok(directory) = prepare(request, &fresh) else { return PASS };
+        symlinkat(&target, &directory, &fresh.name)?;
+        self.note(&directory, &fresh)
+    }
+
+    /// mknodat(2).
+    pub(super) fn mknod(&mut self, request: &Request<'_>, dirfd: i32, path: u64, mode: u32, device: u32) -> Outcome {
+        let Some(mut fresh) = self.fresh(request, dirfd, path, false) else { return PASS };
+        let kind = FileType::from_raw_mode(mode);
+        let is_device = matches!(kind, FileType::CharacterDevice | FileType::BlockDevice);
+        if !is_device && fresh.owner == ROOT {
+            return PASS;
+        }
+        let Ok(directory) = prepare(request, &fresh) else { return PASS };
+        if !is_device {
+            // To the kernel no type means a regular file.
+            let kind = if mode & libc::S_IFMT == 0 { FileType::RegularFile } else { kind };
+            mknodat(&directory, &fresh.name, kind, permissions(mode), Dev::default())?;
+            return self.note(&directory, &fresh);
+        }
+        let device = device_of(kind, device);
+        // Only root may, and an overlay can't have the one that says that a file is gone.
+        if !request.state.credentials.capabilities.has(MKNOD) || (device.major, device.minor) == (0, 0) {
+            return Err(Errno::PERM);
+        }
+        fresh.owner.device = Some(device);
+        mknodat(&directory, &fresh.name, FileType::RegularFile, permissions(mode), Dev::default())?;
+        self.note(&directory, &fresh)
+    }
+
+    /// Notes the owner of a file that was just made.
+    fn note(&mut self, directory: &OwnedFd, fresh: &Fresh) -> Outcome {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(directory, &fresh.name, flags, Mode::empty())?;
+        self.records.set(&file, fresh.owner).map_err(errno)?;
+        DONE
+    }
+
+    /// Where the file at a path will be, and whose. `None` if the path can name no new one.
+    fn fresh(&self, request: &Request<'_>, dirfd: i32, path: u64, is_directory: bool) -> Option<Fresh> {
+        let path = request.caller.string(path).ok()?;
+        let (parent, name) = split(&path, is_directory)?;
+        let directory = request.place_of(dirfd, parent, true)?;
+        let owner = self.owner_in(request, &directory)?;
+        Some(Fresh { directory, name: name.to_owned(), owner })
+    }
+
+    /// The same for a file without a name in a directory.
+    fn inside(&self, request: &Request<'_>, dirfd: i32, path: u64) -> Option<Fresh> {
+        let directory = request.place(dirfd, path, 0)?;
+        let owner = self.owner_in(request, &directory)?;
+        Some(Fresh { directory, name: b".".to_vec(), owner })
+    }
+
+    /// To whom a new file in a directory belongs.
+    fn owner_in(&self, request: &Request<'_>, directory: &Place) -> Option<Remembered> {
+        let credentials = &request.state.credentials;
+        let (uid, gid) = (credentials.user.filesystem, credentials.group.filesystem);
+        let groups = self.records.get(directory).unwrap_or(ROOT).gid;
+        if groups == gid {
+            return Some(Remembered { uid, gid, device: None });
+        }
+        let mode = statx(CWD, &directory.path, directory.flags(), StatxFlags::MODE).ok()?.stx_mode;
+        let passes_on = u32::from(mode) & libc::S_ISGID != 0;
+        Some(Remembered { uid, gid: if passes_on { groups } else { gid }, device: None })
+    }
+}
+
+/// Opens the directory, with the caller's umask from now on.
+fn prepare(request: &Request<'_>, fresh: &Fresh) -> Result<OwnedFd, Errno> {
+    let umask = request.caller.umask()?;
+    let directory = fresh.directory.directory().map_err(errno)?;
+    request.caller.still_waits()?;
+    rustix::process::umask(umask);
+    Ok(directory)
+}
+
+fn permissions(mode: u32) -> Mode {
+    Mode::from_raw_mode(mode & 0o7777)
+}
+
+/// The directory and the name of a file to be made. A directory's name may end with slashes.
+fn split(path: &[u8], is_directory: bool) -> Option<(&[u8], &[u8])> {
+    let end = path.iter().rposition(|byte| *byte != b'/')? + 1;
+    if end < path.len() && !is_directory {
+        return None;
+    }
+    let path = &path[..end];
+    let start = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+    let (parent, name) = path.split_at(start);
+    (name != b"." && name != b"..").then_some((parent, name))
+}
+
+/// A device's numbers as the kernel packs them (`new_decode_dev`).
+fn device_of(kind: FileType, device: u32) -> Device {
+    let (major, minor) = ((device & 0x000f_ff00) >> 8, (device & 0xff) | ((device >> 12) & 0x000f_ff00));
+    Device { block: kind == FileType::BlockDevice, major, minor }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_split() {
+        let split = |path: &'static str, is_directory| {
+            let (parent, name) = split(path.as_bytes(), is_directory)?;
+            Some((std::str::from_utf8(parent).unwrap(), std::str::from_utf8(name).unwrap()))
+        };
+        assert_eq!(split("a", false), Some(("", "a")));
+        assert_eq!(split("/a", false), Some(("/", "a")));
+        assert_eq!(split("a//b/c", false), Some(("a//b/", "c")));
+        assert_eq!(split("../a//", true), Some(("../", "a")));
+        for path in ["", "/", ".", "a/..", "a/"] {
+            assert_eq!(split(path, false), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn devices_are_unpacked() {
+        let unpacked = |major, minor| {
+            let device = device_of(FileType::BlockDevice, u32::try_from(libc::makedev(major, minor)).unwrap());
+            (device.block, device.major, device.minor)
+        };
+        assert_eq!((unpacked(8, 1), unpacked(259, 70_000)), ((true, 8, 1), (true, 259, 70_000)));
+    }
+}

@@ -1,0 +1,39 @@
+//! execve(2) of programs that run as their owners.
+
+use rustix::fs::{CWD, FileType, StatxFlags, statx};
+
+use super::identities::{Execution, State};
+use super::records::ROOT;
+use super::{Outcome, PASS, Request, Supervisor, errno};
+
+impl Supervisor {
+    /// execveat(2). Whether it succeeds is seen at the process's next call, by the program that it runs then; what the
+    /// kernel runs for a script is another program, so that a script's bits mean nothing, as they should.
+    pub(super) fn execute(&mut self, request: &Request<'_>, dirfd: i32, path: u64, flags: i32) -> Outcome {
+        let Some(place) = request.place(dirfd, path, flags) else { return PASS };
+        let Ok(found) = statx(CWD, &place.path, place.flags(), StatxFlags::BASIC_STATS) else { return PASS };
+        let mode = u32::from(found.stx_mode);
+        if FileType::from_raw_mode(mode) != FileType::RegularFile {
+            return PASS;
+        }
+        let owned = mode & libc::S_ISUID != 0;
+        let grouped = mode & (libc::S_ISGID | libc::S_IXGRP) == libc::S_ISGID | libc::S_IXGRP;
+        let (user, group) = match owned || grouped {
+            true => {
+                let record = self.records.get(&place).unwrap_or(ROOT);
+                (owned.then_some(record.uid), grouped.then_some(record.gid))
+            }
+            false => (None, None),
+        };
+        let credentials = &request.state.credentials;
+        if credentials.execute(user, group) == *credentials {
+            return PASS;
+        }
+        request.caller.still_waits()?;
+        let program = (found.stx_dev_major, found.stx_dev_minor, found.stx_ino);
+        let execution = Some(Execution { program, user, group });
+        let state = State { execution, ..State::clone(&request.state) };
+        self.identities.set(request.caller.call.thread, state).map_err(errno)?;
+        PASS
+    }
+}

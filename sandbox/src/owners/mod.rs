@@ -1,0 +1,260 @@
+//! Owners, devices and identities for steps in a user namespace that has one user only.
+//!
+//! The kernel knows nobody there but root, so that chown(2), setuid(2), mknod(2) and their kin fail. A seccomp filter
+//! ([`install`]) has a process outside of the step ([`supervise`]) answer them (seccomp_unotify(2)):
+//!
+//! - Files: what an owner was set to, and devices, are remembered with the file ([`ociforge_layers::owner`]) and shown to
+//!   whoever looks at it. The call itself is done, too, with root in place of any owner, for what else it does: an
+//!   overlay copies the file up, set-id bits and capabilities go.
+//! - Processes: they have the ids that they gave themselves, by the rules of credentials(7), and new files belong to
+//!   those. A program with a set-id bit runs as its remembered owner.
+//!
+//! What is not followed:
+//!
+//! - permissions: who isn't root any more still reads and writes what root may, and changes modes and times of it;
+//! - ids within messages (`SO_PEERCRED`) and in `/proc`, and the capabilities that capget(2) shows;
+//! - owners of a lower layer's symbolic links, which nothing remembers;
+//! - new files by way of a dangling symbolic link, or by openat2(2) with restrictions, and sockets that bind(2) makes:
+//!   they belong to root;
+//! - access lists' entries for others than root, which are left out;
+//! - devices when they are opened: they are empty files then;
+//! - 32-bit programs.
+//!
+//! A signal that comes just before this process hears of a call interrupts it, and a program whose handler doesn't
+//! restart calls (`SA_RESTART`) sees `EINTR` where it isn't used to it. The kernel gives no means against that. A call
+//! that this process has heard of is interrupted by nothing but death (Linux 5.19).
+
+mod caller;
+mod capabilities;
+mod chown;
+mod create;
+mod credentials;
+mod execute;
+mod filter;
+mod identities;
+mod ids;
+mod look;
+mod records;
+mod xattr;
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+use ociforge_layers::owner::Table;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, fchdir, set_dumpable_behavior};
+
+use self::caller::{Caller, Place};
+use self::identities::{Identities, State};
+use self::records::OwnerRecords;
+use super::sys_notify;
+
+/// Installs the filter in this thread, and returns what [`supervise`] needs. From then on the calls in question wait
+/// for their answers. To be called in the process that will become the step, as its last act before it changes its user
+/// and executes the program; it needs `CAP_SYS_ADMIN` in its user namespace, or no_new_privs.
+///
+/// # Errors
+/// What the kernel says: `EACCES` without that right, `EBUSY` under another listener, `EINVAL` before Linux 5.0.
+pub fn install() -> io::Result<OwnedFd> {
+    // Who enters a user namespace is hidden from others, even from those who are root there.
+    set_dumpable_behavior(DumpableBehavior::Dumpable)?;
+    let program = filter::program();
+    // Without this flag (Linux 5.19) any signal interrupts a call that is being done for the caller.
+    match sys_notify::listen(&program, libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV) {
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => sys_notify::listen(&program, 0),
+        installed => installed,
+    }
+}
+
+/// Answers until the last process under the filter is gone, and returns what could not be remembered with the files.
+///
+/// To be called in another process than the step, outside of its pid namespace, with the same mount and user namespaces
+/// and the step's root as its root directory. `proc` is a `/proc` of this process's pid namespace. `files` is the
+/// directory where writes of the step end up: an overlay's upper directory, or the root directory.
+///
+/// The thread gets a working directory and a umask of its own, which it keeps.
+///
+/// # Errors
+/// What the kernel says of the listener or the directories; the step's calls then fail with `ENOSYS`.
+pub fn supervise(listener: OwnedFd, proc: OwnedFd, files: OwnedFd) -> io::Result<Table> {
+    sys_notify::own_directories()?;
+    fchdir(&proc)?;
+    drop(proc);
+    sys_notify::wake_in_place(listener.as_fd());
+    let mut supervisor = Supervisor { records: OwnerRecords::new(files)?, identities: Identities::default() };
+    loop {
+        let mut polled = [PollFd::new(&listener, PollFlags::IN)];
+        match poll(&mut polled, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let events = polled[0].revents();
+        if events.contains(PollFlags::IN) {
+            match sys_notify::receive(listener.as_fd()) {
+                Ok(call) => supervisor.reply(Caller { listener: listener.as_fd(), call })?,
+                // Its thread was killed.
+                Err(error) if is(&error, Errno::NOENT) || is(&error, Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+        } else if events.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
+            return Ok(supervisor.records.into_table());
+        }
+    }
+}
+
+fn is(error: &io::Error, number: Errno) -> bool {
+    Errno::from_io_error(error) == Some(number)
+}
+
+/// What a call gets.
+enum Answer {
+    /// What the kernel says.
+    Pass,
+    /// A value.
+    Value(i64),
+    /// A descriptor of this file, closed by execve(2) if the flag is set.
+    File(OwnedFd, bool),
+}
+
+/// The error is what the call fails with.
+type Outcome = Result<Answer, Errno>;
+
+const DONE: Outcome = Ok(Answer::Value(0));
+const PASS: Outcome = Ok(Answer::Pass);
+
+/// A failure of this process's own system call as the caller's.
+fn errno(error: io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+}
+
+struct Supervisor {
+    records: OwnerRecords,
+    identities: Identities,
+}
+
+impl Supervisor {
+    /// Finds the answer to a call and gives it.
+    fn reply(&mut self, caller: Caller<'_>) -> io::Result<()> {
+        let outcome = self.identities.of(caller.call.thread).map_err(errno);
+        let outcome = outcome.and_then(|state| self.answer(&caller, state));
+        loop {
+            match give(&caller, &outcome) {
+                Err(error) if is(&error, Errno::INTR) => {}
+                // Nobody waits any more.
+                Err(error) if is(&error, Errno::NOENT) => return Ok(()),
+                given => return given,
+            }
+        }
+    }
+
+    fn answer(&mut self, caller: &Caller<'_>, state: Rc<State>) -> Outcome {
+        let request = Request { caller, state };
+        let int = |index| caller.int(index);
+        let argument = |index| caller.argument(index);
+        match caller.call.number {
+            libc::SYS_newfstatat => self.stat(&request, int(0), argument(1), int(3), argument(2)),
+            libc::SYS_fstat => self.stat(&request, int(0), 0, libc::AT_EMPTY_PATH, argument(1)),
+            libc::SYS_statx => self.statx(&request),
+            libc::SYS_openat => self.open(&request, int(0), argument(1), int(2), caller.word(3)),
+            libc::SYS_openat2 => self.openat2(&request),
+            libc::SYS_mkdirat => self.mkdir(&request, int(0), argument(1), caller.word(2)),
+            libc::SYS_mknodat => self.mknod(&request, int(0), argument(1), caller.word(2), caller.word(3)),
+            libc::SYS_symlinkat => self.symlink(&request, argument(0), int(1), argument(2)),
+            libc::SYS_fchown => self.chown(&request, int(0), 0, libc::AT_EMPTY_PATH, 1),
+            libc::SYS_fchownat => self.chown(&request, int(0), argument(1), int(4), 2),
+            libc::SYS_execve => self.execute(&request, libc::AT_FDCWD, argument(0), 0),
+            libc::SYS_execveat => self.execute(&request, int(0), argument(1), int(4)),
+            libc::SYS_listxattr | libc::SYS_llistxattr | libc::SYS_flistxattr => self.list(&request),
+            libc::SYS_setxattr | libc::SYS_lsetxattr | libc::SYS_fsetxattr => self.set_attribute(&request),
+            libc::SYS_chroot | libc::SYS_pivot_root | libc::SYS_unshare | libc::SYS_setns => self.leave(&request),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_stat => self.stat(&request, libc::AT_FDCWD, argument(0), 0, argument(1)),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_lstat => self.stat(&request, libc::AT_FDCWD, argument(0), libc::AT_SYMLINK_NOFOLLOW, argument(1)),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_open => self.open(&request, libc::AT_FDCWD, argument(0), int(1), caller.word(2)),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_creat => {
+                let flags = libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC;
+                self.open(&request, libc::AT_FDCWD, argument(0), flags, caller.word(1))
+            }
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_mkdir => self.mkdir(&request, libc::AT_FDCWD, argument(0), caller.word(1)),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_mknod => self.mknod(&request, libc::AT_FDCWD, argument(0), caller.word(1), caller.word(2)),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_symlink => self.symlink(&request, argument(0), libc::AT_FDCWD, argument(1)),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_chown => self.chown(&request, libc::AT_FDCWD, argument(0), 0, 1),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_lchown => self.chown(&request, libc::AT_FDCWD, argument(0), libc::AT_SYMLINK_NOFOLLOW, 1),
+            _ => self.identify(&request),
+        }
+    }
+
+    /// chroot(2) and its kin: from now on the process's root directory may be another.
+    fn leave(&mut self, request: &Request<'_>) -> Outcome {
+        let caller = request.caller;
+        let namespaces = (libc::CLONE_NEWNS | libc::CLONE_NEWUSER).cast_unsigned();
+        let stays = caller.call.number == libc::SYS_unshare && caller.word(0) & namespaces == 0;
+        if !stays && !request.state.own_root {
+            caller.still_waits()?;
+            let state = State { own_root: true, ..State::clone(&request.state) };
+            self.identities.set(caller.call.thread, state).map_err(errno)?;
+        }
+        PASS
+    }
+}
+
+/// A call, and whose it is.
+struct Request<'a> {
+    caller: &'a Caller<'a>,
+    state: Rc<State>,
+}
+
+impl Request<'_> {
+    /// The file that the call names by a directory, a path at an address, and flags (`AT_EMPTY_PATH`,
+    /// `AT_SYMLINK_NOFOLLOW`). Where it can't be found, the kernel knows best with what error the call is to fail.
+    fn place(&self, dirfd: i32, address: u64, flags: i32) -> Option<Place> {
+        let may_be_empty = flags & libc::AT_EMPTY_PATH != 0;
+        let path = match address {
+            0 if may_be_empty => Vec::new(),
+            _ => self.caller.string(address).ok()?,
+        };
+        if path.is_empty() && !may_be_empty {
+            return None;
+        }
+        self.place_of(dirfd, &path, flags & libc::AT_SYMLINK_NOFOLLOW == 0)
+    }
+
+    fn place_of(&self, dirfd: i32, path: &[u8], follow: bool) -> Option<Place> {
+        self.caller.place(dirfd, path, follow, self.state.own_root).ok()
+    }
+}
+
+/// Gives the answer, if somebody still waits for it.
+fn give(caller: &Caller<'_>, outcome: &Outcome) -> io::Result<()> {
+    let (listener, id) = (caller.listener, caller.call.id);
+    match outcome {
+        Ok(Answer::Pass) => sys_notify::let_pass(listener, id),
+        Ok(Answer::Value(value)) => sys_notify::answer(listener, id, *value, 0),
+        Err(error) => sys_notify::answer(listener, id, 0, error.raw_os_error()),
+        Ok(Answer::File(file, cloexec)) => {
+            let handed = match sys_notify::hand_over(listener, id, file.as_fd(), *cloexec, true) {
+                Err(error) if is(&error, Errno::INVAL) => {
+                    sys_notify::hand_over(listener, id, file.as_fd(), *cloexec, false)
+                        .and_then(|number| sys_notify::answer(listener, id, number.into(), 0))
+                }
+                handed => handed.map(|_| ()),
+            };
+            match handed {
+                Err(error) if !is(&error, Errno::NOENT) && !is(&error, Errno::INTR) => {
+                    sys_notify::answer(listener, id, 0, errno(error).raw_os_error())
+                }
+                handed => handed,
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What the three processes tell each other: the job on the way down, reports on the way up, as lines of JSON.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, BufRead, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::spec::Spec;
+use super::{Confinement, Ended, Step, StepError, bpf};
+use crate::{Entered, Ids};
+
+/// All that supervisor and init have to know.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Job {
+    pub(super) spec: Spec,
+    /// Whether there are no namespaces, but chroot(2).
+    pub(super) chroot: bool,
+    /// Whether there is no id but the user's own.
+    pub(super) one_id: bool,
+    /// The filter of system calls, packed, and its flags.
+    pub(super) filter: Option<(Vec<u64>, u32)>,
+    pub(super) owners: Option<Supervised>,
+}
+
+/// See [`super::Owners`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Supervised {
+    pub(super) files: Bytes,
+    pub(super) table: Bytes,
+}
+
+/// A path, which need not be UTF-8.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Bytes(Vec<u8>);
+
+impl Bytes {
+    pub(super) fn new(path: &Path) -> Self {
+        Self(path.as_os_str().as_bytes().to_vec())
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        OsStr::from_bytes(&self.0).into()
+    }
+}
+
+impl Job {
+    pub(super) fn new(entered: &Entered, step: &Step<'_>) -> Result<Self, StepError> {
+        let filter = match step.spec.pointer("/linux/seccomp") {
+            None | Some(serde_json::Value::Null) => None,
+            Some(seccomp) => {
+                let filter = bpf::compile(seccomp)?;
+                Some((filter.program.iter().map(|instruction| instruction.packed()).collect(), filter.flags))
+            }
+        };
+        Ok(Self {
+            spec: Spec::deserialize(step.spec).map_err(StepError::Spec)?,
+            chroot: step.confinement == Confinement::Chroot,
+            one_id: entered.ids() == Ids::OneId,
+            filter,
+            owners: step
+                .owners
+                .map(|owners| Supervised { files: Bytes::new(owners.files), table: Bytes::new(owners.table) }),
+        })
+    }
+
+    pub(super) fn write(&self, mut to: impl Write) -> io::Result<()> {
+        let mut line = serde_json::to_vec(self)?;
+        line.push(b'\n');
+        to.write_all(&line)
+    }
+
+    /// Reads a job, and nothing if there is none any more.
+    pub(super) fn read(from: impl BufRead) -> io::Result<Option<Self>> {
+        let line = from.lines().next().transpose()?;
+        Ok(line.map(|line| serde_json::from_str(&line)).transpose()?)
+    }
+}
+
+/// What the caller hears.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Report {
+    /// Something was made in the root to be mounted on.
+    Made(Bytes),
+    /// The step has to do without something.
+    Note(String),
+    /// It can't be run.
+    Failed(Failed),
+    /// Its process has ended.
+    Ended(Ended),
+}
+
+/// Why a step can't be run.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Failed {
+    kind: Kind,
+    /// What failed, or the program.
+    what: String,
+    /// The kernel's number, or else what it is.
+    number: Option<i32>,
+    reason: String,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) enum Kind {
+    Namespaces,
+    Prepare,
+    Unfound,
+    NotFound,
+    NotExecutable,
+}
+
+impl Failed {
+    pub(super) fn new(kind: Kind, what: impl Into<String>, source: &io::Error) -> Self {
+        Self { kind, what: what.into(), number: source.raw_os_error(), reason: source.to_string() }
+    }
+
+    /// A failure of `what`, for `map_err`.
+    pub(super) fn to<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> Self {
+        |error| Self::new(Kind::Prepare, what, &error.into())
+    }
+}
+
+impl From<Failed> for StepError {
+    fn from(Failed { kind, what, number, reason }: Failed) -> Self {
+        let source = number.map_or_else(|| io::Error::other(reason), io::Error::from_raw_os_error);
+        match kind {
+            Kind::Namespaces => Self::Namespaces { what, source },
+            Kind::Prepare => Self::Prepare { what, source },
+            Kind::Unfound => Self::NotFound { program: what, source: None },
+            Kind::NotFound => Self::NotFound { program: what, source: Some(source) },
+            Kind::NotExecutable => Self::NotExecutable { program: what, source },
+        }
+    }
+}
+
+/// Where reports are written to.
+#[derive(Debug)]
+pub(super) struct Reports(pub(super) File);
+
+impl Reports {
+    /// Reports something. If nobody listens, nobody waits for it either.
+    pub(super) fn tell(&mut self, report: &Report) {
+        if let Ok(mut line) = serde_json::to_vec(report) {
+            line.push(b'\n');
+            // In one piece, so that the lines of two processes don't mix.
+            let _ = self.0.write_all(&line);
+        }
+    }
+
+    pub(super) fn note(&mut self, text: impl Into<String>) {
+        self.tell(&Report::Note(text.into()));
+    }
+}

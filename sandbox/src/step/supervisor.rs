@@ -1,0 +1,218 @@
+//! The supervisor: makes the namespaces, starts init in them, and sees to it that nothing is left.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitCode, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, getpid, pidfd_open, pidfd_send_signal, set_child_subreaper, wait,
+};
+use rustix::thread::UnshareFlags;
+
+use super::job::{Failed, Job, Kind, Report, Reports, Supervised};
+use super::spec::Spec;
+use super::{Ended, descendants, init};
+use crate::{owners, reexec_command, sys};
+
+/// The hidden argument of the supervisor.
+pub(crate) const SUPERVISOR: &str = "--ociforge-supervisor";
+
+/// The supervisor's `main`. Its stdin is the job, which stays open as long as the caller wants it; its stdout is the step's;
+/// its stderr takes the reports.
+pub(crate) fn supervisor() -> ExitCode {
+    let Ok(reports) = io::stderr().as_fd().try_clone_to_owned() else { return ExitCode::FAILURE };
+    let mut reports = Reports(File::from(reports));
+    let job = match Job::read(io::stdin().lock()) {
+        Ok(Some(job)) => job,
+        Ok(None) => return ExitCode::FAILURE,
+        Err(error) => {
+            reports.tell(&Report::Failed(Failed::to("read the job")(error)));
+            return ExitCode::FAILURE;
+        }
+    };
+    // Before the namespaces: with one for PIDs made, the kernel refuses threads.
+    let watched = Watched::watch();
+    match watch_over(&job, &watched) {
+        Ok(ended) => {
+            reports.tell(&Report::Ended(ended));
+            ExitCode::SUCCESS
+        }
+        Err(failed) => {
+            reports.tell(&Report::Failed(failed));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn watch_over(job: &Job, watched: &Watched) -> Result<Ended, Failed> {
+    if job.chroot {
+        // Whoever loses its parent comes here.
+        set_child_subreaper(Some(getpid())).map_err(Failed::to("adopt processes"))?;
+    } else {
+        make_namespaces(&job.spec)?;
+    }
+    // These are out of reach once init has changed the root.
+    let opened = job.owners.as_ref().map(Opened::new).transpose()?;
+    let (socket, theirs) = UnixStream::pair().map_err(Failed::to("make a socket"))?;
+    let mut command = reexec_command(init::INIT);
+    command.env_clear().stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::inherit()).stderr(Stdio::inherit());
+    let started = command.spawn();
+    // It holds the other end of the socket.
+    drop(command);
+    let child = started.map_err(Failed::to("start the step's first process"))?;
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| Failed::to("start the step's first process")(io::Error::other("it has no number")))?;
+    watched.give(pidfd_open(pid, PidfdFlags::empty()).map_err(Failed::to("watch the step"))?);
+    // If it is gone already, it has said why.
+    let _ = job.write(&socket);
+    let supervised = opened.map_or(Ok(()), |opened| opened.supervise(job, &socket));
+    if supervised.is_err() {
+        watched.kill();
+    }
+    let ended = wait_for(pid).map_err(Failed::to("wait for the step"));
+    if job.chroot {
+        descendants::kill_all(&BTreeSet::new());
+    }
+    supervised.and(ended)
+}
+
+/// Makes the namespaces of the spec. There is always one for mounts.
+fn make_namespaces(spec: &Spec) -> Result<(), Failed> {
+    let kinds = [
+        ("pid", UnshareFlags::NEWPID),
+        ("ipc", UnshareFlags::NEWIPC),
+        ("uts", UnshareFlags::NEWUTS),
+        ("network", UnshareFlags::NEWNET),
+    ];
+    let own: Vec<_> = kinds.into_iter().filter(|(kind, _)| spec.has_own(kind)).collect();
+    let flags = own.iter().fold(UnshareFlags::NEWNS, |all, (_, flag)| all | *flag);
+    sys::unshare_namespaces(flags).map_err(|error| {
+        let names: Vec<_> = ["mount"].into_iter().chain(own.iter().map(|(kind, _)| *kind)).collect();
+        Failed::new(Kind::Namespaces, names.join(", "), &error)
+    })?;
+    if spec.has_own("cgroup") {
+        // It only hides the names of outer ones.
+        let _ = sys::unshare_namespaces(UnshareFlags::NEWCGROUP);
+    }
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .map_err(Failed::to("keep mounts apart"))
+}
+
+/// Waits for init, and takes leave of adopted processes in between.
+fn wait_for(init: Pid) -> io::Result<Ended> {
+    loop {
+        let Some((pid, status)) = wait(WaitOptions::empty())? else { continue };
+        if pid == init {
+            let status = ExitStatus::from_raw(status.as_raw());
+            let killed = Ended::Killed(status.signal().unwrap_or_default());
+            return Ok(status.code().map_or(killed, |code| Ended::Exited(u8::try_from(code).unwrap_or(u8::MAX))));
+        }
+    }
+}
+
+/// Init, as a second thread knows it, which waits for the end of the input.
+///
+/// The supervisor has no signal for the death of its parent, since it must outlive that by as long as it takes to kill init:
+/// the kernel clears such a signal of init's own when the step's program has set-user-ID, and the step may clear it.
+#[derive(Clone)]
+struct Watched(Arc<Mutex<Watch>>);
+
+enum Watch {
+    Nothing,
+    Init(OwnedFd),
+    Over,
+}
+
+impl Watched {
+    fn watch() -> Self {
+        let watched = Self(Arc::new(Mutex::new(Watch::Nothing)));
+        let shared = watched.clone();
+        let watch = move || {
+            let _ = io::stdin().read_to_end(&mut Vec::new());
+            let before = std::mem::replace(&mut *shared.lock(), Watch::Over);
+            if let Watch::Init(pidfd) = before {
+                let _ = pidfd_send_signal(pidfd, Signal::KILL);
+            }
+        };
+        // Without this thread the end of the caller is only seen by init.
+        let _ = std::thread::Builder::new().stack_size(128 << 10).spawn(watch);
+        watched
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Watch> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has it watched, or killed at once if it is over.
+    fn give(&self, pidfd: OwnedFd) {
+        let mut watch = self.lock();
+        match *watch {
+            Watch::Over => _ = pidfd_send_signal(pidfd, Signal::KILL),
+            _ => *watch = Watch::Init(pidfd),
+        }
+    }
+
+    fn kill(&self) {
+        if let Watch::Init(pidfd) = &*self.lock() {
+            let _ = pidfd_send_signal(pidfd, Signal::KILL);
+        }
+    }
+}
+
+/// What the supervisor of owners needs, opened in the old root.
+struct Opened {
+    proc: OwnedFd,
+    files: OwnedFd,
+    table: File,
+}
+
+impl Opened {
+    fn new(owners: &Supervised) -> Result<Self, Failed> {
+        let directory = |path: &std::path::Path| {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            openat(CWD, path, flags, Mode::empty()).map_err(Failed::to(format!("open {}", path.display())))
+        };
+        let table = owners.table.path();
+        Ok(Self {
+            proc: directory("/proc".as_ref())?,
+            files: directory(&owners.files.path())?,
+            table: File::create(&table).map_err(Failed::to(format!("write {}", table.display())))?,
+        })
+    }
+
+    /// Answers until the step is over, and writes the table.
+    fn supervise(mut self, job: &Job, socket: &UnixStream) -> Result<(), Failed> {
+        // Without one, init has failed and said so.
+        let Some(listener) = receive(socket).map_err(Failed::to("hear from the step's first process"))? else {
+            return Ok(());
+        };
+        if job.chroot {
+            // Init has changed only its own.
+            rustix::process::chroot(&job.spec.root.path).map_err(Failed::to("change the root"))?;
+        }
+        let table = owners::supervise(listener, self.proc, self.files).map_err(Failed::to("supervise owners"))?;
+        self.table.write_all(table.to_string().as_bytes()).map_err(Failed::to("write the table of owners"))
+    }
+}
+
+/// The descriptor that init sends; nothing if it ends instead.
+fn receive(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    recvmsg(socket, &mut [io::IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let received = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    Ok(received)
+}

@@ -1,0 +1,283 @@
+//! Entering namespaces.
+//!
+//! A process that is not root becomes the root of a new user namespace, in which it may mount, and own files by more
+//! than one id where [`mapping`](super::mapping) gives it these.
+
+use std::io;
+
+use rustix::io::Errno;
+use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::process::{getegid, geteuid};
+use rustix::thread::CapabilitySet;
+
+use super::diagnosis::{self, Diagnosis, Limits};
+use super::ids::{self, Ranges};
+use super::mapping::{Outside, map_own_ids};
+use super::probe::{self, NamespaceProbe, ProbeResult};
+use super::{Entered, Ids, Isolation, sys};
+
+/// What root needs besides chroot(2) to be a root whose packages can be installed.
+const OF_CHROOT: CapabilitySet = CapabilitySet::SYS_CHROOT
+    .union(CapabilitySet::CHOWN)
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETGID);
+
+/// Namespaces that can't be entered.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// Nobody tried: there seemed to be no need.
+    #[error("no namespaces were entered")]
+    Outside,
+    /// The kernel refuses the namespace.
+    #[error("cannot enter a user namespace{}", because(.diagnosis.as_ref()))]
+    Refused {
+        /// What most likely forbids it.
+        diagnosis: Option<Diagnosis>,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// The namespace is there, but nothing can be done in it.
+    #[error("cannot {step} in a user namespace{}", because(.diagnosis.as_ref()))]
+    Powerless {
+        /// What can't be done.
+        step: &'static str,
+        /// What most likely forbids it.
+        diagnosis: Option<Diagnosis>,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// Root can't have mounts of its own.
+    #[error("cannot enter a mount namespace")]
+    Mounts(#[source] io::Error),
+    /// What was asked for needs something that is not there.
+    #[error("cannot have {what}")]
+    Lacking {
+        /// What was asked for.
+        what: &'static str,
+        /// What is not there.
+        source: Lack,
+    },
+}
+
+/// What isolation of a certain kind needs and does not find.
+#[derive(Debug, thiserror::Error)]
+pub enum Lack {
+    /// The process is not root's.
+    #[error("this is not root")]
+    Root,
+    /// Root, as in a container, has not got these capabilities.
+    #[error("root has no {} here", .0.join(", no "))]
+    Capabilities(Vec<String>),
+    /// There are no ranges of ids.
+    #[error("{0}")]
+    Ranges(String),
+}
+
+fn because(diagnosis: Option<&Diagnosis>) -> String {
+    diagnosis.map(|diagnosis| format!(": {diagnosis}")).unwrap_or_default()
+}
+
+impl SandboxError {
+    /// What the user can do, as a sentence without a capital or a full stop.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Refused { diagnosis, .. } | Self::Powerless { diagnosis, .. } => {
+                Some(diagnosis.as_ref().map_or_else(|| "run as root".into(), Diagnosis::hint))
+            }
+            // For all else root has the rights.
+            Self::Mounts(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Some("start the container around this with `--security-opt apparmor=unconfined`".into())
+            }
+            Self::Outside | Self::Mounts(_) => None,
+            Self::Lacking { source, .. } => Some(source.hint()),
+        }
+    }
+}
+
+impl Lack {
+    fn hint(&self) -> String {
+        match self {
+            Self::Root => "run as root, or leave out --isolation".into(),
+            Self::Capabilities(names) => {
+                let flags = names.iter().map(|name| format!("--cap-add {}", name.trim_start_matches("CAP_")));
+                format!("start the container around this with `{}`", flags.collect::<Vec<_>>().join(" "))
+            }
+            Self::Ranges(_) => {
+                "give the user ids with `usermod --add-subuids FIRST-LAST --add-subgids FIRST-LAST USER`; \
+                 `ociforge doctor` knows free ones, or leave out --isolation"
+                    .into()
+            }
+        }
+    }
+}
+
+/// Enters a mount namespace, and a user namespace first if this process is not root, or a root who may not have the
+/// other alone. To be called before any thread exists.
+///
+/// # Errors
+/// When the system forbids it, or this process has several threads.
+pub fn enter() -> Result<Entered, SandboxError> {
+    match mount_namespace() {
+        Some(Ok(entered)) => Ok(entered),
+        // The root of a container may not do this, but as anybody else it may in a user namespace.
+        Some(Err(error)) if error.kind() != io::ErrorKind::PermissionDenied => Err(SandboxError::Mounts(error)),
+        _ => user_namespace(any_ranges()),
+    }
+}
+
+/// Makes this process what a build's steps need. [`Isolation::Auto`] takes the best that the machine allows: what
+/// [`enter`] does, and for a root to whom no namespace is allowed chroot(2). Anything else is had or is an error. To be
+/// called before any thread exists.
+///
+/// # Errors
+/// When the system forbids it, or this process has several threads.
+pub fn enter_as(isolation: Isolation) -> Result<Entered, SandboxError> {
+    match isolation {
+        Isolation::Auto => best(),
+        Isolation::Root => {
+            let lacking = |source| SandboxError::Lacking { what: "a mount namespace of root's", source };
+            let made = mount_namespace().ok_or_else(|| lacking(Lack::Root))?;
+            made.map_err(|error| match diagnosis::lacking(CapabilitySet::SYS_ADMIN) {
+                names if names.is_empty() => SandboxError::Mounts(error),
+                names => lacking(Lack::Capabilities(names)),
+            })
+        }
+        Isolation::Subuid => {
+            let without =
+                |why| SandboxError::Lacking { what: "a user namespace with many ids", source: Lack::Ranges(why) };
+            let ranges = any_ranges().and_then(|ranges| ranges.ok_or_else(|| NO_RANGES.into())).map_err(without)?;
+            let entered = user_namespace(Ok(Some(ranges)))?;
+            if entered.ids() == Ids::Ranges { Ok(entered) } else { Err(without(entered.into_warning())) }
+        }
+        Isolation::OneUid => user_namespace(Ok(None)),
+        Isolation::Chroot => chroot(None),
+    }
+}
+
+const NO_RANGES: &str = "neither /etc/subuid nor /etc/subgid has ids for this user";
+
+fn best() -> Result<Entered, SandboxError> {
+    match mount_namespace() {
+        None => return user_namespace(any_ranges()),
+        Some(Ok(entered)) => return Ok(entered),
+        // In a container without the right to it, or in a chroot, whose root is no mount.
+        Some(Err(error)) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput) => {}
+        Some(Err(error)) => return Err(SandboxError::Mounts(error)),
+    }
+    // There is no way out of a namespace in which nothing can be done, so a child goes first.
+    let tried = probe::user_namespace();
+    if tried.is_usable() {
+        return user_namespace(any_ranges());
+    }
+    let untried = || io::Error::other("they could not be tried");
+    let refused = refused(&tried, tried.refusal().map_or_else(untried, io::Error::from_raw_os_error));
+    let why = match &refused {
+        SandboxError::Refused { diagnosis: None, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+            ": the kernel forbids them here, as in a chroot".into()
+        }
+        SandboxError::Refused { diagnosis: None, source } => format!(": {source}"),
+        SandboxError::Refused { diagnosis, .. } | SandboxError::Powerless { diagnosis, .. } => {
+            because(diagnosis.as_ref())
+        }
+        _ => String::new(),
+    };
+    // The refusal tells more than what is missing for the makeshift.
+    chroot(Some(format!("no namespaces{why}"))).map_err(|_| refused)
+}
+
+/// The error for a user namespace that root's child could not make, or not use.
+fn refused(tried: &NamespaceProbe, source: io::Error) -> SandboxError {
+    let (limits, refusal) = (Limits::read(), Errno::from_io_error(&source));
+    match (tried.namespace, tried.mapping) {
+        (ProbeResult::Refused(_) | ProbeResult::Not, _) => {
+            SandboxError::Refused { diagnosis: limits.diagnosis(refusal, true), source }
+        }
+        (_, ProbeResult::Refused(_)) => {
+            SandboxError::Powerless { step: "map ids", diagnosis: limits.diagnose_mapping(refusal, true), source }
+        }
+        _ => SandboxError::Powerless { step: "mount", diagnosis: limits.diagnosis(refusal, true), source },
+    }
+}
+
+/// A mount namespace alone, for root.
+fn mount_namespace() -> Option<io::Result<Entered>> {
+    let enter = || {
+        sys::unshare(false)?;
+        keep_mounts_here()?;
+        Ok(Entered::mounts())
+    };
+    geteuid().is_root().then(enter)
+}
+
+/// Root as it is.
+fn chroot(warning: Option<String>) -> Result<Entered, SandboxError> {
+    let lack = match (geteuid().is_root(), diagnosis::lacking(OF_CHROOT)) {
+        (false, _) => Lack::Root,
+        (true, names) if !names.is_empty() => Lack::Capabilities(names),
+        _ => return Ok(Entered::chroot(warning)),
+    };
+    Err(SandboxError::Lacking { what: "chroot", source: lack })
+}
+
+/// Ids besides its own that this process can have mapped, those that root has already before those of its ranges.
+fn any_ranges() -> Result<Option<Ranges>, String> {
+    ids::of_root().map_or_else(ids::ranges, |ranges| Ok(Some(ranges)))
+}
+
+/// A user namespace with `ranges`, or else with one id and the reason for a warning.
+fn user_namespace(ranges: Result<Option<Ranges>, String>) -> Result<Entered, SandboxError> {
+    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    let is_root = geteuid().is_root();
+    let limits = Limits::read();
+    let helper = ranges.and_then(|ranges| ranges.as_ref().map(Outside::prepare).transpose());
+    sys::unshare(true).map_err(|source| {
+        let diagnosis = limits.diagnosis(Errno::from_io_error(&source), is_root);
+        SandboxError::Refused { diagnosis, source }
+    })?;
+    let (ids, warning) = match helper.and_then(|helper| helper.map(Outside::map).transpose()) {
+        Ok(Some(())) => (Ids::Ranges, None),
+        Ok(None) => (Ids::OneId, None),
+        Err(reason) => (Ids::OneId, Some(format!("{reason}: everything belongs to one user here"))),
+    };
+    if ids == Ids::OneId {
+        map_own_ids(uid, gid).map_err(|source| {
+            let diagnosis = limits.diagnose_mapping(Errno::from_io_error(&source), is_root);
+            SandboxError::Powerless { step: "map ids", diagnosis, source }
+        })?;
+    }
+    keep_mounts_here().map_err(|source| {
+        let diagnosis = limits.diagnosis(Errno::from_io_error(&source), is_root);
+        SandboxError::Powerless { step: "mount", diagnosis, source }
+    })?;
+    Ok(Entered::user_namespace(ids, warning))
+}
+
+/// Lets mounts of others in, and none of ours out.
+pub(super) fn keep_mounts_here() -> io::Result<()> {
+    Ok(mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_what_forbids_it_and_how_to_mend_it() {
+        let source = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let error = SandboxError::Refused { diagnosis: Some(Diagnosis::NoneAllowed), source: source() };
+        assert_eq!(error.to_string(), "cannot enter a user namespace: user.max_user_namespaces is 0");
+        assert!(error.hint().unwrap().contains("user.max_user_namespaces="));
+        let error = SandboxError::Powerless { step: "mount", diagnosis: None, source: source() };
+        assert_eq!(error.to_string(), "cannot mount in a user namespace");
+        assert_eq!(error.hint().unwrap(), "run as root");
+        let error = SandboxError::Mounts(source());
+        assert!(error.hint().unwrap().contains("apparmor=unconfined"));
+        assert_eq!(SandboxError::Mounts(io::ErrorKind::OutOfMemory.into()).hint(), None);
+        let lack = Lack::Capabilities(vec!["CAP_CHOWN".into(), "CAP_SETUID".into()]);
+        assert_eq!(lack.to_string(), "root has no CAP_CHOWN, no CAP_SETUID here");
+        assert_eq!(lack.hint(), "start the container around this with `--cap-add CHOWN --cap-add SETUID`");
+    }
+}

@@ -1,0 +1,123 @@
+//! The process: arguments, namespaces, signals, the exit code.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use clap::Parser;
+
+use crate::cancel::Cancel;
+use crate::cli::{self, Cli, Command, Form};
+use crate::commands::{self, FinalProcess};
+use crate::error::Failure;
+
+/// Exit code after ^C, as shells have it.
+const INTERRUPTED: u8 = 130;
+
+/// What is said then.
+const INTERRUPTION: &str = "interrupted: nothing incomplete is in use; run the command again to resume it";
+
+/// How long a command may take to notice that it is to end.
+const STUCK: Duration = Duration::from_secs(2);
+
+/// How long threads that write may take to clean up after ^C.
+const CLEANUP: Duration = Duration::from_secs(5);
+
+/// Runs the command that the process was called with, to its end.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let stop = stop_flag();
+    // Before there are threads.
+    let entered = match commands::enter(&cli.command) {
+        Ok(entered) => entered,
+        Err(failure) => return fail(&failure),
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&Failure::new(format!("cannot start: {error}"))),
+    };
+    let cancel = Cancel::default();
+    let json_progress = cli.global.progress == Form::Json;
+    // A server runs until it is told to stop, and that is no failure.
+    let ends_by_signal = matches!(cli.command, Command::Serve(_));
+    let stuck = runtime.spawn(end_the_stuck(stop.clone(), ends_by_signal));
+    let result = runtime.block_on(async {
+        tokio::select! {
+            // From the beginning, whatever the command does before it waits for something.
+            biased;
+            () = interrupted(&stop) => None,
+            result = commands::run(cli, cancel.clone(), entered) => Some(result),
+        }
+    });
+    stuck.abort();
+    cancel.cancel();
+    runtime.shutdown_timeout(CLEANUP);
+    let result = result.map(|result| result?.map_or(Ok(0), FinalProcess::run));
+    match result {
+        Some(Ok(code)) => ExitCode::from(code),
+        Some(Err(failure)) if json_progress => {
+            let Failure { message, causes, hint, code } = failure;
+            let event = serde_json::json!({"event": "error", "message": message, "causes": causes, "hint": hint});
+            cli::message(&event.to_string());
+            ExitCode::from(code)
+        }
+        Some(Err(failure)) => fail(&failure),
+        None if ends_by_signal => ExitCode::SUCCESS,
+        None => {
+            cli::message(INTERRUPTION);
+            ExitCode::from(INTERRUPTED)
+        }
+    }
+}
+
+/// Ends the process when it was told to end and does not: the command waits in the system for something that may never
+/// come, such as somebody who writes to a pipe.
+async fn end_the_stuck(stop: Arc<AtomicBool>, ends_by_signal: bool) {
+    interrupted(&stop).await;
+    tokio::time::sleep(STUCK).await;
+    if ends_by_signal {
+        std::process::exit(0);
+    }
+    cli::message(INTERRUPTION);
+    std::process::exit(INTERRUPTED.into());
+}
+
+fn fail(failure: &Failure) -> ExitCode {
+    cli::message(&format!("error: {failure}"));
+    ExitCode::from(failure.code)
+}
+
+/// Becomes true by ^C or a request to terminate, also before anything waits for them.
+fn stop_flag() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // Without it the signal ends the process, which has done nothing yet.
+        let _ = signal_hook::flag::register(signal, stop.clone());
+    }
+    stop
+}
+
+/// Waits for ^C or a request to terminate, unless there was one.
+async fn interrupted(stop: &AtomicBool) {
+    let terminated = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => signal.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let earlier = async {
+        // After the others have begun to listen.
+        tokio::task::yield_now().await;
+        if !stop.load(Ordering::Relaxed) {
+            std::future::pending().await
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminated => {}
+        () = earlier => {}
+    }
+}
