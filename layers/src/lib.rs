@@ -3,8 +3,6 @@
 //! Synchronous; threads are welcome. Nothing here knows a registry, a recipe or a terminal.
 
 pub mod below;
-#[cfg(test)]
-mod chance;
 pub mod decompress;
 pub mod entries;
 mod hardlinks;
@@ -19,6 +17,8 @@ pub mod pack;
 pub mod path;
 pub mod place;
 pub mod regular;
+#[cfg(test)]
+mod seeded_random;
 pub mod source;
 pub mod tree;
 pub mod unpack;
@@ -31,4 +31,4 @@ pub use pack::{Compression, Layer, PackError, pack};
 pub use path::{LayerPath, PathError};
 pub use place::{PlaceError, Placed, Rules, place};
 pub use tree::{Content, DeflatedSlice, LayerTree, Metadata, Node, NodeKind, TreeError};
-pub use unpack::settle;
+pub use unpack::rebase;

@@ -358,16 +358,16 @@ impl Placing<'_> {
             DirectoryRule::KeepBase => !matches!(lower.origin, Origin::Layer(_)),
             DirectoryRule::Replace => false,
             DirectoryRule::Change { mode, owner } => {
-                let settled = self.settled(place, metadata, lower.origin);
-                let (uid, gid) = owner.unwrap_or((settled.uid, settled.gid));
-                return Ok(Some(Metadata { mode: mode.unwrap_or(settled.mode), uid, gid, ..settled }));
+                let rebased = self.rebased(place, metadata, lower.origin);
+                let (uid, gid) = owner.unwrap_or((rebased.uid, rebased.gid));
+                return Ok(Some(Metadata { mode: mode.unwrap_or(rebased.mode), uid, gid, ..rebased }));
             }
         };
-        Ok(keeps.then(|| self.settled(place, metadata, lower.origin)))
+        Ok(keeps.then(|| self.rebased(place, metadata, lower.origin)))
     }
 
     /// Notes a directory that is assumed, and gives it a time.
-    fn settled(&mut self, place: &LayerPath, metadata: Metadata, origin: Origin) -> Metadata {
+    fn rebased(&mut self, place: &LayerPath, metadata: Metadata, origin: Origin) -> Metadata {
         if origin != Origin::Assumed {
             return metadata;
         }
@@ -385,7 +385,7 @@ impl Placing<'_> {
                 }
                 let lower = self.at(&above, Purpose::Directory)?;
                 let metadata = match lower.kind {
-                    LowerKind::Directory(metadata) => self.settled(&above, metadata, lower.origin),
+                    LowerKind::Directory(metadata) => self.rebased(&above, metadata, lower.origin),
                     LowerKind::File => {
                         let layer = self.below.name(lower.origin);
                         return Err(PlaceError::NotADirectory { path, above, layer });

@@ -4,7 +4,7 @@ use ociforge_layers::LayerPath;
 use serde::{Deserialize, Serialize};
 
 use super::facts::{OsRelease, env_value};
-use super::sieve::minor_version;
+use super::file_filter::minor_version;
 use super::tree::{Kept, Tree};
 
 /// What `PATH` is where an image sets none.

@@ -12,7 +12,7 @@ use ociforge_layers::{FileIndex, LayerPath, Metadata, PathError, whiteout};
 use tar::EntryType;
 
 use super::facts::Facts;
-use super::sieve::{self, FileKind};
+use super::file_filter::{self, FileKind};
 use super::tree::{self, Kept, Tree};
 
 /// Most that is kept of all layers, in bytes: contents and paths. An image of a million files takes about 200 MiB.
@@ -44,7 +44,7 @@ pub enum ScanError {
 #[derive(Debug)]
 pub struct Scanner {
     env: Vec<String>,
-    /// Files whose text is wanted, besides those that the sieve knows by their names.
+    /// Files whose text is wanted, besides those that the filter knows by their names.
     wanted: BTreeSet<LayerPath>,
     below: Tree,
     /// What the layer that is being read has put there: its own whiteouts don't touch it.
@@ -158,10 +158,10 @@ impl Scanner {
     fn sift_file(&self, path: &LayerPath, mode: u32, body: &mut impl Read) -> io::Result<Kept> {
         let kind = if self.wanted.contains(path) { FileKind::Text } else { FileKind::of(path) };
         Ok(match kind {
-            FileKind::Text => Kept::Text(sieve::text(body)?),
-            FileKind::Metadata => Kept::Text(sieve::metadata(body)?),
-            FileKind::DpkgStatus => Kept::Text(sieve::dpkg_versions(body)?),
-            FileKind::Glibc => match sieve::glibc_version(path, body)? {
+            FileKind::Text => Kept::Text(file_filter::text(body)?),
+            FileKind::Metadata => Kept::Text(file_filter::metadata(body)?),
+            FileKind::DpkgStatus => Kept::Text(file_filter::dpkg_versions(body)?),
+            FileKind::Glibc => match file_filter::glibc_version(path, body)? {
                 Some((major, minor)) => Kept::Glibc(major, minor),
                 None => Kept::File,
             },

@@ -12,7 +12,7 @@ use ociforge_layers::source::wheel::WheelError;
 use ociforge_layers::{LayerPath, PackError, PathError, PlaceError, TreeError};
 use ociforge_manifests::{ImageError, Platform, ValueError};
 
-use super::wheelhouse::SourceError;
+use super::wheel_builder::SourceError;
 use crate::base::facts::FactsError;
 use crate::content::ContentError;
 use crate::error::Explain;
@@ -186,7 +186,7 @@ pub enum StepError {
     Stage(#[from] StageError),
     /// What is mounted into the step can't be made ready.
     #[error("cannot prepare what is mounted at {to}")]
-    Fixture {
+    Mount {
         /// Where it is mounted.
         to: String,
         /// Why.

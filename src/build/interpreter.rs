@@ -11,7 +11,7 @@ use super::libc::BaseLibc;
 use super::pins::project_files;
 use super::python::matching;
 use super::steps::{failed, stays_inside};
-use super::wheelhouse::{self, Ground, Study, Wheelhouse};
+use super::wheel_builder::{self, BuildContext, SourceMetadata, WheelBuilder};
 use super::{BuildError, Builder};
 use crate::base::BaseImage;
 use crate::base::facts::{self, Contents, Facts};
@@ -70,7 +70,7 @@ impl Interpreter {
     }
 
     /// The packages of one step: the wheels on disk, those of the user's own lock, what `locked` has, or what uv finds
-    /// now. What the sandbox has to tell of sources is asked on `ground`.
+    /// now. What the sandbox has to tell of sources is asked in `build_context`.
     pub(super) async fn packages(
         &self,
         builder: &Builder,
@@ -78,9 +78,9 @@ impl Interpreter {
         step: &Step,
         pip: &Pip,
         locked: Option<Packages>,
-        ground: &Ground,
+        build_context: &BuildContext,
     ) -> Result<Packages, BuildError> {
-        let wheelhouse = self.wheelhouse(builder, plan, ground);
+        let wheel_builder = self.wheel_builder(builder, plan, build_context);
         let mut packages = Packages::default();
         let mut known = Sources::default();
         let requirements = match (pip, locked) {
@@ -91,14 +91,14 @@ impl Interpreter {
             (Pip::Lock(file, selection), locked) => {
                 stays_inside(&plan.directory, &plan.locate(file)).map_err(|error| failed(step, error))?;
                 let requirements = Requirements::Lock(file.clone(), selection.clone());
-                return self.of_lock(builder, plan, step, &requirements, locked, &wheelhouse).await;
+                return self.of_lock(builder, plan, step, &requirements, locked, &wheel_builder).await;
             }
             (_, Some(locked)) => return Ok(locked),
             (Pip::Requirements(list), None) => Requirements::List(list.clone()),
             (Pip::File(file), None) => Requirements::File(file.clone()),
             (Pip::Project { directory, extras }, None) => {
-                let Study { metadata, requires } = wheelhouse.study_project(directory).await?;
-                let (name, version) = wheelhouse::project(&metadata, directory)?;
+                let SourceMetadata { metadata, requires } = wheel_builder.study_project(directory).await?;
+                let (name, version) = wheel_builder::project(&metadata, directory)?;
                 known.add_project(&name, &version, &metadata);
                 let requirement = format!("{name}[{}]=={version}", extras.join(","));
                 let origin = Origin::Project { name, directory: directory.clone() };
@@ -116,7 +116,7 @@ impl Interpreter {
                 break resolution;
             }
             for archive in unknown {
-                let Study { metadata, requires } = wheelhouse.study_sdist(&archive, &options).await?;
+                let SourceMetadata { metadata, requires } = wheel_builder.study_sdist(&archive, &options).await?;
                 known.learn(&archive, &metadata);
                 studied.insert(archive.sha256, requires);
             }
@@ -166,7 +166,7 @@ impl Interpreter {
         step: &Step,
         requirements: &Requirements,
         locked: Option<Packages>,
-        wheelhouse: &Wheelhouse<'_>,
+        wheel_builder: &WheelBuilder<'_>,
     ) -> Result<Packages, BuildError> {
         let resolution = self.resolve(builder, plan, requirements, &mut Sources::default()).await?;
         tell(builder, &resolution);
@@ -184,8 +184,8 @@ impl Interpreter {
                     let name = LockedSource { origin, requires: Vec::new() }.name().to_owned();
                     return Err(LockError::Package { name, problem: Problem::Unpinned }.into());
                 }
-                (None, Origin::Sdist(archive)) => wheelhouse.study_sdist(archive, &[]).await?.requires,
-                (None, Origin::Project { directory, .. }) => wheelhouse.study_project(directory).await?.requires,
+                (None, Origin::Sdist(archive)) => wheel_builder.study_sdist(archive, &[]).await?.requires,
+                (None, Origin::Project { directory, .. }) => wheel_builder.study_project(directory).await?.requires,
             };
             packages.sources.push(LockedSource { origin, requires });
         }
@@ -250,9 +250,14 @@ impl Interpreter {
     }
 
     /// Where wheels for this Python are built.
-    pub(super) fn wheelhouse<'a>(&'a self, builder: &'a Builder, plan: &'a Plan, ground: &'a Ground) -> Wheelhouse<'a> {
+    pub(super) fn wheel_builder<'a>(
+        &'a self,
+        builder: &'a Builder,
+        plan: &'a Plan,
+        build_context: &'a BuildContext,
+    ) -> WheelBuilder<'a> {
         let target = self.on(self.libc.known(builder).unwrap_or(self.target.libc));
-        Wheelhouse { builder, plan, scheme: &self.scheme, target, facts: self.facts.as_ref(), ground }
+        WheelBuilder { builder, plan, scheme: &self.scheme, target, facts: self.facts.as_ref(), build_context }
     }
 }
 

@@ -1,27 +1,27 @@
 //! A plan becomes an image: base and packages are pinned, layers packed, manifest and config assembled.
 
 mod base_files;
+mod build_root;
 mod correction;
 mod epoch;
 mod error;
-mod fixtures;
 mod group;
 mod interpreter;
+mod isolated;
 mod join;
 mod libc;
 mod occupied;
 mod pack;
 mod pins;
 mod python;
-mod ran;
 mod run;
 mod sandbox;
 mod secrets;
 mod state;
+mod step_mounts;
+mod step_run;
 mod steps;
-mod wheelhouse;
-mod workbench;
-mod workshop;
+mod wheel_builder;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ use ociforge_manifests::{Image, ImageName, NewLayer, Platform};
 
 use crate::base::BaseImage;
 use crate::cancel::Cancel;
-use crate::lock::Workshop;
+use crate::lock::IsolatedRunner;
 use crate::plan::{Plan, Step, StepKind};
 use crate::progress::Reporter;
 use crate::registry::Client;
@@ -47,8 +47,9 @@ pub use pins::{lock_file, recipe_digest};
 pub use sandbox::Sandbox;
 pub use secrets::{Origin, SecretArg, SecretArgError, SecretError, Secrets};
 pub use state::BuildState;
-pub use wheelhouse::SourceError;
+pub use wheel_builder::SourceError;
 
+use build_root::BuildRoot;
 use interpreter::Interpreter;
 use join::join;
 use occupied::Occupied;
@@ -56,8 +57,7 @@ use pack::{Packer, Work};
 use pins::Pins;
 use python::LocalWheel;
 use state::Unrepeated;
-use wheelhouse::{Ground, bytecode};
-use workbench::Workbench;
+use wheel_builder::{BuildContext, bytecode};
 
 /// The annotations that say what an image was built on (image-spec, annotations.md).
 const BASE_NAME: &str = "org.opencontainers.image.base.name";
@@ -86,7 +86,7 @@ pub struct Builder {
     /// What steps run in, or why they can't; the latter also when no step was expected to run.
     pub sandbox: Result<Arc<Sandbox>, Arc<SandboxError>>,
     /// Where the build backends of Python packages run, if that is not the sandbox.
-    pub workshop: Option<Arc<dyn Workshop>>,
+    pub isolated: Option<Arc<dyn IsolatedRunner>>,
     /// Whether the base's layers are read even where nothing in the recipe asks for it.
     pub check_base: bool,
     /// What a build knows of itself; each has its own.
@@ -200,7 +200,7 @@ impl Builder {
         let mut occupied = Occupied::default();
         let (work, mut wheels) = self.work(plan, pins, &mut occupied).await?;
         let mut below = Below::new(pins.base_files.clone());
-        let mut bench = Workbench::new(self, &pins.config, &pins.base);
+        let mut build_root = BuildRoot::new(self, &pins.config, &pins.base);
         let (mut layers, mut pending) = (Vec::new(), Vec::new());
         let runs = |n: usize, step: &Step| matches!(step.kind, StepKind::Run(_)) || step.bytecode || pins.builds(n);
         let mut excess = plan.max_layers.map_or(0, |most| {
@@ -214,27 +214,27 @@ impl Builder {
                 continue;
             }
             let mut new = self.pack(join(std::mem::take(&mut pending), &mut excess), &mut below).await?;
-            bench.add(new.iter().map(new_layer));
+            build_root.add(new.iter().map(new_layer));
             let at = new.len();
             match (&step.kind, &pins.interpreter) {
-                (StepKind::Run(run), _) => new.push(self.run(&bench, &mut below, plan, step, run).await?),
+                (StepKind::Run(run), _) => new.push(self.run(&build_root, &mut below, plan, step, run).await?),
                 (StepKind::Pip(_), Some(Interpreter { scheme, .. })) => {
-                    let ground = Ground::of(self, &bench)?;
+                    let build_context = BuildContext::of(self, &build_root)?;
                     if pins.builds(n) {
-                        let built = pins.fetch(self, plan, n, &ground).await?;
+                        let built = pins.fetch(self, plan, n, &build_context).await?;
                         occupied.add(&built, scheme).map_err(|error| steps::failed(step, error))?;
                         let work = python::work(step, built.clone(), scheme, self.epoch.seconds());
                         new.extend(self.pack(work, &mut below).await?);
                         wheels.insert(n, built);
                     }
                     if let Some(wheels) = wheels.get(&n).filter(|_| step.bytecode) {
-                        let work = bytecode(self, &ground, step, wheels, scheme);
+                        let work = bytecode(self, &build_context, step, wheels, scheme);
                         new.extend(self.pack(work.into_iter().collect(), &mut below).await?);
                     }
                 }
                 _ => {}
             }
-            bench.add(new[at..].iter().map(new_layer));
+            build_root.add(new[at..].iter().map(new_layer));
             layers.extend(new);
         }
         layers.extend(self.pack(join(pending, &mut excess), &mut below).await?);
@@ -262,7 +262,7 @@ impl Builder {
             if let (StepKind::Pip(_), Some(Interpreter { scheme, .. })) = (&step.kind, &pins.interpreter)
                 && !pins.builds(n)
             {
-                let fetched = pins.fetch(self, plan, n, &pins.ground).await?;
+                let fetched = pins.fetch(self, plan, n, &pins.build_context).await?;
                 occupied.add(&fetched, scheme).map_err(|error| steps::failed(step, error))?;
                 work.extend(python::work(step, fetched.clone(), scheme, self.epoch.seconds()));
                 wheels.insert(n, fetched);

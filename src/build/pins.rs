@@ -10,11 +10,11 @@ use ociforge_manifests::lint::Package;
 use ociforge_manifests::{ConfigEdit, Digest, Expansion, Platform};
 use serde_json::json;
 
+use super::build_root::BuildRoot;
 use super::interpreter::{Interpreter, Packages};
 use super::python::{self, LocalWheel};
 use super::steps::{failed, stays_inside};
-use super::wheelhouse::Ground;
-use super::workbench::Workbench;
+use super::wheel_builder::BuildContext;
 use super::{BuildError, Builder, StepError};
 use super::{base_files, correction};
 use crate::base::BaseImage;
@@ -36,7 +36,7 @@ pub(super) struct Pins {
     /// What is known of the base's files.
     pub(super) base_files: BaseFiles,
     /// The base by itself, as what code can run on.
-    pub(super) ground: Ground,
+    pub(super) build_context: BuildContext,
     /// The packages of each step, by the step's place in the recipe.
     packages: BTreeMap<usize, Packages>,
 }
@@ -65,16 +65,16 @@ impl Pins {
         let mut expansion = Expansion::new(&base.image.config.config.env);
         let config = plan.config.expanded(&mut expansion)?;
         builder.warn_of_missing("[config]", &expansion);
-        let ground = Ground::of(builder, &Workbench::new(builder, &config, &base))?;
+        let build_context = BuildContext::of(builder, &BuildRoot::new(builder, &config, &base))?;
         let base_files = base_files::known(builder, &base, pinned).await?;
-        let mut pins = Self { base, config, interpreter: None, base_files, ground, packages: BTreeMap::new() };
+        let mut pins = Self { base, config, interpreter: None, base_files, build_context, packages: BTreeMap::new() };
         if plan.steps.iter().any(|step| matches!(step.kind, StepKind::Pip(_))) {
             let (interpreter, files) = Interpreter::of(builder, plan, platform, &pins.base, &shown).await?;
             pins.base_files = files.map_or(pins.base_files, BaseFiles::Known);
             for (n, step) in plan.steps.iter().enumerate() {
                 if let StepKind::Pip(pip) = &step.kind {
                     let locked = lock.map(|lock| locked(lock, platform, n));
-                    let packages = interpreter.packages(builder, plan, step, pip, locked, &pins.ground);
+                    let packages = interpreter.packages(builder, plan, step, pip, locked, &pins.build_context);
                     let mut packages = packages.await?;
                     pins.drop_repeated(&mut packages, step, &*builder.reporter);
                     pins.packages.insert(n, packages);
@@ -145,14 +145,14 @@ impl Pins {
         Ok(())
     }
 
-    /// The wheels of the step at place `n`, by name: downloaded where they were not, and, for what has none, built on `ground`
+    /// The wheels of the step at place `n`, by name: downloaded where they were not, and, for what has none, built in `build_context`
     /// unless they were before.
     pub(super) async fn fetch(
         &self,
         builder: &Builder,
         plan: &Plan,
         n: usize,
-        ground: &Ground,
+        build_context: &BuildContext,
     ) -> Result<Vec<LocalWheel>, BuildError> {
         let (Some(interpreter), Some(packages)) = (&self.interpreter, self.packages.get(&n)) else {
             return Ok(Vec::new());
@@ -163,7 +163,7 @@ impl Pins {
         let fetched = packages.wheels.iter().cloned().zip(paths);
         let mut wheels: Vec<_> = fetched.map(|(locked, path)| LocalWheel { locked, path }).collect();
         for source in &packages.sources {
-            wheels.push(interpreter.wheelhouse(builder, plan, ground).wheel(source).await?);
+            wheels.push(interpreter.wheel_builder(builder, plan, build_context).wheel(source).await?);
         }
         // Of two that bring the same file the later one wins, wherever they were found.
         wheels.sort_by(|a, b| a.locked.name.cmp(&b.locked.name));

@@ -10,11 +10,11 @@ use ociforge_manifests::{ChainId, DiffId, Digest, Expansion, Image};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::fixtures::{Fixture, What};
+use super::build_root::{BuildRoot, StepProcess};
 use super::pack::{Part, TreeSource, Work};
-use super::ran::Ran;
+use super::step_mounts::{MountSource, ResolvedMount};
+use super::step_run::StepRun;
 use super::steps::failed;
-use super::workbench::{Job, Workbench};
 use super::{BuildError, Builder, BuiltLayer, StepError};
 use crate::plan::{Plan, Run, Step, StepKind};
 
@@ -22,41 +22,41 @@ use crate::plan::{Plan, Run, Step, StepKind};
 pub(super) fn check(plan: &Plan) -> Result<(), BuildError> {
     plan.steps.iter().try_for_each(|step| {
         let StepKind::Run(run) = &step.kind else { return Ok(()) };
-        let found = run.mounts.iter().try_for_each(|mount| Fixture::of(plan, mount).map(drop));
+        let found = run.mounts.iter().try_for_each(|mount| ResolvedMount::of(plan, mount).map(drop));
         found.map_err(|error| failed(step, error))
     })
 }
 
 impl Builder {
-    /// The layer of a step that runs a command on top of what is on the bench; it is put onto `below`.
+    /// The layer of a step that runs a command on top of `build_root`; the layer is put onto `below`.
     pub(super) async fn run(
         &self,
-        bench: &Workbench,
+        build_root: &BuildRoot,
         below: &mut Below,
         plan: &Plan,
         step: &Step,
         run: &Run,
     ) -> Result<BuiltLayer, BuildError> {
         let error = |error: StepError| failed(step, error);
-        let image = bench.image().map_err(|source| error(source.into()))?;
+        let image = build_root.image().map_err(|source| error(source.into()))?;
         let job = self.job(plan, step, run, &image).map_err(error)?;
         let key = ingredients(&job, &image, self.epoch.seconds()).map_err(error)?;
         let known = self.packer().known(&key, &step.description, below);
         if let Some(layer) = known.map_err(|source| error(source.into()))? {
             return Ok(layer);
         }
-        let ran = bench.run(&job).await.map_err(error)?;
+        let ran = build_root.run(&job).await.map_err(error)?;
         let (builder, step, mut under) = (self.clone(), step.clone(), below.clone());
-        let diff_ids = bench.diff_ids();
+        let diff_ids = build_root.diff_ids();
         let keep = move || builder.keep(ran, &step, key, diff_ids, &mut under).map(|layer| (layer, under));
         let (layer, above) = tokio::task::spawn_blocking(keep).await.map_err(|_| BuildError::Interrupted)??;
         *below = above;
         Ok(layer)
     }
 
-    /// What is to be run on top of `image`, whose variables the step's own texts refer to.
-    fn job(&self, plan: &Plan, step: &Step, run: &Run, image: &Image) -> Result<Job, StepError> {
-        let fixtures = run.mounts.iter().map(|mount| Fixture::of(plan, mount)).collect::<Result<_, _>>()?;
+    /// The process that runs on top of `image`, whose variables the step's own texts refer to.
+    fn job(&self, plan: &Plan, step: &Step, run: &Run, image: &Image) -> Result<StepProcess, StepError> {
+        let step_mounts = run.mounts.iter().map(|mount| ResolvedMount::of(plan, mount)).collect::<Result<_, _>>()?;
         let mut expansion = Expansion::new(&image.config.config.env);
         let mut env = expansion.variables(&run.env)?;
         env.sort();
@@ -64,7 +64,7 @@ impl Builder {
         let user = run.user.as_ref().map(|user| expansion.text("user", user)).transpose()?;
         self.warn_of_missing(&format!("line {}", step.line), &expansion);
         let (label, command, network) = (step.description.clone(), run.command.clone(), run.network);
-        Ok(Job { label, command, env, workdir, user, network, fixtures })
+        Ok(StepProcess { label, command, env, workdir, user, network, step_mounts })
     }
 
     /// Warns of variables that are empty because nothing sets them.
@@ -78,7 +78,7 @@ impl Builder {
     /// Packs what a step changed, and keeps it unpacked for those that follow.
     fn keep(
         &self,
-        ran: Ran,
+        ran: StepRun,
         step: &Step,
         ingredients: Option<Value>,
         mut diff_ids: Vec<DiffId>,
@@ -101,21 +101,21 @@ impl Builder {
 
 /// What the layer depends on: everything that the command can see but the values of secrets, what caches hold, and the
 /// network. `None` where that can't be told.
-fn ingredients(job: &Job, image: &Image, mtime: i64) -> Result<Option<Value>, StepError> {
-    let mut fixtures = Vec::new();
-    for Fixture { to, what } in &job.fixtures {
+fn ingredients(job: &StepProcess, image: &Image, mtime: i64) -> Result<Option<Value>, StepError> {
+    let mut step_mounts = Vec::new();
+    for ResolvedMount { to, what } in &job.step_mounts {
         let what = match what {
-            What::Bind { path, access } => match content(path)? {
+            MountSource::Bind { path, access } => match content(path)? {
                 Some(content) => json!({"bind": content, "access": format!("{access:?}")}),
                 None => return Ok(None),
             },
-            What::Cache { id, .. } => json!({"cache": id}),
-            What::Tmpfs { size } => json!({"tmpfs": size.map(|size| size.0)}),
-            What::Secret { id, mode, owner } => {
+            MountSource::Cache { id, .. } => json!({"cache": id}),
+            MountSource::Tmpfs { size } => json!({"tmpfs": size.map(|size| size.0)}),
+            MountSource::Secret { id, mode, owner } => {
                 json!({"secret": id, "mode": mode, "owner": owner.map(|owner| [owner.uid, owner.gid])})
             }
         };
-        fixtures.push(json!([to, what]));
+        step_mounts.push(json!([to, what]));
     }
     let process = &image.config.config;
     Ok(Some(json!({
@@ -124,13 +124,13 @@ fn ingredients(job: &Job, image: &Image, mtime: i64) -> Result<Option<Value>, St
         "workdir": job.workdir.as_ref().unwrap_or(&process.working_dir),
         "user": job.user.as_ref().unwrap_or(&process.user),
         "network": job.network.to_string(),
-        "mounts": fixtures,
+        "mounts": step_mounts,
         "below": image.config.rootfs.diff_ids,
         "mtime": mtime,
     })))
 }
 
-/// What is in a file or directory, and its modes, as a digest each; `None` if there is something that has no content,
+/// The content of a file or directory, and its modes, as a digest each; `None` if there is something that has no content,
 /// such as a socket.
 fn content(path: &Path) -> Result<Option<Value>, StepError> {
     let to = "content".parse().map_err(StepError::Path)?;

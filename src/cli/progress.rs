@@ -1,7 +1,7 @@
 //! Progress on stderr: bars for a terminal, lines for a log, JSON for a program.
 
 mod bars;
-mod told;
+mod plain;
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use ociforge_manifests::lint::Finding;
 
 use bars::Bars;
-use told::{Json, Lines};
+use plain::{Json, Lines};
 
 use crate::bytes::human_bytes;
 use crate::error::printable;

@@ -60,7 +60,7 @@ impl Context {
             use_cache,
             epoch: Epoch::parse(epoch.as_deref())?,
             sandbox: self.entered.clone().map(|entered| Arc::new(Sandbox::new(entered, secrets))),
-            workshop: None,
+            isolated: None,
             check_base: false,
             state: Arc::default(),
         })

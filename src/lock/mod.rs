@@ -4,6 +4,7 @@ mod credentials;
 mod error;
 pub mod fetch;
 mod file;
+mod isolated;
 mod pep508;
 mod pin;
 mod pylock;
@@ -17,7 +18,6 @@ mod target;
 mod uv;
 mod uv_hints;
 mod wheel;
-mod workshop;
 
 use std::path::{Path, PathBuf};
 
@@ -30,6 +30,7 @@ pub use credentials::Credentials;
 pub use error::{LockError, Problem};
 pub use fetch::{Check, FetchCause, FetchError, Fetcher};
 pub use file::{Lock, LockedBase, SourceEntry, WheelEntry};
+pub use isolated::{IsolatedError, IsolatedRunner, Job, OUT};
 pub use redact::redacted;
 pub use requirements::index_options;
 pub use source::{LockedSource, Origin};
@@ -38,7 +39,6 @@ pub use tags::Tags;
 pub use target::{PythonVersion, PythonVersionError, Target};
 use wheel::related;
 pub use wheel::{Location, LockedWheel, check_libc, digest_of_file, local, misfits};
-pub use workshop::{Job, OUT, Workshop, WorkshopError};
 
 /// What a step of a recipe asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]

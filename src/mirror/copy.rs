@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicUsize;
 
 use super::delta::{BESIDE, SINCE};
 use super::destination::Destination;
-use super::ledger::Watched;
-use super::origin::Supply;
+use super::known_blobs::RecordingTarget;
+use super::origin::MirrorSource;
 use super::plan::{Plan, Planned};
 use super::report::{Bytes, ImageReport, Report, Status};
 use super::{Mirror, full, repository};
@@ -78,7 +78,7 @@ impl Plan<'_> {
     }
 
     async fn copy_image(&self, planned: &Planned) -> Result<(Copied, usize), ContentError> {
-        let (image, ledger) = (&planned.image, &self.ledger);
+        let (image, known_blobs) = (&planned.image, &self.known_blobs);
         let end = self.destination.end(&image.wanted.name, &image.root)?;
         let target = end.target.as_deref().ok_or_else(|| {
             let message = "there is nothing to write to".into();
@@ -87,12 +87,14 @@ impl Plan<'_> {
         let annotations = &self.annotations(planned);
         let home = end.home.as_ref();
         let (names, written) = (&planned.found.names, AtomicUsize::new(0));
-        let watched = Watched { target, repository: &end.repository, home, ledger, names, annotations, written };
-        let supply = Supply { read: &image.read, client: self.mirror.client, ledger, own: home };
+        let watched =
+            RecordingTarget { target, repository: &end.repository, home, known_blobs, names, annotations, written };
+        let mirror_source = MirrorSource { read: &image.read, client: self.mirror.client, known_blobs, own: home };
         let naming = |tag: &str| format!("{}{tag}", end.before_tags);
         let reporter = self.mirror.reporter;
         let root = image.read_root().await?;
-        let copied = self.mirror.copy(image, &supply, &watched, &naming, reporter).copy(&root, &end.tags).await?;
+        let copied =
+            self.mirror.copy(image, &mirror_source, &watched, &naming, reporter).copy(&root, &end.tags).await?;
         Ok((copied, watched.written.into_inner()))
     }
 

@@ -1,6 +1,6 @@
 //! Mirroring: many images from where they are to where they are needed, a gap in the network between or not.
 //!
-//! What is wanted (`selection`) is looked up (`resolve`, `origin`) and looked for at the target (`survey`,
+//! What is wanted (`selection`) is looked up (`resolve`, `origin`) and looked for at the target (`preflight`,
 //! `destination`) before anything is written: that is a [`Plan`]. Then each image is copied (`copy`), and at the end
 //! everything is read back. In between only the descriptors of manifests are in memory (`documents`).
 
@@ -8,15 +8,15 @@ mod copy;
 mod delta;
 mod destination;
 mod documents;
-mod ledger;
+mod known_blobs;
 mod origin;
 mod place;
 mod plan;
+mod preflight;
 mod report;
 mod resolve;
 mod selection;
 mod shard;
-mod survey;
 
 use ociforge_manifests::{Platform, Reference};
 

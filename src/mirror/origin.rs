@@ -9,7 +9,7 @@ use ociforge_manifests::{Descriptor, Digest, ImageName, Reference};
 
 use super::Place;
 use super::documents::Documents;
-use super::ledger::Ledger;
+use super::known_blobs::KnownBlobs;
 use crate::content::{ByteStream, Cause, ContentError, Named, Repository, Source, in_memory, read_document};
 use crate::registry::Client;
 use crate::store::{Archive, Layout, Names};
@@ -181,23 +181,23 @@ impl Named for Read {
 }
 
 /// A repository to copy from, parts of which the target may have in other repositories.
-pub(super) struct Supply<'a> {
+pub(super) struct MirrorSource<'a> {
     pub(super) read: &'a Read,
     pub(super) client: &'a Client,
-    pub(super) ledger: &'a Ledger,
+    pub(super) known_blobs: &'a KnownBlobs,
     /// Where it is copied to, in a registry.
     pub(super) own: Option<&'a Repository>,
 }
 
 #[async_trait]
-impl Source for Supply<'_> {
+impl Source for MirrorSource<'_> {
     /// From the source, or, when a delta leaves it out and it could not be mounted, from the target itself.
     async fn fetch(&self, descriptor: &Descriptor, offset: u64) -> Result<ByteStream, ContentError> {
         let failed = match self.read.fetch(descriptor, offset).await {
             Err(error) if error.is_not_found() => error,
             fetched => return fetched,
         };
-        let Some(home) = self.ledger.home(&descriptor.digest) else { return Err(failed) };
+        let Some(home) = self.known_blobs.home(&descriptor.digest) else { return Err(failed) };
         match format!("{}/{}", home.registry, home.name).parse() {
             Ok(ImageName::Registry(home)) => self.client.repository(&home).fetch(descriptor, offset).await,
             _ => Err(failed),
@@ -206,13 +206,13 @@ impl Source for Supply<'_> {
 
     /// Another repository of the target's registry that has the blob, else where it is at the source.
     fn repository(&self, descriptor: &Descriptor) -> Option<Repository> {
-        let home = self.ledger.home(&descriptor.digest).filter(|home| Some(home) != self.own);
+        let home = self.known_blobs.home(&descriptor.digest).filter(|home| Some(home) != self.own);
         home.or_else(|| self.read.repository(descriptor))
     }
 }
 
 #[async_trait]
-impl Named for Supply<'_> {
+impl Named for MirrorSource<'_> {
     async fn tagged(&self, tag: &str) -> Result<Option<(Descriptor, Vec<u8>)>, ContentError> {
         self.read.tagged(tag).await
     }

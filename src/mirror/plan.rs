@@ -10,11 +10,11 @@ use tokio::sync::Semaphore;
 
 use super::delta::{Earlier, SINCE};
 use super::destination::{Destination, End};
-use super::ledger::Ledger;
+use super::known_blobs::KnownBlobs;
 use super::origin::Origin;
+use super::preflight::{BlobOrigin, Found, Preflight};
 use super::report::{Bytes, ImageReport, Refusal, Report, Status};
 use super::resolve::Image;
-use super::survey::{Found, Survey, Whence};
 use super::{Mirror, Problem, counted, full};
 use crate::bytes::human_bytes;
 use crate::content::{Cause, ContentError, Named, Repository, Source, Target};
@@ -29,7 +29,7 @@ const LARGE: u64 = 1 << 20;
 pub struct Plan<'a> {
     pub(super) mirror: &'a Mirror<'a>,
     pub(super) destination: Destination,
-    pub(super) ledger: Ledger,
+    pub(super) known_blobs: KnownBlobs,
     pub(super) earlier: Earlier,
     pub(super) images: Vec<Planned>,
     /// Held while an image is looked at whose manifest is long.
@@ -74,9 +74,9 @@ impl Mirror<'_> {
             return Err(Refusal::of(problems));
         }
         task.done("found");
-        let (ledger, one_large) = (Ledger::default(), Semaphore::new(1));
-        let mut plan = Plan { mirror: self, destination, ledger, earlier, images: Vec::new(), one_large };
-        plan.images = plan.survey(&origin, images).await?;
+        let (known_blobs, one_large) = (KnownBlobs::default(), Semaphore::new(1));
+        let mut plan = Plan { mirror: self, destination, known_blobs, earlier, images: Vec::new(), one_large };
+        plan.images = plan.preflight(&origin, images).await?;
         plan.count();
         plan.all_is_there(&origin)?;
         plan.has_room()?;
@@ -120,7 +120,7 @@ impl Plan<'_> {
 
     /// Walks through all images as the copy will. Those of one repository follow each other, so that none of their
     /// blobs is asked for twice.
-    async fn survey(&self, origin: &Origin, images: Vec<Image>) -> Result<Vec<Planned>, Refusal> {
+    async fn preflight(&self, origin: &Origin, images: Vec<Image>) -> Result<Vec<Planned>, Refusal> {
         let mut groups: BTreeMap<String, Vec<(usize, Image, End)>> = BTreeMap::new();
         let mut problems = Vec::new();
         for (at, image) in images.into_iter().enumerate() {
@@ -164,15 +164,15 @@ impl Plan<'_> {
         end: &End,
     ) -> Result<(Digest, usize, Found), ContentError> {
         let task = self.mirror.reporter.task(&format!("looking for {}", full(&image.wanted.name)), None);
-        let (ledger, since) = (&self.ledger, &self.earlier.blobs);
+        let (known_blobs, since) = (&self.known_blobs, &self.earlier.blobs);
         let beside = image.beside.iter().filter_map(|name| self.destination.beside(name)).collect();
-        let survey = Survey { origin, end, beside, ledger, since, found: Mutex::default() };
+        let preflight = Preflight { origin, end, beside, known_blobs, since, found: Mutex::default() };
         let naming = |tag: &str| format!("{}{tag}", end.before_tags);
-        let copy = self.mirror.copy(image, &*image.read, &survey, &naming, &());
+        let copy = self.mirror.copy(image, &*image.read, &preflight, &naming, &());
         let _one = if image.root.size > LARGE { self.one_large.acquire().await.ok() } else { None };
         let copied = copy.copy(&image.read_root().await?, &end.tags).await?;
         task.done("looked for");
-        let found = survey.found.into_inner().unwrap_or_default();
+        let found = preflight.found.into_inner().unwrap_or_default();
         Ok((copied.root.digest, copied.referrers, found))
     }
 
@@ -185,9 +185,9 @@ impl Plan<'_> {
             for blob in &planned.found.blobs {
                 let places = placed.entry(blob.digest.clone()).or_default();
                 let bytes = &mut planned.bytes;
-                let count = if blob.whence == Whence::There || places.contains(planned.repository.as_str()) {
+                let count = if blob.whence == BlobOrigin::There || places.contains(planned.repository.as_str()) {
                     &mut bytes.present
-                } else if same_registry || !places.is_empty() || self.ledger.home(&blob.digest).is_some() {
+                } else if same_registry || !places.is_empty() || self.known_blobs.home(&blob.digest).is_some() {
                     &mut bytes.mounted
                 } else {
                     &mut bytes.moved
@@ -204,7 +204,7 @@ impl Plan<'_> {
         let mut names = Vec::new();
         for planned in &self.images {
             let before = missing.len();
-            let nowhere = planned.found.blobs.iter().filter(|blob| blob.whence == Whence::Nowhere);
+            let nowhere = planned.found.blobs.iter().filter(|blob| blob.whence == BlobOrigin::Nowhere);
             missing.extend(nowhere.map(|blob| (&blob.digest, blob.size)));
             if missing.len() > before {
                 names.push(full(&planned.image.wanted.name));

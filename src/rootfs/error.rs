@@ -2,7 +2,7 @@
 
 use std::io;
 
-use ociforge_layers::settle::SettleError;
+use ociforge_layers::rebase::RebaseError;
 use ociforge_layers::unpack::UnpackError;
 use ociforge_manifests::{Descriptor, Digest};
 
@@ -39,7 +39,7 @@ pub enum Cause {
     Unpack(#[from] UnpackError),
     /// It does not fit onto the ones below.
     #[error(transparent)]
-    Settle(#[from] SettleError),
+    Settle(#[from] RebaseError),
     /// A directory can't be made or moved.
     #[error(transparent)]
     Io(#[from] io::Error),

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
-use ociforge_layers::settle::{settle, visible};
+use ociforge_layers::rebase::{rebase, visible};
 use ociforge_layers::unpack::{Options, Owners, Unpacked, merge, unpack_layer};
 use ociforge_manifests::{ChainId, Descriptor, DiffId, Image};
 use tempfile::TempDir;
@@ -112,7 +112,7 @@ impl Unpacker<'_> {
             let (roots, chain) = (roots.clone(), chains[n].clone());
             let error = |cause| RootfsError::of(layers[n].0, cause);
             blocking(move || {
-                settle(&layer.directory.path().join(FILES), &layer.unpacked, &below, space)?;
+                rebase(&layer.directory.path().join(FILES), &layer.unpacked, &below, space)?;
                 Ok(roots.adopt(&layer.directory.path().join(FILES), &chain)?)
             })
             .await

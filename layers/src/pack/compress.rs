@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use libdeflater::CompressionLvl;
 
-use super::{Compression, noise};
+use super::{Compression, incompressible};
 
 /// What stands before the deflate stream of every member: deflate, no name, no time, unknown system (RFC 1952,
 /// section 2.3).
@@ -60,7 +60,7 @@ impl Compressor {
             Self::Gzip(state) => {
                 let mut members = Vec::with_capacity(bytes.len() / 2 + 256);
                 let mut at = 0;
-                for noise in noise::find(&bytes, &content) {
+                for noise in incompressible::find(&bytes, &content) {
                     deflated(state, &bytes[at..noise.start], &mut members)?;
                     stored(&bytes[noise.clone()], &mut members);
                     at = noise.end;

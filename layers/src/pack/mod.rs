@@ -6,7 +6,7 @@
 
 mod compress;
 mod header;
-mod noise;
+mod incompressible;
 mod sink;
 mod source;
 mod walk;

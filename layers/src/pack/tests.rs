@@ -22,7 +22,7 @@ fn tree() -> LayerTree {
     insert(&mut tree, "a/bytes", NodeKind::File(Content::Bytes(noise)));
     insert(&mut tree, "a/deflated", NodeKind::File(Content::Deflated(deflated(&text))));
     insert(&mut tree, "a/empty", NodeKind::File(Content::Bytes(vec![])));
-    insert(&mut tree, "a/noise", NodeKind::File(Content::Bytes(noise::tests::noise(1_300_000))));
+    insert(&mut tree, "a/noise", NodeKind::File(Content::Bytes(incompressible::tests::noise(1_300_000))));
     insert(&mut tree, &format!("a/{}", "long/".repeat(40)), NodeKind::Symlink(b"../x".repeat(60)));
     insert(&mut tree, "dev", NodeKind::CharDevice { major: 1, minor: 3 });
     insert(&mut tree, "gone", NodeKind::Whiteout);

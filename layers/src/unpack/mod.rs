@@ -1,7 +1,7 @@
 //! Layer blobs become directories.
 //!
 //! [`unpack_layer`] writes one layer into a directory of its own, as its tar says and without the layers below;
-//! [`merge()`] puts such a directory onto those below, or [`settle`](settle::settle) fits it onto them for overlayfs to
+//! [`merge()`] puts such a directory onto those below, or [`rebase`](rebase::rebase) fits it onto them for overlayfs to
 //! stack.
 //!
 //! No layer gets outside the directory that it is unpacked into. Symbolic links that stand above an entry are followed,
@@ -16,8 +16,8 @@ mod below;
 mod error;
 mod merge;
 pub(crate) mod metadata;
+pub mod rebase;
 pub(crate) mod root;
-pub mod settle;
 mod verify;
 mod writer;
 

@@ -9,8 +9,8 @@ use std::process::Command;
 
 use super::super::capture::tests::{LATEST, Stage, lines, set, shell};
 use super::*;
-use crate::chance::Chance;
 use crate::owner::Table;
+use crate::seeded_random::SeededRandom;
 use crate::tree::{Content, Metadata, NodeKind};
 use crate::unpack::tests::run;
 
@@ -355,18 +355,18 @@ fn umoci_unpacks_the_same() {
     assert!(crate::unpack::tests::umoci::compare(&layers) > 20);
 }
 
-/// One file operation by chance; many don't succeed.
-fn mutate(root: &Path, chance: &mut Chance) {
+/// A random file operation; many don't succeed.
+fn mutate(root: &Path, seeded_random: &mut SeededRandom) {
     let names = ["a", "b", "c", "d", "a.b", "a-b"];
     let mut path = || {
-        let depth = 1 + chance.below(3);
-        (0..depth).fold(root.to_owned(), |path, _| path.join(names[chance.below(names.len())]))
+        let depth = 1 + seeded_random.below(3);
+        (0..depth).fold(root.to_owned(), |path, _| path.join(names[seeded_random.below(names.len())]))
     };
     let (one, other) = (path(), path());
-    let number = chance.below(1000);
+    let number = seeded_random.below(1000);
     // Opening a fifo waits for somebody at its other end.
     let is_fifo = fs::metadata(&one).is_ok_and(|meta| meta.file_type().is_fifo());
-    let _ = match chance.below(16) {
+    let _ = match seeded_random.below(16) {
         0 | 1 if !is_fifo => fs::write(&one, "text".repeat(number)),
         2 | 3 => fs::create_dir(&one),
         4 => fs::remove_file(&one),
@@ -396,10 +396,10 @@ fn mutate(root: &Path, chance: &mut Chance) {
 
 #[test]
 fn any_step_on_any_tree() {
-    let mut chance = Chance::default();
+    let mut seeded_random = SeededRandom::default();
     for round in 0..200 {
-        let stage = Stage::new(|root| (0..60).for_each(|_| mutate(root, &mut chance)));
-        let mut step = |root: &Path| (0..30).for_each(|_| mutate(root, &mut chance));
+        let stage = Stage::new(|root| (0..60).for_each(|_| mutate(root, &mut seeded_random)));
+        let mut step = |root: &Path| (0..30).for_each(|_| mutate(root, &mut seeded_random));
         let taken = stage.overlaid(BOTH[round % 2], &mut step);
         stage.check(&taken, &format!("round {round}, overlay"));
         let taken = stage.copied(&mut step);

@@ -8,7 +8,7 @@ use std::process::Command;
 use ::tar::{Builder, Header};
 
 use super::*;
-use crate::chance::Chance;
+use crate::seeded_random::SeededRandom;
 
 type Build = Builder<Vec<u8>>;
 
@@ -347,7 +347,7 @@ fn broken_archives_never_panic() {
     let whole = build.into_inner().unwrap();
     assert_eq!(read(&whole).unwrap().len(), 6);
 
-    let mut chance = Chance::default();
+    let mut seeded_random = SeededRandom::default();
     let interesting = [0, 1, b'/', b'.', b'0', b'7', b'9', b'=', b' ', b'\n', b'-', 0x7f, 0x80, 0xff];
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("a.tar");
@@ -360,25 +360,26 @@ fn broken_archives_never_panic() {
     let (mut read_well, rounds) = (0, 4000);
     for round in 0..rounds {
         let mut bytes = whole.clone();
-        for _ in 0..=chance.below(4) {
-            let at = chance.below(bytes.len());
-            bytes[at] = match chance.below(3) {
-                0 => interesting[chance.below(interesting.len())],
+        for _ in 0..=seeded_random.below(4) {
+            let at = seeded_random.below(bytes.len());
+            bytes[at] = match seeded_random.below(3) {
+                0 => interesting[seeded_random.below(interesting.len())],
                 1 => bytes[at].wrapping_add(1),
-                _ => u8::try_from(chance.below(256)).unwrap(),
+                _ => u8::try_from(seeded_random.below(256)).unwrap(),
             };
         }
         if round % 3 != 0 {
             seal(&mut bytes);
         }
         if round % 11 == 0 {
-            bytes.truncate(chance.below(bytes.len()));
+            bytes.truncate(seeded_random.below(bytes.len()));
         }
         read_well += u32::from(read(&bytes).is_ok());
     }
     assert!(read_well > 100 && read_well < rounds - 100, "{read_well} of {rounds} were read");
     for _ in 0..500 {
-        let noise: Vec<u8> = (0..chance.below(3000)).map(|_| u8::try_from(chance.below(256)).unwrap()).collect();
+        let noise: Vec<u8> =
+            (0..seeded_random.below(3000)).map(|_| u8::try_from(seeded_random.below(256)).unwrap()).collect();
         assert!(read(&noise).is_err());
     }
 }

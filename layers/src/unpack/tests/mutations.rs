@@ -1,7 +1,7 @@
 //! A small deterministic fuzzer.
 
 use super::*;
-use crate::chance::Chance;
+use crate::seeded_random::SeededRandom;
 
 /// Makes checksums right again, so that damage is not found by them alone.
 fn seal(tar: &mut [u8]) {
@@ -39,29 +39,29 @@ fn broken_layers_do_no_harm() {
     let into = scene.empty("into");
     unpack(&whole, &into, &Options::default()).unwrap();
 
-    let mut chance = Chance::default();
+    let mut seeded_random = SeededRandom::default();
     let telling = [0, 1, b'/', b'.', b'0', b'1', b'2', b'5', b'7', b'=', b' ', b'\n', b'-', 0x7f, 0x80, 0xff];
     let (mut sound, rounds) = (0, 800);
     for round in 0..rounds {
         let mut tar = whole.clone();
-        for _ in 0..=chance.below(6) {
-            let at = chance.below(tar.len());
-            tar[at] = match chance.below(3) {
-                0 => telling[chance.below(telling.len())],
+        for _ in 0..=seeded_random.below(6) {
+            let at = seeded_random.below(tar.len());
+            tar[at] = match seeded_random.below(3) {
+                0 => telling[seeded_random.below(telling.len())],
                 1 => tar[at].wrapping_add(1),
                 // Bytes of other entries make other names and kinds.
-                _ => tar[chance.below(tar.len())],
+                _ => tar[seeded_random.below(tar.len())],
             };
         }
         if round % 4 == 0 {
-            let (from, to) = (chance.below(tar.len() / 512) * 512, chance.below(tar.len() / 512) * 512);
+            let (from, to) = (seeded_random.below(tar.len() / 512) * 512, seeded_random.below(tar.len() / 512) * 512);
             tar.copy_within(from..from + 512, to);
         }
         if round % 5 != 0 {
             seal(&mut tar);
         }
         if round % 11 == 0 {
-            tar.truncate(chance.below(tar.len()));
+            tar.truncate(seeded_random.below(tar.len()));
         }
         fs::remove_dir_all(&into).unwrap();
         fs::create_dir(&into).unwrap();

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::chance::Chance;
-use crate::unpack::settle::{self, settle};
+use crate::seeded_random::SeededRandom;
+use crate::unpack::rebase::{self, rebase};
 
 /// The directories of the layers, stacked as the program does it, topmost first.
 fn stack(layers: &[Layer], place: &Path) -> Result<Vec<PathBuf>, String> {
@@ -15,10 +15,10 @@ fn stack(layers: &[Layer], place: &Path) -> Result<Vec<PathBuf>, String> {
         fs::create_dir(&layer).unwrap();
         let unpacked =
             unpack_layer(&blob[..], diff_id, &layer, &Options::default()).map_err(|error| format!("{error:?}"))?;
-        settle(&layer, &unpacked, &stack, space).map_err(|error| format!("{error:?}"))?;
+        rebase(&layer, &unpacked, &stack, space).map_err(|error| format!("{error:?}"))?;
         stack.insert(0, layer);
     }
-    Ok(settle::visible(stack, space).unwrap())
+    Ok(rebase::visible(stack, space).unwrap())
 }
 
 /// What an overlay of `directories`, topmost first, shows, in the form of [`shown`].
@@ -133,7 +133,7 @@ fn whiteouts_as_overlayfs_has_them() {
             let (into, lower) = (scene.empty("into"), scene.empty("root"));
             unpack(&below, &lower, &Options::default()).unwrap();
             let unpacked = unpack(&Tar::of(&rows).end(), &into, &Options::default()).unwrap();
-            settle(&into, &unpacked, &[lower], space).unwrap();
+            rebase(&into, &unpacked, &[lower], space).unwrap();
             let expected = ["d/", "d/dir/", "d/dir/f=own", "d/file=own", "d/gone?", "f=no directory", "o/"];
             assert_eq!(shown(&into), expected);
             let gone = fs::symlink_metadata(into.join("d/gone")).unwrap();
@@ -163,17 +163,17 @@ fn what_is_hidden_gives_no_attributes() {
 }
 
 /// A few rows of a layer, of few names, so that they meet those of other layers.
-fn random_rows(chance: &mut Chance, lowest: bool) -> Vec<(EntryType, String, String)> {
+fn random_rows(seeded_random: &mut SeededRandom, lowest: bool) -> Vec<(EntryType, String, String)> {
     const TARGETS: [&str; 9] = ["a", "b", "c", "../a", "../b/c", "/a/b", "/c", "nowhere", "b/a"];
-    let rows = 1 + chance.below(5);
+    let rows = 1 + seeded_random.below(5);
     let row = |_| {
-        let mut name = || ["a", "b", "c"][chance.below(3)];
+        let mut name = || ["a", "b", "c"][seeded_random.below(3)];
         let (one, two, name) = (name(), name(), name());
-        let parent = [String::new(), format!("{one}/"), format!("{one}/{two}/")][chance.below(3)].clone();
-        match chance.below(if lowest { 5 } else { 9 }) {
+        let parent = [String::new(), format!("{one}/"), format!("{one}/{two}/")][seeded_random.below(3)].clone();
+        match seeded_random.below(if lowest { 5 } else { 9 }) {
             0 | 1 => (DIR, format!("{parent}{name}"), String::new()),
-            2 | 3 => (FILE, format!("{parent}{name}"), chance.below(9).to_string()),
-            4 => (SYM, format!("{parent}{name}"), TARGETS[chance.below(9)].to_owned()),
+            2 | 3 => (FILE, format!("{parent}{name}"), seeded_random.below(9).to_string()),
+            4 => (SYM, format!("{parent}{name}"), TARGETS[seeded_random.below(9)].to_owned()),
             5..8 => (FILE, format!("{parent}.wh.{name}"), String::new()),
             _ => (FILE, format!("{parent}.wh..wh..opq"), String::new()),
         }
@@ -185,9 +185,9 @@ fn random_rows(chance: &mut Chance, lowest: bool) -> Vec<(EntryType, String, Str
 /// lead.
 #[test]
 fn random_layers() {
-    let (mut chance, mut compared) = (Chance::default(), 0);
+    let (mut seeded_random, mut compared) = (SeededRandom::default(), 0);
     for round in 0..200 {
-        let layers: Vec<_> = (0..2 + chance.below(2)).map(|n| random_rows(&mut chance, n == 0)).collect();
+        let layers: Vec<_> = (0..2 + seeded_random.below(2)).map(|n| random_rows(&mut seeded_random, n == 0)).collect();
         let tar = |rows: &Vec<(EntryType, String, String)>| {
             plain(rows.iter().fold(Tar::default(), |tar, (kind, name, text)| tar.row((*kind, name, text))))
         };

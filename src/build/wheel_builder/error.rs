@@ -14,7 +14,7 @@ use ociforge_layers::{PathError, TreeError};
 
 use crate::build::correction::CorrectionError;
 use crate::error::Explain;
-use crate::lock::{FetchError, LockError, WorkshopError};
+use crate::lock::{FetchError, IsolatedError, LockError};
 
 /// Why no wheel, or no bytecode, comes of a source.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +79,7 @@ pub enum SourceError {
         /// What was done.
         doing: Doing,
         /// How it ended.
-        source: WorkshopError,
+        source: IsolatedError,
     },
     /// The job has not left what it should.
     #[error("what the build left can't be read: {0}")]
@@ -214,7 +214,7 @@ impl Lack {
 impl Explain for SourceError {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Run { source: WorkshopError::Unavailable(error), .. } => error.hint(),
+            Self::Run { source: IsolatedError::Unavailable(error), .. } => error.hint(),
             Self::Run { doing, source } => {
                 let lines = source.last_lines();
                 let told = |words: &[&str]| lines.iter().any(|line| words.iter().all(|word| line.contains(word)));

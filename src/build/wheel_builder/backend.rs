@@ -18,7 +18,7 @@ use super::metadata::BuildSystem;
 use super::tree::SourceTree;
 use crate::build::correction;
 use crate::build::python::LocalWheel;
-use crate::lock::{Job, OUT, Workshop};
+use crate::lock::{IsolatedRunner, Job, OUT};
 
 /// What calls the backend.
 pub(super) const FRONTEND: &str = include_str!("frontend.py");
@@ -30,11 +30,11 @@ const REQUIREMENTS_AT: &str = "/ociforge/requirements";
 const MAX_RESULT: u64 = 64 << 20;
 
 /// A source, its build requirements, and a directory for what comes of it. All of it goes with this.
-pub(super) struct Bench {
+pub(super) struct BackendCall {
     /// What the source is, for people.
     what: String,
     directory: TempDir,
-    workshop: Arc<dyn Workshop>,
+    isolated: Arc<dyn IsolatedRunner>,
     command: Vec<String>,
     env: Vec<(String, String)>,
 }
@@ -51,14 +51,14 @@ struct Made {
     found: Vec<String>,
 }
 
-impl Bench {
+impl BackendCall {
     pub(super) fn set_up(
         directory: TempDir,
         tree: &SourceTree,
         system: &BuildSystem,
         requires: &[LocalWheel],
         scheme: &Scheme,
-        workshop: Arc<dyn Workshop>,
+        isolated: Arc<dyn IsolatedRunner>,
         epoch: i64,
     ) -> Result<Self, SourceError> {
         let at = |name: &str| directory.path().join(name);
@@ -80,7 +80,7 @@ impl Bench {
         env.extend(python_env());
         // Without `site` the base's own packages are not seen; that PYTHONPATH counts is what `-I` would forbid.
         let command = [&scheme.executable, "-s", "-S", &format!("{FRONTEND_AT}/frontend.py")].map(str::to_owned).into();
-        Ok(Self { what: tree.what.clone(), directory, workshop, command, env })
+        Ok(Self { what: tree.what.clone(), directory, isolated, command, env })
     }
 
     /// What the backend needs besides what the source names.
@@ -111,7 +111,7 @@ impl Bench {
             binds: vec![(at("frontend"), FRONTEND_AT.to_owned()), (at("requirements"), REQUIREMENTS_AT.to_owned())],
             out: self.out(),
         };
-        self.workshop.run(job).await.map_err(|source| SourceError::Run { doing, source })?;
+        self.isolated.run(job).await.map_err(|source| SourceError::Run { doing, source })?;
         let Answer { result } = read_result(&self.out())?;
         Ok(result)
     }

@@ -12,13 +12,13 @@ pub const OUT: &str = "/ociforge/out";
 
 /// Runs a command on top of the base and the layers so far; used by the build and the lock.
 #[async_trait]
-pub trait Workshop: Send + Sync {
+pub trait IsolatedRunner: Send + Sync {
     /// Runs the job to its end, with all the processes that it starts. There is no network. Its output goes to the
     /// user line by line.
     ///
     /// # Errors
     /// When the command can't be started, or ends with anything but 0.
-    async fn run(&self, job: Job) -> Result<(), WorkshopError>;
+    async fn run(&self, job: Job) -> Result<(), IsolatedError>;
 }
 
 /// A command, and what it sees besides the base.
@@ -39,7 +39,7 @@ pub struct Job {
 /// A job that came to nothing.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum WorkshopError {
+pub enum IsolatedError {
     /// The command failed.
     #[error("{}{}", ended(*code), after(last_lines))]
     Failed {
@@ -53,7 +53,7 @@ pub enum WorkshopError {
     Unavailable(Arc<dyn Explain + Send + Sync>),
 }
 
-impl WorkshopError {
+impl IsolatedError {
     /// The last lines that the command wrote.
     #[must_use]
     pub fn last_lines(&self) -> &[String] {
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn what_is_said_last_is_shown() {
-        let failed = |lines: Vec<String>| WorkshopError::Failed { code: Some(2), last_lines: lines }.to_string();
+        let failed = |lines: Vec<String>| IsolatedError::Failed { code: Some(2), last_lines: lines }.to_string();
         assert_eq!(failed(vec![]), "it ended with exit code 2");
         assert_eq!(failed(vec!["a".into(), "b".into()]), "it ended with exit code 2, and said at last:\n    a\n    b");
         let long = failed((0..100).map(|n| format!("{n} {}", "x".repeat(1000))).collect());

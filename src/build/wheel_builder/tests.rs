@@ -20,7 +20,7 @@ use crate::progress::{Progress, Reporter};
 use crate::registry::{Client, Settings};
 use crate::store::Store;
 
-/// A recipe's directory, a store, and a workshop.
+/// A recipe's directory, a store, and an isolated runner.
 struct Place {
     directory: tempfile::TempDir,
     bed: Arc<Testbed>,
@@ -66,7 +66,7 @@ impl Place {
             use_cache: true,
             epoch: Epoch::default(),
             sandbox: Err(Arc::new(ociforge_sandbox::SandboxError::Outside)),
-            workshop: Some(self.bed.clone()),
+            isolated: Some(self.bed.clone()),
             check_base: false,
             state: Arc::default(),
         }
@@ -93,7 +93,7 @@ impl Place {
     /// The wheels of the plan's only layer.
     async fn wheels(&self, builder: &Builder, plan: &Plan, lock: &Lock) -> Result<Vec<LocalWheel>, Failure> {
         let pins = Pins::find(builder, plan, &Platform::default(), Some(lock)).await?;
-        Ok(pins.fetch(builder, plan, 0, &pins.ground).await?)
+        Ok(pins.fetch(builder, plan, 0, &pins.build_context).await?)
     }
 
     fn jobs(&self) -> Vec<String> {
@@ -296,13 +296,13 @@ async fn an_extension_in_c_is_compiled_the_same_twice() {
     let second = place.wheels(&builder, &plan, &lock).await.unwrap();
     assert_eq!(first[0].locked.sha256, second[0].locked.sha256);
     let blind = Testbed { path: Some("/nonexistent"), ..Testbed::default() };
-    let builder = Builder { workshop: Some(Arc::new(blind)), ..builder };
+    let builder = Builder { isolated: Some(Arc::new(blind)), ..builder };
     let failure = place.wheels(&builder, &plan, &lock).await.err().unwrap();
     assert!(
         failure.hint.as_deref().unwrap_or_default().contains("needs a compiler: bring it with a layer before"),
         "{failure}"
     );
-    let builder = Builder { workshop: None, ..builder };
+    let builder = Builder { isolated: None, ..builder };
     let failure = place.wheels(&builder, &plan, &lock).await.err().unwrap();
     assert!(failure.causes.iter().any(|cause| cause == "there is nothing to run it in"), "{failure}");
 }
@@ -369,9 +369,9 @@ async fn the_same_files_are_the_same_wheel() {
 async fn compiled(place: &Place, plan: &Plan, lock: &Lock) -> BTreeMap<String, Vec<u8>> {
     let builder = place.builder();
     let pins = Pins::find(&builder, plan, &Platform::default(), Some(lock)).await.unwrap();
-    let wheels = pins.fetch(&builder, plan, 0, &pins.ground).await.unwrap();
+    let wheels = pins.fetch(&builder, plan, 0, &pins.build_context).await.unwrap();
     let scheme = &pins.interpreter.as_ref().unwrap().scheme;
-    let work = bytecode(&builder, &pins.ground, &plan.steps[0], &wheels, scheme).unwrap();
+    let work = bytecode(&builder, &pins.build_context, &plan.steps[0], &wheels, scheme).unwrap();
     assert!(work.ingredients.is_some());
     let mut work = work;
     let part = work.parts.remove(0);

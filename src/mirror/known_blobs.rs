@@ -13,7 +13,7 @@ use crate::progress::Progress;
 
 /// What is at the target for certain, so that it is asked once.
 #[derive(Default)]
-pub(super) struct Ledger(Mutex<Known>);
+pub(super) struct KnownBlobs(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
@@ -27,7 +27,7 @@ struct Known {
     digests: HashSet<Digest>,
 }
 
-impl Ledger {
+impl KnownBlobs {
     pub(super) fn has(&self, repository: &str, digest: &Digest) -> bool {
         self.known().present.get(repository).is_some_and(|present| present.contains(digest))
     }
@@ -66,13 +66,13 @@ impl Ledger {
     }
 }
 
-/// A target that is not asked for what the ledger knows, and told nothing that it has.
-pub(super) struct Watched<'a> {
+/// A target that is not asked for blobs that `known_blobs` has, nor told of them.
+pub(super) struct RecordingTarget<'a> {
     pub(super) target: &'a dyn Target,
     pub(super) repository: &'a str,
     /// As it is spoken to, where the target is in a registry.
     pub(super) home: Option<&'a Repository>,
-    pub(super) ledger: &'a Ledger,
+    pub(super) known_blobs: &'a KnownBlobs,
     /// What names stand for at the target.
     pub(super) names: &'a HashMap<String, Digest>,
     /// Annotations for what gets a name.
@@ -81,27 +81,28 @@ pub(super) struct Watched<'a> {
     pub(super) written: AtomicUsize,
 }
 
-impl Watched<'_> {
+impl RecordingTarget<'_> {
     fn wrote(&self, descriptor: &Descriptor) {
-        self.ledger.note(self.repository, &descriptor.digest, self.home);
+        self.known_blobs.note(self.repository, &descriptor.digest, self.home);
         self.written.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 #[async_trait]
-impl Source for Watched<'_> {
+impl Source for RecordingTarget<'_> {
     async fn fetch(&self, descriptor: &Descriptor, offset: u64) -> Result<ByteStream, ContentError> {
         self.target.fetch(descriptor, offset).await
     }
 }
 
 #[async_trait]
-impl Target for Watched<'_> {
+impl Target for RecordingTarget<'_> {
     async fn contains(&self, descriptor: &Descriptor) -> Result<bool, ContentError> {
         // What was missing may be there by now: another runner may have brought it.
-        let there = self.ledger.has(self.repository, &descriptor.digest) || self.target.contains(descriptor).await?;
+        let there =
+            self.known_blobs.has(self.repository, &descriptor.digest) || self.target.contains(descriptor).await?;
         if there {
-            self.ledger.note(self.repository, &descriptor.digest, self.home);
+            self.known_blobs.note(self.repository, &descriptor.digest, self.home);
         }
         Ok(there)
     }
@@ -126,7 +127,7 @@ impl Target for Watched<'_> {
     }
 
     async fn keep(&self, manifest: &Descriptor, bytes: &[u8]) -> Result<(), ContentError> {
-        let known = self.ledger.has(self.repository, &manifest.digest);
+        let known = self.known_blobs.has(self.repository, &manifest.digest);
         self.target.keep(manifest, bytes).await?;
         if !known {
             self.wrote(manifest);

@@ -12,13 +12,13 @@ use ociforge_manifests::Digest;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::bench::{open_up, python_env, read_result, result_file, write};
+use super::backend::{open_up, python_env, read_result, result_file, write};
 use super::error::Doing;
-use super::{Ground, SourceError, failed, scratch};
+use super::{BuildContext, SourceError, failed, scratch};
 use crate::build::Builder;
 use crate::build::pack::{Part, TreeSource, Work};
 use crate::build::python::{self, LocalWheel};
-use crate::lock::{Job, Workshop};
+use crate::lock::{IsolatedRunner, Job};
 use crate::plan::Step;
 use crate::progress::Reporter;
 use crate::store::Store;
@@ -42,7 +42,7 @@ struct Compiled {
 /// the store has it.
 pub(in crate::build) fn bytecode(
     builder: &Builder,
-    ground: &Ground,
+    build_context: &BuildContext,
     step: &Step,
     wheels: &[LocalWheel],
     scheme: &Scheme,
@@ -55,14 +55,14 @@ pub(in crate::build) fn bytecode(
     let ingredients = json!({
         "bytecode": Digest::of(SCRIPT.as_bytes()),
         "wheels": python::ingredients(wheels, scheme, mtime),
-        "ground": ground.digest,
+        "ground": build_context.digest,
     });
     let size = wheels.iter().map(|wheel| wheel.locked.size.unwrap_or_default()).sum();
     let job = Compilation {
         what: what(),
         store: builder.store.clone(),
         reporter: builder.reporter.clone(),
-        workshop: ground.workshop.clone(),
+        isolated: build_context.isolated.clone(),
         wheels: wheels.to_vec(),
         scheme: scheme.clone(),
         mtime,
@@ -79,7 +79,7 @@ struct Compilation {
     what: String,
     store: Store,
     reporter: Arc<dyn Reporter>,
-    workshop: Arc<dyn Workshop>,
+    isolated: Arc<dyn IsolatedRunner>,
     wheels: Vec<LocalWheel>,
     scheme: Scheme,
     mtime: i64,
@@ -116,7 +116,7 @@ impl Compilation {
             binds: vec![(at("frontend"), SCRIPT_AT.to_owned()), (at("files"), FILES_AT.to_owned())],
             out: out.clone(),
         };
-        let ran = self.workshop.run(job).await;
+        let ran = self.isolated.run(job).await;
         ran.map_err(|source| SourceError::Run { doing: Doing::Compiling, source })?;
         let Compiled { tag, skipped } = read_result(&out)?;
         if tag.is_empty() || !tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {

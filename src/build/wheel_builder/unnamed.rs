@@ -8,7 +8,7 @@ use pep440_rs::Version;
 
 use super::SourceError;
 use crate::base::facts::Facts;
-use crate::lock::WorkshopError;
+use crate::lock::IsolatedError;
 
 /// Modules, and the requirements that bring them.
 const KNOWN: [(&str, &str); 11] = [
@@ -28,7 +28,7 @@ const KNOWN: [(&str, &str); 11] = [
 /// The requirement whose lack made a job fail, in the base's version where it has one that an index can have: what is
 /// compiled against a package has to fit the one that it runs with.
 pub(super) fn unnamed(error: &SourceError, base: Option<&Facts>) -> Option<String> {
-    let SourceError::Run { source: WorkshopError::Failed { last_lines, .. }, .. } = error else { return None };
+    let SourceError::Run { source: IsolatedError::Failed { last_lines, .. }, .. } = error else { return None };
     let module =
         last_lines.iter().rev().find_map(|line| line.split("No module named '").nth(1)?.split(['\'', '.']).next())?;
     let (_, requirement) = KNOWN.iter().find(|(known, _)| *known == module)?;
@@ -48,7 +48,7 @@ mod tests {
     fn modules_that_are_known() {
         let of = |line: &str, base: Option<&Facts>| {
             let last_lines = vec!["Traceback".into(), line.into(), String::new()];
-            let source = WorkshopError::Failed { code: Some(1), last_lines };
+            let source = IsolatedError::Failed { code: Some(1), last_lines };
             unnamed(&SourceError::Run { doing: Doing::Building, source }, base)
         };
         let missing = "ModuleNotFoundError: No module named 'numpy.distutils'";

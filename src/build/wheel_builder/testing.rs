@@ -1,4 +1,4 @@
-//! A workshop for tests: this machine's own system directories, read-only, in namespaces of their own.
+//! An isolated runner for tests: this machine's own system directories, read-only, in namespaces of their own.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 
-use crate::lock::{Job, OUT, Workshop, WorkshopError};
+use crate::lock::{IsolatedError, IsolatedRunner, Job, OUT};
 
 /// The Python that is expected on the machine.
 pub(super) const PYTHON: &str = "/usr/bin/python3";
@@ -34,14 +34,14 @@ pub(super) struct Testbed {
 }
 
 #[async_trait]
-impl Workshop for Testbed {
-    async fn run(&self, job: Job) -> Result<(), WorkshopError> {
+impl IsolatedRunner for Testbed {
+    async fn run(&self, job: Job) -> Result<(), IsolatedError> {
         self.labels.lock().unwrap().push(job.label.clone());
         tokio::task::block_in_place(|| run(&job, self.path.unwrap_or("/usr/bin:/bin")))
     }
 }
 
-fn run(job: &Job, path: &str) -> Result<(), WorkshopError> {
+fn run(job: &Job, path: &str) -> Result<(), IsolatedError> {
     let root = tempfile::tempdir().unwrap();
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--mount", "--net", "--pid", "--fork", "--kill-child", "--"]);
@@ -58,5 +58,5 @@ fn run(job: &Job, path: &str) -> Result<(), WorkshopError> {
     let text = [output.stdout, output.stderr].concat();
     let lines: Vec<String> = String::from_utf8_lossy(&text).lines().map(str::to_owned).collect();
     let last_lines = lines[lines.len().saturating_sub(30)..].to_vec();
-    Err(WorkshopError::Failed { code: output.status.code(), last_lines })
+    Err(IsolatedError::Failed { code: output.status.code(), last_lines })
 }

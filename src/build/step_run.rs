@@ -13,7 +13,7 @@ use ociforge_manifests::ChainId;
 use rustix::fs::statvfs;
 use serde_json::Value;
 
-use super::fixtures::Ready;
+use super::step_mounts::PreparedMounts;
 use super::{Builder, Sandbox, StepError};
 use crate::progress::{Lines, Progress};
 use crate::rootfs::stage::{Form, Stage, owners, roots};
@@ -26,11 +26,11 @@ pub(super) struct Set {
     pub(super) stage: Stage,
     pub(super) directory: Arc<ContainerDirectory>,
     /// Only to be there.
-    pub(super) ready: Ready,
+    pub(super) ready: PreparedMounts,
 }
 
 /// A step that has come to a good end.
-pub(super) struct Ran {
+pub(super) struct StepRun {
     stage: Stage,
     /// Outlives the mount.
     directory: Arc<ContainerDirectory>,
@@ -49,7 +49,7 @@ impl Set {
         sandbox: &Sandbox,
         spec: &Value,
         task: &dyn Progress,
-    ) -> Result<Ran, StepError> {
+    ) -> Result<StepRun, StepError> {
         let Self { mut stage, directory, ready } = self;
         let cancelled = || builder.cancel.is_cancelled();
         let table = directory.path().join("owners");
@@ -82,7 +82,7 @@ impl Set {
         stage.unmount();
         task.done("ran");
         let owners = remembers.then(|| read_table(&table)).transpose()?;
-        Ok(Ran { stage, directory, before, made: layer_paths(&made)?, restored: layer_paths(&restored)?, owners })
+        Ok(StepRun { stage, directory, before, made: layer_paths(&made)?, restored: layer_paths(&restored)?, owners })
     }
 }
 
@@ -109,7 +109,7 @@ fn layer_paths(paths: &[PathBuf]) -> Result<Vec<LayerPath>, StepError> {
     Ok(paths.collect::<Result<_, _>>()?)
 }
 
-impl Ran {
+impl StepRun {
     /// What the step changed. The content of files stays where it is, until this is dropped or kept.
     pub(super) fn tree(&self, builder: &Builder) -> Result<LayerTree, StepError> {
         let cancelled = || builder.cancel.is_cancelled();

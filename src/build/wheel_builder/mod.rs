@@ -3,7 +3,7 @@
 //!
 //! What is built is kept in the store, `built/KEY/NAME.whl`, by all that went into it.
 
-mod bench;
+mod backend;
 mod bytecode;
 mod error;
 mod metadata;
@@ -20,18 +20,18 @@ use ociforge_manifests::{Digest, ImageError};
 use pep440_rs::Version;
 use serde_json::json;
 
-use self::bench::Bench;
+use self::backend::BackendCall;
 use self::metadata::BuildSystem;
 use self::tree::SourceTree;
+use super::build_root::BuildRoot;
 use super::correction;
 use super::pins::fetcher;
 use super::python::LocalWheel;
-use super::workbench::Workbench;
 use super::{BuildError, Builder};
 use crate::base::facts::Facts;
 use crate::lock::fetch::Check;
 use crate::lock::{
-    Location, LockedSource, LockedWheel, Origin, Requirements, Sources, Target, Workshop, local, resolve,
+    IsolatedRunner, Location, LockedSource, LockedWheel, Origin, Requirements, Sources, Target, local, resolve,
 };
 use crate::plan::Plan;
 
@@ -46,24 +46,24 @@ const OLDEST: i64 = 315_532_800;
 
 /// Where foreign code runs, and what it runs on.
 #[derive(Clone)]
-pub(super) struct Ground {
-    pub(super) workshop: Arc<dyn Workshop>,
+pub(super) struct BuildContext {
+    pub(super) isolated: Arc<dyn IsolatedRunner>,
     /// Of what it runs on: the layers below, and the variables that it sees of the image.
     pub(super) digest: Digest,
 }
 
-impl Ground {
+impl BuildContext {
     /// What is on the bench so far.
-    pub(super) fn of(builder: &Builder, bench: &Workbench) -> Result<Self, ImageError> {
-        let workshop = builder.workshop.clone().unwrap_or_else(|| Arc::new(bench.clone()));
+    pub(super) fn of(builder: &Builder, bench: &BuildRoot) -> Result<Self, ImageError> {
+        let isolated = builder.isolated.clone().unwrap_or_else(|| Arc::new(bench.clone()));
         let config = bench.image()?.config;
         let digest = Digest::of(&canonical(&json!([config.rootfs.diff_ids, config.config.env])));
-        Ok(Self { workshop, digest })
+        Ok(Self { isolated, digest })
     }
 }
 
 /// Builds wheels for one Python.
-pub(super) struct Wheelhouse<'a> {
+pub(super) struct WheelBuilder<'a> {
     pub(super) builder: &'a Builder,
     pub(super) plan: &'a Plan,
     pub(super) scheme: &'a Scheme,
@@ -71,20 +71,24 @@ pub(super) struct Wheelhouse<'a> {
     pub(super) target: Target,
     /// What is known of the base.
     pub(super) facts: Option<&'a Facts>,
-    pub(super) ground: &'a Ground,
+    pub(super) build_context: &'a BuildContext,
 }
 
 /// What a lock has to know of a source.
-pub(super) struct Study {
+pub(super) struct SourceMetadata {
     /// The headers of its metadata.
     pub(super) metadata: String,
     /// What its build needs, as wheels.
     pub(super) requires: Vec<LockedWheel>,
 }
 
-impl Wheelhouse<'_> {
+impl WheelBuilder<'_> {
     /// Looks into an archive. `options` say where packages are, see [`crate::lock::index_options`].
-    pub(super) async fn study_sdist(&self, archive: &LockedWheel, options: &[String]) -> Result<Study, BuildError> {
+    pub(super) async fn study_sdist(
+        &self,
+        archive: &LockedWheel,
+        options: &[String],
+    ) -> Result<SourceMetadata, BuildError> {
         let studied = async {
             let study = self.study(&self.unpack(archive).await?, options).await?;
             let found = name_and_version(&study.metadata)?;
@@ -95,7 +99,7 @@ impl Wheelhouse<'_> {
     }
 
     /// Looks into a project.
-    pub(super) async fn study_project(&self, directory: &Path) -> Result<Study, BuildError> {
+    pub(super) async fn study_project(&self, directory: &Path) -> Result<SourceMetadata, BuildError> {
         let studied = async {
             let tree = SourceTree::of_project(self.plan, directory, self.builder.epoch.seconds())?;
             self.study(&tree, &[]).await
@@ -103,7 +107,7 @@ impl Wheelhouse<'_> {
         studied.await.map_err(|error| failed(shown_project(directory), error))
     }
 
-    async fn study(&self, tree: &SourceTree, options: &[String]) -> Result<Study, SourceError> {
+    async fn study(&self, tree: &SourceTree, options: &[String]) -> Result<SourceMetadata, SourceError> {
         let system = BuildSystem::of(tree)?;
         let stated = metadata::stated(tree)?;
         stated.iter().try_for_each(|stated| metadata::check_python(stated, self.target.python))?;
@@ -140,7 +144,7 @@ impl Wheelhouse<'_> {
             },
         };
         metadata::check_python(&metadata, self.target.python)?;
-        Ok(Study { metadata, requires })
+        Ok(SourceMetadata { metadata, requires })
     }
 
     /// A source with the wheels that fulfil these requirements.
@@ -150,7 +154,7 @@ impl Wheelhouse<'_> {
         system: &BuildSystem,
         list: &[String],
         options: &[String],
-    ) -> Result<(Vec<LockedWheel>, Bench), SourceError> {
+    ) -> Result<(Vec<LockedWheel>, BackendCall), SourceError> {
         let requires = self.requirements(list, options).await?;
         let bench = self.bench(tree, system, &requires).await?;
         Ok((requires, bench))
@@ -181,12 +185,12 @@ impl Wheelhouse<'_> {
         tree: &SourceTree,
         system: &BuildSystem,
         requires: &[LockedWheel],
-    ) -> Result<Bench, SourceError> {
+    ) -> Result<BackendCall, SourceError> {
         let wheels = self.fetch(requires, Arc::new(correction::check)).await?;
         let scratch = self.scratch()?;
         let epoch = self.epoch();
         tokio::task::block_in_place(|| {
-            Bench::set_up(scratch, tree, system, &wheels, self.scheme, self.ground.workshop.clone(), epoch)
+            BackendCall::set_up(scratch, tree, system, &wheels, self.scheme, self.build_context.isolated.clone(), epoch)
         })
     }
 
@@ -235,11 +239,11 @@ impl Wheelhouse<'_> {
         let mut requires: Vec<_> = source.requires.iter().map(|wheel| (&wheel.file, &wheel.sha256)).collect();
         requires.sort();
         Ok(Digest::of(&canonical(&json!({
-            "format": [json!(FORMAT), json!(Digest::of(bench::FRONTEND.as_bytes()))],
+            "format": [json!(FORMAT), json!(Digest::of(backend::FRONTEND.as_bytes()))],
             "source": tree.digest,
             "name": source.name(),
             "requires": requires,
-            "ground": self.ground.digest,
+            "ground": self.build_context.digest,
             "python": [json!(self.scheme.executable), json!(self.scheme.python)],
             "epoch": self.epoch(),
         }))))

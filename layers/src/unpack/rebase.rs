@@ -22,7 +22,7 @@ use crate::path::LayerPath;
 
 /// A layer that can't be fitted onto the ones below.
 #[derive(Debug, thiserror::Error)]
-pub enum SettleError {
+pub enum RebaseError {
     /// The links of the layers below lead in a circle.
     #[error("{0} leads through a loop of links in the layers below")]
     Loop(LayerPath),
@@ -42,10 +42,10 @@ pub enum SettleError {
 ///
 /// # Errors
 /// When the links below make a circle, entries collide, or the file system refuses.
-pub fn settle(layer: &Path, unpacked: &Unpacked, below: &[PathBuf], space: XattrSpace) -> Result<(), SettleError> {
-    let top = |error: Errno| SettleError::Io(LayerPath::root(), error.into());
+pub fn rebase(layer: &Path, unpacked: &Unpacked, below: &[PathBuf], space: XattrSpace) -> Result<(), RebaseError> {
+    let top = |error: Errno| RebaseError::Io(LayerPath::root(), error.into());
     let (layer, below) = (Root::open(layer).map_err(top)?, Below::open(below, space).map_err(top)?);
-    let mut settling = Settling { layer, below, space, implied: BTreeSet::new(), touched: BTreeMap::new() };
+    let mut settling = Rebase { layer, below, space, implied: BTreeSet::new(), touched: BTreeMap::new() };
     settling.hide(unpacked)?;
     let mut left: BTreeSet<LayerPath> = unpacked.implied.iter().cloned().collect();
     // What is above comes first: when it moves, what is inside it moves, too.
@@ -92,17 +92,17 @@ impl From<Errno> for Fault {
 }
 
 impl Fault {
-    fn at(self, path: &LayerPath) -> SettleError {
+    fn at(self, path: &LayerPath) -> RebaseError {
         match self {
-            Self::Errno(errno) => SettleError::Io(path.clone(), errno.into()),
-            Self::Loop => SettleError::Loop(path.clone()),
-            Self::Blocked(target) => SettleError::Blocked(path.clone(), target),
-            Self::NotDirectory(path) => SettleError::NotDirectory(path),
+            Self::Errno(errno) => RebaseError::Io(path.clone(), errno.into()),
+            Self::Loop => RebaseError::Loop(path.clone()),
+            Self::Blocked(target) => RebaseError::Blocked(path.clone(), target),
+            Self::NotDirectory(path) => RebaseError::NotDirectory(path),
         }
     }
 }
 
-struct Settling {
+struct Rebase {
     layer: Root,
     below: Below,
     space: XattrSpace,
@@ -112,9 +112,9 @@ struct Settling {
     touched: BTreeMap<LayerPath, Timestamps>,
 }
 
-impl Settling {
+impl Rebase {
     /// Hides from sight what the layer's whiteouts hide.
-    fn hide(&mut self, unpacked: &Unpacked) -> Result<(), SettleError> {
+    fn hide(&mut self, unpacked: &Unpacked) -> Result<(), RebaseError> {
         for path in &unpacked.whiteouts {
             let hidden = self.beside(path).and_then(|path| Ok(self.below.hide(path)?));
             hidden.map_err(|fault| fault.at(path))?;
@@ -203,7 +203,7 @@ impl Settling {
     /// Writes whiteouts and opaque directories as overlayfs has them. What the layer itself has is not hidden: where it has
     /// a directory, a whiteout of that name only hides what is in it below, and where it has something else, that hides
     /// what is below by itself.
-    fn mark(&mut self) -> Result<(), SettleError> {
+    fn mark(&mut self) -> Result<(), RebaseError> {
         let (gone, emptied) = self.below.hidden();
         for path in gone {
             self.mark_gone(&path).or_else(unless_blocked).map_err(|fault| fault.at(&path))?;
@@ -228,7 +228,7 @@ impl Settling {
     }
 
     /// Gives every implied directory the attributes that it has below.
-    fn finish(self) -> Result<(), SettleError> {
+    fn finish(self) -> Result<(), RebaseError> {
         for path in &self.implied {
             let done = || match self.below.find(path)? {
                 Found::Directory(model) => {
@@ -237,11 +237,11 @@ impl Settling {
                 }
                 _ => fs::futimens(self.layer.directory(path.as_bytes())?, &metadata::at(Time::default())),
             };
-            done().map_err(|errno: Errno| SettleError::Io(path.clone(), errno.into()))?;
+            done().map_err(|errno: Errno| RebaseError::Io(path.clone(), errno.into()))?;
         }
         for (path, times) in self.touched.iter().filter(|(path, _)| !self.implied.contains(*path)) {
             let done = self.layer.directory(path.as_bytes()).and_then(|directory| fs::futimens(directory, times));
-            done.map_err(|errno| SettleError::Io(path.clone(), errno.into()))?;
+            done.map_err(|errno| RebaseError::Io(path.clone(), errno.into()))?;
         }
         Ok(())
     }
@@ -306,13 +306,13 @@ mod tests {
         }
 
         /// Settles a layer. Its whiteouts are not on disk yet.
-        fn settle(&self, entries: &[&str], implied: &[&str]) -> Result<PathBuf, SettleError> {
+        fn rebase(&self, entries: &[&str], implied: &[&str]) -> Result<PathBuf, RebaseError> {
             let (whiteouts, entries): (Vec<&str>, Vec<&str>) = entries.iter().partition(|name| name.contains(".wh."));
             let top = layer(&self.place.path().join("top"), &entries);
             let mut unpacked =
                 Unpacked { implied: implied.iter().map(|name| path(name)).collect(), ..Unpacked::default() };
             unpacked.whiteouts = whiteouts.iter().map(|name| path(&name.replace(".wh.", ""))).collect();
-            settle(&top, &unpacked, &self.below, XattrSpace::Trusted)?;
+            rebase(&top, &unpacked, &self.below, XattrSpace::Trusted)?;
             Ok(top)
         }
     }
@@ -322,7 +322,7 @@ mod tests {
         let stack = Stack::new(&[&["tmp/"], &["tmp/", "opt/x/"]]);
         files::set_permissions(stack.below[0].join("tmp"), files::Permissions::from_mode(0o1777)).unwrap();
         std::os::unix::fs::chown(stack.below[1].join("opt"), Some(7), Some(8)).unwrap();
-        let top = stack.settle(&["tmp/file", "opt/y", "new/z"], &["tmp", "opt", "new"]).unwrap();
+        let top = stack.rebase(&["tmp/file", "opt/y", "new/z"], &["tmp", "opt", "new"]).unwrap();
         let facts = |name: &str| files::metadata(top.join(name)).unwrap();
         assert_eq!(facts("tmp").mode() & 0o7777, 0o1777);
         let below = files::metadata(stack.below[0].join("tmp")).unwrap();
@@ -335,7 +335,7 @@ mod tests {
     fn entries_go_where_links_below_lead() {
         let stack = Stack::new(&[&["usr/other"], &["lib>usr/lib", "usr/lib/a", "usr/lib/deep>../share/../../far"]]);
         let entries = ["lib/x/file", "lib/deep/y", "lib/.wh.a", "usr/lib/x/beside"];
-        let top = stack.settle(&entries, &["lib", "lib/x", "lib/deep", "usr", "usr/lib", "usr/lib/x"]).unwrap();
+        let top = stack.rebase(&entries, &["lib", "lib/x", "lib/deep", "usr", "usr/lib", "usr/lib/x"]).unwrap();
         assert!(!top.join("lib").exists());
         assert!(top.join("usr/lib/x/file").is_file() && top.join("usr/lib/x/beside").is_file());
         assert!(top.join("far/y").is_file() && !top.join("usr/lib/deep").exists());
@@ -346,7 +346,7 @@ mod tests {
     fn what_is_hidden_has_no_say() {
         let stack = Stack::new(&[&[".wh.lib", "opt/"], &["lib>usr/lib", "opt/in>elsewhere", "usr/"]]);
         metadata::make_opaque(files::File::open(stack.below[0].join("opt")).unwrap(), XattrSpace::User).unwrap();
-        let top = stack.settle(&["lib/x", "opt/in/y"], &["lib", "opt/in"]).unwrap();
+        let top = stack.rebase(&["lib/x", "opt/in/y"], &["lib", "opt/in"]).unwrap();
         assert!(top.join("lib/x").is_file() && top.join("opt/in/y").is_file());
     }
 
@@ -356,7 +356,7 @@ mod tests {
         let top = layer(&stack.place.path().join("top"), &["usr/lib/", "lib/x"]);
         let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(5);
         files::File::open(top.join("usr/lib")).unwrap().set_modified(old).unwrap();
-        stack.settle(&[], &["lib"]).unwrap();
+        stack.rebase(&[], &["lib"]).unwrap();
         assert!(top.join("usr/lib/x").is_file());
         assert_eq!(files::metadata(top.join("usr/lib")).unwrap().mtime(), 5);
     }
@@ -373,7 +373,7 @@ mod tests {
         ] {
             let stack = Stack::new(&[below]);
             files::write(stack.place.path().join("canary"), "").unwrap();
-            match stack.settle(entries, implied) {
+            match stack.rebase(entries, implied) {
                 Err(error) => assert!(error.to_string().starts_with(said), "{error}"),
                 // A link to the root: what is in it is at the root.
                 Ok(top) => assert!(top.join("x").is_file() && below == ["a>../../.."], "{below:?}"),

@@ -26,7 +26,7 @@ impl Reporter for Lines {
         if self.quiet {
             return Box::new(());
         }
-        Box::new(Told::new(&shortened(label, 100), total, LOG_INTERVAL, |event| line(&event.text())))
+        Box::new(PlainTask::new(&shortened(label, 100), total, LOG_INTERVAL, |event| line(&event.text())))
     }
 
     fn note(&self, text: &str) {
@@ -55,7 +55,7 @@ impl Json {
 impl Reporter for Json {
     fn task(&self, label: &str, total: Option<u64>) -> Box<dyn Progress> {
         Self::event(json!({"event": "start", "task": label, "total": total}));
-        Box::new(Told::new(label, total, JSON_INTERVAL, |event| Self::event(event.json())))
+        Box::new(PlainTask::new(label, total, JSON_INTERVAL, |event| Self::event(event.json())))
     }
 
     fn note(&self, text: &str) {
@@ -116,7 +116,7 @@ impl Event<'_> {
 }
 
 /// A piece of work that is told of at its end, and at intervals before.
-struct Told {
+struct PlainTask {
     label: String,
     total: Option<u64>,
     bytes: AtomicU64,
@@ -126,7 +126,7 @@ struct Told {
     say: fn(Event<'_>),
 }
 
-impl Told {
+impl PlainTask {
     fn new(label: &str, total: Option<u64>, interval: Duration, say: fn(Event<'_>)) -> Self {
         let began = Instant::now();
         let (bytes, next) = (AtomicU64::new(0), Mutex::new(began + interval));
@@ -138,7 +138,7 @@ impl Told {
     }
 }
 
-impl Progress for Told {
+impl Progress for PlainTask {
     fn advance(&self, bytes: u64) {
         let far = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let now = Instant::now();

@@ -25,16 +25,16 @@ use ociforge_sandbox::{Confinement, Entered};
 
 /// Something that a step sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fixture {
+pub(super) struct ResolvedMount {
     /// Where: absolute, without `.` and `..`.
     pub(super) to: String,
-    /// What.
-    pub(super) what: What,
+    /// Its content.
+    pub(super) what: MountSource,
 }
 
 /// The kinds of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum MountSource {
     /// A file or directory of this machine.
     Bind { path: PathBuf, access: Access },
     /// A directory that is kept from one build to the next.
@@ -45,7 +45,7 @@ pub(super) enum What {
     Secret { id: String, mode: u32, owner: Option<Owner> },
 }
 
-/// What a step may do with a file of this machine.
+/// The access of a step to a file of this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
     /// Read it.
@@ -56,26 +56,26 @@ pub(super) enum Access {
     Write,
 }
 
-impl Fixture {
-    /// What a recipe's step asks for.
+impl ResolvedMount {
+    /// The mount that a recipe's step asks for.
     pub(super) fn of(plan: &Plan, mount: &StepMount) -> Result<Self, StepError> {
         let what = match mount.kind.clone() {
             MountKind::Bind { from, writable } => {
                 let path = plan.locate(&from);
                 stays_inside(&plan.directory, &path)?;
                 let path = path.canonicalize().map_err(|source| StepError::Read { path: from, source })?;
-                What::Bind { path, access: if writable { Access::Lose } else { Access::Read } }
+                MountSource::Bind { path, access: if writable { Access::Lose } else { Access::Read } }
             }
-            MountKind::Cache { id, locked } => What::Cache { id, locked },
-            MountKind::Tmpfs { size } => What::Tmpfs { size },
-            MountKind::Secret { id, mode, owner } => What::Secret { id, mode, owner },
+            MountKind::Cache { id, locked } => MountSource::Cache { id, locked },
+            MountKind::Tmpfs { size } => MountSource::Tmpfs { size },
+            MountKind::Secret { id, mode, owner } => MountSource::Secret { id, mode, owner },
         };
         Ok(Self { to: mount.to.clone(), what })
     }
 }
 
 /// Fixtures that are ready to be mounted, for as long as this lives.
-pub(super) struct Ready {
+pub(super) struct PreparedMounts {
     pub(super) volumes: Vec<Volume>,
     pub(super) tmpfs: Vec<Tmpfs>,
     /// By their ids: who has one locked can't lock it again.
@@ -86,10 +86,10 @@ pub(super) struct Ready {
     scratch: TempDir,
 }
 
-impl Ready {
-    /// Makes them ready. What they need lies in `directory`. May wait for other builds.
+impl PreparedMounts {
+    /// Makes them ready. Their files lie in `directory`. May wait for other builds.
     pub(super) fn make(
-        fixtures: &[Fixture],
+        step_mounts: &[ResolvedMount],
         builder: &Builder,
         sandbox: &Sandbox,
         directory: &ContainerDirectory,
@@ -98,30 +98,32 @@ impl Ready {
         let scratch = tempfile::tempdir_in(directory.path()).map_err(StepError::Store)?;
         let (volumes, tmpfs, caches, overlays) = Default::default();
         let mut ready = Self { volumes, tmpfs, caches, overlays, memory: None, scratch };
-        for (n, Fixture { to, what }) in fixtures.iter().enumerate() {
-            let failed = |source| StepError::Fixture { to: to.clone(), source };
+        for (n, ResolvedMount { to, what }) in step_mounts.iter().enumerate() {
+            let failed = |source| StepError::Mount { to: to.clone(), source };
             let (source, read_only) = match what {
-                What::Tmpfs { size } => {
+                MountSource::Tmpfs { size } => {
                     ready.tmpfs.push(Tmpfs::scratch(to.clone(), *size));
                     continue;
                 }
                 // Where nothing can be mounted, the step gets a copy anyway.
-                What::Bind { path, access: Access::Lose } if confinement == Confinement::Chroot => (path.clone(), true),
-                What::Bind { path, access: Access::Lose } => {
+                MountSource::Bind { path, access: Access::Lose } if confinement == Confinement::Chroot => {
+                    (path.clone(), true)
+                }
+                MountSource::Bind { path, access: Access::Lose } => {
                     let place = ready.scratch.path().join(n.to_string());
                     (ready.writable(path, place, &sandbox.entered).map_err(failed)?, false)
                 }
-                What::Bind { path, access } => (path.clone(), *access == Access::Read),
-                What::Cache { id, .. } => {
+                MountSource::Bind { path, access } => (path.clone(), *access == Access::Read),
+                MountSource::Cache { id, .. } => {
                     if !ready.caches.contains_key(id) {
                         // Without mounts a step gets the directory itself, which nobody else can have then.
-                        let locked = confinement == Confinement::Chroot || wants_lock(fixtures, id);
+                        let locked = confinement == Confinement::Chroot || wants_lock(step_mounts, id);
                         let cache = open_cache(builder, sandbox, id, locked).map_err(failed)?;
                         ready.caches.insert(id.clone(), cache);
                     }
                     (ready.caches[id].path().to_owned(), false)
                 }
-                What::Secret { id, mode, owner } => {
+                MountSource::Secret { id, mode, owner } => {
                     let memory = match ready.memory.take() {
                         Some(memory) => memory,
                         None => Memory::new(ready.scratch.path().join("secrets"), confinement).map_err(failed)?,
@@ -166,8 +168,10 @@ fn over(directory: &Path, place: &Path, entered: &Entered) -> io::Result<Option<
 }
 
 /// Whether any of the mounts of a cache wants it locked.
-fn wants_lock(fixtures: &[Fixture], wanted: &str) -> bool {
-    fixtures.iter().any(|fixture| matches!(&fixture.what, What::Cache { id, locked: true } if id == wanted))
+fn wants_lock(step_mounts: &[ResolvedMount], wanted: &str) -> bool {
+    step_mounts
+        .iter()
+        .any(|step_mount| matches!(&step_mount.what, MountSource::Cache { id, locked: true } if id == wanted))
 }
 
 fn open_cache(builder: &Builder, sandbox: &Sandbox, id: &str, locked: bool) -> io::Result<CacheMount> {

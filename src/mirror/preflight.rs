@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use ociforge_manifests::{Descriptor, Digest};
 
 use super::destination::End;
-use super::ledger::Ledger;
+use super::known_blobs::KnownBlobs;
 use super::origin::Origin;
 use crate::content::{ByteStream, Cause, ContentError, Source, Target};
 use crate::progress::Progress;
@@ -15,7 +15,7 @@ use crate::registry::Remote;
 
 /// Where a blob of an image is before it is copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Whence {
+pub(super) enum BlobOrigin {
     /// At the target, or who gets the archive has it.
     There,
     /// At the source, or in another repository of the target.
@@ -29,7 +29,7 @@ pub(super) enum Whence {
 pub(super) struct Blob {
     pub(super) digest: Digest,
     pub(super) size: u64,
-    pub(super) whence: Whence,
+    pub(super) whence: BlobOrigin,
 }
 
 /// What an image consists of, and where it is.
@@ -44,18 +44,18 @@ pub(super) struct Found {
 }
 
 /// A target that takes note of everything, and takes nothing.
-pub(super) struct Survey<'a> {
+pub(super) struct Preflight<'a> {
     pub(super) origin: &'a Origin,
     pub(super) end: &'a End,
     /// Other repositories at the target that may have what the source leaves out.
     pub(super) beside: Vec<(String, Remote)>,
-    pub(super) ledger: &'a Ledger,
+    pub(super) known_blobs: &'a KnownBlobs,
     /// What need not be brought.
     pub(super) since: &'a HashMap<Digest, String>,
     pub(super) found: Mutex<Found>,
 }
 
-impl Survey<'_> {
+impl Preflight<'_> {
     fn found(&self) -> MutexGuard<'_, Found> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -67,12 +67,12 @@ impl Survey<'_> {
     async fn is_there(&self, descriptor: &Descriptor) -> Result<bool, ContentError> {
         let Some(target) = &self.end.target else { return Ok(false) };
         let End { repository, home, .. } = self.end;
-        if self.ledger.has(repository, &descriptor.digest) {
+        if self.known_blobs.has(repository, &descriptor.digest) {
             return Ok(true);
         }
         let there = target.contains(descriptor).await?;
         if there {
-            self.ledger.note(repository, &descriptor.digest, home.as_ref());
+            self.known_blobs.note(repository, &descriptor.digest, home.as_ref());
         }
         Ok(there)
     }
@@ -80,8 +80,8 @@ impl Survey<'_> {
     /// Whether another repository at the target has the blob.
     async fn is_beside(&self, descriptor: &Descriptor) -> Result<bool, ContentError> {
         for (repository, remote) in &self.beside {
-            if self.ledger.has(repository, &descriptor.digest) || remote.contains(descriptor).await? {
-                self.ledger.note(repository, &descriptor.digest, remote.repository(descriptor).as_ref());
+            if self.known_blobs.has(repository, &descriptor.digest) || remote.contains(descriptor).await? {
+                self.known_blobs.note(repository, &descriptor.digest, remote.repository(descriptor).as_ref());
                 return Ok(true);
             }
         }
@@ -90,14 +90,14 @@ impl Survey<'_> {
 }
 
 #[async_trait]
-impl Source for Survey<'_> {
+impl Source for Preflight<'_> {
     async fn fetch(&self, descriptor: &Descriptor, _: u64) -> Result<ByteStream, ContentError> {
         Err(Cause::NotFound.of(format!("read {}", descriptor.digest)))
     }
 }
 
 #[async_trait]
-impl Target for Survey<'_> {
+impl Target for Preflight<'_> {
     /// Of blobs all are said to be there, so that none is moved.
     async fn contains(&self, descriptor: &Descriptor) -> Result<bool, ContentError> {
         if descriptor.is_document() {
@@ -106,15 +106,15 @@ impl Target for Survey<'_> {
             return Ok(true);
         }
         let whence = if self.since.contains_key(&descriptor.digest) || self.is_there(descriptor).await? {
-            Whence::There
+            BlobOrigin::There
         } else if self.origin.holds(descriptor) || self.is_beside(descriptor).await? {
-            Whence::Source
+            BlobOrigin::Source
         } else if descriptor.is_elsewhere() {
             return Ok(true);
         } else {
-            Whence::Nowhere
+            BlobOrigin::Nowhere
         };
-        let digest = self.ledger.shared(&descriptor.digest);
+        let digest = self.known_blobs.shared(&descriptor.digest);
         self.found().blobs.push(Blob { digest, size: descriptor.size, whence });
         Ok(true)
     }

@@ -1,6 +1,6 @@
 //! Telling bytes that deflate makes no smaller, such as those of pictures and archives, without trying.
 //!
-//! They look like chance: all values are about as frequent, and nothing comes twice. The verdict depends on the bytes
+//! They look random: all values are about as frequent, and nothing comes twice. The verdict depends on the bytes
 //! alone, in whole numbers, so that it is the same on every machine.
 
 use std::ops::Range;
@@ -14,7 +14,7 @@ const SAMPLE: usize = 1 << 10;
 const SAMPLES: usize = 4;
 /// One of so many places is looked up for repeats.
 const SPARSE: u32 = 32;
-/// As many repeats are no chance; they stand for four thousandths of a block.
+/// So many repeats are not random; they stand for four thousandths of a block.
 const REPEATS: usize = 4;
 
 /// Where `content` of `bytes`, the ranges of files in ascending order, is noise. The ranges given don't touch each other.
@@ -83,7 +83,7 @@ fn is_even(block: &[u8]) -> bool {
             counts[usize::from(*byte)] += 1;
         }
     }
-    // Of n bytes of chance, this is n²/256 and a little.
+    // Of n random bytes, this is n²/256 and a little.
     let n: u64 = counts.iter().sum();
     let pairs: u64 = counts.iter().map(|count| count * count.saturating_sub(1)).sum();
     pairs * 256 * 16 <= n * n * 17
@@ -93,7 +93,7 @@ fn is_even(block: &[u8]) -> bool {
 pub(super) mod tests {
     use super::*;
 
-    /// Bytes of chance.
+    /// Random bytes.
     pub(in crate::pack) fn noise(len: usize) -> Vec<u8> {
         let mut state = 0x9e37_79b9_7f4a_7c15u64;
         let mut next = || {

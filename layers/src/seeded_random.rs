@@ -1,15 +1,15 @@
-//! Chance that is the same every time, for tests that break things in many ways.
+//! Random numbers that are the same every time, for tests that break things in many ways.
 
 /// A generator of numbers (xorshift).
-pub(crate) struct Chance(u64);
+pub(crate) struct SeededRandom(u64);
 
-impl Default for Chance {
+impl Default for SeededRandom {
     fn default() -> Self {
         Self(0x9e37_79b9_7f4a_7c15)
     }
 }
 
-impl Chance {
+impl SeededRandom {
     /// A number from 0 to `limit`, which is left out.
     pub(crate) fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 << 13;

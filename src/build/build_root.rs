@@ -9,8 +9,8 @@ use ociforge_layers::unpack::Owners;
 use ociforge_manifests::runtime::{EnvEntry, Host, Hostname, Network, Request, Settings};
 use ociforge_manifests::{ChainId, ConfigEdit, DiffId, Image, ImageError, NewLayer};
 
-use super::fixtures::{Fixture, Ready};
-use super::ran::{Ran, Set};
+use super::step_mounts::{PreparedMounts, ResolvedMount};
+use super::step_run::{Set, StepRun};
 use super::{Builder, Sandbox, StepError};
 use crate::base::BaseImage;
 use crate::rootfs::Unpacker;
@@ -25,7 +25,7 @@ const HOSTNAME: &str = "ociforge";
 
 /// The base of a build, and the layers that it has so far.
 #[derive(Clone)]
-pub(super) struct Workbench {
+pub(super) struct BuildRoot {
     builder: Builder,
     base: BaseImage,
     /// What steps see of the recipe's config.
@@ -35,7 +35,7 @@ pub(super) struct Workbench {
 
 /// A command to run there.
 #[derive(Debug, Clone)]
-pub(super) struct Job {
+pub(super) struct StepProcess {
     /// What the user is shown.
     pub(super) label: String,
     /// Program and arguments.
@@ -49,10 +49,10 @@ pub(super) struct Job {
     /// Whose network.
     pub(super) network: Network,
     /// What it sees besides the image.
-    pub(super) fixtures: Vec<Fixture>,
+    pub(super) step_mounts: Vec<ResolvedMount>,
 }
 
-impl Workbench {
+impl BuildRoot {
     pub(super) fn new(builder: &Builder, config: &ConfigEdit, base: &BaseImage) -> Self {
         // The user is that of containers. Who builds the image is whom the base says.
         let config = ConfigEdit { user: None, ..config.clone() };
@@ -77,7 +77,7 @@ impl Workbench {
     }
 
     /// Runs a command in a new root filesystem of the image as far as it is.
-    pub(super) async fn run(&self, job: &Job) -> Result<Ran, StepError> {
+    pub(super) async fn run(&self, job: &StepProcess) -> Result<StepRun, StepError> {
         let sandbox = self.builder.sandbox()?;
         let image = self.image()?;
         let stage = self.stage(&sandbox, &image).await?;
@@ -85,7 +85,7 @@ impl Workbench {
         let task = self.builder.reporter.task(&job.label, None);
         let (builder, job) = (self.builder.clone(), job.clone());
         let play = move || {
-            let ready = Ready::make(&job.fixtures, &builder, &sandbox, &directory)?;
+            let ready = PreparedMounts::make(&job.step_mounts, &builder, &sandbox, &directory)?;
             let request = request(&job, &ready, &sandbox);
             let bundle = Bundle { directory: directory.path(), destination: directory.path() };
             let spec = bundle.step(&image.config, &request, facts(&sandbox))?;
@@ -112,7 +112,7 @@ impl Workbench {
     }
 }
 
-fn request(job: &Job, ready: &Ready, sandbox: &Sandbox) -> Request {
+fn request(job: &StepProcess, ready: &PreparedMounts, sandbox: &Sandbox) -> Request {
     let entry = |(key, value): &(String, String)| EnvEntry { key: key.clone(), value: Some(value.clone()) };
     Request {
         settings: Settings { network: Some(job.network), ..Settings::default() },

@@ -1,0 +1,40 @@
+//! The root filesystem of a build as the place where build backends run.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ociforge_manifests::runtime::Network;
+
+use super::StepError;
+use super::build_root::{BuildRoot, StepProcess};
+use super::step_mounts::{Access, MountSource, ResolvedMount};
+use crate::lock::{self, IsolatedError, IsolatedRunner, OUT};
+use ociforge_sandbox::step::Ended;
+
+#[async_trait]
+impl IsolatedRunner for BuildRoot {
+    /// Whatever the command changes besides its directory is lost.
+    async fn run(&self, job: lock::Job) -> Result<(), IsolatedError> {
+        let bind = |path, to, access| ResolvedMount { to, what: MountSource::Bind { path, access } };
+        let mut step_mounts: Vec<_> = job.binds.into_iter().map(|(path, to)| bind(path, to, Access::Read)).collect();
+        step_mounts.push(bind(job.out, OUT.to_owned(), Access::Write));
+        let job = StepProcess {
+            label: job.label,
+            command: job.command,
+            env: job.env,
+            workdir: Some("/".into()),
+            // Whatever the base's user is: what comes out belongs to whoever builds.
+            user: Some("0:0".into()),
+            network: Network::Private,
+            step_mounts,
+        };
+        match BuildRoot::run(self, &job).await {
+            Ok(_) => Ok(()),
+            Err(StepError::Failed { ended, last, .. }) => {
+                let code = if let Ended::Exited(code) = ended { Some(code.into()) } else { None };
+                Err(IsolatedError::Failed { code, last_lines: last })
+            }
+            Err(error) => Err(IsolatedError::Unavailable(Arc::new(error))),
+        }
+    }
+}
