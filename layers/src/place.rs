@@ -67,6 +67,14 @@ pub struct Placed {
 /// The longest path that system calls take, in bytes, with its NUL (PATH_MAX). We need none, other programs do.
 const MAX_PATH: usize = 4096;
 
+/// The most directories above an entry, as when layers are unpacked.
+const MAX_DEPTH: usize = 256;
+
+/// The beginning of a long path, for messages.
+fn beginning(path: &LayerPath) -> String {
+    path.to_string().chars().take(60).chain(['…']).collect()
+}
+
 /// A tree that can't be placed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlaceError {
@@ -105,6 +113,9 @@ pub enum PlaceError {
     /// A path that others can't unpack.
     #[error("the path {0} is longer than {MAX_PATH} bytes: programs that unpack images can't make it")]
     TooLong(String),
+    /// A path that we don't unpack.
+    #[error("the path {0} has more than {MAX_DEPTH} directories, which no layer may have")]
+    TooDeep(String),
     /// A name that no entry can have.
     #[error(transparent)]
     Path(#[from] PathError),
@@ -217,6 +228,10 @@ struct Placing<'a> {
 
 impl Placing<'_> {
     fn node(&mut self, path: LayerPath, mut node: Node) -> Result<(), PlaceError> {
+        // Before its directories are looked up one in the other.
+        if path.as_bytes().iter().filter(|byte| **byte == b'/').count() > MAX_DEPTH {
+            return Err(PlaceError::TooDeep(beginning(&path)));
+        }
         let place = match &mut node.kind {
             NodeKind::Directory { opaque } => {
                 let opaque = *opaque;
@@ -242,7 +257,7 @@ impl Placing<'_> {
         }
         // With the slash at its beginning and the NUL at its end (path_resolution(7)).
         if place.as_bytes().len() + 2 > MAX_PATH {
-            return Err(PlaceError::TooLong(place.to_string().chars().take(60).chain(['…']).collect()));
+            return Err(PlaceError::TooLong(beginning(&place)));
         }
         if place != path {
             self.moved.insert(path, place.clone());

@@ -263,6 +263,10 @@ fn wrong_values() {
             "base = 'a'\nconfig.workdir = '/a/../b'",
             "2:18: `workdir` is `/a/../b`; expected an absolute path in the image | the path `/a/../b` has a component `..`, which paths in layers may not have",
         ),
+        (
+            "base = 'a'\n[[layer]]\ndirectories = ['/usr/.wh.bin']",
+            "3:16: `directories` is `/usr/.wh.bin`; expected an absolute path in the image | in a layer a name that begins with `.wh.` removes files of the layers below",
+        ),
         ("base = 'a'\nconfig = 1", "2:10: `config` is the number 1; expected a table"),
         (
             "base = 'a'\n[config.env]\nA = 1",

@@ -62,8 +62,13 @@ pub(super) fn absolute_or_variable<'a>(value: &Value<'a>) -> Result<&'a str, Pla
 
 /// The same as a path of a layer.
 pub(super) fn path(value: &Value<'_>) -> Result<LayerPath, PlanError> {
+    const EXPECTED: &str = "an absolute path in the image";
     let text = absolute(value)?;
-    LayerPath::new(text).map_err(|error| value.unexpected("an absolute path in the image", Some(error.to_string())))
+    if text.split('/').any(|component| component.starts_with(".wh.")) {
+        let hint = "in a layer a name that begins with `.wh.` removes files of the layers below";
+        return Err(value.unexpected(EXPECTED, Some(hint.into())));
+    }
+    LayerPath::new(text).map_err(|error| value.unexpected(EXPECTED, Some(error.to_string())))
 }
 
 /// An octal mode of up to four digits, `"0755"` or `0o755`.

@@ -73,6 +73,16 @@ fn placed(names: &[&str], rules: &Rules) -> Vec<String> {
 }
 
 #[test]
+fn paths_of_too_many_directories_are_refused() {
+    let deep = |directories: usize| vec!["d"; directories + 1].join("/");
+    assert!(place(tree(&[&deep(256)]), &base(), &copy()).is_ok());
+    for directories in [257, 1000] {
+        let error = place(tree(&[&deep(directories)]), &base(), &copy()).unwrap_err().to_string();
+        assert!(error.contains("has more than 256 directories") && error.len() < 200, "{error}");
+    }
+}
+
+#[test]
 fn paths_that_others_cannot_make_are_refused() {
     let path = |len: usize| format!("{}/{}", vec!["d".repeat(199); 20].join("/"), "f".repeat(len - 4000));
     assert!(place(tree(&[&path(4094)]), &base(), &copy()).is_ok());
