@@ -26,5 +26,6 @@ pub mod run;
 pub mod serve;
 pub mod store;
 #[cfg(test)]
+#[path = "../manifests/tests/support/program.rs"]
 mod testing;
 pub mod transfer;

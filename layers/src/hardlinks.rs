@@ -58,7 +58,7 @@ impl Links {
 
 /// Makes the first by name of each group of links the file and the others links to it. Links to what is no regular
 /// file become copies of it.
-pub(crate) fn rebase(tree: &mut LayerTree) -> Result<(), TreeError> {
+pub(crate) fn normalize(tree: &mut LayerTree) -> Result<(), TreeError> {
     let mut groups: BTreeMap<LayerPath, BTreeSet<LayerPath>> = BTreeMap::new();
     for (path, target) in ends(tree)? {
         groups.entry(target).or_default().insert(path);

@@ -152,6 +152,13 @@ fn shown(name: &[u8]) -> String {
     }
 }
 
+impl LayerPath {
+    /// The path for a message, as [`fmt::Display`] writes it: its beginning, where it is long.
+    pub(crate) fn shortened(&self) -> String {
+        shown(self.to_string().as_bytes())
+    }
+}
+
 impl fmt::Display for LayerPath {
     /// With a leading slash, as people write it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

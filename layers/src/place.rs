@@ -5,13 +5,18 @@
 //! directory `bin` then, which hides a link `bin -> usr/bin`; and a directory that a layer only implies has no mode or
 //! owner of its own.
 
+mod error;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::below::{Below, Lower, LowerKind, Origin, Purpose};
 use crate::links;
-use crate::path::{LayerPath, PathError};
-use crate::tree::{LayerTree, Metadata, Node, NodeKind, TreeError};
+use crate::path::LayerPath;
+use crate::tree::{LayerTree, Metadata, Node, NodeKind};
+use crate::unpack::root;
+
+pub use error::PlaceError;
 
 /// How a tree's entries meet what is below.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,77 +67,6 @@ pub struct Placed {
     pub lookups: Lookups,
     /// What was assumed of the base, in order: directories whose attributes were, and paths that were taken to be new.
     pub assumed: Vec<LayerPath>,
-}
-
-/// The longest path that system calls take, in bytes, with its NUL (PATH_MAX). We need none, other programs do.
-const MAX_PATH: usize = 4096;
-
-/// The most directories above an entry, as when layers are unpacked.
-const MAX_DEPTH: usize = 256;
-
-/// The beginning of a long path, for messages.
-fn beginning(path: &LayerPath) -> String {
-    path.to_string().chars().take(60).chain(['…']).collect()
-}
-
-/// A tree that can't be placed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PlaceError {
-    /// The base's files must be known.
-    #[error("the base has to be read to place {0}")]
-    Unknown(LayerPath),
-    /// Links lead in a circle.
-    #[error("cannot place {path}: the links of the layers below lead in a circle")]
-    Loop {
-        /// The directory.
-        path: LayerPath,
-    },
-    /// A file where a directory is needed.
-    #[error("cannot place {path}: {above} is a file in {layer}")]
-    NotADirectory {
-        /// The entry.
-        path: LayerPath,
-        /// The file.
-        above: LayerPath,
-        /// Where the file is.
-        layer: String,
-    },
-    /// A file in the place of a directory.
-    #[error("cannot place the file {path}: {directory} is a directory in {layer}")]
-    OntoDirectory {
-        /// The file.
-        path: LayerPath,
-        /// The directory.
-        directory: LayerPath,
-        /// Where the directory is.
-        layer: String,
-    },
-    /// A layer that hides everything below it, of which runtimes do not take the same view.
-    #[error("cannot place an opaque root directory (`.wh..wh..opq` at the top): docker and podman ignore it")]
-    OpaqueRoot,
-    /// A path that others can't unpack.
-    #[error("the path {0} is longer than {MAX_PATH} bytes: programs that unpack images can't make it")]
-    TooLong(String),
-    /// A path that we don't unpack.
-    #[error("the path {0} has more than {MAX_DEPTH} directories, which no layer may have")]
-    TooDeep(String),
-    /// A name that no entry can have.
-    #[error(transparent)]
-    Path(#[from] PathError),
-    /// Entries of the tree that come to one place contradict each other.
-    #[error(transparent)]
-    Tree(#[from] TreeError),
-}
-
-impl PlaceError {
-    /// Names the entry, where it is about a directory that leads there.
-    fn of(self, entry: LayerPath) -> Self {
-        match self {
-            Self::Loop { .. } => Self::Loop { path: entry },
-            Self::NotADirectory { above, layer, .. } => Self::NotADirectory { path: entry, above, layer },
-            other => other,
-        }
-    }
 }
 
 /// What was looked up below: a tree of the same content has the same place wherever these have the same answers.
@@ -229,8 +163,8 @@ struct Placing<'a> {
 impl Placing<'_> {
     fn node(&mut self, path: LayerPath, mut node: Node) -> Result<(), PlaceError> {
         // Before its directories are looked up one in the other.
-        if path.as_bytes().iter().filter(|byte| **byte == b'/').count() > MAX_DEPTH {
-            return Err(PlaceError::TooDeep(beginning(&path)));
+        if root::depth(&path) > root::MAX_DEPTH {
+            return Err(PlaceError::TooDeep(path.shortened()));
         }
         let place = match &mut node.kind {
             NodeKind::Directory { opaque } => {
@@ -256,8 +190,8 @@ impl Placing<'_> {
             *target = place.clone();
         }
         // With the slash at its beginning and the NUL at its end (path_resolution(7)).
-        if place.as_bytes().len() + 2 > MAX_PATH {
-            return Err(PlaceError::TooLong(beginning(&place)));
+        if place.as_bytes().len() + 2 > root::MAX_PATH {
+            return Err(PlaceError::TooLong(place.shortened()));
         }
         if place != path {
             self.moved.insert(path, place.clone());
@@ -373,16 +307,16 @@ impl Placing<'_> {
             DirectoryRule::KeepBase => !matches!(lower.origin, Origin::Layer(_)),
             DirectoryRule::Replace => false,
             DirectoryRule::Change { mode, owner } => {
-                let rebased = self.rebased(place, metadata, lower.origin);
-                let (uid, gid) = owner.unwrap_or((rebased.uid, rebased.gid));
-                return Ok(Some(Metadata { mode: mode.unwrap_or(rebased.mode), uid, gid, ..rebased }));
+                let noted = self.noted(place, metadata, lower.origin);
+                let (uid, gid) = owner.unwrap_or((noted.uid, noted.gid));
+                return Ok(Some(Metadata { mode: mode.unwrap_or(noted.mode), uid, gid, ..noted }));
             }
         };
-        Ok(keeps.then(|| self.rebased(place, metadata, lower.origin)))
+        Ok(keeps.then(|| self.noted(place, metadata, lower.origin)))
     }
 
     /// Notes a directory that is assumed, and gives it a time.
-    fn rebased(&mut self, place: &LayerPath, metadata: Metadata, origin: Origin) -> Metadata {
+    fn noted(&mut self, place: &LayerPath, metadata: Metadata, origin: Origin) -> Metadata {
         if origin != Origin::Assumed {
             return metadata;
         }
@@ -400,7 +334,7 @@ impl Placing<'_> {
                 }
                 let lower = self.at(&above, Purpose::Directory)?;
                 let metadata = match lower.kind {
-                    LowerKind::Directory(metadata) => self.rebased(&above, metadata, lower.origin),
+                    LowerKind::Directory(metadata) => self.noted(&above, metadata, lower.origin),
                     LowerKind::File => {
                         let layer = self.below.name(lower.origin);
                         return Err(PlaceError::NotADirectory { path, above, layer });

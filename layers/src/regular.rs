@@ -12,14 +12,22 @@ use rustix::fs::OFlags;
 /// # Errors
 /// When it can't be opened, or is a directory, a pipe, a socket or a device; /dev/null counts as an empty file.
 pub fn open_regular(path: &Path) -> io::Result<File> {
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let file = open_without_waiting(path)?;
     let is = file.metadata()?.file_type();
     if is.is_file() || path == Path::new("/dev/null") {
         return Ok(file);
     }
     let message = if is.is_dir() { "it is a directory, not a file" } else { "it is a pipe or a device, not a file" };
     Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+}
+
+/// Opens whatever is there to read it, without waiting for who writes to a pipe.
+///
+/// # Errors
+/// When it can't be opened.
+pub fn open_without_waiting(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)
 }
 
 /// The bytes of a file.

@@ -16,6 +16,12 @@ pub enum Meaning {
     Opaque(LayerPath),
 }
 
+/// Whether a component of the path is a whiteout's name, which no file of an image can have.
+#[must_use]
+pub fn is_reserved(path: &LayerPath) -> bool {
+    path.as_bytes().split(|byte| *byte == b'/').any(|component| component.starts_with(PREFIX))
+}
+
 /// Reads a path of a layer's tar.
 ///
 /// # Errors

@@ -5,15 +5,18 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test's own set-up fails by panicking")]
 
+#[path = "support/program.rs"]
+mod program;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use ociforge_manifests::runtime::cdi::{CdiFile, DeviceFacts, NodeKind, Registry};
 use ociforge_manifests::runtime::{Emitted, Host, Request, runtime_spec};
 use ociforge_manifests::{Config, Document};
+use program::write_program;
 use serde_json::{Value, json};
 
 const CDI: &str = "/usr/share/gocode/src/github.com/container-orchestrated-devices/container-device-interface/schema";
@@ -284,14 +287,4 @@ fn runc_makes_the_devices_and_calls_the_hooks() {
         assert_eq!(env.contains("NVIDIA_CTK_DEBUG=false\n"), call < 3, "{env}");
     }
     assert_eq!(fs::read_dir(bundle.0.join("calls")).unwrap().count(), 4);
-}
-
-/// Writes a program by another process. A child that another thread forks meanwhile would keep our own file open for
-/// writing until it executes something, and the kernel executes no such file (ETXTBSY).
-fn write_program(path: &Path, script: impl AsRef<[u8]>) {
-    let mut command = Command::new("sh");
-    command.args(["-c", "rm -f \"$0\"; cat >\"$0\" && chmod 755 \"$0\""]).arg(path).stdin(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(script.as_ref()).unwrap();
-    assert!(child.wait().unwrap().success());
 }

@@ -153,7 +153,6 @@ impl Builder {
                 let path = error.unknown_path().cloned().ok_or(error)?;
                 self.reporter.note(&format!("what the base has at {path} is looked up in its layers"));
                 pins.read_base(self).await?;
-                self.state.base_is_known();
                 self.layers(plan, &pins).await?
             }
             Ok(layers) => layers,

@@ -29,13 +29,6 @@ impl BuildState {
         self.assumed.lock().map(|assumed| assumed.iter().cloned().collect()).unwrap_or_default()
     }
 
-    /// Forgets what was assumed: the base is known now.
-    pub(super) fn base_is_known(&self) {
-        if let Ok(mut assumed) = self.assumed.lock() {
-            assumed.clear();
-        }
-    }
-
     /// Notes a layer that this build has packed.
     pub(super) fn note_packed(&self, key: LayerKey) {
         if let Ok(mut packed) = self.packed.lock() {

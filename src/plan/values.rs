@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use ociforge_layers::LayerPath;
+use ociforge_layers::{LayerPath, whiteout};
 use toml::de::DeValue;
 
 use super::error::PlanError;
@@ -64,11 +64,12 @@ pub(super) fn absolute_or_variable<'a>(value: &Value<'a>) -> Result<&'a str, Pla
 pub(super) fn path(value: &Value<'_>) -> Result<LayerPath, PlanError> {
     const EXPECTED: &str = "an absolute path in the image";
     let text = absolute(value)?;
-    if text.split('/').any(|component| component.starts_with(".wh.")) {
+    let path = LayerPath::new(text).map_err(|error| value.unexpected(EXPECTED, Some(error.to_string())))?;
+    if whiteout::is_reserved(&path) {
         let hint = "in a layer a name that begins with `.wh.` removes files of the layers below";
         return Err(value.unexpected(EXPECTED, Some(hint.into())));
     }
-    LayerPath::new(text).map_err(|error| value.unexpected(EXPECTED, Some(error.to_string())))
+    Ok(path)
 }
 
 /// An octal mode of up to four digits, `"0755"` or `0o755`.

@@ -4,13 +4,13 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Component, Path, PathBuf};
 
 use ociforge_layers::decompress::{Format, decompress};
+use ociforge_layers::regular::open_without_waiting;
 use ociforge_manifests::Descriptor;
 use ociforge_manifests::document::MAX_DOCUMENT;
-use rustix::fs::OFlags;
 use tar::{EntryType, Header};
 
 use super::spool::temporary_file;
@@ -262,8 +262,7 @@ pub(super) fn header(kind: EntryType, mode: u32, size: u64) -> Header {
 
 /// Opens what `path` leads to, without waiting for who writes to a pipe: it is read here and there, which a pipe can't be.
 fn open(path: &Path) -> Result<File, Cause> {
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let file = open_without_waiting(path)?;
     let is = file.metadata()?.file_type();
     if is.is_file() || is.is_block_device() {
         return Ok(file);

@@ -45,12 +45,12 @@ pub enum RebaseError {
 pub fn rebase(layer: &Path, unpacked: &Unpacked, below: &[PathBuf], space: XattrSpace) -> Result<(), RebaseError> {
     let top = |error: Errno| RebaseError::Io(LayerPath::root(), error.into());
     let (layer, below) = (Root::open(layer).map_err(top)?, Below::open(below, space).map_err(top)?);
-    let mut settling = Rebase { layer, below, space, implied: BTreeSet::new(), touched: BTreeMap::new() };
-    settling.hide(unpacked)?;
+    let mut rebase = Rebase { layer, below, space, implied: BTreeSet::new(), touched: BTreeMap::new() };
+    rebase.hide(unpacked)?;
     let mut left: BTreeSet<LayerPath> = unpacked.implied.iter().cloned().collect();
     // What is above comes first: when it moves, what is inside it moves, too.
     while let Some(path) = left.pop_first() {
-        if let Some(target) = settling.place(&path).map_err(|fault| fault.at(&path))? {
+        if let Some(target) = rebase.place(&path).map_err(|fault| fault.at(&path))? {
             let moved = |other: &LayerPath| match other.as_bytes().strip_prefix(path.as_bytes()) {
                 Some(rest) if other.starts_with(&path) => target.join(rest).unwrap_or_else(|_| other.clone()),
                 _ => other.clone(),
@@ -58,8 +58,8 @@ pub fn rebase(layer: &Path, unpacked: &Unpacked, below: &[PathBuf], space: Xattr
             left = left.iter().map(moved).collect();
         }
     }
-    settling.mark()?;
-    settling.finish()
+    rebase.mark()?;
+    rebase.finish()
 }
 
 /// The directories of a stack that show something, of all that there are, topmost first: a layer with an opaque root hides

@@ -187,9 +187,12 @@ impl Walk<'_> {
 
 /// Whether a path is one that may be made.
 pub(crate) fn check(path: &LayerPath) -> std::result::Result<(), Fault> {
-    let bytes = path.as_bytes();
-    let depth = bytes.iter().filter(|byte| **byte == b'/').count() + 1;
-    if bytes.len() < MAX_PATH && depth <= MAX_DEPTH { Ok(()) } else { Err(Fault::TooLong) }
+    if path.as_bytes().len() < MAX_PATH && depth(path) <= MAX_DEPTH { Ok(()) } else { Err(Fault::TooLong) }
+}
+
+/// The number of a path's components.
+pub(crate) fn depth(path: &LayerPath) -> usize {
+    path.as_bytes().iter().filter(|byte| **byte == b'/').count() + 1
 }
 
 /// Opens the directory `name` in `directory`; a link is not one.

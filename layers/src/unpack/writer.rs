@@ -333,7 +333,7 @@ impl<'a> Writer<'a> {
     pub(super) fn finish(mut self) -> Result<Unpacked, UnpackError> {
         let directories = std::mem::take(&mut self.directories);
         for (path, attributes) in directories.iter().rev() {
-            self.rebase(path, attributes.as_ref()).map_err(at(path))?;
+            self.set_attributes(path, attributes.as_ref()).map_err(at(path))?;
         }
         let implied = directories.into_iter().filter(|(_, attributes)| attributes.is_none());
         Ok(Unpacked {
@@ -344,7 +344,7 @@ impl<'a> Writer<'a> {
         })
     }
 
-    fn rebase(&mut self, path: &LayerPath, attributes: Option<&Attributes>) -> Result<(), Fault> {
+    fn set_attributes(&mut self, path: &LayerPath, attributes: Option<&Attributes>) -> Result<(), Fault> {
         let directory = self.root.directory(path.as_bytes()).map_err(cannot("open the directory"))?;
         match attributes {
             Some(attributes) => attributes.set(directory.as_fd(), self.options.owners, &mut self.count),

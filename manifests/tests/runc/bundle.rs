@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::rc::Rc;
 use std::sync::Mutex;
 
+use crate::program::write_program;
 use ociforge_manifests::runtime::{Emitted, Host, LOCKED, Request, Settings, runtime_spec};
 use ociforge_manifests::{Config, Document};
 use serde_json::{Value, json};
@@ -168,14 +168,4 @@ pub(crate) fn shell(script: &str) -> Value {
 
 pub(crate) fn settings(json: Value) -> Settings {
     serde_json::from_value(json).unwrap()
-}
-
-/// Writes a program by another process. A child that another thread forks meanwhile would keep our own file open for
-/// writing until it executes something, and the kernel executes no such file (ETXTBSY).
-fn write_program(path: &Path, script: impl AsRef<[u8]>) {
-    let mut command = Command::new("sh");
-    command.args(["-c", "rm -f \"$0\"; cat >\"$0\" && chmod 755 \"$0\""]).arg(path).stdin(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(script.as_ref()).unwrap();
-    assert!(child.wait().unwrap().success());
 }

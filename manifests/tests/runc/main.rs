@@ -6,6 +6,8 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test's own set-up fails by panicking")]
 
 mod bundle;
+#[path = "../support/program.rs"]
+mod program;
 mod rootless;
 mod schema;
 mod security;

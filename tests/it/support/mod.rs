@@ -5,6 +5,8 @@ mod exchange;
 mod layered;
 mod liar;
 mod noise;
+#[path = "../../../manifests/tests/support/program.rs"]
+mod program;
 mod proxy;
 mod registry;
 pub(crate) mod served;
@@ -15,11 +17,11 @@ mod user;
 mod wheel;
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
 
+use program::write_program;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -213,16 +215,6 @@ impl Ran {
 }
 
 /// Runs a program that must succeed, and gives what it printed.
-/// Writes a program by another process. A child that another thread forks meanwhile would keep our own file open for
-/// writing until it executes something, and the kernel executes no such file (ETXTBSY).
-fn write_program(path: &Path, script: impl AsRef<[u8]>) {
-    let mut command = Command::new("sh");
-    command.args(["-c", "rm -f \"$0\"; cat >\"$0\" && chmod 755 \"$0\""]).arg(path).stdin(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(script.as_ref()).unwrap();
-    assert!(child.wait().unwrap().success());
-}
-
 pub(crate) fn tool(program: &str, arguments: &[&str]) -> String {
     run(Command::new(program).args(arguments).stdin(Stdio::null())).ok()
 }

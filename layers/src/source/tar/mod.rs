@@ -227,7 +227,7 @@ impl Taking<'_> {
     }
 
     fn finish(mut self) -> Result<LayerTree, TreeError> {
-        hardlinks::rebase(&mut self.tree)?;
+        hardlinks::normalize(&mut self.tree)?;
         let made = Metadata::root(0o755, self.options.latest.unwrap_or(0));
         for path in self.gone {
             // Beside an entry of the same name a whiteout says that nothing of what was there shows through.

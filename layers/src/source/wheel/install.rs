@@ -161,11 +161,16 @@ impl Installation<'_> {
 
 /// When pip puts a member in its place: the root's files first, the scripts of `.data` last.
 fn turn(name: &str) -> u8 {
-    match name.split_once('/').filter(|(top, _)| top.ends_with(".data")) {
+    match in_data(name) {
         None => 0,
-        Some((_, rest)) if rest.starts_with("scripts/") => 2,
+        Some(rest) if rest.starts_with("scripts/") => 2,
         Some(_) => 1,
     }
+}
+
+/// Where a member of `.data` is in there.
+fn in_data(name: &str) -> Option<&str> {
+    name.split_once('/').filter(|(top, _)| top.ends_with(".data")).map(|(_, rest)| rest)
 }
 
 /// Where the member `name` of a wheel of `distribution` goes; `library` is where its modules go.
@@ -176,7 +181,7 @@ pub(super) fn place(
     scheme: &Scheme,
     entry_points: &EntryPoints,
 ) -> Result<Place, Fault> {
-    let Some((_, rest)) = name.split_once('/').filter(|(top, _)| top.ends_with(".data")) else {
+    let Some(rest) = in_data(name) else {
         return Ok(Place::At(library.join(name)?));
     };
     let unknown = || Fault::DataDirectory(name.to_owned());

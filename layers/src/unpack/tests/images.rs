@@ -204,8 +204,8 @@ fn owners_are_remembered() {
             rustix::thread::set_thread_uid(rustix::fs::Uid::from_raw(65534)).unwrap();
             let unpacked = unpack_all(&[plain(below)], &root, &options).unwrap();
             fs::create_dir(&layer).unwrap();
-            let rebased = unpack(&above_tar, &layer, &options).unwrap();
-            rebase::rebase(&layer, &rebased, &[below_root], XattrSpace::User).unwrap();
+            let above = unpack(&above_tar, &layer, &options).unwrap();
+            rebase::rebase(&layer, &above, &[below_root], XattrSpace::User).unwrap();
             let second = scene.path("second");
             fs::create_dir(&second).unwrap();
             for tar in [above_tar.clone(), top.end()] {

@@ -1,4 +1,4 @@
-//! For unit tests.
+//! Programs that tests write and execute. Other crates' tests include this file, too.
 
 use std::io::Write;
 use std::path::Path;
