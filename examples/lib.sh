@@ -1,15 +1,15 @@
 # shellcheck shell=bash
-# What the scripts in examples/ and tests/ share. Source it; it starts nothing by itself.
+# Functions for the scripts in examples/ and tests/. Source this file; it starts no process by itself.
 #
 # Variables that a caller may set:
-#   OCIFORGE                  a built binary to use instead of building one
-#   OCIFORGE_EXAMPLES_CACHE   where the Debian base, uv and the store are kept between runs
-#   OCIFORGE_STORE            ociforge's store, apart from the user's own unless set
-#   TMPDIR                    where work directories go
+#   OCIFORGE                  a built binary; the default is to build one
+#   OCIFORGE_EXAMPLES_CACHE   directory that keeps the Debian base, uv and the store between runs
+#   OCIFORGE_STORE            ociforge's store; the default is a directory in the cache, not the user's store
+#   TMPDIR                    parent of the work directories; the default is /var/tmp
 
 set -euo pipefail
 shopt -s inherit_errexit
-export LC_ALL=C.UTF-8 # numbers with a point, sorting by bytes
+export LC_ALL=C.UTF-8 # decimal points, sorting by bytes
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${OCIFORGE_EXAMPLES_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ociforge-examples}
@@ -24,10 +24,10 @@ die() {
     exit 1
 }
 
-# --- what a script leaves behind ---------------------------------------------------------------------------------
+# --- cleanup ----------------------------------------------------------------------------------------------------------
 
-PIDS=()     # servers that this script started
-WORK=       # its work directory, see make_work
+PIDS=()     # servers of this script
+WORK=       # the work directory, see make_work
 
 stop_servers() {
     local pid
@@ -41,24 +41,24 @@ stop_servers() {
 cleanup() {
     stop_servers
     [ -z "$WORK" ] || rm -rf "$WORK"
-    rm -f "$CACHE"/*.$$.* # a base that was not finished
+    rm -f "$CACHE"/*.$$.* # an incomplete base
 }
 trap cleanup EXIT
-# Without these a signal would end the shell before the EXIT trap.
+# Without these traps a signal ends the shell without running the EXIT trap.
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# Sets WORK to a directory that goes away with the script. /var/tmp, as /tmp is often memory and images are large.
+# Sets WORK to a directory that cleanup removes. /var/tmp is the default because /tmp is often in memory and images are large.
 make_work() {
     WORK=$(mktemp -d "${TMPDIR:-/var/tmp}/ociforge.XXXXXX")
     chmod 755 "$WORK"
 }
 
-# --- what a script needs ------------------------------------------------------------------------------------------
+# --- requirements -------------------------------------------------------------------------------------------------
 
 installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 
-# need_packages PACKAGE...: Debian packages, installed when root, named otherwise.
+# need_packages PACKAGE...: installs missing Debian packages as root; otherwise prints their names and fails.
 need_packages() {
     local package missing=()
     command -v dpkg-query >/dev/null || die "this needs a Debian machine with the packages: $*"
@@ -75,10 +75,10 @@ need_packages() {
     say "installing ${missing[*]}"
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq </dev/null >/dev/null
-    # A new machine may still be installing its updates: wait for it.
+    # A new machine may still install its updates: wait for the lock of dpkg.
     apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 "${missing[@]}" \
         </dev/null >/dev/null
-    # Debian starts a registry for everyone with the package; here only the program is wanted.
+    # Debian's package starts a registry as a service; the scripts need only the program.
     if [ -d /run/systemd/system ] && [[ " ${missing[*]} " == *" docker-registry "* ]]; then
         systemctl disable --quiet --now docker-registry
     fi
@@ -87,11 +87,11 @@ need_packages() {
 need_rust() {
     command -v cargo >/dev/null || PATH=$HOME/.cargo/bin:$PATH
     command -v cargo >/dev/null || die 'cargo is missing: install Rust (stable) with rustup, then run this again'
-    command -v cc >/dev/null || need_packages gcc libc6-dev # the linker, and C sources of some crates
+    command -v cc >/dev/null || need_packages gcc libc6-dev # for the linker, and for C sources of some crates
 }
 
-# uv has no Debian package: it comes from PyPI, into a virtual environment in the cache. Only uv itself goes on the PATH:
-# the environment's python would hide the system's and its modules.
+# uv has no Debian package: install it from PyPI into a virtual environment in the cache. Only uv goes on the PATH, because the
+# environment's python would hide the system's python and its modules.
 need_uv() {
     PATH=$CACHE/bin:$PATH
     if command -v uv >/dev/null; then return; fi
@@ -114,13 +114,13 @@ build_ociforge() {
     export OCIFORGE
 }
 
-# --- a base image without a registry in reach -----------------------------------------------------------------------
+# --- a base image without access to a registry ----------------------------------------------------------------------
 
-# make_base [FILE]: a small Debian with Python as a tar, of the running system's suite. Sets BASE_TAR to the one in the
-# cache; FILE becomes the same. The tar is reproducible: it changes only when Debian publishes other packages.
+# make_base [FILE]: creates a tar of a small Debian with Python, of the running system's suite, in the cache. Sets BASE_TAR to
+# its path, and links or copies it to FILE. The tar is reproducible: it changes only when Debian publishes other packages.
 make_base() {
     need_packages mmdebstrap ca-certificates
-    [ "$(id -u)" = 0 ] || need_packages uidmap # mmdebstrap then works in a user namespace
+    [ "$(id -u)" = 0 ] || need_packages uidmap # for mmdebstrap in a user namespace
     local suite
     suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-bookworm}")
     BASE_TAR=$CACHE/debian-$suite-python3.tar
@@ -132,13 +132,13 @@ make_base() {
 bootstrap() {
     local suite=$1 tar=$2 new=$2.$$.tar config=$2.$$.conf sources
     say "making a Debian $suite base"
-    # The machine's own sources and proxy, so that this works wherever apt does. Sources of others are left out.
+    # Use the machine's own sources and proxy, so that this works wherever apt does. Leave out third-party sources.
     mapfile -t sources < <(grep -lsE "^[^#]*[[:space:]]$suite([[:space:]]|\$)" \
         /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources |
         xargs -r grep -lwE '^[^#]*main')
     apt-config dump Acquire::http Acquire::https Acquire::Check-Valid-Until Acquire::Check-Date >"$config"
 
-    # What depends on this machine stays out. So do device nodes, as only root could unpack them: /dev is left empty.
+    # Leave out files that depend on this machine, and device nodes, because only root can unpack them: /dev is empty.
     # shellcheck disable=SC2016 # mmdebstrap's shell expands $1
     SOURCE_DATE_EPOCH=0 TMPDIR=${TMPDIR:-/var/tmp} mmdebstrap --quiet --variant=minbase --include=python3,ca-certificates --format=tar \
         --aptopt="$config" --skip=output/dev \
@@ -152,7 +152,7 @@ bootstrap() {
 
 # --- servers ----------------------------------------------------------------------------------------------------------
 
-# start_serve DIR: `ociforge serve` on a free port; sets REGISTRY.
+# start_serve DIR: starts `ociforge serve` on a free port and sets REGISTRY.
 start_serve() {
     local line
     mkdir -p "$1"
@@ -163,7 +163,7 @@ start_serve() {
     [[ $REGISTRY == 127.0.0.1:+([0-9]) ]] || die "ociforge serve said: $line"
 }
 
-# start_registry DIR: Debian's docker-registry on a free port; sets REGISTRY.
+# start_registry DIR: starts Debian's docker-registry on a free port and sets REGISTRY.
 start_registry() {
     local pid
     need_packages docker-registry
@@ -187,7 +187,7 @@ start_registry() {
     die 'docker-registry did not start'
 }
 
-# alias_registry HOST REGISTRY: names of HOST are found in REGISTRY, by containers-registries.conf(5).
+# alias_registry HOST REGISTRY: redirects names of HOST to REGISTRY with containers-registries.conf(5).
 alias_registry() {
     cat >"$WORK/registries.conf" <<-END
 	[[registry]]
@@ -202,7 +202,7 @@ alias_registry() {
 
 TIMES=()
 
-# timed LABEL COMMAND...: runs it and keeps its wall time for print_times.
+# timed LABEL COMMAND...: runs the command and keeps its wall time for print_times.
 timed() {
     local label=$1 start
     start=$EPOCHREALTIME
@@ -219,20 +219,20 @@ bytes() { numfmt --to=iec-i --suffix=B --format='%.1f' "$1"; }
 
 # --- images -----------------------------------------------------------------------------------------------------------
 
-# build_image RECIPE-DIR NAME FILE: builds a copy of the recipe (its lock must not dirty the checkout) and pushes it.
-# FILE gets what the build says of itself, FILE.name the NAME@sha256:... that it printed.
+# build_image RECIPE-DIR NAME FILE: builds the recipe and pushes the image. RECIPE-DIR is a copy, because the lock must not
+# change the checkout. FILE receives the metadata of the build, and FILE.name the NAME@sha256:... that it prints.
 build_image() {
     "$OCIFORGE" build "$1" -t "$2" --push --metadata-file "$3" >"$3.name"
 }
 
-# push_base NAME FILE: the Debian base as an image in a registry.
+# push_base NAME FILE: builds an image of the Debian base and pushes it.
 push_base() {
     cp -r "$ROOT/examples/base" "$WORK/base"
     make_base "$WORK/base/rootfs.tar"
     build_image "$WORK/base" "$1" "$2"
 }
 
-# print_image FILE: what build_image made and the bytes that it moved.
+# print_image FILE: prints the image of build_image and the bytes that it moved.
 print_image() {
     local key count line
     cat "$1.name"
