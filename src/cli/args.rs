@@ -1,4 +1,4 @@
-//! What can be typed.
+//! The arguments of the command line.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -20,24 +20,25 @@ use ociforge_sandbox::Isolation;
 #[derive(Debug, Parser)]
 #[command(name = "ociforge", version, propagate_version = true)]
 pub struct Cli {
-    /// What all commands take.
+    /// The flags of all commands.
     #[command(flatten)]
     pub global: Global,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What all commands take.
+/// The flags of all commands.
 #[derive(Debug, Args)]
 pub struct Global {
-    /// Directory for layers, wheels and images [default: $XDG_DATA_HOME/ociforge or ~/.local/share/ociforge]
+    /// Directory that keeps layers, wheels and images [default: $XDG_DATA_HOME/ociforge or ~/.local/share/ociforge]
     #[arg(long, global = true, env = "OCIFORGE_STORE", value_name = "DIR", help_heading = "Global options")]
     pub store: Option<PathBuf>,
-    /// File with registry credentials, in the form of auth.json or docker's config.json
+    /// File with registry credentials, in the format of auth.json or docker's config.json
     #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
     pub authfile: Option<PathBuf>,
-    /// Accept registries with invalid certificates or plain HTTP when false; loopback addresses try HTTP by themselves
+    /// Verify certificates and require HTTPS; false also accepts invalid certificates and HTTP; loopback may use HTTP
+    /// anyway
     #[arg(
         long,
         global = true,
@@ -51,7 +52,7 @@ pub struct Global {
         help_heading = "Global options"
     )]
     pub tls_verify: bool,
-    /// How progress is shown on stderr
+    /// Format of progress on stderr
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM", help_heading = "Global options")]
     pub progress: Form,
 }
@@ -63,36 +64,36 @@ pub enum Command {
     Build(BuildArgs),
     /// Pin the base's digest and the wheels of a recipe in ociforge.lock
     Lock(LockArgs),
-    /// Copy an image from any place to any other, with its signatures and other referrers
+    /// Copy an image between registries, layouts and archives, with its signatures and other referrers
     Copy(CopyArgs),
-    /// Copy many images to another registry, a layout or an archive, and from there
+    /// Copy many images to or from a registry, a layout or an archive
     Mirror(Box<MirrorArgs>),
     /// Show an image's manifest, config and layers
     Inspect(InspectArgs),
     /// Print the OCI runtime spec (config.json) of an image
     Spec(Box<SpecArgs>),
-    /// Make a bundle of an image: its root filesystem, and the config.json that runc, crun and youki run it by
+    /// Create a bundle for runc, crun or youki: the image's root filesystem and its config.json
     Bundle(Box<BundleArgs>),
-    /// Run an image by runc, crun or youki
+    /// Run an image with runc, crun or youki
     Run(Box<RunArgs>),
-    /// Run a command in the user namespace that `bundle` and `run` work in, to see or remove files of theirs
+    /// Run a command in the user namespace of `bundle` and `run`, for example to remove their files
     Unshare(UnshareArgs),
     /// Serve an OCI layout as a registry
     Serve(ServeArgs),
-    /// Remove from an OCI layout what none of its images needs
+    /// Remove blobs that no image needs from an OCI layout
     Gc(GcArgs),
-    /// Say what this machine allows, and what to do about what it does not
+    /// Report what this machine allows, and how to fix what is missing
     Doctor(DoctorArgs),
-    /// Check a user's name and password against a registry, and keep them for later commands
+    /// Check a user name and a password with a registry, and store them for later commands
     Login(LoginArgs),
-    /// Forget the user's name and password for a registry
+    /// Remove the stored user name and password for a registry
     Logout(LogoutArgs),
-    /// Show or clean the store
+    /// List, prune or verify the store
     #[command(subcommand)]
     Cache(CacheCommand),
     /// Print a completion script for a shell
     Completions {
-        /// The shell
+        /// Shell
         shell: Shell,
     },
 }
@@ -100,56 +101,56 @@ pub enum Command {
 /// `build`
 #[derive(Debug, Args)]
 pub struct BuildArgs {
-    /// Recipe, or a directory with an ociforge.toml in it
+    /// Recipe, or a directory with an ociforge.toml
     #[arg(default_value = ".", value_name = "RECIPE|DIR")]
     pub recipe: PathBuf,
-    /// Recipe of another name, in place of the first argument's ociforge.toml
+    /// Recipe; overrides the first argument [default: ociforge.toml in the directory]
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Name of the image [default: the recipe's]; several are allowed
+    /// Name of the image, may be repeated [default: the recipe's `name`]
     #[arg(short, long = "tag", value_name = "NAME")]
     pub tags: Vec<String>,
     /// Push the image under its names
     #[arg(long)]
     pub push: bool,
-    /// Also write the image to oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME] or docker://NAME; several
-    /// are allowed
+    /// Also write the image to oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME] or docker://NAME, may
+    /// be repeated
     #[arg(short, long = "output", value_name = "DEST", value_parser = destination)]
     pub outputs: Vec<ImageName>,
-    /// Platform to build for [default: the recipe's, or linux/amd64]; several are allowed
+    /// Platforms to build for, separated by commas [default: the recipe's `platforms`, or linux/amd64]
     #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
     pub platforms: Vec<Platform>,
-    /// Value for a build argument; recipes have none
+    /// Build argument; an error, because recipes have no build arguments
     #[arg(long = "build-arg", value_name = "KEY=VALUE", value_parser = key_value)]
     pub build_args: Vec<(String, String)>,
-    /// Fail when ociforge.lock is missing or does not fit the recipe
+    /// Fail if ociforge.lock is missing or does not match the recipe
     #[arg(long)]
     pub locked: bool,
-    /// Make every layer anew
+    /// Build every layer again, even if the store has it
     #[arg(long)]
     pub no_cache: bool,
-    /// Read the base's layers to place files by the base's own links and directories, even where common ones can be assumed
+    /// Read the base's layers for its links and directories, instead of assuming those that are common
     #[arg(long)]
     pub check_base: bool,
-    /// What steps see that run something.
+    /// Flags for steps that run a process.
     #[command(flatten)]
     pub steps: StepArgs,
-    /// How layers are compressed
+    /// Compression of layers
     #[arg(long, value_enum, default_value_t, value_name = "KIND")]
     pub compression: CompressionKind,
-    /// Level of the compression [default: 6 for gzip, 3 for zstd]
+    /// Compression level [default: 6 for gzip, 3 for zstd]
     #[arg(long, value_name = "N")]
     pub compression_level: Option<u8>,
-    /// Silence a warning about the image, as [lint] allow does; several are allowed
+    /// Silence the warning with this code, as `[lint] allow` does, may be repeated
     #[arg(long, value_name = "CODE", value_parser = lint_code)]
     pub allow: Vec<Code>,
-    /// Blobs that move at a time
+    /// Maximum number of simultaneous blob transfers
     #[arg(long, default_value_t = crate::transfer::DEFAULT_JOBS, value_name = "N")]
     pub jobs: usize,
-    /// Write what was made, as JSON
+    /// Write the digest, the layers and byte counts to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub metadata_file: Option<PathBuf>,
-    /// Write the digest of the image's config, as docker does
+    /// Write the digest of the image config to this file, as docker does
     #[arg(long, value_name = "FILE")]
     pub iidfile: Option<PathBuf>,
 }
@@ -157,44 +158,44 @@ pub struct BuildArgs {
 /// Kinds of layer compression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum CompressionKind {
-    /// gzip, which everything reads; wheels are taken over without recompression.
+    /// gzip: every tool reads it; the data of wheels is not recompressed.
     #[default]
     Gzip,
-    /// zstd: smaller and faster to unpack; wheels are recompressed.
+    /// zstd: smaller and faster to unpack; the data of wheels is recompressed.
     Zstd,
-    /// None.
+    /// No compression.
     None,
 }
 
 /// `lock`
 #[derive(Debug, Args)]
 pub struct LockArgs {
-    /// Recipe, or a directory with an ociforge.toml in it
+    /// Recipe, or a directory with an ociforge.toml
     #[arg(default_value = ".", value_name = "RECIPE|DIR")]
     pub recipe: PathBuf,
-    /// Recipe of another name
+    /// Recipe; overrides the first argument [default: ociforge.toml in the directory]
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Platform to lock for [default: the recipe's, or linux/amd64]; several are allowed
+    /// Platforms to lock for, separated by commas [default: the recipe's `platforms`, or linux/amd64]
     #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
     pub platforms: Vec<Platform>,
-    /// What steps see that run something.
+    /// Flags for steps that run a process.
     #[command(flatten)]
     pub steps: StepArgs,
 }
 
-/// What `build` and `lock` take for steps that run something.
+/// The flags of `build` and `lock` for steps that run a process.
 #[derive(Debug, Args)]
 pub struct StepArgs {
-    /// Secret that steps can mount: id=NAME,src=FILE or id=NAME,env=VARIABLE; several are allowed
+    /// Secret that steps can mount: id=NAME,src=FILE or id=NAME,env=VARIABLE, may be repeated
     #[arg(long = "secret", value_name = "id=NAME,src=FILE", value_parser = Silent)]
     pub secrets: Vec<SecretArg>,
-    /// How steps are isolated: auto, root, subuid (ids of /etc/subuid), one-uid (owners are remembered) or chroot
+    /// Isolation of steps: auto, root, subuid (ids of /etc/subuid), one-uid (one id, with ownership records) or chroot
     #[arg(long, default_value_t, value_name = "KIND")]
     pub isolation: Isolation,
 }
 
-/// Reads a [`SecretArg`] without repeating what is wrong with it, as clap would.
+/// Parses a [`SecretArg`] without repeating an invalid value in the error, as clap does: it may contain a password.
 #[derive(Clone)]
 struct Silent;
 
@@ -210,49 +211,49 @@ impl TypedValueParser for Silent {
 /// `inspect`
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// Image
+    /// Name of the image in the store or in a registry, or oci:, oci-archive: or docker-archive: with a path
     #[arg(value_name = "REF")]
     pub image: String,
-    /// Print the manifest or index, byte by byte
+    /// Print the manifest or index, unchanged
     #[arg(long, group = "what")]
     pub raw: bool,
-    /// Print the image config
+    /// Print the image config, unchanged
     #[arg(long, group = "what")]
     pub config: bool,
-    /// List the layers
+    /// Print the digest, size and history entry of each layer
     #[arg(long, group = "what")]
     pub layers: bool,
-    /// Platform, when the name stands for several images
+    /// Platform to select from an index
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<Platform>,
-    /// Form of the output
+    /// Format of the output
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
     pub format: Format,
 }
 
-/// Forms of output.
+/// Formats of output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// Text for people.
     #[default]
     Text,
-    /// For programs.
+    /// JSON for programs.
     Json,
 }
 
 /// `spec`
 #[derive(Debug, Args)]
 pub struct SpecArgs {
-    /// Image
+    /// Name of the image in the store or in a registry, or oci:, oci-archive: or docker-archive: with a path
     #[arg(value_name = "REF")]
     pub image: String,
-    /// Platform, when the name stands for several images
+    /// Platform to select from an index [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<Platform>,
-    /// Directory of the root filesystem, as the spec is to name it; relative to the bundle unless absolute
+    /// Path of the root filesystem in the spec; a relative path starts at the bundle
     #[arg(long, value_name = "DIR", default_value = "rootfs")]
     pub rootfs: String,
-    /// How a container is started.
+    /// The runtime flags.
     #[command(flatten)]
     pub runtime: RuntimeArgs,
 }
@@ -260,16 +261,16 @@ pub struct SpecArgs {
 /// `bundle`
 #[derive(Debug, Args)]
 pub struct BundleArgs {
-    /// Image
+    /// Name of the image in the store or in a registry, or oci:, oci-archive: or docker-archive: with a path
     #[arg(value_name = "REF")]
     pub image: String,
-    /// Directory of the bundle; it must not exist, or be empty
+    /// Directory of the bundle: it must be empty or missing
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
-    /// Platform, when the name stands for several images
+    /// Platform to select from an index [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<Platform>,
-    /// How a container is started.
+    /// The runtime flags.
     #[command(flatten)]
     pub runtime: RuntimeArgs,
 }
@@ -277,16 +278,16 @@ pub struct BundleArgs {
 /// `run`
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Image
+    /// Name of the image in the store or in a registry, or oci:, oci-archive: or docker-archive: with a path
     #[arg(value_name = "REF")]
     pub image: String,
-    /// Platform, when the name stands for several images
+    /// Platform to select from an index [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<Platform>,
     /// OCI runtime, by name or path [default: the first of runc, crun and youki that is installed]
     #[arg(long = "runtime", value_name = "PROGRAM")]
     pub program: Option<String>,
-    /// How a container is started.
+    /// The runtime flags.
     #[command(flatten)]
     pub runtime: RuntimeArgs,
 }
@@ -294,7 +295,7 @@ pub struct RunArgs {
 /// `unshare`
 #[derive(Debug, Args)]
 pub struct UnshareArgs {
-    /// The command and its arguments
+    /// Command and its arguments
     #[arg(value_name = "CMD", trailing_var_arg = true, required = true)]
     pub command: Vec<OsString>,
 }
@@ -302,16 +303,16 @@ pub struct UnshareArgs {
 /// `doctor`
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Image that is to run here
+    /// Image to check against the driver of this machine
     #[arg(value_name = "REF")]
     pub image: Option<String>,
-    /// Version of NVIDIA's driver where the image is to run, such as 545.23.08 [default: the one that is loaded]
+    /// Version of the NVIDIA driver to check the image against, such as 545.23.08 [default: the loaded driver]
     #[arg(long, value_name = "VERSION", requires = "image")]
     pub driver_version: Option<String>,
-    /// Platform, when the name stands for several images
+    /// Platform to select from an index [default: this machine's]
     #[arg(long, value_name = "OS/ARCH", requires = "image")]
     pub platform: Option<Platform>,
-    /// Form of the output
+    /// Format of the output
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
     pub format: Format,
 }
@@ -319,31 +320,30 @@ pub struct DoctorArgs {
 /// `cache`
 #[derive(Debug, Subcommand)]
 pub enum CacheCommand {
-    /// Show what the store holds
+    /// List the numbers and sizes of the files in the store
     Ls,
-    /// Remove layers, wheels, facts about bases, the images that were built here, unpacked layers, ended containers and
-    /// caches of steps
+    /// Remove layers and built images, wheels, facts about bases, unpacked layers, ended containers and caches of steps
     Prune {
-        /// Layers and the images that were built here, not wheels
+        /// Only layers and built images
         #[arg(long, group = "which")]
         layers: bool,
-        /// Wheels, not layers and images
+        /// Only wheels
         #[arg(long, group = "which")]
         wheels: bool,
-        /// What `run` has unpacked, and the containers that have ended
+        /// Only unpacked layers, and containers and steps that have ended
         #[arg(long, group = "which")]
         roots: bool,
-        /// What steps of builds keep in their cache mounts
+        /// Only the content of cache mounts of steps
         #[arg(long, group = "which")]
         caches: bool,
     },
-    /// Hash everything in the store, and remove what is damaged: the next build makes or fetches it again
+    /// Hash everything in the store, and remove damaged files; the next build creates or downloads them again
     Verify,
-    /// Print the store's directory
+    /// Print the path of the store
     Path,
 }
 
-/// A bare name could be meant as a file, so registries are written with their transport here.
+/// Parses `--output`. A registry needs its transport here, because a bare name could also mean a file.
 fn destination(text: &str) -> Result<ImageName, String> {
     match text.parse() {
         Ok(ImageName::Registry(_)) if !text.starts_with("docker://") => {

@@ -1,4 +1,4 @@
-//! The command line: arguments, progress, and how errors look. The only printer.
+//! The command line: arguments, progress and error messages. Only this module prints.
 
 mod args;
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::bytes::human_bytes;
 use crate::error::printable;
 use crate::progress::Reporter;
 
-/// The forms that progress can take.
+/// The formats of progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Form {
     /// Bars when stderr is a terminal, else lines.
@@ -24,15 +24,15 @@ pub enum Form {
     Auto,
     /// Bars.
     Tty,
-    /// A line for each piece of work when it is done, and now and then while it goes on.
+    /// A line for each task at its end, and every few seconds before.
     Plain,
-    /// A JSON object a line.
+    /// A JSON object on each line.
     Json,
-    /// Nothing but warnings and errors.
+    /// Only warnings and errors.
     None,
 }
 
-/// The reporter for this form.
+/// The reporter for this format.
 #[must_use]
 pub fn reporter(form: Form) -> Arc<dyn Reporter> {
     let terminal = io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
@@ -45,13 +45,13 @@ pub fn reporter(form: Form) -> Arc<dyn Reporter> {
     }
 }
 
-/// Writes one line to stderr. When that fails there is nobody to tell.
+/// Writes one line to stderr. Errors are ignored: there is no other place to report them.
 pub fn line(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// A text as people read it: what is foreign in it neither steers the terminal nor begins a line of its own, as lines
-/// that go on are indented.
+/// Makes a text safe to print: text from elsewhere cannot control the terminal, and cannot look like a message of ours,
+/// because all lines but the first are indented.
 fn said(text: &str) -> String {
     let text = printable(text);
     let mut lines = text.lines();
@@ -59,19 +59,19 @@ fn said(text: &str) -> String {
     lines.fold(first, |all, line| all + if line.starts_with("  ") { "\n" } else { "\n  " } + line)
 }
 
-/// A finding as people read it.
+/// Formats a finding for people.
 fn found(Finding { code, message, hint }: &Finding) -> String {
     said(&format!(
         "warning[{code}]: {message}\n  hint: {hint}; silence it with [lint] allow = [\"{code}\"], or --allow {code}"
     ))
 }
 
-/// How much work it was: what was known beforehand, else what was done; nothing for work that has no bytes.
+/// The size of a task: the known total, else the bytes done; `None` for a task without bytes.
 fn size_of(total: Option<u64>, done: u64) -> Option<String> {
     (total.is_some() || done > 0).then(|| human_bytes(total.unwrap_or(done)))
 }
 
-/// A label as it fits on a line.
+/// Shortens a label to `most` characters on one line.
 fn shortened(label: &str, most: usize) -> String {
     let label = printable(label).replace('\n', " ");
     match label.char_indices().nth(most) {

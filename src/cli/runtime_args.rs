@@ -15,28 +15,28 @@ use crate::run::host::{self, Overrides};
 /// The largest seccomp profile that is read, in bytes.
 const MAX_PROFILE: u64 = 4 << 20;
 
-/// How a container is started. Flags win over the image's own defaults, and these over docker's.
+/// The runtime flags. They override the image's `[runtime]`, which overrides docker's defaults.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Runtime flags, as docker's", mut_args(as_docker))]
 pub struct RuntimeArgs {
-    /// GPUs: all, none, a number, or device=0,2; with capabilities=compute,utility after a comma
+    /// GPUs: all, none, a number, or device=0,2; may end with ,capabilities=compute,utility
     #[arg(long, value_name = "REQUEST", allow_hyphen_values = true)]
     pub gpus: Vec<String>,
 
-    /// How NVIDIA's GPUs get into the container: cdi, hook for NVIDIA's prestart hook, auto for CDI where a CDI file
-    /// describes them and the hook elsewhere, or none
+    /// Method to add NVIDIA GPUs: cdi, hook (NVIDIA's prestart hook), auto (CDI if a CDI file describes the GPUs, else
+    /// the hook) or none
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub nvidia: String,
 
-    /// A CDI device, such as nvidia.com/gpu=0
+    /// CDI device, such as nvidia.com/gpu=0, may be repeated
     #[arg(long = "device", value_name = "VENDOR/CLASS=NAME")]
     pub devices: Vec<String>,
 
-    /// Where CDI files are, instead of /etc/cdi and /var/run/cdi; of several, the later wins
+    /// Directory of CDI files, may be repeated; the last one has precedence [default: /etc/cdi and /var/run/cdi]
     #[arg(long = "cdi-spec-dir", value_name = "DIR")]
     pub cdi_spec_dirs: Vec<PathBuf>,
 
-    /// The version of NVIDIA's driver where the container is to run, such as 535.104.05, instead of this host's
+    /// Version of the NVIDIA driver for the container, such as 535.104.05 [default: the driver of this host]
     #[arg(long, value_name = "VERSION")]
     pub driver_version: Option<String>,
 
@@ -48,11 +48,11 @@ pub struct RuntimeArgs {
     #[arg(long, value_name = "WHOSE")]
     pub ipc: Option<String>,
 
-    /// Network: host, or none for a namespace with nothing but the loopback
+    /// Network: host, or none for a namespace with only a loopback interface
     #[arg(long, visible_alias = "net", value_name = "WHOSE")]
     pub network: Option<String>,
 
-    /// The CPUs that may be used, such as 0-31
+    /// CPUs that the container can use, such as 0-31
     #[arg(long, value_name = "CPUS")]
     pub cpuset_cpus: Option<String>,
 
@@ -60,7 +60,7 @@ pub struct RuntimeArgs {
     #[arg(short, long)]
     pub interactive: bool,
 
-    /// Give the process a terminal
+    /// Allocate a terminal for the process
     #[arg(short, long)]
     pub tty: bool,
 
@@ -68,31 +68,31 @@ pub struct RuntimeArgs {
     #[arg(long)]
     pub rm: bool,
 
-    /// Show a directory or file of the host in the container
+    /// Mount a directory or file of the host, may be repeated
     #[arg(short = 'v', long = "volume", value_name = "SOURCE:DESTINATION[:ro]")]
     pub volumes: Vec<String>,
 
-    /// Set a variable; a name alone takes the value that it has here, or unsets it
+    /// Set a variable, may be repeated; a bare name copies the caller's value, or unsets the variable
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     pub env: Vec<String>,
 
-    /// The user, by name or number
+    /// User and group of the process, by name or number
     #[arg(short, long, value_name = "USER[:GROUP]")]
     pub user: Option<String>,
 
-    /// The working directory
+    /// Working directory of the process
     #[arg(short, long, value_name = "DIR")]
     pub workdir: Option<String>,
 
-    /// The program to start instead of the image's entrypoint and command; "" for no entrypoint
+    /// Program that replaces the image's entrypoint and command; "" for no entrypoint
     #[arg(long, value_name = "PROGRAM")]
     pub entrypoint: Option<String>,
 
-    /// A resource limit, such as memlock=-1 or nofile=1024:2048
+    /// Resource limit, such as memlock=-1 or nofile=1024:2048, may be repeated
     #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]", allow_hyphen_values = true)]
     pub ulimits: Vec<String>,
 
-    /// The container's host name
+    /// Host name of the container
     #[arg(long, value_name = "NAME")]
     pub hostname: Option<String>,
 
@@ -100,50 +100,50 @@ pub struct RuntimeArgs {
     #[arg(long)]
     pub read_only: bool,
 
-    /// Put an empty directory in memory at a place
+    /// Mount an empty directory in memory, may be repeated
     #[arg(long, value_name = "DESTINATION[:OPTIONS]")]
     pub tmpfs: Vec<String>,
 
-    /// Grant a capability, such as SYS_PTRACE, or ALL
+    /// Add a capability, such as SYS_PTRACE, or ALL, may be repeated
     #[arg(long, value_name = "CAPABILITY")]
     pub cap_add: Vec<String>,
 
-    /// Do without a capability, or ALL
+    /// Remove a capability, or ALL, may be repeated
     #[arg(long, value_name = "CAPABILITY")]
     pub cap_drop: Vec<String>,
 
-    /// Grant every capability and the use of every device, without filters and masks; device nodes are not made
+    /// Allow all capabilities and all devices, without filters and masked paths; creates no device nodes
     #[arg(long)]
     pub privileged: bool,
 
-    /// seccomp=unconfined, seccomp=FILE, no-new-privileges, or systempaths=unconfined
+    /// Security option: seccomp=unconfined, seccomp=FILE, no-new-privileges or systempaths=unconfined, may be repeated
     #[arg(long = "security-opt", value_name = "OPTION")]
     pub security: Vec<String>,
 
-    /// The most memory, such as 64g
+    /// Memory limit, such as 64g
     #[arg(short, long, value_name = "SIZE")]
     pub memory: Option<String>,
 
-    /// The most memory and swap together, such as 128g; -1 for no limit on swap [default: twice --memory]
+    /// Limit of memory plus swap, such as 128g; -1 for no limit on swap [default: twice --memory]
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     pub memory_swap: Option<String>,
 
-    /// The most processes and threads; -1 for no limit
+    /// Limit of processes and threads; -1 for no limit
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     pub pids_limit: Option<String>,
 
-    /// Make a container that an unprivileged user can run, in a user namespace; the default for those who aren't root
+    /// Use a user namespace, so that a user without root can run the container [default: true unless root]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
           value_parser = boolean)]
     pub rootless: Option<bool>,
 
-    /// The command and its arguments, instead of the image's command
+    /// Command and its arguments, in place of the image's command
     #[arg(value_name = "CMD", trailing_var_arg = true)]
     pub command: Vec<String>,
 }
 
-/// Makes flags behave as docker's: `--rm` may be written `--rm=true`, and of a flag that is given twice the last counts,
-/// but for those that add up.
+/// Makes flags behave as in docker: a boolean flag accepts a value (`--rm=true`), and the last of several equal flags
+/// applies, except for flags that hold a list.
 fn as_docker(arg: Arg) -> Arg {
     let id = arg.get_id().clone();
     match arg.get_action() {
@@ -157,13 +157,13 @@ fn as_docker(arg: Arg) -> Arg {
             .default_missing_value("true")
             .hide_default_value(true)
             .overrides_with(id),
-        // With docker several requests for GPUs add up.
+        // As in docker, several `--gpus` add up.
         ArgAction::Set if id != "gpus" && !arg.is_positional() => arg.overrides_with(id),
         _ => arg,
     }
 }
 
-/// The boolean that docker takes a text for.
+/// Parses a boolean in docker's spellings.
 pub(super) fn boolean(text: &str) -> Result<bool, &'static str> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
@@ -172,12 +172,12 @@ pub(super) fn boolean(text: &str) -> Result<bool, &'static str> {
     }
 }
 
-/// A text that says as much as the flag's absence if it is empty.
+/// An empty text counts as a missing flag.
 fn filled(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
 
-/// A flag with a wrong value.
+/// A flag with an invalid value.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeArgsError {
     /// `--gpus`.
@@ -191,7 +191,7 @@ pub enum RuntimeArgsError {
     Profile {
         /// The file.
         file: String,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
     /// Any other flag.
@@ -199,10 +199,10 @@ pub enum RuntimeArgsError {
     Value {
         /// The flag.
         flag: &'static str,
-        /// What is wrong.
+        /// The cause.
         source: ValueError,
     },
-    /// A variable of the caller's that JSON can't hold.
+    /// A variable of the caller that is not UTF-8, as JSON requires.
     #[error("the variable {0} is not UTF-8, and a runtime spec can't hold it")]
     NotUnicode(String),
 }
@@ -223,19 +223,19 @@ impl Explain for RuntimeArgsError {
     }
 }
 
-/// The value of `--driver-version`.
+/// Parses the value of `--driver-version`.
 ///
 /// # Errors
-/// When it is no version of a driver.
+/// When the text is not a driver version.
 pub fn driver_version(text: Option<&str>) -> Result<Option<DriverVersion>, RuntimeArgsError> {
     text.map(|text| value("--driver-version", text)).transpose()
 }
 
 impl RuntimeArgs {
-    /// What the flags say of the host.
+    /// The flags that override facts about the host.
     ///
     /// # Errors
-    /// When a value is none that its flag takes.
+    /// When a flag has an invalid value.
     pub fn overrides(&self) -> Result<Overrides, RuntimeArgsError> {
         Ok(Overrides {
             cdi_directories: self.cdi_spec_dirs.clone(),
@@ -244,10 +244,10 @@ impl RuntimeArgs {
         })
     }
 
-    /// The typed request. `environment` is asked for the variables that `--env` names without a value.
+    /// The typed request. `environment` returns the value of a variable that `--env` names without a value.
     ///
     /// # Errors
-    /// When a value is none that its flag takes.
+    /// When a flag has an invalid value.
     pub fn into_request(self, environment: impl Fn(&str) -> Option<OsString>) -> Result<Request, RuntimeArgsError> {
         let security = self.security.iter().map(|text| value("--security-opt", text));
         let security: Vec<SecurityOption> = security.collect::<Result<_, _>>()?;
@@ -307,7 +307,7 @@ fn new_privileges(option: &SecurityOption) -> Option<bool> {
     }
 }
 
-/// The filter of system calls that the last option about it asks for.
+/// The filter of system calls of the last `--security-opt` that selects one.
 fn seccomp(options: &[SecurityOption]) -> Result<Seccomp, RuntimeArgsError> {
     for option in options.iter().rev() {
         match option {

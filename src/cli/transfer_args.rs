@@ -1,4 +1,4 @@
-//! What the commands take that move images between places, and keep them there.
+//! The arguments of the commands that copy, serve and collect images, and of `login` and `logout`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,49 +14,49 @@ use crate::registry::Password;
 /// `copy`
 #[derive(Debug, Args)]
 pub struct CopyArgs {
-    /// Image: a name in a registry or of what was built here, oci:DIR[:TAG], oci-archive:FILE[:TAG] or
+    /// Image: a name in the store or in a registry, oci:DIR[:TAG], oci-archive:FILE[:TAG] or
     /// docker-archive:FILE[:NAME|:@INDEX]
     #[arg(value_name = "SRC")]
     pub source: String,
-    /// Where it goes, written in the same way; the FILE of an archive is replaced
+    /// Destination, in the same form; an existing archive FILE is replaced
     #[arg(value_name = "DST")]
     pub destination: String,
-    /// Platform to take, when the name stands for several images [default: all]; several are allowed
+    /// Platforms to copy from an index, separated by commas [default: all]
     #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
     pub platforms: Vec<Platform>,
-    /// Leave signatures, SBOMs and other referrers
+    /// Do not copy signatures, SBOMs and other referrers
     #[arg(long)]
     pub no_referrers: bool,
-    /// Read what is at the destination already, and copy again what is damaged there
+    /// Read the blobs and manifests that the destination has, and copy damaged ones again
     #[arg(long)]
     pub verify_target: bool,
-    /// Blobs that move at a time
+    /// Maximum number of simultaneous blob transfers
     #[arg(long, default_value_t = crate::transfer::DEFAULT_JOBS, value_name = "N")]
     pub jobs: usize,
-    /// Form of the output [default: text], and of the image; one of each may be given, as in oci,json
+    /// Format of the output [default: text] or of the image; both may be given, as in oci,json
     #[arg(long = "format", value_enum, value_delimiter = ',', value_name = "FORM")]
     pub formats: Vec<CopyFormat>,
 }
 
-/// Forms of a copy, and of what is told of it.
+/// Formats of the output of `copy`, and of the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum CopyFormat {
-    /// The output is for people
+    /// Text output for people
     Text,
-    /// The output is for programs
+    /// JSON output for programs
     Json,
-    /// The image is OCI's: manifests of Docker's become OCI's, with other digests
+    /// OCI image: converts Docker's manifests to OCI's, which changes their digests
     Oci,
 }
 
 impl CopyArgs {
-    /// The form of the output.
+    /// The format of the output.
     #[must_use]
     pub fn output(&self) -> Format {
         if self.formats.contains(&CopyFormat::Json) { Format::Json } else { Format::Text }
     }
 
-    /// Whether Docker's manifests become OCI's.
+    /// Whether to convert Docker's manifests to OCI's.
     #[must_use]
     pub fn converts(&self) -> bool {
         self.formats.contains(&CopyFormat::Oci)
@@ -66,44 +66,44 @@ impl CopyArgs {
 /// `mirror`
 #[derive(Debug, Args)]
 pub struct MirrorArgs {
-    /// Images, perhaps with a pattern in place of the tag, such as nvcr.io/nvidia/cuda:12.*
+    /// Images; the tag may be a pattern, such as nvcr.io/nvidia/cuda:12.*
     #[arg(value_name = "REF")]
     pub images: Vec<String>,
-    /// List of images, mirror.toml
+    /// List of images, in the format of mirror.toml
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Where they go: docker://HOST[/PREFIX], oci:DIR or oci-archive:FILE [default: the list's]
+    /// Target: docker://HOST[/PREFIX], oci:DIR or oci-archive:FILE [default: `to` of the list]
     #[arg(long, value_name = "DEST")]
     pub to: Option<Place>,
-    /// Where they are, in the same form [default: in the registries of their names]; of a layout or an archive
-    /// everything is taken when no image is named
+    /// Source, in the same form [default: the registries in the names]; a layout or an archive is copied whole if no
+    /// image is named
     #[arg(long, value_name = "SRC")]
     pub from: Option<Place>,
-    /// Leave out what an earlier archive (FILE, oci-archive:FILE or oci:DIR) has, wherever that was brought to
+    /// Write a delta: omit the blobs of an earlier archive (FILE, oci-archive:FILE or oci:DIR)
     #[arg(long, value_name = "ARCHIVE", value_parser = earlier)]
     pub since: Option<Place>,
-    /// Take a share of the images, the I-th of N, so that several machines mirror together
+    /// Copy only shard I of N of the images; several machines can share a mirror
     #[arg(long, value_name = "I/N")]
     pub shard: Option<Shard>,
-    /// Platforms to take of an index [default: the list's, or all]; several are allowed
+    /// Platforms to copy from an index, separated by commas [default: `platforms` of the list, or all]
     #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
     pub platforms: Vec<Platform>,
-    /// Leave signatures, SBOMs and other referrers
+    /// Do not copy signatures, SBOMs and other referrers
     #[arg(long)]
     pub no_referrers: bool,
-    /// Say what would be copied, and write nothing
+    /// Print what would be copied, and write nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// End with the first image that can't be copied
+    /// Stop at the first image that fails
     #[arg(long)]
     pub fail_fast: bool,
-    /// Blobs that move at a time
+    /// Maximum number of simultaneous blob transfers
     #[arg(long, default_value_t = crate::transfer::DEFAULT_JOBS, value_name = "N")]
     pub jobs: usize,
-    /// Form of the output
+    /// Format of the output
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
     pub format: Format,
-    /// Write the report as JSON to a file, too
+    /// Also write the report to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 }
@@ -111,28 +111,28 @@ pub struct MirrorArgs {
 /// `serve`
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Directory of the OCI layout; made when it is missing
+    /// Directory of the OCI layout; created if it is missing
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
-    /// Address to listen on; port 0 takes a free one
+    /// Address to listen on; port 0 selects a free port
     #[arg(long, default_value = "127.0.0.1:5000", value_name = "ADDRESS")]
     pub listen: SocketAddr,
-    /// Refuse everything that writes
+    /// Refuse all requests that write
     #[arg(long)]
     pub read_only: bool,
-    /// Ask for a name and a password; the file is what `htpasswd -B` writes
+    /// Require a user name and a password from this file, which `htpasswd -B` writes
     #[arg(long, value_name = "FILE")]
     pub htpasswd: Option<PathBuf>,
-    /// Speak HTTPS, with this certificate and those that signed it, in PEM
+    /// Serve HTTPS with this certificate chain, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
-    /// The certificate's key, in PEM
+    /// Private key of the certificate, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// Collect garbage as `gc` does, each time that so much time has passed, such as 24h
+    /// Collect garbage as `gc` does, at this interval, such as 24h [default: never]
     #[arg(long, value_name = "TIME", value_parser = pause, conflicts_with = "read_only")]
     pub gc_every: Option<Duration>,
-    /// Tell of each request on stderr
+    /// Log each request on stderr
     #[arg(short, long)]
     pub verbose: bool,
 }
@@ -143,16 +143,16 @@ pub struct GcArgs {
     /// Directory of the OCI layout
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
-    /// Also remove images without a tag that no index and no referrer needs
+    /// Also remove untagged images that no index and no referrer needs
     #[arg(long)]
     pub untagged: bool,
-    /// Only tell what would be removed
+    /// Print what would be removed, and remove nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Leave what is younger than 90s, 30m, 12h or 7d: its image may still be on its way
+    /// Keep blobs younger than this, such as 90s, 30m, 12h or 7d: their image may not be complete yet
     #[arg(long, default_value = "1h", value_name = "TIME", value_parser = duration)]
     pub keep_for: Duration,
-    /// Form of the output
+    /// Format of the output
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
     pub format: Format,
 }
@@ -160,19 +160,19 @@ pub struct GcArgs {
 /// `login`
 #[derive(Debug, Args)]
 pub struct LoginArgs {
-    /// Registry, or what is below a path of it
+    /// Registry, or a namespace in it
     #[arg(value_name = "HOST[:PORT][/NAMESPACE]")]
     pub registry: String,
-    /// Name of the user [default: asked for on the terminal]
+    /// User name [default: prompt on the terminal]
     #[arg(short, long, value_name = "USER")]
     pub username: Option<String>,
-    /// Take the first line of stdin as the password [default: asked for on the terminal]
+    /// Read the password from the first line of stdin [default: prompt on the terminal]
     #[arg(long, requires = "username")]
     pub password_stdin: bool,
-    /// The password; others on this machine can see it here
+    /// Password; other users of this machine can see it in the process list
     #[arg(short, long, value_name = "PASSWORD", conflicts_with = "password_stdin")]
     pub password: Option<Password>,
-    /// Only print the name of the user that is logged in
+    /// Print the user name that is logged in, and do nothing else
     #[arg(long, conflicts_with_all = ["username", "password", "password_stdin"])]
     pub get_login: bool,
 }
@@ -180,15 +180,15 @@ pub struct LoginArgs {
 /// `logout`
 #[derive(Debug, Args)]
 pub struct LogoutArgs {
-    /// Registry, or what is below a path of it
+    /// Registry, or a namespace in it
     #[arg(value_name = "HOST[:PORT][/NAMESPACE]", required_unless_present = "all")]
     pub registry: Option<String>,
-    /// All registries
+    /// Log out of all registries
     #[arg(short, long, conflicts_with = "registry")]
     pub all: bool,
 }
 
-/// A number with a unit: `90s`, `30m`, `12h`, `7d`.
+/// Parses a number with a unit: `90s`, `30m`, `12h`, `7d`.
 fn duration(text: &str) -> Result<Duration, String> {
     let bad = || "expected a number with a unit, such as 90s, 30m, 12h or 7d".to_owned();
     let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(bad)?;
@@ -207,7 +207,7 @@ fn pause(text: &str) -> Result<Duration, String> {
     duration(text).and_then(|pause| if pause.is_zero() { Err("expected some time".into()) } else { Ok(pause) })
 }
 
-/// An archive or a layout; a bare path is an archive's.
+/// Parses `--since`: an archive or a layout. A bare path is an archive.
 fn earlier(text: &str) -> Result<Place, String> {
     let transport = ["oci:", "oci-archive:", "docker:", "docker-archive:"].iter().any(|start| text.starts_with(start));
     match if transport { text.parse()? } else { Place::Archive(text.into()) } {

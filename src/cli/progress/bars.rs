@@ -16,12 +16,12 @@ use super::{found, line, said, shortened, size_of};
 use crate::error::printable;
 use crate::progress::{Progress, Reporter};
 
-/// So many of the last lines of a program are shown beneath the bar of what it does.
+/// The number of last output lines below the bar of a task.
 const TAIL: usize = 5;
 
 const INDENT: &str = "  ";
 
-/// How often what has no end is drawn.
+/// The interval for drawing a bar without a total.
 const TICK: Duration = Duration::from_millis(100);
 
 pub(super) struct Bars {
@@ -78,7 +78,7 @@ impl Reporter for Bars {
     }
 }
 
-/// How far work is whose end is not known: the bytes, or the time where it has none.
+/// The progress of a task without a total: its bytes, or the elapsed time if it has none.
 fn far(state: &ProgressState, out: &mut dyn fmt::Write) {
     let _ = match state.pos() {
         0 => write!(out, "{:#}", HumanDuration(state.elapsed())),
@@ -123,13 +123,13 @@ impl Progress for Bar {
 
 impl Bar {
     fn show(&self, line: &str, whole: bool) {
-        // Not held while the bar is: who draws holds the bar and then wants this.
+        // Do not hold this lock together with the bar's: drawing takes the bar's lock first and then this one.
         let first = self.tail.lock().is_ok_and(|mut tail| {
             let first = tail.lines.is_empty();
             tail.push(line, whole);
             first
         });
-        // A bar with an end is drawn only when it grows.
+        // A bar with a total is drawn only when it advances.
         if first && self.total.is_some() {
             self.bar.enable_steady_tick(TICK);
         }
@@ -142,12 +142,12 @@ impl Drop for Bar {
     }
 }
 
-/// The last lines of a program, beneath a bar. They are drawn when the bar is, so that a program which writes faster than
-/// anybody reads has to wait for no terminal.
+/// The last output lines of a program, below a bar. They are drawn together with the bar, so a program with much output
+/// does not wait for the terminal.
 #[derive(Default)]
 struct Tail {
     lines: VecDeque<String>,
-    /// Whether the last line is yet to be told whole.
+    /// Whether the last line is incomplete.
     open: bool,
 }
 
@@ -156,7 +156,7 @@ impl Tail {
         if std::mem::take(&mut self.open) {
             self.lines.pop_back();
         }
-        // Empty lines would take the room of those that say something.
+        // Empty lines would take the space of lines with text.
         if line.trim().is_empty() {
             return;
         }
@@ -167,7 +167,7 @@ impl Tail {
         self.open = !whole;
     }
 
-    /// Each line on one of its own, not wider than the terminal.
+    /// Writes each line on its own line, truncated to the width of the terminal.
     fn draw(&self, width: usize, out: &mut dyn fmt::Write) -> fmt::Result {
         for line in &self.lines {
             let line = printable(&line.replace('\t', "    "));

@@ -11,10 +11,10 @@ use super::{found, line, said, shortened, size_of};
 use crate::bytes::human_bytes;
 use crate::progress::{Progress, Reporter};
 
-/// How often a long piece of work says in a log how far it is.
+/// The interval of progress lines in a log.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How often it says so to a program.
+/// The interval of progress events for a program.
 const JSON_INTERVAL: Duration = Duration::from_millis(500);
 
 pub(super) struct Lines {
@@ -71,7 +71,7 @@ impl Reporter for Json {
     }
 }
 
-/// What is told of a piece of work.
+/// An event of a task.
 struct Event<'a> {
     label: &'a str,
     total: Option<u64>,
@@ -79,16 +79,16 @@ struct Event<'a> {
 }
 
 enum Kind<'a> {
-    /// So many bytes are done.
+    /// `far` bytes are done.
     So { far: u64 },
-    /// A program has written a line.
+    /// A program wrote a line.
     Output(&'a str),
-    /// It is done.
+    /// The task is done.
     Done { outcome: &'a str, bytes: u64, took: Duration },
 }
 
 impl Event<'_> {
-    /// As a log has it.
+    /// Formats the event for a log.
     fn text(&self) -> String {
         let Self { label, total, .. } = self;
         match self.kind {
@@ -101,7 +101,7 @@ impl Event<'_> {
         }
     }
 
-    /// As a program reads it.
+    /// Formats the event for a program.
     fn json(&self) -> Value {
         let Self { label, total, .. } = self;
         match self.kind {
@@ -115,7 +115,7 @@ impl Event<'_> {
     }
 }
 
-/// A piece of work that is told of at its end, and at intervals before.
+/// A task that reports its progress at intervals, and its end.
 struct PlainTask {
     label: String,
     total: Option<u64>,
