@@ -37,8 +37,7 @@ pub struct Global {
     /// File with registry credentials, in the format of auth.json or docker's config.json
     #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
     pub authfile: Option<PathBuf>,
-    /// Verify certificates and require HTTPS; false also accepts invalid certificates and HTTP; loopback may use HTTP
-    /// anyway
+    /// Verify certificates and require HTTPS (loopback may use HTTP); false accepts invalid certificates and HTTP
     #[arg(
         long,
         global = true,

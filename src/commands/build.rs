@@ -21,13 +21,14 @@ use crate::lock::Lock;
 use crate::plan::{self, Plan};
 use crate::transfer::Overlay;
 
-/// Whether the recipe has something run. What is wrong with it is told later.
+/// Whether the recipe needs the sandbox. Errors of the recipe are reported later.
 pub(super) fn runs(args: &BuildArgs) -> bool {
     let build_args: BTreeMap<_, _> = args.build_args.iter().cloned().collect();
     has_something_run(args.file.as_deref().unwrap_or(&args.recipe), &build_args)
 }
 
-/// Whether the recipe at `path` has something run, as far as that can be told without waiting: a pipe can be read once.
+/// Whether the recipe at `path` needs the sandbox. `false` for a pipe: it can be read only once, and the read may
+/// block.
 pub(super) fn has_something_run(path: &Path, build_args: &BTreeMap<String, String>) -> bool {
     let waits = std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir());
     !waits && plan::read(path, build_args).is_ok_and(|plan| plan.needs_sandbox())
@@ -60,7 +61,7 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<Option<Box
     }
     let node = node(&built)?;
     let documents: Vec<&[u8]> = built.iter().flat_map(|b| [b.image.manifest.bytes(), b.image.config.bytes()]).collect();
-    // Images of several platforms may have several bases; each blob is asked of the one that has it.
+    // Images for several platforms may have several bases: read each blob from the base that has it.
     let bases = output::Bases(built.iter().filter_map(|b| Some((b.image.clone(), b.base.source.clone()?))).collect());
     let below: &dyn Source = &bases;
     let source = Overlay::new(&documents, builder.store.layout(), Some(below));
@@ -73,14 +74,14 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<Option<Box
     Ok(None)
 }
 
-/// What a failed build means for the command.
+/// Converts the error of a build: a build outside of namespaces may need to run again inside.
 pub(super) fn command_error(error: BuildError) -> CommandError {
     if error.is_outside() { CommandError::NeedsNamespaces } else { error.into() }
 }
 
-/// What the image is called: by the command line, or else by the recipe.
+/// The names of the image: those of the command line, or else that of the recipe.
 fn names(plan: &Plan, args: &BuildArgs) -> Result<Vec<ImageName>, Failure> {
-    // Parsed here rather than with the other arguments: that would repeat the text, and people paste passwords.
+    // Not parsed by clap: its error repeats the text, which may contain a password.
     let given = args.tags.iter().map(|tag| Ok(tag.parse()?)).collect::<Result<Vec<ImageName>, Failure>>()?;
     for name in &given {
         let (why, hint) = match name {
@@ -101,7 +102,7 @@ fn names(plan: &Plan, args: &BuildArgs) -> Result<Vec<ImageName>, Failure> {
     Ok(names)
 }
 
-/// The first archive for docker that is to be written.
+/// The first docker-archive among the outputs.
 fn docker_archive(args: &BuildArgs) -> Option<&Path> {
     args.outputs.iter().find_map(|output| match output {
         ImageName::DockerArchive { file, .. } => Some(&**file),
@@ -128,7 +129,7 @@ fn compression(args: &BuildArgs) -> Result<Compression, Failure> {
     })
 }
 
-/// The lock, if it fits the recipe. With `--locked` anything else is an error.
+/// The lock, if it matches the recipe. With `--locked` a missing or outdated lock is an error.
 fn fitting_lock(context: &Context, plan: &Plan, args: &BuildArgs) -> Result<Option<Lock>, Failure> {
     let path = lock_path(plan);
     let lock = Lock::read(&path)?;
@@ -157,7 +158,7 @@ fn fitting_lock(context: &Context, plan: &Plan, args: &BuildArgs) -> Result<Opti
     Ok(None)
 }
 
-/// The one manifest, or an index of several.
+/// The manifest of a single platform, or an index of several.
 fn node(built: &[Built]) -> Result<Node, Failure> {
     if let [one] = built {
         return Ok(one.node());

@@ -21,7 +21,7 @@ pub(super) async fn run(context: &Context, args: BundleArgs) -> Result<(), Failu
     let destination = place(&args.directory).map_err(|failure| failure.during(cannot()))?;
     let image = container::image(context, &args.image, args.platform.as_ref()).await?;
     let mut facts = host::facts(overrides);
-    // Whoever runs the bundle will be outside of the namespace that was made to unpack it in.
+    // The bundle will run outside of the user namespace that this command unpacks it in.
     facts.inside_user_namespace &= !context.entered.as_ref().is_ok_and(|entered| entered.is_new());
     bundle::check(&image.image, &request, &facts)?;
     let staging = Staging::beside(&destination).map_err(|error| Failure::new(cannot()).caused_by(error))?;
@@ -35,7 +35,7 @@ pub(super) async fn run(context: &Context, args: BundleArgs) -> Result<(), Failu
     cli::result(&destination.display().to_string())
 }
 
-/// Where the bundle goes, absolute and without links: a directory that does not exist, or is empty.
+/// The directory of the bundle as an absolute path without links. It must be missing or empty.
 fn place(directory: &Path) -> Result<PathBuf, Failure> {
     let refused = |why: &str| Failure::new(why).hint("name a directory that does not exist, or is empty").usage();
     match fs::read_dir(directory).map(|mut entries| entries.next().is_some()) {
@@ -50,8 +50,8 @@ fn place(directory: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(directory).map_err(|error| refused("where is it?").caused_by(error))
 }
 
-/// Where a bundle is made, so that what is in its place is whole. It goes away with this, and the directories above that
-/// were made for it, if nothing is in them.
+/// The temporary directory for a new bundle, so that the destination never holds an incomplete one. Dropping it removes
+/// the directory, and the parent directories that were created for it if they are empty.
 struct Staging {
     directory: TempDir,
     _parents: Made,
@@ -63,7 +63,7 @@ impl Staging {
         let missing = parent.ancestors().take_while(|path| !path.exists()).map(Path::to_owned).collect();
         let parents = Made(missing);
         fs::create_dir_all(parent)?;
-        // Files of root's with setuid bits are nobody else's business.
+        // Other users must not reach setuid files of root.
         let mut builder = tempfile::Builder::new();
         let directory = builder.prefix(".ociforge-").permissions(Permissions::from_mode(0o700)).tempdir_in(parent)?;
         Ok(Self { directory, _parents: parents })
@@ -76,12 +76,12 @@ impl AsRef<Path> for Staging {
     }
 }
 
-/// Directories that were made, the innermost first.
+/// Created directories, the innermost first.
 struct Made(Vec<PathBuf>);
 
 impl Drop for Made {
     fn drop(&mut self) {
-        // The first that holds something ends it.
+        // Stop at the first directory that is not empty.
         let _ = self.0.iter().try_for_each(fs::remove_dir);
     }
 }

@@ -10,7 +10,7 @@ use crate::cli::{self, CacheCommand, human_bytes};
 use crate::error::Failure;
 use crate::store::{Caches, prune_containers};
 
-/// What the store holds, as one lists and prunes it: name, directories in the store.
+/// The content of the store by kind, for `ls` and `prune`: name, directories in the store.
 const KINDS: [(&str, &[&str]); 7] = [
     ("layers and images", &["layout", "layers", "tmp"]),
     ("wheels", &["wheels", "built"]),
@@ -57,7 +57,7 @@ pub(super) fn run(context: &Context, command: &CacheCommand) -> Result<(), Failu
     }
 }
 
-/// Fails where something was damaged, so that scripts notice.
+/// Fails if a file was damaged, so that scripts notice.
 fn verify(context: &Context) -> Result<(), Failure> {
     let store = context.store()?;
     let task = context.reporter.task("hash the store", None);
@@ -74,7 +74,7 @@ fn verify(context: &Context) -> Result<(), Failure> {
     }
 }
 
-/// Removes the files of containers and steps that have ended. Those that run need the unpacked layers.
+/// Removes the files of ended containers and steps. Returns whether others still run and need the unpacked layers.
 fn is_needed(context: &Context, root: &Path) -> Result<bool, Failure> {
     let mut living = 0;
     for directory in [CONTAINERS, STEPS] {
@@ -82,7 +82,7 @@ fn is_needed(context: &Context, root: &Path) -> Result<bool, Failure> {
             .map_err(|error| Failure::new("cannot remove a container").caused_by(error))?;
     }
     if living > 0 {
-        // Their root filesystems are these layers.
+        // Their root filesystems consist of these layers.
         let stay = format!("all unpacked layers stay, and what belongs to containers that run now: {living}");
         context.reporter.note(&stay);
     }
@@ -99,7 +99,7 @@ fn prune_caches(context: &Context, root: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Files and bytes of some directories of the store.
+/// The numbers of files and bytes in `directories` of the store.
 fn usage_of(root: &Path, directories: &[&str]) -> (u64, u64) {
     directories.iter().map(|d| usage(&root.join(d))).fold((0, 0), |(f, b), (g, c)| (f + g, b + c))
 }
@@ -113,7 +113,7 @@ fn remove(directory: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Files and bytes below `directory`, as far as it can be read.
+/// The numbers of files and bytes below `directory`. Unreadable directories count as empty.
 fn usage(directory: &Path) -> (u64, u64) {
     let Ok(entries) = fs::read_dir(directory) else { return (0, 0) };
     entries.flatten().fold((0, 0), |(files, bytes), entry| match entry.metadata() {
@@ -121,7 +121,7 @@ fn usage(directory: &Path) -> (u64, u64) {
             let (inner_files, inner_bytes) = usage(&entry.path());
             (files + inner_files, bytes + inner_bytes)
         }
-        // Hard links lie beside each other.
+        // All hard links of a file are below the same directory.
         Ok(metadata) => (files + 1, bytes + metadata.len() / metadata.nlink().max(1)),
         Err(_) => (files, bytes),
     })

@@ -1,4 +1,4 @@
-//! What `spec`, `bundle` and `run` share: an image, and its layers unpacked.
+//! Shared code of `spec`, `bundle` and `run`: finds an image and unpacks its layers.
 
 use std::num::NonZero;
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use crate::store::Store;
 use crate::transfer::Based;
 use ociforge_sandbox::Ids;
 
-/// An image, and where its layers are.
+/// An image, and the source of its layers.
 pub(super) struct Located {
     pub(super) image: Image,
     pub(super) source: Arc<dyn Source>,
 }
 
-/// The image called `name` for `platform`, or for this machine.
+/// The image `name` for `platform`, by default for this machine.
 pub(super) async fn image(context: &Context, name: &str, platform: Option<&Platform>) -> Result<Located, Failure> {
     let located = context.find_image(name).await?;
     let here = || Platform { architecture: host::architecture().into(), ..Platform::default() };
@@ -33,7 +33,7 @@ pub(super) async fn image(context: &Context, name: &str, platform: Option<&Platf
 }
 
 impl Context {
-    /// An image that was built here has the layers of its base where that is.
+    /// Adds the source of the base to an image that was built here: the store does not have the base's layers.
     pub(super) async fn with_its_base(&self, image: Arc<dyn Named>, manifest: &Digest) -> Arc<dyn Named> {
         let base = self.store_path().ok().and_then(|root| Store::base_of(&root, manifest));
         let base = base.and_then(|base| base.parse::<ImageName>().ok());
@@ -47,7 +47,7 @@ impl Context {
         }
     }
 
-    /// Unpacks layers from `source`, as many at a time as there are processors.
+    /// Unpacks layers from `source`, one per processor at the same time.
     pub(super) fn unpacker<'a>(&'a self, source: &'a dyn Source) -> Unpacker<'a> {
         let jobs = thread::available_parallelism().map_or(1, NonZero::get);
         let all = self.entered.as_ref().is_ok_and(|entered| entered.ids() == Ids::All);
@@ -55,7 +55,7 @@ impl Context {
         Unpacker { source, reporter: &*self.reporter, jobs, owners, cancel: &self.cancel }
     }
 
-    /// Tells the user all of these.
+    /// Reports all of these warnings.
     pub(super) fn warn_all(&self, warnings: &[String]) {
         warnings.iter().for_each(|warning| self.reporter.warn(warning));
     }

@@ -52,7 +52,7 @@ pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failur
     print(args.output(), &destination, &copied)
 }
 
-/// The image with OCI's manifests in the place of Docker's.
+/// Converts Docker's manifests of the image to OCI's.
 async fn as_oci(context: &Context, from: Located, destination: &ImageName) -> Result<Located, Failure> {
     if matches!(destination, ImageName::DockerArchive { .. }) {
         let failure = Failure::new("an archive for docker holds no manifests that could be OCI's");
@@ -70,7 +70,7 @@ async fn as_oci(context: &Context, from: Located, destination: &ImageName) -> Re
     Ok(Located { name, node: new, source: Arc::new(converted) })
 }
 
-/// Says who does not find Docker's manifests in a layout.
+/// Notes which programs ignore Docker's manifests in a layout.
 fn tell_of_dockers(context: &Context, destination: &ImageName, copied: &Copied) {
     let is_layout = matches!(destination, ImageName::Layout { .. } | ImageName::Archive { .. });
     if is_layout && copied.documents.iter().any(|document| media_type::is_docker(&document.media_type)) {
@@ -85,7 +85,7 @@ fn no_place() -> Failure {
     Failure::new("an image is written into an archive for docker under a name, not at a place").usage()
 }
 
-/// The file of an archive of either kind.
+/// The file of an oci-archive or docker-archive.
 fn archive(name: &ImageName) -> Option<&Path> {
     match name {
         ImageName::Archive { file, .. } | ImageName::DockerArchive { file, .. } => Some(file),
@@ -93,7 +93,7 @@ fn archive(name: &ImageName) -> Option<&Path> {
     }
 }
 
-/// The tag that a place gets whose own name says none.
+/// The tag for a destination that names none: that of the source, or `latest`.
 fn tag_of(source: &ImageName) -> String {
     let tag = match source {
         ImageName::Registry(reference) => reference.tag(),
@@ -104,7 +104,7 @@ fn tag_of(source: &ImageName) -> String {
     tag.unwrap_or("latest").to_owned()
 }
 
-/// What `docker load` is to call an image whose place in the archive has no name.
+/// The name for `docker load` if the destination names none: that of the source, if it has one.
 fn named(source: &ImageName) -> Option<Reference> {
     match source {
         ImageName::Registry(reference) if reference.digest().is_none() => Some(reference.clone()),
@@ -118,7 +118,7 @@ fn named(source: &ImageName) -> Option<Reference> {
     }
 }
 
-/// Where an image goes.
+/// Copies an image to its destination.
 struct Destination<'a> {
     context: &'a Context,
     args: &'a CopyArgs,
@@ -154,7 +154,7 @@ impl Destination<'_> {
         Ok(copied)
     }
 
-    /// Docker's archives have no manifests and hold one platform: the one that is asked for, or this machine's.
+    /// A docker-archive has no manifests and holds one platform: that of `--platform`, or this machine's.
     async fn docker_archive(&self, file: &Path, name: Option<Reference>) -> Result<Copied, Failure> {
         let here = Platform { architecture: host::architecture().into(), ..Platform::default() };
         let platform = match &self.args.platforms[..] {
@@ -193,13 +193,13 @@ impl Destination<'_> {
     }
 }
 
-/// Keeps garbage collection away from a layout that is written to.
+/// Keeps garbage collection out of a layout during a write.
 pub(super) fn hold(layout: &Layout) -> Result<Hold, Failure> {
     let failed = |error| Failure::new(format!("cannot write to {}", layout.root().display())).caused_by(error);
     Hold::on(layout).map_err(failed)
 }
 
-/// How tags of the same repository are called beside `name` in a layout: with a full name's repository, if it is one.
+/// The names of other tags of the repository of `name` in a layout. They contain the repository if `name` does.
 fn beside(name: &str) -> impl Fn(&str) -> String + Sync {
     let repository = EntryName::of(name).repository.map_or_else(String::new, |repository| format!("{repository}:"));
     move |tag| format!("{repository}{tag}")

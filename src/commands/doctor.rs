@@ -34,14 +34,14 @@ pub(super) async fn run(context: &Context, args: &DoctorArgs) -> Result<(), Fail
     }
 }
 
-/// The table, with colours for a terminal that wants them.
+/// The table of checks, with colours on a terminal that supports them.
 fn shown(checks: &[Check]) -> String {
-    // Names of files and what programs say is foreign text.
+    // File names and the output of programs may contain control characters.
     let safe = checks.iter().map(|check| Check { found: printable(&check.found), ..check.clone() });
     doctor::table(&safe.collect::<Vec<_>>(), console::colors_enabled())
 }
 
-/// The image for this machine, or else the one there is.
+/// The image for this machine's platform, or else the only image of the name.
 async fn image(context: &Context, name: &str, platform: Option<&Platform>, facts: &Facts) -> Result<Image, Failure> {
     let located = context.find_image(name).await?;
     let own = match facts.machine.architecture.as_str() {

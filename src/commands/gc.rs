@@ -34,14 +34,14 @@ pub(super) async fn run(context: &Context, args: GcArgs) -> Result<(), Failure> 
     }
 }
 
-/// Tells of manifests that are none.
+/// Warns about blobs that are listed as manifests but are none.
 pub(super) fn warn(collected: &Collected, reporter: &dyn Reporter) {
     for digest in &collected.unreadable_manifests {
         reporter.warn(&format!("{digest} is listed as a manifest and is none: it stays, with all that is named in it"));
     }
 }
 
-/// What was collected, in a line.
+/// A summary of the collection in one line.
 pub(super) fn summary(collected: &Collected, dry_run: bool) -> String {
     let Collected { manifests, blobs, unfinished, bytes, .. } = collected;
     let (removed, untagged) =

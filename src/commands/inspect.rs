@@ -120,12 +120,12 @@ fn image_text(located: &Located, image: &Image) -> String {
     text
 }
 
-/// A command as JSON, which is how image configs write it; nothing for none.
+/// A command as JSON, the form of image configs; empty for no command.
 fn words(command: &[String]) -> String {
     if command.is_empty() { String::new() } else { json!(command).to_string() }
 }
 
-/// The layers with what the history says of each, lowest first.
+/// The layers with their history entries, lowest first.
 fn layers(image: &Image) -> impl Iterator<Item = (&Descriptor, &str)> {
     let told = image.config.history.iter().filter(|entry| !entry.empty_layer);
     let told = told.map(|entry| entry.created_by.as_deref().unwrap_or_default()).chain(std::iter::repeat(""));

@@ -14,7 +14,7 @@ use crate::cli::{self, LockArgs};
 use crate::error::Failure;
 use crate::plan::{self, Plan};
 
-/// Whether the recipe has something run. What is wrong with it is told later.
+/// Whether the recipe needs the sandbox. Errors of the recipe are reported later.
 pub(super) fn runs(args: &LockArgs) -> bool {
     has_something_run(args.file.as_deref().unwrap_or(&args.recipe), &Default::default())
 }
@@ -32,18 +32,18 @@ pub(super) async fn run(context: &Context, args: LockArgs) -> Result<Option<Box<
     Ok(None)
 }
 
-/// Where the lock of a plan is.
+/// The path of a plan's lock.
 pub(super) fn path(plan: &Plan) -> PathBuf {
     plan.directory.join(Path::new("ociforge.lock"))
 }
 
-/// The platforms of the command line, or else the recipe's.
+/// The platforms of the command line, or else those of the recipe.
 pub(super) fn platforms(plan: &Plan, chosen: Vec<Platform>) -> Vec<Platform> {
     if chosen.is_empty() { plan.platforms.clone() } else { chosen }
 }
 
 impl Context {
-    /// What builds work with.
+    /// The builder with the store, the client and the sandbox of this command.
     pub(super) fn builder(
         &self,
         compression: Compression,

@@ -23,7 +23,7 @@ pub(super) async fn run(context: &Context, args: LoginArgs) -> Result<(), Failur
         return cli::result(&user.await??.ok_or_else(stranger)?);
     }
     let login = login(&*context.reporter, &account, args).await?;
-    // Of all credentials only those are to be used.
+    // Check only the new credentials, not the stored ones.
     let client = Client::new(Settings { authfile: None, auth_search: Vec::new(), ..settings })?;
     if !client.check(&account, &login).await? {
         context.reporter.warn(&format!("{} asks for no password, so this one was not checked", account.registry()));
@@ -43,12 +43,12 @@ pub(super) async fn run(context: &Context, args: LoginArgs) -> Result<(), Failur
     Ok(())
 }
 
-/// Does something that waits for files and programs.
+/// Runs blocking work on a thread for it.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
     tokio::task::spawn_blocking(work).await.map_err(|_| Failure::new("the work on credentials ended early"))
 }
 
-/// What the call says and, for what it does not, the terminal.
+/// The user name and password: from the arguments, or else from a prompt.
 async fn login(reporter: &dyn Reporter, account: &Account, args: LoginArgs) -> Result<Login, Failure> {
     let LoginArgs { username, password, password_stdin, .. } = args;
     if password.is_some() {

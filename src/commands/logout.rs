@@ -25,7 +25,7 @@ pub(super) async fn run(context: &Context, args: LogoutArgs) -> Result<(), Failu
         for removed in removed {
             match removed {
                 Ok(kept) => context.reporter.note(&format!("logged out of {account}: removed from {kept}")),
-                // One that can't be removed does not keep the others.
+                // Continue with the other accounts after an error.
                 Err(error) => failed = failed.or(Some(error)),
             }
         }

@@ -15,7 +15,7 @@ pub(super) async fn run(context: &Context, args: MirrorArgs) -> Result<(), Failu
         Some(file) => plan::read_mirror(file)?,
         None => List { to: None, images: Vec::new() },
     };
-    // One manifest after the other is in memory, and many of them may be long.
+    // Manifests are read one after the other, and many may be long: return their memory to the system each time.
     ociforge_sandbox::give_large_memory_back();
     let client = context.client()?;
     let to = destination(&args, list.to)?;
@@ -61,7 +61,7 @@ fn cannot_write(file: &Path, error: io::Error) -> Failure {
     Failure::new(format!("cannot write the report {}", file.display())).caused_by(error)
 }
 
-/// Fails when the report can't be written, before anything is done, or would take the place of an archive.
+/// Checks before the copy that the report can be written, and that it does not replace an archive.
 fn writable<'p>(file: &Path, mut places: impl Iterator<Item = &'p Place>) -> Result<(), Failure> {
     if let Some(place) = places.find(|place| place.path().is_some_and(|path| is_same_file(path, file))) {
         let causes = vec![format!("it would replace {place}")];
@@ -98,9 +98,9 @@ fn destination(args: &MirrorArgs, of_list: Option<Place>) -> Result<Place, Failu
     Ok(to)
 }
 
-/// What the arguments name and what the list has. `--platform` goes before the platforms of the list.
+/// The images of the arguments and of the list. `--platform` overrides the platforms of the list.
 fn selections(args: &MirrorArgs, listed: Vec<Selection>) -> Result<Vec<Selection>, Failure> {
-    // Parsed here rather than with the other arguments: that would repeat the text, and people paste passwords.
+    // Not parsed by clap: its error repeats the text, which may contain a password.
     let named = args.images.iter().map(|name| Ok(name.parse()?)).collect::<Result<Vec<Selection>, Failure>>()?;
     let all = named.into_iter().chain(listed).map(|selection| match &args.platforms[..] {
         [] => selection,

@@ -1,4 +1,4 @@
-//! The commands: one file each, wiring only.
+//! The commands, one file for each. They only connect other modules.
 
 mod build;
 mod bundle;
@@ -34,21 +34,21 @@ use crate::registry::{Client, Settings, Warn};
 use crate::store::{Layout, Store};
 use ociforge_sandbox::{Entered, SandboxError};
 
-/// What every command works with.
+/// The context of every command.
 struct Context {
     global: Global,
     reporter: Arc<dyn Reporter>,
     cancel: Cancel,
     /// The namespaces of commands that unpack root filesystems.
     entered: Result<Arc<Entered>, Arc<SandboxError>>,
-    /// What the registry client has warned of.
+    /// The warnings of the registry client so far, to print each once.
     warned: Arc<Mutex<HashSet<String>>>,
 }
 
-/// Runs a command to its end, or up to the process that is to take over.
+/// Runs a command to its end, or up to its final process.
 ///
 /// # Errors
-/// Whatever the command fails with.
+/// When the command fails.
 pub async fn run(
     cli: Cli,
     cancel: Cancel,
@@ -81,19 +81,19 @@ pub async fn run(
     .map(|()| None)
 }
 
-/// What is left to do when everything asynchronous has ended: another process takes over the terminal and the signals.
+/// The last part of a command, after all async work: another process takes over the terminal and the signals.
 pub trait FinalProcess {
-    /// Does it, and returns the exit code.
+    /// Runs the process and returns its exit code.
     ///
     /// # Errors
-    /// When the process can't be started.
+    /// When the process cannot be started.
     fn run(self: Box<Self>) -> Result<u8, Failure>;
 }
 
-/// Enters the namespaces that a command needs, or may come to need. To be called before there are threads.
+/// Enters the namespaces that a command needs or may need. Call it before any thread starts.
 ///
 /// # Errors
-/// When the command can't do without them.
+/// When the command requires namespaces and cannot enter them.
 pub fn enter(command: &Command) -> Result<Result<Entered, SandboxError>, Failure> {
     match command {
         Command::Build(args) if reexec::is_reexecuted() || build::runs(args) => {
@@ -104,7 +104,7 @@ pub fn enter(command: &Command) -> Result<Result<Entered, SandboxError>, Failure
         }
         Command::Bundle(_) | Command::Unshare(_) => Ok(Ok(ociforge_sandbox::enter()?)),
         Command::Run(_) => Ok(Ok(ociforge_sandbox::enter().map_err(|error| Failure::from(error).before_container())?)),
-        // Where there are no user namespaces, nothing was unpacked in one.
+        // On a machine that refuses user namespaces, the store has no files of other ids.
         Command::Cache(CacheCommand::Ls | CacheCommand::Prune { .. }) => match ociforge_sandbox::enter() {
             Err(error) if !matches!(error, SandboxError::Refused { .. }) => Err(error.into()),
             entered => Ok(entered),
@@ -114,12 +114,12 @@ pub fn enter(command: &Command) -> Result<Result<Entered, SandboxError>, Failure
 }
 
 impl Context {
-    /// The namespaces of a command that has entered some.
+    /// The namespaces that the command has entered.
     fn entered(&self) -> Result<&Arc<Entered>, Failure> {
         self.entered.as_ref().map_err(|error| Failure::from(Arc::clone(error)))
     }
 
-    /// The store, made where it is missing.
+    /// Opens the store, and creates it if it is missing.
     fn store(&self) -> Result<Store, Failure> {
         let root = self.store_path()?;
         Store::open(&root).map_err(|error| {
@@ -129,7 +129,7 @@ impl Context {
         })
     }
 
-    /// Where the store is, or will be.
+    /// The path of the store, which may not exist yet.
     fn store_path(&self) -> Result<PathBuf, Failure> {
         let from_env = |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
         let chosen = self.global.store.clone();
@@ -141,8 +141,8 @@ impl Context {
         })
     }
 
-    /// The image that `name` leads to: as docker has it, one built here under that name comes before the registry's.
-    /// `docker://` in front asks the registry alone.
+    /// Finds the image `name`. As in docker, an image in the store has precedence over the registry; `docker://` asks
+    /// only the registry.
     async fn find_image(&self, name: &str) -> Result<Located, Failure> {
         let parsed: ImageName = name.parse()?;
         let store = self.store_path()?.join("layout");
@@ -162,7 +162,7 @@ impl Context {
         Ok(Client::new(self.settings())?)
     }
 
-    /// What the call and the environment say about registries.
+    /// The settings for registries from the arguments and the environment.
     fn settings(&self) -> Settings {
         let mut settings = Settings::from_env();
         settings.authfile = self.global.authfile.clone().or(settings.authfile);
@@ -170,7 +170,7 @@ impl Context {
         settings.journal = self.store_path().ok().map(|store| store.join("uploads"));
         let (reporter, warned) = (Arc::clone(&self.reporter), Arc::clone(&self.warned));
         settings.warn = Warn::by(move |warning| {
-            // Each repository looks for its credentials.
+            // The search for credentials, and its warnings, repeat for each repository.
             if warned.lock().unwrap_or_else(PoisonError::into_inner).insert(warning.to_owned()) {
                 reporter.warn(warning);
             }

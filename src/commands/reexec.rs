@@ -1,4 +1,4 @@
-//! A command that finds out that it needs namespaces, which only a process without threads can enter, executes itself again.
+//! Executes a command again if it detects late that it needs namespaces: only a process without threads can enter them.
 
 use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
@@ -7,7 +7,7 @@ use std::process::Command;
 use super::FinalProcess;
 use crate::error::Failure;
 
-/// Tells the new process.
+/// Marks the new process.
 const VARIABLE: &str = "OCIFORGE_ENTER";
 
 /// Whether this process was started by [`Reexec`].
@@ -15,7 +15,7 @@ pub(super) fn is_reexecuted() -> bool {
     std::env::var_os(VARIABLE).is_some_and(|value| value == OsStr::new("1"))
 }
 
-/// A command that fails for want of namespaces is executed again, and enters them.
+/// Executes the command again with namespaces, if they are missing.
 pub(super) fn or_reexec(error: CommandError) -> Result<Option<Box<dyn FinalProcess>>, Failure> {
     match error {
         CommandError::NeedsNamespaces if !is_reexecuted() => Ok(Some(Box::new(Reexec))),
@@ -24,11 +24,11 @@ pub(super) fn or_reexec(error: CommandError) -> Result<Option<Box<dyn FinalProce
     }
 }
 
-/// Why a command does not do its work.
+/// The error of a command that may need namespaces.
 pub(super) enum CommandError {
-    /// It needs namespaces, and has not entered any.
+    /// The command needs namespaces, and has not entered any.
     NeedsNamespaces,
-    /// It failed.
+    /// The command failed.
     Failed(Failure),
 }
 

@@ -53,7 +53,7 @@ pub(super) async fn run(context: Context, args: RunArgs) -> Result<Box<dyn Final
     Ok(Box::new(Ready { runtime, io, _stage: stage, directory, entered }))
 }
 
-/// Makes the directories of volumes that are not there, as docker does.
+/// Creates missing source directories of volumes, as docker does.
 fn make_sources(context: &Context, request: &Request) -> Result<(), Failure> {
     for source in request.volumes.iter().map(|volume| Path::new(&volume.source)).filter(|source| !source.exists()) {
         fs::create_dir_all(source).map_err(|error| {
@@ -64,7 +64,7 @@ fn make_sources(context: &Context, request: &Request) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Gives the container a name, as docker does: its id, or the host's on the host's network.
+/// Sets the host name, as docker does: the id of the container, or the host's name on the host's network.
 fn name(request: &mut Request, id: &str) {
     if request.hostname.is_none() {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -73,10 +73,10 @@ fn name(request: &mut Request, id: &str) {
     }
 }
 
-/// What to tell of an image for another kind of machine.
+/// Warnings about an image for another architecture.
 fn foreign(platform: &Platform) -> Vec<String> {
     let here = host::architecture();
-    // The processors of one run the programs of the other.
+    // Processors of the first kind also run programs of the second.
     let runs = [("amd64", "386"), ("arm64", "arm")].contains(&(here, &platform.architecture));
     if platform.architecture == here || runs {
         return Vec::new();
@@ -87,7 +87,7 @@ fn foreign(platform: &Platform) -> Vec<String> {
     )]
 }
 
-/// A container that is about to be run. Its mount goes before its directory does.
+/// A container that is ready to start. The order of the fields drops its mount before its directory.
 struct Ready {
     runtime: Runtime,
     io: Io,

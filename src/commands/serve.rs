@@ -42,7 +42,7 @@ pub(super) async fn run(context: &Context, args: ServeArgs) -> Result<(), Failur
         context.reporter.warn(&format!("{address} can be reached from other machines, {risk}"));
     }
     tokio::select! {
-        // It serves until a signal ends the process.
+        // The server runs until a signal ends the process.
         ended = server.run(std::future::pending()) => {
             ended.map_err(|error| Failure::new("cannot go on serving").caused_by(error))
         }
@@ -50,7 +50,7 @@ pub(super) async fn run(context: &Context, args: ServeArgs) -> Result<(), Failur
     }
 }
 
-/// What others on the network could do.
+/// The risk of an address that other machines can reach.
 fn risk(users: bool, tls: bool) -> Option<&'static str> {
     match (users, tls) {
         (true, true) => None,
@@ -60,7 +60,7 @@ fn risk(users: bool, tls: bool) -> Option<&'static str> {
     }
 }
 
-/// Collects garbage again and again, if that is wanted.
+/// Collects garbage at the interval `pause`, if there is one.
 async fn collect_every(pause: Option<Duration>, layout: Layout, reporter: Arc<dyn Reporter>) -> Infallible {
     let Some(pause) = pause else { return std::future::pending().await };
     loop {
@@ -77,7 +77,7 @@ async fn collect_every(pause: Option<Duration>, layout: Layout, reporter: Arc<dy
     }
 }
 
-/// Tells of each request in a line.
+/// Logs each request in one line.
 fn observer(reporter: Arc<dyn Reporter>) -> Observer {
     Arc::new(move |access| {
         let Access { method, path, user, status, received, sent, error } = access;

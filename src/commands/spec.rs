@@ -13,7 +13,7 @@ pub(super) async fn run(context: &Context, args: SpecArgs) -> Result<(), Failure
     let overrides = args.runtime.overrides()?;
     let request = args.runtime.into_request(|key| std::env::var_os(key))?;
     let image = container::image(context, &args.image, args.platform.as_ref()).await?.image;
-    // Only an absolute path says where the root filesystem is now; a relative one counts from the bundle.
+    // A relative path starts at the bundle, whose directory is unknown here: read users only from an absolute path.
     let unpacked = Path::new(&args.rootfs);
     let users = (unpacked.is_absolute() && unpacked.is_dir()).then(|| users::read(unpacked)).transpose()?;
     let host = Host { root: args.rootfs, users, ..host::facts(overrides) };

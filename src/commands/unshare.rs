@@ -12,7 +12,7 @@ pub(super) fn run(args: UnshareArgs) -> Box<dyn FinalProcess> {
     Box::new(Replacement(args.command))
 }
 
-/// A command that takes the place of this process.
+/// The command that replaces this process.
 struct Replacement(Vec<OsString>);
 
 impl FinalProcess for Replacement {

@@ -1,4 +1,4 @@
-//! Where a built image goes, and what is told of it.
+//! Writes a built image to its destinations, and the files about it.
 
 use std::fs;
 use std::path::Path;
@@ -56,7 +56,7 @@ pub(super) async fn ship(
     all.extend(args.outputs.iter().flat_map(|output| with_names(output, names)));
     let mut destinations: Vec<&ImageName> = all.iter().collect();
     while let Some(destination) = destinations.first().copied() {
-        // Several tags of one repository are one copy, as are several names in one archive.
+        // One copy writes several tags of one repository, or several names of one archive.
         let (together, rest): (Vec<_>, Vec<_>) =
             destinations.into_iter().partition(|other| *other == destination || same_place(other, destination));
         destinations = rest;
@@ -66,7 +66,7 @@ pub(super) async fn ship(
     Ok(moved)
 }
 
-/// An archive for docker that says no name has those of the image.
+/// Expands a docker-archive without a name to one destination for each name of the image.
 fn with_names(output: &ImageName, names: &[ImageName]) -> Vec<ImageName> {
     let ImageName::DockerArchive { file, image: None } = output else { return vec![output.clone()] };
     let named = names.iter().filter_map(|name| match name {
@@ -79,7 +79,7 @@ fn with_names(output: &ImageName, names: &[ImageName]) -> Vec<ImageName> {
     if named.is_empty() { vec![output.clone()] } else { named }
 }
 
-/// Whether these are names of one copy.
+/// Whether one copy can write both destinations.
 fn same_place(a: &ImageName, b: &ImageName) -> bool {
     match (a, b) {
         (ImageName::Registry(a), ImageName::Registry(b)) => {
@@ -140,7 +140,7 @@ async fn copy(
     Ok(copy_graph(source, target, node, tags, args.jobs, &*context.reporter).await?)
 }
 
-/// An archive is written from the store, so all that it needs is brought there first.
+/// Copies all blobs into the store first, because the archive is written from there.
 async fn archive(
     context: &Context,
     builder: &Builder,
@@ -161,7 +161,7 @@ async fn archive(
     Ok(moved)
 }
 
-/// An archive for docker is written from wherever its layers are.
+/// Writes a docker-archive directly from the sources of its layers.
 async fn docker_archive(
     context: &Context,
     source: &dyn Source,
@@ -183,7 +183,7 @@ async fn docker_archive(
     Ok(Moved { uploaded: size - streamed, streamed, documents: 1, ..Moved::default() })
 }
 
-/// The error of an archive for docker that several platforms are built for.
+/// The error for a docker-archive with several platforms.
 pub(super) fn one_platform(file: &Path) -> Failure {
     Failure::new(format!("docker-archive:{} can hold the image of one platform only", file.display()))
         .hint("choose one with --platform, or write oci-archive:FILE")
@@ -210,12 +210,12 @@ pub(super) async fn keep(builder: &Builder, built: &[Built], node: &Node, names:
     Ok(())
 }
 
-/// The same name, whatever the working directory.
+/// Makes the path in a name absolute.
 fn absolute(name: &ImageName) -> ImageName {
     name.with_path(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
 }
 
-/// Writes the files that the caller asked for.
+/// Writes the files of `--metadata-file` and `--iidfile`.
 pub(super) fn write_files(
     args: &BuildArgs,
     builder: &Builder,
