@@ -1,4 +1,4 @@
-//! What can be wrong with a recipe or a list of images.
+//! Errors in a recipe or a list of images.
 
 use std::fmt;
 use std::io;
@@ -6,81 +6,81 @@ use std::path::PathBuf;
 
 use crate::error::Explain;
 
-/// A recipe or a list can't be read.
+/// The error of reading a recipe or a list.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// There is no such file.
+    /// The file is missing.
     #[error("there is no recipe at {}", .0.display())]
     Missing(PathBuf),
-    /// The file can't be read.
+    /// The file cannot be read.
     #[error("cannot read {what} {}", file.display())]
     Read {
         /// `the recipe` or `the list`.
         what: &'static str,
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// A build argument, which no recipe has a use for.
+    /// A build argument: recipes have none.
     #[error("the build argument `{argument}` is not used: {} takes none", file.display())]
     Argument {
         /// The recipe.
         file: PathBuf,
-        /// The argument's name.
+        /// The name of the argument.
         argument: String,
     },
-    /// Something in it is wrong.
+    /// The text has a fault.
     #[error("{at}: {fault}")]
     Fault {
-        /// Where.
+        /// The position of the fault.
         at: Position,
-        /// What.
+        /// The fault.
         fault: Box<Fault>,
     },
 }
 
-/// A place in a recipe or a list.
+/// A position in a recipe or a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
     /// The file.
     pub file: PathBuf,
-    /// Counted from 1.
+    /// The line, counted from 1.
     pub line: usize,
-    /// In characters, counted from 1.
+    /// The column in characters, counted from 1.
     pub column: usize,
 }
 
 impl fmt::Display for Position {
-    /// As compilers write it: `FILE:LINE:COLUMN`.
+    /// Formats the position as compilers do: `FILE:LINE:COLUMN`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.file.display(), self.line, self.column)
     }
 }
 
-/// Something wrong in a recipe or a list.
+/// A fault in a recipe or a list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// Not text.
+    /// The file is not UTF-8 text.
     #[error("{0} is not UTF-8 text")]
     Encoding(&'static str),
-    /// Not TOML.
+    /// The text is not TOML.
     #[error("{0}")]
     Syntax(String),
-    /// A number that TOML does not have, such as the mode `0755`.
+    /// A number that TOML does not allow, such as the mode `0755`.
     #[error("the number {0} begins with 0, which no number does in TOML")]
     LeadingZero(String),
-    /// A key that means nothing where it stands.
+    /// A key that the table does not know.
     #[error("unknown key `{key}` in {table}")]
     UnknownKey {
         /// The key.
         key: String,
         /// The table: `[config]`, …
         table: String,
-        /// What to do.
+        /// How to fix it.
         hint: String,
     },
-    /// A key that has to be there.
+    /// A required key is missing.
     #[error("{table} has no `{key}`")]
     MissingKey {
         /// The key.
@@ -90,35 +90,35 @@ pub enum Fault {
         /// An example.
         example: &'static str,
     },
-    /// A value of another type or form than expected.
+    /// A value with an unexpected type or form.
     #[error("`{key}` is {found}; expected {expected}")]
     Value {
-        /// The key, with its table's name where this helps.
+        /// The key, with the name of its table where this helps.
         key: String,
-        /// What is there, with its article.
+        /// A description of the value, with its article.
         found: String,
-        /// What should be there, with its article.
+        /// A description of the expected value, with its article.
         expected: String,
-        /// What to do.
+        /// How to fix it.
         hint: Option<String>,
     },
-    /// A `[[layer]]` that does nothing.
+    /// A `[[layer]]` without a kind.
     #[error("this [[layer]] has no kind")]
     NoKind,
-    /// A `[[layer]]` that does two things.
+    /// A `[[layer]]` with two kinds.
     #[error("this [[layer]] has two kinds, `{0}` and `{1}`")]
     TwoKinds(&'static str, &'static str),
-    /// A key that does not belong to the kind of its layer.
+    /// A key that the kind of its layer does not have.
     #[error("`{key}` does not go with `{kind}`")]
     Stray {
         /// The key.
         key: String,
-        /// The layer's kind.
+        /// The kind of the layer.
         kind: &'static str,
-        /// What to do.
+        /// How to fix it.
         hint: Option<String>,
     },
-    /// Something that the interface has and this version has not.
+    /// A feature of the recipe that this version does not have yet.
     #[error("{0} is not supported yet")]
     Unsupported(&'static str),
 }

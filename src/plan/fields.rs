@@ -1,4 +1,4 @@
-//! TOML read key by key, so that every error can say where it is and what should be there.
+//! Reads TOML key by key, so that every error names its position and the expected value.
 
 use std::path::Path;
 
@@ -6,17 +6,17 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{Fault, PlanError, Position};
-/// A file's text, and what may stand in it.
+/// The text of a file, and its allowed keys.
 #[derive(Clone, Copy)]
 pub(super) struct Text<'a> {
     pub(super) file: &'a Path,
     pub(super) text: &'a str,
-    /// Every table and its keys, for hints; first what stands outside of all tables.
+    /// Every table and its keys, for hints. The first table is the top level.
     pub(super) places: &'static [(&'static str, &'static [&'static str])],
 }
 
 impl<'a> Text<'a> {
-    /// Reads bytes that are to be TOML, and gives `read` the whole document.
+    /// Parses `bytes` as TOML, and passes the document to `read`.
     pub(super) fn read<T>(
         bytes: &'a [u8],
         file: &'a Path,
@@ -42,7 +42,7 @@ impl<'a> Text<'a> {
         read(&table.only(keys)?)
     }
 
-    /// The error at a byte of the text.
+    /// An error at a byte offset of the text.
     pub(super) fn fault(&self, offset: usize, fault: Fault) -> PlanError {
         let before = self.text.get(..offset).unwrap_or(self.text);
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
@@ -57,7 +57,7 @@ impl<'a> Text<'a> {
     }
 }
 
-/// A table and what it is called in messages.
+/// A table and its name in messages.
 #[derive(Clone)]
 pub(super) struct Table<'a> {
     text: Text<'a>,
@@ -67,7 +67,7 @@ pub(super) struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// Refuses keys that are not among `known`; the first of them in the text is named.
+    /// Rejects keys that are not in `known`. The error names the first one in the text.
     pub(super) fn only(self, known: &[&'static str]) -> Result<Self, PlanError> {
         match self.entries().into_iter().find(|(key, _)| !known.contains(key)) {
             None => Ok(self),
@@ -80,7 +80,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// All keys and their values, as they follow each other in the text.
+    /// All keys and their values, in the order of the text.
     pub(super) fn entries(&self) -> Vec<(&'a str, Value<'a>)> {
         let entry = |(key, value): (&'a Spanned<std::borrow::Cow<'a, str>>, _)| {
             let name: &'a str = key.get_ref();
@@ -100,13 +100,13 @@ impl<'a> Table<'a> {
         self.get(key).ok_or_else(missing)
     }
 
-    /// The error about the whole table.
+    /// An error about the whole table.
     pub(super) fn fault(&self, fault: Fault) -> PlanError {
         self.text.fault(self.offset, fault)
     }
 }
 
-/// A value and the key that it, or the array around it, belongs to.
+/// A value and its key, or the key of the array that contains it.
 #[derive(Clone)]
 pub(super) struct Value<'a> {
     text: Text<'a>,
@@ -116,22 +116,22 @@ pub(super) struct Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// The same value under another name in messages.
+    /// The value with another name in messages.
     pub(super) fn called(self, key: String) -> Self {
         Self { key, ..self }
     }
 
-    /// The line of its key, counted from 1.
+    /// The line of the key, counted from 1.
     pub(super) fn line(&self) -> usize {
         self.text.line(self.key_offset)
     }
 
-    /// The error about the key.
+    /// An error about the key.
     pub(super) fn fault(&self, fault: Fault) -> PlanError {
         self.text.fault(self.key_offset, fault)
     }
 
-    /// The error that the value is not as expected.
+    /// The error for an unexpected value.
     pub(super) fn unexpected(&self, expected: impl Into<String>, hint: Option<String>) -> PlanError {
         let found = match self.value.get_ref() {
             DeValue::String(text) if text.is_empty() => "empty".to_owned(),
@@ -147,7 +147,7 @@ impl<'a> Value<'a> {
         self.unfit(found, expected, hint)
     }
 
-    /// The same error with own words for what is there.
+    /// The same error with another description of the value.
     pub(super) fn unfit(
         &self,
         found: impl Into<String>,
@@ -162,7 +162,7 @@ impl<'a> Value<'a> {
         self.value.get_ref()
     }
 
-    /// Text without NUL bytes, perhaps empty.
+    /// The value as text without NUL bytes; may be empty.
     pub(super) fn text(&self) -> Result<&'a str, PlanError> {
         let quoted = |shown: String| Some(format!("write it in quotes: \"{shown}\""));
         match self.value.get_ref() {
@@ -175,7 +175,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Text that is not empty and has no control characters.
+    /// The value as text that is not empty and has no control characters.
     pub(super) fn line_of_text(&self) -> Result<&'a str, PlanError> {
         match self.text()? {
             text if text.chars().any(char::is_control) => {
@@ -186,7 +186,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The elements of an array.
+    /// The value as the elements of an array.
     pub(super) fn items(&self) -> Result<Vec<Self>, PlanError> {
         match self.value.get_ref() {
             DeValue::Array(items) => Ok(items.iter().map(|value| Self { value, ..self.clone() }).collect()),
@@ -208,7 +208,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Text for a message: short, on one line, without credentials.
+/// Makes a text fit for a message: short, on one line, without credentials.
 fn shortened(text: &str) -> String {
     let text = without_credentials(text);
     let mut short: String = text.chars().take(60).flat_map(char::escape_debug).collect();
@@ -218,7 +218,7 @@ fn shortened(text: &str) -> String {
     short
 }
 
-/// Text as everybody may see it: user, password and query of a URL are left out, and what follows the URL.
+/// Removes credentials from a text: the user, password and query of a URL, and the text after the URL.
 pub(super) fn without_credentials(text: &str) -> String {
     let Some((before, url)) = text.split_once("://") else { return text.to_owned() };
     let end = url.find(['/', '?', '#', ' ']).unwrap_or(url.len());
@@ -228,7 +228,7 @@ pub(super) fn without_credentials(text: &str) -> String {
     format!("{before}://{host}{path}")
 }
 
-/// What to do about a key that is not known in `table`: the table that it belongs to, or the key that was meant.
+/// The hint for an unknown key in `table`: the table that has this key, or a similar key.
 fn hint_for_unknown(key: &str, table: &str, known: &[&'static str], places: &[(&str, &[&str])]) -> String {
     let plain = key.to_lowercase().replace('_', "-");
     let distance = |other: &str| strsim::damerau_levenshtein(&plain, other);

@@ -32,7 +32,7 @@ pub(super) const KEYS: &[&str] = &[
 pub(super) const COPY: &[&str] = &["from", "to", "exclude", "owner", "mode"];
 const KINDS: [&str; 6] = ["directories", "copy", "tar", "pip", "apt", "run"];
 
-/// The steps in their order.
+/// Reads the steps, in the order of the recipe.
 pub(super) fn steps(value: &Value<'_>) -> Result<Vec<Step>, PlanError> {
     if !matches!(value.raw(), DeValue::Array(_)) {
         return Err(value.unexpected("an array of tables", Some("write [[layer]] with two brackets".into())));

@@ -1,4 +1,4 @@
-//! `mirror.toml`: the list of images that are mirrored.
+//! `mirror.toml`: the list of images to mirror.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +20,7 @@ const PLACES: &[(&str, &[&str])] = &[("the list", TOP), ("[[image]]", IMAGE)];
 /// Reads the list of images in `file`.
 ///
 /// # Errors
-/// When the file can't be read or something in it is wrong.
+/// When the file cannot be read, or has a fault.
 pub fn read(file: &Path) -> Result<List, PlanError> {
     let bytes = fs::read(file).map_err(|source| PlanError::Read { what: "the list", file: file.to_owned(), source })?;
     parse(file, &bytes)
@@ -68,7 +68,7 @@ fn image(table: &Table<'_>, all: &[Platform]) -> Result<Selection, PlanError> {
     })
 }
 
-/// Whether a name as it is written has a tag or digest.
+/// Whether the text of a name contains a tag or digest.
 fn has_tag(name: &str) -> bool {
     let parts = NameParts::of(name);
     parts.tag.is_some() || parts.digest.is_some()

@@ -1,4 +1,4 @@
-//! What the user writes: the recipe, read into a plan, and the list of images to mirror.
+//! The files that users write: the recipe, which becomes a plan, and the list of images to mirror.
 
 mod error;
 mod fields;

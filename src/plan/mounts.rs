@@ -1,4 +1,4 @@
-//! `mounts`: what a step sees besides the image.
+//! `mounts`: the mounts of a step.
 
 use ociforge_manifests::runtime::{Size, ValueError};
 use toml::de::DeValue;
@@ -13,7 +13,7 @@ use super::values::{boolean, file_inside, mode, owner, path, word};
 pub(super) const KEYS: &[&str] =
     &["bind", "cache", "tmpfs", "secret", "to", "write", "id", "sharing", "size", "mode", "owner"];
 
-/// The kinds of mounts, and the keys that go with each.
+/// The kinds of mounts, and the keys of each.
 const KINDS: [(&str, &[&str]); 4] = [
     ("bind", &["to", "write"]),
     ("cache", &["id", "sharing"]),
@@ -21,17 +21,17 @@ const KINDS: [(&str, &[&str]); 4] = [
     ("secret", &["to", "mode", "owner"]),
 ];
 
-/// Where the sandbox has filesystems of its own.
+/// The mount points of the sandbox's own filesystems.
 const TAKEN: [&str; 3] = ["/proc", "/sys", "/dev"];
 
-/// Whether a secret can have this name: letters, digits, `-`, `_` and `.`, of which the first is no `.` or `-`.
+/// Whether a text is a valid id of a secret: letters, digits, `-`, `_` and `.`, but no `.` or `-` at the start.
 #[must_use]
 pub fn is_secret_id(text: &str) -> bool {
     let word = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     text.bytes().all(word) && !text.is_empty() && !text.starts_with(['.', '-']) && text.len() <= 255
 }
 
-/// The mounts in their order.
+/// Reads the mounts, in the order of the recipe.
 pub(super) fn mounts(value: &Value<'_>) -> Result<Vec<StepMount>, PlanError> {
     let hint = || Some("write for example mounts = [{ cache = \"/root/.cache\" }]".to_owned());
     if !matches!(value.raw(), DeValue::Array(_)) {
@@ -89,7 +89,7 @@ fn cache(to: &Value<'_>, table: &Table<'_>) -> Result<StepMount, PlanError> {
 
 fn tmpfs(to: &Value<'_>, table: &Table<'_>) -> Result<StepMount, PlanError> {
     let size = |value: Value<'_>| match typed(&value, ValueError::hint)? {
-        // To tmpfs(5) it would be no limit at all.
+        // For tmpfs(5), 0 means no limit.
         Size(0) => Err(value.unexpected("a size above 0", None)),
         size => Ok(size),
     };
@@ -111,7 +111,7 @@ fn secret(id: &Value<'_>, table: &Table<'_>) -> Result<StepMount, PlanError> {
     Ok(StepMount { to, kind })
 }
 
-/// Where a mount goes, see [`StepMount::to`].
+/// The mount point, see [`StepMount::to`].
 fn place(value: &Value<'_>) -> Result<String, PlanError> {
     let path = path(value)?;
     if path.is_root() {

@@ -1,4 +1,4 @@
-//! `pip`: where Python packages come from.
+//! `pip`: the sources of Python packages.
 
 use ociforge_layers::source::wheel::normalize;
 use toml::de::DeValue;
@@ -10,10 +10,10 @@ use super::values::file;
 
 /// The keys of `pip`.
 pub(super) const KEYS: &[&str] = &["requirements", "lock", "wheels", "project", "extras", "groups"];
-/// Those of them that say what of a source is wanted.
+/// The keys that select parts of a source.
 const PARTS: [&str; 2] = ["extras", "groups"];
 
-/// The step, and how it is described.
+/// Reads the step and its description.
 pub(super) fn pip(value: &Value<'_>) -> Result<(StepKind, String), PlanError> {
     if let DeValue::Table(_) = value.raw() {
         return table(value);
@@ -77,12 +77,12 @@ fn table(value: &Value<'_>) -> Result<(StepKind, String), PlanError> {
     Ok((StepKind::Pip(pip), description))
 }
 
-/// Names of extras or groups, normalized and sorted, each once.
+/// Reads names of extras or groups: normalized, sorted, without duplicates.
 fn names(value: &Value<'_>) -> Result<Vec<String>, PlanError> {
     let mut names = Vec::new();
     for item in value.items()? {
         let name = item.line_of_text()?;
-        // PEP 508's identifier.
+        // The identifier of PEP 508.
         let inner = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
         let end = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
         if !inner || !end(name.as_bytes().first()) || !end(name.as_bytes().last()) {

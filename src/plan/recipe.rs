@@ -1,4 +1,4 @@
-//! `ociforge.toml`.
+//! Reads `ociforge.toml`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +18,7 @@ use super::runtime;
 use super::types::{Base, Libc, Pip, Plan, PythonVersion, Selection, StatedPython, Step, StepKind};
 use super::values::{absolute, absolute_or_variable, path};
 
-/// What a recipe is called where only its directory is named.
+/// The file name of the recipe in a directory.
 pub const FILE_NAME: &str = "ociforge.toml";
 
 const TOP: &[&str] = &["name", "base", "platforms", "python", "config", "layer", "runtime", "lint", "build"];
@@ -41,11 +41,11 @@ const PLACES: &[(&str, &[&str])] = &[
     ("[build]", BUILD),
 ];
 
-/// Reads the recipe at `path`, which is the file or the directory that holds it. `arguments` are those of
-/// `--build-arg`: a recipe has no use for any.
+/// Reads the recipe at `path`, a file or its directory. `arguments` are those of `--build-arg`: any argument is an
+/// error.
 ///
 /// # Errors
-/// When the file can't be read or something in it is wrong. What it names is not looked for.
+/// When the file cannot be read, or has a fault. Whether the files and images that it names exist is not checked.
 pub fn read(path: &Path, arguments: &BTreeMap<String, String>) -> Result<Plan, PlanError> {
     let file = if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() };
     let bytes = fs::read(&file).map_err(|source| match source.kind() {
@@ -58,7 +58,7 @@ pub fn read(path: &Path, arguments: &BTreeMap<String, String>) -> Result<Plan, P
     parse(&file, &bytes)
 }
 
-/// Reads the text of a recipe; `file` says where it is from.
+/// Reads the text of a recipe. `file` is its path, for errors.
 pub(super) fn parse(file: &Path, bytes: &[u8]) -> Result<Plan, PlanError> {
     Text::read(bytes, file, PLACES, |recipe| plan(recipe, file))
 }
@@ -73,7 +73,7 @@ fn plan(recipe: &Table<'_>, file: &Path) -> Result<Plan, PlanError> {
     let runtime = recipe.get("runtime").map_or_else(|| Ok(Default::default()), |v| runtime::settings(&v))?;
     let allow = recipe.get("lint").map_or_else(|| Ok(Vec::new()), |value| allow(&value))?;
     let max_layers = recipe.get("build").map(|value| max_layers(&value)).transpose()?.flatten();
-    // The parent of a bare file name is empty.
+    // The parent of a plain file name is empty.
     let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
     let inputs = inputs(&base, &platforms, python.as_ref(), &steps);
     Ok(Plan { directory, name, base, platforms, config, python, steps, runtime, allow, max_layers, inputs })
@@ -176,7 +176,7 @@ fn max_layers(value: &Value<'_>) -> Result<Option<usize>, PlanError> {
     number.map(Some).ok_or_else(|| value.unexpected("a number of layers, such as 125", None))
 }
 
-/// A table of environment variables, in the order of the text.
+/// Reads a table of environment variables, in the order of the text.
 pub(super) fn env(value: &Value<'_>) -> Result<Vec<(String, String)>, PlanError> {
     let mut env = Vec::new();
     for (name, value) in value.table("env")?.entries() {
@@ -209,7 +209,7 @@ fn labels(value: &Value<'_>) -> Result<BTreeMap<String, String>, PlanError> {
     Ok(labels)
 }
 
-/// A port as the image config has it, `8080/tcp`.
+/// Reads a port into the form of image configs, `8080/tcp`.
 fn port(value: &Value<'_>) -> Result<String, PlanError> {
     let expected = "a port such as \"8080\", \"8080/tcp\" or \"53/udp\"";
     let text = match value.raw() {
@@ -232,7 +232,7 @@ fn signal(value: &Value<'_>) -> Result<String, PlanError> {
     if number || name { Ok(text.to_owned()) } else { Err(value.unexpected("a signal such as \"SIGTERM\"", None)) }
 }
 
-/// The warnings that `[lint]` silences.
+/// Reads the warnings that `[lint]` silences.
 fn allow(value: &Value<'_>) -> Result<Vec<Code>, PlanError> {
     let table = value.table("[lint]")?.only(LINT)?;
     let codes = table.get("allow").map_or_else(|| Ok(Vec::new()), |value| value.items())?;
@@ -243,7 +243,7 @@ fn allow(value: &Value<'_>) -> Result<Vec<Code>, PlanError> {
     codes.iter().map(code).collect()
 }
 
-/// See [`Plan::inputs`].
+/// Computes [`Plan::inputs`].
 fn inputs(base: &Base, platforms: &[Platform], python: Option<&StatedPython>, steps: &[Step]) -> Digest {
     let base = match base {
         Base::Scratch => "scratch".to_owned(),

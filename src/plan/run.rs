@@ -1,4 +1,4 @@
-//! `run`: a command of a step, and what belongs to it.
+//! `run`: the command of a step and its keys.
 
 use ociforge_manifests::runtime::Network;
 use toml::de::DeValue;
@@ -13,10 +13,10 @@ use super::values::{absolute_or_variable, word};
 /// The keys of a `[[layer]]` that go with `run`.
 pub(super) const KEYS: [&str; 5] = ["env", "workdir", "user", "network", "mounts"];
 
-/// At most so many characters of a command are in the image's history.
+/// The maximum length of a command in the image's history, in characters.
 const SHOWN: usize = 400;
 
-/// The step, and how it is described.
+/// Reads the step and its description.
 pub(super) fn run(value: &Value<'_>, layer: &Table<'_>) -> Result<(StepKind, String), PlanError> {
     let (command, description) = command(value)?;
     let none = Network::Private;
@@ -35,13 +35,13 @@ pub(super) fn run(value: &Value<'_>, layer: &Table<'_>) -> Result<(StepKind, Str
     Ok((StepKind::Run(Box::new(run)), format!("run {}", on_one_line(&description))))
 }
 
-/// The program and its arguments, and what people read.
+/// Reads the program with its arguments, and the text for people.
 fn command(value: &Value<'_>) -> Result<(Vec<String>, String), PlanError> {
     const EXPECTED: &str = "a command, such as \"make install\" for the shell or [\"make\", \"install\"] without one";
     let words = match value.raw() {
         DeValue::Array(_) => value.items()?.iter().map(Value::text).collect::<Result<Vec<_>, _>>()?,
         DeValue::String(_) => {
-            // Recipes with the line ends of Windows would have the shell look for programs whose names end in \r.
+            // With the line ends of Windows the shell would look for programs whose names end in \r.
             let script = value.text()?.replace("\r\n", "\n");
             if script.trim().is_empty() {
                 return Err(value.unexpected(EXPECTED, None));
@@ -62,7 +62,7 @@ fn command(value: &Value<'_>) -> Result<(Vec<String>, String), PlanError> {
     Ok((words.into_iter().map(str::to_owned).collect(), shown.join(" ")))
 }
 
-/// A word as a shell would take it for one.
+/// Quotes a word for a shell.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_./:=@%+,".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
@@ -72,7 +72,7 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// A command for people: one line of it, not too long, without the credentials that URLs have.
+/// A command for people: on one line, shortened, without credentials in URLs.
 fn on_one_line(command: &str) -> String {
     let joined = command.replace("\\\n", " ");
     let lines: Vec<String> = joined
@@ -89,7 +89,7 @@ fn on_one_line(command: &str) -> String {
     }
 }
 
-/// A word of a command without user, password and query of the URLs in it.
+/// A word of a command without the user, password and query of its URLs.
 fn without_passwords(word: &str) -> String {
     let mut parts = word.split("://");
     let mut shown = parts.next().unwrap_or_default().to_owned();
@@ -99,11 +99,11 @@ fn without_passwords(word: &str) -> String {
     shown
 }
 
-/// `user[:group]`, each a name or a number. Whether the image has them is not known here.
+/// Reads `user[:group]`, each a name or a number. The image may not have them.
 fn user(value: &Value<'_>) -> Result<String, PlanError> {
     let text = value.line_of_text()?;
     let fits = |name: &str| match name.bytes().all(|byte| byte.is_ascii_digit()) {
-        // The largest that the runtime spec's tools take.
+        // The largest id that OCI runtimes accept.
         true => name.parse::<u32>().is_ok_and(|number| number <= i32::MAX as u32),
         false => !name.starts_with('-') && !name.contains(|c: char| c.is_whitespace() || "/:".contains(c)),
     };

@@ -1,4 +1,4 @@
-//! `[runtime]`: what would stand on a `docker run` line, kept with the image.
+//! `[runtime]`: flags as those of `docker run`, stored in the image.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -26,7 +26,7 @@ pub(super) fn settings(value: &Value<'_>) -> Result<Settings, PlanError> {
     })
 }
 
-/// A value as the flag of that name takes it. Numbers need no quotes.
+/// Parses a value like the flag of the same name. Numbers need no quotes.
 pub(super) fn typed<T: FromStr>(value: &Value<'_>, hint: impl Fn(&T::Err) -> Option<String>) -> Result<T, PlanError>
 where
     T::Err: Display,

@@ -1,4 +1,4 @@
-//! What a recipe or a Dockerfile says, as values.
+//! The values of a recipe.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,42 +10,42 @@ use ociforge_manifests::runtime::{Network, Settings, Size};
 use ociforge_manifests::{ConfigEdit, Digest, ImageName, Platform, Reference};
 use serde::{Deserialize, Serialize};
 
-/// What is to be built. Nothing in it was looked for on disk or in the network yet.
+/// A validated recipe. Whether its files and images exist is not checked yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// Where the relative paths of the plan start: the recipe's directory.
+    /// The recipe's directory. The relative paths of the plan start here.
     pub directory: PathBuf,
     /// Name of the image, if the recipe has one.
     pub name: Option<Reference>,
-    /// What the image is built on.
+    /// The base of the image.
     pub base: Base,
-    /// What it is built for, in the recipe's order; never empty, none twice.
+    /// The platforms, in the recipe's order; not empty, without duplicates.
     pub platforms: Vec<Platform>,
-    /// What changes in the image config.
+    /// The changes of the image config.
     pub config: ConfigEdit,
-    /// The base's Python, where the recipe states it.
+    /// The base's Python, if the recipe states it.
     pub python: Option<StatedPython>,
-    /// What makes the layers, lowest first.
+    /// The steps that make the layers, lowest first.
     pub steps: Vec<Step>,
     /// Defaults of `spec`, `bundle` and `run`.
     pub runtime: Settings,
-    /// The warnings about the image that are not wanted.
+    /// The warnings about the image to silence.
     pub allow: Vec<Code>,
-    /// How many layers the image may have; small copies share layers where it would have more.
+    /// The maximum number of layers. Small copies share layers if the image would have more.
     pub max_layers: Option<usize>,
-    /// Digest of all of the recipe that the lock depends on: base, platforms, Python and packages, but not the config.
-    /// The content of the files that [`Plan::requirements`] and [`Plan::projects`] name is not in it.
+    /// Digest of the values that the lock depends on: base, platforms, Python and packages, but not the config. It does
+    /// not cover the content of the files of [`Plan::requirements`] and [`Plan::projects`].
     pub inputs: Digest,
 }
 
 impl Plan {
-    /// A path of the plan, from where the program runs.
+    /// Resolves a path of the plan against the recipe's directory.
     #[must_use]
     pub fn locate(&self, path: &Path) -> PathBuf {
         self.directory.join(path)
     }
 
-    /// The base image with its path, where it has one, as [`Plan::locate`] gives it; `None` for `scratch`.
+    /// The base image, with its path, if any, resolved by [`Plan::locate`]; `None` for `scratch`.
     #[must_use]
     pub fn base_image(&self) -> Option<ImageName> {
         match &self.base {
@@ -54,7 +54,7 @@ impl Plan {
         }
     }
 
-    /// The requirements files that packages come from, as they are written, in order, with the steps that name them.
+    /// The requirements files of packages with their steps, in order, with paths as in the recipe.
     pub fn requirements(&self) -> impl Iterator<Item = (&Step, &Path)> {
         self.steps.iter().filter_map(|step| match &step.kind {
             StepKind::Pip(Pip::File(file)) => Some((step, file.as_path())),
@@ -62,8 +62,8 @@ impl Plan {
         })
     }
 
-    /// The directories of the projects that are built, as they are written, in order, with the steps that name them.
-    /// What a project requires is in its [`PROJECT_FILES`].
+    /// The directories of projects with their steps, in order, with paths as in the recipe. The requirements of a
+    /// project are in its [`PROJECT_FILES`].
     pub fn projects(&self) -> impl Iterator<Item = (&Step, &Path)> {
         self.steps.iter().filter_map(|step| match &step.kind {
             StepKind::Pip(Pip::Project { directory, .. }) => Some((step, directory.as_path())),
@@ -71,7 +71,7 @@ impl Plan {
         })
     }
 
-    /// The ids of the secrets that steps see, in order, with the steps; an id may come several times.
+    /// The ids of the secrets that steps mount with these steps, in order; an id may occur several times.
     pub fn secrets(&self) -> impl Iterator<Item = (&Step, &str)> {
         self.steps.iter().flat_map(|step| {
             let mounts = if let StepKind::Run(run) = &step.kind { run.mounts.as_slice() } else { &[] };
@@ -82,7 +82,7 @@ impl Plan {
         })
     }
 
-    /// Whether something must be run to build this: a command, the build of a project, a compilation of bytecode.
+    /// Whether the build runs a process: a command, the build of a project, or the compilation of bytecode.
     #[must_use]
     pub fn needs_sandbox(&self) -> bool {
         let needs =
@@ -91,33 +91,33 @@ impl Plan {
     }
 }
 
-/// The files of a project that may say what it requires (PEP 518, PEP 621, and setuptools' own); some of them are
-/// missing in most projects.
+/// The files of a project that may declare its requirements (PEP 518, PEP 621, setuptools). Most projects lack some of
+/// them.
 pub const PROJECT_FILES: [&str; 3] = ["pyproject.toml", "setup.py", "setup.cfg"];
 
-/// What an image is built on.
+/// The base of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Base {
-    /// Nothing.
+    /// No base.
     Scratch,
-    /// Another image; its paths are relative to [`Plan::directory`].
+    /// An image. Its path, if any, is relative to [`Plan::directory`].
     Image(ImageName),
 }
 
-/// A Python that need not be looked for.
+/// A Python that the recipe states, so that the base is not searched for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatedPython {
-    /// Its version.
+    /// The version.
     pub version: PythonVersion,
-    /// Where its packages are.
+    /// The directory of its packages.
     pub site_packages: LayerPath,
     /// The interpreter: an absolute path in the image.
     pub executable: String,
-    /// The base's C library, where that is stated, too.
+    /// The base's C library, if the recipe states it.
     pub libc: Option<Libc>,
 }
 
-/// A C library and its version, which decide the wheels that run on it.
+/// A C library and its version. They determine which wheels run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Libc {
@@ -130,7 +130,7 @@ pub enum Libc {
 impl std::str::FromStr for Libc {
     type Err = ();
 
-    /// Reads `glibc 2.39` or `musl 1.2`; what follows the minor version makes no difference.
+    /// Parses `glibc 2.39` or `musl 1.2`, and ignores a patch version.
     fn from_str(text: &str) -> Result<Self, ()> {
         let (name, version) = text.split_once(' ').ok_or(())?;
         let numbers = version.split('.').map(|number| match number.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -154,14 +154,14 @@ impl fmt::Display for Libc {
     }
 }
 
-/// `3.11` or `3.11.4`.
+/// A version of Python: `3.11` or `3.11.4`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PythonVersion {
-    /// 3
+    /// The major version, 3.
     pub major: u32,
-    /// 11
+    /// The minor version, such as 11.
     pub minor: u32,
-    /// 4
+    /// The patch version, such as 4.
     pub patch: Option<u32>,
 }
 
@@ -189,148 +189,148 @@ impl fmt::Display for PythonVersion {
     }
 }
 
-/// What makes one layer.
+/// A `[[layer]]` of the recipe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// What is done.
+    /// The kind of the step.
     pub kind: StepKind,
-    /// Where the recipe says so, counted from 1.
+    /// Its line in the recipe, counted from 1.
     pub line: usize,
-    /// The same in one line for people and for the image's history; without credentials.
+    /// Its description in one line, for people and for the image's history; without credentials.
     pub description: String,
-    /// Whether the Python packages that it installs are compiled ahead, in a layer of their own.
+    /// Whether to compile the installed Python packages to bytecode, in another layer.
     pub bytecode: bool,
 }
 
 /// The kinds of steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StepKind {
-    /// Makes directories.
+    /// Creates directories.
     Directories {
-        /// Which; none of them is the root.
+        /// The directories; none of them is the root.
         paths: Vec<LayerPath>,
-        /// Their mode; where there is none, new ones have 0755.
+        /// Their mode; `None` gives new ones 0755.
         mode: Option<u32>,
-        /// Their owner; where there is none, new ones belong to root.
+        /// Their owner; `None` gives new ones to root.
         owner: Option<Owner>,
     },
-    /// Copies a file or what is in a directory.
+    /// Copies a file or the content of a directory.
     Copy {
-        /// What is copied, relative to [`Plan::directory`].
+        /// The source, relative to [`Plan::directory`].
         from: PathBuf,
-        /// Where to.
+        /// The destination.
         to: Destination,
-        /// What is left out, besides what `.dockerignore` leaves out: patterns relative to `from`.
+        /// Patterns of excluded files, relative to `from`, in addition to those of `.dockerignore`.
         exclude: Vec<String>,
-        /// The owner; root where there is none.
+        /// The owner; `None` is root.
         owner: Option<Owner>,
-        /// The files' mode; 0644 or 0755 by whether they can be executed where there is none.
+        /// The mode of files; `None` is 0755 for executable files and 0644 for others.
         mode: Option<u32>,
     },
-    /// Takes in a tar archive.
+    /// Adds the content of a tar archive.
     Tar {
         /// The archive, relative to [`Plan::directory`].
         file: PathBuf,
     },
     /// Installs Python packages.
     Pip(Pip),
-    /// Runs a command in the sandbox; what it changes is the layer.
+    /// Runs a command in the sandbox. Its changes become the layer.
     Run(Box<Run>),
 }
 
-/// A command, and what it may see. Everything in it is part of the layer's cache key but the values of secrets.
+/// A command and its environment. All fields are part of the layer's cache key, except the values of secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
-    /// The program and its arguments; never empty. A recipe's string is `/bin/sh -c` of it.
+    /// The program and its arguments; not empty. A string in the recipe becomes `/bin/sh -c STRING`.
     pub command: Vec<String>,
-    /// Variables besides the image's, in order; these win.
+    /// Variables, in order. They override the image's.
     pub env: Vec<(String, String)>,
-    /// Where it runs, absolute, instead of the image's working directory.
+    /// The absolute working directory; `None` is the image's.
     pub workdir: Option<String>,
-    /// `user[:group]`, names or numbers, instead of the image's.
+    /// `user[:group]`, names or numbers; `None` is the base's.
     pub user: Option<String>,
-    /// Whose network.
+    /// The network.
     pub network: Network,
-    /// What is mounted, in order; no two at the same place.
+    /// The mounts, in order, each with another mount point.
     pub mounts: Vec<StepMount>,
 }
 
-/// What a step sees besides the image, none of which is in the layer.
+/// A mount of a step. The layer does not contain it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepMount {
-    /// Where, absolute and without `.` and `..`.
+    /// The mount point, absolute and without `.` and `..`.
     pub to: String,
-    /// What.
+    /// The kind of the mount.
     pub kind: MountKind,
 }
 
-/// The kinds of what a step sees besides the image.
+/// The kinds of mounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MountKind {
-    /// A file or directory of the recipe's.
+    /// A file or directory of the recipe's directory.
     Bind {
-        /// Relative to [`Plan::directory`].
+        /// The source, relative to [`Plan::directory`].
         from: PathBuf,
-        /// Whether the step can write there; what it writes is lost.
+        /// Whether the step can write to it. The changes are discarded.
         writable: bool,
     },
-    /// A directory that is kept from one build to the next.
+    /// A directory that later builds see again.
     Cache {
-        /// Mounts of the same id, in whatever recipe, are the same directory.
+        /// The id: mounts with the same id are the same directory, in all recipes.
         id: String,
-        /// Whether builds wait for each other to use it.
+        /// Whether only one build can use it at a time.
         locked: bool,
     },
     /// A directory in memory.
     Tmpfs {
-        /// At most so many bytes; half of the memory where there is none.
+        /// The maximum size; `None` is half of the memory.
         size: Option<Size>,
     },
-    /// A file with a secret of the command line.
+    /// A file with a secret of `--secret`.
     Secret {
-        /// Its name there.
+        /// The id in `--secret`.
         id: String,
-        /// The file's mode.
+        /// The mode of the file.
         mode: u32,
-        /// The file's owner; root where there is none.
+        /// The owner of the file; `None` is root.
         owner: Option<Owner>,
     },
 }
 
-/// Where Python packages come from.
+/// The sources of Python packages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pip {
-    /// Requirements (PEP 508), to be resolved.
+    /// Requirements (PEP 508) to resolve.
     Requirements(Vec<String>),
-    /// A requirements file, to be resolved, relative to [`Plan::directory`].
+    /// A requirements file to resolve, relative to [`Plan::directory`].
     File(PathBuf),
-    /// A `pylock.toml` (PEP 751), relative to [`Plan::directory`], and what of it.
+    /// A `pylock.toml` (PEP 751), relative to [`Plan::directory`], and the selected parts of it.
     Lock(PathBuf, Selection),
-    /// Wheels on disk: a pattern, relative to [`Plan::directory`].
+    /// A pattern of wheels on disk, relative to [`Plan::directory`].
     Wheels(String),
-    /// A project (PEP 517), to be built, and what it requires, to be resolved.
+    /// A project (PEP 517) to build, with its requirements to resolve.
     Project {
         /// The directory with its `pyproject.toml` or `setup.py`, relative to [`Plan::directory`].
         directory: PathBuf,
-        /// Its extras that are wanted, normalized, sorted.
+        /// The selected extras, normalized, sorted.
         extras: Vec<String>,
     },
 }
 
-/// What is wanted of the optional parts of a `pylock.toml`.
+/// The selected optional parts of a `pylock.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Its extras, normalised, sorted.
+    /// The selected extras, normalized, sorted.
     pub extras: Vec<String>,
-    /// Its dependency groups, in the same form; those that it has for its default where none are said.
+    /// The selected dependency groups, normalized, sorted; `None` is the default groups of the file.
     pub groups: Option<Vec<String>>,
 }
 
 /// A numeric owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
-    /// User.
+    /// User id.
     pub uid: u32,
-    /// Group.
+    /// Group id.
     pub gid: u32,
 }

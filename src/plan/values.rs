@@ -1,4 +1,4 @@
-//! Values that several tables have: paths, modes, owners.
+//! Readers for values of several tables: paths, modes, owners.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -9,12 +9,12 @@ use super::error::PlanError;
 use super::fields::Value;
 use super::types::Owner;
 
-/// A path on the machine that builds.
+/// Reads a path on this machine.
 pub(super) fn file(value: &Value<'_>) -> Result<PathBuf, PlanError> {
     value.line_of_text().map(PathBuf::from)
 }
 
-/// A path that stays in the recipe's directory as it is written; where links lead is not looked at.
+/// Reads a path that stays in the recipe's directory lexically. Links are not checked here.
 pub(super) fn file_inside(value: &Value<'_>) -> Result<PathBuf, PlanError> {
     let path = file(value)?;
     if is_inside(&path) {
@@ -41,7 +41,7 @@ fn is_inside(path: &Path) -> bool {
     })
 }
 
-/// An absolute path in the image, as it is written.
+/// Reads an absolute path in the image, unchanged.
 pub(super) fn absolute<'a>(value: &Value<'a>) -> Result<&'a str, PlanError> {
     let text = value.text()?;
     if !text.starts_with('/') {
@@ -54,13 +54,13 @@ pub(super) fn absolute<'a>(value: &Value<'a>) -> Result<&'a str, PlanError> {
     }
 }
 
-/// The same, or a text that begins with a variable, of which only a build knows what it is.
+/// Reads an absolute path, or a text that starts with a variable, which only a build can expand.
 pub(super) fn absolute_or_variable<'a>(value: &Value<'a>) -> Result<&'a str, PlanError> {
     let text = value.text()?;
     if text.starts_with('$') { value.line_of_text() } else { absolute(value) }
 }
 
-/// The same as a path of a layer.
+/// Reads an absolute path as a path of a layer.
 pub(super) fn path(value: &Value<'_>) -> Result<LayerPath, PlanError> {
     const EXPECTED: &str = "an absolute path in the image";
     let text = absolute(value)?;
@@ -72,7 +72,7 @@ pub(super) fn path(value: &Value<'_>) -> Result<LayerPath, PlanError> {
     Ok(path)
 }
 
-/// An octal mode of up to four digits, `"0755"` or `0o755`.
+/// Reads an octal mode of up to four digits, `"0755"` or `0o755`.
 pub(super) fn mode(value: &Value<'_>) -> Result<u32, PlanError> {
     let unexpected = |hint: String| value.unexpected("an octal mode such as \"0755\"", Some(hint));
     let quoted = |digits: &str| format!("write it in quotes: \"{digits:0>4}\"");
@@ -99,13 +99,13 @@ const MODES: u32 = 0o7777;
 
 const DIGITS: &str = "its digits are 0 to 7: 4 to read, 2 to write, 1 to execute, for owner, group and others";
 
-/// The mode that these digits are.
+/// Parses octal digits as a mode.
 fn octal(digits: &str) -> Option<u32> {
     let octal = (1..=5).contains(&digits.len()) && digits.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
     octal.then(|| u32::from_str_radix(digits, 8).ok()).flatten().filter(|mode| *mode <= MODES)
 }
 
-/// `UID:GID`, or one number for both.
+/// Reads `UID:GID`, or one number for both.
 pub(super) fn owner(value: &Value<'_>) -> Result<Owner, PlanError> {
     let text = value.text()?;
     let (uid, gid) = text.split_once(':').unwrap_or((text, text));
@@ -127,7 +127,7 @@ pub(super) fn boolean(value: &Value<'_>) -> Result<bool, PlanError> {
     }
 }
 
-/// One of a few words.
+/// Reads one of the known words.
 pub(super) fn word<T: Copy>(value: &Value<'_>, known: &[(&str, T)], hint: &str) -> Result<T, PlanError> {
     let text = value.text()?;
     let found = known.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
