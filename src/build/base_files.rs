@@ -1,4 +1,4 @@
-//! What is known of the base's files: by the lock, by reading the base's layers, or not at all.
+//! The known files of the base: from the lock, from the base's layers, or only assumed.
 
 use std::collections::BTreeSet;
 
@@ -18,13 +18,13 @@ use crate::lock::LockedBase;
 use crate::plan::{Plan, StepKind};
 use crate::transfer::Overlay;
 
-/// Where packages have data, below the directory for that.
+/// Common subdirectories of the data directory of packages.
 const DATA: [&str; 4] = ["etc", "share", "share/man", "share/man/man1"];
 
-/// How many entries a lock has at most. Bases whose directories have an owner of their own have very many.
+/// The maximum number of entries in a lock. Bases whose directories do not belong to root have very many.
 const MAX_LOCKED: usize = 5000;
 
-/// What is known without reading anything that nobody asked for.
+/// The known files of the base, without reading its layers unless `check_base` requires it.
 pub(super) async fn known(
     builder: &Builder,
     base: &BaseImage,
@@ -38,18 +38,18 @@ pub(super) async fn known(
     })
 }
 
-/// What the base's layers hold. They are read once, and none of them is kept.
+/// The content of the base's layers. They are read once, and not stored.
 pub(super) async fn contents(builder: &Builder, base: &BaseImage) -> Result<Contents, BuildError> {
-    // Layers that are here already are read here.
+    // Read layers that are in the store from there.
     let source = Overlay::new(&[], builder.store.layout(), base.source.as_deref());
     let contents = facts::contents(&base.image, &source, &builder.store.facts(), &*builder.reporter).await;
     let name = base.name.as_ref().map_or("scratch".to_owned(), ToString::to_string);
     contents.map_err(|source| BuildError::Facts { name, source: Box::new(source) })
 }
 
-/// What a lock has to know of the base's files: links to directories, directories that are not root's with mode 0755,
-/// whatever is on the way to what the plan puts into the image, and everything that is where packages are installed. `None`
-/// where the plan puts nothing there.
+/// The files of the base that a lock must contain: links to directories, directories that do not belong to root with
+/// mode 0755, all parts of the paths that the plan adds to the image, and the content of the directories of packages.
+/// `None` if the plan adds no files.
 pub(super) async fn to_lock(builder: &Builder, plan: &Plan, pins: &Pins) -> Result<Option<LockedFiles>, BuildError> {
     if plan.steps.iter().all(|step| matches!(step.kind, StepKind::Run(_))) {
         return Ok(None);
@@ -77,21 +77,21 @@ pub(super) async fn to_lock(builder: &Builder, plan: &Plan, pins: &Pins) -> Resu
             below.push(&step.description, FileIndex::of(&placed.tree));
         }
     }
-    // Where links lead instead.
+    // Drop paths that are links or missing in the base.
     listed.retain(|path| matches!(files.get(path), Some(IndexEntry::Directory { .. })));
     let is_listed = |path: &LayerPath| path.parent().is_some_and(|parent| listed.contains(&parent));
     looked_up.extend(files.iter().map(|(path, _)| path).filter(is_listed));
     Ok(Some(LockedFiles { files: select(&files, looked_up), listed }))
 }
 
-/// The directories that packages are installed into.
+/// The directories of installed packages.
 fn directories_of(Interpreter { scheme, .. }: &Interpreter, builder: &Builder) -> Part {
     let mut tree = LayerTree::new();
     let data = DATA.iter().filter_map(|name| scheme.data.join(name).ok());
     let own = [&scheme.purelib, &scheme.platlib, &scheme.scripts, &scheme.data, &scheme.headers].map(Clone::clone);
     for path in own.into_iter().chain(data) {
         let directory = Node { metadata: Metadata::root(0o755, 0), kind: NodeKind::Directory { opaque: false } };
-        // None of them is in the way of another.
+        // All of them are directories, so they do not conflict.
         let _ = tree.insert(path, directory);
     }
     Part { tree: TreeSource::Made(tree), rules: Some(python::rules(builder.epoch.seconds())) }
@@ -117,12 +117,12 @@ fn select(files: &FileIndex, looked_up: Vec<LayerPath>) -> FileIndex {
     chosen.into_iter().collect()
 }
 
-/// Whether a path is in a place with many links to directories into which nobody installs anything.
+/// Whether a path is below a directory that has many links to directories and receives no installed files.
 fn is_data(path: &LayerPath) -> bool {
     [b"usr/share/doc/".as_slice(), b"usr/share/zoneinfo/"].iter().any(|place| path.as_bytes().starts_with(place))
 }
 
-/// Whether a link leads to a directory, or to nothing yet.
+/// Whether the target of a link is a directory or missing.
 fn leads_to_a_directory(files: &FileIndex, path: &LayerPath) -> bool {
     let target = links::follow(path, |path| match files.get(path) {
         Some(IndexEntry::Symlink(target)) => Ok(Some(target)),

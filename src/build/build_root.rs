@@ -1,4 +1,4 @@
-//! Where steps run: the base and the layers so far, as a root filesystem.
+//! The root filesystem of steps: the base and the layers so far.
 
 use std::collections::BTreeMap;
 use std::num::NonZero;
@@ -20,63 +20,63 @@ use crate::run::host::{self, Overrides};
 use crate::store::ContainerDirectory;
 use crate::transfer::Overlay;
 
-/// The name of the machine that steps see: the same everywhere.
+/// The host name in steps, the same on every machine.
 const HOSTNAME: &str = "ociforge";
 
-/// The base of a build, and the layers that it has so far.
+/// The base of a build and its layers so far.
 #[derive(Clone)]
 pub(super) struct BuildRoot {
     builder: Builder,
     base: BaseImage,
-    /// What steps see of the recipe's config.
+    /// The recipe's config for steps, without its user.
     config: ConfigEdit,
     below: Vec<NewLayer>,
 }
 
-/// A command to run there.
+/// The process of a step.
 #[derive(Debug, Clone)]
 pub(super) struct StepProcess {
-    /// What the user is shown.
+    /// The label of its progress.
     pub(super) label: String,
-    /// Program and arguments.
+    /// The program and its arguments.
     pub(super) command: Vec<String>,
-    /// Variables besides the image's; they win.
+    /// Variables that override the image's.
     pub(super) env: Vec<(String, String)>,
-    /// Instead of the image's.
+    /// The working directory; `None` is the image's.
     pub(super) workdir: Option<String>,
-    /// Instead of the base's.
+    /// The user; `None` is the base's.
     pub(super) user: Option<String>,
-    /// Whose network.
+    /// The network.
     pub(super) network: Network,
-    /// What it sees besides the image.
+    /// The mounts of the step.
     pub(super) step_mounts: Vec<ResolvedMount>,
 }
 
 impl BuildRoot {
     pub(super) fn new(builder: &Builder, config: &ConfigEdit, base: &BaseImage) -> Self {
-        // The user is that of containers. Who builds the image is whom the base says.
+        // The user of `[config]` is for containers. Steps run as the user of the base.
         let config = ConfigEdit { user: None, ..config.clone() };
         Self { builder: builder.clone(), base: base.clone(), config, below: Vec::new() }
     }
 
-    /// Puts layers on top.
+    /// Adds layers on top.
     pub(super) fn add(&mut self, layers: impl IntoIterator<Item = NewLayer>) {
         self.below.extend(layers);
     }
 
-    /// The diff ids of what is there, lowest first.
+    /// The diff ids of the base and the layers so far, lowest first.
     pub(super) fn diff_ids(&self) -> Vec<DiffId> {
         let base = self.base.image.config.rootfs.diff_ids.iter();
         base.chain(self.below.iter().map(|layer| &layer.diff_id)).cloned().collect()
     }
 
-    /// The image as far as it is.
+    /// The image with the layers so far.
     pub(super) fn image(&self) -> Result<Image, ImageError> {
         let created = self.builder.epoch.rfc3339();
         self.base.image.append(&self.below, &self.config, &created, &BTreeMap::new())
     }
 
-    /// Runs a command in a new root filesystem of the image as far as it is.
+    /// Runs a command in a root filesystem of the image with the layers so far.
     pub(super) async fn run(&self, job: &StepProcess) -> Result<StepRun, StepError> {
         let sandbox = self.builder.sandbox()?;
         let image = self.image()?;
@@ -94,14 +94,14 @@ impl BuildRoot {
         tokio::task::spawn_blocking(play).await.map_err(|_| StepError::Interrupted)?
     }
 
-    /// A root filesystem of the image: the copy in which the last step ran, or a new one.
+    /// A root filesystem of the image: the copy of the previous step, or a new one.
     async fn stage(&self, sandbox: &Sandbox, image: &Image) -> Result<Stage, StepError> {
         let Builder { store, reporter, cancel, .. } = &self.builder;
         if let Some(stage) = sandbox.take(ChainId::of(&self.diff_ids()).last()) {
             return Ok(stage);
         }
         let directory = Arc::new(ContainerDirectory::create(&store.steps(), true).map_err(StepError::Store)?);
-        // Layers that are here already are read here.
+        // Read layers that are in the store from there.
         let source = Overlay::new(&[], store.layout(), self.base.source.as_deref());
         let jobs = thread::available_parallelism().map_or(1, NonZero::get);
         let owners = owners(&sandbox.entered);
@@ -129,7 +129,8 @@ fn request(job: &StepProcess, ready: &PreparedMounts, sandbox: &Sandbox) -> Requ
     }
 }
 
-/// What the spec of a step needs to know. A supervisor answers for ids that are not mapped.
+/// The facts about the host for the spec of a step. With ownership records the supervisor handles ids that are not
+/// mapped.
 fn facts(sandbox: &Sandbox) -> Host {
     let facts = host::facts(Overrides::default());
     let remembered = owners(&sandbox.entered) == Owners::Remembered;

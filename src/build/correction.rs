@@ -1,5 +1,5 @@
-//! Wheels whose RECORD is not right: what it should say is found once, when they come into the store, and kept beside
-//! them there.
+//! Wheels with a wrong RECORD: the correct one is computed once, when a wheel enters the store, and kept beside the
+//! wheel.
 
 use std::error::Error;
 use std::fs;
@@ -14,32 +14,32 @@ use crate::lock::LockedWheel;
 use crate::progress::Reporter;
 use crate::store::blob::write_atomic;
 
-/// What is kept of a [`Correction`].
+/// The stored form of a [`Correction`].
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
     record: String,
-    /// What is wrong in the wheel's own, in words.
+    /// The differences of the wheel's own RECORD, in words.
     discrepancies: Vec<String>,
 }
 
-/// A wheel could not be looked into.
+/// The error of verifying a wheel.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CorrectionError {
-    /// It can't be used.
+    /// The wheel is not usable.
     #[error(transparent)]
     Wheel(#[from] WheelError),
-    /// What its RECORD should say could not be kept.
+    /// The corrected RECORD cannot be written.
     #[error("cannot write {}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
 }
 
-/// Looks into a wheel of the store, or one that is to be in the directory where it is now: every member against the
-/// archive's and RECORD's word.
+/// Verifies every member of a wheel against the archive and its RECORD. The wheel is in the store, or in its final
+/// directory.
 pub(super) fn verify(path: &Path, file_name: &str) -> Result<Wheel, CorrectionError> {
     let wheel = Wheel::open_as(path, file_name)?;
     let Some(Correction { record, discrepancies }) = wheel.verify()? else { return Ok(wheel) };
@@ -51,12 +51,12 @@ pub(super) fn verify(path: &Path, file_name: &str) -> Result<Wheel, CorrectionEr
     Ok(wheel)
 }
 
-/// The same as a [`Check`](crate::lock::fetch::Check) of what is fetched.
+/// [`verify`] as a [`Check`](crate::lock::fetch::Check) of fetched wheels.
 pub(super) fn check(path: &Path, wheel: &LockedWheel) -> Result<(), Box<dyn Error + Send + Sync>> {
     Ok(verify(path, &wheel.file).map(drop)?)
 }
 
-/// Opens a wheel of the store, with the RECORD that it should have.
+/// Opens a wheel of the store with its correct RECORD.
 pub(super) fn open(path: &Path, file_name: &str) -> Result<Wheel, WheelError> {
     let wheel = Wheel::open_as(path, file_name)?;
     Ok(match kept(path, file_name) {
@@ -65,7 +65,7 @@ pub(super) fn open(path: &Path, file_name: &str) -> Result<Wheel, WheelError> {
     })
 }
 
-/// Says which of the wheels have a RECORD that is not right.
+/// Warns about wheels with a wrong RECORD.
 pub(super) fn warn(wheels: &[LocalWheel], reporter: &dyn Reporter) {
     for LocalWheel { locked, path } in wheels {
         let Some(Kept { discrepancies, .. }) = kept(path, &locked.file) else { continue };

@@ -1,8 +1,8 @@
-//! The time that a build takes for now, for there is no clock in it.
+//! The current time of a build, which does not read the clock.
 
 use super::BuildError;
 
-/// `SOURCE_DATE_EPOCH` as the environment has it, or the beginning of 1970.
+/// The value of `SOURCE_DATE_EPOCH`, or the beginning of 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Epoch(Option<i64>);
 
@@ -25,13 +25,13 @@ impl Epoch {
         self.0.unwrap_or(0)
     }
 
-    /// Seconds since 1970 where the user stated a time.
+    /// Seconds since 1970, if the user set a time.
     #[must_use]
     pub fn stated(self) -> Option<i64> {
         self.0
     }
 
-    /// RFC 3339, in UTC.
+    /// The time in the format of RFC 3339, in UTC.
     #[must_use]
     pub fn rfc3339(self) -> String {
         let time = chrono::DateTime::from_timestamp(self.seconds(), 0).unwrap_or_default();

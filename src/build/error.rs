@@ -1,4 +1,4 @@
-//! Why a build fails.
+//! The errors of a build.
 
 use std::io;
 use std::path::PathBuf;
@@ -23,98 +23,98 @@ use crate::run::bundle::BundleError;
 use ociforge_sandbox::SandboxError;
 use ociforge_sandbox::step::{self, Ended};
 
-/// Why a build fails.
+/// The error of a build.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// The base can't be had.
+    /// The base cannot be resolved.
     #[error("cannot resolve the base {name}")]
     Base {
-        /// Its name.
+        /// The name of the base.
         name: String,
-        /// Why.
+        /// The cause.
         source: Box<LocateError>,
     },
-    /// What must be known of the base can't be found out.
+    /// The base's layers cannot be read for its files and its Python.
     #[error("cannot look into the base {name}")]
     Facts {
-        /// Its name.
+        /// The name of the base.
         name: String,
-        /// Why.
+        /// The cause.
         source: Box<FactsError>,
     },
     /// Python packages for a base without Python.
     #[error("{base} has no Python, so no packages can be installed for it")]
     NoPython {
-        /// The base's name.
+        /// The name of the base.
         base: String,
     },
-    /// The lock.
+    /// The lock is invalid, or the resolution failed.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// A wheel can't be fetched.
+    /// A wheel cannot be downloaded.
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    /// A platform that no image can be built for.
+    /// A platform that is not supported.
     #[error("images are built for linux, not for {0}")]
     System(Platform),
-    /// The lock has wheels for a layer that takes none from it.
+    /// The lock has wheels for a layer that uses none from it.
     #[error("ociforge.lock has wheels for layer {layer}, which is no pip layer of the recipe")]
     Misplaced {
-        /// The layer, the first being 0.
+        /// The layer, counted from 0.
         layer: usize,
     },
-    /// The step in that line of the recipe fails.
+    /// A step failed.
     #[error("cannot make the layer `{step}` (line {line} of the recipe)")]
     Step {
         /// The step.
         step: String,
-        /// The line.
+        /// The line of the recipe.
         line: usize,
-        /// Why.
+        /// The cause.
         source: Box<StepError>,
     },
-    /// A layer can't be packed.
+    /// A layer cannot be packed.
     #[error("cannot pack the layer `{layer}`")]
     Pack {
         /// The layer.
         layer: String,
-        /// Why.
+        /// The cause.
         source: PackError,
     },
-    /// The store can't be written.
+    /// The store cannot be written.
     #[error("cannot write to the store")]
     Store(#[source] io::Error),
-    /// A value of `[config]` refers to variables in a way that can't be read.
+    /// A value of `[config]` has an invalid reference to a variable.
     #[error("cannot use [config]")]
     Config(#[from] ValueError),
-    /// The image's documents contradict each other.
+    /// The documents of the image contradict each other.
     #[error("cannot assemble the image")]
     Image(#[from] ImageError),
-    /// A source becomes no wheel, or modules become no bytecode.
+    /// The build of a wheel or of bytecode failed.
     #[error("cannot build {what}")]
     Source {
-        /// What of.
+        /// The package or the modules.
         what: String,
-        /// Why.
+        /// The cause.
         source: Box<SourceError>,
     },
-    /// `SOURCE_DATE_EPOCH` is no time.
+    /// `SOURCE_DATE_EPOCH` is not a valid time.
     #[error("SOURCE_DATE_EPOCH is `{0}`, which is not a number of seconds since 1970")]
     Epoch(String),
-    /// The image can't be copied to where it is to go.
+    /// The image cannot be copied to its destination.
     #[error(transparent)]
     Content(#[from] ContentError),
-    /// The user said stop.
+    /// The user interrupted the build.
     #[error("interrupted")]
     Interrupted,
 }
 
-/// Why a step can't make its layer.
+/// The error of a step.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StepError {
-    /// Files can't be copied.
+    /// Files cannot be copied.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
     /// Patterns of `.dockerignore` or `exclude` are malformed.
@@ -122,102 +122,102 @@ pub enum StepError {
     Pattern {
         /// `.dockerignore` or `exclude`.
         place: &'static str,
-        /// Why.
+        /// The cause.
         source: PatternError,
     },
-    /// A tar archive can't be taken in.
+    /// A tar archive cannot be read.
     #[error(transparent)]
     Tar(#[from] TarError),
-    /// A wheel can't be installed.
+    /// A wheel cannot be installed.
     #[error(transparent)]
     Wheel(#[from] WheelError),
-    /// Two packages that can't be installed together.
+    /// Two packages conflict.
     #[error("{file} has a file where {directory} has a directory: {path}")]
     Occupied {
         /// The package with the file, and its version.
         file: String,
         /// The package with the directory.
         directory: String,
-        /// Where.
+        /// The path of the conflict.
         path: String,
     },
-    /// Two entries contradict each other.
+    /// Two entries of a layer contradict each other.
     #[error(transparent)]
     Tree(#[from] TreeError),
-    /// The tree can't be placed onto the layers below.
+    /// The tree cannot be placed onto the layers below.
     #[error(transparent)]
     Place(#[from] PlaceError),
-    /// A path that no layer can have.
+    /// A path that is invalid in layers.
     #[error(transparent)]
     Path(#[from] PathError),
-    /// A value refers to variables in a way that can't be read.
+    /// A value has an invalid reference to a variable.
     #[error(transparent)]
     Value(#[from] ValueError),
     /// A path that leads out of the recipe's directory.
     #[error("{} leads out of the recipe's directory", .0.display())]
     Outside(PathBuf),
-    /// A file can't be read.
+    /// A file cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// A directory without a Python project.
     #[error("{} has neither pyproject.toml nor setup.py", .0.display())]
     NoProject(PathBuf),
-    /// A pattern that no wheel fits.
+    /// A pattern that matches no wheel.
     #[error("`{0}` fits no file")]
     NoWheels(String),
-    /// A pattern that is malformed.
+    /// A malformed pattern.
     #[error("`{pattern}` is not a pattern")]
     Glob {
         /// The pattern.
         pattern: String,
-        /// Why.
+        /// The cause.
         source: glob::PatternError,
     },
-    /// What steps run in is not to be had.
+    /// The sandbox is not available.
     #[error("there is nothing to run it in")]
     NoSandbox(#[source] Arc<SandboxError>),
-    /// The root filesystem can't be made.
+    /// The root filesystem cannot be created.
     #[error("cannot make the step's root filesystem")]
     Stage(#[from] StageError),
-    /// What is mounted into the step can't be made ready.
+    /// A mount of the step cannot be prepared.
     #[error("cannot prepare what is mounted at {to}")]
     Mount {
-        /// Where it is mounted.
+        /// The mount point.
         to: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The process can't be described.
+    /// The runtime spec of the process cannot be created.
     #[error(transparent)]
     Bundle(#[from] BundleError),
-    /// The process can't be run.
+    /// The process cannot be started.
     #[error(transparent)]
     Start(#[from] step::StepError),
     /// The process failed.
     #[error("{}{}", ending(*.ended), said(.last))]
     Failed {
-        /// How it ended.
+        /// Its exit code or signal.
         ended: Ended,
-        /// The last lines that it wrote.
+        /// The last lines of its output.
         last: Vec<String>,
-        /// Whether there was no room left for what it writes.
+        /// Whether the disk was full.
         full: bool,
     },
-    /// What the process changed can't become a layer.
+    /// The changes of the process cannot become a layer.
     #[error(transparent)]
     Capture(#[from] CaptureError),
-    /// The image so far contradicts itself.
+    /// The documents of the image so far contradict each other.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// The store can't be written.
+    /// The store cannot be written.
     #[error("cannot write to the store")]
     Store(#[source] io::Error),
-    /// The user said stop.
+    /// The user interrupted the build.
     #[error("interrupted")]
     Interrupted,
 }
@@ -229,7 +229,7 @@ fn ending(ended: Ended) -> String {
     }
 }
 
-/// Whether a line is what programs say that find no network.
+/// Whether a line is a typical message of a program without a network.
 fn wants_network(line: &str) -> bool {
     const SAID: [&str; 5] = [
         "Temporary failure resolving",
@@ -241,7 +241,7 @@ fn wants_network(line: &str) -> bool {
     SAID.iter().any(|said| line.contains(said))
 }
 
-/// The last lines of a process, each on a line of its own.
+/// Formats the last lines of a process, one per line.
 fn said(last: &[String]) -> String {
     last.iter().fold(String::new(), |text, line| text + "\n    " + line)
 }
@@ -255,13 +255,13 @@ fn full() -> Option<String> {
 }
 
 impl BuildError {
-    /// The path for which the base's layers must be read to go on.
+    /// The path that requires a read of the base's layers before the build can continue.
     pub(super) fn unknown_path(&self) -> Option<&LayerPath> {
         let Self::Step { source, .. } = self else { return None };
         if let StepError::Place(PlaceError::Unknown(path)) = &**source { Some(path) } else { None }
     }
 
-    /// Whether it is for want of namespaces that nobody tried to enter.
+    /// Whether the cause is that the process did not try to enter namespaces.
     #[must_use]
     pub fn is_outside(&self) -> bool {
         let mut cause = std::error::Error::source(self);
@@ -276,7 +276,7 @@ impl BuildError {
 }
 
 impl Explain for BuildError {
-    /// A failed step's own.
+    /// The exit code of a failed step.
     fn exit_code(&self) -> u8 {
         match self {
             Self::Step { source, .. } => match &**source {
@@ -321,7 +321,7 @@ impl Explain for StepError {
             Self::Wheel(error) => error.hint().map(Into::into),
             Self::NoSandbox(error) => error.hint(),
             Self::Stage(error) => error.hint(),
-            // What is said about --user is for those who run containers.
+            // The hint about --user is for containers.
             Self::Bundle(error) => error.hint().map(|hint| match hint.contains("--user") {
                 true => {
                     "give the step's user by number, such as user = \"1000:1000\", or add it in a layer before".into()

@@ -1,27 +1,27 @@
-//! Which wheels share a layer.
+//! Groups wheels into layers.
 //!
-//! A wheel that changes should change one layer and leave the large ones alone. So each large wheel has a layer of its
-//! own, and a small one shares a layer with those that its *name* sends there: neither its version nor the other wheels
-//! have a say in that.
+//! A changed wheel must change only one layer, and no layer of a large wheel. So each large wheel has its own layer.
+//! Small wheels share a few layers, and only the *name* of a wheel selects its layer: its version and the other wheels
+//! have no effect.
 
 use ociforge_manifests::Digest;
 
-/// A wheel of at least this many bytes has a layer of its own.
+/// The minimum size of a wheel with its own layer, in bytes.
 const LARGE: u64 = 4 << 20;
 
-/// Over how many layers the small wheels are spread.
+/// The number of layers of small wheels.
 const BUCKETS: u64 = 8;
 
-/// At most this many layers are made of one step's large wheels. Overlay filesystems take about 127 layers in all, and
-/// a base such as NVIDIA's brings 60 by itself.
+/// The maximum number of layers of large wheels in one step. Overlay filesystems accept about 127 layers in all, and a
+/// base such as NVIDIA's has 60.
 const MAX_LARGE: usize = 40;
 
-/// Groups items that have a normalised name and a size in bytes: the large ones first, by name, then the buckets. Within
-/// a group items are in the order of their names.
+/// Groups items with a normalized name and a size in bytes: first the large ones, by name, then the buckets. The items
+/// of a group are sorted by name.
 pub(super) fn group<T>(mut wheels: Vec<T>, name: impl Fn(&T) -> &str, size: impl Fn(&T) -> u64) -> Vec<Vec<T>> {
     wheels.sort_by(|a, b| name(a).cmp(name(b)));
     let mut bound = LARGE;
-    // Doubling keeps the bound the same for sets that differ by little.
+    // Doubling gives similar sets of wheels the same bound.
     while wheels.iter().filter(|wheel| size(wheel) >= bound).count() > MAX_LARGE {
         bound *= 2;
     }

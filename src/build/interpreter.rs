@@ -1,4 +1,4 @@
-//! The Python that packages are installed for, and the wheels that it takes.
+//! The Python of the base, and the wheels that it can use.
 
 use std::collections::BTreeMap;
 
@@ -21,26 +21,26 @@ use crate::lock::{
 };
 use crate::plan::{Libc, Pip, Plan, StatedPython, Step};
 
-/// The Python that packages are for.
+/// The Python that the packages are for.
 pub(super) struct Interpreter {
-    /// Its C library is assumed until `libc` says which it is.
+    /// Its C library is an assumption until `libc` knows it.
     target: Target,
     libc: BaseLibc,
     pub(super) scheme: Scheme,
-    /// What else is known of the base; nothing where the recipe states the Python.
+    /// Other facts about the base; `None` if the recipe states the Python.
     facts: Option<Facts>,
 }
 
-/// What a step installs.
+/// The packages of a step.
 #[derive(Default)]
 pub(super) struct Packages {
     pub(super) wheels: Vec<LockedWheel>,
-    /// What has no wheel and is to be built.
+    /// The packages without a wheel, to be built.
     pub(super) sources: Vec<LockedSource>,
 }
 
 impl Interpreter {
-    /// The Python that packages are for; and the base's files, where the base was read to find it.
+    /// Finds the Python. Returns the base's files, too, if the base was read for it.
     pub(super) async fn of(
         builder: &Builder,
         plan: &Plan,
@@ -69,8 +69,8 @@ impl Interpreter {
         Ok((Self { target, libc, scheme, facts: Some(facts) }, Some(files)))
     }
 
-    /// The packages of one step: the wheels on disk, those of the user's own lock, what `locked` has, or what uv finds
-    /// now. What the sandbox has to tell of sources is asked in `build_context`.
+    /// The packages of one step: wheels on disk, those of a `pylock.toml`, those of `locked`, or a new resolution by
+    /// uv. Sources report their metadata in the sandbox of `build_context`.
     pub(super) async fn packages(
         &self,
         builder: &Builder,
@@ -131,7 +131,7 @@ impl Interpreter {
         Ok(packages)
     }
 
-    /// The wheels on disk that the pattern fits.
+    /// The wheels on disk that match the pattern.
     async fn local(
         &self,
         builder: &Builder,
@@ -157,8 +157,8 @@ impl Interpreter {
         Ok(wheels)
     }
 
-    /// What the user's own lock has. What builds the packages in it that have no wheel is in `locked`, or else looked up
-    /// now.
+    /// The packages of a `pylock.toml`. The build requirements of packages without a wheel come from `locked`, or else
+    /// from a new resolution.
     async fn of_lock(
         &self,
         builder: &Builder,
@@ -192,8 +192,8 @@ impl Interpreter {
         Ok(packages)
     }
 
-    /// Resolves for the base's C library. Where that is not known, it is asked for only if another one than the assumed
-    /// makes a difference: if the packages were others on a newer one, or there are none that run on the assumed.
+    /// Resolves for the base's C library. If it is unknown, the base is read only if the C library makes a difference:
+    /// if a newer one gives other packages, or no packages run on the assumed one.
     async fn resolve(
         &self,
         builder: &Builder,
@@ -205,7 +205,8 @@ impl Interpreter {
         if let Some(libc) = self.libc.known(builder) {
             return with(libc, known).await;
         }
-        // Whatever runs on an older one runs on this. So what is found here is found there, if all of it runs there.
+        // Packages for an older C library also run on the newest. So this resolution is right for the assumed C
+        // library, too, if all of its packages run there.
         let mut sources = known.clone();
         let newest = with(Target::NEWEST_LIBC, &mut sources).await;
         if let Ok(newest) = &newest
@@ -249,7 +250,7 @@ impl Interpreter {
         Target { libc, ..self.target.clone() }
     }
 
-    /// Where wheels for this Python are built.
+    /// The builder of wheels for this Python.
     pub(super) fn wheel_builder<'a>(
         &'a self,
         builder: &'a Builder,
@@ -262,7 +263,7 @@ impl Interpreter {
 }
 
 impl Packages {
-    /// How many there are, for people.
+    /// The number of packages, for people.
     fn counted(&self) -> String {
         match (self.wheels.len(), self.sources.len()) {
             (wheels, 0) => format!("{wheels} wheels"),
@@ -271,14 +272,14 @@ impl Packages {
     }
 }
 
-/// Says what of the base is replaced.
+/// Reports the packages of the base that the resolution replaces.
 fn tell(builder: &Builder, resolution: &Resolution) {
     for lock::Replaced { name, old, new } in &resolution.replaced {
         builder.reporter.warn(&format!("{name} {new} is installed over the base's {name} {old}, whose files stay"));
     }
 }
 
-/// How the base's own pip would install: its scripts differ a little from one version of pip to the next.
+/// The installation scheme of the base's own pip: the scripts that pip writes depend on its version.
 fn scheme(python: &facts::Python, minor: u32, facts: &Facts) -> Result<Scheme, PathError> {
     let scheme = Scheme::new(python.site_packages.parse()?, (3, minor), python.executable.clone())?;
     let scheme = if python.venv { scheme.in_venv()? } else { scheme };

@@ -1,4 +1,4 @@
-//! The root filesystem of a build as the place where build backends run.
+//! Runs build backends in the root filesystem of a build.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use ociforge_sandbox::step::Ended;
 
 #[async_trait]
 impl IsolatedRunner for BuildRoot {
-    /// Whatever the command changes besides its directory is lost.
+    /// Changes outside of the command's directory are discarded.
     async fn run(&self, job: lock::Job) -> Result<(), IsolatedError> {
         let bind = |path, to, access| ResolvedMount { to, what: MountSource::Bind { path, access } };
         let mut step_mounts: Vec<_> = job.binds.into_iter().map(|(path, to)| bind(path, to, Access::Read)).collect();
@@ -23,7 +23,7 @@ impl IsolatedRunner for BuildRoot {
             command: job.command,
             env: job.env,
             workdir: Some("/".into()),
-            // Whatever the base's user is: what comes out belongs to whoever builds.
+            // Not the user of the base: the output must belong to the user who builds.
             user: Some("0:0".into()),
             network: Network::Private,
             step_mounts,

@@ -1,11 +1,11 @@
-//! Layers that share one, where an image would have too many.
+//! Joins layers if an image would have too many.
 
 use serde_json::json;
 
 use super::pack::Work;
 
-/// Joins layers that follow each other and may be joined, the smallest first, until there are `excess` fewer or none is
-/// left to be joined. `excess` becomes what is left of it.
+/// Joins adjacent joinable layers, the smallest first, until there are `excess` fewer layers or no more to join. Sets
+/// `excess` to the remainder.
 pub(super) fn join(mut work: Vec<Work>, excess: &mut usize) -> Vec<Work> {
     while *excess > 0 {
         let pairs = work.windows(2).enumerate().filter(|(_, pair)| pair.iter().all(|work| work.joinable));

@@ -1,5 +1,5 @@
-//! The base's C library, which decides the wheels that run on it. Where the recipe states a Python and not this, the base
-//! is asked when it matters, and only then.
+//! The base's C library, which determines the wheels that run. If the recipe states a Python but no C library, the
+//! base's layers are read only when it makes a difference.
 
 use tokio::sync::OnceCell;
 
@@ -8,9 +8,9 @@ use crate::base::BaseImage;
 use crate::base::facts;
 use crate::plan::Libc;
 
-/// The base's C library, as far as it is known.
+/// The base's C library, if it is known.
 pub(super) struct BaseLibc {
-    /// What was stated, or what the base said when it was asked: nothing, perhaps.
+    /// From the recipe, or from the base once it is read; `None` inside if the base does not tell.
     known: OnceCell<Option<Libc>>,
     base: BaseImage,
     /// The base's name, for people.
@@ -23,13 +23,13 @@ impl BaseLibc {
         Self { known, base: base.clone(), name: name.to_owned() }
     }
 
-    /// What is known without reading the base's layers.
+    /// The C library, if it is known without reading the base's layers.
     pub(super) fn known(&self, builder: &Builder) -> Option<Libc> {
         let remembered = || facts::known(&self.base.image, &builder.store.facts())?.libc;
         self.known.get().copied().unwrap_or_else(remembered)
     }
 
-    /// What the base says, its layers being read once; `None` when it says nothing, of which the user is told.
+    /// The C library of the base. Reads the base's layers once. `None`, with a warning, if they do not tell.
     pub(super) async fn ask(&self, builder: &Builder) -> Result<Option<Libc>, BuildError> {
         self.known.get_or_try_init(|| self.read(builder)).await.copied()
     }

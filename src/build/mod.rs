@@ -1,4 +1,4 @@
-//! A plan becomes an image: base and packages are pinned, layers packed, manifest and config assembled.
+//! Builds an image from a plan: pins the base and the packages, packs layers, and assembles manifest and config.
 
 mod base_files;
 mod build_root;
@@ -59,50 +59,50 @@ use python::LocalWheel;
 use state::Unrepeated;
 use wheel_builder::{BuildContext, bytecode};
 
-/// The annotations that say what an image was built on (image-spec, annotations.md).
+/// The annotations for the base of an image (image-spec, annotations.md).
 const BASE_NAME: &str = "org.opencontainers.image.base.name";
 const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
 
-/// How many assumed directories a note names.
+/// The maximum number of assumed paths in a note.
 const SHOWN: usize = 6;
 
-/// What builds work with, and how.
+/// The context and the options of builds.
 #[derive(Clone)]
 pub struct Builder {
-    /// Where layers and wheels are kept.
+    /// The store of layers and wheels.
     pub store: Store,
-    /// How registries are reached.
+    /// The registry client.
     pub client: Client,
-    /// Who is told.
+    /// Receives progress and messages.
     pub reporter: Arc<dyn Reporter>,
-    /// Who says stop.
+    /// Signals an interruption.
     pub cancel: Cancel,
-    /// How layers are compressed.
+    /// The compression of layers.
     pub compression: Compression,
-    /// Whether a layer that was packed before may be taken for the same layer now.
+    /// Whether to use packed layers of earlier builds.
     pub use_cache: bool,
-    /// The time that is taken for now.
+    /// The current time of the build.
     pub epoch: Epoch,
-    /// What steps run in, or why they can't; the latter also when no step was expected to run.
+    /// The sandbox of steps, or the reason why there is none; also an error if no step was expected to need it.
     pub sandbox: Result<Arc<Sandbox>, Arc<SandboxError>>,
-    /// Where the build backends of Python packages run, if that is not the sandbox.
+    /// Runs the build backends of Python packages; `None` is the sandbox.
     pub isolated: Option<Arc<dyn IsolatedRunner>>,
-    /// Whether the base's layers are read even where nothing in the recipe asks for it.
+    /// Whether to read the base's layers even if the recipe does not require it.
     pub check_base: bool,
-    /// What a build knows of itself; each has its own.
+    /// The state of one build.
     pub state: Arc<BuildState>,
 }
 
-/// The wheels that steps install, by the step's place in the recipe.
+/// The wheels of steps, by the index of the step in the recipe.
 type Wheels = BTreeMap<usize, Vec<LocalWheel>>;
 
-/// A built image. Its layers are in the store, or where the base's are.
+/// A built image. Its layers are in the store, or in the source of the base.
 pub struct Built {
-    /// What it runs on.
+    /// The platform of the image.
     pub platform: Platform,
-    /// Manifest and config.
+    /// The manifest and config.
     pub image: Image,
-    /// What it was built on.
+    /// The base of the image.
     pub base: BaseImage,
     /// The new layers, lowest first.
     pub layers: Vec<BuiltLayer>,
@@ -112,14 +112,14 @@ pub struct Built {
 pub struct BuiltLayer {
     /// The packed layer.
     pub layer: Layer,
-    /// What made it.
+    /// The description of its step.
     pub description: String,
-    /// Whether it was in the store already.
+    /// Whether it comes from the store.
     pub cached: bool,
 }
 
 impl Built {
-    /// The manifest as what is copied.
+    /// The manifest as the root of a copy.
     #[must_use]
     pub fn node(&self) -> Node {
         Node::Manifest(Box::new(self.image.manifest.clone()))
@@ -127,10 +127,11 @@ impl Built {
 }
 
 impl Builder {
-    /// Builds `plan` for `platform`. What `lock` pins is taken from it; without a lock it is looked up now.
+    /// Builds `plan` for `platform`, with the pins of `lock`, or else with a new resolution.
     ///
     /// # Errors
-    /// When the base or a package can't be had, a step fails, or the store can't be written. Nothing half-made is left.
+    /// When the base or a package cannot be resolved, a step fails, or the store cannot be written. No incomplete files
+    /// remain.
     pub async fn build(
         &self,
         plan: &Plan,
@@ -165,7 +166,7 @@ impl Builder {
         Ok(Built { platform: platform.clone(), image, base: pins.base, layers })
     }
 
-    /// Says which directories of the base were assumed to be as in most images.
+    /// Notes the directories of the base that were assumed to be as in most images.
     fn tell_assumed(&self, pins: &Pins) {
         let assumed = self.state.assumed();
         if assumed.is_empty() || !matches!(pins.base_files, BaseFiles::Assumed) {
@@ -183,7 +184,7 @@ impl Builder {
         ));
     }
 
-    /// Warns of what is wrong with the image, but for what the plan allows.
+    /// Prints the warnings about the image, except those that the plan allows.
     fn lint(&self, plan: &Plan, pins: &Pins, image: &Image) {
         let packages: Vec<_> = pins.packages().collect();
         let mut findings = lint(Some(&pins.base.image.config.config), &image.config.config, &packages);
@@ -193,7 +194,7 @@ impl Builder {
         }
     }
 
-    /// The layers, lowest first. Those between two that need something run are packed side by side.
+    /// The layers, lowest first. Layers between two steps that run a process are packed in parallel.
     async fn layers(&self, plan: &Plan, pins: &Pins) -> Result<Vec<BuiltLayer>, BuildError> {
         run::check(plan)?;
         let mut occupied = Occupied::default();
@@ -246,7 +247,7 @@ impl Builder {
         Ok(layers)
     }
 
-    /// What is to be packed without running anything, for each step; and the wheels in that, by the step's place.
+    /// The layers of each step that need no process, and their wheels by the index of the step.
     async fn work(
         &self,
         plan: &Plan,
@@ -271,7 +272,7 @@ impl Builder {
         Ok((all, wheels))
     }
 
-    /// Packs layers and puts them onto `below`.
+    /// Packs layers and adds them to `below`.
     async fn pack(&self, work: Vec<Work>, below: &mut Below) -> Result<Vec<BuiltLayer>, BuildError> {
         let (builder, mut under) = (self.clone(), below.clone());
         let pack = move || builder.packer().pack(work, &mut under).map(|layers| (layers, under));
@@ -285,7 +286,7 @@ impl Builder {
         Packer { store, compression: *compression, use_cache: *use_cache, cancel, reporter: &**reporter, state }
     }
 
-    /// What steps run in.
+    /// The sandbox of steps.
     fn sandbox(&self) -> Result<Arc<Sandbox>, StepError> {
         self.sandbox.clone().map_err(StepError::NoSandbox)
     }
@@ -299,7 +300,7 @@ fn new_layer(built: &BuiltLayer) -> NewLayer {
 fn annotations(base: &BaseImage, plan: &Plan) -> BTreeMap<String, String> {
     let mut annotations = BTreeMap::new();
     if let Some(name) = &base.name {
-        // A path says nothing to whoever gets the image.
+        // A path of this machine has no meaning for other users of the image.
         if let ImageName::Registry(reference) = name {
             annotations.insert(BASE_NAME.to_owned(), reference.whole());
         }

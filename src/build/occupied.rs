@@ -1,7 +1,7 @@
-//! Who has which path: of two packages one may not have a file where the other has a directory.
+//! The paths of packages: a file of one package must not replace a directory of another.
 //!
-//! An unpacker would let the later one win, and a whole package would be gone without a word. That two packages bring the
-//! same file is another matter: as with pip the later one's counts.
+//! Otherwise the later one would replace the other at unpacking, and a whole package would be lost without an error.
+//! The same file in two packages is allowed: as with pip, the later one replaces the other.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::error::StepError;
 use super::python::LocalWheel;
 use crate::lock::LockedWheel;
 
-/// The paths of the packages so far, whatever layers they are in, and the first package that brought each.
+/// The paths of the packages so far, in all layers, with the first package of each path.
 #[derive(Default)]
 pub(super) struct Occupied {
     files: BTreeMap<LayerPath, Package>,
@@ -33,7 +33,7 @@ impl std::fmt::Display for Package {
 }
 
 impl Occupied {
-    /// Adds what the wheels install.
+    /// Adds the installed files of the wheels.
     pub(super) fn add(&mut self, wheels: &[LocalWheel], scheme: &Scheme) -> Result<(), StepError> {
         for LocalWheel { locked, path } in wheels {
             let LockedWheel { name, version, file, .. } = locked;
@@ -45,7 +45,7 @@ impl Occupied {
         Ok(())
     }
 
-    /// Adds a file. A package that another version of it replaces is not in its way.
+    /// Adds a file. Another version of the same package does not conflict.
     fn claim(&mut self, path: LayerPath, package: &Package) -> Result<(), StepError> {
         let of_other = |other: &&Package| other.name != package.name;
         let conflict = |file: &Package, directory: &Package, path: &LayerPath| StepError::Occupied {

@@ -1,4 +1,4 @@
-//! Packing the layers of a build: those that are known are taken from the store, the others made side by side.
+//! Packs the layers of a build in parallel. Known layers come from the store.
 
 use std::io::BufWriter;
 use std::num::NonZero;
@@ -20,32 +20,32 @@ use crate::plan::Step;
 use crate::progress::{Progress, Reporter};
 use crate::store::{BlobState, KnownLayer, LayerKey, Store};
 
-/// A layer to be made.
+/// A layer to pack.
 pub(super) struct Work {
-    /// The step that it belongs to.
+    /// The step of the layer.
     pub(super) step: Step,
-    /// What the layer is made of, but for the compression and the layers below; `None` when that can't be told without
-    /// making it.
+    /// The inputs of the layer, except the compression and the layers below. `None` if they are unknown before it is
+    /// made: then it has no cache key.
     pub(super) ingredients: Option<Value>,
-    /// For people, and the image's history.
+    /// The description for people and for the image's history.
     pub(super) description: String,
-    /// About how many bytes there are to pack.
+    /// The approximate number of bytes to pack.
     pub(super) size: u64,
-    /// What is in it: each on top of the one before.
+    /// Its trees, each on top of the previous one.
     pub(super) parts: Vec<Part>,
-    /// Whether it may share a layer with the one beside it.
+    /// Whether it can share a layer with an adjacent one.
     pub(super) joinable: bool,
 }
 
 /// A tree of a layer.
 pub(super) struct Part {
-    /// The tree, or what makes it.
+    /// The tree, or a function that makes it.
     pub(super) tree: TreeSource,
-    /// How it is placed onto what is below; `None` for a tree that is in its place already.
+    /// The rules to place it onto the layers below; `None` for a tree that is placed already.
     pub(super) rules: Option<Rules>,
 }
 
-/// A tree that may not be made yet.
+/// A tree that is made at once or later.
 pub(super) enum TreeSource {
     Made(LayerTree),
     Later(Box<dyn FnOnce() -> Result<LayerTree, BuildError> + Send>),
@@ -60,7 +60,7 @@ impl TreeSource {
     }
 }
 
-/// Where and how layers are packed.
+/// The context of packing.
 pub(super) struct Packer<'a> {
     pub(super) store: &'a Store,
     pub(super) compression: Compression,
@@ -70,9 +70,9 @@ pub(super) struct Packer<'a> {
     pub(super) state: &'a BuildState,
 }
 
-/// A tree that is to be packed, and what to remember of it.
+/// A placed tree to pack, and the facts for its cache entry.
 struct Task {
-    /// Its place among the layers.
+    /// Its index among the layers.
     n: usize,
     description: String,
     size: u64,
@@ -85,8 +85,8 @@ struct Task {
 }
 
 impl Packer<'_> {
-    /// Packs every layer, in as many threads as the machine has processors, the largest first, and puts them onto `below`.
-    /// The result is in the order of `work`, and none of its bytes depend on the threads.
+    /// Packs all layers with one thread per processor, the largest first, and adds them to `below`. The result is in
+    /// the order of `work`, and its bytes do not depend on the threads.
     pub(super) fn pack(&self, work: Vec<Work>, below: &mut Below) -> Result<Vec<BuiltLayer>, BuildError> {
         let (mut done, mut tasks) = (Vec::new(), Vec::new());
         for (n, work) in self.trees(work)?.into_iter().enumerate() {
@@ -106,7 +106,7 @@ impl Packer<'_> {
         done.into_iter().map(|packed| packed.ok_or(BuildError::Interrupted)).collect()
     }
 
-    /// Makes the trees of the layers of which nothing is remembered, side by side. The others may turn out to be known.
+    /// Makes the trees of layers without a cache entry, in parallel. The other layers may be in the store.
     fn trees(&self, work: Vec<Work>) -> Result<Vec<Work>, BuildError> {
         let remembered =
             |work: &Work| self.cached_key(&work.ingredients).is_some_and(|key| !self.store.layers(&key).is_empty());
@@ -145,7 +145,8 @@ impl Packer<'_> {
         Ok(Task { n, description, size, key, tree, index, lookups, answers, assumed })
     }
 
-    /// The layer that was packed of these ingredients onto the same layers before; it is put onto `below`.
+    /// Finds the layer in the store that an earlier build packed from the same inputs and layers below, and adds it to
+    /// `below`.
     pub(super) fn known(
         &self,
         ingredients: &Option<Value>,
@@ -183,7 +184,7 @@ impl Packer<'_> {
         false
     }
 
-    /// The key of a layer that may be taken from the store.
+    /// The key of a layer, if the store may provide it.
     fn cached_key(&self, ingredients: &Option<Value>) -> Option<LayerKey> {
         self.key(ingredients).filter(|key| self.use_cache || self.state.has_packed(key))
     }
@@ -196,7 +197,7 @@ impl Packer<'_> {
 
     fn pack_all(&self, mut tasks: Vec<Task>) -> Result<Vec<(usize, BuiltLayer)>, BuildError> {
         tasks.sort_by_key(|task| std::cmp::Reverse(task.size));
-        // Threads that no layer of its own is left for help with the compression of the others.
+        // If there are more threads than layers, the other threads help to compress them.
         let helpers = processors().checked_div(tasks.len().min(processors())).unwrap_or(1);
         side_by_side(tasks, |task| self.pack_one(task, helpers))
     }
@@ -229,8 +230,8 @@ impl Packer<'_> {
     }
 }
 
-/// Does `each` for every item, in as many threads as the machine has processors, beginning with the first. The first error
-/// ends the work of all. The results are in the order of the items.
+/// Calls `each` for all items in order, with one thread per processor. After an error the threads start no more items.
+/// The results are in the order of the items.
 fn side_by_side<T: Send, R: Send>(
     items: Vec<T>,
     each: impl Fn(T) -> Result<R, BuildError> + Sync,
@@ -265,7 +266,7 @@ fn processors() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }
 
-/// Tells how much was written.
+/// Reports the number of written bytes.
 struct Counted<'a, W> {
     inner: W,
     task: &'a dyn Progress,

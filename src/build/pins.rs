@@ -1,4 +1,4 @@
-//! What a recipe's names stand for: the base's digest, and each wheel by its hash.
+//! Resolves the names of a recipe: the base to a digest, and each package to a wheel with its hash.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -26,18 +26,18 @@ use crate::plan::{Base, PROJECT_FILES, Pip, Plan, Step, StepKind};
 use crate::progress::Reporter;
 use ociforge_layers::regular::read_regular;
 
-/// What one platform's build takes for fixed.
+/// The resolved inputs of a build for one platform.
 pub(super) struct Pins {
     pub(super) base: BaseImage,
-    /// The plan's changes of the config, with the base's variables in them.
+    /// The plan's changes of the config, with expanded variables.
     pub(super) config: ConfigEdit,
-    /// What packages are for; `None` when there are none.
+    /// The Python of the packages; `None` without packages.
     pub(super) interpreter: Option<Interpreter>,
-    /// What is known of the base's files.
+    /// The known files of the base.
     pub(super) base_files: BaseFiles,
-    /// The base by itself, as what code can run on.
+    /// The base alone, for running build backends.
     pub(super) build_context: BuildContext,
-    /// The packages of each step, by the step's place in the recipe.
+    /// The packages of each step, by the index of the step in the recipe.
     packages: BTreeMap<usize, Packages>,
 }
 
@@ -85,18 +85,18 @@ impl Pins {
         Ok(pins)
     }
 
-    /// Finds out about all of the base's files.
+    /// Reads all files of the base from its layers.
     pub(super) async fn read_base(&mut self, builder: &Builder) -> Result<(), BuildError> {
         self.base_files = BaseFiles::Known(base_files::contents(builder, &self.base).await?.files);
         Ok(())
     }
 
-    /// Takes out what an earlier step installs already. Steps are resolved one by one, so they may disagree.
+    /// Removes packages that an earlier step installs. Each step is resolved on its own, so versions may differ.
     fn drop_repeated(&self, packages: &mut Packages, step: &Step, reporter: &dyn Reporter) {
         let is_new = |name: &str, version: Option<&str>| {
             let earlier = self.named().find(|(earlier, _)| *earlier == name);
             let Some((_, earlier)) = earlier else { return true };
-            // A project is built anew: what it has become is not told by its version.
+            // Keep projects: the version of a project does not identify its content.
             let other = version.is_none() || earlier != version;
             if let (true, Some(earlier), Some(version)) = (other, earlier, version) {
                 reporter.warn(&format!(
@@ -111,7 +111,7 @@ impl Pins {
         packages.sources.retain(|source| is_new(source.name(), source.version()));
     }
 
-    /// The names and versions of all packages, in the recipe's order; of a project no version is known.
+    /// The names and versions of all packages, in the recipe's order. Projects have no known version.
     fn named(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         self.packages.values().flat_map(|packages| {
             let wheels = packages.wheels.iter().map(|wheel| (wheel.name.as_str(), Some(wheel.version.as_str())));
@@ -119,18 +119,17 @@ impl Pins {
         })
     }
 
-    /// The Python packages that are installed, in the recipe's order, but for the recipe's own projects.
+    /// The installed Python packages, in the recipe's order, without the recipe's own projects.
     pub(super) fn packages(&self) -> impl Iterator<Item = Package<'_>> {
         self.named().filter_map(|(name, version)| Some(Package { name, version: version? }))
     }
 
-    /// Whether step `n` has packages without a wheel, which are built on top of the layers below.
+    /// Whether step `n` has packages without a wheel, to build on top of the layers below.
     pub(super) fn builds(&self, n: usize) -> bool {
         self.packages.get(&n).is_some_and(|packages| !packages.sources.is_empty())
     }
 
-    /// Checks the wheels that are files here as a build does: their hashes, their content, and whether they can be
-    /// installed.
+    /// Checks local wheels as a build does: their hashes, their content, and whether they can be installed.
     async fn check_local_wheels(&self, builder: &Builder, plan: &Plan) -> Result<(), BuildError> {
         let Some(interpreter) = &self.interpreter else { return Ok(()) };
         let (fetcher, check): (_, Check) = (fetcher(builder, plan)?, Arc::new(correction::check));
@@ -145,8 +144,8 @@ impl Pins {
         Ok(())
     }
 
-    /// The wheels of the step at place `n`, by name: downloaded where they were not, and, for what has none, built in `build_context`
-    /// unless they were before.
+    /// The wheels of step `n`, by name. Downloads missing wheels, and builds packages without a wheel in
+    /// `build_context` unless the store has the result.
     pub(super) async fn fetch(
         &self,
         builder: &Builder,
@@ -165,14 +164,14 @@ impl Pins {
         for source in &packages.sources {
             wheels.push(interpreter.wheel_builder(builder, plan, build_context).wheel(source).await?);
         }
-        // Of two that bring the same file the later one wins, wherever they were found.
+        // If two wheels have the same file, the later one applies: sort them, so that their location has no effect.
         wheels.sort_by(|a, b| a.locked.name.cmp(&b.locked.name));
         correction::warn(&wheels, &*builder.reporter);
         Ok(wheels)
     }
 }
 
-/// What gets packages into the store, with the credentials that the plan's requirements and uv's settings name.
+/// The fetcher of packages, with the credentials of the plan's requirements and of uv's settings.
 pub(super) fn fetcher(builder: &Builder, plan: &Plan) -> Result<Fetcher, FetchError> {
     let requirements = plan.steps.iter().filter_map(|step| match &step.kind {
         StepKind::Pip(Pip::Requirements(list)) => Some(Requirements::List(list.clone())),
@@ -183,7 +182,7 @@ pub(super) fn fetcher(builder: &Builder, plan: &Plan) -> Result<Fetcher, FetchEr
     Fetcher::new(builder.store.wheels(), Credentials::find(&requirements, &plan.directory))
 }
 
-/// What a lock has for one layer.
+/// The packages of a lock for one layer.
 fn locked(lock: &Lock, platform: &Platform, layer: usize) -> Packages {
     let platform = platform.to_string();
     Packages {
@@ -192,23 +191,23 @@ fn locked(lock: &Lock, platform: &Platform, layer: usize) -> Packages {
     }
 }
 
-/// Whether the step at that place takes its wheels from the lock. Wheels on disk and locks of the user's own are pinned
-/// where they are.
+/// Whether the step takes its wheels from `ociforge.lock`. Wheels on disk and those of a `pylock.toml` are pinned
+/// already.
 fn takes_wheels(plan: &Plan, step: usize) -> bool {
     takes_sources(plan, step) && !matches!(&plan.steps[step].kind, StepKind::Pip(Pip::Lock(..)))
 }
 
-/// Whether the step at that place takes what is built, and what builds it, from the lock.
+/// Whether the step takes its sources and their build requirements from `ociforge.lock`.
 fn takes_sources(plan: &Plan, step: usize) -> bool {
     let kind = plan.steps.get(step).map(|step| &step.kind);
     matches!(kind, Some(StepKind::Pip(pip)) if !matches!(pip, Pip::Wheels(_)))
 }
 
-/// What the lock of a plan depends on: the recipe's own words, the requirements files that they name, and what the
-/// projects say of themselves.
+/// The digest of the inputs of a lock: the values of the recipe, its requirements files, and the metadata files of its
+/// projects.
 ///
 /// # Errors
-/// When such a file can't be read, or a project is none.
+/// When such a file cannot be read, or a directory is not a project.
 pub fn recipe_digest(plan: &Plan) -> Result<Digest, BuildError> {
     let mut files = Vec::new();
     for (step, file) in plan.requirements() {
@@ -227,7 +226,7 @@ pub fn recipe_digest(plan: &Plan) -> Result<Digest, BuildError> {
     Ok(Digest::of(&ociforge_manifests::document::canonical(&json)))
 }
 
-/// The digests of a project's files, by their names.
+/// The digests of a project's metadata files, by name.
 pub(super) fn project_files(plan: &Plan, directory: &Path) -> Result<BTreeMap<&'static str, Digest>, StepError> {
     let directory = plan.locate(directory);
     stays_inside(&plan.directory, &directory)?;
@@ -240,17 +239,17 @@ pub(super) fn project_files(plan: &Plan, directory: &Path) -> Result<BTreeMap<&'
             Err(source) => return Err(StepError::Read { path, source }),
         }
     }
-    // As for pip, setup.cfg alone makes no project.
+    // As for pip, a directory with only setup.cfg is not a project.
     if !files.contains_key("pyproject.toml") && !files.contains_key("setup.py") {
         return Err(StepError::NoProject(directory));
     }
     Ok(files)
 }
 
-/// Looks up everything that `plan` leaves open, for each of `platforms`.
+/// Resolves the base and all packages of `plan` for each of `platforms`.
 ///
 /// # Errors
-/// When the base or a package can't be found.
+/// When the base or a package cannot be resolved.
 pub async fn lock_file(builder: &Builder, plan: &Plan, platforms: &[Platform]) -> Result<Lock, BuildError> {
     let mut lock = Lock { recipe: recipe_digest(plan)?, bases: Vec::new(), wheels: Vec::new(), sources: Vec::new() };
     for platform in platforms {

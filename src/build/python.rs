@@ -1,4 +1,4 @@
-//! Wheels become layers.
+//! Turns wheels into layers.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use super::steps::{failed, stays_inside};
 use crate::lock::LockedWheel;
 use crate::plan::Step;
 
-/// A wheel that is on this machine, its content verified.
+/// A wheel on this machine with verified content.
 #[derive(Clone)]
 pub(super) struct LocalWheel {
     pub(super) locked: LockedWheel,
@@ -33,7 +33,7 @@ pub(super) fn work(step: &Step, wheels: Vec<LocalWheel>, scheme: &Scheme, mtime:
     work.collect()
 }
 
-/// What decides how wheels are installed.
+/// The inputs of an installation, for the cache key.
 pub(super) fn ingredients(wheels: &[LocalWheel], scheme: &Scheme, mtime: i64) -> Value {
     let wheels: Vec<_> = wheels.iter().map(|w| json!([w.locked.file, w.locked.sha256, w.locked.requested])).collect();
     json!({"wheels": wheels, "scheme": format!("{scheme:?}"), "mtime": mtime})
@@ -49,25 +49,25 @@ fn layer(step: Step, group: Vec<LocalWheel>, scheme: Scheme, mtime: i64, size: u
     Work { step, ingredients, description, size, parts, joinable: false }
 }
 
-/// How what packages bring is placed: directories that are there stay as they are.
+/// The rules to place packages: existing directories keep their attributes.
 pub(super) fn rules(mtime: i64) -> Rules {
     Rules { files: FileRule::Replace, directories: DirectoryRule::KeepAll, mtime }
 }
 
-/// What the wheels install, all of them in one tree.
+/// Installs the wheels into one tree.
 pub(super) fn install(wheels: &[LocalWheel], scheme: &Scheme, mtime: i64) -> Result<LayerTree, StepError> {
     let mut all = LayerTree::new();
     for LocalWheel { locked, path } in wheels {
         let options = InstallOptions { mtime, requested: locked.requested };
         let wheel = correction::open(path, &locked.file)?;
         wheel.supports(scheme.python)?;
-        // As with pip, of two wheels that bring the same file the later one wins; here the order is that of the names.
+        // As with pip, if two wheels have the same file, the later one applies. The order is that of the names.
         all.extend(wheel.install(scheme, options)?)?;
     }
     Ok(all)
 }
 
-/// The wheels on disk that `pattern` fits, relative to `directory`, sorted. None may lie outside of it.
+/// The wheels on disk that match `pattern`, relative to `directory`, sorted. A match outside of it is an error.
 pub(super) fn matching(pattern: &str, directory: &Path) -> Result<Vec<PathBuf>, StepError> {
     let malformed = |error: glob::PatternError| StepError::Glob { pattern: pattern.to_owned(), source: error };
     let whole = Path::new(&glob::Pattern::escape(&directory.to_string_lossy())).join(pattern);

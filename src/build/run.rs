@@ -1,4 +1,4 @@
-//! Steps that run a command: what they change becomes a layer.
+//! Steps that run a command: their changes become a layer.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -18,7 +18,7 @@ use super::steps::failed;
 use super::{BuildError, Builder, BuiltLayer, StepError};
 use crate::plan::{Plan, Run, Step, StepKind};
 
-/// Finds what steps are to see and is not there, before any of them runs.
+/// Checks the mounts of all steps before any step runs.
 pub(super) fn check(plan: &Plan) -> Result<(), BuildError> {
     plan.steps.iter().try_for_each(|step| {
         let StepKind::Run(run) = &step.kind else { return Ok(()) };
@@ -28,7 +28,7 @@ pub(super) fn check(plan: &Plan) -> Result<(), BuildError> {
 }
 
 impl Builder {
-    /// The layer of a step that runs a command on top of `build_root`; the layer is put onto `below`.
+    /// Runs the command of a step on top of `build_root`. Returns its layer, and adds it to `below`.
     pub(super) async fn run(
         &self,
         build_root: &BuildRoot,
@@ -54,7 +54,7 @@ impl Builder {
         Ok(layer)
     }
 
-    /// The process that runs on top of `image`, whose variables the step's own texts refer to.
+    /// The process of a step on top of `image`, with the image's variables expanded.
     fn job(&self, plan: &Plan, step: &Step, run: &Run, image: &Image) -> Result<StepProcess, StepError> {
         let step_mounts = run.mounts.iter().map(|mount| ResolvedMount::of(plan, mount)).collect::<Result<_, _>>()?;
         let mut expansion = Expansion::new(&image.config.config.env);
@@ -67,7 +67,7 @@ impl Builder {
         Ok(StepProcess { label, command, env, workdir, user, network, step_mounts })
     }
 
-    /// Warns of variables that are empty because nothing sets them.
+    /// Warns about undefined variables, which are empty.
     pub(super) fn warn_of_missing(&self, place: &str, expansion: &Expansion) {
         for (key, variable) in &expansion.missing {
             self.reporter
@@ -75,7 +75,7 @@ impl Builder {
         }
     }
 
-    /// Packs what a step changed, and keeps it unpacked for those that follow.
+    /// Packs the changes of a step, and keeps them unpacked for later steps.
     fn keep(
         &self,
         ran: StepRun,
@@ -86,7 +86,7 @@ impl Builder {
     ) -> Result<BuiltLayer, BuildError> {
         let tree = ran.tree(self).map_err(|error| failed(step, error))?;
         let (description, size) = (step.description.clone(), tree.content_len());
-        // Its paths are those of a root filesystem, which has no links in them.
+        // The paths come from a root filesystem, so they need no resolution of links.
         let parts = vec![Part { tree: TreeSource::Made(tree), rules: None }];
         let work = Work { step: step.clone(), ingredients, description, size, parts, joinable: false };
         let layer = self.packer().pack(vec![work], below)?.pop().ok_or(BuildError::Interrupted)?;
@@ -99,8 +99,8 @@ impl Builder {
     }
 }
 
-/// What the layer depends on: everything that the command can see but the values of secrets, what caches hold, and the
-/// network. `None` where that can't be told.
+/// The inputs of the layer: everything that the command can see, except the values of secrets, the content of caches,
+/// and the network. `None` if they are unknown: then there is no cache key.
 fn ingredients(job: &StepProcess, image: &Image, mtime: i64) -> Result<Option<Value>, StepError> {
     let mut step_mounts = Vec::new();
     for ResolvedMount { to, what } in &job.step_mounts {
@@ -130,7 +130,7 @@ fn ingredients(job: &StepProcess, image: &Image, mtime: i64) -> Result<Option<Va
     })))
 }
 
-/// The content of a file or directory, and its modes, as a digest each; `None` if there is something that has no content,
+/// The digests of the content and of the modes of a file or directory; `None` if it contains a file without content,
 /// such as a socket.
 fn content(path: &Path) -> Result<Option<Value>, StepError> {
     let to = "content".parse().map_err(StepError::Path)?;
@@ -142,7 +142,7 @@ fn content(path: &Path) -> Result<Option<Value>, StepError> {
     let unreadable = |source| StepError::Read { path: path.to_owned(), source };
     let packed = pack(&tree, Compression::None, 1, std::io::sink());
     let packed = packed.map_err(|error: PackError| unreadable(std::io::Error::other(error)))?;
-    // Layers have plainer ones.
+    // The modes in the packed tree are normalized, so they do not show all changes.
     let mut modes = Sha256::new();
     for (inside, _) in tree.iter() {
         let real: PathBuf = path.components().chain(inside.as_path().components().skip(1)).collect();

@@ -1,4 +1,4 @@
-//! What steps that run something need.
+//! The sandbox of steps.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,12 +8,12 @@ use super::secrets::Secrets;
 use crate::rootfs::stage::Stage;
 use ociforge_sandbox::Entered;
 
-/// What steps that run something need.
+/// The sandbox of steps: namespaces, secrets, and the copy of the previous step.
 #[derive(Debug)]
 pub struct Sandbox {
     /// The namespaces of this process.
     pub entered: Arc<Entered>,
-    /// What the caller lets steps know.
+    /// The secrets of the command line.
     pub secrets: Secrets,
     copy: Mutex<Option<(Option<ChainId>, Stage)>>,
 }
@@ -25,12 +25,12 @@ impl Sandbox {
         Self { entered, secrets, copy: Mutex::default() }
     }
 
-    /// Keeps the copy in which a step ran: with its layer it is what the next step begins with. `chain` is that layer's.
+    /// Keeps the copy of a step as the root filesystem of the next step. `chain` is the chain id with the step's layer.
     pub(super) fn put(&self, chain: Option<ChainId>, stage: Stage) {
         *self.copy.lock().unwrap_or_else(PoisonError::into_inner) = Some((chain, stage));
     }
 
-    /// Takes the copy that was kept, if it is that of `chain`; any other goes away.
+    /// Takes the kept copy if its chain id is `chain`, and removes any other.
     pub(super) fn take(&self, chain: Option<&ChainId>) -> Option<Stage> {
         let kept = self.copy.lock().unwrap_or_else(PoisonError::into_inner).take();
         kept.filter(|(kept, _)| kept.as_ref() == chain).map(|(_, stage)| stage)

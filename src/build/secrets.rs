@@ -1,4 +1,4 @@
-//! The secrets of the command line: where they are, and their values.
+//! The secrets of the command line: their origins and their values.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -13,24 +13,24 @@ use std::sync::Arc;
 use crate::error::Explain;
 use crate::plan::{Plan, is_secret_id};
 
-/// At most so many bytes, as in docker.
+/// The maximum size of a secret in bytes, as in docker.
 const LARGEST: u64 = 500 << 10;
 
-/// One `--secret`: `id=NAME,src=FILE` or `id=NAME,env=VARIABLE`. It says where the value is, not what it is.
+/// One `--secret`: `id=NAME,src=FILE` or `id=NAME,env=VARIABLE`. It names the origin of the value, not the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretArg {
-    /// What recipes call it.
+    /// The id in recipes.
     pub id: String,
-    /// Where its value is.
+    /// The origin of its value.
     pub origin: Origin,
 }
 
-/// Where the value of a secret is.
+/// The origin of a secret's value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// In a file.
+    /// A file.
     File(PathBuf),
-    /// In an environment variable.
+    /// An environment variable.
     Variable(String),
 }
 
@@ -43,25 +43,25 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What is wrong with the text of a `--secret`. It repeats nothing of it: people put values there by mistake.
+/// The error of parsing a `--secret`. It does not repeat the text, which may contain the value by mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SecretArgError {
     /// No `id=`.
     #[error("it has no id; expected id=NAME,src=FILE or id=NAME,env=VARIABLE")]
     NoId,
-    /// An id with other characters.
+    /// An id with invalid characters.
     #[error("its id can have letters, digits, `-`, `_` and `.` in it, and begins with no `-` or `.`")]
     Id,
     /// Neither `src=` nor `env=`, or both.
     #[error("it needs one of src and env; expected id=NAME,src=FILE or id=NAME,env=VARIABLE")]
     Origin,
-    /// A variable that can't be.
+    /// An invalid name of a variable.
     #[error("what follows env= is no variable's name")]
     Variable,
-    /// Something else.
+    /// An unknown key.
     #[error("it has a part that means nothing; expected id=NAME,src=FILE or id=NAME,env=VARIABLE")]
     Part,
-    /// Something twice.
+    /// A repeated key.
     #[error("it says something twice")]
     Twice,
 }
@@ -69,8 +69,7 @@ pub enum SecretArgError {
 impl FromStr for SecretArg {
     type Err = SecretArgError;
 
-    /// As docker reads it: parts with commas between them, in any order, `source` for `src`, and perhaps a `type`, which is
-    /// not needed.
+    /// Parses the format of docker: keys in any order, separated by commas, `source` for `src`, and an optional `type`.
     fn from_str(text: &str) -> Result<Self, SecretArgError> {
         let mut parts = BTreeMap::new();
         for part in text.split(',') {
@@ -90,7 +89,7 @@ impl FromStr for SecretArg {
             return Err(SecretArgError::Id);
         }
         let origin = match (parts.get("src"), parts.get("env"), parts.get("type")) {
-            // To docker `type=env,src=NAME` is a variable.
+            // In docker `type=env,src=NAME` names a variable.
             (Some(name), None, Some(&"env")) | (None, Some(name), None | Some(&"env")) => {
                 if name.is_empty() || name.contains('=') {
                     return Err(SecretArgError::Variable);
@@ -104,27 +103,27 @@ impl FromStr for SecretArg {
     }
 }
 
-/// The values of secrets, by their ids. What shows it shows no values.
+/// The values of secrets, by id. Its `Debug` output does not contain the values.
 #[derive(Clone, Default)]
 pub struct Secrets(BTreeMap<String, Arc<[u8]>>);
 
-/// A secret that can't be had.
+/// The error of reading a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// Two with one id.
+    /// Two secrets with the same id.
     #[error("the secret `{0}` is given twice")]
     Twice(String),
-    /// The file can't be read.
+    /// The file cannot be read.
     #[error("cannot read the secret `{id}` from {}", file.display())]
     Read {
         /// The secret.
         id: String,
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The variable is not there.
+    /// The variable is not set.
     #[error("the secret `{id}` is to be in the variable {variable}, which is not set")]
     Unset {
         /// The secret.
@@ -132,22 +131,22 @@ pub enum SecretError {
         /// The variable.
         variable: String,
     },
-    /// It is too large.
+    /// The secret is too large.
     #[error("the secret `{id}` in {origin} is larger than {LARGEST} bytes")]
     Large {
         /// The secret.
         id: String,
-        /// Where it is.
+        /// The origin of its value.
         origin: Origin,
     },
-    /// A step wants a secret that is not given.
+    /// A step needs a secret that the command line does not provide.
     #[error("`{step}` (line {line} of the recipe) needs the secret `{id}`, and there is none of that id")]
     Missing {
         /// The secret.
         id: String,
         /// The step.
         step: String,
-        /// The line.
+        /// The line of the recipe.
         line: usize,
     },
 }
@@ -169,10 +168,10 @@ impl Explain for SecretError {
 }
 
 impl Secrets {
-    /// Reads the secrets that `plan` uses; those that it does not use are not looked at. `variable` is the environment.
+    /// Reads the secrets that `plan` uses, and no others. `variable` returns the value of an environment variable.
     ///
     /// # Errors
-    /// When the plan uses a secret that is not given, or one can't be read.
+    /// When the plan uses a secret that `given` lacks, or a secret cannot be read.
     pub fn read(
         given: &[SecretArg],
         plan: &Plan,
@@ -212,7 +211,7 @@ fn value(secret: &SecretArg, variable: impl Fn(&str) -> Option<OsString>) -> Res
     let value = match &secret.origin {
         Origin::File(file) => {
             let mut value = Vec::new();
-            // A pipe such as the shell's <(…) tells no length.
+            // The length of a pipe, such as the shell's <(…), is unknown.
             let read = File::open(file).and_then(|input| input.take(LARGEST + 1).read_to_end(&mut value));
             read.map_err(|source| SecretError::Read { id: id.clone(), file: file.clone(), source })?;
             value

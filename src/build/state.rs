@@ -1,5 +1,5 @@
-//! What one build knows of itself. It may begin its layers anew, when it finds out late that it has to read the base: what it
-//! has packed by then is not packed twice, and its warnings come once.
+//! The state of one build. A build may start its layers again, if it detects late that it must read the base. Then it
+//! does not pack finished layers twice, and prints each warning once.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use ociforge_manifests::lint::Finding;
 use crate::progress::{Progress, Reporter};
 use crate::store::LayerKey;
 
-/// Shared by all that belongs to one build.
+/// The state that all parts of one build share.
 #[derive(Debug, Default)]
 pub struct BuildState {
     assumed: Mutex<BTreeSet<String>>,
@@ -17,19 +17,19 @@ pub struct BuildState {
 }
 
 impl BuildState {
-    /// Notes paths of the base whose attributes were assumed.
+    /// Adds paths of the base with assumed attributes.
     pub(super) fn assume(&self, paths: &[String]) {
         if let Ok(mut assumed) = self.assumed.lock() {
             assumed.extend(paths.iter().cloned());
         }
     }
 
-    /// The paths of the base whose attributes were assumed, in order.
+    /// The paths of the base with assumed attributes, sorted.
     pub(super) fn assumed(&self) -> Vec<String> {
         self.assumed.lock().map(|assumed| assumed.iter().cloned().collect()).unwrap_or_default()
     }
 
-    /// Notes a layer that this build has packed.
+    /// Adds a layer that this build has packed.
     pub(super) fn note_packed(&self, key: LayerKey) {
         if let Ok(mut packed) = self.packed.lock() {
             packed.insert(key);
@@ -42,7 +42,7 @@ impl BuildState {
     }
 }
 
-/// Says no warning twice.
+/// A reporter that prints each warning once.
 pub(super) struct Unrepeated {
     inner: Arc<dyn Reporter>,
     said: Mutex<BTreeSet<String>>,

@@ -1,4 +1,4 @@
-//! What a step sees besides the image, none of which is in its layer: files of the recipe's, caches, memory, secrets.
+//! The mounts of a step: files of the recipe's directory, caches, memory, secrets. The layer does not contain them.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
@@ -23,21 +23,21 @@ use ociforge_sandbox::overlay::{self, Layers, Overlay};
 use ociforge_sandbox::step::copy_tree;
 use ociforge_sandbox::{Confinement, Entered};
 
-/// Something that a step sees.
+/// A mount of a step with its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ResolvedMount {
-    /// Where: absolute, without `.` and `..`.
+    /// The mount point, absolute, without `.` and `..`.
     pub(super) to: String,
-    /// Its content.
+    /// The source of its content.
     pub(super) what: MountSource,
 }
 
-/// The kinds of it.
+/// The kinds of sources.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum MountSource {
     /// A file or directory of this machine.
     Bind { path: PathBuf, access: Access },
-    /// A directory that is kept from one build to the next.
+    /// A directory that later builds see again.
     Cache { id: String, locked: bool },
     /// A directory in memory.
     Tmpfs { size: Option<Size> },
@@ -48,16 +48,16 @@ pub(super) enum MountSource {
 /// The access of a step to a file of this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Read it.
+    /// Read-only.
     Read,
-    /// Write to it; what it writes is lost.
+    /// Read and write; changes are discarded.
     Lose,
-    /// Write to it.
+    /// Read and write.
     Write,
 }
 
 impl ResolvedMount {
-    /// The mount that a recipe's step asks for.
+    /// Resolves a mount of the recipe.
     pub(super) fn of(plan: &Plan, mount: &StepMount) -> Result<Self, StepError> {
         let what = match mount.kind.clone() {
             MountKind::Bind { from, writable } => {
@@ -74,20 +74,20 @@ impl ResolvedMount {
     }
 }
 
-/// Fixtures that are ready to be mounted, for as long as this lives.
+/// Prepared sources of mounts, valid until this is dropped.
 pub(super) struct PreparedMounts {
     pub(super) volumes: Vec<Volume>,
     pub(super) tmpfs: Vec<Tmpfs>,
-    /// By their ids: who has one locked can't lock it again.
+    /// By id, because a process cannot lock a cache twice.
     caches: BTreeMap<String, CacheMount>,
     overlays: Vec<Overlay>,
     memory: Option<Memory>,
-    /// The last to go: the others are in it.
+    /// Dropped last: it contains the other sources.
     scratch: TempDir,
 }
 
 impl PreparedMounts {
-    /// Makes them ready. Their files lie in `directory`. May wait for other builds.
+    /// Prepares the sources in `directory`. May wait for other builds that use a cache.
     pub(super) fn make(
         step_mounts: &[ResolvedMount],
         builder: &Builder,
@@ -105,7 +105,7 @@ impl PreparedMounts {
                     ready.tmpfs.push(Tmpfs::scratch(to.clone(), *size));
                     continue;
                 }
-                // Where nothing can be mounted, the step gets a copy anyway.
+                // With chroot the step gets a copy in any case.
                 MountSource::Bind { path, access: Access::Lose } if confinement == Confinement::Chroot => {
                     (path.clone(), true)
                 }
@@ -116,7 +116,7 @@ impl PreparedMounts {
                 MountSource::Bind { path, access } => (path.clone(), *access == Access::Read),
                 MountSource::Cache { id, .. } => {
                     if !ready.caches.contains_key(id) {
-                        // Without mounts a step gets the directory itself, which nobody else can have then.
+                        // With chroot a step gets the directory itself, so no other build may use it.
                         let locked = confinement == Confinement::Chroot || wants_lock(step_mounts, id);
                         let cache = open_cache(builder, sandbox, id, locked).map_err(failed)?;
                         ready.caches.insert(id.clone(), cache);
@@ -142,7 +142,7 @@ impl PreparedMounts {
         Ok(ready)
     }
 
-    /// Something at `place` that shows a file or directory, and what is written to it elsewhere: an overlay, or a copy.
+    /// Makes a writable view of a file or directory in `place`, an overlay or a copy. The original does not change.
     fn writable(&mut self, path: &Path, place: PathBuf, entered: &Entered) -> io::Result<PathBuf> {
         if path.is_dir()
             && let Some(overlay) = over(path, &place.with_extension("over"), entered)?
@@ -156,7 +156,7 @@ impl PreparedMounts {
     }
 }
 
-/// Mounts a directory so that what is written to it ends up in `place`, where that is possible.
+/// Mounts an overlay of a directory that writes to `place`; `None` if the kernel refuses it.
 fn over(directory: &Path, place: &Path, entered: &Entered) -> io::Result<Option<Overlay>> {
     let [upper, work, target] = ["upper", "work", "merged"].map(|name| place.join(name));
     for new in [&upper, &work, &target] {
@@ -167,7 +167,7 @@ fn over(directory: &Path, place: &Path, entered: &Entered) -> io::Result<Option<
     Ok(overlay::mount(entered, &layers, &target).ok())
 }
 
-/// Whether any of the mounts of a cache wants it locked.
+/// Whether any mount of the cache requests a lock.
 fn wants_lock(step_mounts: &[ResolvedMount], wanted: &str) -> bool {
     step_mounts
         .iter()
@@ -181,7 +181,7 @@ fn open_cache(builder: &Builder, sandbox: &Sandbox, id: &str, locked: bool) -> i
     builder.store.caches().open(kind, id, locked, &waiting, &cancelled)
 }
 
-/// A directory in memory, so that no secret gets to a disk. Where nothing can be mounted it is on one.
+/// A directory in memory, so that secrets are not written to disk. With chroot it is on disk.
 struct Memory(PathBuf);
 
 impl Memory {

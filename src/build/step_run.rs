@@ -1,4 +1,4 @@
-//! A step while it runs, and what it leaves behind.
+//! Runs a step, and collects its changes.
 
 use std::fs;
 use std::io;
@@ -21,28 +21,28 @@ use crate::store::ContainerDirectory;
 use ociforge_sandbox::Confinement;
 use ociforge_sandbox::step::{self, CopiedMounts, Ended, Outcome, Step};
 
-/// What is there for a step before it runs.
+/// A prepared step.
 pub(super) struct Set {
     pub(super) stage: Stage,
     pub(super) directory: Arc<ContainerDirectory>,
-    /// Only to be there.
+    /// Keeps the sources of the mounts.
     pub(super) ready: PreparedMounts,
 }
 
-/// A step that has come to a good end.
+/// A step that has ended with success.
 pub(super) struct StepRun {
     stage: Stage,
-    /// Outlives the mount.
+    /// Dropped after the mount of `stage`.
     directory: Arc<ContainerDirectory>,
     before: Option<Snapshot>,
     made: Vec<LayerPath>,
-    /// What is as it was, although it looks changed.
+    /// Paths that are unchanged, although they look changed.
     restored: Vec<LayerPath>,
     owners: Option<owner::Table>,
 }
 
 impl Set {
-    /// Runs the process that `spec` describes to its end.
+    /// Runs the process of `spec` to its end.
     pub(super) fn play(
         self,
         builder: &Builder,
@@ -86,12 +86,12 @@ impl Set {
     }
 }
 
-/// Whether there is next to no room left in the filesystem of a directory.
+/// Whether the filesystem of a directory is nearly full.
 fn is_full(directory: &Path) -> bool {
     statvfs(directory).is_ok_and(|found| found.f_bavail * found.f_frsize < 1 << 20 || found.f_favail == 0)
 }
 
-/// Where what a step writes ends up.
+/// The directory that receives the changes of a step.
 fn written(stage: &Stage) -> &Path {
     match stage.form() {
         Form::Overlay { upper, .. } => upper,
@@ -110,7 +110,7 @@ fn layer_paths(paths: &[PathBuf]) -> Result<Vec<LayerPath>, StepError> {
 }
 
 impl StepRun {
-    /// What the step changed. The content of files stays where it is, until this is dropped or kept.
+    /// The changes of the step. The tree refers to files of this step, until it is dropped or kept.
     pub(super) fn tree(&self, builder: &Builder) -> Result<LayerTree, StepError> {
         let cancelled = || builder.cancel.is_cancelled();
         let (latest, owners) = (builder.epoch.seconds(), self.owners.as_ref());
@@ -127,8 +127,8 @@ impl StepRun {
         }
     }
 
-    /// Keeps what the step wrote for the next one, which need not unpack it: as the unpacked layer that ends `chain`, or,
-    /// in a copy, as it is.
+    /// Keeps the changes for the next step, so that it need not unpack the layer: as the unpacked layer with the chain
+    /// id `chain`, or, with a copy, as the whole copy.
     pub(super) fn keep(self, builder: &Builder, sandbox: &Sandbox, chain: &ChainId) -> io::Result<()> {
         let Form::Overlay { upper, .. } = self.stage.form().clone() else {
             sandbox.put(Some(chain.clone()), self.stage);

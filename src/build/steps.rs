@@ -1,4 +1,4 @@
-//! Steps that need nothing but files: directories, copies, archives.
+//! Steps that only need files: directories, copies, archives.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -22,10 +22,10 @@ use super::pack::{Part, TreeSource, Work};
 use crate::plan::{Base, Owner, Plan, Step, StepKind};
 use crate::progress::Reporter;
 
-/// A file that changed so short a time ago may change again without its times telling.
+/// The age below which a file may change again without a change of its times.
 const RACY: Duration = Duration::from_secs(2);
 
-/// The work of one step that is not about packages; `None` for one that is.
+/// The work of a step with files; `None` for packages and commands.
 pub(super) fn work(
     plan: &Plan,
     step: &Step,
@@ -69,7 +69,7 @@ fn directories(paths: &[LayerPath], mode: Option<u32>, owner: Option<Owner>, mti
         tree.insert(path.clone(), Node { metadata, kind: NodeKind::Directory { opaque: false } })?;
     }
     let directories = DirectoryRule::Change { mode, owner: owner.map(|owner| (owner.uid.into(), owner.gid.into())) };
-    // Cheaper to make than to look up.
+    // No cache key: making directories is cheaper than a lookup.
     Ok(Made { ingredients: None, tree, rules: Rules { files: FileRule::Replace, directories, mtime } })
 }
 
@@ -108,7 +108,7 @@ fn copy(
         Some(name) if !to.into => FileRule::Into(name.as_encoded_bytes().to_vec()),
         _ => FileRule::Follow,
     };
-    // A copy that states mode or owner states those of the directories that the recipe made before, too.
+    // A copy with a mode or an owner also sets those of directories that earlier layers of the recipe created.
     let stated = options.mode.is_some() || options.owner.is_some();
     let directories = if stated { DirectoryRule::KeepBase } else { DirectoryRule::KeepAll };
     let rules = Rules { files, directories, mtime: options.mtime };
@@ -116,7 +116,7 @@ fn copy(
     Ok(Made { ingredients, tree: taken.tree, rules })
 }
 
-/// Tells of sockets that were left out: the first few by name.
+/// Warns about skipped sockets, and names the first few.
 fn warn_of_sockets(sockets: &[PathBuf], step: &Step, reporter: &dyn Reporter) {
     const NAMED: usize = 3;
     let mut names: Vec<_> = sockets.iter().take(NAMED).map(|path| path.display().to_string()).collect();
@@ -128,21 +128,21 @@ fn warn_of_sockets(sockets: &[PathBuf], step: &Step, reporter: &dyn Reporter) {
     reporter.warn(&format!("`{}` leaves out sockets, which no layer can have: {}", step.description, names.join(", ")));
 }
 
-/// Refuses a path that symbolic links lead out of the recipe's directory.
+/// Rejects a path that leads out of the recipe's directory, also through symbolic links.
 pub(super) fn stays_inside(directory: &Path, path: &Path) -> Result<(), StepError> {
     let real = |path: &Path| path.canonicalize().map_err(|source| StepError::Read { path: path.into(), source });
     if real(path)?.starts_with(real(directory)?) { Ok(()) } else { Err(StepError::Outside(path.into())) }
 }
 
-/// Whether an archive takes the place of a base: the first layer of an image from scratch. As a base in a layout it may be
-/// anywhere, but only where the recipe says so: no link leads out of the recipe's directory.
+/// Whether an archive replaces a base: it is the first layer on `scratch`, and its path leads out of the recipe's
+/// directory without a link. Like a base in a layout, it may be anywhere.
 fn is_root_filesystem(plan: &Plan, step: &Step, file: &Path) -> bool {
     let first = plan.steps.first().is_some_and(|first| first.line == step.line);
     let written_outside = lexically_outside(&plan.directory, file);
     plan.base == Base::Scratch && first && written_outside
 }
 
-/// Whether a path leads out of a directory without any link's help.
+/// Whether a path leads out of a directory lexically, without a link.
 fn lexically_outside(directory: &Path, path: &Path) -> bool {
     let Ok(below) = path.strip_prefix(directory) else { return true };
     let mut depth = 0_i64;
@@ -152,7 +152,7 @@ fn lexically_outside(directory: &Path, path: &Path) -> bool {
     })
 }
 
-/// An archive is not read before it is known that the layer is not in the store.
+/// The work of an archive. It is read only if the store does not have the layer.
 fn archive(plan: &Plan, file: &Path, step: &Step, epoch: Epoch, scratch: &Path) -> Result<Work, BuildError> {
     let file = plan.locate(file);
     if !is_root_filesystem(plan, step, &file) {
@@ -167,15 +167,15 @@ fn archive(plan: &Plan, file: &Path, step: &Step, epoch: Epoch, scratch: &Path) 
         let options = tar::Options { scratch: &scratch, latest };
         tar::read_tar(&file, &options).map_err(|error| failed(&reading, error))
     }));
-    // What an archive says of a directory counts.
+    // The attributes of directories in the archive apply.
     let rules = Rules { files: FileRule::Replace, directories: DirectoryRule::Replace, mtime: epoch.seconds() };
     let (step, description) = (step.clone(), step.description.clone());
     let parts = vec![Part { tree, rules: Some(rules) }];
     Ok(Work { step, ingredients, description, size: metadata.len(), parts, joinable: false })
 }
 
-/// What a tree of files on disk is made of, told by what the filesystem says of each file: whoever changes one changes
-/// its times or its inode. `None` where a file is too young for that.
+/// The inputs of a tree of files on disk: the metadata of each file, because every change of a file changes its times
+/// or its inode. `None` if a file is too young for that.
 fn stamps(tree: &LayerTree) -> Option<Digest> {
     let mut all = Sha256::new();
     for (path, node) in tree.iter() {
