@@ -1,4 +1,4 @@
-//! One source, laid out so that its backend can be called in the sandbox.
+//! Calls the build backend of a source in the sandbox.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -20,18 +20,18 @@ use crate::build::correction;
 use crate::build::python::LocalWheel;
 use crate::lock::{IsolatedRunner, Job, OUT};
 
-/// What calls the backend.
+/// The script that calls the backend. Its digest is part of cache keys.
 pub(super) const FRONTEND: &str = include_str!("frontend.py");
-/// Where the sandbox sees it.
+/// The directory of the script in the sandbox.
 const FRONTEND_AT: &str = "/ociforge/frontend";
-/// Where the sandbox sees the build requirements.
+/// The directory of the build requirements in the sandbox.
 const REQUIREMENTS_AT: &str = "/ociforge/requirements";
-/// What a job leaves for us is read into memory.
+/// The maximum size of a job's result, which is read into memory.
 const MAX_RESULT: u64 = 64 << 20;
 
-/// A source, its build requirements, and a directory for what comes of it. All of it goes with this.
+/// A source, its build requirements, and an output directory. Dropping this removes all of them.
 pub(super) struct BackendCall {
-    /// What the source is, for people.
+    /// The name of the source, for people.
     what: String,
     directory: TempDir,
     isolated: Arc<dyn IsolatedRunner>,
@@ -44,7 +44,7 @@ struct Answer<T> {
     result: T,
 }
 
-/// What the hook said that it made, and what was there.
+/// The wheel that the hook reports, and the files that it created.
 #[derive(Deserialize)]
 struct Made {
     said: String,
@@ -78,22 +78,22 @@ impl BackendCall {
         ];
         let mut env: Vec<(String, String)> = variables.map(|(name, value)| (name.to_owned(), value)).into();
         env.extend(python_env());
-        // Without `site` the base's own packages are not seen; that PYTHONPATH counts is what `-I` would forbid.
+        // `-S` disables `site`, which hides the base's own packages. Not `-I`: it would ignore PYTHONPATH.
         let command = [&scheme.executable, "-s", "-S", &format!("{FRONTEND_AT}/frontend.py")].map(str::to_owned).into();
         Ok(Self { what: tree.what.clone(), directory, isolated, command, env })
     }
 
-    /// What the backend needs besides what the source names.
+    /// The build requirements that the backend reports, in addition to those of the source.
     pub(super) async fn requires(&self) -> Result<Vec<String>, SourceError> {
         self.call("requires", &format!("ask {} what its build needs", self.what), Doing::Asking).await
     }
 
-    /// The metadata, where the backend knows it without building.
+    /// The metadata, if the backend knows it without a build.
     pub(super) async fn metadata(&self) -> Result<Option<String>, SourceError> {
         self.call("metadata", &format!("ask {} for its metadata", self.what), Doing::Asking).await
     }
 
-    /// Builds the wheel. It goes with the bench.
+    /// Builds the wheel, in the output directory of this call.
     pub(super) async fn wheel(&self) -> Result<PathBuf, SourceError> {
         let Made { said, found } = self.call("wheel", &format!("build {}", self.what), Doing::Building).await?;
         if FileName::parse(&said).is_err() || found != [said.clone()] {
@@ -121,7 +121,7 @@ impl BackendCall {
     }
 }
 
-/// What every Python in the sandbox is told, so that the same input gives the same output.
+/// The variables of every Python in the sandbox, so that the same input gives the same output.
 pub(super) fn python_env() -> impl Iterator<Item = (String, String)> {
     let variables = [
         ("PYTHONHASHSEED", "0"),
@@ -133,7 +133,7 @@ pub(super) fn python_env() -> impl Iterator<Item = (String, String)> {
     variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()))
 }
 
-/// Installs wheels into a directory of their own, as `pip install --target` would.
+/// Installs wheels into a directory, as `pip install --target` does.
 fn install(wheels: &[LocalWheel], scheme: &Scheme, directory: &Path) -> Result<(), SourceError> {
     let place = LayerPath::new(REQUIREMENTS_AT)?;
     let own = Scheme::new(place.clone(), scheme.python, scheme.executable.clone())?;
@@ -147,21 +147,20 @@ fn install(wheels: &[LocalWheel], scheme: &Scheme, directory: &Path) -> Result<(
     Ok(materialize(&all, &place, directory)?)
 }
 
-/// Writes a file, and the directory that it is in.
+/// Writes a file, and creates its directory.
 pub(super) fn write(directory: &Path, name: &str, text: &str) -> Result<(), SourceError> {
     let path = directory.join(name);
     let written = fs::create_dir_all(directory).and_then(|()| fs::write(&path, text));
     written.map_err(|source| SourceError::File { path, source })
 }
 
-/// Lets whoever the sandbox's root is look into a temporary directory, which is private at first.
+/// Makes a private temporary directory readable for the root user of the sandbox, which may have another id.
 pub(super) fn open_up(directory: &Path) -> Result<(), SourceError> {
     let opened = fs::set_permissions(directory, fs::Permissions::from_mode(0o755));
     opened.map_err(|source| SourceError::File { path: directory.to_path_buf(), source })
 }
 
-/// A file that a job has left in its directory. Foreign code was at work there: nothing that leads elsewhere is
-/// followed.
+/// The path of a file in the output directory of a job. The job is not trusted: links are not followed.
 pub(super) fn result_file(out: &Path, path: &[&str]) -> Result<PathBuf, SourceError> {
     let mut at = out.to_path_buf();
     for (n, component) in path.iter().enumerate() {
@@ -175,7 +174,7 @@ pub(super) fn result_file(out: &Path, path: &[&str]) -> Result<PathBuf, SourceEr
     Ok(at)
 }
 
-/// The `result.json` of a job.
+/// Reads the `result.json` of a job.
 pub(super) fn read_result<T: DeserializeOwned>(out: &Path) -> Result<T, SourceError> {
     let path = result_file(out, &["result.json"])?;
     let unreadable = |source| SourceError::File { path: path.clone(), source };

@@ -1,8 +1,8 @@
-//! The modules of a step's wheels, compiled by the base's Python, as a layer of their own.
+//! Compiles the modules of a step's wheels with the base's Python, into another layer.
 //!
-//! The bytecode is never checked against its source (PEP 552, unchecked hash): what no time depends on, no time
-//! breaks. RECORD has no word of it, unlike in what pip installs and compiles: the rows would change the wheels' own
-//! layers. So an uninstalling pip leaves these files behind.
+//! Python does not check the bytecode against its source (PEP 552, unchecked hash), so file times do not invalidate it.
+//! Unlike with pip, RECORD does not list the bytecode: the rows would change the layers of the wheels. So an
+//! uninstallation with pip leaves these files.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,22 +24,22 @@ use crate::progress::Reporter;
 use crate::store::Store;
 use ociforge_layers::source::wheel::Scheme;
 
-/// What compiles.
+/// The script that compiles. Its digest is part of cache keys.
 const SCRIPT: &str = include_str!("bytecode.py");
-/// Where the sandbox sees it and the modules.
+/// The directories of the script and of the modules in the sandbox.
 const SCRIPT_AT: &str = "/ociforge/frontend";
 const FILES_AT: &str = "/ociforge/files";
 
 #[derive(Deserialize)]
 struct Compiled {
-    /// Such as `cpython-311`.
+    /// The tag of the interpreter, such as `cpython-311`.
     tag: String,
-    /// Places in the list, and what is wrong with the files there.
+    /// The indexes of modules that do not compile, with the reasons.
     skipped: Vec<(usize, String)>,
 }
 
-/// The layer of bytecode of one step; `None` when it installs nothing. It is compiled when the layer is packed, unless
-/// the store has it.
+/// The bytecode layer of one step; `None` if the step installs nothing. The modules are compiled when the layer is
+/// packed, unless the store has the layer.
 pub(in crate::build) fn bytecode(
     builder: &Builder,
     build_context: &BuildContext,
@@ -75,7 +75,7 @@ pub(in crate::build) fn bytecode(
 }
 
 struct Compilation {
-    /// For people.
+    /// The description for people.
     what: String,
     store: Store,
     reporter: Arc<dyn Reporter>,
@@ -109,7 +109,7 @@ impl Compilation {
         let job = Job {
             label: format!("compile {}", self.what),
             command: command.map(str::to_owned).into(),
-            // Of what a base sets, these change what is compiled, or by what; empty they count as not set.
+            // These variables of a base would change the compilation. An empty value is the same as no value.
             env: python_env()
                 .chain(["PYTHONOPTIMIZE", "PYTHONPATH"].map(|name| (name.into(), String::new())))
                 .collect(),
@@ -137,7 +137,7 @@ impl Compilation {
         Ok(tree)
     }
 
-    /// The modules that the wheels install, and what is in them.
+    /// The installed modules of the wheels with their content.
     fn modules(&self) -> Result<BTreeMap<LayerPath, Content>, SourceError> {
         let installed = python::install(&self.wheels, &self.scheme, self.mtime);
         let tree = installed.map_err(|error| SourceError::Result(error.to_string()))?;

@@ -1,4 +1,4 @@
-//! Why no wheel comes of a source.
+//! The errors of building a wheel or bytecode.
 
 use std::fmt;
 use std::io;
@@ -16,56 +16,56 @@ use crate::build::correction::CorrectionError;
 use crate::error::Explain;
 use crate::lock::{FetchError, IsolatedError, LockError};
 
-/// Why no wheel, or no bytecode, comes of a source.
+/// The error of building a wheel or bytecode.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceError {
-    /// A tar archive that can't be taken.
+    /// A tar archive that cannot be read.
     #[error(transparent)]
     Tar(#[from] TarError),
-    /// A zip archive that can't be taken.
+    /// A zip archive that cannot be read.
     #[error(transparent)]
     Zip(#[from] ZipError),
-    /// A project that can't be read.
+    /// A project that cannot be read.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
-    /// A project's `.dockerignore`.
+    /// An invalid `.dockerignore`.
     #[error("cannot use the patterns of .dockerignore")]
     Pattern(#[from] PatternError),
-    /// An archive without the one directory that it should have.
+    /// An archive without exactly one source directory.
     #[error("the archive has no directory with a pyproject.toml, setup.py or PKG-INFO in it, or several")]
     NoTop,
-    /// A member that no source has.
+    /// A member that is not allowed in a source.
     #[error("`{path}` in the archive {why}")]
     Member {
-        /// Its path.
+        /// The path of the member.
         path: String,
-        /// What it is or does.
+        /// The reason.
         why: &'static str,
     },
-    /// `pyproject.toml` can't be understood.
+    /// `pyproject.toml` is invalid.
     #[error("its pyproject.toml is not as it should be: {0}")]
     Pyproject(String),
     /// The metadata names another package.
     #[error("it says that it is {found}, and should be {expected}")]
     OtherPackage {
-        /// What it says.
+        /// The package in the metadata.
         found: String,
-        /// What it should be.
+        /// The expected package.
         expected: String,
     },
     /// Metadata without a name or a version.
     #[error("its metadata has no usable name and version")]
     NoName,
-    /// It wants another Python.
+    /// The package needs another Python.
     #[error("it requires Python {requires}, and the base has {python}")]
     Python {
-        /// A version specifier.
+        /// Its version specifier.
         requires: String,
-        /// The base's.
+        /// The version of the base's Python.
         python: String,
     },
-    /// A requirement of the build that would have to be built itself.
+    /// A build requirement without a wheel.
     #[error("its build needs {name} {version}, which has no wheel either")]
     Nested {
         /// The requirement.
@@ -76,58 +76,58 @@ pub enum SourceError {
     /// The job failed.
     #[error("{doing} failed")]
     Run {
-        /// What was done.
+        /// The purpose of the job.
         doing: Doing,
-        /// How it ended.
+        /// The failure.
         source: IsolatedError,
     },
-    /// The job has not left what it should.
+    /// The job's result is missing or invalid.
     #[error("what the build left can't be read: {0}")]
     Result(String),
-    /// The backend's wheels are not one.
+    /// The backend did not create exactly one wheel.
     #[error("the build backend has to make one wheel and name it; it named `{said}` and made {}", shown(found))]
     Wheels {
-        /// What it named.
+        /// The name that it reported.
         said: String,
-        /// What was there.
+        /// The wheels in the output.
         found: Vec<String>,
     },
-    /// A wheel that can't be used.
+    /// A wheel that is not usable.
     #[error(transparent)]
     Wheel(#[from] WheelError),
-    /// What the build needs can't be found.
+    /// The build requirements cannot be resolved.
     #[error("cannot find what its build needs")]
     Lock(#[from] LockError),
-    /// What the build needs can't be had.
+    /// A build requirement or an archive cannot be downloaded.
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    /// A file could not be made.
+    /// A file of the source cannot be written.
     #[error(transparent)]
     Write(#[from] MaterializeError),
-    /// A file could not be read or written.
+    /// A file cannot be read or written.
     #[error("cannot use {}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// A path that no layer can have.
+    /// A path that is invalid in layers.
     #[error(transparent)]
     Path(#[from] PathError),
-    /// Entries that contradict each other.
+    /// Entries of a tree that contradict each other.
     #[error(transparent)]
     Tree(#[from] TreeError),
 }
 
-/// What a job is for.
+/// The purpose of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Doing {
-    /// The source says what it is and needs, on the base alone.
+    /// To get the metadata and requirements of a source, on the base alone.
     Asking,
-    /// A wheel is built, on the base and the layers so far.
+    /// To build a wheel, on the base and the layers so far.
     Building,
-    /// Modules become bytecode.
+    /// To compile modules to bytecode.
     Compiling,
 }
 
@@ -154,7 +154,7 @@ fn shown(found: &[String]) -> String {
     if found.is_empty() { "none".to_owned() } else { found.join(", ") }
 }
 
-/// What it means when a line of a failed build has all of these words.
+/// Words that occur together in a line of a failed build, and what is missing then.
 const SYMPTOMS: [(&[&str], Lack); 16] = [
     (&["Python.h", "No such file"], NO_HEADERS),
     (&["pyconfig.h", "No such file"], NO_HEADERS),
@@ -174,12 +174,12 @@ const SYMPTOMS: [(&[&str], Lack); 16] = [
     (&["cannot import the build backend"], UNNAMED),
 ];
 
-/// What a failed build lacks.
+/// The missing part of a failed build.
 #[derive(Clone, Copy)]
 enum Lack {
-    /// Something of the system's: what, and Debian's packages that bring it.
+    /// A system package: its description, and Debian's names for it.
     System(&'static str, &'static str),
-    /// Something else: all of the hint.
+    /// Another cause, with its whole hint.
     Other(&'static str),
 }
 
@@ -195,7 +195,7 @@ const UNNAMED: Lack = Lack::Other(
 );
 
 impl Lack {
-    /// What to do about it.
+    /// The hint to fix it.
     fn hint(self, doing: Doing) -> String {
         match (self, doing) {
             (Self::Other(hint), _) => hint.to_owned(),

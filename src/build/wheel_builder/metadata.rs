@@ -1,4 +1,4 @@
-//! What a source says of itself without being run.
+//! The metadata of a source that is known without running it.
 
 use ociforge_layers::source::wheel::{Headers, normalize};
 use pep440_rs::{Version, VersionSpecifiers};
@@ -8,22 +8,22 @@ use super::error::SourceError;
 use super::tree::SourceTree;
 use crate::lock::PythonVersion;
 
-/// The backend of sources that name none (PEP 517), and what it needs (PEP 518).
+/// The default backend (PEP 517) and its requirement (PEP 518).
 const LEGACY: (&str, &str) = ("setuptools.build_meta:__legacy__", "setuptools>=40.8.0");
-/// The headers that decide what a package brings along.
+/// The headers that determine the dependencies of a package.
 const DECISIVE: [&str; 4] = ["Version", "Requires-Dist", "Provides-Extra", "Requires-Python"];
-/// The same in `[project]`.
+/// The same keys in `[project]`.
 const DECISIVE_KEYS: [&str; 4] = ["version", "dependencies", "optional-dependencies", "requires-python"];
 
-/// How a source is built: `[build-system]` of `pyproject.toml`.
+/// The build system of a source: `[build-system]` of `pyproject.toml`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BuildSystem {
     pub(super) requires: Vec<String>,
-    /// `module:object`
+    /// The backend, as `module:object`.
     pub(super) backend: String,
-    /// Directories of the source in which the backend is, relative to its top.
+    /// Directories of the source that contain the backend, relative to its top.
     pub(super) path: Vec<String>,
-    /// Whether the source names none of this.
+    /// Whether the source has no `[build-system]`.
     pub(super) legacy: bool,
 }
 
@@ -77,14 +77,13 @@ impl BuildSystem {
     }
 }
 
-/// The headers of the metadata that the wheel will have, as far as dependencies are concerned; `None` where only a
-/// build tells them.
+/// The metadata of the future wheel, as far as it affects dependencies; `None` if only a build can determine it.
 pub(super) fn stated(tree: &SourceTree) -> Result<Option<String>, SourceError> {
     if let Some(text) = tree.text("PKG-INFO") {
         let headers = Headers::parse(&text);
         let metadata_version = headers.get("Metadata-Version").and_then(|version| version.parse::<Version>().ok());
         let dynamic = |header: &&str| headers.all("Dynamic").any(|dynamic| dynamic.eq_ignore_ascii_case(header));
-        // Before 2.2 a source's metadata bound nobody (PEP 643).
+        // Before version 2.2 the metadata of a source and of its wheel may differ (PEP 643).
         if metadata_version >= Some(Version::new([2, 2])) && !DECISIVE.iter().any(dynamic) {
             return Ok(Some(text));
         }
@@ -93,14 +92,14 @@ pub(super) fn stated(tree: &SourceTree) -> Result<Option<String>, SourceError> {
 }
 
 impl Project {
-    /// The metadata of a `[project]` table (PEP 621); `None` when a part of it that matters is dynamic.
+    /// The metadata of a `[project]` table (PEP 621); `None` if a key that affects dependencies is dynamic.
     fn metadata(self) -> Option<String> {
         if DECISIVE_KEYS.iter().any(|key| self.dynamic.iter().any(|dynamic| dynamic == key)) {
             return None;
         }
         let extras = self.optional_dependencies.iter().flat_map(|(extra, list)| [extra].into_iter().chain(list));
         let values = [&self.name].into_iter().chain(&self.version).chain(&self.requires_python).chain(extras);
-        // A line of its own in a value would be a header of its own.
+        // A line break in a value would start another header.
         if values.chain(&self.dependencies).any(|value| value.contains(['\n', '\r'])) {
             return None;
         }
@@ -120,9 +119,9 @@ impl Project {
     }
 }
 
-/// A requirement that holds when the extra is asked for.
+/// Limits a requirement to an extra.
 fn of_extra(requirement: &str, extra: &str) -> String {
-    // In a URL a semicolon ends nothing unless a blank is before it (PEP 508).
+    // After a URL, only a semicolon with a space before it starts a marker (PEP 508).
     let split = if requirement.contains('@') { requirement.split_once(" ;") } else { requirement.split_once(';') };
     match split {
         Some((requirement, marker)) => format!("{} ; ({}) and extra == '{extra}'", requirement.trim(), marker.trim()),
@@ -130,7 +129,7 @@ fn of_extra(requirement: &str, extra: &str) -> String {
     }
 }
 
-/// The normalised name and the version of a package's metadata.
+/// The normalized name and the version in a package's metadata.
 pub(super) fn name_and_version(metadata: &str) -> Result<(String, Version), SourceError> {
     let headers = Headers::parse(metadata);
     let name = headers
@@ -145,7 +144,7 @@ pub(super) fn name_and_version(metadata: &str) -> Result<(String, Version), Sour
 pub(super) fn check_python(metadata: &str, python: PythonVersion) -> Result<(), SourceError> {
     let headers = Headers::parse(metadata);
     let Some(requires) = headers.get("Requires-Python") else { return Ok(()) };
-    // Text that is no version specifier fits all, as with pip.
+    // As with pip, an invalid version specifier matches every version.
     let Ok(specifiers) = requires.parse::<VersionSpecifiers>() else { return Ok(()) };
     let patch = python.patch.map_or(u64::from(u16::MAX), u64::from);
     if specifiers.contains(&Version::new([3, u64::from(python.minor), patch])) {

@@ -1,7 +1,7 @@
-//! Packages without a wheel get one: their build backend runs in the sandbox, on top of the base, with the base's
-//! Python and with nothing but what the lock names.
+//! Builds wheels of packages that have none: the build backend runs in the sandbox, on top of the base, with the base's
+//! Python and only the build requirements of the lock.
 //!
-//! What is built is kept in the store, `built/KEY/NAME.whl`, by all that went into it.
+//! The store keeps built wheels as `built/KEY/NAME.whl`, where KEY is the digest of all inputs of the build.
 
 mod backend;
 mod bytecode;
@@ -39,21 +39,21 @@ pub(super) use bytecode::bytecode;
 pub use error::SourceError;
 use metadata::name_and_version;
 
-/// Part of every key: to be changed when the same input would be built in another way.
+/// Part of every key. Change it when the same input gives another wheel.
 const FORMAT: u32 = 1;
-/// Zip archives know no time before 1980.
+/// The earliest time in a zip archive, 1980.
 const OLDEST: i64 = 315_532_800;
 
-/// Where foreign code runs, and what it runs on.
+/// The environment of build backends.
 #[derive(Clone)]
 pub(super) struct BuildContext {
     pub(super) isolated: Arc<dyn IsolatedRunner>,
-    /// Of what it runs on: the layers below, and the variables that it sees of the image.
+    /// The digest of the layers below and of the image's variables.
     pub(super) digest: Digest,
 }
 
 impl BuildContext {
-    /// What is on the bench so far.
+    /// The environment in `bench`, with the layers so far.
     pub(super) fn of(builder: &Builder, bench: &BuildRoot) -> Result<Self, ImageError> {
         let isolated = builder.isolated.clone().unwrap_or_else(|| Arc::new(bench.clone()));
         let config = bench.image()?.config;
@@ -67,23 +67,23 @@ pub(super) struct WheelBuilder<'a> {
     pub(super) builder: &'a Builder,
     pub(super) plan: &'a Plan,
     pub(super) scheme: &'a Scheme,
-    /// Its C library may be assumed only.
+    /// The target. Its C library may be an assumption.
     pub(super) target: Target,
-    /// What is known of the base.
+    /// The known facts about the base.
     pub(super) facts: Option<&'a Facts>,
     pub(super) build_context: &'a BuildContext,
 }
 
-/// What a lock has to know of a source.
+/// The metadata of a source for a lock.
 pub(super) struct SourceMetadata {
     /// The headers of its metadata.
     pub(super) metadata: String,
-    /// What its build needs, as wheels.
+    /// The wheels of its build requirements.
     pub(super) requires: Vec<LockedWheel>,
 }
 
 impl WheelBuilder<'_> {
-    /// Looks into an archive. `options` say where packages are, see [`crate::lock::index_options`].
+    /// Determines the metadata of an archive. `options` name the indexes, see [`crate::lock::index_options`].
     pub(super) async fn study_sdist(
         &self,
         archive: &LockedWheel,
@@ -98,7 +98,7 @@ impl WheelBuilder<'_> {
         studied.await.map_err(|error| failed(shown(&archive.name, Some(&archive.version)), error))
     }
 
-    /// Looks into a project.
+    /// Determines the metadata of a project.
     pub(super) async fn study_project(&self, directory: &Path) -> Result<SourceMetadata, BuildError> {
         let studied = async {
             let tree = SourceTree::of_project(self.plan, directory, self.builder.epoch.seconds())?;
@@ -118,7 +118,7 @@ impl WheelBuilder<'_> {
                 Ok(more) => more,
                 Err(error) => vec![unnamed::unnamed(&error, self.facts).filter(|_| system.legacy).ok_or(error)?],
             };
-            // What is asked for again is there.
+            // Requirements that the source already has are installed.
             let more: Vec<String> = more.into_iter().filter(|requirement| !list.contains(requirement)).collect();
             if more.is_empty() {
                 break;
@@ -147,7 +147,7 @@ impl WheelBuilder<'_> {
         Ok(SourceMetadata { metadata, requires })
     }
 
-    /// A source with the wheels that fulfil these requirements.
+    /// Prepares a source with the wheels of its build requirements.
     async fn equipped(
         &self,
         tree: &SourceTree,
@@ -160,7 +160,7 @@ impl WheelBuilder<'_> {
         Ok((requires, bench))
     }
 
-    /// The wheels that fulfil the requirements of a build. The base's packages don't count: a build sees none of them.
+    /// Resolves build requirements to wheels, without the base's packages, which a build does not see.
     async fn requirements(&self, list: &[String], options: &[String]) -> Result<Vec<LockedWheel>, SourceError> {
         if list.is_empty() {
             return Ok(Vec::new());
@@ -194,7 +194,7 @@ impl WheelBuilder<'_> {
         })
     }
 
-    /// The wheel of a source, from the store or built now.
+    /// The wheel of a source, from the store or from a new build.
     pub(super) async fn wheel(&self, source: &LockedSource) -> Result<LocalWheel, BuildError> {
         self.wheel_of(source).await.map_err(|error| failed(shown(source.name(), source.version()), error))
     }
@@ -222,9 +222,9 @@ impl WheelBuilder<'_> {
         self.checked(&path, source, requested)
     }
 
-    /// The wheel at `path`, if it is what the source should have become and runs on the target.
+    /// Checks that the wheel at `path` belongs to the source and runs on the target.
     fn checked(&self, path: &Path, source: &LockedSource, requested: bool) -> Result<LocalWheel, SourceError> {
-        // It was built on the base, whose C library its tag may name.
+        // The tag may name the C library of the base, which built the wheel.
         let mut wheels = local(&[path.to_path_buf()], &self.target, &self.plan.directory)?;
         let locked = wheels.pop().ok_or(SourceError::NoName)?;
         let locked = LockedWheel { requested, location: Location::Path(path.to_path_buf()), ..locked };
@@ -234,7 +234,7 @@ impl WheelBuilder<'_> {
         Ok(LocalWheel { locked, path: path.to_path_buf() })
     }
 
-    /// Of all that goes into a wheel.
+    /// The digest of all inputs of a wheel.
     fn key(&self, source: &LockedSource, tree: &SourceTree) -> Result<Digest, SourceError> {
         let mut requires: Vec<_> = source.requires.iter().map(|wheel| (&wheel.file, &wheel.sha256)).collect();
         requires.sort();
@@ -271,13 +271,13 @@ impl WheelBuilder<'_> {
     }
 }
 
-/// A directory that goes when it is dropped, or by the store's broom.
+/// A temporary directory. The store removes it later if the process is killed.
 fn scratch(parent: &Path) -> Result<tempfile::TempDir, SourceError> {
     let made = fs::create_dir_all(parent).and_then(|()| tempfile::Builder::new().prefix(".tmp-").tempdir_in(parent));
     made.map_err(|source| SourceError::File { path: parent.to_path_buf(), source })
 }
 
-/// Name and version of the project in `directory`, by its metadata.
+/// The name and version of the project in `directory`, from its metadata.
 pub(super) fn project(metadata: &str, directory: &Path) -> Result<(String, Version), BuildError> {
     name_and_version(metadata).map_err(|error| failed(shown_project(directory), error))
 }
@@ -303,19 +303,19 @@ fn failed(what: String, source: SourceError) -> BuildError {
     BuildError::Source { what, source: Box::new(source) }
 }
 
-/// The one wheel in a directory of the store.
+/// The wheel in a directory of the store.
 fn kept(place: &Path) -> Option<PathBuf> {
     let mut files = fs::read_dir(place).ok()?.flatten().map(|entry| entry.path());
     files.find(|path| path.file_name().is_some_and(|name| FileName::parse(&name.to_string_lossy()).is_ok()))
 }
 
-/// Copies a wheel to its place in the store, whole or not at all.
+/// Copies a wheel into the store atomically.
 fn keep(wheel: &Path, place: &Path, temporary: &Path) -> Result<PathBuf, SourceError> {
     let name = wheel.file_name().unwrap_or_default();
     let new = scratch(temporary)?;
     let kept = fs::copy(wheel, new.path().join(name)).and_then(|_| {
         fs::create_dir_all(place.parent().unwrap_or(place))?;
-        // What is there is of the same key, and unwanted.
+        // Replace an existing wheel of the same key: the build does not use the cache.
         let _ = fs::remove_dir_all(place);
         fs::rename(new.path(), place)
     });

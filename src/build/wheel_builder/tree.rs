@@ -1,4 +1,4 @@
-//! The files of a source: an archive, mistrusted, or a directory of the recipe's.
+//! The files of a source: an archive, which is not trusted, or a directory of the recipe's directory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,24 +17,24 @@ use super::error::SourceError;
 use crate::lock::LockedWheel;
 use crate::plan::Plan;
 
-/// What makes a directory one of a source.
+/// The files that identify the directory of a source.
 const MARKS: [&str; 3] = ["pyproject.toml", "setup.py", "PKG-INFO"];
-/// Files that are read here are read into memory; they are text.
+/// The maximum size of a text file, which is read into memory.
 const MAX_TEXT: u64 = 16 << 20;
 
 /// The files of a source.
 pub(super) struct SourceTree {
-    /// What people are told that it is.
+    /// The name for people.
     pub(super) what: String,
     tree: LayerTree,
-    /// The directory in `tree` that has them.
+    /// The directory of the source in `tree`.
     root: LayerPath,
-    /// Of all that goes into a build.
+    /// The digest of all files that a build sees.
     pub(super) digest: Digest,
 }
 
 impl SourceTree {
-    /// Reads the archive at `path`, which has the hash that it should have. `mtime` is the time of files that have none.
+    /// Reads the archive at `path`, whose hash is verified. `mtime` is the time of files that have none.
     pub(super) fn of_sdist(
         path: &Path,
         archive: &LockedWheel,
@@ -69,7 +69,8 @@ impl SourceTree {
         Ok(Self { what, tree, root, digest: archive.sha256.clone() })
     }
 
-    /// Reads a project. What `.dockerignore` leaves out is not in it, nor is the lock, which a build doesn't see change.
+    /// Reads a project, without the files that `.dockerignore` excludes, and without the lock, whose changes must not
+    /// cause a new build.
     pub(super) fn of_project(plan: &Plan, project: &Path, mtime: i64) -> Result<Self, SourceError> {
         let source = LayerPath::new(project.as_os_str().as_encoded_bytes())?;
         let ignored = Patterns::of_directory(&plan.directory)?;
@@ -84,7 +85,7 @@ impl SourceTree {
         Ok(Self { what: super::shown_project(project), tree, root, digest })
     }
 
-    /// A text file of the source's top, if it is there.
+    /// The content of a text file in the top directory, if it exists.
     pub(super) fn text(&self, name: &str) -> Option<String> {
         match &self.tree.get(&self.root.join(name).ok()?)?.kind {
             NodeKind::File(content) => String::from_utf8(content.read(MAX_TEXT).ok()??).ok(),
@@ -92,13 +93,13 @@ impl SourceTree {
         }
     }
 
-    /// Makes the files in `directory`.
+    /// Writes the files to `directory`.
     pub(super) fn write(&self, directory: &Path) -> Result<(), SourceError> {
         Ok(materialize(&self.tree, &self.root, directory)?)
     }
 }
 
-/// The one directory that is a source. What archivers of other systems leave beside it doesn't count.
+/// Finds the directory of the source. Other directories, such as those that some archivers add, are ignored.
 fn top(tree: &LayerTree) -> Result<LayerPath, SourceError> {
     let tops: BTreeSet<LayerPath> = tree.iter().filter_map(|(path, _)| path.steps().next()).collect();
     let is_source =
@@ -110,7 +111,7 @@ fn top(tree: &LayerTree) -> Result<LayerPath, SourceError> {
     }
 }
 
-/// Whether a symbolic link at `path` points at something that is not below `root`, read without following others.
+/// Whether the target of a symbolic link at `path` is outside of `root`, without following other links.
 fn leads_out(path: &LayerPath, target: &[u8], root: &LayerPath) -> bool {
     if target.starts_with(b"/") {
         return true;
@@ -129,7 +130,7 @@ fn leads_out(path: &LayerPath, target: &[u8], root: &LayerPath) -> bool {
     false
 }
 
-/// Names, modes and content of all files.
+/// The digest of the names, modes and content of all files.
 fn digest(tree: &LayerTree) -> Result<Digest, SourceError> {
     let mut all = Sha256::new();
     for (path, node) in tree.iter() {

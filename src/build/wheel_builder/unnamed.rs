@@ -1,8 +1,8 @@
-//! What old sources need and don't name.
+//! Undeclared build requirements of old sources.
 //!
-//! A `setup.py` without a `pyproject.toml` was written to run where everything was installed already. What it can't
-//! import is added to its build requirements if it is one of these well-known packages, so that the lock pins it. A
-//! module of any other name may be anybody's.
+//! A `setup.py` without a `pyproject.toml` expects its requirements to be installed already. If it cannot import a
+//! module of one of the well-known packages below, that package becomes a build requirement, so that the lock pins it.
+//! Other modules are not guessed: any package may have that name.
 
 use pep440_rs::Version;
 
@@ -10,7 +10,7 @@ use super::SourceError;
 use crate::base::facts::Facts;
 use crate::lock::IsolatedError;
 
-/// Modules, and the requirements that bring them.
+/// Modules, and the requirements that contain them.
 const KNOWN: [(&str, &str); 11] = [
     ("Cython", "cython"),
     ("cffi", "cffi"),
@@ -25,8 +25,8 @@ const KNOWN: [(&str, &str); 11] = [
     ("wheel", "wheel"),
 ];
 
-/// The requirement whose lack made a job fail, in the base's version where it has one that an index can have: what is
-/// compiled against a package has to fit the one that it runs with.
+/// The missing requirement of a failed job. Its version is that of the base, if an index can have this version: code
+/// that is compiled against a package must match the installed one.
 pub(super) fn unnamed(error: &SourceError, base: Option<&Facts>) -> Option<String> {
     let SourceError::Run { source: IsolatedError::Failed { last_lines, .. }, .. } = error else { return None };
     let module =
