@@ -50,6 +50,12 @@ impl Explain for ociforge_layers::source::wheel::WheelError {
     }
 }
 
+impl Explain for ociforge_layers::source::tar::TarError {
+    fn hint(&self) -> Option<String> {
+        self.hint().map(Into::into)
+    }
+}
+
 impl Explain for OverlayError {
     fn hint(&self) -> Option<String> {
         self.hint()

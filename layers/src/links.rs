@@ -21,10 +21,22 @@ const MAX_LINKS: usize = 40;
 /// Those of `link_at`.
 pub fn follow<E>(
     path: &LayerPath,
+    link_at: impl FnMut(&LayerPath) -> Result<Option<Vec<u8>>, E>,
+) -> Result<Option<LayerPath>, E> {
+    follow_from(LayerPath::root(), path.as_bytes(), link_at)
+}
+
+/// The same for a path that counts from `directory`, which has no links in it.
+///
+/// # Errors
+/// Those of `link_at`.
+pub(crate) fn follow_from<E>(
+    directory: LayerPath,
+    path: &[u8],
     mut link_at: impl FnMut(&LayerPath) -> Result<Option<Vec<u8>>, E>,
 ) -> Result<Option<LayerPath>, E> {
-    let mut left = components(path.as_bytes());
-    let mut here = LayerPath::root();
+    let mut left = components(path);
+    let mut here = directory;
     let mut links = 0;
     while let Some(component) = left.pop_front() {
         if component == b".." {

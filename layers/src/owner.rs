@@ -11,6 +11,12 @@ use std::str::FromStr;
 /// The extended attribute. It is never part of a layer.
 pub const ATTRIBUTE: &str = "user.ociforge.owner";
 
+/// An id of a user or a group as the system has it; `None` for a number beyond that. The largest one stands for "as it is"
+/// in chown(2).
+pub(crate) fn id(number: u64) -> Option<u32> {
+    u32::try_from(number).ok().filter(|id| *id != u32::MAX)
+}
+
 /// What a file is said to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Remembered {

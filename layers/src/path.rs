@@ -5,6 +5,11 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+/// Longest path, in bytes, as in Linux (PATH_MAX).
+pub(crate) const MAX_PATH: usize = 4096;
+/// Most components of a path: far more than images have, and few enough to go down in step by step.
+pub(crate) const MAX_DEPTH: usize = 256;
+
 /// A path relative to the layer's root: components joined by single slashes, none of them empty, `.` or `..`; bytes,
 /// not text. The root itself is the empty path.
 ///
@@ -27,6 +32,12 @@ pub enum PathError {
     /// A NUL byte.
     #[error("the path `{0}` has a NUL byte in it")]
     Nul(String),
+    /// A path that the system calls do not take.
+    #[error("the path {0} is longer than {MAX_PATH} bytes: programs that unpack images can't make it")]
+    TooLong(String),
+    /// A path of very many directories.
+    #[error("the path {0} has more than {MAX_DEPTH} directories, which no layer may have")]
+    TooDeep(String),
 }
 
 impl LayerPath {
@@ -100,6 +111,26 @@ impl LayerPath {
         ends.chain(whole).map(|end| Self(self.0[..end].to_vec()))
     }
 
+    /// Checks that programs that unpack layers can make the path.
+    ///
+    /// # Errors
+    /// [`PathError::TooLong`] and [`PathError::TooDeep`].
+    pub fn check_limits(&self) -> Result<(), PathError> {
+        // With the slash at its beginning and the NUL at its end (path_resolution(7)).
+        if self.0.len() + 2 > MAX_PATH {
+            return Err(PathError::TooLong(self.shortened()));
+        }
+        if self.depth() > MAX_DEPTH {
+            return Err(PathError::TooDeep(self.shortened()));
+        }
+        Ok(())
+    }
+
+    /// How many components it has.
+    pub(crate) fn depth(&self) -> usize {
+        if self.is_root() { 0 } else { self.0.iter().filter(|byte| **byte == b'/').count() + 1 }
+    }
+
     /// Whether it is the root.
     #[must_use]
     pub fn is_root(&self) -> bool {
@@ -141,7 +172,7 @@ impl std::str::FromStr for LayerPath {
 }
 
 /// A name for a message: its beginning, where it is long.
-fn shown(name: &[u8]) -> String {
+pub(crate) fn shown(name: &[u8]) -> String {
     const MOST: usize = 80;
     let name = String::from_utf8_lossy(name);
     let name: String =

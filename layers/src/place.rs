@@ -14,7 +14,6 @@ use crate::below::{Below, Lower, LowerKind, Origin, Purpose};
 use crate::links;
 use crate::path::LayerPath;
 use crate::tree::{LayerTree, Metadata, Node, NodeKind};
-use crate::unpack::root;
 
 pub use error::PlaceError;
 
@@ -132,6 +131,7 @@ pub fn place(tree: LayerTree, below: &Below, rules: &Rules) -> Result<Placed, Pl
         below,
         rules,
         known: RefCell::default(),
+        missing: RefCell::default(),
         ways: BTreeMap::new(),
         opaque: Vec::new(),
         moved: BTreeMap::new(),
@@ -150,6 +150,8 @@ struct Placing<'a> {
     rules: &'a Rules,
     /// What was looked up.
     known: RefCell<BTreeMap<(LayerPath, Purpose), Lower>>,
+    /// Directories in which nothing is, because a directory above them is missing.
+    missing: RefCell<BTreeSet<LayerPath>>,
     /// Where directories of the tree have come to lie.
     ways: BTreeMap<LayerPath, LayerPath>,
     /// Directories of the tree that hide what is below in them.
@@ -163,9 +165,7 @@ struct Placing<'a> {
 impl Placing<'_> {
     fn node(&mut self, path: LayerPath, mut node: Node) -> Result<(), PlaceError> {
         // Before its directories are looked up one in the other.
-        if root::depth(&path) > root::MAX_DEPTH {
-            return Err(PlaceError::TooDeep(path.shortened()));
-        }
+        path.check_limits()?;
         let place = match &mut node.kind {
             NodeKind::Directory { opaque } => {
                 let opaque = *opaque;
@@ -189,10 +189,7 @@ impl Placing<'_> {
         {
             *target = place.clone();
         }
-        // With the slash at its beginning and the NUL at its end (path_resolution(7)).
-        if place.as_bytes().len() + 2 > root::MAX_PATH {
-            return Err(PlaceError::TooLong(place.shortened()));
-        }
+        place.check_limits()?;
         if place != path {
             self.moved.insert(path, place.clone());
         }
@@ -205,11 +202,8 @@ impl Placing<'_> {
         if path.is_root() || self.opaque.iter().any(|directory| path != directory && path.starts_with(directory)) {
             return Ok(absent);
         }
-        // Nothing is in what is not there.
-        let is_absent = |above: LayerPath| {
-            self.known.borrow().get(&(above, Purpose::Directory)).is_some_and(|lower| lower.kind == LowerKind::Absent)
-        };
-        if path.ancestors().any(is_absent) {
+        if self.is_in_missing(path) {
+            self.missing.borrow_mut().insert(path.clone());
             return Ok(absent);
         }
         let key = (path.clone(), purpose);
@@ -224,6 +218,19 @@ impl Placing<'_> {
         Ok(lower)
     }
 
+    /// Whether a directory above `path` is missing. The nearest one that was looked up tells.
+    fn is_in_missing(&self, path: &LayerPath) -> bool {
+        for above in path.ancestors() {
+            if self.missing.borrow().contains(&above) {
+                return true;
+            }
+            if let Some(lower) = self.known.borrow().get(&(above, Purpose::Directory)) {
+                return lower.kind == LowerKind::Absent;
+            }
+        }
+        false
+    }
+
     /// Where the directory `path` of the tree is, all links followed.
     fn directory(&mut self, path: &LayerPath) -> Result<LayerPath, PlaceError> {
         if path.is_root() {
@@ -232,9 +239,11 @@ impl Placing<'_> {
         if let Some(way) = self.ways.get(path) {
             return Ok(way.clone());
         }
-        let here = self.directory(&path.parent().unwrap_or_default())?.join(path.file_name())?;
+        let here = self.beside(path)?;
         let way = self.follow(&here, Purpose::Directory)?;
-        if let Some((above, lower)) = self.file_on_the_way(&way)? {
+        // The directories above `here` were looked at before it.
+        let new_steps = if way == here { way.steps().count() - 1 } else { 0 };
+        if let Some((above, lower)) = self.file_on_the_way(way.steps().skip(new_steps))? {
             let layer = self.below.name(lower.origin);
             return Err(PlaceError::NotADirectory { path: path.clone(), above, layer });
         }
@@ -242,9 +251,9 @@ impl Placing<'_> {
         Ok(way)
     }
 
-    /// Where `path` leads, over all links.
+    /// Where `path` leads, over all links; there are none in the directory that it is in.
     fn follow(&self, path: &LayerPath, end: Purpose) -> Result<LayerPath, PlaceError> {
-        let followed = links::follow(path, |step| {
+        let followed = links::follow_from(path.parent().unwrap_or_default(), path.file_name(), |step| {
             let purpose = if step == path { end } else { Purpose::Directory };
             match self.at(step, purpose)?.kind {
                 LowerKind::Symlink(target) => Ok(Some(target)),
@@ -254,9 +263,12 @@ impl Placing<'_> {
         followed?.ok_or_else(|| PlaceError::Loop { path: path.clone() })
     }
 
-    /// The first file on the way to `path`, which has no links in it, itself included.
-    fn file_on_the_way(&self, path: &LayerPath) -> Result<Option<(LayerPath, Lower)>, PlaceError> {
-        for step in path.steps() {
+    /// The first file among the steps to a path that has no links in it.
+    fn file_on_the_way(
+        &self,
+        steps: impl Iterator<Item = LayerPath>,
+    ) -> Result<Option<(LayerPath, Lower)>, PlaceError> {
+        for step in steps {
             let lower = self.at(&step, Purpose::Directory)?;
             if lower.kind == LowerKind::File {
                 return Ok(Some((step, lower)));

@@ -6,19 +6,26 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 /// Opens a file, and nothing that is none.
 ///
 /// # Errors
 /// When it can't be opened, or is a directory, a pipe, a socket or a device; /dev/null counts as an empty file.
 pub fn open_regular(path: &Path) -> io::Result<File> {
-    let file = open_without_waiting(path)?;
+    let file = open_without_waiting(path).map_err(|error| match error.raw_os_error() {
+        Some(number) if number == Errno::NXIO.raw_os_error() => none("it is a socket, not a file"),
+        _ => error,
+    })?;
     let is = file.metadata()?.file_type();
     if is.is_file() || path == Path::new("/dev/null") {
         return Ok(file);
     }
-    let message = if is.is_dir() { "it is a directory, not a file" } else { "it is a pipe or a device, not a file" };
-    Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+    Err(none(if is.is_dir() { "it is a directory, not a file" } else { "it is a pipe or a device, not a file" }))
+}
+
+fn none(message: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
 /// Opens whatever is there to read it, without waiting for who writes to a pipe.
@@ -28,6 +35,19 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
 pub fn open_without_waiting(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)
+}
+
+/// What a reader gives, which must not be more than `limit` bytes.
+///
+/// # Errors
+/// When it can't be read, or gives more.
+pub fn read_limited(input: impl Read, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if input.take(limit + 1).read_to_end(&mut bytes)? as u64 > limit {
+        let message = format!("it has more than {} MiB", limit >> 20);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    Ok(bytes)
 }
 
 /// The bytes of a file.
@@ -66,11 +86,17 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, path("pipe"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
             .unwrap();
         std::fs::create_dir(path("directory")).unwrap();
-        for (name, said) in [("pipe", "it is a pipe or a device, not a file"), ("directory", "it is a directory, not")]
-        {
+        let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
+        for (name, said) in [
+            ("socket", "it is a socket, not a file"),
+            ("pipe", "it is a pipe or a device, not a file"),
+            ("directory", "it is a directory, not"),
+        ] {
             let error = read_regular(&path(name)).unwrap_err().to_string();
             assert!(error.starts_with(said), "{error}");
         }
+        assert_eq!(read_limited(&b"text"[..], 4).unwrap(), b"text");
+        assert_eq!(read_limited(io::repeat(0), 1 << 20).unwrap_err().to_string(), "it has more than 1 MiB");
         assert!(read_regular(Path::new("/dev/null")).unwrap().is_empty());
         assert_eq!(read_regular(&path("missing")).unwrap_err().kind(), io::ErrorKind::NotFound);
     }

@@ -14,6 +14,7 @@ use crate::platform::Platform;
 
 /// What ociforge reads of an image config.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(expecting = "an object")]
 pub struct Config {
     /// The platform that the image runs on.
     #[serde(flatten)]
@@ -40,6 +41,7 @@ impl Named for Config {
 
 /// The `rootfs` object.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(expecting = "an object")]
 pub struct RootFs {
     /// Digests of the uncompressed layers, lowest first.
     #[serde(default, deserialize_with = "null_as_default")]
@@ -48,6 +50,7 @@ pub struct RootFs {
 
 /// One entry of `history`.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[serde(expecting = "an object")]
 pub struct History {
     /// The command that made the layer.
     #[serde(default)]

@@ -13,6 +13,7 @@ use crate::platform::Platform;
 
 /// What points from one document to another: type, digest and size in bytes. Fields unknown here are kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(expecting = "an object")]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
     /// Media type of the content.

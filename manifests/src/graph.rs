@@ -13,6 +13,7 @@ use crate::shape::Shape;
 
 /// An image manifest, OCI's or Docker's schema 2 (image-spec, manifest.md).
 #[derive(Debug, Clone, Deserialize)]
+#[serde(expecting = "an object")]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
     /// Always 2.
@@ -63,6 +64,7 @@ impl Manifest {
 
 /// An image index or Docker manifest list (image-spec, image-index.md).
 #[derive(Debug, Clone, Deserialize)]
+#[serde(expecting = "an object")]
 #[serde(rename_all = "camelCase")]
 pub struct Index {
     /// Always 2.

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 /// An operating system, an architecture in Go's names, and perhaps a variant: `linux/amd64`, `linux/arm64/v8`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(expecting = "an object")]
 pub struct Platform {
     /// `linux`, …
     pub os: String,

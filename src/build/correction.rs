@@ -38,6 +38,15 @@ pub(super) enum CorrectionError {
     },
 }
 
+/// The hint of the wheel that an error is about.
+pub(super) fn hint(error: &(dyn Error + 'static)) -> Option<String> {
+    let mut causes = std::iter::successors(Some(error), |error| (*error).source());
+    causes.find_map(|cause| match cause.downcast_ref::<CorrectionError>()? {
+        CorrectionError::Wheel(error) => error.hint().map(Into::into),
+        CorrectionError::Write { .. } => None,
+    })
+}
+
 /// Verifies every member of a wheel against the archive and its RECORD. The wheel is in the store, or in its final
 /// directory.
 pub(super) fn verify(path: &Path, file_name: &str) -> Result<Wheel, CorrectionError> {

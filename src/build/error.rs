@@ -12,6 +12,7 @@ use ociforge_layers::source::wheel::WheelError;
 use ociforge_layers::{LayerPath, PackError, PathError, PlaceError, TreeError};
 use ociforge_manifests::{ImageError, Platform, ValueError};
 
+use super::correction;
 use super::wheel_builder::SourceError;
 use crate::base::facts::FactsError;
 use crate::content::ContentError;
@@ -298,7 +299,7 @@ impl Explain for BuildError {
                     .into(),
             ),
             Self::Lock(error) => error.hint(),
-            Self::Fetch(error) => error.hint(),
+            Self::Fetch(error) => error.hint().or_else(|| correction::hint(error)),
             Self::Content(error) => error.hint(),
             Self::Source { source, .. } => source.hint(),
             Self::Config(_) => value_hint(),
@@ -319,6 +320,10 @@ impl Explain for StepError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Wheel(error) => error.hint().map(Into::into),
+            Self::Tar(error) => error.hint().map(Into::into),
+            Self::Place(PlaceError::Path(_) | PlaceError::Tree(_)) | Self::Tree(_) | Self::Path(_) => {
+                Some("leave the path out, or give it another name".into())
+            }
             Self::NoSandbox(error) => error.hint(),
             Self::Stage(error) => error.hint(),
             // The hint about --user is for containers.

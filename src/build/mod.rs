@@ -263,6 +263,12 @@ impl Builder {
                 && !pins.builds(n)
             {
                 let fetched = pins.fetch(self, plan, n, &pins.build_context).await?;
+                if fetched.is_empty() {
+                    self.reporter.note(&format!(
+                        "line {}: `{}` installs no package and makes no layer",
+                        step.line, step.description
+                    ));
+                }
                 occupied.add(&fetched, scheme).map_err(|error| steps::failed(step, error))?;
                 work.extend(python::work(step, fetched.clone(), scheme, self.epoch.seconds()));
                 wheels.insert(n, fetched);

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use clap::builder::TypedValueParser;
+use clap::builder::{RangedU64ValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -97,15 +97,23 @@ pub enum Command {
     },
 }
 
+/// The recipe that a command reads.
+#[derive(Debug, Args)]
+pub struct RecipeArgs {
+    /// Recipe, or a directory with an ociforge.toml [default: .]
+    #[arg(value_name = "RECIPE|DIR")]
+    pub recipe: Option<PathBuf>,
+    /// Recipe; the first argument is then the directory that relative paths of the recipe start from
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
 /// `build`
 #[derive(Debug, Args)]
 pub struct BuildArgs {
-    /// Recipe, or a directory with an ociforge.toml
-    #[arg(default_value = ".", value_name = "RECIPE|DIR")]
-    pub recipe: PathBuf,
-    /// Recipe; overrides the first argument [default: ociforge.toml in the directory]
-    #[arg(short, long, value_name = "FILE")]
-    pub file: Option<PathBuf>,
+    /// The recipe.
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
     /// Name of the image, may be repeated [default: the recipe's `name`]
     #[arg(short, long = "tag", value_name = "NAME")]
     pub tags: Vec<String>,
@@ -144,7 +152,7 @@ pub struct BuildArgs {
     #[arg(long, value_name = "CODE", value_parser = lint_code)]
     pub allow: Vec<Code>,
     /// Maximum number of simultaneous blob transfers
-    #[arg(long, default_value_t = crate::transfer::DEFAULT_JOBS, value_name = "N")]
+    #[arg(long, default_value_t = crate::transfer::DEFAULT_JOBS, value_name = "N", value_parser = at_least_one())]
     pub jobs: usize,
     /// Write the digest, the layers and byte counts to this file, as JSON
     #[arg(long, value_name = "FILE")]
@@ -169,12 +177,9 @@ pub enum CompressionKind {
 /// `lock`
 #[derive(Debug, Args)]
 pub struct LockArgs {
-    /// Recipe, or a directory with an ociforge.toml
-    #[arg(default_value = ".", value_name = "RECIPE|DIR")]
-    pub recipe: PathBuf,
-    /// Recipe; overrides the first argument [default: ociforge.toml in the directory]
-    #[arg(short, long, value_name = "FILE")]
-    pub file: Option<PathBuf>,
+    /// The recipe.
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
     /// Platforms to lock for, separated by commas [default: the recipe's `platforms`, or linux/amd64]
     #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
     pub platforms: Vec<Platform>,
@@ -357,6 +362,11 @@ fn destination(text: &str) -> Result<ImageName, String> {
         Ok(name) => Ok(name),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// Reads a number from 1 up.
+pub(super) fn at_least_one() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
 }
 
 fn lint_code(text: &str) -> Result<Code, String> {

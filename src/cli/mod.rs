@@ -13,7 +13,7 @@ use std::io::Write;
 pub use crate::bytes::human_bytes;
 pub use args::{
     BuildArgs, BundleArgs, CacheCommand, Cli, Command, CompressionKind, DoctorArgs, Format, Global, InspectArgs,
-    LockArgs, RunArgs, SpecArgs, StepArgs, UnshareArgs,
+    LockArgs, RecipeArgs, RunArgs, SpecArgs, StepArgs, UnshareArgs,
 };
 pub use progress::{Form, line as message, reporter};
 pub use prompt::{PromptError, Terminal, first_line};

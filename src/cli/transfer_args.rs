@@ -31,7 +31,7 @@ pub struct CopyArgs {
     #[arg(long)]
     pub verify_target: bool,
     /// Maximum number of simultaneous blob transfers
-    #[arg(long, default_value_t = crate::transfer::DEFAULT_JOBS, value_name = "N")]
+    #[arg(long, default_value_t = crate::transfer::DEFAULT_JOBS, value_name = "N", value_parser = super::args::at_least_one())]
     pub jobs: usize,
     /// Format of the output [default: text] or of the image; both may be given, as in oci,json
     #[arg(long = "format", value_enum, value_delimiter = ',', value_name = "FORM")]
@@ -98,7 +98,7 @@ pub struct MirrorArgs {
     #[arg(long)]
     pub fail_fast: bool,
     /// Maximum number of simultaneous blob transfers
-    #[arg(long, default_value_t = crate::transfer::DEFAULT_JOBS, value_name = "N")]
+    #[arg(long, default_value_t = crate::transfer::DEFAULT_JOBS, value_name = "N", value_parser = super::args::at_least_one())]
     pub jobs: usize,
     /// Format of the output
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]

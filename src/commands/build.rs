@@ -12,36 +12,30 @@ use serde_json::json;
 
 use super::lock::{path as lock_path, platforms};
 use super::reexec::CommandError;
-use super::{Context, FinalProcess};
+use super::{Context, FinalProcess, recipe};
 use crate::build::{BuildError, Built, Secrets, recipe_digest};
 use crate::cli::{self, BuildArgs, CompressionKind};
 use crate::content::Source;
 use crate::error::Failure;
 use crate::lock::Lock;
-use crate::plan::{self, Plan};
+use crate::plan::Plan;
 use crate::transfer::Overlay;
 
 /// Whether the recipe needs the sandbox. Errors of the recipe are reported later.
 pub(super) fn runs(args: &BuildArgs) -> bool {
     let build_args: BTreeMap<_, _> = args.build_args.iter().cloned().collect();
-    has_something_run(args.file.as_deref().unwrap_or(&args.recipe), &build_args)
-}
-
-/// Whether the recipe at `path` needs the sandbox. `false` for a pipe: it can be read only once, and the read may
-/// block.
-pub(super) fn has_something_run(path: &Path, build_args: &BTreeMap<String, String>) -> bool {
-    let waits = std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir());
-    !waits && plan::read(path, build_args).is_ok_and(|plan| plan.needs_sandbox())
+    recipe::has_something_run(&args.recipe, &build_args)
 }
 
 pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<Option<Box<dyn FinalProcess>>, CommandError> {
     let build_args: BTreeMap<_, _> = args.build_args.iter().cloned().collect();
-    let mut plan = plan::read(args.file.as_deref().unwrap_or(&args.recipe), &build_args)?;
+    let mut plan = recipe::read(&args.recipe, &build_args)?;
     plan.allow.extend(&args.allow);
     if let Some(warning) = plan.runtime.gpus.as_ref().and_then(|gpus| gpus.warning("[runtime] gpus")) {
         context.reporter.warn(&warning);
     }
     let names = names(&plan, &args)?;
+    output::check_files(&args)?;
     let platforms = platforms(&plan, args.platforms.clone());
     if let (true, Some(file)) = (platforms.len() > 1, docker_archive(&args)) {
         return Err(output::one_platform(file).into());

@@ -51,7 +51,7 @@ fn index_text(located: &Located) -> String {
     let mut text = format!("{}\n  digest    {}\n", located.name, located.node.descriptor().digest);
     for child in located.node.children() {
         let platform = child.platform.as_ref().map_or("no platform".into(), ToString::to_string);
-        let _ = writeln!(text, "  {platform:<16} {}", child.digest);
+        let _ = writeln!(text, "  {:<16} {}", one_line(&platform), child.digest);
     }
     text
 }
@@ -72,7 +72,7 @@ fn artifact_json(located: &Located, manifest: &Document<Manifest>, kind: &str) -
 fn artifact_text(located: &Located, manifest: &Document<Manifest>, kind: &str) -> String {
     let mut text = format!("{}\n", located.name);
     let mut row = |name: &str, value: &str| {
-        let _ = writeln!(text, "  {name:<12} {value}");
+        let _ = writeln!(text, "  {name:<12} {}", one_line(value));
     };
     row("digest", manifest.digest().as_str());
     row("artifact", &format!("{kind} (not an image)"));
@@ -103,7 +103,7 @@ fn image_text(located: &Located, image: &Image) -> String {
     let mut text = format!("{}\n", located.name);
     let mut row = |name: &str, value: &str| {
         if !value.is_empty() {
-            let _ = writeln!(text, "  {name:<12} {value}");
+            let _ = writeln!(text, "  {name:<12} {}", one_line(value));
         }
     };
     row("digest", image.manifest.digest().as_str());
@@ -118,6 +118,12 @@ fn image_text(located: &Located, image: &Image) -> String {
     process.labels.iter().for_each(|(key, value)| row("label", &format!("{key}={value}")));
     image.manifest.annotations.iter().for_each(|(key, value)| row("annotation", &format!("{key}={value}")));
     text
+}
+
+/// A value of a document as one line for a terminal: control characters are written as in Rust and JSON.
+fn one_line(value: &str) -> String {
+    let written = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    value.chars().map(written).collect()
 }
 
 /// A command as JSON, the form of image configs; empty for no command.
@@ -142,7 +148,7 @@ fn layers_json(image: &Image) -> Value {
 fn layers_text(image: &Image) -> String {
     let mut text = String::new();
     for (layer, created_by) in layers(image) {
-        let _ = writeln!(text, "{} {:>9}  {created_by}", layer.digest, human_bytes(layer.size));
+        let _ = writeln!(text, "{} {:>9}  {}", layer.digest, human_bytes(layer.size), one_line(created_by));
     }
     text
 }

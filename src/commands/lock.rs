@@ -6,21 +6,21 @@ use std::sync::Arc;
 use ociforge_layers::Compression;
 use ociforge_manifests::Platform;
 
-use super::build::{command_error, has_something_run};
+use super::build::command_error;
 use super::reexec::CommandError;
-use super::{Context, FinalProcess};
+use super::{Context, FinalProcess, recipe};
 use crate::build::{Builder, Epoch, Sandbox, Secrets, lock_file};
 use crate::cli::{self, LockArgs};
 use crate::error::Failure;
-use crate::plan::{self, Plan};
+use crate::plan::Plan;
 
 /// Whether the recipe needs the sandbox. Errors of the recipe are reported later.
 pub(super) fn runs(args: &LockArgs) -> bool {
-    has_something_run(args.file.as_deref().unwrap_or(&args.recipe), &Default::default())
+    recipe::has_something_run(&args.recipe, &Default::default())
 }
 
 pub(super) async fn run(context: &Context, args: LockArgs) -> Result<Option<Box<dyn FinalProcess>>, CommandError> {
-    let plan = plan::read(args.file.as_deref().unwrap_or(&args.recipe), &Default::default())?;
+    let plan = recipe::read(&args.recipe, &Default::default())?;
     let builder = context.builder(Compression::default(), true, Secrets::default())?;
     let lock = lock_file(&builder, &plan, &platforms(&plan, args.platforms)).await.map_err(command_error)?;
     let path = path(&plan);

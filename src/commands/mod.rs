@@ -13,6 +13,7 @@ mod lock;
 mod login;
 mod logout;
 mod mirror;
+mod recipe;
 mod reexec;
 mod run;
 mod serve;

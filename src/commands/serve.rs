@@ -28,7 +28,7 @@ pub(super) async fn run(context: &Context, args: ServeArgs) -> Result<(), Failur
         _ => None,
     };
     let risk = risk(users.is_some(), tls.is_some());
-    let observer = args.verbose.then(|| observer(context.reporter.clone()));
+    let observer = Some(observer(context.reporter.clone(), args.verbose));
     let reporter = context.reporter.clone();
     let damage_observer: DamageObserver = Arc::new(move |digest| {
         reporter.warn(&format!("the blob {digest} is damaged: it is not sent to its end; push it again"));
@@ -77,12 +77,17 @@ async fn collect_every(pause: Option<Duration>, layout: Layout, reporter: Arc<dy
     }
 }
 
-/// Logs each request in one line.
-fn observer(reporter: Arc<dyn Reporter>) -> Observer {
+/// Logs each request in one line; without `verbose` only those that end in a server error.
+fn observer(reporter: Arc<dyn Reporter>, verbose: bool) -> Observer {
     Arc::new(move |access| {
         let Access { method, path, user, status, received, sent, error } = access;
+        let failed = *status >= 500;
+        if !verbose && !failed {
+            return;
+        }
         let user = user.as_ref().map_or_else(String::new, |user| format!("{user:?} "));
         let error = error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
-        reporter.note(&format!("{user}{method} {path} {status}, {received} in, {sent} out{error}"));
+        let line = format!("{user}{method} {path} {status}, {received} in, {sent} out{error}");
+        if failed { reporter.warn(&line) } else { reporter.note(&line) }
     })
 }

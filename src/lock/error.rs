@@ -198,6 +198,7 @@ impl Explain for LockError {
                 }
                 Problem::Python { .. } => Some("choose another version of it, or a base with another Python".into()),
                 Problem::NoHash(_) => Some("lock again with hashes".into()),
+                Problem::Twice => Some("leave one out, or give both markers that exclude each other".into()),
                 _ => None,
             },
             _ => None,

@@ -182,7 +182,9 @@ impl Lock {
     pub fn write(&self, path: &Path) -> Result<(), LockError> {
         let failed = |source| LockError::Write { path: path.to_path_buf(), source };
         let text = self.to_toml().map_err(|error| failed(io::Error::other(error)))?;
-        write_atomic(path, text.as_bytes()).map_err(failed)
+        // A link stays, and leads to the new lock.
+        let target = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        write_atomic(&target, text.as_bytes()).map_err(failed)
     }
 
     /// The lock's text: bases and wheels sorted.

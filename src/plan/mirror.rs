@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use glob::Pattern;
+use ociforge_layers::regular::read_limited;
 use ociforge_manifests::reference::NameParts;
 use ociforge_manifests::{Platform, ReferenceError};
 use toml::de::DeValue;
@@ -12,6 +13,9 @@ use super::error::PlanError;
 use super::fields::{Table, Text, Value};
 use super::recipe::platforms;
 use crate::mirror::{List, Place, Selection};
+
+/// Largest list, in bytes.
+const MAX_LIST: u64 = 256 << 20;
 
 const TOP: &[&str] = &["to", "platforms", "image"];
 const IMAGE: &[&str] = &["name", "tags", "exclude", "platforms", "latest"];
@@ -22,7 +26,8 @@ const PLACES: &[(&str, &[&str])] = &[("the list", TOP), ("[[image]]", IMAGE)];
 /// # Errors
 /// When the file cannot be read, or has a fault.
 pub fn read(file: &Path) -> Result<List, PlanError> {
-    let bytes = fs::read(file).map_err(|source| PlanError::Read { what: "the list", file: file.to_owned(), source })?;
+    let read = fs::File::open(file).and_then(|input| read_limited(input, MAX_LIST));
+    let bytes = read.map_err(|source| PlanError::Read { what: "the list", file: file.to_owned(), source })?;
     parse(file, &bytes)
 }
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use ociforge_layers::regular::{open_regular, read_limited};
 use ociforge_manifests::lint::{Code, UnknownCode};
 use ociforge_manifests::{ConfigEdit, Digest, ImageName, Platform, Reference};
 use serde_json::json;
@@ -20,6 +21,9 @@ use super::values::{absolute, absolute_or_variable, path};
 
 /// The file name of the recipe in a directory.
 pub const FILE_NAME: &str = "ociforge.toml";
+
+/// Largest recipe, in bytes.
+const MAX_RECIPE: u64 = 16 << 20;
 
 const TOP: &[&str] = &["name", "base", "platforms", "python", "config", "layer", "runtime", "lint", "build"];
 const CONFIG: &[&str] = &["workdir", "cmd", "entrypoint", "user", "labels", "expose", "volumes", "stop-signal", "env"];
@@ -47,15 +51,27 @@ const PLACES: &[(&str, &[&str])] = &[
 /// # Errors
 /// When the file cannot be read, or has a fault. Whether the files and images that it names exist is not checked.
 pub fn read(path: &Path, arguments: &BTreeMap<String, String>) -> Result<Plan, PlanError> {
-    let file = if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() };
-    let bytes = fs::read(&file).map_err(|source| match source.kind() {
+    let is_directory = path.is_dir();
+    let file = if is_directory { path.join(FILE_NAME) } else { path.to_owned() };
+    // A pipe may be named, but one that is found in a directory would keep the caller waiting.
+    let opened = if is_directory { open_regular(&file) } else { fs::File::open(&file) };
+    let read = opened.and_then(|input| {
+        let is_file = input.metadata()?.is_file();
+        Ok((is_file, read_limited(input, MAX_RECIPE)?))
+    });
+    let (is_file, bytes) = read.map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => PlanError::Missing(file.clone()),
         _ => PlanError::Read { what: "the recipe", file: file.clone(), source },
     })?;
     if let Some(argument) = arguments.keys().next() {
         return Err(PlanError::Argument { file, argument: argument.clone() });
     }
-    parse(&file, &bytes)
+    let mut plan = parse(&file, &bytes)?;
+    if !is_file {
+        // A pipe is in no directory of the caller's.
+        plan.directory = PathBuf::from(".");
+    }
+    Ok(plan)
 }
 
 /// Reads the text of a recipe. `file` is its path, for errors.

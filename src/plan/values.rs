@@ -45,7 +45,10 @@ fn is_inside(path: &Path) -> bool {
 pub(super) fn absolute<'a>(value: &Value<'a>) -> Result<&'a str, PlanError> {
     let text = value.text()?;
     if !text.starts_with('/') {
-        let hint = (!text.is_empty()).then(|| format!("write `/{}`", text.trim_start_matches("./")));
+        // What would be refused, too, is not proposed.
+        let absolute = format!("/{}", text.trim_start_matches("./"));
+        let fits = !text.is_empty() && !text.contains('$') && LayerPath::new(&absolute).is_ok();
+        let hint = fits.then(|| format!("write `{absolute}`"));
         return Err(value.unexpected("an absolute path in the image", hint));
     }
     match LayerPath::new(text) {

@@ -295,7 +295,9 @@ fn decompressed(mut file: File) -> Result<File, Cause> {
 }
 
 fn no_tar(error: io::Error) -> Cause {
-    Cause::Other { message: format!("it is no tar file, or a damaged one: {error}"), hint: None }
+    // What else the crate says repeats the bytes that it stumbled over.
+    let why = if error.raw_os_error().is_some() { format!(": {error}") } else { String::new() };
+    Cause::Other { message: format!("it is not a tar archive, or a damaged one{why}"), hint: None }
 }
 
 fn describe(entry: EntryType) -> &'static str {

@@ -136,6 +136,11 @@ fn calls_that_are_wrong() {
     run(&mut place.build("nowhere", &[])).fails(2, &["no recipe at nowhere"]);
     ran(&["-f", "missing"]).fails(2, &["no recipe at missing"]);
     place.write("recipe/ociforge.toml", "base = 'scratch'\n");
+    run(&mut place.build("recipe/ociforge.toml", &["-f", "recipe/ociforge.toml"]))
+        .fails(2, &["recipe/ociforge.toml is not a directory", "hint: with -f, the argument is the directory"]);
+    ran(&["--jobs", "0"]).refused("0 is not in 1..");
+    ran(&["--iidfile", "nowhere/id"]).fails(2, &["cannot write nowhere/id", "there is no directory nowhere"]);
+    ran(&["--metadata-file", "recipe"]).fails(2, &["cannot write recipe", "it is a directory"]);
     ran(&["--push"]).fails(2, &["no name to push", "hint: "]);
     ran(&["-t", "oci:x"]).fails(2, &["`oci:x`", "hint: "]);
     ran(&["-t", "UPPER case"]).refused("UPPER case");
@@ -152,6 +157,53 @@ fn calls_that_are_wrong() {
     let registry = Registry::serve(&place, "registry");
     place.write("recipe/ociforge.toml", format!("base = '{}/none:x'\n", registry.address));
     ran(&[]).fails(1, &["none", "404", "hint: check the repository's name and the tag"]);
+}
+
+#[test]
+fn the_paths_of_a_recipe_of_another_name_count_from_the_directory_given() {
+    let place = Place::new();
+    place.write("context/file", "of the context");
+    place.write("recipes/other.toml", "base = 'scratch'\n[[layer]]\ncopy = { from = 'file', to = '/file' }\n");
+    run(&mut place.build("context", &["-f", "recipes/other.toml", "-o", "oci:out:x"])).ok();
+    run(&mut place.ociforge(["build", "-f", "recipes/other.toml"])).fails(1, &["recipes/file"]);
+    // The lock is beside what it pins, and a link to it stays.
+    place.write("locks/real.lock", "");
+    std::os::unix::fs::symlink("../locks/real.lock", place.path("context/ociforge.lock")).unwrap();
+    run(&mut place.ociforge(["lock", "context", "-f", "recipes/other.toml"])).ok();
+    assert!(fs::symlink_metadata(place.path("context/ociforge.lock")).unwrap().is_symlink());
+    assert!(fs::read_to_string(place.path("locks/real.lock")).unwrap().contains("recipe = \"sha256:"));
+    // A recipe from a pipe counts from where the caller is.
+    fs::copy(place.path("context/file"), place.path("file")).unwrap();
+    let piped = place.write("piped.toml", fs::read(place.path("recipes/other.toml")).unwrap());
+    let input = std::process::Command::new("cat").arg(piped).stdout(Stdio::piped()).spawn().unwrap().stdout.unwrap();
+    run(place.ociforge(["build", "-f", "/dev/stdin", "-o", "oci:out:y"]).stdin(input)).ok();
+}
+
+#[test]
+fn recipes_are_files_of_some_size() {
+    let place = Place::new();
+    fs::create_dir(place.path("recipe")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", place.path("recipe/ociforge.toml")).unwrap();
+    run(&mut place.build("recipe", &[])).fails(1, &["cannot read the recipe", "it is a pipe or a device, not a file"]);
+    run(&mut place.build("/dev/zero", &[])).fails(1, &["cannot read the recipe /dev/zero", "it has more than 16 MiB"]);
+    fs::remove_file(place.path("recipe/ociforge.toml")).unwrap();
+    fs::File::create(place.path("recipe/ociforge.toml")).unwrap().set_len(3 << 30).unwrap();
+    run(&mut place.build("recipe", &[])).fails(1, &["cannot read the recipe", "it has more than 16 MiB"]);
+}
+
+#[test]
+fn documents_do_not_steer_the_terminal() {
+    let place = Place::new();
+    place.write("recipe/ociforge.toml", "base = 'scratch'\n[config.labels]\nevil = \"a\\u001b[2Jb\\nc\"\n");
+    run(&mut place.build("recipe", &["-o", "oci:out:x"])).ok();
+    let shown = run(&mut place.ociforge(["inspect", "oci:out:x"])).ok();
+    assert!(shown.contains("evil=a\\u{1b}[2Jb\\nc\n"), "{shown}");
+    place.write("text.tar", "secret text\n".repeat(200));
+    for transport in ["oci-archive", "docker-archive"] {
+        let failed = run(&mut place.ociforge(["inspect", &format!("{transport}:text.tar")]));
+        assert!(!failed.stderr.contains("secret"), "{}", failed.stderr);
+        failed.fails(1, &["it is not a tar archive"]);
+    }
 }
 
 #[test]

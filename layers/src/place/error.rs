@@ -2,7 +2,6 @@
 
 use crate::path::{LayerPath, PathError};
 use crate::tree::TreeError;
-use crate::unpack::root;
 
 /// A tree that can't be placed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,13 +38,7 @@ pub enum PlaceError {
     /// A layer that hides everything below it, of which runtimes do not take the same view.
     #[error("cannot place an opaque root directory (`.wh..wh..opq` at the top): docker and podman ignore it")]
     OpaqueRoot,
-    /// A path that others can't unpack.
-    #[error("the path {0} is longer than {max} bytes: programs that unpack images can't make it", max = root::MAX_PATH)]
-    TooLong(String),
-    /// A path that we don't unpack.
-    #[error("the path {0} has more than {max} directories, which no layer may have", max = root::MAX_DEPTH)]
-    TooDeep(String),
-    /// A name that no entry can have.
+    /// A path that no entry can have.
     #[error(transparent)]
     Path(#[from] PathError),
     /// Entries of the tree that come to one place contradict each other.

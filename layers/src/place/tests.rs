@@ -83,6 +83,20 @@ fn paths_of_too_many_directories_are_refused() {
 }
 
 #[test]
+fn deep_trees_are_placed_in_time() {
+    // Each directory by itself, as archives list them; what was looked up above one is not looked up again.
+    let branch = |n: usize, depth: usize| format!("new{n}/{}/", vec!["d"; depth].join("/"));
+    let names: Vec<String> = (0..40).flat_map(|n| (1..250).map(move |depth| branch(n, depth))).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let begun = std::time::Instant::now();
+    let placed = place(tree(&names), &base(), &copy()).unwrap();
+    assert_eq!(placed.tree.len(), 40 * 250);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
+    // Nothing is in a directory that is not there.
+    assert_eq!(placed.lookups.paths().count(), 40);
+}
+
+#[test]
 fn paths_that_others_cannot_make_are_refused() {
     let path = |len: usize| format!("{}/{}", vec!["d".repeat(199); 20].join("/"), "f".repeat(len - 4000));
     assert!(place(tree(&[&path(4094)]), &base(), &copy()).is_ok());

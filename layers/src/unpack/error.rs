@@ -60,7 +60,7 @@ pub enum Fault {
     #[error(transparent)]
     Name(#[from] PathError),
     /// A path that is too long or too deep, or leads to such a one through links.
-    #[error("its path has more than {} bytes or {} directories", super::root::MAX_PATH, super::root::MAX_DEPTH)]
+    #[error("its path has more than {} bytes or {} directories", crate::path::MAX_PATH, crate::path::MAX_DEPTH)]
     TooLong,
     /// More symbolic links on the way than a system follows.
     #[error("its path leads through a loop of symbolic links")]

@@ -209,8 +209,7 @@ pub(crate) fn at(time: Time) -> Timestamps {
 }
 
 fn owner(id: u64) -> std::result::Result<u32, Fault> {
-    // The largest number stands for "as it is" in chown(2).
-    u32::try_from(id).ok().filter(|id| *id != u32::MAX).ok_or(Fault::Owner(id))
+    crate::owner::id(id).ok_or(Fault::Owner(id))
 }
 
 fn owned(result: Result<()>, owners: Owners) -> std::result::Result<Kept, Fault> {

@@ -14,10 +14,6 @@ use rustix::io::{Errno, Result};
 use super::error::{Fault, cannot};
 use crate::path::LayerPath;
 
-/// Longest path, in bytes, as in Linux (PATH_MAX).
-pub(crate) const MAX_PATH: usize = 4096;
-/// Most components of a path: far more than images have, and few enough to go down in step by step.
-pub(crate) const MAX_DEPTH: usize = 256;
 /// Most symbolic links in one path, as in Linux (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 /// Most components that one path leads over, links followed.
@@ -187,12 +183,7 @@ impl Walk<'_> {
 
 /// Whether a path is one that may be made.
 pub(crate) fn check(path: &LayerPath) -> std::result::Result<(), Fault> {
-    if path.as_bytes().len() < MAX_PATH && depth(path) <= MAX_DEPTH { Ok(()) } else { Err(Fault::TooLong) }
-}
-
-/// The number of a path's components.
-pub(crate) fn depth(path: &LayerPath) -> usize {
-    path.as_bytes().iter().filter(|byte| **byte == b'/').count() + 1
+    path.check_limits().map_err(|_| Fault::TooLong)
 }
 
 /// Opens the directory `name` in `directory`; a link is not one.

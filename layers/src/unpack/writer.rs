@@ -17,7 +17,7 @@ use super::root::{self, Missing, Place, Root, Way};
 use super::{Options, Owners, Unpacked};
 use crate::entries::{Entry, Stretch};
 use crate::owner::Device;
-use crate::path::LayerPath;
+use crate::path::{LayerPath, shown};
 use crate::whiteout::{self, Meaning};
 
 /// Most memory for what must be kept until a layer's end, in bytes: directories and whiteouts.
@@ -75,7 +75,7 @@ impl<'a> Writer<'a> {
         }
         self.take(&mut entry, body).map_err(|stop| match stop {
             Stop::Other(error) => error,
-            Stop::Fault(fault) => UnpackError::Entry { name: String::from_utf8_lossy(&entry.name).into_owned(), fault },
+            Stop::Fault(fault) => UnpackError::Entry { name: shown(&entry.name), fault },
         })
     }
 
@@ -354,6 +354,6 @@ impl<'a> Writer<'a> {
 }
 
 fn at(path: &LayerPath) -> impl FnOnce(Fault) -> UnpackError {
-    let name = String::from_utf8_lossy(path.as_bytes()).into_owned();
+    let name = shown(path.as_bytes());
     |fault| UnpackError::Entry { name, fault }
 }

@@ -215,6 +215,23 @@ fn absolute(name: &ImageName) -> ImageName {
     name.with_path(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
 }
 
+/// Checks, before anything is built, that the files that the caller asked for can be written.
+pub(super) fn check_files(args: &BuildArgs) -> Result<(), Failure> {
+    for path in [&args.iidfile, &args.metadata_file].into_iter().flatten() {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if path.is_dir() || !parent.is_dir() {
+            let why = if path.is_dir() {
+                "it is a directory".into()
+            } else {
+                format!("there is no directory {}", parent.display())
+            };
+            let failure = Failure { causes: vec![why], ..Failure::new(format!("cannot write {}", path.display())) };
+            return Err(failure.hint("name a file in a directory that exists").usage());
+        }
+    }
+    Ok(())
+}
+
 /// Writes the files of `--metadata-file` and `--iidfile`.
 pub(super) fn write_files(
     args: &BuildArgs,

@@ -87,9 +87,11 @@ impl Explain for FetchError {
     fn hint(&self) -> Option<String> {
         let Self::Wheel { cause, .. } = self else { return None };
         match cause {
-            FetchCause::WrongDigest { .. } | FetchCause::WrongSize { .. } => {
-                Some("the file was changed since it was locked; if that is right, run `ociforge lock`".into())
-            }
+            FetchCause::WrongDigest { .. } | FetchCause::WrongSize { .. } => Some(
+                "the file was changed since it was locked; if that is right, lock again: `ociforge lock`, or what \
+                     wrote pylock.toml"
+                    .into(),
+            ),
             FetchCause::Status { status } if matches!(status.as_u16(), 401 | 403) => Some(
                 "give the index's user and password as for uv: in its URL (UV_INDEX_URL, a requirements file), in \
                      .netrc, or by `keyring`"

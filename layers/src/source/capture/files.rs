@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::{CaptureError, Options};
 use crate::owner::{self, Device, Identity, Remembered};
-use crate::path::LayerPath;
+use crate::path::{LayerPath, MAX_PATH};
 use crate::tree::{Content, LayerTree, Metadata, Node, NodeKind};
 use crate::unpack::XattrSpace;
 use crate::unpack::metadata;
@@ -175,7 +175,7 @@ impl<'a> Files<'a> {
     pub(in crate::source) fn path(&self, directory: &LayerPath, name: &[u8]) -> Result<LayerPath, CaptureError> {
         let path = directory.join(name)?;
         let whole = self.top.as_os_str().len() + path.as_bytes().len() + 2;
-        if root::check(&path).is_err() || whole > root::MAX_PATH {
+        if root::check(&path).is_err() || whole > MAX_PATH {
             return Err(CaptureError::TooLong(path));
         }
         Ok(path)

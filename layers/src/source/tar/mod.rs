@@ -14,7 +14,8 @@ pub use crate::entries::Malformed;
 use crate::entries::{Entries, EntriesError, Entry, Sparse};
 use crate::hardlinks::{self, Links};
 use crate::mapped::MappedFile;
-use crate::path::{LayerPath, PathError};
+use crate::owner;
+use crate::path::{LayerPath, PathError, shown};
 use crate::regular::open_regular;
 use crate::tree::{Content, LayerTree, Metadata, Node, NodeKind, TreeError};
 use crate::whiteout::{self, Meaning};
@@ -73,6 +74,28 @@ pub enum TarCause {
     /// A device without numbers.
     #[error("it is a device without a number")]
     Device,
+    /// An owner or group beyond what a system has.
+    #[error("its owner is {0}, which is more than a system has")]
+    Owner(u64),
+}
+
+impl TarError {
+    /// What the user can do about it, if anything.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match &self.cause {
+            TarCause::Io(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            TarCause::Io(error) if error.raw_os_error().is_some() => return None,
+            TarCause::Malformed(Malformed::NotTar) => {
+                "give a tar archive, plain or compressed with gzip, bzip2, xz or zstd; `copy` takes other files"
+            }
+            TarCause::Io(_) | TarCause::Malformed(_) => "the archive is damaged: get it or make it again",
+            TarCause::Scratch { .. } => "free some space, or choose another place with --store",
+            TarCause::Path(_) | TarCause::Tree(_) | TarCause::Link | TarCause::Device | TarCause::Owner(_) => {
+                "make the archive again without this entry"
+            }
+        })
+    }
 }
 
 /// Reads a tar archive, plain or compressed with gzip, bzip2, xz or zstd, told apart by its first bytes.
@@ -103,7 +126,7 @@ pub fn read_tar(path: &Path, options: &Options<'_>) -> Result<LayerTree, TarErro
             file.release();
         }
         let body = range(entries.position(), entry.body, &file).map_err(|cause| failed(cause.into()))?;
-        let name = String::from_utf8_lossy(&entry.name).into_owned();
+        let name = shown(&entry.name);
         taking.take(entry, body).map_err(|cause| TarError { member: Some(name), ..failed(cause) })?;
     }
     if !entries.ended() {
@@ -185,6 +208,9 @@ impl Taking<'_> {
                 EntryType::Directory => Ok(()),
                 _ => Err(PathError::Unusable(String::from_utf8_lossy(&entry.name).into_owned()).into()),
             };
+        }
+        if let Some(id) = [entry.uid, entry.gid].into_iter().find(|id| owner::id(*id).is_none()) {
+            return Err(TarCause::Owner(id));
         }
         let metadata = Metadata {
             mode: entry.mode & 0o7777,

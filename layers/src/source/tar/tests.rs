@@ -74,6 +74,31 @@ const LINK: EntryType = EntryType::Link;
 const SYM: EntryType = EntryType::Symlink;
 
 #[test]
+fn owners_beyond_those_of_a_system_are_refused() {
+    for (id, fits) in [(u64::from(u32::MAX) - 1, true), (u32::MAX.into(), false), (1 << 32, false), (1 << 40, false)] {
+        for of_group in [false, true] {
+            let mut header = header(FILE, 0);
+            header.as_mut_bytes()[..1].copy_from_slice(b"f");
+            if of_group {
+                header.set_gid(id)
+            } else {
+                header.set_uid(id)
+            }
+            header.set_cksum();
+            let mut build = Build::new(Vec::new());
+            build.append(&header, &b""[..]).unwrap();
+            match read(&build.into_inner().unwrap()) {
+                Ok(_) => assert!(fits, "{id}"),
+                Err(error) => {
+                    assert!(!fits && matches!(error.cause, TarCause::Owner(at) if at == id), "{id}: {error}");
+                    assert_eq!(error.hint(), Some("make the archive again without this entry"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn every_kind_of_entry() {
     let bytes = archive(&[
         (DIR, "./", "", ""),

@@ -16,7 +16,7 @@ use zip::unstable::read::ZipIterable;
 
 use super::error::Fault;
 use crate::mapped::MappedFile;
-use crate::path::LayerPath;
+use crate::path::{LayerPath, PathError};
 use crate::tree::{Content, DeflatedSlice};
 use crate::whiteout::{self, Meaning};
 
@@ -81,7 +81,10 @@ impl Member {
         let (compressed, len) = (entry.compressed_size(), entry.size());
         let range = range(file, entry.header_start(), compressed);
         let possible = if deflated { len / MAX_RATIO <= compressed } else { len == compressed };
-        let (Some(range), true, false) = (range, possible, directory && len > 0) else {
+        if directory && len > 0 {
+            return Err(Fault::Damaged { name, reason: "it is a directory with data" });
+        }
+        let (Some(range), true) = (range, possible) else {
             return Err(Fault::Sizes { name, compressed, len });
         };
         let executable = mode & TYPE_MASK == REGULAR && mode & 0o111 != 0;
@@ -269,7 +272,10 @@ pub(super) fn check_component(component: &str) -> Result<(), &'static str> {
         "." | ".." => return Err("has a component `.` or `..`"),
         _ => {}
     }
-    let path = LayerPath::new(component).map_err(|_| "has a NUL byte or a component over 255 bytes")?;
+    let path = LayerPath::new(component).map_err(|error| match error {
+        PathError::Nul(_) => "has a NUL byte",
+        _ => "has a component of more than 255 bytes",
+    })?;
     match whiteout::read(path) {
         Ok(Meaning::Entry(_)) => Ok(()),
         _ => Err("would hide other files in a layer"),

@@ -149,7 +149,7 @@ impl WheelError {
     pub fn hint(&self) -> Option<&'static str> {
         Some(match &self.fault {
             Fault::RequiresPython { .. } => {
-                "choose a wheel for the base's Python and platform, or run `ociforge lock` to have one chosen"
+                "choose a wheel for the base's Python; a requirement in place of the file lets `ociforge lock` choose"
             }
             Fault::Damaged { .. } | Fault::Archive(_) | Fault::Trailing => {
                 "the file is damaged or was tampered with: fetch or build it again"

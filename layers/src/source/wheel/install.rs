@@ -147,6 +147,7 @@ impl Installation<'_> {
     }
 
     fn file(&mut self, path: LayerPath, mode: u32, content: Content) -> Result<(), Fault> {
+        path.check_limits()?;
         for above in path.ancestors() {
             if self.base.contains(&above) || self.tree.get(&above).is_some() {
                 break;

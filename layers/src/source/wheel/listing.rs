@@ -32,11 +32,14 @@ fn list(path: &Path, file_name: &str, scheme: &Scheme) -> Result<Vec<LayerPath>,
     let names = archive.file_names_raw().filter(|name| !name.ends_with(b"/"));
     let names: Vec<String> = names.map(member_name).collect::<Result<_, _>>()?;
     let mut text = |file: &str, limit: u64| {
-        let of_info = |name: &&String| name.split_once(".dist-info/").is_some_and(|(_, rest)| rest == file);
-        let found = names.iter().find(of_info).map(|name| archive.by_name(name)).transpose()?;
-        let mut text = String::new();
-        let read = found.map(|member| member.take(limit).read_to_string(&mut text)).transpose();
-        read.map(|_| text).map_err(Fault::Open)
+        // At the top alone: packages bring the `.dist-info` directories of others along, further down.
+        let of_info = |name: &&String| {
+            name.split_once('/').is_some_and(|(top, rest)| top.ends_with(".dist-info") && rest == file)
+        };
+        let Some(name) = names.iter().find(of_info) else { return Ok(String::new()) };
+        let mut bytes = Vec::new();
+        archive.by_name(name)?.take(limit).read_to_end(&mut bytes).map_err(Fault::Open)?;
+        String::from_utf8(bytes).map_err(|_| Fault::NotText(name.clone()))
     };
     let entry_points = EntryPoints::parse(&text("entry_points.txt", MAX_ENTRY_POINTS)?)?;
     let pure = root_is_purelib(&Headers::parse(&text("WHEEL", MAX_METADATA)?))?;

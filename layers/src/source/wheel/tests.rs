@@ -282,6 +282,34 @@ fn the_files_are_listed_without_installing() {
 }
 
 #[test]
+fn only_a_wheels_own_metadata_is_listed_from() {
+    let mut entries = sound();
+    entries.insert(0, entry("foo/_vendor/x-1.dist-info/entry_points.txt", b"[console_scripts]\nvendored = x:y"));
+    let listed = |entries: &[Entry]| {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("stored");
+        std::fs::write(&path, zip(entries)).unwrap();
+        installed_files(&path, FILE, &scheme()).map_err(|error| error.fault.to_string())
+    };
+    assert!(listed(&entries).unwrap().iter().all(|path| path.file_name() != b"vendored"));
+    entries.push(entry(&format!("{INFO}/entry_points.txt"), b"\xff"));
+    assert!(listed(&entries).unwrap_err().ends_with("entry_points.txt` is not UTF-8 text"));
+}
+
+#[test]
+fn members_that_no_program_can_unpack_are_refused() {
+    let nested = |directories: usize, length: usize| vec!["d".repeat(length); directories].join("/");
+    for (name, said) in [(nested(300, 1), "more than 256 directories"), (nested(20, 250), "longer than 4096 bytes")] {
+        let error = install(&with(entry(&format!("{name}/f"), b"x")).unwrap()).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+    let mut directory = entry("foo/", b"x");
+    directory.mode = 0o040_755;
+    let fault = with(directory).unwrap_err().to_string();
+    assert_eq!(fault, "the member `foo/` is damaged: it is a directory with data");
+}
+
+#[test]
 fn directories_may_have_rows() {
     let mut entries = sound();
     entries[2].row = Some((hash(b""), "0".into()));
@@ -309,7 +337,7 @@ fn names_and_kinds_are_refused() {
     refused!(with(entry("link", b"/etc/passwd").mode(0o120_777)), Fault::Special(_));
     refused!(with(entry("fifo", b"").mode(0o010_644)), Fault::Special(_));
     refused!(with(entry("directory", b"").mode(0o040_755)), Fault::Special(_));
-    refused!(with(entry("d/", b"data").mode(0o040_755).unrecorded()), Fault::Sizes { .. });
+    refused!(with(entry("d/", b"data").mode(0o040_755).unrecorded()), Fault::Damaged { .. });
     refused!(with(Entry { flags: 1, ..entry("secret", b"x") }), Fault::Encrypted(_));
     refused!(with(Entry { method: 12, ..entry("bzip2", b"x") }), Fault::Method { .. });
     refused!(with(Entry { method: 93, ..entry("zstd", b"x") }), Fault::Method { .. });
