@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
-use crate::shape::Skimmed;
+use crate::skimmed::Skimmed;
 
 /// Largest manifest or config that is read, in bytes. Registries accept 4 MiB manifests; configs may be larger.
 pub const MAX_DOCUMENT: u64 = 16 << 20;

@@ -13,10 +13,12 @@ pub mod graph;
 pub mod image;
 pub mod lint;
 pub mod media_type;
+mod nearest;
 pub mod platform;
 pub mod reference;
 pub mod runtime;
 mod shape;
+mod skimmed;
 
 pub use config::{Config, ConfigEdit, Expansion, ValueError};
 pub use descriptor::Descriptor;

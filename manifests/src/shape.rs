@@ -4,18 +4,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 use crate::document::DocumentError;
 use crate::media_type;
+use crate::skimmed::Skimmed;
 
 /// The fields by which readers tell documents apart.
 const FIELDS: [&str; 8] =
     ["config", "fsLayers", "history", "layers", "manifests", "mediaType", "schemaVersion", "signatures"];
-
-/// JSON that is looked through and not kept: what could become a [`Value`].
-pub(crate) struct Skimmed;
 
 /// The outermost fields of a document that tell what it is, as far as they are not `null`.
 #[derive(Debug, Default)]
@@ -134,54 +132,6 @@ impl<'de> Deserialize<'de> for Shape {
             }
         }
         input.deserialize_map(Fields)
-    }
-}
-
-impl<'de> Deserialize<'de> for Skimmed {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        struct Anything;
-        impl<'de> Visitor<'de> for Anything {
-            type Value = Skimmed;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("JSON")
-            }
-
-            fn visit_bool<E>(self, _: bool) -> Result<Skimmed, E> {
-                Ok(Skimmed)
-            }
-
-            fn visit_i64<E>(self, _: i64) -> Result<Skimmed, E> {
-                Ok(Skimmed)
-            }
-
-            fn visit_u64<E>(self, _: u64) -> Result<Skimmed, E> {
-                Ok(Skimmed)
-            }
-
-            fn visit_f64<E>(self, _: f64) -> Result<Skimmed, E> {
-                Ok(Skimmed)
-            }
-
-            fn visit_str<E>(self, _: &str) -> Result<Skimmed, E> {
-                Ok(Skimmed)
-            }
-
-            fn visit_unit<E>(self) -> Result<Skimmed, E> {
-                Ok(Skimmed)
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Skimmed, A::Error> {
-                while items.next_element::<Skimmed>()?.is_some() {}
-                Ok(Skimmed)
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Skimmed, A::Error> {
-                while fields.next_entry::<IgnoredAny, Skimmed>()?.is_some() {}
-                Ok(Skimmed)
-            }
-        }
-        input.deserialize_any(Anything)
     }
 }
 

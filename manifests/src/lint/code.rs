@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::runtime::nearest;
+use crate::nearest::nearest;
 
 /// The name of a warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! The form of the environment.
 
-use super::{Code, Finding};
+use super::code::Code;
+use super::finding::Finding;
 use crate::config::Process;
 
 pub(super) fn without_value(image: &Process) -> Option<Finding> {

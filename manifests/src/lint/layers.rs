@@ -1,6 +1,7 @@
 //! How many layers an image has.
 
-use super::{Code, Finding};
+use super::code::Code;
+use super::finding::Finding;
 
 /// The most that docker takes with overlay2 ("max depth exceeded").
 const MOST: usize = 125;

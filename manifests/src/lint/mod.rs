@@ -6,6 +6,7 @@
 
 mod code;
 mod environment;
+mod finding;
 mod layers;
 mod nvidia;
 mod packages;
@@ -14,28 +15,8 @@ mod secrets;
 use crate::config::Process;
 
 pub use code::{Code, UnknownCode};
+pub use finding::{Finding, Package};
 pub use layers::layer_count;
-
-/// A warning about an image.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// Which warning it is.
-    pub code: Code,
-    /// What is wrong, as a sentence without a capital or a full stop. It never holds the value of a variable that may
-    /// be secret.
-    pub message: String,
-    /// What to do about it, in the same form.
-    pub hint: String,
-}
-
-/// A Python package that a build installs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Package<'a> {
-    /// Its name, normalised (PEP 503).
-    pub name: &'a str,
-    /// Its version (PEP 440).
-    pub version: &'a str,
-}
 
 /// What is wrong with `image`, which was built on `base` with `packages` on top. Without a base only what the image
 /// itself shows is found.

@@ -1,6 +1,7 @@
 //! What NVIDIA's hook, its entrypoint and its libraries need of an image's config.
 
-use super::{Code, Finding};
+use super::code::Code;
+use super::finding::Finding;
 use crate::config::Process;
 use crate::runtime::gpus::Capability;
 use crate::runtime::requirements::{REQUIRE_CUDA, requires_nothing, unreadable_version};

@@ -1,6 +1,7 @@
 //! Python packages against what the image has.
 
-use super::{Code, Finding, Package};
+use super::code::Code;
+use super::finding::{Finding, Package};
 use crate::config::Process;
 
 /// The major versions of CUDA and cuDNN that the wheels of onnxruntime-gpu on PyPI are built for: first and last minor

@@ -1,6 +1,7 @@
 //! Variables that look like secrets. Everybody who can pull an image can read its environment.
 
-use super::{Code, Finding};
+use super::code::Code;
+use super::finding::Finding;
 use crate::config::Process;
 
 /// Ends of names that say that the value only leads to a secret.

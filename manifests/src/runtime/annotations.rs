@@ -4,6 +4,9 @@ use serde_json::{Map, Value, json};
 
 use crate::config::Config;
 
+/// The annotation of an image's manifest that holds the recipe's `Settings`, as JSON.
+pub const ANNOTATION: &str = "org.ociforge.runtime";
+
 /// Annotations that runtimes take for orders, which an image may not give to the host: runc's and crun's, CDI's, and
 /// those of runtimes with a kernel of their own.
 const COMMANDS: [&str; 9] = [

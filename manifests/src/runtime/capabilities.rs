@@ -1,54 +1,7 @@
-//! Capabilities (capabilities(7)): docker's default set, `--cap-add`, `--cap-drop`, `--privileged`.
+//! The capabilities of a container: docker's default set, and what `--cap-add`, `--cap-drop` and `--privileged` make of it.
 
-use std::str::FromStr;
-
+use super::capability::{Capabilities, Capability};
 use super::request::Request;
-use super::values::ValueError;
-
-/// The capabilities without their `CAP_`, by number.
-pub(crate) const NAMES: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
 
 /// The set of a container for which nothing else is asked, in docker's order.
 const DEFAULT: [Capability; 14] = [
@@ -67,66 +20,6 @@ const DEFAULT: [Capability; 14] = [
     Capability(5),
     Capability(29),
 ];
-
-/// One capability, by its number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Capability(u8);
-
-impl Capability {
-    /// May do what has no capability of its own, which makes a container privileged in the eyes of NVIDIA's hook.
-    pub(crate) const SYS_ADMIN: Self = Self(21);
-
-    /// May raise hard resource limits.
-    pub(crate) const SYS_RESOURCE: Self = Self(24);
-
-    fn all() -> impl Iterator<Item = Self> {
-        (0..NAMES.len() as u8).map(Self)
-    }
-
-    /// The name with `CAP_`, as the runtime spec has it.
-    #[must_use]
-    pub fn name(self) -> String {
-        format!("CAP_{}", NAMES[usize::from(self.0)])
-    }
-
-    /// The number of the capability with this name, with its `CAP_`.
-    #[must_use]
-    pub fn number_of(name: &str) -> Option<u8> {
-        let name = name.strip_prefix("CAP_")?;
-        Self::all().map(|capability| capability.0).find(|number| NAMES[usize::from(*number)] == name)
-    }
-
-    /// Whether it is in a set of the form that `/proc/PID/status` shows: bit 0 is capability 0.
-    pub(crate) fn is_in(self, mask: u64) -> bool {
-        mask >> self.0 & 1 == 1
-    }
-}
-
-/// What `--cap-add` and `--cap-drop` name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Capabilities {
-    /// `ALL`.
-    All,
-    /// A single one.
-    One(Capability),
-}
-
-impl FromStr for Capabilities {
-    type Err = ValueError;
-
-    /// Reads a name in either case, with or without `CAP_`.
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let upper = text.to_ascii_uppercase();
-        if upper == "ALL" {
-            return Ok(Self::All);
-        }
-        let name = upper.strip_prefix("CAP_").unwrap_or(&upper);
-        match NAMES.iter().position(|known| *known == name) {
-            Some(number) => Ok(Self::One(Capability(number as u8))),
-            None => Err(ValueError::Capability(text.to_owned())),
-        }
-    }
-}
 
 /// The capabilities that the request leaves of docker's, or adds. `granted` is what the runtime has to give (a mask), if
 /// that is a limit: a capability named beyond it is left out with a warning, and `ALL` means all within it.
@@ -202,14 +95,5 @@ mod tests {
         let (set, warnings) = set(&["SYS_RESOURCE"], &[], Some(without_resource));
         assert_eq!((set.len(), warnings.len()), (14, 1));
         assert!(warnings[0].starts_with("CAP_SYS_RESOURCE can't be granted"));
-    }
-
-    #[test]
-    fn a_wrong_name_has_a_near_one() {
-        let error = "SYS_ADMN".parse::<Capabilities>().unwrap_err();
-        assert_eq!(error.hint().unwrap(), "did you mean SYS_ADMIN?");
-        for bad in ["", "CAP_", "CAP_ALL", "SYS ADMIN", "41"] {
-            assert!(bad.parse::<Capabilities>().is_err(), "{bad}");
-        }
     }
 }

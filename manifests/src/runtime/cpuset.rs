@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::values::{ValueError, as_text};
+use super::flag_error::ValueError;
+use super::values::as_text;
 
 /// The largest number of a CPU that is taken; docker's limit.
 const MAX_CPU: u32 = 8191;

@@ -1,9 +1,9 @@
 //! What a rootful container of docker's has when nothing else is asked for.
 
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::modes::Ipc;
+use super::mount::Mount;
 use super::values::Size;
 
 /// The `PATH` of an image that sets none, and of hooks.
@@ -51,33 +51,6 @@ const DEVICES: [(u32, Option<u32>); 9] = [
     (5, Some(2)), // ptmx
     (136, None),  // pts/*
 ];
-
-/// One entry of `mounts`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Mount {
-    /// Absolute path in the container, clean.
-    pub(crate) destination: String,
-    #[serde(rename = "type")]
-    pub(crate) kind: String,
-    pub(crate) source: String,
-    pub(crate) options: Vec<String>,
-}
-
-impl Mount {
-    pub(crate) fn new(destination: &str, kind: &str, source: &str, options: &[&str]) -> Self {
-        Self {
-            destination: destination.to_owned(),
-            kind: kind.to_owned(),
-            source: source.to_owned(),
-            options: options.iter().map(|&option| option.to_owned()).collect(),
-        }
-    }
-
-    /// A bind mount of a host's file or directory.
-    pub(crate) fn bind(source: &str, destination: &str, options: &[&str]) -> Self {
-        Self::new(destination, "bind", source, options)
-    }
-}
 
 /// The mounts of every container, in order.
 pub(crate) fn mounts(ipc: Ipc, shm_size: Size) -> Vec<Mount> {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::values::ValueError;
+use super::flag_error::ValueError;
 
 /// A version as NVIDIA compares them: numbers between dots, zeros at the end without weight.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

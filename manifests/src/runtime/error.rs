@@ -1,14 +1,14 @@
 //! Why there is no spec.
 
+use super::annotations::ANNOTATION;
 use super::cdi::{CdiError, LeftOut, REGENERATE};
 use super::memory::LEAST_MEMORY;
-use super::request::ANNOTATION;
+use super::path::clean;
 use super::requirements::RequirementError;
-use super::seccomp::ProfileError;
+use super::seccomp::profile::ProfileError;
 use super::toolkit::HookFault;
 use super::user::UserError;
 use super::values::Size;
-use super::volume::clean;
 
 /// Why there is no spec.
 #[derive(Debug, thiserror::Error)]

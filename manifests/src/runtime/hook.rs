@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::defaults::PATH;
 use super::env::Env;
 use super::error::SpecError;
+use super::host::Host;
 use super::requirements;
-use super::spec::Host;
 
 /// The name of NVIDIA's hook, which is its first argument, too.
 pub const HOOK_NAME: &str = "nvidia-container-runtime-hook";

@@ -1,7 +1,7 @@
 //! The volumes that an image declares: directories that outlive changes of the root filesystem, seeded with what the
 //! image has there.
 
-use super::volume::clean;
+use super::path::clean;
 use crate::config::Config;
 
 /// Where the kernel's own filesystems are, which an image's files may not take the place of.

@@ -5,20 +5,27 @@
 //! `oci_spec::runtime`, whose sets of capabilities have another order at every run.
 
 mod annotations;
-pub mod capabilities;
+mod capabilities;
+mod capability;
 pub mod cdi;
 pub mod cpuset;
 mod defaults;
 pub mod driver;
+mod emitted;
 mod env;
 mod error;
+mod flag_error;
 pub mod gpus;
 mod hook;
+mod host;
+mod id_mappings;
 mod image_volumes;
 pub mod memory;
 pub mod modes;
+mod mount;
 mod mounts;
 mod nvidia;
+mod path;
 pub mod request;
 pub mod requirements;
 mod resources;
@@ -33,36 +40,33 @@ pub mod user;
 pub mod values;
 pub mod volume;
 
-pub use capabilities::{Capabilities, Capability};
+pub use annotations::ANNOTATION;
+pub use capability::{Capabilities, Capability};
+pub use cdi::GPU_KIND;
 pub use cpuset::CpuSet;
 pub use defaults::NETWORK_SYSCTLS;
 pub use driver::DriverVersion;
+pub use emitted::Emitted;
 pub use error::SpecError;
+pub use flag_error::ValueError;
 pub use gpus::{GpuError, GpuRequest};
 pub use hook::HOOK_NAME;
+pub use host::Host;
+pub use id_mappings::{IdMap, IdMappings};
 pub use image_volumes::image_volumes;
 pub use memory::MemorySwap;
 pub use modes::{Ipc, Network, Nvidia};
-pub use nvidia::GPU_KIND;
-pub use request::{ANNOTATION, Request, Seccomp, Settings};
-pub use rootless::{IdMap, IdMappings, LOCKED};
+pub use request::{Request, Seccomp, Settings};
+pub use rootless::LOCKED;
 pub use seccomp::ProfileError;
 pub use security::SecurityOption;
-pub use spec::{Emitted, Host, runtime_spec};
+pub use spec::runtime_spec;
 pub use tmpfs::Tmpfs;
 pub use toolkit::{HookFault, Toolkit};
 pub use ulimit::Ulimit;
 pub use user::{UserError, Users};
-pub use values::{EnvEntry, Hostname, PidsLimit, Size, ValueError};
+pub use values::{EnvEntry, Hostname, PidsLimit, Size};
 pub use volume::{Volume, VolumeError};
-
-/// The word of `known` that `word` was probably meant to be.
-pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let word = word.to_lowercase();
-    let likeness = |candidate: &&str| strsim::jaro_winkler(&word, &candidate.to_lowercase());
-    let best = known.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-    (likeness(&best) > 0.8).then_some(best)
-}
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::values::{ValueError, as_text};
+use super::flag_error::ValueError;
+use super::values::as_text;
 
 /// `--ipc`: whose shared memory, semaphores and message queues the container sees.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,12 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::defaults::{self, Mount};
+use super::defaults;
 use super::error::SpecError;
+use super::host::Host;
 use super::modes::{Ipc, Network};
+use super::mount::Mount;
+use super::path::clean;
 use super::request::{Request, Settings};
-use super::spec::Host;
-use super::volume::{Volume, clean};
+use super::volume::Volume;
 
 /// The default mounts, without those that a volume takes the place of; then what comes from the host, outer ones first.
 pub(crate) fn mounts(

@@ -5,20 +5,17 @@
 //! other vendors always come by CDI.
 
 use self::checks::{check_hook, check_requirements, fall_back, resolve, told_of_driver};
-use super::cdi::{CdiError, Edits, Name};
+use super::cdi::{CdiError, Edits, GPU_KIND, Name};
 use super::env::Env;
 use super::error::SpecError;
 use super::gpus::{Driver, GpuRequest, Gpus};
 use super::hook;
+use super::host::Host;
 use super::modes::Nvidia;
 use super::request::Request;
 use super::requirements;
-use super::spec::Host;
 
 mod checks;
-
-/// What NVIDIA's tools call the kind of their GPUs.
-pub const GPU_KIND: &str = "nvidia.com/gpu";
 
 /// Names the GPUs that the hook makes visible.
 const VISIBLE: &str = "NVIDIA_VISIBLE_DEVICES";

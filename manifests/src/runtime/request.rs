@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::capabilities::Capabilities;
+use super::annotations::ANNOTATION;
+use super::capability::Capabilities;
 use super::cpuset::CpuSet;
 use super::error::SpecError;
 use super::gpus::GpuRequest;
@@ -15,9 +16,6 @@ use super::ulimit::Ulimit;
 use super::values::{EnvEntry, Hostname, PidsLimit, Size};
 use super::volume::Volume;
 use crate::document::canonical;
-
-/// The annotation of an image's manifest that holds the recipe's [`Settings`], as JSON.
-pub const ANNOTATION: &str = "org.ociforge.runtime";
 
 /// What a recipe's `[runtime]` may set and an image may carry.
 ///

@@ -4,55 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::defaults::PING_SYSCTL;
+use super::emitted::Emitted;
 use super::error::SpecError;
-use super::spec::{Emitted, Host};
-
-/// A range of ids in a user namespace, and where it lies outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct IdMap {
-    /// The first id in the container.
-    #[serde(rename = "containerID")]
-    pub container: u32,
-    /// The first id outside.
-    #[serde(rename = "hostID")]
-    pub host: u32,
-    /// How many ids there are.
-    pub size: u32,
-}
-
-/// The ids of a user namespace.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct IdMappings {
-    /// Users.
-    pub uids: Vec<IdMap>,
-    /// Groups.
-    pub gids: Vec<IdMap>,
-}
-
-impl IdMappings {
-    /// Whether the container has this user.
-    fn has_user(&self, uid: u32) -> bool {
-        has(&self.uids, uid)
-    }
-
-    /// Whether the container has this group.
-    fn has_group(&self, gid: u32) -> bool {
-        has(&self.gids, gid)
-    }
-
-    /// Whether there is more than one group. Who maps no group but his own is denied all further ones by the kernel.
-    fn has_groups(&self) -> bool {
-        self.gids.iter().map(|map| u64::from(map.size)).sum::<u64>() > 1
-    }
-}
-
-fn has(maps: &[IdMap], id: u32) -> bool {
-    maps.iter().any(|map| id.checked_sub(map.container).is_some_and(|offset| offset < map.size))
-}
+use super::host::Host;
+use super::id_mappings::IdMappings;
 
 /// Mount flags that a user namespace can't take off a mount from outside (mount_namespaces(7)).
 pub const LOCKED: [&str; 4] = ["nosuid", "nodev", "noexec", "ro"];

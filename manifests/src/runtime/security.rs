@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::values::ValueError;
+use super::flag_error::ValueError;
 
 /// What `--security-opt` takes.
 const KNOWN: &[&str] = &[

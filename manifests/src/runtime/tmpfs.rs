@@ -2,12 +2,13 @@
 
 use std::str::FromStr;
 
-use super::defaults::Mount;
-use super::values::{Size, ValueError};
-use super::volume::clean;
+use super::flag_error::ValueError;
+use super::mount::Mount;
+use super::path::clean;
+use super::values::Size;
 
-/// Options without a value that tmpfs(5) and mount(8) have, and docker lets through.
-const WORDS: [&str; 21] = [
+/// Options that tmpfs(5) and mount(8) have, and docker lets through: those without a value, then those with one.
+const OPTIONS: [&str; 28] = [
     "defaults",
     "ro",
     "rw",
@@ -29,10 +30,17 @@ const WORDS: [&str; 21] = [
     "strictatime",
     "nostrictatime",
     "rprivate",
+    "size",
+    "mode",
+    "uid",
+    "gid",
+    "nr_inodes",
+    "nr_blocks",
+    "mpol",
 ];
 
-/// Options with a value.
-const KEYS: [&str; 7] = ["size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol"];
+/// How many of [`OPTIONS`], the first ones, have no value.
+const WITHOUT_VALUE: usize = 21;
 
 /// `DESTINATION[:OPTION,…]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +54,7 @@ impl FromStr for Tmpfs {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let error = |why| ValueError::Tmpfs { text: text.to_owned(), why };
+        let error = |why| ValueError::Tmpfs { text: text.to_owned(), why, known: &OPTIONS };
         let (path, options) = text.split_once(':').unwrap_or((text, ""));
         if !path.starts_with('/') || text.contains('\0') {
             return Err(error("the destination is not an absolute path".into()));
@@ -56,10 +64,11 @@ impl FromStr for Tmpfs {
             return Err(error("the destination is the container's root".into()));
         }
         let options: Vec<String> = options.split(',').filter(|_| !options.is_empty()).map(str::to_owned).collect();
+        let (words, keys) = OPTIONS.split_at(WITHOUT_VALUE);
         for option in &options {
             let known = match option.split_once('=') {
-                Some((key, value)) => KEYS.contains(&key) && !value.is_empty(),
-                None => WORDS.contains(&option.as_str()),
+                Some((key, value)) => keys.contains(&key) && !value.is_empty(),
+                None => words.contains(&option.as_str()),
             };
             if !known {
                 return Err(error(format!("`{option}` is not an option")));
@@ -75,11 +84,6 @@ impl Tmpfs {
     pub fn scratch(destination: String, size: Option<Size>) -> Self {
         let size = size.map(|size| format!("size={}", size.0));
         Self { destination, options: ["exec".into(), "mode=1777".into()].into_iter().chain(size).collect() }
-    }
-
-    /// The names of all options, for hints.
-    pub(crate) fn known() -> Vec<&'static str> {
-        [WORDS.as_slice(), KEYS.as_slice()].concat()
     }
 
     /// The mount: docker's careful options, where the user's don't say the contrary, then the user's.

@@ -5,10 +5,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::values::{ValueError, as_text};
+use super::flag_error::ValueError;
+use super::values::as_text;
 
 /// The names of limits that docker knows; the runtime spec's are these in capitals after `RLIMIT_`.
-pub(crate) const NAMES: [&str; 15] = [
+const NAMES: [&str; 15] = [
     "core",
     "cpu",
     "data",
@@ -25,9 +26,6 @@ pub(crate) const NAMES: [&str; 15] = [
     "sigpending",
     "stack",
 ];
-
-/// The reason that a hint answers with the nearest name.
-pub(crate) const UNKNOWN: &str = "no limit has that name";
 
 /// One `--ulimit`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,7 +64,8 @@ impl FromStr for Ulimit {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let error = |why| ValueError::Ulimit { text: text.to_owned(), why };
+        let wrong = |why, known| ValueError::Ulimit { text: text.to_owned(), why, known };
+        let error = |why| wrong(why, &[]);
         let number = |digits: &str| match digits.parse::<i64>() {
             Ok(-1) => Ok(u64::MAX),
             Ok(number) => u64::try_from(number).map_err(|_| error("a limit below -1")),
@@ -74,7 +73,7 @@ impl FromStr for Ulimit {
         };
         let (name, limits) = text.split_once('=').ok_or_else(|| error("there is no `=`"))?;
         if !NAMES.contains(&name) {
-            return Err(error(UNKNOWN));
+            return Err(wrong("no limit has that name", &NAMES));
         }
         let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
         let (soft, hard) = (number(soft)?, number(hard)?);

@@ -2,8 +2,9 @@
 
 use std::str::FromStr;
 
-use super::defaults::Mount;
-use super::nearest;
+use super::mount::Mount;
+use super::path::clean;
+use crate::nearest::nearest;
 
 /// `SOURCE:DESTINATION[:OPTION,…]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,21 +171,6 @@ impl Volume {
         }
         Mount::bind(source, &self.destination, &options)
     }
-}
-
-/// `path` as an absolute path, where `.`, `..` and repeated slashes are resolved without looking at any file.
-pub(crate) fn clean(path: &str) -> String {
-    let mut names: Vec<&str> = Vec::new();
-    for name in path.split('/') {
-        match name {
-            "" | "." => {}
-            ".." => {
-                names.pop();
-            }
-            name => names.push(name),
-        }
-    }
-    format!("/{}", names.join("/"))
 }
 
 #[cfg(test)]

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::document::{ContainerEdits, DeviceNode, Hook, IntelRdt, Mount};
+use super::edits::Edits;
+use super::error::CdiError;
 use super::validate::NO_PERMISSIONS;
-use super::{CdiError, Edits};
 use crate::runtime::defaults::PATH;
-use crate::runtime::volume::clean;
+use crate::runtime::path::clean;
 
 /// What is wrong with a path where nothing is.
 const NOT_THERE: &str = "is not there";

@@ -7,65 +7,27 @@
 mod apply;
 mod coerce;
 mod document;
+mod edits;
+mod error;
+mod fault;
 mod lacks;
 mod name;
 mod parse;
 mod registry;
-mod unresolved;
+mod resolve;
+mod stale;
 mod validate;
 mod version;
 
 pub(crate) use apply::{Container, apply};
 pub use apply::{DeviceFacts, NodeKind};
-pub use lacks::{Lack, Part, REGENERATE, Stale};
+pub use edits::Edits;
+pub use error::CdiError;
+pub use fault::{CdiFault, MAX_FILE_SIZE};
+pub use name::GPU_KIND;
 pub(crate) use name::Name;
-pub use parse::{CdiFault, MAX_FILE_SIZE};
-pub use registry::{CdiFile, Described, Edits, LeftOut, Registry};
-
-/// Why the devices that were asked for don't get into a container.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum CdiError {
-    /// A text that is no device's name.
-    #[error("{0:?} is not the name of a CDI device")]
-    Name(String),
-    /// Devices that no file describes.
-    #[error("unresolvable CDI devices {}", names.join(", "))]
-    Unresolvable {
-        /// Their names, in the order of the request.
-        names: Vec<String>,
-        /// What is known instead.
-        known: String,
-    },
-    /// A device node that is not on the host, or whose numbers can't be told.
-    #[error("the CDI device needs the device node {path:?}, which {why}")]
-    Node {
-        /// Path on the host.
-        path: String,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-    /// Files that the host has not.
-    #[error("{0}")]
-    Stale(Box<Stale>),
-}
-
-impl CdiError {
-    /// What the user can do.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
-        Some(match self {
-            Self::Name(text) if text.starts_with('/') => {
-                "devices are named VENDOR/CLASS=NAME, such as nvidia.com/gpu=0; for a node of the host write a CDI file"
-                    .into()
-            }
-            Self::Name(_) => "write VENDOR/CLASS=NAME, such as nvidia.com/gpu=0".into(),
-            Self::Unresolvable { known, .. } => known.clone(),
-            Self::Node { .. } => format!("load the driver, or make the CDI file anew: {REGENERATE}"),
-            Self::Stale(stale) => stale.remedy(),
-        })
-    }
-}
+pub use registry::{CdiFile, Described, LeftOut, Registry};
+pub use stale::{Lack, Part, REGENERATE, Stale};
 
 #[cfg(test)]
 mod apply_tests;

@@ -1,6 +1,9 @@
 //! The names of devices, `VENDOR/CLASS=NAME`, and of their kinds, `VENDOR/CLASS`.
 
-use super::CdiError;
+use super::error::CdiError;
+
+/// What NVIDIA's tools call the kind of their GPUs.
+pub const GPU_KIND: &str = "nvidia.com/gpu";
 
 /// A device's full name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

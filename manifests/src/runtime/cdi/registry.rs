@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::document::{ContainerEdits, Device, Document};
-use super::lacks::{self, Part};
-use super::name::Name;
-use super::parse::{CdiFault, parse};
-use super::{CdiError, unresolved};
+use super::document::{Device, Document};
+use super::edits::Edits;
+use super::fault::CdiFault;
+use super::lacks;
+use super::parse::parse;
+use super::stale::Part;
 
 /// A file of one of CDI's directories.
 #[derive(Debug, Clone)]
@@ -21,7 +22,7 @@ pub struct CdiFile {
 
 /// Where a device is described: the index of a document, and of the device in it.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+pub(super) struct Place {
     document: usize,
     device: usize,
 }
@@ -30,7 +31,8 @@ struct Place {
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
     documents: Vec<(CdiFile, Document)>,
-    devices: BTreeMap<String, Place>,
+    /// By full name.
+    pub(super) devices: BTreeMap<String, Place>,
     left_out: Vec<LeftOut>,
 }
 
@@ -57,14 +59,6 @@ pub enum LeftOut {
         /// The files.
         paths: Vec<String>,
     },
-}
-
-/// The edits of the devices that were asked for, in order: those of each file once, before those of its devices.
-#[derive(Debug, Clone, Default)]
-pub struct Edits {
-    pub(super) edits: ContainerEdits,
-    /// The files that they come from.
-    pub(super) files: Vec<String>,
 }
 
 /// What a file describes.
@@ -175,28 +169,8 @@ impl Registry {
         edits.flat_map(lacks::sources).collect()
     }
 
-    /// The edits of these devices, each once.
-    ///
-    /// # Errors
-    /// When a text is no device's name, or when no file that counts describes the device.
-    pub fn resolve<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<Edits, CdiError> {
-        let (mut places, mut missing) = (Vec::new(), Vec::new());
-        let mut seen = BTreeSet::new();
-        for text in names.into_iter().filter(|text| seen.insert(*text)) {
-            Name::read(text)?;
-            match self.devices.get(text) {
-                Some(place) => places.push(*place),
-                None => missing.push(text.to_owned()),
-            }
-        }
-        if !missing.is_empty() {
-            let known = unresolved::known(self, &missing);
-            return Err(CdiError::Unresolvable { names: missing, known });
-        }
-        Ok(self.edits(&places))
-    }
-
-    fn edits(&self, places: &[Place]) -> Edits {
+    /// The edits of these devices, in their order.
+    pub(super) fn edits(&self, places: &[Place]) -> Edits {
         let mut all = Edits::default();
         let mut documents = BTreeSet::new();
         for place in places {

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use super::document::{ContainerEdits, Device, DeviceNode, Document, Hook, IntelRdt, Mount, NetDevice};
+use super::fault::CdiFault;
 use super::name::{is_device, is_kind};
-use super::parse::CdiFault;
 
 /// The hooks that a runtime has (runtime-spec, "POSIX-platform Hooks").
 pub(super) const HOOKS: [&str; 6] =

@@ -1,7 +1,7 @@
 //! The versions of CDI, and which one a document needs for what it uses (SPEC.md, "Released versions").
 
 use super::document::{ContainerEdits, Document};
-use super::parse::CdiFault;
+use super::fault::CdiFault;
 
 /// Known versions, oldest first. Those before 0.3.0 were never released.
 const KNOWN: [&str; 10] = ["0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0", "0.6.0", "0.7.0", "0.8.0", "1.0.0", "1.1.0"];

@@ -1,6 +1,6 @@
 //! The quoting of one CSV record, as Go's reader has it.
 
-use super::GpuFault;
+use super::error::GpuFault;
 
 /// One record of RFC 4180: its fields, and whether each was quoted.
 pub(super) fn record(text: &str) -> Result<Vec<(String, bool)>, GpuFault> {

@@ -1,15 +1,26 @@
 //! The fields of a request, one after the other.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use super::csv::record;
-use super::{Capability, Driver, GpuFault, GpuRequest, Gpus, SLIP};
+use super::driver::{Capability, Driver};
+use super::error::{GpuError, GpuFault};
+use super::request::{GpuRequest, Gpus, SLIP};
 
 /// The largest count that is taken: far beyond any machine, and small enough to be written out as a list.
 const MAX_COUNT: i64 = 1024;
 
+impl FromStr for GpuRequest {
+    type Err = GpuError;
+
+    fn from_str(text: &str) -> Result<Self, GpuError> {
+        parse(text).map_err(|fault| GpuError { text: text.to_owned(), fault })
+    }
+}
+
 /// Reads a request.
-pub(super) fn parse(text: &str) -> Result<GpuRequest, GpuFault> {
+fn parse(text: &str) -> Result<GpuRequest, GpuFault> {
     let mut fields = Fields::default();
     for (field, quoted) in record(text)? {
         fields.take(&field, quoted)?;

@@ -1,12 +1,13 @@
 //! Whether what is to give a container its GPUs can do that on this host, with this driver.
 
-use crate::runtime::capabilities::{self, Capability};
+use crate::runtime::capabilities;
+use crate::runtime::capability::Capability;
 use crate::runtime::cdi::{CdiError, Edits, Name};
 use crate::runtime::env::Env;
 use crate::runtime::error::SpecError;
+use crate::runtime::host::Host;
 use crate::runtime::request::Request;
 use crate::runtime::requirements;
-use crate::runtime::spec::Host;
 use crate::runtime::toolkit::HookFault;
 
 /// The edits of the devices, if they can be applied.

@@ -2,30 +2,20 @@
 //! which conditions a rule holds, resolved to the rules of one container.
 
 mod own;
-mod profile;
+pub(super) mod profile;
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
 pub use profile::ProfileError;
-use profile::{Profile, Rule};
+use profile::{Conditions, Profile, Rule};
 
-use super::capabilities::Capability;
+use super::capability::Capability;
+use super::emitted::Emitted;
 use super::error::SpecError;
+use super::host::Host;
 use super::request::{Request, Seccomp};
-use super::spec::{Emitted, Host};
-
-/// What the conditions of a profile are about.
-#[derive(Debug, Clone)]
-pub(crate) struct Conditions {
-    /// The architecture in Go's names.
-    pub(crate) architecture: String,
-    /// With `CAP_`.
-    pub(crate) capabilities: BTreeSet<String>,
-    /// Version and patch level; unknown counts as too old for a rule that needs one.
-    pub(crate) kernel: Option<(u32, u32)>,
-}
 
 /// `linux.seccomp`, or `None` where nothing is filtered: the user's profile, else the host's, else ociforge's own.
 pub(crate) fn filter(

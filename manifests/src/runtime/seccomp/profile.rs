@@ -1,8 +1,8 @@
 //! Docker's format of seccomp profiles.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use std::collections::BTreeSet;
 
-use super::Conditions;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The architectures that Go and the runtime spec name differently: Go's name, the spec's.
 const ARCHITECTURES: [(&str, &str); 13] = [
@@ -128,6 +128,17 @@ pub(crate) struct When {
     /// `MAJOR.MINOR`.
     #[serde(default)]
     pub(crate) min_kernel: Option<String>,
+}
+
+/// What the conditions of a profile are about.
+#[derive(Debug, Clone)]
+pub(crate) struct Conditions {
+    /// The architecture in Go's names.
+    pub(crate) architecture: String,
+    /// With `CAP_`.
+    pub(crate) capabilities: BTreeSet<String>,
+    /// Version and patch level; unknown counts as too old for a rule that needs one.
+    pub(crate) kernel: Option<(u32, u32)>,
 }
 
 fn null_as_empty<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(input: D) -> Result<T, D::Error> {

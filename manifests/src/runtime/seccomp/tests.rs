@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::profile::Profile;
-use super::{Conditions, own, resolve};
+use super::profile::{Conditions, Profile};
+use super::{own, resolve};
 
 /// Debian: golang-github-containers-common
 const HOST: &str = "/usr/share/containers/seccomp.json";
@@ -37,7 +37,7 @@ const DEFAULT: [&str; 3] = ["CAP_AUDIT_WRITE", "CAP_SYS_CHROOT", "CAP_MKNOD"];
 fn the_own_profile_has_the_hosts_effect() {
     let host = Profile::parse(&std::fs::read_to_string(HOST).expect("golang-github-containers-common")).unwrap();
     let own = own::profile();
-    let all: Vec<String> = super::super::capabilities::NAMES.iter().map(|name| format!("CAP_{name}")).collect();
+    let all: Vec<String> = crate::runtime::capability::NAMES.iter().map(|name| format!("CAP_{name}")).collect();
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
     let mut sets = vec![Vec::new(), DEFAULT.to_vec(), all.clone()];
     sets.extend(all.iter().map(|name| [&DEFAULT[..], &[name]].concat()));

@@ -1,17 +1,42 @@
-//! What to tell who asks for devices that no file describes.
+//! Names to edits, and the hints for names that no file describes.
 
 use std::collections::BTreeSet;
 
-use super::lacks::REGENERATE;
+use super::edits::Edits;
+use super::error::CdiError;
+use super::name::{GPU_KIND, Name};
 use super::registry::Registry;
-use crate::runtime::nearest;
-use crate::runtime::nvidia::GPU_KIND;
+use super::stale::REGENERATE;
+use crate::nearest::nearest;
 
 /// The most devices that are named.
 const MOST: usize = 8;
 
+impl Registry {
+    /// The edits of these devices, each once.
+    ///
+    /// # Errors
+    /// When a text is no device's name, or when no file that counts describes the device.
+    pub fn resolve<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<Edits, CdiError> {
+        let (mut places, mut missing) = (Vec::new(), Vec::new());
+        let mut seen = BTreeSet::new();
+        for text in names.into_iter().filter(|text| seen.insert(*text)) {
+            Name::read(text)?;
+            match self.devices.get(text) {
+                Some(place) => places.push(*place),
+                None => missing.push(text.to_owned()),
+            }
+        }
+        if !missing.is_empty() {
+            let known = known(self, &missing);
+            return Err(CdiError::Unresolvable { names: missing, known });
+        }
+        Ok(self.edits(&places))
+    }
+}
+
 /// What there is instead of the devices `missing`.
-pub(super) fn known(registry: &Registry, missing: &[String]) -> String {
+fn known(registry: &Registry, missing: &[String]) -> String {
     let mut parts: Vec<String> = Vec::new();
     for part in missing.iter().filter_map(|name| instead(registry, name)) {
         if !parts.contains(&part) {

@@ -1,0 +1,24 @@
+//! Findings, and what they are about.
+
+use super::code::Code;
+
+/// A warning about an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Which warning it is.
+    pub code: Code,
+    /// What is wrong, as a sentence without a capital or a full stop. It never holds the value of a variable that may
+    /// be secret.
+    pub message: String,
+    /// What to do about it, in the same form.
+    pub hint: String,
+}
+
+/// A Python package that a build installs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Package<'a> {
+    /// Its name, normalised (PEP 503).
+    pub name: &'a str,
+    /// Its version (PEP 440).
+    pub version: &'a str,
+}

@@ -1,0 +1,119 @@
+//! Texts that docker's flags do not take.
+
+use crate::nearest::nearest;
+
+/// A value that docker's flag does not take, or that means nothing here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ValueError {
+    /// No size in bytes.
+    #[error("`{0}` is not a size")]
+    Size(String),
+    /// No list of CPUs.
+    #[error("`{0}` is not a list of CPUs")]
+    Cpus(String),
+    /// No resource limit.
+    #[error("`{text}` is not a resource limit: {why}")]
+    Ulimit {
+        /// The text.
+        text: String,
+        /// What is wrong with it.
+        why: &'static str,
+        /// The names that there are, if it is the name that is wrong.
+        known: &'static [&'static str],
+    },
+    /// No environment variable. The text is left out: it may hold a secret.
+    #[error("an environment variable without a name, or with a NUL in it")]
+    Env,
+    /// None of the words that there are.
+    #[error("`{text}` is no choice for {flag}")]
+    Choice {
+        /// The flag.
+        flag: &'static str,
+        /// The text.
+        text: String,
+        /// The words that it takes.
+        known: &'static [&'static str],
+    },
+    /// A choice of docker's that ociforge has not.
+    #[error("{flag} {text} needs a daemon, and ociforge has none")]
+    Daemon {
+        /// The flag.
+        flag: &'static str,
+        /// The text.
+        text: String,
+    },
+    /// No capability.
+    #[error("`{text}` is not a capability")]
+    Capability {
+        /// The text.
+        text: String,
+        /// The names that there are, without their `CAP_`.
+        known: &'static [&'static str],
+    },
+    /// No `--tmpfs`.
+    #[error("`{text}` is not a directory in memory: {why}")]
+    Tmpfs {
+        /// The text.
+        text: String,
+        /// What is wrong with it.
+        why: String,
+        /// The options that there are.
+        known: &'static [&'static str],
+    },
+    /// No limit on memory and swap.
+    #[error("`{0}` is not a size of memory and swap")]
+    MemorySwap(String),
+    /// No limit on processes.
+    #[error("`{0}` is not a number of processes")]
+    Pids(String),
+    /// No name for a host.
+    #[error("`{0}` is not a host name")]
+    Hostname(String),
+    /// No version of a driver.
+    #[error("`{0}` is not the version of a driver")]
+    Driver(String),
+}
+
+impl ValueError {
+    /// What to write instead.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Size(_) => "write a number of bytes, or one with a unit: 65536k, 512m, 64g".into(),
+            Self::MemorySwap(_) => "write memory and swap together, such as 128g, or -1 for no limit on swap".into(),
+            Self::Cpus(_) => "write numbers and ranges, lower end first: 0-31, or 0,2,8-15".into(),
+            Self::Ulimit { text, known, .. } if !known.is_empty() => {
+                let name = text.split('=').next().unwrap_or_default();
+                match nearest(name, known) {
+                    Some(near) => format!("did you mean {near}?"),
+                    None => format!("the known ones are {}", known.join(", ")),
+                }
+            }
+            Self::Ulimit { .. } => "write NAME=SOFT[:HARD] with -1 for no limit, such as nofile=1024:2048".into(),
+            Self::Env => "write KEY=VALUE, or KEY alone for the value that it has here".into(),
+            Self::Choice { text, known, .. } => match nearest(text, known) {
+                Some(near) => format!("did you mean {near}?"),
+                None => format!("use one of {}", known.join(", ")),
+            },
+            Self::Daemon { flag, .. } => format!("use {flag} host, or leave it out for a namespace of its own"),
+            Self::Capability { text, known } => {
+                let name = text.to_ascii_uppercase();
+                let name = name.strip_prefix("CAP_").unwrap_or(&name);
+                match nearest(name, known) {
+                    Some(near) => format!("did you mean {near}?"),
+                    None => "write its name as capabilities(7) does, such as SYS_PTRACE, or ALL".into(),
+                }
+            }
+            Self::Tmpfs { why, known, .. } => {
+                let option = why.strip_prefix('`').and_then(|why| why.split(['`', '=']).next()).unwrap_or_default();
+                match nearest(option, known) {
+                    Some(near) => format!("did you mean {near}?"),
+                    None => "write where it goes and perhaps options: /run, or /scratch:size=64g,exec".into(),
+                }
+            }
+            Self::Pids(_) => "write a number, or -1 for no limit".into(),
+            Self::Hostname(_) => "use at most 64 letters, digits, dots and hyphens".into(),
+            Self::Driver(_) => "write it as nvidia-smi does, such as 535.104.05".into(),
+        })
+    }
+}

@@ -1,0 +1,16 @@
+//! Paths in the container, as text.
+
+/// `path` as an absolute path, where `.`, `..` and repeated slashes are resolved without looking at any file.
+pub(crate) fn clean(path: &str) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for name in path.split('/') {
+        match name {
+            "" | "." => {}
+            ".." => {
+                names.pop();
+            }
+            name => names.push(name),
+        }
+    }
+    format!("/{}", names.join("/"))
+}

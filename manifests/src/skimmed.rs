@@ -1,0 +1,57 @@
+//! JSON that is checked and not kept.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// JSON that is looked through and not kept: what could become a [`Value`](serde_json::Value).
+pub(crate) struct Skimmed;
+
+impl<'de> Deserialize<'de> for Skimmed {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        struct Anything;
+        impl<'de> Visitor<'de> for Anything {
+            type Value = Skimmed;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("JSON")
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Skimmed, E> {
+                Ok(Skimmed)
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Skimmed, E> {
+                Ok(Skimmed)
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Skimmed, E> {
+                Ok(Skimmed)
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Skimmed, E> {
+                Ok(Skimmed)
+            }
+
+            fn visit_str<E>(self, _: &str) -> Result<Skimmed, E> {
+                Ok(Skimmed)
+            }
+
+            fn visit_unit<E>(self) -> Result<Skimmed, E> {
+                Ok(Skimmed)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Skimmed, A::Error> {
+                while items.next_element::<Skimmed>()?.is_some() {}
+                Ok(Skimmed)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Skimmed, A::Error> {
+                while fields.next_entry::<IgnoredAny, Skimmed>()?.is_some() {}
+                Ok(Skimmed)
+            }
+        }
+        input.deserialize_any(Anything)
+    }
+}
