@@ -1,4 +1,5 @@
-//! The order of the modules: each imports what it needs from the module that defines it, no two depend on each other.
+//! The order of the modules: each imports what it needs from the module that defines it, no two depend on each other, and
+//! the documents of an image know neither what is found wrong with it nor how it is run.
 
 #![expect(clippy::unwrap_used, reason = "a test's own set-up fails by panicking")]
 
@@ -31,6 +32,18 @@ fn circles_are_found() {
     assert_eq!(circles(graph(&[("a", "b"), ("a", "c"), ("b", "c")])), ModuleGraph::new());
     let circle = [("b", "c"), ("c", "d"), ("d", "b")];
     assert_eq!(circles(graph(&[&circle[..], &[("a", "b"), ("d", "e")]].concat())), graph(&circle));
+}
+
+#[test]
+fn documents_know_neither_lint_nor_runtime() {
+    let is_in = |module: &str, room: &str| module == room || module.starts_with(&format!("{room}::"));
+    for (module, used) in module_graph().into_iter().filter(|(module, _)| !module.is_empty()) {
+        let (lint, runtime) = (is_in(&module, "lint"), is_in(&module, "runtime"));
+        for other in used {
+            assert!(lint || !is_in(&other, "lint"), "{module} uses {other}");
+            assert!(lint || runtime || !is_in(&other, "runtime"), "{module} uses {other}");
+        }
+    }
 }
 
 /// What is left when all modules are gone that use no other, or that no other uses.
