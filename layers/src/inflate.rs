@@ -9,6 +9,7 @@ use crate::tree::DeflatedSlice;
 
 /// Why a slice can't be inflated.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum InflateError {
     /// It is not what it says.
     #[error("{0}")]

@@ -19,6 +19,7 @@ pub struct LayerPath(Vec<u8>);
 
 /// A name that can't be a path inside a layer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PathError {
     /// A `..` component.
     #[error("the path `{0}` has a component `..`, which paths in layers may not have")]

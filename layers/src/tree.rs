@@ -139,6 +139,7 @@ impl Content {
 
 /// An entry that does not fit into the tree.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum TreeError {
     /// Something other than a directory is at or above a path that needs one.
     #[error("{path} can't be in the layer: {above} is not a directory there")]

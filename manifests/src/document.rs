@@ -26,6 +26,7 @@ pub struct Document<T> {
 
 /// Bytes that are not the document that they should be.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DocumentError {
     /// No JSON, or JSON of another form.
     #[error("not a valid {what}")]

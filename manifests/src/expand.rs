@@ -2,6 +2,7 @@
 
 /// A text whose references can't be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ExpandError {
     /// `${` without its end.
     #[error("`{0}` has a `${{` without a `}}`")]

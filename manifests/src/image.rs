@@ -34,6 +34,7 @@ pub struct NewLayer {
 
 /// An image whose documents contradict each other.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ImageError {
     /// Manifest and config disagree about how many layers there are.
     #[error("the manifest has {layers} layers but the config {diff_ids} diff ids")]

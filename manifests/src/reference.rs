@@ -5,6 +5,8 @@ use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+/// A reference into a registry (distribution-spec). It is the type of oci-spec on purpose: what else works with registries
+/// in this ecosystem takes and gives the same one.
 pub use oci_spec::distribution::Reference;
 
 use crate::digest::Digest;

@@ -54,6 +54,7 @@ pub struct Overlay {
 
 /// An overlay that can't be mounted.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OverlayError {
     /// One of its directories can't be opened.
     #[error("cannot open {}", .directory.display())]

@@ -26,6 +26,7 @@ const OF_CHROOT: CapabilitySet = CapabilitySet::SYS_CHROOT
 
 /// Namespaces that can't be entered.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SandboxError {
     /// Nobody tried: there seemed to be no need.
     #[error("no namespaces were entered")]
@@ -63,6 +64,7 @@ pub enum SandboxError {
 
 /// What isolation of a certain kind needs and does not find.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Lack {
     /// The process is not root's.
     #[error("this is not root")]

@@ -7,9 +7,8 @@ use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, Read};
 
 use ociforge_layers::decompress::decompress;
-use ociforge_layers::entries::{Entries, Entry};
+use ociforge_layers::entries::{Entries, Entry, EntryKind};
 use ociforge_layers::{FileIndex, LayerPath, Metadata, PathError, whiteout};
-use tar::EntryType;
 
 use super::facts::Facts;
 use super::file_filter::{self, FileKind};
@@ -117,7 +116,7 @@ impl Scanner {
         }
         for tree in [&mut self.below, &mut self.layer] {
             // A directory joins the one that is there; everything else takes the place of what is there.
-            if entry.kind != EntryType::Directory || tree.get(&path).is_some_and(|kept| !kept.is_directory()) {
+            if entry.kind != EntryKind::Directory || tree.get(&path).is_some_and(|kept| !kept.is_directory()) {
                 tree.remove(&path);
             }
         }
@@ -135,13 +134,13 @@ impl Scanner {
     /// What is kept of an entry.
     fn sift(&self, path: &LayerPath, entry: &Entry, body: &mut impl Read) -> Result<Kept, ScanError> {
         match entry.kind {
-            EntryType::Directory => {
+            EntryKind::Directory => {
                 let Entry { mode, uid, gid, mtime, xattrs, .. } = entry;
                 let (mode, mtime, xattrs) = (mode & 0o7777, mtime.seconds, xattrs.clone());
                 Ok(Kept::Directory(Metadata { mode, uid: *uid, gid: *gid, mtime, xattrs }))
             }
-            EntryType::Symlink => Ok(Kept::Symlink(entry.link.clone())),
-            EntryType::Link => {
+            EntryKind::Symlink => Ok(Kept::Symlink(entry.link.clone())),
+            EntryKind::Hardlink => {
                 let target = self.landed(LayerPath::new(&entry.link)?);
                 let kept = self.layer.get(&target).or_else(|| self.below.get(&target));
                 match kept {
@@ -150,7 +149,7 @@ impl Scanner {
                     _ => Ok(Kept::File),
                 }
             }
-            EntryType::Regular | EntryType::Continuous => Ok(self.sift_file(path, entry.mode, body)?),
+            EntryKind::Regular => Ok(self.sift_file(path, entry.mode, body)?),
             _ => Ok(Kept::File),
         }
     }
@@ -175,6 +174,8 @@ impl Scanner {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+
+    use tar::EntryType;
 
     use super::*;
     use crate::base::facts::Libc;

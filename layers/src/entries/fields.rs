@@ -2,20 +2,26 @@
 
 use ::tar::{EntryType, Header};
 
+use super::EntryKind;
+
 /// Whether the header's checksum is right. It counts its own eight bytes as spaces.
 pub(super) fn is_sound(block: &[u8; 512]) -> bool {
     let sum = block[..148].iter().chain(&block[156..]).map(|byte| i64::from(*byte)).sum::<i64>() + 8 * 32;
     number(&block[148..156]) == Some(sum)
 }
 
-/// The kind of an entry, all kinds of regular files being one; `None` for what is not supported.
-pub(super) fn kind(header: &Header) -> Option<EntryType> {
-    match header.entry_type() {
-        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Some(EntryType::Regular),
-        kind @ (EntryType::Directory | EntryType::Symlink | EntryType::Link) => Some(kind),
-        kind @ (EntryType::Fifo | EntryType::Char | EntryType::Block) => Some(kind),
-        _ => None,
-    }
+/// The kind of an entry; `None` for what is not supported.
+pub(super) fn kind(header: &Header) -> Option<EntryKind> {
+    Some(match header.entry_type() {
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => EntryKind::Regular,
+        EntryType::Directory => EntryKind::Directory,
+        EntryType::Symlink => EntryKind::Symlink,
+        EntryType::Link => EntryKind::Hardlink,
+        EntryType::Fifo => EntryKind::Fifo,
+        EntryType::Char => EntryKind::CharDevice,
+        EntryType::Block => EntryKind::BlockDevice,
+        _ => return None,
+    })
 }
 
 pub(super) fn mode(header: &Header) -> Option<u32> {

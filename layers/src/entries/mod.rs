@@ -22,6 +22,25 @@ pub const MAX_EXTENSION: u64 = 1 << 20;
 /// Length of a header, and what content is padded to, in bytes.
 const BLOCK: usize = 512;
 
+/// The kinds of entries that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file of whatever type: old, contiguous or sparse.
+    Regular,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+    /// Another name of a file that came before.
+    Hardlink,
+    /// A named pipe.
+    Fifo,
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
+}
+
 /// One entry, as the tar states it. Its body is then read from [`Entries`].
 #[derive(Debug, Clone)]
 pub struct Entry {
@@ -31,8 +50,8 @@ pub struct Entry {
     pub name: Vec<u8>,
     /// Target of a hard or symbolic link; empty without one.
     pub link: Vec<u8>,
-    /// All kinds of regular files are `Regular`; besides these: directories, both links, fifos and devices.
-    pub kind: EntryType,
+    /// What it is.
+    pub kind: EntryKind,
     /// Permission bits, and what else is in the field.
     pub mode: u32,
     /// Owner.
@@ -67,6 +86,7 @@ impl Entry {
 
 /// What is wrong with an archive. Positions are in bytes from its beginning.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Malformed {
     /// The first block is no header.
     #[error("it is not a tar archive")]
@@ -98,6 +118,7 @@ pub enum Malformed {
 
 /// Why the next entry can't be had.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum EntriesError {
     /// The stream failed.
     #[error(transparent)]
@@ -244,10 +265,10 @@ impl<R: BufRead> Entries<R> {
         let name = sparse_name.or_else(|| take("path")).or(name).unwrap_or_else(|| header.path_bytes().into_owned());
         let link = take("linkpath").or(link).or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
         // Old tars have no type for directories.
-        let slash = kind == EntryType::Regular && name.ends_with(b"/");
+        let slash = kind == EntryKind::Regular && name.ends_with(b"/");
         Ok(Entry {
             at,
-            kind: if slash { EntryType::Directory } else { kind },
+            kind: if slash { EntryKind::Directory } else { kind },
             name,
             link: link.unwrap_or_default(),
             mode: fields::mode(header).ok_or_else(damaged)?,
@@ -265,12 +286,12 @@ impl<R: BufRead> Entries<R> {
     fn body(
         &mut self,
         header: &Header,
-        kind: EntryType,
+        kind: EntryKind,
         pax: &BTreeMap<Vec<u8>, Vec<u8>>,
         at: u64,
     ) -> Result<Option<Sparse>, EntriesError> {
         // Other kinds have no body, whatever their size field says.
-        if kind != EntryType::Regular {
+        if kind != EntryKind::Regular {
             return Ok(None);
         }
         let mut map = None;

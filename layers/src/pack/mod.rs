@@ -61,6 +61,7 @@ pub struct Layer {
 
 /// Packing failed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PackError {
     /// A file of the tree could not be read, or is not what the tree says.
     #[error("cannot read {path} for the layer")]

@@ -5,6 +5,7 @@ use crate::tree::TreeError;
 
 /// A tree that can't be placed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PlaceError {
     /// The base's files must be known.
     #[error("the base has to be read to place {0}")]

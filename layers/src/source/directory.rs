@@ -69,6 +69,7 @@ pub struct Taken {
 
 /// Files can't be taken into a layer.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DirectoryError {
     /// Something could not be read.
     #[error("cannot read {}", path.display())]

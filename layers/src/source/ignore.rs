@@ -25,6 +25,7 @@ pub struct Patterns {
 
 /// Patterns can't be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PatternError {
     /// The file could not be read.
     #[error("cannot read {file}")]

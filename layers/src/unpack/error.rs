@@ -9,6 +9,7 @@ use crate::path::{LayerPath, PathError};
 
 /// A layer can't be unpacked.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum UnpackError {
     /// The blob can't be read or decompressed.
     #[error("cannot read the layer")]
@@ -52,6 +53,7 @@ pub enum UnpackError {
 
 /// What is wrong with one entry, or with its place.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Fault {
     /// The system refused.
     #[error("cannot {0}")]

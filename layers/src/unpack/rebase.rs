@@ -22,6 +22,7 @@ use crate::path::LayerPath;
 
 /// A layer that can't be fitted onto the ones below.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RebaseError {
     /// The links of the layers below lead in a circle.
     #[error("{0} leads through a loop of links in the layers below")]

@@ -7,7 +7,6 @@ use std::ops::Bound;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 
-use ::tar::EntryType;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, linkat, makedev, mkdirat, mknodat, openat, symlinkat};
 use rustix::io::Errno;
 
@@ -15,7 +14,7 @@ use super::error::{Fault, UnpackError, cannot};
 use super::metadata::{self, Attributes};
 use super::root::{self, Missing, Place, Root, Way};
 use super::{Options, Owners, Unpacked};
-use crate::entries::{Entry, Stretch};
+use crate::entries::{Entry, EntryKind, Stretch};
 use crate::owner::Device;
 use crate::path::{LayerPath, shown};
 use crate::whiteout::{self, Meaning};
@@ -88,7 +87,7 @@ impl<'a> Writer<'a> {
         let attributes = Attributes::of(entry)?;
         if path.is_root() {
             return match entry.kind {
-                EntryType::Directory => Ok(self.note(path, Some(attributes))?),
+                EntryKind::Directory => Ok(self.note(path, Some(attributes))?),
                 _ => Err(Fault::Root.into()),
             };
         }
@@ -96,10 +95,10 @@ impl<'a> Writer<'a> {
         let place = self.parent(&path)?;
         let name = path.file_name();
         match entry.kind {
-            EntryType::Directory => Ok(self.directory(&place, name, attributes)?),
-            EntryType::Symlink => Ok(self.symlink(&place, name, &entry.link, &attributes)?),
-            EntryType::Link => Ok(self.hardlink(&place, name, &entry.link)?),
-            EntryType::Regular => self.file(&place, name, &attributes, entry, body),
+            EntryKind::Directory => Ok(self.directory(&place, name, attributes)?),
+            EntryKind::Symlink => Ok(self.symlink(&place, name, &entry.link, &attributes)?),
+            EntryKind::Hardlink => Ok(self.hardlink(&place, name, &entry.link)?),
+            EntryKind::Regular => self.file(&place, name, &attributes, entry, body),
             kind => Ok(self.special(&place, name, kind, entry.device, &attributes)?),
         }
     }
@@ -242,19 +241,19 @@ impl<'a> Writer<'a> {
         &mut self,
         place: &Place,
         name: &[u8],
-        kind: EntryType,
+        kind: EntryKind,
         device: Option<(u32, u32)>,
         attributes: &Attributes,
     ) -> Result<(), Fault> {
         let (file_type, (major, minor)) = match kind {
-            EntryType::Fifo => (FileType::Fifo, (0, 0)),
-            EntryType::Char => (FileType::CharacterDevice, device.ok_or(Fault::Device)?),
+            EntryKind::Fifo => (FileType::Fifo, (0, 0)),
+            EntryKind::CharDevice => (FileType::CharacterDevice, device.ok_or(Fault::Device)?),
             _ => (FileType::BlockDevice, device.ok_or(Fault::Device)?),
         };
         // A character device 0:0 is no device, but overlayfs takes it for a whiteout.
-        let whiteout = kind == EntryType::Char && (major, minor) == (0, 0);
+        let whiteout = kind == EntryKind::CharDevice && (major, minor) == (0, 0);
         let mut made = Err(Errno::PERM);
-        if kind == EntryType::Fifo || (self.options.devices && !whiteout) {
+        if kind == EntryKind::Fifo || (self.options.devices && !whiteout) {
             let make = || match mknodat(&place.fd, name, file_type, Mode::RUSR, makedev(major, minor)) {
                 Err(Errno::PERM) => Ok(Err(Errno::PERM)),
                 result => result.map(Ok),

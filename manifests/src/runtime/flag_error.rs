@@ -4,6 +4,7 @@ use crate::nearest::nearest;
 
 /// A value that docker's flag does not take, or that means nothing here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ValueError {
     /// No size in bytes.
     #[error("`{0}` is not a size")]

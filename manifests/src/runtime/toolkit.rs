@@ -42,6 +42,7 @@ impl Default for Toolkit {
 
 /// Why NVIDIA's hook gives a container no GPUs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum HookFault {
     /// Its config makes no sense.
     #[error("NVIDIA's hook fails, as it can't read {CONFIG}: {0}")]

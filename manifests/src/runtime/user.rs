@@ -14,6 +14,7 @@ pub struct Users {
 
 /// A user that can't be made into numbers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum UserError {
     /// A name, and no accounts to look it up in.
     #[error("the {what} `{name}` is a name, and only the root filesystem knows its number")]

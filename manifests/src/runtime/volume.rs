@@ -35,6 +35,7 @@ pub struct VolumeError {
 
 /// What is wrong with a volume.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum VolumeFault {
     /// One path only, which docker takes for an anonymous volume.
     #[error("it has no destination")]

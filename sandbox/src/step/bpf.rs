@@ -83,6 +83,7 @@ pub(super) struct Filter {
 
 /// A filter that can't be made.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum FilterError {
     /// Not of the runtime spec's form.
     #[error("`linux.seccomp` is not as the runtime spec has it")]

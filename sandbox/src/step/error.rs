@@ -6,6 +6,7 @@ use super::bpf::FilterError;
 
 /// A step that was not run, or not to its end.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StepError {
     /// The spec is none.
     #[error("the runtime spec of the step can't be read")]

@@ -40,6 +40,7 @@ impl fmt::Debug for Options<'_> {
 
 /// What a step left behind can't become a layer.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CaptureError {
     /// A directory that was given can't be used.
     #[error("cannot open {}", .path.display())]

@@ -7,11 +7,9 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use ::tar::EntryType;
-
 use crate::decompress::{Format, decompress};
 pub use crate::entries::Malformed;
-use crate::entries::{Entries, EntriesError, Entry, Sparse};
+use crate::entries::{Entries, EntriesError, Entry, EntryKind, Sparse};
 use crate::hardlinks::{self, Links};
 use crate::mapped::MappedFile;
 use crate::owner;
@@ -47,6 +45,7 @@ pub struct TarError {
 
 /// Why an archive can't be taken.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TarCause {
     /// It could not be read, or not be decompressed.
     #[error(transparent)]
@@ -205,7 +204,7 @@ impl Taking<'_> {
         };
         if path.is_root() {
             return match entry.kind {
-                EntryType::Directory => Ok(()),
+                EntryKind::Directory => Ok(()),
                 _ => Err(PathError::Unusable(String::from_utf8_lossy(&entry.name).into_owned()).into()),
             };
         }
@@ -230,14 +229,14 @@ impl Taking<'_> {
     fn kind(&self, entry: Entry, body: Range<usize>) -> Result<NodeKind, TarCause> {
         let device = entry.device.ok_or(TarCause::Device);
         Ok(match entry.kind {
-            EntryType::Directory => NodeKind::Directory { opaque: false },
-            EntryType::Symlink if entry.link.is_empty() || entry.link.contains(&0) => return Err(TarCause::Link),
-            EntryType::Symlink => NodeKind::Symlink(entry.link),
-            EntryType::Link => NodeKind::Hardlink(self.links.target(LayerPath::new(&entry.link)?, &self.tree)),
-            EntryType::Fifo => NodeKind::Fifo,
-            EntryType::Char => device.map(|(major, minor)| NodeKind::CharDevice { major, minor })?,
-            EntryType::Block => device.map(|(major, minor)| NodeKind::BlockDevice { major, minor })?,
-            _ => NodeKind::File(self.content(entry.sparse, body)?),
+            EntryKind::Directory => NodeKind::Directory { opaque: false },
+            EntryKind::Symlink if entry.link.is_empty() || entry.link.contains(&0) => return Err(TarCause::Link),
+            EntryKind::Symlink => NodeKind::Symlink(entry.link),
+            EntryKind::Hardlink => NodeKind::Hardlink(self.links.target(LayerPath::new(&entry.link)?, &self.tree)),
+            EntryKind::Fifo => NodeKind::Fifo,
+            EntryKind::CharDevice => device.map(|(major, minor)| NodeKind::CharDevice { major, minor })?,
+            EntryKind::BlockDevice => device.map(|(major, minor)| NodeKind::BlockDevice { major, minor })?,
+            EntryKind::Regular => NodeKind::File(self.content(entry.sparse, body)?),
         })
     }
 

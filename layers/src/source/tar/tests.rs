@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
-use ::tar::{Builder, Header};
+use ::tar::{Builder, EntryType, Header};
 
 use super::*;
 use crate::seeded_random::SeededRandom;

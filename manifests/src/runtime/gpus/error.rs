@@ -18,6 +18,7 @@ pub struct GpuError {
 
 /// What is wrong with a GPU request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum GpuFault {
     /// Nothing at all, or an empty field.
     #[error("there is nothing between two commas, or nothing at all")]

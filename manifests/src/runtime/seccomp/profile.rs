@@ -40,6 +40,7 @@ const OPERATORS: [&str; 7] =
 
 /// Text that is no profile.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ProfileError {
     /// No JSON, or not of the format's form.
     #[error("not a seccomp profile")]
