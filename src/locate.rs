@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use ociforge_manifests::graph::{Manifest, Node};
+use ociforge_manifests::graph::{GraphNode, Manifest};
 use ociforge_manifests::reference::EntryName;
 use ociforge_manifests::{Descriptor, Document, Image, ImageError, ImageName, Platform};
 
@@ -18,7 +18,7 @@ pub struct Located {
     /// The name, for messages.
     pub name: String,
     /// The manifest or index.
-    pub node: Node,
+    pub node: GraphNode,
     /// Where the rest is, and what else has a name there.
     pub source: Arc<dyn Named>,
 }
@@ -78,7 +78,7 @@ impl Explain for LocateError {
 /// # Errors
 /// When the place can't be reached or has no such name.
 pub async fn locate(name: &ImageName, client: &Client) -> Result<Located, ContentError> {
-    let (node, source): (Node, Arc<dyn Named>) = match name {
+    let (node, source): (GraphNode, Arc<dyn Named>) = match name {
         ImageName::Registry(reference) => {
             let remote = client.repository(reference);
             let (descriptor, bytes) = remote.resolve().await?;
@@ -130,12 +130,12 @@ fn names(place: Arc<dyn Indexed>, name: Option<&str>) -> Result<Arc<dyn Named>, 
     Ok(Arc::new(repository.map_or(names.clone(), |repository| names.of(repository))))
 }
 
-async fn read(source: &dyn Source, descriptor: &Descriptor, name: &ImageName) -> Result<Node, ContentError> {
+async fn read(source: &dyn Source, descriptor: &Descriptor, name: &ImageName) -> Result<GraphNode, ContentError> {
     parse(descriptor, read_document(source, descriptor).await?, name)
 }
 
-fn parse(descriptor: &Descriptor, bytes: Vec<u8>, name: &ImageName) -> Result<Node, ContentError> {
-    Node::parse(&descriptor.media_type, bytes).map_err(|error| Cause::from(error).of(format!("read {name}")))
+fn parse(descriptor: &Descriptor, bytes: Vec<u8>, name: &ImageName) -> Result<GraphNode, ContentError> {
+    GraphNode::parse(&descriptor.media_type, bytes).map_err(|error| Cause::from(error).of(format!("read {name}")))
 }
 
 impl Located {
@@ -165,7 +165,7 @@ impl Located {
     /// As [`Self::image`].
     pub async fn image_or_only(&self, platform: Option<&Platform>, usual: &Platform) -> Result<Image, LocateError> {
         match (self.image(platform.unwrap_or(usual)).await, &self.node, platform) {
-            (Err(LocateError::Platform { have, .. }), Node::Manifest(_), None) => {
+            (Err(LocateError::Platform { have, .. }), GraphNode::Manifest(_), None) => {
                 let only = have.first().and_then(|platform| platform.parse().ok());
                 self.image(&only.unwrap_or_default()).await
             }
@@ -175,8 +175,8 @@ impl Located {
 
     async fn manifest(&self, platform: &Platform) -> Result<Document<Manifest>, LocateError> {
         match &self.node {
-            Node::Manifest(manifest) => Ok((**manifest).clone()),
-            Node::Index(index) => match select(&*self.source, index, platform).await? {
+            GraphNode::Manifest(manifest) => Ok((**manifest).clone()),
+            GraphNode::Index(index) => match select(&*self.source, index, platform).await? {
                 Ok(selected) => Ok(selected.manifest),
                 Err(have) => Err(self.no_platform(platform, have)),
             },

@@ -21,11 +21,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let [upper, blob] = arguments.as_slice() else { return Err("usage: capture UPPER BLOB".into()) };
     let start = Instant::now();
-    let options = overlay::Options {
+    let options = overlay::OverlayOptions {
         space: XattrSpace::Trusted,
         fuse: false,
         lower: &[],
-        shared: changes::Options { latest: i64::MAX, owners: None, made: &[], restored: &[], cancelled: &|| false },
+        shared: changes::CaptureOptions {
+            latest: i64::MAX,
+            owners: None,
+            made: &[],
+            restored: &[],
+            cancelled: &|| false,
+        },
     };
     let tree = overlay(Path::new(upper), &options)?;
     let walk = start.elapsed().as_secs_f64();

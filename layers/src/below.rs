@@ -30,7 +30,7 @@ pub struct LockedFiles {
 
 /// The layers below a new one.
 #[derive(Debug, Clone)]
-pub struct Below {
+pub struct LowerLayers {
     base: BaseFiles,
     /// With what they are, for messages; the topmost last.
     layers: Vec<(String, FileIndex)>,
@@ -40,7 +40,7 @@ pub struct Below {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Lower {
     pub(crate) kind: LowerKind,
-    pub(crate) origin: Origin,
+    pub(crate) origin: LowerOrigin,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub(crate) enum LowerKind {
 
 /// Which of the layers below something is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub(crate) enum LowerOrigin {
     /// The base is known to have it, or nothing has it.
     Base,
     /// The base is assumed to have it.
@@ -91,7 +91,7 @@ impl Purpose {
     }
 }
 
-impl Below {
+impl LowerLayers {
     /// The base alone.
     #[must_use]
     pub fn new(base: BaseFiles) -> Self {
@@ -104,17 +104,19 @@ impl Below {
     }
 
     /// For messages: where something is.
-    pub(crate) fn name(&self, origin: Origin) -> String {
+    pub(crate) fn name(&self, origin: LowerOrigin) -> String {
         match origin {
-            Origin::Layer(n) => self.layers.get(n).map_or_else(String::new, |(name, _)| format!("the layer `{name}`")),
-            Origin::Base | Origin::Assumed => "the base".to_owned(),
+            LowerOrigin::Layer(n) => {
+                self.layers.get(n).map_or_else(String::new, |(name, _)| format!("the layer `{name}`"))
+            }
+            LowerOrigin::Base | LowerOrigin::Assumed => "the base".to_owned(),
         }
     }
 
     /// What is at `path`. Symbolic links on the way are not followed.
     pub(crate) fn at(&self, path: &LayerPath, purpose: Purpose) -> Lower {
         for (n, (_, index)) in self.layers.iter().enumerate().rev() {
-            let origin = Origin::Layer(n);
+            let origin = LowerOrigin::Layer(n);
             let kind = match index.get(path) {
                 Some(IndexEntry::Directory { metadata, .. }) => LowerKind::Directory(metadata),
                 Some(IndexEntry::Symlink(target)) => LowerKind::Symlink(target),
@@ -143,7 +145,7 @@ impl Below {
             None if is_listed() => LowerKind::Absent,
             None => LowerKind::Unknown,
         };
-        Lower { kind, origin: Origin::Base }
+        Lower { kind, origin: LowerOrigin::Base }
     }
 }
 
@@ -168,7 +170,7 @@ fn assumed(path: &LayerPath, purpose: Purpose) -> Lower {
         Assumption::Absent => LowerKind::Absent,
         Assumption::Unknown => LowerKind::Unknown,
     };
-    Lower { kind, origin: Origin::Assumed }
+    Lower { kind, origin: LowerOrigin::Assumed }
 }
 
 #[cfg(test)]
@@ -181,7 +183,7 @@ mod tests {
 
     #[test]
     fn upper_layers_hide_lower_ones() {
-        let mut below = Below::new(BaseFiles::Known(index(&[
+        let mut below = LowerLayers::new(BaseFiles::Known(index(&[
             "/a dir 0700 1:1 5",
             "/a/b file",
             "/a/c link x",
@@ -203,13 +205,14 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_assumed_or_must_be_read() {
-        let below = Below::new(BaseFiles::Assumed);
+        let below = LowerLayers::new(BaseFiles::Assumed);
         let at = |name: &str, purpose| below.at(&name.parse().unwrap(), purpose);
-        assert_eq!(at("tmp", Purpose::Directory).origin, Origin::Assumed);
+        assert_eq!(at("tmp", Purpose::Directory).origin, LowerOrigin::Assumed);
         assert_eq!(at("bin", Purpose::Directory).kind, LowerKind::Unknown);
         assert_eq!(at("bin", Purpose::File).kind, LowerKind::Absent);
         let files = index(&["/bin link usr/bin", "/lib whiteout", "/opt dir 0755 0:0 0"]);
-        let locked = Below::new(BaseFiles::Locked(LockedFiles { files, listed: ["opt".parse().unwrap()].into() }));
+        let locked =
+            LowerLayers::new(BaseFiles::Locked(LockedFiles { files, listed: ["opt".parse().unwrap()].into() }));
         let kind = |name: &str| locked.at(&name.parse().unwrap(), Purpose::Directory).kind;
         assert_eq!(
             [kind("bin"), kind("lib"), kind("opt/x"), kind("tmp"), kind("code")],

@@ -7,7 +7,7 @@ const XZ_MEMORY: u32 = 256 * 1024;
 
 /// How a stream is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum CompressionFormat {
     /// Not at all, as far as one can see.
     Plain,
     /// gzip, of one or several members.
@@ -20,7 +20,7 @@ pub enum Format {
     Zstd,
 }
 
-impl Format {
+impl CompressionFormat {
     /// Tells the format by a stream's first six bytes, or fewer where it has no more.
     #[must_use]
     pub fn of(beginning: &[u8]) -> Self {
@@ -42,14 +42,14 @@ impl Format {
 pub fn decompress<'a>(mut reader: impl BufRead + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
     let mut beginning = Vec::with_capacity(6);
     reader.by_ref().take(6).read_to_end(&mut beginning)?;
-    let format = Format::of(&beginning);
+    let format = CompressionFormat::of(&beginning);
     let whole = Cursor::new(beginning).chain(reader);
     Ok(match format {
-        Format::Plain => Box::new(whole),
-        Format::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
-        Format::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(whole)),
-        Format::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(whole, true, XZ_MEMORY)),
-        Format::Zstd => Box::new(zstd::Decoder::with_buffer(whole)?),
+        CompressionFormat::Plain => Box::new(whole),
+        CompressionFormat::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
+        CompressionFormat::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(whole)),
+        CompressionFormat::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(whole, true, XZ_MEMORY)),
+        CompressionFormat::Zstd => Box::new(zstd::Decoder::with_buffer(whole)?),
     })
 }
 
@@ -80,11 +80,11 @@ mod tests {
     fn every_format_twice_over_and_cut_off() {
         let text: Vec<u8> = (0..100_000u32).flat_map(|i| (i % 977).to_le_bytes()).collect();
         for blob in all(&text) {
-            assert_ne!(Format::of(&blob), Format::Plain);
+            assert_ne!(CompressionFormat::of(&blob), CompressionFormat::Plain);
             assert_eq!(read(&blob).unwrap(), text);
             assert_eq!(read(&[blob.as_slice(), &blob].concat()).unwrap(), [text.as_slice(), &text].concat());
             for cut in [blob.len() - 1, blob.len() / 2, 12] {
-                assert!(read(&blob[..cut]).is_err(), "{:?} cut to {cut}", Format::of(&blob));
+                assert!(read(&blob[..cut]).is_err(), "{:?} cut to {cut}", CompressionFormat::of(&blob));
             }
         }
         assert_eq!(read(b"plain").unwrap(), b"plain");

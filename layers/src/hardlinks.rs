@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::path::LayerPath;
-use crate::tree::{LayerTree, Node, NodeKind, TreeError};
+use crate::tree::{LayerTree, NodeKind, TreeError, TreeNode};
 
 /// For each path, the links to it.
 #[derive(Default)]
@@ -48,7 +48,7 @@ impl Links {
         let Some(heir) = links.pop_first() else { return Ok(()) };
         for link in &links {
             let kind = NodeKind::Hardlink(heir.clone());
-            tree.insert(link.clone(), Node { metadata: old.metadata.clone(), kind })?;
+            tree.insert(link.clone(), TreeNode { metadata: old.metadata.clone(), kind })?;
         }
         tree.insert(heir.clone(), old)?;
         self.to.insert(heir, links);
@@ -76,7 +76,7 @@ pub(crate) fn normalize(tree: &mut LayerTree) -> Result<(), TreeError> {
         let first = if regular { names.pop_first() } else { None }.unwrap_or_default();
         for name in names {
             let kind = if regular { NodeKind::Hardlink(first.clone()) } else { file.kind.clone() };
-            tree.insert(name, Node { metadata: file.metadata.clone(), kind })?;
+            tree.insert(name, TreeNode { metadata: file.metadata.clone(), kind })?;
         }
         if regular {
             tree.insert(first, file)?;

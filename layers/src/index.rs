@@ -24,7 +24,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::mapped::MappedFile;
 use crate::path::LayerPath;
-use crate::tree::{LayerTree, Metadata, Node, NodeKind};
+use crate::tree::{LayerTree, Metadata, NodeKind, TreeNode};
 
 /// What there is at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub enum IndexEntry {
 }
 
 impl IndexEntry {
-    fn of(node: &Node) -> Self {
+    fn of(node: &TreeNode) -> Self {
         match &node.kind {
             NodeKind::Directory { opaque } => Self::Directory { metadata: node.metadata.clone(), opaque: *opaque },
             NodeKind::Symlink(target) => Self::Symlink(target.clone()),
@@ -58,22 +58,22 @@ impl IndexEntry {
 /// An index. Cloning shares the text.
 #[derive(Debug, Clone, Default)]
 pub struct FileIndex {
-    text: Text,
+    text: IndexText,
 }
 
 #[derive(Debug, Clone)]
-enum Text {
+enum IndexText {
     Memory(Arc<[u8]>),
     Mapped(MappedFile),
 }
 
-impl Default for Text {
+impl Default for IndexText {
     fn default() -> Self {
         Self::Memory(Arc::default())
     }
 }
 
-impl Deref for Text {
+impl Deref for IndexText {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -174,7 +174,7 @@ impl FileIndex {
         if hex::encode(Sha256::digest(text)).as_bytes() != digest {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the file index is damaged"));
         }
-        Ok(Self { text: Text::Mapped(file) })
+        Ok(Self { text: IndexText::Mapped(file) })
     }
 }
 
@@ -191,7 +191,7 @@ impl FromIterator<(LayerPath, IndexEntry)> for FileIndex {
         let mut lines: Vec<Vec<u8>> = entries.into_iter().map(|(path, entry)| line(&path, &entry)).collect();
         // A space sorts before every byte of a path, so whole lines sort as their paths do.
         lines.sort_unstable();
-        Self { text: Text::Memory(lines.concat().into()) }
+        Self { text: IndexText::Memory(lines.concat().into()) }
     }
 }
 

@@ -24,11 +24,11 @@ pub mod tree;
 pub mod unpack;
 pub mod whiteout;
 
-pub use below::{BaseFiles, Below, LockedFiles};
+pub use below::{BaseFiles, LockedFiles, LowerLayers};
 pub use index::FileIndex;
 pub use mapped::MappedFile;
 pub use pack::{Compression, Layer, PackError, pack};
 pub use path::{LayerPath, PathError};
-pub use place::{PlaceError, Placed, Rules, place};
-pub use tree::{Content, DeflatedSlice, LayerTree, Metadata, Node, NodeKind, TreeError};
+pub use place::{PlaceError, Placed, PlacementRules, place};
+pub use tree::{Content, DeflatedSlice, LayerTree, Metadata, NodeKind, TreeError, TreeNode};
 pub use unpack::rebase;

@@ -115,13 +115,14 @@ impl Content {
 mod tests {
     use super::*;
     use crate::inflate::tests::deflated;
-    use crate::tree::{Metadata, Node};
+    use crate::tree::{Metadata, TreeNode};
     use std::os::unix::fs::MetadataExt;
 
     fn tree(nodes: Vec<(&str, u32, NodeKind)>) -> LayerTree {
         let mut tree = LayerTree::new();
         for (path, mode, kind) in nodes {
-            tree.insert(path.parse().unwrap(), Node { metadata: Metadata::root(mode, 1_500_000_000), kind }).unwrap();
+            tree.insert(path.parse().unwrap(), TreeNode { metadata: Metadata::root(mode, 1_500_000_000), kind })
+                .unwrap();
         }
         tree
     }

@@ -1,8 +1,8 @@
 //! Owners and devices that files can't have on a machine where the user has one id only, remembered beside them.
 //!
 //! Regular files and directories carry them in the extended attribute [`ATTRIBUTE`], which overlayfs copies up with the
-//! file. What can't have such an attribute (symbolic links, fifos, sockets) stands in a [`Table`]. A file without either
-//! belongs to the root of the namespace, which is the user.
+//! file. What can't have such an attribute (symbolic links, fifos, sockets) stands in an [`OwnershipTable`]. A file without
+//! either belongs to the root of the namespace, which is the user.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,18 +19,18 @@ pub(crate) fn id(number: u64) -> Option<u32> {
 
 /// What a file is said to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Remembered {
+pub struct OwnershipRecord {
     /// Its owner.
     pub uid: u32,
     /// Its group.
     pub gid: u32,
     /// The device that the file, an empty regular one, stands for.
-    pub device: Option<Device>,
+    pub device: Option<RecordedDevice>,
 }
 
 /// A device node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Device {
+pub struct RecordedDevice {
     /// Whether it is a block device rather than a character device.
     pub block: bool,
     /// Major number.
@@ -39,20 +39,20 @@ pub struct Device {
     pub minor: u32,
 }
 
-/// No text of [`Remembered`].
+/// No text of [`OwnershipRecord`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no owner")]
 pub struct NoOwner(String);
 
-impl fmt::Display for Remembered {
+impl fmt::Display for OwnershipRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.uid, self.gid)?;
-        let Some(Device { block, major, minor }) = self.device else { return Ok(()) };
+        let Some(RecordedDevice { block, major, minor }) = self.device else { return Ok(()) };
         write!(f, ":{}:{major}:{minor}", if block { 'b' } else { 'c' })
     }
 }
 
-impl FromStr for Remembered {
+impl FromStr for OwnershipRecord {
     type Err = NoOwner;
 
     /// `UID:GID`, or `UID:GID:c:MAJOR:MINOR` with `b` for a block device.
@@ -62,7 +62,7 @@ impl FromStr for Remembered {
         let (owner, device) = match *text.split(':').collect::<Vec<_>>() {
             [uid, gid] => ((uid, gid), None),
             [uid, gid, kind @ ("b" | "c"), major, minor] => {
-                ((uid, gid), Some(Device { block: kind == "b", major: number(major)?, minor: number(minor)? }))
+                ((uid, gid), Some(RecordedDevice { block: kind == "b", major: number(major)?, minor: number(minor)? }))
             }
             _ => return Err(refused()),
         };
@@ -72,7 +72,7 @@ impl FromStr for Remembered {
 
 /// A file for as long as it exists: numbers of inodes are used again, times of birth are not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Identity {
+pub struct FileIdentity {
     /// The inode's number.
     pub inode: u64,
     /// When it was made: seconds and nanoseconds since 1970; 0 where the filesystem doesn't say.
@@ -81,18 +81,18 @@ pub struct Identity {
 
 /// The owners of what can't carry them itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Table(pub BTreeMap<Identity, Remembered>);
+pub struct OwnershipTable(pub BTreeMap<FileIdentity, OwnershipRecord>);
 
-impl fmt::Display for Table {
+impl fmt::Display for OwnershipTable {
     /// A line for each: inode, seconds, nanoseconds, owner.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|(Identity { inode, born: (seconds, nanoseconds) }, owner)| {
+        self.0.iter().try_for_each(|(FileIdentity { inode, born: (seconds, nanoseconds) }, owner)| {
             writeln!(f, "{inode} {seconds} {nanoseconds} {owner}")
         })
     }
 }
 
-impl FromStr for Table {
+impl FromStr for OwnershipTable {
     type Err = NoOwner;
 
     fn from_str(text: &str) -> Result<Self, NoOwner> {
@@ -101,7 +101,7 @@ impl FromStr for Table {
             let inode = words.next()?.parse().ok()?;
             let born = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
             let owner = words.next()?.parse().ok()?;
-            words.next().is_none().then_some((Identity { inode, born }, owner))
+            words.next().is_none().then_some((FileIdentity { inode, born }, owner))
         };
         let entries = text.lines().map(|text| line(text).ok_or_else(|| NoOwner(text.to_owned())));
         entries.collect::<Result<_, _>>().map(Self)
@@ -115,13 +115,13 @@ mod tests {
     #[test]
     fn there_and_back() {
         for text in ["0:0", "33:4294967294", "0:6:b:8:1", "0:0:c:1:3"] {
-            assert_eq!(text.parse::<Remembered>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<OwnershipRecord>().unwrap().to_string(), text);
         }
         for bad in ["", "0", "0:x", "0:0:d:1:1", "0:0:c:1", "-1:0", "0:0:c:1:3:", "0:4294967296"] {
-            assert!(bad.parse::<Remembered>().is_err(), "{bad}");
+            assert!(bad.parse::<OwnershipRecord>().is_err(), "{bad}");
         }
         let text = "7 1700000000 5 33:33\n8 -1 0 0:0:c:1:3\n";
-        assert_eq!(text.parse::<Table>().unwrap().to_string(), text);
-        assert!("7 1 2 3\n".parse::<Table>().is_err() && "7 1 2 3:3 4\n".parse::<Table>().is_err());
+        assert_eq!(text.parse::<OwnershipTable>().unwrap().to_string(), text);
+        assert!("7 1 2 3\n".parse::<OwnershipTable>().is_err() && "7 1 2 3:3 4\n".parse::<OwnershipTable>().is_err());
     }
 }

@@ -10,16 +10,16 @@ mod error;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::below::{Below, Lower, LowerKind, Origin, Purpose};
+use crate::below::{Lower, LowerKind, LowerLayers, LowerOrigin, Purpose};
 use crate::links;
 use crate::path::LayerPath;
-use crate::tree::{LayerTree, Metadata, Node, NodeKind};
+use crate::tree::{LayerTree, Metadata, NodeKind, TreeNode};
 
 pub use error::PlaceError;
 
 /// How a tree's entries meet what is below.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rules {
+pub struct PlacementRules {
     /// What a file does that meets a symbolic link or a directory.
     pub files: FileRule,
     /// Which directories keep the attributes that they have below.
@@ -108,14 +108,14 @@ impl Lookups {
     ///
     /// # Errors
     /// When the base has to be read for one.
-    pub fn answers(&self, below: &Below) -> Result<Vec<u8>, PlaceError> {
+    pub fn answers(&self, below: &LowerLayers) -> Result<Vec<u8>, PlaceError> {
         let mut answers = Vec::new();
         for (path, purpose) in &self.0 {
             let lower = below.at(path, *purpose);
             if lower.kind == LowerKind::Unknown {
                 return Err(PlaceError::Unknown(path.clone()));
             }
-            let base = !matches!(lower.origin, Origin::Layer(_));
+            let base = !matches!(lower.origin, LowerOrigin::Layer(_));
             answers.extend_from_slice(format!("{:?} {base}\n", lower.kind).as_bytes());
         }
         Ok(answers)
@@ -126,7 +126,7 @@ impl Lookups {
 ///
 /// # Errors
 /// When the base has to be read first, links lead in a circle, or entries meet what they can't replace.
-pub fn place(tree: LayerTree, below: &Below, rules: &Rules) -> Result<Placed, PlaceError> {
+pub fn place(tree: LayerTree, below: &LowerLayers, rules: &PlacementRules) -> Result<Placed, PlaceError> {
     let mut placing = Placing {
         below,
         rules,
@@ -146,8 +146,8 @@ pub fn place(tree: LayerTree, below: &Below, rules: &Rules) -> Result<Placed, Pl
 }
 
 struct Placing<'a> {
-    below: &'a Below,
-    rules: &'a Rules,
+    below: &'a LowerLayers,
+    rules: &'a PlacementRules,
     /// What was looked up.
     known: RefCell<BTreeMap<(LayerPath, Purpose), Lower>>,
     /// Directories in which nothing is, because a directory above them is missing.
@@ -163,7 +163,7 @@ struct Placing<'a> {
 }
 
 impl Placing<'_> {
-    fn node(&mut self, path: LayerPath, mut node: Node) -> Result<(), PlaceError> {
+    fn node(&mut self, path: LayerPath, mut node: TreeNode) -> Result<(), PlaceError> {
         // Before its directories are looked up one in the other.
         path.check_limits()?;
         let place = match &mut node.kind {
@@ -198,7 +198,7 @@ impl Placing<'_> {
 
     /// What there is at `path` below, seen from inside the new layer.
     fn at(&self, path: &LayerPath, purpose: Purpose) -> Result<Lower, PlaceError> {
-        let absent = Lower { kind: LowerKind::Absent, origin: Origin::Base };
+        let absent = Lower { kind: LowerKind::Absent, origin: LowerOrigin::Base };
         if path.is_root() || self.opaque.iter().any(|directory| path != directory && path.starts_with(directory)) {
             return Ok(absent);
         }
@@ -306,7 +306,7 @@ impl Placing<'_> {
         Err(self.onto_directory(path, place, lower.origin))
     }
 
-    fn onto_directory(&self, path: &LayerPath, directory: LayerPath, origin: Origin) -> PlaceError {
+    fn onto_directory(&self, path: &LayerPath, directory: LayerPath, origin: LowerOrigin) -> PlaceError {
         PlaceError::OntoDirectory { path: path.clone(), directory, layer: self.below.name(origin) }
     }
 
@@ -316,7 +316,7 @@ impl Placing<'_> {
         let LowerKind::Directory(metadata) = lower.kind else { return Ok(None) };
         let keeps = match self.rules.directories {
             DirectoryRule::KeepAll => true,
-            DirectoryRule::KeepBase => !matches!(lower.origin, Origin::Layer(_)),
+            DirectoryRule::KeepBase => !matches!(lower.origin, LowerOrigin::Layer(_)),
             DirectoryRule::Replace => false,
             DirectoryRule::Change { mode, owner } => {
                 let noted = self.noted(place, metadata, lower.origin);
@@ -328,8 +328,8 @@ impl Placing<'_> {
     }
 
     /// Notes a directory that is assumed, and gives it a time.
-    fn noted(&mut self, place: &LayerPath, metadata: Metadata, origin: Origin) -> Metadata {
-        if origin != Origin::Assumed {
+    fn noted(&mut self, place: &LayerPath, metadata: Metadata, origin: LowerOrigin) -> Metadata {
+        if origin != LowerOrigin::Assumed {
             return metadata;
         }
         self.assumed.insert(place.clone());
@@ -353,11 +353,11 @@ impl Placing<'_> {
                     }
                     _ => Metadata::root(0o755, self.rules.mtime),
                 };
-                self.out.insert(above, Node { metadata, kind: NodeKind::Directory { opaque: false } })?;
+                self.out.insert(above, TreeNode { metadata, kind: NodeKind::Directory { opaque: false } })?;
             }
         }
         let known = self.known.into_inner();
-        let is_new = |lower: &Lower| lower.kind == LowerKind::Absent && lower.origin == Origin::Assumed;
+        let is_new = |lower: &Lower| lower.kind == LowerKind::Absent && lower.origin == LowerOrigin::Assumed;
         let new = known.iter().filter(|((_, purpose), lower)| *purpose == Purpose::Directory && is_new(lower));
         self.assumed.extend(new.map(|((path, _), _)| path.clone()));
         let lookups = Lookups(known.into_keys().collect());

@@ -13,12 +13,12 @@ use crate::path::LayerPath;
 /// A source's tree need not have the directories that lead to its entries: [`place`](crate::place::place) adds them.
 #[derive(Debug, Clone, Default)]
 pub struct LayerTree {
-    nodes: BTreeMap<LayerPath, Node>,
+    nodes: BTreeMap<LayerPath, TreeNode>,
 }
 
 /// One entry of a layer.
 #[derive(Debug, Clone)]
-pub struct Node {
+pub struct TreeNode {
     /// Mode, owner, time and extended attributes.
     pub metadata: Metadata,
     /// What it is.
@@ -173,7 +173,7 @@ impl LayerTree {
     ///
     /// # Errors
     /// When an entry above it is no directory, or it would replace a directory that has something in it.
-    pub fn insert(&mut self, path: LayerPath, node: Node) -> Result<(), TreeError> {
+    pub fn insert(&mut self, path: LayerPath, node: TreeNode) -> Result<(), TreeError> {
         for above in path.ancestors() {
             match self.nodes.get(&above).map(|node| &node.kind) {
                 None => {}
@@ -209,17 +209,17 @@ impl LayerTree {
 
     /// The entry at `path`.
     #[must_use]
-    pub fn get(&self, path: &LayerPath) -> Option<&Node> {
+    pub fn get(&self, path: &LayerPath) -> Option<&TreeNode> {
         self.nodes.get(path)
     }
 
     /// All entries, in the order of their paths.
-    pub fn iter(&self) -> impl Iterator<Item = (&LayerPath, &Node)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&LayerPath, &TreeNode)> {
         self.nodes.iter()
     }
 
     /// All entries, in the order of their paths.
-    pub fn into_entries(self) -> impl Iterator<Item = (LayerPath, Node)> {
+    pub fn into_entries(self) -> impl Iterator<Item = (LayerPath, TreeNode)> {
         self.nodes.into_iter()
     }
 
@@ -262,12 +262,12 @@ mod tests {
         name.parse().unwrap()
     }
 
-    fn file() -> Node {
-        Node { metadata: Metadata::root(0o644, 0), kind: NodeKind::File(Content::Bytes(vec![1])) }
+    fn file() -> TreeNode {
+        TreeNode { metadata: Metadata::root(0o644, 0), kind: NodeKind::File(Content::Bytes(vec![1])) }
     }
 
-    fn directory() -> Node {
-        Node { metadata: Metadata::root(0o755, 0), kind: NodeKind::Directory { opaque: false } }
+    fn directory() -> TreeNode {
+        TreeNode { metadata: Metadata::root(0o755, 0), kind: NodeKind::Directory { opaque: false } }
     }
 
     #[test]
@@ -285,13 +285,13 @@ mod tests {
 
     #[test]
     fn what_is_put_on_top_leaves_hard_links_alone() {
-        let link = Node { metadata: Metadata::root(0o644, 0), kind: NodeKind::Hardlink(path("a")) };
+        let link = TreeNode { metadata: Metadata::root(0o644, 0), kind: NodeKind::Hardlink(path("a")) };
         let mut tree = LayerTree::new();
         tree.insert(path("a"), file()).unwrap();
         tree.insert(path("b"), link.clone()).unwrap();
         tree.insert(path("c"), link).unwrap();
         let mut upper = LayerTree::new();
-        upper.insert(path("a"), Node { kind: NodeKind::Symlink(b"x".to_vec()), ..file() }).unwrap();
+        upper.insert(path("a"), TreeNode { kind: NodeKind::Symlink(b"x".to_vec()), ..file() }).unwrap();
         tree.extend(upper).unwrap();
         assert!(matches!(tree.get(&path("b")).unwrap().kind, NodeKind::File(_)));
         assert!(matches!(&tree.get(&path("c")).unwrap().kind, NodeKind::Hardlink(target) if *target == path("b")));

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::descriptor::null_as_default;
 use crate::digest::DiffId;
-use crate::document::Named;
+use crate::document::DocumentType;
 use crate::expand::{ExpandError, expand};
 use crate::platform::Platform;
 
@@ -21,7 +21,7 @@ pub struct Config {
     pub platform: Platform,
     /// How a container is started.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub config: Process,
+    pub config: ExecutionParameters,
     /// The layers' diff ids.
     pub rootfs: RootFs,
     /// How the layers came to be, lowest first.
@@ -35,7 +35,7 @@ pub struct Config {
     pub author: Option<String>,
 }
 
-impl Named for Config {
+impl DocumentType for Config {
     const NAME: &'static str = "image config";
 }
 
@@ -62,7 +62,7 @@ pub struct History {
 
 /// The `config` object: defaults for a container's process. What is missing or `null` is empty.
 #[derive(Debug, Clone, Default)]
-pub struct Process {
+pub struct ExecutionParameters {
     /// `user`, `uid`, `user:group`, …
     pub user: String,
     /// `KEY=VALUE`, in order.
@@ -83,7 +83,7 @@ pub struct Process {
     pub stop_signal: Option<String>,
 }
 
-impl<'de> Deserialize<'de> for Process {
+impl<'de> Deserialize<'de> for ExecutionParameters {
     /// By hand, for an error that names the field.
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         let mut fields = Map::deserialize(input)?;
@@ -107,7 +107,7 @@ fn field<T: DeserializeOwned + Default, E: de::Error>(fields: &mut Map<String, V
     value.map(Option::unwrap_or_default).map_err(|error| E::custom(format!("`{key}` of `config`: {error}")))
 }
 
-impl Process {
+impl ExecutionParameters {
     /// The value of `key` in `env`; the last one where it is given twice.
     #[must_use]
     pub fn env_value(&self, key: &str) -> Option<&str> {
@@ -145,7 +145,7 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 /// A value of a recipe whose references to variables can't be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cannot expand `{key}`")]
-pub struct ValueError {
+pub struct ConfigValueError {
     /// Its key.
     pub key: String,
     /// Why.
@@ -174,30 +174,30 @@ impl Expansion {
     ///
     /// # Errors
     /// When a reference can't be read.
-    pub fn text(&mut self, key: &str, text: &str) -> Result<String, ValueError> {
+    pub fn text(&mut self, key: &str, text: &str) -> Result<String, ConfigValueError> {
         let mut missing = Vec::new();
         let expanded = expand(text, &|name| self.env.get(name).cloned(), &mut missing);
         self.missing.extend(missing.into_iter().map(|variable| (key.to_owned(), variable)));
-        expanded.map_err(|source| ValueError { key: key.to_owned(), source })
+        expanded.map_err(|source| ConfigValueError { key: key.to_owned(), source })
     }
 
     /// The same for an absolute path.
     ///
     /// # Errors
     /// When a reference can't be read, or the path is not absolute.
-    pub fn path(&mut self, key: &str, text: &str) -> Result<String, ValueError> {
+    pub fn path(&mut self, key: &str, text: &str) -> Result<String, ConfigValueError> {
         let path = self.text(key, text)?;
         if path.starts_with('/') {
             return Ok(path);
         }
-        Err(ValueError { key: key.to_owned(), source: ExpandError::Relative(path) })
+        Err(ConfigValueError { key: key.to_owned(), source: ExpandError::Relative(path) })
     }
 
     /// Variables that are set one after the other; each is seen by those that follow.
     ///
     /// # Errors
     /// When a reference can't be read.
-    pub fn variables(&mut self, env: &[(String, String)]) -> Result<Vec<(String, String)>, ValueError> {
+    pub fn variables(&mut self, env: &[(String, String)]) -> Result<Vec<(String, String)>, ConfigValueError> {
         let set = |(key, value): &(String, String)| {
             let value = self.text(&format!("env.{key}"), value)?;
             self.env.insert(key.clone(), value.clone());
@@ -213,12 +213,12 @@ impl ConfigEdit {
     ///
     /// # Errors
     /// When a reference can't be read, or the working directory is not absolute.
-    pub fn expanded(&self, expansion: &mut Expansion) -> Result<Self, ValueError> {
+    pub fn expanded(&self, expansion: &mut Expansion) -> Result<Self, ConfigValueError> {
         let env = expansion.variables(&self.env)?;
         let mut text = |key: &str, text: &String| expansion.text(key, text);
         let labels =
             self.labels.iter().map(|(name, label)| Ok((name.clone(), text(&format!("labels.{name}"), label)?)));
-        let labels = labels.collect::<Result<_, ValueError>>()?;
+        let labels = labels.collect::<Result<_, ConfigValueError>>()?;
         let user = self.user.as_ref().map(|user| text("user", user)).transpose()?;
         let workdir = self.workdir.as_ref().map(|workdir| expansion.path("workdir", workdir)).transpose()?;
         Ok(Self { env, labels, workdir, user, ..self.clone() })
@@ -330,7 +330,7 @@ mod tests {
         let edit = ConfigEdit { workdir: Some("$NO".into()), ..ConfigEdit::default() };
         assert!(matches!(
             edit.expanded(&mut Expansion::new(&[])),
-            Err(ValueError { source: ExpandError::Relative(_), .. })
+            Err(ConfigValueError { source: ExpandError::Relative(_), .. })
         ));
         assert_eq!(Expansion::new(&[]).text("k", "$PATH").unwrap(), DEFAULT_PATH);
     }

@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
 use crate::document::{Document, DocumentError};
-use crate::graph::{Index, Manifest, Node};
+use crate::graph::{GraphNode, Index, Manifest};
 use crate::media_type;
 
 /// The manifest with OCI's media types; nothing where it has these already.
 ///
 /// # Errors
 /// Never for a manifest that was read.
-pub fn manifest_as_oci(manifest: &Document<Manifest>) -> Result<Option<Node>, DocumentError> {
+pub fn manifest_as_oci(manifest: &Document<Manifest>) -> Result<Option<GraphNode>, DocumentError> {
     let own = manifest.media_type.as_deref().unwrap_or_default();
     let parts = [&manifest.config].into_iter().chain(&manifest.layers);
     if !media_type::is_docker(own) && !parts.into_iter().any(|part| media_type::is_docker(&part.media_type)) {
@@ -32,7 +32,7 @@ pub fn manifest_as_oci(manifest: &Document<Manifest>) -> Result<Option<Node>, Do
     if json["layers"].is_null() {
         json["layers"] = json!([]);
     }
-    Ok(Some(Node::Manifest(Box::new(Document::from_json(json)?))))
+    Ok(Some(GraphNode::Manifest(Box::new(Document::from_json(json)?))))
 }
 
 /// The index with OCI's media type and with those entries that became others; nothing where nothing of that changes it.
@@ -42,7 +42,7 @@ pub fn manifest_as_oci(manifest: &Document<Manifest>) -> Result<Option<Node>, Do
 pub fn index_as_oci(
     index: &Document<Index>,
     became: &HashMap<Digest, Descriptor>,
-) -> Result<Option<Node>, DocumentError> {
+) -> Result<Option<GraphNode>, DocumentError> {
     let own = index.media_type.as_deref().unwrap_or_default();
     if !media_type::is_docker(own) && !index.manifests.iter().any(|entry| became.contains_key(&entry.digest)) {
         return Ok(None);
@@ -60,7 +60,7 @@ pub fn index_as_oci(
         None => entry.clone(),
     });
     json["manifests"] = Value::Array(entries.map(|entry| json!(entry)).collect());
-    Ok(Some(Node::Index(Box::new(Document::from_json(json)?))))
+    Ok(Some(GraphNode::Index(Box::new(Document::from_json(json)?))))
 }
 
 #[cfg(test)]
@@ -83,12 +83,12 @@ mod tests {
         let oci = manifest_as_oci(&docker).unwrap().unwrap();
         assert_eq!(oci.media_type(), media_type::MANIFEST);
         let digests = |node: &[&Descriptor]| node.iter().map(|child| child.digest.clone()).collect::<Vec<_>>();
-        let before = Node::Manifest(Box::new(docker));
+        let before = GraphNode::Manifest(Box::new(docker));
         assert_eq!(digests(&oci.children()), digests(&before.children()));
         let types: Vec<_> = oci.children().iter().map(|child| child.media_type.as_str()).collect();
         let foreign = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
         assert_eq!(types, [media_type::CONFIG, media_type::LAYER_GZIP, foreign]);
-        let Node::Manifest(oci) = oci else { panic!() };
+        let GraphNode::Manifest(oci) = oci else { panic!() };
         assert_eq!(oci.json()["x-own"], 1);
         assert!(manifest_as_oci(&oci).unwrap().is_none());
     }
@@ -106,7 +106,7 @@ mod tests {
         };
         let became = HashMap::from([(entry.digest.clone(), new.clone())]);
         for kind in [media_type::DOCKER_LIST, media_type::INDEX] {
-            let Some(Node::Index(index)) = index_as_oci(&list(kind), &became).unwrap() else { panic!() };
+            let Some(GraphNode::Index(index)) = index_as_oci(&list(kind), &became).unwrap() else { panic!() };
             assert_eq!(index.media_type.as_deref(), Some(media_type::INDEX));
             assert_eq!(index.manifests[0], Descriptor { platform: entry.platform.clone(), ..new.clone() });
             assert_eq!(index.manifests[1], other);

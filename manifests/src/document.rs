@@ -68,7 +68,7 @@ impl DocumentError {
 }
 
 /// What a document is called in errors, and what it must be besides JSON of its form.
-pub trait Named {
+pub trait DocumentType {
     /// For instance `image manifest`.
     const NAME: &'static str;
 
@@ -83,7 +83,7 @@ pub trait Named {
     }
 }
 
-impl<T: DeserializeOwned + Named> Document<T> {
+impl<T: DeserializeOwned + DocumentType> Document<T> {
     /// Reads a document.
     ///
     /// # Errors
@@ -151,7 +151,7 @@ impl<T> std::ops::Deref for Document<T> {
     }
 }
 
-fn named<T: Named>(source: serde_json::Error) -> DocumentError {
+fn named<T: DocumentType>(source: serde_json::Error) -> DocumentError {
     DocumentError::Json { what: T::NAME, source }
 }
 
@@ -179,7 +179,7 @@ mod tests {
 
     #[derive(Debug, serde::Deserialize)]
     struct Any {}
-    impl Named for Any {
+    impl DocumentType for Any {
         const NAME: &'static str = "test document";
     }
 

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use crate::descriptor::{Descriptor, null_as_default};
-use crate::document::{Document, DocumentError, Named};
+use crate::document::{Document, DocumentError, DocumentType};
 use crate::media_type;
 use crate::platform::Platform;
-use crate::shape::Shape;
+use crate::shape::DocumentShape;
 
 /// An image manifest, OCI's or Docker's schema 2 (image-spec, manifest.md).
 #[derive(Debug, Clone, Deserialize)]
@@ -37,11 +37,11 @@ pub struct Manifest {
     pub annotations: BTreeMap<String, String>,
 }
 
-impl Named for Manifest {
+impl DocumentType for Manifest {
     const NAME: &'static str = "image manifest";
 
     fn check(bytes: &[u8]) -> Result<(), DocumentError> {
-        Shape::of(bytes, Self::NAME)?.must_be_manifest()
+        DocumentShape::of(bytes, Self::NAME)?.must_be_manifest()
     }
 }
 
@@ -83,11 +83,11 @@ pub struct Index {
     pub annotations: BTreeMap<String, String>,
 }
 
-impl Named for Index {
+impl DocumentType for Index {
     const NAME: &'static str = "image index";
 
     fn check(bytes: &[u8]) -> Result<(), DocumentError> {
-        Shape::of(bytes, Self::NAME)?.must_be_index()
+        DocumentShape::of(bytes, Self::NAME)?.must_be_index()
     }
 }
 
@@ -116,7 +116,7 @@ pub fn media_type_of(stated: &str, bytes: &[u8]) -> Result<Option<String>, Docum
     if let Some(signed) = media_type::schema_one(stated) {
         return Err(DocumentError::SchemaOne { signed });
     }
-    let shape = Shape::of(bytes, "manifest")?;
+    let shape = DocumentShape::of(bytes, "manifest")?;
     let stated = Some(stated).filter(|stated| media_type::is_document(stated));
     let is_index = stated.map_or(shape.is_index(), media_type::is_index);
     if stated.is_none() && !is_index && !shape.is_manifest() {
@@ -134,14 +134,14 @@ pub fn media_type_of(stated: &str, bytes: &[u8]) -> Result<Option<String>, Docum
 
 /// A document that points to others.
 #[derive(Debug, Clone)]
-pub enum Node {
+pub enum GraphNode {
     /// An image manifest.
     Manifest(Box<Document<Manifest>>),
     /// An image index.
     Index(Box<Document<Index>>),
 }
 
-impl Node {
+impl GraphNode {
     /// Reads `bytes` as what `media_type` says, or, where that says nothing, as what the document says of itself.
     ///
     /// # Errors
@@ -155,7 +155,7 @@ impl Node {
         }
         let bytes = bytes.into();
         let what = if media_type::is_index(media_type) { Index::NAME } else { Manifest::NAME };
-        let shape = Shape::of(&bytes, what)?;
+        let shape = DocumentShape::of(&bytes, what)?;
         if media_type::is_index(media_type) || (!media_type::is_manifest(media_type) && shape.is_index()) {
             shape.must_be_index()?;
             Ok(Self::Index(Box::new(Document::checked(bytes)?)))
@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn an_index_without_a_media_type_is_known_by_its_content() {
         let bytes = br#"{"schemaVersion":2,"manifests":[]}"#.to_vec();
-        assert!(matches!(Node::parse("", bytes).unwrap(), Node::Index(_)));
+        assert!(matches!(GraphNode::parse("", bytes).unwrap(), GraphNode::Index(_)));
     }
 
     #[test]
@@ -252,7 +252,7 @@ mod tests {
         let manifest = br#"{"schemaVersion":2,"config":{"mediaType":"c/d","size":1,"digest":"DIGEST"},"layers":[]}"#;
         let manifest = String::from_utf8_lossy(manifest).replace("DIGEST", Digest::of(b"x").as_str());
         let index = r#"{"schemaVersion":2,"manifests":[]}"#;
-        let parse = |kind: &str, text: &str| Node::parse(kind, text.as_bytes().to_vec());
+        let parse = |kind: &str, text: &str| GraphNode::parse(kind, text.as_bytes().to_vec());
         assert!(parse(media_type::MANIFEST, &manifest).is_ok() && parse(media_type::DOCKER_LIST, index).is_ok());
         let both = manifest.replacen('{', r#"{"manifests":[],"#, 1);
         for kind in ["", media_type::MANIFEST, media_type::INDEX] {
@@ -310,7 +310,7 @@ mod tests {
             json["schemaVersion"] = 2.into();
             let bytes = json.to_string().into_bytes();
             let descriptor = Descriptor::of(media_type::MANIFEST, &bytes);
-            let node = Node::parse("", bytes).unwrap();
+            let node = GraphNode::parse("", bytes).unwrap();
             assert_eq!(node.subject(), None);
             let entry = node.as_referrer(&descriptor);
             assert_eq!(entry.digest, descriptor.digest);

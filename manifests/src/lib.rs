@@ -20,7 +20,7 @@ pub mod runtime;
 mod shape;
 mod skimmed;
 
-pub use config::{Config, ConfigEdit, Expansion, ValueError};
+pub use config::{Config, ConfigEdit, ConfigValueError, Expansion};
 pub use descriptor::Descriptor;
 pub use digest::{ChainId, DiffId, Digest, Hasher};
 pub use document::{Document, DocumentError};

@@ -17,14 +17,14 @@ const FIELDS: [&str; 8] =
 
 /// The outermost fields of a document that tell what it is, as far as they are not `null`.
 #[derive(Debug, Default)]
-pub(crate) struct Shape {
+pub(crate) struct DocumentShape {
     /// Of fields whose value tells more than that they are there, the value.
     fields: BTreeMap<&'static str, Value>,
     /// Why readers may disagree about the fields.
     ambiguous: Option<String>,
 }
 
-impl Shape {
+impl DocumentShape {
     /// Looks at a document, which is to be a `what`.
     pub(crate) fn of(bytes: &[u8], what: &'static str) -> Result<Self, DocumentError> {
         let shape: Self = serde_json::from_slice(bytes).map_err(|source| DocumentError::Json { what, source })?;
@@ -96,18 +96,18 @@ fn field_of(key: &str) -> Option<&'static str> {
     FIELDS.iter().find(same).copied()
 }
 
-impl<'de> Deserialize<'de> for Shape {
+impl<'de> Deserialize<'de> for DocumentShape {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
-            type Value = Shape;
+        struct ShapeVisitor;
+        impl<'de> Visitor<'de> for ShapeVisitor {
+            type Value = DocumentShape;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Shape, A::Error> {
-                let (mut shape, mut seen) = (Shape::default(), Vec::new());
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<DocumentShape, A::Error> {
+                let (mut shape, mut seen) = (DocumentShape::default(), Vec::new());
                 while let Some(key) = map.next_key::<String>()? {
                     let Some(field) = field_of(&key) else {
                         map.next_value::<Skimmed>()?;
@@ -131,7 +131,7 @@ impl<'de> Deserialize<'de> for Shape {
                 Ok(shape)
             }
         }
-        input.deserialize_map(Fields)
+        input.deserialize_map(ShapeVisitor)
     }
 }
 
@@ -139,8 +139,8 @@ impl<'de> Deserialize<'de> for Shape {
 mod tests {
     use super::*;
 
-    fn shape(json: &str) -> Result<Shape, DocumentError> {
-        Shape::of(json.as_bytes(), "image manifest")
+    fn shape(json: &str) -> Result<DocumentShape, DocumentError> {
+        DocumentShape::of(json.as_bytes(), "image manifest")
     }
 
     #[test]

@@ -13,8 +13,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ociforge_manifests::runtime::cdi::{CdiFile, DeviceFacts, NodeKind, Registry};
-use ociforge_manifests::runtime::{Emitted, Host, Request, runtime_spec};
+use ociforge_manifests::runtime::cdi::{CdiFile, CdiRegistry, DeviceFacts, DeviceNodeKind};
+use ociforge_manifests::runtime::{ContainerRequest, Emitted, Host, runtime_spec};
 use ociforge_manifests::{Config, Document};
 use program::write_program;
 use serde_json::{Value, json};
@@ -68,9 +68,9 @@ impl Drop for Directory {
     }
 }
 
-fn load(path: &str, text: &str) -> Registry {
+fn load(path: &str, text: &str) -> CdiRegistry {
     let content = Ok(text.as_bytes().to_vec());
-    Registry::load(vec![CdiFile { path: path.into(), priority: 0, content }])
+    CdiRegistry::load(vec![CdiFile { path: path.into(), priority: 0, content }])
 }
 
 /// A document with one device and these edits of the file.
@@ -153,11 +153,11 @@ fn the_loader_agrees_with_cdis_schema() {
 /// The nodes that stand for NVIDIA's, as on every Linux.
 fn nodes() -> BTreeMap<String, DeviceFacts> {
     let nodes = [("/dev/null", 3), ("/dev/zero", 5), ("/dev/full", 7), ("/dev/random", 8)];
-    let facts = |minor| DeviceFacts { kind: NodeKind::Char, major: 1, minor, mode: 0o666 };
+    let facts = |minor| DeviceFacts { kind: DeviceNodeKind::Char, major: 1, minor, mode: 0o666 };
     nodes.into_iter().map(|(path, minor)| (path.to_owned(), facts(minor))).collect()
 }
 
-fn emit(text: &str, root: &Path, request: &Request, script: &str) -> Emitted {
+fn emit(text: &str, root: &Path, request: &ContainerRequest, script: &str) -> Emitted {
     let host = Host {
         root: root.to_str().unwrap().to_owned(),
         cdi: load("/etc/cdi/nvidia.yaml", text),
@@ -174,8 +174,8 @@ fn emit(text: &str, root: &Path, request: &Request, script: &str) -> Emitted {
     runtime_spec(&config, &BTreeMap::new(), request, &host).unwrap()
 }
 
-fn gpus(text: &str) -> Request {
-    let mut request = Request::default();
+fn gpus(text: &str) -> ContainerRequest {
+    let mut request = ContainerRequest::default();
     request.settings.gpus = Some(text.parse().unwrap());
     request
 }
@@ -189,7 +189,7 @@ fn nvidias_file_gives_the_expected_spec() {
     assert_eq!(validate("runtime", RUNTIME, &[spec.to_string(), json!({"ociVersion": 1}).to_string()]), [true, false]);
 
     let golden: Value = serde_json::from_str(include_str!("cdi/nvidia-gpus-0-1.json")).unwrap();
-    let plain = emit(NVIDIA, root, &Request::default(), "true").json;
+    let plain = emit(NVIDIA, root, &ContainerRequest::default(), "true").json;
     let list = |spec: &Value, place: &str| spec.pointer(place).unwrap().as_array().unwrap().clone();
     let (rules, before) = (list(&spec, "/linux/resources/devices"), list(&plain, "/linux/resources/devices"));
     assert_eq!(rules[..before.len()], before);

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, Read};
 
 use ociforge_layers::decompress::decompress;
-use ociforge_layers::entries::{Entries, Entry, EntryKind};
+use ociforge_layers::entries::{EntryKind, TarEntries, TarEntry};
 use ociforge_layers::{FileIndex, LayerPath, Metadata, PathError, whiteout};
 
 use super::facts::Facts;
@@ -79,7 +79,7 @@ impl Scanner {
     }
 
     fn tar(&mut self, reader: impl Read) -> Result<(), ScanError> {
-        let mut entries = Entries::new(BufReader::new(reader));
+        let mut entries = TarEntries::new(BufReader::new(reader));
         while let Some(entry) = entries.next_entry().map_err(io::Error::from)? {
             if entry.name.len().max(entry.link.len()) > MAX_PATH {
                 return Err(ScanError::LongPath);
@@ -110,7 +110,7 @@ impl Scanner {
         parent.and_then(|parent| parent.join(path.file_name()).ok()).unwrap_or(path)
     }
 
-    fn entry(&mut self, path: LayerPath, entry: &Entry, body: &mut impl Read) -> Result<(), ScanError> {
+    fn entry(&mut self, path: LayerPath, entry: &TarEntry, body: &mut impl Read) -> Result<(), ScanError> {
         if path.is_root() {
             return Ok(());
         }
@@ -132,10 +132,10 @@ impl Scanner {
     }
 
     /// What is kept of an entry.
-    fn sift(&self, path: &LayerPath, entry: &Entry, body: &mut impl Read) -> Result<Kept, ScanError> {
+    fn sift(&self, path: &LayerPath, entry: &TarEntry, body: &mut impl Read) -> Result<Kept, ScanError> {
         match entry.kind {
             EntryKind::Directory => {
-                let Entry { mode, uid, gid, mtime, xattrs, .. } = entry;
+                let TarEntry { mode, uid, gid, mtime, xattrs, .. } = entry;
                 let (mode, mtime, xattrs) = (mode & 0o7777, mtime.seconds, xattrs.clone());
                 Ok(Kept::Directory(Metadata { mode, uid: *uid, gid: *gid, mtime, xattrs }))
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ociforge_layers::index::IndexEntry;
 use ociforge_layers::{
-    BaseFiles, Below, FileIndex, LayerPath, LayerTree, LockedFiles, Metadata, Node, NodeKind, links, place,
+    BaseFiles, FileIndex, LayerPath, LayerTree, LockedFiles, LowerLayers, Metadata, NodeKind, TreeNode, links, place,
 };
 
 use super::interpreter::Interpreter;
@@ -55,7 +55,7 @@ pub(super) async fn to_lock(builder: &Builder, plan: &Plan, pins: &Pins) -> Resu
         return Ok(None);
     }
     let files = contents(builder, &pins.base).await?.files;
-    let mut below = Below::new(BaseFiles::Known(files.clone()));
+    let mut below = LowerLayers::new(BaseFiles::Known(files.clone()));
     let (mut looked_up, mut listed): (Vec<LayerPath>, BTreeSet<LayerPath>) = Default::default();
     let scratch = builder.store.scratch().map_err(BuildError::Store)?;
     for step in &plan.steps {
@@ -90,7 +90,7 @@ fn directories_of(Interpreter { scheme, .. }: &Interpreter, builder: &Builder) -
     let data = DATA.iter().filter_map(|name| scheme.data.join(name).ok());
     let own = [&scheme.purelib, &scheme.platlib, &scheme.scripts, &scheme.data, &scheme.headers].map(Clone::clone);
     for path in own.into_iter().chain(data) {
-        let directory = Node { metadata: Metadata::root(0o755, 0), kind: NodeKind::Directory { opaque: false } };
+        let directory = TreeNode { metadata: Metadata::root(0o755, 0), kind: NodeKind::Directory { opaque: false } };
         // All of them are directories, so they do not conflict.
         let _ = tree.insert(path, directory);
     }

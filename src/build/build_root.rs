@@ -5,8 +5,8 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::thread;
 
-use ociforge_layers::unpack::Owners;
-use ociforge_manifests::runtime::{EnvEntry, Host, Hostname, Network, Request, Settings};
+use ociforge_layers::unpack::OwnerPolicy;
+use ociforge_manifests::runtime::{ContainerRequest, EnvEntry, Host, Hostname, Network, RuntimeSettings};
 use ociforge_manifests::{ChainId, ConfigEdit, DiffId, Image, ImageError, NewLayer};
 
 use super::step_mounts::{PreparedMounts, ResolvedMount};
@@ -112,10 +112,10 @@ impl BuildRoot {
     }
 }
 
-fn request(job: &StepProcess, ready: &PreparedMounts, sandbox: &Sandbox) -> Request {
+fn request(job: &StepProcess, ready: &PreparedMounts, sandbox: &Sandbox) -> ContainerRequest {
     let entry = |(key, value): &(String, String)| EnvEntry { key: key.clone(), value: Some(value.clone()) };
-    Request {
-        settings: Settings { network: Some(job.network), ..Settings::default() },
+    ContainerRequest {
+        settings: RuntimeSettings { network: Some(job.network), ..RuntimeSettings::default() },
         env: job.env.iter().map(entry).collect(),
         user: job.user.clone(),
         workdir: job.workdir.clone(),
@@ -125,7 +125,7 @@ fn request(job: &StepProcess, ready: &PreparedMounts, sandbox: &Sandbox) -> Requ
         volumes: ready.volumes.clone(),
         tmpfs: ready.tmpfs.clone(),
         rootless: sandbox.entered.rootless(),
-        ..Request::default()
+        ..ContainerRequest::default()
     }
 }
 
@@ -133,7 +133,7 @@ fn request(job: &StepProcess, ready: &PreparedMounts, sandbox: &Sandbox) -> Requ
 /// mapped.
 fn facts(sandbox: &Sandbox) -> Host {
     let facts = host::facts(Overrides::default());
-    let remembered = owners(&sandbox.entered) == Owners::Remembered;
+    let remembered = owners(&sandbox.entered) == OwnerPolicy::Remembered;
     let mappings = facts.mappings.clone().filter(|_| !remembered);
     Host { runs_here: true, mappings, inside_user_namespace: sandbox.entered.rootless(), ..facts }
 }

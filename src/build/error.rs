@@ -10,7 +10,7 @@ use ociforge_layers::source::ignore::PatternError;
 use ociforge_layers::source::tar::TarError;
 use ociforge_layers::source::wheel::WheelError;
 use ociforge_layers::{LayerPath, PackError, PathError, PlaceError, TreeError};
-use ociforge_manifests::{ImageError, Platform, ValueError};
+use ociforge_manifests::{ConfigValueError, ImageError, Platform};
 
 use super::correction;
 use super::wheel_builder::SourceError;
@@ -88,7 +88,7 @@ pub enum BuildError {
     Store(#[source] io::Error),
     /// A value of `[config]` has an invalid reference to a variable.
     #[error("cannot use [config]")]
-    Config(#[from] ValueError),
+    Config(#[from] ConfigValueError),
     /// The documents of the image contradict each other.
     #[error("cannot assemble the image")]
     Image(#[from] ImageError),
@@ -153,7 +153,7 @@ pub enum StepError {
     Path(#[from] PathError),
     /// A value has an invalid reference to a variable.
     #[error(transparent)]
-    Value(#[from] ValueError),
+    Value(#[from] ConfigValueError),
     /// A path that leads out of the recipe's directory.
     #[error("{} leads out of the recipe's directory", .0.display())]
     Outside(PathBuf),

@@ -26,8 +26,8 @@ mod wheel_builder;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ociforge_layers::{BaseFiles, Below, Compression, Layer};
-use ociforge_manifests::graph::Node;
+use ociforge_layers::{BaseFiles, Compression, Layer, LowerLayers};
+use ociforge_manifests::graph::GraphNode;
 use ociforge_manifests::lint::{layer_count, lint};
 use ociforge_manifests::runtime::ANNOTATION as RUNTIME;
 use ociforge_manifests::{Image, ImageName, NewLayer, Platform};
@@ -121,8 +121,8 @@ pub struct BuiltLayer {
 impl Built {
     /// The manifest as the root of a copy.
     #[must_use]
-    pub fn node(&self) -> Node {
-        Node::Manifest(Box::new(self.image.manifest.clone()))
+    pub fn node(&self) -> GraphNode {
+        GraphNode::Manifest(Box::new(self.image.manifest.clone()))
     }
 }
 
@@ -199,7 +199,7 @@ impl Builder {
         run::check(plan)?;
         let mut occupied = Occupied::default();
         let (work, mut wheels) = self.work(plan, pins, &mut occupied).await?;
-        let mut below = Below::new(pins.base_files.clone());
+        let mut below = LowerLayers::new(pins.base_files.clone());
         let mut build_root = BuildRoot::new(self, &pins.config, &pins.base);
         let (mut layers, mut pending) = (Vec::new(), Vec::new());
         let runs = |n: usize, step: &Step| matches!(step.kind, StepKind::Run(_)) || step.bytecode || pins.builds(n);
@@ -279,7 +279,7 @@ impl Builder {
     }
 
     /// Packs layers and adds them to `below`.
-    async fn pack(&self, work: Vec<Work>, below: &mut Below) -> Result<Vec<BuiltLayer>, BuildError> {
+    async fn pack(&self, work: Vec<Work>, below: &mut LowerLayers) -> Result<Vec<BuiltLayer>, BuildError> {
         let (builder, mut under) = (self.clone(), below.clone());
         let pack = move || builder.packer().pack(work, &mut under).map(|layers| (layers, under));
         let (layers, above) = tokio::task::spawn_blocking(pack).await.map_err(|_| BuildError::Interrupted)??;

@@ -7,7 +7,8 @@ use std::thread;
 
 use ociforge_layers::place::Lookups;
 use ociforge_layers::{
-    Below, Compression, FileIndex, Layer, LayerPath, LayerTree, PackError, PlaceError, Rules, pack, place,
+    Compression, FileIndex, Layer, LayerPath, LayerTree, LowerLayers, PackError, PlaceError, PlacementRules, pack,
+    place,
 };
 use ociforge_manifests::Digest;
 use serde_json::{Value, json};
@@ -42,7 +43,7 @@ pub(super) struct Part {
     /// The tree, or a function that makes it.
     pub(super) tree: TreeSource,
     /// The rules to place it onto the layers below; `None` for a tree that is placed already.
-    pub(super) rules: Option<Rules>,
+    pub(super) rules: Option<PlacementRules>,
 }
 
 /// A tree that is made at once or later.
@@ -87,7 +88,7 @@ struct Task {
 impl Packer<'_> {
     /// Packs all layers with one thread per processor, the largest first, and adds them to `below`. The result is in
     /// the order of `work`, and its bytes do not depend on the threads.
-    pub(super) fn pack(&self, work: Vec<Work>, below: &mut Below) -> Result<Vec<BuiltLayer>, BuildError> {
+    pub(super) fn pack(&self, work: Vec<Work>, below: &mut LowerLayers) -> Result<Vec<BuiltLayer>, BuildError> {
         let (mut done, mut tasks) = (Vec::new(), Vec::new());
         for (n, work) in self.trees(work)?.into_iter().enumerate() {
             let known = self.known(&work.ingredients, &work.description, below);
@@ -119,7 +120,7 @@ impl Packer<'_> {
         })
     }
 
-    fn place(&self, n: usize, work: Work, below: &Below) -> Result<Task, BuildError> {
+    fn place(&self, n: usize, work: Work, below: &LowerLayers) -> Result<Task, BuildError> {
         let Work { step, ingredients, description, size, parts, .. } = work;
         let (mut all, mut lookups, mut assumed) = (LayerTree::new(), Lookups::default(), Vec::new());
         let mut under = below.clone();
@@ -151,7 +152,7 @@ impl Packer<'_> {
         &self,
         ingredients: &Option<Value>,
         description: &str,
-        below: &mut Below,
+        below: &mut LowerLayers,
     ) -> Result<Option<BuiltLayer>, PlaceError> {
         let Some(key) = self.cached_key(ingredients) else { return Ok(None) };
         for KnownLayer { layer, lookups, answers, assumed } in self.store.layers(&key) {

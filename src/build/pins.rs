@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ociforge_layers::BaseFiles;
-use ociforge_manifests::lint::Package;
+use ociforge_manifests::lint::InstalledPackage;
 use ociforge_manifests::{ConfigEdit, Digest, Expansion, Platform};
 use serde_json::json;
 
@@ -120,8 +120,8 @@ impl Pins {
     }
 
     /// The installed Python packages, in the recipe's order, without the recipe's own projects.
-    pub(super) fn packages(&self) -> impl Iterator<Item = Package<'_>> {
-        self.named().filter_map(|(name, version)| Some(Package { name, version: version? }))
+    pub(super) fn packages(&self) -> impl Iterator<Item = InstalledPackage<'_>> {
+        self.named().filter_map(|(name, version)| Some(InstalledPackage { name, version: version? }))
     }
 
     /// Whether step `n` has packages without a wheel, to build on top of the layers below.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ociforge_layers::place::{DirectoryRule, FileRule};
 use ociforge_layers::source::wheel::{InstallOptions, Scheme};
-use ociforge_layers::{LayerTree, Rules};
+use ociforge_layers::{LayerTree, PlacementRules};
 use serde_json::{Value, json};
 
 use super::correction;
@@ -50,8 +50,8 @@ fn layer(step: Step, group: Vec<LocalWheel>, scheme: Scheme, mtime: i64, size: u
 }
 
 /// The rules to place packages: existing directories keep their attributes.
-pub(super) fn rules(mtime: i64) -> Rules {
-    Rules { files: FileRule::Replace, directories: DirectoryRule::KeepAll, mtime }
+pub(super) fn rules(mtime: i64) -> PlacementRules {
+    PlacementRules { files: FileRule::Replace, directories: DirectoryRule::KeepAll, mtime }
 }
 
 /// Installs the wheels into one tree.

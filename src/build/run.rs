@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use ociforge_layers::source::directory::{DirectoryError, Options, take};
-use ociforge_layers::{Below, Compression, PackError, pack};
+use ociforge_layers::source::directory::{DirectoryError, DirectoryOptions, take};
+use ociforge_layers::{Compression, LowerLayers, PackError, pack};
 use ociforge_manifests::{ChainId, DiffId, Digest, Expansion, Image};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -32,7 +32,7 @@ impl Builder {
     pub(super) async fn run(
         &self,
         build_root: &BuildRoot,
-        below: &mut Below,
+        below: &mut LowerLayers,
         plan: &Plan,
         step: &Step,
         run: &Run,
@@ -82,7 +82,7 @@ impl Builder {
         step: &Step,
         ingredients: Option<Value>,
         mut diff_ids: Vec<DiffId>,
-        below: &mut Below,
+        below: &mut LowerLayers,
     ) -> Result<BuiltLayer, BuildError> {
         let tree = ran.tree(self).map_err(|error| failed(step, error))?;
         let (description, size) = (step.description.clone(), tree.content_len());
@@ -134,7 +134,7 @@ fn ingredients(job: &StepProcess, image: &Image, mtime: i64) -> Result<Option<Va
 /// such as a socket.
 fn content(path: &Path) -> Result<Option<Value>, StepError> {
     let to = "content".parse().map_err(StepError::Path)?;
-    let tree = match take(path, &to, &Options::default()) {
+    let tree = match take(path, &to, &DirectoryOptions::default()) {
         Err(DirectoryError::Special { .. } | DirectoryError::Whiteout(_)) => return Ok(None),
         Ok(taken) if !taken.sockets.is_empty() => return Ok(None),
         taken => taken?.tree,

@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use ociforge_layers::owner;
-use ociforge_layers::unpack::Owners;
+use ociforge_layers::unpack::OwnerPolicy;
 use ociforge_manifests::runtime::{Size, Tmpfs, Volume};
 use rustix::fs::{XattrFlags, fsetxattr};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -130,7 +130,7 @@ impl PreparedMounts {
                     };
                     let file = memory.0.join(n.to_string());
                     ready.memory = Some(memory);
-                    let (owner, remembers) = (*owner, owners(&sandbox.entered) == Owners::Remembered);
+                    let (owner, remembers) = (*owner, owners(&sandbox.entered) == OwnerPolicy::Remembered);
                     write_secret(&sandbox.secrets, id, &file, *mode, owner, remembers).map_err(failed)?;
                     (file, true)
                 }
@@ -215,7 +215,7 @@ fn write_secret(
     file.write_all(&value)?;
     if let Some(Owner { uid, gid }) = owner {
         if remembers {
-            let text = owner::Remembered { uid, gid, device: None }.to_string();
+            let text = owner::OwnershipRecord { uid, gid, device: None }.to_string();
             fsetxattr(&file, owner::ATTRIBUTE, text.as_bytes(), XattrFlags::empty())?;
         } else {
             fchown(&file, Some(uid), Some(gid))?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ociforge_layers::source::changes::{self, Snapshot, changes, snapshot};
 use ociforge_layers::source::overlay::{self, overlay};
-use ociforge_layers::unpack::Owners;
+use ociforge_layers::unpack::OwnerPolicy;
 use ociforge_layers::{LayerPath, LayerTree, owner};
 use ociforge_manifests::ChainId;
 use rustix::fs::statvfs;
@@ -38,7 +38,7 @@ pub(super) struct StepRun {
     made: Vec<LayerPath>,
     /// Paths that are unchanged, although they look changed.
     restored: Vec<LayerPath>,
-    owners: Option<owner::Table>,
+    owners: Option<owner::OwnershipTable>,
 }
 
 impl Set {
@@ -53,8 +53,8 @@ impl Set {
         let Self { mut stage, directory, ready } = self;
         let cancelled = || builder.cancel.is_cancelled();
         let table = directory.path().join("owners");
-        let remembers = owners(&sandbox.entered) == Owners::Remembered;
-        let nobody = owner::Table::default();
+        let remembers = owners(&sandbox.entered) == OwnerPolicy::Remembered;
+        let nobody = owner::OwnershipTable::default();
         let before = match stage.form() {
             Form::Overlay { .. } => None,
             Form::Copy => Some(snapshot(stage.root(), remembers.then_some(&nobody), &cancelled)?),
@@ -99,7 +99,7 @@ fn written(stage: &Stage) -> &Path {
     }
 }
 
-fn read_table(file: &Path) -> Result<owner::Table, StepError> {
+fn read_table(file: &Path) -> Result<owner::OwnershipTable, StepError> {
     let read = |source| StepError::Read { path: file.to_owned(), source };
     fs::read_to_string(file).map_err(read)?.parse().map_err(|error| read(io::Error::other(error)))
 }
@@ -115,11 +115,11 @@ impl StepRun {
         let cancelled = || builder.cancel.is_cancelled();
         let (latest, owners) = (builder.epoch.seconds(), self.owners.as_ref());
         let (made, restored) = (&*self.made, &*self.restored);
-        let shared = changes::Options { latest, owners, made, restored, cancelled: &cancelled };
+        let shared = changes::CaptureOptions { latest, owners, made, restored, cancelled: &cancelled };
         match (self.stage.form(), &self.before) {
             (Form::Overlay { lower, upper, space, fuse }, _) => {
                 let (space, fuse) = (*space, *fuse);
-                let options = overlay::Options { space, fuse, lower, shared };
+                let options = overlay::OverlayOptions { space, fuse, lower, shared };
                 Ok(overlay(upper, &options)?)
             }
             (Form::Copy, Some(before)) => Ok(changes(self.stage.root(), before, &shared)?),

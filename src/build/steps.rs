@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 
 use ociforge_layers::place::{DirectoryRule, FileRule};
 use ociforge_layers::regular::open_regular;
-use ociforge_layers::source::directory::{Destination, Exclusion, Options, take};
+use ociforge_layers::source::directory::{CopyDestination, DirectoryOptions, Exclusion, take};
 use ociforge_layers::source::ignore::Patterns;
 use ociforge_layers::source::tar;
-use ociforge_layers::{Content, LayerPath, LayerTree, Metadata, Node, NodeKind, Rules};
+use ociforge_layers::{Content, LayerPath, LayerTree, Metadata, NodeKind, PlacementRules, TreeNode};
 use ociforge_manifests::Digest;
 use ociforge_manifests::document::canonical;
 use serde_json::{Value, json};
@@ -58,7 +58,7 @@ pub(super) fn failed(step: &Step, source: impl Into<StepError>) -> BuildError {
 struct Made {
     ingredients: Option<Value>,
     tree: LayerTree,
-    rules: Rules,
+    rules: PlacementRules,
 }
 
 fn directories(paths: &[LayerPath], mode: Option<u32>, owner: Option<Owner>, mtime: i64) -> Result<Made, StepError> {
@@ -66,11 +66,11 @@ fn directories(paths: &[LayerPath], mode: Option<u32>, owner: Option<Owner>, mti
     let (uid, gid) = owner.map_or((0, 0), |owner| (owner.uid.into(), owner.gid.into()));
     for path in paths {
         let metadata = Metadata { uid, gid, ..Metadata::root(mode.unwrap_or(0o755), mtime) };
-        tree.insert(path.clone(), Node { metadata, kind: NodeKind::Directory { opaque: false } })?;
+        tree.insert(path.clone(), TreeNode { metadata, kind: NodeKind::Directory { opaque: false } })?;
     }
     let directories = DirectoryRule::Change { mode, owner: owner.map(|owner| (owner.uid.into(), owner.gid.into())) };
     // No cache key: making directories is cheaper than a lookup.
-    Ok(Made { ingredients: None, tree, rules: Rules { files: FileRule::Replace, directories, mtime } })
+    Ok(Made { ingredients: None, tree, rules: PlacementRules { files: FileRule::Replace, directories, mtime } })
 }
 
 fn copy_options(
@@ -80,7 +80,7 @@ fn copy_options(
     owner: Option<Owner>,
     mode: Option<u32>,
     mtime: i64,
-) -> Result<Options, StepError> {
+) -> Result<DirectoryOptions, StepError> {
     let source = LayerPath::new(from.as_os_str().as_encoded_bytes()).map_err(|_| StepError::Outside(from.into()))?;
     let malformed = |place| move |source| StepError::Pattern { place, source };
     let ignored = Patterns::of_directory(&plan.directory).map_err(malformed(".dockerignore"))?;
@@ -88,15 +88,15 @@ fn copy_options(
     let exclude =
         vec![Exclusion { patterns: ignored, source }, Exclusion { patterns: excluded, source: LayerPath::root() }];
     let owner = owner.map(|owner| (owner.uid.into(), owner.gid.into()));
-    Ok(Options { exclude, owner, mode, mtime, special: true })
+    Ok(DirectoryOptions { exclude, owner, mode, mtime, special: true })
 }
 
 fn copy(
     plan: &Plan,
     step: &Step,
     from: &Path,
-    to: &Destination,
-    options: &Options,
+    to: &CopyDestination,
+    options: &DirectoryOptions,
     reporter: &dyn Reporter,
 ) -> Result<Made, StepError> {
     let path = plan.locate(from);
@@ -111,7 +111,7 @@ fn copy(
     // A copy with a mode or an owner also sets those of directories that earlier layers of the recipe created.
     let stated = options.mode.is_some() || options.owner.is_some();
     let directories = if stated { DirectoryRule::KeepBase } else { DirectoryRule::KeepAll };
-    let rules = Rules { files, directories, mtime: options.mtime };
+    let rules = PlacementRules { files, directories, mtime: options.mtime };
     let ingredients = stamps(&taken.tree).map(|stamps| json!({"copy": stamps, "rules": format!("{rules:?}")}));
     Ok(Made { ingredients, tree: taken.tree, rules })
 }
@@ -164,11 +164,12 @@ fn archive(plan: &Plan, file: &Path, step: &Step, epoch: Epoch, scratch: &Path) 
     let ingredients = file_stamp(&file).map(|stamp| json!({"tar": stamp, "latest": latest}));
     let (reading, scratch) = (step.clone(), scratch.to_owned());
     let tree = TreeSource::Later(Box::new(move || {
-        let options = tar::Options { scratch: &scratch, latest };
+        let options = tar::TarOptions { scratch: &scratch, latest };
         tar::read_tar(&file, &options).map_err(|error| failed(&reading, error))
     }));
     // The attributes of directories in the archive apply.
-    let rules = Rules { files: FileRule::Replace, directories: DirectoryRule::Replace, mtime: epoch.seconds() };
+    let rules =
+        PlacementRules { files: FileRule::Replace, directories: DirectoryRule::Replace, mtime: epoch.seconds() };
     let (step, description) = (step.clone(), step.description.clone());
     let parts = vec![Part { tree, rules: Some(rules) }];
     Ok(Work { step, ingredients, description, size: metadata.len(), parts, joinable: false })

@@ -7,7 +7,7 @@ use clap::builder::{RangedU64ValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use ociforge_manifests::lint::{Code, UnknownCode};
+use ociforge_manifests::lint::{LintCode, UnknownCode};
 use ociforge_manifests::{ArchivedImage, ImageName, Platform};
 
 use super::progress::Form;
@@ -150,7 +150,7 @@ pub struct BuildArgs {
     pub compression_level: Option<u8>,
     /// Silence the warning with this code, as `[lint] allow` does, may be repeated
     #[arg(long, value_name = "CODE", value_parser = lint_code)]
-    pub allow: Vec<Code>,
+    pub allow: Vec<LintCode>,
     /// Maximum number of simultaneous blob transfers
     #[arg(long, default_value_t = crate::transfer::DEFAULT_JOBS, value_name = "N", value_parser = at_least_one())]
     pub jobs: usize,
@@ -369,7 +369,7 @@ pub(super) fn at_least_one() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..)
 }
 
-fn lint_code(text: &str) -> Result<Code, String> {
+fn lint_code(text: &str) -> Result<LintCode, String> {
     text.parse().map_err(|error: UnknownCode| error.hint())
 }
 

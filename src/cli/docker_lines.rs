@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::Parser;
-use ociforge_manifests::runtime::cdi::{CdiFile, Registry};
+use ociforge_manifests::runtime::cdi::{CdiFile, CdiRegistry};
 use ociforge_manifests::runtime::{Host, runtime_spec};
 use ociforge_manifests::{Config, Document};
 use serde_json::{Value, json};
@@ -53,7 +53,7 @@ fn host(cdi: bool) -> Host {
         directory: Some("/home/me".into()),
         nvidia_hook: Some("/usr/bin/hook".into()),
         driver: Some("535.104.05".parse().unwrap()),
-        cdi: if cdi { Registry::load(vec![file]) } else { Registry::default() },
+        cdi: if cdi { CdiRegistry::load(vec![file]) } else { CdiRegistry::default() },
         ..Host::default()
     }
 }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Args};
 use ociforge_manifests::runtime::{
-    DriverVersion, EnvEntry, GpuError, GpuRequest, Request, Seccomp, SecurityOption, Settings, ValueError, VolumeError,
+    ContainerRequest, DriverVersion, EnvEntry, FlagError, GpuError, GpuRequest, RuntimeSettings, Seccomp,
+    SecurityOption, VolumeError,
 };
 
 use crate::error::Explain;
@@ -200,7 +201,7 @@ pub enum RuntimeArgsError {
         /// The flag.
         flag: &'static str,
         /// The cause.
-        source: ValueError,
+        source: FlagError,
     },
     /// A variable of the caller that is not UTF-8, as JSON requires.
     #[error("the variable {0} is not UTF-8, and a runtime spec can't hold it")]
@@ -248,14 +249,17 @@ impl RuntimeArgs {
     ///
     /// # Errors
     /// When a flag has an invalid value.
-    pub fn into_request(self, environment: impl Fn(&str) -> Option<OsString>) -> Result<Request, RuntimeArgsError> {
+    pub fn into_request(
+        self,
+        environment: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<ContainerRequest, RuntimeArgsError> {
         let security = self.security.iter().map(|text| value("--security-opt", text));
         let security: Vec<SecurityOption> = security.collect::<Result<_, _>>()?;
         let gpus = self.gpus.iter().map(|text| text.parse());
         let mut gpus: Vec<GpuRequest> = gpus.collect::<Result<_, _>>().map_err(RuntimeArgsError::Gpus)?;
         let last = gpus.pop();
-        Ok(Request {
-            settings: Settings {
+        Ok(ContainerRequest {
+            settings: RuntimeSettings {
                 gpus: last,
                 shm_size: self.shm_size.map(|text| value("--shm-size", &text)).transpose()?,
                 ipc: self.ipc.map(|text| value("--ipc", &text)).transpose()?,
@@ -295,7 +299,7 @@ impl RuntimeArgs {
 
 fn value<T>(flag: &'static str, text: &str) -> Result<T, RuntimeArgsError>
 where
-    T: std::str::FromStr<Err = ValueError>,
+    T: std::str::FromStr<Err = FlagError>,
 {
     text.parse().map_err(|source| RuntimeArgsError::Value { flag, source })
 }
@@ -359,7 +363,7 @@ mod tests {
         runtime: RuntimeArgs,
     }
 
-    fn request(words: &[&str]) -> Result<Request, RuntimeArgsError> {
+    fn request(words: &[&str]) -> Result<ContainerRequest, RuntimeArgsError> {
         let call = Call::try_parse_from(["spec"].iter().chain(words)).unwrap();
         assert_eq!(call.reference, "IMAGE");
         call.runtime.overrides()?;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ociforge_layers::Compression;
-use ociforge_manifests::graph::{Index, Node};
+use ociforge_manifests::graph::{GraphNode, Index};
 use ociforge_manifests::{Document, ImageName, media_type};
 use serde_json::json;
 
@@ -153,7 +153,7 @@ fn fitting_lock(context: &Context, plan: &Plan, args: &BuildArgs) -> Result<Opti
 }
 
 /// The manifest of a single platform, or an index of several.
-fn node(built: &[Built]) -> Result<Node, Failure> {
+fn node(built: &[Built]) -> Result<GraphNode, Failure> {
     if let [one] = built {
         return Ok(one.node());
     }
@@ -165,5 +165,5 @@ fn node(built: &[Built]) -> Result<Node, Failure> {
     let json = json!({"schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": manifests.collect::<Vec<_>>()});
     let index: Document<Index> =
         Document::from_json(json).map_err(|error| Failure::new("cannot make an index").caused_by(error))?;
-    Ok(Node::Index(Box::new(index)))
+    Ok(GraphNode::Index(Box::new(index)))
 }

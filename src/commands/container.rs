@@ -4,7 +4,7 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::thread;
 
-use ociforge_layers::unpack::Owners;
+use ociforge_layers::unpack::OwnerPolicy;
 use ociforge_manifests::{Digest, Image, ImageName, Platform};
 
 use super::Context;
@@ -51,7 +51,7 @@ impl Context {
     pub(super) fn unpacker<'a>(&'a self, source: &'a dyn Source) -> Unpacker<'a> {
         let jobs = thread::available_parallelism().map_or(1, NonZero::get);
         let all = self.entered.as_ref().is_ok_and(|entered| entered.ids() == Ids::All);
-        let owners = if all { Owners::Kept } else { Owners::KeptWherePossible };
+        let owners = if all { OwnerPolicy::Kept } else { OwnerPolicy::KeptWherePossible };
         Unpacker { source, reporter: &*self.reporter, jobs, owners, cancel: &self.cancel }
     }
 

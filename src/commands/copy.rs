@@ -4,7 +4,7 @@ use std::path::Path;
 use std::slice::from_ref;
 use std::sync::Arc;
 
-use ociforge_manifests::graph::Node;
+use ociforge_manifests::graph::GraphNode;
 use ociforge_manifests::reference::EntryName;
 use ociforge_manifests::{ArchivedImage, Descriptor, ImageName, Platform, Reference, media_type};
 use serde_json::json;
@@ -168,7 +168,7 @@ impl Destination<'_> {
         let names: Vec<Reference> = name.into_iter().collect();
         write_docker_archive(&*self.from.source, &image, &names, file, &*task).await?;
         task.done("written");
-        let root = Node::Manifest(Box::new(image.manifest)).descriptor();
+        let root = GraphNode::Manifest(Box::new(image.manifest)).descriptor();
         let moved = Moved { uploaded: bytes, ..Moved::default() };
         Ok(Copied { documents: vec![root.clone()], root, moved, referrers: 0 })
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use ociforge_manifests::graph::{Manifest, Node};
+use ociforge_manifests::graph::{GraphNode, Manifest};
 use ociforge_manifests::{Descriptor, Document, Image, Platform};
 use serde_json::{Value, json};
 
@@ -16,10 +16,10 @@ pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<(), Fai
     if args.raw {
         return cli::raw_result(located.node.bytes());
     }
-    if let (Node::Index(_), None, false, false) = (&located.node, &args.platform, args.config, args.layers) {
+    if let (GraphNode::Index(_), None, false, false) = (&located.node, &args.platform, args.config, args.layers) {
         return print(args.format, &index_text(&located), || index_json(&located));
     }
-    if let (Node::Manifest(manifest), false, false) = (&located.node, args.config, args.layers)
+    if let (GraphNode::Manifest(manifest), false, false) = (&located.node, args.config, args.layers)
         && let Some(kind) = manifest.artifact()
     {
         return print(args.format, &artifact_text(&located, manifest, kind), || {

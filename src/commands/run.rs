@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ociforge_manifests::Platform;
-use ociforge_manifests::runtime::{Host, Network, Request};
+use ociforge_manifests::runtime::{ContainerRequest, Host, Network};
 
 use super::{Context, FinalProcess, container};
 use crate::cli::RunArgs;
@@ -54,7 +54,7 @@ pub(super) async fn run(context: Context, args: RunArgs) -> Result<Box<dyn Final
 }
 
 /// Creates missing source directories of volumes, as docker does.
-fn make_sources(context: &Context, request: &Request) -> Result<(), Failure> {
+fn make_sources(context: &Context, request: &ContainerRequest) -> Result<(), Failure> {
     for source in request.volumes.iter().map(|volume| Path::new(&volume.source)).filter(|source| !source.exists()) {
         fs::create_dir_all(source).map_err(|error| {
             Failure::new(format!("cannot make the volume's source {}", source.display())).caused_by(error)
@@ -65,7 +65,7 @@ fn make_sources(context: &Context, request: &Request) -> Result<(), Failure> {
 }
 
 /// Sets the host name, as docker does: the id of the container, or the host's name on the host's network.
-fn name(request: &mut Request, id: &str) {
+fn name(request: &mut ContainerRequest, id: &str) {
     if request.hostname.is_none() {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let name = if request.settings.network == Some(Network::Host) { &host } else { id };

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use ociforge_manifests::graph::{Index, Manifest, Node};
+use ociforge_manifests::graph::{GraphNode, Index, Manifest};
 use ociforge_manifests::{Descriptor, Digest, Document, Platform, media_type};
 
 use super::{Cause, ContentError, Source, read_document};
@@ -97,14 +97,14 @@ impl Search<'_> {
             Err(error) if error.is_not_found() && entry.platform.is_none() => return Ok(None),
             bytes => bytes?,
         };
-        let node = Node::parse(&entry.media_type, bytes);
+        let node = GraphNode::parse(&entry.media_type, bytes);
         let path = [above, std::slice::from_ref(entry)].concat();
         match node.map_err(|error| Cause::from(error).of(format!("read {}", entry.digest)))? {
-            Node::Index(index) => Box::pin(self.index(&index, &path)).await,
-            Node::Manifest(manifest) if entry.platform.is_some() || self.is_for(&manifest).await? => {
+            GraphNode::Index(index) => Box::pin(self.index(&index, &path)).await,
+            GraphNode::Manifest(manifest) if entry.platform.is_some() || self.is_for(&manifest).await? => {
                 Ok(Some(Selected { path, manifest: *manifest }))
             }
-            Node::Manifest(_) => Ok(None),
+            GraphNode::Manifest(_) => Ok(None),
         }
     }
 

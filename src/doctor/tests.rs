@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ociforge_manifests::runtime::cdi::{CdiFile, Registry};
+use ociforge_manifests::runtime::cdi::{CdiFile, CdiRegistry};
 use ociforge_manifests::{Document, Image};
 use serde_json::json;
 
@@ -137,12 +137,12 @@ fn file(kind: &str, devices: &[&str]) -> String {
 }
 
 /// What these files of `/etc/cdi` describe.
-fn cdi(files: &[(&str, &str)]) -> Registry {
+fn cdi(files: &[(&str, &str)]) -> CdiRegistry {
     let file = |(name, text): &(&str, &str)| {
         let content = Ok(text.as_bytes().to_vec());
         CdiFile { path: format!("/etc/cdi/{name}"), priority: 0, content }
     };
-    Registry::load(files.iter().map(file).collect())
+    CdiRegistry::load(files.iter().map(file).collect())
 }
 
 fn refused_at(step: usize, number: i32) -> NamespaceProbe {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use ociforge_manifests::graph::Node;
+use ociforge_manifests::graph::GraphNode;
 use ociforge_manifests::reference::EntryName;
 use ociforge_manifests::{Descriptor, Digest};
 
@@ -76,7 +76,7 @@ async fn blobs(source: &dyn Source, roots: Vec<(Descriptor, String)>) -> Result<
             Err(error) if error.is_not_found() => continue,
             bytes => bytes?,
         };
-        let node = Node::parse(&descriptor.media_type, bytes)
+        let node = GraphNode::parse(&descriptor.media_type, bytes)
             .map_err(|error| Cause::from(error).of(format!("read {}", descriptor.digest)))?;
         waiting.extend(node.children().into_iter().map(|child| (child.clone(), repository.clone())));
     }

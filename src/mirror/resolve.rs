@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
-use ociforge_manifests::graph::{Node, media_type_of};
+use ociforge_manifests::graph::{GraphNode, media_type_of};
 use ociforge_manifests::{Descriptor, DocumentError, ImageName, Platform, Reference};
 
 use super::delta::BESIDE;
@@ -36,7 +36,7 @@ pub(super) struct Image {
 
 impl Image {
     /// The manifest or index.
-    pub(super) async fn read_root(&self) -> Result<Node, ContentError> {
+    pub(super) async fn read_root(&self) -> Result<GraphNode, ContentError> {
         parse(&self.wanted.name, &self.root.media_type, read_document(&*self.read, &self.root).await?)
     }
 }
@@ -178,8 +178,8 @@ async fn root(origin: &Origin, name: &Reference, read: &Read) -> Result<(Descrip
     Ok((root, beside.unwrap_or_default()))
 }
 
-fn parse(name: &Reference, media_type: &str, bytes: Vec<u8>) -> Result<Node, ContentError> {
-    Node::parse(media_type, bytes).map_err(|error| unreadable(name, error))
+fn parse(name: &Reference, media_type: &str, bytes: Vec<u8>) -> Result<GraphNode, ContentError> {
+    GraphNode::parse(media_type, bytes).map_err(|error| unreadable(name, error))
 }
 
 fn unreadable(name: &Reference, error: DocumentError) -> ContentError {

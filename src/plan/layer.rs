@@ -1,6 +1,6 @@
 //! The `[[layer]]` tables of a recipe.
 
-use ociforge_layers::source::directory::Destination;
+use ociforge_layers::source::directory::CopyDestination;
 use ociforge_layers::source::ignore::Patterns;
 use toml::de::DeValue;
 
@@ -109,7 +109,7 @@ fn copy(value: &Value<'_>) -> Result<(StepKind, String), PlanError> {
     let from = file(&from)?;
     let text = absolute(&to)?;
     let description = format!("copy {} {text}", from.display());
-    let destination = text.parse::<Destination>();
+    let destination = text.parse::<CopyDestination>();
     let mut exclude = Vec::new();
     for item in table.get("exclude").map_or_else(|| Ok(Vec::new()), |value| value.items())? {
         let pattern = item.line_of_text()?;

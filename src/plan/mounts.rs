@@ -1,6 +1,6 @@
 //! `mounts`: the mounts of a step.
 
-use ociforge_manifests::runtime::{Size, ValueError};
+use ociforge_manifests::runtime::{FlagError, Size};
 use toml::de::DeValue;
 
 use super::error::{Fault, PlanError};
@@ -88,7 +88,7 @@ fn cache(to: &Value<'_>, table: &Table<'_>) -> Result<StepMount, PlanError> {
 }
 
 fn tmpfs(to: &Value<'_>, table: &Table<'_>) -> Result<StepMount, PlanError> {
-    let size = |value: Value<'_>| match typed(&value, ValueError::hint)? {
+    let size = |value: Value<'_>| match typed(&value, FlagError::hint)? {
         // For tmpfs(5), 0 means no limit.
         Size(0) => Err(value.unexpected("a size above 0", None)),
         size => Ok(size),

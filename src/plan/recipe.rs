@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ociforge_layers::regular::{open_regular, read_limited};
-use ociforge_manifests::lint::{Code, UnknownCode};
+use ociforge_manifests::lint::{LintCode, UnknownCode};
 use ociforge_manifests::{ConfigEdit, Digest, ImageName, Platform, Reference};
 use serde_json::json;
 
@@ -249,10 +249,10 @@ fn signal(value: &Value<'_>) -> Result<String, PlanError> {
 }
 
 /// Reads the warnings that `[lint]` silences.
-fn allow(value: &Value<'_>) -> Result<Vec<Code>, PlanError> {
+fn allow(value: &Value<'_>) -> Result<Vec<LintCode>, PlanError> {
     let table = value.table("[lint]")?.only(LINT)?;
     let codes = table.get("allow").map_or_else(|| Ok(Vec::new()), |value| value.items())?;
-    let code = |item: &Value<'_>| -> Result<Code, PlanError> {
+    let code = |item: &Value<'_>| -> Result<LintCode, PlanError> {
         let parsed = item.text()?.parse();
         parsed.map_err(|error: UnknownCode| item.unexpected("the code of a warning", Some(error.hint())))
     };

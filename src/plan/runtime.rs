@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use ociforge_manifests::runtime::{GpuError, Settings, ValueError};
+use ociforge_manifests::runtime::{FlagError, GpuError, RuntimeSettings};
 use toml::de::DeValue;
 
 use super::error::PlanError;
@@ -13,16 +13,16 @@ use super::fields::Value;
 pub(super) const KEYS: &[&str] = &["gpus", "shm-size", "ipc", "network", "cpuset-cpus", "ulimits"];
 
 /// Reads `[runtime]`.
-pub(super) fn settings(value: &Value<'_>) -> Result<Settings, PlanError> {
+pub(super) fn settings(value: &Value<'_>) -> Result<RuntimeSettings, PlanError> {
     let table = value.table("[runtime]")?.only(KEYS)?;
     let ulimits = table.get("ulimits").map_or_else(|| Ok(Vec::new()), |value| value.items())?;
-    Ok(Settings {
+    Ok(RuntimeSettings {
         gpus: table.get("gpus").map(|value| typed(&value, GpuError::hint)).transpose()?,
-        shm_size: table.get("shm-size").map(|value| typed(&value, ValueError::hint)).transpose()?,
-        ipc: table.get("ipc").map(|value| typed(&value, ValueError::hint)).transpose()?,
-        network: table.get("network").map(|value| typed(&value, ValueError::hint)).transpose()?,
-        cpuset_cpus: table.get("cpuset-cpus").map(|value| typed(&value, ValueError::hint)).transpose()?,
-        ulimits: ulimits.iter().map(|value| typed(value, ValueError::hint)).collect::<Result<_, _>>()?,
+        shm_size: table.get("shm-size").map(|value| typed(&value, FlagError::hint)).transpose()?,
+        ipc: table.get("ipc").map(|value| typed(&value, FlagError::hint)).transpose()?,
+        network: table.get("network").map(|value| typed(&value, FlagError::hint)).transpose()?,
+        cpuset_cpus: table.get("cpuset-cpus").map(|value| typed(&value, FlagError::hint)).transpose()?,
+        ulimits: ulimits.iter().map(|value| typed(value, FlagError::hint)).collect::<Result<_, _>>()?,
     })
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ociforge_manifests::ImageName;
-use ociforge_manifests::lint::Code;
+use ociforge_manifests::lint::LintCode;
 
 use super::*;
 use crate::error::{Explain, Failure};
@@ -150,7 +150,7 @@ fn a_recipe_with_everything() {
     assert_eq!(plan.steps.iter().filter(|step| step.bytecode).map(|step| step.line).collect::<Vec<_>>(), [49]);
     let runtime = r#"{"cpuset-cpus":"0-31","gpus":"all","ipc":"host","network":"host","shm-size":"64g","ulimits":["memlock=-1:-1","nofile=1024:4096"]}"#;
     assert_eq!(plan.runtime.to_annotation().unwrap(), runtime);
-    assert_eq!(plan.allow, [Code::SecretEnv, Code::CudaCompat]);
+    assert_eq!(plan.allow, [LintCode::SecretEnv, LintCode::CudaCompat]);
 }
 
 #[test]

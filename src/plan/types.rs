@@ -4,9 +4,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use ociforge_layers::LayerPath;
-use ociforge_layers::source::directory::Destination;
-use ociforge_manifests::lint::Code;
-use ociforge_manifests::runtime::{Network, Settings, Size};
+use ociforge_layers::source::directory::CopyDestination;
+use ociforge_manifests::lint::LintCode;
+use ociforge_manifests::runtime::{Network, RuntimeSettings, Size};
 use ociforge_manifests::{ConfigEdit, Digest, ImageName, Platform, Reference};
 use serde::{Deserialize, Serialize};
 
@@ -28,9 +28,9 @@ pub struct Plan {
     /// The steps that make the layers, lowest first.
     pub steps: Vec<Step>,
     /// Defaults of `spec`, `bundle` and `run`.
-    pub runtime: Settings,
+    pub runtime: RuntimeSettings,
     /// The warnings about the image to silence.
-    pub allow: Vec<Code>,
+    pub allow: Vec<LintCode>,
     /// The maximum number of layers. Small copies share layers if the image would have more.
     pub max_layers: Option<usize>,
     /// Digest of the values that the lock depends on: base, platforms, Python and packages, but not the config. It does
@@ -219,7 +219,7 @@ pub enum StepKind {
         /// The source, relative to [`Plan::directory`].
         from: PathBuf,
         /// The destination.
-        to: Destination,
+        to: CopyDestination,
         /// Patterns of excluded files, relative to `from`, in addition to those of `.dockerignore`.
         exclude: Vec<String>,
         /// The owner; `None` is root.

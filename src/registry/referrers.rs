@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use ociforge_manifests::document::canonical;
-use ociforge_manifests::graph::Node;
+use ociforge_manifests::graph::GraphNode;
 use ociforge_manifests::{Descriptor, Digest, media_type};
 use reqwest::StatusCode;
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
@@ -130,7 +130,7 @@ fn entry(descriptor: &Descriptor, bytes: &[u8]) -> Option<(Digest, Descriptor)> 
     if !matches!(descriptor.media_type.as_str(), media_type::MANIFEST | media_type::INDEX) {
         return None;
     }
-    let node = Node::parse(&descriptor.media_type, bytes.to_vec()).ok()?;
+    let node = GraphNode::parse(&descriptor.media_type, bytes.to_vec()).ok()?;
     Some((node.subject()?.digest.clone(), node.as_referrer(descriptor)))
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 use ociforge_layers::rebase::{rebase, visible};
-use ociforge_layers::unpack::{Options, Owners, Unpacked, merge, unpack_layer};
+use ociforge_layers::unpack::{OwnerPolicy, UnpackOptions, Unpacked, merge, unpack_layer};
 use ociforge_manifests::{ChainId, Descriptor, DiffId, Image};
 use tempfile::TempDir;
 
@@ -33,7 +33,7 @@ pub struct Unpacker<'a> {
     /// How many layers are unpacked at a time; at least 1.
     pub jobs: usize,
     /// What becomes of owners and devices that the system refuses.
-    pub owners: Owners,
+    pub owners: OwnerPolicy,
     /// Ends the work.
     pub cancel: &'a Cancel,
 }
@@ -199,7 +199,7 @@ impl Unpacker<'_> {
             let files = directory.as_ref().join(FILES);
             fs::create_dir(&files)?;
             let cancelled = || cancel.is_cancelled();
-            let options = Options { owners, devices: true, cancelled: &cancelled };
+            let options = UnpackOptions { owners, devices: true, cancelled: &cancelled };
             let unpacked = unpack_layer(reader, &expected, &files, &options)?;
             Ok(Staged { directory, unpacked })
         });

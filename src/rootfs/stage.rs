@@ -9,7 +9,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ociforge_layers::unpack::{Owners, XattrSpace, try_whiteouts};
+use ociforge_layers::unpack::{OwnerPolicy, XattrSpace, try_whiteouts};
 use ociforge_manifests::Image;
 
 use ociforge_sandbox::overlay::{self, Layers, Method, Overlay, OverlayError};
@@ -140,32 +140,32 @@ impl Stage {
 
 /// The store's unpacked layers of the kind that this process makes and can stack, with these owners.
 #[must_use]
-pub fn roots(store: &Store, entered: &Entered, owners: Owners) -> Roots {
+pub fn roots(store: &Store, entered: &Entered, owners: OwnerPolicy) -> Roots {
     let space = if entered.rootless() { XattrSpace::User } else { XattrSpace::Trusted };
     store.roots(kind(entered, owners), space)
 }
 
 /// The kind of files that this process makes with these owners: those of different kinds can't be mixed.
 #[must_use]
-pub fn kind(entered: &Entered, owners: Owners) -> &'static str {
+pub fn kind(entered: &Entered, owners: OwnerPolicy) -> &'static str {
     match (entered.ids(), owners) {
         (Ids::All, _) => "all",
         // The same ids on disk as root's, but not the same whiteouts.
         (Ids::Ranges, _) if entered.shares_ids() => "shared",
         (Ids::Ranges, _) => "ranges",
-        (Ids::OneId, Owners::Remembered) => "remembered",
+        (Ids::OneId, OwnerPolicy::Remembered) => "remembered",
         (Ids::OneId, _) => "one",
     }
 }
 
 /// What becomes of owners in the root filesystem of a step: what the system can't keep is remembered.
 #[must_use]
-pub fn owners(entered: &Entered) -> Owners {
+pub fn owners(entered: &Entered) -> OwnerPolicy {
     match (entered.ids(), entered.confinement()) {
-        (Ids::All, Confinement::Namespaces) => Owners::Kept,
+        (Ids::All, Confinement::Namespaces) => OwnerPolicy::Kept,
         // Not every container's root may make devices.
-        (Ids::All, Confinement::Chroot) | (Ids::Ranges, _) => Owners::KeptWherePossible,
-        (Ids::OneId, _) => Owners::Remembered,
+        (Ids::All, Confinement::Chroot) | (Ids::Ranges, _) => OwnerPolicy::KeptWherePossible,
+        (Ids::OneId, _) => OwnerPolicy::Remembered,
     }
 }
 

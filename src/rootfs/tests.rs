@@ -42,7 +42,7 @@ impl Scene {
     /// Works on a runtime of its own, which ends when its last thread has.
     fn unpack<T>(&self, jobs: usize, cancel: &Cancel, work: impl AsyncFnOnce(Unpacker<'_>) -> T) -> T {
         let unpacker =
-            Unpacker { source: &self.layout, reporter: &(), jobs, owners: Owners::KeptWherePossible, cancel };
+            Unpacker { source: &self.layout, reporter: &(), jobs, owners: OwnerPolicy::KeptWherePossible, cancel };
         Runtime::new().unwrap().block_on(work(unpacker))
     }
 

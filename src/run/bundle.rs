@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use ociforge_layers::{LayerPath, links};
 use ociforge_manifests::Image;
 use ociforge_manifests::config::Config;
-use ociforge_manifests::runtime::{Emitted, Host, Request, SpecError, UserError, image_volumes, runtime_spec};
+use ociforge_manifests::runtime::{ContainerRequest, Emitted, Host, SpecError, UserError, image_volumes, runtime_spec};
 
 use super::etc::{self, EtcFiles};
 use super::host;
@@ -92,7 +92,7 @@ pub struct Bundle<'a> {
 ///
 /// # Errors
 /// When there is no spec for it.
-pub fn check(image: &Image, request: &Request, facts: &Host) -> Result<(), SpecError> {
+pub fn check(image: &Image, request: &ContainerRequest, facts: &Host) -> Result<(), SpecError> {
     match runtime_spec(&image.config, &image.manifest.annotations, request, facts) {
         Ok(_) | Err(SpecError::User(UserError::NoAccounts { .. })) => Ok(()),
         Err(error) => Err(error),
@@ -108,7 +108,7 @@ impl Bundle<'_> {
     ///
     /// # Errors
     /// When there is no spec for it, or something can't be written.
-    pub fn furnish(&self, image: &Image, request: &Request, facts: Host) -> Result<Emitted, BundleError> {
+    pub fn furnish(&self, image: &Image, request: &ContainerRequest, facts: Host) -> Result<Emitted, BundleError> {
         let root = self.directory.join(ROOTFS);
         let later = self.destination.join(ROOTFS);
         let annotations = &image.manifest.annotations;
@@ -129,7 +129,7 @@ impl Bundle<'_> {
     ///
     /// # Errors
     /// As [`Bundle::furnish`].
-    pub fn step(&self, config: &Config, request: &Request, facts: Host) -> Result<Emitted, BundleError> {
+    pub fn step(&self, config: &Config, request: &ContainerRequest, facts: Host) -> Result<Emitted, BundleError> {
         let mut config = config.clone();
         config.config.volumes.clear();
         let annotations = BTreeMap::new();
@@ -143,7 +143,7 @@ impl Bundle<'_> {
         &self,
         config: &Config,
         annotations: &BTreeMap<String, String>,
-        request: &Request,
+        request: &ContainerRequest,
         facts: Host,
     ) -> Result<Emitted, BundleError> {
         let host = Host {
@@ -186,7 +186,7 @@ fn make_workdir(root: &Path, spec: &Emitted) -> Result<(), BundleError> {
 /// will be once `root` is `later`. Where the user mounts something else none is made.
 fn volumes(
     image: &Image,
-    request: &Request,
+    request: &ContainerRequest,
     root: &Path,
     later: &Path,
 ) -> Result<BTreeMap<String, String>, BundleError> {

@@ -7,7 +7,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use ociforge_layers::regular::open_regular;
-use ociforge_manifests::runtime::cdi::{CdiFile, DeviceFacts, MAX_FILE_SIZE, NodeKind, Part, Registry};
+use ociforge_manifests::runtime::cdi::{
+    CdiFile, CdiRegistry, DeviceFacts, DeviceNodeKind, HostResource, MAX_FILE_SIZE,
+};
 
 use crate::error::said;
 
@@ -23,7 +25,7 @@ pub(super) fn default_directories(config: Option<PathBuf>, runtime: Option<PathB
 
 /// Reads the files of these directories, not of those below them. Directories that are not there count only if the user
 /// named them, as `must_exist` says.
-pub(super) fn load(directories: &[PathBuf], must_exist: bool) -> Registry {
+pub(super) fn load(directories: &[PathBuf], must_exist: bool) -> CdiRegistry {
     let mut files = Vec::new();
     for (priority, directory) in directories.iter().enumerate() {
         match names(directory) {
@@ -32,7 +34,7 @@ pub(super) fn load(directories: &[PathBuf], must_exist: bool) -> Registry {
             Err(error) => files.push(CdiFile { path: text(directory), priority, content: Err(error.to_string()) }),
         }
     }
-    Registry::load(files)
+    CdiRegistry::load(files)
 }
 
 /// All paths of a directory, sorted.
@@ -58,9 +60,11 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 
 /// Of the files that the registry's files name, those that can't be mounted or run, and why. Relative paths are taken from
 /// nowhere in particular: no runtime finds them.
-pub(super) fn absent(registry: &Registry) -> BTreeMap<String, String> {
+pub(super) fn absent(registry: &CdiRegistry) -> BTreeMap<String, String> {
     let sources = registry.sources().into_iter();
-    sources.filter_map(|(part, path)| Some((path.to_owned(), fault(Path::new(path), part == Part::Hook)?))).collect()
+    sources
+        .filter_map(|(part, path)| Some((path.to_owned(), fault(Path::new(path), part == HostResource::Hook)?)))
+        .collect()
 }
 
 fn fault(path: &Path, is_hook: bool) -> Option<String> {
@@ -82,7 +86,7 @@ fn text(path: &Path) -> String {
 }
 
 /// The device nodes that the registry's files name and this host has.
-pub(super) fn devices(registry: &Registry) -> BTreeMap<String, DeviceFacts> {
+pub(super) fn devices(registry: &CdiRegistry) -> BTreeMap<String, DeviceFacts> {
     let paths = registry.host_paths().into_iter();
     paths.filter_map(|path| Some((path.to_owned(), facts(Path::new(path))?))).collect()
 }
@@ -90,10 +94,10 @@ pub(super) fn devices(registry: &Registry) -> BTreeMap<String, DeviceFacts> {
 fn facts(path: &Path) -> Option<DeviceFacts> {
     let found = fs::symlink_metadata(path).ok()?;
     let kind = match found.file_type() {
-        kind if kind.is_char_device() => NodeKind::Char,
-        kind if kind.is_block_device() => NodeKind::Block,
-        kind if kind.is_fifo() => NodeKind::Fifo,
-        _ => NodeKind::Other,
+        kind if kind.is_char_device() => DeviceNodeKind::Char,
+        kind if kind.is_block_device() => DeviceNodeKind::Block,
+        kind if kind.is_fifo() => DeviceNodeKind::Fifo,
+        _ => DeviceNodeKind::Other,
     };
     let (major, minor) = (rustix::fs::major(found.rdev()), rustix::fs::minor(found.rdev()));
     Some(DeviceFacts { kind, major, minor, mode: found.mode() & 0o7777 })
@@ -144,9 +148,9 @@ mod tests {
         assert!(!load(&[low.join("a.json")], false).left_out().is_empty());
 
         let devices = devices(&registry);
-        let null = DeviceFacts { kind: NodeKind::Char, major: 1, minor: 3, mode: 0o666 };
+        let null = DeviceFacts { kind: DeviceNodeKind::Char, major: 1, minor: 3, mode: 0o666 };
         assert_eq!(devices["/dev/null"], null);
-        assert_eq!((devices["/dev/zero"].minor, devices["/proc/self/exe"].kind), (5, NodeKind::Other));
+        assert_eq!((devices["/dev/zero"].minor, devices["/proc/self/exe"].kind), (5, DeviceNodeKind::Other));
         assert!(!devices.contains_key("/dev/none"));
     }
 

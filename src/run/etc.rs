@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use ociforge_manifests::runtime::{Host, Network, Request, Settings};
+use ociforge_manifests::runtime::{ContainerRequest, Host, Network, RuntimeSettings};
 
 use super::bundle::{Bundle, BundleError};
 
@@ -17,7 +17,7 @@ pub(super) struct EtcFiles<'a> {
 
 impl EtcFiles<'_> {
     /// `/etc/hostname` and `/etc/hosts` of a container that has a name; the host's `/etc/hosts` wins on its network.
-    pub(super) fn named(&self, request: &Request) -> Result<BTreeMap<String, String>, BundleError> {
+    pub(super) fn named(&self, request: &ContainerRequest) -> Result<BTreeMap<String, String>, BundleError> {
         let Some(hostname) = request.hostname.as_ref().map(|name| name.as_str()) else { return Ok(BTreeMap::new()) };
         let mut files = BTreeMap::new();
         for (name, content) in
@@ -51,6 +51,9 @@ const HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loop
                      ff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
 
 /// Whether the container is on the host's network: by the request, or else by the image's annotations.
-pub(super) fn shares_network(annotations: &BTreeMap<String, String>, request: &Request) -> Result<bool, BundleError> {
-    Ok(request.settings.or(Settings::from_annotations(annotations)?).network == Some(Network::Host))
+pub(super) fn shares_network(
+    annotations: &BTreeMap<String, String>,
+    request: &ContainerRequest,
+) -> Result<bool, BundleError> {
+    Ok(request.settings.or(RuntimeSettings::from_annotations(annotations)?).network == Some(Network::Host))
 }

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ociforge_manifests::runtime::cdi::{DeviceFacts, Registry};
+use ociforge_manifests::runtime::cdi::{CdiRegistry, DeviceFacts};
 use ociforge_manifests::runtime::{DriverVersion, Emitted, HOOK_NAME, Host, LOCKED};
 use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
 use rustix::process::{Resource, geteuid, getrlimit};
@@ -91,7 +91,7 @@ pub fn keep_locked(emitted: &mut Emitted) {
 /// The devices that CDI files of these directories describe, or else of the usual ones, those of the user's `own` among
 /// them.
 #[must_use]
-pub fn cdi(directories: &[PathBuf], own: bool) -> Registry {
+pub fn cdi(directories: &[PathBuf], own: bool) -> CdiRegistry {
     match directories {
         [] => cdi::load(&usual_directories(own, |key| env::var_os(key)), false),
         named => cdi::load(named, true),
@@ -100,13 +100,13 @@ pub fn cdi(directories: &[PathBuf], own: bool) -> Registry {
 
 /// The device nodes that CDI files name and this host has.
 #[must_use]
-pub fn cdi_devices(registry: &Registry) -> BTreeMap<String, DeviceFacts> {
+pub fn cdi_devices(registry: &CdiRegistry) -> BTreeMap<String, DeviceFacts> {
     cdi::devices(registry)
 }
 
 /// The files that CDI files name and this host can't mount or run, and why.
 #[must_use]
-pub fn cdi_absent(registry: &Registry) -> BTreeMap<String, String> {
+pub fn cdi_absent(registry: &CdiRegistry) -> BTreeMap<String, String> {
     cdi::absent(registry)
 }
 

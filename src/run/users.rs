@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use ociforge_manifests::runtime::Users;
+use ociforge_manifests::runtime::UserDatabase;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
@@ -35,12 +35,12 @@ impl Explain for UsersError {
 ///
 /// # Errors
 /// When a file can't be read, is no regular file, or is too large.
-pub fn read(root: &Path) -> Result<Users, UsersError> {
+pub fn read(root: &Path) -> Result<UserDatabase, UsersError> {
     let failed = |file| move |source| UsersError { root: root.to_owned(), file, source };
     let directory = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|error| failed("the directory")(error.into()))?;
     let text = |file: &'static str| read_file(&directory, file).map_err(failed(file));
-    Ok(Users { passwd: text("etc/passwd")?, group: text("etc/group")? })
+    Ok(UserDatabase { passwd: text("etc/passwd")?, group: text("etc/group")? })
 }
 
 fn read_file(root: &OwnedFd, file: &str) -> io::Result<String> {

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ociforge_manifests::document::MAX_DOCUMENT;
-use ociforge_manifests::graph::{Index, Node};
+use ociforge_manifests::graph::{GraphNode, Index};
 use ociforge_manifests::{Descriptor, Digest, Hasher};
 use serde_json::{Value, json};
 
@@ -39,12 +39,12 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    fn of(node: &Node, digest: Digest) -> Self {
+    fn of(node: &GraphNode, digest: Digest) -> Self {
         let descriptor = Descriptor::new(node.media_type(), digest, node.bytes().len() as u64);
         let subject = node.subject().map(|subject| subject.digest.clone());
         let referrer = subject.is_some().then(|| json!(node.as_referrer(&descriptor)));
         let children = node.children().into_iter().map(|child| child.digest.clone()).collect();
-        Self { descriptor, subject, referrer, children, is_index: matches!(node, Node::Index(_)) }
+        Self { descriptor, subject, referrer, children, is_index: matches!(node, GraphNode::Index(_)) }
     }
 }
 
@@ -60,7 +60,7 @@ impl Documents {
         if let Some(facts) = known().get(digest).filter(|facts| facts.descriptor.size == size) {
             return Ok(Some(Arc::clone(facts)));
         }
-        let node = self.read(digest)?.and_then(|bytes| Node::parse("", bytes).ok());
+        let node = self.read(digest)?.and_then(|bytes| GraphNode::parse("", bytes).ok());
         let Some(facts) = node.map(|node| Arc::new(Facts::of(&node, digest.clone()))) else { return Ok(None) };
         let mut known = known();
         if known.len() >= LIMIT {

@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use futures_util::StreamExt;
-use ociforge_manifests::graph::Node;
+use ociforge_manifests::graph::GraphNode;
 use ociforge_manifests::reference::is_tag;
 use ociforge_manifests::{Descriptor, Digest, DocumentError, Hasher, media_type};
 
@@ -86,7 +86,7 @@ fn refuse_ambiguous(registry: &Registry, manifest: &Descriptor) -> Result<(), Ap
     }
     // One that is not there is told of by who reads it.
     let Ok(bytes) = registry.layout.read_blob(&manifest.digest, LIMIT as u64) else { return Ok(()) };
-    match Node::parse(kind, bytes) {
+    match GraphNode::parse(kind, bytes) {
         Err(error @ DocumentError::Ambiguous(_)) => Err(ApiError::new(Code::ManifestInvalid, error.to_string())),
         _ => Ok(()),
     }
@@ -148,13 +148,13 @@ pub(super) fn put(registry: &Registry, lock: &Locked, name: &str, sent: Sent) ->
 }
 
 /// Sees to it that everything is there that the manifest needs.
-fn check_children(registry: &Registry, node: &Node) -> Result<(), ApiError> {
+fn check_children(registry: &Registry, node: &GraphNode) -> Result<(), ApiError> {
     for child in node.children() {
         if !child.is_elsewhere() && registry.blob_size(&child.digest).is_none() {
             let message = format!("the manifest needs {} {}, which is not there", child.media_type, child.digest);
             return Err(ApiError::new(Code::ManifestBlobUnknown, message));
         }
-        if matches!(node, Node::Index(_)) && child.is_document() {
+        if matches!(node, GraphNode::Index(_)) && child.is_document() {
             check_kind(registry, child)?;
         }
     }
@@ -189,7 +189,7 @@ fn digest_of(sent: &Sent) -> Result<Digest, ApiError> {
 }
 
 /// Reads the document that was sent, and finds its media type: what it says itself, or else what the client says.
-fn parse(content_type: Option<&str>, body: Vec<u8>) -> Result<(Node, String), ApiError> {
+fn parse(content_type: Option<&str>, body: Vec<u8>) -> Result<(GraphNode, String), ApiError> {
     let invalid = |message: String| ApiError::new(Code::ManifestInvalid, message);
     // Parameters say nothing here; neither do types that are none.
     let declared = content_type.map_or("", |text| text.split(';').next().unwrap_or_default().trim());
@@ -197,13 +197,13 @@ fn parse(content_type: Option<&str>, body: Vec<u8>) -> Result<(Node, String), Ap
     if !declared.is_empty() && !media_type::is_document(declared) {
         return Err(invalid(format!("manifests of type {declared} are not supported")));
     }
-    let node = Node::parse(declared, body).map_err(|error| {
+    let node = GraphNode::parse(declared, body).map_err(|error| {
         let cause = std::error::Error::source(&error).map_or(String::new(), |source| format!(": {source}"));
         invalid(format!("{error}{cause}"))
     })?;
     let (version, own) = match &node {
-        Node::Manifest(manifest) => (manifest.schema_version, manifest.media_type.as_deref()),
-        Node::Index(index) => (index.schema_version, index.media_type.as_deref()),
+        GraphNode::Manifest(manifest) => (manifest.schema_version, manifest.media_type.as_deref()),
+        GraphNode::Index(index) => (index.schema_version, index.media_type.as_deref()),
     };
     if version != 2 {
         return Err(invalid(format!("manifests of schema version {version} are not supported")));

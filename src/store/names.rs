@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use ociforge_manifests::graph::{Index, Node};
+use ociforge_manifests::graph::{GraphNode, Index};
 use ociforge_manifests::reference::EntryName;
 use ociforge_manifests::{Descriptor, Digest, Document, media_type};
 use tokio::sync::OnceCell;
@@ -109,7 +109,7 @@ impl Names {
                 Err(error) if is_of_the_document(&error.cause) => continue,
                 bytes => bytes?,
             };
-            let Ok(node) = Node::parse(kind, bytes) else { continue };
+            let Ok(node) = GraphNode::parse(kind, bytes) else { continue };
             if let Some(subject) = node.subject() {
                 let repository = repository_of(entry).map(str::to_owned);
                 let referrer = Referrer { repository, listed: node.as_referrer(entry) };

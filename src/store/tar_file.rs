@@ -7,7 +7,7 @@ use std::io::{self, BufReader, Read, Seek};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Component, Path, PathBuf};
 
-use ociforge_layers::decompress::{Format, decompress};
+use ociforge_layers::decompress::{CompressionFormat, decompress};
 use ociforge_layers::regular::open_without_waiting;
 use ociforge_manifests::Descriptor;
 use ociforge_manifests::document::MAX_DOCUMENT;
@@ -280,7 +280,7 @@ fn decompressed(mut file: File) -> Result<File, Cause> {
     let mut beginning = Vec::new();
     file.by_ref().take(6).read_to_end(&mut beginning)?;
     file.rewind()?;
-    if Format::of(&beginning) == Format::Plain {
+    if CompressionFormat::of(&beginning) == CompressionFormat::Plain {
         return Ok(file);
     }
     let damaged = |error: io::Error| match error.kind() {

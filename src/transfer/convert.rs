@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use ociforge_manifests::convert::{index_as_oci, manifest_as_oci};
-use ociforge_manifests::graph::Node;
+use ociforge_manifests::graph::GraphNode;
 use ociforge_manifests::{Descriptor, Digest};
 
 use crate::content::{ByteStream, Cause, ContentError, MAX_DEPTH, Named, Repository, Source, in_memory, read_document};
@@ -25,23 +25,23 @@ impl AsOci {
     ///
     /// # Errors
     /// When a manifest can't be read.
-    pub async fn new(source: Arc<dyn Named>, root: &Node) -> Result<Option<(Node, Self)>, ContentError> {
+    pub async fn new(source: Arc<dyn Named>, root: &GraphNode) -> Result<Option<(GraphNode, Self)>, ContentError> {
         let mut converted = Self { source, documents: HashMap::new(), became: HashMap::new() };
         let new = converted.convert(root, 0).await?;
         Ok(new.map(|new| (new, converted)))
     }
 
-    async fn convert(&mut self, node: &Node, depth: usize) -> Result<Option<Node>, ContentError> {
+    async fn convert(&mut self, node: &GraphNode, depth: usize) -> Result<Option<GraphNode>, ContentError> {
         let old = node.descriptor().digest;
         let converted = match node {
-            Node::Manifest(manifest) => manifest_as_oci(manifest),
-            Node::Index(index) => {
+            GraphNode::Manifest(manifest) => manifest_as_oci(manifest),
+            GraphNode::Index(index) => {
                 let entries = index.manifests.iter().filter(|entry| entry.is_document() && depth < MAX_DEPTH);
                 for entry in entries {
                     if !self.became.contains_key(&entry.digest) {
                         let bytes = read_document(&*self.source, entry).await?;
                         let node =
-                            Node::parse(&entry.media_type, bytes).map_err(|error| failed(&entry.digest, error))?;
+                            GraphNode::parse(&entry.media_type, bytes).map_err(|error| failed(&entry.digest, error))?;
                         Box::pin(self.convert(&node, depth + 1)).await?;
                     }
                 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use ociforge_manifests::graph::Node;
+use ociforge_manifests::graph::GraphNode;
 use ociforge_manifests::{Descriptor, Digest, media_type};
 
 use super::{Moved, Overlay};
@@ -30,7 +30,7 @@ impl<'a> GraphCopy<'a> {
     }
 
     /// Copies all that `node` points to.
-    pub(super) async fn children(&self, node: &Node) -> Result<(), ContentError> {
+    pub(super) async fn children(&self, node: &GraphNode) -> Result<(), ContentError> {
         self.descend(node, 0).await
     }
 
@@ -40,7 +40,7 @@ impl<'a> GraphCopy<'a> {
     }
 
     /// Puts a manifest or index whose children are there, and lets `tags` name it.
-    pub(super) async fn root(&self, root: &Node, tags: &[String]) -> Result<(), ContentError> {
+    pub(super) async fn root(&self, root: &GraphNode, tags: &[String]) -> Result<(), ContentError> {
         let descriptor = root.descriptor();
         if tags.is_empty() {
             return self.document(&descriptor, root.bytes()).await;
@@ -81,14 +81,14 @@ impl<'a> GraphCopy<'a> {
         lock(&self.documents).clone()
     }
 
-    async fn descend(&self, node: &Node, depth: usize) -> Result<(), ContentError> {
+    async fn descend(&self, node: &GraphNode, depth: usize) -> Result<(), ContentError> {
         match node {
-            Node::Manifest(manifest) => {
+            GraphNode::Manifest(manifest) => {
                 let blobs: Vec<_> =
                     manifest.layers.iter().chain([&manifest.config]).filter(|b| self.first(b, false)).collect();
                 stream::iter(blobs).map(Ok).try_for_each_concurrent(self.jobs, |blob| self.blob(blob)).await
             }
-            Node::Index(index) => {
+            GraphNode::Index(index) => {
                 if depth == MAX_DEPTH {
                     let message = format!("indexes lie more than {MAX_DEPTH} deep inside each other");
                     return Err(Cause::Other { message, hint: None }.of(format!("copy {}", node.descriptor().digest)));
@@ -127,9 +127,9 @@ impl<'a> GraphCopy<'a> {
     }
 
     /// Reads a manifest or index of the source.
-    pub(super) async fn read(&self, descriptor: &Descriptor) -> Result<Node, ContentError> {
+    pub(super) async fn read(&self, descriptor: &Descriptor) -> Result<GraphNode, ContentError> {
         let bytes = read_document(self.source, descriptor).await?;
-        Node::parse(&descriptor.media_type, bytes)
+        GraphNode::parse(&descriptor.media_type, bytes)
             .map_err(|error| Cause::from(error).of(format!("read {}", descriptor.digest)))
     }
 

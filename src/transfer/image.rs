@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use ociforge_manifests::graph::{Index, Manifest, Node};
+use ociforge_manifests::graph::{GraphNode, Index, Manifest};
 use ociforge_manifests::{Descriptor, Digest, Platform, media_type};
 
 use super::Moved;
@@ -25,7 +25,7 @@ const MAX_REFERRERS: usize = 1000;
 const KEPT: u64 = 1 << 20;
 
 /// What a tag of cosign's names. A long manifest is read again when it is copied.
-type Tagged = (String, Descriptor, Option<Node>);
+type Tagged = (String, Descriptor, Option<GraphNode>);
 
 /// How images are copied from one place to another.
 pub struct ImageCopy<'a> {
@@ -65,7 +65,7 @@ impl ImageCopy<'_> {
     ///
     /// # Errors
     /// As [`copy_graph`](super::copy_graph), and when there is no image for a platform.
-    pub async fn copy(&self, root: &Node, tags: &[String]) -> Result<Copied, ContentError> {
+    pub async fn copy(&self, root: &GraphNode, tags: &[String]) -> Result<Copied, ContentError> {
         let copy = GraphCopy::new(self.source, self.target, self.jobs, self.reporter);
         let root = &*self.chosen(root, &copy).await?;
         copy.children(root).await?;
@@ -84,21 +84,21 @@ impl ImageCopy<'_> {
     }
 
     /// The document to copy: the root, or what it has for the only platform. What it has for others is left out.
-    async fn chosen<'n>(&self, root: &'n Node, copy: &GraphCopy<'_>) -> Result<Cow<'n, Node>, ContentError> {
+    async fn chosen<'n>(&self, root: &'n GraphNode, copy: &GraphCopy<'_>) -> Result<Cow<'n, GraphNode>, ContentError> {
         let index = match (root, self.platforms) {
             (_, []) => return Ok(Cow::Borrowed(root)),
-            (Node::Manifest(manifest), _) => {
+            (GraphNode::Manifest(manifest), _) => {
                 self.is_for_platforms(manifest).await?;
                 return Ok(Cow::Borrowed(root));
             }
-            (Node::Index(index), _) => index,
+            (GraphNode::Index(index), _) => index,
         };
         let mut kept = HashSet::new();
         for platform in self.platforms {
             let selected = select(self.source, index, platform).await?;
             let selected = selected.map_err(|have| no_image(platform, &have))?;
             if let [_] = self.platforms {
-                return Ok(Cow::Owned(Node::Manifest(Box::new(selected.manifest))));
+                return Ok(Cow::Owned(GraphNode::Manifest(Box::new(selected.manifest))));
             }
             kept.extend(selected.path.into_iter().map(|entry| entry.digest));
         }
@@ -118,7 +118,7 @@ impl ImageCopy<'_> {
             if !kept.contains(&entry.digest) && !attested(entry).is_some_and(|image| kept.contains(&image)) {
                 copy.leave_out(entry);
             } else if media_type::is_index(&entry.media_type)
-                && let Node::Index(inner) = copy.read(entry).await?
+                && let GraphNode::Index(inner) = copy.read(entry).await?
             {
                 Box::pin(self.leave_others_out(&inner, kept, copy)).await?;
             }
@@ -175,7 +175,7 @@ impl ImageCopy<'_> {
         for ending in COSIGN {
             let tag = format!("{}-{}.{ending}", subject.digest.algorithm(), subject.digest.hex());
             if let Some((descriptor, bytes)) = self.source.tagged(&tag).await? {
-                let node = Node::parse(&descriptor.media_type, bytes);
+                let node = GraphNode::parse(&descriptor.media_type, bytes);
                 let node = node.map_err(|error| Cause::from(error).of(format!("read {}", descriptor.digest)))?;
                 tagged.push((tag, descriptor.clone(), Some(node).filter(|_| descriptor.size <= KEPT)));
             }

@@ -7,7 +7,7 @@ mod overlay;
 mod places;
 mod verifying;
 
-use ociforge_manifests::graph::Node;
+use ociforge_manifests::graph::GraphNode;
 use serde::Serialize;
 
 use crate::content::{ContentError, Source, Target};
@@ -58,7 +58,7 @@ impl std::ops::AddAssign for Moved {
 pub async fn copy_graph(
     source: &dyn Source,
     target: &dyn Target,
-    root: &Node,
+    root: &GraphNode,
     tags: &[String],
     jobs: usize,
     reporter: &dyn Reporter,

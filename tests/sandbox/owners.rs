@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use ociforge_layers::owner::{ATTRIBUTE, Identity, Remembered, Table};
+use ociforge_layers::owner::{ATTRIBUTE, FileIdentity, OwnershipRecord, OwnershipTable};
 use rustix::fs::{AtFlags, CWD, StatxFlags, XattrFlags, lgetxattr, setxattr, statx};
 
 use super::Case;
@@ -65,7 +65,7 @@ fn give_away(machine: &Machine, root: &Path) {
             continue;
         }
         if (found.uid(), found.gid()) != (0, 0) {
-            let record = Remembered { uid: found.uid(), gid: found.gid(), device: None };
+            let record = OwnershipRecord { uid: found.uid(), gid: found.gid(), device: None };
             setxattr(&path, ATTRIBUTE, record.to_string().as_bytes(), XattrFlags::empty()).unwrap();
         }
         fs::set_permissions(&path, found.permissions()).unwrap();
@@ -116,7 +116,7 @@ impl Step {
     fn files(&self) -> BTreeMap<String, String> {
         let upper = self.directory.path().join("upper");
         let table = fs::read_to_string(self.directory.path().join("table")).unwrap_or_default();
-        let table: Table = table.parse().unwrap();
+        let table: OwnershipTable = table.parse().unwrap();
         let describe = |path: PathBuf| {
             let name = path.strip_prefix(&upper).unwrap().to_string_lossy().into_owned();
             let described = if self.directory.path().join("table").exists() {
@@ -131,15 +131,15 @@ impl Step {
     }
 }
 
-fn remembered(path: &Path, table: &Table) -> String {
+fn remembered(path: &Path, table: &OwnershipTable) -> String {
     let found = fs::symlink_metadata(path).unwrap();
     let mut value = [0; 64];
     let attribute = lgetxattr(path, ATTRIBUTE, &mut value).ok();
     let attribute = attribute.map(|length| std::str::from_utf8(&value[..length]).unwrap().parse().unwrap());
     let seen = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::INO | StatxFlags::BTIME).unwrap();
-    let identity = Identity { inode: seen.stx_ino, born: (seen.stx_btime.tv_sec, seen.stx_btime.tv_nsec) };
+    let identity = FileIdentity { inode: seen.stx_ino, born: (seen.stx_btime.tv_sec, seen.stx_btime.tv_nsec) };
     let record = attribute.or_else(|| table.0.get(&identity).copied());
-    let record = record.unwrap_or(Remembered { uid: 0, gid: 0, device: None });
+    let record = record.unwrap_or(OwnershipRecord { uid: 0, gid: 0, device: None });
     let (mut mode, mut rdev) = (found.mode(), found.rdev());
     if let Some(device) = record.device {
         assert_eq!(found.len(), 0);

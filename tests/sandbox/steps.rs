@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ociforge::cancel::Cancel;
 use ociforge::error::Failure;
 use ociforge::run::host::{Overrides, facts, keep_locked};
-use ociforge_manifests::runtime::{Host, Network, Request, Settings, runtime_spec};
+use ociforge_manifests::runtime::{ContainerRequest, Host, Network, RuntimeSettings, runtime_spec};
 use ociforge_manifests::{Config, Document};
 use ociforge_sandbox::step::{Step, StepError, run};
 use ociforge_sandbox::{Confinement, Ids, Isolation, enter, enter_as};
@@ -160,13 +160,13 @@ fn spec(job: &Value, entered: &ociforge_sandbox::Entered) -> Value {
         "config": {"Cmd": job["command"], "Env": ["FROM_IMAGE=1"]}});
     let config = Document::<Config>::from_json(config).unwrap();
     let network = (job["network"] == "host").then_some(Network::Host);
-    let request = Request {
-        settings: Settings { network, ..Settings::default() },
+    let request = ContainerRequest {
+        settings: RuntimeSettings { network, ..RuntimeSettings::default() },
         user: job["user"].as_str().map(str::to_owned),
         workdir: job["workdir"].as_str().map(str::to_owned),
         hostname: Some("step".parse().unwrap()),
         rootless: entered.rootless(),
-        ..Request::default()
+        ..ContainerRequest::default()
     };
     let root = job["root"].as_str().unwrap().to_owned();
     let facts = facts(Overrides { rootless: entered.rootless(), ..Overrides::default() });

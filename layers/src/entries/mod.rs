@@ -14,7 +14,7 @@ use std::io::{self, BufRead, Read};
 use ::tar::{EntryType, Header};
 
 pub use self::pax::Time;
-pub use self::sparse::{Sparse, Stretch};
+pub use self::sparse::{Sparse, SparseSegment};
 
 /// Longest GNU or PAX extension that is read, in bytes; extended attributes are in there.
 pub const MAX_EXTENSION: u64 = 1 << 20;
@@ -41,9 +41,9 @@ pub enum EntryKind {
     BlockDevice,
 }
 
-/// One entry, as the tar states it. Its body is then read from [`Entries`].
+/// One entry, as the tar states it. Its body is then read from [`TarEntries`].
 #[derive(Debug, Clone)]
-pub struct Entry {
+pub struct TarEntry {
     /// Where its own header is, in bytes from the tar's beginning.
     pub at: u64,
     /// As the tar spells it.
@@ -70,7 +70,7 @@ pub struct Entry {
     pub sparse: Option<Sparse>,
 }
 
-impl Entry {
+impl TarEntry {
     /// Length of the file in bytes.
     #[must_use]
     pub fn len(&self) -> u64 {
@@ -139,7 +139,7 @@ impl From<EntriesError> for io::Error {
 
 /// Reads a tar from its first block to its end; as a reader, it gives the body of the entry that came last.
 #[derive(Debug)]
-pub struct Entries<R> {
+pub struct TarEntries<R> {
     reader: R,
     /// Bytes taken from the reader.
     at: u64,
@@ -159,7 +159,7 @@ struct Extensions {
     pax: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
-impl<R: BufRead> Entries<R> {
+impl<R: BufRead> TarEntries<R> {
     /// Entries of the tar that begins where `reader` is.
     pub fn new(reader: R) -> Self {
         Self { reader, at: 0, left: 0, padding: 0, ended: false }
@@ -170,7 +170,7 @@ impl<R: BufRead> Entries<R> {
     ///
     /// # Errors
     /// When the stream fails or is no sound tar. There is no going on after that.
-    pub fn next_entry(&mut self) -> Result<Option<Entry>, EntriesError> {
+    pub fn next_entry(&mut self) -> Result<Option<TarEntry>, EntriesError> {
         let mut extensions = Extensions::default();
         loop {
             self.skip_body()?;
@@ -196,7 +196,7 @@ impl<R: BufRead> Entries<R> {
         self.at
     }
 
-    /// Whether the archive's end mark was read, which [`Entries::next_entry`] does not insist on.
+    /// Whether the archive's end mark was read, which [`TarEntries::next_entry`] does not insist on.
     pub fn ended(&self) -> bool {
         self.ended
     }
@@ -245,7 +245,7 @@ impl<R: BufRead> Entries<R> {
     }
 
     /// The entry whose own header is at `at`; what is read next is its body.
-    fn entry(&mut self, header: &Header, at: u64, extensions: Extensions) -> Result<Entry, EntriesError> {
+    fn entry(&mut self, header: &Header, at: u64, extensions: Extensions) -> Result<TarEntry, EntriesError> {
         let Extensions { name, link, mut pax } = extensions;
         let kind = fields::kind(header).ok_or_else(|| Malformed::Unsupported {
             what: format!("an entry of type `{}`", header.entry_type().as_byte().escape_ascii()),
@@ -266,7 +266,7 @@ impl<R: BufRead> Entries<R> {
         let link = take("linkpath").or(link).or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
         // Old tars have no type for directories.
         let slash = kind == EntryKind::Regular && name.ends_with(b"/");
-        Ok(Entry {
+        Ok(TarEntry {
             at,
             kind: if slash { EntryKind::Directory } else { kind },
             name,
@@ -342,7 +342,7 @@ impl<R: BufRead> Entries<R> {
     }
 }
 
-impl<R: BufRead> Read for Entries<R> {
+impl<R: BufRead> Read for TarEntries<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.fill_buf()?.read(buffer)?;
         self.consume(count);
@@ -350,7 +350,7 @@ impl<R: BufRead> Read for Entries<R> {
     }
 }
 
-impl<R: BufRead> BufRead for Entries<R> {
+impl<R: BufRead> BufRead for TarEntries<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.left == 0 {
             return Ok(&[]);

@@ -6,7 +6,7 @@ use std::io::{self, BufRead, Read};
 
 use ::tar::{GnuExtSparseHeader, GnuSparseHeader, Header};
 
-use super::{BLOCK, Entries, pax};
+use super::{BLOCK, TarEntries, pax};
 
 /// Most stretches of one file; each takes 16 bytes of memory.
 const MAX_STRETCHES: usize = 1 << 18;
@@ -18,14 +18,14 @@ const MAX_LINE: u64 = 21;
 #[derive(Debug, Clone)]
 pub struct Sparse {
     /// In ascending order, not overlapping, and together as long as the body.
-    pub stretches: Vec<Stretch>,
+    pub stretches: Vec<SparseSegment>,
     /// Length of the file, in bytes.
     pub len: u64,
 }
 
 /// A part of a file that is not a hole.
 #[derive(Debug, Clone, Copy)]
-pub struct Stretch {
+pub struct SparseSegment {
     /// Where it begins in the file.
     pub at: u64,
     /// Its length in bytes.
@@ -36,7 +36,7 @@ impl Sparse {
     /// Whether the stretches follow each other inside the file and are together as long as the body.
     pub(super) fn fits(&self, body: u64) -> bool {
         let (mut end, mut sum) = (0u64, 0u64);
-        for Stretch { at, len } in &self.stretches {
+        for SparseSegment { at, len } in &self.stretches {
             match at.checked_add(*len) {
                 Some(next) if *at >= end => (end, sum) = (next, sum.saturating_add(*len)),
                 _ => return false,
@@ -61,9 +61,9 @@ pub(super) fn gnu(header: &Header, mut next: impl FnMut(&mut [u8]) -> io::Result
     Ok(len.map(|len| Sparse { stretches, len }))
 }
 
-fn add(headers: &[GnuSparseHeader], stretches: &mut Vec<Stretch>) -> Option<()> {
+fn add(headers: &[GnuSparseHeader], stretches: &mut Vec<SparseSegment>) -> Option<()> {
     for header in headers.iter().filter(|header| !header.is_empty()) {
-        stretches.push(Stretch { at: header.offset().ok()?, len: header.length().ok()? });
+        stretches.push(SparseSegment { at: header.offset().ok()?, len: header.length().ok()? });
     }
     (stretches.len() <= MAX_STRETCHES).then_some(())
 }
@@ -71,7 +71,7 @@ fn add(headers: &[GnuSparseHeader], stretches: &mut Vec<Stretch>) -> Option<()> 
 /// The map that PAX records tell of, or that stands at the beginning of the body, which then begins behind it.
 pub(super) fn pax<R: BufRead>(
     records: &BTreeMap<Vec<u8>, Vec<u8>>,
-    body: &mut Entries<R>,
+    body: &mut TarEntries<R>,
 ) -> io::Result<Option<Sparse>> {
     let get = |key: &str| records.get(key.as_bytes()).map(Vec::as_slice);
     let len = get("GNU.sparse.realsize").or(get("GNU.sparse.size")).and_then(pax::number);
@@ -89,7 +89,7 @@ pub(super) fn pax<R: BufRead>(
 }
 
 /// The numbers at the beginning of the body, without their count.
-fn leading<R: BufRead>(body: &mut Entries<R>) -> io::Result<Option<Vec<u64>>> {
+fn leading<R: BufRead>(body: &mut TarEntries<R>) -> io::Result<Option<Vec<u64>>> {
     let start = body.position();
     let mut line = || -> io::Result<Option<u64>> {
         let mut line = Vec::new();
@@ -112,7 +112,7 @@ fn leading<R: BufRead>(body: &mut Entries<R>) -> io::Result<Option<Vec<u64>>> {
     Ok(Some(numbers).filter(|_| skipped == padding))
 }
 
-fn pairs(numbers: &[u64]) -> Option<Vec<Stretch>> {
+fn pairs(numbers: &[u64]) -> Option<Vec<SparseSegment>> {
     let (pairs, []) = numbers.as_chunks::<2>() else { return None };
-    Some(pairs.iter().map(|[at, len]| Stretch { at: *at, len: *len }).collect())
+    Some(pairs.iter().map(|[at, len]| SparseSegment { at: *at, len: *len }).collect())
 }

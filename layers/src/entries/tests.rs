@@ -4,7 +4,7 @@ use super::*;
 
 fn names(tar: &[u8]) -> Result<Vec<(String, usize)>, EntriesError> {
     // Small reads, so that bodies fall apart.
-    let mut entries = Entries::new(io::BufReader::with_capacity(100, tar));
+    let mut entries = TarEntries::new(io::BufReader::with_capacity(100, tar));
     let mut all = Vec::new();
     while let Some(entry) = entries.next_entry()? {
         let mut body = Vec::new();
@@ -69,7 +69,7 @@ fn metadata_of_all_kinds_of_headers() {
     header.set_cksum();
     tar.append(&header, io::empty()).unwrap();
     let tar = tar.into_inner().unwrap();
-    let mut entries = Entries::new(&tar[..]);
+    let mut entries = TarEntries::new(&tar[..]);
 
     let first = entries.next_entry().unwrap().unwrap();
     assert_eq!((first.name.as_slice(), first.mode, first.uid, first.gid), (b"name".as_slice(), 0o4755, 3_000_000, 8));
@@ -99,7 +99,7 @@ fn a_tar_that_is_cut_off_or_lies_is_an_error() {
     header.set_size(1 << 40);
     header.set_cksum();
     let endless = io::BufReader::new(header.as_bytes().chain(io::repeat(b'a')));
-    let error = Entries::new(endless).next_entry().unwrap_err();
+    let error = TarEntries::new(endless).next_entry().unwrap_err();
     assert!(matches!(error, EntriesError::Malformed(Malformed::TooLong(0))));
 }
 
@@ -117,7 +117,7 @@ fn endless_maps_of_sparse_files() {
     start.extend(header.as_bytes());
     for text in ["1", "999999999\n", "x\n", "\n"] {
         let endless = io::BufReader::new(start.chain(text.as_bytes()).chain(io::repeat(b'1')));
-        let error = Entries::new(endless).next_entry().unwrap_err();
+        let error = TarEntries::new(endless).next_entry().unwrap_err();
         assert!(matches!(error, EntriesError::Malformed(Malformed::Sparse(1024))), "{text:?}: {error}");
     }
     let mut header = Header::new_gnu();
@@ -138,7 +138,7 @@ fn endless_maps_of_sparse_files() {
         }
     }
     let endless = io::BufReader::new(header.as_bytes().chain(Endless(*block.as_bytes(), 0)));
-    let error = Entries::new(endless).next_entry().unwrap_err();
+    let error = TarEntries::new(endless).next_entry().unwrap_err();
     assert!(matches!(error, EntriesError::Malformed(Malformed::Sparse(0))), "{error}");
 }
 
@@ -153,7 +153,7 @@ fn large_sparse_files_by_gnu_tar() {
         let mut tar = std::process::Command::new("tar");
         tar.args(["--format=posix", "--sparse", version, "--directory"]).arg(scene.path()).args(["-cf-", "large"]);
         let tar = tar.output().unwrap().stdout;
-        let mut entries = Entries::new(&tar[..]);
+        let mut entries = TarEntries::new(&tar[..]);
         let entry = entries.next_entry().unwrap().unwrap();
         let sparse = entry.sparse.as_ref().unwrap();
         assert_eq!((entry.name.as_slice(), entry.len()), (b"large".as_slice(), 10 << 30), "{version}");
@@ -178,7 +178,7 @@ fn maps_of_sparse_files_in_many_records() {
         header.set_cksum();
         tar.append(&header, body.as_bytes()).unwrap();
         let tar = tar.into_inner().unwrap();
-        let entry = Entries::new(&tar[..]).next_entry().map(Option::unwrap);
+        let entry = TarEntries::new(&tar[..]).next_entry().map(Option::unwrap);
         entry.map(|entry| {
             let sparse = entry.sparse.unwrap();
             (sparse.len, sparse.stretches.iter().map(|stretch| (stretch.at, stretch.len)).collect::<Vec<_>>())

@@ -92,7 +92,7 @@ pub fn pack(
     threads: usize,
     out: impl io::Write + Send,
 ) -> Result<Layer, PackError> {
-    let output = sink::Output::new(out);
+    let output = sink::BlobOutput::new(out);
     let (tar, output) = if threads > 1 {
         sink::threaded(output, compression, threads, |sink| walk::write_tree(tree, compression, sink))?
     } else {

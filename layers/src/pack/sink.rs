@@ -22,13 +22,13 @@ pub(super) trait Sink {
 }
 
 /// The blob as it is written: hashed and counted.
-pub(super) struct Output<W> {
+pub(super) struct BlobOutput<W> {
     out: W,
     sha256: Sha256,
     size: u64,
 }
 
-impl<W: Write> Output<W> {
+impl<W: Write> BlobOutput<W> {
     pub(super) fn new(out: W) -> Self {
         Self { out, sha256: Sha256::new(), size: 0 }
     }
@@ -62,17 +62,17 @@ impl<W: Write> Output<W> {
 
 /// Does everything on the caller's thread.
 pub(super) struct Inline<W> {
-    output: Output<W>,
+    output: BlobOutput<W>,
     compression: Compression,
     compressor: Option<Compressor>,
 }
 
 impl<W: Write> Inline<W> {
-    pub(super) fn new(output: Output<W>, compression: Compression) -> Self {
+    pub(super) fn new(output: BlobOutput<W>, compression: Compression) -> Self {
         Self { output, compression, compressor: None }
     }
 
-    pub(super) fn into_output(self) -> Output<W> {
+    pub(super) fn into_output(self) -> BlobOutput<W> {
         self.output
     }
 }
@@ -93,7 +93,7 @@ impl<W: Write> Sink for Inline<W> {
 }
 
 /// What the writing thread does next.
-enum Slot {
+enum WriteTask {
     /// Writes what a compressing thread will send.
     Compressed(Receiver<io::Result<Vec<u8>>>),
     /// Copies a member.
@@ -101,35 +101,35 @@ enum Slot {
 }
 
 /// A stretch to compress, and where the result is awaited.
-type Job = (Stretch, SyncSender<io::Result<Vec<u8>>>);
+type CompressionJob = (Stretch, SyncSender<io::Result<Vec<u8>>>);
 
 struct Queue {
-    slots: SyncSender<Slot>,
-    jobs: SyncSender<Job>,
+    slots: SyncSender<WriteTask>,
+    jobs: SyncSender<CompressionJob>,
 }
 
 impl Sink for Queue {
     fn plain(&mut self, stretch: Stretch) -> io::Result<()> {
         let (result, awaited) = sync_channel(1);
         // A closed channel means that the writer failed; `threaded` reports why.
-        let sent = self.slots.send(Slot::Compressed(awaited)).is_ok() && self.jobs.send((stretch, result)).is_ok();
+        let sent = self.slots.send(WriteTask::Compressed(awaited)).is_ok() && self.jobs.send((stretch, result)).is_ok();
         if sent { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
     }
 
     fn deflated(&mut self, slice: &DeflatedSlice) -> io::Result<()> {
-        self.slots.send(Slot::Deflated(slice.clone())).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        self.slots.send(WriteTask::Deflated(slice.clone())).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }
 
 /// Runs `produce` on this thread, with `threads` threads that compress and one that writes.
 pub(super) fn threaded<W: Write + Send, T>(
-    output: Output<W>,
+    output: BlobOutput<W>,
     compression: Compression,
     threads: usize,
     produce: impl FnOnce(&mut dyn Sink) -> Result<T, PackError>,
-) -> Result<(T, Output<W>), PackError> {
-    let (slots, to_write) = sync_channel::<Slot>(2 * threads);
-    let (jobs, to_do) = sync_channel::<Job>(threads);
+) -> Result<(T, BlobOutput<W>), PackError> {
+    let (slots, to_write) = sync_channel::<WriteTask>(2 * threads);
+    let (jobs, to_do) = sync_channel::<CompressionJob>(threads);
     let to_do = &Mutex::new(to_do);
     thread::scope(|scope| {
         for _ in 0..threads {
@@ -148,7 +148,7 @@ pub(super) fn threaded<W: Write + Send, T>(
     })
 }
 
-fn compress_all(jobs: &Mutex<Receiver<Job>>, compression: Compression) {
+fn compress_all(jobs: &Mutex<Receiver<CompressionJob>>, compression: Compression) {
     let mut compressor = Compressor::new(compression);
     loop {
         let next = jobs.lock().map(|jobs| jobs.recv());
@@ -162,14 +162,14 @@ fn compress_all(jobs: &Mutex<Receiver<Job>>, compression: Compression) {
     }
 }
 
-fn write_all<W: Write>(mut output: Output<W>, slots: &Receiver<Slot>) -> io::Result<Output<W>> {
+fn write_all<W: Write>(mut output: BlobOutput<W>, slots: &Receiver<WriteTask>) -> io::Result<BlobOutput<W>> {
     for slot in slots {
         match slot {
-            Slot::Compressed(awaited) => {
+            WriteTask::Compressed(awaited) => {
                 let member = awaited.recv().map_err(|_| io::Error::other("a compressing thread panicked"))??;
                 output.write(&member)?;
             }
-            Slot::Deflated(slice) => output.member(&slice)?,
+            WriteTask::Deflated(slice) => output.member(&slice)?,
         }
     }
     Ok(output)

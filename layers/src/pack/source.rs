@@ -15,7 +15,7 @@ const PIECE: usize = 256 << 10;
 const SPARSE: u64 = 1 << 20;
 
 /// Why a file is not handed over.
-pub(super) enum Failed<E> {
+pub(super) enum CopyError<E> {
     /// It can't be read, or is another one than was said.
     Read(io::Error),
     /// Who takes the pieces failed.
@@ -30,9 +30,9 @@ pub(super) fn pieces<E>(
     len: u64,
     buffer: &mut Vec<u8>,
     mut each: impl FnMut(&[u8]) -> Result<(), E>,
-) -> Result<(), Failed<E>> {
-    let failed = |error: Errno| Failed::Read(error.into());
-    let changed = || Failed::Read(io::Error::other("it changed while it was read"));
+) -> Result<(), CopyError<E>> {
+    let failed = |error: Errno| CopyError::Read(error.into());
+    let changed = || CopyError::Read(io::Error::other("it changed while it was read"));
     let sparse = len >= SPARSE && is_sparse(&file, len).map_err(failed)?;
     let (mut at, mut data) = (0, if sparse { 0..0 } else { 0..len });
     while at < len {
@@ -47,16 +47,16 @@ pub(super) fn pieces<E>(
         let piece = &mut buffer[..now];
         if at < data.start {
             piece.fill(0);
-        } else if entries::fill(&mut file, piece).map_err(Failed::Read)? < now {
+        } else if entries::fill(&mut file, piece).map_err(CopyError::Read)? < now {
             return Err(changed());
         }
-        each(piece).map_err(Failed::Taken)?;
+        each(piece).map_err(CopyError::Taken)?;
         at += now as u64;
     }
     if sparse {
         return Ok(());
     }
-    match entries::fill(&mut file, &mut [0]).map_err(Failed::Read)? {
+    match entries::fill(&mut file, &mut [0]).map_err(CopyError::Read)? {
         0 => Ok(()),
         _ => Err(changed()),
     }

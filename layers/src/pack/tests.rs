@@ -2,14 +2,14 @@ use std::io::Read;
 
 use super::*;
 use crate::inflate::tests::deflated;
-use crate::tree::{Content, Metadata, Node, NodeKind};
+use crate::tree::{Content, Metadata, NodeKind, TreeNode};
 
 fn path(name: &str) -> LayerPath {
     name.parse().unwrap()
 }
 
 fn insert(tree: &mut LayerTree, name: &str, kind: NodeKind) {
-    tree.insert(path(name), Node { metadata: Metadata::root(0o755, 7), kind }).unwrap();
+    tree.insert(path(name), TreeNode { metadata: Metadata::root(0o755, 7), kind }).unwrap();
 }
 
 /// One entry of every kind, and contents of every kind.
@@ -101,7 +101,7 @@ fn numbers_and_attributes_that_ustar_has_no_room_for() {
     let xattrs = [(b"security.capability".to_vec(), b"\x01\0\0\x02\x03".to_vec())].into();
     let metadata = Metadata { mode: 0o4755, uid: 3_000_000, gid: 1 << 31, mtime: -1, xattrs };
     let kind = NodeKind::File(Content::Bytes(vec![b'x']));
-    tree.insert(path("f"), Node { metadata, kind }).unwrap();
+    tree.insert(path("f"), TreeNode { metadata, kind }).unwrap();
     let (tar, _) = packed(&tree, Compression::None, 1);
     let mut archive = tar::Archive::new(tar.as_slice());
     let mut entry = archive.entries().unwrap().next().unwrap().unwrap();

@@ -12,7 +12,7 @@ use super::{Compression, PackError, source};
 use crate::inflate::{InflateError, Inflater};
 use crate::mapped::MappedFile;
 use crate::path::LayerPath;
-use crate::tree::{Content, DeflatedSlice, LayerTree, Node, NodeKind, TreeError};
+use crate::tree::{Content, DeflatedSlice, LayerTree, NodeKind, TreeError, TreeNode};
 
 /// Plain stretches of the tar are compressed in pieces of so many bytes: each is a gzip member or zstd frame. Longer ones
 /// would compress a little better and take more memory.
@@ -26,7 +26,7 @@ pub(super) struct Tar {
 
 /// Writes all of `tree` as a tar into `sink`.
 pub(super) fn write_tree(tree: &LayerTree, compression: Compression, sink: &mut dyn Sink) -> Result<Tar, PackError> {
-    let mut walk = Walk::new(compression, sink);
+    let mut walk = PackWalk::new(compression, sink);
     // A hard link must stand behind the file that it names.
     let (links, others): (Vec<_>, Vec<_>) =
         tree.iter().partition(|(_, node)| matches!(node.kind, NodeKind::Hardlink(_)));
@@ -40,7 +40,7 @@ pub(super) fn write_tree(tree: &LayerTree, compression: Compression, sink: &mut 
     walk.finish().map_err(PackError::Write)
 }
 
-fn check_link(tree: &LayerTree, path: &LayerPath, node: &Node) -> Result<(), TreeError> {
+fn check_link(tree: &LayerTree, path: &LayerPath, node: &TreeNode) -> Result<(), TreeError> {
     let NodeKind::Hardlink(target) = &node.kind else { return Ok(()) };
     match tree.get(target).map(|node| &node.kind) {
         None | Some(NodeKind::Directory { .. } | NodeKind::Hardlink(_) | NodeKind::Whiteout) => {
@@ -50,7 +50,7 @@ fn check_link(tree: &LayerTree, path: &LayerPath, node: &Node) -> Result<(), Tre
     }
 }
 
-struct Walk<'a> {
+struct PackWalk<'a> {
     sink: &'a mut dyn Sink,
     /// The stretch that is being filled, at most [`STRETCH`] bytes.
     plain: Stretch,
@@ -65,7 +65,7 @@ struct Walk<'a> {
     mapped: usize,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> PackWalk<'a> {
     fn new(compression: Compression, sink: &'a mut dyn Sink) -> Self {
         let pass_through = matches!(compression, Compression::Gzip(_));
         Self {
@@ -80,7 +80,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn entry(&mut self, path: &LayerPath, node: &Node) -> Result<(), PackError> {
+    fn entry(&mut self, path: &LayerPath, node: &TreeNode) -> Result<(), PackError> {
         let size = if let NodeKind::File(content) = &node.kind { content.len() } else { 0 };
         self.put(&header::entry(path, &node.metadata, &node.kind, size)).map_err(PackError::Write)?;
         match &node.kind {
@@ -121,8 +121,8 @@ impl<'a> Walk<'a> {
                     source::pieces(file, *len, &mut buffer, |piece| self.put_content(piece).map_err(PackError::Write));
                 self.buffer = buffer;
                 put.map_err(|error| match error {
-                    source::Failed::Read(error) => unreadable(error),
-                    source::Failed::Taken(error) => error,
+                    source::CopyError::Read(error) => unreadable(error),
+                    source::CopyError::Taken(error) => error,
                 })
             }
         }

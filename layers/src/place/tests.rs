@@ -24,15 +24,15 @@ const MERGED: &[&str] = &[
     "/var/run link /run",
 ];
 
-fn base() -> Below {
-    Below::new(BaseFiles::Known(FileIndex::parse(MERGED.iter().copied()).unwrap()))
+fn base() -> LowerLayers {
+    LowerLayers::new(BaseFiles::Known(FileIndex::parse(MERGED.iter().copied()).unwrap()))
 }
 
-fn rules(files: FileRule, directories: DirectoryRule) -> Rules {
-    Rules { files, directories, mtime: 0 }
+fn rules(files: FileRule, directories: DirectoryRule) -> PlacementRules {
+    PlacementRules { files, directories, mtime: 0 }
 }
 
-fn copy() -> Rules {
+fn copy() -> PlacementRules {
     rules(FileRule::Replace, DirectoryRule::KeepAll)
 }
 
@@ -54,21 +54,21 @@ fn tree(names: &[&str]) -> LayerTree {
             (*name, NodeKind::File(Content::Bytes(Vec::new())))
         };
         let mode = if matches!(kind, NodeKind::Directory { .. }) { 0o711 } else { 0o644 };
-        tree.insert(path.parse().unwrap(), Node { metadata: Metadata::root(mode, 6), kind }).unwrap();
+        tree.insert(path.parse().unwrap(), TreeNode { metadata: Metadata::root(mode, 6), kind }).unwrap();
     }
     tree
 }
 
 /// The entries, each with its mode, owner and time.
 fn shown(tree: &LayerTree) -> Vec<String> {
-    let entry = |(path, node): (&LayerPath, &Node)| {
+    let entry = |(path, node): (&LayerPath, &TreeNode)| {
         let Metadata { mode, uid, gid, mtime, .. } = &node.metadata;
         format!("{path} {mode:o} {uid}:{gid} {mtime}")
     };
     tree.iter().map(entry).collect()
 }
 
-fn placed(names: &[&str], rules: &Rules) -> Vec<String> {
+fn placed(names: &[&str], rules: &PlacementRules) -> Vec<String> {
     shown(&place(tree(names), &base(), rules).unwrap().tree)
 }
 
@@ -201,7 +201,7 @@ fn what_is_not_stated_of_a_directory_stays() {
 fn an_opaque_root_is_refused() {
     let mut tree = LayerTree::new();
     let kind = NodeKind::Directory { opaque: true };
-    tree.insert(LayerPath::root(), Node { metadata: Metadata::root(0o755, 0), kind }).unwrap();
+    tree.insert(LayerPath::root(), TreeNode { metadata: Metadata::root(0o755, 0), kind }).unwrap();
     assert_eq!(place(tree, &base(), &copy()).unwrap_err(), PlaceError::OpaqueRoot);
 }
 
@@ -225,8 +225,8 @@ fn nothing_shows_through_an_opaque_directory() {
 
 #[test]
 fn assumptions_are_told_and_the_base_is_read_where_they_do_not_serve() {
-    let assumed = Below::new(BaseFiles::Assumed);
-    let placed = place(tree(&["tmp/f", "code/x/f"]), &assumed, &Rules { mtime: 77, ..copy() }).unwrap();
+    let assumed = LowerLayers::new(BaseFiles::Assumed);
+    let placed = place(tree(&["tmp/f", "code/x/f"]), &assumed, &PlacementRules { mtime: 77, ..copy() }).unwrap();
     assert_eq!(placed.assumed, ["code", "tmp"].map(|path| path.parse().unwrap()));
     assert_eq!(shown(&placed.tree)[..3], ["/code 755 0:0 77", "/code/x 755 0:0 77", "/code/x/f 644 0:0 6"]);
     assert_eq!(shown(&placed.tree)[3], "/tmp 1777 0:0 77");
@@ -254,6 +254,6 @@ fn the_same_answers_give_the_same_place() {
     assert_eq!(lookups.answers(&below).unwrap(), before);
     below.push("own", FileIndex::parse(["/code dir 0700 0:0 0"]).unwrap());
     assert_ne!(lookups.answers(&below).unwrap(), before);
-    assert!(lookups.answers(&Below::new(BaseFiles::Assumed)).is_err());
+    assert!(lookups.answers(&LowerLayers::new(BaseFiles::Assumed)).is_err());
     assert_eq!(Lookups::parse(["directory zz"]), None);
 }

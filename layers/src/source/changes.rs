@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use rustix::fs::Timespec;
 
-use super::capture::files::{Files, Found, Marks};
-pub use super::capture::{CaptureError, Options};
-use crate::owner::{self, Identity};
+use super::capture::files::{CapturedFile, Files, Marks};
+pub use super::capture::{CaptureError, CaptureOptions};
+use crate::owner::{self, FileIdentity};
 use crate::path::LayerPath;
 use crate::tree::{LayerTree, Metadata};
 use crate::unpack::metadata;
@@ -19,15 +19,15 @@ use crate::unpack::metadata;
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// Of every directory, what is in it.
-    directories: BTreeMap<LayerPath, BTreeMap<Vec<u8>, State>>,
+    directories: BTreeMap<LayerPath, BTreeMap<Vec<u8>, FileState>>,
     /// The directory itself.
-    top: Option<State>,
+    top: Option<FileState>,
 }
 
 /// What one file was like.
 #[derive(Debug, Clone)]
-struct State {
-    identity: Identity,
+struct FileState {
+    identity: FileIdentity,
     /// When anything of it changed last: seconds and nanoseconds. No step can set that.
     changed: (i64, u64),
     /// Of a directory, what the layers said of it, and its time.
@@ -37,31 +37,31 @@ struct State {
 /// How long the system's clock for files may stand still.
 const TICK: Duration = Duration::from_millis(12);
 
-/// Remembers what `root` is like; `owners` are as in [`Options`].
+/// Remembers what `root` is like; `owners` are as in [`CaptureOptions`].
 ///
 /// # Errors
 /// When something in it can't be read.
 pub fn snapshot(
     root: &Path,
-    owners: Option<&owner::Table>,
+    owners: Option<&owner::OwnershipTable>,
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<Snapshot, CaptureError> {
-    let options = Options { latest: i64::MAX, owners, made: &[], restored: &[], cancelled };
+    let options = CaptureOptions { latest: i64::MAX, owners, made: &[], restored: &[], cancelled };
     let files = Files::new(root, options, Marks::None)?;
     let mut snapshot = Snapshot { directories: BTreeMap::new(), top: None };
     let mut ahead = vec![LayerPath::root()];
     while let Some(directory) = ahead.pop() {
         let (place, names) = files.enter(&directory)?;
         if directory.is_root() {
-            let found = Found::new(place.fd.as_fd(), b".", directory.clone())?;
-            snapshot.top = found.map(|found| State::of(&found, &options)).transpose()?;
+            let found = CapturedFile::new(place.fd.as_fd(), b".", directory.clone())?;
+            snapshot.top = found.map(|found| FileState::of(&found, &options)).transpose()?;
         }
         let mut states = BTreeMap::new();
         for name in names {
             // What a layer can't have may be there: only what changes must have a place in one.
             let path = directory.join(&name)?;
-            let Some(found) = Found::new(place.fd.as_fd(), &name, path.clone())? else { continue };
-            states.insert(name.clone(), State::of(&found, &options)?);
+            let Some(found) = CapturedFile::new(place.fd.as_fd(), &name, path.clone())? else { continue };
+            states.insert(name.clone(), FileState::of(&found, &options)?);
             if found.is_directory() {
                 ahead.push(path);
             }
@@ -73,8 +73,8 @@ pub fn snapshot(
     Ok(snapshot)
 }
 
-impl State {
-    fn of(found: &Found<'_>, options: &Options<'_>) -> Result<Self, CaptureError> {
+impl FileState {
+    fn of(found: &CapturedFile<'_>, options: &CaptureOptions<'_>) -> Result<Self, CaptureError> {
         let directory = found.is_directory().then(|| found.metadata(options)).transpose()?;
         Ok(Self {
             identity: found.identity()?,
@@ -91,8 +91,8 @@ impl State {
 ///
 /// # Errors
 /// When something can't be read or has no place in a layer.
-pub fn changes(root: &Path, before: &Snapshot, options: &Options<'_>) -> Result<LayerTree, CaptureError> {
-    let mut walk = Walk { files: Files::new(root, *options, Marks::None)?, before, ahead: Vec::new() };
+pub fn changes(root: &Path, before: &Snapshot, options: &CaptureOptions<'_>) -> Result<LayerTree, CaptureError> {
+    let mut walk = ChangesWalk { files: Files::new(root, *options, Marks::None)?, before, ahead: Vec::new() };
     walk.top()?;
     while let Some((path, below)) = walk.ahead.pop() {
         walk.directory(&path, below)?;
@@ -100,18 +100,18 @@ pub fn changes(root: &Path, before: &Snapshot, options: &Options<'_>) -> Result<
     walk.files.finish()
 }
 
-struct Walk<'a> {
+struct ChangesWalk<'a> {
     files: Files<'a>,
     before: &'a Snapshot,
     /// Directories to walk, and whether they are the ones that were there before.
     ahead: Vec<(LayerPath, bool)>,
 }
 
-impl Walk<'_> {
+impl ChangesWalk<'_> {
     fn top(&mut self) -> Result<(), CaptureError> {
         let path = LayerPath::root();
         let (place, _) = self.files.enter(&path)?;
-        let Some(found) = Found::new(place.fd.as_fd(), b".", path)? else { return Ok(()) };
+        let Some(found) = CapturedFile::new(place.fd.as_fd(), b".", path)? else { return Ok(()) };
         self.found_directory(&found, self.before.top.as_ref())
     }
 
@@ -125,7 +125,7 @@ impl Walk<'_> {
         }
         for name in &names {
             let was = before.and_then(|before| before.get(name));
-            let Some(found) = Found::new(place.fd.as_fd(), name, path.join(name)?)? else { continue };
+            let Some(found) = CapturedFile::new(place.fd.as_fd(), name, path.join(name)?)? else { continue };
             if found.is_directory() {
                 self.found_directory(&found, was)?;
             } else if !was.map(|was| was.is_still(&found)).transpose()?.unwrap_or(false) {
@@ -137,7 +137,7 @@ impl Walk<'_> {
     }
 
     /// Takes a directory, unless only something in it changed, and has it walked.
-    fn found_directory(&mut self, found: &Found<'_>, was: Option<&State>) -> Result<(), CaptureError> {
+    fn found_directory(&mut self, found: &CapturedFile<'_>, was: Option<&FileState>) -> Result<(), CaptureError> {
         let before = was.and_then(|was| was.directory.as_ref().map(|directory| (was, directory)));
         let below = match before {
             Some((was, (metadata, time))) if was.identity == found.identity()? => {
@@ -156,9 +156,9 @@ impl Walk<'_> {
     }
 }
 
-impl State {
+impl FileState {
     /// Whether what is there now is the same file, unchanged.
-    fn is_still(&self, found: &Found<'_>) -> Result<bool, CaptureError> {
+    fn is_still(&self, found: &CapturedFile<'_>) -> Result<bool, CaptureError> {
         let changed = (found.stat.st_ctime, found.stat.st_ctime_nsec);
         Ok(self.directory.is_none() && self.changed == changed && self.identity == found.identity()?)
     }

@@ -13,19 +13,19 @@ use std::str::FromStr;
 
 use super::ignore::Patterns;
 use crate::path::{LayerPath, PathError};
-use crate::tree::{Content, LayerTree, Metadata, Node, NodeKind, TreeError};
+use crate::tree::{Content, LayerTree, Metadata, NodeKind, TreeError, TreeNode};
 use crate::whiteout::{self, Meaning};
 
 /// Where files are put.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Destination {
+pub struct CopyDestination {
     /// The path.
     pub path: LayerPath,
     /// Whether it was written with a slash at its end: a single file then goes into it under its own name.
     pub into: bool,
 }
 
-impl FromStr for Destination {
+impl FromStr for CopyDestination {
     type Err = PathError;
 
     fn from_str(name: &str) -> Result<Self, PathError> {
@@ -44,7 +44,7 @@ pub struct Exclusion {
 
 /// How files are taken.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
+pub struct DirectoryOptions {
     /// What is left out: whatever one of these leaves out.
     pub exclude: Vec<Exclusion>,
     /// Owner and group; root's without.
@@ -112,7 +112,7 @@ pub enum DirectoryError {
 ///
 /// # Errors
 /// When something can't be read or is of a kind or name that can't be copied, and when `from` is excluded itself.
-pub fn directory(from: &Path, to: &Destination, options: &Options) -> Result<LayerTree, DirectoryError> {
+pub fn directory(from: &Path, to: &CopyDestination, options: &DirectoryOptions) -> Result<LayerTree, DirectoryError> {
     take(from, to, options).map(|taken| taken.tree)
 }
 
@@ -120,12 +120,13 @@ pub fn directory(from: &Path, to: &Destination, options: &Options) -> Result<Lay
 ///
 /// # Errors
 /// As [`directory`].
-pub fn take(from: &Path, to: &Destination, options: &Options) -> Result<Taken, DirectoryError> {
+pub fn take(from: &Path, to: &CopyDestination, options: &DirectoryOptions) -> Result<Taken, DirectoryError> {
     let metadata = fs::metadata(from).map_err(|source| DirectoryError::Read { path: from.into(), source })?;
     if let Some(path) = std::iter::once(to.path.clone()).chain(to.path.ancestors()).find(is_whiteout) {
         return Err(DirectoryError::Whiteout(path.to_string().into()));
     }
-    let mut walk = Walk { options, tree: LayerTree::new(), linked: BTreeMap::new(), sockets: Vec::new(), found: false };
+    let mut walk =
+        DirectoryWalk { options, tree: LayerTree::new(), linked: BTreeMap::new(), sockets: Vec::new(), found: false };
     if metadata.is_dir() {
         if !to.path.is_root() {
             walk.insert(from, to.path.clone(), &metadata, NodeKind::Directory { opaque: false })?;
@@ -154,8 +155,8 @@ fn is_whiteout(path: &LayerPath) -> bool {
     !matches!(whiteout::read(path.clone()), Ok(Meaning::Entry(_)))
 }
 
-struct Walk<'a> {
-    options: &'a Options,
+struct DirectoryWalk<'a> {
+    options: &'a DirectoryOptions,
     tree: LayerTree,
     /// Files with several names, by device and inode.
     linked: BTreeMap<(u64, u64), Vec<LayerPath>>,
@@ -164,7 +165,7 @@ struct Walk<'a> {
     found: bool,
 }
 
-impl Walk<'_> {
+impl DirectoryWalk<'_> {
     /// Takes what is in the directory `from`, which is `below` the source, to `to`.
     fn directory(&mut self, from: &Path, below: &LayerPath, to: &LayerPath) -> Result<(), DirectoryError> {
         let failed = |source| DirectoryError::Read { path: from.into(), source };
@@ -242,7 +243,7 @@ impl Walk<'_> {
             let Some(first) = names.next() else { continue };
             for name in names {
                 let Some(metadata) = self.tree.get(&name).map(|node| node.metadata.clone()) else { continue };
-                self.tree.insert(name, Node { metadata, kind: NodeKind::Hardlink(first.clone()) })?;
+                self.tree.insert(name, TreeNode { metadata, kind: NodeKind::Hardlink(first.clone()) })?;
             }
         }
         Ok(Taken { tree: self.tree, sockets: self.sockets })
@@ -268,7 +269,7 @@ impl Walk<'_> {
         };
         let (uid, gid) = self.options.owner.unwrap_or_default();
         let metadata = Metadata { uid, gid, ..Metadata::root(mode, self.options.mtime) };
-        Ok(self.tree.insert(to, Node { metadata, kind })?)
+        Ok(self.tree.insert(to, TreeNode { metadata, kind })?)
     }
 }
 
@@ -318,7 +319,7 @@ mod tests {
         for (file, link) in [("b/z", "b.a"), ("b/z", "c"), ("out", "one")] {
             fs::hard_link(root.path().join(file), root.path().join(link)).unwrap();
         }
-        let options = Options { exclude: vec![patterns(&["out"], "")], ..Options::default() };
+        let options = DirectoryOptions { exclude: vec![patterns(&["out"], "")], ..DirectoryOptions::default() };
         let found = taken(root.path(), "/", &options).unwrap();
         assert_eq!(
             found,
@@ -332,7 +333,7 @@ mod tests {
         );
     }
 
-    fn taken(from: &Path, to: &str, options: &Options) -> Result<Vec<String>, DirectoryError> {
+    fn taken(from: &Path, to: &str, options: &DirectoryOptions) -> Result<Vec<String>, DirectoryError> {
         let tree = directory(from, &to.parse().unwrap(), options)?;
         let shown = tree.iter().map(|(path, node)| {
             let kind = match &node.kind {
@@ -377,9 +378,12 @@ mod tests {
             "/code/src/d/text 644 0:0 file 5",
             "/code/src/run 755 0:0 Hardlink(/code/src/again)",
         ];
-        assert_eq!(taken(root.path(), "/code/src", &Options::default()).unwrap(), plain);
-        assert_eq!(taken(root.path(), "/code/src/", &Options { mtime: 7, ..Options::default() }).unwrap(), plain);
-        let options = Options { owner: Some((1000, 50)), mode: Some(0o640), ..Options::default() };
+        assert_eq!(taken(root.path(), "/code/src", &DirectoryOptions::default()).unwrap(), plain);
+        assert_eq!(
+            taken(root.path(), "/code/src/", &DirectoryOptions { mtime: 7, ..DirectoryOptions::default() }).unwrap(),
+            plain
+        );
+        let options = DirectoryOptions { owner: Some((1000, 50)), mode: Some(0o640), ..DirectoryOptions::default() };
         let stated = taken(&root.path().join("d"), "/", &options).unwrap();
         assert_eq!(stated, ["/link 777 1000:50 -> ../out", "/none 640 1000:50 file 0", "/text 640 1000:50 file 5"]);
         assert_eq!(taken(&root.path().join("d"), "/x", &options).unwrap()[0], "/x 750 1000:50 dir");
@@ -390,7 +394,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         write(root.path(), "a.txt", "a", 0o600);
         symlink("a.txt", root.path().join("link")).unwrap();
-        let take = |name: &str, to: &str| taken(&root.path().join(name), to, &Options::default());
+        let take = |name: &str, to: &str| taken(&root.path().join(name), to, &DirectoryOptions::default());
         assert_eq!(take("a.txt", "/b").unwrap(), ["/b 644 0:0 file 1"]);
         assert_eq!(take("a.txt", "/b/").unwrap(), ["/b/a.txt 644 0:0 file 1"]);
         assert_eq!(take("a.txt", "/").unwrap(), ["/a.txt 644 0:0 file 1"]);
@@ -399,8 +403,8 @@ mod tests {
         for to in ["/.wh.b", "/.wh.b/", "/.wh.b/c"] {
             assert!(matches!(take("a.txt", to), Err(DirectoryError::Whiteout(_))), "{to}");
         }
-        let to = Destination { path: LayerPath::root(), into: false };
-        let outcome = directory(&root.path().join("a.txt"), &to, &Options::default());
+        let to = CopyDestination { path: LayerPath::root(), into: false };
+        let outcome = directory(&root.path().join("a.txt"), &to, &DirectoryOptions::default());
         assert!(matches!(outcome, Err(DirectoryError::Root(_))));
     }
 
@@ -411,7 +415,7 @@ mod tests {
             write(root.path(), name, "", 0o644);
         }
         let names = |exclude: Vec<Exclusion>| -> String {
-            let all = taken(root.path(), "/c", &Options { exclude, ..Options::default() }).unwrap();
+            let all = taken(root.path(), "/c", &DirectoryOptions { exclude, ..DirectoryOptions::default() }).unwrap();
             all.iter().map(|line| line.split(' ').next().unwrap()).collect::<Vec<_>>().join(" ")
         };
         let one = patterns(&["src/**/*.pyc", "!src/sub/deep/*", "src/logs", "!src/logs/y"], "src");
@@ -421,7 +425,7 @@ mod tests {
         assert_eq!(two, "/c /c/a.py /c/empty /c/sub", "what one leaves out the other can't take in");
         assert_eq!(names(vec![patterns(&["**"], "")]), "/c");
         let file = |exclusion| {
-            let options = Options { exclude: vec![exclusion], ..Options::default() };
+            let options = DirectoryOptions { exclude: vec![exclusion], ..DirectoryOptions::default() };
             taken(&root.path().join("a.pyc"), "/c", &options)
         };
         assert!(matches!(file(patterns(&["**/*.pyc"], "")), Err(DirectoryError::Excluded(_))));
@@ -432,7 +436,7 @@ mod tests {
     #[test]
     fn what_can_not_be_copied() {
         let root = tempfile::tempdir().unwrap();
-        let take = || taken(root.path(), "/c", &Options::default());
+        let take = || taken(root.path(), "/c", &DirectoryOptions::default());
         fs::write(root.path().join(OsStr::from_bytes(b"\xff\xfe")), "").unwrap();
         assert_eq!(take().unwrap().len(), 2);
         let pipe = root.path().join("pipe");
@@ -440,7 +444,7 @@ mod tests {
         let error = take().unwrap_err();
         assert!(matches!(&error, DirectoryError::Special { what: "a named pipe", .. }), "{error}");
         assert!(error.to_string().starts_with(&format!("{} is a named pipe", pipe.display())));
-        let left_out = Options { exclude: vec![patterns(&["pipe"], "")], ..Options::default() };
+        let left_out = DirectoryOptions { exclude: vec![patterns(&["pipe"], "")], ..DirectoryOptions::default() };
         assert!(taken(root.path(), "/c", &left_out).is_ok(), "what is left out does not matter");
         fs::remove_file(&pipe).unwrap();
         for name in [".wh.gone", ".wh..wh..opq", ".wh."] {
@@ -461,7 +465,7 @@ mod tests {
             drop(UnixListener::bind(root.path().join(name)).unwrap());
         }
         let exclude = vec![patterns(&["ignored"], "")];
-        let options = Options { special: true, exclude, ..Options::default() };
+        let options = DirectoryOptions { special: true, exclude, ..DirectoryOptions::default() };
         let plain = super::take(root.path(), &"/c".parse().unwrap(), &options).unwrap();
         assert_eq!(plain.sockets, ["socket", "sub/socket"].map(|name| root.path().join(name)));
         assert_eq!(plain.tree.len(), 4);
@@ -491,7 +495,7 @@ mod tests {
             write(root.path(), name, "", 0o644);
         }
         let take = |lines: &[&str], source: &str| {
-            let options = Options { exclude: vec![patterns(lines, source)], ..Options::default() };
+            let options = DirectoryOptions { exclude: vec![patterns(lines, source)], ..DirectoryOptions::default() };
             taken(root.path(), "/c", &options).map(|tree| tree.len())
         };
         for lines in [&["src"][..], &["src", "!src/none"], &["*"], &["**"], &["src/", "!src/sub/h"]] {

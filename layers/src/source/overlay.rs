@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::capture::files::{self, Files, Found, Marks, cannot};
+use super::capture::files::{self, CapturedFile, Files, Marks, cannot};
 use super::capture::{self, CaptureError};
 use crate::path::LayerPath;
 use crate::tree::LayerTree;
 use crate::unpack::XattrSpace;
 use crate::unpack::metadata;
-use crate::unpack::root::{self, Root};
+use crate::unpack::root::{self, RootDirectory};
 use crate::whiteout::{self, Meaning};
 
 /// How it is taken.
 #[derive(Debug, Clone, Copy)]
-pub struct Options<'a> {
+pub struct OverlayOptions<'a> {
     /// Which attributes overlayfs used.
     pub space: XattrSpace,
     /// Whether fuse-overlayfs wrote it, for which files named `.wh.…` are whiteouts where it can make no other.
@@ -26,7 +26,7 @@ pub struct Options<'a> {
     /// changed is left out, and so are whiteouts of what they don't have.
     pub lower: &'a [PathBuf],
     /// How what was written is taken; the directory is the upper one.
-    pub shared: capture::Options<'a>,
+    pub shared: capture::CaptureOptions<'a>,
 }
 
 /// The tree of what was written to the overlay mount that had `upper` as its upper directory and is unmounted now.
@@ -35,11 +35,11 @@ pub struct Options<'a> {
 ///
 /// # Errors
 /// When something can't be read or has no place in a layer.
-pub fn overlay(upper: &Path, options: &Options<'_>) -> Result<LayerTree, CaptureError> {
+pub fn overlay(upper: &Path, options: &OverlayOptions<'_>) -> Result<LayerTree, CaptureError> {
     let marks = if options.fuse { Marks::Fuse } else { Marks::Overlay(options.space) };
     let files = Files::new(upper, options.shared, marks)?;
     let below = options.lower.iter().map(|path| files::open(path)).collect::<Result<_, _>>()?;
-    let mut walk = Walk { files, options, below, ahead: Vec::new() };
+    let mut walk = OverlayWalk { files, options, below, ahead: Vec::new() };
     walk.top()?;
     while let Some((path, showing)) = walk.ahead.pop() {
         walk.directory(&path, &showing)?;
@@ -47,11 +47,11 @@ pub fn overlay(upper: &Path, options: &Options<'_>) -> Result<LayerTree, Capture
     walk.files.finish()
 }
 
-struct Walk<'a> {
+struct OverlayWalk<'a> {
     files: Files<'a>,
-    options: &'a Options<'a>,
+    options: &'a OverlayOptions<'a>,
     /// The layers below, the topmost first.
-    below: Vec<Root>,
+    below: Vec<RootDirectory>,
     /// Directories to walk, with the layers below that show something in them.
     ahead: Vec<(LayerPath, Showing)>,
 }
@@ -60,7 +60,7 @@ struct Walk<'a> {
 type Showing = Vec<usize>;
 
 /// What the layers below show at a path.
-enum Below {
+enum LowerEntry {
     Nothing,
     /// No directory.
     Other,
@@ -70,7 +70,7 @@ enum Below {
 
 /// What overlayfs says by an entry of the upper directory.
 #[derive(PartialEq, Eq)]
-enum Mark {
+enum OverlayMark {
     /// It is what it is.
     None,
     /// A directory that hides what is below.
@@ -83,20 +83,20 @@ enum Mark {
     HidesAll,
 }
 
-impl Walk<'_> {
+impl OverlayWalk<'_> {
     /// Takes the upper directory itself.
     fn top(&mut self) -> Result<(), CaptureError> {
         let path = LayerPath::root();
-        let mut below = Below::Nothing;
+        let mut below = LowerEntry::Nothing;
         for number in (0..self.below.len()).rev() {
             let directory = self.below[number].directory(b"").map_err(cannot(OPEN, &path))?;
             below = match below {
-                Below::Directory(_, showing) => Below::Directory(directory, [vec![number], showing].concat()),
-                _ => Below::Directory(directory, vec![number]),
+                LowerEntry::Directory(_, showing) => LowerEntry::Directory(directory, [vec![number], showing].concat()),
+                _ => LowerEntry::Directory(directory, vec![number]),
             };
         }
         let (place, _) = self.files.enter(&path)?;
-        let Some(found) = Found::new(place.fd.as_fd(), b".", path)? else { return Ok(()) };
+        let Some(found) = CapturedFile::new(place.fd.as_fd(), b".", path)? else { return Ok(()) };
         self.found_directory(&found, false, below)
     }
 
@@ -107,19 +107,19 @@ impl Walk<'_> {
         let below = showing.iter().map(open).collect::<Result<Vec<_>, Errno>>().map_err(cannot(OPEN, path))?;
         for name in names {
             let path = self.files.path(path, &name)?;
-            let Some(found) = Found::new(place.fd.as_fd(), &name, path)? else { continue };
+            let Some(found) = CapturedFile::new(place.fd.as_fd(), &name, path)? else { continue };
             let mark = self.mark(&found)?;
             let (name, path) = match &mark {
-                Mark::HidesAll => continue,
-                Mark::Hides(hidden) => (hidden.clone(), self.files.path(&place.path, hidden)?),
+                OverlayMark::HidesAll => continue,
+                OverlayMark::Hides(hidden) => (hidden.clone(), self.files.path(&place.path, hidden)?),
                 _ => (name.clone(), found.path.clone()),
             };
             let below = look(&below, &name).map_err(cannot(OPEN, &path))?;
-            let shown = !matches!(below, Below::Nothing);
+            let shown = !matches!(below, LowerEntry::Nothing);
             match mark {
-                Mark::Whiteout | Mark::Hides(_) if shown => self.files.whiteout(path)?,
-                Mark::Whiteout | Mark::Hides(_) => {}
-                mark if found.is_directory() => self.found_directory(&found, mark == Mark::Opaque, below)?,
+                OverlayMark::Whiteout | OverlayMark::Hides(_) if shown => self.files.whiteout(path)?,
+                OverlayMark::Whiteout | OverlayMark::Hides(_) => {}
+                mark if found.is_directory() => self.found_directory(&found, mark == OverlayMark::Opaque, below)?,
                 _ => self.files.file(&found, shown)?,
             }
         }
@@ -127,19 +127,24 @@ impl Walk<'_> {
     }
 
     /// Takes a directory, unless only something in it changed, and has it walked.
-    fn found_directory(&mut self, found: &Found<'_>, opaque: bool, below: Below) -> Result<(), CaptureError> {
+    fn found_directory(
+        &mut self,
+        found: &CapturedFile<'_>,
+        opaque: bool,
+        below: LowerEntry,
+    ) -> Result<(), CaptureError> {
         let showing = match below {
-            Below::Directory(_, showing) if opaque => {
+            LowerEntry::Directory(_, showing) if opaque => {
                 self.files.directory(found, true)?;
                 drop(showing);
                 Vec::new()
             }
-            Below::Directory(lower, showing) => {
-                let old = Found::new(lower.as_fd(), b".", found.path.clone())?;
+            LowerEntry::Directory(lower, showing) => {
+                let old = CapturedFile::new(lower.as_fd(), b".", found.path.clone())?;
                 self.files.directory_over(found, old.as_ref())?;
                 showing
             }
-            Below::Nothing | Below::Other => {
+            LowerEntry::Nothing | LowerEntry::Other => {
                 self.files.directory(found, false)?;
                 Vec::new()
             }
@@ -148,7 +153,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn mark(&self, found: &Found<'_>) -> Result<Mark, CaptureError> {
+    fn mark(&self, found: &CapturedFile<'_>) -> Result<OverlayMark, CaptureError> {
         let attribute = |name: &str| {
             let own = format!("{}overlay.{name}", self.options.space.prefix());
             let fuse =
@@ -161,21 +166,23 @@ impl Walk<'_> {
         }
         let is_file = found.kind() == FileType::RegularFile;
         Ok(match found.kind() {
-            FileType::CharacterDevice if found.stat.st_rdev == 0 => Mark::Whiteout,
-            FileType::RegularFile if found.stat.st_size == 0 && attribute("whiteout").is_some() => Mark::Whiteout,
-            FileType::Directory if attribute("opaque").is_some_and(|value| value == b"y") => Mark::Opaque,
-            FileType::Directory if self.options.fuse && self.is_marked_inside(found)? => Mark::Opaque,
+            FileType::CharacterDevice if found.stat.st_rdev == 0 => OverlayMark::Whiteout,
+            FileType::RegularFile if found.stat.st_size == 0 && attribute("whiteout").is_some() => {
+                OverlayMark::Whiteout
+            }
+            FileType::Directory if attribute("opaque").is_some_and(|value| value == b"y") => OverlayMark::Opaque,
+            FileType::Directory if self.options.fuse && self.is_marked_inside(found)? => OverlayMark::Opaque,
             _ if is_file && self.options.fuse => match whiteout::read(found.path.clone())? {
-                Meaning::Whiteout(path) => Mark::Hides(path.file_name().to_vec()),
-                Meaning::Opaque(_) => Mark::HidesAll,
-                Meaning::Entry(_) => Mark::None,
+                Meaning::Whiteout(path) => OverlayMark::Hides(path.file_name().to_vec()),
+                Meaning::Opaque(_) => OverlayMark::HidesAll,
+                Meaning::Entry(_) => OverlayMark::None,
             },
-            _ => Mark::None,
+            _ => OverlayMark::None,
         })
     }
 
     /// Whether fuse-overlayfs left a file in a directory that says that it is opaque.
-    fn is_marked_inside(&self, found: &Found<'_>) -> Result<bool, CaptureError> {
+    fn is_marked_inside(&self, found: &CapturedFile<'_>) -> Result<bool, CaptureError> {
         let marker = whiteout::opaque(&LayerPath::new(found.name)?);
         Ok(root::stat(found.directory, &marker).map_err(cannot(OPEN, &found.path))?.is_some())
     }
@@ -184,19 +191,19 @@ impl Walk<'_> {
 const OPEN: &str = "read a directory";
 
 /// What is at `name` in these directories of the layers below.
-fn look(directories: &[(usize, OwnedFd)], name: &[u8]) -> Result<Below, Errno> {
-    let mut below = Below::Nothing;
+fn look(directories: &[(usize, OwnedFd)], name: &[u8]) -> Result<LowerEntry, Errno> {
+    let mut below = LowerEntry::Nothing;
     for (number, directory) in directories {
         let Some(stat) = root::stat(directory.as_fd(), name)? else { continue };
         if !root::is_directory(&stat) {
             let whiteout = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0;
-            return Ok(if matches!(below, Below::Nothing) && !whiteout { Below::Other } else { below });
+            return Ok(if matches!(below, LowerEntry::Nothing) && !whiteout { LowerEntry::Other } else { below });
         }
         let inside = root::open(directory.as_fd(), name)?;
         let opaque = metadata::is_opaque(&inside, &XattrSpace::ALL);
         match &mut below {
-            Below::Directory(_, showing) => showing.push(*number),
-            _ => below = Below::Directory(inside, vec![*number]),
+            LowerEntry::Directory(_, showing) => showing.push(*number),
+            _ => below = LowerEntry::Directory(inside, vec![*number]),
         }
         if opaque {
             break;

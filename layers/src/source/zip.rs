@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::wheel::{Fault, archive};
+use super::wheel::{WheelFault, archive};
 use crate::mapped::MappedFile;
 use crate::path::LayerPath;
-use crate::tree::{LayerTree, Metadata, Node, NodeKind};
+use crate::tree::{LayerTree, Metadata, NodeKind, TreeNode};
 
 /// A zip archive can't be taken in.
 #[derive(Debug, thiserror::Error)]
@@ -15,7 +15,7 @@ pub struct ZipError {
     pub archive: PathBuf,
     /// What is wrong with it.
     #[source]
-    pub fault: Fault,
+    pub fault: WheelFault,
 }
 
 /// Reads a zip archive under the rules for wheels' archives: regular files only, stored or deflated, no name that leads
@@ -28,16 +28,16 @@ pub fn read_zip(path: &Path, mtime: i64) -> Result<LayerTree, ZipError> {
     read(path, mtime).map_err(|fault| ZipError { archive: path.into(), fault })
 }
 
-fn read(path: &Path, mtime: i64) -> Result<LayerTree, Fault> {
-    let file = MappedFile::open(path).map_err(Fault::Open)?;
+fn read(path: &Path, mtime: i64) -> Result<LayerTree, WheelFault> {
+    let file = MappedFile::open(path).map_err(WheelFault::Open)?;
     let mut tree = LayerTree::new();
     for member in archive::read(&file)?.members {
         let path = LayerPath::new(&member.name)?;
         if tree.get(&path).is_some() {
-            return Err(Fault::Collision(path));
+            return Err(WheelFault::Collision(path));
         }
         let metadata = Metadata::root(if member.executable { 0o755 } else { 0o644 }, mtime);
-        tree.insert(path, Node { metadata, kind: NodeKind::File(member.content(&file)) })?;
+        tree.insert(path, TreeNode { metadata, kind: NodeKind::File(member.content(&file)) })?;
     }
     Ok(tree)
 }

@@ -15,15 +15,15 @@ const BUFFERS: usize = 6;
 
 /// Bytes that another thread reads, in pieces.
 pub(super) struct Ahead {
-    full: Receiver<io::Result<Piece>>,
+    full: Receiver<io::Result<ReadBuffer>>,
     /// The way back of buffers that were read.
     empty: SyncSender<Box<[u8]>>,
     /// `None` before the first one.
-    piece: Option<Piece>,
+    piece: Option<ReadBuffer>,
 }
 
 /// A buffer and which part of it is still to be read. The last one has nothing to read.
-struct Piece {
+struct ReadBuffer {
     buffer: Box<[u8]>,
     at: usize,
     end: usize,
@@ -57,13 +57,13 @@ impl Ahead {
 }
 
 /// The pieces of what `reader` reads, the last one being empty.
-fn pieces<R: Read>(mut reader: R, empties: &Receiver<Box<[u8]>>) -> impl Iterator<Item = io::Result<Piece>> {
+fn pieces<R: Read>(mut reader: R, empties: &Receiver<Box<[u8]>>) -> impl Iterator<Item = io::Result<ReadBuffer>> {
     let mut ended = false;
     std::iter::from_fn(move || {
         let mut buffer = if ended { return None } else { empties.recv().ok()? };
         Some(fill(&mut reader, &mut buffer).map(|end| {
             ended = end == 0;
-            Piece { buffer, at: 0, end }
+            ReadBuffer { buffer, at: 0, end }
         }))
     })
 }

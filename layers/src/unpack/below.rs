@@ -10,12 +10,12 @@ use rustix::io::Errno;
 
 use super::XattrSpace;
 use super::metadata;
-use super::root::Root;
+use super::root::RootDirectory;
 use crate::links;
 use crate::path::LayerPath;
 
 /// What there is at a path.
-pub(super) enum Found {
+pub(super) enum StackEntry {
     /// Nothing, and nothing that hides what is below.
     Absent,
     /// Nothing, and what is below can't be seen.
@@ -27,33 +27,33 @@ pub(super) enum Found {
 
 /// What the way to what is inside a directory comes to in one layer.
 #[derive(Clone, Copy)]
-enum Way {
+enum DirectoryState {
     /// The directory is there. What it lacks is hidden below where it, or one above it, is opaque.
     There { hides: bool },
-    /// As [`Found::Absent`].
+    /// As [`StackEntry::Absent`].
     Absent,
-    /// As [`Found::Hidden`].
+    /// As [`StackEntry::Hidden`].
     Hidden,
 }
 
 /// The layers below a new one.
-pub(super) struct Below {
+pub(super) struct LayerStack {
     /// Topmost first.
-    layers: Vec<Root>,
+    layers: Vec<RootDirectory>,
     /// Ways that were gone already, in each of the layers: many paths share them.
-    ways: RefCell<HashMap<LayerPath, Vec<Option<Way>>>>,
+    ways: RefCell<HashMap<LayerPath, Vec<Option<DirectoryState>>>>,
     /// What the new layer hides.
     gone: BTreeSet<LayerPath>,
     /// Directories in which the new layer hides everything.
     emptied: BTreeSet<LayerPath>,
 }
 
-impl Below {
+impl LayerStack {
     /// The layers in these directories, topmost first.
     pub(super) fn open(directories: &[PathBuf], space: XattrSpace) -> Result<Self, Errno> {
         let mut layers = Vec::with_capacity(directories.len());
         for directory in directories {
-            layers.push(Root::open(directory)?);
+            layers.push(RootDirectory::open(directory)?);
             if hides_all_below(directory, space)? {
                 break;
             }
@@ -62,30 +62,30 @@ impl Below {
     }
 
     /// What they show at `path`.
-    pub(super) fn find(&self, path: &LayerPath) -> Result<Found, Errno> {
+    pub(super) fn find(&self, path: &LayerPath) -> Result<StackEntry, Errno> {
         if self.is_hidden(path) {
-            return Ok(Found::Hidden);
+            return Ok(StackEntry::Hidden);
         }
         for n in 0..self.layers.len() {
             match self.look(n, path)? {
-                Found::Absent => {}
+                StackEntry::Absent => {}
                 found => return Ok(found),
             }
         }
-        Ok(Found::Absent)
+        Ok(StackEntry::Absent)
     }
 
     /// Where `path` leads; `None` for a loop of links.
     pub(super) fn follow(&self, path: &LayerPath) -> Result<Option<LayerPath>, Errno> {
         links::follow(path, |path| match self.find(path)? {
-            Found::Link(target) => Ok(Some(target)),
+            StackEntry::Link(target) => Ok(Some(target)),
             _ => Ok(None),
         })
     }
 
     /// Hides what is at `path` from now on, if something is.
     pub(super) fn hide(&mut self, path: LayerPath) -> Result<(), Errno> {
-        if !matches!(self.find(&path)?, Found::Absent | Found::Hidden) {
+        if !matches!(self.find(&path)?, StackEntry::Absent | StackEntry::Hidden) {
             self.gone.insert(path);
         }
         Ok(())
@@ -93,7 +93,7 @@ impl Below {
 
     /// Hides what is inside the directory at `path` from now on, if there is one.
     pub(super) fn empty(&mut self, path: LayerPath) -> Result<(), Errno> {
-        if matches!(self.find(&path)?, Found::Directory(_)) {
+        if matches!(self.find(&path)?, StackEntry::Directory(_)) {
             self.emptied.insert(path);
         }
         Ok(())
@@ -117,40 +117,42 @@ impl Below {
     }
 
     /// What layer `n` has at `path`.
-    fn look(&self, n: usize, path: &LayerPath) -> Result<Found, Errno> {
+    fn look(&self, n: usize, path: &LayerPath) -> Result<StackEntry, Errno> {
         let layer = &self.layers[n];
         let hides = match path.parent().map(|parent| self.way(n, &parent)).transpose()? {
-            None => return Ok(Found::Directory(layer.directory(&[])?)),
-            Some(Way::There { hides }) => hides,
-            Some(Way::Absent) => return Ok(Found::Absent),
-            Some(Way::Hidden) => return Ok(Found::Hidden),
+            None => return Ok(StackEntry::Directory(layer.directory(&[])?)),
+            Some(DirectoryState::There { hides }) => hides,
+            Some(DirectoryState::Absent) => return Ok(StackEntry::Absent),
+            Some(DirectoryState::Hidden) => return Ok(StackEntry::Hidden),
         };
         Ok(match layer.stat(path)? {
-            None if hides => Found::Hidden,
-            None => Found::Absent,
+            None if hides => StackEntry::Hidden,
+            None => StackEntry::Absent,
             Some(stat) => match FileType::from_raw_mode(stat.st_mode) {
-                FileType::Directory => Found::Directory(layer.directory(path.as_bytes())?),
-                FileType::Symlink => Found::Link(layer.read_link(path)?),
-                FileType::CharacterDevice if stat.st_rdev == 0 => Found::Hidden,
-                _ => Found::Other,
+                FileType::Directory => StackEntry::Directory(layer.directory(path.as_bytes())?),
+                FileType::Symlink => StackEntry::Link(layer.read_link(path)?),
+                FileType::CharacterDevice if stat.st_rdev == 0 => StackEntry::Hidden,
+                _ => StackEntry::Other,
             },
         })
     }
 
     /// The way to what is inside the directory `path` in layer `n`.
-    fn way(&self, n: usize, path: &LayerPath) -> Result<Way, Errno> {
+    fn way(&self, n: usize, path: &LayerPath) -> Result<DirectoryState, Errno> {
         if let Some(Some(way)) = self.ways.borrow().get(path).map(|ways| ways[n]) {
             return Ok(way);
         }
         let above = match path.parent() {
             Some(parent) => self.way(n, &parent)?,
-            None => Way::There { hides: false },
+            None => DirectoryState::There { hides: false },
         };
         let way = match above {
-            Way::There { hides } => match self.look(n, path)? {
-                Found::Directory(here) => Way::There { hides: hides || metadata::is_opaque(here, &XattrSpace::ALL) },
-                Found::Absent => Way::Absent,
-                _ => Way::Hidden,
+            DirectoryState::There { hides } => match self.look(n, path)? {
+                StackEntry::Directory(here) => {
+                    DirectoryState::There { hides: hides || metadata::is_opaque(here, &XattrSpace::ALL) }
+                }
+                StackEntry::Absent => DirectoryState::Absent,
+                _ => DirectoryState::Hidden,
             },
             nowhere => nowhere,
         };
@@ -165,5 +167,5 @@ impl Below {
 /// # Errors
 /// When the directory can't be opened.
 pub(super) fn hides_all_below(directory: &Path, space: XattrSpace) -> Result<bool, Errno> {
-    Ok(metadata::is_opaque(Root::open(directory)?.place()?.fd, &[space]))
+    Ok(metadata::is_opaque(RootDirectory::open(directory)?.place()?.fd, &[space]))
 }

@@ -27,7 +27,7 @@ pub enum UnpackError {
         name: String,
         /// Why.
         #[source]
-        fault: Fault,
+        fault: UnpackFault,
     },
     /// An unpacked layer does not fit onto the layers below it.
     #[error("cannot put {path} onto the layers below")]
@@ -36,7 +36,7 @@ pub enum UnpackError {
         path: LayerPath,
         /// Why.
         #[source]
-        fault: Fault,
+        fault: UnpackFault,
     },
     /// A directory that was given can't be used.
     #[error("cannot unpack into {}", path.display())]
@@ -54,7 +54,7 @@ pub enum UnpackError {
 /// What is wrong with one entry, or with its place.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Fault {
+pub enum UnpackFault {
     /// The system refused.
     #[error("cannot {0}")]
     System(&'static str, #[source] io::Error),
@@ -117,7 +117,7 @@ impl UnpackError {
             Self::Entry { fault, .. } | Self::Merge { fault, .. } => fault,
         };
         match fault {
-            Fault::System(_, error) => match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+            UnpackFault::System(_, error) => match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
                 Some(rustix::io::Errno::PERM) => {
                     Some("unpack as root, or rootless, where owners are kept as far as possible")
                 }
@@ -151,6 +151,6 @@ impl From<io::Error> for UnpackError {
 }
 
 /// For `map_err` on a system call that was to `what`.
-pub(super) fn cannot<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Fault {
-    move |error| Fault::System(what, error.into())
+pub(super) fn cannot<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> UnpackFault {
+    move |error| UnpackFault::System(what, error.into())
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, Stat, chmodat, fchmod, fstat, futimens, renameat};
 use rustix::io::Errno;
 
-use super::error::{Fault, UnpackError, cannot};
-use super::root::{self, Missing, Place, Root, Way};
+use super::error::{UnpackError, UnpackFault, cannot};
+use super::root::{self, Missing, OpenDirectory, ResolvedPath, RootDirectory};
 use super::{Unpacked, metadata, unusable};
 use crate::path::LayerPath;
 
@@ -23,7 +23,7 @@ use crate::path::LayerPath;
 /// When an unnamed directory meets a file or a loop of links, or files can't be moved. `root` is then between two
 /// states.
 pub fn merge(layer: &Path, unpacked: &Unpacked, root: &Path) -> Result<(), UnpackError> {
-    let open = |path: &Path| Root::open(path).map_err(unusable(path));
+    let open = |path: &Path| RootDirectory::open(path).map_err(unusable(path));
     let merge = Merge { layer: open(layer)?, root: open(root)?, implied: &unpacked.implied };
     for path in &unpacked.whiteouts {
         merge.hide(path).map_err(at(path))?;
@@ -32,7 +32,7 @@ pub fn merge(layer: &Path, unpacked: &Unpacked, root: &Path) -> Result<(), Unpac
         merge.hide_inside(path).map_err(at(path))?;
     }
     let top = LayerPath::root();
-    let place = |root: &Root| root.place().map_err(cannot(OPEN)).map_err(at(&top));
+    let place = |root: &RootDirectory| root.place().map_err(cannot(OPEN)).map_err(at(&top));
     merge.directory(place(&merge.layer)?.fd.as_fd(), &place(&merge.root)?, &top)
 }
 
@@ -41,8 +41,8 @@ const MOVE: &str = "move it";
 const REMOVE: &str = "remove what the layer hides";
 
 struct Merge<'a> {
-    layer: Root,
-    root: Root,
+    layer: RootDirectory,
+    root: RootDirectory,
     /// Sorted.
     implied: &'a [LayerPath],
 }
@@ -54,20 +54,20 @@ impl Merge<'_> {
     }
 
     /// The directory in the root that `path` leads to, if any.
-    fn below(&self, path: &LayerPath) -> Result<Option<Place>, Fault> {
+    fn below(&self, path: &LayerPath) -> Result<Option<OpenDirectory>, UnpackFault> {
         match self.root.walk(path, Missing::Stop) {
-            Ok(Way::There(place)) => Ok(Some(place)),
-            Ok(Way::Missing(_)) | Err(Fault::NotADirectory(_)) => Ok(None),
+            Ok(ResolvedPath::There(place)) => Ok(Some(place)),
+            Ok(ResolvedPath::Missing(_)) | Err(UnpackFault::NotADirectory(_)) => Ok(None),
             Err(fault) => Err(fault),
         }
     }
 
-    fn hide(&self, path: &LayerPath) -> Result<(), Fault> {
+    fn hide(&self, path: &LayerPath) -> Result<(), UnpackFault> {
         let Some(parent) = self.below(&path.parent().unwrap_or_default())? else { return Ok(()) };
         change(&parent, || root::remove(parent.fd.as_fd(), path.file_name()))
     }
 
-    fn hide_inside(&self, path: &LayerPath) -> Result<(), Fault> {
+    fn hide_inside(&self, path: &LayerPath) -> Result<(), UnpackFault> {
         let Some(directory) = self.below(path)? else { return Ok(()) };
         let named = !self.is_implied(path) && self.layer.directory(path.as_bytes()).is_ok();
         if named && directory.path.file_name() != path.file_name() {
@@ -78,7 +78,7 @@ impl Merge<'_> {
     }
 
     /// Moves what is in the layer's directory `from`, which is at `path` in the layer, into `to`.
-    fn directory(&self, from: BorrowedFd<'_>, to: &Place, path: &LayerPath) -> Result<(), UnpackError> {
+    fn directory(&self, from: BorrowedFd<'_>, to: &OpenDirectory, path: &LayerPath) -> Result<(), UnpackError> {
         let failed = |what: &'static str| {
             let path = path.clone();
             move |error: Errno| UnpackError::Merge { path, fault: cannot(what)(error) }
@@ -95,7 +95,13 @@ impl Merge<'_> {
         restore(to, &before).map_err(failed(MOVE))
     }
 
-    fn child(&self, from: BorrowedFd<'_>, to: &Place, name: &[u8], path: &LayerPath) -> Result<(), UnpackError> {
+    fn child(
+        &self,
+        from: BorrowedFd<'_>,
+        to: &OpenDirectory,
+        name: &[u8],
+        path: &LayerPath,
+    ) -> Result<(), UnpackError> {
         let stat = |directory| root::stat(directory, name).map_err(cannot(MOVE)).map_err(at(path));
         let Some(new) = stat(from)? else { return Ok(()) };
         let old = stat(to.fd.as_fd())?;
@@ -110,30 +116,42 @@ impl Merge<'_> {
             Some(other) if root::is_directory(&new) && self.is_implied(path) => {
                 debug_assert_ne!(other, FileType::Directory);
                 let there = to.path.join(name).unwrap_or_default();
-                Err(at(path)(Fault::NotADirectory(there)))
+                Err(at(path)(UnpackFault::NotADirectory(there)))
             }
             old => replace(from, to, name, &new, old).map_err(cannot(MOVE)).map_err(at(path)),
         }
     }
 
-    fn joined(&self, to: &Place, name: &[u8]) -> Result<Place, Fault> {
+    fn joined(&self, to: &OpenDirectory, name: &[u8]) -> Result<OpenDirectory, UnpackFault> {
         let path = to.path.join(name)?;
         root::check(&path)?;
-        Ok(Place { fd: root::open(to.fd.as_fd(), name).map_err(cannot(OPEN))?, path })
+        Ok(OpenDirectory { fd: root::open(to.fd.as_fd(), name).map_err(cannot(OPEN))?, path })
     }
 
-    fn descend(&self, from: BorrowedFd<'_>, to: &Place, name: &[u8], path: &LayerPath) -> Result<(), UnpackError> {
+    fn descend(
+        &self,
+        from: BorrowedFd<'_>,
+        to: &OpenDirectory,
+        name: &[u8],
+        path: &LayerPath,
+    ) -> Result<(), UnpackError> {
         let from = root::open(from, name).map_err(cannot(OPEN)).map_err(at(path))?;
         self.directory(from.as_fd(), to, path)
     }
 
     /// The link at `name` in `to` stands for a directory in the root, which is made where it is missing.
-    fn through_link(&self, from: BorrowedFd<'_>, to: &Place, name: &[u8], path: &LayerPath) -> Result<(), UnpackError> {
+    fn through_link(
+        &self,
+        from: BorrowedFd<'_>,
+        to: &OpenDirectory,
+        name: &[u8],
+        path: &LayerPath,
+    ) -> Result<(), UnpackError> {
         let link = to.path.join(name).map_err(|error| at(path)(error.into()))?;
         let mut made = Vec::new();
         let place = match self.root.walk(&link, Missing::Make(&mut made)).map_err(at(path))? {
-            Way::There(place) => place,
-            Way::Missing(there) => return Err(at(path)(Fault::NotADirectory(there))),
+            ResolvedPath::There(place) => place,
+            ResolvedPath::Missing(there) => return Err(at(path)(UnpackFault::NotADirectory(there))),
         };
         self.descend(from, &place, name, path)?;
         for directory in made.iter().rev() {
@@ -145,7 +163,13 @@ impl Merge<'_> {
 }
 
 /// Moves `name` to where something else is, or nothing.
-fn replace(from: BorrowedFd<'_>, to: &Place, name: &[u8], new: &Stat, old: Option<FileType>) -> rustix::io::Result<()> {
+fn replace(
+    from: BorrowedFd<'_>,
+    to: &OpenDirectory,
+    name: &[u8],
+    new: &Stat,
+    old: Option<FileType>,
+) -> rustix::io::Result<()> {
     if old.is_some_and(|old| old == FileType::Directory || root::is_directory(new)) {
         root::remove(to.fd.as_fd(), name)?;
     }
@@ -165,7 +189,7 @@ fn kind(stat: &Stat) -> FileType {
 }
 
 /// Changes what is in a directory, which keeps its mode and times.
-fn change(directory: &Place, change: impl FnOnce() -> rustix::io::Result<()>) -> Result<(), Fault> {
+fn change(directory: &OpenDirectory, change: impl FnOnce() -> rustix::io::Result<()>) -> Result<(), UnpackFault> {
     let change = || {
         let before = fstat(&directory.fd)?;
         open_up(directory, &before)?;
@@ -176,13 +200,13 @@ fn change(directory: &Place, change: impl FnOnce() -> rustix::io::Result<()>) ->
 }
 
 /// Makes a directory writable. Without privileges not even its owner can change what is in it otherwise.
-fn open_up(directory: &Place, before: &Stat) -> rustix::io::Result<()> {
+fn open_up(directory: &OpenDirectory, before: &Stat) -> rustix::io::Result<()> {
     let mode = mode(before);
     if mode.contains(Mode::RWXU) { Ok(()) } else { fchmod(&directory.fd, mode | Mode::RWXU) }
 }
 
 /// Gives a directory the mode and times that it had.
-fn restore(directory: &Place, before: &Stat) -> rustix::io::Result<()> {
+fn restore(directory: &OpenDirectory, before: &Stat) -> rustix::io::Result<()> {
     let mode = mode(before);
     if !mode.contains(Mode::RWXU) {
         fchmod(&directory.fd, mode)?;
@@ -194,6 +218,6 @@ fn mode(stat: &Stat) -> Mode {
     Mode::from_raw_mode(stat.st_mode & 0o7777)
 }
 
-fn at(path: &LayerPath) -> impl FnOnce(Fault) -> UnpackError {
+fn at(path: &LayerPath) -> impl FnOnce(UnpackFault) -> UnpackError {
     |fault| UnpackError::Merge { path: path.clone(), fault }
 }

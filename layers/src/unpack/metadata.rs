@@ -8,10 +8,10 @@ use rustix::fs::{FileType, lgetxattr, llistxattr, lsetxattr, mknodat, utimensat}
 use rustix::fs::{chmodat, chownat, fchmod, fchown, fgetxattr, flistxattr, fremovexattr, fsetxattr, fstat, futimens};
 use rustix::io::{Errno, Result};
 
-use super::error::{Fault, cannot};
-use super::{Owners, Unpacked, XattrSpace};
-use crate::entries::{Entry, Time};
-use crate::owner::{self, Device, Remembered};
+use super::error::{UnpackFault, cannot};
+use super::{OwnerPolicy, Unpacked, XattrSpace};
+use crate::entries::{TarEntry, Time};
+use crate::owner::{self, OwnershipRecord, RecordedDevice};
 
 /// Longest name and value of an extended attribute (xattr(7)).
 const MAX_XATTR_NAME: usize = 255;
@@ -27,11 +27,11 @@ pub(crate) struct Attributes {
 
 impl Attributes {
     /// Those of an entry.
-    pub(crate) fn of(entry: &mut Entry) -> std::result::Result<Self, Fault> {
+    pub(crate) fn of(entry: &mut TarEntry) -> std::result::Result<Self, UnpackFault> {
         let mut xattrs = std::mem::take(&mut entry.xattrs);
         xattrs.retain(|name, _| !is_never_in_layers(name));
         if let Some(name) = xattrs.keys().find(|name| !is_name(name)) {
-            return Err(Fault::Xattr(name.escape_ascii().to_string()));
+            return Err(UnpackFault::Xattr(name.escape_ascii().to_string()));
         }
         Ok(Self {
             mode: Mode::from_raw_mode(entry.mode & 0o7777),
@@ -52,10 +52,10 @@ impl Attributes {
     pub(crate) fn set(
         &self,
         file: BorrowedFd<'_>,
-        owners: Owners,
+        owners: OwnerPolicy,
         count: &mut Unpacked,
-    ) -> std::result::Result<(), Fault> {
-        if owned(fchown(file, Some(self.uid), Some(self.gid)), owners)? == Kept::No
+    ) -> std::result::Result<(), UnpackFault> {
+        if owned(fchown(file, Some(self.uid), Some(self.gid)), owners)? == OwnerKept::No
             && !self.remember(file, None, owners)?
         {
             count.unkept_owners += 1;
@@ -77,13 +77,13 @@ impl Attributes {
     pub(crate) fn remember(
         &self,
         file: BorrowedFd<'_>,
-        device: Option<Device>,
-        owners: Owners,
-    ) -> std::result::Result<bool, Fault> {
-        if owners != Owners::Remembered || (self.is_roots() && device.is_none()) {
-            return Ok(owners == Owners::Remembered);
+        device: Option<RecordedDevice>,
+        owners: OwnerPolicy,
+    ) -> std::result::Result<bool, UnpackFault> {
+        if owners != OwnerPolicy::Remembered || (self.is_roots() && device.is_none()) {
+            return Ok(owners == OwnerPolicy::Remembered);
         }
-        let remembered = Remembered { uid: self.uid.as_raw(), gid: self.gid.as_raw(), device }.to_string();
+        let remembered = OwnershipRecord { uid: self.uid.as_raw(), gid: self.gid.as_raw(), device }.to_string();
         match fsetxattr(file, owner::ATTRIBUTE, remembered.as_bytes(), XattrFlags::empty()) {
             Err(Errno::PERM | Errno::NOTSUP) => Ok(false),
             result => result.map(|()| true).map_err(cannot("remember its owner")),
@@ -96,12 +96,12 @@ impl Attributes {
         directory: BorrowedFd<'_>,
         name: &[u8],
         link: bool,
-        owners: Owners,
+        owners: OwnerPolicy,
         count: &mut Unpacked,
-    ) -> std::result::Result<(), Fault> {
+    ) -> std::result::Result<(), UnpackFault> {
         let nofollow = AtFlags::SYMLINK_NOFOLLOW;
         let kept = owned(chownat(directory, name, Some(self.uid), Some(self.gid), nofollow), owners)?;
-        if kept == Kept::No && !(owners == Owners::Remembered && self.is_roots()) {
+        if kept == OwnerKept::No && !(owners == OwnerPolicy::Remembered && self.is_roots()) {
             count.unkept_owners += 1;
         }
         if !link {
@@ -117,13 +117,13 @@ impl Attributes {
 }
 
 #[derive(PartialEq, Eq)]
-enum Kept {
+enum OwnerKept {
     Yes,
     No,
 }
 
 /// What a directory gets that no entry names: nobody's in particular, and the same whenever it is made.
-pub(crate) fn set_implied(directory: BorrowedFd<'_>) -> std::result::Result<(), Fault> {
+pub(crate) fn set_implied(directory: BorrowedFd<'_>) -> std::result::Result<(), UnpackFault> {
     fchmod(directory, Mode::from_raw_mode(0o755)).map_err(cannot("set its mode"))?;
     futimens(directory, &at(Time::default())).map_err(cannot("set its time"))
 }
@@ -208,19 +208,19 @@ pub(crate) fn at(time: Time) -> Timestamps {
     Timestamps { last_access: time, last_modification: time }
 }
 
-fn owner(id: u64) -> std::result::Result<u32, Fault> {
-    crate::owner::id(id).ok_or(Fault::Owner(id))
+fn owner(id: u64) -> std::result::Result<u32, UnpackFault> {
+    crate::owner::id(id).ok_or(UnpackFault::Owner(id))
 }
 
-fn owned(result: Result<()>, owners: Owners) -> std::result::Result<Kept, Fault> {
+fn owned(result: Result<()>, owners: OwnerPolicy) -> std::result::Result<OwnerKept, UnpackFault> {
     match result {
         // Without privileges, or an owner that the user namespace does not map.
-        Err(Errno::PERM | Errno::INVAL) if owners != Owners::Kept => Ok(Kept::No),
-        result => result.map(|()| Kept::Yes).map_err(cannot("set its owner")),
+        Err(Errno::PERM | Errno::INVAL) if owners != OwnerPolicy::Kept => Ok(OwnerKept::No),
+        result => result.map(|()| OwnerKept::Yes).map_err(cannot("set its owner")),
     }
 }
 
-fn attributed(result: Result<()>, count: &mut Unpacked) -> std::result::Result<(), Fault> {
+fn attributed(result: Result<()>, count: &mut Unpacked) -> std::result::Result<(), UnpackFault> {
     match result {
         Err(Errno::PERM | Errno::NOTSUP) => {
             count.unkept_xattrs += 1;

@@ -31,21 +31,21 @@ use rustix::fs::{FileType, Mode, mknodat};
 use rustix::io::Errno;
 
 use self::ahead::Ahead;
-pub use self::error::{Fault, UnpackError};
+pub use self::error::{UnpackError, UnpackFault};
 pub use self::merge::merge;
-use self::root::Root;
+use self::root::RootDirectory;
 pub use self::verify::Mismatch;
-use self::verify::Verified;
+use self::verify::VerifiedReader;
 use self::writer::Writer;
 use crate::decompress::decompress;
-use crate::entries::Entries;
+use crate::entries::TarEntries;
 use crate::path::LayerPath;
 
 /// How layers are unpacked.
 #[derive(Clone, Copy)]
-pub struct Options<'a> {
+pub struct UnpackOptions<'a> {
     /// What becomes of owners.
-    pub owners: Owners,
+    pub owners: OwnerPolicy,
     /// Whether devices are made. Those that are not, and those that the system refuses, are counted.
     pub devices: bool,
     /// Asked now and then; unpacking ends in [`UnpackError::Cancelled`] once it is true.
@@ -75,7 +75,7 @@ impl XattrSpace {
 
 /// What becomes of owners and groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Owners {
+pub enum OwnerPolicy {
     /// They are as the layer says.
     Kept,
     /// Those that the system refuses to set are counted; such files belong to whoever unpacks.
@@ -85,17 +85,17 @@ pub enum Owners {
     Remembered,
 }
 
-impl Default for Options<'_> {
+impl Default for UnpackOptions<'_> {
     /// Everything as the layer says.
     fn default() -> Self {
-        Self { owners: Owners::Kept, devices: true, cancelled: &|| false }
+        Self { owners: OwnerPolicy::Kept, devices: true, cancelled: &|| false }
     }
 }
 
-impl fmt::Debug for Options<'_> {
+impl fmt::Debug for UnpackOptions<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { owners, devices, cancelled: _ } = self;
-        let mut options = f.debug_struct("Options");
+        let mut options = f.debug_struct("UnpackOptions");
         options.field("owners", owners).field("devices", devices).finish_non_exhaustive()
     }
 }
@@ -140,23 +140,23 @@ pub fn unpack_layer(
     reader: impl BufRead + Send,
     expected: &DiffId,
     into: &Path,
-    options: &Options<'_>,
+    options: &UnpackOptions<'_>,
 ) -> Result<Unpacked, UnpackError> {
     let root = empty_root(into).map_err(unusable(into))?;
     thread::scope(|scope| {
         let content = Ahead::start(scope, || decompress(reader));
         // Inflating takes as long as hashing and writing together.
-        write(Verified::new(content, expected), Writer::new(root, options))
+        write(VerifiedReader::new(content, expected), Writer::new(root, options))
     })
 }
 
-fn empty_root(into: &Path) -> rustix::io::Result<Root> {
-    let root = Root::open(into)?;
+fn empty_root(into: &Path) -> rustix::io::Result<RootDirectory> {
+    let root = RootDirectory::open(into)?;
     if root::names(root.place()?.fd)?.is_empty() { Ok(root) } else { Err(Errno::NOTEMPTY) }
 }
 
 fn write(tar: impl BufRead, mut writer: Writer<'_>) -> Result<Unpacked, UnpackError> {
-    let mut entries = Entries::new(tar);
+    let mut entries = TarEntries::new(tar);
     while let Some(entry) = entries.next_entry()? {
         writer.entry(entry, &mut entries)?;
     }
@@ -171,7 +171,7 @@ fn write(tar: impl BufRead, mut writer: Writer<'_>) -> Result<Unpacked, UnpackEr
 /// # Errors
 /// When they can't, as on an overlay mount, or where extended attributes can't be set.
 pub fn try_whiteouts(directory: &Path, space: XattrSpace) -> io::Result<()> {
-    let root = Root::open(directory)?;
+    let root = RootDirectory::open(directory)?;
     let place = root.place()?;
     mknodat(&place.fd, "whiteout", FileType::CharacterDevice, Mode::empty(), 0)?;
     Ok(metadata::make_opaque(&place.fd, space)?)

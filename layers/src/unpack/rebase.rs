@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, AtFlags, Mode, RenameFlags, Timestamps};
 use rustix::io::Errno;
 
-use super::below::{self, Below, Found};
-use super::root::{self, Root};
+use super::below::{self, LayerStack, StackEntry};
+use super::root::{self, RootDirectory};
 use super::{Unpacked, XattrSpace, metadata};
 use crate::entries::Time;
 use crate::path::LayerPath;
@@ -45,7 +45,7 @@ pub enum RebaseError {
 /// When the links below make a circle, entries collide, or the file system refuses.
 pub fn rebase(layer: &Path, unpacked: &Unpacked, below: &[PathBuf], space: XattrSpace) -> Result<(), RebaseError> {
     let top = |error: Errno| RebaseError::Io(LayerPath::root(), error.into());
-    let (layer, below) = (Root::open(layer).map_err(top)?, Below::open(below, space).map_err(top)?);
+    let (layer, below) = (RootDirectory::open(layer).map_err(top)?, LayerStack::open(below, space).map_err(top)?);
     let mut rebase = Rebase { layer, below, space, implied: BTreeSet::new(), touched: BTreeMap::new() };
     rebase.hide(unpacked)?;
     let mut left: BTreeSet<LayerPath> = unpacked.implied.iter().cloned().collect();
@@ -79,20 +79,20 @@ pub fn visible(mut stack: Vec<PathBuf>, space: XattrSpace) -> io::Result<Vec<Pat
 }
 
 /// Why one directory can't be placed.
-enum Fault {
+enum RebaseFault {
     Errno(Errno),
     Loop,
     Blocked(LayerPath),
     NotDirectory(LayerPath),
 }
 
-impl From<Errno> for Fault {
+impl From<Errno> for RebaseFault {
     fn from(errno: Errno) -> Self {
         Self::Errno(errno)
     }
 }
 
-impl Fault {
+impl RebaseFault {
     fn at(self, path: &LayerPath) -> RebaseError {
         match self {
             Self::Errno(errno) => RebaseError::Io(path.clone(), errno.into()),
@@ -104,8 +104,8 @@ impl Fault {
 }
 
 struct Rebase {
-    layer: Root,
-    below: Below,
+    layer: RootDirectory,
+    below: LayerStack,
     space: XattrSpace,
     /// Directories that take their attributes from below.
     implied: BTreeSet<LayerPath>,
@@ -127,36 +127,36 @@ impl Rebase {
     }
 
     /// `path` with all links above it followed, but not itself.
-    fn beside(&self, path: &LayerPath) -> Result<LayerPath, Fault> {
-        let parent = self.below.follow(&path.parent().unwrap_or_default())?.ok_or(Fault::Loop)?;
+    fn beside(&self, path: &LayerPath) -> Result<LayerPath, RebaseFault> {
+        let parent = self.below.follow(&path.parent().unwrap_or_default())?.ok_or(RebaseFault::Loop)?;
         if path.is_root() { Ok(parent) } else { parent.join(path.file_name()).map_err(|_| Errno::NAMETOOLONG.into()) }
     }
 
-    fn empty(&mut self, path: &LayerPath, unpacked: &Unpacked) -> Result<(), Fault> {
+    fn empty(&mut self, path: &LayerPath, unpacked: &Unpacked) -> Result<(), RebaseFault> {
         let named = unpacked.implied.binary_search(path).is_err() && self.layer.directory(path.as_bytes()).is_ok();
         let place = self.beside(path)?;
         // A directory that the layer names takes the place of a link, and what that leads to is not meant.
-        let place = if named { place } else { self.below.follow(&place)?.ok_or(Fault::Loop)? };
+        let place = if named { place } else { self.below.follow(&place)?.ok_or(RebaseFault::Loop)? };
         Ok(self.below.empty(place)?)
     }
 
     /// Moves what is in the implied directory `path` to where the links below lead, and tells where if they do.
-    fn place(&mut self, path: &LayerPath) -> Result<Option<LayerPath>, Fault> {
+    fn place(&mut self, path: &LayerPath) -> Result<Option<LayerPath>, RebaseFault> {
         match self.below.find(path)? {
-            Found::Link(_) => {}
-            Found::Other => return Err(Fault::NotDirectory(path.clone())),
+            StackEntry::Link(_) => {}
+            StackEntry::Other => return Err(RebaseFault::NotDirectory(path.clone())),
             _ => {
                 self.implied.insert(path.clone());
                 return Ok(None);
             }
         }
-        let target = self.below.follow(path)?.filter(|target| !target.starts_with(path)).ok_or(Fault::Loop)?;
+        let target = self.below.follow(path)?.filter(|target| !target.starts_with(path)).ok_or(RebaseFault::Loop)?;
         self.move_into(path, &target)?;
         Ok(Some(target))
     }
 
     /// Moves all that is in `from` into `to`, and removes `from`.
-    fn move_into(&mut self, from: &LayerPath, to: &LayerPath) -> Result<(), Fault> {
+    fn move_into(&mut self, from: &LayerPath, to: &LayerPath) -> Result<(), RebaseFault> {
         let target = self.directory(to)?;
         let source = self.layer.directory(from.as_bytes())?;
         for name in root::names(&source)? {
@@ -166,7 +166,7 @@ impl Rebase {
                     let inside = |path: &LayerPath| path.join(&name).map_err(|_| Errno::INVAL);
                     self.move_into(&inside(from)?, &inside(to)?)?;
                 }
-                Err(Errno::EXIST) => return Err(Fault::Blocked(to.clone())),
+                Err(Errno::EXIST) => return Err(RebaseFault::Blocked(to.clone())),
                 Err(errno) => return Err(errno.into()),
             }
         }
@@ -176,15 +176,17 @@ impl Rebase {
     }
 
     /// The layer's directory at `path`, made with its parents where it is missing.
-    fn directory(&mut self, path: &LayerPath) -> Result<OwnedFd, Fault> {
+    fn directory(&mut self, path: &LayerPath) -> Result<OwnedFd, RebaseFault> {
         let mut here = self.layer.directory(&[])?;
         for step in path.steps() {
             let name = step.file_name();
             self.touch(step.parent().unwrap_or_default(), &here)?;
             match fs::mkdirat(&here, name, Mode::from_raw_mode(0o755)) {
-                Ok(()) if matches!(self.below.find(&step)?, Found::Other) => return Err(Fault::NotDirectory(step)),
+                Ok(()) if matches!(self.below.find(&step)?, StackEntry::Other) => {
+                    return Err(RebaseFault::NotDirectory(step));
+                }
                 Ok(()) => drop(self.implied.insert(step.clone())),
-                Err(Errno::EXIST) if !is_directory(here.as_fd(), name)? => return Err(Fault::Blocked(step)),
+                Err(Errno::EXIST) if !is_directory(here.as_fd(), name)? => return Err(RebaseFault::Blocked(step)),
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(errno.into()),
             }
@@ -216,7 +218,7 @@ impl Rebase {
         Ok(())
     }
 
-    fn mark_gone(&mut self, path: &LayerPath) -> Result<(), Fault> {
+    fn mark_gone(&mut self, path: &LayerPath) -> Result<(), RebaseFault> {
         let parent = self.directory(&path.parent().unwrap_or_default())?;
         match root::stat(parent.as_fd(), path.file_name())? {
             None => metadata::make_whiteout(&parent, path.file_name())?,
@@ -232,7 +234,7 @@ impl Rebase {
     fn finish(self) -> Result<(), RebaseError> {
         for path in &self.implied {
             let done = || match self.below.find(path)? {
-                Found::Directory(model) => {
+                StackEntry::Directory(model) => {
                     let directory = self.layer.directory(path.as_bytes())?;
                     metadata::copy(model.as_fd(), &fs::fstat(&model)?, directory.as_fd())
                 }
@@ -249,8 +251,8 @@ impl Rebase {
 }
 
 /// Where the layer has something else than a directory, that hides what is below by itself.
-fn unless_blocked(fault: Fault) -> Result<(), Fault> {
-    if matches!(fault, Fault::Blocked(_)) { Ok(()) } else { Err(fault) }
+fn unless_blocked(fault: RebaseFault) -> Result<(), RebaseFault> {
+    if matches!(fault, RebaseFault::Blocked(_)) { Ok(()) } else { Err(fault) }
 }
 
 fn is_directory(parent: BorrowedFd<'_>, name: &[u8]) -> Result<bool, Errno> {

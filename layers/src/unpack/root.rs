@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::fs::{chmodat, mkdirat, openat, openat2, readlinkat, statat, unlinkat};
 use rustix::io::{Errno, Result};
 
-use super::error::{Fault, cannot};
+use super::error::{UnpackFault, cannot};
 use crate::path::LayerPath;
 
 /// Most symbolic links in one path, as in Linux (path_resolution(7)).
@@ -23,12 +23,12 @@ const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
 
 /// The root of the tree.
-pub(crate) struct Root {
+pub(crate) struct RootDirectory {
     fd: OwnedFd,
 }
 
 /// A directory in the tree.
-pub(crate) struct Place {
+pub(crate) struct OpenDirectory {
     /// Its descriptor.
     pub(crate) fd: OwnedFd,
     /// Its path, without symbolic links.
@@ -44,22 +44,22 @@ pub(crate) enum Missing<'a> {
 }
 
 /// Where a way ended.
-pub(crate) enum Way {
+pub(crate) enum ResolvedPath {
     /// In a directory.
-    There(Place),
+    There(OpenDirectory),
     /// Before a directory that is missing; the path that it would have.
     Missing(LayerPath),
 }
 
-impl Root {
+impl RootDirectory {
     /// The tree in the directory at `path`, which may be a link.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         Ok(Self { fd: openat(CWD, path, DIRECTORY.difference(OFlags::NOFOLLOW), Mode::empty())? })
     }
 
     /// The root itself.
-    pub(crate) fn place(&self) -> Result<Place> {
-        Ok(Place { fd: self.directory(&[])?, path: LayerPath::root() })
+    pub(crate) fn place(&self) -> Result<OpenDirectory> {
+        Ok(OpenDirectory { fd: self.directory(&[])?, path: LayerPath::root() })
     }
 
     /// Opens a directory of this path, no component of which is a symbolic link.
@@ -90,33 +90,37 @@ impl Root {
     }
 
     /// Where `path` leads, symbolic links followed inside the tree.
-    pub(crate) fn walk(&self, path: &LayerPath, missing: Missing<'_>) -> std::result::Result<Way, Fault> {
+    pub(crate) fn walk(
+        &self,
+        path: &LayerPath,
+        missing: Missing<'_>,
+    ) -> std::result::Result<ResolvedPath, UnpackFault> {
         if let Ok(fd) = self.directory(path.as_bytes()) {
-            return Ok(Way::There(Place { fd, path: path.clone() }));
+            return Ok(ResolvedPath::There(OpenDirectory { fd, path: path.clone() }));
         }
-        Walk { root: self, missing, place: self.place().map_err(cannot(OPEN))?, ahead: Vec::new() }.along(path)
+        PathResolver { root: self, missing, place: self.place().map_err(cannot(OPEN))?, ahead: Vec::new() }.along(path)
     }
 }
 
 const OPEN: &str = "open a directory above it";
 
-struct Walk<'a> {
-    root: &'a Root,
+struct PathResolver<'a> {
+    root: &'a RootDirectory,
     missing: Missing<'a>,
     /// How far it is.
-    place: Place,
+    place: OpenDirectory,
     /// The components that are still to go, the last one first.
     ahead: Vec<Vec<u8>>,
 }
 
-impl Walk<'_> {
-    fn along(mut self, path: &LayerPath) -> std::result::Result<Way, Fault> {
+impl PathResolver<'_> {
+    fn along(mut self, path: &LayerPath) -> std::result::Result<ResolvedPath, UnpackFault> {
         self.push(path.as_bytes());
         let (mut links, mut steps) = (0, 0);
         while let Some(component) = self.ahead.pop() {
             steps += 1;
             if steps > MAX_STEPS {
-                return Err(Fault::TooLong);
+                return Err(UnpackFault::TooLong);
             }
             if component == b".." {
                 self.up()?;
@@ -125,9 +129,9 @@ impl Walk<'_> {
             let next = self.place.path.join(&component)?;
             check(&next)?;
             match open(self.place.fd.as_fd(), &component) {
-                Ok(fd) => self.place = Place { fd, path: next },
+                Ok(fd) => self.place = OpenDirectory { fd, path: next },
                 Err(Errno::NOENT) => match &mut self.missing {
-                    Missing::Stop => return self.beyond(next).map(Way::Missing),
+                    Missing::Stop => return self.beyond(next).map(ResolvedPath::Missing),
                     Missing::Make(made) => {
                         mkdirat(&self.place.fd, &component, Mode::RWXU).map_err(cannot("make a directory above it"))?;
                         made.push(next);
@@ -137,14 +141,14 @@ impl Walk<'_> {
                 Err(Errno::NOTDIR | Errno::LOOP) => {
                     links += 1;
                     if links > MAX_LINKS {
-                        return Err(Fault::Loop);
+                        return Err(UnpackFault::Loop);
                     }
                     self.follow(&component, next)?;
                 }
                 Err(error) => return Err(cannot(OPEN)(error)),
             }
         }
-        Ok(Way::There(self.place))
+        Ok(ResolvedPath::There(self.place))
     }
 
     fn push(&mut self, path: &[u8]) {
@@ -152,17 +156,17 @@ impl Walk<'_> {
         self.ahead.extend(components.rev().map(<[u8]>::to_vec));
     }
 
-    fn up(&mut self) -> std::result::Result<(), Fault> {
+    fn up(&mut self) -> std::result::Result<(), UnpackFault> {
         let path = self.place.path.parent().unwrap_or_default();
-        self.place = Place { fd: self.root.directory(path.as_bytes()).map_err(cannot(OPEN))?, path };
+        self.place = OpenDirectory { fd: self.root.directory(path.as_bytes()).map_err(cannot(OPEN))?, path };
         Ok(())
     }
 
     /// Goes on where the symbolic link `name` leads, which is at `path`.
-    fn follow(&mut self, name: &[u8], path: LayerPath) -> std::result::Result<(), Fault> {
+    fn follow(&mut self, name: &[u8], path: LayerPath) -> std::result::Result<(), UnpackFault> {
         let target = match readlinkat(&self.place.fd, name, Vec::new()) {
             Ok(target) => target.into_bytes(),
-            Err(Errno::INVAL) => return Err(Fault::NotADirectory(path)),
+            Err(Errno::INVAL) => return Err(UnpackFault::NotADirectory(path)),
             Err(error) => return Err(cannot("read a link above it")(error)),
         };
         if target.starts_with(b"/") {
@@ -173,7 +177,7 @@ impl Walk<'_> {
     }
 
     /// The path of what is still to go, from `path` on, where nothing is any more.
-    fn beyond(&self, path: LayerPath) -> std::result::Result<LayerPath, Fault> {
+    fn beyond(&self, path: LayerPath) -> std::result::Result<LayerPath, UnpackFault> {
         self.ahead.iter().rev().try_fold(path, |path, name| match name.as_slice() {
             b".." => Ok(path.parent().unwrap_or_default()),
             name => Ok(path.join(name)?),
@@ -182,8 +186,8 @@ impl Walk<'_> {
 }
 
 /// Whether a path is one that may be made.
-pub(crate) fn check(path: &LayerPath) -> std::result::Result<(), Fault> {
-    path.check_limits().map_err(|_| Fault::TooLong)
+pub(crate) fn check(path: &LayerPath) -> std::result::Result<(), UnpackFault> {
+    path.check_limits().map_err(|_| UnpackFault::TooLong)
 }
 
 /// Opens the directory `name` in `directory`; a link is not one.
@@ -248,7 +252,7 @@ mod tests {
         std::fs::write(scene.path().join("root/a/f"), "").unwrap();
         std::os::unix::fs::symlink("a", scene.path().join("root/l")).unwrap();
         std::os::unix::fs::symlink("..", scene.path().join("root/a/up")).unwrap();
-        let root = Root::open(&scene.path().join("root")).unwrap();
+        let root = RootDirectory::open(&scene.path().join("root")).unwrap();
         for (path, found) in [
             ("a", true),
             ("a/b", true),

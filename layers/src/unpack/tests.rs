@@ -109,7 +109,7 @@ fn diff_id(tar: &[u8]) -> DiffId {
     DiffId(Digest::of(tar))
 }
 
-fn unpack(tar: &[u8], into: &Path, options: &Options<'_>) -> Result<Unpacked, UnpackError> {
+fn unpack(tar: &[u8], into: &Path, options: &UnpackOptions<'_>) -> Result<Unpacked, UnpackError> {
     unpack_layer(tar, &diff_id(tar), into, options)
 }
 
@@ -123,7 +123,7 @@ fn plain(tar: Tar) -> Layer {
 }
 
 /// Unpacks the layers, the lowest first, into the new directory `root`. The others lie beside it until they are merged.
-fn unpack_all(layers: &[Layer], root: &Path, options: &Options<'_>) -> Result<Vec<Unpacked>, UnpackError> {
+fn unpack_all(layers: &[Layer], root: &Path, options: &UnpackOptions<'_>) -> Result<Vec<Unpacked>, UnpackError> {
     fs::create_dir(root).unwrap();
     let mut all: Vec<Unpacked> = Vec::new();
     for (blob, diff_id) in layers {

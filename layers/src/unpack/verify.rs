@@ -15,14 +15,14 @@ pub struct Mismatch {
 }
 
 /// Reads what a layer decompresses to. Ends in a [`Mismatch`] instead of the end where that is not what was asked for.
-pub(super) struct Verified<R> {
+pub(super) struct VerifiedReader<R> {
     reader: R,
     expected: DiffId,
     /// `None` after the end.
     hash: Option<Hasher>,
 }
 
-impl<R: Read> Verified<R> {
+impl<R: Read> VerifiedReader<R> {
     pub(super) fn new(reader: R, expected: &DiffId) -> Self {
         Self { reader, hash: Some(Hasher::like(&expected.0)), expected: expected.clone() }
     }
@@ -35,7 +35,7 @@ impl<R: Read> Verified<R> {
     }
 }
 
-impl<R: BufRead> BufRead for Verified<R> {
+impl<R: BufRead> BufRead for VerifiedReader<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.reader.fill_buf()?.is_empty() {
             self.end().map_err(io::Error::other)?;
@@ -52,7 +52,7 @@ impl<R: BufRead> BufRead for Verified<R> {
     }
 }
 
-impl<R: Read> Read for Verified<R> {
+impl<R: Read> Read for VerifiedReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.reader.read(buffer)?;
         if let Some(hash) = &mut self.hash {
@@ -76,7 +76,7 @@ mod tests {
     fn content_is_what_it_should_be_or_an_error() {
         for digest in [Digest::of(b"hello"), Digest::from_sha512(&Sha512::digest(b"hello").into())] {
             let expected = DiffId(digest);
-            let read = |bytes: &[u8]| Verified::new(bytes, &expected).read_to_end(&mut Vec::new());
+            let read = |bytes: &[u8]| VerifiedReader::new(bytes, &expected).read_to_end(&mut Vec::new());
             assert_eq!(read(b"hello").unwrap(), 5);
             for other in [b"hell".as_slice(), b"hello!", b"hallo", b""] {
                 let error = read(other).unwrap_err().downcast::<Mismatch>().unwrap();

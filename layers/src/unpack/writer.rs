@@ -10,12 +10,12 @@ use std::rc::Rc;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, linkat, makedev, mkdirat, mknodat, openat, symlinkat};
 use rustix::io::Errno;
 
-use super::error::{Fault, UnpackError, cannot};
+use super::error::{UnpackError, UnpackFault, cannot};
 use super::metadata::{self, Attributes};
-use super::root::{self, Missing, Place, Root, Way};
-use super::{Options, Owners, Unpacked};
-use crate::entries::{Entry, EntryKind, Stretch};
-use crate::owner::Device;
+use super::root::{self, Missing, OpenDirectory, ResolvedPath, RootDirectory};
+use super::{OwnerPolicy, UnpackOptions, Unpacked};
+use crate::entries::{EntryKind, SparseSegment, TarEntry};
+use crate::owner::RecordedDevice;
 use crate::path::{LayerPath, shown};
 use crate::whiteout::{self, Meaning};
 
@@ -28,10 +28,10 @@ const NEW_FILE: OFlags =
 
 /// Writes entries into a directory.
 pub(super) struct Writer<'a> {
-    root: Root,
-    options: &'a Options<'a>,
+    root: RootDirectory,
+    options: &'a UnpackOptions<'a>,
     /// Where the last entry went, under the path that its name has for it: the next one often goes there too.
-    parent: Option<(Vec<u8>, Rc<Place>)>,
+    parent: Option<(Vec<u8>, Rc<OpenDirectory>)>,
     /// Directories and what they will have when everything is in them; without attributes where no entry names them.
     directories: BTreeMap<LayerPath, Option<Attributes>>,
     whiteouts: BTreeSet<LayerPath>,
@@ -43,18 +43,18 @@ pub(super) struct Writer<'a> {
 
 /// Why it stopped at an entry.
 enum Stop {
-    Fault(Fault),
+    Fault(UnpackFault),
     Other(UnpackError),
 }
 
-impl<F: Into<Fault>> From<F> for Stop {
+impl<F: Into<UnpackFault>> From<F> for Stop {
     fn from(fault: F) -> Self {
         Self::Fault(fault.into())
     }
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(root: Root, options: &'a Options<'a>) -> Self {
+    pub(super) fn new(root: RootDirectory, options: &'a UnpackOptions<'a>) -> Self {
         Self {
             root,
             options,
@@ -68,7 +68,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes an entry, whose body is what `body` reads.
-    pub(super) fn entry(&mut self, mut entry: Entry, body: &mut impl BufRead) -> Result<(), UnpackError> {
+    pub(super) fn entry(&mut self, mut entry: TarEntry, body: &mut impl BufRead) -> Result<(), UnpackError> {
         if (self.options.cancelled)() {
             return Err(UnpackError::Cancelled);
         }
@@ -78,7 +78,7 @@ impl<'a> Writer<'a> {
         })
     }
 
-    fn take(&mut self, entry: &mut Entry, body: &mut impl BufRead) -> Result<(), Stop> {
+    fn take(&mut self, entry: &mut TarEntry, body: &mut impl BufRead) -> Result<(), Stop> {
         let path = match whiteout::read(LayerPath::new(&entry.name)?)? {
             Meaning::Entry(path) => path,
             Meaning::Whiteout(path) => return Ok(self.whiteout(&path)?),
@@ -88,7 +88,7 @@ impl<'a> Writer<'a> {
         if path.is_root() {
             return match entry.kind {
                 EntryKind::Directory => Ok(self.note(path, Some(attributes))?),
-                _ => Err(Fault::Root.into()),
+                _ => Err(UnpackFault::Root.into()),
             };
         }
         root::check(&path)?;
@@ -104,7 +104,7 @@ impl<'a> Writer<'a> {
     }
 
     /// The directory that `path` is to be made in; what is missing of it is made.
-    fn parent(&mut self, path: &LayerPath) -> Result<Rc<Place>, Fault> {
+    fn parent(&mut self, path: &LayerPath) -> Result<Rc<OpenDirectory>, UnpackFault> {
         let bytes = path.as_bytes();
         let parent = &bytes[..bytes.iter().rposition(|byte| *byte == b'/').unwrap_or(0)];
         if let Some((known, place)) = &self.parent
@@ -118,37 +118,37 @@ impl<'a> Writer<'a> {
     }
 
     /// The directory at `path`, which is made where it is missing.
-    fn made(&mut self, path: &LayerPath) -> Result<Place, Fault> {
+    fn made(&mut self, path: &LayerPath) -> Result<OpenDirectory, UnpackFault> {
         let mut made = Vec::new();
         let way = self.root.walk(path, Missing::Make(&mut made));
         made.into_iter().try_for_each(|path| self.note(path, None))?;
         match way? {
-            Way::There(place) => Ok(place),
-            Way::Missing(path) => Err(Fault::NotADirectory(path)),
+            ResolvedPath::There(place) => Ok(place),
+            ResolvedPath::Missing(path) => Err(UnpackFault::NotADirectory(path)),
         }
     }
 
     /// Remembers what a directory will have.
-    fn note(&mut self, path: LayerPath, attributes: Option<Attributes>) -> Result<(), Fault> {
+    fn note(&mut self, path: LayerPath, attributes: Option<Attributes>) -> Result<(), UnpackFault> {
         self.weigh(&path, attributes.as_ref().map_or(0, Attributes::weight))?;
         self.directories.insert(path, attributes);
         Ok(())
     }
 
-    fn weigh(&mut self, path: &LayerPath, more: usize) -> Result<(), Fault> {
+    fn weigh(&mut self, path: &LayerPath, more: usize) -> Result<(), UnpackFault> {
         self.pending += path.as_bytes().len() + more + 64;
-        if self.pending > MAX_PENDING { Err(Fault::TooMuch) } else { Ok(()) }
+        if self.pending > MAX_PENDING { Err(UnpackFault::TooMuch) } else { Ok(()) }
     }
 
     /// Where a path of a layer below is, as far as this layer's own links tell.
-    fn below(&self, path: &LayerPath) -> Result<LayerPath, Fault> {
+    fn below(&self, path: &LayerPath) -> Result<LayerPath, UnpackFault> {
         match self.root.walk(path, Missing::Stop)? {
-            Way::There(place) => Ok(place.path),
-            Way::Missing(path) => Ok(path),
+            ResolvedPath::There(place) => Ok(place.path),
+            ResolvedPath::Missing(path) => Ok(path),
         }
     }
 
-    fn whiteout(&mut self, path: &LayerPath) -> Result<(), Fault> {
+    fn whiteout(&mut self, path: &LayerPath) -> Result<(), UnpackFault> {
         root::check(path)?;
         let hidden = self.below(&path.parent().unwrap_or_default())?.join(path.file_name())?;
         self.weigh(&hidden, 0)?;
@@ -156,7 +156,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn opaque(&mut self, path: &LayerPath) -> Result<(), Fault> {
+    fn opaque(&mut self, path: &LayerPath) -> Result<(), UnpackFault> {
         root::check(path)?;
         let emptied = self.below(path)?;
         self.weigh(&emptied, 0)?;
@@ -167,11 +167,11 @@ impl<'a> Writer<'a> {
     /// Makes something new at `name`. What an earlier entry of the layer put there is removed.
     fn make<T>(
         &mut self,
-        place: &Place,
+        place: &OpenDirectory,
         name: &[u8],
         what: &'static str,
         make: impl Fn() -> rustix::io::Result<T>,
-    ) -> Result<T, Fault> {
+    ) -> Result<T, UnpackFault> {
         match make() {
             Err(Errno::EXIST) => {}
             result => return result.map_err(cannot(what)),
@@ -180,7 +180,7 @@ impl<'a> Writer<'a> {
         make().map_err(cannot(what))
     }
 
-    fn remove(&mut self, place: &Place, name: &[u8]) -> Result<(), Fault> {
+    fn remove(&mut self, place: &OpenDirectory, name: &[u8]) -> Result<(), UnpackFault> {
         root::remove(place.fd.as_fd(), name).map_err(cannot("remove the earlier entry of its name"))?;
         let path = place.path.join(name)?;
         // What is inside `a` lies between `a/` and `a0`, which is the next byte.
@@ -193,7 +193,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn directory(&mut self, place: &Place, name: &[u8], attributes: Attributes) -> Result<(), Fault> {
+    fn directory(&mut self, place: &OpenDirectory, name: &[u8], attributes: Attributes) -> Result<(), UnpackFault> {
         const WHAT: &str = "make the directory";
         match mkdirat(&place.fd, name, Mode::RWXU) {
             Err(Errno::EXIST) => {
@@ -207,31 +207,37 @@ impl<'a> Writer<'a> {
         self.note(place.path.join(name)?, Some(attributes))
     }
 
-    fn symlink(&mut self, place: &Place, name: &[u8], target: &[u8], attributes: &Attributes) -> Result<(), Fault> {
+    fn symlink(
+        &mut self,
+        place: &OpenDirectory,
+        name: &[u8],
+        target: &[u8],
+        attributes: &Attributes,
+    ) -> Result<(), UnpackFault> {
         if target.is_empty() || target.contains(&0) {
-            return Err(Fault::Symlink);
+            return Err(UnpackFault::Symlink);
         }
         self.make(place, name, "make the symbolic link", || symlinkat(target, &place.fd, name))?;
         attributes.set_at(place.fd.as_fd(), name, true, self.options.owners, &mut self.count)
     }
 
     /// What a hard link's own entry says of mode, owner and time is not heard: the file has these already.
-    fn hardlink(&mut self, place: &Place, name: &[u8], target: &[u8]) -> Result<(), Fault> {
+    fn hardlink(&mut self, place: &OpenDirectory, name: &[u8], target: &[u8]) -> Result<(), UnpackFault> {
         const WHAT: &str = "make the hard link";
         let target = LayerPath::new(target)?;
-        let dangling = || Fault::Dangling(target.clone());
-        let Way::There(from) = self.root.walk(&target.parent().unwrap_or_default(), Missing::Stop)? else {
+        let dangling = || UnpackFault::Dangling(target.clone());
+        let ResolvedPath::There(from) = self.root.walk(&target.parent().unwrap_or_default(), Missing::Stop)? else {
             return Err(dangling());
         };
         if target.is_root() {
-            return Err(Fault::LinkToDirectory(target));
+            return Err(UnpackFault::LinkToDirectory(target));
         }
         let file = root::stat(from.fd.as_fd(), target.file_name()).map_err(cannot(WHAT))?.ok_or_else(dangling)?;
         if root::is_directory(&file) {
-            return Err(Fault::LinkToDirectory(target));
+            return Err(UnpackFault::LinkToDirectory(target));
         }
         if (&from.path, target.file_name()) == (&place.path, name) {
-            return Err(Fault::LinkToItself);
+            return Err(UnpackFault::LinkToItself);
         }
         let link = || linkat(&from.fd, target.file_name(), &place.fd, name, AtFlags::empty());
         self.make(place, name, WHAT, link)
@@ -239,16 +245,16 @@ impl<'a> Writer<'a> {
 
     fn special(
         &mut self,
-        place: &Place,
+        place: &OpenDirectory,
         name: &[u8],
         kind: EntryKind,
         device: Option<(u32, u32)>,
         attributes: &Attributes,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), UnpackFault> {
         let (file_type, (major, minor)) = match kind {
             EntryKind::Fifo => (FileType::Fifo, (0, 0)),
-            EntryKind::CharDevice => (FileType::CharacterDevice, device.ok_or(Fault::Device)?),
-            _ => (FileType::BlockDevice, device.ok_or(Fault::Device)?),
+            EntryKind::CharDevice => (FileType::CharacterDevice, device.ok_or(UnpackFault::Device)?),
+            _ => (FileType::BlockDevice, device.ok_or(UnpackFault::Device)?),
         };
         // A character device 0:0 is no device, but overlayfs takes it for a whiteout.
         let whiteout = kind == EntryKind::CharDevice && (major, minor) == (0, 0);
@@ -262,7 +268,7 @@ impl<'a> Writer<'a> {
         }
         if made.is_err() {
             self.remove(place, name)?;
-            let device = Device { block: file_type == FileType::BlockDevice, major, minor };
+            let device = RecordedDevice { block: file_type == FileType::BlockDevice, major, minor };
             if whiteout || !self.stand_in(place, name, device, attributes)? {
                 self.count.skipped_devices += 1;
             }
@@ -272,24 +278,32 @@ impl<'a> Writer<'a> {
     }
 
     /// Makes the empty file that remembers a device, and tells whether it could.
-    fn stand_in(&mut self, place: &Place, name: &[u8], device: Device, attributes: &Attributes) -> Result<bool, Fault> {
-        if self.options.owners != Owners::Remembered {
+    fn stand_in(
+        &mut self,
+        place: &OpenDirectory,
+        name: &[u8],
+        device: RecordedDevice,
+        attributes: &Attributes,
+    ) -> Result<bool, UnpackFault> {
+        if self.options.owners != OwnerPolicy::Remembered {
             return Ok(false);
         }
         let file = openat(&place.fd, name, NEW_FILE, Mode::RUSR | Mode::WUSR).map_err(cannot("make the file"))?;
-        if !attributes.remember(file.as_fd(), Some(device), Owners::Remembered)? {
+        if !attributes.remember(file.as_fd(), Some(device), OwnerPolicy::Remembered)? {
             self.remove(place, name)?;
             return Ok(false);
         }
-        attributes.set_at(place.fd.as_fd(), name, false, Owners::Remembered, &mut Unpacked::default()).map(|()| true)
+        attributes
+            .set_at(place.fd.as_fd(), name, false, OwnerPolicy::Remembered, &mut Unpacked::default())
+            .map(|()| true)
     }
 
     fn file(
         &mut self,
-        place: &Place,
+        place: &OpenDirectory,
         name: &[u8],
         attributes: &Attributes,
-        entry: &Entry,
+        entry: &TarEntry,
         body: &mut impl BufRead,
     ) -> Result<(), Stop> {
         let make = || openat(&place.fd, name, NEW_FILE, Mode::RUSR | Mode::WUSR);
@@ -298,7 +312,7 @@ impl<'a> Writer<'a> {
             None => self.copy(&mut file, entry.body, body)?,
             Some(sparse) => {
                 file.set_len(sparse.len).map_err(cannot("set its length"))?;
-                for Stretch { at, len } in &sparse.stretches {
+                for SparseSegment { at, len } in &sparse.stretches {
                     file.seek(SeekFrom::Start(*at)).map_err(cannot("set its length"))?;
                     self.copy(&mut file, *len, body)?;
                 }
@@ -343,7 +357,7 @@ impl<'a> Writer<'a> {
         })
     }
 
-    fn set_attributes(&mut self, path: &LayerPath, attributes: Option<&Attributes>) -> Result<(), Fault> {
+    fn set_attributes(&mut self, path: &LayerPath, attributes: Option<&Attributes>) -> Result<(), UnpackFault> {
         let directory = self.root.directory(path.as_bytes()).map_err(cannot("open the directory"))?;
         match attributes {
             Some(attributes) => attributes.set(directory.as_fd(), self.options.owners, &mut self.count),
@@ -352,7 +366,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-fn at(path: &LayerPath) -> impl FnOnce(Fault) -> UnpackError {
+fn at(path: &LayerPath) -> impl FnOnce(UnpackFault) -> UnpackError {
     let name = shown(path.as_bytes());
     |fault| UnpackError::Entry { name, fault }
 }

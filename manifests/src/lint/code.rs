@@ -7,7 +7,7 @@ use crate::nearest::nearest;
 
 /// The name of a warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Code {
+pub enum LintCode {
     /// `CUDA_VERSION` has four parts and there is no `NVIDIA_REQUIRE_CUDA`: NVIDIA's hook fails on such an image.
     CudaVersion,
     /// The base's `NVIDIA_REQUIRE_CUDA` is gone: no runtime checks the driver any more.
@@ -32,7 +32,7 @@ pub enum Code {
     LayerCount,
 }
 
-impl Code {
+impl LintCode {
     /// All of them, in the order in which they are reported.
     pub const ALL: [Self; 11] = [
         Self::CudaVersion,
@@ -69,7 +69,7 @@ impl Code {
     }
 }
 
-impl fmt::Display for Code {
+impl fmt::Display for LintCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -84,14 +84,14 @@ impl UnknownCode {
     /// The code that was probably meant, or else all there are.
     #[must_use]
     pub fn hint(&self) -> String {
-        match nearest(&self.0.replace('_', "-"), &Code::NAMES) {
+        match nearest(&self.0.replace('_', "-"), &LintCode::NAMES) {
             Some(name) => format!("did you mean `{name}`?"),
-            None => format!("the codes are {}", Code::NAMES.join(", ")),
+            None => format!("the codes are {}", LintCode::NAMES.join(", ")),
         }
     }
 }
 
-impl FromStr for Code {
+impl FromStr for LintCode {
     type Err = UnknownCode;
 
     fn from_str(text: &str) -> Result<Self, UnknownCode> {
@@ -106,10 +106,10 @@ mod tests {
 
     #[test]
     fn names_go_there_and_back() {
-        for (place, code) in Code::ALL.into_iter().enumerate() {
+        for (place, code) in LintCode::ALL.into_iter().enumerate() {
             assert_eq!((code.name().parse(), code as usize), (Ok(code), place));
         }
-        let hint = |text: &str| text.parse::<Code>().unwrap_err().hint();
+        let hint = |text: &str| text.parse::<LintCode>().unwrap_err().hint();
         assert_eq!(hint("secret_env"), "did you mean `secret-env`?");
         assert_eq!(hint("cuda-compatibility"), "did you mean `cuda-compat`?");
         assert!(hint("zzz").starts_with("the codes are cuda-version, nvidia-require"));

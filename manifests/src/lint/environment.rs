@@ -1,14 +1,14 @@
 //! The form of the environment.
 
-use super::code::Code;
+use super::code::LintCode;
 use super::finding::Finding;
-use crate::config::Process;
+use crate::config::ExecutionParameters;
 
-pub(super) fn without_value(image: &Process) -> Option<Finding> {
+pub(super) fn without_value(image: &ExecutionParameters) -> Option<Finding> {
     // The entry itself is not shown: it may be the rest of a secret that was cut in two.
     let place = image.env.iter().position(|entry| !entry.contains('='))?;
     Some(Finding {
-        code: Code::EnvEntry,
+        code: LintCode::EnvEntry,
         message: format!("entry {} of the environment has no `=`, and NVIDIA's hook fails on such an image", place + 1),
         hint: "set the variable that was meant under [config.env]; an entry of the base needs a mended base".into(),
     })

@@ -1,12 +1,12 @@
 //! Findings, and what they are about.
 
-use super::code::Code;
+use super::code::LintCode;
 
 /// A warning about an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// Which warning it is.
-    pub code: Code,
+    pub code: LintCode,
     /// What is wrong, as a sentence without a capital or a full stop. It never holds the value of a variable that may
     /// be secret.
     pub message: String,
@@ -16,7 +16,7 @@ pub struct Finding {
 
 /// A Python package that a build installs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Package<'a> {
+pub struct InstalledPackage<'a> {
     /// Its name, normalised (PEP 503).
     pub name: &'a str,
     /// Its version (PEP 440).

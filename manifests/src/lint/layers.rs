@@ -1,6 +1,6 @@
 //! How many layers an image has.
 
-use super::code::Code;
+use super::code::LintCode;
 use super::finding::Finding;
 
 /// The most that docker takes with overlay2 ("max depth exceeded").
@@ -10,7 +10,7 @@ const MOST: usize = 125;
 #[must_use]
 pub fn layer_count(layers: usize) -> Option<Finding> {
     (layers > MOST).then(|| Finding {
-        code: Code::LayerCount,
+        code: LintCode::LayerCount,
         message: format!("the image has {layers} layers, and docker takes at most {MOST}"),
         hint: format!("join small ones with [build] max-layers = {MOST}, or by one copy of a directory"),
     })

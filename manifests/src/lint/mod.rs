@@ -12,18 +12,22 @@ mod nvidia;
 mod packages;
 mod secrets;
 
-use crate::config::Process;
+use crate::config::ExecutionParameters;
 
-pub use code::{Code, UnknownCode};
-pub use finding::{Finding, Package};
+pub use code::{LintCode, UnknownCode};
+pub use finding::{Finding, InstalledPackage};
 pub use layers::layer_count;
 
 /// What is wrong with `image`, which was built on `base` with `packages` on top. Without a base only what the image
 /// itself shows is found.
 ///
-/// The findings are in the order of [`Code::ALL`], those of one code in the order of the image's variables.
+/// The findings are in the order of [`LintCode::ALL`], those of one code in the order of the image's variables.
 #[must_use]
-pub fn lint(base: Option<&Process>, image: &Process, packages: &[Package<'_>]) -> Vec<Finding> {
+pub fn lint(
+    base: Option<&ExecutionParameters>,
+    image: &ExecutionParameters,
+    packages: &[InstalledPackage<'_>],
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(nvidia::cuda_version(image));
     findings.extend(nvidia::requirement(base, image));

@@ -1,9 +1,9 @@
 //! What NVIDIA's hook, its entrypoint and its libraries need of an image's config.
 
-use super::code::Code;
+use super::code::LintCode;
 use super::finding::Finding;
-use crate::config::Process;
-use crate::runtime::gpus::Capability;
+use crate::config::ExecutionParameters;
+use crate::runtime::gpus::DriverCapability;
 use crate::runtime::requirements::{REQUIRE_CUDA, requires_nothing, unreadable_version};
 
 const LIBRARIES: &str = "LD_LIBRARY_PATH";
@@ -14,14 +14,14 @@ const CAPABILITIES: &str = "NVIDIA_DRIVER_CAPABILITIES";
 const ENTRYPOINT: &str = "/opt/nvidia/nvidia_entrypoint.sh";
 
 /// The value of `key`, where it has one that is not empty.
-fn filled<'a>(process: &'a Process, key: &str) -> Option<&'a str> {
+fn filled<'a>(process: &'a ExecutionParameters, key: &str) -> Option<&'a str> {
     process.env_value(key).filter(|value| !value.is_empty())
 }
 
-pub(super) fn cuda_version(image: &Process) -> Option<Finding> {
+pub(super) fn cuda_version(image: &ExecutionParameters) -> Option<Finding> {
     let version = unreadable_version(|key| image.env_value(key))?;
     Some(Finding {
-        code: Code::CudaVersion,
+        code: LintCode::CudaVersion,
         message: format!(
             "CUDA_VERSION is {version}, with four parts, and {REQUIRE_CUDA} is not set: NVIDIA's hook fails on such an \
              image"
@@ -30,26 +30,26 @@ pub(super) fn cuda_version(image: &Process) -> Option<Finding> {
     })
 }
 
-pub(super) fn requirement(base: Option<&Process>, image: &Process) -> Option<Finding> {
+pub(super) fn requirement(base: Option<&ExecutionParameters>, image: &ExecutionParameters) -> Option<Finding> {
     filled(base?, REQUIRE_CUDA)?;
     let kept = filled(image, REQUIRE_CUDA).is_some() || requires_nothing(|key| image.env_value(key));
     // The graver warning about the same variable says the same.
     (!kept && cuda_version(image).is_none()).then(|| Finding {
-        code: Code::NvidiaRequire,
+        code: LintCode::NvidiaRequire,
         message: format!("the base's {REQUIRE_CUDA} is gone: nothing checks any more whether the driver is new enough"),
         hint: format!("leave {REQUIRE_CUDA} as the base has it"),
     })
 }
 
-pub(super) fn compat(base: Option<&Process>, image: &Process) -> Option<Finding> {
-    let entries = |process: &Process| -> Vec<String> {
+pub(super) fn compat(base: Option<&ExecutionParameters>, image: &ExecutionParameters) -> Option<Finding> {
+    let entries = |process: &ExecutionParameters| -> Vec<String> {
         let path = process.env_value(LIBRARIES).unwrap_or_default();
         path.split(':').filter(|entry| is_compat(entry)).map(str::to_owned).collect()
     };
     let had = entries(base?);
     let first = had.first().filter(|_| entries(image).is_empty())?;
     Some(Finding {
-        code: Code::CudaCompat,
+        code: LintCode::CudaCompat,
         message: format!(
             "the base has {first} in {LIBRARIES} and the image does not: on an older driver CUDA will not start"
         ),
@@ -63,30 +63,30 @@ fn is_compat(entry: &str) -> bool {
     components.any(|component| component == "compat")
 }
 
-pub(super) fn entrypoint(base: Option<&Process>, image: &Process) -> Option<Finding> {
+pub(super) fn entrypoint(base: Option<&ExecutionParameters>, image: &ExecutionParameters) -> Option<Finding> {
     // A program in front of it may well start it.
-    let has = |process: &Process| process.entrypoint.iter().any(|word| word == ENTRYPOINT);
+    let has = |process: &ExecutionParameters| process.entrypoint.iter().any(|word| word == ENTRYPOINT);
     (has(base?) && !has(image)).then(|| Finding {
-        code: Code::NvidiaEntrypoint,
+        code: LintCode::NvidiaEntrypoint,
         message: format!("the base's entrypoint {ENTRYPOINT} was replaced: it checks the driver and sets up CUDA"),
         hint: "give the program as `cmd` instead, or begin the entrypoint with NVIDIA's".into(),
     })
 }
 
-pub(super) fn devices(image: &Process) -> Option<Finding> {
+pub(super) fn devices(image: &ExecutionParameters) -> Option<Finding> {
     let value = filled(image, VISIBLE).filter(|value| !["all", "none", "void"].contains(value))?;
     Some(Finding {
-        code: Code::NvidiaDevices,
+        code: LintCode::NvidiaDevices,
         message: format!("{VISIBLE} is {value}: the image is bound to particular GPUs, which other machines lack"),
         hint: format!("set {VISIBLE} = \"all\", and choose with --gpus where the container is started"),
     })
 }
 
-pub(super) fn capabilities(image: &Process) -> Option<Finding> {
-    let first = Capability::first_unknown(filled(image, CAPABILITIES)?)?;
+pub(super) fn capabilities(image: &ExecutionParameters) -> Option<Finding> {
+    let first = DriverCapability::first_unknown(filled(image, CAPABILITIES)?)?;
     Some(Finding {
-        code: Code::NvidiaCapabilities,
+        code: LintCode::NvidiaCapabilities,
         message: format!("{CAPABILITIES} has {first}, which NVIDIA's hook does not know: it fails on such an image"),
-        hint: Capability::suggestion(first),
+        hint: DriverCapability::suggestion(first),
     })
 }

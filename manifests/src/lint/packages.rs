@@ -1,14 +1,14 @@
 //! Python packages against what the image has.
 
-use super::code::Code;
-use super::finding::{Finding, Package};
-use crate::config::Process;
+use super::code::LintCode;
+use super::finding::{Finding, InstalledPackage};
+use crate::config::ExecutionParameters;
 
 /// The major versions of CUDA and cuDNN that the wheels of onnxruntime-gpu on PyPI are built for: first and last minor
 /// version of 1.x, CUDA, cuDNN. Within a major version of either, all go together.
 const BUILT_FOR: [(u32, u32, u32, u32); 2] = [(7, 18, 11, 8), (19, 23, 12, 9)];
 
-pub(super) fn onnxruntime(image: &Process, packages: &[Package<'_>]) -> Option<Finding> {
+pub(super) fn onnxruntime(image: &ExecutionParameters, packages: &[InstalledPackage<'_>]) -> Option<Finding> {
     let package = packages.iter().find(|package| package.name == "onnxruntime-gpu")?;
     let (_, _, cuda, cudnn) = built_for(package.version)?;
     // Wheels that bring the libraries make the image's own count for nothing.
@@ -27,7 +27,7 @@ pub(super) fn onnxruntime(image: &Process, packages: &[Package<'_>]) -> Option<F
     let has: Vec<_> = wrong.iter().map(|(name, _, has)| format!("{name} {has}")).collect();
     let (needs, has) = (needs.join(" and "), has.join(" and "));
     Some(Finding {
-        code: Code::OnnxruntimeCuda,
+        code: LintCode::OnnxruntimeCuda,
         message: format!(
             "onnxruntime-gpu {} is built for {needs} and the image has {has}: it will run on the CPU",
             package.version
@@ -57,10 +57,10 @@ fn major(version: &str) -> Option<u32> {
     version.split('.').next()?.parse().ok()
 }
 
-pub(super) fn onnxruntime_twice(packages: &[Package<'_>]) -> Option<Finding> {
+pub(super) fn onnxruntime_twice(packages: &[InstalledPackage<'_>]) -> Option<Finding> {
     let has = |name: &str| packages.iter().any(|package| package.name == name);
     (has("onnxruntime") && has("onnxruntime-gpu")).then(|| Finding {
-        code: Code::OnnxruntimeTwice,
+        code: LintCode::OnnxruntimeTwice,
         message: "onnxruntime and onnxruntime-gpu are both installed, into the same directory: one breaks the other"
             .into(),
         hint:

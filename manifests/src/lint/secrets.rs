@@ -1,8 +1,8 @@
 //! Variables that look like secrets. Everybody who can pull an image can read its environment.
 
-use super::code::Code;
+use super::code::LintCode;
 use super::finding::Finding;
-use crate::config::Process;
+use crate::config::ExecutionParameters;
 
 /// Ends of names that say that the value only leads to a secret.
 const POINTERS: [&str; 9] = ["_FILE", "_PATH", "_DIR", "_NAME", "_ARN", "_URL", "_URI", "_ENDPOINT", "_TYPE"];
@@ -30,13 +30,13 @@ const PREFIXES: [(&str, usize); 19] = [
     ("xapp-", 20),
 ];
 
-pub(super) fn in_environment(base: Option<&Process>, image: &Process) -> Vec<Finding> {
+pub(super) fn in_environment(base: Option<&ExecutionParameters>, image: &ExecutionParameters) -> Vec<Finding> {
     let of_base = |entry: &String| base.is_some_and(|base| base.env.contains(entry));
     let entries = image.env.iter().filter(|entry| !of_base(entry)).filter_map(|entry| entry.split_once('='));
     let secrets = entries.filter_map(|(name, value)| Some((name, what(name, value)?)));
     secrets
         .map(|(name, what)| Finding {
-            code: Code::SecretEnv,
+            code: LintCode::SecretEnv,
             message: format!("the variable {name} {what}, and everybody who gets the image can read it"),
             hint: format!("leave it out of the image and give it to the container: -e {name}"),
         })

@@ -2,9 +2,9 @@
 
 use super::*;
 
-fn process(env: &[&str], entrypoint: &[&str]) -> Process {
+fn process(env: &[&str], entrypoint: &[&str]) -> ExecutionParameters {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-    Process { env: words(env), entrypoint: words(entrypoint), ..Process::default() }
+    ExecutionParameters { env: words(env), entrypoint: words(entrypoint), ..ExecutionParameters::default() }
 }
 
 fn codes(base: Option<&[&str]>, image: &[&str], packages: &[(&str, &str)]) -> Vec<&'static str> {
@@ -13,7 +13,7 @@ fn codes(base: Option<&[&str]>, image: &[&str], packages: &[(&str, &str)]) -> Ve
 
 fn findings(base: Option<&[&str]>, image: &[&str], packages: &[(&str, &str)]) -> Vec<Finding> {
     let base = base.map(|env| process(env, &[]));
-    let packages: Vec<_> = packages.iter().map(|(name, version)| Package { name, version }).collect();
+    let packages: Vec<_> = packages.iter().map(|(name, version)| InstalledPackage { name, version }).collect();
     lint(base.as_ref(), &process(image, &[]), &packages)
 }
 
@@ -85,7 +85,7 @@ fn nvidias_entrypoint() {
         [(&[NVIDIA][..], false), (&["/wrap.sh", NVIDIA], false), (&["/usr/bin/tini", "--"], true), (&[], true)]
     {
         let found = lint(Some(&base), &process(&[], entrypoint), &[]);
-        assert_eq!(found.iter().any(|finding| finding.code == Code::NvidiaEntrypoint), fires, "{entrypoint:?}");
+        assert_eq!(found.iter().any(|finding| finding.code == LintCode::NvidiaEntrypoint), fires, "{entrypoint:?}");
     }
     assert_eq!(lint(None, &process(&[], &[]), &[]), []);
     assert_eq!(lint(Some(&process(&[], &["/init"])), &process(&[], &["/mine"]), &[]), []);
@@ -95,7 +95,7 @@ fn nvidias_entrypoint() {
 fn onnxruntime_is_built_for_one_cuda() {
     let hint = |image: &[&str], version: &str| -> Option<(String, String)> {
         let found = findings(None, image, &[("onnxruntime-gpu", version)]);
-        assert!(found.iter().all(|finding| finding.code == Code::OnnxruntimeCuda), "{found:?}");
+        assert!(found.iter().all(|finding| finding.code == LintCode::OnnxruntimeCuda), "{found:?}");
         found.into_iter().next().map(|finding| (finding.message, finding.hint))
     };
     let (cuda11, cuda12) =
@@ -160,7 +160,7 @@ fn secrets_are_found_and_never_shown() {
     ] {
         let found = findings(None, &["PATH=/bin", &entry], &[]);
         let (name, value) = entry.split_once('=').unwrap();
-        assert_eq!(found.iter().map(|finding| finding.code).collect::<Vec<_>>(), [Code::SecretEnv], "{entry}");
+        assert_eq!(found.iter().map(|finding| finding.code).collect::<Vec<_>>(), [LintCode::SecretEnv], "{entry}");
         let shown = format!("{found:?}");
         assert!(shown.contains(name) && !shown.contains("hunter2"), "{shown}");
         assert!(value.len() < 2 || !shown.contains(value), "{shown}");
@@ -218,11 +218,11 @@ fn the_order_is_fixed() {
         "CUDA_VERSION=13.0.2.006",
     ];
     let packages = [("onnxruntime", "1.20.0"), ("onnxruntime-gpu", "1.20.0")];
-    let base = Process { entrypoint: vec!["/opt/nvidia/nvidia_entrypoint.sh".into()], ..process(NGC, &[]) };
-    let packages: Vec<_> = packages.iter().map(|(name, version)| Package { name, version }).collect();
+    let base = ExecutionParameters { entrypoint: vec!["/opt/nvidia/nvidia_entrypoint.sh".into()], ..process(NGC, &[]) };
+    let packages: Vec<_> = packages.iter().map(|(name, version)| InstalledPackage { name, version }).collect();
     let found = lint(Some(&base), &process(&image, &[]), &packages);
     let names: Vec<_> = found.iter().map(|finding| finding.code.name()).collect();
-    let mut expected: Vec<_> = Code::ALL.iter().map(|code| code.name()).collect();
+    let mut expected: Vec<_> = LintCode::ALL.iter().map(|code| code.name()).collect();
     // The number of layers is the image's, not its configuration's.
     expected.retain(|name| !["nvidia-require", "layer-count"].contains(name));
     expected.push("secret-env");

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::config::Config;
 
-/// The annotation of an image's manifest that holds the recipe's `Settings`, as JSON.
+/// The annotation of an image's manifest that holds the recipe's `RuntimeSettings`, as JSON.
 pub const ANNOTATION: &str = "org.ociforge.runtime";
 
 /// Annotations that runtimes take for orders, which an image may not give to the host: runc's and crun's, CDI's, and

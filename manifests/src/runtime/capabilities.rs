@@ -1,7 +1,7 @@
 //! The capabilities of a container: docker's default set, and what `--cap-add`, `--cap-drop` and `--privileged` make of it.
 
-use super::capability::{Capabilities, Capability};
-use super::request::Request;
+use super::capability::{Capability, CapabilityFlag};
+use super::request::ContainerRequest;
 
 /// The set of a container for which nothing else is asked, in docker's order.
 const DEFAULT: [Capability; 14] = [
@@ -23,17 +23,17 @@ const DEFAULT: [Capability; 14] = [
 
 /// The capabilities that the request leaves of docker's, or adds. `granted` is what the runtime has to give (a mask), if
 /// that is a limit: a capability named beyond it is left out with a warning, and `ALL` means all within it.
-pub(crate) fn resolve(request: &Request, granted: Option<u64>, warnings: &mut Vec<String>) -> Vec<Capability> {
+pub(crate) fn resolve(request: &ContainerRequest, granted: Option<u64>, warnings: &mut Vec<String>) -> Vec<Capability> {
     let may = |capability: &Capability| granted.is_none_or(|mask| capability.is_in(mask));
     if request.privileged {
         return Capability::all().filter(may).collect();
     }
-    let named = |list: &[Capabilities], wanted| list.contains(&Capabilities::One(wanted));
+    let named = |list: &[CapabilityFlag], wanted| list.contains(&CapabilityFlag::One(wanted));
     let (add, drop) = (&request.cap_add, &request.cap_drop);
     let kept = |capability: &Capability| !named(drop, *capability);
-    let mut set: Vec<Capability> = if add.contains(&Capabilities::All) {
+    let mut set: Vec<Capability> = if add.contains(&CapabilityFlag::All) {
         return Capability::all().filter(kept).filter(may).collect();
-    } else if drop.contains(&Capabilities::All) {
+    } else if drop.contains(&CapabilityFlag::All) {
         Vec::new()
     } else {
         DEFAULT.into_iter().filter(kept).collect()
@@ -57,7 +57,7 @@ mod tests {
 
     fn set(add: &[&str], drop: &[&str], granted: Option<u64>) -> (Vec<String>, Vec<String>) {
         let read = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
-        let request = Request { cap_add: read(add), cap_drop: read(drop), ..Request::default() };
+        let request = ContainerRequest { cap_add: read(add), cap_drop: read(drop), ..ContainerRequest::default() };
         let mut warnings = Vec::new();
         let set = resolve(&request, granted, &mut warnings);
         (set.into_iter().map(Capability::name).collect(), warnings)

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::flag_error::ValueError;
+use super::flag_error::FlagError;
 
 /// The capabilities without their `CAP_`, by number.
 pub(crate) const NAMES: [&str; 41] = [
@@ -86,18 +86,18 @@ impl Capability {
 
 /// What `--cap-add` and `--cap-drop` name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Capabilities {
+pub enum CapabilityFlag {
     /// `ALL`.
     All,
     /// A single one.
     One(Capability),
 }
 
-impl FromStr for Capabilities {
-    type Err = ValueError;
+impl FromStr for CapabilityFlag {
+    type Err = FlagError;
 
     /// Reads a name in either case, with or without `CAP_`.
-    fn from_str(text: &str) -> Result<Self, ValueError> {
+    fn from_str(text: &str) -> Result<Self, FlagError> {
         let upper = text.to_ascii_uppercase();
         if upper == "ALL" {
             return Ok(Self::All);
@@ -105,7 +105,7 @@ impl FromStr for Capabilities {
         let name = upper.strip_prefix("CAP_").unwrap_or(&upper);
         match NAMES.iter().position(|known| *known == name) {
             Some(number) => Ok(Self::One(Capability(number as u8))),
-            None => Err(ValueError::Capability { text: text.to_owned(), known: &NAMES }),
+            None => Err(FlagError::Capability { text: text.to_owned(), known: &NAMES }),
         }
     }
 }
@@ -116,10 +116,10 @@ mod tests {
 
     #[test]
     fn a_wrong_name_has_a_near_one() {
-        let error = "SYS_ADMN".parse::<Capabilities>().unwrap_err();
+        let error = "SYS_ADMN".parse::<CapabilityFlag>().unwrap_err();
         assert_eq!(error.hint().unwrap(), "did you mean SYS_ADMIN?");
         for bad in ["", "CAP_", "CAP_ALL", "SYS ADMIN", "41"] {
-            assert!(bad.parse::<Capabilities>().is_err(), "{bad}");
+            assert!(bad.parse::<CapabilityFlag>().is_err(), "{bad}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::flag_error::ValueError;
+use super::flag_error::FlagError;
 use super::values::as_text;
 
 /// The largest number of a CPU that is taken; docker's limit.
@@ -34,11 +34,11 @@ impl CpuSet {
 }
 
 impl FromStr for CpuSet {
-    type Err = ValueError;
+    type Err = FlagError;
 
     /// Reads the kernel's list form (cpuset(7)): numbers and ranges between commas.
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let error = || ValueError::Cpus(text.to_owned());
+    fn from_str(text: &str) -> Result<Self, FlagError> {
+        let error = || FlagError::Cpus(text.to_owned());
         let number = |digits: &str| match digits.parse::<u32>() {
             Ok(cpu) if cpu <= MAX_CPU && !digits.starts_with('+') => Ok(cpu),
             _ => Err(error()),
@@ -93,7 +93,7 @@ mod tests {
         for bad in
             ["", ",", "0,", "a", "3-1", "0-", "-1", "1--2", "0-31:2", " 0", "+1", "8192", "0-4294967296", "1-2-3"]
         {
-            assert_eq!(bad.parse::<CpuSet>(), Err(ValueError::Cpus(bad.into())));
+            assert_eq!(bad.parse::<CpuSet>(), Err(FlagError::Cpus(bad.into())));
         }
         let set = |text: &str| text.parse::<CpuSet>().unwrap();
         assert!(set("0-1,3").is_subset(&set("0-3")));

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::modes::Ipc;
-use super::mount::Mount;
+use super::mount::SpecMount;
 use super::values::Size;
 
 /// The `PATH` of an image that sets none, and of hooks.
@@ -53,22 +53,22 @@ const DEVICES: [(u32, Option<u32>); 9] = [
 ];
 
 /// The mounts of every container, in order.
-pub(crate) fn mounts(ipc: Ipc, shm_size: Size) -> Vec<Mount> {
+pub(crate) fn mounts(ipc: Ipc, shm_size: Size) -> Vec<SpecMount> {
     let pts = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
     let mut mounts = vec![
-        Mount::new("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
-        Mount::new("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        Mount::new("/dev/pts", "devpts", "devpts", &pts),
-        Mount::new("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
-        Mount::new("/sys/fs/cgroup", "cgroup", "cgroup", &["ro", "nosuid", "noexec", "nodev"]),
-        Mount::new("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+        SpecMount::new("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        SpecMount::new("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        SpecMount::new("/dev/pts", "devpts", "devpts", &pts),
+        SpecMount::new("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+        SpecMount::new("/sys/fs/cgroup", "cgroup", "cgroup", &["ro", "nosuid", "noexec", "nodev"]),
+        SpecMount::new("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
     ];
     let size = format!("size={}", shm_size.0);
     match ipc {
         Ipc::Private => {
-            mounts.push(Mount::new("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &size]));
+            mounts.push(SpecMount::new("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &size]));
         }
-        Ipc::Host => mounts.push(Mount::bind("/dev/shm", "/dev/shm", &["rbind", "rprivate"])),
+        Ipc::Host => mounts.push(SpecMount::bind("/dev/shm", "/dev/shm", &["rbind", "rprivate"])),
         Ipc::None => {}
     }
     mounts

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::flag_error::ValueError;
+use super::flag_error::FlagError;
 
 /// A version as NVIDIA compares them: numbers between dots, zeros at the end without weight.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -174,11 +174,11 @@ impl fmt::Display for DriverVersion {
 }
 
 impl FromStr for DriverVersion {
-    type Err = ValueError;
+    type Err = FlagError;
 
-    fn from_str(text: &str) -> Result<Self, ValueError> {
+    fn from_str(text: &str) -> Result<Self, FlagError> {
         let number = Number::read(text).filter(|number| number.major_minor().0 > 0);
-        let number = number.ok_or_else(|| ValueError::Driver(text.to_owned()))?;
+        let number = number.ok_or_else(|| FlagError::Driver(text.to_owned()))?;
         Ok(Self { text: text.to_owned(), number })
     }
 }

@@ -5,7 +5,7 @@ use crate::nearest::nearest;
 /// A value that docker's flag does not take, or that means nothing here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum ValueError {
+pub enum FlagError {
     /// No size in bytes.
     #[error("`{0}` is not a size")]
     Size(String),
@@ -75,7 +75,7 @@ pub enum ValueError {
     Driver(String),
 }
 
-impl ValueError {
+impl FlagError {
     /// What to write instead.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::cdi::{DeviceFacts, Registry};
+use super::cdi::{CdiRegistry, DeviceFacts};
 use super::cpuset::CpuSet;
 use super::defaults::NETWORK_SYSCTLS;
 use super::driver::DriverVersion;
 use super::id_mappings::IdMappings;
 use super::toolkit::Toolkit;
-use super::user::Users;
+use super::user::UserDatabase;
 
 /// What lies outside the image and the request: facts about the host, and about the unpacked root filesystem.
 #[derive(Debug, Clone)]
@@ -16,7 +16,7 @@ pub struct Host {
     /// `root.path`: absolute, or relative to the bundle.
     pub root: String,
     /// The accounts of the root filesystem, if it is there to look into.
-    pub users: Option<Users>,
+    pub users: Option<UserDatabase>,
     /// Whether the container is run on this host, now, so that what it lacks can be told or made up for.
     pub runs_here: bool,
     /// The caller's working directory, from which relative sources of volumes count.
@@ -26,12 +26,12 @@ pub struct Host {
     /// NVIDIA's driver, if there is one.
     pub driver: Option<DriverVersion>,
     /// The devices that CDI files describe.
-    pub cdi: Registry,
-    /// The device nodes that are there, of [`Registry::host_paths`].
+    pub cdi: CdiRegistry,
+    /// The device nodes that are there, of [`CdiRegistry::host_paths`].
     pub devices: BTreeMap<String, DeviceFacts>,
     /// Whether cgroups are version 2 alone.
     pub cgroup_v2: bool,
-    /// Of the files that [`Registry::sources`] names, those that can't be used, and why.
+    /// Of the files that [`CdiRegistry::sources`] names, those that can't be used, and why.
     pub absent: BTreeMap<String, String>,
     /// NVIDIA's toolkit.
     pub toolkit: Toolkit,
@@ -85,7 +85,7 @@ impl Default for Host {
             directory: None,
             nvidia_hook: None,
             driver: None,
-            cdi: Registry::default(),
+            cdi: CdiRegistry::default(),
             devices: BTreeMap::new(),
             absent: BTreeMap::new(),
             toolkit: Toolkit::default(),

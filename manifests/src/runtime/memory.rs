@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::flag_error::ValueError;
+use super::flag_error::FlagError;
 use super::values::Size;
 
 /// Docker's least value of `--memory`: 6 MiB.
@@ -19,13 +19,13 @@ pub enum MemorySwap {
 }
 
 impl FromStr for MemorySwap {
-    type Err = ValueError;
+    type Err = FlagError;
 
     /// Reads a size, or -1 for no limit.
-    fn from_str(text: &str) -> Result<Self, ValueError> {
+    fn from_str(text: &str) -> Result<Self, FlagError> {
         match text {
             "-1" => Ok(Self::Unlimited),
-            size => size.parse().map(Self::Limited).map_err(|_| ValueError::MemorySwap(text.to_owned())),
+            size => size.parse().map(Self::Limited).map_err(|_| FlagError::MemorySwap(text.to_owned())),
         }
     }
 }
@@ -47,7 +47,7 @@ mod tests {
     fn a_limit_of_memory_and_swap_is_a_size_or_none() {
         for text in ["", "x", "-2", "-1b", "--1", " 1"] {
             let error = text.parse::<MemorySwap>().unwrap_err();
-            assert_eq!(error, ValueError::MemorySwap(text.into()));
+            assert_eq!(error, FlagError::MemorySwap(text.into()));
             assert!(error.hint().unwrap().contains("-1"));
         }
     }

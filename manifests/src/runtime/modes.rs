@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::flag_error::ValueError;
+use super::flag_error::FlagError;
 use super::values::as_text;
 
 /// `--ipc`: whose shared memory, semaphores and message queues the container sees.
@@ -22,17 +22,17 @@ pub enum Ipc {
 }
 
 impl FromStr for Ipc {
-    type Err = ValueError;
+    type Err = FlagError;
 
-    fn from_str(text: &str) -> Result<Self, ValueError> {
+    fn from_str(text: &str) -> Result<Self, FlagError> {
         const KNOWN: &[&str] = &["private", "shareable", "host", "none"];
         let (flag, text) = ("--ipc", text.to_owned());
         match text.as_str() {
             "" | "private" | "shareable" => Ok(Self::Private),
             "host" => Ok(Self::Host),
             "none" => Ok(Self::None),
-            other if other.starts_with("container:") => Err(ValueError::Daemon { flag, text }),
-            _ => Err(ValueError::Choice { flag, text, known: KNOWN }),
+            other if other.starts_with("container:") => Err(FlagError::Daemon { flag, text }),
+            _ => Err(FlagError::Choice { flag, text, known: KNOWN }),
         }
     }
 }
@@ -61,17 +61,17 @@ pub enum Network {
 }
 
 impl FromStr for Network {
-    type Err = ValueError;
+    type Err = FlagError;
 
-    fn from_str(text: &str) -> Result<Self, ValueError> {
+    fn from_str(text: &str) -> Result<Self, FlagError> {
         const KNOWN: &[&str] = &["host", "none", "private"];
         let (flag, text) = ("--network", text.to_owned());
         match text.as_str() {
             "private" | "none" => Ok(Self::Private),
             "host" => Ok(Self::Host),
-            "bridge" | "default" => Err(ValueError::Daemon { flag, text }),
-            other if other.starts_with("container:") => Err(ValueError::Daemon { flag, text }),
-            _ => Err(ValueError::Choice { flag, text, known: KNOWN }),
+            "bridge" | "default" => Err(FlagError::Daemon { flag, text }),
+            other if other.starts_with("container:") => Err(FlagError::Daemon { flag, text }),
+            _ => Err(FlagError::Choice { flag, text, known: KNOWN }),
         }
     }
 }
@@ -102,16 +102,16 @@ pub enum Nvidia {
 }
 
 impl FromStr for Nvidia {
-    type Err = ValueError;
+    type Err = FlagError;
 
-    fn from_str(text: &str) -> Result<Self, ValueError> {
+    fn from_str(text: &str) -> Result<Self, FlagError> {
         const KNOWN: &[&str] = &["auto", "cdi", "hook", "none"];
         match text {
             "auto" => Ok(Self::Auto),
             "cdi" => Ok(Self::Cdi),
             "hook" => Ok(Self::Hook),
             "none" => Ok(Self::None),
-            _ => Err(ValueError::Choice { flag: "--nvidia", text: text.to_owned(), known: KNOWN }),
+            _ => Err(FlagError::Choice { flag: "--nvidia", text: text.to_owned(), known: KNOWN }),
         }
     }
 }
@@ -124,8 +124,8 @@ mod tests {
     fn words_that_need_a_daemon_and_words_that_nobody_knows() {
         assert_eq!("shareable".parse(), Ok(Ipc::Private));
         assert_eq!("none".parse(), Ok(Network::Private));
-        assert!(matches!("container:abc".parse::<Ipc>(), Err(ValueError::Daemon { .. })));
-        assert!(matches!("bridge".parse::<Network>(), Err(ValueError::Daemon { .. })));
+        assert!(matches!("container:abc".parse::<Ipc>(), Err(FlagError::Daemon { .. })));
+        assert!(matches!("bridge".parse::<Network>(), Err(FlagError::Daemon { .. })));
         assert_eq!("hosts".parse::<Network>().unwrap_err().hint().unwrap(), "did you mean host?");
         assert_eq!("xyz".parse::<Ipc>().unwrap_err().hint().unwrap(), "use one of private, shareable, host, none");
         assert_eq!("hok".parse::<Nvidia>().unwrap_err().hint().unwrap(), "did you mean hook?");

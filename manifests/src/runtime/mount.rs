@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// One entry of `mounts`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Mount {
+pub(crate) struct SpecMount {
     /// Absolute path in the container, clean.
     pub(crate) destination: String,
     #[serde(rename = "type")]
@@ -13,7 +13,7 @@ pub(crate) struct Mount {
     pub(crate) options: Vec<String>,
 }
 
-impl Mount {
+impl SpecMount {
     pub(crate) fn new(destination: &str, kind: &str, source: &str, options: &[&str]) -> Self {
         Self {
             destination: destination.to_owned(),

@@ -6,15 +6,15 @@ use super::defaults;
 use super::error::SpecError;
 use super::host::Host;
 use super::modes::{Ipc, Network};
-use super::mount::Mount;
+use super::mount::SpecMount;
 use super::path::clean;
-use super::request::{Request, Settings};
+use super::request::{ContainerRequest, RuntimeSettings};
 use super::volume::Volume;
 
 /// The default mounts, without those that a volume takes the place of; then what comes from the host, outer ones first.
 pub(crate) fn mounts(
-    request: &Request,
-    settings: &Settings,
+    request: &ContainerRequest,
+    settings: &RuntimeSettings,
     image_volumes: &[String],
     host: &Host,
     warnings: &mut Vec<String>,
@@ -52,11 +52,11 @@ pub(crate) fn mounts(
 /// The copies that the caller made for the image's volumes, where the user has put nothing else.
 fn images_volumes(
     places: &[String],
-    request: &Request,
+    request: &ContainerRequest,
     host: &Host,
-    taken: &[Mount],
+    taken: &[SpecMount],
     warnings: &mut Vec<String>,
-) -> Vec<Mount> {
+) -> Vec<SpecMount> {
     let mut free: Vec<_> =
         places.iter().filter(|place| taken.iter().all(|mount| mount.destination != **place)).collect();
     free.retain(|place| {
@@ -74,7 +74,7 @@ fn images_volumes(
             without.join(", ")
         ));
     }
-    with.into_iter().map(|place| Mount::bind(&host.volumes[place], place, &["rbind", "rprivate", "rw"])).collect()
+    with.into_iter().map(|place| SpecMount::bind(&host.volumes[place], place, &["rbind", "rprivate", "rw"])).collect()
 }
 
 /// Whether a clean path is below another.
@@ -84,17 +84,17 @@ fn is_inside(place: &str, above: &str) -> bool {
 
 /// Single files below `/etc`: those made for this container, which can be written to unless its root can't, and beside
 /// them those of the network that it shares.
-fn files(request: &Request, settings: &Settings, host: &Host) -> Vec<Mount> {
+fn files(request: &ContainerRequest, settings: &RuntimeSettings, host: &Host) -> Vec<SpecMount> {
     let options: &[&str] = if request.read_only { &["rbind", "rprivate", "ro"] } else { &["rbind", "rprivate"] };
-    let own = host.files.iter().map(|(place, file)| Mount::bind(file, place, options));
+    let own = host.files.iter().map(|(place, file)| SpecMount::bind(file, place, options));
     let shares = settings.network == Some(Network::Host);
     let shared = host.network_files.iter().filter(|(place, _)| shares && !host.files.contains_key(*place));
-    own.chain(shared.map(|(place, file)| Mount::bind(file, place, &["rbind", "rprivate", "ro"]))).collect()
+    own.chain(shared.map(|(place, file)| SpecMount::bind(file, place, &["rbind", "rprivate", "ro"]))).collect()
 }
 
 /// What the user mounts. Of a `--tmpfs` or a volume that is given twice one counts, as in docker.
-fn volumes(request: &Request, host: &Host, warnings: &mut Vec<String>) -> Result<Vec<Mount>, SpecError> {
-    let mut mounts: Vec<Mount> = Vec::with_capacity(request.volumes.len() + request.tmpfs.len());
+fn volumes(request: &ContainerRequest, host: &Host, warnings: &mut Vec<String>) -> Result<Vec<SpecMount>, SpecError> {
+    let mut mounts: Vec<SpecMount> = Vec::with_capacity(request.volumes.len() + request.tmpfs.len());
     for tmpfs in &request.tmpfs {
         mounts.retain(|mount| mount.destination != tmpfs.destination);
         mounts.push(tmpfs.mount());

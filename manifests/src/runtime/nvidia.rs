@@ -8,11 +8,11 @@ use self::checks::{check_hook, check_requirements, fall_back, resolve, told_of_d
 use super::cdi::{CdiError, Edits, GPU_KIND, Name};
 use super::env::Env;
 use super::error::SpecError;
-use super::gpus::{Driver, GpuRequest, Gpus};
+use super::gpus::{Driver, GpuRequest, GpuSelection};
 use super::hook;
 use super::host::Host;
 use super::modes::Nvidia;
-use super::request::Request;
+use super::request::ContainerRequest;
 use super::requirements;
 
 mod checks;
@@ -34,35 +34,35 @@ pub(crate) struct Injection {
 
 /// The way for NVIDIA's GPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum InjectionMethod {
     None,
     Hook,
     Cdi,
 }
 
 /// Finds what the request for devices adds, and puts into `env` what the hook reads there. `gpus` is the last request for
-/// GPUs; those before it are [`Request::earlier_gpus`].
+/// GPUs; those before it are [`ContainerRequest::earlier_gpus`].
 pub(crate) fn inject(
-    request: &Request,
+    request: &ContainerRequest,
     gpus: Option<&GpuRequest>,
     host: &Host,
     env: &mut Env,
     warnings: &mut Vec<String>,
 ) -> Result<Injection, SpecError> {
     let all = request.earlier_gpus.iter().chain(gpus);
-    let wanted: Vec<&GpuRequest> = all.filter(|gpus| gpus.gpus != Gpus::Count(0)).collect();
+    let wanted: Vec<&GpuRequest> = all.filter(|gpus| gpus.gpus != GpuSelection::Count(0)).collect();
     let devices: Vec<Name> = request.devices.iter().map(|text| Name::read(text)).collect::<Result<_, _>>()?;
     let plan = if wanted.is_empty() && gpus.is_some() && !devices.iter().any(Name::is_nvidia) {
         refuse_all(env);
-        Plan { way: Way::None, names: devices, edits: None }
+        InjectionPlan { way: InjectionMethod::None, names: devices, edits: None }
     } else {
         plan(request, &wanted, devices, host, env, warnings)?
     };
-    let Plan { way, names, edits } = plan;
+    let InjectionPlan { way, names, edits } = plan;
     match way {
-        Way::None => tell_what_has_no_effect(request, &wanted, gpus.is_some(), warnings),
-        Way::Hook => set_for_hook(request, &wanted, env, warnings)?,
-        Way::Cdi => {
+        InjectionMethod::None => tell_what_has_no_effect(request, &wanted, gpus.is_some(), warnings),
+        InjectionMethod::Hook => set_for_hook(request, &wanted, env, warnings)?,
+        InjectionMethod::Cdi => {
             tell_of_cdi(request, &wanted, warnings);
             if (!wanted.is_empty() || names.iter().any(Name::is_nvidia)) && env.get(VISIBLE).is_some() {
                 // So that a runtime of NVIDIA's does not inject a second time; their own files say it, too.
@@ -70,23 +70,23 @@ pub(crate) fn inject(
             }
         }
     }
-    let hooked = way == Way::Hook && is_visible(env);
+    let hooked = way == InjectionMethod::Hook && is_visible(env);
     if hooked || names.iter().any(Name::is_nvidia) {
         check_requirements(env, host, warnings)?;
     }
     if hooked {
         check_hook(request, host, warnings)?;
     }
-    if way == Way::Hook && request.nvidia == Nvidia::Auto {
+    if way == InjectionMethod::Hook && request.nvidia == Nvidia::Auto {
         // CDI would have come first, but for these.
         warnings.extend(host.cdi.left_out().iter().map(ToString::to_string));
     }
-    let hooks = (way == Way::Hook).then(|| hook::hooks(host, env, warnings)).transpose()?;
+    let hooks = (way == InjectionMethod::Hook).then(|| hook::hooks(host, env, warnings)).transpose()?;
     if names.is_empty() {
         return Ok(Injection { hooks, edits: None });
     }
     let edits = edits.map_or_else(|| resolve(&names, request, host), Ok)?;
-    if way != Way::Hook || request.nvidia != Nvidia::Auto {
+    if way != InjectionMethod::Hook || request.nvidia != Nvidia::Auto {
         warnings.extend(host.cdi.left_out().iter().map(ToString::to_string));
     }
     warnings.extend(told_of_driver(&edits, request, host));
@@ -94,48 +94,53 @@ pub(crate) fn inject(
 }
 
 /// The way that devices take, the names of those that come by CDI, and their edits where they had to be found to choose.
-struct Plan {
-    way: Way,
+struct InjectionPlan {
+    way: InjectionMethod,
     names: Vec<Name>,
     edits: Option<Edits>,
 }
 
 /// Finds the way for the GPUs `wanted` and the CDI devices of the request.
 fn plan(
-    request: &Request,
+    request: &ContainerRequest,
     wanted: &[&GpuRequest],
     mut devices: Vec<Name>,
     host: &Host,
     env: &Env,
     warnings: &mut Vec<String>,
-) -> Result<Plan, SpecError> {
+) -> Result<InjectionPlan, SpecError> {
     let theirs = devices.iter().find(|name| name.is_nvidia());
     let mut way = choose(request.nvidia, wanted, theirs, host)?;
-    if way == Way::Cdi {
+    if way == InjectionMethod::Cdi {
         let found = names_for_cdi(wanted, &devices, env).and_then(|names| Ok((resolve(&names, request, host)?, names)));
         let may_fall_back = request.nvidia == Nvidia::Auto && asks_for_cdi(wanted, theirs).is_none();
         match found {
-            Ok((edits, names)) => return Ok(Plan { way, names, edits: Some(edits) }),
+            Ok((edits, names)) => return Ok(InjectionPlan { way, names, edits: Some(edits) }),
             Err(error) if may_fall_back && host.nvidia_hook.is_some() => fall_back(&error, request, host, warnings)?,
             Err(error) => return Err(error.into()),
         }
-        way = Way::Hook;
+        way = InjectionMethod::Hook;
     }
     devices.retain(|name| !name.is_nvidia());
-    Ok(Plan { way, names: devices, edits: None })
+    Ok(InjectionPlan { way, names: devices, edits: None })
 }
 
-fn choose(nvidia: Nvidia, wanted: &[&GpuRequest], theirs: Option<&Name>, host: &Host) -> Result<Way, SpecError> {
+fn choose(
+    nvidia: Nvidia,
+    wanted: &[&GpuRequest],
+    theirs: Option<&Name>,
+    host: &Host,
+) -> Result<InjectionMethod, SpecError> {
     match (nvidia, asks_for_cdi(wanted, theirs)) {
-        (Nvidia::None, _) => Ok(Way::None),
-        (Nvidia::Cdi, _) => Ok(Way::Cdi),
+        (Nvidia::None, _) => Ok(InjectionMethod::None),
+        (Nvidia::Cdi, _) => Ok(InjectionMethod::Cdi),
         (Nvidia::Hook, Some(Asks::ByName(name))) => Err(SpecError::CdiName(name)),
         (Nvidia::Hook, Some(Asks::Otherwise(what))) => Err(SpecError::Mixed(what)),
-        (Nvidia::Hook, None) => Ok(Way::Hook),
-        (Nvidia::Auto, Some(_)) => Ok(Way::Cdi),
-        (Nvidia::Auto, None) if wanted.is_empty() => Ok(Way::None),
-        (Nvidia::Auto, None) if host.cdi.kinds().contains(GPU_KIND) => Ok(Way::Cdi),
-        (Nvidia::Auto, None) => Ok(Way::Hook),
+        (Nvidia::Hook, None) => Ok(InjectionMethod::Hook),
+        (Nvidia::Auto, Some(_)) => Ok(InjectionMethod::Cdi),
+        (Nvidia::Auto, None) if wanted.is_empty() => Ok(InjectionMethod::None),
+        (Nvidia::Auto, None) if host.cdi.kinds().contains(GPU_KIND) => Ok(InjectionMethod::Cdi),
+        (Nvidia::Auto, None) => Ok(InjectionMethod::Hook),
     }
 }
 
@@ -152,7 +157,7 @@ fn asks_for_cdi(wanted: &[&GpuRequest], theirs: Option<&Name>) -> Option<Asks> {
         return Some(Asks::Otherwise(format!("--device {name}")));
     }
     let by_name = wanted.iter().find_map(|gpus| match &gpus.gpus {
-        Gpus::Devices(devices) => devices.iter().find(|name| name.contains('=')),
+        GpuSelection::Devices(devices) => devices.iter().find(|name| name.contains('=')),
         _ => None,
     });
     let by_driver = wanted.iter().any(|gpus| gpus.driver == Some(Driver::Cdi));
@@ -169,7 +174,12 @@ fn refuse_all(env: &mut Env) {
     }
 }
 
-fn tell_what_has_no_effect(request: &Request, wanted: &[&GpuRequest], asked: bool, warnings: &mut Vec<String>) {
+fn tell_what_has_no_effect(
+    request: &ContainerRequest,
+    wanted: &[&GpuRequest],
+    asked: bool,
+    warnings: &mut Vec<String>,
+) {
     for gpus in wanted {
         warnings.push(format!("--gpus {gpus} has no effect with --nvidia none"));
     }
@@ -186,7 +196,7 @@ fn tell_what_has_no_effect(request: &Request, wanted: &[&GpuRequest], asked: boo
 /// Sets the variables that the hook reads. Without a request it does what the image's environment asks for, as NVIDIA's
 /// own runtime does; of several the last one counts, as in docker.
 fn set_for_hook(
-    request: &Request,
+    request: &ContainerRequest,
     wanted: &[&GpuRequest],
     env: &mut Env,
     warnings: &mut Vec<String>,
@@ -233,7 +243,7 @@ fn names_for_cdi(wanted: &[&GpuRequest], devices: &[Name], env: &Env) -> Result<
 }
 
 /// What has no effect with CDI.
-fn tell_of_cdi(request: &Request, wanted: &[&GpuRequest], warnings: &mut Vec<String>) {
+fn tell_of_cdi(request: &ContainerRequest, wanted: &[&GpuRequest], warnings: &mut Vec<String>) {
     wanted.iter().for_each(|gpus| tell_of_request(gpus, warnings));
     if wanted.iter().any(|gpus| !gpus.capabilities.is_empty()) {
         warnings.push("the capabilities of --gpus have no effect with CDI, which gives the whole driver".into());
@@ -254,9 +264,9 @@ fn tell_of_request(gpus: &GpuRequest, warnings: &mut Vec<String>) {
 /// The GPUs of a request as the hook and NVIDIA's CDI files name them.
 fn ids(gpus: &GpuRequest) -> Vec<String> {
     match &gpus.gpus {
-        Gpus::All => vec!["all".to_owned()],
-        Gpus::Count(count) => (0..*count).map(|index| index.to_string()).collect(),
-        Gpus::Devices(devices) => devices.clone(),
+        GpuSelection::All => vec!["all".to_owned()],
+        GpuSelection::Count(count) => (0..*count).map(|index| index.to_string()).collect(),
+        GpuSelection::Devices(devices) => devices.clone(),
     }
 }
 

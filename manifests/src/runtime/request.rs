@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::annotations::ANNOTATION;
-use super::capability::Capabilities;
+use super::capability::CapabilityFlag;
 use super::cpuset::CpuSet;
 use super::error::SpecError;
 use super::gpus::GpuRequest;
@@ -23,7 +23,7 @@ use crate::document::canonical;
 /// that. What it may ask for of the host's (`ipc`, `network`) is told as a warning.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Settings {
+pub struct RuntimeSettings {
     /// Which GPUs, and what of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpus: Option<GpuRequest>,
@@ -44,7 +44,7 @@ pub struct Settings {
     pub ulimits: Vec<Ulimit>,
 }
 
-impl Settings {
+impl RuntimeSettings {
     /// The value of [`ANNOTATION`]: the same settings always give the same text. `None` if nothing is set.
     #[must_use]
     pub fn to_annotation(&self) -> Option<String> {
@@ -97,9 +97,9 @@ pub enum Seccomp {
 
 /// What the user asks for. The default asks for nothing: the container is then as the image and docker's defaults say.
 #[derive(Debug, Clone, Default)]
-pub struct Request {
+pub struct ContainerRequest {
     /// What the image may have defaults for.
-    pub settings: Settings,
+    pub settings: RuntimeSettings,
     /// Requests for GPUs before the one in the settings.
     pub earlier_gpus: Vec<GpuRequest>,
     /// Whether the process has a terminal.
@@ -127,9 +127,9 @@ pub struct Request {
     /// Directories in memory.
     pub tmpfs: Vec<Tmpfs>,
     /// Capabilities beyond docker's default ones.
-    pub cap_add: Vec<Capabilities>,
+    pub cap_add: Vec<CapabilityFlag>,
     /// Capabilities to do without.
-    pub cap_drop: Vec<Capabilities>,
+    pub cap_drop: Vec<CapabilityFlag>,
     /// Whether the container has every capability and device, and sees all of `/proc` and `/sys`.
     pub privileged: bool,
     /// Whether nothing of `/proc` and `/sys` is hidden or protected.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::driver::{Cuda, DriverVersion, Number};
-use super::gpus::Capability;
+use super::gpus::DriverCapability;
 
 const PREFIX: &str = "NVIDIA_REQUIRE_";
 
@@ -80,7 +80,7 @@ impl RequirementError {
             Self::Malformed { variable, .. } => {
                 format!("write comparisons such as cuda>=12.0 with --env {variable}=…; {OFF}")
             }
-            Self::Capability(word) => Capability::suggestion(word),
+            Self::Capability(word) => DriverCapability::suggestion(word),
         })
     }
 }
@@ -150,7 +150,7 @@ pub fn check<'a>(
 ) -> Result<Option<NewerCuda>, RequirementError> {
     let env: BTreeMap<_, _> = env.into_iter().collect();
     let get = |key: &str| env.get(key).copied();
-    if let Some(word) = get("NVIDIA_DRIVER_CAPABILITIES").and_then(Capability::first_unknown) {
+    if let Some(word) = get("NVIDIA_DRIVER_CAPABILITIES").and_then(DriverCapability::first_unknown) {
         return Err(RequirementError::Capability(word.to_owned()));
     }
     if requires_nothing(get) {
@@ -245,19 +245,19 @@ fn all_hold(alternative: &str, driver: Option<&DriverVersion>) -> Result<Option<
 }
 
 /// Property, operator and value of one comparison.
-fn split(comparison: &str) -> Option<(String, Operator, &str)> {
+fn split(comparison: &str) -> Option<(String, ComparisonOperator, &str)> {
     let is_operator = |c| "<>=!".contains(c);
     let start = comparison.find(is_operator)?;
     let (property, rest) = comparison.split_at(start);
     let end = rest.find(|c| !is_operator(c))?;
     let operator = match &rest[..end] {
-        "=" => Operator::Equal,
+        "=" => ComparisonOperator::Equal,
         // Half of it is enough for the hook.
-        "!=" | "!" => Operator::NotEqual,
-        "<" => Operator::Less,
-        "<=" => Operator::LessOrEqual,
-        ">" => Operator::Greater,
-        ">=" => Operator::GreaterOrEqual,
+        "!=" | "!" => ComparisonOperator::NotEqual,
+        "<" => ComparisonOperator::Less,
+        "<=" => ComparisonOperator::LessOrEqual,
+        ">" => ComparisonOperator::Greater,
+        ">=" => ComparisonOperator::GreaterOrEqual,
         _ => return None,
     };
     Some((property.to_ascii_lowercase(), operator, &rest[end..]))
@@ -267,7 +267,7 @@ fn split(comparison: &str) -> Option<(String, Operator, &str)> {
 fn compare(comparison: &str, driver: Option<&DriverVersion>) -> Option<Option<bool>> {
     let (property, operator, value) = split(comparison)?;
     if property == "brand" {
-        return matches!(operator, Operator::Equal | Operator::NotEqual).then_some(None);
+        return matches!(operator, ComparisonOperator::Equal | ComparisonOperator::NotEqual).then_some(None);
     }
     let value = Number::read(value)?;
     Some(match property.as_str() {
@@ -276,7 +276,7 @@ fn compare(comparison: &str, driver: Option<&DriverVersion>) -> Option<Option<bo
             let order = Number::from(cuda.newest).cmp(&value);
             let certain = match order {
                 Ordering::Greater => true,
-                Ordering::Equal => matches!(operator, Operator::GreaterOrEqual | Operator::Less),
+                Ordering::Equal => matches!(operator, ComparisonOperator::GreaterOrEqual | ComparisonOperator::Less),
                 Ordering::Less => false,
             };
             (!cuda.or_newer || certain).then(|| operator.accepts(order))
@@ -287,7 +287,7 @@ fn compare(comparison: &str, driver: Option<&DriverVersion>) -> Option<Option<bo
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Operator {
+enum ComparisonOperator {
     Equal,
     NotEqual,
     Less,
@@ -296,7 +296,7 @@ enum Operator {
     GreaterOrEqual,
 }
 
-impl Operator {
+impl ComparisonOperator {
     fn accepts(self, order: Ordering) -> bool {
         match self {
             Self::Equal => order.is_eq(),
@@ -313,8 +313,8 @@ fn unmet(variable: String, text: &str, driver: &DriverVersion) -> RequirementErr
     let mut alternatives = text.split(' ').filter(|text| !text.is_empty());
     let first = alternatives.next().unwrap_or_default();
     let needed = first.split(',').filter_map(split).find_map(|(property, operator, value)| match operator {
-        Operator::GreaterOrEqual if property == "driver" => Some(value.to_owned()),
-        Operator::GreaterOrEqual if property == "cuda" => cuda_of(value)?.oldest_driver(),
+        ComparisonOperator::GreaterOrEqual if property == "driver" => Some(value.to_owned()),
+        ComparisonOperator::GreaterOrEqual if property == "cuda" => cuda_of(value)?.oldest_driver(),
         _ => None,
     });
     let more = if alternatives.next().is_some() { " or other drivers" } else { "" };

@@ -8,10 +8,15 @@ use super::defaults;
 use super::error::SpecError;
 use super::host::Host;
 use super::memory::{LEAST_MEMORY, MemorySwap};
-use super::request::{Request, Settings};
+use super::request::{ContainerRequest, RuntimeSettings};
 
 /// `linux.resources`.
-pub(crate) fn resources(request: &Request, settings: &Settings, host: &Host, warnings: &mut Vec<String>) -> Value {
+pub(crate) fn resources(
+    request: &ContainerRequest,
+    settings: &RuntimeSettings,
+    host: &Host,
+    warnings: &mut Vec<String>,
+) -> Value {
     let mut resources = json!({"devices": defaults::device_rules(request.privileged)});
     if let Some(cpus) = &settings.cpuset_cpus {
         resources["cpu"] = json!({"cpus": here(cpus, host, warnings).to_string()});
@@ -42,7 +47,12 @@ fn here(cpus: &CpuSet, host: &Host, warnings: &mut Vec<String>) -> CpuSet {
 }
 
 /// `process.rlimits`, none above what the runtime may set here. Of several for one resource the last counts.
-pub(crate) fn rlimits(request: &Request, settings: &Settings, host: &Host, warnings: &mut Vec<String>) -> Vec<Value> {
+pub(crate) fn rlimits(
+    request: &ContainerRequest,
+    settings: &RuntimeSettings,
+    host: &Host,
+    warnings: &mut Vec<String>,
+) -> Vec<Value> {
     let may_raise = host.capabilities.is_none_or(|mask| Capability::SYS_RESOURCE.is_in(mask)) && !request.rootless;
     let all = &settings.ulimits;
     let is_last = |index: usize| all[index + 1..].iter().all(|later| later.name() != all[index].name());
@@ -58,7 +68,7 @@ pub(crate) fn rlimits(request: &Request, settings: &Settings, host: &Host, warni
 }
 
 /// Refuses limits that docker refuses.
-pub(crate) fn check_memory(request: &Request) -> Result<(), SpecError> {
+pub(crate) fn check_memory(request: &ContainerRequest) -> Result<(), SpecError> {
     let memory = request.memory.filter(|memory| memory.0 > 0);
     match (memory, request.memory_swap) {
         (Some(memory), _) if memory < LEAST_MEMORY => Err(SpecError::Memory(memory)),
@@ -72,7 +82,7 @@ pub(crate) fn check_memory(request: &Request) -> Result<(), SpecError> {
 
 /// `linux.resources.memory`, if there is a limit. Unless `--memory-swap` says otherwise the container may use as much
 /// swap as memory, as in docker.
-fn memory_limits(request: &Request, host: &Host, warnings: &mut Vec<String>) -> Option<Value> {
+fn memory_limits(request: &ContainerRequest, host: &Host, warnings: &mut Vec<String>) -> Option<Value> {
     let memory = request.memory.filter(|memory| memory.0 > 0)?;
     let swap = match request.memory_swap {
         Some(MemorySwap::Unlimited) => return Some(json!({"limit": memory.0})),
@@ -90,9 +100,9 @@ fn memory_limits(request: &Request, host: &Host, warnings: &mut Vec<String>) -> 
 mod tests {
     use super::*;
 
-    fn limited(memory: &str, swap: Option<&str>) -> Request {
+    fn limited(memory: &str, swap: Option<&str>) -> ContainerRequest {
         let memory = memory.parse().ok();
-        Request { memory, memory_swap: swap.map(|text| text.parse().unwrap()), ..Request::default() }
+        ContainerRequest { memory, memory_swap: swap.map(|text| text.parse().unwrap()), ..ContainerRequest::default() }
     }
 
     #[test]

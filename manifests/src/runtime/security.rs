@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::flag_error::ValueError;
+use super::flag_error::FlagError;
 
 /// What `--security-opt` takes.
 const KNOWN: &[&str] = &[
@@ -33,10 +33,10 @@ pub enum SecurityOption {
 }
 
 impl FromStr for SecurityOption {
-    type Err = ValueError;
+    type Err = FlagError;
 
     /// Reads docker's form `KEY=VALUE`, and the older one with a colon.
-    fn from_str(text: &str) -> Result<Self, ValueError> {
+    fn from_str(text: &str) -> Result<Self, FlagError> {
         let end = text.find(['=', ':']).unwrap_or(text.len());
         let (key, value) = (&text[..end], text.get(end + 1..));
         match (key, value) {
@@ -47,7 +47,7 @@ impl FromStr for SecurityOption {
             ("no-new-privileges", Some("false")) => Ok(Self::NoNewPrivileges(false)),
             ("systempaths", Some("unconfined")) => Ok(Self::SystemPaths),
             ("apparmor", Some("unconfined")) | ("label", Some("disable")) => Ok(Self::Nothing),
-            _ => Err(ValueError::Choice { flag: "--security-opt", text: text.to_owned(), known: KNOWN }),
+            _ => Err(FlagError::Choice { flag: "--security-opt", text: text.to_owned(), known: KNOWN }),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::host::Host;
 use super::image_volumes::image_volumes;
 use super::modes::{Ipc, Network};
 use super::path::clean;
-use super::request::{Request, Settings};
+use super::request::{ContainerRequest, RuntimeSettings};
 use super::{annotations, capabilities, cdi, defaults, mounts, nvidia, resources, rootless, seccomp, user};
 use crate::config::Config;
 
@@ -29,12 +29,12 @@ const VERSION: &str = "1.0.2";
 pub fn runtime_spec(
     config: &Config,
     annotations: &BTreeMap<String, String>,
-    request: &Request,
+    request: &ContainerRequest,
     host: &Host,
 ) -> Result<Emitted, SpecError> {
     refuse(config, request)?;
     let mut warnings = Vec::new();
-    let image = Settings::from_annotations(annotations)?;
+    let image = RuntimeSettings::from_annotations(annotations)?;
     tell_what_the_image_asks_for(&image, &request.settings, &mut warnings);
     let settings = request.settings.or(image);
     let mut env = environment(config, request, &mut warnings);
@@ -66,7 +66,7 @@ pub fn runtime_spec(
     }
     if let Some(edits) = injection.edits {
         let volumes = request.volumes.iter().map(|volume| volume.destination.as_str()).collect();
-        let container = cdi::Container { devices: &host.devices, rootless: request.rootless, volumes };
+        let container = cdi::TargetContainer { devices: &host.devices, rootless: request.rootless, volumes };
         cdi::apply(&edits, &mut json, &container, &mut warnings)?;
     }
     if json.get("hooks").is_some() {
@@ -83,14 +83,14 @@ pub fn runtime_spec(
 }
 
 /// Refuses what no later step would notice.
-fn refuse(config: &Config, request: &Request) -> Result<(), SpecError> {
+fn refuse(config: &Config, request: &ContainerRequest) -> Result<(), SpecError> {
     if config.platform.os != "linux" {
         return Err(SpecError::System(config.platform.os.clone()));
     }
     resources::check_memory(request)
 }
 
-fn tell_what_the_image_asks_for(image: &Settings, flags: &Settings, warnings: &mut Vec<String>) {
+fn tell_what_the_image_asks_for(image: &RuntimeSettings, flags: &RuntimeSettings, warnings: &mut Vec<String>) {
     let mut shared = Vec::new();
     if image.ipc == Some(Ipc::Host) && flags.ipc.is_none() {
         shared.push("--ipc host");
@@ -104,7 +104,7 @@ fn tell_what_the_image_asks_for(image: &Settings, flags: &Settings, warnings: &m
 }
 
 /// Docker's variables, then the image's, then the user's; one entry a key, in the place where it came first.
-fn environment(config: &Config, request: &Request, warnings: &mut Vec<String>) -> Env {
+fn environment(config: &Config, request: &ContainerRequest, warnings: &mut Vec<String>) -> Env {
     let mut env = Env::default();
     env.set("PATH", defaults::PATH);
     if let Some(hostname) = &request.hostname {
@@ -130,7 +130,7 @@ fn environment(config: &Config, request: &Request, warnings: &mut Vec<String>) -
 
 fn process(
     config: &Config,
-    request: &Request,
+    request: &ContainerRequest,
     capabilities: &[Capability],
     mut env: Env,
     host: &Host,
@@ -164,12 +164,12 @@ fn process(
     Ok(process)
 }
 
-fn user_of<'a>(config: &'a Config, request: &'a Request) -> &'a str {
+fn user_of<'a>(config: &'a Config, request: &'a ContainerRequest) -> &'a str {
     request.user.as_deref().unwrap_or(&config.config.user)
 }
 
 /// The working directory. An image's may be relative in a sloppy Dockerfile's way; a flag's may not.
-fn workdir(config: &Config, request: &Request, warnings: &mut Vec<String>) -> Result<String, SpecError> {
+fn workdir(config: &Config, request: &ContainerRequest, warnings: &mut Vec<String>) -> Result<String, SpecError> {
     let path = request.workdir.as_ref().unwrap_or(&config.config.working_dir);
     if !path.starts_with('/') && request.workdir.is_some() {
         return Err(SpecError::Workdir(path.clone()));
@@ -181,7 +181,7 @@ fn workdir(config: &Config, request: &Request, warnings: &mut Vec<String>) -> Re
 }
 
 /// Entrypoint and command. An entrypoint from the user takes the image's command away, as in docker.
-fn args(config: &Config, request: &Request) -> Result<Vec<String>, SpecError> {
+fn args(config: &Config, request: &ContainerRequest) -> Result<Vec<String>, SpecError> {
     let image = &config.config;
     let command = match (&request.entrypoint, request.command.is_empty()) {
         (None, true) => &image.cmd,
@@ -191,7 +191,7 @@ fn args(config: &Config, request: &Request) -> Result<Vec<String>, SpecError> {
     if args.is_empty() { Err(SpecError::NoCommand) } else { Ok(args) }
 }
 
-fn linux(request: &Request, settings: &Settings, host: &Host, warnings: &mut Vec<String>) -> Value {
+fn linux(request: &ContainerRequest, settings: &RuntimeSettings, host: &Host, warnings: &mut Vec<String>) -> Value {
     let mut namespaces = vec!["mount", "uts", "pid"];
     if settings.network != Some(Network::Host) {
         namespaces.push("network");

@@ -35,20 +35,26 @@ fn host() -> Host {
     Host { root: "/bundle/rootfs".into(), nvidia_hook: Some("/opt/nvidia/hook".into()), ..Host::default() }
 }
 
-fn emit(config: &Config, request: &Request) -> Emitted {
+fn emit(config: &Config, request: &ContainerRequest) -> Emitted {
     runtime_spec(config, &BTreeMap::new(), request, &host()).unwrap()
 }
 
-fn settings(json: Value) -> Settings {
+fn settings(json: Value) -> RuntimeSettings {
     serde_json::from_value(json).unwrap()
 }
 
 /// The seed of it all: `--gpus all --shm-size=64g --ipc=host --net=host --cpuset-cpus="0-31" -it`.
-fn run_line() -> Request {
+fn run_line() -> ContainerRequest {
     let settings = settings(json!({
         "gpus": "all", "shm-size": "64g", "ipc": "host", "network": "host", "cpuset-cpus": "0-31",
     }));
-    Request { settings, tty: true, interactive: true, command: vec!["bash".into()], ..Request::default() }
+    ContainerRequest {
+        settings,
+        tty: true,
+        interactive: true,
+        command: vec!["bash".into()],
+        ..ContainerRequest::default()
+    }
 }
 
 /// Files that lie at the same place in the container.
@@ -111,7 +117,7 @@ fn the_run_line_with_gpus() {
 
 #[test]
 fn a_container_without_wishes_is_dockers() {
-    let Emitted { json: spec, warnings } = emit(&image(json!({"Cmd": ["sh"]})), &Request::default());
+    let Emitted { json: spec, warnings } = emit(&image(json!({"Cmd": ["sh"]})), &ContainerRequest::default());
     assert_eq!(warnings, [] as [&str; 0]);
     assert_eq!(spec["process"]["env"], json!(["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]));
     assert_eq!(spec["process"]["cwd"], "/");
@@ -125,18 +131,19 @@ fn a_container_without_wishes_is_dockers() {
     assert_eq!(spec["linux"]["sysctl"], sysctls);
     assert!(emit(&image(json!({"Cmd": ["sh"]})), &run_line()).json["linux"].get("sysctl").is_none());
     let v1 = Host { cgroup_v2: false, ..host() };
-    let spec = runtime_spec(&image(json!({"Cmd": ["sh"]})), &BTreeMap::new(), &Request::default(), &v1).unwrap();
+    let spec =
+        runtime_spec(&image(json!({"Cmd": ["sh"]})), &BTreeMap::new(), &ContainerRequest::default(), &v1).unwrap();
     assert!(!namespaces(&spec.json).contains(&"cgroup"));
 }
 
 #[test]
 fn the_same_input_gives_the_same_bytes_and_another_reader_takes_them() {
-    let request = Request {
+    let request = ContainerRequest {
         env: vec!["A=1".parse().unwrap()],
         volumes: vec!["/a:/b:ro".parse().unwrap()],
         hostname: Some("train".parse().unwrap()),
         settings: settings(json!({"gpus": "2", "ulimits": ["memlock=-1:-1"], "shm-size": "1g"})),
-        ..Request::default()
+        ..ContainerRequest::default()
     };
     let emitted = emit(&pytorch(), &request);
     assert_eq!(emitted.bytes(), emit(&pytorch(), &request).bytes());
@@ -149,11 +156,11 @@ fn the_same_input_gives_the_same_bytes_and_another_reader_takes_them() {
 #[test]
 fn the_environment_has_one_entry_a_key() {
     let config = image(json!({"Cmd": ["sh"], "Env": ["A=1", "B=2", "A=3", "NOVALUE", "=x", "C==c=", "TERM=vt100"]}));
-    let request = Request {
+    let request = ContainerRequest {
         env: ["B", "D=4", "A=5", "D=6", "PATH=/bin"].iter().map(|text| text.parse().unwrap()).collect(),
         tty: true,
         hostname: Some("h".parse().unwrap()),
-        ..Request::default()
+        ..ContainerRequest::default()
     };
     let Emitted { json: spec, warnings } = emit(&config, &request);
     assert_eq!(spec["process"]["env"], json!(["PATH=/bin", "HOSTNAME=h", "TERM=vt100", "A=5", "C==c=", "D=6"]));
@@ -171,17 +178,21 @@ fn entrypoint_and_command() {
         (Some(&["/f"]), &["d"], json!(["/f", "d"])),
         (Some(&[]), &["d"], json!(["d"])),
     ] {
-        let request = Request { entrypoint: entrypoint.map(words), command: words(command), ..Request::default() };
+        let request = ContainerRequest {
+            entrypoint: entrypoint.map(words),
+            command: words(command),
+            ..ContainerRequest::default()
+        };
         assert_eq!(emit(&config, &request).json["process"]["args"], expected);
     }
-    let none = Request { entrypoint: Some(Vec::new()), ..Request::default() };
+    let none = ContainerRequest { entrypoint: Some(Vec::new()), ..ContainerRequest::default() };
     assert!(matches!(runtime_spec(&config, &BTreeMap::new(), &none, &host()), Err(SpecError::NoCommand)));
 }
 
 #[test]
 fn gpus_in_the_environment() {
     let env = |gpus: &str, image_env: Value| {
-        let request = Request { settings: settings(json!({"gpus": gpus})), ..Request::default() };
+        let request = ContainerRequest { settings: settings(json!({"gpus": gpus})), ..ContainerRequest::default() };
         let spec = emit(&image(json!({"Cmd": ["sh"], "Env": image_env})), &request).json;
         let entries: Vec<String> = serde_json::from_value(spec["process"]["env"].clone()).unwrap();
         (entries[1..].join(" "), spec.get("hooks").is_some())
@@ -204,9 +215,9 @@ fn gpus_in_the_environment() {
 #[test]
 fn ways_to_ask_for_gpus_that_need_a_word() {
     let ask = |gpus: Option<&str>, nvidia, env: &[&str], host: &Host| {
-        let settings = Settings { gpus: gpus.map(|text| text.parse().unwrap()), ..Settings::default() };
+        let settings = RuntimeSettings { gpus: gpus.map(|text| text.parse().unwrap()), ..RuntimeSettings::default() };
         let env = env.iter().map(|text| text.parse().unwrap()).collect();
-        let request = Request { settings, nvidia, env, ..Request::default() };
+        let request = ContainerRequest { settings, nvidia, env, ..ContainerRequest::default() };
         let config = image(json!({"Cmd": ["sh"], "Env": ["CUDA_VERSION=12.3.2.001"]}));
         runtime_spec(&config, &BTreeMap::new(), &request, host).map(|emitted| {
             let hook = emitted.json.pointer("/hooks/prestart/0/path").and_then(Value::as_str).map(str::to_owned);
@@ -231,13 +242,13 @@ fn ways_to_ask_for_gpus_that_need_a_word() {
 
 #[test]
 fn mounts_and_their_order() {
-    let request = Request {
+    let request = ContainerRequest {
         volumes: ["/x/y:/data/deep/er", "data:/data", "/dev/shm:/dev/shm", "./rel:/etc"]
             .iter()
             .map(|text| text.parse().unwrap())
             .collect(),
         settings: settings(json!({"network": "host", "shm-size": "1g"})),
-        ..Request::default()
+        ..ContainerRequest::default()
     };
     let host = Host {
         directory: Some("/home/me/".into()),
@@ -270,7 +281,7 @@ fn mounts_and_their_order() {
     );
     let two = |first: &str, second: &str| {
         let volumes = vec![first.parse().unwrap(), second.parse().unwrap()];
-        runtime_spec(&config, &BTreeMap::new(), &Request { volumes, ..Request::default() }, &host)
+        runtime_spec(&config, &BTreeMap::new(), &ContainerRequest { volumes, ..ContainerRequest::default() }, &host)
     };
     for (first, second) in [("/a:/b", "/c:/b/"), ("/a:/b", "/a:/b:ro"), ("/a:/b", "/a:/b:z")] {
         assert!(matches!(two(first, second), Err(SpecError::SamePlace(place)) if place == "/b"), "{second}");
@@ -290,12 +301,12 @@ fn an_image_carries_defaults_and_flags_win() {
         text,
         r#"{"cpuset-cpus":"0-31","gpus":"2","ipc":"host","network":"host","shm-size":"64g","ulimits":["memlock=-1:-1","nofile=5:5"]}"#
     );
-    assert_eq!(Settings::default().to_annotation(), None);
+    assert_eq!(RuntimeSettings::default().to_annotation(), None);
     let annotations = BTreeMap::from([(ANNOTATION.to_owned(), text)]);
-    assert_eq!(Settings::from_annotations(&annotations).unwrap(), recipe);
+    assert_eq!(RuntimeSettings::from_annotations(&annotations).unwrap(), recipe);
 
     let flags = settings(json!({"gpus": "device=7", "ipc": "private", "ulimits": ["nofile=9"]}));
-    let request = Request { settings: flags, ..Request::default() };
+    let request = ContainerRequest { settings: flags, ..ContainerRequest::default() };
     let host = Host { cpus: Some("0-1".parse().unwrap()), ..host() };
     let Emitted { json: spec, warnings } = runtime_spec(&pytorch(), &annotations, &request, &host).unwrap();
     assert_eq!(namespaces(&spec), ["mount", "uts", "pid", "ipc", "cgroup"]);
@@ -314,14 +325,14 @@ fn an_annotation_that_cannot_be_read_is_an_error() {
         ["", "[1]", "{\"volumes\":[\"/:/host\"]}", "{\"gpus\":\"utilities\"}", "{\"gpus\":2}", "{\"shm-size\":\"x\"}"]
     {
         let annotations = BTreeMap::from([(ANNOTATION.to_owned(), text.to_owned())]);
-        let error = runtime_spec(&pytorch(), &annotations, &Request::default(), &host()).unwrap_err();
+        let error = runtime_spec(&pytorch(), &annotations, &ContainerRequest::default(), &host()).unwrap_err();
         assert!(matches!(error, SpecError::Annotation(_)) && error.hint().is_some(), "{text}");
     }
 }
 
 #[test]
 fn annotations_come_from_fields_and_labels() {
-    let spec = emit(&pytorch(), &Request::default()).json;
+    let spec = emit(&pytorch(), &ContainerRequest::default()).json;
     assert_eq!(
         spec["annotations"],
         json!({
@@ -337,7 +348,7 @@ fn annotations_come_from_fields_and_labels() {
     let json = json!({"os": "linux", "architecture": "arm64", "variant": "v8", "os.version": "1.2",
                       "os.features": ["x", "y"], "rootfs": {"diff_ids": []}, "config": {"Cmd": ["sh"]}});
     let config = Document::<Config>::from_json(json).unwrap();
-    let annotations = emit(&config, &Request::default()).json["annotations"].clone();
+    let annotations = emit(&config, &ContainerRequest::default()).json["annotations"].clone();
     assert_eq!(annotations["org.opencontainers.image.os.features"], "x,y");
     assert_eq!(annotations["org.opencontainers.image.os.version"], "1.2");
     assert_eq!(annotations["org.opencontainers.image.variant"], "v8");
@@ -345,22 +356,26 @@ fn annotations_come_from_fields_and_labels() {
 
 #[test]
 fn what_makes_no_container() {
-    let fails = |config: &Config, request: &Request| {
+    let fails = |config: &Config, request: &ContainerRequest| {
         runtime_spec(config, &BTreeMap::new(), request, &host()).unwrap_err().to_string()
     };
     let sh = image(json!({"Cmd": ["sh"]}));
-    let with = |edit: fn(&mut Request)| {
-        let mut request = Request::default();
+    let with = |edit: fn(&mut ContainerRequest)| {
+        let mut request = ContainerRequest::default();
         edit(&mut request);
         request
     };
     let mut windows = sh.clone();
     windows.platform.os = "windows".into();
-    assert!(fails(&windows, &Request::default()).contains("is for windows"));
-    assert!(fails(&image(Value::Null), &Request::default()).contains("no command"));
-    assert!(fails(&image(json!({"Cmd": ["sh"], "User": "me"})), &Request::default()).contains("`me` is a name"));
-    assert!(fails(&image(json!({"Cmd": ["a\0b"]})), &Request::default()).contains("command has a NUL"));
-    assert!(fails(&image(json!({"Cmd": ["a"], "Env": ["A=\0"]})), &Request::default()).contains("environment has"));
+    assert!(fails(&windows, &ContainerRequest::default()).contains("is for windows"));
+    assert!(fails(&image(Value::Null), &ContainerRequest::default()).contains("no command"));
+    assert!(
+        fails(&image(json!({"Cmd": ["sh"], "User": "me"})), &ContainerRequest::default()).contains("`me` is a name")
+    );
+    assert!(fails(&image(json!({"Cmd": ["a\0b"]})), &ContainerRequest::default()).contains("command has a NUL"));
+    assert!(
+        fails(&image(json!({"Cmd": ["a"], "Env": ["A=\0"]})), &ContainerRequest::default()).contains("environment has")
+    );
     assert!(fails(&sh, &with(|request| request.workdir = Some("code".into()))).contains("not an absolute path"));
     assert!(
         fails(&sh, &with(|request| request.devices = vec!["a/b=c".into()])).contains("unresolvable CDI devices a/b=c")
@@ -376,11 +391,11 @@ fn a_container_that_runs_now_gets_what_this_machine_has() {
     let image = image(json!({"Cmd": ["sh"]}));
     let request = |cpus: &str, gpus: Option<&str>| {
         let settings = json!({"cpuset-cpus": cpus});
-        let mut settings: Settings = serde_json::from_value(settings).unwrap();
+        let mut settings: RuntimeSettings = serde_json::from_value(settings).unwrap();
         settings.gpus = gpus.map(|text| text.parse().unwrap());
-        Request { settings, ..Request::default() }
+        ContainerRequest { settings, ..ContainerRequest::default() }
     };
-    let spec = |runs_here, request: &Request| {
+    let spec = |runs_here, request: &ContainerRequest| {
         let host = Host { runs_here, cpus: "0-1".parse().ok(), root: "/r".into(), ..Host::default() };
         runtime_spec(&image, &BTreeMap::new(), request, &host)
     };
@@ -400,13 +415,13 @@ fn a_container_that_runs_now_gets_what_this_machine_has() {
 
 #[test]
 fn users_come_from_the_accounts_of_the_root_filesystem() {
-    let users = Users { passwd: "me:x:1000:100::/:".into(), group: "video:x:44:me".into() };
+    let users = UserDatabase { passwd: "me:x:1000:100::/:".into(), group: "video:x:44:me".into() };
     let host = Host { users: Some(users), ..host() };
     let config = image(json!({"Cmd": ["sh"], "User": "me"}));
-    let user = |request: &Request| {
+    let user = |request: &ContainerRequest| {
         runtime_spec(&config, &BTreeMap::new(), request, &host).unwrap().json["process"]["user"].clone()
     };
-    assert_eq!(user(&Request::default()), json!({"uid": 1000, "gid": 100, "additionalGids": [100, 44]}));
-    let flag = Request { user: Some("5:6".into()), ..Request::default() };
+    assert_eq!(user(&ContainerRequest::default()), json!({"uid": 1000, "gid": 100, "additionalGids": [100, 44]}));
+    let flag = ContainerRequest { user: Some("5:6".into()), ..ContainerRequest::default() };
     assert_eq!(user(&flag), json!({"uid": 5, "gid": 6, "additionalGids": [6]}));
 }

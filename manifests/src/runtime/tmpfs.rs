@@ -2,8 +2,8 @@
 
 use std::str::FromStr;
 
-use super::flag_error::ValueError;
-use super::mount::Mount;
+use super::flag_error::FlagError;
+use super::mount::SpecMount;
 use super::path::clean;
 use super::values::Size;
 
@@ -51,10 +51,10 @@ pub struct Tmpfs {
 }
 
 impl FromStr for Tmpfs {
-    type Err = ValueError;
+    type Err = FlagError;
 
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let error = |why| ValueError::Tmpfs { text: text.to_owned(), why, known: &OPTIONS };
+    fn from_str(text: &str) -> Result<Self, FlagError> {
+        let error = |why| FlagError::Tmpfs { text: text.to_owned(), why, known: &OPTIONS };
         let (path, options) = text.split_once(':').unwrap_or((text, ""));
         if !path.starts_with('/') || text.contains('\0') {
             return Err(error("the destination is not an absolute path".into()));
@@ -87,12 +87,12 @@ impl Tmpfs {
     }
 
     /// The mount: docker's careful options, where the user's don't say the contrary, then the user's.
-    pub(crate) fn mount(&self) -> Mount {
+    pub(crate) fn mount(&self) -> SpecMount {
         let has = |word: &str| self.options.iter().any(|option| option == word);
         let careful = [("noexec", "exec"), ("nosuid", "suid"), ("nodev", "dev")];
         let careful = careful.iter().filter(|(no, yes)| !has(no) && !has(yes)).map(|(no, _)| *no);
         let own = self.options.iter().map(String::as_str).filter(|option| *option != "defaults");
-        Mount::new(&self.destination, "tmpfs", "tmpfs", &careful.chain(own).collect::<Vec<_>>())
+        SpecMount::new(&self.destination, "tmpfs", "tmpfs", &careful.chain(own).collect::<Vec<_>>())
     }
 }
 

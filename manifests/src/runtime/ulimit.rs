@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::flag_error::ValueError;
+use super::flag_error::FlagError;
 use super::values::as_text;
 
 /// The names of limits that docker knows; the runtime spec's are these in capitals after `RLIMIT_`.
@@ -61,10 +61,10 @@ impl Ulimit {
 }
 
 impl FromStr for Ulimit {
-    type Err = ValueError;
+    type Err = FlagError;
 
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let wrong = |why, known| ValueError::Ulimit { text: text.to_owned(), why, known };
+    fn from_str(text: &str) -> Result<Self, FlagError> {
+        let wrong = |why, known| FlagError::Ulimit { text: text.to_owned(), why, known };
         let error = |why| wrong(why, &[]);
         let number = |digits: &str| match digits.parse::<i64>() {
             Ok(-1) => Ok(u64::MAX),

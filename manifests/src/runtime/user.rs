@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 /// The root filesystem's accounts: what `/etc/passwd` and `/etc/group` hold (passwd(5), group(5)), empty where there is
 /// no such file.
 #[derive(Debug, Clone, Default)]
-pub struct Users {
+pub struct UserDatabase {
     /// `/etc/passwd`.
     pub passwd: String,
     /// `/etc/group`.
@@ -55,14 +55,14 @@ const MAX_ID: u32 = i32::MAX as u32;
 
 /// Numbers of a user, as `process.user` has them.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Ids {
+pub(crate) struct UserIds {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     /// The supplementary groups besides `gid`.
     pub(crate) additional: Vec<u32>,
 }
 
-impl Ids {
+impl UserIds {
     /// The primary group is among the supplementary ones, too: a program that changes its primary group would otherwise
     /// lose what a file's mode denies to that group (CVE-2022-36109).
     pub(crate) fn json(&self) -> Value {
@@ -73,10 +73,10 @@ impl Ids {
 
 /// Resolves `user`; empty means root. Without a group it is the one of the account, or 0 for a number without one; who
 /// has an account has then the groups that list it, too, as in docker.
-pub(crate) fn resolve(user: &str, users: Option<&Users>) -> Result<Ids, UserError> {
+pub(crate) fn resolve(user: &str, users: Option<&UserDatabase>) -> Result<UserIds, UserError> {
     let (name, group) = user.split_once(':').unwrap_or((user, ""));
     let name = if name.is_empty() { "0" } else { name };
-    let unknown = |uid| Account { name: "", uid, gid: 0 };
+    let unknown = |uid| PasswdEntry { name: "", uid, gid: 0 };
     let account = match number(name)? {
         Some(uid) => users.and_then(|users| users.account(|_, id| id == uid)).unwrap_or(unknown(uid)),
         // Root is 0 in every system, looked into or not.
@@ -91,7 +91,7 @@ pub(crate) fn resolve(user: &str, users: Option<&Users>) -> Result<Ids, UserErro
     let implied = users.filter(|_| group.is_empty());
     let mut additional = implied.map(|users| users.groups_of(account.name)).unwrap_or_default();
     additional.retain(|other| *other != gid);
-    Ok(Ids { uid: account.uid, gid, additional })
+    Ok(UserIds { uid: account.uid, gid, additional })
 }
 
 /// Whether `user` names a user and no group.
@@ -101,10 +101,10 @@ pub(crate) fn is_name(user: &str) -> bool {
 }
 
 fn named<'a, T>(
-    users: Option<&'a Users>,
+    users: Option<&'a UserDatabase>,
     what: &'static str,
     name: &str,
-    find: impl FnOnce(&'a Users) -> Option<T>,
+    find: impl FnOnce(&'a UserDatabase) -> Option<T>,
 ) -> Result<T, UserError> {
     let users = users.ok_or_else(|| UserError::NoAccounts { what, name: name.to_owned() })?;
     find(users).ok_or_else(|| UserError::Unknown { what, name: name.to_owned() })
@@ -124,20 +124,20 @@ fn number(text: &str) -> Result<Option<u32>, UserError> {
 
 /// An account.
 #[derive(Clone, Copy)]
-struct Account<'a> {
+struct PasswdEntry<'a> {
     /// Empty for a number without an account.
     name: &'a str,
     uid: u32,
     gid: u32,
 }
 
-impl Users {
+impl UserDatabase {
     /// The first account whose name and uid are `wanted`.
-    fn account(&self, wanted: impl Fn(&str, u32) -> bool) -> Option<Account<'_>> {
+    fn account(&self, wanted: impl Fn(&str, u32) -> bool) -> Option<PasswdEntry<'_>> {
         entries(&self.passwd).find_map(|fields| match fields[..] {
             [name, _, uid, gid, ..] => {
                 let (uid, gid) = (id(uid)?, id(gid)?);
-                wanted(name, uid).then_some(Account { name, uid, gid })
+                wanted(name, uid).then_some(PasswdEntry { name, uid, gid })
             }
             _ => None,
         })
@@ -188,16 +188,16 @@ fn id(text: &str) -> Option<u32> {
 mod tests {
     use super::*;
 
-    fn users() -> Users {
+    fn users() -> UserDatabase {
         let passwd = "# comment\nroot:x:0:0:root:/root:/bin/sh\n+nis\nbroken:x:abc:1::/:\nme:x:1000:100:,,,:/home/me:/bin/sh\n\
                       me:x:2000:2::/:\nlarge:x:4294967295:0::/:\nonly:x:7:8";
         let group = "root:x:0:root\nwheel:x:10:root,\nusers:x:100:me\nvideo:x:44:you,me\nmedia:x:45:me\nagain:x:44:me\n\
                      bad:x:x:me\nmen:x:46:men,m,e";
-        Users { passwd: passwd.into(), group: group.into() }
+        UserDatabase { passwd: passwd.into(), group: group.into() }
     }
 
-    fn ids(uid: u32, gid: u32, additional: &[u32]) -> Result<Ids, UserError> {
-        Ok(Ids { uid, gid, additional: additional.to_vec() })
+    fn ids(uid: u32, gid: u32, additional: &[u32]) -> Result<UserIds, UserError> {
+        Ok(UserIds { uid, gid, additional: additional.to_vec() })
     }
 
     #[test]
@@ -253,6 +253,6 @@ mod tests {
         for number in ["-1", "2147483648", "99999999999999999999", "0:-5", "+1", "me:4294967296"] {
             assert!(matches!(resolve(number, Some(&users)), Err(UserError::Range(_))), "{number}");
         }
-        assert!(matches!(resolve("me", Some(&Users::default())), Err(UserError::Unknown { .. })));
+        assert!(matches!(resolve("me", Some(&UserDatabase::default())), Err(UserError::Unknown { .. })));
     }
 }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::flag_error::ValueError;
+use super::flag_error::FlagError;
 
 /// Makes serde read and write a type as its text.
 macro_rules! as_text {
@@ -37,12 +37,12 @@ pub struct Size(pub u64);
 const UNITS: &str = "kmgtp";
 
 impl FromStr for Size {
-    type Err = ValueError;
+    type Err = FlagError;
 
     /// Reads a number, fractions allowed, with a unit of 1024 (`k`, `m`, `g`, `t`, `p`, each also with `b` or `ib`, in
     /// either case) or `b` or none.
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let error = || ValueError::Size(text.to_owned());
+    fn from_str(text: &str) -> Result<Self, FlagError> {
+        let error = || FlagError::Size(text.to_owned());
         let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
         let (number, suffix) = text.split_at(end);
         let suffix = suffix.strip_prefix(' ').unwrap_or(suffix).to_ascii_lowercase();
@@ -87,14 +87,14 @@ as_text!(Size);
 pub struct PidsLimit(pub Option<u32>);
 
 impl FromStr for PidsLimit {
-    type Err = ValueError;
+    type Err = FlagError;
 
     /// Reads a number; 0 and -1 are no limit, as in docker.
-    fn from_str(text: &str) -> Result<Self, ValueError> {
+    fn from_str(text: &str) -> Result<Self, FlagError> {
         match text.parse::<i32>() {
             Ok(-1 | 0) => Ok(Self(None)),
             Ok(number) if number > 0 => Ok(Self(Some(number.unsigned_abs()))),
-            _ => Err(ValueError::Pids(text.to_owned())),
+            _ => Err(FlagError::Pids(text.to_owned())),
         }
     }
 }
@@ -109,15 +109,15 @@ pub struct EnvEntry {
 }
 
 impl FromStr for EnvEntry {
-    type Err = ValueError;
+    type Err = FlagError;
 
-    fn from_str(text: &str) -> Result<Self, ValueError> {
+    fn from_str(text: &str) -> Result<Self, FlagError> {
         let (key, value) = match text.split_once('=') {
             Some((key, value)) => (key, Some(value)),
             None => (text, None),
         };
         if key.is_empty() || text.contains('\0') {
-            return Err(ValueError::Env);
+            return Err(FlagError::Env);
         }
         Ok(Self { key: key.to_owned(), value: value.map(str::to_owned) })
     }
@@ -143,16 +143,16 @@ impl Hostname {
 }
 
 impl FromStr for Hostname {
-    type Err = ValueError;
+    type Err = FlagError;
 
-    fn from_str(text: &str) -> Result<Self, ValueError> {
+    fn from_str(text: &str) -> Result<Self, FlagError> {
         let edge = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
         let bytes = text.as_bytes();
         let inside = bytes.iter().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(b));
         if bytes.len() <= 64 && inside && edge(bytes.first()) && edge(bytes.last()) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(ValueError::Hostname(text.to_owned()))
+            Err(FlagError::Hostname(text.to_owned()))
         }
     }
 }
@@ -183,7 +183,7 @@ mod tests {
         for bad in
             ["", "g", "-1", "64x", "64gg", "64gibb", "64ib", "64  g", " 64g", "1e3", "inf", "1.2.3g", ".g", "8192p"]
         {
-            assert_eq!(bad.parse::<Size>(), Err(ValueError::Size(bad.into())));
+            assert_eq!(bad.parse::<Size>(), Err(FlagError::Size(bad.into())));
         }
         assert!("99999999999999999999".parse::<Size>().is_err());
         assert!("9223372036854775808".parse::<Size>().is_err());
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!("BARE".parse::<EnvEntry>().unwrap().value, None);
         assert_eq!("EMPTY=".parse::<EnvEntry>().unwrap().value.as_deref(), Some(""));
         for bad in ["", "=x", "A=\0"] {
-            assert_eq!(bad.parse::<EnvEntry>(), Err(ValueError::Env));
+            assert_eq!(bad.parse::<EnvEntry>(), Err(FlagError::Env));
         }
     }
 

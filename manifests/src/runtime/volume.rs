@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::mount::Mount;
+use super::mount::SpecMount;
 use super::path::clean;
 use crate::nearest::nearest;
 
@@ -111,7 +111,7 @@ impl FromStr for Volume {
         if source.is_empty() || destination.is_empty() || (parts.len() == 3 && options.is_empty()) {
             return Err(error(VolumeFault::Empty));
         }
-        let options = Options::read(options).map_err(error)?;
+        let options = VolumeOptions::read(options).map_err(error)?;
         let was_relative = !destination.starts_with('/');
         let destination = clean(destination);
         if destination == "/" {
@@ -130,14 +130,14 @@ impl FromStr for Volume {
 
 /// The options of a volume, of each kind at most one.
 #[derive(Default)]
-struct Options {
+struct VolumeOptions {
     read_only: Option<bool>,
     propagation: Option<&'static str>,
     label: Option<&'static str>,
     consistency: Option<&'static str>,
 }
 
-impl Options {
+impl VolumeOptions {
     fn read(text: &str) -> Result<Self, VolumeFault> {
         let mut options = Self::default();
         for option in text.split(',').filter(|_| !text.is_empty()) {
@@ -165,12 +165,12 @@ impl Options {
 
 impl Volume {
     /// The bind mount, with `source` in the place of the volume's own.
-    pub(crate) fn mount(&self, source: &str) -> Mount {
+    pub(crate) fn mount(&self, source: &str) -> SpecMount {
         let mut options = vec!["rbind", self.propagation];
         if self.read_only {
             options.push("ro");
         }
-        Mount::bind(source, &self.destination, &options)
+        SpecMount::bind(source, &self.destination, &options)
     }
 }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Mutex;
 
 use crate::program::write_program;
-use ociforge_manifests::runtime::{Emitted, Host, LOCKED, Request, Settings, runtime_spec};
+use ociforge_manifests::runtime::{ContainerRequest, Emitted, Host, LOCKED, RuntimeSettings, runtime_spec};
 use ociforge_manifests::{Config, Document};
 use serde_json::{Value, json};
 
@@ -111,7 +111,7 @@ impl Bundle {
     }
 
     /// The spec, validated, with the locked flags of its sources as `findmnt` tells them.
-    pub(crate) fn emit(&self, config: Value, request: &Request) -> Emitted {
+    pub(crate) fn emit(&self, config: Value, request: &ContainerRequest) -> Emitted {
         let mut emitted = emit(config, request, &self.host);
         if request.rootless {
             let flags = emitted.bind_sources().into_iter().map(|source| (source.clone(), locked(&source))).collect();
@@ -122,7 +122,7 @@ impl Bundle {
     }
 
     /// The command that runs the container, as words.
-    pub(crate) fn command(&self, config: Value, request: &Request) -> Vec<String> {
+    pub(crate) fn command(&self, config: Value, request: &ContainerRequest) -> Vec<String> {
         fs::write(self.directory.join("config.json"), self.emit(config, request).bytes()).unwrap();
         let text = |path: &Path| path.to_str().unwrap().to_owned();
         let (state, bundle) = (text(&self.directory.join("state")), text(&self.directory));
@@ -138,12 +138,12 @@ impl Bundle {
         }
     }
 
-    pub(crate) fn run(&self, config: Value, request: &Request) -> Output {
+    pub(crate) fn run(&self, config: Value, request: &ContainerRequest) -> Output {
         let words = self.command(config, request);
         Command::new(&words[0]).args(&words[1..]).output().expect("runc is installed")
     }
 
-    pub(crate) fn prints(&self, config: Value, request: &Request) -> String {
+    pub(crate) fn prints(&self, config: Value, request: &ContainerRequest) -> String {
         let output = self.run(config, request);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
@@ -156,7 +156,7 @@ impl Drop for Bundle {
     }
 }
 
-pub(crate) fn emit(config: Value, request: &Request, host: &Host) -> Emitted {
+pub(crate) fn emit(config: Value, request: &ContainerRequest, host: &Host) -> Emitted {
     let json = json!({"os": "linux", "architecture": "amd64", "rootfs": {"diff_ids": []}, "config": config});
     let config = Document::<Config>::from_json(json).unwrap();
     runtime_spec(&config, &BTreeMap::new(), request, host).unwrap()
@@ -166,6 +166,6 @@ pub(crate) fn shell(script: &str) -> Value {
     json!({"Cmd": ["/bin/sh", "-c", script], "Env": ["PATH=/bin", "A=b c"], "WorkingDir": "/tmp"})
 }
 
-pub(crate) fn settings(json: Value) -> Settings {
+pub(crate) fn settings(json: Value) -> RuntimeSettings {
     serde_json::from_value(json).unwrap()
 }

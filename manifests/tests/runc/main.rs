@@ -16,7 +16,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use ociforge_manifests::runtime::{Request, Users};
+use ociforge_manifests::runtime::{ContainerRequest, UserDatabase};
 use serde_json::{Value, json};
 
 use bundle::{Bundle, settings, shell};
@@ -24,11 +24,11 @@ use bundle::{Bundle, settings, shell};
 #[test]
 fn a_private_container_runs() {
     let bundle = Bundle::new("private");
-    let request = Request {
+    let request = ContainerRequest {
         env: vec!["X=1".parse().unwrap()],
         hostname: Some("train".parse().unwrap()),
         settings: settings(json!({"shm-size": "1m", "cpuset-cpus": "0", "ulimits": ["nofile=100:200"]})),
-        ..Request::default()
+        ..ContainerRequest::default()
     };
     let script = "pwd; echo $A $X; hostname; ls /sys/class/net; grep shm /proc/mounts; ulimit -n; ulimit -Hn; \
                   grep Cpus_allowed_list /proc/self/status; grep CapEff /proc/self/status; touch /written; echo x >/dev/null";
@@ -37,9 +37,9 @@ fn a_private_container_runs() {
     assert_eq!(lines[..4], ["/tmp", "b c 1", "train", "lo"], "{text}");
     assert!(lines[4].contains("/dev/shm tmpfs") && lines[4].contains("size=1024k"), "{text}");
     assert_eq!(lines[5..], ["100", "200", "Cpus_allowed_list:\t0", "CapEff:\t00000000a80425fb"], "{text}");
-    let read_only = Request { read_only: true, ..Request::default() };
+    let read_only = ContainerRequest { read_only: true, ..ContainerRequest::default() };
     assert!(!bundle.run(shell("touch /again"), &read_only).status.success());
-    assert_eq!(bundle.run(shell("exit 42"), &Request::default()).status.code(), Some(42));
+    assert_eq!(bundle.run(shell("exit 42"), &ContainerRequest::default()).status.code(), Some(42));
 }
 
 #[test]
@@ -49,10 +49,10 @@ fn the_host_is_shared_where_that_is_asked_for() {
     bundle.host.directory = Some(bundle.directory.to_str().unwrap().to_owned());
     fs::create_dir_all(bundle.directory.join("data")).unwrap();
     fs::write(bundle.directory.join("data/file"), "from the host\n").unwrap();
-    let request = Request {
+    let request = ContainerRequest {
         settings: settings(json!({"ipc": "host", "network": "host"})),
         volumes: vec!["data:data:ro".parse().unwrap()],
-        ..Request::default()
+        ..ContainerRequest::default()
     };
     let script = "readlink /proc/self/ns/net; readlink /proc/self/ns/ipc; cat /data/file; touch /data/x || echo ro; \
                   cat /etc/hosts";
@@ -67,9 +67,9 @@ fn the_host_is_shared_where_that_is_asked_for() {
 fn the_hook_is_called_as_nvidias_needs_it() {
     let mut bundle = Bundle::new("hook");
     let record = bundle.recording_hook();
-    let request = Request {
+    let request = ContainerRequest {
         settings: settings(json!({"gpus": "device=0,1,capabilities=compute,utility", "network": "host"})),
-        ..Request::default()
+        ..ContainerRequest::default()
     };
     let text = bundle.prints(shell("echo $NVIDIA_VISIBLE_DEVICES; echo $NVIDIA_DRIVER_CAPABILITIES"), &request);
     assert_eq!(text, "0,1\ncompute,utility\n");
@@ -90,7 +90,7 @@ fn the_hook_is_called_as_nvidias_needs_it() {
 #[test]
 fn a_terminal_is_one() {
     let bundle = Bundle::new("terminal");
-    let request = Request { tty: true, ..Request::default() };
+    let request = ContainerRequest { tty: true, ..ContainerRequest::default() };
     let command = bundle.command(shell("test -t 0 && test -t 1 && echo $TERM"), &request).join(" ");
     // An input that stays open: script(1) would put its end into the text, before or after.
     let mut script = Command::new("script");
@@ -106,7 +106,7 @@ fn a_terminal_is_one() {
 fn a_hook_that_fails_ends_the_container() {
     let mut bundle = Bundle::new("failing");
     bundle.host.nvidia_hook = Some("/bin/false".into());
-    let request = Request { settings: settings(json!({"gpus": "all"})), ..Request::default() };
+    let request = ContainerRequest { settings: settings(json!({"gpus": "all"})), ..ContainerRequest::default() };
     let output = bundle.run(shell("echo started"), &request);
     assert!(!output.status.success() && output.stdout.is_empty());
 }
@@ -114,10 +114,12 @@ fn a_hook_that_fails_ends_the_container() {
 #[test]
 fn users_are_who_they_should_be() {
     let mut bundle = Bundle::new("users");
-    bundle.host.users =
-        Some(Users { passwd: "me:x:1000:100::/:/bin/sh\n".into(), group: "video:x:44:me\nusers:x:100:\n".into() });
+    bundle.host.users = Some(UserDatabase {
+        passwd: "me:x:1000:100::/:/bin/sh\n".into(),
+        group: "video:x:44:me\nusers:x:100:\n".into(),
+    });
     let id = |user: &str| {
-        let request = Request { user: Some(user.into()), ..Request::default() };
+        let request = ContainerRequest { user: Some(user.into()), ..ContainerRequest::default() };
         bundle.prints(shell("echo $(id -u) $(id -g) $(id -G)"), &request)
     };
     assert_eq!(id("me"), "1000 100 100 44\n");

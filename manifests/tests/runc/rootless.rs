@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::rc::Rc;
 
-use ociforge_manifests::runtime::{IdMap, IdMappings, Request, Users};
+use ociforge_manifests::runtime::{ContainerRequest, IdMap, IdMappings, UserDatabase};
 use serde_json::json;
 
 use crate::bundle::{Bundle, User, call, settings, shell};
@@ -34,8 +34,8 @@ fn bundle(name: &str, user: &Rc<User>, with_range: bool) -> Bundle {
     bundle
 }
 
-fn rootless() -> Request {
-    Request { rootless: true, ..Request::default() }
+fn rootless() -> ContainerRequest {
+    ContainerRequest { rootless: true, ..ContainerRequest::default() }
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn a_user_without_a_range_runs_containers() {
     let script = "id -u; id -g; cat /proc/self/uid_map; ls -d /sys/kernel; grep -c . /sys/class/net/lo/mtu; \
                   grep ' /dev/shm ' /proc/mounts; cat /proc/self/setgroups; touch /written && echo written; \
                   grep -E 'Seccomp:|CapEff' /proc/self/status";
-    let request = Request { settings: settings(json!({"shm-size": "1m"})), ..rootless() };
+    let request = ContainerRequest { settings: settings(json!({"shm-size": "1m"})), ..rootless() };
     let text = bundle.prints(shell(script), &request);
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines[..2], ["0", "0"], "{text}");
@@ -66,11 +66,13 @@ fn a_user_without_a_range_runs_containers() {
 fn a_user_with_a_range_has_others_in_the_container() {
     let user = User::new("range");
     let mut bundle = bundle("rootless-range", &user, true);
-    bundle.host.users =
-        Some(Users { passwd: "me:x:1000:100::/:/bin/sh\n".into(), group: "video:x:44:me\nusers:x:100:\n".into() });
-    let request = Request { user: Some("me".into()), ..rootless() };
+    bundle.host.users = Some(UserDatabase {
+        passwd: "me:x:1000:100::/:/bin/sh\n".into(),
+        group: "video:x:44:me\nusers:x:100:\n".into(),
+    });
+    let request = ContainerRequest { user: Some("me".into()), ..rootless() };
     assert_eq!(bundle.prints(shell("echo $(id -u) $(id -g) $(id -G) $HOME"), &request), "1000 100 100 /\n");
-    let request = Request { user: Some("65536:65536".into()), ..rootless() };
+    let request = ContainerRequest { user: Some("65536:65536".into()), ..rootless() };
     assert_eq!(bundle.prints(shell("id -u"), &request), "65536\n");
     // The terminal's group is mapped, and root of the container may give files away.
     let script = "grep ' /dev/pts ' /proc/mounts; touch /tmp/f; busybox chown 7:8 /tmp/f; ls -n /tmp/f";
@@ -92,14 +94,14 @@ fn locked_flags_of_a_source_do_not_stop_a_volume() {
     fs::write(source.join("file"), "seen\n").unwrap();
     let script = "cat /data/file; touch /data/x 2>/dev/null && echo writable; grep ' /data ' /proc/mounts";
     for (volume, writable) in [(format!("{path}:/data:ro"), false), (format!("{path}:/data"), true)] {
-        let request = Request { volumes: vec![volume.parse().unwrap()], ..rootless() };
+        let request = ContainerRequest { volumes: vec![volume.parse().unwrap()], ..rootless() };
         let text = bundle.run(shell(script), &request);
         let (text, error) = (String::from_utf8(text.stdout).unwrap(), String::from_utf8(text.stderr).unwrap());
         assert!(text.starts_with("seen\n") && text.contains("nosuid,nodev,noexec"), "{text}{error}");
         assert_eq!(text.contains("writable"), writable, "{text}");
     }
     // The flags are what makes it work: without them the kernel refuses.
-    let request = Request { volumes: vec![format!("{path}:/data:ro").parse().unwrap()], ..rootless() };
+    let request = ContainerRequest { volumes: vec![format!("{path}:/data:ro").parse().unwrap()], ..rootless() };
     let words = bundle.command(shell(script), &request);
     let config = bundle.directory.join("config.json");
     let bare = fs::read_to_string(&config).unwrap().replace(r#","nosuid","nodev","noexec"]"#, "]");
@@ -114,7 +116,7 @@ fn what_a_user_cannot_have_is_left_out_and_the_container_runs() {
     let mut bundle = bundle("rootless-limits", &user, false);
     bundle.host.network_files = [("/etc/hosts".into(), "/etc/hosts".into())].into();
     bundle.host.limits = [("nofile".into(), 1000)].into();
-    let request = Request {
+    let request = ContainerRequest {
         settings: settings(json!({
             "ipc": "host", "network": "host", "cpuset-cpus": "0", "ulimits": ["nofile=100:1048576000"],
         })),
@@ -130,7 +132,7 @@ fn what_a_user_cannot_have_is_left_out_and_the_container_runs() {
     let text = bundle.prints(shell(script), &request);
     let net = fs::read_link("/proc/self/ns/net").unwrap();
     assert!(text.starts_with(&format!("1000\n{}\n1\n", net.display())), "{text}");
-    let privileged = Request { privileged: true, ..rootless() };
+    let privileged = ContainerRequest { privileged: true, ..rootless() };
     let text = bundle.prints(shell("grep CapEff /proc/self/status; ls /sys | grep -c ."), &privileged);
     assert!(text.starts_with("CapEff:\t000001ffffffffff\n"), "{text}");
     // A controller that is said to be delegated is used, and runc says no where it isn't.
@@ -173,7 +175,7 @@ fn cgroups_of_version_2_alone() {
     for rootless in [true, false] {
         let mut bundle = if rootless { bundle("v2-user", &user, true) } else { Bundle::new("v2-root") };
         bundle.host.cgroup_v2 = true;
-        let request = Request { rootless, ..Request::default() };
+        let request = ContainerRequest { rootless, ..ContainerRequest::default() };
         let words = bundle.command(shell(inner), &request);
         let output = Command::new("unshare").args(["--mount", "sh", "-c", script, "sh"]).args(words).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();

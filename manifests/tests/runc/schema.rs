@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
-use ociforge_manifests::runtime::{Host, IdMap, IdMappings, Request, Seccomp};
+use ociforge_manifests::runtime::{ContainerRequest, Host, IdMap, IdMappings, Seccomp};
 use serde_json::{Value, json};
 
 use crate::bundle::{emit, settings};
@@ -50,17 +50,18 @@ fn every_kind_of_spec_keeps_to_the_schema() {
         json!({"gpus": "device=GPU-a,capabilities=utility", "ulimits": ["memlock=-1", "nofile=1024:2048"]}),
         json!({"ipc": "none", "shm-size": "1g"}),
     ] {
-        let request = Request {
+        let request = ContainerRequest {
             settings: settings(given),
             volumes: vec!["/a:/b:ro".parse().unwrap()],
             hostname: Some("h".parse().unwrap()),
             tty: true,
             read_only: true,
-            ..Request::default()
+            ..ContainerRequest::default()
         };
         host.cgroup_v2 = !host.cgroup_v2;
         let image = json!({"Cmd": ["sh"], "User": "5:6", "Labels": {"a": "b"}, "ExposedPorts": {"1/tcp": {}}});
-        specs.extend([emit(image.clone(), &request, &host).json, emit(image, &Request::default(), &host).json]);
+        specs
+            .extend([emit(image.clone(), &request, &host).json, emit(image, &ContainerRequest::default(), &host).json]);
     }
     let maps = vec![IdMap { container: 0, host: 1000, size: 1 }, IdMap { container: 1, host: 100_000, size: 65_536 }];
     host.mappings = Some(IdMappings { uids: maps.clone(), gids: maps });
@@ -68,7 +69,7 @@ fn every_kind_of_spec_keeps_to_the_schema() {
     host.files = BTreeMap::from([("/etc/hostname".to_owned(), "/made/hostname".to_owned())]);
     for rootless in [false, true] {
         for edit in [
-            (|_| {}) as fn(&mut Request),
+            (|_| {}) as fn(&mut ContainerRequest),
             |request| request.privileged = true,
             |request| request.seccomp = Seccomp::Unconfined,
             |request| request.cap_add = vec!["ALL".parse().unwrap()],
@@ -79,14 +80,14 @@ fn every_kind_of_spec_keeps_to_the_schema() {
             |request| request.no_new_privileges = true,
             |request| request.settings = settings(json!({"ipc": "host", "network": "host", "cpuset-cpus": "0"})),
         ] {
-            let mut request = Request { rootless, ..Request::default() };
+            let mut request = ContainerRequest { rootless, ..ContainerRequest::default() };
             edit(&mut request);
             specs.push(emit(json!({"Cmd": ["sh"], "Volumes": {"/data": {}}}), &request, &host).json);
         }
     }
     for architecture in ["arm64", "386", "arm", "ppc64le", "s390x", "riscv64"] {
         host.architecture = Some(architecture.into());
-        specs.push(emit(json!({"Cmd": ["sh"]}), &Request::default(), &host).json);
+        specs.push(emit(json!({"Cmd": ["sh"]}), &ContainerRequest::default(), &host).json);
     }
     let output = validate(&specs);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use ociforge_manifests::runtime::{Request, Seccomp};
+use ociforge_manifests::runtime::{ContainerRequest, Seccomp};
 use serde_json::{Value, json};
 
 use crate::bundle::{Bundle, settings, shell};
@@ -20,16 +20,16 @@ for name, arguments in calls.items():
 ";
 
 /// The host's Python, with what it needs, in the container.
-fn python(request: Request) -> (Value, Request) {
+fn python(request: ContainerRequest) -> (Value, ContainerRequest) {
     let volumes = ["/usr:/usr:ro", "/lib:/lib:ro", "/lib64:/lib64:ro"];
     let volumes = volumes.iter().map(|text| text.parse().unwrap()).collect();
-    (json!({"Cmd": ["/usr/bin/python3", "-c", CALLS], "Env": ["PATH=/bin"]}), Request { volumes, ..request })
+    (json!({"Cmd": ["/usr/bin/python3", "-c", CALLS], "Env": ["PATH=/bin"]}), ContainerRequest { volumes, ..request })
 }
 
 #[test]
 fn system_calls_are_filtered() {
     let mut bundle = Bundle::new("seccomp");
-    let mut calls = |profile: Option<String>, request: Request| {
+    let mut calls = |profile: Option<String>, request: ContainerRequest| {
         bundle.host.seccomp = profile;
         let (config, request) = python(request);
         let text = bundle.prints(config, &request);
@@ -38,17 +38,18 @@ fn system_calls_are_filtered() {
     let of_the_host = || Some(fs::read_to_string("/usr/share/containers/seccomp.json").unwrap());
     let filtered = "OK EPERM EPERM ENOSYS EPERM OK EPERM";
     let free = "OK OK OK EFAULT EINVAL OK OK";
-    assert_eq!(calls(None, Request::default()), filtered);
-    assert_eq!(calls(of_the_host(), Request::default()), filtered);
-    assert_eq!(calls(None, Request { seccomp: Seccomp::Unconfined, ..Request::default() }), free);
+    assert_eq!(calls(None, ContainerRequest::default()), filtered);
+    assert_eq!(calls(of_the_host(), ContainerRequest::default()), filtered);
+    assert_eq!(calls(None, ContainerRequest { seccomp: Seccomp::Unconfined, ..ContainerRequest::default() }), free);
     // A capability opens what it is for.
-    let ptrace = || Request { cap_add: vec!["SYS_PTRACE".parse().unwrap()], ..Request::default() };
+    let ptrace = || ContainerRequest { cap_add: vec!["SYS_PTRACE".parse().unwrap()], ..ContainerRequest::default() };
     assert_eq!(calls(None, ptrace()), "OK EPERM EPERM ENOSYS EPERM OK OK");
     assert_eq!(calls(of_the_host(), ptrace()), "OK EPERM EPERM ENOSYS EPERM OK OK");
     // One's own profile.
     let rule = json!({"names": ["unshare"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95});
     let text = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}).to_string();
-    let own = Request { seccomp: Seccomp::Profile { name: "own".into(), text }, ..Request::default() };
+    let own =
+        ContainerRequest { seccomp: Seccomp::Profile { name: "own".into(), text }, ..ContainerRequest::default() };
     assert_eq!(calls(None, own), free.replace("EINVAL OK", "EINVAL ENOTSUP"));
 }
 
@@ -60,20 +61,23 @@ fn privileges_are_given_and_taken() {
     bundle.host.capabilities = Some(u64::from_str_radix(&mine, 16).unwrap());
     let script = "grep -E 'CapEff|NoNewPrivs|Seccomp:' /proc/self/status; ls /sys/firmware | grep -c . ; \
                   touch /proc/sys/kernel/hostname 2>/dev/null && echo writable";
-    let show = |request: Request| {
+    let show = |request: ContainerRequest| {
         let text = bundle.run(shell(script), &request);
         let text = String::from_utf8(text.stdout).unwrap();
         text.lines().map(|line| line.split('\t').next_back().unwrap()).collect::<Vec<_>>().join(" ")
     };
-    assert_eq!(show(Request::default()), "00000000a80425fb 0 2 0");
-    let less = Request {
+    assert_eq!(show(ContainerRequest::default()), "00000000a80425fb 0 2 0");
+    let less = ContainerRequest {
         cap_drop: vec!["ALL".parse().unwrap()],
         cap_add: vec!["KILL".parse().unwrap()],
-        ..Request::default()
+        ..ContainerRequest::default()
     };
     assert_eq!(show(less), "0000000000000020 0 2 0");
-    assert_eq!(show(Request { no_new_privileges: true, ..Request::default() }), "00000000a80425fb 1 2 0");
-    let seen = show(Request { privileged: true, ..Request::default() });
+    assert_eq!(
+        show(ContainerRequest { no_new_privileges: true, ..ContainerRequest::default() }),
+        "00000000a80425fb 1 2 0"
+    );
+    let seen = show(ContainerRequest { privileged: true, ..ContainerRequest::default() });
     let known = u64::from_str_radix(&mine, 16).unwrap() & ((1 << 41) - 1);
     assert!(seen.starts_with(&format!("{known:016x} 0 0 ")) && seen.ends_with(" writable"), "{seen}");
 }
@@ -81,12 +85,12 @@ fn privileges_are_given_and_taken() {
 #[test]
 fn limits_hold() {
     let bundle = Bundle::new("limits");
-    let request = Request {
+    let request = ContainerRequest {
         memory: Some("64m".parse().unwrap()),
         pids_limit: Some("17".parse().unwrap()),
         tmpfs: vec!["/scratch:size=64k,exec".parse().unwrap()],
         settings: settings(json!({"cpuset-cpus": "0"})),
-        ..Request::default()
+        ..ContainerRequest::default()
     };
     let script = "cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max /sys/fs/cgroup/memory/memory.limit_in_bytes \
                   /sys/fs/cgroup/memory.max 2>/dev/null; grep scratch /proc/mounts";
@@ -113,7 +117,7 @@ fn volumes_and_files_are_bound_in() {
     let mut config = shell("ls /data; touch /data/new && cat /etc/hostname; echo $HOME");
     config["Volumes"] = json!({"/data": {}});
     assert_eq!(
-        bundle.prints(config, &Request { read_only: false, ..Request::default() }),
+        bundle.prints(config, &ContainerRequest { read_only: false, ..ContainerRequest::default() }),
         "from-the-image\ntrain\n/\n"
     );
     assert!(place.join("new").exists());

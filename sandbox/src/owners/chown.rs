@@ -1,6 +1,6 @@
 //! chown(2) and its kin.
 
-use ociforge_layers::owner::Remembered;
+use ociforge_layers::owner::OwnershipRecord;
 use rustix::fs::{AtFlags, Gid, Uid, chownat};
 use rustix::io::Errno;
 
@@ -31,7 +31,7 @@ impl Supervisor {
         request.caller.still_waits()?;
         // For all that comes with it: copying up, set-id bits, capabilities, times.
         chownat(&file, "", user.map(|_| Uid::ROOT), group.map(|_| Gid::ROOT), AtFlags::EMPTY_PATH)?;
-        let new = Remembered { uid: user.unwrap_or(old.uid), gid: group.unwrap_or(old.gid), ..old };
+        let new = OwnershipRecord { uid: user.unwrap_or(old.uid), gid: group.unwrap_or(old.gid), ..old };
         if new != old {
             self.records.set(&file, new).map_err(super::errno)?;
         }

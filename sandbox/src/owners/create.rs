@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use ociforge_layers::owner::{Device, Remembered};
+use ociforge_layers::owner::{OwnershipRecord, RecordedDevice};
 use rustix::fs::{CWD, Dev, FileType, Mode, OFlags, StatxFlags, mkdirat, mknodat, openat, statx, symlinkat};
 use rustix::io::Errno;
 
@@ -17,7 +17,7 @@ struct Fresh {
     directory: Place,
     name: Vec<u8>,
     /// To whom it will belong.
-    owner: Remembered,
+    owner: OwnershipRecord,
 }
 
 impl Supervisor {
@@ -123,16 +123,16 @@ impl Supervisor {
     }
 
     /// To whom a new file in a directory belongs.
-    fn owner_in(&self, request: &Request<'_>, directory: &Place) -> Option<Remembered> {
+    fn owner_in(&self, request: &Request<'_>, directory: &Place) -> Option<OwnershipRecord> {
         let credentials = &request.state.credentials;
         let (uid, gid) = (credentials.user.filesystem, credentials.group.filesystem);
         let groups = self.records.get(directory).unwrap_or(ROOT).gid;
         if groups == gid {
-            return Some(Remembered { uid, gid, device: None });
+            return Some(OwnershipRecord { uid, gid, device: None });
         }
         let mode = statx(CWD, &directory.path, directory.flags(), StatxFlags::MODE).ok()?.stx_mode;
         let passes_on = u32::from(mode) & libc::S_ISGID != 0;
-        Some(Remembered { uid, gid: if passes_on { groups } else { gid }, device: None })
+        Some(OwnershipRecord { uid, gid: if passes_on { groups } else { gid }, device: None })
     }
 }
 
@@ -162,9 +162,9 @@ fn split(path: &[u8], is_directory: bool) -> Option<(&[u8], &[u8])> {
 }
 
 /// A device's numbers as the kernel packs them (`new_decode_dev`).
-fn device_of(kind: FileType, device: u32) -> Device {
+fn device_of(kind: FileType, device: u32) -> RecordedDevice {
     let (major, minor) = ((device & 0x000f_ff00) >> 8, (device & 0xff) | ((device >> 12) & 0x000f_ff00));
-    Device { block: kind == FileType::BlockDevice, major, minor }
+    RecordedDevice { block: kind == FileType::BlockDevice, major, minor }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::mem::offset_of;
 
-use ociforge_layers::owner::{Device, Remembered};
+use ociforge_layers::owner::{OwnershipRecord, RecordedDevice};
 
 use super::caller::Place;
 use super::{DONE, Outcome, PASS, Request, Supervisor};
@@ -46,12 +46,12 @@ fn put<const N: usize>(bytes: &mut [u8], at: usize, value: [u8; N]) {
 }
 
 /// A mode's bits for the type, replaced by a device's.
-fn device_mode(mode: u32, device: Device) -> u32 {
+fn device_mode(mode: u32, device: RecordedDevice) -> u32 {
     let kind = if device.block { libc::S_IFBLK } else { libc::S_IFCHR };
     (mode & !libc::S_IFMT) | kind
 }
 
-fn show_in_stat(stat: &mut [u8; STAT], record: Remembered) {
+fn show_in_stat(stat: &mut [u8; STAT], record: OwnershipRecord) {
     const MODE: usize = offset_of!(libc::stat, st_mode);
     put(stat, offset_of!(libc::stat, st_uid), record.uid.to_ne_bytes());
     put(stat, offset_of!(libc::stat, st_gid), record.gid.to_ne_bytes());
@@ -63,7 +63,7 @@ fn show_in_stat(stat: &mut [u8; STAT], record: Remembered) {
     put(stat, offset_of!(libc::stat, st_blocks), 0_i64.to_ne_bytes());
 }
 
-fn show_in_statx(statx: &mut [u8; STATX], record: Remembered) {
+fn show_in_statx(statx: &mut [u8; STATX], record: OwnershipRecord) {
     const MODE: usize = offset_of!(libc::statx, stx_mode);
     put(statx, offset_of!(libc::statx, stx_uid), record.uid.to_ne_bytes());
     put(statx, offset_of!(libc::statx, stx_gid), record.gid.to_ne_bytes());
@@ -91,7 +91,7 @@ mod tests {
         std::fs::write(&file, "x").unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o4620)).unwrap();
         let path = CString::new(file.path().as_os_str().as_bytes()).unwrap();
-        let record: Remembered = "5:70000:c:136:300".parse().unwrap();
+        let record: OwnershipRecord = "5:70000:c:136:300".parse().unwrap();
 
         let mut stat = sys_notify::stat(&path, 0).unwrap();
         let mut statx = sys_notify::statx(&path, 0, libc::STATX_BASIC_STATS).unwrap();

@@ -41,7 +41,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
-use ociforge_layers::owner::Table;
+use ociforge_layers::owner::OwnershipTable;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, fchdir, set_dumpable_behavior};
@@ -78,7 +78,7 @@ pub fn install() -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// What the kernel says of the listener or the directories; the step's calls then fail with `ENOSYS`.
-pub fn supervise(listener: OwnedFd, proc: OwnedFd, files: OwnedFd) -> io::Result<Table> {
+pub fn supervise(listener: OwnedFd, proc: OwnedFd, files: OwnedFd) -> io::Result<OwnershipTable> {
     sys_notify::own_directories()?;
     fchdir(&proc)?;
     drop(proc);

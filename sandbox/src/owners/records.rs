@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use ociforge_layers::owner::{ATTRIBUTE, Identity, Remembered, Table};
+use ociforge_layers::owner::{ATTRIBUTE, FileIdentity, OwnershipRecord, OwnershipTable};
 use rustix::fs::{
     self, AtFlags, CWD, FileType, Statx, StatxFlags, XattrFlags, readlinkat, removexattr, setxattr, statx,
 };
@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::caller::{Place, name_of};
 
 /// The root of the step, to whom all files without a record belong.
-pub(super) const ROOT: Remembered = Remembered { uid: 0, gid: 0, device: None };
+pub(super) const ROOT: OwnershipRecord = OwnershipRecord { uid: 0, gid: 0, device: None };
 
 /// The most records in memory.
 const MOST: usize = 1 << 20;
@@ -22,9 +22,9 @@ const MOST: usize = 1 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     /// In the directory where the step's writes end up.
-    Written(Identity),
+    Written(FileIdentity),
     /// On another filesystem, by the numbers of its device.
-    Elsewhere(u32, u32, Identity),
+    Elsewhere(u32, u32, FileIdentity),
 }
 
 /// All records.
@@ -34,7 +34,7 @@ pub(super) struct OwnerRecords {
     files: OwnedFd,
     /// The number of the mount that shows it.
     mount: u64,
-    records: BTreeMap<Key, Remembered>,
+    records: BTreeMap<Key, OwnershipRecord>,
 }
 
 impl OwnerRecords {
@@ -48,7 +48,7 @@ impl OwnerRecords {
     }
 
     /// What a file is said to be, if anything.
-    pub(super) fn get(&self, place: &Place) -> Option<Remembered> {
+    pub(super) fn get(&self, place: &Place) -> Option<OwnershipRecord> {
         let mut value = [0; 64];
         let found = if place.is_link_itself() {
             fs::lgetxattr(&place.path, ATTRIBUTE, &mut value)
@@ -63,7 +63,7 @@ impl OwnerRecords {
         }
     }
 
-    fn recall(&self, place: &Place, error: Errno) -> Option<Remembered> {
+    fn recall(&self, place: &Place, error: Errno) -> Option<OwnershipRecord> {
         let seen = statx(CWD, &place.path, place.flags(), SEEN).ok()?;
         if error == Errno::NODATA && matches!(type_of(&seen), FileType::RegularFile | FileType::Directory) {
             return None;
@@ -76,7 +76,7 @@ impl OwnerRecords {
     ///
     /// # Errors
     /// Those of setxattr(2), `ENOSPC` when there are too many records in memory.
-    pub(super) fn set(&mut self, file: &OwnedFd, record: Remembered) -> io::Result<()> {
+    pub(super) fn set(&mut self, file: &OwnedFd, record: OwnershipRecord) -> io::Result<()> {
         let name = name_of(file);
         let noted = match record == ROOT {
             true => removexattr(&name, ATTRIBUTE),
@@ -99,12 +99,12 @@ impl OwnerRecords {
     }
 
     /// The records in memory of files that the step has written.
-    pub(super) fn into_table(self) -> Table {
+    pub(super) fn into_table(self) -> OwnershipTable {
         let written = self.records.into_iter().filter_map(|(key, record)| match key {
             Key::Written(identity) => Some((identity, record)),
             Key::Elsewhere(..) => None,
         });
-        Table(written.collect())
+        OwnershipTable(written.collect())
     }
 
     fn key(&self, file: &OwnedFd) -> io::Result<Key> {
@@ -133,6 +133,6 @@ fn type_of(file: &Statx) -> FileType {
     FileType::from_raw_mode(file.stx_mode.into())
 }
 
-fn identity(file: &Statx) -> Identity {
-    Identity { inode: file.stx_ino, born: (file.stx_btime.tv_sec, file.stx_btime.tv_nsec) }
+fn identity(file: &Statx) -> FileIdentity {
+    FileIdentity { inode: file.stx_ino, born: (file.stx_btime.tv_sec, file.stx_btime.tv_nsec) }
 }

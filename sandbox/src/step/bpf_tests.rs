@@ -1,4 +1,4 @@
-use ociforge_manifests::runtime::{Host, Request, runtime_spec};
+use ociforge_manifests::runtime::{ContainerRequest, Host, runtime_spec};
 use ociforge_manifests::{Config, Document};
 use serde_json::json;
 
@@ -161,7 +161,7 @@ fn the_profile_of_this_house_fits() {
     let config = json!({"os": "linux", "architecture": "amd64", "rootfs": {"diff_ids": []}, "config": {"Cmd": ["sh"]}});
     let config = Document::<Config>::from_json(config).unwrap();
     let host = Host { architecture: Some("amd64".into()), kernel: Some((6, 1)), ..Host::default() };
-    let spec = runtime_spec(&config, &BTreeMap::new(), &Request::default(), &host).unwrap();
+    let spec = runtime_spec(&config, &BTreeMap::new(), &ContainerRequest::default(), &host).unwrap();
     let filter = made(Architecture::X86_64, spec.json["linux"]["seccomp"].clone());
     assert!(filter.program.len() < 2000, "{}", filter.program.len());
     for name in ["read", "execve", "chown", "clone3", "statx", "faccessat2", "keyctl"] {

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ociforge_layers::materialize::materialize;
-use ociforge_layers::source::directory::{Options, directory};
+use ociforge_layers::source::directory::{DirectoryOptions, directory};
 use ociforge_layers::{LayerPath, links};
 use serde::Deserialize;
 use serde_json::Value;
@@ -109,7 +109,7 @@ pub fn copy_tree(source: &Path, place: &Path) -> io::Result<()> {
         return fs::copy(source, place).map(drop);
     }
     let to = "copy".parse().map_err(io::Error::other)?;
-    let tree = directory(source, &to, &Options::default()).map_err(io::Error::other)?;
+    let tree = directory(source, &to, &DirectoryOptions::default()).map_err(io::Error::other)?;
     materialize(&tree, &to.path, place).map_err(io::Error::other)
 }
 

@@ -57,7 +57,7 @@ pub struct Step<'a> {
 pub struct Owners<'a> {
     /// The directory in which ends up what the step writes: the overlay's upper one, or the root itself.
     pub files: &'a Path,
-    /// The file for the table of owners ([`ociforge_layers::owner::Table`]), written when the step ends.
+    /// The file for the table of owners ([`ociforge_layers::owner::OwnershipTable`]), written when the step ends.
     pub table: &'a Path,
 }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ociforge_layers::{Content, LayerPath, LayerTree, Metadata, Node, NodeKind};
+use ociforge_layers::{Content, LayerPath, LayerTree, Metadata, NodeKind, TreeNode};
 use ociforge_manifests::Digest;
 use serde::Deserialize;
 use serde_json::json;
@@ -153,8 +153,9 @@ impl Compilation {
         let stem = module.file_name().strip_suffix(b".py").unwrap_or_default();
         let path = directory.join([stem, format!(".{tag}.pyc").as_bytes()].concat())?;
         let kind = NodeKind::Directory { opaque: false };
-        tree.insert(directory, Node { metadata: Metadata::root(0o755, self.mtime), kind })?;
-        let node = Node { metadata: Metadata::root(0o644, self.mtime), kind: NodeKind::File(Content::Bytes(bytes)) };
+        tree.insert(directory, TreeNode { metadata: Metadata::root(0o755, self.mtime), kind })?;
+        let node =
+            TreeNode { metadata: Metadata::root(0o644, self.mtime), kind: NodeKind::File(Content::Bytes(bytes)) };
         Ok(tree.insert(path, node)?)
     }
 }

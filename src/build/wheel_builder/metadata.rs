@@ -1,6 +1,6 @@
 //! The metadata of a source that is known without running it.
 
-use ociforge_layers::source::wheel::{Headers, normalize};
+use ociforge_layers::source::wheel::{MetadataHeaders, normalize};
 use pep440_rs::{Version, VersionSpecifiers};
 use serde::Deserialize;
 
@@ -80,7 +80,7 @@ impl BuildSystem {
 /// The metadata of the future wheel, as far as it affects dependencies; `None` if only a build can determine it.
 pub(super) fn stated(tree: &SourceTree) -> Result<Option<String>, SourceError> {
     if let Some(text) = tree.text("PKG-INFO") {
-        let headers = Headers::parse(&text);
+        let headers = MetadataHeaders::parse(&text);
         let metadata_version = headers.get("Metadata-Version").and_then(|version| version.parse::<Version>().ok());
         let dynamic = |header: &&str| headers.all("Dynamic").any(|dynamic| dynamic.eq_ignore_ascii_case(header));
         // Before version 2.2 the metadata of a source and of its wheel may differ (PEP 643).
@@ -131,7 +131,7 @@ fn of_extra(requirement: &str, extra: &str) -> String {
 
 /// The normalized name and the version in a package's metadata.
 pub(super) fn name_and_version(metadata: &str) -> Result<(String, Version), SourceError> {
-    let headers = Headers::parse(metadata);
+    let headers = MetadataHeaders::parse(metadata);
     let name = headers
         .get("Name")
         .map(normalize)
@@ -142,7 +142,7 @@ pub(super) fn name_and_version(metadata: &str) -> Result<(String, Version), Sour
 
 /// Checks `Requires-Python` of a package's metadata.
 pub(super) fn check_python(metadata: &str, python: PythonVersion) -> Result<(), SourceError> {
-    let headers = Headers::parse(metadata);
+    let headers = MetadataHeaders::parse(metadata);
     let Some(requires) = headers.get("Requires-Python") else { return Ok(()) };
     // As with pip, an invalid version specifier matches every version.
     let Ok(specifiers) = requires.parse::<VersionSpecifiers>() else { return Ok(()) };

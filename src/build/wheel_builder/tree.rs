@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use ociforge_layers::materialize::materialize;
-use ociforge_layers::source::directory::{Destination, Exclusion, Options, directory};
+use ociforge_layers::source::directory::{CopyDestination, DirectoryOptions, Exclusion, directory};
 use ociforge_layers::source::ignore::Patterns;
 use ociforge_layers::source::{tar, zip};
 use ociforge_layers::{Content, LayerPath, LayerTree, NodeKind};
@@ -44,7 +44,7 @@ impl SourceTree {
         let tree = if archive.file.ends_with(".zip") {
             zip::read_zip(path, mtime)?
         } else {
-            tar::read_tar(path, &tar::Options { scratch, latest: None })?
+            tar::read_tar(path, &tar::TarOptions { scratch, latest: None })?
         };
         let root = top(&tree)?;
         for (path, node) in tree.iter().filter(|(path, _)| path.starts_with(&root)) {
@@ -79,8 +79,9 @@ impl SourceTree {
             Exclusion { patterns: Patterns::new(["ociforge.lock"])?, source: LayerPath::root() },
         ];
         let root = LayerPath::new("source")?;
-        let to = Destination { path: root.clone(), into: false };
-        let tree = directory(&plan.locate(project), &to, &Options { exclude, mtime, ..Options::default() })?;
+        let to = CopyDestination { path: root.clone(), into: false };
+        let tree =
+            directory(&plan.locate(project), &to, &DirectoryOptions { exclude, mtime, ..DirectoryOptions::default() })?;
         let digest = digest(&tree)?;
         Ok(Self { what: super::shown_project(project), tree, root, digest })
     }
@@ -153,7 +154,7 @@ fn digest(tree: &LayerTree) -> Result<Digest, SourceError> {
 pub(super) mod tests {
     use super::*;
     use crate::lock::Location;
-    use ociforge_layers::{Metadata, Node};
+    use ociforge_layers::{Metadata, TreeNode};
     use std::io::Write;
 
     pub(in crate::build) fn archive(file: &str, bytes: &[u8]) -> LockedWheel {
@@ -244,7 +245,7 @@ pub(super) mod tests {
             std::fs::write(&path, content).unwrap();
             let kind = NodeKind::File(Content::Path { path, len: content.len() as u64 });
             let mut tree = LayerTree::new();
-            tree.insert(name.parse().unwrap(), Node { metadata: Metadata::root(mode, 1), kind }).unwrap();
+            tree.insert(name.parse().unwrap(), TreeNode { metadata: Metadata::root(mode, 1), kind }).unwrap();
             digest(&tree).unwrap()
         };
         let first = of(0o644, "x", "a");

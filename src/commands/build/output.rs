@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use ociforge_manifests::graph::Node;
+use ociforge_manifests::graph::GraphNode;
 use ociforge_manifests::{ArchivedImage, Descriptor, Document, Image, ImageError, ImageName, Reference};
 use serde_json::json;
 
@@ -47,7 +47,7 @@ pub(super) async fn ship(
     context: &Context,
     builder: &Builder,
     source: &dyn Source,
-    node: &Node,
+    node: &GraphNode,
     names: &[ImageName],
     args: &BuildArgs,
 ) -> Result<Moved, Failure> {
@@ -95,7 +95,7 @@ async fn ship_to(
     context: &Context,
     builder: &Builder,
     source: &dyn Source,
-    node: &Node,
+    node: &GraphNode,
     names: &[&ImageName],
     args: &BuildArgs,
 ) -> Result<Moved, Failure> {
@@ -133,7 +133,7 @@ async fn copy(
     context: &Context,
     source: &dyn Source,
     target: &dyn Target,
-    node: &Node,
+    node: &GraphNode,
     tags: &[String],
     args: &BuildArgs,
 ) -> Result<Moved, Failure> {
@@ -145,7 +145,7 @@ async fn archive(
     context: &Context,
     builder: &Builder,
     source: &dyn Source,
-    node: &Node,
+    node: &GraphNode,
     file: &Path,
     tag: Option<&str>,
     args: &BuildArgs,
@@ -165,11 +165,11 @@ async fn archive(
 async fn docker_archive(
     context: &Context,
     source: &dyn Source,
-    node: &Node,
+    node: &GraphNode,
     file: &Path,
     names: &[Reference],
 ) -> Result<Moved, Failure> {
-    let Node::Manifest(manifest) = node else { return Err(one_platform(file)) };
+    let GraphNode::Manifest(manifest) = node else { return Err(one_platform(file)) };
     let config = read_document(source, &manifest.config).await?;
     let unsound = |error: ImageError| Failure::new("the image is not sound").caused_by(error);
     let config = Document::parse(config).map_err(|error| unsound(error.into()))?;
@@ -191,7 +191,12 @@ pub(super) fn one_platform(file: &Path) -> Failure {
 }
 
 /// Keeps the image in the store under its names, for `spec` and `inspect`.
-pub(super) async fn keep(builder: &Builder, built: &[Built], node: &Node, names: &[ImageName]) -> Result<(), Failure> {
+pub(super) async fn keep(
+    builder: &Builder,
+    built: &[Built],
+    node: &GraphNode,
+    names: &[ImageName],
+) -> Result<(), Failure> {
     let layout = builder.store.layout();
     let documents = built.iter().flat_map(|b| [b.image.manifest.bytes(), b.image.config.bytes()]);
     for bytes in documents.chain([node.bytes()]) {
@@ -237,7 +242,7 @@ pub(super) fn write_files(
     args: &BuildArgs,
     builder: &Builder,
     built: &[Built],
-    node: &Node,
+    node: &GraphNode,
     moved: Moved,
 ) -> Result<(), Failure> {
     let write = |path: &Path, text: String| {
@@ -253,7 +258,7 @@ pub(super) fn write_files(
     Ok(())
 }
 
-fn metadata(builder: &Builder, built: &[Built], node: &Node, moved: Moved) -> serde_json::Value {
+fn metadata(builder: &Builder, built: &[Built], node: &GraphNode, moved: Moved) -> serde_json::Value {
     let layers = built.iter().flat_map(|b| b.layers.iter().map(move |layer| (b, layer)));
     let layers = layers.map(|(b, layer)| {
         json!({

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use ociforge_manifests::runtime::cdi::{DeviceFacts, Registry};
+use ociforge_manifests::runtime::cdi::{CdiRegistry, DeviceFacts};
 use ociforge_manifests::runtime::{DriverVersion, HOOK_NAME, Toolkit};
 
 use super::programs::{Program, program};
@@ -40,7 +40,7 @@ pub struct Gpus {
     /// Whether systemd runs, and with it the toolkit's services.
     pub systemd: bool,
     /// The devices that CDI files describe.
-    pub cdi: Registry,
+    pub cdi: CdiRegistry,
     /// The device nodes that CDI files name and that are there.
     pub devices: BTreeMap<String, DeviceFacts>,
     /// The files that CDI files name and that can't be used, and why.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ociforge_manifests::runtime::DriverVersion;
 use ociforge_manifests::runtime::Toolkit;
-use ociforge_manifests::runtime::cdi::{CdiFile, DeviceFacts, NodeKind, Registry};
+use ociforge_manifests::runtime::cdi::{CdiFile, CdiRegistry, DeviceFacts, DeviceNodeKind};
 use serde_json::json;
 
 use super::{Change, cdi, changed, file, gpu, image, lines, made_by, program, root, sound, user};
@@ -35,14 +35,14 @@ fn gpus_and_what_gets_them_into_containers() {
         ),
         (|f| f.gpus.nodes.push("nvidia1".into()), "ok device nodes: 2 GPUs, /dev/nvidiactl"),
         (
-            |f| f.gpus.cdi = Registry::default(),
+            |f| f.gpus.cdi = CdiRegistry::default(),
             "warn for containers: NVIDIA's hook fails for an unprivileged user, as \
              /etc/nvidia-container-runtime/config.toml has not no-cgroups = true, and there is no CDI specification: \
              no container gets a GPU; CDI needs no hook of NVIDIA's | sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",
         ),
         (
             |f| {
-                f.gpus.cdi = Registry::default();
+                f.gpus.cdi = CdiRegistry::default();
                 f.gpus.toolkit.no_cgroups = true;
             },
             "ok for containers: NVIDIA's hook; there is no CDI specification",
@@ -50,7 +50,7 @@ fn gpus_and_what_gets_them_into_containers() {
         // reasons of the hook's, which do not matter where a CDI file is
         (
             |f| {
-                f.gpus.cdi = Registry::default();
+                f.gpus.cdi = CdiRegistry::default();
                 f.gpus.toolkit.mode = "jit-cdi".into();
             },
             "warn for containers: NVIDIA's hook refuses to work, as /etc/nvidia-container-runtime/config.toml has mode = \
@@ -58,7 +58,7 @@ fn gpus_and_what_gets_them_into_containers() {
         ),
         (
             |f| {
-                f.gpus.cdi = Registry::default();
+                f.gpus.cdi = CdiRegistry::default();
                 f.gpus.toolkit.heeds_environment = false;
             },
             "warn for containers: NVIDIA's hook ignores the request, as /etc/nvidia-container-runtime/config.toml has \
@@ -66,7 +66,7 @@ fn gpus_and_what_gets_them_into_containers() {
         ),
         (
             |f| {
-                f.gpus.cdi = Registry::default();
+                f.gpus.cdi = CdiRegistry::default();
                 f.gpus.toolkit = Toolkit { has_cli: false, no_cgroups: true, ..Toolkit::default() };
             },
             "warn for containers: NVIDIA's hook finds no nvidia-container-cli, and there is no CDI specification: no \
@@ -83,7 +83,7 @@ fn gpus_and_what_gets_them_into_containers() {
         ),
         (
             |f| {
-                f.gpus.cdi = Registry::default();
+                f.gpus.cdi = CdiRegistry::default();
                 f.gpus.hook = None;
             },
             "warn for containers: no CDI specification was made yet: no container gets a GPU | sudo nvidia-ctk cdi generate \
@@ -92,7 +92,7 @@ fn gpus_and_what_gets_them_into_containers() {
         // the toolkit's newer versions keep the file up to date
         (
             |f| {
-                f.gpus.cdi = Registry::default();
+                f.gpus.cdi = CdiRegistry::default();
                 (f.gpus.hook, f.gpus.ctk, f.gpus.systemd) = (None, Some(program("nvidia-ctk", "1.18.0")), true);
             },
             "warn for containers: no CDI specification was made yet: no container gets a GPU | sudo systemctl restart \
@@ -100,7 +100,7 @@ fn gpus_and_what_gets_them_into_containers() {
         ),
         (
             |f| {
-                f.gpus.cdi = Registry::default();
+                f.gpus.cdi = CdiRegistry::default();
                 (f.gpus.hook, f.gpus.ctk) = (None, Some(program("nvidia-ctk", "1.20.0")));
             },
             "warn for containers: no CDI specification was made yet: no container gets a GPU | sudo nvidia-ctk cdi generate \
@@ -170,7 +170,7 @@ fn specified(version: &str) -> Facts {
     let mut facts = gpu();
     facts.gpus.hook = None;
     facts.gpus.cdi = cdi(&[("nvidia.yaml", &of_driver(version))]);
-    let node = DeviceFacts { kind: NodeKind::Char, major: 195, minor: 0, mode: 0o666 };
+    let node = DeviceFacts { kind: DeviceNodeKind::Char, major: 195, minor: 0, mode: 0o666 };
     facts.gpus.devices = BTreeMap::from([("/dev/nvidia0".to_owned(), node)]);
     facts
 }
@@ -264,7 +264,7 @@ fn a_cdi_file_has_to_fit_the_machine() {
 fn a_file_that_cannot_be_read_takes_no_other_away() {
     let mut facts = gpu();
     let unreadable = Err("Permission denied (os error 13)".to_owned());
-    facts.gpus.cdi = Registry::load(vec![
+    facts.gpus.cdi = CdiRegistry::load(vec![
         CdiFile { path: "/etc/cdi/a.yaml".into(), priority: 0, content: unreadable },
         CdiFile { path: "/etc/cdi/b.json".into(), priority: 0, content: Ok(b"{".into()) },
         CdiFile {
@@ -302,7 +302,7 @@ fn names_of_one_device_are_counted_once() {
         let text = json!({"cdiVersion": "0.5.0", "kind": "nvidia.com/gpu", "devices": devices}).to_string();
         let mut facts = gpu();
         facts.gpus.cdi = cdi(&[("n.json", &text)]);
-        let fact = DeviceFacts { kind: NodeKind::Char, major: 195, minor: 0, mode: 0o666 };
+        let fact = DeviceFacts { kind: DeviceNodeKind::Char, major: 195, minor: 0, mode: 0o666 };
         let paths = ["/dev/nvidia0", "/dev/nvidia1", "/dev/nvidia-caps/nvidia-cap3"];
         facts.gpus.devices = paths.into_iter().map(|path| (path.to_owned(), fact)).collect();
         let shown = lines(&judge(&facts));

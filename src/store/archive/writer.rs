@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use ociforge_manifests::document::MAX_DOCUMENT;
-use ociforge_manifests::graph::{Index, Node};
+use ociforge_manifests::graph::{GraphNode, Index};
 use ociforge_manifests::{Descriptor, Digest, Document, media_type};
 use serde_json::json;
 use tar::{Builder, EntryType};
@@ -107,8 +107,8 @@ pub fn reachable(layout: &Layout, roots: &[Descriptor]) -> Result<BTreeMap<Diges
     Ok(blobs)
 }
 
-fn read_node(layout: &Layout, descriptor: &Descriptor) -> Result<Node, Cause> {
-    Ok(Node::parse(&descriptor.media_type, layout.read_blob(&descriptor.digest, MAX_DOCUMENT)?)?)
+fn read_node(layout: &Layout, descriptor: &Descriptor) -> Result<GraphNode, Cause> {
+    Ok(GraphNode::parse(&descriptor.media_type, layout.read_blob(&descriptor.digest, MAX_DOCUMENT)?)?)
 }
 
 pub(super) fn append(tar: &mut Builder<impl io::Write>, name: &str, content: &[u8]) -> io::Result<()> {

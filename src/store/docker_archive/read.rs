@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use ociforge_layers::decompress::Format;
-use ociforge_manifests::graph::{Index, Manifest, Node};
+use ociforge_layers::decompress::CompressionFormat;
+use ociforge_manifests::graph::{GraphNode, Index, Manifest};
 use ociforge_manifests::{ArchivedImage, Config, Descriptor, DiffId, Digest, Document, Hasher, media_type};
 use serde_json::json;
 
@@ -181,11 +181,11 @@ impl DockerArchive {
     fn layer(&self, name: &str, diff_id: &DiffId) -> Result<(Descriptor, Place), Cause> {
         let (own, place) = self.file(name)?;
         let beginning = self.tar.read_whole(Place { length: place.length.min(6), ..place })?;
-        let (media_type, digest) = match Format::of(&beginning) {
-            Format::Plain => (media_type::LAYER_TAR, diff_id.0.clone()),
-            Format::Gzip => (media_type::LAYER_GZIP, self.digest(&own, place)?),
-            Format::Zstd => (media_type::LAYER_ZSTD, self.digest(&own, place)?),
-            Format::Bzip2 | Format::Xz => return Err(Damage::Compression(name.to_owned()).into()),
+        let (media_type, digest) = match CompressionFormat::of(&beginning) {
+            CompressionFormat::Plain => (media_type::LAYER_TAR, diff_id.0.clone()),
+            CompressionFormat::Gzip => (media_type::LAYER_GZIP, self.digest(&own, place)?),
+            CompressionFormat::Zstd => (media_type::LAYER_ZSTD, self.digest(&own, place)?),
+            CompressionFormat::Bzip2 | CompressionFormat::Xz => return Err(Damage::Compression(name.to_owned()).into()),
         };
         Ok((Descriptor::new(media_type, digest, place.length), place))
     }
@@ -218,14 +218,14 @@ impl DockerArchive {
             let mut check = Check::new(&descriptor);
             check.take(&bytes)?;
             check.finish()?;
-            match Node::parse(&descriptor.media_type, bytes)? {
-                Node::Index(index) => waiting.extend(index.manifests.iter().cloned()),
-                Node::Manifest(manifest) if manifest.config.digest == config.digest() => {
+            match GraphNode::parse(&descriptor.media_type, bytes)? {
+                GraphNode::Index(index) => waiting.extend(index.manifests.iter().cloned()),
+                GraphNode::Manifest(manifest) if manifest.config.digest == config.digest() => {
                     if let Some(blobs) = self.all_layers(&manifest)? {
                         return Ok(Some((*manifest, blobs)));
                     }
                 }
-                Node::Manifest(_) => {}
+                GraphNode::Manifest(_) => {}
             }
         }
         Ok(None)

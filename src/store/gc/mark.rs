@@ -5,7 +5,7 @@ use std::io;
 use std::time::SystemTime;
 
 use ociforge_manifests::document::MAX_DOCUMENT;
-use ociforge_manifests::graph::Node;
+use ociforge_manifests::graph::GraphNode;
 use ociforge_manifests::{Descriptor, Digest, Hasher};
 use serde_json::Value;
 
@@ -76,7 +76,7 @@ enum Look {
     /// Nothing. An index may list manifests that are not there.
     Missing,
     /// A manifest or index.
-    Node(Box<Node>),
+    Node(Box<GraphNode>),
     /// What its digest promises, and no manifest, though it is listed as one: whoever pushes an index or names a subject
     /// can do that, and must not stop the collection by it.
     Unreadable,
@@ -129,7 +129,7 @@ impl Marker<'_> {
         };
         let children: Vec<Descriptor> = node.children().into_iter().cloned().collect();
         self.reached.extend(children.iter().map(|child| child.digest.clone()));
-        let mut next = if matches!(*node, Node::Index(_)) { children } else { Vec::new() };
+        let mut next = if matches!(*node, GraphNode::Index(_)) { children } else { Vec::new() };
         next.extend(node.subject().cloned());
         Ok(next)
     }
@@ -146,7 +146,7 @@ impl Marker<'_> {
             Err(Cause::TooLarge { .. }) => return Ok(Look::Unreadable),
             Err(cause) => return Err(cause.of(operation(descriptor))),
         };
-        let node = Node::parse(&descriptor.media_type, bytes);
+        let node = GraphNode::parse(&descriptor.media_type, bytes);
         Ok(node.map_or(Look::Unreadable, |node| Look::Node(Box::new(node))))
     }
 

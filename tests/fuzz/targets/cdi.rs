@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use ociforge_manifests::runtime::cdi::{CdiFile, DeviceFacts, NodeKind, Registry};
-use ociforge_manifests::runtime::{Host, Request, runtime_spec};
+use ociforge_manifests::runtime::cdi::{CdiFile, CdiRegistry, DeviceFacts, DeviceNodeKind};
+use ociforge_manifests::runtime::{ContainerRequest, Host, runtime_spec};
 use ociforge_manifests::{Config, Document};
 
 static CONFIG: LazyLock<Document<Config>> = LazyLock::new(|| {
@@ -18,7 +18,7 @@ static CONFIG: LazyLock<Document<Config>> = LazyLock::new(|| {
 fuzz_target!(|data: &[u8]| {
     let load = |ending| {
         let content = Ok(data.to_vec());
-        Registry::load(vec![CdiFile { path: format!("/etc/cdi/a.{ending}"), priority: 0, content }])
+        CdiRegistry::load(vec![CdiFile { path: format!("/etc/cdi/a.{ending}"), priority: 0, content }])
     };
     let registry = load("yaml");
     for left_out in registry.left_out() {
@@ -34,13 +34,13 @@ fuzz_target!(|data: &[u8]| {
     let described: usize = registry.files().map(|file| file.devices).sum();
     assert!((1..=names.len()).contains(&described));
     for rootless in [false, true] {
-        let request = Request { devices: names.clone(), rootless, ..Request::default() };
+        let request = ContainerRequest { devices: names.clone(), rootless, ..ContainerRequest::default() };
         apply(&registry, &request);
     }
 });
 
-fn apply(registry: &Registry, request: &Request) {
-    let facts = DeviceFacts { kind: NodeKind::Char, major: 195, minor: 0, mode: 0o666 };
+fn apply(registry: &CdiRegistry, request: &ContainerRequest) {
+    let facts = DeviceFacts { kind: DeviceNodeKind::Char, major: 195, minor: 0, mode: 0o666 };
     let devices: BTreeMap<_, _> = registry.host_paths().into_iter().map(|path| (path.to_owned(), facts)).collect();
     let host = Host { cdi: registry.clone(), devices, ..Host::default() };
     let emit = || runtime_spec(&CONFIG, &BTreeMap::new(), request, &host);

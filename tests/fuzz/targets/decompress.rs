@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read};
 
 use libfuzzer_sys::fuzz_target;
 use ociforge_layers::decompress::decompress;
-use ociforge_layers::{Compression, Content, LayerPath, LayerTree, Metadata, Node, NodeKind, pack};
+use ociforge_layers::{Compression, Content, LayerPath, LayerTree, Metadata, NodeKind, TreeNode, pack};
 
 /// No more is read of a stream, in bytes.
 const MAX_CONTENT: u64 = 4 << 20;
@@ -17,7 +17,7 @@ fuzz_target!(|data: &[u8]| {
     let kind = NodeKind::File(Content::Bytes(data.to_vec()));
     let mut tree = LayerTree::new();
     let path = LayerPath::new("file").expect("a sound path");
-    tree.insert(path, Node { metadata: Metadata::root(0o644, 0), kind }).expect("the tree is empty");
+    tree.insert(path, TreeNode { metadata: Metadata::root(0o644, 0), kind }).expect("the tree is empty");
     let mut blobs = [Compression::None, Compression::Gzip(6), Compression::Zstd(3)].map(|compression| {
         let mut blob = Vec::new();
         pack(&tree, compression, 1, &mut blob).expect("bytes can be packed");

@@ -7,12 +7,12 @@ use ociforge::content::{Named, Source, read_document, verify};
 use ociforge::error::Explain;
 use ociforge::store::{Archive, DockerArchive, DockerImage};
 use ociforge_fuzz::{block_on, file, tar::with_checksums};
-use ociforge_layers::decompress::Format;
-use ociforge_manifests::graph::Node;
+use ociforge_layers::decompress::CompressionFormat;
+use ociforge_manifests::graph::GraphNode;
 use ociforge_manifests::{ArchivedImage, Descriptor, Digest};
 
 fuzz_target!(|data: &[u8]| {
-    if Format::of(data) != Format::Plain {
+    if CompressionFormat::of(data) != CompressionFormat::Plain {
         return;
     }
     let path = file("archive.tar", &with_checksums(data));
@@ -38,7 +38,9 @@ async fn check(image: &DockerImage) {
     let manifest = image.descriptor();
     let bytes = read_document(image, manifest).await.expect("an image has its manifest");
     assert_eq!(Digest::of(&bytes), manifest.digest);
-    let Ok(Node::Manifest(node)) = Node::parse(&manifest.media_type, bytes) else { panic!("it is no manifest") };
+    let Ok(GraphNode::Manifest(node)) = GraphNode::parse(&manifest.media_type, bytes) else {
+        panic!("it is no manifest")
+    };
     read_document(image, &node.config).await.expect("an image has its config");
     for layer in node.layers.iter().take(8) {
         read(image, layer).await;

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use libfuzzer_sys::fuzz_target;
 use ociforge_manifests::convert::{index_as_oci, manifest_as_oci};
-use ociforge_manifests::document::{Named, canonical};
-use ociforge_manifests::graph::{Index, Manifest, Node, media_type_of};
+use ociforge_manifests::document::{DocumentType, canonical};
+use ociforge_manifests::graph::{GraphNode, Index, Manifest, media_type_of};
 use ociforge_manifests::{Config, ConfigEdit, Descriptor, Digest, Document, Image, media_type};
 use serde::de::DeserializeOwned;
 
@@ -34,9 +34,9 @@ fuzz_target!(|data: &[u8]| {
         extend(config);
     }
     for stated in media_type::MANIFESTS.into_iter().chain(["", "text/plain", "application/vnd.oci.empty.v1+json"]) {
-        let node = Node::parse(stated, bytes.clone());
-        assert_eq!(matches!(node, Ok(Node::Manifest(_))), node.is_ok() && manifest.is_ok());
-        assert_eq!(matches!(node, Ok(Node::Index(_))), node.is_ok() && index.is_ok());
+        let node = GraphNode::parse(stated, bytes.clone());
+        assert_eq!(matches!(node, Ok(GraphNode::Manifest(_))), node.is_ok() && manifest.is_ok());
+        assert_eq!(matches!(node, Ok(GraphNode::Index(_))), node.is_ok() && index.is_ok());
         if let Ok(Some(found)) = media_type_of(stated, data)
             && media_type::is_manifest(&found)
         {
@@ -49,7 +49,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-fn kept<T: DeserializeOwned + Named>(document: &Document<T>, data: &[u8]) {
+fn kept<T: DeserializeOwned + DocumentType>(document: &Document<T>, data: &[u8]) {
     assert_eq!(document.bytes(), data);
     assert_eq!(document.digest(), Digest::of(data));
     assert!(!document.json().is_null());

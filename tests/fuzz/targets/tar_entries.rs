@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read};
 
 use libfuzzer_sys::fuzz_target;
 use ociforge_fuzz::tar::with_checksums;
-use ociforge_layers::entries::{Entries, MAX_EXTENSION};
+use ociforge_layers::entries::{MAX_EXTENSION, TarEntries};
 
 fuzz_target!(|data: &[u8]| {
     let tar = with_checksums(data);
@@ -17,7 +17,7 @@ fuzz_target!(|data: &[u8]| {
 
 /// What the entries are, up to the end or the first error.
 fn read(reader: impl BufRead, len: usize) -> Vec<String> {
-    let (mut entries, mut told) = (Entries::new(reader), Vec::new());
+    let (mut entries, mut told) = (TarEntries::new(reader), Vec::new());
     loop {
         let entry = match entries.next_entry() {
             Ok(Some(entry)) => entry,

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 use ociforge_fuzz::{file, scratch, tar::with_checksums};
-use ociforge_layers::decompress::{Format, decompress};
-use ociforge_layers::source::tar::{Options, read_tar};
+use ociforge_layers::decompress::{CompressionFormat, decompress};
+use ociforge_layers::source::tar::{TarOptions, read_tar};
 use ociforge_layers::{Compression, Layer, LayerTree, pack};
 use ociforge_manifests::Digest;
 
@@ -16,7 +16,7 @@ use ociforge_manifests::Digest;
 const MAX_CONTENT: u64 = 1 << 20;
 
 fuzz_target!(|data: &[u8]| {
-    if Format::of(data) != Format::Plain {
+    if CompressionFormat::of(data) != CompressionFormat::Plain {
         return;
     }
     let Ok(tree) = read(&file("archive.tar", &with_checksums(data))) else { return };
@@ -38,7 +38,7 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn read(path: &Path) -> Result<LayerTree, ociforge_layers::source::tar::TarError> {
-    read_tar(path, &Options { scratch: &scratch(), latest: None })
+    read_tar(path, &TarOptions { scratch: &scratch(), latest: None })
 }
 
 fn packed(tree: &LayerTree, compression: Compression) -> (Layer, Vec<u8>) {

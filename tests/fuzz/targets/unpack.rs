@@ -8,12 +8,12 @@ use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 use ociforge_fuzz::{scratch, tar::with_checksums};
-use ociforge_layers::decompress::Format;
-use ociforge_layers::unpack::{Options, Owners, merge, unpack_layer};
+use ociforge_layers::decompress::CompressionFormat;
+use ociforge_layers::unpack::{OwnerPolicy, UnpackOptions, merge, unpack_layer};
 use ociforge_manifests::{DiffId, Digest};
 
 fuzz_target!(|data: &[u8]| {
-    if Format::of(data) != Format::Plain {
+    if CompressionFormat::of(data) != CompressionFormat::Plain {
         return;
     }
     let tar = with_checksums(data);
@@ -33,7 +33,7 @@ fuzz_target!(|data: &[u8]| {
 
 fn put(tar: &[u8], layer: &Path, root: &Path) {
     fs::create_dir(layer).expect("the scratch directory can be written");
-    let options = Options { owners: Owners::KeptWherePossible, devices: false, cancelled: &|| false };
+    let options = UnpackOptions { owners: OwnerPolicy::KeptWherePossible, devices: false, cancelled: &|| false };
     if let Ok(unpacked) = unpack_layer(tar, &DiffId(Digest::of(tar)), layer, &options) {
         let _ = merge(layer, &unpacked, root);
     }

@@ -8,7 +8,7 @@ use ociforge::registry::{Client, Patience, Remote, Settings};
 use ociforge::store::Layout;
 
 use ociforge::transfer::{Copied, ImageCopy, copy_graph};
-use ociforge_manifests::graph::Node;
+use ociforge_manifests::graph::GraphNode;
 use ociforge_manifests::{Descriptor, Digest, media_type};
 use serde_json::{Value, json};
 
@@ -69,14 +69,14 @@ pub(crate) fn remote(client: &Client, address: &str, name: &str) -> Remote {
 
 /// Puts an image of a layout, under a tag, into a registry.
 pub(crate) async fn upload(layout: &Layout, root: &Descriptor, to: &Remote, tag: &str) {
-    let node = Node::parse(&root.media_type, read_document(layout, root).await.unwrap()).unwrap();
+    let node = GraphNode::parse(&root.media_type, read_document(layout, root).await.unwrap()).unwrap();
     copy_graph(layout, to, &node, &[tag.to_owned()], 4, &()).await.unwrap();
 }
 
 /// Copies the image that `source` names, with its referrers, and calls it `tag`.
 pub(crate) async fn copy(source: &Remote, target: &dyn Target, tag: &str, jobs: usize) -> Result<Copied, ContentError> {
     let (descriptor, bytes) = source.resolve().await?;
-    let node = Node::parse(&descriptor.media_type, bytes).unwrap();
+    let node = GraphNode::parse(&descriptor.media_type, bytes).unwrap();
     let naming = &str::to_owned;
     let copy = ImageCopy { source, target, naming, platforms: &[], referrers: true, jobs, reporter: &() };
     copy.copy(&node, &[tag.to_owned()]).await

@@ -8,24 +8,24 @@ use rustix::fs::{AtFlags, FileType, Stat, StatxFlags, Timespec, Timestamps, UTIM
 use rustix::fs::{lremovexattr, major, minor, readlinkat, statx, unlinkat, utimensat};
 use rustix::io::Errno;
 
-use super::{CaptureError, Options};
-use crate::owner::{self, Device, Identity, Remembered};
+use super::{CaptureError, CaptureOptions};
+use crate::owner::{self, FileIdentity, OwnershipRecord, RecordedDevice};
 use crate::path::{LayerPath, MAX_PATH};
-use crate::tree::{Content, LayerTree, Metadata, Node, NodeKind};
+use crate::tree::{Content, LayerTree, Metadata, NodeKind, TreeNode};
 use crate::unpack::XattrSpace;
 use crate::unpack::metadata;
-use crate::unpack::root::{self, Place, Root};
+use crate::unpack::root::{self, OpenDirectory, RootDirectory};
 use crate::whiteout::{self, Meaning};
 
 /// A directory that is walked, and what was taken of it.
 pub(in crate::source) struct Files<'a> {
     top: &'a Path,
-    pub(in crate::source) root: Root,
-    options: Options<'a>,
+    pub(in crate::source) root: RootDirectory,
+    options: CaptureOptions<'a>,
     marks: Marks,
     tree: LayerTree,
     /// Files with several names, by inode.
-    linked: BTreeMap<u64, (Node, Vec<LayerPath>)>,
+    linked: BTreeMap<u64, (TreeNode, Vec<LayerPath>)>,
     /// Directories that are as they were: they have an entry where they lead to one.
     unchanged: BTreeMap<LayerPath, Metadata>,
 }
@@ -56,7 +56,7 @@ impl Marks {
 }
 
 /// A file, or whatever it is, in an open directory.
-pub(in crate::source) struct Found<'a> {
+pub(in crate::source) struct CapturedFile<'a> {
     pub(in crate::source) directory: BorrowedFd<'a>,
     pub(in crate::source) name: &'a [u8],
     /// Where it is in the layer.
@@ -65,7 +65,7 @@ pub(in crate::source) struct Found<'a> {
     pub(in crate::source) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
-impl<'a> Found<'a> {
+impl<'a> CapturedFile<'a> {
     /// What is at `name`, `.` for the directory itself; `None` if nothing is.
     pub(in crate::source) fn new(
         directory: BorrowedFd<'a>,
@@ -93,20 +93,20 @@ impl<'a> Found<'a> {
     }
 
     /// Which one it is among all that ever had its name.
-    pub(in crate::source) fn identity(&self) -> Result<Identity, CaptureError> {
+    pub(in crate::source) fn identity(&self) -> Result<FileIdentity, CaptureError> {
         let inode = self.stat.st_ino;
         match statx(self.directory, self.name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BTIME) {
             Ok(found) if StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::BTIME) => {
-                Ok(Identity { inode, born: (found.stx_btime.tv_sec, found.stx_btime.tv_nsec) })
+                Ok(FileIdentity { inode, born: (found.stx_btime.tv_sec, found.stx_btime.tv_nsec) })
             }
-            Ok(_) | Err(Errno::NOSYS) => Ok(Identity { inode, born: (0, 0) }),
+            Ok(_) | Err(Errno::NOSYS) => Ok(FileIdentity { inode, born: (0, 0) }),
             Err(error) => Err(cannot(STAT, &self.path)(error)),
         }
     }
 
     /// What is remembered of its owner.
-    fn remembered(&self, table: &owner::Table) -> Result<Remembered, CaptureError> {
-        let root = Remembered { uid: 0, gid: 0, device: None };
+    fn remembered(&self, table: &owner::OwnershipTable) -> Result<OwnershipRecord, CaptureError> {
+        let root = OwnershipRecord { uid: 0, gid: 0, device: None };
         match (self.kind(), self.xattrs.get(owner::ATTRIBUTE.as_bytes())) {
             (FileType::RegularFile | FileType::Directory, Some(text)) => String::from_utf8_lossy(text)
                 .parse()
@@ -120,11 +120,11 @@ impl<'a> Found<'a> {
     /// What the layer says of it besides its content, and the device that it stands for.
     pub(in crate::source) fn metadata(
         &self,
-        options: &Options<'_>,
-    ) -> Result<(Metadata, Option<Device>), CaptureError> {
+        options: &CaptureOptions<'_>,
+    ) -> Result<(Metadata, Option<RecordedDevice>), CaptureError> {
         let Stat { st_uid: uid, st_gid: gid, .. } = self.stat;
         let remembered = options.owners.map(|table| self.remembered(table)).transpose()?;
-        let Remembered { uid, gid, device } = remembered.unwrap_or(Remembered { uid, gid, device: None });
+        let OwnershipRecord { uid, gid, device } = remembered.unwrap_or(OwnershipRecord { uid, gid, device: None });
         let mut xattrs = self.xattrs.clone();
         xattrs.retain(|name, _| !metadata::is_never_in_layers(name));
         if let Some(name) = xattrs.keys().find(|name| name.contains(&b'=')) {
@@ -142,7 +142,11 @@ const STAT: &str = "read the attributes";
 
 impl<'a> Files<'a> {
     /// Nothing yet of what is in the directory `top`. The empty mount points are gone from it.
-    pub(in crate::source) fn new(top: &'a Path, options: Options<'a>, marks: Marks) -> Result<Self, CaptureError> {
+    pub(in crate::source) fn new(
+        top: &'a Path,
+        options: CaptureOptions<'a>,
+        marks: Marks,
+    ) -> Result<Self, CaptureError> {
         let root = open(top)?;
         for path in options.made.iter().rev() {
             remove_if_empty(&root, path).map_err(cannot("remove a mount point", path))?;
@@ -159,14 +163,14 @@ impl<'a> Files<'a> {
     }
 
     /// The directory at `path`, and the names in it, sorted.
-    pub(in crate::source) fn enter(&self, path: &LayerPath) -> Result<(Place, Vec<Vec<u8>>), CaptureError> {
+    pub(in crate::source) fn enter(&self, path: &LayerPath) -> Result<(OpenDirectory, Vec<Vec<u8>>), CaptureError> {
         if (self.options.cancelled)() {
             return Err(CaptureError::Cancelled);
         }
         let open = || {
             let fd = self.root.directory(path.as_bytes())?;
             let names = root::names(&fd)?;
-            Ok((Place { fd, path: path.clone() }, names))
+            Ok((OpenDirectory { fd, path: path.clone() }, names))
         };
         open().map_err(cannot("read a directory", path))
     }
@@ -182,18 +186,18 @@ impl<'a> Files<'a> {
     }
 
     /// Takes a directory, without what is in it.
-    pub(in crate::source) fn directory(&mut self, found: &Found<'_>, opaque: bool) -> Result<(), CaptureError> {
+    pub(in crate::source) fn directory(&mut self, found: &CapturedFile<'_>, opaque: bool) -> Result<(), CaptureError> {
         let (metadata, _) = found.metadata(&self.options)?;
         self.strip(found)?;
         self.settle_time(found)?;
-        self.insert(found.path.clone(), Node { metadata, kind: NodeKind::Directory { opaque } })
+        self.insert(found.path.clone(), TreeNode { metadata, kind: NodeKind::Directory { opaque } })
     }
 
     /// Takes a directory unless it is as `old` was but for its time, which becomes that of `old` again then.
     pub(in crate::source) fn directory_over(
         &mut self,
-        found: &Found<'_>,
-        old: Option<&Found<'_>>,
+        found: &CapturedFile<'_>,
+        old: Option<&CapturedFile<'_>>,
     ) -> Result<(), CaptureError> {
         let Some(old) = old else { return self.directory(found, false) };
         let (was, _) = old.metadata(&self.options)?;
@@ -203,7 +207,7 @@ impl<'a> Files<'a> {
     /// The same, for a directory that was so, with that time.
     pub(in crate::source) fn directory_since(
         &mut self,
-        found: &Found<'_>,
+        found: &CapturedFile<'_>,
         was: &Metadata,
         time: Timespec,
     ) -> Result<(), CaptureError> {
@@ -217,12 +221,12 @@ impl<'a> Files<'a> {
     }
 
     /// Takes what is no directory. `below` tells whether the layers below have something in its place.
-    pub(in crate::source) fn file(&mut self, found: &Found<'_>, below: bool) -> Result<(), CaptureError> {
+    pub(in crate::source) fn file(&mut self, found: &CapturedFile<'_>, below: bool) -> Result<(), CaptureError> {
         let (metadata, device) = found.metadata(&self.options)?;
         let Some(kind) = self.kind(found, device)? else { return self.socket(found, below) };
         self.strip(found)?;
         self.settle_time(found)?;
-        let node = Node { metadata, kind };
+        let node = TreeNode { metadata, kind };
         if found.stat.st_nlink == 1 {
             return self.insert(found.path.clone(), node);
         }
@@ -234,17 +238,17 @@ impl<'a> Files<'a> {
 
     /// Says that what is at `path` below is gone.
     pub(in crate::source) fn whiteout(&mut self, path: LayerPath) -> Result<(), CaptureError> {
-        self.insert(path, Node { metadata: Metadata::root(0, 0), kind: NodeKind::Whiteout })
+        self.insert(path, TreeNode { metadata: Metadata::root(0, 0), kind: NodeKind::Whiteout })
     }
 
     /// What it is; `None` for a socket.
-    fn kind(&self, found: &Found<'_>, device: Option<Device>) -> Result<Option<NodeKind>, CaptureError> {
+    fn kind(&self, found: &CapturedFile<'_>, device: Option<RecordedDevice>) -> Result<Option<NodeKind>, CaptureError> {
         let Stat { st_rdev: number, st_size, .. } = found.stat;
         Ok(Some(match (found.kind(), device) {
-            (FileType::RegularFile, Some(Device { block: false, major, minor })) => {
+            (FileType::RegularFile, Some(RecordedDevice { block: false, major, minor })) => {
                 NodeKind::CharDevice { major, minor }
             }
-            (FileType::RegularFile, Some(Device { block: true, major, minor })) => {
+            (FileType::RegularFile, Some(RecordedDevice { block: true, major, minor })) => {
                 NodeKind::BlockDevice { major, minor }
             }
             (FileType::RegularFile, None) => NodeKind::File(match u64::try_from(st_size).unwrap_or(0) {
@@ -263,7 +267,7 @@ impl<'a> Files<'a> {
     }
 
     /// A socket is in no layer. So it goes from the disk as well, and hides what was in its place.
-    fn socket(&mut self, found: &Found<'_>, below: bool) -> Result<(), CaptureError> {
+    fn socket(&mut self, found: &CapturedFile<'_>, below: bool) -> Result<(), CaptureError> {
         let remove = || {
             let before = root::stat(found.directory, b".")?;
             unlinkat(found.directory, found.name, AtFlags::empty())?;
@@ -279,7 +283,7 @@ impl<'a> Files<'a> {
 
     /// Takes those extended attributes from the disk that are not in the layer: steps that follow would see them, and
     /// take those that the step has forged for overlayfs's.
-    fn strip(&self, found: &Found<'_>) -> Result<(), CaptureError> {
+    fn strip(&self, found: &CapturedFile<'_>) -> Result<(), CaptureError> {
         let remembers = self.options.owners.is_some();
         let means = |name: &[u8]| self.marks.has(name) || (remembers && name == owner::ATTRIBUTE.as_bytes());
         let names = found.xattrs.keys().filter(|name| metadata::is_never_in_layers(name));
@@ -291,7 +295,7 @@ impl<'a> Files<'a> {
     }
 
     /// Gives a file the time that the layer will say it has.
-    fn settle_time(&self, found: &Found<'_>) -> Result<(), CaptureError> {
+    fn settle_time(&self, found: &CapturedFile<'_>) -> Result<(), CaptureError> {
         let Stat { st_mtime: seconds, st_mtime_nsec: nanoseconds, .. } = found.stat;
         if seconds <= self.options.latest && nanoseconds == 0 {
             return Ok(());
@@ -300,13 +304,13 @@ impl<'a> Files<'a> {
     }
 
     /// Gives a file a time of modification.
-    pub(in crate::source) fn set_time(&self, found: &Found<'_>, time: Timespec) -> Result<(), CaptureError> {
+    pub(in crate::source) fn set_time(&self, found: &CapturedFile<'_>, time: Timespec) -> Result<(), CaptureError> {
         let times = Timestamps { last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT }, last_modification: time };
         utimensat(found.directory, found.name, &times, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(cannot("set the time", &found.path))
     }
 
-    fn insert(&mut self, path: LayerPath, node: Node) -> Result<(), CaptureError> {
+    fn insert(&mut self, path: LayerPath, node: TreeNode) -> Result<(), CaptureError> {
         check_name(&path)?;
         Ok(self.tree.insert(path, node)?)
     }
@@ -320,7 +324,7 @@ impl<'a> Files<'a> {
             self.tree.insert(first.clone(), node)?;
             for name in names {
                 let kind = NodeKind::Hardlink(first.clone());
-                self.tree.insert(name, Node { metadata: metadata.clone(), kind })?;
+                self.tree.insert(name, TreeNode { metadata: metadata.clone(), kind })?;
             }
         }
         for path in self.options.restored {
@@ -329,7 +333,7 @@ impl<'a> Files<'a> {
         let entries: Vec<LayerPath> = self.tree.iter().map(|(path, _)| path.clone()).collect();
         for above in entries.iter().flat_map(LayerPath::ancestors) {
             if let Some(metadata) = self.unchanged.remove(&above) {
-                self.tree.insert(above, Node { metadata, kind: NodeKind::Directory { opaque: false } })?;
+                self.tree.insert(above, TreeNode { metadata, kind: NodeKind::Directory { opaque: false } })?;
             }
         }
         Ok(self.tree)
@@ -344,7 +348,7 @@ fn check_name(path: &LayerPath) -> Result<(), CaptureError> {
     }
 }
 
-fn remove_if_empty(root: &Root, path: &LayerPath) -> rustix::io::Result<()> {
+fn remove_if_empty(root: &RootDirectory, path: &LayerPath) -> rustix::io::Result<()> {
     let parent = match root.directory(path.parent().unwrap_or_default().as_bytes()) {
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
         parent => parent?,
@@ -362,8 +366,8 @@ fn remove_if_empty(root: &Root, path: &LayerPath) -> rustix::io::Result<()> {
 }
 
 /// Opens a directory that the caller gave.
-pub(in crate::source) fn open(path: &Path) -> Result<Root, CaptureError> {
-    Root::open(path).map_err(|error| CaptureError::Directory { path: path.to_owned(), source: error.into() })
+pub(in crate::source) fn open(path: &Path) -> Result<RootDirectory, CaptureError> {
+    RootDirectory::open(path).map_err(|error| CaptureError::Directory { path: path.to_owned(), source: error.into() })
 }
 
 /// For `map_err` on a system call that was to `what` at `path`.

@@ -14,12 +14,12 @@ use crate::tree::TreeError;
 
 /// How what a step left behind is taken.
 #[derive(Clone, Copy)]
-pub struct Options<'a> {
+pub struct CaptureOptions<'a> {
     /// No modification time is later than this, in seconds since 1970; later ones become this, on disk as well, so that
     /// the directory is what the layer unpacks to.
     pub latest: i64,
     /// Whether owners are remembered ([`crate::owner`]) rather than real: with the table of what can't have attributes.
-    pub owners: Option<&'a owner::Table>,
+    pub owners: Option<&'a owner::OwnershipTable>,
     /// Mount points and devices that the sandbox made, outermost first. Those that are still there and empty are removed,
     /// and not in the tree.
     pub made: &'a [LayerPath],
@@ -29,10 +29,10 @@ pub struct Options<'a> {
     pub cancelled: &'a (dyn Fn() -> bool + Sync),
 }
 
-impl fmt::Debug for Options<'_> {
+impl fmt::Debug for CaptureOptions<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { latest, owners, made, restored, cancelled: _ } = self;
-        let mut options = f.debug_struct("Options");
+        let mut options = f.debug_struct("CaptureOptions");
         options.field("latest", latest).field("owners", owners).field("made", made).field("restored", restored);
         options.finish_non_exhaustive()
     }

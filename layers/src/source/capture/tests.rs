@@ -16,7 +16,7 @@ use crate::source::changes::{self, changes, snapshot};
 use crate::source::overlay::{self, overlay};
 use crate::tree::{LayerTree, NodeKind};
 use crate::unpack::tests::{run, xattrs};
-use crate::unpack::{Options, XattrSpace, merge, unpack_layer};
+use crate::unpack::{UnpackOptions, XattrSpace, merge, unpack_layer};
 use crate::{Compression, LayerPath, pack};
 
 /// No time is later in what these tests take.
@@ -82,11 +82,11 @@ impl Stage {
     pub(in crate::source) fn overlay(&self, space: XattrSpace, made: &[LayerPath]) -> Result<LayerTree, CaptureError> {
         let lower = [self.path("base")];
         let cancelled = &|| false;
-        let options = overlay::Options {
+        let options = overlay::OverlayOptions {
             space,
             fuse: false,
             lower: &lower,
-            shared: changes::Options { latest: LATEST, owners: None, made, restored: &[], cancelled },
+            shared: changes::CaptureOptions { latest: LATEST, owners: None, made, restored: &[], cancelled },
         };
         overlay(&self.path("upper"), &options)
     }
@@ -97,7 +97,8 @@ impl Stage {
         let before = snapshot(&copy, None, &|| false).unwrap();
         step(&copy);
         let left = listing(&copy);
-        let options = changes::Options { latest: LATEST, owners: None, made: &[], restored: &[], cancelled: &|| false };
+        let options =
+            changes::CaptureOptions { latest: LATEST, owners: None, made: &[], restored: &[], cancelled: &|| false };
         let tree = changes(&copy, &before, &options).unwrap();
         Taken { tree, left, kept: listing(&copy) }
     }
@@ -111,7 +112,7 @@ impl Stage {
         run(Command::new("cp").arg("-a").arg(self.path("base")).arg(&root));
         let mut blob = Vec::new();
         let layer = pack(tree, Compression::default(), 2, &mut blob).unwrap();
-        let unpacked = unpack_layer(&blob[..], &layer.diff_id, &staging, &Options::default()).unwrap();
+        let unpacked = unpack_layer(&blob[..], &layer.diff_id, &staging, &UnpackOptions::default()).unwrap();
         merge(&staging, &unpacked, &root).unwrap();
         listing(&root)
     }
@@ -143,7 +144,7 @@ fn assert_same(is: &BTreeMap<String, String>, should: &BTreeMap<String, String>,
 
 /// The entries of a tree, a line each.
 pub(in crate::source) fn lines(tree: &LayerTree) -> Vec<String> {
-    let line = |(path, node): (&LayerPath, &crate::Node)| {
+    let line = |(path, node): (&LayerPath, &crate::TreeNode)| {
         let what = match &node.kind {
             NodeKind::Directory { opaque } => if *opaque { "opaque" } else { "directory" }.to_owned(),
             NodeKind::File(content) => format!("file {}", content.len()),

@@ -61,7 +61,7 @@ fn a_change_within_one_tick_of_the_clock_is_seen() {
         fs::write(&file, "a").unwrap();
         let before = snapshot(&stage.path("copy"), None, &|| false).unwrap();
         fs::write(&file, "b").unwrap();
-        let options = Options { latest: LATEST, owners: None, made: &[], restored: &[], cancelled: &|| false };
+        let options = CaptureOptions { latest: LATEST, owners: None, made: &[], restored: &[], cancelled: &|| false };
         let tree = changes(&stage.path("copy"), &before, &options).unwrap();
         assert_eq!(lines(&tree), ["f file 1"], "{n}");
     }
@@ -74,7 +74,7 @@ fn mount_points_go_and_the_caller_may_stop() {
     let before = snapshot(&copy, None, &|| false).unwrap();
     shell(&copy, "mkdir -p run/a kept/mnt; : > run/hosts");
     let made: Vec<_> = ["run", "run/a", "run/hosts", "kept/mnt"].map(|name| name.parse().unwrap()).into();
-    let mut options = Options { latest: LATEST, owners: None, made: &made, restored: &[], cancelled: &|| false };
+    let mut options = CaptureOptions { latest: LATEST, owners: None, made: &made, restored: &[], cancelled: &|| false };
     assert_eq!(lines(&changes(&copy, &before, &options).unwrap()), [""; 0]);
     assert!(!copy.join("run").exists() && !copy.join("kept/mnt").exists());
     options.cancelled = &|| true;

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use super::super::capture::tests::{LATEST, Stage, lines, set, shell};
 use super::*;
-use crate::owner::Table;
+use crate::owner::OwnershipTable;
 use crate::seeded_random::SeededRandom;
 use crate::tree::{Content, Metadata, NodeKind};
 use crate::unpack::tests::run;
@@ -153,15 +153,15 @@ fn remembered_owners_win() {
         owner(path, text);
     }
     let open = fs::File::open(&upper).unwrap();
-    let link = Found::new(open.as_fd(), b"link", "link".parse().unwrap()).unwrap().unwrap().identity().unwrap();
+    let link = CapturedFile::new(open.as_fd(), b"link", "link".parse().unwrap()).unwrap().unwrap().identity().unwrap();
     assert_ne!(link.born, (0, 0), "the filesystem tells times of birth");
-    let table: Table = format!("{} {} {} 9:10\n", link.inode, link.born.0, link.born.1).parse().unwrap();
+    let table: OwnershipTable = format!("{} {} {} 9:10\n", link.inode, link.born.0, link.born.1).parse().unwrap();
     let lower = [stage.path("base")];
-    let mut options = Options {
+    let mut options = OverlayOptions {
         space: XattrSpace::User,
         fuse: false,
         lower: &lower,
-        shared: capture::Options {
+        shared: capture::CaptureOptions {
             latest: LATEST,
             owners: Some(&table),
             made: &[],
@@ -197,11 +197,11 @@ fn what_fuse_overlayfs_writes() {
     set(&upper, &[("var/gone", "user.fuseoverlayfs.opaque", "y"), ("etc", "user.fuseoverlayfs.origin", "y")]);
     let lower = [stage.path("base")];
     let cancelled = &|| false;
-    let mut options = Options {
+    let mut options = OverlayOptions {
         space: XattrSpace::User,
         fuse: true,
         lower: &lower,
-        shared: capture::Options { latest: LATEST, owners: None, made: &[], restored: &[], cancelled },
+        shared: capture::CaptureOptions { latest: LATEST, owners: None, made: &[], restored: &[], cancelled },
     };
     // The upper directory's `var` is not as it is below.
     let expected = ["etc directory", "etc/one gone", "var directory", "var/again opaque", "var/gone opaque"];
@@ -224,11 +224,11 @@ fn a_real_fuse_mount() {
     run(Command::new("umount").arg("--lazy").arg(stage.path("merged")));
     let lower = [stage.path("base")];
     let cancelled = &|| false;
-    let options = Options {
+    let options = OverlayOptions {
         space: XattrSpace::Trusted,
         fuse: true,
         lower: &lower,
-        shared: capture::Options { latest: LATEST, owners: None, made: &[], restored: &[], cancelled },
+        shared: capture::CaptureOptions { latest: LATEST, owners: None, made: &[], restored: &[], cancelled },
     };
     let tree = overlay(&stage.path("upper"), &options).unwrap();
     let expected = [
@@ -262,11 +262,11 @@ fn what_can_not_be_is_an_error() {
         assert!(error.to_string().contains(text) && error.hint().is_some(), "{script}: {error}");
     }
     let stage = Stage::new(|_| {});
-    let options = Options {
+    let options = OverlayOptions {
         space: XattrSpace::Trusted,
         fuse: false,
         lower: &[],
-        shared: capture::Options { latest: 0, owners: None, made: &[], restored: &[], cancelled: &|| true },
+        shared: capture::CaptureOptions { latest: 0, owners: None, made: &[], restored: &[], cancelled: &|| true },
     };
     assert!(matches!(overlay(&stage.path("upper"), &options), Err(CaptureError::Cancelled)));
     assert!(matches!(overlay(&stage.path("none"), &options), Err(CaptureError::Directory { .. })));
@@ -307,11 +307,17 @@ fn several_layers_below() {
     let opaque = "trusted.overlay.opaque";
     set(&lower[1], &[("hidden", opaque, "y")]);
     set(&upper, &[("hidden/x", opaque, "y"), ("over", opaque, "y")]);
-    let options = Options {
+    let options = OverlayOptions {
         space: XattrSpace::Trusted,
         fuse: false,
         lower: &lower,
-        shared: capture::Options { latest: LATEST, owners: None, made: &[], restored: &[], cancelled: &|| false },
+        shared: capture::CaptureOptions {
+            latest: LATEST,
+            owners: None,
+            made: &[],
+            restored: &[],
+            cancelled: &|| false,
+        },
     };
     let tree = overlay(&upper, &options).unwrap();
     // What is hidden below needs no hiding. Directories that lead to entries are as they are below, their times too.
@@ -332,11 +338,17 @@ fn several_layers_below() {
 #[test]
 fn umoci_unpacks_the_same() {
     let stage = Stage::new(base);
-    let options = Options {
+    let options = OverlayOptions {
         space: XattrSpace::Trusted,
         fuse: false,
         lower: &[],
-        shared: capture::Options { latest: LATEST, owners: None, made: &[], restored: &[], cancelled: &|| false },
+        shared: capture::CaptureOptions {
+            latest: LATEST,
+            owners: None,
+            made: &[],
+            restored: &[],
+            cancelled: &|| false,
+        },
     };
     let below = overlay(&stage.path("base"), &options).unwrap();
     let taken = stage.overlaid(XattrSpace::Trusted, |root| {

@@ -7,20 +7,20 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::decompress::{Format, decompress};
+use crate::decompress::{CompressionFormat, decompress};
 pub use crate::entries::Malformed;
-use crate::entries::{Entries, EntriesError, Entry, EntryKind, Sparse};
+use crate::entries::{EntriesError, EntryKind, Sparse, TarEntries, TarEntry};
 use crate::hardlinks::{self, Links};
 use crate::mapped::MappedFile;
 use crate::owner;
 use crate::path::{LayerPath, PathError, shown};
 use crate::regular::open_regular;
-use crate::tree::{Content, LayerTree, Metadata, Node, NodeKind, TreeError};
+use crate::tree::{Content, LayerTree, Metadata, NodeKind, TreeError, TreeNode};
 use crate::whiteout::{self, Meaning};
 
 /// How an archive is taken.
 #[derive(Debug, Clone, Copy)]
-pub struct Options<'a> {
+pub struct TarOptions<'a> {
     /// A directory for what must be written to disk: compressed archives and sparse files. Nothing is left in it.
     pub scratch: &'a Path,
     /// Later modification times become this one, seconds since 1970.
@@ -107,10 +107,10 @@ impl TarError {
 ///
 /// # Errors
 /// When the archive can't be read, is damaged, or has entries that can't be in a layer.
-pub fn read_tar(path: &Path, options: &Options<'_>) -> Result<LayerTree, TarError> {
+pub fn read_tar(path: &Path, options: &TarOptions<'_>) -> Result<LayerTree, TarError> {
     let failed = |cause| TarError { archive: path.into(), member: None, cause };
     let file = map(path, options.scratch).map_err(failed)?;
-    let mut entries = Entries::new(&file[..]);
+    let mut entries = TarEntries::new(&file[..]);
     let mut taking = Taking {
         file: &file,
         options,
@@ -146,7 +146,7 @@ fn map(path: &Path, scratch: &Path) -> Result<MappedFile, TarCause> {
     let file = open_regular(path)?;
     let mut beginning = [0; 6];
     let len = file.read_at(&mut beginning, 0)?;
-    if Format::of(&beginning[..len]) == Format::Plain {
+    if CompressionFormat::of(&beginning[..len]) == CompressionFormat::Plain {
         return Ok(MappedFile::of(&file, path)?);
     }
     let unwritten = |source| TarCause::Scratch { directory: scratch.into(), source };
@@ -180,7 +180,7 @@ fn copy(reader: &mut dyn Read, file: &mut File) -> Result<(), (Side, io::Error)>
 /// Members on their way into a tree.
 struct Taking<'a> {
     file: &'a MappedFile,
-    options: &'a Options<'a>,
+    options: &'a TarOptions<'a>,
     tree: LayerTree,
     links: Links,
     /// What whiteouts say is gone.
@@ -190,7 +190,7 @@ struct Taking<'a> {
 }
 
 impl Taking<'_> {
-    fn take(&mut self, mut entry: Entry, body: Range<usize>) -> Result<(), TarCause> {
+    fn take(&mut self, mut entry: TarEntry, body: Range<usize>) -> Result<(), TarCause> {
         let path = match whiteout::read(LayerPath::new(&entry.name)?)? {
             Meaning::Entry(path) => path,
             Meaning::Whiteout(path) => {
@@ -223,10 +223,10 @@ impl Taking<'_> {
         if let NodeKind::Hardlink(target) = &kind {
             self.links.add(path.clone(), target.clone());
         }
-        Ok(self.tree.insert(path, Node { metadata, kind })?)
+        Ok(self.tree.insert(path, TreeNode { metadata, kind })?)
     }
 
-    fn kind(&self, entry: Entry, body: Range<usize>) -> Result<NodeKind, TarCause> {
+    fn kind(&self, entry: TarEntry, body: Range<usize>) -> Result<NodeKind, TarCause> {
         let device = entry.device.ok_or(TarCause::Device);
         Ok(match entry.kind {
             EntryKind::Directory => NodeKind::Directory { opaque: false },
@@ -256,7 +256,7 @@ impl Taking<'_> {
         let made = Metadata::root(0o755, self.options.latest.unwrap_or(0));
         for path in self.gone {
             // Beside an entry of the same name a whiteout says that nothing of what was there shows through.
-            let whiteout = Node { metadata: made.clone(), kind: NodeKind::Whiteout };
+            let whiteout = TreeNode { metadata: made.clone(), kind: NodeKind::Whiteout };
             let directory = match self.tree.get(&path) {
                 Some(node) => matches!(node.kind, NodeKind::Directory { .. }),
                 None => match self.tree.insert(path.clone(), whiteout) {
@@ -270,11 +270,11 @@ impl Taking<'_> {
         }
         for path in self.opaque {
             let metadata = match self.tree.get(&path) {
-                Some(Node { kind: NodeKind::Directory { .. }, metadata }) => metadata.clone(),
+                Some(TreeNode { kind: NodeKind::Directory { .. }, metadata }) => metadata.clone(),
                 Some(_) => return Err(TreeError::NotADirectory { path: path.clone(), above: path }),
                 None => made.clone(),
             };
-            self.tree.insert(path, Node { metadata, kind: NodeKind::Directory { opaque: true } })?;
+            self.tree.insert(path, TreeNode { metadata, kind: NodeKind::Directory { opaque: true } })?;
         }
         Ok(self.tree)
     }

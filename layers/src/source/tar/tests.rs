@@ -46,7 +46,7 @@ fn read(bytes: &[u8]) -> Result<LayerTree, TarError> {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("a.tar");
     fs::write(&path, bytes).unwrap();
-    let tree = read_tar(&path, &Options { scratch: scratch.path(), latest: None });
+    let tree = read_tar(&path, &TarOptions { scratch: scratch.path(), latest: None });
     assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1, "something was left behind");
     tree
 }
@@ -245,7 +245,7 @@ fn times_after_the_latest_become_it() {
     let path = scratch.path().join("a.tar");
     fs::write(&path, archive(&[(FILE, "a", "", "")])).unwrap();
     for (latest, mtime) in [(Some(999), 999), (Some(1001), 1000), (None, 1000)] {
-        let tree = read_tar(&path, &Options { scratch: scratch.path(), latest }).unwrap();
+        let tree = read_tar(&path, &TarOptions { scratch: scratch.path(), latest }).unwrap();
         assert_eq!(tree.get(&"a".parse().unwrap()).unwrap().metadata.mtime, mtime);
     }
 }
@@ -290,7 +290,7 @@ fn archives_by_gnu_tar() {
         &["--format=gnu", "--bzip2"],
     ] {
         gnu_tar(options, &out, &source);
-        let tree = read_tar(&out, &Options { scratch: root.path(), latest: Some(5) }).unwrap();
+        let tree = read_tar(&out, &TarOptions { scratch: root.path(), latest: Some(5) }).unwrap();
         let Some(NodeKind::File(Content::Slice { file, range })) =
             tree.get(&"holes".parse().unwrap()).map(|node| node.kind.clone())
         else {
@@ -328,15 +328,15 @@ fn what_is_cut_off_or_damaged_or_no_archive() {
     assert_eq!(read(&zstd).unwrap().len(), 2);
     assert!(matches!(read(&zstd[..zstd.len() - 3]).unwrap_err().cause, TarCause::Io(_)));
     let directory = tempfile::tempdir().unwrap();
-    let error = read_tar(directory.path(), &Options { scratch: directory.path(), latest: None }).unwrap_err();
+    let error = read_tar(directory.path(), &TarOptions { scratch: directory.path(), latest: None }).unwrap_err();
     assert!(matches!(error.cause, TarCause::Io(_)), "a directory is no archive");
     let missing = Path::new("/nonexistent/a.tar");
-    let error = read_tar(missing, &Options { scratch: missing, latest: None }).unwrap_err();
+    let error = read_tar(missing, &TarOptions { scratch: missing, latest: None }).unwrap_err();
     assert!(matches!(error.cause, TarCause::Io(_)));
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("a");
     fs::write(&path, zstd).unwrap();
-    let error = read_tar(&path, &Options { scratch: missing, latest: None }).unwrap_err();
+    let error = read_tar(&path, &TarOptions { scratch: missing, latest: None }).unwrap_err();
     assert!(matches!(error.cause, TarCause::Scratch { .. }));
 }
 
@@ -380,7 +380,7 @@ fn broken_archives_never_panic() {
         // Some filesystems write a file that is overwritten to disk at once, but not a new one.
         let _ = fs::remove_file(&path);
         fs::write(&path, bytes).unwrap();
-        read_tar(&path, &Options { scratch: scratch.path(), latest: None })
+        read_tar(&path, &TarOptions { scratch: scratch.path(), latest: None })
     };
     let (mut read_well, rounds) = (0, 4000);
     for round in 0..rounds {

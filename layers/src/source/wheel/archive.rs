@@ -14,7 +14,7 @@ use zip::read::{ArchiveOffset, Config, ZipArchive, ZipFileEntry};
 use zip::result::ZipError;
 use zip::unstable::read::ZipIterable;
 
-use super::error::Fault;
+use super::error::WheelFault;
 use crate::mapped::MappedFile;
 use crate::path::{LayerPath, PathError};
 use crate::tree::{Content, DeflatedSlice};
@@ -37,7 +37,7 @@ const DIRECTORY: u32 = 0o040_000;
 
 /// What is in the archive.
 #[derive(Debug)]
-pub(in crate::source) struct Archive {
+pub(in crate::source) struct WheelArchive {
     /// The files, in the archive's order.
     pub(in crate::source) members: Vec<Member>,
     /// Names of directories, each with a slash at its end. Nothing is made of them.
@@ -63,29 +63,29 @@ pub(in crate::source) struct Member {
 
 impl Member {
     /// The member of an entry, if a wheel may have such a one.
-    fn of(entry: &ZipFileEntry<'_>, file: &MappedFile) -> Result<Self, Fault> {
+    fn of(entry: &ZipFileEntry<'_>, file: &MappedFile) -> Result<Self, WheelFault> {
         let name = member_name(entry.name_raw())?;
         if entry.encrypted() {
-            return Err(Fault::Encrypted(name));
+            return Err(WheelFault::Encrypted(name));
         }
         let mode = entry.external_attributes() >> 16;
         let directory = name.ends_with('/');
         if !matches!((mode & TYPE_MASK, directory), (0, _) | (REGULAR, false) | (DIRECTORY, true)) {
-            return Err(Fault::Special(name));
+            return Err(WheelFault::Special(name));
         }
         let deflated = match entry.compression() {
             CompressionMethod::Stored => false,
             CompressionMethod::Deflated => true,
-            method => return Err(Fault::Method { name, method: method.to_string() }),
+            method => return Err(WheelFault::Method { name, method: method.to_string() }),
         };
         let (compressed, len) = (entry.compressed_size(), entry.size());
         let range = range(file, entry.header_start(), compressed);
         let possible = if deflated { len / MAX_RATIO <= compressed } else { len == compressed };
         if directory && len > 0 {
-            return Err(Fault::Damaged { name, reason: "it is a directory with data" });
+            return Err(WheelFault::Damaged { name, reason: "it is a directory with data" });
         }
         let (Some(range), true) = (range, possible) else {
-            return Err(Fault::Sizes { name, compressed, len });
+            return Err(WheelFault::Sizes { name, compressed, len });
         };
         let executable = mode & TYPE_MASK == REGULAR && mode & 0o111 != 0;
         Ok(Self { name, deflated, range, crc32: entry.crc32(), len, executable })
@@ -125,11 +125,11 @@ impl Member {
     }
 
     /// The whole file in memory, checked against its CRC-32.
-    pub(in crate::source) fn read(&self, file: &MappedFile, limit: u64) -> Result<Vec<u8>, Fault> {
+    pub(in crate::source) fn read(&self, file: &MappedFile, limit: u64) -> Result<Vec<u8>, WheelFault> {
         if self.len > limit {
-            return Err(Fault::TooLarge { name: self.name.clone(), len: self.len, limit });
+            return Err(WheelFault::TooLarge { name: self.name.clone(), len: self.len, limit });
         }
-        let damaged = |reason| Fault::Damaged { name: self.name.clone(), reason };
+        let damaged = |reason| WheelFault::Damaged { name: self.name.clone(), reason };
         let mut bytes = Vec::new();
         self.reader(file).read_to_end(&mut bytes).map_err(|_| damaged("it does not inflate"))?;
         if bytes.len() as u64 != self.len || crc32fast::hash(&bytes) != self.crc32 {
@@ -141,11 +141,11 @@ impl Member {
 
 /// Lists what is in the archive. Of members of one name, which have to be the same file, the last one counts, as with
 /// pip.
-pub(in crate::source) fn read(file: &MappedFile) -> Result<Archive, Fault> {
+pub(in crate::source) fn read(file: &MappedFile) -> Result<WheelArchive, WheelFault> {
     check_end(file)?;
     let config = Config { archive_offset: ArchiveOffset::Known(0) };
     let mut archive = ZipIterable::try_new(Cursor::new(file.as_ref()), config)?.enforce_header_consistency(true);
-    let mut found = Archive { members: Vec::with_capacity(archive.len()), directories: BTreeSet::new() };
+    let mut found = WheelArchive { members: Vec::with_capacity(archive.len()), directories: BTreeSet::new() };
     let (mut by_name, mut places, mut directory) = (BTreeMap::new(), Vec::new(), file.len());
     for entry in archive.files()? {
         let entry = entry?;
@@ -164,7 +164,7 @@ pub(in crate::source) fn read(file: &MappedFile) -> Result<Archive, Fault> {
             Entry::Occupied(earlier) => {
                 let earlier = &mut found.members[*earlier.get()];
                 if !earlier.is_same(&member, file) {
-                    return Err(Fault::Twice(member.name));
+                    return Err(WheelFault::Twice(member.name));
                 }
                 *earlier = member;
             }
@@ -175,20 +175,20 @@ pub(in crate::source) fn read(file: &MappedFile) -> Result<Archive, Fault> {
 }
 
 /// Checks that the archive ends where its file ends, so that there is one end only for readers to find.
-fn check_end(file: &MappedFile) -> Result<(), Fault> {
+fn check_end(file: &MappedFile) -> Result<(), WheelFault> {
     let tail = &file[file.len().saturating_sub(END_LEN + MAX_COMMENT)..];
     let Some(at) = tail.windows(END_SIGNATURE.len()).rposition(|window| window == END_SIGNATURE) else {
         // Said by the crate where it is no archive at all, by us where too much comes after it.
         ZipArchive::new(Cursor::new(file.as_ref()))?;
-        return Err(Fault::Trailing);
+        return Err(WheelFault::Trailing);
     };
     let comment = short(tail, at + END_LEN - 2);
-    if comment.is_some_and(|comment| at + END_LEN + comment == tail.len()) { Ok(()) } else { Err(Fault::Trailing) }
+    if comment.is_some_and(|comment| at + END_LEN + comment == tail.len()) { Ok(()) } else { Err(WheelFault::Trailing) }
 }
 
 /// Checks that members, each with its local header, don't overlap, but for those of one name that are one, and that
 /// there are none between them that the central directory does not list. `bytes` is what lies before that directory.
-fn check_places(mut places: Vec<(Range<usize>, String)>, bytes: &[u8]) -> Result<(), Fault> {
+fn check_places(mut places: Vec<(Range<usize>, String)>, bytes: &[u8]) -> Result<(), WheelFault> {
     places.sort_unstable_by(|(a, name), (b, other)| (a.start, a.end, name).cmp(&(b.start, b.end, other)));
     places.dedup();
     let mut at = 0;
@@ -200,15 +200,15 @@ fn check_places(mut places: Vec<(Range<usize>, String)>, bytes: &[u8]) -> Result
     check_gap(&bytes[at..])
 }
 
-fn check_gap(gap: &[u8]) -> Result<(), Fault> {
+fn check_gap(gap: &[u8]) -> Result<(), WheelFault> {
     match gap.windows(LOCAL_LEN).any(|window| window.starts_with(LOCAL_SIGNATURE)) {
         true => Err(unsound("it has a member that its directory does not list".to_owned())),
         false => Ok(()),
     }
 }
 
-fn unsound(message: String) -> Fault {
-    Fault::Archive(ZipError::InvalidArchive(message.into()))
+fn unsound(message: String) -> WheelFault {
+    WheelFault::Archive(ZipError::InvalidArchive(message.into()))
 }
 
 /// Where a member's bytes are: behind its local header, which is at `header`.
@@ -247,8 +247,8 @@ fn equal(a: impl Read, b: impl Read) -> io::Result<bool> {
 
 /// A member's name as text, if it can be a path below any directory: without empty components and `.`, as pip joins it
 /// to a directory. A backslash is a character as any other.
-pub(super) fn member_name(raw: &[u8]) -> Result<String, Fault> {
-    let refuse = |reason| Fault::Name { name: String::from_utf8_lossy(raw).into_owned(), reason };
+pub(super) fn member_name(raw: &[u8]) -> Result<String, WheelFault> {
+    let refuse = |reason| WheelFault::Name { name: String::from_utf8_lossy(raw).into_owned(), reason };
     let name = std::str::from_utf8(raw).map_err(|_| refuse("is not UTF-8"))?;
     if name.starts_with('/') {
         return Err(refuse("is absolute"));
@@ -306,7 +306,7 @@ mod tests {
             b"./.wh.d/x",
             &[b'n'; 256],
         ] {
-            assert!(matches!(member_name(bad), Err(Fault::Name { .. })), "{}", String::from_utf8_lossy(bad));
+            assert!(matches!(member_name(bad), Err(WheelFault::Name { .. })), "{}", String::from_utf8_lossy(bad));
         }
     }
 

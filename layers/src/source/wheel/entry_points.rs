@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 
 use super::archive::check_component;
-use super::error::Fault;
+use super::error::WheelFault;
 
 /// A script that an entry point asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Script {
+pub(super) struct EntryPointScript {
     /// The script's file name.
     pub(super) name: String,
     /// The module to import from.
@@ -25,7 +25,7 @@ pub(super) struct EntryPoints {
 
 impl EntryPoints {
     /// Reads entry_points.txt; the last entry of a name counts.
-    pub(super) fn parse(text: &str) -> Result<Self, Fault> {
+    pub(super) fn parse(text: &str) -> Result<Self, WheelFault> {
         let mut points = Self::default();
         let mut group = "";
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
@@ -38,7 +38,7 @@ impl EntryPoints {
                 "gui_scripts" => &mut points.gui,
                 _ => continue,
             };
-            let refuse = || Fault::EntryPoint { entry: line.to_owned(), reason: "has no `=`" };
+            let refuse = || WheelFault::EntryPoint { entry: line.to_owned(), reason: "has no `=`" };
             let (name, value) = line.split_once('=').ok_or_else(refuse)?;
             entries.push((name.trim().to_owned(), value.trim().to_owned()));
         }
@@ -58,7 +58,7 @@ impl EntryPoints {
     ///
     /// pip and easy_install are built for one Python and installed for others, so their versioned names are made
     /// from the version at hand.
-    pub(super) fn scripts(&self, python: (u32, u32)) -> Result<Vec<Script>, Fault> {
+    pub(super) fn scripts(&self, python: (u32, u32)) -> Result<Vec<EntryPointScript>, WheelFault> {
         let mut entries: Vec<(String, &str)> = Vec::new();
         let (major, minor) = python;
         let value = |name| self.console.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str());
@@ -104,8 +104,8 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-fn script(name: String, value: &str) -> Result<Script, Fault> {
-    let refuse = |reason| Fault::EntryPoint { entry: format!("{name} = {value}"), reason };
+fn script(name: String, value: &str) -> Result<EntryPointScript, WheelFault> {
+    let refuse = |reason| WheelFault::EntryPoint { entry: format!("{name} = {value}"), reason };
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     // Brackets belong to what comes after the value. All else is a file's name below the scripts' directory, as for pip.
     if name.contains(['[', ']']) || name.split('/').any(|component| check_component(component).is_err()) {
@@ -120,7 +120,7 @@ fn script(name: String, value: &str) -> Result<Script, Fault> {
         return Err(refuse("is not of the form `module:function`"));
     }
     let (module, function) = (module.to_owned(), function.to_owned());
-    Ok(Script { name, module, function })
+    Ok(EntryPointScript { name, module, function })
 }
 
 #[cfg(test)]
@@ -183,7 +183,7 @@ mod tests {
         for bad in values.into_iter().chain(names) {
             let points = EntryPoints::parse(&format!("[console_scripts]\n{bad}"));
             let scripts = points.and_then(|points| points.scripts((3, 11)));
-            assert!(matches!(scripts, Err(Fault::EntryPoint { .. })), "{bad}");
+            assert!(matches!(scripts, Err(WheelFault::EntryPoint { .. })), "{bad}");
         }
     }
 }

@@ -13,13 +13,13 @@ pub struct WheelError {
     pub wheel: String,
     /// What is wrong with it.
     #[source]
-    pub fault: Fault,
+    pub fault: WheelFault,
 }
 
 /// What is wrong with a wheel. `name` is a member's name in the archive throughout.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Fault {
+pub enum WheelFault {
     /// The file could not be opened or mapped.
     #[error("the file could not be opened")]
     Open(#[source] io::Error),
@@ -137,7 +137,7 @@ pub enum Fault {
     Tree(#[from] TreeError),
 }
 
-impl Fault {
+impl WheelFault {
     pub(super) fn of(self, wheel: &str) -> WheelError {
         WheelError { wheel: wheel.to_owned(), fault: self }
     }
@@ -148,14 +148,16 @@ impl WheelError {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         Some(match &self.fault {
-            Fault::RequiresPython { .. } => {
+            WheelFault::RequiresPython { .. } => {
                 "choose a wheel for the base's Python; a requirement in place of the file lets `ociforge lock` choose"
             }
-            Fault::Damaged { .. } | Fault::Archive(_) | Fault::Trailing => {
+            WheelFault::Damaged { .. } | WheelFault::Archive(_) | WheelFault::Trailing => {
                 "the file is damaged or was tampered with: fetch or build it again"
             }
-            Fault::FileName(_) => "give the wheel the name that its build gave it",
-            Fault::Open(_) | Fault::Path(_) | Fault::Tree(_) | Fault::TooLarge { .. } => return None,
+            WheelFault::FileName(_) => "give the wheel the name that its build gave it",
+            WheelFault::Open(_) | WheelFault::Path(_) | WheelFault::Tree(_) | WheelFault::TooLarge { .. } => {
+                return None;
+            }
             _ => "the wheel breaks the rules for wheels: build it again with a current build backend",
         })
     }

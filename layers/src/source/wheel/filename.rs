@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::error::Fault;
+use super::error::WheelFault;
 
 /// What a wheel's file name says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,12 +14,12 @@ pub struct FileName {
     /// The build tag, empty if there is none.
     pub build: String,
     /// The compatibility tags.
-    pub tags: Tags,
+    pub tags: WheelTags,
 }
 
 /// A compressed set of compatibility tags (PEP 425): each field is a list joined by dots.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tags {
+pub struct WheelTags {
     /// `py3`, `cp311`, …
     pub python: String,
     /// `none`, `abi3`, `cp311`, …
@@ -28,7 +28,7 @@ pub struct Tags {
     pub platform: String,
 }
 
-impl fmt::Display for Tags {
+impl fmt::Display for WheelTags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}-{}", self.python, self.abi, self.platform)
     }
@@ -39,27 +39,27 @@ impl FileName {
     ///
     /// # Errors
     /// When it is no wheel's.
-    pub fn parse(file_name: &str) -> Result<Self, Fault> {
-        let stem = file_name.strip_suffix(".whl").ok_or(Fault::FileName("it does not end in .whl"))?;
+    pub fn parse(file_name: &str) -> Result<Self, WheelFault> {
+        let stem = file_name.strip_suffix(".whl").ok_or(WheelFault::FileName("it does not end in .whl"))?;
         let parts: Vec<&str> = stem.split('-').collect();
         let (name, version, build, python, abi, platform) = match parts[..] {
             [name, version, python, abi, platform] => (name, version, "", python, abi, platform),
             [name, version, build, python, abi, platform] => (name, version, build, python, abi, platform),
-            _ => return Err(Fault::FileName("it has not five or six parts")),
+            _ => return Err(WheelFault::FileName("it has not five or six parts")),
         };
         if parts.iter().any(|part| part.is_empty()) {
-            return Err(Fault::FileName("a part of it is empty"));
+            return Err(WheelFault::FileName("a part of it is empty"));
         }
         if file_name.contains(['/', '\0']) {
-            return Err(Fault::FileName("it has a slash or a NUL byte in it"));
+            return Err(WheelFault::FileName("it has a slash or a NUL byte in it"));
         }
         if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._".contains(&b)) {
-            return Err(Fault::FileName("the first part is no distribution's name"));
+            return Err(WheelFault::FileName("the first part is no distribution's name"));
         }
         if !build.is_empty() && !build.starts_with(|c: char| c.is_ascii_digit()) {
-            return Err(Fault::FileName("the build tag does not begin with a digit"));
+            return Err(WheelFault::FileName("the build tag does not begin with a digit"));
         }
-        let tags = Tags { python: python.to_owned(), abi: abi.to_owned(), platform: platform.to_owned() };
+        let tags = WheelTags { python: python.to_owned(), abi: abi.to_owned(), platform: platform.to_owned() };
         Ok(Self { name: normalize(name), version: version.to_owned(), build: build.to_owned(), tags })
     }
 }
@@ -74,7 +74,7 @@ impl FileName {
     }
 }
 
-impl Tags {
+impl WheelTags {
     /// Every single tag of the set, such as `cp311-cp311-manylinux_2_17_x86_64`.
     pub fn each(&self) -> impl Iterator<Item = String> {
         let abis = move |python| self.abi.split('.').map(move |abi| format!("{python}-{abi}"));
@@ -130,7 +130,7 @@ mod tests {
             "a-1/../b-py3-none-any.whl",
             ".whl",
         ] {
-            assert!(matches!(FileName::parse(bad), Err(Fault::FileName(_))), "{bad}");
+            assert!(matches!(FileName::parse(bad), Err(WheelFault::FileName(_))), "{bad}");
         }
     }
 

@@ -6,11 +6,11 @@ use std::io::Read;
 use super::Wheel;
 use super::archive::Member;
 use super::entry_points::EntryPoints;
-use super::error::Fault;
-use super::record::{self, Row};
+use super::error::WheelFault;
+use super::record::{self, RecordRow};
 use super::scheme::Scheme;
 use crate::path::LayerPath;
-use crate::tree::{Content, LayerTree, Metadata, Node, NodeKind};
+use crate::tree::{Content, LayerTree, Metadata, NodeKind, TreeNode};
 
 /// Scripts whose first line is rewritten are read into memory; they are source text.
 const MAX_SCRIPT: u64 = 16 << 20;
@@ -28,7 +28,7 @@ pub struct InstallOptions {
 }
 
 /// Where a member goes.
-pub(super) enum Place {
+pub(super) enum InstallPath {
     /// To that path.
     At(LayerPath),
     /// To that path, as a script whose first line may need the interpreter's name.
@@ -37,13 +37,13 @@ pub(super) enum Place {
     Nowhere,
 }
 
-pub(super) fn install(wheel: &Wheel, scheme: &Scheme, options: InstallOptions) -> Result<LayerTree, Fault> {
+pub(super) fn install(wheel: &Wheel, scheme: &Scheme, options: InstallOptions) -> Result<LayerTree, WheelFault> {
     let library = if wheel.root_is_purelib { &scheme.purelib } else { &scheme.platlib };
     let entry_points = match wheel.member("entry_points.txt") {
         Some(member) => EntryPoints::parse(&member.text(&wheel.file, MAX_ENTRY_POINTS)?)?,
         None => EntryPoints::default(),
     };
-    let mut installation = Installation {
+    let mut installation = WheelInstallation {
         wheel,
         scheme,
         library,
@@ -68,7 +68,7 @@ pub(super) fn install(wheel: &Wheel, scheme: &Scheme, options: InstallOptions) -
     Ok(installation.tree)
 }
 
-struct Installation<'a> {
+struct WheelInstallation<'a> {
     wheel: &'a Wheel,
     scheme: &'a Scheme,
     library: &'a LayerPath,
@@ -76,16 +76,16 @@ struct Installation<'a> {
     mtime: i64,
     tree: LayerTree,
     /// The rows of the wheel's own files.
-    rows: Vec<Row>,
+    rows: Vec<RecordRow>,
     /// The rows of the files that the installer makes.
-    generated: Vec<Row>,
+    generated: Vec<RecordRow>,
 }
 
-impl Installation<'_> {
+impl WheelInstallation<'_> {
     /// Puts the members in their places, and their rows of RECORD with their new paths into `rows`. Of two members for one
     /// place the one counts that pip puts there last: one of `.data` after one of the root, a script after all others.
-    fn spread(&mut self, entry_points: &EntryPoints) -> Result<(), Fault> {
-        let mut new_rows: BTreeMap<&[u8], Row> = BTreeMap::new();
+    fn spread(&mut self, entry_points: &EntryPoints) -> Result<(), WheelFault> {
+        let mut new_rows: BTreeMap<&[u8], RecordRow> = BTreeMap::new();
         let mut placed: BTreeMap<LayerPath, &Member> = BTreeMap::new();
         let mut replaced: BTreeSet<&[u8]> = BTreeSet::new();
         let mut members: Vec<&Member> = self.wheel.archive.members.iter().collect();
@@ -93,15 +93,17 @@ impl Installation<'_> {
         for member in members {
             let (path, content) =
                 match place(&member.name, &self.wheel.name.name, self.library, self.scheme, entry_points)? {
-                    Place::At(path) => (path, None),
-                    Place::Script(path) => (path, self.rewrite(member)?),
-                    Place::Nowhere => continue,
+                    InstallPath::At(path) => (path, None),
+                    InstallPath::Script(path) => (path, self.rewrite(member)?),
+                    InstallPath::Nowhere => continue,
                 };
             let recorded = relative(&path, self.library);
-            let row = content.as_ref().map_or_else(|| Row::bare(recorded.clone()), |c| Row::of(recorded.clone(), c));
+            let row = content
+                .as_ref()
+                .map_or_else(|| RecordRow::bare(recorded.clone()), |c| RecordRow::of(recorded.clone(), c));
             match placed.insert(path.clone(), member) {
                 None if self.tree.get(&path).is_none() => {}
-                None => return Err(Fault::Collision(path)),
+                None => return Err(WheelFault::Collision(path)),
                 // Both are listed, as with pip, where both rows are right.
                 Some(other) if other.is_same(member, &self.wheel.file) => {}
                 Some(other) => {
@@ -115,9 +117,9 @@ impl Installation<'_> {
         }
         for old in self.wheel.record.rows.iter().filter(|row| !replaced.contains(&row.path[..])) {
             // A script that the installer makes itself keeps its row, as pip has it. So does what is listed twice.
-            let mut row = new_rows.remove(&old.path[..]).unwrap_or_else(|| Row::bare(old.path.clone()));
+            let mut row = new_rows.remove(&old.path[..]).unwrap_or_else(|| RecordRow::bare(old.path.clone()));
             if row.hash.is_empty() {
-                row = Row { path: row.path, ..old.clone() };
+                row = RecordRow { path: row.path, ..old.clone() };
             }
             self.rows.push(row);
         }
@@ -126,7 +128,7 @@ impl Installation<'_> {
     }
 
     /// A script's new content, if its first line has to name the interpreter.
-    fn rewrite(&self, member: &Member) -> Result<Option<Vec<u8>>, Fault> {
+    fn rewrite(&self, member: &Member) -> Result<Option<Vec<u8>>, WheelFault> {
         let mut start = [0; PYTHON.len()];
         let read = member.reader(&self.wheel.file).read_exact(&mut start);
         if read.is_err() || start != PYTHON {
@@ -138,25 +140,25 @@ impl Installation<'_> {
     }
 
     /// Puts a file that the installer makes into the tree, in the place of a member if there is one, with a row.
-    fn generate(&mut self, path: LayerPath, mode: u32, content: Vec<u8>) -> Result<(), Fault> {
-        let row = Row::of(relative(&path, self.library), &content);
+    fn generate(&mut self, path: LayerPath, mode: u32, content: Vec<u8>) -> Result<(), WheelFault> {
+        let row = RecordRow::of(relative(&path, self.library), &content);
         // Where two entry points make the same script, both rows tell of the one that is left.
         self.generated.iter_mut().filter(|other| other.path == row.path).for_each(|other| other.clone_from(&row));
         self.generated.push(row);
         self.file(path, mode, Content::Bytes(content))
     }
 
-    fn file(&mut self, path: LayerPath, mode: u32, content: Content) -> Result<(), Fault> {
+    fn file(&mut self, path: LayerPath, mode: u32, content: Content) -> Result<(), WheelFault> {
         path.check_limits()?;
         for above in path.ancestors() {
             if self.base.contains(&above) || self.tree.get(&above).is_some() {
                 break;
             }
             let kind = NodeKind::Directory { opaque: false };
-            self.tree.insert(above, Node { metadata: Metadata::root(0o755, self.mtime), kind })?;
+            self.tree.insert(above, TreeNode { metadata: Metadata::root(0o755, self.mtime), kind })?;
         }
         let metadata = Metadata::root(mode, self.mtime);
-        Ok(self.tree.insert(path, Node { metadata, kind: NodeKind::File(content) })?)
+        Ok(self.tree.insert(path, TreeNode { metadata, kind: NodeKind::File(content) })?)
     }
 }
 
@@ -181,19 +183,19 @@ pub(super) fn place(
     library: &LayerPath,
     scheme: &Scheme,
     entry_points: &EntryPoints,
-) -> Result<Place, Fault> {
+) -> Result<InstallPath, WheelFault> {
     let Some(rest) = in_data(name) else {
-        return Ok(Place::At(library.join(name)?));
+        return Ok(InstallPath::At(library.join(name)?));
     };
-    let unknown = || Fault::DataDirectory(name.to_owned());
+    let unknown = || WheelFault::DataDirectory(name.to_owned());
     let (key, path) = rest.split_once('/').ok_or_else(unknown)?;
     Ok(match key {
-        "purelib" => Place::At(scheme.purelib.join(path)?),
-        "platlib" => Place::At(scheme.platlib.join(path)?),
-        "data" => Place::At(scheme.data.join(path)?),
-        "headers" => Place::At(scheme.headers.join(distribution)?.join(path)?),
-        "scripts" if entry_points.replaces(path.rsplit('/').next().unwrap_or(path)) => Place::Nowhere,
-        "scripts" => Place::Script(scheme.scripts.join(path)?),
+        "purelib" => InstallPath::At(scheme.purelib.join(path)?),
+        "platlib" => InstallPath::At(scheme.platlib.join(path)?),
+        "data" => InstallPath::At(scheme.data.join(path)?),
+        "headers" => InstallPath::At(scheme.headers.join(distribution)?.join(path)?),
+        "scripts" if entry_points.replaces(path.rsplit('/').next().unwrap_or(path)) => InstallPath::Nowhere,
+        "scripts" => InstallPath::Script(scheme.scripts.join(path)?),
         _ => return Err(unknown()),
     })
 }

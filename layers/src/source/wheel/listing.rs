@@ -7,9 +7,9 @@ use zip::read::ZipArchive;
 
 use super::archive::member_name;
 use super::entry_points::EntryPoints;
-use super::error::{Fault, WheelError};
-use super::install::{MAX_ENTRY_POINTS, Place, place};
-use super::metadata::{Headers, root_is_purelib};
+use super::error::{WheelError, WheelFault};
+use super::install::{InstallPath, MAX_ENTRY_POINTS, place};
+use super::metadata::{MetadataHeaders, root_is_purelib};
 use super::scheme::Scheme;
 use super::{FileName, MAX_METADATA};
 use crate::mapped::MappedFile;
@@ -24,9 +24,9 @@ pub fn installed_files(path: &Path, file_name: &str, scheme: &Scheme) -> Result<
     list(path, file_name, scheme).map_err(|fault| fault.of(file_name))
 }
 
-fn list(path: &Path, file_name: &str, scheme: &Scheme) -> Result<Vec<LayerPath>, Fault> {
+fn list(path: &Path, file_name: &str, scheme: &Scheme) -> Result<Vec<LayerPath>, WheelFault> {
     let name = FileName::parse(file_name)?;
-    let file = MappedFile::open(path).map_err(Fault::Open)?;
+    let file = MappedFile::open(path).map_err(WheelFault::Open)?;
     let mut archive = ZipArchive::new(Cursor::new(file.as_ref()))?;
     // As they are: names are UTF-8, whatever the archive's flags say.
     let names = archive.file_names_raw().filter(|name| !name.ends_with(b"/"));
@@ -38,17 +38,17 @@ fn list(path: &Path, file_name: &str, scheme: &Scheme) -> Result<Vec<LayerPath>,
         };
         let Some(name) = names.iter().find(of_info) else { return Ok(String::new()) };
         let mut bytes = Vec::new();
-        archive.by_name(name)?.take(limit).read_to_end(&mut bytes).map_err(Fault::Open)?;
-        String::from_utf8(bytes).map_err(|_| Fault::NotText(name.clone()))
+        archive.by_name(name)?.take(limit).read_to_end(&mut bytes).map_err(WheelFault::Open)?;
+        String::from_utf8(bytes).map_err(|_| WheelFault::NotText(name.clone()))
     };
     let entry_points = EntryPoints::parse(&text("entry_points.txt", MAX_ENTRY_POINTS)?)?;
-    let pure = root_is_purelib(&Headers::parse(&text("WHEEL", MAX_METADATA)?))?;
+    let pure = root_is_purelib(&MetadataHeaders::parse(&text("WHEEL", MAX_METADATA)?))?;
     let library = if pure { &scheme.purelib } else { &scheme.platlib };
     let mut files = Vec::with_capacity(names.len());
     for member in &names {
         match place(member, &name.name, library, scheme, &entry_points)? {
-            Place::At(path) | Place::Script(path) => files.push(path),
-            Place::Nowhere => {}
+            InstallPath::At(path) | InstallPath::Script(path) => files.push(path),
+            InstallPath::Nowhere => {}
         }
     }
     for script in entry_points.scripts(scheme.python)? {

@@ -1,12 +1,12 @@
 //! The header files of a `.dist-info` directory, WHEEL and METADATA (core metadata specification).
 
-use super::error::Fault;
+use super::error::WheelFault;
 
 /// Headers in the order in which they are written; what comes after the first empty line is left out.
 #[derive(Debug, Clone, Default)]
-pub struct Headers(Vec<(String, String)>);
+pub struct MetadataHeaders(Vec<(String, String)>);
 
-impl Headers {
+impl MetadataHeaders {
     /// Reads headers; lines that begin with a blank continue the value before them.
     #[must_use]
     pub fn parse(text: &str) -> Self {
@@ -37,10 +37,10 @@ impl Headers {
 }
 
 /// Whether WHEEL says that the root goes to purelib rather than platlib.
-pub(super) fn root_is_purelib(wheel: &Headers) -> Result<bool, Fault> {
+pub(super) fn root_is_purelib(wheel: &MetadataHeaders) -> Result<bool, WheelFault> {
     let version = wheel.get("Wheel-Version").unwrap_or_default();
     if version.split('.').next() != Some("1") {
-        return Err(Fault::WheelVersion(version.to_owned()));
+        return Err(WheelFault::WheelVersion(version.to_owned()));
     }
     Ok(wheel.get("Root-Is-Purelib").is_some_and(|value| value.eq_ignore_ascii_case("true")))
 }
@@ -51,18 +51,18 @@ mod tests {
 
     #[test]
     fn headers() {
-        let headers = Headers::parse("Name: x\r\nlicense:  a\n  b\nTag: 1\nTag: 2\nnonsense\n\nBody: no\n");
+        let headers = MetadataHeaders::parse("Name: x\r\nlicense:  a\n  b\nTag: 1\nTag: 2\nnonsense\n\nBody: no\n");
         assert_eq!((headers.get("NAME"), headers.get("License"), headers.get("Body")), (Some("x"), Some("a\nb"), None));
         assert_eq!(headers.all("tag").collect::<Vec<_>>(), ["1", "2"]);
     }
 
     #[test]
     fn wheel_versions() {
-        let wheel = |text: &str| root_is_purelib(&Headers::parse(text));
+        let wheel = |text: &str| root_is_purelib(&MetadataHeaders::parse(text));
         assert!(wheel("Wheel-Version: 1.0\nRoot-Is-Purelib: True").unwrap());
         assert!(!wheel("Wheel-Version: 1.9\nRoot-Is-Purelib: false").unwrap());
         for bad in ["", "Wheel-Version: 2.0", "Wheel-Version: 10.0", "Wheel-Version: x"] {
-            assert!(matches!(wheel(bad), Err(Fault::WheelVersion(_))), "{bad}");
+            assert!(matches!(wheel(bad), Err(WheelFault::WheelVersion(_))), "{bad}");
         }
     }
 }

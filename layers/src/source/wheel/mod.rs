@@ -20,17 +20,17 @@ mod verify;
 use std::path::Path;
 
 pub use discrepancy::{Correction, Discrepancy};
-pub use error::{Fault, WheelError};
-pub use filename::{FileName, Tags, normalize};
+pub use error::{WheelError, WheelFault};
+pub use filename::{FileName, WheelTags, normalize};
 pub use install::InstallOptions;
 pub use launcher::Launcher;
 pub use listing::installed_files;
-pub use metadata::Headers;
+pub use metadata::MetadataHeaders;
 pub use scheme::Scheme;
 
 use crate::mapped::MappedFile;
 use crate::tree::LayerTree;
-use archive::{Archive, Member};
+use archive::{Member, WheelArchive};
 use record::Record;
 
 /// RECORD has some hundred bytes for a file; nobody has a million files in a wheel.
@@ -44,10 +44,10 @@ pub struct Wheel {
     file_name: String,
     name: FileName,
     version: String,
-    archive: Archive,
+    archive: WheelArchive,
     dist_info: String,
     root_is_purelib: bool,
-    metadata: Headers,
+    metadata: MetadataHeaders,
     record: Record,
 }
 
@@ -70,24 +70,24 @@ impl Wheel {
         Self::read(path, file_name).map_err(|fault| fault.of(file_name))
     }
 
-    fn read(path: &Path, file_name: &str) -> Result<Self, Fault> {
+    fn read(path: &Path, file_name: &str) -> Result<Self, WheelFault> {
         let name = FileName::parse(file_name)?;
-        let file = MappedFile::open(path).map_err(Fault::Open)?;
+        let file = MappedFile::open(path).map_err(WheelFault::Open)?;
         let archive = archive::read(&file)?;
         // RECORD is read line by line.
         if let Some(member) = archive.members.iter().find(|member| member.name.contains('\n')) {
             let name = member.name.escape_debug().to_string();
-            return Err(Fault::Name { name, reason: "has a line break in it" });
+            return Err(WheelFault::Name { name, reason: "has a line break in it" });
         }
         let dist_info = dist_info(&archive.members, &name)?;
         let find = |file_name: &str| {
             let path = format!("{dist_info}/{file_name}");
-            archive.members.iter().find(|member| member.name == path).ok_or(Fault::Missing(path))
+            archive.members.iter().find(|member| member.name == path).ok_or(WheelFault::Missing(path))
         };
         let record = Record::parse(&find("RECORD")?.text(&file, MAX_RECORD)?);
-        let wheel = Headers::parse(&find("WHEEL")?.text(&file, MAX_METADATA)?);
+        let wheel = MetadataHeaders::parse(&find("WHEEL")?.text(&file, MAX_METADATA)?);
         let root_is_purelib = metadata::root_is_purelib(&wheel)?;
-        let metadata = Headers::parse(&find("METADATA")?.text(&file, MAX_METADATA)?);
+        let metadata = MetadataHeaders::parse(&find("METADATA")?.text(&file, MAX_METADATA)?);
         let named = metadata.get("Name").unwrap_or_default();
         let version = metadata.get("Version").unwrap_or_default().to_owned();
         agree("METADATA", (named, &version), &name)?;
@@ -121,7 +121,7 @@ impl Wheel {
 
     /// The compatibility tags of the file name.
     #[must_use]
-    pub fn tags(&self) -> &Tags {
+    pub fn tags(&self) -> &WheelTags {
         &self.name.tags
     }
 
@@ -133,7 +133,7 @@ impl Wheel {
 
     /// METADATA's headers.
     #[must_use]
-    pub fn metadata(&self) -> &Headers {
+    pub fn metadata(&self) -> &MetadataHeaders {
         &self.metadata
     }
 
@@ -146,7 +146,7 @@ impl Wheel {
     /// Checks that the wheel is for that Python, major and minor. Its tags are not looked at.
     ///
     /// # Errors
-    /// [`Fault::RequiresPython`], which says what the wheel is for.
+    /// [`WheelFault::RequiresPython`], which says what the wheel is for.
     pub fn supports(&self, python: (u32, u32)) -> Result<(), WheelError> {
         let checked = requires::check(self.requires_python().unwrap_or_default(), python);
         checked.map_err(|fault| fault.of(&self.file_name))
@@ -156,7 +156,7 @@ impl Wheel {
     /// what is, unless it is right. Memory is bounded.
     ///
     /// # Errors
-    /// [`Fault::Damaged`] with the first file that is not as it should be.
+    /// [`WheelFault::Damaged`] with the first file that is not as it should be.
     pub fn verify(&self) -> Result<Option<Correction>, WheelError> {
         verify::verify(self).map_err(|fault| fault.of(&self.file_name))
     }
@@ -181,19 +181,19 @@ impl Wheel {
 }
 
 impl Member {
-    fn text(&self, file: &MappedFile, limit: u64) -> Result<String, Fault> {
-        String::from_utf8(self.read(file, limit)?).map_err(|_| Fault::NotText(self.name.clone()))
+    fn text(&self, file: &MappedFile, limit: u64) -> Result<String, WheelFault> {
+        String::from_utf8(self.read(file, limit)?).map_err(|_| WheelFault::NotText(self.name.clone()))
     }
 }
 
 /// The one `.dist-info` directory, which has to be called like the distribution. What it says of the version does not
 /// count: METADATA does.
-fn dist_info(members: &[Member], name: &FileName) -> Result<String, Fault> {
+fn dist_info(members: &[Member], name: &FileName) -> Result<String, WheelFault> {
     let tops = members.iter().filter_map(|member| member.name.split_once('/').map(|(top, _)| top));
     let mut found: Vec<&str> = tops.filter(|top| top.ends_with(".dist-info")).collect();
     found.sort_unstable();
     found.dedup();
-    let [dist_info] = found[..] else { return Err(Fault::DistInfo(found.len())) };
+    let [dist_info] = found[..] else { return Err(WheelFault::DistInfo(found.len())) };
     let stem = dist_info.strip_suffix(".dist-info").unwrap_or(dist_info);
     let named = stem.rsplit_once('-').map_or(stem, |(name, _)| name);
     agree(dist_info, (named, &name.version), name)?;
@@ -201,9 +201,13 @@ fn dist_info(members: &[Member], name: &FileName) -> Result<String, Fault> {
 }
 
 /// Checks a name and a version against the file name's.
-fn agree(place: &str, (name, version): (&str, &str), expected: &FileName) -> Result<(), Fault> {
+fn agree(place: &str, (name, version): (&str, &str), expected: &FileName) -> Result<(), WheelFault> {
     let differ = |found: &str, expected: &str| {
-        Err(Fault::Disagreement { place: place.to_owned(), found: found.to_owned(), expected: expected.to_owned() })
+        Err(WheelFault::Disagreement {
+            place: place.to_owned(),
+            found: found.to_owned(),
+            expected: expected.to_owned(),
+        })
     };
     if normalize(name) != expected.name {
         return differ(name, &expected.name);

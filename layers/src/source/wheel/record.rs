@@ -12,14 +12,14 @@ use super::discrepancy::Discrepancy;
 /// What a RECORD says.
 #[derive(Debug, Default)]
 pub(super) struct Record {
-    pub(super) rows: Vec<Row>,
+    pub(super) rows: Vec<RecordRow>,
     /// Lines that are no rows, counted from 1.
     unreadable: Vec<usize>,
 }
 
 /// A row: path, hash (`sha256=…`) and size, the last two maybe empty. Sorted as pip sorts them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Row {
+pub(super) struct RecordRow {
     /// Relative to the directory that the `.dist-info` directory is in.
     pub(super) path: Vec<u8>,
     /// `ALGORITHM=` and the hash in URL-safe base64 without padding, unless it is none that can be read.
@@ -28,7 +28,7 @@ pub(super) struct Row {
     pub(super) size: String,
 }
 
-impl Row {
+impl RecordRow {
     /// The row of a file that the installer writes.
     pub(super) fn of(path: Vec<u8>, content: &[u8]) -> Self {
         let hash = format!("sha256={}", URL_SAFE_NO_PAD.encode(Sha256::digest(content)));
@@ -41,27 +41,27 @@ impl Row {
     }
 
     /// What computes a hash to compare with this row's; `None` where it has none that is worth something.
-    pub(super) fn hasher(&self) -> Option<Hasher> {
+    pub(super) fn hasher(&self) -> Option<RecordHasher> {
         let (algorithm, digest) = self.hash.split_once('=')?;
-        let hasher = Hasher::of(algorithm)?;
+        let hasher = RecordHasher::of(algorithm)?;
         digest_of(digest, hasher.len()).map(|_| hasher)
     }
 }
 
 /// The algorithms that RECORD may use (PEP 427: SHA-256 or better).
-pub(super) enum Hasher {
+pub(super) enum RecordHasher {
     Sha256(Sha256),
     Sha384(Sha384),
     Sha512(Sha512),
 }
 
-impl Default for Hasher {
+impl Default for RecordHasher {
     fn default() -> Self {
         Self::Sha256(Sha256::new())
     }
 }
 
-impl Hasher {
+impl RecordHasher {
     fn of(algorithm: &str) -> Option<Self> {
         Some(match algorithm.to_ascii_lowercase().as_str() {
             "sha256" => Self::Sha256(Sha256::new()),
@@ -113,7 +113,7 @@ fn digest_of(text: &str, len: usize) -> Option<Vec<u8>> {
 /// The one form that installers write of a hash; text of which there is none stays as it is.
 fn canonical(hash: String) -> String {
     let found = hash.split_once('=').and_then(|(algorithm, digest)| {
-        let hasher = Hasher::of(algorithm)?;
+        let hasher = RecordHasher::of(algorithm)?;
         Some(shown(&algorithm.to_ascii_lowercase(), &digest_of(digest, hasher.len())?))
     });
     found.unwrap_or(hash)
@@ -133,8 +133,8 @@ impl Record {
     }
 
     /// The rows by their paths, and what is wrong with RECORD by itself.
-    pub(super) fn by_path(&self) -> (BTreeMap<&[u8], &Row>, Vec<Discrepancy>) {
-        let mut rows: BTreeMap<&[u8], &Row> = BTreeMap::new();
+    pub(super) fn by_path(&self) -> (BTreeMap<&[u8], &RecordRow>, Vec<Discrepancy>) {
+        let mut rows: BTreeMap<&[u8], &RecordRow> = BTreeMap::new();
         let mut wrong: Vec<_> = self.unreadable.iter().copied().map(Discrepancy::Unreadable).collect();
         for row in &self.rows {
             if rows.insert(&row.path, row).is_some_and(|other| other != row) {
@@ -145,10 +145,10 @@ impl Record {
     }
 }
 
-fn row(line: &str) -> Option<Row> {
+fn row(line: &str) -> Option<RecordRow> {
     let [path, hash, size] = <[String; 3]>::try_from(fields(line)?).ok()?;
     let number = size.bytes().all(|byte| byte.is_ascii_digit());
-    number.then(|| Row { path: plain(&path).into_bytes(), hash: canonical(hash), size })
+    number.then(|| RecordRow { path: plain(&path).into_bytes(), hash: canonical(hash), size })
 }
 
 /// The fields of a line; `None` if a quote is not closed.
@@ -173,7 +173,7 @@ fn fields(line: &str) -> Option<Vec<String>> {
 }
 
 /// Writes a RECORD as pip does: rows sorted, fields quoted where they must be, lines that end in CR LF.
-pub(super) fn write(mut rows: Vec<Row>) -> Vec<u8> {
+pub(super) fn write(mut rows: Vec<RecordRow>) -> Vec<u8> {
     rows.sort_unstable();
     let mut out = Vec::new();
     for row in &rows {
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn rows_are_sorted_by_bytes() {
-        let rows = ["b", "a/b", "a.b", "../bin/x", "é"].map(|path| Row::bare(path.into()));
+        let rows = ["b", "a/b", "a.b", "../bin/x", "é"].map(|path| RecordRow::bare(path.into()));
         let text = write(rows.into());
         assert_eq!(text, "../bin/x,,\r\na.b,,\r\na/b,,\r\nb,,\r\né,,\r\n".as_bytes());
     }
@@ -234,7 +234,7 @@ mod tests {
         use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE};
         // All that the alphabets differ in is in it: `-` and `_`, or `+` and `/`.
         let content = b"a=>?\n".repeat(3);
-        let row = Row::of(b"f".to_vec(), &content);
+        let row = RecordRow::of(b"f".to_vec(), &content);
         let digest = Sha256::digest(&content);
         let hex = hex::encode(digest);
         let upper = hex.to_uppercase();
@@ -243,7 +243,7 @@ mod tests {
             let read = Record::parse(&format!("f,sha256={text},15\nf,SHA256={text},15")).rows;
             assert_eq!(read, [row.clone(), row.clone()], "{text}");
         }
-        let long = Row { hash: shown("sha512", &Sha512::digest(&content)), ..row };
+        let long = RecordRow { hash: shown("sha512", &Sha512::digest(&content)), ..row };
         let read = Record::parse(&format!("f,sha512={},15", hex::encode(Sha512::digest(&content)))).rows;
         assert_eq!(read[0], long);
         let mut hasher = read[0].hasher().unwrap();
@@ -256,7 +256,7 @@ mod tests {
         let hex = "0".repeat(63);
         for weak in ["", "md5=XUFAKrxLKna5cZ2REBfFkg", "sha1=x", "sha256=AAAA", "sha256", "sha256=!", "SHA256=x", &hex]
         {
-            let row = Row { hash: weak.into(), ..Row::bare(b"f".to_vec()) };
+            let row = RecordRow { hash: weak.into(), ..RecordRow::bare(b"f".to_vec()) };
             assert!(row.hasher().is_none(), "{weak}");
         }
     }

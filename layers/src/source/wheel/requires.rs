@@ -2,17 +2,17 @@
 
 use pep440_rs::{Version, VersionSpecifiers};
 
-use super::error::Fault;
+use super::error::WheelFault;
 
 /// Checks a `Requires-Python` against every patch release that `python`, major and minor, may be. Text that is no
 /// version specifier fits all, as with pip.
-pub(super) fn check(requires: &str, (major, minor): (u32, u32)) -> Result<(), Fault> {
+pub(super) fn check(requires: &str, (major, minor): (u32, u32)) -> Result<(), WheelFault> {
     let Ok(specifiers) = requires.parse::<VersionSpecifiers>() else { return Ok(()) };
     let mut patches = (0..100).map(|patch| Version::new([major.into(), minor.into(), patch]));
     if patches.any(|version| specifiers.contains(&version)) {
         return Ok(());
     }
-    Err(Fault::RequiresPython { requires: requires.to_owned(), base: format!("{major}.{minor}") })
+    Err(WheelFault::RequiresPython { requires: requires.to_owned(), base: format!("{major}.{minor}") })
 }
 
 #[cfg(test)]

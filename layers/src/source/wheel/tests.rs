@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 
 use flate2::write::DeflateEncoder;
 
-use super::record::Row;
+use super::record::RecordRow;
 use super::*;
 use crate::path::LayerPath;
 use crate::tree::{Content, NodeKind};
@@ -35,7 +35,7 @@ fn entry(name: &str, data: &[u8]) -> Entry {
     let mut encoder = DeflateEncoder::new(Vec::new(), flate2::Compression::default());
     encoder.write_all(data).unwrap();
     let packed = encoder.finish().unwrap();
-    let row = Row::of(name.as_bytes().to_vec(), data);
+    let row = RecordRow::of(name.as_bytes().to_vec(), data);
     Entry {
         name: name.into(),
         data: data.to_vec(),
@@ -137,21 +137,21 @@ fn record(entries: &[Entry]) -> String {
     rows.chain([format!("{INFO}/RECORD,,\n")]).collect()
 }
 
-fn open_bytes(bytes: &[u8], file_name: &str) -> Result<Wheel, Fault> {
+fn open_bytes(bytes: &[u8], file_name: &str) -> Result<Wheel, WheelFault> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join(file_name);
     std::fs::write(&path, bytes).unwrap();
     Wheel::open(&path).map_err(|error| error.fault)
 }
 
-fn open(mut entries: Vec<Entry>) -> Result<Wheel, Fault> {
+fn open(mut entries: Vec<Entry>) -> Result<Wheel, WheelFault> {
     let record = record(&entries);
     entries.push(entry(&format!("{INFO}/RECORD"), record.as_bytes()));
     open_bytes(&zip(&entries), FILE)
 }
 
 /// A sound wheel and one more member.
-fn with(entry: Entry) -> Result<Wheel, Fault> {
+fn with(entry: Entry) -> Result<Wheel, WheelFault> {
     open(sound().into_iter().chain([entry]).collect())
 }
 
@@ -159,7 +159,7 @@ fn scheme() -> Scheme {
     Scheme::new("opt/lib/python3.11/site-packages".parse().unwrap(), (3, 11), "/opt/bin/python3".into()).unwrap()
 }
 
-fn install(wheel: &Wheel) -> Result<LayerTree, Fault> {
+fn install(wheel: &Wheel) -> Result<LayerTree, WheelFault> {
     wheel.install(&scheme(), InstallOptions { mtime: 7, requested: true }).map_err(|error| error.fault)
 }
 
@@ -258,7 +258,7 @@ fn data_is_spread() {
     assert_eq!(directories[3..], ["/opt/share/foo"]);
     let record = text(&tree, &format!("opt/lib/python3.11/site-packages/{INFO}/RECORD"));
     let row = Record::parse(&record).rows.into_iter().find(|row| row.path == b"../../../bin/run").unwrap();
-    assert_eq!(row, Row::of(row.path.clone(), b"#!/opt/bin/python3\nprint()\n"));
+    assert_eq!(row, RecordRow::of(row.path.clone(), b"#!/opt/bin/python3\nprint()\n"));
     assert!(record.contains("\r\nfoo_bar-1.0.data/scripts/foo,sha256="));
     assert!(record.contains("\r\n../../../share/foo/x,sha256="));
 }
@@ -330,72 +330,72 @@ fn signatures_need_no_row_and_get_a_bare_one() {
 #[test]
 fn names_and_kinds_are_refused() {
     for name in ["../x", "/etc/passwd", "a/../../x", "a\0b", "./../a", ".wh.foo"] {
-        refused!(with(entry(name, b"x")), Fault::Name { .. });
+        refused!(with(entry(name, b"x")), WheelFault::Name { .. });
     }
-    refused!(with(Entry { name: vec![b'a', 0xff], ..entry("ab", b"") }), Fault::Name { .. });
-    refused!(with(entry("a\nb", b"x")), Fault::Name { reason: "has a line break in it", .. });
-    refused!(with(entry("link", b"/etc/passwd").mode(0o120_777)), Fault::Special(_));
-    refused!(with(entry("fifo", b"").mode(0o010_644)), Fault::Special(_));
-    refused!(with(entry("directory", b"").mode(0o040_755)), Fault::Special(_));
-    refused!(with(entry("d/", b"data").mode(0o040_755).unrecorded()), Fault::Damaged { .. });
-    refused!(with(Entry { flags: 1, ..entry("secret", b"x") }), Fault::Encrypted(_));
-    refused!(with(Entry { method: 12, ..entry("bzip2", b"x") }), Fault::Method { .. });
-    refused!(with(Entry { method: 93, ..entry("zstd", b"x") }), Fault::Method { .. });
+    refused!(with(Entry { name: vec![b'a', 0xff], ..entry("ab", b"") }), WheelFault::Name { .. });
+    refused!(with(entry("a\nb", b"x")), WheelFault::Name { reason: "has a line break in it", .. });
+    refused!(with(entry("link", b"/etc/passwd").mode(0o120_777)), WheelFault::Special(_));
+    refused!(with(entry("fifo", b"").mode(0o010_644)), WheelFault::Special(_));
+    refused!(with(entry("directory", b"").mode(0o040_755)), WheelFault::Special(_));
+    refused!(with(entry("d/", b"data").mode(0o040_755).unrecorded()), WheelFault::Damaged { .. });
+    refused!(with(Entry { flags: 1, ..entry("secret", b"x") }), WheelFault::Encrypted(_));
+    refused!(with(Entry { method: 12, ..entry("bzip2", b"x") }), WheelFault::Method { .. });
+    refused!(with(Entry { method: 93, ..entry("zstd", b"x") }), WheelFault::Method { .. });
 }
 
 #[test]
 fn headers_that_contradict_each_other_are_refused() {
-    refused!(with(entry("foo/__init__.py", b"again")), Fault::Twice(_));
-    refused!(with(Entry { local: Some((b"y".to_vec(), 1)), ..entry("x", b"x") }), Fault::Archive(_));
-    refused!(with(Entry { local: Some((b"x".to_vec(), 2)), ..entry("x", b"x") }), Fault::Archive(_));
+    refused!(with(entry("foo/__init__.py", b"again")), WheelFault::Twice(_));
+    refused!(with(Entry { local: Some((b"y".to_vec(), 1)), ..entry("x", b"x") }), WheelFault::Archive(_));
+    refused!(with(Entry { local: Some((b"x".to_vec(), 2)), ..entry("x", b"x") }), WheelFault::Archive(_));
     let shared = Entry { shared: true, local: None, ..entry("b", b"same") };
-    refused!(open(sound().into_iter().chain([entry("a", b"same"), shared]).collect()), Fault::Archive(_));
+    refused!(open(sound().into_iter().chain([entry("a", b"same"), shared]).collect()), WheelFault::Archive(_));
     let overlapping = Entry { packed_len: 60, ..entry("a", b"first") };
-    refused!(open([overlapping].into_iter().chain(sound()).collect()), Fault::Archive(_));
+    refused!(open([overlapping].into_iter().chain(sound()).collect()), WheelFault::Archive(_));
     let beyond = Entry { packed_len: 1 << 30, len: 1 << 30, method: 0, ..entry("a", b"first") };
-    refused!(with(beyond), Fault::Sizes { .. });
+    refused!(with(beyond), WheelFault::Sizes { .. });
 }
 
 #[test]
 fn sizes_that_lie_are_refused() {
-    refused!(with(Entry { len: 5, ..entry("stored", b"four").stored() }), Fault::Sizes { .. });
-    refused!(with(Entry { len: u32::MAX - 1, ..entry("bomb", &[0; 5000]) }), Fault::Sizes { .. });
+    refused!(with(Entry { len: 5, ..entry("stored", b"four").stored() }), WheelFault::Sizes { .. });
+    refused!(with(Entry { len: u32::MAX - 1, ..entry("bomb", &[0; 5000]) }), WheelFault::Sizes { .. });
     let short = with(Entry { len: 4, ..entry("a", b"longer") }.row(&hash(b"longer"), "")).unwrap();
-    refused!(short.verify().map_err(|e| e.fault), Fault::Damaged { .. });
+    refused!(short.verify().map_err(|e| e.fault), WheelFault::Damaged { .. });
     let long = with(Entry { len: 9, ..entry("a", b"longer") }.row(&hash(b"longer"), "9")).unwrap();
-    refused!(long.verify().map_err(|e| e.fault), Fault::Damaged { .. });
+    refused!(long.verify().map_err(|e| e.fault), WheelFault::Damaged { .. });
 }
 
 fn hash(data: &[u8]) -> String {
-    Row::of(Vec::new(), data).hash
+    RecordRow::of(Vec::new(), data).hash
 }
 
 #[test]
 fn damaged_content_is_found() {
     let damaged = |entry| with(entry).unwrap().verify().map_err(|error| error.fault);
-    refused!(damaged(Entry { crc32: 1, ..entry("a", b"x") }), Fault::Damaged { .. });
-    refused!(damaged(Entry { crc32: 1, ..entry("a", b"x").stored() }), Fault::Damaged { .. });
+    refused!(damaged(Entry { crc32: 1, ..entry("a", b"x") }), WheelFault::Damaged { .. });
+    refused!(damaged(Entry { crc32: 1, ..entry("a", b"x").stored() }), WheelFault::Damaged { .. });
     let mut extra = entry("a", b"x");
     extra.packed.push(0);
     extra.packed_len += 1;
-    refused!(damaged(extra), Fault::Damaged { reason: "there is something behind its deflate stream", .. });
+    refused!(damaged(extra), WheelFault::Damaged { reason: "there is something behind its deflate stream", .. });
     let mut cut = entry("a", &(0..=255).collect::<Vec<u8>>());
     cut.packed.truncate(100);
     cut.packed_len = 100;
-    refused!(damaged(cut), Fault::Damaged { .. });
+    refused!(damaged(cut), WheelFault::Damaged { .. });
     let mut garbage = entry("a", b"xyz");
     garbage.packed.fill(0xff);
-    refused!(damaged(garbage), Fault::Damaged { reason: "its deflate stream is damaged", .. });
+    refused!(damaged(garbage), WheelFault::Damaged { reason: "its deflate stream is damaged", .. });
 }
 
 #[test]
 fn metadata_that_is_damaged_is_not_used() {
     let mut entries = sound();
     entries[3].crc32 = 1;
-    refused!(open(entries), Fault::Damaged { .. });
+    refused!(open(entries), WheelFault::Damaged { .. });
     let mut entries = sound();
     entries[3] = entry(&format!("{INFO}/METADATA"), b"\xff");
-    refused!(open(entries), Fault::NotText(_));
+    refused!(open(entries), WheelFault::NotText(_));
 }
 
 fn discrepancies(wheel: &Wheel) -> Vec<Discrepancy> {
@@ -480,49 +480,49 @@ fn metadata_has_to_agree_with_the_name() {
         entries[at] = entry(&format!("{INFO}/{name}"), data.as_bytes());
         open(entries)
     };
-    refused!(replaced(4, "WHEEL", "Wheel-Version: 2.0"), Fault::WheelVersion(_));
-    refused!(replaced(4, "WHEEL", ""), Fault::WheelVersion(_));
-    refused!(replaced(4, "LEEHW", ""), Fault::Missing(_));
-    refused!(replaced(3, "METADATA", "Name: other\nVersion: 1.0"), Fault::Disagreement { .. });
-    refused!(replaced(3, "METADATA", "Name: foo-bar\nVersion: 1.1"), Fault::Disagreement { .. });
-    refused!(replaced(3, "METADATA", ""), Fault::Disagreement { .. });
-    refused!(replaced(3, "ATADATEM", ""), Fault::Missing(_));
-    refused!(with(entry("other-1.0.dist-info/METADATA", b"")), Fault::DistInfo(2));
-    refused!(open_bytes(&zip(&[entry("a", b"x")]), FILE), Fault::DistInfo(0));
+    refused!(replaced(4, "WHEEL", "Wheel-Version: 2.0"), WheelFault::WheelVersion(_));
+    refused!(replaced(4, "WHEEL", ""), WheelFault::WheelVersion(_));
+    refused!(replaced(4, "LEEHW", ""), WheelFault::Missing(_));
+    refused!(replaced(3, "METADATA", "Name: other\nVersion: 1.0"), WheelFault::Disagreement { .. });
+    refused!(replaced(3, "METADATA", "Name: foo-bar\nVersion: 1.1"), WheelFault::Disagreement { .. });
+    refused!(replaced(3, "METADATA", ""), WheelFault::Disagreement { .. });
+    refused!(replaced(3, "ATADATEM", ""), WheelFault::Missing(_));
+    refused!(with(entry("other-1.0.dist-info/METADATA", b"")), WheelFault::DistInfo(2));
+    refused!(open_bytes(&zip(&[entry("a", b"x")]), FILE), WheelFault::DistInfo(0));
     let mut entries = sound();
     entries.push(entry(&format!("{INFO}/RECORD"), record(&entries).as_bytes()));
     let bytes = zip(&entries);
     assert!(open_bytes(&bytes, FILE).is_ok());
-    refused!(open_bytes(&bytes, "foo_bar-1.1-py3-none-any.whl"), Fault::Disagreement { .. });
-    refused!(open_bytes(&bytes, "bar-1.0-py3-none-any.whl"), Fault::Disagreement { .. });
-    refused!(open_bytes(&bytes, "foo_bar.whl"), Fault::FileName(_));
-    refused!(open_bytes(&zip(&sound()), FILE), Fault::Missing(_));
+    refused!(open_bytes(&bytes, "foo_bar-1.1-py3-none-any.whl"), WheelFault::Disagreement { .. });
+    refused!(open_bytes(&bytes, "bar-1.0-py3-none-any.whl"), WheelFault::Disagreement { .. });
+    refused!(open_bytes(&bytes, "foo_bar.whl"), WheelFault::FileName(_));
+    refused!(open_bytes(&zip(&sound()), FILE), WheelFault::Missing(_));
 }
 
 #[test]
 fn what_is_no_archive() {
-    refused!(open_bytes(b"", FILE), Fault::Archive(_) | Fault::Open(_));
-    refused!(open_bytes(b"not a zip at all, though long enough for the end of one", FILE), Fault::Archive(_));
+    refused!(open_bytes(b"", FILE), WheelFault::Archive(_) | WheelFault::Open(_));
+    refused!(open_bytes(b"not a zip at all, though long enough for the end of one", FILE), WheelFault::Archive(_));
     let mut entries = sound();
     entries.push(entry(&format!("{INFO}/RECORD"), record(&entries).as_bytes()));
     let bytes = zip(&entries);
     for cut in [1, 10, 40, 200, bytes.len() / 2, bytes.len() - 30] {
         assert!(open_bytes(&bytes[..bytes.len() - cut], FILE).is_err(), "{cut}");
     }
-    refused!(open_bytes(&[&bytes[..], b"x"].concat(), FILE), Fault::Trailing);
-    refused!(open_bytes(&[&b"#!/bin/sh\n"[..], &bytes].concat(), FILE), Fault::Archive(_));
+    refused!(open_bytes(&[&bytes[..], b"x"].concat(), FILE), WheelFault::Trailing);
+    refused!(open_bytes(&[&b"#!/bin/sh\n"[..], &bytes].concat(), FILE), WheelFault::Archive(_));
     let commented = |comment: &[u8], len: u16| {
         let end = [&bytes[..bytes.len() - 2], &len.to_le_bytes(), comment].concat();
         open_bytes(&end, FILE)
     };
     assert!(commented(b"made by hand", 12).is_ok());
     assert!(commented(&[b'x'; 65_535], 65_535).is_ok());
-    refused!(commented(b"abc", 2), Fault::Trailing);
-    refused!(commented(b"abc", 4), Fault::Trailing);
+    refused!(commented(b"abc", 2), WheelFault::Trailing);
+    refused!(commented(b"abc", 4), WheelFault::Trailing);
     // Readers differ over which of two ends is the end.
     let second = [b"PK\x05\x06".as_slice(), &[0; 18]].concat();
     assert!(commented(&second, 22).is_err());
-    refused!(commented(&[&second[..], b"."].concat(), 23), Fault::Trailing);
+    refused!(commented(&[&second[..], b"."].concat(), 23), WheelFault::Trailing);
 }
 
 #[test]
@@ -531,7 +531,7 @@ fn members_that_the_directory_does_not_list_are_refused() {
     let mut entries = sound();
     // What lies behind the data of a member, as if it were a part of nothing.
     entries[0].packed.extend(&hidden[..hidden.len() - 70]);
-    refused!(open(entries), Fault::Archive(_));
+    refused!(open(entries), WheelFault::Archive(_));
 }
 
 /// No flipped bit makes a wheel that passes and is installed as something else.
@@ -566,7 +566,7 @@ fn names_are_read_as_pip_joins_them() {
     assert!(record.contains(&format!("\r\nc.py,{},1\r\n", hash(b"c"))), "{record}");
     let tree = install(&with(entry("d\\e.py", b"d")).unwrap()).unwrap();
     assert_eq!(text(&tree, "opt/lib/python3.11/site-packages/d\\e.py"), "d");
-    refused!(with(entry("./foo/__init__.py", b"another")), Fault::Twice(_));
+    refused!(with(entry("./foo/__init__.py", b"another")), WheelFault::Twice(_));
 }
 
 #[test]
@@ -589,14 +589,14 @@ fn of_two_members_for_one_place_the_last_to_be_put_there_counts() {
 #[test]
 fn what_can_not_be_installed() {
     let installed = |entry| install(&with(entry).unwrap());
-    refused!(installed(entry("foo_bar-1.0.data/etc/x", b"")), Fault::DataDirectory(_));
-    refused!(installed(entry("foo_bar-1.0.data/x", b"")), Fault::DataDirectory(_));
-    refused!(installed(entry("foo_bar-1.0.data/platlib/foo", b"")), Fault::Collision(_) | Fault::Tree(_));
-    refused!(installed(entry("foo/tool/x", b"")), Fault::Tree(_));
+    refused!(installed(entry("foo_bar-1.0.data/etc/x", b"")), WheelFault::DataDirectory(_));
+    refused!(installed(entry("foo_bar-1.0.data/x", b"")), WheelFault::DataDirectory(_));
+    refused!(installed(entry("foo_bar-1.0.data/platlib/foo", b"")), WheelFault::Collision(_) | WheelFault::Tree(_));
+    refused!(installed(entry("foo/tool/x", b"")), WheelFault::Tree(_));
     for name in ["../../x", ".wh.bash", "a/.wh..wh..opq"] {
         let mut entries = sound();
         let text = format!("[console_scripts]\n{name} = foo:main\n");
         entries[5] = entry(&format!("{INFO}/entry_points.txt"), text.as_bytes());
-        refused!(install(&open(entries).unwrap()), Fault::EntryPoint { .. });
+        refused!(install(&open(entries).unwrap()), WheelFault::EntryPoint { .. });
     }
 }

@@ -3,14 +3,14 @@
 use super::Wheel;
 use super::archive::Member;
 use super::discrepancy::{Correction, Discrepancy};
-use super::error::Fault;
-use super::record::{self, Hasher, Row};
+use super::error::WheelFault;
+use super::record::{self, RecordHasher, RecordRow};
 use crate::inflate::{InflateError, Inflater};
 use crate::mapped::MappedFile;
 
 /// Reads every member: checks its length and its CRC-32, and what RECORD says of it. RECORD and the signatures that may
 /// be beside it need no row; directories may have one, as auditwheel used to write them.
-pub(super) fn verify(wheel: &Wheel) -> Result<Option<Correction>, Fault> {
+pub(super) fn verify(wheel: &Wheel) -> Result<Option<Correction>, WheelFault> {
     let record = format!("{}/RECORD", wheel.dist_info);
     let (mut listed, mut discrepancies) = wheel.record.by_path();
     let (mut rows, mut inflater) = (Vec::with_capacity(wheel.archive.members.len()), Inflater::new());
@@ -19,14 +19,14 @@ pub(super) fn verify(wheel: &Wheel) -> Result<Option<Correction>, Fault> {
         let row = listed.remove(path);
         if record::is_exempt(name, &record) {
             read(member, &wheel.file, &mut inflater, |_| ())?;
-            rows.push(Row::bare(path.to_vec()));
+            rows.push(RecordRow::bare(path.to_vec()));
             continue;
         }
-        let stated = row.and_then(Row::hasher);
+        let stated = row.and_then(RecordRow::hasher);
         let known = stated.is_some();
-        let mut hasher: Hasher = stated.unwrap_or_default();
+        let mut hasher: RecordHasher = stated.unwrap_or_default();
         read(member, &wheel.file, &mut inflater, |bytes| hasher.update(bytes))?;
-        let right = Row { path: path.to_vec(), hash: hasher.finish(), size: member.len.to_string() };
+        let right = RecordRow { path: path.to_vec(), hash: hasher.finish(), size: member.len.to_string() };
         discrepancies.extend(match row {
             None => Some(Discrepancy::Unlisted(name.clone())),
             Some(_) if !known => Some(Discrepancy::NoHash(name.clone())),
@@ -49,8 +49,13 @@ pub(super) fn verify(wheel: &Wheel) -> Result<Option<Correction>, Fault> {
 }
 
 /// Hands the bytes of a member to `each` and checks its length and its CRC-32.
-fn read(member: &Member, file: &MappedFile, inflater: &mut Inflater, mut each: impl FnMut(&[u8])) -> Result<(), Fault> {
-    let damaged = |reason| Fault::Damaged { name: member.name.clone(), reason };
+fn read(
+    member: &Member,
+    file: &MappedFile,
+    inflater: &mut Inflater,
+    mut each: impl FnMut(&[u8]),
+) -> Result<(), WheelFault> {
+    let damaged = |reason| WheelFault::Damaged { name: member.name.clone(), reason };
     let Some(slice) = member.deflated_slice(file) else {
         let raw = member.raw(file);
         if raw.len() as u64 != member.len {
@@ -68,6 +73,6 @@ fn read(member: &Member, file: &MappedFile, inflater: &mut Inflater, mut each: i
     });
     inflated.map_err(|error| match error {
         InflateError::Damaged(reason) => damaged(reason),
-        InflateError::Taken(error) => Fault::Open(error),
+        InflateError::Taken(error) => WheelFault::Open(error),
     })
 }

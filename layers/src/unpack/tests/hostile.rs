@@ -42,14 +42,17 @@ fn one_layer() {
     for Case { name, tar, outcome } in cases {
         let scene = Scene::new();
         let into = scene.empty("into");
-        let result = unpack(&tar, &into, &Options::default());
+        let result = unpack(&tar, &into, &UnpackOptions::default());
         scene.check(name);
         match (outcome, result) {
             (Refused(why), Err(error)) => {
                 assert!(told(&error).contains(why), "{name}: {}", told(&error));
                 assert!(
                     error.hint().is_some()
-                        || matches!(error, UnpackError::Entry { fault: Fault::System(..), .. } | UnpackError::Read(_)),
+                        || matches!(
+                            error,
+                            UnpackError::Entry { fault: UnpackFault::System(..), .. } | UnpackError::Read(_)
+                        ),
                     "{name}"
                 );
             }
@@ -328,7 +331,7 @@ fn attributes_that_steer_overlayfs_are_dropped() {
     let tar = Tar::default().pax(&records).row((DIR, "d", "")).pax(&records).row((FILE, "d/f", "")).end();
     let scene = Scene::new();
     let into = scene.empty("into");
-    unpack(&tar, &into, &Options::default()).unwrap();
+    unpack(&tar, &into, &UnpackOptions::default()).unwrap();
     assert_eq!(
         (xattrs(&into.join("d")), xattrs(&into.join("d/f"))),
         (" user.kept=yes".into(), " user.kept=yes".into())
@@ -403,7 +406,7 @@ fn several_layers() {
         let scene = Scene::new();
         let layers: Vec<_> = layers.iter().map(|rows| plain(Tar::of(rows))).collect();
         let root = scene.path("root");
-        let result = unpack_all(&layers, &root, &Options::default());
+        let result = unpack_all(&layers, &root, &UnpackOptions::default());
         scene.check(name);
         match (outcome, result) {
             (Refused(why), Err(error)) => assert!(told(&error).contains(why), "{name}: {}", told(&error)),

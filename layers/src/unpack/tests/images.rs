@@ -6,7 +6,7 @@ fn image(layers: &[&[Row<'_>]]) -> (Scene, PathBuf) {
     let scene = Scene::new();
     let root = scene.path("root");
     let layers: Vec<_> = layers.iter().map(|rows| plain(Tar::of(rows))).collect();
-    unpack_all(&layers, &root, &Options::default()).unwrap();
+    unpack_all(&layers, &root, &UnpackOptions::default()).unwrap();
     scene.check("the image");
     (scene, root)
 }
@@ -107,7 +107,7 @@ fn directories_keep_what_only_passes_by() {
     let scene = Scene::new();
     let unpack = |layers: [Tar; 2]| {
         let root = scene.path("root");
-        unpack_all(&layers.map(plain), &root, &Options::default()).unwrap();
+        unpack_all(&layers.map(plain), &root, &UnpackOptions::default()).unwrap();
         let lines = listing(&root)[..2].to_vec();
         fs::remove_dir_all(root).unwrap();
         lines
@@ -139,14 +139,14 @@ fn as_nobody() {
     let scene = Scene::new();
     std::os::unix::fs::chown(scene.directory.path(), Some(65534), Some(65534)).unwrap();
     let (root, strict) = (scene.path("root"), scene.path("strict"));
-    let kept = Options { owners: Owners::KeptWherePossible, ..Options::default() };
+    let kept = UnpackOptions { owners: OwnerPolicy::KeptWherePossible, ..UnpackOptions::default() };
     // Credentials are a thread's own until the C library says otherwise.
     let nobody = rustix::fs::Uid::from_raw(65534);
     let (unpacked, refused) = thread::scope(|scope| {
         let unprivileged = scope.spawn(|| {
             rustix::thread::set_thread_gid(rustix::fs::Gid::from_raw(65534)).unwrap();
             rustix::thread::set_thread_uid(nobody).unwrap();
-            let refused = unpack_all(std::slice::from_ref(&below), &strict, &Options::default()).unwrap_err();
+            let refused = unpack_all(std::slice::from_ref(&below), &strict, &UnpackOptions::default()).unwrap_err();
             (unpack_all(&[below, plain(above)], &root, &kept).unwrap(), refused)
         });
         unprivileged.join().unwrap()
@@ -196,7 +196,7 @@ fn owners_are_remembered() {
     let scene = Scene::new();
     std::os::unix::fs::chown(scene.directory.path(), Some(65534), Some(65534)).unwrap();
     let (root, layer) = (scene.path("root"), scene.path("layer"));
-    let options = Options { owners: Owners::Remembered, ..Options::default() };
+    let options = UnpackOptions { owners: OwnerPolicy::Remembered, ..UnpackOptions::default() };
     let (above_tar, below_root) = (above.clone().end(), root.clone());
     let unpacked = thread::scope(|scope| {
         let unprivileged = scope.spawn(|| {

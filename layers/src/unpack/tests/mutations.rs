@@ -37,7 +37,7 @@ fn broken_layers_do_no_harm() {
     .end();
     let scene = Scene::new();
     let into = scene.empty("into");
-    unpack(&whole, &into, &Options::default()).unwrap();
+    unpack(&whole, &into, &UnpackOptions::default()).unwrap();
 
     let mut seeded_random = SeededRandom::default();
     let telling = [0, 1, b'/', b'.', b'0', b'1', b'2', b'5', b'7', b'=', b' ', b'\n', b'-', 0x7f, 0x80, 0xff];
@@ -65,7 +65,7 @@ fn broken_layers_do_no_harm() {
         }
         fs::remove_dir_all(&into).unwrap();
         fs::create_dir(&into).unwrap();
-        sound += u32::from(unpack(&tar, &into, &Options::default()).is_ok());
+        sound += u32::from(unpack(&tar, &into, &UnpackOptions::default()).is_ok());
         scene.check(&format!("round {round}"));
     }
     assert!(sound > rounds / 20 && sound < rounds - rounds / 20, "{sound} of {rounds} were sound");

@@ -40,7 +40,7 @@ fn everything_that_a_file_has() {
         .end();
     let scene = Scene::new();
     let into = scene.empty("into");
-    let unpacked = unpack(&tar, &into, &Options::default()).unwrap();
+    let unpacked = unpack(&tar, &into, &UnpackOptions::default()).unwrap();
     assert_eq!((unpacked.files, unpacked.bytes, unpacked.unkept_xattrs), (4, 2, 0));
     assert_eq!(unpacked.implied, ["implied".parse().unwrap()]);
     let lines = listing(&into);
@@ -70,7 +70,7 @@ fn all_compressions_and_what_is_verified() {
         let cases = [(diff_id(&tar), None), (diff_id(b"x"), other), (diff_id(&tar[..tar.len() - 9000]), other)];
         for (m, (expected, error)) in cases.iter().enumerate() {
             let into = scene.empty("into");
-            let result = unpack_layer(&blob[..], expected, &into, &Options::default());
+            let result = unpack_layer(&blob[..], expected, &into, &UnpackOptions::default());
             match (error, result) {
                 (None, Ok(unpacked)) => assert_eq!((unpacked.files, unpacked.bytes), (2, 800_000)),
                 (Some(text), Err(error)) => {
@@ -101,7 +101,7 @@ fn whiteouts_are_listed_where_they_are_meant() {
     .end();
     let scene = Scene::new();
     let into = scene.empty("into");
-    let unpacked = unpack(&tar, &into, &Options::default()).unwrap();
+    let unpacked = unpack(&tar, &into, &UnpackOptions::default()).unwrap();
     let paths = |paths: &[&str]| paths.iter().map(|path| path.parse().unwrap()).collect::<Vec<LayerPath>>();
     assert_eq!(unpacked.whiteouts, paths(&["d/other", "d/own", "d/through", "top"]));
     assert_eq!(unpacked.opaque, paths(&["e", "x/y/z"]));
@@ -137,7 +137,7 @@ fn sparse_files_by_gnu_tar() {
         run(Command::new("tar").args(options).arg("-cf").arg(&out).arg("-C").arg(&source).arg("."));
         let tar = fs::read(&out).unwrap();
         let into = scene.empty("into");
-        unpack(&tar, &into, &Options::default()).unwrap();
+        unpack(&tar, &into, &UnpackOptions::default()).unwrap();
         // The GNU format has whole seconds only.
         let cut = |lines: &[String]| -> Vec<String> {
             let words = lines.iter().map(|line| (line.split(' ').next(), line.rsplit(' ').next()));
@@ -157,13 +157,13 @@ fn sparse_files_by_gnu_tar() {
 fn a_directory_that_is_not_empty_and_a_caller_that_stops() {
     let tar = Tar::of(&[(FILE, "a", "1")]).end();
     let scene = Scene::new();
-    let error = unpack(&tar, &scene.path("canary"), &Options::default()).unwrap_err();
+    let error = unpack(&tar, &scene.path("canary"), &UnpackOptions::default()).unwrap_err();
     assert!(matches!(error, UnpackError::Directory { .. }));
     scene.check("a full directory");
-    let error = unpack(&tar, &scene.path("none"), &Options::default()).unwrap_err();
+    let error = unpack(&tar, &scene.path("none"), &UnpackOptions::default()).unwrap_err();
     assert!(matches!(error, UnpackError::Directory { .. }));
     let into = scene.empty("into");
-    let options = Options { cancelled: &|| true, ..Options::default() };
+    let options = UnpackOptions { cancelled: &|| true, ..UnpackOptions::default() };
     assert!(matches!(unpack(&tar, &into, &options), Err(UnpackError::Cancelled)));
 }
 
@@ -172,7 +172,7 @@ fn devices_that_are_not_wanted_are_counted() {
     let tar = Tar::of(&[(FILE, "null", "earlier"), (CHAR, "null", ""), (FIFO, "fifo", "")]).end();
     let scene = Scene::new();
     let into = scene.empty("into");
-    let unpacked = unpack(&tar, &into, &Options { devices: false, ..Options::default() }).unwrap();
+    let unpacked = unpack(&tar, &into, &UnpackOptions { devices: false, ..UnpackOptions::default() }).unwrap();
     assert_eq!((unpacked.skipped_devices, shown(&into)), (1, vec!["fifo?".to_owned()]));
 }
 
@@ -183,6 +183,6 @@ fn more_directories_than_memory_are_refused() {
         .fold(Tar::default(), |tar, n| tar.pax(&[("SCHILY.xattr.user.v", &value)]).row((DIR, &format!("d{n}"), "")));
     let tar = tar.end();
     let scene = Scene::new();
-    let error = unpack(&tar, &scene.empty("into"), &Options::default()).unwrap_err();
-    assert!(matches!(error, UnpackError::Entry { fault: Fault::TooMuch, .. }), "{error:?}");
+    let error = unpack(&tar, &scene.empty("into"), &UnpackOptions::default()).unwrap_err();
+    assert!(matches!(error, UnpackError::Entry { fault: UnpackFault::TooMuch, .. }), "{error:?}");
 }

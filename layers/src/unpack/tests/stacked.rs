@@ -13,8 +13,8 @@ fn stack(layers: &[Layer], place: &Path) -> Result<Vec<PathBuf>, String> {
     for (n, (blob, diff_id)) in layers.iter().enumerate() {
         let layer = place.join(n.to_string());
         fs::create_dir(&layer).unwrap();
-        let unpacked =
-            unpack_layer(&blob[..], diff_id, &layer, &Options::default()).map_err(|error| format!("{error:?}"))?;
+        let unpacked = unpack_layer(&blob[..], diff_id, &layer, &UnpackOptions::default())
+            .map_err(|error| format!("{error:?}"))?;
         rebase(&layer, &unpacked, &stack, space).map_err(|error| format!("{error:?}"))?;
         stack.insert(0, layer);
     }
@@ -64,7 +64,7 @@ fn list_overlaid(directories: &[PathBuf], prefix: &str, all: &mut Vec<String>) {
 fn both(layers: &[Layer]) -> (Result<Vec<String>, UnpackError>, Result<Vec<String>, String>) {
     let scene = tempfile::tempdir().unwrap();
     let root = scene.path().join("root");
-    let flat = unpack_all(layers, &root, &Options::default()).map(|_| shown(&root));
+    let flat = unpack_all(layers, &root, &UnpackOptions::default()).map(|_| shown(&root));
     (flat, stack(layers, scene.path()).map(|stack| overlaid(&stack)))
 }
 
@@ -131,8 +131,8 @@ fn whiteouts_as_overlayfs_has_them() {
         for rows in [rows, backwards] {
             let scene = Scene::new();
             let (into, lower) = (scene.empty("into"), scene.empty("root"));
-            unpack(&below, &lower, &Options::default()).unwrap();
-            let unpacked = unpack(&Tar::of(&rows).end(), &into, &Options::default()).unwrap();
+            unpack(&below, &lower, &UnpackOptions::default()).unwrap();
+            let unpacked = unpack(&Tar::of(&rows).end(), &into, &UnpackOptions::default()).unwrap();
             rebase(&into, &unpacked, &[lower], space).unwrap();
             let expected = ["d/", "d/dir/", "d/dir/f=own", "d/file=own", "d/gone?", "f=no directory", "o/"];
             assert_eq!(shown(&into), expected);

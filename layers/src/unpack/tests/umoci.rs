@@ -37,7 +37,7 @@ pub(crate) fn compare(layers: &[Layer]) -> usize {
     let (image, bundle, root) = (scene.path().join("image"), scene.path().join("bundle"), scene.path().join("root"));
     layout(&image, layers);
     run(Command::new("umoci").arg("unpack").arg("--image").arg(format!("{}:t", image.display())).arg(&bundle));
-    unpack_all(layers, &root, &Options::default()).unwrap();
+    unpack_all(layers, &root, &UnpackOptions::default()).unwrap();
     let (ours, theirs) = (listing(&root), listing(&bundle.join("rootfs")));
     let other: Vec<_> = ours.iter().filter(|line| !theirs.contains(line)).take(10).collect();
     let missing: Vec<_> = theirs.iter().filter(|line| !ours.contains(line)).take(10).collect();
@@ -115,7 +115,7 @@ fn a_real_base() {
         run(Command::new("tar").arg("-cf").arg(&tar).args(["--format=posix", "-C", "/usr/lib", "python3", "systemd"]));
         tar
     });
-    let tree = tar_source::read_tar(&base, &tar_source::Options { scratch: scratch.path(), latest: None }).unwrap();
+    let tree = tar_source::read_tar(&base, &tar_source::TarOptions { scratch: scratch.path(), latest: None }).unwrap();
     let mut blob = Vec::new();
     let layer = pack(&tree, Compression::Gzip(1), 2, &mut blob).unwrap();
     let files = compare(&[(blob, layer.diff_id)]);

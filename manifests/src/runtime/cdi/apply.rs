@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::document::{ContainerEdits, DeviceNode, Hook, IntelRdt, Mount};
+use super::document::{CdiMount, ContainerEdits, DeviceNode, Hook, IntelRdt};
 use super::edits::Edits;
 use super::error::CdiError;
 use super::validate::NO_PERMISSIONS;
@@ -20,7 +20,7 @@ const VERSION_OF_NET_DEVICES: &str = "1.3.0";
 
 /// What a path on the host is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NodeKind {
+pub enum DeviceNodeKind {
     /// A block device.
     Block,
     /// A character device.
@@ -31,7 +31,7 @@ pub enum NodeKind {
     Other,
 }
 
-impl NodeKind {
+impl DeviceNodeKind {
     /// The runtime spec's letter; mknod(1)'s `u` is another word for `c`, and runc does not know it.
     fn letter(self) -> Option<&'static str> {
         match self {
@@ -56,7 +56,7 @@ impl NodeKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceFacts {
     /// What it is.
-    pub kind: NodeKind,
+    pub kind: DeviceNodeKind,
     /// Major number of the device.
     pub major: u32,
     /// Minor number.
@@ -67,7 +67,7 @@ pub struct DeviceFacts {
 
 /// The container that the edits are for.
 #[derive(Debug)]
-pub(crate) struct Container<'a> {
+pub(crate) struct TargetContainer<'a> {
     /// The host's device nodes by path; what is not in it is not there.
     pub(crate) devices: &'a BTreeMap<String, DeviceFacts>,
     /// Whether it is to run in a user namespace.
@@ -83,7 +83,7 @@ pub(crate) struct Container<'a> {
 pub(crate) fn apply(
     edits: &Edits,
     json: &mut Value,
-    container: &Container<'_>,
+    container: &TargetContainer<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<(), CdiError> {
     let edits = &edits.edits;
@@ -144,7 +144,7 @@ fn set_variable(env: &mut Value, entry: &str) {
 
 /// A node that the runtime makes, and leave to use it. In a user namespace nobody can make one: there it is a bind mount
 /// of the host's, which is also what runc makes of a node, but of the one at the same path, whatever `hostPath` says.
-fn add_node(node: &DeviceNode, json: &mut Value, container: &Container<'_>) -> Result<(), CdiError> {
+fn add_node(node: &DeviceNode, json: &mut Value, container: &TargetContainer<'_>) -> Result<(), CdiError> {
     let path = clean(&node.path);
     let missing = |why| CdiError::Node { path: node.host_path().to_owned(), why };
     usable(node, container.devices, container.rootless).map_err(missing)?;
@@ -161,7 +161,8 @@ fn add_node(node: &DeviceNode, json: &mut Value, container: &Container<'_>) -> R
         device["major"] = json!(major);
         device["minor"] = json!(minor);
     }
-    if let Some(mode) = node.file_mode.or(host.filter(|host| host.kind != NodeKind::Other).map(|host| host.mode)) {
+    if let Some(mode) = node.file_mode.or(host.filter(|host| host.kind != DeviceNodeKind::Other).map(|host| host.mode))
+    {
         device["fileMode"] = json!(mode & 0o777);
     }
     let user = &json["process"]["user"];
@@ -193,15 +194,15 @@ pub(super) fn usable(
 }
 
 /// What kind of device it is, and major and minor number of those that have them.
-type Identity = (&'static str, Option<(i64, i64)>);
+type DeviceIdentity = (&'static str, Option<(i64, i64)>);
 
 /// What a node is: the file's word for it, as far as it says so, else the host's. The error is what is wrong with the
 /// host's.
-fn identity(node: &DeviceNode, host: Option<&DeviceFacts>) -> Result<Identity, &'static str> {
-    let stated = NodeKind::stated(node.kind.as_deref());
+fn identity(node: &DeviceNode, host: Option<&DeviceFacts>) -> Result<DeviceIdentity, &'static str> {
+    let stated = DeviceNodeKind::stated(node.kind.as_deref());
     let numbers = node.major.filter(|major| *major != 0).map(|major| (major, node.minor.unwrap_or(0)));
-    match (stated.and_then(NodeKind::letter), numbers) {
-        (Some(kind), _) if stated == Some(NodeKind::Fifo) => return Ok((kind, None)),
+    match (stated.and_then(DeviceNodeKind::letter), numbers) {
+        (Some(kind), _) if stated == Some(DeviceNodeKind::Fifo) => return Ok((kind, None)),
         (Some(kind), Some(numbers)) => return Ok((kind, Some(numbers))),
         _ => {}
     }
@@ -211,11 +212,11 @@ fn identity(node: &DeviceNode, host: Option<&DeviceFacts>) -> Result<Identity, &
         return Err("is of another type than the CDI file says");
     }
     let numbers = numbers.unwrap_or((host.major.into(), host.minor.into()));
-    Ok((kind, Some(numbers).filter(|_| host.kind != NodeKind::Fifo)))
+    Ok((kind, Some(numbers).filter(|_| host.kind != DeviceNodeKind::Fifo)))
 }
 
 /// A mount without a type and without `bind` can be nothing but a bind mount, and runtimes want to be told.
-fn mount_json(mount: &Mount) -> Value {
+fn mount_json(mount: &CdiMount) -> Value {
     let mut options = mount.options.clone();
     let mut json = json!({"destination": clean(&mount.container_path), "source": mount.host_path});
     if mount.is_bind() {
@@ -282,7 +283,7 @@ fn rdt_json(rdt: &IntelRdt) -> Value {
 }
 
 /// Tells where a volume and the edits are in each other's way.
-fn tell_what_is_hidden(edits: &ContainerEdits, container: &Container<'_>, warnings: &mut Vec<String>) {
+fn tell_what_is_hidden(edits: &ContainerEdits, container: &TargetContainer<'_>, warnings: &mut Vec<String>) {
     let inside = |place: &str, outer: &str| place.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
     let mounts: Vec<_> = edits.mounts.iter().map(|mount| clean(&mount.container_path)).collect();
     let nodes: Vec<_> = edits.device_nodes.iter().map(|node| clean(&node.path)).collect();

@@ -24,10 +24,10 @@ fn spec() -> Value {
 fn facts() -> BTreeMap<String, DeviceFacts> {
     let facts = |kind, major, minor, mode| DeviceFacts { kind, major, minor, mode };
     BTreeMap::from([
-        ("/dev/gpu0".to_owned(), facts(NodeKind::Char, 195, 0, 0o20666)),
-        ("/dev/disk".to_owned(), facts(NodeKind::Block, 8, 1, 0o660)),
-        ("/dev/pipe".to_owned(), facts(NodeKind::Fifo, 0, 0, 0o600)),
-        ("/dev/link".to_owned(), facts(NodeKind::Other, 0, 0, 0o777)),
+        ("/dev/gpu0".to_owned(), facts(DeviceNodeKind::Char, 195, 0, 0o20666)),
+        ("/dev/disk".to_owned(), facts(DeviceNodeKind::Block, 8, 1, 0o660)),
+        ("/dev/pipe".to_owned(), facts(DeviceNodeKind::Fifo, 0, 0, 0o600)),
+        ("/dev/link".to_owned(), facts(DeviceNodeKind::Other, 0, 0, 0o777)),
     ])
 }
 
@@ -38,11 +38,11 @@ fn edit(edits: &Value, rootless: bool, volumes: Vec<&str>) -> Result<(Value, Vec
         "containerEdits": edits,
     });
     let content = Ok(document.to_string().into_bytes());
-    let registry = Registry::load(vec![CdiFile { path: "a.json".into(), priority: 0, content }]);
+    let registry = CdiRegistry::load(vec![CdiFile { path: "a.json".into(), priority: 0, content }]);
     assert_eq!(registry.left_out(), []);
     let edits = registry.resolve(["v.com/x=a"]).unwrap();
     let (mut json, mut warnings) = (spec(), Vec::new());
-    apply(&edits, &mut json, &Container { devices: &facts(), rootless, volumes }, &mut warnings)?;
+    apply(&edits, &mut json, &TargetContainer { devices: &facts(), rootless, volumes }, &mut warnings)?;
     Ok((json, warnings))
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Number, Value, json};
 
 /// What a field holds, as far as other values are turned into it.
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+enum FieldKind {
     Text,
     Texts,
     /// Texts by key.
@@ -20,69 +20,71 @@ enum Kind {
 }
 
 /// All fields of a document. None has another kind at another place.
-const FIELDS: [(&str, Kind); 33] = [
-    ("cdiVersion", Kind::Text),
-    ("kind", Kind::Text),
-    ("annotations", Kind::TextMap),
-    ("devices", Kind::Objects),
-    ("containerEdits", Kind::Object),
-    ("name", Kind::Text),
-    ("env", Kind::Texts),
-    ("deviceNodes", Kind::Objects),
-    ("netDevices", Kind::Objects),
-    ("hooks", Kind::Objects),
-    ("mounts", Kind::Objects),
-    ("intelRdt", Kind::Object),
-    ("additionalGids", Kind::Numbers),
-    ("path", Kind::Text),
-    ("hostPath", Kind::Text),
-    ("type", Kind::Text),
-    ("major", Kind::Number),
-    ("minor", Kind::Number),
-    ("fileMode", Kind::Number),
-    ("permissions", Kind::Text),
-    ("uid", Kind::Number),
-    ("gid", Kind::Number),
-    ("containerPath", Kind::Text),
-    ("options", Kind::Texts),
-    ("hookName", Kind::Text),
-    ("args", Kind::Texts),
-    ("timeout", Kind::Number),
-    ("closID", Kind::Text),
-    ("l3CacheSchema", Kind::Text),
-    ("memBwSchema", Kind::Text),
-    ("schemata", Kind::Texts),
-    ("enableMonitoring", Kind::Switch),
-    ("hostInterfaceName", Kind::Text),
+const FIELDS: [(&str, FieldKind); 33] = [
+    ("cdiVersion", FieldKind::Text),
+    ("kind", FieldKind::Text),
+    ("annotations", FieldKind::TextMap),
+    ("devices", FieldKind::Objects),
+    ("containerEdits", FieldKind::Object),
+    ("name", FieldKind::Text),
+    ("env", FieldKind::Texts),
+    ("deviceNodes", FieldKind::Objects),
+    ("netDevices", FieldKind::Objects),
+    ("hooks", FieldKind::Objects),
+    ("mounts", FieldKind::Objects),
+    ("intelRdt", FieldKind::Object),
+    ("additionalGids", FieldKind::Numbers),
+    ("path", FieldKind::Text),
+    ("hostPath", FieldKind::Text),
+    ("type", FieldKind::Text),
+    ("major", FieldKind::Number),
+    ("minor", FieldKind::Number),
+    ("fileMode", FieldKind::Number),
+    ("permissions", FieldKind::Text),
+    ("uid", FieldKind::Number),
+    ("gid", FieldKind::Number),
+    ("containerPath", FieldKind::Text),
+    ("options", FieldKind::Texts),
+    ("hookName", FieldKind::Text),
+    ("args", FieldKind::Texts),
+    ("timeout", FieldKind::Number),
+    ("closID", FieldKind::Text),
+    ("l3CacheSchema", FieldKind::Text),
+    ("memBwSchema", FieldKind::Text),
+    ("schemata", FieldKind::Texts),
+    ("enableMonitoring", FieldKind::Switch),
+    ("hostInterfaceName", FieldKind::Text),
 ];
 
 /// Turns the values of a document into those that its fields hold, where Go would. What it would not take stays as it is,
 /// but for a list in the place of an object, which is an error here, as serde takes it for the object's fields in order.
 pub(super) fn document(value: Value) -> Result<Value, String> {
-    coerce(value, Kind::Object)
+    coerce(value, FieldKind::Object)
 }
 
-fn coerce(value: Value, kind: Kind) -> Result<Value, String> {
+fn coerce(value: Value, kind: FieldKind) -> Result<Value, String> {
     Ok(match (kind, value) {
-        (Kind::Object, Value::Object(fields)) => Value::Object(object(fields)?),
-        (Kind::Object, Value::Array(_)) => return Err("invalid type: sequence, expected a map".into()),
-        (Kind::TextMap, Value::Object(fields)) => {
-            let texts = fields.into_iter().map(|(key, value)| Ok((key, coerce(value, Kind::Text)?)));
+        (FieldKind::Object, Value::Object(fields)) => Value::Object(object(fields)?),
+        (FieldKind::Object, Value::Array(_)) => return Err("invalid type: sequence, expected a map".into()),
+        (FieldKind::TextMap, Value::Object(fields)) => {
+            let texts = fields.into_iter().map(|(key, value)| Ok((key, coerce(value, FieldKind::Text)?)));
             texts.collect::<Result<_, String>>()?
         }
-        (Kind::Objects, Value::Array(items)) => each(items, Kind::Object)?,
-        (Kind::Texts, Value::Array(items)) => each(items, Kind::Text)?,
-        (Kind::Numbers, Value::Array(items)) => each(items, Kind::Number)?,
-        (Kind::Text, Value::Null) => json!(""),
-        (Kind::Text, Value::Bool(value)) => json!(value.to_string()),
-        (Kind::Text, Value::Number(number)) => json!(text(&number)),
-        (Kind::Number, Value::Null) => json!(0),
-        (Kind::Number, Value::Number(number)) => whole(&number).map_or(Value::Number(number), |whole| json!(whole)),
+        (FieldKind::Objects, Value::Array(items)) => each(items, FieldKind::Object)?,
+        (FieldKind::Texts, Value::Array(items)) => each(items, FieldKind::Text)?,
+        (FieldKind::Numbers, Value::Array(items)) => each(items, FieldKind::Number)?,
+        (FieldKind::Text, Value::Null) => json!(""),
+        (FieldKind::Text, Value::Bool(value)) => json!(value.to_string()),
+        (FieldKind::Text, Value::Number(number)) => json!(text(&number)),
+        (FieldKind::Number, Value::Null) => json!(0),
+        (FieldKind::Number, Value::Number(number)) => {
+            whole(&number).map_or(Value::Number(number), |whole| json!(whole))
+        }
         (_, other) => other,
     })
 }
 
-fn each(items: Vec<Value>, kind: Kind) -> Result<Value, String> {
+fn each(items: Vec<Value>, kind: FieldKind) -> Result<Value, String> {
     items.into_iter().map(|item| coerce(item, kind)).collect()
 }
 

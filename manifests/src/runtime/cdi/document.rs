@@ -8,19 +8,19 @@ use serde::Deserialize;
 /// A whole file.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Document {
+pub(crate) struct CdiDocument {
     pub(crate) cdi_version: String,
     /// `VENDOR/CLASS`.
     pub(crate) kind: String,
     pub(crate) annotations: BTreeMap<String, String>,
-    pub(crate) devices: Vec<Device>,
+    pub(crate) devices: Vec<CdiDevice>,
     /// What each device of the file needs besides its own edits.
     pub(crate) container_edits: ContainerEdits,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Device {
+pub(crate) struct CdiDevice {
     pub(crate) name: String,
     pub(crate) annotations: BTreeMap<String, String>,
     pub(crate) container_edits: ContainerEdits,
@@ -34,7 +34,7 @@ pub(crate) struct ContainerEdits {
     pub(crate) device_nodes: Vec<DeviceNode>,
     pub(crate) net_devices: Vec<NetDevice>,
     pub(crate) hooks: Vec<Hook>,
-    pub(crate) mounts: Vec<Mount>,
+    pub(crate) mounts: Vec<CdiMount>,
     pub(crate) intel_rdt: Option<IntelRdt>,
     pub(crate) additional_gids: Vec<u32>,
 }
@@ -85,7 +85,7 @@ pub(crate) struct Hook {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Mount {
+pub(crate) struct CdiMount {
     pub(crate) host_path: String,
     pub(crate) container_path: String,
     pub(crate) options: Vec<String>,
@@ -93,7 +93,7 @@ pub(crate) struct Mount {
     pub(crate) kind: Option<String>,
 }
 
-impl Mount {
+impl CdiMount {
     /// Whether it shows a file or directory of the host. What has no type can be nothing else.
     pub(crate) fn is_bind(&self) -> bool {
         matches!(self.kind.as_deref(), None | Some("" | "none" | "bind")) || self.has_bind_option()
@@ -139,7 +139,7 @@ impl ContainerEdits {
     }
 }
 
-impl Document {
+impl CdiDocument {
     /// The edits of the file and of each of its devices.
     pub(crate) fn all_edits(&self) -> impl Iterator<Item = &ContainerEdits> {
         std::iter::once(&self.container_edits).chain(self.devices.iter().map(|device| &device.container_edits))

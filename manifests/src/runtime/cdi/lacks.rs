@@ -6,7 +6,7 @@ use super::apply::{DeviceFacts, usable};
 use super::document::ContainerEdits;
 use super::edits::Edits;
 use super::error::CdiError;
-use super::stale::{Lack, Part, Stale};
+use super::stale::{HostResource, MissingResource, Stale};
 use crate::runtime::driver::DriverVersion;
 
 /// No driver that CDI files are made for has a smaller number.
@@ -24,7 +24,7 @@ impl Edits {
     }
 
     /// What does not fit the host: `nodes` are its device nodes, and `absent` says of the files that
-    /// [`Registry::sources`](super::Registry::sources) names what is wrong with them.
+    /// [`CdiRegistry::sources`](super::CdiRegistry::sources) names what is wrong with them.
     #[must_use]
     pub fn stale(
         &self,
@@ -35,14 +35,15 @@ impl Edits {
     ) -> Option<Stale> {
         let of_nodes = self.edits.device_nodes.iter().filter_map(|node| {
             let why = usable(node, nodes, rootless).err()?;
-            Some(Lack { part: Part::Node, path: node.host_path().to_owned(), why: why.to_owned() })
+            Some(MissingResource { part: HostResource::Node, path: node.host_path().to_owned(), why: why.to_owned() })
         });
         let of_files = sources(&self.edits).filter_map(|(part, path)| {
             let why = absent.get(path)?.clone();
-            Some(Lack { part, path: path.to_owned(), why })
+            Some(MissingResource { part, path: path.to_owned(), why })
         });
         let mut seen = BTreeSet::new();
-        let lacks: Vec<Lack> = of_nodes.chain(of_files).filter(|lack| seen.insert(lack.path.clone())).collect();
+        let lacks: Vec<MissingResource> =
+            of_nodes.chain(of_files).filter(|lack| seen.insert(lack.path.clone())).collect();
         let made_for = driver_of(&self.edits);
         let drivers = made_for.zip(driver.cloned()).filter(|(made_for, loaded)| made_for.number() != loaded.number());
         let stale = Stale { files: self.files.clone(), lacks, drivers };
@@ -51,10 +52,10 @@ impl Edits {
 }
 
 /// The files of the host that edits show in the container or run, and what each is.
-pub(super) fn sources(edits: &ContainerEdits) -> impl Iterator<Item = (Part, &str)> {
+pub(super) fn sources(edits: &ContainerEdits) -> impl Iterator<Item = (HostResource, &str)> {
     let mounts = edits.mounts.iter().filter(|mount| mount.is_bind());
-    let mounts = mounts.map(|mount| (Part::File, mount.host_path.as_str()));
-    mounts.chain(edits.hooks.iter().map(|hook| (Part::Hook, hook.path.as_str())))
+    let mounts = mounts.map(|mount| (HostResource::File, mount.host_path.as_str()));
+    mounts.chain(edits.hooks.iter().map(|hook| (HostResource::Hook, hook.path.as_str())))
 }
 
 /// The version in the names of the driver's libraries, or in the arguments of the toolkit's hook.

@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 
-use super::document::Document;
+use super::document::CdiDocument;
 use super::fault::{CdiFault, MAX_FILE_SIZE};
 use super::{coerce, validate, version};
 
 /// Reads and checks a document, the first one if there are several. All is YAML, as in CDI's own library, which reads
 /// JSON with comments and commas at the end by that.
-pub(super) fn parse(bytes: &[u8]) -> Result<Document, CdiFault> {
+pub(super) fn parse(bytes: &[u8]) -> Result<CdiDocument, CdiFault> {
     if bytes.len() > MAX_FILE_SIZE {
         return Err(CdiFault::TooLarge);
     }

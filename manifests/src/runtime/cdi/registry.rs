@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::document::{Device, Document};
+use super::document::{CdiDevice, CdiDocument};
 use super::edits::Edits;
 use super::fault::CdiFault;
 use super::lacks;
 use super::parse::parse;
-use super::stale::Part;
+use super::stale::HostResource;
 
 /// A file of one of CDI's directories.
 #[derive(Debug, Clone)]
@@ -22,17 +22,17 @@ pub struct CdiFile {
 
 /// Where a device is described: the index of a document, and of the device in it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct DeviceLocation {
     document: usize,
     device: usize,
 }
 
 /// All devices.
 #[derive(Debug, Clone, Default)]
-pub struct Registry {
-    documents: Vec<(CdiFile, Document)>,
+pub struct CdiRegistry {
+    documents: Vec<(CdiFile, CdiDocument)>,
     /// By full name.
-    pub(super) devices: BTreeMap<String, Place>,
+    pub(super) devices: BTreeMap<String, DeviceLocation>,
     left_out: Vec<LeftOut>,
 }
 
@@ -77,7 +77,7 @@ pub struct Described<'a> {
 /// The name of all devices of a kind together, as NVIDIA's toolkit has it.
 const ALL: &str = "all";
 
-impl Registry {
+impl CdiRegistry {
     /// Reads the files. What makes no sense is left out ([`Self::left_out`]); so is a device that two files of the same
     /// priority describe. Files that are neither `.json` nor `.yaml` are not CDI's.
     #[must_use]
@@ -97,15 +97,15 @@ impl Registry {
 
     /// Finds for each device the one file that counts.
     fn index(&mut self) {
-        let mut places: BTreeMap<String, Vec<Place>> = BTreeMap::new();
+        let mut places: BTreeMap<String, Vec<DeviceLocation>> = BTreeMap::new();
         for (index, (_, document)) in self.documents.iter().enumerate() {
             for (device, entry) in document.devices.iter().enumerate() {
                 let name = format!("{}={}", document.kind, entry.name);
-                places.entry(name).or_default().push(Place { document: index, device });
+                places.entry(name).or_default().push(DeviceLocation { document: index, device });
             }
         }
         for (name, places) in places {
-            let file = |place: &Place| &self.documents[place.document].0;
+            let file = |place: &DeviceLocation| &self.documents[place.document].0;
             let highest = places.iter().map(|place| file(place).priority).max();
             let best: Vec<_> = places.iter().filter(|place| Some(file(place).priority) == highest).collect();
             if let [place] = best[..] {
@@ -127,7 +127,8 @@ impl Registry {
     /// The files that make sense, in their order.
     pub fn files(&self) -> impl Iterator<Item = Described<'_>> {
         self.documents.iter().enumerate().map(|(index, (file, document))| {
-            let places: Vec<Place> = self.devices.values().filter(|place| place.document == index).copied().collect();
+            let places: Vec<DeviceLocation> =
+                self.devices.values().filter(|place| place.document == index).copied().collect();
             let devices = count(places.iter().map(|place| self.device(place)));
             Described { path: &file.path, kind: &document.kind, devices, edits: self.edits(&places) }
         })
@@ -140,7 +141,7 @@ impl Registry {
         count(places.filter(|place| self.documents[place.document].1.kind == kind).map(|place| self.device(place)))
     }
 
-    fn device(&self, place: &Place) -> &Device {
+    fn device(&self, place: &DeviceLocation) -> &CdiDevice {
         &self.documents[place.document].1.devices[place.device]
     }
 
@@ -164,13 +165,13 @@ impl Registry {
 
     /// The files of the host that mounts and hooks name, which whoever applies edits on that host must have looked up.
     #[must_use]
-    pub fn sources(&self) -> BTreeSet<(Part, &str)> {
+    pub fn sources(&self) -> BTreeSet<(HostResource, &str)> {
         let edits = self.documents.iter().flat_map(|(_, document)| document.all_edits());
         edits.flat_map(lacks::sources).collect()
     }
 
     /// The edits of these devices, in their order.
-    pub(super) fn edits(&self, places: &[Place]) -> Edits {
+    pub(super) fn edits(&self, places: &[DeviceLocation]) -> Edits {
         let mut all = Edits::default();
         let mut documents = BTreeSet::new();
         for place in places {
@@ -187,9 +188,9 @@ impl Registry {
 
 /// How many devices these are: names with the same device nodes stand for one, and `all` for none of its own unless it
 /// stands alone, as on WSL2.
-fn count<'a>(devices: impl Iterator<Item = &'a Device>) -> usize {
-    let (all, each): (Vec<&Device>, Vec<&Device>) = devices.partition(|device| device.name == ALL);
-    let what = |device: &'a Device| {
+fn count<'a>(devices: impl Iterator<Item = &'a CdiDevice>) -> usize {
+    let (all, each): (Vec<&CdiDevice>, Vec<&CdiDevice>) = devices.partition(|device| device.name == ALL);
+    let what = |device: &'a CdiDevice| {
         let nodes: BTreeSet<&str> = device.container_edits.device_nodes.iter().map(|node| node.path.as_str()).collect();
         if nodes.is_empty() { BTreeSet::from([device.name.as_str()]) } else { nodes }
     };
@@ -198,7 +199,7 @@ fn count<'a>(devices: impl Iterator<Item = &'a Device>) -> usize {
 }
 
 /// The document of a file, whose bytes are let go; `None` if it is not CDI's.
-fn read(file: &mut CdiFile) -> Result<Option<Document>, CdiFault> {
+fn read(file: &mut CdiFile) -> Result<Option<CdiDocument>, CdiFault> {
     let content = std::mem::replace(&mut file.content, Ok(Vec::new()));
     let bytes = content.map_err(CdiFault::Unreadable)?;
     match file.path.rsplit_once('.').map(|(_, ending)| ending) {

@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use super::edits::Edits;
 use super::error::CdiError;
 use super::name::{GPU_KIND, Name};
-use super::registry::Registry;
+use super::registry::CdiRegistry;
 use super::stale::REGENERATE;
 use crate::nearest::nearest;
 
 /// The most devices that are named.
 const MOST: usize = 8;
 
-impl Registry {
+impl CdiRegistry {
     /// The edits of these devices, each once.
     ///
     /// # Errors
@@ -36,7 +36,7 @@ impl Registry {
 }
 
 /// What there is instead of the devices `missing`.
-fn known(registry: &Registry, missing: &[String]) -> String {
+fn known(registry: &CdiRegistry, missing: &[String]) -> String {
     let mut parts: Vec<String> = Vec::new();
     for part in missing.iter().filter_map(|name| instead(registry, name)) {
         if !parts.contains(&part) {
@@ -53,7 +53,7 @@ fn known(registry: &Registry, missing: &[String]) -> String {
 }
 
 /// What is there in the place of one device: one that was probably meant, or how many there are.
-fn instead(registry: &Registry, name: &str) -> Option<String> {
+fn instead(registry: &CdiRegistry, name: &str) -> Option<String> {
     let (kind, device) = name.split_once('=')?;
     let names: Vec<&str> = registry.names().collect();
     let of_kind: Vec<&str> = names.iter().filter_map(|name| name.strip_prefix(kind)?.strip_prefix('=')).collect();

@@ -12,7 +12,7 @@ pub const REGENERATE: &str = "`systemctl restart nvidia-cdi-refresh.service` (to
 
 /// What edits take from the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
+pub enum HostResource {
     /// A device node.
     Node,
     /// A file or directory that is mounted.
@@ -21,7 +21,7 @@ pub enum Part {
     Hook,
 }
 
-impl fmt::Display for Part {
+impl fmt::Display for HostResource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Node => "the device node",
@@ -33,16 +33,16 @@ impl fmt::Display for Part {
 
 /// Something that edits take from the host and that the host has not.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lack {
+pub struct MissingResource {
     /// What it is for the edits.
-    pub part: Part,
+    pub part: HostResource,
     /// Path on the host.
     pub path: String,
     /// What is wrong with it.
     pub why: String,
 }
 
-impl fmt::Display for Lack {
+impl fmt::Display for MissingResource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {}", self.part, self.path, self.why)
     }
@@ -54,7 +54,7 @@ pub struct Stale {
     /// The files, at least one.
     pub files: Vec<String>,
     /// What the host lacks of what they name.
-    pub lacks: Vec<Lack>,
+    pub lacks: Vec<MissingResource>,
     /// The driver that they were made for, where it is not the one that is loaded, and that one.
     pub drivers: Option<(DriverVersion, DriverVersion)>,
 }

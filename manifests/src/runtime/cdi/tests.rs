@@ -335,13 +335,13 @@ fn devices(kind: &str, names: &[&str], mark: &str) -> Value {
     json!({"cdiVersion": "0.5.0", "kind": kind, "devices": devices, "containerEdits": {"env": [format!("FROM={mark}")]}})
 }
 
-fn env(registry: &Registry, names: &[&str]) -> String {
+fn env(registry: &CdiRegistry, names: &[&str]) -> String {
     registry.resolve(names.iter().copied()).map_or_else(|error| error.to_string(), |edits| edits.edits.env.join(" "))
 }
 
 #[test]
 fn files_are_ranked_and_bad_ones_left_out() {
-    let registry = Registry::load(vec![
+    let registry = CdiRegistry::load(vec![
         file("/etc/cdi/a.json", 0, &devices("v.com/x", &["a", "b", "c"], "low")),
         file("/etc/cdi/b.json", 0, &devices("v.com/x", &["c", "d"], "other")),
         file("/etc/cdi/c.yml", 0, &devices("v.com/x", &["e"], "yml")),
@@ -394,7 +394,7 @@ fn files_are_ranked_and_bad_ones_left_out() {
 /// A conflict below does not take a device away that a directory above describes.
 #[test]
 fn a_higher_priority_ends_a_conflict() {
-    let registry = Registry::load(vec![
+    let registry = CdiRegistry::load(vec![
         file("0a.json", 0, &devices("v.com/x", &["a"], "0a")),
         file("0b.json", 0, &devices("v.com/x", &["a"], "0b")),
         file("1.json", 1, &devices("v.com/x", &["a"], "1")),
@@ -405,7 +405,7 @@ fn a_higher_priority_ends_a_conflict() {
 
 #[test]
 fn who_asks_for_what_is_not_there_is_told_what_is() {
-    let registry = Registry::load(vec![
+    let registry = CdiRegistry::load(vec![
         file("/etc/cdi/a.json", 0, &devices("nvidia.com/gpu", &["0", "1", "all"], "x")),
         file("/etc/cdi/b.yml", 0, &json!(1)),
     ]);
@@ -418,7 +418,7 @@ fn who_asks_for_what_is_not_there_is_told_what_is() {
     assert_eq!(hint("nvidia.com/gpu=GPU-5a"), format!("there are 2 GPUs, by the names 0, 1, all, {uuids}; {rest}"));
     assert_eq!(hint("nvida.com/gpu=all"), format!("did you mean nvidia.com/gpu=all?; {rest}"));
     assert_eq!(hint("z.org/q=0"), rest);
-    let none = Registry::default().resolve(["nvidia.com/gpu=0"]).unwrap_err();
+    let none = CdiRegistry::default().resolve(["nvidia.com/gpu=0"]).unwrap_err();
     assert!(none.hint().unwrap().contains("nvidia-ctk cdi generate"));
     assert!(registry.resolve(["/dev/nvidia0"]).unwrap_err().hint().unwrap().contains("VENDOR/CLASS=NAME"));
 }
@@ -437,7 +437,7 @@ fn a_file_names_the_driver_that_it_was_made_for() {
             "env": ["A=1"], "mounts": libraries.iter().map(mount).collect::<Vec<_>>(),
             "hooks": [{"hookName": "createContainer", "path": "/h", "args": arguments}],
         });
-        let registry = Registry::load(vec![file("/etc/cdi/a.json", 0, &with(edits))]);
+        let registry = CdiRegistry::load(vec![file("/etc/cdi/a.json", 0, &with(edits))]);
         let edits = registry.resolve(["vendor.com/device=a"]).unwrap();
         let loaded = "999.1".parse().unwrap();
         let stale = edits.stale(&BTreeMap::new(), &BTreeMap::new(), Some(&loaded), false);
@@ -460,7 +460,7 @@ fn a_gpu_is_meant_by_the_beginning_of_its_name() {
     ]
     .concat();
     let document = json!({"cdiVersion": "0.5.0", "kind": "nvidia.com/gpu", "devices": gpus});
-    let registry = Registry::load(vec![file("/etc/cdi/a.json", 0, &document)]);
+    let registry = CdiRegistry::load(vec![file("/etc/cdi/a.json", 0, &document)]);
     let hint = |name: &str| registry.resolve([format!("nvidia.com/gpu={name}").as_str()]).unwrap_err().hint().unwrap();
     for (name, expected) in [
         ("GPU-5a4b", "did you mean nvidia.com/gpu=GPU-5a4bc2d1-9e8f?;"),
@@ -497,7 +497,7 @@ fn any_bytes_are_taken_or_left() {
                 _ => bytes.extend_from_within(at..at + random(40)),
             }
         }
-        let registry = Registry::load(vec![CdiFile { path: "x.yaml".into(), priority: 0, content: Ok(bytes) }]);
+        let registry = CdiRegistry::load(vec![CdiFile { path: "x.yaml".into(), priority: 0, content: Ok(bytes) }]);
         let names: Vec<_> = registry.names().collect();
         assert_eq!(names.is_empty(), registry.left_out().len() == 1);
         taken += usize::from(!names.is_empty());

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::document::{ContainerEdits, Device, DeviceNode, Document, Hook, IntelRdt, Mount, NetDevice};
+use super::document::{CdiDevice, CdiDocument, CdiMount, ContainerEdits, DeviceNode, Hook, IntelRdt, NetDevice};
 use super::fault::CdiFault;
 use super::name::{is_device, is_kind};
 
@@ -14,17 +14,17 @@ pub(super) const HOOKS: [&str; 6] =
 /// The word for a node that is there and can't be used.
 pub(super) const NO_PERMISSIONS: &str = "none";
 
-type Checked = Result<(), CdiFault>;
+type Validation = Result<(), CdiFault>;
 
 fn fault(what: &'static str, text: &str, why: &'static str) -> CdiFault {
     CdiFault::Value { what, text: text.chars().take(200).collect(), why }
 }
 
-fn demand(fine: bool, what: &'static str, text: &str, why: &'static str) -> Checked {
+fn demand(fine: bool, what: &'static str, text: &str, why: &'static str) -> Validation {
     if fine { Ok(()) } else { Err(fault(what, text, why)) }
 }
 
-pub(super) fn check(document: &Document) -> Checked {
+pub(super) fn check(document: &CdiDocument) -> Validation {
     demand(is_kind(&document.kind), "its kind", &document.kind, "is not VENDOR/CLASS")?;
     edits(&document.container_edits)?;
     if document.devices.is_empty() {
@@ -40,7 +40,7 @@ pub(super) fn check(document: &Document) -> Checked {
     Ok(())
 }
 
-fn check_device(device: &Device) -> Checked {
+fn check_device(device: &CdiDevice) -> Validation {
     demand(is_device(&device.name), "the device's name", &device.name, "has characters that it can't have")?;
     if device.container_edits.is_empty() {
         return Err(CdiFault::NoEdits(device.name.clone()));
@@ -48,7 +48,7 @@ fn check_device(device: &Device) -> Checked {
     edits(&device.container_edits)
 }
 
-fn edits(edits: &ContainerEdits) -> Checked {
+fn edits(edits: &ContainerEdits) -> Validation {
     edits.env.iter().try_for_each(|entry| env(entry))?;
     edits.device_nodes.iter().try_for_each(node)?;
     net_devices(&edits.net_devices)?;
@@ -57,23 +57,23 @@ fn edits(edits: &ContainerEdits) -> Checked {
     edits.intel_rdt.iter().try_for_each(intel_rdt)
 }
 
-fn env(entry: &str) -> Checked {
+fn env(entry: &str) -> Validation {
     let named = entry.split_once('=').is_some_and(|(key, _)| !key.is_empty());
     demand(named, "the variable", entry, "is not KEY=VALUE")?;
     without_nul("the variable", entry)
 }
 
-fn without_nul(what: &'static str, text: &str) -> Checked {
+fn without_nul(what: &'static str, text: &str) -> Validation {
     demand(!text.contains('\0'), what, text, "has a NUL in it")
 }
 
 /// A text that has to be there.
-fn filled(what: &'static str, text: &str) -> Checked {
+fn filled(what: &'static str, text: &str) -> Validation {
     demand(!text.is_empty(), what, text, "is empty")?;
     without_nul(what, text)
 }
 
-fn node(node: &DeviceNode) -> Checked {
+fn node(node: &DeviceNode) -> Validation {
     filled("the device node's path", &node.path)?;
     without_nul("the device node's hostPath", node.host_path())?;
     let kind = node.kind.as_deref().unwrap_or_default();
@@ -83,7 +83,7 @@ fn node(node: &DeviceNode) -> Checked {
     demand(known, "the device node's permissions", permissions, "are not of r, w and m")
 }
 
-fn net_devices(devices: &[NetDevice]) -> Checked {
+fn net_devices(devices: &[NetDevice]) -> Validation {
     let (mut outside, mut inside) = (BTreeSet::new(), BTreeSet::new());
     for device in devices {
         for (name, seen) in [(&device.host_interface_name, &mut outside), (&device.name, &mut inside)] {
@@ -94,14 +94,14 @@ fn net_devices(devices: &[NetDevice]) -> Checked {
     Ok(())
 }
 
-fn hook(hook: &Hook) -> Checked {
+fn hook(hook: &Hook) -> Validation {
     demand(HOOKS.contains(&hook.hook_name.as_str()), "the hook", &hook.hook_name, "is none of the runtime's")?;
     filled("the hook's path", &hook.path)?;
     hook.args.iter().try_for_each(|argument| without_nul("the hook's argument", argument))?;
     hook.env.iter().try_for_each(|entry| env(entry))
 }
 
-fn mount(mount: &Mount) -> Checked {
+fn mount(mount: &CdiMount) -> Validation {
     filled("the mount's hostPath", &mount.host_path)?;
     filled("the mount's containerPath", &mount.container_path)?;
     let texts = mount.kind.iter().chain(&mount.options);
@@ -109,7 +109,7 @@ fn mount(mount: &Mount) -> Checked {
 }
 
 /// The class is a directory of resctrl's, or its root.
-fn intel_rdt(rdt: &IntelRdt) -> Checked {
+fn intel_rdt(rdt: &IntelRdt) -> Validation {
     let id = rdt.clos_id.as_str();
     let is_name = id.len() < 4096 && id != "." && id != ".." && !id.contains(['/', '\n']);
     demand(id == "/" || is_name, "intelRdt's closID", id, "is not the name of a directory")?;

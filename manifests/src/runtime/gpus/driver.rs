@@ -4,7 +4,7 @@ use crate::nearest::nearest;
 
 /// A part of NVIDIA's driver (`NVIDIA_DRIVER_CAPABILITIES`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Capability {
+pub enum DriverCapability {
     /// All that there are.
     All,
     /// 32-bit libraries.
@@ -23,7 +23,7 @@ pub enum Capability {
     Video,
 }
 
-impl Capability {
+impl DriverCapability {
     /// NVIDIA's words for them.
     pub(crate) const NAMES: [&str; 8] =
         ["all", "compat32", "compute", "display", "graphics", "ngx", "utility", "video"];

@@ -1,6 +1,6 @@
 //! Texts that are no GPU request.
 
-use super::driver::{Capability, Driver, suggestion};
+use super::driver::{Driver, DriverCapability, suggestion};
 use crate::nearest::nearest;
 
 /// The keys that a request may have.
@@ -57,12 +57,12 @@ impl GpuError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match &self.fault {
-            GpuFault::Capability(word) => Capability::suggestion(word),
+            GpuFault::Capability(word) => DriverCapability::suggestion(word),
             GpuFault::Key(word) => suggestion(word, &KEYS, "keys"),
             GpuFault::Driver(word) => suggestion(word, &Driver::NAMES, "drivers"),
             GpuFault::Count(word) if word.eq_ignore_ascii_case("all") => "did you mean all?".into(),
             GpuFault::Count(word) if word.contains('-') => format!("for a GPU by its name write device={word}"),
-            GpuFault::Count(word) => match nearest(word, &Capability::NAMES[1..]) {
+            GpuFault::Count(word) => match nearest(word, &DriverCapability::NAMES[1..]) {
                 Some(near) => format!("for a capability write all,capabilities={near}"),
                 None => "write all, a number, or device= and indexes or UUIDs".into(),
             },

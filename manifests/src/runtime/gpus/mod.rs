@@ -11,9 +11,9 @@ mod error;
 mod parse;
 mod request;
 
-pub use driver::{Capability, Driver};
+pub use driver::{Driver, DriverCapability};
 pub use error::{GpuError, GpuFault};
-pub use request::{GpuRequest, Gpus};
+pub use request::{GpuRequest, GpuSelection};
 
 #[cfg(test)]
 mod tests;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use super::csv::record;
-use super::driver::{Capability, Driver};
+use super::driver::{Driver, DriverCapability};
 use super::error::{GpuError, GpuFault};
-use super::request::{GpuRequest, Gpus, SLIP};
+use super::request::{GpuRequest, GpuSelection, SLIP};
 
 /// The largest count that is taken: far beyond any machine, and small enough to be written out as a list.
 const MAX_COUNT: i64 = 1024;
@@ -21,53 +21,53 @@ impl FromStr for GpuRequest {
 
 /// Reads a request.
 fn parse(text: &str) -> Result<GpuRequest, GpuFault> {
-    let mut fields = Fields::default();
+    let mut fields = RequestFields::default();
     for (field, quoted) in record(text)? {
         fields.take(&field, quoted)?;
     }
     let gpus = match (fields.count, fields.devices.take()) {
-        (None | Some(0), Some(devices)) => Gpus::Devices(devices),
+        (None | Some(0), Some(devices)) => GpuSelection::Devices(devices),
         (Some(_), Some(_)) => return Err(GpuFault::CountAndDevices),
         (Some(count), None) => match u32::try_from(count) {
-            Ok(count) if i64::from(count) <= MAX_COUNT => Gpus::Count(count),
+            Ok(count) if i64::from(count) <= MAX_COUNT => GpuSelection::Count(count),
             Ok(_) => return Err(GpuFault::TooMany(count)),
             Err(_) if count > 0 => return Err(GpuFault::TooMany(count)),
-            Err(_) => Gpus::All,
+            Err(_) => GpuSelection::All,
         },
-        (None, None) => Gpus::Count(1),
+        (None, None) => GpuSelection::Count(1),
     };
-    let Fields { capabilities, driver, options, slip, .. } = fields;
+    let RequestFields { capabilities, driver, options, slip, .. } = fields;
     Ok(GpuRequest { gpus, capabilities, driver, options, slip })
 }
 
 /// A list that bare fields may go on with.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum List {
+enum OpenList {
     Devices,
     Capabilities,
 }
 
 /// What the fields so far have said.
 #[derive(Default)]
-struct Fields {
+struct RequestFields {
     seen: Vec<String>,
     /// The list that the field before was part of, without quotes.
-    open: Option<List>,
+    open: Option<OpenList>,
     count: Option<i64>,
     devices: Option<Vec<String>>,
-    capabilities: Vec<Capability>,
+    capabilities: Vec<DriverCapability>,
     driver: Option<Driver>,
     options: BTreeMap<String, String>,
     slip: bool,
 }
 
-impl Fields {
+impl RequestFields {
     fn take(&mut self, field: &str, quoted: bool) -> Result<(), GpuFault> {
         let Some((key, value)) = field.split_once('=') else {
             return self.bare(field);
         };
         // No key has a slash; the kind of a CDI device has.
-        if self.open == Some(List::Devices) && key.contains('/') {
+        if self.open == Some(OpenList::Devices) && key.contains('/') {
             return self.device(field);
         }
         self.once(key)?;
@@ -77,11 +77,11 @@ impl Fields {
             "count" => self.count = Some(count(value)?),
             "device" => {
                 value.split(',').try_for_each(|device| self.device(device))?;
-                self.open = Some(List::Devices).filter(|_| !quoted);
+                self.open = Some(OpenList::Devices).filter(|_| !quoted);
             }
             "capabilities" => {
                 value.split(',').try_for_each(|name| self.capability(name))?;
-                self.open = Some(List::Capabilities).filter(|_| !quoted);
+                self.open = Some(OpenList::Capabilities).filter(|_| !quoted);
             }
             "options" => self.options = options(value)?,
             _ => return Err(GpuFault::Key(key.to_owned())),
@@ -96,8 +96,8 @@ impl Fields {
         }
         let is_count = count(field).is_ok() && !self.seen.iter().any(|seen| seen == field);
         match self.open {
-            Some(List::Devices) if field != "all" => return self.device(field),
-            Some(List::Capabilities) if !is_count => return self.capability(field),
+            Some(OpenList::Devices) if field != "all" => return self.device(field),
+            Some(OpenList::Capabilities) if !is_count => return self.capability(field),
             _ => self.open = None,
         }
         self.once(field)?;
@@ -132,7 +132,7 @@ impl Fields {
             return Ok(());
         }
         self.slip |= name == SLIP;
-        let named = if name == SLIP { Some(Capability::Utility) } else { Capability::named(name) };
+        let named = if name == SLIP { Some(DriverCapability::Utility) } else { DriverCapability::named(name) };
         let capability = named.ok_or_else(|| GpuFault::Capability(name.to_owned()))?;
         if !self.capabilities.contains(&capability) {
             self.capabilities.push(capability);

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::csv::quote;
-use super::driver::{Capability, Driver};
+use super::driver::{Driver, DriverCapability};
 use crate::runtime::values::as_text;
 
 /// What NVIDIA's documents write for `utility` in some of their examples.
@@ -17,9 +17,9 @@ pub(super) const SLIP: &str = "utilities";
 #[serde(try_from = "String", into = "String")]
 pub struct GpuRequest {
     /// Which GPUs.
-    pub gpus: Gpus,
+    pub gpus: GpuSelection,
     /// What may be done with them, in the order of the request, each once; empty for what the image says.
-    pub capabilities: Vec<Capability>,
+    pub capabilities: Vec<DriverCapability>,
     /// The driver, if one was named.
     pub driver: Option<Driver>,
     /// Options for the driver, of which NVIDIA's has none.
@@ -30,7 +30,7 @@ pub struct GpuRequest {
 
 /// Which GPUs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Gpus {
+pub enum GpuSelection {
     /// Every one.
     All,
     /// The first ones by index; 0 asks for nothing at all.
@@ -43,7 +43,7 @@ impl GpuRequest {
     /// What to tell whoever wrote it in `place`, such as `--gpus`: a sentence without a full stop.
     #[must_use]
     pub fn warning(&self, place: &str) -> Option<String> {
-        self.slip.then(|| format!("`{SLIP}` in {place} is taken for `{}`", Capability::Utility.name()))
+        self.slip.then(|| format!("`{SLIP}` in {place} is taken for `{}`", DriverCapability::Utility.name()))
     }
 }
 
@@ -51,9 +51,9 @@ impl fmt::Display for GpuRequest {
     /// The request as docker would take it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut fields = vec![match &self.gpus {
-            Gpus::All => "all".to_owned(),
-            Gpus::Count(count) => count.to_string(),
-            Gpus::Devices(devices) => format!("device={}", devices.join(",")),
+            GpuSelection::All => "all".to_owned(),
+            GpuSelection::Count(count) => count.to_string(),
+            GpuSelection::Devices(devices) => format!("device={}", devices.join(",")),
         }];
         if !self.capabilities.is_empty() {
             let names: Vec<_> = self.capabilities.iter().map(|capability| capability.name()).collect();

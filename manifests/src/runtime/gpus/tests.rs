@@ -3,9 +3,9 @@ use super::*;
 /// GPUs, then capabilities after a bar.
 fn words(request: &GpuRequest) -> String {
     let gpus = match &request.gpus {
-        Gpus::All => "all".to_owned(),
-        Gpus::Count(count) => count.to_string(),
-        Gpus::Devices(devices) => format!("[{}]", devices.join(" ")),
+        GpuSelection::All => "all".to_owned(),
+        GpuSelection::Count(count) => count.to_string(),
+        GpuSelection::Devices(devices) => format!("[{}]", devices.join(" ")),
     };
     let names: Vec<_> = request.capabilities.iter().map(|capability| capability.name()).collect();
     if names.is_empty() { gpus } else { format!("{gpus} | {}", names.join(" ")) }

@@ -6,12 +6,12 @@ use crate::runtime::cdi::{CdiError, Edits, Name};
 use crate::runtime::env::Env;
 use crate::runtime::error::SpecError;
 use crate::runtime::host::Host;
-use crate::runtime::request::Request;
+use crate::runtime::request::ContainerRequest;
 use crate::runtime::requirements;
 use crate::runtime::toolkit::HookFault;
 
 /// The edits of the devices, if they can be applied.
-pub(super) fn resolve(names: &[Name], request: &Request, host: &Host) -> Result<Edits, CdiError> {
+pub(super) fn resolve(names: &[Name], request: &ContainerRequest, host: &Host) -> Result<Edits, CdiError> {
     let names: Vec<_> = names.iter().map(ToString::to_string).collect();
     let edits = host.cdi.resolve(names.iter().map(String::as_str))?;
     edits.check_nodes(&host.devices, request.rootless)?;
@@ -22,7 +22,7 @@ pub(super) fn resolve(names: &[Name], request: &Request, host: &Host) -> Result<
 }
 
 /// What to tell of edits that were made for another driver.
-pub(super) fn told_of_driver(edits: &Edits, request: &Request, host: &Host) -> Option<String> {
+pub(super) fn told_of_driver(edits: &Edits, request: &ContainerRequest, host: &Host) -> Option<String> {
     let stale = edits.stale(&host.devices, &host.absent, host.driver.as_ref(), request.rootless)?;
     let remedy = stale.remedy();
     (host.runs_here && stale.drivers.is_some()).then(|| format!("{stale}: CUDA will fail; {remedy}"))
@@ -34,7 +34,7 @@ pub(super) fn told_of_driver(edits: &Edits, request: &Request, host: &Host) -> O
 /// When the hook is known not to work either.
 pub(super) fn fall_back(
     error: &CdiError,
-    request: &Request,
+    request: &ContainerRequest,
     host: &Host,
     warnings: &mut Vec<String>,
 ) -> Result<(), SpecError> {
@@ -51,7 +51,7 @@ pub(super) fn fall_back(
 ///
 /// # Errors
 /// When it is certain that it does not.
-pub(super) fn check_hook(request: &Request, host: &Host, warnings: &mut Vec<String>) -> Result<(), SpecError> {
+pub(super) fn check_hook(request: &ContainerRequest, host: &Host, warnings: &mut Vec<String>) -> Result<(), SpecError> {
     match fault_of_hook(request, host).filter(|_| host.runs_here) {
         Some(fault) if fault.is_certain() => Err(SpecError::Hook(fault)),
         fault => {
@@ -61,7 +61,7 @@ pub(super) fn check_hook(request: &Request, host: &Host, warnings: &mut Vec<Stri
     }
 }
 
-fn fault_of_hook(request: &Request, host: &Host) -> Option<HookFault> {
+fn fault_of_hook(request: &ContainerRequest, host: &Host) -> Option<HookFault> {
     let granted = host.capabilities.filter(|_| !request.rootless);
     let capabilities = capabilities::resolve(request, granted, &mut Vec::new());
     host.toolkit.fault(capabilities.contains(&Capability::SYS_ADMIN), request.rootless)

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::document::Document;
-use crate::runtime::cdi::{CdiFile, Registry};
-use crate::runtime::{Host, Nvidia, Request, runtime_spec};
+use crate::runtime::cdi::{CdiFile, CdiRegistry};
+use crate::runtime::{ContainerRequest, Host, Nvidia, runtime_spec};
 
 mod host;
 
@@ -20,7 +20,7 @@ fn file(path: &str, kind: &str, names: &[&str], edits: Value) -> CdiFile {
 }
 
 /// Files of AMD's and, if `nvidia`, of NVIDIA's, and one that is left out.
-fn registry(nvidia: bool) -> Registry {
+fn registry(nvidia: bool) -> CdiRegistry {
     let mut files = vec![
         file("/etc/cdi/amd.json", "amd.com/gpu", &["amd0"], json!({})),
         CdiFile { path: "/etc/cdi/old.yml".into(), priority: 0, content: Ok(Vec::new()) },
@@ -29,14 +29,14 @@ fn registry(nvidia: bool) -> Registry {
         let void = json!({"env": ["NVIDIA_VISIBLE_DEVICES=void"]});
         files.push(file("/etc/cdi/nvidia.json", "nvidia.com/gpu", &["0", "1", "GPU-a", "all", "0:1"], void));
     }
-    Registry::load(files)
+    CdiRegistry::load(files)
 }
 
 /// A call, such as `--nvidia cdi --gpus all --device a/b=c -e A=1`, where the image has the variables after `|`, and the
 /// words `file` and `hook` say what the host has. The answer: the hook, NVIDIA's variables, what CDI did; then warnings.
 fn ask(call: &str) -> (String, Vec<String>) {
     let (flags, rest) = call.split_once('|').unwrap_or((call, ""));
-    let mut request = Request::default();
+    let mut request = ContainerRequest::default();
     let mut host = Host { root: "/rootfs".into(), cdi: registry(false), ..Host::default() };
     let mut words = flags.split_whitespace();
     while let Some(word) = words.next() {

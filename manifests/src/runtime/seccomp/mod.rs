@@ -9,17 +9,17 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 pub use profile::ProfileError;
-use profile::{Conditions, Profile, Rule};
+use profile::{Conditions, Rule, SeccompProfile};
 
 use super::capability::Capability;
 use super::emitted::Emitted;
 use super::error::SpecError;
 use super::host::Host;
-use super::request::{Request, Seccomp};
+use super::request::{ContainerRequest, Seccomp};
 
 /// `linux.seccomp`, or `None` where nothing is filtered: the user's profile, else the host's, else ociforge's own.
 pub(crate) fn filter(
-    request: &Request,
+    request: &ContainerRequest,
     host: &Host,
     architecture: &str,
     capabilities: &[Capability],
@@ -32,11 +32,11 @@ pub(crate) fn filter(
     };
     let profile = match &request.seccomp {
         Seccomp::Profile { name, text } => {
-            Profile::parse(text).map_err(|source| SpecError::Seccomp { name: name.clone(), source })?
+            SeccompProfile::parse(text).map_err(|source| SpecError::Seccomp { name: name.clone(), source })?
         }
         Seccomp::Unconfined => return Ok(None),
         Seccomp::Default if request.privileged => return Ok(None),
-        Seccomp::Default => match host.seccomp.as_deref().map(Profile::parse) {
+        Seccomp::Default => match host.seccomp.as_deref().map(SeccompProfile::parse) {
             None => own::profile(),
             Some(Ok(profile)) => profile,
             Some(Err(error)) => {
@@ -53,7 +53,7 @@ pub(crate) fn filter(
 ///
 /// A name keeps its first rule without arguments and loses what stands after that: libseccomp keeps the first, too, but
 /// some runtimes refuse the second.
-fn resolve(profile: &Profile, conditions: &Conditions) -> Value {
+fn resolve(profile: &SeccompProfile, conditions: &Conditions) -> Value {
     let mut settled = BTreeSet::new();
     let mut syscalls = Vec::new();
     for rule in profile.rules.iter().filter(|rule| rule.holds(conditions)) {

@@ -4,7 +4,7 @@
 //! What only the kernel's checks of capabilities and namespaces protects is left to these: `mount` and `unshare` are
 //! allowed, as nested containers need them.
 
-use super::profile::{Argument, Family, Profile, Rule, When};
+use super::profile::{Family, Rule, SeccompProfile, SyscallArgument, When};
 
 /// What a program gets that the profile does not know: it then does without, as on an older kernel.
 const ENOSYS: u32 = 38;
@@ -110,7 +110,7 @@ const FAMILIES: [(&str, &str); 7] = [
 ];
 
 /// The profile.
-pub(super) fn profile() -> Profile {
+pub(super) fn profile() -> SeccompProfile {
     let mut rules = vec![refuse(REFUSED, EPERM), allow(&ALLOWED.join(" "))];
     rules.extend(PERSONALITIES.map(|value| Rule { args: vec![argument(0, value, "EQ")], ..allow("personality") }));
     rules.extend(
@@ -128,7 +128,7 @@ pub(super) fn profile() -> Profile {
         architecture: format!("SCMP_ARCH_{native}"),
         sub_architectures: words(others).iter().map(|name| format!("SCMP_ARCH_{name}")).collect(),
     };
-    Profile {
+    SeccompProfile {
         default_action: "SCMP_ACT_ERRNO".into(),
         default_errno: Some(ENOSYS),
         flags: Vec::new(),
@@ -159,8 +159,8 @@ fn with(capability: &str) -> When {
     When { caps: vec![capability.to_owned()], ..When::default() }
 }
 
-fn argument(index: u32, value: u64, op: &str) -> Argument {
-    Argument { index, value, value_two: 0, op: format!("SCMP_CMP_{op}") }
+fn argument(index: u32, value: u64, op: &str) -> SyscallArgument {
+    SyscallArgument { index, value, value_two: 0, op: format!("SCMP_CMP_{op}") }
 }
 
 fn allow(names: &str) -> Rule {

@@ -62,7 +62,7 @@ pub enum ProfileError {
 /// A profile.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Profile {
+pub(crate) struct SeccompProfile {
     pub(crate) default_action: String,
     #[serde(default, rename = "defaultErrnoRet")]
     pub(crate) default_errno: Option<u32>,
@@ -100,7 +100,7 @@ pub(crate) struct Rule {
     #[serde(default, rename = "errnoRet")]
     pub(crate) errno: Option<u32>,
     #[serde(default, deserialize_with = "null_as_empty")]
-    pub(crate) args: Vec<Argument>,
+    pub(crate) args: Vec<SyscallArgument>,
     #[serde(default, deserialize_with = "null_as_empty")]
     pub(crate) includes: When,
     #[serde(default, deserialize_with = "null_as_empty")]
@@ -110,7 +110,7 @@ pub(crate) struct Rule {
 /// The condition on one argument of a system call.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Argument {
+pub(crate) struct SyscallArgument {
     pub(crate) index: u32,
     pub(crate) value: u64,
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -151,7 +151,7 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-impl Profile {
+impl SeccompProfile {
     /// Reads a profile and checks each word of it, for no runtime says clearly what is wrong.
     pub(crate) fn parse(text: &str) -> Result<Self, ProfileError> {
         let mut profile: Self = serde_json::from_str(text)?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::profile::{Conditions, Profile};
+use super::profile::{Conditions, SeccompProfile};
 use super::{own, resolve};
 
 /// Debian: golang-github-containers-common
@@ -35,7 +35,7 @@ const DEFAULT: [&str; 3] = ["CAP_AUDIT_WRITE", "CAP_SYS_CHROOT", "CAP_MKNOD"];
 
 #[test]
 fn the_own_profile_has_the_hosts_effect() {
-    let host = Profile::parse(&std::fs::read_to_string(HOST).expect("golang-github-containers-common")).unwrap();
+    let host = SeccompProfile::parse(&std::fs::read_to_string(HOST).expect("golang-github-containers-common")).unwrap();
     let own = own::profile();
     let all: Vec<String> = crate::runtime::capability::NAMES.iter().map(|name| format!("CAP_{name}")).collect();
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
@@ -74,7 +74,7 @@ fn rules_hold_by_architecture_capability_and_kernel() {
         let mut rule = rule;
         rule["names"] = json!(["x"]);
         rule["action"] = json!("SCMP_ACT_ALLOW");
-        Profile::parse(&json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [rule]}).to_string()).unwrap()
+        SeccompProfile::parse(&json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [rule]}).to_string()).unwrap()
     };
     let here = conditions("amd64", &["CAP_A", "CAP_B"], Some((5, 10)));
     for (rule, holds) in [
@@ -116,7 +116,7 @@ fn the_first_rule_without_arguments_settles_a_name() {
             {"name": "a", "action": "SCMP_ACT_KILL"},
         ],
     });
-    let profile = Profile::parse(&text.to_string()).unwrap();
+    let profile = SeccompProfile::parse(&text.to_string()).unwrap();
     assert_eq!(
         resolve(&profile, &conditions("amd64", &[], None)),
         json!({
@@ -154,7 +154,7 @@ fn what_is_no_profile_says_why() {
         (argument(json!({"index": 0, "value": 0, "op": "=="})), "`==` is nothing"),
         (argument(json!({"index": 0, "op": "SCMP_CMP_EQ"})), "missing field `value`"),
     ] {
-        let error = Profile::parse(&text).unwrap_err();
+        let error = SeccompProfile::parse(&text).unwrap_err();
         let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         assert!(format!("{error}: {source}").contains(said), "{text}: {error}: {source}");
     }
@@ -162,13 +162,13 @@ fn what_is_no_profile_says_why() {
 
 #[test]
 fn keys_are_refused_whatever_the_profile_says() {
-    use super::super::{Host, Request, Seccomp, runtime_spec};
+    use super::super::{ContainerRequest, Host, Seccomp, runtime_spec};
     let config = json!({"os": "linux", "architecture": "amd64", "rootfs": {"diff_ids": []}, "config": {"Cmd": ["sh"]}});
     let config = crate::Document::<crate::Config>::from_json(config).unwrap();
     let text = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["keyctl"], "action": "SCMP_ACT_LOG"}]}"#;
     let own = Seccomp::Profile { name: "f".into(), text: text.into() };
     for seccomp in [Seccomp::Default, own, Seccomp::Unconfined] {
-        let request = Request { seccomp: seccomp.clone(), ..Request::default() };
+        let request = ContainerRequest { seccomp: seccomp.clone(), ..ContainerRequest::default() };
         let mut spec = runtime_spec(&config, &BTreeMap::new(), &request, &Host::default()).unwrap();
         spec.refuse_keys();
         let first = spec.json.pointer("/linux/seccomp/syscalls/0").cloned();

@@ -4,15 +4,15 @@ use super::*;
 use crate::document::Document;
 
 /// What becomes of a whole image config: the errors, outermost first, or the warnings.
-fn outcome(config: Value, edit: impl Fn(&mut Request)) -> Result<(Value, Vec<String>), String> {
+fn outcome(config: Value, edit: impl Fn(&mut ContainerRequest)) -> Result<(Value, Vec<String>), String> {
     let chain = |error: &dyn std::error::Error| {
         let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
         format!("{error}{source}")
     };
     let config = Document::<Config>::from_json(config).map_err(|error| chain(&error))?;
-    let mut request = Request::default();
+    let mut request = ContainerRequest::default();
     edit(&mut request);
-    let users = Users { passwd: "me:x:5:6::/:\n".into(), group: "us:x:7:\n".into() };
+    let users = UserDatabase { passwd: "me:x:5:6::/:\n".into(), group: "us:x:7:\n".into() };
     let host = Host { users: Some(users), ..host() };
     let emitted = runtime_spec(&config, &BTreeMap::new(), &request, &host).map_err(|error| chain(&error))?;
     Ok((emitted.json, emitted.warnings))
@@ -116,7 +116,7 @@ fn nulls_and_empty_values_are_nothing() {
 
 #[test]
 fn requests_that_make_no_container() {
-    type Edit = fn(&mut Request);
+    type Edit = fn(&mut ContainerRequest);
     let cases: [(Edit, &str); 8] = [
         (|request| request.user = Some("you".into()), "no user `you`"),
         (|request| request.workdir = Some("code".into()), "not an absolute path"),
@@ -158,7 +158,7 @@ fn unknown_keys_of_the_runtime_annotation_are_named() {
         ("null", "invalid type"),
     ] {
         let error =
-            Settings::from_annotations(&BTreeMap::from([(ANNOTATION.to_owned(), text.to_owned())])).unwrap_err();
+            RuntimeSettings::from_annotations(&BTreeMap::from([(ANNOTATION.to_owned(), text.to_owned())])).unwrap_err();
         let source = std::error::Error::source(&error).unwrap().to_string();
         assert!(source.contains(said), "{text}: {source}");
     }

@@ -6,13 +6,13 @@ fn sh() -> Config {
     image(json!({"Cmd": ["sh"]}))
 }
 
-fn emit_on(host: &Host, config: &Config, request: &Request) -> Emitted {
+fn emit_on(host: &Host, config: &Config, request: &ContainerRequest) -> Emitted {
     runtime_spec(config, &BTreeMap::new(), request, host).unwrap()
 }
 
 #[test]
 fn a_privileged_container_has_everything_there_is() {
-    let request = Request { privileged: true, ..Request::default() };
+    let request = ContainerRequest { privileged: true, ..ContainerRequest::default() };
     let host = Host { capabilities: Some(!(1 << 24)), ..host() };
     let Emitted { json: spec, warnings } = emit_on(&host, &sh(), &request);
     assert_eq!(warnings, [] as [&str; 0]);
@@ -25,20 +25,20 @@ fn a_privileged_container_has_everything_there_is() {
     for key in ["maskedPaths", "readonlyPaths", "seccomp"] {
         assert!(spec["linux"].get(key).is_none(), "{key}");
     }
-    let unmasked = emit(&sh(), &Request { unmasked: true, ..Request::default() }).json;
+    let unmasked = emit(&sh(), &ContainerRequest { unmasked: true, ..ContainerRequest::default() }).json;
     assert!(unmasked["linux"].get("maskedPaths").is_none() && unmasked["linux"].get("seccomp").is_some());
 }
 
 #[test]
 fn limits_and_capabilities() {
-    let request = Request {
+    let request = ContainerRequest {
         cap_add: vec!["sys_ptrace".parse().unwrap()],
         cap_drop: vec!["CAP_MKNOD".parse().unwrap()],
         memory: Some("1g".parse().unwrap()),
         pids_limit: Some("100".parse().unwrap()),
         no_new_privileges: true,
         tmpfs: vec!["/run:size=64k".parse().unwrap()],
-        ..Request::default()
+        ..ContainerRequest::default()
     };
     let spec = emit(&sh(), &request).json;
     assert_eq!(spec["linux"]["resources"]["memory"], json!({"limit": 1 << 30, "swap": 2_i64 << 30}));
@@ -54,9 +54,10 @@ fn limits_and_capabilities() {
         let rule = rules.iter().find(|rule| rule["names"].as_array().unwrap().contains(&json!(name)));
         rule.is_some_and(|rule| rule["action"] == "SCMP_ACT_ALLOW")
     };
-    assert!(allowed(&spec, "kcmp") && !allowed(&emit(&sh(), &Request::default()).json, "kcmp"));
+    assert!(allowed(&spec, "kcmp") && !allowed(&emit(&sh(), &ContainerRequest::default()).json, "kcmp"));
 
-    let none = Request { pids_limit: Some("-1".parse().unwrap()), memory: Some("0".parse().unwrap()), ..request };
+    let none =
+        ContainerRequest { pids_limit: Some("-1".parse().unwrap()), memory: Some("0".parse().unwrap()), ..request };
     let resources = emit(&sh(), &none).json["linux"]["resources"].clone();
     assert!(resources.get("pids").is_none() && resources.get("memory").is_none());
 }
@@ -64,7 +65,7 @@ fn limits_and_capabilities() {
 #[test]
 fn the_last_limit_of_a_resource_counts() {
     let limits = json!({"ulimits": ["nofile=5", "core=0", "nofile=1:2", "nofile=3:4", "core=7"]});
-    let spec = emit(&sh(), &Request { settings: settings(limits), ..Request::default() }).json;
+    let spec = emit(&sh(), &ContainerRequest { settings: settings(limits), ..ContainerRequest::default() }).json;
     let expected =
         json!([{"type": "RLIMIT_NOFILE", "soft": 3, "hard": 4}, {"type": "RLIMIT_CORE", "soft": 7, "hard": 7}]);
     assert_eq!(spec["process"]["rlimits"], expected);
@@ -75,7 +76,7 @@ fn a_mount_at_dev_is_not_covered() {
     let places = |volumes: &[&str], tmpfs: &[&str]| {
         let volumes = volumes.iter().map(|text| text.parse().unwrap()).collect();
         let tmpfs = tmpfs.iter().map(|text| text.parse().unwrap()).collect();
-        let spec = emit(&sh(), &Request { volumes, tmpfs, ..Request::default() }).json;
+        let spec = emit(&sh(), &ContainerRequest { volumes, tmpfs, ..ContainerRequest::default() }).json;
         let mounts = spec["mounts"].as_array().unwrap().iter();
         let mut places: Vec<_> = mounts.map(|mount| mount["destination"].as_str().unwrap().to_owned()).collect();
         places.retain(|place| place.starts_with("/dev"));
@@ -89,14 +90,14 @@ fn a_mount_at_dev_is_not_covered() {
 #[test]
 fn the_last_tmpfs_of_a_place_counts() {
     let tmpfs = ["/m:size=1m", "/n", "/m/:size=2m"].map(|text| text.parse().unwrap()).to_vec();
-    let spec = emit(&sh(), &Request { tmpfs, ..Request::default() }).json;
+    let spec = emit(&sh(), &ContainerRequest { tmpfs, ..ContainerRequest::default() }).json;
     let options = spec["mounts"].to_string();
     assert!(options.contains("size=2m") && !options.contains("size=1m"), "{options}");
 }
 
 #[test]
 fn labels_are_a_matter_of_selinux() {
-    let request = Request { volumes: vec!["/a:/b:z".parse().unwrap()], ..Request::default() };
+    let request = ContainerRequest { volumes: vec!["/a:/b:z".parse().unwrap()], ..ContainerRequest::default() };
     assert_eq!(emit(&sh(), &request).warnings, [] as [&str; 0]);
     let warnings = emit_on(&Host { selinux: true, ..host() }, &sh(), &request).warnings;
     assert!(warnings[0].starts_with("the SELinux labels of /a stay as they are"), "{warnings:?}");
@@ -104,9 +105,9 @@ fn labels_are_a_matter_of_selinux() {
 
 #[test]
 fn limits_that_cannot_be_raised_are_lowered() {
-    let request = Request {
+    let request = ContainerRequest {
         settings: settings(json!({"ulimits": ["nofile=1024:8192", "memlock=-1", "core=0"]})),
-        ..Request::default()
+        ..ContainerRequest::default()
     };
     let limits = BTreeMap::from([("nofile".into(), 4096), ("memlock".into(), u64::MAX), ("core".into(), 5)]);
     let mut host = Host { limits, ..host() };
@@ -125,7 +126,7 @@ fn seccomp_by_profile() {
     let text = r#"{"defaultAction": "SCMP_ACT_LOG"}"#;
     let mut host = Host { seccomp: Some(text.into()), ..host() };
     let action = |host: &Host, seccomp: Seccomp, privileged| {
-        let emitted = emit_on(host, &sh(), &Request { seccomp, privileged, ..Request::default() });
+        let emitted = emit_on(host, &sh(), &ContainerRequest { seccomp, privileged, ..ContainerRequest::default() });
         (emitted.json["linux"]["seccomp"]["defaultAction"].as_str().map(str::to_owned), emitted.warnings.join(";"))
     };
     let some = |action: &str| (Some(action.to_owned()), String::new());
@@ -140,8 +141,9 @@ fn seccomp_by_profile() {
     assert_eq!(own.unwrap(), "SCMP_ACT_ERRNO");
     assert!(warning.starts_with("this machine's seccomp profile is not used: not a seccomp profile: EOF"), "{warning}");
     // The architecture is the kernel's, where that is known.
-    let architectures =
-        |host: &Host| emit_on(host, &sh(), &Request::default()).json["linux"]["seccomp"]["architectures"].clone();
+    let architectures = |host: &Host| {
+        emit_on(host, &sh(), &ContainerRequest::default()).json["linux"]["seccomp"]["architectures"].clone()
+    };
     host.seccomp = None;
     assert_eq!(architectures(&host), json!(["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]));
     host.architecture = Some("arm64".into());
@@ -155,10 +157,10 @@ fn volumes_of_the_image_are_seeded_directories() {
     assert_eq!(image_volumes(&config, &mut warnings), ["/data", "/mine", "/var/lib/x"]);
     let volumes = ["/data", "/mine", "/var/lib/x"].map(|place| (place.to_owned(), format!("/copies{place}")));
     let host = Host { volumes: BTreeMap::from(volumes), ..host() };
-    let request = Request {
+    let request = ContainerRequest {
         volumes: vec!["/home/me:/mine:ro".parse().unwrap()],
         tmpfs: vec!["/var/lib/x".parse().unwrap()],
-        ..Request::default()
+        ..ContainerRequest::default()
     };
     let Emitted { json: spec, warnings } = emit_on(&host, &config, &request);
     let copy = json!({"destination": "/data", "type": "bind", "source": "/copies/data", "options": ["rbind", "rprivate", "rw"]});
@@ -167,7 +169,7 @@ fn volumes_of_the_image_are_seeded_directories() {
     assert_eq!(mount(&spec, "/var/lib/x").unwrap()["type"], "tmpfs");
     assert_eq!(warnings, [] as [&str; 0]);
 
-    let inside = Request { tmpfs: vec!["/data".parse().unwrap()], ..request.clone() };
+    let inside = ContainerRequest { tmpfs: vec!["/data".parse().unwrap()], ..request.clone() };
     let deep = image(json!({"Cmd": ["sh"], "Volumes": {"/data/deep": {}, "/database": {}}}));
     let Emitted { json: spec, warnings } = emit(&deep, &inside);
     assert!(mount(&spec, "/data/deep").is_none());
@@ -175,7 +177,7 @@ fn volumes_of_the_image_are_seeded_directories() {
 
     let bare = Emitted { ..emit(&config, &request) };
     assert!(mount(&bare.json, "/data").is_none() && bare.warnings.is_empty());
-    let read_only = emit(&config, &Request { read_only: true, ..request });
+    let read_only = emit(&config, &ContainerRequest { read_only: true, ..request });
     let warning = "the image has volumes at /data, which can't be written to: give each a directory with -v";
     assert_eq!(read_only.warnings, [warning]);
 }
@@ -189,11 +191,11 @@ fn files_made_for_the_container_win_over_the_hosts() {
         ..host()
     };
     let etc = |network: &str, read_only: bool| {
-        let request = Request {
+        let request = ContainerRequest {
             read_only,
             settings: settings(json!({"network": network})),
             volumes: vec!["/x:/etc/hostname".parse().unwrap()],
-            ..Request::default()
+            ..ContainerRequest::default()
         };
         let spec = emit_on(&host, &sh(), &request).json;
         let mounts = spec["mounts"].as_array().unwrap().iter();
@@ -210,10 +212,12 @@ fn files_made_for_the_container_win_over_the_hosts() {
 #[test]
 fn home_is_the_accounts() {
     let passwd = "root:x:0:0::/root:/bin/sh\nme:x:5:5::/home/me:/bin/sh\nodd:x:6:6::home:/bin/sh\n";
-    let host = Host { users: Some(Users { passwd: passwd.into(), group: String::new() }), ..host() };
+    let host = Host { users: Some(UserDatabase { passwd: passwd.into(), group: String::new() }), ..host() };
     let home = |user: &str, env: &[&str]| {
         let env = env.iter().map(|text| text.parse().unwrap()).collect();
-        let spec = emit_on(&host, &sh(), &Request { user: Some(user.into()), env, ..Request::default() }).json;
+        let spec =
+            emit_on(&host, &sh(), &ContainerRequest { user: Some(user.into()), env, ..ContainerRequest::default() })
+                .json;
         let env = spec["process"]["env"].as_array().unwrap().clone();
         env.iter().find_map(|entry| entry.as_str().unwrap().strip_prefix("HOME=")).unwrap().to_owned()
     };
@@ -222,5 +226,5 @@ fn home_is_the_accounts() {
     assert_eq!(home("7", &[]), "/");
     assert_eq!(home("odd", &[]), "/");
     assert_eq!(home("me", &["HOME=/x"]), "/x");
-    assert!(!emit(&sh(), &Request::default()).json["process"]["env"].to_string().contains("HOME="));
+    assert!(!emit(&sh(), &ContainerRequest::default()).json["process"]["env"].to_string().contains("HOME="));
 }

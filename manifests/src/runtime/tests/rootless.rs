@@ -12,8 +12,11 @@ fn mappings(with_range: bool) -> IdMappings {
     IdMappings { uids: maps.clone(), gids: maps }
 }
 
-fn rootless(mappings: Option<IdMappings>, edit: impl Fn(&mut Request, &mut Host)) -> Result<Emitted, SpecError> {
-    let mut request = Request { rootless: true, ..Request::default() };
+fn rootless(
+    mappings: Option<IdMappings>,
+    edit: impl Fn(&mut ContainerRequest, &mut Host),
+) -> Result<Emitted, SpecError> {
+    let mut request = ContainerRequest { rootless: true, ..ContainerRequest::default() };
     let mut host = Host { mappings, ..host() };
     edit(&mut request, &mut host);
     runtime_spec(&image(json!({"Cmd": ["sh"]})), &BTreeMap::new(), &request, &host)
@@ -81,7 +84,7 @@ fn further_groups_stay_out_where_they_cannot_be() {
         let emitted = rootless(mappings, |request, host| {
             request.user = Some(user.into());
             let group = "a:x:5:root\nb:x:70000:root\nc:x:6:root".into();
-            host.users = Some(Users { passwd: "root:x:0:0::/:".into(), group });
+            host.users = Some(UserDatabase { passwd: "root:x:0:0::/:".into(), group });
             host.inside_user_namespace = inside;
         });
         let Emitted { json: spec, warnings } = emitted.unwrap();

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::document::Document;
-use crate::runtime::cdi::{CdiFile, DeviceFacts, NodeKind, Registry};
-use crate::runtime::{Host, Nvidia, Request, SpecError, Toolkit, runtime_spec};
+use crate::runtime::cdi::{CdiFile, CdiRegistry, DeviceFacts, DeviceNodeKind};
+use crate::runtime::{ContainerRequest, Host, Nvidia, SpecError, Toolkit, runtime_spec};
 
 /// A host that runs the container itself, with the driver 550.54.15, NVIDIA's hook, and a CDI file for that driver, all of
 /// which is there.
@@ -23,8 +23,8 @@ fn host() -> Host {
         },
     });
     let content = Ok(document.to_string().into_bytes());
-    let cdi = Registry::load(vec![CdiFile { path: "/etc/cdi/nvidia.yaml".into(), priority: 0, content }]);
-    let node = DeviceFacts { kind: NodeKind::Char, major: 195, minor: 0, mode: 0o666 };
+    let cdi = CdiRegistry::load(vec![CdiFile { path: "/etc/cdi/nvidia.yaml".into(), priority: 0, content }]);
+    let node = DeviceFacts { kind: DeviceNodeKind::Char, major: 195, minor: 0, mode: 0o666 };
     Host {
         root: "/rootfs".into(),
         runs_here: true,
@@ -37,7 +37,7 @@ fn host() -> Host {
 }
 
 /// The spec's hooks and what is told, or the error with its hint.
-fn ask(host: &Host, request: &Request, env: &[&str]) -> Result<(Value, Vec<String>), (String, String)> {
+fn ask(host: &Host, request: &ContainerRequest, env: &[&str]) -> Result<(Value, Vec<String>), (String, String)> {
     let config = json!({"os": "linux", "architecture": "amd64", "rootfs": {"diff_ids": []},
                         "config": {"Cmd": ["sh"], "Env": env}});
     let config: Config = (*Document::<Config>::from_json(config).unwrap()).clone();
@@ -47,8 +47,8 @@ fn ask(host: &Host, request: &Request, env: &[&str]) -> Result<(Value, Vec<Strin
     }
 }
 
-fn gpus(text: &str, nvidia: Nvidia) -> Request {
-    let mut request = Request { nvidia, ..Request::default() };
+fn gpus(text: &str, nvidia: Nvidia) -> ContainerRequest {
+    let mut request = ContainerRequest { nvidia, ..ContainerRequest::default() };
     request.settings.gpus = Some(text.parse().unwrap());
     request
 }
@@ -148,24 +148,26 @@ fn a_hook_that_gives_no_gpus_is_told() {
         (|toolkit| toolkit.broken = Some("x".into()), "fails, as it can't read /etc/nvidia", "mend /etc/nvidia"),
     ];
     for (change, reason, remedy) in cases {
-        let mut host = Host { cdi: Registry::default(), ..host() };
+        let mut host = Host { cdi: CdiRegistry::default(), ..host() };
         change(&mut host.toolkit);
-        for request in [gpus("all", Nvidia::Auto), Request { nvidia: Nvidia::Hook, ..Request::default() }] {
+        for request in
+            [gpus("all", Nvidia::Auto), ContainerRequest { nvidia: Nvidia::Hook, ..ContainerRequest::default() }]
+        {
             let (error, hint) = ask(&host, &request, &["NVIDIA_VISIBLE_DEVICES=all"]).unwrap_err();
             assert!(error.starts_with(&format!("NVIDIA's hook {reason}")) && hint.contains(remedy), "{error} {hint}");
             assert!(error.ends_with(", so the container gets no GPUs"), "{error}");
         }
         // Where no GPU is asked for it does not matter, nor in a spec for elsewhere.
-        assert!(ask(&host, &Request { nvidia: Nvidia::Hook, ..Request::default() }, &[]).is_ok());
+        assert!(ask(&host, &ContainerRequest { nvidia: Nvidia::Hook, ..ContainerRequest::default() }, &[]).is_ok());
         host.runs_here = false;
         assert!(ask(&host, &gpus("all", Nvidia::Auto), &[]).is_ok());
     }
     // Privileged containers are heard.
-    let mut host = Host { cdi: Registry::default(), ..host() };
+    let mut host = Host { cdi: CdiRegistry::default(), ..host() };
     host.toolkit.heeds_environment = false;
     for request in [
-        Request { privileged: true, ..gpus("all", Nvidia::Auto) },
-        Request { cap_add: vec!["SYS_ADMIN".parse().unwrap()], ..gpus("all", Nvidia::Auto) },
+        ContainerRequest { privileged: true, ..gpus("all", Nvidia::Auto) },
+        ContainerRequest { cap_add: vec!["SYS_ADMIN".parse().unwrap()], ..gpus("all", Nvidia::Auto) },
     ] {
         assert!(ask(&host, &request, &[]).is_ok());
     }
@@ -196,9 +198,9 @@ fn a_spec_with_hooks_has_the_annotations_for_them() {
         "rootfs": {"diff_ids": []}, "config": {"Cmd": ["sh"]}}))
     .unwrap())
     .clone();
-    let annotation = |request: &Request| -> Result<Value, SpecError> {
+    let annotation = |request: &ContainerRequest| -> Result<Value, SpecError> {
         Ok(runtime_spec(&config, &BTreeMap::new(), request, &host)?.json["annotations"]["run.oci.hooks.stderr"].clone())
     };
     assert_eq!(annotation(&gpus("all", Nvidia::Auto)).unwrap(), "/bundle/hook-stderr");
-    assert_eq!(annotation(&Request::default()).unwrap(), Value::Null);
+    assert_eq!(annotation(&ContainerRequest::default()).unwrap(), Value::Null);
 }
