@@ -2,7 +2,7 @@
 //! a new manifest, copies what is missing to a registry, and emits an OCI runtime spec.
 //!
 //! The modules are the rooms of the house. Each knows what stands below it in this list, none what stands above:
-//! `process`, `commands`, `cli`, `build`, `doctor`, `lock`, `base`, `plan`, `run`, `rootfs`, `serve`, `mirror`, `transfer`, `locate`,
+//! `process`, `commands`, `cli`, `build`, `doctor`, `lock`, `base`, `plan`, `layer`, `tables`, `run`, `rootfs`, `serve`, `mirror`, `transfer`, `locate`,
 //! `registry`, `store`, `content`, `cancel`, `progress`, `error`, `bytes`.
 
 pub mod base;
@@ -14,6 +14,7 @@ pub mod commands;
 pub mod content;
 pub mod doctor;
 pub mod error;
+pub mod layer;
 pub mod locate;
 pub mod lock;
 pub mod mirror;
@@ -25,6 +26,7 @@ pub mod rootfs;
 pub mod run;
 pub mod serve;
 pub mod store;
+pub mod tables;
 #[cfg(test)]
 #[path = "../manifests/tests/support/program.rs"]
 mod testing;

@@ -7,15 +7,15 @@ use ociforge_layers::{
     BaseFiles, FileIndex, LayerPath, LayerTree, LockedFiles, LowerLayers, Metadata, NodeKind, TreeNode, links, place,
 };
 
+use super::error::failed;
 use super::interpreter::Interpreter;
-use super::pack::{Part, TreeSource};
 use super::pins::Pins;
-use super::steps::failed;
-use super::{BuildError, Builder, python, steps};
+use super::{BuildError, Builder, python};
 use crate::base::BaseImage;
 use crate::base::facts::{self, Contents};
+use crate::layer::{LayerPart, StepKind, TreeSource};
 use crate::lock::LockedBase;
-use crate::plan::{Plan, StepKind};
+use crate::plan::Plan;
 use crate::transfer::Overlay;
 
 /// Common subdirectories of the data directory of packages.
@@ -59,7 +59,7 @@ pub(super) async fn to_lock(builder: &Builder, plan: &Plan, pins: &Pins) -> Resu
     let (mut looked_up, mut listed): (Vec<LayerPath>, BTreeSet<LayerPath>) = Default::default();
     let scratch = builder.store.scratch().map_err(BuildError::Store)?;
     for step in &plan.steps {
-        let parts = match (steps::work(plan, step, builder.epoch, &scratch, &*builder.reporter)?, &pins.interpreter) {
+        let parts = match (builder.work_of_files(plan, step, &scratch)?, &pins.interpreter) {
             (Some(work), _) => work.parts,
             (None, Some(interpreter)) if matches!(step.kind, StepKind::Pip(_)) => {
                 let part = directories_of(interpreter, builder);
@@ -70,9 +70,10 @@ pub(super) async fn to_lock(builder: &Builder, plan: &Plan, pins: &Pins) -> Resu
             }
             _ => continue,
         };
-        for Part { tree, rules } in parts {
+        for LayerPart { tree, rules } in parts {
             let Some(rules) = rules else { continue };
-            let placed = place(tree.make()?, &below, &rules).map_err(|error| failed(step, error))?;
+            let placed = place(tree.make().map_err(|error| failed(step, error))?, &below, &rules)
+                .map_err(|error| failed(step, error))?;
             looked_up.extend(placed.lookups.paths().cloned());
             below.push(&step.description, FileIndex::of(&placed.tree));
         }
@@ -85,7 +86,7 @@ pub(super) async fn to_lock(builder: &Builder, plan: &Plan, pins: &Pins) -> Resu
 }
 
 /// The directories of installed packages.
-fn directories_of(Interpreter { scheme, .. }: &Interpreter, builder: &Builder) -> Part {
+fn directories_of(Interpreter { scheme, .. }: &Interpreter, builder: &Builder) -> LayerPart {
     let mut tree = LayerTree::new();
     let data = DATA.iter().filter_map(|name| scheme.data.join(name).ok());
     let own = [&scheme.purelib, &scheme.platlib, &scheme.scripts, &scheme.data, &scheme.headers].map(Clone::clone);
@@ -94,7 +95,7 @@ fn directories_of(Interpreter { scheme, .. }: &Interpreter, builder: &Builder) -
         // All of them are directories, so they do not conflict.
         let _ = tree.insert(path, directory);
     }
-    Part { tree: TreeSource::Made(tree), rules: Some(python::rules(builder.epoch.seconds())) }
+    LayerPart { tree: TreeSource::Made(tree), rules: Some(python::rules(builder.epoch.seconds())) }
 }
 
 fn select(files: &FileIndex, looked_up: Vec<LayerPath>) -> FileIndex {

@@ -5,11 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ociforge_layers::source::capture::CaptureError;
-use ociforge_layers::source::directory::DirectoryError;
-use ociforge_layers::source::ignore::PatternError;
-use ociforge_layers::source::tar::TarError;
-use ociforge_layers::source::wheel::WheelError;
-use ociforge_layers::{LayerPath, PackError, PathError, PlaceError, TreeError};
+use ociforge_layers::{LayerPath, PackError, PlaceError};
 use ociforge_manifests::{ConfigValueError, ImageError, Platform};
 
 use super::correction;
@@ -17,6 +13,7 @@ use super::wheel_builder::SourceError;
 use crate::base::facts::FactsError;
 use crate::content::ContentError;
 use crate::error::Explain;
+use crate::layer::{EpochError, LayerError, Step};
 use crate::locate::LocateError;
 use crate::lock::{FetchError, LockError};
 use crate::rootfs::stage::StageError;
@@ -100,9 +97,9 @@ pub enum BuildError {
         /// The cause.
         source: Box<SourceError>,
     },
-    /// `SOURCE_DATE_EPOCH` is not a valid time.
-    #[error("SOURCE_DATE_EPOCH is `{0}`, which is not a number of seconds since 1970")]
-    Epoch(String),
+    /// `SOURCE_DATE_EPOCH` is invalid.
+    #[error(transparent)]
+    Epoch(#[from] EpochError),
     /// The image cannot be copied to its destination.
     #[error(transparent)]
     Content(#[from] ContentError),
@@ -115,23 +112,9 @@ pub enum BuildError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StepError {
-    /// Files cannot be copied.
+    /// The content of the layer cannot be read.
     #[error(transparent)]
-    Directory(#[from] DirectoryError),
-    /// Patterns of `.dockerignore` or `exclude` are malformed.
-    #[error("cannot use the patterns of {place}")]
-    Pattern {
-        /// `.dockerignore` or `exclude`.
-        place: &'static str,
-        /// The cause.
-        source: PatternError,
-    },
-    /// A tar archive cannot be read.
-    #[error(transparent)]
-    Tar(#[from] TarError),
-    /// A wheel cannot be installed.
-    #[error(transparent)]
-    Wheel(#[from] WheelError),
+    Layer(#[from] LayerError),
     /// Two packages conflict.
     #[error("{file} has a file where {directory} has a directory: {path}")]
     Occupied {
@@ -142,29 +125,12 @@ pub enum StepError {
         /// The path of the conflict.
         path: String,
     },
-    /// Two entries of a layer contradict each other.
-    #[error(transparent)]
-    Tree(#[from] TreeError),
     /// The tree cannot be placed onto the layers below.
     #[error(transparent)]
     Place(#[from] PlaceError),
-    /// A path that is invalid in layers.
-    #[error(transparent)]
-    Path(#[from] PathError),
     /// A value has an invalid reference to a variable.
     #[error(transparent)]
     Value(#[from] ConfigValueError),
-    /// A path that leads out of the recipe's directory.
-    #[error("{} leads out of the recipe's directory", .0.display())]
-    Outside(PathBuf),
-    /// A file cannot be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
     /// A directory without a Python project.
     #[error("{} has neither pyproject.toml nor setup.py", .0.display())]
     NoProject(PathBuf),
@@ -221,6 +187,11 @@ pub enum StepError {
     /// The user interrupted the build.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// The error of a step.
+pub(super) fn failed(step: &Step, source: impl Into<StepError>) -> BuildError {
+    BuildError::Step { step: step.description.clone(), line: step.line, source: Box::new(source.into()) }
 }
 
 fn ending(ended: Ended) -> String {
@@ -304,7 +275,7 @@ impl Explain for BuildError {
             Self::Source { source, .. } => source.hint(),
             Self::Config(_) => value_hint(),
             Self::Misplaced { .. } => Some("run `ociforge lock`".into()),
-            Self::Epoch(_) => Some("unset it, or set it to something like 1700000000".into()),
+            Self::Epoch(error) => error.hint(),
             Self::Store(error) | Self::Pack { source: PackError::Write(error), .. }
                 if error.kind() == io::ErrorKind::StorageFull =>
             {
@@ -319,9 +290,8 @@ impl Explain for BuildError {
 impl Explain for StepError {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Wheel(error) => error.hint().map(Into::into),
-            Self::Tar(error) => error.hint().map(Into::into),
-            Self::Place(PlaceError::Path(_) | PlaceError::Tree(_)) | Self::Tree(_) | Self::Path(_) => {
+            Self::Layer(error) => error.hint(),
+            Self::Place(PlaceError::Path(_) | PlaceError::Tree(_)) => {
                 Some("leave the path out, or give it another name".into())
             }
             Self::NoSandbox(error) => error.hint(),
@@ -353,7 +323,6 @@ impl Explain for StepError {
                 Some("a step sees no network unless its layer has network = \"host\"".into())
             }
             Self::Store(error) if error.kind() == io::ErrorKind::StorageFull => full(),
-            Self::Outside(_) => Some("copy it into the directory, or move the recipe up".into()),
             Self::NoProject(_) => {
                 Some("name the directory that has the project; it is relative to the recipe's directory".into())
             }
@@ -361,14 +330,6 @@ impl Explain for StepError {
                 Some("one of them would be lost: leave one out, or choose a version of it that has no such path".into())
             }
             Self::NoWheels(_) => Some("patterns are relative to the recipe's directory".into()),
-            Self::Directory(DirectoryError::Excluded(_)) => Some(
-                "take it out of .dockerignore and `exclude`, or name it there in a line that begins with `!`".into(),
-            ),
-            Self::Directory(DirectoryError::Read { source, .. }) | Self::Read { source, .. }
-                if source.kind() == io::ErrorKind::NotFound =>
-            {
-                Some("paths are relative to the recipe's directory".into())
-            }
             _ => None,
         }
     }

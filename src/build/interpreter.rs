@@ -7,19 +7,20 @@ use ociforge_layers::{FileIndex, PathError};
 use ociforge_manifests::Platform;
 
 use super::base_files;
+use super::error::failed;
 use super::libc::BaseLibc;
 use super::pins::project_files;
 use super::python::matching;
-use super::steps::{failed, stays_inside};
 use super::wheel_builder::{self, BuildContext, SourceMetadata, WheelBuilder};
 use super::{BuildError, Builder};
 use crate::base::BaseImage;
 use crate::base::facts::{self, Contents, Facts};
+use crate::layer::{Pip, Step, stays_inside};
 use crate::lock::{
     self, LockError, LockedSource, LockedWheel, Origin, Problem, PythonVersion, Requirements, Resolution, Sources,
     Target,
 };
-use crate::plan::{Libc, Pip, Plan, StatedPython, Step};
+use crate::plan::{Libc, Plan, StatedPython};
 
 /// The Python that the packages are for.
 pub(super) struct Interpreter {

@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use super::pack::Work;
+use crate::layer::LayerWork;
 
 /// Joins adjacent joinable layers, the smallest first, until there are `excess` fewer layers or no more to join. Sets
 /// `excess` to the remainder.
-pub(super) fn join(mut work: Vec<Work>, excess: &mut usize) -> Vec<Work> {
+pub(super) fn join(mut work: Vec<LayerWork>, excess: &mut usize) -> Vec<LayerWork> {
     while *excess > 0 {
         let pairs = work.windows(2).enumerate().filter(|(_, pair)| pair.iter().all(|work| work.joinable));
         let Some((n, _)) = pairs.min_by_key(|(_, pair)| pair[0].size + pair[1].size) else { break };
@@ -24,12 +24,12 @@ pub(super) fn join(mut work: Vec<Work>, excess: &mut usize) -> Vec<Work> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Step, StepKind};
+    use crate::layer::{Archive, Step, StepKind};
 
-    fn work(name: &str, size: u64, joinable: bool) -> Work {
-        let kind = StepKind::Tar { file: name.into() };
-        let step = Step { kind, line: 1, description: name.into(), bytecode: false };
-        Work { step, ingredients: Some(json!(name)), description: name.into(), size, parts: Vec::new(), joinable }
+    fn work(name: &str, size: u64, joinable: bool) -> LayerWork {
+        let kind = StepKind::Archive(Archive { file: name.into() });
+        let step = Step { kind, index: 0, line: 1, description: name.into(), bytecode: false };
+        LayerWork { step, ingredients: Some(json!(name)), description: name.into(), size, parts: Vec::new(), joinable }
     }
 
     #[test]

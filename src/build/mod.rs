@@ -3,7 +3,6 @@
 mod base_files;
 mod build_root;
 mod correction;
-mod epoch;
 mod error;
 mod group;
 mod interpreter;
@@ -20,10 +19,10 @@ mod secrets;
 mod state;
 mod step_mounts;
 mod step_run;
-mod steps;
 mod wheel_builder;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use ociforge_layers::{BaseFiles, Compression, Layer, LowerLayers};
@@ -34,14 +33,15 @@ use ociforge_manifests::{Image, ImageName, NewLayer, Platform};
 
 use crate::base::BaseImage;
 use crate::cancel::Cancel;
+use crate::layer::{LayerContext, LayerWork, Step, StepKind};
 use crate::lock::IsolatedRunner;
-use crate::plan::{Plan, Step, StepKind};
+use crate::plan::{Base, Plan};
 use crate::progress::Reporter;
 use crate::registry::Client;
 use crate::store::Store;
 use ociforge_sandbox::SandboxError;
 
-pub use epoch::Epoch;
+pub use crate::layer::Epoch;
 pub use error::{BuildError, StepError};
 pub use pins::{lock_file, recipe_digest};
 pub use sandbox::Sandbox;
@@ -50,10 +50,11 @@ pub use state::BuildState;
 pub use wheel_builder::SourceError;
 
 use build_root::BuildRoot;
+use error::failed;
 use interpreter::Interpreter;
 use join::join;
 use occupied::Occupied;
-use pack::{Packer, Work};
+use pack::Packer;
 use pins::Pins;
 use python::LocalWheel;
 use state::Unrepeated;
@@ -222,7 +223,7 @@ impl Builder {
                     let build_context = BuildContext::of(self, &build_root)?;
                     if pins.builds(n) {
                         let built = pins.fetch(self, plan, n, &build_context).await?;
-                        occupied.add(&built, scheme).map_err(|error| steps::failed(step, error))?;
+                        occupied.add(&built, scheme).map_err(|error| failed(step, error))?;
                         let work = python::work(step, built.clone(), scheme, self.epoch.seconds());
                         new.extend(self.pack(work, &mut below).await?);
                         wheels.insert(n, built);
@@ -253,12 +254,12 @@ impl Builder {
         plan: &Plan,
         pins: &Pins,
         occupied: &mut Occupied,
-    ) -> Result<(Vec<Vec<Work>>, Wheels), BuildError> {
+    ) -> Result<(Vec<Vec<LayerWork>>, Wheels), BuildError> {
         let scratch = self.store.scratch().map_err(BuildError::Store)?;
         let (mut all, mut wheels) = (Vec::new(), Wheels::new());
         for (n, step) in plan.steps.iter().enumerate() {
-            let mut work: Vec<Work> =
-                steps::work(plan, step, self.epoch, &scratch, &*self.reporter)?.into_iter().collect();
+            let of_files = self.work_of_files(plan, step, &scratch)?;
+            let mut work: Vec<LayerWork> = of_files.into_iter().collect();
             if let (StepKind::Pip(_), Some(Interpreter { scheme, .. })) = (&step.kind, &pins.interpreter)
                 && !pins.builds(n)
             {
@@ -269,7 +270,7 @@ impl Builder {
                         step.line, step.description
                     ));
                 }
-                occupied.add(&fetched, scheme).map_err(|error| steps::failed(step, error))?;
+                occupied.add(&fetched, scheme).map_err(|error| failed(step, error))?;
                 work.extend(python::work(step, fetched.clone(), scheme, self.epoch.seconds()));
                 wheels.insert(n, fetched);
             }
@@ -278,8 +279,15 @@ impl Builder {
         Ok((all, wheels))
     }
 
+    /// The layer of a step, if it only needs files.
+    fn work_of_files(&self, plan: &Plan, step: &Step, scratch: &Path) -> Result<Option<LayerWork>, BuildError> {
+        let (directory, from_scratch) = (plan.directory.as_path(), plan.base == Base::Scratch);
+        let context = LayerContext { directory, from_scratch, epoch: self.epoch, scratch, reporter: &*self.reporter };
+        step.kind.as_kind().work(step, &context).map_err(|error| failed(step, error))
+    }
+
     /// Packs layers and adds them to `below`.
-    async fn pack(&self, work: Vec<Work>, below: &mut LowerLayers) -> Result<Vec<BuiltLayer>, BuildError> {
+    async fn pack(&self, work: Vec<LayerWork>, below: &mut LowerLayers) -> Result<Vec<BuiltLayer>, BuildError> {
         let (builder, mut under) = (self.clone(), below.clone());
         let pack = move || builder.packer().pack(work, &mut under).map(|layers| (layers, under));
         let (layers, above) = tokio::task::spawn_blocking(pack).await.map_err(|_| BuildError::Interrupted)??;

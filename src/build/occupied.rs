@@ -10,6 +10,7 @@ use ociforge_layers::source::wheel::{Scheme, installed_files};
 
 use super::error::StepError;
 use super::python::LocalWheel;
+use crate::layer::LayerError;
 use crate::lock::LockedWheel;
 
 /// The paths of the packages so far, in all layers, with the first package of each path.
@@ -38,7 +39,7 @@ impl Occupied {
         for LocalWheel { locked, path } in wheels {
             let LockedWheel { name, version, file, .. } = locked;
             let package = Package { name: name.clone(), version: version.clone() };
-            for path in installed_files(path, file, scheme)? {
+            for path in installed_files(path, file, scheme).map_err(LayerError::from)? {
                 self.claim(path, &package)?;
             }
         }

@@ -7,59 +7,18 @@ use std::thread;
 
 use ociforge_layers::place::Lookups;
 use ociforge_layers::{
-    Compression, FileIndex, Layer, LayerPath, LayerTree, LowerLayers, PackError, PlaceError, PlacementRules, pack,
-    place,
+    Compression, FileIndex, Layer, LayerPath, LayerTree, LowerLayers, PackError, PlaceError, pack, place,
 };
 use ociforge_manifests::Digest;
 use serde_json::{Value, json};
 
+use super::error::failed;
 use super::state::BuildState;
-use super::steps::failed;
 use super::{BuildError, BuiltLayer};
 use crate::cancel::Cancel;
-use crate::plan::Step;
+use crate::layer::{LayerError, LayerPart, LayerWork, TreeSource};
 use crate::progress::{Progress, Reporter};
 use crate::store::{BlobState, KnownLayer, LayerKey, Store};
-
-/// A layer to pack.
-pub(super) struct Work {
-    /// The step of the layer.
-    pub(super) step: Step,
-    /// The inputs of the layer, except the compression and the layers below. `None` if they are unknown before it is
-    /// made: then it has no cache key.
-    pub(super) ingredients: Option<Value>,
-    /// The description for people and for the image's history.
-    pub(super) description: String,
-    /// The approximate number of bytes to pack.
-    pub(super) size: u64,
-    /// Its trees, each on top of the previous one.
-    pub(super) parts: Vec<Part>,
-    /// Whether it can share a layer with an adjacent one.
-    pub(super) joinable: bool,
-}
-
-/// A tree of a layer.
-pub(super) struct Part {
-    /// The tree, or a function that makes it.
-    pub(super) tree: TreeSource,
-    /// The rules to place it onto the layers below; `None` for a tree that is placed already.
-    pub(super) rules: Option<PlacementRules>,
-}
-
-/// A tree that is made at once or later.
-pub(super) enum TreeSource {
-    Made(LayerTree),
-    Later(Box<dyn FnOnce() -> Result<LayerTree, BuildError> + Send>),
-}
-
-impl TreeSource {
-    pub(super) fn make(self) -> Result<LayerTree, BuildError> {
-        match self {
-            Self::Made(tree) => Ok(tree),
-            Self::Later(make) => make(),
-        }
-    }
-}
 
 /// The context of packing.
 pub(super) struct Packer<'a> {
@@ -88,7 +47,7 @@ struct Task {
 impl Packer<'_> {
     /// Packs all layers with one thread per processor, the largest first, and adds them to `below`. The result is in
     /// the order of `work`, and its bytes do not depend on the threads.
-    pub(super) fn pack(&self, work: Vec<Work>, below: &mut LowerLayers) -> Result<Vec<BuiltLayer>, BuildError> {
+    pub(super) fn pack(&self, work: Vec<LayerWork>, below: &mut LowerLayers) -> Result<Vec<BuiltLayer>, BuildError> {
         let (mut done, mut tasks) = (Vec::new(), Vec::new());
         for (n, work) in self.trees(work)?.into_iter().enumerate() {
             let known = self.known(&work.ingredients, &work.description, below);
@@ -108,25 +67,27 @@ impl Packer<'_> {
     }
 
     /// Makes the trees of layers without a cache entry, in parallel. The other layers may be in the store.
-    fn trees(&self, work: Vec<Work>) -> Result<Vec<Work>, BuildError> {
-        let remembered =
-            |work: &Work| self.cached_key(&work.ingredients).is_some_and(|key| !self.store.layers(&key).is_empty());
+    fn trees(&self, work: Vec<LayerWork>) -> Result<Vec<LayerWork>, BuildError> {
+        let remembered = |work: &LayerWork| {
+            self.cached_key(&work.ingredients).is_some_and(|key| !self.store.layers(&key).is_empty())
+        };
         side_by_side(work, |mut work| {
             if !remembered(&work) {
-                let made = |Part { tree, rules }| Ok(Part { tree: TreeSource::Made(tree.make()?), rules });
-                work.parts = work.parts.into_iter().map(made).collect::<Result<_, BuildError>>()?;
+                let made = |LayerPart { tree, rules }| Ok(LayerPart { tree: TreeSource::Made(tree.make()?), rules });
+                let parts = work.parts.into_iter().map(made).collect::<Result<_, LayerError>>();
+                work.parts = parts.map_err(|error| failed(&work.step, error))?;
             }
             Ok(work)
         })
     }
 
-    fn place(&self, n: usize, work: Work, below: &LowerLayers) -> Result<Task, BuildError> {
-        let Work { step, ingredients, description, size, parts, .. } = work;
+    fn place(&self, n: usize, work: LayerWork, below: &LowerLayers) -> Result<Task, BuildError> {
+        let LayerWork { step, ingredients, description, size, parts, .. } = work;
         let (mut all, mut lookups, mut assumed) = (LayerTree::new(), Lookups::default(), Vec::new());
         let mut under = below.clone();
         let last = parts.len().saturating_sub(1);
-        for (part, Part { tree, rules }) in parts.into_iter().enumerate() {
-            let tree = tree.make()?;
+        for (part, LayerPart { tree, rules }) in parts.into_iter().enumerate() {
+            let tree = tree.make().map_err(|error| failed(&step, error))?;
             let Some(rules) = rules else {
                 all = tree;
                 continue;
@@ -137,7 +98,7 @@ impl Packer<'_> {
             if part < last {
                 under.push(&description, FileIndex::of(&placed.tree));
             }
-            all.extend(placed.tree).map_err(|error| failed(&step, error))?;
+            all.extend(placed.tree).map_err(|error| failed(&step, LayerError::from(error)))?;
         }
         let (tree, answers) = (all, lookups.answers(below).map_err(|error| failed(&step, error))?);
         let assumed: Vec<String> = assumed.iter().map(LayerPath::to_string).collect();

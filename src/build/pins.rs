@@ -11,18 +11,19 @@ use ociforge_manifests::{ConfigEdit, Digest, Expansion, Platform};
 use serde_json::json;
 
 use super::build_root::BuildRoot;
+use super::error::failed;
 use super::interpreter::{Interpreter, Packages};
 use super::python::{self, LocalWheel};
-use super::steps::{failed, stays_inside};
 use super::wheel_builder::BuildContext;
 use super::{BuildError, Builder, StepError};
 use super::{base_files, correction};
 use crate::base::BaseImage;
+use crate::layer::{LayerError, PROJECT_FILES, Pip, Step, StepKind, stays_inside};
 use crate::lock::fetch::Check;
 use crate::lock::{
     Credentials, FetchError, Fetcher, Location, Lock, LockedBase, LockedWheel, Requirements, SourceEntry, WheelEntry,
 };
-use crate::plan::{Base, PROJECT_FILES, Pip, Plan, Step, StepKind};
+use crate::plan::{Base, Plan};
 use crate::progress::Reporter;
 use ociforge_layers::regular::read_regular;
 
@@ -213,7 +214,7 @@ pub fn recipe_digest(plan: &Plan) -> Result<Digest, BuildError> {
     for (step, file) in plan.requirements() {
         let path = plan.locate(file);
         stays_inside(&plan.directory, &path).map_err(|error| failed(step, error))?;
-        let bytes = read_regular(&path).map_err(|source| failed(step, StepError::Read { path, source }))?;
+        let bytes = read_regular(&path).map_err(|source| failed(step, LayerError::Read { path, source }))?;
         files.push(Digest::of(&bytes));
     }
     let mut json = json!({"recipe": plan.inputs, "files": files});
@@ -236,7 +237,7 @@ pub(super) fn project_files(plan: &Plan, directory: &Path) -> Result<BTreeMap<&'
         match read_regular(&path) {
             Ok(bytes) => drop(files.insert(name, Digest::of(&bytes))),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(source) => return Err(StepError::Read { path, source }),
+            Err(source) => return Err(LayerError::Read { path, source }.into()),
         }
     }
     // As for pip, a directory with only setup.cfg is not a project.

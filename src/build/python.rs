@@ -10,10 +10,8 @@ use serde_json::{Value, json};
 use super::correction;
 use super::error::StepError;
 use super::group::group;
-use super::pack::{Part, TreeSource, Work};
-use super::steps::{failed, stays_inside};
+use crate::layer::{LayerError, LayerPart, LayerWork, Step, TreeSource, stays_inside};
 use crate::lock::LockedWheel;
-use crate::plan::Step;
 
 /// A wheel on this machine with verified content.
 #[derive(Clone)]
@@ -23,7 +21,7 @@ pub(super) struct LocalWheel {
 }
 
 /// The layers of one step's wheels.
-pub(super) fn work(step: &Step, wheels: Vec<LocalWheel>, scheme: &Scheme, mtime: i64) -> Vec<Work> {
+pub(super) fn work(step: &Step, wheels: Vec<LocalWheel>, scheme: &Scheme, mtime: i64) -> Vec<LayerWork> {
     let size = |wheel: &LocalWheel| wheel.locked.size.unwrap_or_else(|| wheel.path.metadata().map_or(0, |m| m.len()));
     let groups = group(wheels, |wheel| wheel.locked.name.as_str(), size);
     let work = groups.into_iter().map(|group| {
@@ -39,14 +37,13 @@ pub(super) fn ingredients(wheels: &[LocalWheel], scheme: &Scheme, mtime: i64) ->
     json!({"wheels": wheels, "scheme": format!("{scheme:?}"), "mtime": mtime})
 }
 
-fn layer(step: Step, group: Vec<LocalWheel>, scheme: Scheme, mtime: i64, size: u64) -> Work {
+fn layer(step: Step, group: Vec<LocalWheel>, scheme: Scheme, mtime: i64, size: u64) -> LayerWork {
     let names: Vec<_> = group.iter().map(|w| format!("{}=={}", w.locked.name, w.locked.version)).collect();
     let ingredients = Some(ingredients(&group, &scheme, mtime));
-    let installing = step.clone();
-    let tree = move || install(&group, &scheme, mtime).map_err(|error| failed(&installing, error));
-    let parts = vec![Part { tree: TreeSource::Later(Box::new(tree)), rules: Some(rules(mtime)) }];
+    let tree = move || install(&group, &scheme, mtime);
+    let parts = vec![LayerPart { tree: TreeSource::Later(Box::new(tree)), rules: Some(rules(mtime)) }];
     let description = format!("pip {}", names.join(" "));
-    Work { step, ingredients, description, size, parts, joinable: false }
+    LayerWork { step, ingredients, description, size, parts, joinable: false }
 }
 
 /// The rules to place packages: existing directories keep their attributes.
@@ -55,7 +52,7 @@ pub(super) fn rules(mtime: i64) -> PlacementRules {
 }
 
 /// Installs the wheels into one tree.
-pub(super) fn install(wheels: &[LocalWheel], scheme: &Scheme, mtime: i64) -> Result<LayerTree, StepError> {
+pub(super) fn install(wheels: &[LocalWheel], scheme: &Scheme, mtime: i64) -> Result<LayerTree, LayerError> {
     let mut all = LayerTree::new();
     for LocalWheel { locked, path } in wheels {
         let options = InstallOptions { mtime, requested: locked.requested };
@@ -73,7 +70,7 @@ pub(super) fn matching(pattern: &str, directory: &Path) -> Result<Vec<PathBuf>, 
     let whole = Path::new(&glob::Pattern::escape(&directory.to_string_lossy())).join(pattern);
     let mut found = Vec::new();
     for path in glob::glob(&whole.to_string_lossy()).map_err(malformed)? {
-        let path = path.map_err(|e| StepError::Read { path: e.path().to_owned(), source: e.into() })?;
+        let path = path.map_err(|e| LayerError::Read { path: e.path().to_owned(), source: e.into() })?;
         if path.extension().is_some_and(|extension| extension == "whl") {
             stays_inside(directory, &path)?;
             found.push(path.strip_prefix(directory).map(Path::to_path_buf).unwrap_or(path));
@@ -102,7 +99,10 @@ mod tests {
         std::fs::write(outside.path().join("a.whl"), "").unwrap();
         let path = outside.path().display();
         for pattern in [format!("{path}/*.whl"), format!("dist/link/{path}/a.whl")] {
-            assert!(matches!(matching(&pattern, directory.path()), Err(StepError::Outside(_))), "{pattern}");
+            assert!(
+                matches!(matching(&pattern, directory.path()), Err(StepError::Layer(LayerError::Outside(_)))),
+                "{pattern}"
+            );
         }
     }
 }

@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::build_root::{BuildRoot, StepProcess};
-use super::pack::{Part, TreeSource, Work};
+use super::error::failed;
 use super::step_mounts::{MountSource, ResolvedMount};
 use super::step_run::StepRun;
-use super::steps::failed;
 use super::{BuildError, Builder, BuiltLayer, StepError};
-use crate::plan::{Plan, Run, Step, StepKind};
+use crate::layer::{LayerError, LayerPart, LayerWork, Run, Step, StepKind, TreeSource};
+use crate::plan::Plan;
 
 /// Checks the mounts of all steps before any step runs.
 pub(super) fn check(plan: &Plan) -> Result<(), BuildError> {
@@ -87,8 +87,8 @@ impl Builder {
         let tree = ran.tree(self).map_err(|error| failed(step, error))?;
         let (description, size) = (step.description.clone(), tree.content_len());
         // The paths come from a root filesystem, so they need no resolution of links.
-        let parts = vec![Part { tree: TreeSource::Made(tree), rules: None }];
-        let work = Work { step: step.clone(), ingredients, description, size, parts, joinable: false };
+        let parts = vec![LayerPart { tree: TreeSource::Made(tree), rules: None }];
+        let work = LayerWork { step: step.clone(), ingredients, description, size, parts, joinable: false };
         let layer = self.packer().pack(vec![work], below)?.pop().ok_or(BuildError::Interrupted)?;
         diff_ids.push(layer.layer.diff_id.clone());
         if let Some(chain) = ChainId::of(&diff_ids).last() {
@@ -133,13 +133,13 @@ fn ingredients(job: &StepProcess, image: &Image, mtime: i64) -> Result<Option<Va
 /// The digests of the content and of the modes of a file or directory; `None` if it contains a file without content,
 /// such as a socket.
 fn content(path: &Path) -> Result<Option<Value>, StepError> {
-    let to = "content".parse().map_err(StepError::Path)?;
+    let to = "content".parse().map_err(LayerError::Path)?;
     let tree = match take(path, &to, &DirectoryOptions::default()) {
         Err(DirectoryError::Special { .. } | DirectoryError::Whiteout(_)) => return Ok(None),
         Ok(taken) if !taken.sockets.is_empty() => return Ok(None),
-        taken => taken?.tree,
+        taken => taken.map_err(LayerError::from)?.tree,
     };
-    let unreadable = |source| StepError::Read { path: path.to_owned(), source };
+    let unreadable = |source| LayerError::Read { path: path.to_owned(), source };
     let packed = pack(&tree, Compression::None, 1, std::io::sink());
     let packed = packed.map_err(|error: PackError| unreadable(std::io::Error::other(error)))?;
     // The modes in the packed tree are normalized, so they do not show all changes.

@@ -11,7 +11,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::error::Explain;
-use crate::plan::{Plan, is_secret_id};
+use crate::layer::is_secret_id;
+use crate::plan::Plan;
 
 /// The maximum size of a secret in bytes, as in docker.
 const LARGEST: u64 = 500 << 10;

@@ -14,11 +14,12 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use tempfile::TempDir;
 
 use super::secrets::Secrets;
-use super::steps::stays_inside;
 use super::{Builder, Sandbox, StepError};
-use crate::plan::{MountKind, Owner, Plan, StepMount};
+use crate::layer::{LayerError, MountKind, StepMount, stays_inside};
+use crate::plan::Plan;
 use crate::rootfs::stage::{kind, owners};
 use crate::store::{CacheMount, ContainerDirectory};
+use crate::tables::Owner;
 use ociforge_sandbox::overlay::{self, Layers, Overlay};
 use ociforge_sandbox::step::copy_tree;
 use ociforge_sandbox::{Confinement, Entered};
@@ -63,7 +64,7 @@ impl ResolvedMount {
             MountKind::Bind { from, writable } => {
                 let path = plan.locate(&from);
                 stays_inside(&plan.directory, &path)?;
-                let path = path.canonicalize().map_err(|source| StepError::Read { path: from, source })?;
+                let path = path.canonicalize().map_err(|source| LayerError::Read { path: from, source })?;
                 MountSource::Bind { path, access: if writable { Access::Lose } else { Access::Read } }
             }
             MountKind::Cache { id, locked } => MountSource::Cache { id, locked },

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::step_mounts::PreparedMounts;
 use super::{Builder, Sandbox, StepError};
+use crate::layer::LayerError;
 use crate::progress::{Lines, Progress};
 use crate::rootfs::stage::{Form, Stage, owners, roots};
 use crate::store::ContainerDirectory;
@@ -99,14 +100,14 @@ fn written(stage: &Stage) -> &Path {
     }
 }
 
-fn read_table(file: &Path) -> Result<owner::OwnershipTable, StepError> {
-    let read = |source| StepError::Read { path: file.to_owned(), source };
+fn read_table(file: &Path) -> Result<owner::OwnershipTable, LayerError> {
+    let read = |source| LayerError::Read { path: file.to_owned(), source };
     fs::read_to_string(file).map_err(read)?.parse().map_err(|error| read(io::Error::other(error)))
 }
 
 fn layer_paths(paths: &[PathBuf]) -> Result<Vec<LayerPath>, StepError> {
     let paths = paths.iter().map(|path| LayerPath::new(path.as_os_str().as_encoded_bytes()));
-    Ok(paths.collect::<Result<_, _>>()?)
+    Ok(paths.collect::<Result<_, _>>().map_err(LayerError::from)?)
 }
 
 impl StepRun {

@@ -22,7 +22,7 @@ mod wheel;
 use std::path::{Path, PathBuf};
 
 use crate::base::facts::Facts;
-use crate::plan::Selection;
+use crate::layer::Selection;
 use ociforge_layers::regular::read_regular_text;
 use pylock::Choice;
 

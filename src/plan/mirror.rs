@@ -9,10 +9,10 @@ use ociforge_manifests::reference::NameParts;
 use ociforge_manifests::{Platform, ReferenceError};
 use toml::de::DeValue;
 
-use super::error::PlanError;
-use super::fields::{Table, Text, Value};
 use super::recipe::platforms;
 use crate::mirror::{List, Place, Selection};
+use crate::tables::PlanError;
+use crate::tables::fields::{Table, Text, Value};
 
 /// Largest list, in bytes.
 const MAX_LIST: u64 = 256 << 20;

@@ -10,14 +10,12 @@ use ociforge_manifests::lint::{LintCode, UnknownCode};
 use ociforge_manifests::{ConfigEdit, Digest, ImageName, Platform, Reference};
 use serde_json::json;
 
-use super::error::PlanError;
-use super::fields::{Table, Text, Value};
-use super::layer;
-use super::mounts;
-use super::pip;
 use super::runtime;
-use super::types::{Base, Libc, Pip, Plan, PythonVersion, Selection, StatedPython, Step, StepKind};
-use super::values::{absolute, absolute_or_variable, path};
+use super::types::{Base, Libc, Plan, PythonVersion, StatedPython};
+use crate::layer::{self, Step};
+use crate::tables::PlanError;
+use crate::tables::fields::{Table, Text, Value};
+use crate::tables::values::{absolute, absolute_or_variable, env, path};
 
 /// The file name of the recipe in a directory.
 pub const FILE_NAME: &str = "ociforge.toml";
@@ -32,18 +30,11 @@ const LINT: &[&str] = &["allow"];
 const BUILD: &[&str] = &["max-layers"];
 
 /// Every table and its keys, for hints.
-const PLACES: &[(&str, &[&str])] = &[
-    ("the recipe", TOP),
-    ("[config]", CONFIG),
-    ("[python]", PYTHON),
-    ("[[layer]]", layer::KEYS),
-    ("`copy`", layer::COPY),
-    ("`pip`", pip::KEYS),
-    ("`mounts`", mounts::KEYS),
-    ("[runtime]", runtime::KEYS),
-    ("[lint]", LINT),
-    ("[build]", BUILD),
-];
+fn places() -> Vec<(&'static str, &'static [&'static str])> {
+    let above: [(_, &[_]); 3] = [("the recipe", TOP), ("[config]", CONFIG), ("[python]", PYTHON)];
+    let below: [(_, &[_]); 3] = [("[runtime]", runtime::KEYS), ("[lint]", LINT), ("[build]", BUILD)];
+    above.into_iter().chain(layer::tables()).chain(below).collect()
+}
 
 /// Reads the recipe at `path`, a file or its directory. `arguments` are those of `--build-arg`: any argument is an
 /// error.
@@ -76,7 +67,7 @@ pub fn read(path: &Path, arguments: &BTreeMap<String, String>) -> Result<Plan, P
 
 /// Reads the text of a recipe. `file` is its path, for errors.
 pub(super) fn parse(file: &Path, bytes: &[u8]) -> Result<Plan, PlanError> {
-    Text::read(bytes, file, PLACES, |recipe| plan(recipe, file))
+    Text::read(bytes, file, &places(), |recipe| plan(recipe, file))
 }
 
 fn plan(recipe: &Table<'_>, file: &Path) -> Result<Plan, PlanError> {
@@ -192,23 +183,6 @@ fn max_layers(value: &Value<'_>) -> Result<Option<usize>, PlanError> {
     number.map(Some).ok_or_else(|| value.unexpected("a number of layers, such as 125", None))
 }
 
-/// Reads a table of environment variables, in the order of the text.
-pub(super) fn env(value: &Value<'_>) -> Result<Vec<(String, String)>, PlanError> {
-    let mut env = Vec::new();
-    for (name, value) in value.table("env")?.entries() {
-        let value = value.called(format!("env.{}", name.escape_debug()));
-        if name.is_empty() || name.contains(['=', '\0']) {
-            return Err(value.unfit(
-                "no variable's name",
-                "a name that is not empty and has no `=` or NUL in it",
-                None,
-            ));
-        }
-        env.push((name.to_owned(), value.text()?.to_owned()));
-    }
-    Ok(env)
-}
-
 fn labels(value: &Value<'_>) -> Result<BTreeMap<String, String>, PlanError> {
     let mut labels = BTreeMap::new();
     for (name, value) in value.table("labels")?.entries() {
@@ -265,21 +239,6 @@ fn inputs(base: &Base, platforms: &[Platform], python: Option<&StatedPython>, st
         Base::Scratch => "scratch".to_owned(),
         Base::Image(name) => name.to_string(),
     };
-    let pip = |step: &Step| match &step.kind {
-        StepKind::Pip(Pip::Requirements(all)) => Some(json!({ "requirements": all })),
-        StepKind::Pip(Pip::File(file)) => Some(json!({ "file": file.to_string_lossy() })),
-        StepKind::Pip(Pip::Lock(file, selection)) => Some(match selection {
-            Selection { extras, groups: None } if extras.is_empty() => json!({ "lock": file.to_string_lossy() }),
-            Selection { extras, groups } => {
-                json!({ "lock": file.to_string_lossy(), "extras": extras, "groups": groups })
-            }
-        }),
-        StepKind::Pip(Pip::Wheels(pattern)) => Some(json!({ "wheels": pattern })),
-        StepKind::Pip(Pip::Project { directory, extras }) => {
-            Some(json!({ "project": directory.to_string_lossy(), "extras": extras }))
-        }
-        _ => None,
-    };
     let inputs = json!({
         "base": base,
         "platforms": platforms.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -287,7 +246,7 @@ fn inputs(base: &Base, platforms: &[Platform], python: Option<&StatedPython>, st
             let all = [p.version.to_string(), p.site_packages.to_string(), p.executable.clone()];
             all.into_iter().chain(p.libc.map(|libc| libc.to_string())).collect::<Vec<_>>()
         }),
-        "pip": steps.iter().filter_map(pip).collect::<Vec<_>>(),
+        "pip": steps.iter().filter_map(|step| step.kind.as_kind().lock_inputs()).collect::<Vec<_>>(),
     });
     Digest::of(inputs.to_string().as_bytes())
 }

@@ -8,6 +8,8 @@ use ociforge_manifests::lint::LintCode;
 
 use super::*;
 use crate::error::{Explain, Failure};
+use crate::layer::{Copy, Directories, Pip, StepKind};
+use crate::tables::{Owner, PlanError};
 
 mod steps;
 
@@ -140,9 +142,9 @@ fn a_recipe_with_everything() {
     assert_eq!(steps, expected);
     assert_eq!(plan.requirements().map(|(_, file)| file).collect::<Vec<_>>(), [Path::new("requirements.txt")]);
     assert_eq!(plan.locate(Path::new("src")), Path::new("dir/src"));
-    let StepKind::Directories { paths, mode, owner } = &plan.steps[0].kind else { panic!() };
+    let StepKind::Directories(Directories { paths, mode, owner }) = &plan.steps[0].kind else { panic!() };
     assert_eq!((paths.len(), *mode, *owner), (2, Some(0o777), Some(Owner { uid: 1000, gid: 1000 })));
-    let StepKind::Copy { from, to, exclude, owner, mode } = &plan.steps[2].kind else { panic!() };
+    let StepKind::Copy(Copy { from, to, exclude, owner, mode }) = &plan.steps[2].kind else { panic!() };
     assert_eq!((from.as_path(), to.path.to_string(), to.into), (Path::new("src"), "/code".into(), true));
     assert_eq!((exclude.len(), *owner, *mode), (1, Some(Owner { uid: 7, gid: 8 }), Some(0o640)));
     let StepKind::Pip(Pip::Requirements(requirements)) = &plan.steps[1].kind else { panic!() };

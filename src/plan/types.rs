@@ -4,11 +4,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use ociforge_layers::LayerPath;
-use ociforge_layers::source::directory::CopyDestination;
 use ociforge_manifests::lint::LintCode;
-use ociforge_manifests::runtime::{Network, RuntimeSettings, Size};
+use ociforge_manifests::runtime::RuntimeSettings;
 use ociforge_manifests::{ConfigEdit, Digest, ImageName, Platform, Reference};
 use serde::{Deserialize, Serialize};
+
+use crate::layer::Step;
 
 /// A validated recipe. Whether its files and images exist is not checked yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,44 +57,26 @@ impl Plan {
 
     /// The requirements files of packages with their steps, in order, with paths as in the recipe.
     pub fn requirements(&self) -> impl Iterator<Item = (&Step, &Path)> {
-        self.steps.iter().filter_map(|step| match &step.kind {
-            StepKind::Pip(Pip::File(file)) => Some((step, file.as_path())),
-            _ => None,
-        })
+        self.steps.iter().filter_map(|step| Some((step, step.kind.as_kind().requirements_file()?)))
     }
 
     /// The directories of projects with their steps, in order, with paths as in the recipe. The requirements of a
-    /// project are in its [`PROJECT_FILES`].
+    /// project are in its [`PROJECT_FILES`](crate::layer::PROJECT_FILES).
     pub fn projects(&self) -> impl Iterator<Item = (&Step, &Path)> {
-        self.steps.iter().filter_map(|step| match &step.kind {
-            StepKind::Pip(Pip::Project { directory, .. }) => Some((step, directory.as_path())),
-            _ => None,
-        })
+        self.steps.iter().filter_map(|step| Some((step, step.kind.as_kind().project()?)))
     }
 
     /// The ids of the secrets that steps mount with these steps, in order; an id may occur several times.
     pub fn secrets(&self) -> impl Iterator<Item = (&Step, &str)> {
-        self.steps.iter().flat_map(|step| {
-            let mounts = if let StepKind::Run(run) = &step.kind { run.mounts.as_slice() } else { &[] };
-            mounts.iter().filter_map(move |mount| match &mount.kind {
-                MountKind::Secret { id, .. } => Some((step, id.as_str())),
-                _ => None,
-            })
-        })
+        self.steps.iter().flat_map(|step| step.kind.as_kind().secrets().into_iter().map(move |id| (step, id)))
     }
 
     /// Whether the build runs a process: a command, the build of a project, or the compilation of bytecode.
     #[must_use]
     pub fn needs_sandbox(&self) -> bool {
-        let needs =
-            |step: &Step| step.bytecode || matches!(step.kind, StepKind::Run(_) | StepKind::Pip(Pip::Project { .. }));
-        self.steps.iter().any(needs)
+        self.steps.iter().any(Step::runs)
     }
 }
-
-/// The files of a project that may declare its requirements (PEP 518, PEP 621, setuptools). Most projects lack some of
-/// them.
-pub const PROJECT_FILES: [&str; 3] = ["pyproject.toml", "setup.py", "setup.cfg"];
 
 /// The base of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,150 +170,4 @@ impl fmt::Display for PythonVersion {
         write!(f, "{}.{}", self.major, self.minor)?;
         self.patch.map_or(Ok(()), |patch| write!(f, ".{patch}"))
     }
-}
-
-/// A `[[layer]]` of the recipe.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
-    /// The kind of the step.
-    pub kind: StepKind,
-    /// Its line in the recipe, counted from 1.
-    pub line: usize,
-    /// Its description in one line, for people and for the image's history; without credentials.
-    pub description: String,
-    /// Whether to compile the installed Python packages to bytecode, in another layer.
-    pub bytecode: bool,
-}
-
-/// The kinds of steps.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StepKind {
-    /// Creates directories.
-    Directories {
-        /// The directories; none of them is the root.
-        paths: Vec<LayerPath>,
-        /// Their mode; `None` gives new ones 0755.
-        mode: Option<u32>,
-        /// Their owner; `None` gives new ones to root.
-        owner: Option<Owner>,
-    },
-    /// Copies a file or the content of a directory.
-    Copy {
-        /// The source, relative to [`Plan::directory`].
-        from: PathBuf,
-        /// The destination.
-        to: CopyDestination,
-        /// Patterns of excluded files, relative to `from`, in addition to those of `.dockerignore`.
-        exclude: Vec<String>,
-        /// The owner; `None` is root.
-        owner: Option<Owner>,
-        /// The mode of files; `None` is 0755 for executable files and 0644 for others.
-        mode: Option<u32>,
-    },
-    /// Adds the content of a tar archive.
-    Tar {
-        /// The archive, relative to [`Plan::directory`].
-        file: PathBuf,
-    },
-    /// Installs Python packages.
-    Pip(Pip),
-    /// Runs a command in the sandbox. Its changes become the layer.
-    Run(Box<Run>),
-}
-
-/// A command and its environment. All fields are part of the layer's cache key, except the values of secrets.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Run {
-    /// The program and its arguments; not empty. A string in the recipe becomes `/bin/sh -c STRING`.
-    pub command: Vec<String>,
-    /// Variables, in order. They override the image's.
-    pub env: Vec<(String, String)>,
-    /// The absolute working directory; `None` is the image's.
-    pub workdir: Option<String>,
-    /// `user[:group]`, names or numbers; `None` is the base's.
-    pub user: Option<String>,
-    /// The network.
-    pub network: Network,
-    /// The mounts, in order, each with another mount point.
-    pub mounts: Vec<StepMount>,
-}
-
-/// A mount of a step. The layer does not contain it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StepMount {
-    /// The mount point, absolute and without `.` and `..`.
-    pub to: String,
-    /// The kind of the mount.
-    pub kind: MountKind,
-}
-
-/// The kinds of mounts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MountKind {
-    /// A file or directory of the recipe's directory.
-    Bind {
-        /// The source, relative to [`Plan::directory`].
-        from: PathBuf,
-        /// Whether the step can write to it. The changes are discarded.
-        writable: bool,
-    },
-    /// A directory that later builds see again.
-    Cache {
-        /// The id: mounts with the same id are the same directory, in all recipes.
-        id: String,
-        /// Whether only one build can use it at a time.
-        locked: bool,
-    },
-    /// A directory in memory.
-    Tmpfs {
-        /// The maximum size; `None` is half of the memory.
-        size: Option<Size>,
-    },
-    /// A file with a secret of `--secret`.
-    Secret {
-        /// The id in `--secret`.
-        id: String,
-        /// The mode of the file.
-        mode: u32,
-        /// The owner of the file; `None` is root.
-        owner: Option<Owner>,
-    },
-}
-
-/// The sources of Python packages.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Pip {
-    /// Requirements (PEP 508) to resolve.
-    Requirements(Vec<String>),
-    /// A requirements file to resolve, relative to [`Plan::directory`].
-    File(PathBuf),
-    /// A `pylock.toml` (PEP 751), relative to [`Plan::directory`], and the selected parts of it.
-    Lock(PathBuf, Selection),
-    /// A pattern of wheels on disk, relative to [`Plan::directory`].
-    Wheels(String),
-    /// A project (PEP 517) to build, with its requirements to resolve.
-    Project {
-        /// The directory with its `pyproject.toml` or `setup.py`, relative to [`Plan::directory`].
-        directory: PathBuf,
-        /// The selected extras, normalized, sorted.
-        extras: Vec<String>,
-    },
-}
-
-/// The selected optional parts of a `pylock.toml`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Selection {
-    /// The selected extras, normalized, sorted.
-    pub extras: Vec<String>,
-    /// The selected dependency groups, normalized, sorted; `None` is the default groups of the file.
-    pub groups: Option<Vec<String>>,
-}
-
-/// A numeric owner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Owner {
-    /// User id.
-    pub uid: u32,
-    /// Group id.
-    pub gid: u32,
 }

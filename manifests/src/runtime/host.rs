@@ -50,7 +50,7 @@ pub struct Host {
     pub network_files: BTreeMap<String, String>,
     /// Files made for this container, whatever its network, such as `/etc/hostname`: where each goes, and where it is.
     pub files: BTreeMap<String, String>,
-    /// Seeded directories for the image's volumes: where each goes (see [`image_volumes`](super::image_volumes)), and
+    /// Seeded directories for the image's volumes: where each goes (see [`image_volumes`](super::image_volumes())), and
     /// where it is.
     pub volumes: BTreeMap<String, String>,
     /// The architecture of the kernel in Go's names; the image's, if it isn't known.

@@ -14,12 +14,12 @@ use serde_json::json;
 
 use super::backend::{open_up, python_env, read_result, result_file, write};
 use super::error::Doing;
-use super::{BuildContext, SourceError, failed, scratch};
+use super::{BuildContext, SourceError, scratch};
 use crate::build::Builder;
-use crate::build::pack::{Part, TreeSource, Work};
 use crate::build::python::{self, LocalWheel};
+use crate::error::Explain;
+use crate::layer::{LayerError, LayerPart, LayerWork, Step, TreeSource};
 use crate::lock::{IsolatedRunner, Job};
-use crate::plan::Step;
 use crate::progress::Reporter;
 use crate::store::Store;
 use ociforge_layers::source::wheel::Scheme;
@@ -46,7 +46,7 @@ pub(in crate::build) fn bytecode(
     step: &Step,
     wheels: &[LocalWheel],
     scheme: &Scheme,
-) -> Option<Work> {
+) -> Option<LayerWork> {
     if wheels.is_empty() {
         return None;
     }
@@ -68,10 +68,16 @@ pub(in crate::build) fn bytecode(
         mtime,
     };
     let (handle, what) = (tokio::runtime::Handle::current(), what());
-    let tree = move || handle.block_on(job.run()).map_err(|error| failed(what, error));
-    let parts = vec![Part { tree: TreeSource::Later(Box::new(tree)), rules: Some(python::rules(mtime)) }];
+    let tree = move || {
+        handle.block_on(job.run()).map_err(|error| LayerError::Process {
+            what,
+            hint: error.hint(),
+            source: Box::new(error),
+        })
+    };
+    let parts = vec![LayerPart { tree: TreeSource::Later(Box::new(tree)), rules: Some(python::rules(mtime)) }];
     let (step, description) = (step.clone(), format!("bytecode of {}", step.description));
-    Some(Work { step, ingredients: Some(ingredients), description, size, parts, joinable: false })
+    Some(LayerWork { step, ingredients: Some(ingredients), description, size, parts, joinable: false })
 }
 
 struct Compilation {

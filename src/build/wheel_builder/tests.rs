@@ -14,8 +14,9 @@ use crate::build::pins::Pins;
 use crate::build::{Epoch, lock_file};
 use crate::cancel::Cancel;
 use crate::error::Failure;
+use crate::layer::{Pip, Step, StepKind};
 use crate::lock::Lock;
-use crate::plan::{self, Pip, Step, StepKind};
+use crate::plan;
 use crate::progress::{Progress, Reporter};
 use crate::registry::{Client, Settings};
 use crate::store::Store;
@@ -82,7 +83,7 @@ impl Place {
         self.write("ociforge.toml", format!("base = 'scratch'\n[python]\n{python}\n"));
         let mut plan = plan::read(&self.directory.path().join("recipe"), &BTreeMap::new()).unwrap();
         let kind = StepKind::Pip(pip);
-        plan.steps.push(Step { kind, line: 7, description: "pip x".into(), bytecode: true });
+        plan.steps.push(Step { index: 0, kind, line: 7, description: "pip x".into(), bytecode: true });
         plan
     }
 

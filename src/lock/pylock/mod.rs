@@ -17,7 +17,7 @@ use super::source::{ARCHIVES, version_of};
 use super::tags::Tags;
 use super::target::Target;
 use super::wheel::{Location, LockedWheel};
-use crate::plan::Selection;
+use crate::layer::Selection;
 
 pub(super) use document::as_requirements;
 pub(super) use marker::marker_environment;

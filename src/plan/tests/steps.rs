@@ -5,7 +5,9 @@ use std::path::Path;
 use ociforge_manifests::runtime::{Network, Size};
 
 use super::{WHOLE, plan, wrong};
-use crate::plan::{Libc, MountKind, Owner, Pip, Run, Selection, Step, StepKind, is_secret_id};
+use crate::layer::{MountKind, Pip, Run, Selection, Step, StepKind, is_secret_id};
+use crate::plan::Libc;
+use crate::tables::Owner;
 
 fn step(layer: &str) -> Step {
     plan(&format!("base = 'a'\n[[layer]]\n{layer}")).steps.remove(0)
@@ -13,7 +15,7 @@ fn step(layer: &str) -> Step {
 
 fn run(layer: &str) -> Run {
     let StepKind::Run(run) = step(layer).kind else { panic!() };
-    *run
+    run
 }
 
 #[test]

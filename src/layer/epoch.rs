@@ -1,6 +1,17 @@
 //! The current time of a build, which does not read the clock.
 
-use super::BuildError;
+use crate::error::Explain;
+
+/// `SOURCE_DATE_EPOCH` is no time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("SOURCE_DATE_EPOCH is `{0}`, which is not a number of seconds since 1970")]
+pub struct EpochError(String);
+
+impl Explain for EpochError {
+    fn hint(&self) -> Option<String> {
+        Some("unset it, or set it to something like 1700000000".into())
+    }
+}
 
 /// The value of `SOURCE_DATE_EPOCH`, or the beginning of 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -11,11 +22,11 @@ impl Epoch {
     ///
     /// # Errors
     /// When it is not a number of seconds between 1970 and 9999.
-    pub fn parse(value: Option<&str>) -> Result<Self, BuildError> {
+    pub fn parse(value: Option<&str>) -> Result<Self, EpochError> {
         let Some(text) = value.filter(|text| !text.is_empty()) else { return Ok(Self(None)) };
         match text.parse() {
             Ok(seconds @ 0..=253_402_300_799) => Ok(Self(Some(seconds))),
-            _ => Err(BuildError::Epoch(text.to_owned())),
+            _ => Err(EpochError(text.to_owned())),
         }
     }
 

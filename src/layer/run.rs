@@ -3,36 +3,72 @@
 use ociforge_manifests::runtime::Network;
 use toml::de::DeValue;
 
-use super::error::PlanError;
-use super::fields::{Table, Value, without_credentials};
-use super::mounts::mounts;
-use super::recipe::env;
-use super::types::{Run, StepKind};
-use super::values::{absolute_or_variable, word};
+use super::mounts::{MountKind, StepMount, mounts};
+use super::{LayerKind, RecipeForm};
+use crate::tables::PlanError;
+use crate::tables::fields::{Table, Value, without_credentials};
+use crate::tables::values::{absolute_or_variable, env, word};
 
 /// The keys of a `[[layer]]` that go with `run`.
-pub(super) const KEYS: [&str; 5] = ["env", "workdir", "user", "network", "mounts"];
+const KEYS: [&str; 5] = ["env", "workdir", "user", "network", "mounts"];
 
 /// The maximum length of a command in the image's history, in characters.
 const SHOWN: usize = 400;
 
-/// Reads the step and its description.
-pub(super) fn run(value: &Value<'_>, layer: &Table<'_>) -> Result<(StepKind, String), PlanError> {
-    let (command, description) = command(value)?;
-    let none = Network::Private;
-    let network = |value: Value<'_>| {
-        let hint = "\"host\" lets the step download; without `network` it sees no network";
-        word(&value, &[("none", none), ("host", Network::Host)], hint)
-    };
-    let run = Run {
-        command,
-        env: layer.get("env").map_or_else(|| Ok(Default::default()), |value| env(&value))?,
-        workdir: layer.get("workdir").map(|value| absolute_or_variable(&value).map(str::to_owned)).transpose()?,
-        user: layer.get("user").map(|value| user(&value)).transpose()?,
-        network: layer.get("network").map_or(Ok(none), network)?,
-        mounts: layer.get("mounts").map_or_else(|| Ok(Vec::new()), |value| mounts(&value))?,
-    };
-    Ok((StepKind::Run(Box::new(run)), format!("run {}", on_one_line(&description))))
+/// A command and its environment. All fields are part of the layer's cache key, except the values of secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// The program and its arguments; not empty. A string in the recipe becomes `/bin/sh -c STRING`.
+    pub command: Vec<String>,
+    /// Variables, in order. They override the image's.
+    pub env: Vec<(String, String)>,
+    /// The absolute working directory; `None` is the image's.
+    pub workdir: Option<String>,
+    /// `user[:group]`, names or numbers; `None` is the base's.
+    pub user: Option<String>,
+    /// The network.
+    pub network: Network,
+    /// The mounts, in order, each with another mount point.
+    pub mounts: Vec<StepMount>,
+}
+
+impl RecipeForm for Run {
+    const KEY: &'static str = "run";
+    const OPTIONS: &'static [&'static str] = &KEYS;
+
+    fn read(value: &Value<'_>, layer: &Table<'_>) -> Result<(Self, String), PlanError> {
+        let (command, description) = command(value)?;
+        let none = Network::Private;
+        let network = |value: Value<'_>| {
+            let hint = "\"host\" lets the step download; without `network` it sees no network";
+            word(&value, &[("none", none), ("host", Network::Host)], hint)
+        };
+        let run = Self {
+            command,
+            env: layer.get("env").map_or_else(|| Ok(Default::default()), |value| env(&value))?,
+            workdir: layer.get("workdir").map(|value| absolute_or_variable(&value).map(str::to_owned)).transpose()?,
+            user: layer.get("user").map(|value| user(&value)).transpose()?,
+            network: layer.get("network").map_or(Ok(none), network)?,
+            mounts: layer.get("mounts").map_or_else(|| Ok(Vec::new()), |value| mounts(&value))?,
+        };
+        Ok((run, format!("run {}", on_one_line(&description))))
+    }
+}
+
+impl LayerKind for Run {
+    fn secrets(&self) -> Vec<&str> {
+        self.mounts
+            .iter()
+            .filter_map(|mount| match &mount.kind {
+                MountKind::Secret { id, .. } => Some(id.as_str()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn runs(&self) -> bool {
+        true
+    }
 }
 
 /// Reads the program with its arguments, and the text for people.

@@ -5,28 +5,28 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::{Fault, PlanError, Position};
+use super::error::{PlanError, Position, TableFault};
 /// The text of a file, and its allowed keys.
 #[derive(Clone, Copy)]
-pub(super) struct Text<'a> {
-    pub(super) file: &'a Path,
-    pub(super) text: &'a str,
+pub(crate) struct Text<'a> {
+    pub(crate) file: &'a Path,
+    pub(crate) text: &'a str,
     /// Every table and its keys, for hints. The first table is the top level.
-    pub(super) places: &'static [(&'static str, &'static [&'static str])],
+    pub(crate) places: &'a [(&'static str, &'static [&'static str])],
 }
 
 impl<'a> Text<'a> {
     /// Parses `bytes` as TOML, and passes the document to `read`.
-    pub(super) fn read<T>(
+    pub(crate) fn read<T>(
         bytes: &'a [u8],
         file: &'a Path,
-        places: &'static [(&'static str, &'static [&'static str])],
+        places: &'a [(&'static str, &'static [&'static str])],
         read: impl FnOnce(&Table<'_>) -> Result<T, PlanError>,
     ) -> Result<T, PlanError> {
         let (top, keys) = places.first().copied().unwrap_or_default();
         let text = std::str::from_utf8(bytes).map_err(|error| {
             let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
-            Text { file, text: &valid, places }.fault(valid.len(), Fault::Encoding(top))
+            Text { file, text: &valid, places }.fault(valid.len(), TableFault::Encoding(top))
         })?;
         let text = Text { file, text, places };
         let document = DeTable::parse(text.text).map_err(|error| {
@@ -34,8 +34,8 @@ impl<'a> Text<'a> {
             let number: String =
                 text.text[at..].chars().take_while(|c| c.is_alphanumeric() || "_.".contains(*c)).collect();
             match message.contains("leading zero") && number.starts_with('0') {
-                true => text.fault(at, Fault::LeadingZero(number)),
-                false => text.fault(at, Fault::Syntax(message)),
+                true => text.fault(at, TableFault::LeadingZero(number)),
+                false => text.fault(at, TableFault::Syntax(message)),
             }
         })?;
         let table = Table { text, name: top.into(), offset: 0, entries: document.get_ref() };
@@ -43,7 +43,7 @@ impl<'a> Text<'a> {
     }
 
     /// An error at a byte offset of the text.
-    pub(super) fn fault(&self, offset: usize, fault: Fault) -> PlanError {
+    pub(crate) fn fault(&self, offset: usize, fault: TableFault) -> PlanError {
         let before = self.text.get(..offset).unwrap_or(self.text);
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
         PlanError::Fault {
@@ -59,7 +59,7 @@ impl<'a> Text<'a> {
 
 /// A table and its name in messages.
 #[derive(Clone)]
-pub(super) struct Table<'a> {
+pub(crate) struct Table<'a> {
     text: Text<'a>,
     name: String,
     offset: usize,
@@ -68,20 +68,20 @@ pub(super) struct Table<'a> {
 
 impl<'a> Table<'a> {
     /// Rejects keys that are not in `known`. The error names the first one in the text.
-    pub(super) fn only(self, known: &[&'static str]) -> Result<Self, PlanError> {
+    pub(crate) fn only(self, known: &[&'static str]) -> Result<Self, PlanError> {
         match self.entries().into_iter().find(|(key, _)| !known.contains(key)) {
             None => Ok(self),
             Some((key, value)) => {
                 let hint = hint_for_unknown(key, &self.name, known, self.text.places);
                 Err(value
                     .text
-                    .fault(value.key_offset, Fault::UnknownKey { key: key.to_owned(), table: self.name, hint }))
+                    .fault(value.key_offset, TableFault::UnknownKey { key: key.to_owned(), table: self.name, hint }))
             }
         }
     }
 
     /// All keys and their values, in the order of the text.
-    pub(super) fn entries(&self) -> Vec<(&'a str, Value<'a>)> {
+    pub(crate) fn entries(&self) -> Vec<(&'a str, Value<'a>)> {
         let entry = |(key, value): (&'a Spanned<std::borrow::Cow<'a, str>>, _)| {
             let name: &'a str = key.get_ref();
             (name, Value { text: self.text, key: name.to_owned(), key_offset: key.span().start, value })
@@ -91,24 +91,24 @@ impl<'a> Table<'a> {
         entries
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<Value<'a>> {
+    pub(crate) fn get(&self, key: &str) -> Option<Value<'a>> {
         self.entries().into_iter().find(|(name, _)| *name == key).map(|(_, value)| value)
     }
 
-    pub(super) fn require(&self, key: &'static str, example: &'static str) -> Result<Value<'a>, PlanError> {
-        let missing = || self.fault(Fault::MissingKey { key, table: self.name.clone(), example });
+    pub(crate) fn require(&self, key: &'static str, example: &'static str) -> Result<Value<'a>, PlanError> {
+        let missing = || self.fault(TableFault::MissingKey { key, table: self.name.clone(), example });
         self.get(key).ok_or_else(missing)
     }
 
     /// An error about the whole table.
-    pub(super) fn fault(&self, fault: Fault) -> PlanError {
+    pub(crate) fn fault(&self, fault: TableFault) -> PlanError {
         self.text.fault(self.offset, fault)
     }
 }
 
 /// A value and its key, or the key of the array that contains it.
 #[derive(Clone)]
-pub(super) struct Value<'a> {
+pub(crate) struct Value<'a> {
     text: Text<'a>,
     key: String,
     key_offset: usize,
@@ -117,22 +117,22 @@ pub(super) struct Value<'a> {
 
 impl<'a> Value<'a> {
     /// The value with another name in messages.
-    pub(super) fn called(self, key: String) -> Self {
+    pub(crate) fn called(self, key: String) -> Self {
         Self { key, ..self }
     }
 
     /// The line of the key, counted from 1.
-    pub(super) fn line(&self) -> usize {
+    pub(crate) fn line(&self) -> usize {
         self.text.line(self.key_offset)
     }
 
     /// An error about the key.
-    pub(super) fn fault(&self, fault: Fault) -> PlanError {
+    pub(crate) fn fault(&self, fault: TableFault) -> PlanError {
         self.text.fault(self.key_offset, fault)
     }
 
     /// The error for an unexpected value.
-    pub(super) fn unexpected(&self, expected: impl Into<String>, hint: Option<String>) -> PlanError {
+    pub(crate) fn unexpected(&self, expected: impl Into<String>, hint: Option<String>) -> PlanError {
         let found = match self.value.get_ref() {
             DeValue::String(text) if text.is_empty() => "empty".to_owned(),
             DeValue::String(text) => format!("`{}`", shortened(text)),
@@ -148,22 +148,22 @@ impl<'a> Value<'a> {
     }
 
     /// The same error with another description of the value.
-    pub(super) fn unfit(
+    pub(crate) fn unfit(
         &self,
         found: impl Into<String>,
         expected: impl Into<String>,
         hint: Option<String>,
     ) -> PlanError {
         let (key, found, expected) = (self.key.clone(), found.into(), expected.into());
-        self.text.fault(self.value.span().start, Fault::Value { key, found, expected, hint })
+        self.text.fault(self.value.span().start, TableFault::Value { key, found, expected, hint })
     }
 
-    pub(super) fn raw(&self) -> &'a DeValue<'a> {
+    pub(crate) fn raw(&self) -> &'a DeValue<'a> {
         self.value.get_ref()
     }
 
     /// The value as text without NUL bytes; may be empty.
-    pub(super) fn text(&self) -> Result<&'a str, PlanError> {
+    pub(crate) fn text(&self) -> Result<&'a str, PlanError> {
         let quoted = |shown: String| Some(format!("write it in quotes: \"{shown}\""));
         match self.value.get_ref() {
             DeValue::String(text) if text.contains('\0') => Err(self.unfit("text with a NUL byte", "other text", None)),
@@ -176,7 +176,7 @@ impl<'a> Value<'a> {
     }
 
     /// The value as text that is not empty and has no control characters.
-    pub(super) fn line_of_text(&self) -> Result<&'a str, PlanError> {
+    pub(crate) fn line_of_text(&self) -> Result<&'a str, PlanError> {
         match self.text()? {
             text if text.chars().any(char::is_control) => {
                 Err(self.unfit("text with control characters", "a line of text", None))
@@ -187,7 +187,7 @@ impl<'a> Value<'a> {
     }
 
     /// The value as the elements of an array.
-    pub(super) fn items(&self) -> Result<Vec<Self>, PlanError> {
+    pub(crate) fn items(&self) -> Result<Vec<Self>, PlanError> {
         match self.value.get_ref() {
             DeValue::Array(items) => Ok(items.iter().map(|value| Self { value, ..self.clone() }).collect()),
             DeValue::String(text) => {
@@ -198,7 +198,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    pub(super) fn table(&self, name: impl Into<String>) -> Result<Table<'a>, PlanError> {
+    pub(crate) fn table(&self, name: impl Into<String>) -> Result<Table<'a>, PlanError> {
         match self.value.get_ref() {
             DeValue::Table(entries) => {
                 Ok(Table { text: self.text, name: name.into(), offset: self.value.span().start, entries })
@@ -219,7 +219,7 @@ fn shortened(text: &str) -> String {
 }
 
 /// Removes credentials from a text: the user, password and query of a URL, and the text after the URL.
-pub(super) fn without_credentials(text: &str) -> String {
+pub(crate) fn without_credentials(text: &str) -> String {
     let Some((before, url)) = text.split_once("://") else { return text.to_owned() };
     let end = url.find(['/', '?', '#', ' ']).unwrap_or(url.len());
     let (authority, path) = url.split_at(end);

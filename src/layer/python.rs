@@ -1,20 +1,96 @@
 //! `pip`: the sources of Python packages.
 
+use std::path::{Path, PathBuf};
+
 use ociforge_layers::source::wheel::normalize;
+use serde_json::json;
 use toml::de::DeValue;
 
-use super::error::{Fault, PlanError};
-use super::fields::{Value, without_credentials};
-use super::types::{Pip, Selection, StepKind};
-use super::values::file;
+use super::{LayerKind, RecipeForm};
+use crate::tables::fields::{Table, Value, without_credentials};
+use crate::tables::values::file;
+use crate::tables::{PlanError, TableFault};
 
 /// The keys of `pip`.
-pub(super) const KEYS: &[&str] = &["requirements", "lock", "wheels", "project", "extras", "groups"];
+const KEYS: &[&str] = &["requirements", "lock", "wheels", "project", "extras", "groups"];
 /// The keys that select parts of a source.
 const PARTS: [&str; 2] = ["extras", "groups"];
 
-/// Reads the step and its description.
-pub(super) fn pip(value: &Value<'_>) -> Result<(StepKind, String), PlanError> {
+/// The files of a project that may declare its requirements (PEP 518, PEP 621, setuptools). Most projects lack some of
+/// them.
+pub const PROJECT_FILES: [&str; 3] = ["pyproject.toml", "setup.py", "setup.cfg"];
+
+/// The sources of Python packages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pip {
+    /// Requirements (PEP 508) to resolve.
+    Requirements(Vec<String>),
+    /// A requirements file to resolve, relative to the recipe's directory.
+    File(PathBuf),
+    /// A `pylock.toml` (PEP 751), relative to the recipe's directory, and the selected parts of it.
+    Lock(PathBuf, Selection),
+    /// A pattern of wheels on disk, relative to the recipe's directory.
+    Wheels(String),
+    /// A project (PEP 517) to build, with its requirements to resolve.
+    Project {
+        /// The directory with its `pyproject.toml` or `setup.py`, relative to the recipe's directory.
+        directory: PathBuf,
+        /// The selected extras, normalized, sorted.
+        extras: Vec<String>,
+    },
+}
+
+/// The selected optional parts of a `pylock.toml`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// The selected extras, normalized, sorted.
+    pub extras: Vec<String>,
+    /// The selected dependency groups, normalized, sorted; `None` is the default groups of the file.
+    pub groups: Option<Vec<String>>,
+}
+
+impl RecipeForm for Pip {
+    const KEY: &'static str = "pip";
+    const OPTIONS: &'static [&'static str] = &["bytecode"];
+    const INNER: &'static [&'static str] = KEYS;
+
+    fn read(value: &Value<'_>, _layer: &Table<'_>) -> Result<(Self, String), PlanError> {
+        read(value)
+    }
+}
+
+impl LayerKind for Pip {
+    fn lock_inputs(&self) -> Option<serde_json::Value> {
+        Some(match self {
+            Self::Requirements(all) => json!({ "requirements": all }),
+            Self::File(file) => json!({ "file": file.to_string_lossy() }),
+            Self::Lock(file, Selection { extras, groups: None }) if extras.is_empty() => {
+                json!({ "lock": file.to_string_lossy() })
+            }
+            Self::Lock(file, Selection { extras, groups }) => {
+                json!({ "lock": file.to_string_lossy(), "extras": extras, "groups": groups })
+            }
+            Self::Wheels(pattern) => json!({ "wheels": pattern }),
+            Self::Project { directory, extras } => {
+                json!({ "project": directory.to_string_lossy(), "extras": extras })
+            }
+        })
+    }
+
+    fn requirements_file(&self) -> Option<&Path> {
+        if let Self::File(file) = self { Some(file) } else { None }
+    }
+
+    fn project(&self) -> Option<&Path> {
+        if let Self::Project { directory, .. } = self { Some(directory) } else { None }
+    }
+
+    fn runs(&self) -> bool {
+        self.project().is_some()
+    }
+}
+
+fn read(value: &Value<'_>) -> Result<(Pip, String), PlanError> {
     if let DeValue::Table(_) = value.raw() {
         return table(value);
     }
@@ -41,10 +117,10 @@ pub(super) fn pip(value: &Value<'_>) -> Result<(StepKind, String), PlanError> {
     if requirements.is_empty() {
         return Err(value.unexpected("at least one requirement, such as `tqdm`", None));
     }
-    Ok((StepKind::Pip(Pip::Requirements(requirements)), description))
+    Ok((Pip::Requirements(requirements), description))
 }
 
-fn table(value: &Value<'_>) -> Result<(StepKind, String), PlanError> {
+fn table(value: &Value<'_>) -> Result<(Pip, String), PlanError> {
     let table = value.table("`pip`")?.only(KEYS)?;
     let sources: Vec<_> = table.entries().into_iter().filter(|(key, _)| !PARTS.contains(key)).collect();
     let [(key, source)] = sources.as_slice() else {
@@ -58,7 +134,7 @@ fn table(value: &Value<'_>) -> Result<(StepKind, String), PlanError> {
         let kind = KEYS.iter().find(|known| *known == key).copied().unwrap_or("pip");
         let hint =
             (part == "extras").then(|| "write a package's extras with its name, such as `package[extra]`".into());
-        Err(found.fault(Fault::Stray { key: part.into(), kind, hint }))
+        Err(found.fault(TableFault::Stray { key: part.into(), kind, hint }))
     };
     let extras = part("extras", &["project", "lock"])?.unwrap_or_default();
     let groups = part("groups", &["lock"])?;
@@ -74,7 +150,7 @@ fn table(value: &Value<'_>) -> Result<(StepKind, String), PlanError> {
         "wheels" => Pip::Wheels(file.to_string_lossy().into_owned()),
         _ => Pip::Project { directory: file, extras },
     };
-    Ok((StepKind::Pip(pip), description))
+    Ok((pip, description))
 }
 
 /// Reads names of extras or groups: normalized, sorted, without duplicates.

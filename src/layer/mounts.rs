@@ -1,13 +1,13 @@
 //! `mounts`: the mounts of a step.
 
+use std::path::PathBuf;
+
 use ociforge_manifests::runtime::{FlagError, Size};
 use toml::de::DeValue;
 
-use super::error::{Fault, PlanError};
-use super::fields::{Table, Value};
-use super::runtime::typed;
-use super::types::{MountKind, StepMount};
-use super::values::{boolean, file_inside, mode, owner, path, word};
+use crate::tables::fields::{Table, Value};
+use crate::tables::values::{Owner, boolean, file_inside, mode, owner, path, typed, word};
+use crate::tables::{PlanError, TableFault};
 
 /// The keys of a mount.
 pub(super) const KEYS: &[&str] =
@@ -23,6 +23,48 @@ const KINDS: [(&str, &[&str]); 4] = [
 
 /// The mount points of the sandbox's own filesystems.
 const TAKEN: [&str; 3] = ["/proc", "/sys", "/dev"];
+
+/// A mount of a step. The layer does not contain it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepMount {
+    /// The mount point, absolute and without `.` and `..`.
+    pub to: String,
+    /// The kind of the mount.
+    pub kind: MountKind,
+}
+
+/// The kinds of mounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountKind {
+    /// A file or directory of the recipe's directory.
+    Bind {
+        /// The source, relative to the recipe's directory.
+        from: PathBuf,
+        /// Whether the step can write to it. The changes are discarded.
+        writable: bool,
+    },
+    /// A directory that later builds see again.
+    Cache {
+        /// The id: mounts with the same id are the same directory, in all recipes.
+        id: String,
+        /// Whether only one build can use it at a time.
+        locked: bool,
+    },
+    /// A directory in memory.
+    Tmpfs {
+        /// The maximum size; `None` is half of the memory.
+        size: Option<Size>,
+    },
+    /// A file with a secret of `--secret`.
+    Secret {
+        /// The id in `--secret`.
+        id: String,
+        /// The mode of the file.
+        mode: u32,
+        /// The owner of the file; `None` is root.
+        owner: Option<Owner>,
+    },
+}
 
 /// Whether a text is a valid id of a secret: letters, digits, `-`, `_` and `.`, but no `.` or `-` at the start.
 #[must_use]
@@ -60,7 +102,7 @@ fn mount(value: &Value<'_>) -> Result<StepMount, PlanError> {
     };
     if let Some((key, entry)) = entries.iter().find(|(key, _)| *key != kind && !keys.contains(key)) {
         let hint = (*key == "to").then(|| format!("where it goes is the value of `{kind}`"));
-        return Err(entry.fault(Fault::Stray { key: (*key).to_owned(), kind, hint }));
+        return Err(entry.fault(TableFault::Stray { key: (*key).to_owned(), kind, hint }));
     }
     match kind {
         "bind" => bind(&main, &table),

@@ -1,21 +1,39 @@
 //! Readers for values of several tables: paths, modes, owners.
 
+use std::fmt::Display;
 use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
 
 use ociforge_layers::{LayerPath, whiteout};
 use toml::de::DeValue;
 
 use super::error::PlanError;
 use super::fields::Value;
-use super::types::Owner;
+
+/// A numeric owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+impl Owner {
+    /// The ids of the user and the group, as layers have them.
+    #[must_use]
+    pub fn ids(self) -> (u64, u64) {
+        (self.uid.into(), self.gid.into())
+    }
+}
 
 /// Reads a path on this machine.
-pub(super) fn file(value: &Value<'_>) -> Result<PathBuf, PlanError> {
+pub(crate) fn file(value: &Value<'_>) -> Result<PathBuf, PlanError> {
     value.line_of_text().map(PathBuf::from)
 }
 
 /// Reads a path that stays in the recipe's directory lexically. Links are not checked here.
-pub(super) fn file_inside(value: &Value<'_>) -> Result<PathBuf, PlanError> {
+pub(crate) fn file_inside(value: &Value<'_>) -> Result<PathBuf, PlanError> {
     let path = file(value)?;
     if is_inside(&path) {
         return Ok(path);
@@ -42,7 +60,7 @@ fn is_inside(path: &Path) -> bool {
 }
 
 /// Reads an absolute path in the image, unchanged.
-pub(super) fn absolute<'a>(value: &Value<'a>) -> Result<&'a str, PlanError> {
+pub(crate) fn absolute<'a>(value: &Value<'a>) -> Result<&'a str, PlanError> {
     let text = value.text()?;
     if !text.starts_with('/') {
         // What would be refused, too, is not proposed.
@@ -58,13 +76,13 @@ pub(super) fn absolute<'a>(value: &Value<'a>) -> Result<&'a str, PlanError> {
 }
 
 /// Reads an absolute path, or a text that starts with a variable, which only a build can expand.
-pub(super) fn absolute_or_variable<'a>(value: &Value<'a>) -> Result<&'a str, PlanError> {
+pub(crate) fn absolute_or_variable<'a>(value: &Value<'a>) -> Result<&'a str, PlanError> {
     let text = value.text()?;
     if text.starts_with('$') { value.line_of_text() } else { absolute(value) }
 }
 
 /// Reads an absolute path as a path of a layer.
-pub(super) fn path(value: &Value<'_>) -> Result<LayerPath, PlanError> {
+pub(crate) fn path(value: &Value<'_>) -> Result<LayerPath, PlanError> {
     const EXPECTED: &str = "an absolute path in the image";
     let text = absolute(value)?;
     let path = LayerPath::new(text).map_err(|error| value.unexpected(EXPECTED, Some(error.to_string())))?;
@@ -76,7 +94,7 @@ pub(super) fn path(value: &Value<'_>) -> Result<LayerPath, PlanError> {
 }
 
 /// Reads an octal mode of up to four digits, `"0755"` or `0o755`.
-pub(super) fn mode(value: &Value<'_>) -> Result<u32, PlanError> {
+pub(crate) fn mode(value: &Value<'_>) -> Result<u32, PlanError> {
     let unexpected = |hint: String| value.unexpected("an octal mode such as \"0755\"", Some(hint));
     let quoted = |digits: &str| format!("write it in quotes: \"{digits:0>4}\"");
     let digits = match value.raw() {
@@ -109,7 +127,7 @@ fn octal(digits: &str) -> Option<u32> {
 }
 
 /// Reads `UID:GID`, or one number for both.
-pub(super) fn owner(value: &Value<'_>) -> Result<Owner, PlanError> {
+pub(crate) fn owner(value: &Value<'_>) -> Result<Owner, PlanError> {
     let text = value.text()?;
     let (uid, gid) = text.split_once(':').unwrap_or((text, text));
     let number = |text: &str| text.parse::<u32>().ok().filter(|_| text.bytes().all(|digit| digit.is_ascii_digit()));
@@ -120,7 +138,7 @@ pub(super) fn owner(value: &Value<'_>) -> Result<Owner, PlanError> {
     Err(value.unexpected("a numeric owner such as \"1000:1000\"", Some(hint.into())))
 }
 
-pub(super) fn boolean(value: &Value<'_>) -> Result<bool, PlanError> {
+pub(crate) fn boolean(value: &Value<'_>) -> Result<bool, PlanError> {
     match value.raw() {
         DeValue::Boolean(value) => Ok(*value),
         DeValue::String(text) if *text == "true" || *text == "false" => {
@@ -131,11 +149,41 @@ pub(super) fn boolean(value: &Value<'_>) -> Result<bool, PlanError> {
 }
 
 /// Reads one of the known words.
-pub(super) fn word<T: Copy>(value: &Value<'_>, known: &[(&str, T)], hint: &str) -> Result<T, PlanError> {
+pub(crate) fn word<T: Copy>(value: &Value<'_>, known: &[(&str, T)], hint: &str) -> Result<T, PlanError> {
     let text = value.text()?;
     let found = known.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
     found.ok_or_else(|| {
         let words: Vec<_> = known.iter().map(|(word, _)| format!("\"{word}\"")).collect();
         value.unexpected(words.join(" or "), Some(hint.to_owned()))
     })
+}
+
+/// Reads a table of environment variables, in the order of the text.
+pub(crate) fn env(value: &Value<'_>) -> Result<Vec<(String, String)>, PlanError> {
+    let mut env = Vec::new();
+    for (name, value) in value.table("env")?.entries() {
+        let value = value.called(format!("env.{}", name.escape_debug()));
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return Err(value.unfit(
+                "no variable's name",
+                "a name that is not empty and has no `=` or NUL in it",
+                None,
+            ));
+        }
+        env.push((name.to_owned(), value.text()?.to_owned()));
+    }
+    Ok(env)
+}
+
+/// Parses a value like the flag of the same name. Numbers need no quotes.
+pub(crate) fn typed<T: FromStr>(value: &Value<'_>, hint: impl Fn(&T::Err) -> Option<String>) -> Result<T, PlanError>
+where
+    T::Err: Display,
+{
+    let text = match value.raw() {
+        DeValue::Integer(number) if number.radix() == 10 => number.to_string(),
+        _ => value.line_of_text()?.to_owned(),
+    };
+    text.parse()
+        .map_err(|error| value.unfit(format!("`{text}`"), format!("a value that works ({error})"), hint(&error)))
 }

@@ -36,7 +36,7 @@ pub enum PlanError {
         /// The position of the fault.
         at: Position,
         /// The fault.
-        fault: Box<Fault>,
+        fault: Box<TableFault>,
     },
 }
 
@@ -60,7 +60,7 @@ impl fmt::Display for Position {
 
 /// A fault in a recipe or a list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum TableFault {
     /// The file is not UTF-8 text.
     #[error("{0} is not UTF-8 text")]
     Encoding(&'static str),
@@ -104,7 +104,10 @@ pub enum Fault {
     },
     /// A `[[layer]]` without a kind.
     #[error("this [[layer]] has no kind")]
-    NoKind,
+    NoKind {
+        /// The kinds that there are.
+        kinds: String,
+    },
     /// A `[[layer]]` with two kinds.
     #[error("this [[layer]] has two kinds, `{0}` and `{1}`")]
     TwoKinds(&'static str, &'static str),
@@ -140,7 +143,7 @@ impl Explain for PlanError {
     }
 }
 
-impl Fault {
+impl TableFault {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Syntax(message) if message.contains("octal") => {
@@ -151,7 +154,7 @@ impl Fault {
             Self::UnknownKey { hint, .. } => Some(hint.clone()),
             Self::MissingKey { example, .. } => Some(format!("write for example `{example}`")),
             Self::Value { hint, .. } | Self::Stray { hint, .. } => hint.clone(),
-            Self::NoKind => Some("give it one of `directories`, `copy`, `tar`, `pip`, `run`".into()),
+            Self::NoKind { kinds } => Some(format!("give it one of {kinds}")),
             Self::TwoKinds(..) => Some("make two [[layer]] tables of it; they are built in their order".into()),
         }
     }
