@@ -3,7 +3,7 @@
 //!
 //! The modules are the rooms of the house. Each knows what stands below it in this list, none what stands above:
 //! `process`, `commands`, `cli`, `build`, `doctor`, `lock`, `base`, `plan`, `layer`, `tables`, `run`, `rootfs`, `serve`, `mirror`, `transfer`, `locate`,
-//! `registry`, `store`, `content`, `cancel`, `progress`, `error`, `bytes`.
+//! `registry`, `store`, `http`, `content`, `cancel`, `progress`, `error`, `bytes`.
 
 pub mod base;
 pub mod build;
@@ -14,6 +14,7 @@ pub mod commands;
 pub mod content;
 pub mod doctor;
 pub mod error;
+pub mod http;
 pub mod layer;
 pub mod locate;
 pub mod lock;

@@ -4,18 +4,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use oci_client::secrets::RegistryAuth;
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 use url::Url;
 
-use super::body::Payload;
 use super::challenge::{Challenge, Scopes};
 use super::credentials::{Credential, CredentialFiles};
 use super::fault::{Fault, Subject};
-use super::http::{Call, Http, host_of, is_loopback};
 use crate::content::Cause;
+use crate::http::{Authorization, HttpClient, HttpRequest, Payload, host_of, is_loopback};
 
 /// How long a token lasts whose answer does not say (distribution's token specification).
 const DEFAULT_LIFETIME: u64 = 60;
@@ -50,7 +48,7 @@ struct Token {
 
 /// A token server's answer. Some call the token by the one name, some by the other.
 #[derive(Deserialize)]
-struct Answer {
+struct TokenResponse {
     token: Option<String>,
     access_token: Option<String>,
     expires_in: Option<f64>,
@@ -85,39 +83,39 @@ impl Session {
     /// the request will last.
     pub(super) async fn authorization(
         &self,
-        http: &Http,
+        http: &HttpClient,
         base: &Url,
         scopes: &Scopes,
         long: bool,
-    ) -> Result<RegistryAuth, Fault> {
+    ) -> Result<Authorization, Fault> {
         let challenge = lock(&self.challenge).clone();
         match challenge {
-            None => Ok(RegistryAuth::Anonymous),
+            None => Ok(Authorization::Anonymous),
             Some(Challenge::Basic) => Ok(match self.credential().await? {
-                Credential::Password { user, password } => RegistryAuth::Basic(user.clone(), password.clone()),
-                Credential::Anonymous | Credential::Identity(_) => RegistryAuth::Anonymous,
+                Credential::Password { user, password } => Authorization::Basic(user.clone(), password.clone()),
+                Credential::Anonymous | Credential::Identity(_) => Authorization::Anonymous,
             }),
             Some(Challenge::Bearer { realm, service, .. }) => {
                 let slot = self.slot(scopes);
                 let mut kept = slot.token.lock().await;
                 if let Some(token) = kept.as_ref().filter(|token| token.is_fresh(long)) {
-                    return Ok(RegistryAuth::Bearer(token.text.clone()));
+                    return Ok(Authorization::Bearer(token.text.clone()));
                 }
                 let wanted = scopes.clone().and(lock(&slot.extra).clone());
                 let token = self.request_token(http, base, &realm, service.as_deref(), &wanted).await?;
-                Ok(RegistryAuth::Bearer(kept.insert(token).text.clone()))
+                Ok(Authorization::Bearer(kept.insert(token).text.clone()))
             }
         }
     }
 
     /// Takes in the challenge that came with a 401 to a request that carried `used`, which is forgotten if it is a
     /// token.
-    pub(super) async fn challenged(&self, challenge: Challenge, scopes: &Scopes, used: &RegistryAuth) {
+    pub(super) async fn challenged(&self, challenge: Challenge, scopes: &Scopes, used: &Authorization) {
         if let Challenge::Bearer { scopes: asked, .. } = &challenge {
             let slot = self.slot(scopes);
             lock(&slot.extra).merge(asked.clone());
             let mut kept = slot.token.lock().await;
-            if kept.as_ref().is_some_and(|token| matches!(used, RegistryAuth::Bearer(text) if *text == token.text)) {
+            if kept.as_ref().is_some_and(|token| matches!(used, Authorization::Bearer(text) if *text == token.text)) {
                 *kept = None;
             }
         }
@@ -142,7 +140,7 @@ impl Session {
 
     async fn request_token(
         &self,
-        http: &Http,
+        http: &HttpClient,
         base: &Url,
         realm: &Url,
         service: Option<&str>,
@@ -154,18 +152,18 @@ impl Session {
                 format!("{} wants the credentials sent over plain HTTP, to {}", self.registry, host_of(realm));
             return Err(Fault::wrong(message));
         }
-        let (mut url, mut form, mut auth) = (realm.clone(), None, RegistryAuth::Anonymous);
+        let (mut url, mut form, mut auth) = (realm.clone(), None, Authorization::Anonymous);
         if let Credential::Identity(token) = credential {
             form = Some(refresh_form(service, scopes, token));
         } else {
             let scopes = scopes.texts().map(|text| ("scope", text));
             url.query_pairs_mut().extend_pairs(service.map(|name| ("service", name))).extend_pairs(scopes);
             if let Credential::Password { user, password } = credential {
-                auth = RegistryAuth::Basic(user.clone(), password.clone());
+                auth = Authorization::Basic(user.clone(), password.clone());
             }
         }
-        let mut call = Call::new(if form.is_some() { Method::POST } else { Method::GET }, url);
-        call.auth = &auth;
+        let mut call = HttpRequest::new(if form.is_some() { Method::POST } else { Method::GET }, url);
+        call.authorization = &auth;
         call.for_token = true;
         // The registry vouches for it.
         call.known = true;
@@ -174,12 +172,12 @@ impl Session {
             call.set("content-type", "application/x-www-form-urlencoded");
         }
         let from = Instant::now();
-        let mut answer = http.call(&call).await?;
+        let mut answer = http.send(&call).await?;
         if answer.status() != StatusCode::OK {
-            return Err(answer.refusal(&self.registry, Subject::Token).await);
+            return Err(Fault::refused(answer, &self.registry, Subject::Token).await);
         }
         // Not every server calls its JSON by that name: nvcr.io's was text for a while.
-        let answer: Option<Answer> = serde_json::from_slice(&answer.read(MAX_ANSWER).await?).ok();
+        let answer: Option<TokenResponse> = serde_json::from_slice(&answer.read(MAX_ANSWER).await?).ok();
         let text =
             answer.as_ref().and_then(|a| [&a.token, &a.access_token].into_iter().flatten().find(|t| !t.is_empty()));
         let text = text.ok_or_else(|| Fault::wrong(format!("the token server of {} gave no token", self.registry)))?;

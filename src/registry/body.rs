@@ -1,33 +1,33 @@
-//! What is sent: nothing, bytes, or a part of a blob as it comes out of its source.
+//! A part of a blob that is sent as it comes out of its source.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream;
 use ociforge_manifests::Descriptor;
+use reqwest::header::CONTENT_LENGTH;
+use reqwest::{RequestBuilder, Response};
 use tokio::sync::mpsc;
 
 use super::feed::{Feed, Mark};
-use super::stats::Stats;
 use crate::content::{Cause, Source};
+use crate::http::{Stats, StreamedBody, Timeouts};
 use crate::progress::Progress;
 
-/// The body of a request.
-#[derive(Clone, Copy)]
-pub(super) enum Payload<'a> {
-    Empty,
-    Bytes(&'a Bytes),
-    Blob(&'a Outgoing<'a>, Span),
-}
-
-/// A part of a blob, in bytes.
+/// Where a part of a blob is, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
     pub start: u64,
     pub length: u64,
+}
+
+/// A part of a blob, as the body of a request.
+pub(super) struct BlobPart<'a> {
+    pub blob: &'a Outgoing<'a>,
+    pub span: Span,
 }
 
 /// A blob on its way out. Its parts are read out of one stream of the source for as long as each begins where the one
@@ -55,7 +55,7 @@ enum Event {
 }
 
 /// The other end of an open body.
-pub(super) struct Watch {
+struct Watch {
     events: mpsc::UnboundedReceiver<Event>,
     /// Bytes that are still to be handed over.
     left: u64,
@@ -107,7 +107,7 @@ impl<'a> Outgoing<'a> {
     }
 
     /// A part of the blob, verified on its way.
-    pub(super) async fn open(&self, span: Span, stats: &Arc<Stats>) -> Result<(reqwest::Body, Watch), Cause> {
+    async fn open(&self, span: Span, stats: &Arc<Stats>) -> Result<(reqwest::Body, Watch), Cause> {
         if self.told.swap(span.start, Ordering::Relaxed) != span.start {
             self.progress.restart(span.start);
         }
@@ -123,19 +123,13 @@ impl<'a> Outgoing<'a> {
         Ok((reqwest::Body::wrap_stream(body), watch))
     }
 
-    /// Waits for the answer to the request that `watch` belongs to. `None` when the other side took no bytes for
-    /// `idle`, or gave no answer for `commit` after the last of them. Waiting for the source is the source's affair.
-    pub(super) async fn answer<T>(
-        &self,
-        request: impl Future<Output = T>,
-        watch: &mut Watch,
-        idle: Duration,
-        commit: Duration,
-    ) -> Option<T> {
+    /// Waits for the answer to the request that `watch` belongs to, for as long as a [`StreamedBody`] does. Waiting for the
+    /// source is the source's affair.
+    async fn answer<T>(&self, request: impl Future<Output = T>, watch: &mut Watch, timeouts: &Timeouts) -> Option<T> {
         tokio::pin!(request);
         let (mut asked, mut open) = (false, true);
         loop {
-            let patience = if watch.left == 0 || !open { commit } else { idle };
+            let longest = if watch.left == 0 || !open { timeouts.commit } else { timeouts.idle };
             tokio::select! {
                 biased;
                 event = watch.events.recv(), if open => match event {
@@ -149,7 +143,7 @@ impl<'a> Outgoing<'a> {
                     None => open = false,
                 },
                 answer = &mut request => return Some(answer),
-                () = tokio::time::sleep(patience), if !(asked && open) => return None,
+                () = tokio::time::sleep(longest), if !(asked && open) => return None,
             }
         }
     }
@@ -166,6 +160,25 @@ impl<'a> Outgoing<'a> {
         // What the registry took of a chunk that broke off is read once more, for its hash.
         feed.skip_to(start).await?;
         Ok(feed)
+    }
+}
+
+#[async_trait]
+impl StreamedBody for BlobPart<'_> {
+    async fn send(
+        &self,
+        request: RequestBuilder,
+        timeouts: &Timeouts,
+        stats: &Arc<Stats>,
+    ) -> io::Result<Option<reqwest::Result<Response>>> {
+        let Self { blob, span } = self;
+        let (body, mut watch) = blob.open(*span, stats).await.map_err(io::Error::other)?;
+        let request = request.header(CONTENT_LENGTH, span.length).body(body);
+        let answer = blob.answer(request.send(), &mut watch, timeouts).await;
+        match watch.broken() {
+            Some(cause) if !matches!(answer, Some(Ok(_))) => Err(io::Error::other(cause)),
+            _ => Ok(answer),
+        }
     }
 }
 
@@ -196,7 +209,7 @@ impl Sending {
 
 impl Watch {
     /// What ended the source's stream before its time, if anything did.
-    pub(super) fn broken(&self) -> Option<Cause> {
+    fn broken(&self) -> Option<Cause> {
         held(&self.broken).take()
     }
 }

@@ -9,13 +9,12 @@ use ociforge_manifests::Reference;
 use super::auth::Session;
 use super::credentials::CredentialFiles;
 use super::endpoint::Endpoint;
-use super::http::Http;
 use super::journal::Journal;
 use super::origin::Origin;
 use super::registries_conf::{Place, RegistriesConf};
 use super::remote::Remote;
 use super::settings::{Settings, SettingsError, must_be_readable};
-use super::stats::Stats;
+use crate::http::{HttpClient, RetryPolicy, Stats};
 
 /// Speaks to registries. Cheap to clone; the clones share connections, tokens and counts.
 #[derive(Clone)]
@@ -26,7 +25,8 @@ struct Shared {
     connections: usize,
     files: CredentialFiles,
     conf: RegistriesConf,
-    http: Arc<Http>,
+    http: Arc<HttpClient>,
+    retry: RetryPolicy,
     journal: Option<Arc<Journal>>,
     /// Length in bytes of the chunks that blobs are sent in.
     chunk: u64,
@@ -52,7 +52,8 @@ impl Client {
             connections: settings.connections,
             files: CredentialFiles { files, warn: settings.warn },
             conf: RegistriesConf::read(&settings.registries_conf)?,
-            http: Arc::new(Http::new(settings.tls_verify, settings.certs_d, settings.patience)),
+            http: Arc::new(HttpClient::new(settings.tls_verify, settings.certs_d, settings.timeouts)),
+            retry: settings.retry,
             journal: settings.journal.map(|directory| Arc::new(Journal::new(directory))),
             chunk: settings.chunk,
             endpoints: Mutex::default(),
@@ -88,8 +89,8 @@ impl Client {
     fn endpoint_of(&self, registry: &str, insecure: bool) -> Arc<Endpoint> {
         let insecure = insecure || !self.0.tls_verify;
         let mut endpoints = self.0.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        let Shared { connections, chunk, http, .. } = &*self.0;
-        let new = || Arc::new(Endpoint::new(registry, insecure, *connections, Arc::clone(http), *chunk));
+        let Shared { connections, chunk, http, retry, .. } = &*self.0;
+        let new = || Arc::new(Endpoint::new(registry, insecure, *connections, Arc::clone(http), retry.clone(), *chunk));
         Arc::clone(endpoints.entry((registry.to_owned(), insecure)).or_insert_with(new))
     }
 

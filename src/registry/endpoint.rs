@@ -8,10 +8,9 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 use super::fault::Fault;
-use super::http::{Answer, Call, Http, is_loopback};
-use super::retry::{Resume, Retries};
 use super::upload::Strategy;
 use crate::content::Cause;
+use crate::http::{HttpClient, HttpHost, HttpRequest, HttpResponse, Retries, RetryPolicy, is_loopback};
 
 /// Headers of hosts that take tags with a manifest: the first is the answer to having done it, the second is what our
 /// own server says of itself.
@@ -25,14 +24,14 @@ pub(super) struct Endpoint {
     pub address: String,
     /// Whether bad certificates and plain HTTP are accepted.
     pub insecure: bool,
-    pub http: Arc<Http>,
+    pub http: Arc<HttpClient>,
     pub strategy: Strategy,
     base: OnceCell<Url>,
-    answered: AtomicBool,
     takes_tags: AtomicBool,
     limits: [Arc<Semaphore>; 3],
-    /// When the host may be asked again that had enough for a while.
-    resume: Arc<Resume>,
+    /// Whether the host has answered, and when it may be asked again that had enough for a while.
+    host: HttpHost,
+    retry: RetryPolicy,
     /// Held while a referrers tag is read and written anew.
     pub entering: tokio::sync::Mutex<()>,
 }
@@ -51,7 +50,14 @@ pub(super) enum Lane {
 impl Endpoint {
     /// `connections` is how many requests of one kind the host gets at a time, and `chunk` the length in bytes of the
     /// chunks that blobs are sent in, until the host says otherwise.
-    pub(super) fn new(registry: &str, insecure: bool, connections: usize, http: Arc<Http>, chunk: u64) -> Self {
+    pub(super) fn new(
+        registry: &str,
+        insecure: bool,
+        connections: usize,
+        http: Arc<HttpClient>,
+        retry: RetryPolicy,
+        chunk: u64,
+    ) -> Self {
         let address = match registry {
             "docker.io" | "index.docker.io" => "registry-1.docker.io",
             other => other,
@@ -63,10 +69,10 @@ impl Endpoint {
             http,
             strategy: Strategy::new(chunk),
             base: OnceCell::new(),
-            answered: AtomicBool::new(false),
             takes_tags: AtomicBool::new(false),
             limits: std::array::from_fn(|_| Arc::new(Semaphore::new(connections.max(1)))),
-            resume: Arc::default(),
+            host: HttpHost::default(),
+            retry,
             entering: tokio::sync::Mutex::default(),
         }
     }
@@ -83,19 +89,16 @@ impl Endpoint {
 
     /// The tries that one piece of work has here.
     pub(super) fn retries(&self) -> Retries {
-        Retries::new(&self.http.patience, Arc::clone(&self.resume))
+        self.host.retries(&self.retry)
     }
 
     /// One exchange with this host, once it may be asked.
-    pub(super) async fn call(&self, mut call: Call<'_>) -> Result<Answer, Fault> {
-        call.insecure = self.insecure;
-        self.resume.wait().await;
-        call.known = self.answered.load(Ordering::Relaxed);
-        let answer = self.http.call(&call).await;
-        self.answered.fetch_or(answer.is_ok(), Ordering::Relaxed);
-        let says_so = |answer: &Answer| TAKES_TAGS.iter().any(|name| answer.headers().contains_key(*name));
-        self.takes_tags.fetch_or(answer.as_ref().is_ok_and(says_so), Ordering::Relaxed);
-        answer
+    pub(super) async fn call(&self, mut request: HttpRequest<'_>) -> Result<HttpResponse, Fault> {
+        request.insecure = self.insecure;
+        let answer = self.host.send(&self.http, request).await?;
+        let says_so = TAKES_TAGS.iter().any(|name| answer.headers().contains_key(*name));
+        self.takes_tags.fetch_or(says_so, Ordering::Relaxed);
+        Ok(answer)
     }
 
     /// Whether the host is known to take tags together with a manifest that is put under its digest.
@@ -118,29 +121,30 @@ impl Endpoint {
             (false, true) => (https, http),
             (false, false) => return Ok(https),
         };
-        let mut retries = self.retries();
-        loop {
-            let fault = match self.speaks(&first).await {
-                Ok(true) => return Ok(first),
-                Ok(false) => None,
-                Err(fault) => Some(fault),
-            };
-            match (self.speaks(&second).await, fault) {
-                // Not the host's fault: its certificates here can't be used.
-                (_, Some(fault)) | (Err(fault), _) if !matches!(fault.cause, Cause::Network { .. }) => {
-                    return Err(fault.cause);
-                }
-                (Ok(true), _) => return Ok(second),
-                (_, None) => return Ok(first),
-                (Ok(false) | Err(_), Some(fault)) => retries.pause(fault).await?,
-            }
+        let found = self.retries().run(|| self.choose(&first, &second)).await;
+        found.cloned().map_err(|fault| fault.cause)
+    }
+
+    /// Of two addresses the one at which the host answers, rather the first.
+    async fn choose<'a>(&self, first: &'a Url, second: &'a Url) -> Result<&'a Url, Fault> {
+        let fault = match self.speaks(first).await {
+            Ok(true) => return Ok(first),
+            Ok(false) => None,
+            Err(fault) => Some(fault),
+        };
+        match (self.speaks(second).await, fault) {
+            // Not the host's fault: its certificates here can't be used.
+            (_, Some(fault)) | (Err(fault), _) if !matches!(fault.cause, Cause::Network { .. }) => Err(fault),
+            (Ok(true), _) => Ok(second),
+            (_, None) => Ok(first),
+            (Ok(false) | Err(_), Some(fault)) => Err(fault),
         }
     }
 
     /// Whether the host answers at `url` as a server of this protocol does. A server of TLS that gets a plain request
     /// hangs up, or answers 400; one whose certificate is bad, or that wants one, does speak TLS.
     async fn speaks(&self, url: &Url) -> Result<bool, Fault> {
-        match self.call(Call::new(Method::HEAD, url.clone())).await {
+        match self.call(HttpRequest::new(Method::HEAD, url.clone())).await {
             Ok(answer) => Ok(url.scheme() == "https" || answer.status() != StatusCode::BAD_REQUEST),
             Err(fault) if fault.speaks_tls => Ok(true),
             Err(fault) => Err(fault),

@@ -1,14 +1,19 @@
 //! What went wrong in one exchange with a registry, and what is said about it.
 
-use std::error::Error;
-use std::io;
 use std::time::Duration;
 
 use oci_client::errors::OciEnvelope;
 use reqwest::StatusCode;
-use rustls::{AlertDescription, CertificateError};
 
-use crate::content::Cause;
+use crate::content::{Cause, cause_of};
+use crate::http::{
+    HttpError, HttpResponse, RetryAdvice, RetryableError, TransportError, TransportProblem, in_words, is_transient,
+};
+
+/// How much of the body of a refusal is read, in bytes.
+const MAX_REFUSAL: u64 = 64 << 10;
+/// How long is waited for what a refusal says.
+const REFUSAL_TIME: Duration = Duration::from_secs(10);
 
 /// A try that failed, and whether another may not.
 #[derive(Debug)]
@@ -40,11 +45,37 @@ impl From<Cause> for Fault {
     }
 }
 
+impl From<TransportError> for Fault {
+    fn from(error: TransportError) -> Self {
+        use TransportProblem as Problem;
+        let speaks_tls = matches!(error.problem, Problem::Certificate | Problem::Authority | Problem::Identity);
+        let (hint, transient) = (remedy(error.problem, &error.host), error.transient);
+        let cause = Cause::Network { registry: error.host, reason: error.reason, hint };
+        Self { transient, speaks_tls, ..Self::from(cause) }
+    }
+}
+
+impl From<HttpError> for Fault {
+    fn from(error: HttpError) -> Self {
+        let other = |message: String, hint: &str| Cause::Other { message, hint: Some(hint.to_owned()) };
+        Self::from(match error {
+            HttpError::Transport(error) => return error.into(),
+            HttpError::BadAnswer(message) => Cause::Other { message, hint: None },
+            HttpError::TooLarge { size, limit } => Cause::TooLarge { size, limit },
+            HttpError::Io(error) => cause_of(error),
+            HttpError::Tls { .. } => other(
+                error.to_string(),
+                "install the system's certificates (package ca-certificates), or use --tls-verify=false",
+            ),
+            HttpError::Certificates(message) => other(message, "the directory's form is that of containers-certs.d(5)"),
+        })
+    }
+}
+
 impl Fault {
     /// A connection that broke or an answer that did not come.
     pub(super) fn broken(registry: &str, reason: impl Into<String>) -> Self {
-        let cause = Cause::Network { registry: registry.to_owned(), reason: reason.into(), hint: None };
-        Self { transient: true, ..Self::from(cause) }
+        TransportError::broken(registry, reason).into()
     }
 
     /// Whether the registry says that it is not there.
@@ -57,26 +88,10 @@ impl Fault {
         Self::from(Cause::Other { message: message.into(), hint: None })
     }
 
-    /// An error of the HTTP client. `known` says that this registry has answered before.
-    pub(super) fn transport(registry: &str, error: &reqwest::Error, known: bool) -> Self {
-        let trouble = Trouble::of(error);
-        let cause =
-            Cause::Network { registry: registry.to_owned(), reason: reason(error), hint: trouble.hint(registry) };
-        let transient = match trouble {
-            Trouble::Certificate | Trouble::Authority | Trouble::Identity | Trouble::Protocol | Trouble::Tls => false,
-            Trouble::Refused | Trouble::NoSuchHost => known,
-            Trouble::Broken => !error.is_builder(),
-        };
-        let speaks_tls = matches!(trouble, Trouble::Certificate | Trouble::Authority | Trouble::Identity);
-        Self { transient, speaks_tls, ..Self::from(cause) }
-    }
-
-    /// The same fault, of a host that is known to want the client's certificate.
-    pub(super) fn for_identity(mut self, registry: &str) -> Self {
-        if let Cause::Network { hint, .. } = &mut self.cause {
-            *hint = Trouble::Identity.hint(registry);
-        }
-        Self { transient: false, speaks_tls: true, ..self }
+    /// The answer as a refusal by `registry`. What it has said after some time has to do.
+    pub(super) async fn refused(mut answer: HttpResponse, registry: &str, subject: Subject) -> Self {
+        let body = answer.beginning(MAX_REFUSAL, REFUSAL_TIME).await;
+        Self { after: answer.retry_after(), ..Self::refusal(registry, subject, answer.status(), &body) }
     }
 
     /// An answer that is a refusal: `registry` is the host, `body` the beginning of what it said.
@@ -89,118 +104,49 @@ impl Fault {
             detail: if said.is_empty() { said } else { format!(": {said}") },
             hint: hint(registry, subject, status),
         };
-        Self { transient: super::retry::is_transient(status), status: Some(status), ..Self::from(cause) }
+        Self { transient: is_transient(status), status: Some(status), ..Self::from(cause) }
     }
 }
 
-/// The kinds of trouble with a connection that have different remedies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trouble {
-    /// The host's certificate was not accepted.
-    Certificate,
-    /// The host's certificate is an authority's own, as one that signs itself is unless it is told not to be.
-    Authority,
-    /// The host does not accept the client's certificate, or wants one and got none.
-    Identity,
-    /// What answered speaks no TLS.
-    Protocol,
-    /// The two sides agree on no way to speak TLS.
-    Tls,
-    /// Nothing listens there.
-    Refused,
-    /// The name is not known.
-    NoSuchHost,
-    /// Everything that time may heal.
-    Broken,
-}
+impl RetryableError for Fault {
+    fn retry_advice(&self) -> Option<RetryAdvice> {
+        let whole_host = self.status == Some(StatusCode::TOO_MANY_REQUESTS);
+        self.transient.then_some(RetryAdvice { after: self.after, whole_host })
+    }
 
-impl Trouble {
-    pub(super) fn of(error: &reqwest::Error) -> Self {
-        for cause in causes(error) {
-            if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
-                return match tls {
-                    // That kind is known by its text only.
-                    rustls::Error::InvalidCertificate(CertificateError::Other(other))
-                        if format!("{other:?}").contains("CaUsedAsEndEntity") =>
-                    {
-                        Self::Authority
-                    }
-                    rustls::Error::InvalidCertificate(_) => Self::Certificate,
-                    rustls::Error::InvalidMessage(_) => Self::Protocol,
-                    rustls::Error::AlertReceived(alert) if wants_identity(*alert) => Self::Identity,
-                    _ => Self::Tls,
-                };
-            }
-            if cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
-                return Self::Refused;
-            }
-            if cause.to_string().starts_with("dns error") {
-                return Self::NoSuchHost;
-            }
+    fn postponed(mut self, after: Duration) -> Self {
+        if let Cause::Status { hint, .. } = &mut self.cause {
+            let also = hint.take().map(|hint| format!("; {hint}")).unwrap_or_default();
+            *hint = Some(format!("the registry asks to come back in {}{also}", in_words(after)));
         }
-        Self::Broken
-    }
-
-    fn hint(self, registry: &str) -> Option<String> {
-        Some(match self {
-            Self::Certificate => format!(
-                "put the certificate of its issuer in /etc/containers/certs.d/{registry}/ca.crt, or add it to the \
-                 system's (update-ca-certificates), or, if you trust the network, use --tls-verify=false or \
-                 `insecure = true` for {registry} in registries.conf"
-            ),
-            Self::Authority => format!(
-                "{registry} shows the certificate of an authority as its own; make one for it that is none \
-                 (basicConstraints=CA:FALSE) and put it in /etc/containers/certs.d/{registry}/ca.crt, or, if you trust the network, use --tls-verify=false or \
-                 `insecure = true` for {registry} in registries.conf"
-            ),
-            Self::Identity => format!(
-                "put a certificate and its key that {registry} accepts, NAME.cert and NAME.key, in \
-                 /etc/containers/certs.d/{registry}/"
-            ),
-            Self::Protocol => format!(
-                "{registry} seems to speak plain HTTP: use --tls-verify=false or `insecure = true` in registries.conf"
-            ),
-            Self::Refused => format!("check that the registry is running at {registry}"),
-            Self::NoSuchHost => "check the registry's name, and the network".into(),
-            Self::Tls | Self::Broken => return None,
-        })
+        self
     }
 }
 
-/// Whether this is what a host says (RFC 8446, section 6.2) to a client whose certificate it misses or does not like.
-fn wants_identity(alert: AlertDescription) -> bool {
-    use AlertDescription as Alert;
-    matches!(
-        alert,
-        Alert::CertificateRequired
-            | Alert::NoCertificate
-            | Alert::BadCertificate
-            | Alert::UnsupportedCertificate
-            | Alert::CertificateRevoked
-            | Alert::CertificateExpired
-            | Alert::CertificateUnknown
-            | Alert::UnknownCA
-    )
-}
-
-/// The error and its causes, outermost first. What an [`io::Error`] wraps is no source of it, but counts here.
-fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
-    fn next<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
-        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        }
-    }
-    std::iter::successors(Some(error), |error| next(*error))
-}
-
-/// What is said about an error of the HTTP client: its innermost cause. The outermost is left out, for it names the
-/// address, which may have been signed for the user.
-pub(super) fn reason(error: &reqwest::Error) -> String {
-    // Of an error of TLS the whole is worth more than its innermost part.
-    let tls = causes(error).find(|cause| cause.is::<rustls::Error>());
-    let said = tls.or_else(|| causes(error).skip(1).last());
-    said.map_or_else(|| "the request can't be made".to_owned(), ToString::to_string)
+/// What to do about trouble with the connection to a registry.
+fn remedy(problem: TransportProblem, registry: &str) -> Option<String> {
+    Some(match problem {
+        TransportProblem::Certificate => format!(
+            "put the certificate of its issuer in /etc/containers/certs.d/{registry}/ca.crt, or add it to the \
+             system's (update-ca-certificates), or, if you trust the network, use --tls-verify=false or \
+             `insecure = true` for {registry} in registries.conf"
+        ),
+        TransportProblem::Authority => format!(
+            "{registry} shows the certificate of an authority as its own; make one for it that is none \
+             (basicConstraints=CA:FALSE) and put it in /etc/containers/certs.d/{registry}/ca.crt, or, if you trust the network, use --tls-verify=false or \
+             `insecure = true` for {registry} in registries.conf"
+        ),
+        TransportProblem::Identity => format!(
+            "put a certificate and its key that {registry} accepts, NAME.cert and NAME.key, in \
+             /etc/containers/certs.d/{registry}/"
+        ),
+        TransportProblem::Protocol => format!(
+            "{registry} seems to speak plain HTTP: use --tls-verify=false or `insecure = true` in registries.conf"
+        ),
+        TransportProblem::Refused => format!("check that the registry is running at {registry}"),
+        TransportProblem::NoSuchHost => "check the registry's name, and the network".into(),
+        TransportProblem::Tls | TransportProblem::Broken => return None,
+    })
 }
 
 /// What the body of a refusal says, in one line: the registry's messages (distribution-spec, "Error Codes"), a token
@@ -253,6 +199,7 @@ fn hint(registry: &str, subject: Subject, status: StatusCode) -> Option<String> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Explain;
 
     fn text(status: u16, body: &str) -> String {
         let status = StatusCode::from_u16(status).unwrap();
@@ -270,5 +217,14 @@ mod tests {
         assert_eq!(text(599, "[1"), "r.example answered 599: [1");
         assert!(text(500, &"é".repeat(5000)).chars().count() < 400);
         assert_eq!(text(500, r#"{"errors":[]}"#), "r.example answered 500 Internal Server Error");
+    }
+
+    #[test]
+    fn a_registry_that_asks_for_a_long_pause_is_quoted() {
+        for (seconds, said) in [(90, "in 90 seconds; wait a while"), (21_601, "in 361 minutes; wait a while")] {
+            let refused = Fault::refusal("r.example", Subject::Blob, StatusCode::TOO_MANY_REQUESTS, b"");
+            let hint = refused.postponed(Duration::from_secs(seconds)).cause.of("x").hint().unwrap();
+            assert!(hint.starts_with(&format!("the registry asks to come back {said}")), "{hint}");
+        }
     }
 }

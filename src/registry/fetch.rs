@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures_util::{StreamExt, stream};
 use ociforge_manifests::Descriptor;
 
-use super::download::Download;
+use super::download::download;
 use super::origin::Origin;
 use crate::content::{ByteStream, Cause, cause_of};
 
@@ -48,7 +48,7 @@ impl Fetch {
         for (index, origin) in self.places.by_ref() {
             let started = async {
                 let (url, headers, subject) = origin.locate(&self.descriptor).await?;
-                Download::new(&origin, url, headers, subject, self.descriptor.size, self.position).start().await
+                download(&origin, url, headers, subject, self.descriptor.size, self.position).await
             };
             match started.await {
                 Ok(stream) => {

@@ -11,9 +11,9 @@ use url::Url;
 
 use super::challenge::Scopes;
 use super::fault::{Fault, Subject};
-use super::http::Answer;
 use super::origin::{Origin, Request};
 use crate::content::Cause;
+use crate::http::HttpResponse;
 
 /// How many pages a list has at most.
 const MAX_PAGES: usize = 1000;
@@ -66,7 +66,7 @@ impl<'a> Pages<'a> {
 
 /// Where the list goes on, if it does (RFC 8288). A registry behind a proxy may not know by which scheme and port it is
 /// reached, so only path and query count; another host is none to ask. The error reads on from "it goes on".
-fn next_page(answer: &Answer) -> Result<Option<Url>, String> {
+fn next_page(answer: &HttpResponse) -> Result<Option<Url>, String> {
     let here = answer.url();
     let mut links = answer.headers().get_all(LINK).iter().filter_map(|value| value.to_str().ok());
     let Some(target) = links.find_map(next_link) else { return Ok(None) };

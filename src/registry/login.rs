@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use oci_client::secrets::RegistryAuth;
 use reqwest::{Method, StatusCode};
 
 use super::auth::Session;
@@ -11,8 +10,8 @@ use super::client::Client;
 use super::credentials::{Account, Credential, Login};
 use super::endpoint::Endpoint;
 use super::fault::{Fault, Subject};
-use super::http::Call;
 use crate::content::{Cause, ContentError};
+use crate::http::{Authorization, HttpRequest};
 
 impl Client {
     /// Asks the registry of `account` whether it takes `login`: by `GET /v2/` (distribution-spec, end-1), with the
@@ -23,25 +22,23 @@ impl Client {
     /// When the credentials are refused, or the registry can't be asked.
     pub async fn check(&self, account: &Account, login: &Login) -> Result<bool, ContentError> {
         let endpoint = self.endpoint(account.registry());
-        let mut retries = endpoint.retries();
-        let error = |cause: Cause| cause.of(format!("log in to {} as {}", account.registry(), login.user));
-        loop {
-            match check(&endpoint, account.registry(), login).await {
-                Ok(checked) => return Ok(checked),
-                Err(fault) => retries.pause(explained(fault, account.registry(), &login.user)).await.map_err(error)?,
-            }
-        }
+        let attempt = || async {
+            let checked = check(&endpoint, account.registry(), login).await;
+            checked.map_err(|fault| explained(fault, account.registry(), &login.user))
+        };
+        let operation = || format!("log in to {} as {}", account.registry(), login.user);
+        endpoint.retries().run(attempt).await.map_err(|fault| fault.cause.of(operation()))
     }
 }
 
 async fn check(endpoint: &Arc<Endpoint>, registry: &str, login: &Login) -> Result<bool, Fault> {
     let base = endpoint.base().await?;
-    let ask = async |auth: &RegistryAuth| {
-        let mut call = Call::new(Method::GET, base.clone());
-        call.auth = auth;
+    let ask = async |auth: &Authorization| {
+        let mut call = HttpRequest::new(Method::GET, base.clone());
+        call.authorization = auth;
         endpoint.call(call).await
     };
-    let open = ask(&RegistryAuth::Anonymous).await?;
+    let open = ask(&Authorization::Anonymous).await?;
     let challenge = Challenge::read(open.headers(), base).filter(|_| open.status() == StatusCode::UNAUTHORIZED);
     let challenge = match challenge {
         Some(Challenge::Basic) => Challenge::Basic,
@@ -50,15 +47,15 @@ async fn check(endpoint: &Arc<Endpoint>, registry: &str, login: &Login) -> Resul
             Challenge::Bearer { realm, service, scopes: Scopes::default() }
         }
         None if open.status().is_success() => return Ok(false),
-        None => return Err(open.refusal(registry, Subject::Token).await),
+        None => return Err(Fault::refused(open, registry, Subject::Token).await),
     };
     let Login { user, password } = login;
     let credential = Credential::Password { user: user.clone(), password: password.0.clone() };
     let (session, scopes) = (Session::of(registry, credential), Scopes::default());
-    session.challenged(challenge, &scopes, &RegistryAuth::Anonymous).await;
+    session.challenged(challenge, &scopes, &Authorization::Anonymous).await;
     let auth = session.authorization(&endpoint.http, base, &scopes, false).await?;
     let answer = ask(&auth).await?;
-    if answer.status().is_success() { Ok(true) } else { Err(answer.refusal(registry, Subject::Token).await) }
+    if answer.status().is_success() { Ok(true) } else { Err(Fault::refused(answer, registry, Subject::Token).await) }
 }
 
 /// The fault with a hint that helps who is logging in already.

@@ -1,11 +1,11 @@
 //! One repository of one host: requests to it, with whatever proves that they are allowed.
 
 use std::future::ready;
+use std::io::Seek;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use oci_client::secrets::RegistryAuth;
 use ociforge_manifests::{Descriptor, Digest};
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode};
@@ -13,15 +13,14 @@ use tempfile::SpooledTempFile;
 use url::Url;
 
 use super::auth::Session;
-use super::body::Payload;
 use super::challenge::{Challenge, Scopes};
 use super::endpoint::{Endpoint, Lane};
 use super::fault::{Fault, Subject};
-use super::http::{Answer, Call, same_origin};
 use super::journal::Journal;
 use super::registries_conf::Pulls;
-use super::retry::Retries;
 use crate::content::{Cause, Repository};
+use crate::http::{Authorization, HttpRequest, HttpResponse, Payload, Retries, same_origin};
+use crate::store::spool::spooled;
 
 /// A repository of a host.
 #[derive(Clone)]
@@ -72,12 +71,12 @@ impl Origin {
     }
 
     /// Makes the request once; after a 401, once more with what the registry then wants. Any answer is one.
-    pub(super) async fn send(&self, request: &Request<'_>) -> Result<Answer, Fault> {
+    pub(super) async fn send(&self, request: &Request<'_>) -> Result<HttpResponse, Fault> {
         let base = self.endpoint.base().await?;
         let at_home = same_origin(base, &request.url);
         let long = matches!(request.lane, Lane::Upload | Lane::Held);
         let authorization = || self.session.authorization(&self.endpoint.http, base, request.scopes, long);
-        let auth = if at_home { authorization().await? } else { RegistryAuth::Anonymous };
+        let auth = if at_home { authorization().await? } else { Authorization::Anonymous };
         let permit = self.endpoint.permit(request.lane).await;
         let mut answer = self.exchange(request, &auth).await?;
         let refused = answer.status() == StatusCode::UNAUTHORIZED && at_home && same_origin(answer.url(), base);
@@ -94,13 +93,13 @@ impl Origin {
     }
 
     /// Makes the request once, and takes any answer but a success as a fault.
-    pub(super) async fn succeed(&self, request: &Request<'_>, subject: Subject) -> Result<Answer, Fault> {
+    pub(super) async fn succeed(&self, request: &Request<'_>, subject: Subject) -> Result<HttpResponse, Fault> {
         let answer = self.send(request).await?;
         if answer.status().is_success() { Ok(answer) } else { Err(self.refusal(answer, subject).await) }
     }
 
     /// Makes the request as often as it takes. The fault is as that of [`Self::read`].
-    pub(super) async fn ask(&self, request: &Request<'_>, subject: Subject) -> Result<Answer, Fault> {
+    pub(super) async fn ask(&self, request: &Request<'_>, subject: Subject) -> Result<HttpResponse, Fault> {
         self.answered(request, subject, |answer| ready(Ok(answer)).boxed()).await
     }
 
@@ -111,23 +110,29 @@ impl Origin {
         request: &Request<'_>,
         subject: Subject,
         limit: u64,
-    ) -> Result<(Answer, Vec<u8>), Fault> {
+    ) -> Result<(HttpResponse, Vec<u8>), Fault> {
         self.answered(request, subject, |mut answer| {
-            async move { answer.read(limit).await.map(|body| (answer, body)) }.boxed()
+            async move { Ok(answer.read(limit).await.map(|body| (answer, body))?) }.boxed()
         })
         .await
     }
 
-    /// The same, but a body that is longer than `in_memory` goes to a temporary file.
+    /// The same, but a body that is longer than `in_memory` goes to a temporary file. It is read from its beginning.
     pub(super) async fn spool(
         &self,
         request: &Request<'_>,
         subject: Subject,
         limit: u64,
         in_memory: u64,
-    ) -> Result<(Answer, SpooledTempFile), Fault> {
+    ) -> Result<(HttpResponse, SpooledTempFile), Fault> {
         self.answered(request, subject, |mut answer| {
-            async move { answer.spool(limit, in_memory).await.map(|body| (answer, body)) }.boxed()
+            async move {
+                let mut body = spooled(usize::try_from(in_memory).unwrap_or(usize::MAX));
+                answer.receive(limit, in_memory, &mut body).await?;
+                body.rewind().map_err(Cause::Io)?;
+                Ok((answer, body))
+            }
+            .boxed()
         })
         .await
     }
@@ -137,22 +142,16 @@ impl Origin {
         &self,
         request: &Request<'_>,
         subject: Subject,
-        read: impl Fn(Answer) -> BoxFuture<'static, Result<T, Fault>>,
+        read: impl Fn(HttpResponse) -> BoxFuture<'static, Result<T, Fault>>,
     ) -> Result<T, Fault> {
-        let mut retries = self.retries();
-        loop {
-            let read = async { read(self.succeed(request, subject).await?).await };
-            match read.await {
-                Ok(read) => return Ok(read),
-                Err(fault) if !fault.transient => return Err(fault),
-                Err(fault) => retries.pause(fault).await?,
-            }
-        }
+        let done = self.retries().run(|| async { read(self.succeed(request, subject).await?).await }).await;
+        // What was tried often enough stays a fault.
+        done.map_err(|fault| if fault.transient { fault.cause.into() } else { fault })
     }
 
     /// A refusal by this registry.
-    pub(super) async fn refusal(&self, answer: Answer, subject: Subject) -> Fault {
-        answer.refusal(&self.endpoint.registry, subject).await
+    pub(super) async fn refusal(&self, answer: HttpResponse, subject: Subject) -> Fault {
+        Fault::refused(answer, &self.endpoint.registry, subject).await
     }
 
     /// Whether the repository has this, of this size.
@@ -180,17 +179,17 @@ impl Origin {
         Ok((self.url(&[kind, descriptor.digest.as_str()]).await?, headers, subject))
     }
 
-    async fn exchange(&self, request: &Request<'_>, auth: &RegistryAuth) -> Result<Answer, Fault> {
-        let mut call = Call::new(request.method.clone(), request.url.clone());
+    async fn exchange(&self, request: &Request<'_>, auth: &Authorization) -> Result<HttpResponse, Fault> {
+        let mut call = HttpRequest::new(request.method.clone(), request.url.clone());
         call.headers = request.headers.clone();
         call.payload = request.payload;
-        call.auth = auth;
+        call.authorization = auth;
         self.endpoint.call(call).await
     }
 }
 
 /// Fails when the registry says that what it took or gave has another digest than it should have.
-pub(super) fn same_digest(answer: &Answer, expected: &Digest) -> Result<(), Cause> {
+pub(super) fn same_digest(answer: &HttpResponse, expected: &Digest) -> Result<(), Cause> {
     let said = answer.header("docker-content-digest").and_then(|text| text.parse::<Digest>().ok());
     match said.filter(|said| said.algorithm() == expected.algorithm() && said != expected) {
         Some(actual) => Err(Cause::WrongDigest { expected: expected.clone(), actual }),

@@ -12,12 +12,12 @@ use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 
 use super::fault::Fault;
-use super::http::Answer;
 use super::list::{Pages, no_list};
 use super::manifest::get_manifest;
 use super::origin::Origin;
 use super::{tag, upload};
 use crate::content::Cause;
+use crate::http::HttpResponse;
 
 /// What registries without a list of referrers answer to who asks for one.
 const NO_LIST: [StatusCode; 4] =
@@ -42,7 +42,7 @@ pub(super) async fn put_manifest(
     descriptor: &Descriptor,
     bytes: &Bytes,
     tags: &[&str],
-) -> Result<Answer, Cause> {
+) -> Result<HttpResponse, Cause> {
     let answer = upload::put_manifest(origin, descriptor, bytes, descriptor.digest.as_str(), tags).await?;
     list_if_unlisted(origin, descriptor, bytes, &answer).await?;
     Ok(answer)
@@ -54,7 +54,7 @@ pub(super) async fn list_if_unlisted(
     origin: &Origin,
     descriptor: &Descriptor,
     bytes: &Bytes,
-    answer: &Answer,
+    answer: &HttpResponse,
 ) -> Result<(), Cause> {
     match entry(descriptor, bytes) {
         Some((subject, entry)) if !answer.headers().contains_key("oci-subject") => {

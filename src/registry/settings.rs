@@ -6,9 +6,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::error::Explain;
+use crate::http::{RetryPolicy, Timeouts};
 
 /// Long enough that the pause between two chunks is nothing beside them, short enough for proxies that take 100 MB.
 const CHUNK: u64 = 64 << 20;
@@ -39,8 +39,10 @@ pub struct Settings {
     /// Length in bytes of the chunks that a blob is sent in; one that is not longer goes in a single request. A host
     /// that will have other lengths gets those.
     pub chunk: u64,
-    /// How long to wait and how often to try again.
-    pub patience: Patience,
+    /// How often requests are repeated.
+    pub retry: RetryPolicy,
+    /// How long to wait.
+    pub timeouts: Timeouts,
     /// Told of what the user should do something about, though it stops nothing.
     pub warn: Warn,
 }
@@ -71,36 +73,6 @@ impl fmt::Debug for Warn {
     }
 }
 
-/// How long to wait and how often to try again.
-#[derive(Debug, Clone)]
-pub struct Patience {
-    /// How often a request is made at most, the first time included.
-    pub tries: u32,
-    /// The pause before the second try; it doubles from then on. Up to half of it is left to chance.
-    pub first_pause: Duration,
-    /// The longest pause. A registry that asks for a longer one is not asked again.
-    pub longest_pause: Duration,
-    /// For making a connection.
-    pub connect: Duration,
-    /// For the next bytes, in either direction, or the answer's head.
-    pub idle: Duration,
-    /// For the answer to an upload once all of it is sent: some registries copy and hash the blob first.
-    pub commit: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            tries: 6,
-            first_pause: Duration::from_millis(500),
-            longest_pause: Duration::from_secs(60),
-            connect: Duration::from_secs(15),
-            idle: Duration::from_secs(60),
-            commit: Duration::from_secs(900),
-        }
-    }
-}
-
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -113,7 +85,8 @@ impl Default for Settings {
             journal: None,
             connections: 8,
             chunk: CHUNK,
-            patience: Patience::default(),
+            retry: RetryPolicy::default(),
+            timeouts: Timeouts::default(),
             warn: Warn::default(),
         }
     }

@@ -12,11 +12,11 @@ use reqwest::header::{ACCEPT, HeaderValue};
 
 use super::challenge::Scopes;
 use super::fault::{Fault, Subject};
-use super::http::Answer;
 use super::manifest::get_manifest;
 use super::origin::{Origin, Request};
 use super::{referrers, upload};
 use crate::content::Cause;
+use crate::http::HttpResponse;
 
 /// How often a manifest is put that arrives with other bytes.
 const TRIES: usize = 4;
@@ -100,7 +100,7 @@ fn is_of(digest: &Digest, bytes: &[u8]) -> bool {
     hasher.finish() == *digest
 }
 
-fn digest_of(answer: &Answer) -> Option<Digest> {
+fn digest_of(answer: &HttpResponse) -> Option<Digest> {
     answer.header("docker-content-digest")?.parse().ok()
 }
 
@@ -148,7 +148,7 @@ impl Put<'_> {
     }
 
     /// Puts it until the registry has what was meant, as far as it says what it has.
-    async fn try_often(&self) -> Result<Answer, Cause> {
+    async fn try_often(&self) -> Result<HttpResponse, Cause> {
         let Self { origin, manifest, bytes, tag, .. } = self;
         let mut wrong = Cause::NotFound;
         for _ in 0..TRIES {

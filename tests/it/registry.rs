@@ -11,7 +11,8 @@ use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use ociforge::content::{ByteStream, ContentError, Source, Target, read_document, read_verified};
 use ociforge::error::Explain;
-use ociforge::registry::{Client, Counts, Patience, Remote, Settings};
+use ociforge::http::{Counts, RetryPolicy};
+use ociforge::registry::{Client, Remote, Settings};
 use ociforge::store::Layout;
 use ociforge_manifests::{Descriptor, media_type};
 use serde_json::json;
@@ -86,7 +87,7 @@ impl Drop for Registry {
 
 pub(crate) fn quick() -> Settings {
     Settings {
-        patience: Patience { first_pause: Duration::from_millis(50), ..Patience::default() },
+        retry: RetryPolicy { first_pause: Duration::from_millis(50), ..RetryPolicy::default() },
         ..Settings::default()
     }
 }
@@ -242,8 +243,8 @@ async fn a_registry_that_is_restarted_costs_only_time() {
         let mut registry = Registry::start("  secret: s\n");
         // As long as the machine takes to start it.
         let (first_pause, longest_pause) = (Duration::from_millis(300), Duration::from_secs(2));
-        let patience = Patience { first_pause, longest_pause, tries: 20, ..Patience::default() };
-        let client = Client::new(Settings { patience, chunk, ..Settings::default() }).unwrap();
+        let retry = RetryPolicy { first_pause, longest_pause, tries: 20 };
+        let client = Client::new(Settings { retry, chunk, ..Settings::default() }).unwrap();
         let remote = registry.remote(&client, "a");
         let source = Slow(&layout);
         let restart = async {

@@ -19,6 +19,7 @@ use self::keyring::Keyring;
 use self::uv_settings::UvSettings;
 use super::Requirements;
 use super::requirements::urls_with_user;
+use crate::http::Authorization;
 
 pub(super) use keyring::PROVIDER;
 
@@ -116,6 +117,15 @@ fn netrc_file() -> Option<PathBuf> {
     named.or_else(|| std::env::home_dir().map(|home| home.join(".netrc")))
 }
 
+/// The URL without its user and password, and those as a request carries them.
+pub(super) fn authorization(url: &Url) -> (Url, Authorization) {
+    if !has_user(url) {
+        return (url.clone(), Authorization::Anonymous);
+    }
+    let (user, password) = (decoded(url.username()), decoded(url.password().unwrap_or_default()));
+    (with(url, "", None), Authorization::Basic(user, password))
+}
+
 fn has_user(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
@@ -133,7 +143,7 @@ fn with(url: &Url, user: &str, password: Option<&str>) -> Url {
     url
 }
 
-/// A user's name as it is, of the form that it has in a URL.
+/// A user's name or password as it is, of the form that it has in a URL.
 fn decoded(text: &str) -> String {
     percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }

@@ -3,10 +3,12 @@
 use std::error::Error;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ociforge_manifests::Digest;
 
 use crate::error::Explain;
+use crate::http::in_words;
 use crate::lock::LockedWheel;
 
 /// Fetching failed.
@@ -15,7 +17,7 @@ use crate::lock::LockedWheel;
 pub enum FetchError {
     /// No HTTP client could be made.
     #[error("cannot set up TLS")]
-    Client(#[source] reqwest::Error),
+    Client(#[source] Box<dyn Error + Send + Sync>),
     /// A wheel could not be had.
     #[error("cannot fetch {package} ({file})")]
     Wheel {
@@ -60,6 +62,8 @@ pub enum FetchCause {
     Status {
         /// Code and reason.
         status: reqwest::StatusCode,
+        /// How long it asks to wait, where that is longer than anybody waits.
+        retry_after: Option<Duration>,
     },
     /// The server could not be reached, or the connection broke again and again.
     #[error("no answer from the server: {reason}")]
@@ -92,13 +96,16 @@ impl Explain for FetchError {
                      wrote pylock.toml"
                     .into(),
             ),
-            FetchCause::Status { status } if matches!(status.as_u16(), 401 | 403) => Some(
+            FetchCause::Status { status, .. } if matches!(status.as_u16(), 401 | 403) => Some(
                 "give the index's user and password as for uv: in its URL (UV_INDEX_URL, a requirements file), in \
                      .netrc, or by `keyring`"
                     .into(),
             ),
-            FetchCause::Status { status } if matches!(status.as_u16(), 404 | 410) => {
+            FetchCause::Status { status, .. } if matches!(status.as_u16(), 404 | 410) => {
                 Some("the file is gone from the index; run `ociforge lock` for another".into())
+            }
+            FetchCause::Status { retry_after: Some(after), .. } => {
+                Some(format!("the server asks to come back in {}; what has arrived is kept", in_words(*after)))
             }
             FetchCause::Network { .. } | FetchCause::Status { .. } => {
                 Some("try again: what has arrived is kept".into())

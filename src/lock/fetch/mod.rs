@@ -8,21 +8,24 @@
 
 mod download;
 mod error;
+mod failure;
 mod partial;
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::task::block_in_place;
+use url::{Origin, Url};
 
 use self::partial::Partial;
 use super::credentials::Credentials;
 use super::wheel::{Location, LockedWheel};
+use crate::http::{HttpClient, HttpHost, RetryPolicy, Timeouts};
 use crate::progress::{Progress, Reporter};
 use crate::store::check::is_intact;
 use crate::store::stamp::Stamp;
@@ -38,11 +41,12 @@ const JOBS: usize = 4;
 
 /// Fetches wheels into a cache. Needs a runtime of several threads.
 pub struct Fetcher {
-    client: reqwest::Client,
+    http: HttpClient,
+    retry: RetryPolicy,
+    /// The servers that wheels come from.
+    hosts: Mutex<HashMap<Origin, Arc<HttpHost>>>,
     cache: PathBuf,
     credentials: Credentials,
-    /// How long the first pause is; each is twice as long as the one before.
-    pause: Duration,
 }
 
 impl Fetcher {
@@ -51,15 +55,16 @@ impl Fetcher {
     /// # Errors
     /// When no TLS client can be made.
     pub fn new(cache: impl Into<PathBuf>, credentials: Credentials) -> Result<Self, FetchError> {
-        // It may have been installed already, which is just as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
-            .user_agent(concat!("ociforge/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(Duration::from_secs(20))
-            .read_timeout(Duration::from_secs(60))
-            .build()
-            .map_err(|error| FetchError::Client(error.without_url()))?;
-        Ok(Self { client, cache: cache.into(), credentials, pause: Duration::from_millis(500) })
+        let http = HttpClient::new(true, Vec::new(), Timeouts::default());
+        http.check().map_err(|error| FetchError::Client(error.into()))?;
+        let (retry, hosts) = (RetryPolicy::default(), Mutex::default());
+        Ok(Self { http, retry, hosts, cache: cache.into(), credentials })
+    }
+
+    /// The server that a URL leads to.
+    fn host(&self, url: &Url) -> Arc<HttpHost> {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(hosts.entry(url.origin()).or_default())
     }
 
     /// Fetches what the cache lacks. The files' paths, in the order of `wheels`; relative paths of theirs start at

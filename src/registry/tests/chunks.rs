@@ -192,7 +192,7 @@ async fn a_registry_that_forgets_all_the_time_is_given_up() {
     let error = depot.push(&content(), &Memory::of(&content())).await.0.unwrap_err();
     assert_eq!(status(&error.cause), "404 Not Found");
     let posts = depot.story().matches("POST").count();
-    assert_eq!(posts, Patience::default().tries as usize);
+    assert_eq!(posts, RetryPolicy::default().tries as usize);
 }
 
 #[tokio::test]
@@ -307,7 +307,7 @@ async fn no_more_is_read_than_is_taken() {
     let given = Arc::new(AtomicU64::new(0));
     let descriptor = Descriptor::new(media_type::LAYER_TAR, Digest::of(b""), 40 << 30);
     let mut settings = chunked(20 << 30);
-    settings.patience.tries = 1;
+    settings.retry.tries = 1;
     let pushed = depot.remote(settings).push(&descriptor, &Endless(Arc::clone(&given)), &()).await;
     assert!(matches!(pushed.unwrap_err().cause, Cause::Network { .. }));
     let ahead = given.load(Ordering::Relaxed) - (1 << 20);

@@ -2,15 +2,6 @@
 
 use super::*;
 
-/// Answers with `content` from the offset that is asked for, but breaks off after `most` bytes.
-pub(super) fn truncated(seen: &Seen, content: &[u8], most: usize) -> Reply {
-    let offset = seen.offset();
-    let rest = &content[offset..];
-    let sent = rest[..rest.len().min(most)].to_vec();
-    let reply = Reply::new(if offset > 0 { 206 } else { 200 }).length(rest.len()).body(sent);
-    reply.with("content-range", format!("bytes {offset}-{}/{}", content.len() - 1, content.len()))
-}
-
 #[tokio::test]
 async fn a_download_goes_on_where_it_broke_off() {
     let server = Server::start(|seen| truncated(seen, &content(), 70_000)).await;
@@ -152,9 +143,9 @@ async fn plain_http_where_tls_should_be_is_named() {
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n").await.unwrap();
         tokio::time::sleep(Duration::from_millis(300)).await;
     });
-    let http = Http::new(true, Vec::new(), settings().patience);
-    let fault =
-        http.call(&Call::new(Method::GET, format!("https://{address}/v2/").parse().unwrap())).await.err().unwrap();
+    let http = HttpClient::new(true, Vec::new(), settings().timeouts);
+    let request = HttpRequest::new(Method::GET, format!("https://{address}/v2/").parse().unwrap());
+    let fault = Fault::from(http.send(&request).await.err().unwrap());
     serve.await.unwrap();
     assert!(!fault.transient);
     assert!(fault.cause.of("x").hint().unwrap().contains("seems to speak plain HTTP"));

@@ -23,7 +23,7 @@ async fn failing() -> (Depot, Arc<AtomicBool>) {
 
 fn journaled(directory: &Path) -> Settings {
     let mut settings = chunked(300_000);
-    settings.patience.tries = 2;
+    settings.retry.tries = 2;
     Settings { journal: Some(directory.to_owned()), ..settings }
 }
 

@@ -56,7 +56,7 @@ async fn a_host_that_never_answers_is_asked_once_in_each_protocol() {
         open.len()
     });
     let mut settings = settings();
-    settings.patience.connect = Duration::from_millis(500);
+    settings.timeouts.connect = Duration::from_millis(500);
     let remote = Client::new(settings).unwrap().repository(&format!("{address}/a").parse().unwrap());
     let error = remote.resolve().await.unwrap_err();
     assert_eq!(error.cause.to_string(), format!("no answer from {address}: it has been silent for too long"));

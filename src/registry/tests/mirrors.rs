@@ -2,7 +2,6 @@
 
 use std::sync::atomic::Ordering;
 
-use super::downloads::truncated;
 use super::*;
 
 /// A client to which `r.example` is `primary` with these mirrors, each followed by more of its table.

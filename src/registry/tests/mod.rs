@@ -14,11 +14,12 @@ use reqwest::Method;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
-use super::http::{Call, Http};
-use super::testing::{Reply, Seen, Server};
-use super::{Client, Patience, Remote, Settings};
+use super::fault::Fault;
+use super::{Client, Remote, Settings};
 use crate::content::{ByteStream, Cause, ContentError, Named, Repository, Source, Target, cause_of, read_verified};
 use crate::error::Explain;
+use crate::http::testing::{Reply, Seen, Server, truncated};
+use crate::http::{HttpClient, HttpRequest, RetryPolicy, Timeouts};
 use crate::progress::Progress;
 
 mod chunks;
@@ -36,14 +37,11 @@ mod tokens;
 mod uploads;
 
 fn settings() -> Settings {
-    let patience = Patience {
-        first_pause: Duration::from_millis(2),
-        longest_pause: Duration::from_secs(2),
-        idle: Duration::from_millis(500),
-        commit: Duration::from_millis(500),
-        ..Patience::default()
-    };
-    Settings { patience, ..Settings::default() }
+    let (first_pause, longest_pause) = (Duration::from_millis(2), Duration::from_secs(2));
+    let retry = RetryPolicy { first_pause, longest_pause, ..RetryPolicy::default() };
+    let short = Duration::from_millis(500);
+    let timeouts = Timeouts { idle: short, commit: short, ..Timeouts::default() };
+    Settings { retry, timeouts, ..Settings::default() }
 }
 
 fn reference(server: &Server, rest: &str) -> Reference {

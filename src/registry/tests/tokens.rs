@@ -170,7 +170,7 @@ async fn a_token_that_runs_out_in_mid_layer_is_renewed_where_the_download_stands
         let breaks = served.load(Ordering::Relaxed) == 0;
         if seen.header("authorization") == if breaks { "Bearer token-1" } else { "Bearer token-2" } {
             served.fetch_add(1, Ordering::Relaxed);
-            return downloads::truncated(seen, &content(), if breaks { 300_000 } else { 800_000 });
+            return truncated(seen, &content(), if breaks { 300_000 } else { 800_000 });
         }
         Reply::new(401).with("WWW-Authenticate", r#"Bearer realm="/token",scope="repository:a/b:pull""#)
     })

@@ -125,8 +125,8 @@ async fn a_registry_that_takes_no_bytes_is_given_up() {
     let big = vec![1; 16 << 20];
     let client = {
         let mut settings = settings();
-        settings.patience.tries = 2;
-        settings.patience.idle = Duration::from_millis(200);
+        settings.retry.tries = 2;
+        settings.timeouts.idle = Duration::from_millis(200);
         Client::new(settings).unwrap()
     };
     let remote = client.repository(&reference(&server, "a/b"));

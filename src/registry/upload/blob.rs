@@ -2,17 +2,18 @@
 
 use ociforge_manifests::Descriptor;
 use reqwest::StatusCode;
+use tokio::sync::Mutex;
 use url::Url;
 
 use super::session::{Session, as_safe_as};
 use super::strategy::{Course, Sent, course};
 use crate::content::Cause;
+use crate::http::Retries;
 use crate::registry::body::{Outgoing, Span};
 use crate::registry::endpoint::Lane;
 use crate::registry::fault::Fault;
 use crate::registry::journal::{Entry, Note};
 use crate::registry::origin::Origin;
-use crate::registry::retry::Retries;
 
 /// A blob that is being pushed.
 struct Push<'a> {
@@ -26,15 +27,13 @@ struct Push<'a> {
     entry: Option<Entry>,
     /// Whether the upload is that of an earlier run.
     resumed: bool,
-    /// How far any upload of it has come.
-    furthest: u64,
     /// Where a chunk did not fit, as the registry said.
     misfit: Option<u64>,
     /// Where the last chunk began that was answered by 500.
     failed_at: Option<u64>,
     /// It may have been the answer that got lost, not the blob.
     doubtful: bool,
-    retries: Retries,
+    retries: &'a Retries,
 }
 
 /// Pushes a blob. `begun` is an upload that the registry has begun already.
@@ -47,22 +46,21 @@ pub(in crate::registry) async fn push_blob(
     // For all chunks at once: an upload keeps its source open between them, and that may be a download that others wait
     // for who have leave to upload.
     let _permit = origin.endpoint.permit(Lane::Upload).await;
-    let mut push = Push::new(origin, descriptor, blob, begun);
+    let retries = origin.retries();
+    let mut push = Push::new(origin, descriptor, blob, begun, &retries);
     push.take_up().await?;
-    loop {
-        match push.step().await {
-            Ok(true) => return Ok(()),
-            Ok(false) => {}
-            Err(fault) => push.recover(fault).await?,
-        }
-        if push.has_arrived().await? {
-            return Ok(());
-        }
-    }
+    let push = Mutex::new(push);
+    retries.run(|| async { push.lock().await.attempt().await }).await.map_err(|fault| fault.cause)
 }
 
 impl<'a> Push<'a> {
-    fn new(origin: &'a Origin, descriptor: &'a Descriptor, blob: &'a Outgoing<'a>, begun: Option<Url>) -> Self {
+    fn new(
+        origin: &'a Origin,
+        descriptor: &'a Descriptor,
+        blob: &'a Outgoing<'a>,
+        begun: Option<Url>,
+        retries: &'a Retries,
+    ) -> Self {
         Self {
             origin,
             descriptor,
@@ -71,11 +69,10 @@ impl<'a> Push<'a> {
             session: None,
             entry: None,
             resumed: false,
-            furthest: 0,
             misfit: None,
             failed_at: None,
             doubtful: false,
-            retries: origin.retries(),
+            retries,
         }
     }
 
@@ -94,6 +91,18 @@ impl<'a> Push<'a> {
             self.blob.go_on_from(mark);
             self.session = Some(Session { url, offset: None, least });
             self.resumed = true;
+        }
+        Ok(())
+    }
+
+    /// Makes one request after the other, until the blob is there or one fails.
+    async fn attempt(&mut self) -> Result<(), Fault> {
+        while !self.has_arrived().await? {
+            match self.step().await {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(fault) => self.recover(fault).await?,
+            }
         }
         Ok(())
     }
@@ -150,10 +159,7 @@ impl<'a> Push<'a> {
         let Some(session) = &mut self.session else { return };
         session.offset = Some(offset);
         self.blob.confirmed(offset);
-        if offset > self.furthest {
-            self.furthest = offset;
-            self.retries.got_on();
-        }
+        self.retries.advance_to(offset);
         if let Some(entry) = &mut self.entry {
             entry.write(&Note { url: session.url.clone(), least: session.least, mark: self.blob.mark() });
         }
@@ -245,11 +251,11 @@ impl<'a> Push<'a> {
         Ok(arrived)
     }
 
-    /// Waits until it is time to try again, if there is any use in it.
-    async fn recover(&mut self, fault: Fault) -> Result<(), Cause> {
-        let wrong = matches!(fault.cause, Cause::WrongDigest { .. } | Cause::WrongSize { .. });
-        if !wrong {
-            return self.retries.pause(fault).await;
+    /// Gives up what the registry has of wrong bytes. The error is the same fault, unless it may lie in what an earlier run
+    /// has sent.
+    async fn recover(&mut self, fault: Fault) -> Result<(), Fault> {
+        if !matches!(fault.cause, Cause::WrongDigest { .. } | Cause::WrongSize { .. }) {
+            return Err(fault);
         }
         // What a registry has of wrong bytes is no beginning of the right ones.
         if self.resumed || self.session.as_ref().is_some_and(|session| session.offset != Some(0)) {
@@ -261,6 +267,6 @@ impl<'a> Push<'a> {
             return Ok(());
         }
         self.forget();
-        Err(fault.cause)
+        Err(fault)
     }
 }

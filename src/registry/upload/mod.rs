@@ -14,12 +14,11 @@ use ociforge_manifests::Descriptor;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, StatusCode};
 
-use super::body::Payload;
 use super::challenge::Scopes;
 use super::fault::Subject;
-use super::http::Answer;
 use super::origin::{Origin, Request, same_digest};
 use crate::content::Cause;
+use crate::http::{HttpResponse, Payload};
 
 pub(super) use self::blob::push_blob;
 pub(super) use self::mount::{Mount, mount};
@@ -33,7 +32,7 @@ pub(super) async fn put_manifest(
     bytes: &Bytes,
     name: &str,
     tags: &[&str],
-) -> Result<Answer, Cause> {
+) -> Result<HttpResponse, Cause> {
     let scopes = Scopes::push(&origin.repository);
     let mut url = origin.url(&["manifests", name]).await?;
     if !tags.is_empty() {
@@ -42,22 +41,16 @@ pub(super) async fn put_manifest(
     let mut request = Request::new(Method::PUT, url, &scopes);
     request.headers.insert(CONTENT_TYPE, content_type(&descriptor.media_type)?);
     request.payload = Payload::Bytes(bytes);
-    let mut retries = origin.retries();
-    loop {
-        match origin.succeed(&request, Subject::Upload).await {
-            Ok(answer) if is_registrys(&answer) => {
-                return same_digest(&answer, &descriptor.digest).map(|()| answer);
-            }
-            Ok(answer) => {
-                let (registry, status) = (&origin.endpoint.registry, answer.status());
-                return Err(Cause::Other {
-                    message: format!("{registry} answered {status}, but does not say that the manifest is there"),
-                    hint: Some("check that the address is that of a registry".into()),
-                });
-            }
-            Err(fault) => retries.pause(fault).await?,
-        }
+    let put = origin.retries().run(|| origin.succeed(&request, Subject::Upload)).await;
+    let answer = put.map_err(|fault| fault.cause)?;
+    if !is_registrys(&answer) {
+        let (registry, status) = (&origin.endpoint.registry, answer.status());
+        return Err(Cause::Other {
+            message: format!("{registry} answered {status}, but does not say that the manifest is there"),
+            hint: Some("check that the address is that of a registry".into()),
+        });
     }
+    same_digest(&answer, &descriptor.digest).map(|()| answer)
 }
 
 fn content_type(media_type: &str) -> Result<HeaderValue, Cause> {
@@ -68,6 +61,6 @@ fn content_type(media_type: &str) -> Result<HeaderValue, Cause> {
 }
 
 /// Whether an answer to a manifest is that of a registry that has it now: the page of a gateway says 200, too.
-fn is_registrys(answer: &Answer) -> bool {
+fn is_registrys(answer: &HttpResponse) -> bool {
     answer.status() == StatusCode::CREATED || answer.header("docker-content-digest").is_some()
 }

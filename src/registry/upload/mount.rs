@@ -7,7 +7,7 @@ use url::Url;
 use super::session::{location, uploads};
 use crate::content::{Cause, Repository};
 use crate::registry::challenge::Scopes;
-use crate::registry::fault::Subject;
+use crate::registry::fault::{Fault, Subject};
 use crate::registry::origin::{Origin, Request, same_digest};
 
 /// What became of the wish to mount a blob.
@@ -32,19 +32,12 @@ pub(in crate::registry) async fn mount(
     url.query_pairs_mut().append_pair("mount", blob).append_pair("from", &from.name);
     let scopes = Scopes::push(&origin.repository).and(Scopes::pull(&from.name));
     let request = Request::new(Method::POST, url, &scopes);
-    let mut retries = origin.retries();
-    loop {
-        let fault = match origin.succeed(&request, Subject::Upload).await {
-            Ok(answer) if answer.status() == StatusCode::CREATED => {
-                return Ok(same_digest(&answer, &descriptor.digest).map_or(Mount::Refused, |()| Mount::Done));
-            }
-            Ok(answer) => return Ok(location(origin, &answer).await.map_or(Mount::Refused, Mount::Begun)),
-            Err(fault) => fault,
-        };
-        match retries.pause(fault).await {
-            Ok(()) => {}
-            Err(cause @ Cause::Network { .. }) => return Err(cause),
-            Err(_) => return Ok(Mount::Refused),
+    match origin.retries().run(|| origin.succeed(&request, Subject::Upload)).await {
+        Ok(answer) if answer.status() == StatusCode::CREATED => {
+            Ok(same_digest(&answer, &descriptor.digest).map_or(Mount::Refused, |()| Mount::Done))
         }
+        Ok(answer) => Ok(location(origin, &answer).await.map_or(Mount::Refused, Mount::Begun)),
+        Err(Fault { cause: cause @ Cause::Network { .. }, .. }) => Err(cause),
+        Err(_) => Ok(Mount::Refused),
     }
 }

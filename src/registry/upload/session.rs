@@ -6,11 +6,11 @@ use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderValue};
 use url::Url;
 
 use crate::content::Cause;
-use crate::registry::body::{Outgoing, Payload, Span};
+use crate::http::{HttpResponse, Payload, host_of, same_origin};
+use crate::registry::body::{BlobPart, Outgoing, Span};
 use crate::registry::challenge::Scopes;
 use crate::registry::endpoint::Lane;
 use crate::registry::fault::{Fault, Subject};
-use crate::registry::http::{Answer, host_of, same_origin};
 use crate::registry::origin::{Origin, Request, same_digest};
 
 /// An upload (distribution-spec, "Pushing blobs").
@@ -55,7 +55,8 @@ impl Session {
         span: Span,
     ) -> Result<Option<u64>, Fault> {
         let scopes = Scopes::push(&origin.repository);
-        let mut request = body(Request::new(Method::PATCH, self.url.clone(), &scopes), blob, span);
+        let part = BlobPart { blob, span };
+        let mut request = body(Request::new(Method::PATCH, self.url.clone(), &scopes), &part);
         let range = HeaderValue::from_str(&format!("{}-{}", span.start, span.start + span.length - 1));
         request.headers.extend(range.ok().map(|range| (CONTENT_RANGE, range)));
         let answer = origin.succeed(&request, Subject::Upload).await?;
@@ -74,7 +75,8 @@ impl Session {
         let mut url = self.url.clone();
         url.query_pairs_mut().append_pair("digest", descriptor.digest.as_str());
         let scopes = Scopes::push(&origin.repository);
-        let request = body(Request::new(Method::PUT, url, &scopes), blob, span);
+        let part = BlobPart { blob, span };
+        let request = body(Request::new(Method::PUT, url, &scopes), &part);
         let answer = origin.succeed(&request, Subject::Upload).await?;
         Ok(same_digest(&answer, &descriptor.digest)?)
     }
@@ -86,7 +88,7 @@ impl Session {
     }
 
     /// Goes on where the answer says, if it does.
-    async fn follow(&mut self, origin: &Origin, answer: &Answer) -> Result<(), Fault> {
+    async fn follow(&mut self, origin: &Origin, answer: &HttpResponse) -> Result<(), Fault> {
         if answer.header("location").is_some() {
             self.url = location(origin, answer).await?;
         }
@@ -95,9 +97,9 @@ impl Session {
 }
 
 /// The request with a part of the blob as its body.
-fn body<'a>(mut request: Request<'a>, blob: &'a Outgoing<'a>, span: Span) -> Request<'a> {
+fn body<'a>(mut request: Request<'a>, part: &'a BlobPart<'a>) -> Request<'a> {
     request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    request.payload = Payload::Blob(blob, span);
+    request.payload = Payload::Stream(part);
     request.lane = Lane::Held;
     request
 }
@@ -108,7 +110,7 @@ pub(super) async fn uploads(origin: &Origin) -> Result<Url, Cause> {
 }
 
 /// Where the upload goes on that the answer tells of.
-pub(super) async fn location(origin: &Origin, answer: &Answer) -> Result<Url, Fault> {
+pub(super) async fn location(origin: &Origin, answer: &HttpResponse) -> Result<Url, Fault> {
     let base = origin.endpoint.base().await?;
     let next = answer.header("location").and_then(|text| answer.url().join(text).ok());
     let next = next.filter(|url| matches!(url.scheme(), "http" | "https"));
@@ -129,7 +131,7 @@ pub(super) fn as_safe_as(base: &Url, mut next: Url) -> Option<Url> {
 }
 
 /// How many bytes the answer says are there.
-fn received(answer: &Answer) -> Option<u64> {
+fn received(answer: &HttpResponse) -> Option<u64> {
     length_of(answer.header("range")?)
 }
 

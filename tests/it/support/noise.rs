@@ -4,7 +4,8 @@ use std::io::Write;
 use std::time::Duration;
 
 use ociforge::content::{ContentError, Target, read_document};
-use ociforge::registry::{Client, Patience, Remote, Settings};
+use ociforge::http::{RetryPolicy, Timeouts};
+use ociforge::registry::{Client, Remote, Settings};
 use ociforge::store::Layout;
 
 use ociforge::transfer::{Copied, ImageCopy, copy_graph};
@@ -51,15 +52,11 @@ pub(crate) fn put(layout: &Layout, media_type: &str, json: &Value) -> Descriptor
 
 /// Settings for registries that are near and fail often.
 pub(crate) fn impatient() -> Settings {
-    let patience = Patience {
-        tries: 4,
-        first_pause: Duration::from_millis(4),
-        longest_pause: Duration::from_millis(1500),
-        connect: Duration::from_secs(2),
-        idle: Duration::from_secs(3),
-        commit: Duration::from_secs(5),
-    };
-    Settings { chunk: 256 << 10, patience, ..Settings::default() }
+    let (first_pause, longest_pause) = (Duration::from_millis(4), Duration::from_millis(1500));
+    let retry = RetryPolicy { tries: 4, first_pause, longest_pause };
+    let seconds = Duration::from_secs;
+    let timeouts = Timeouts { connect: seconds(2), idle: seconds(3), commit: seconds(5) };
+    Settings { chunk: 256 << 10, retry, timeouts, ..Settings::default() }
 }
 
 /// `NAME` at the registry or proxy at `address`.

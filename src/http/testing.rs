@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// A request that came.
 #[derive(Debug, Clone)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     pub method: String,
     /// Path and query.
     pub target: String,
@@ -19,69 +19,85 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    pub(super) fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
 
     /// Method and target in one.
-    pub(super) fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         format!("{} {}", self.method, self.target)
     }
 
     /// The offset that a `Range` header asks for.
-    pub(super) fn offset(&self) -> usize {
+    pub(crate) fn offset(&self) -> usize {
         self.header("range").trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap_or(0)
     }
 }
 
 /// What the server does about a request. Every connection is closed after one.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Reply {
+pub(crate) struct Reply {
     status: u16,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
     /// A length that is not the body's.
     length: Option<usize>,
+    no_length: bool,
     hang_up: bool,
     silent: bool,
 }
 
 impl Reply {
-    pub(super) fn new(status: u16) -> Self {
+    pub(crate) fn new(status: u16) -> Self {
         Self { status, ..Self::default() }
     }
 
-    pub(super) fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+    pub(crate) fn with(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
 
-    pub(super) fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
     }
 
     /// States this length, whatever is sent.
-    pub(super) fn length(mut self, length: usize) -> Self {
+    pub(crate) fn length(mut self, length: usize) -> Self {
         self.length = Some(length);
         self
     }
 
+    /// States no length: the body ends with the connection.
+    pub(crate) fn without_length(mut self) -> Self {
+        self.no_length = true;
+        self
+    }
+
     /// No answer, only the end of the connection.
-    pub(super) fn hang_up() -> Self {
+    pub(crate) fn hang_up() -> Self {
         Self { hang_up: true, ..Self::default() }
     }
 
     /// No answer, for longer than anybody waits.
-    pub(super) fn silence() -> Self {
+    pub(crate) fn silence() -> Self {
         Self { silent: true, ..Self::default() }
     }
+}
+
+/// Answers with `content` from the offset that is asked for, but breaks off after `most` bytes.
+pub(crate) fn truncated(seen: &Seen, content: &[u8], most: usize) -> Reply {
+    let offset = seen.offset();
+    let rest = &content[offset..];
+    let sent = rest[..rest.len().min(most)].to_vec();
+    let reply = Reply::new(if offset > 0 { 206 } else { 200 }).length(rest.len()).body(sent);
+    reply.with("content-range", format!("bytes {offset}-{}/{}", content.len() - 1, content.len()))
 }
 
 type Handler = dyn Fn(&Seen) -> Reply + Send + Sync;
 
 /// A server on a loopback port, until it is dropped.
-pub(super) struct Server {
+pub(crate) struct Server {
     /// Host and port.
     pub address: String,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -90,7 +106,7 @@ pub(super) struct Server {
 
 impl Server {
     /// `handler` answers each request. For those that `early` picks by their line it does so before the body is read.
-    pub(super) async fn start_with(
+    pub(crate) async fn start_with(
         early: impl Fn(&Seen) -> bool + Send + Sync + 'static,
         handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
     ) -> Self {
@@ -98,7 +114,7 @@ impl Server {
     }
 
     /// `handler` answers each request once as many bytes of its body are read as `enough` says.
-    pub(super) async fn start_reading(
+    pub(crate) async fn start_reading(
         enough: impl Fn(&Seen) -> usize + Send + Sync + 'static,
         handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
     ) -> Self {
@@ -116,17 +132,17 @@ impl Server {
         Self { address, seen, task }
     }
 
-    pub(super) async fn start(handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
         Self::start_with(|_| false, handler).await
     }
 
     /// All requests so far, that for the protocol left out.
-    pub(super) fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 
     /// Their methods and targets.
-    pub(super) fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         self.seen().iter().map(Seen::line).collect()
     }
 }
@@ -178,7 +194,10 @@ async fn serve(
         for (name, value) in &reply.headers {
             head += &format!("{name}: {value}\r\n");
         }
-        head += &format!("content-length: {}\r\n\r\n", reply.length.unwrap_or(reply.body.len()));
+        if !reply.no_length {
+            head += &format!("content-length: {}\r\n", reply.length.unwrap_or(reply.body.len()));
+        }
+        head += "\r\n";
         stream.write_all(head.as_bytes()).await?;
         if seen.method != "HEAD" {
             stream.write_all(&reply.body).await?;

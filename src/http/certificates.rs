@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use reqwest::{Certificate, ClientBuilder, Identity};
 use url::Url;
 
-use super::http::host_of;
-use crate::content::Cause;
+use super::address::host_of;
+use super::error::HttpError;
 
 /// What a directory holds.
 pub(super) struct Certificates {
@@ -50,7 +50,7 @@ pub(super) fn directory(places: &[PathBuf], url: &Url) -> Option<PathBuf> {
 ///
 /// # Errors
 /// When one can't be read or is none, when one half of a pair is missing, or there is more than one pair.
-pub(super) fn read(directory: &Path) -> Result<Certificates, Cause> {
+pub(super) fn read(directory: &Path) -> Result<Certificates, HttpError> {
     let (mut authorities, mut identity) = (Vec::new(), None);
     for file in files(directory).map_err(|error| unreadable(directory, &error))? {
         match file.extension().and_then(|extension| extension.to_str()) {
@@ -69,7 +69,7 @@ pub(super) fn read(directory: &Path) -> Result<Certificates, Cause> {
     Ok(Certificates { authorities, identity })
 }
 
-fn read_identity(certificate: &Path) -> Result<Identity, Cause> {
+fn read_identity(certificate: &Path) -> Result<Identity, HttpError> {
     let key = certificate.with_extension("key");
     if !key.is_file() {
         return Err(bad(certificate, "is a certificate without its key, a file of this name that ends in .key"));
@@ -90,19 +90,16 @@ fn files(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn content(file: &Path) -> Result<Vec<u8>, Cause> {
+fn content(file: &Path) -> Result<Vec<u8>, HttpError> {
     fs::read(file).map_err(|error| unreadable(file, &error))
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Cause {
+fn unreadable(path: &Path, error: &io::Error) -> HttpError {
     bad(path, &format!("can't be read: {error}"))
 }
 
-fn bad(file: &Path, what: &str) -> Cause {
-    Cause::Other {
-        message: format!("{} {what}", file.display()),
-        hint: Some("the directory's form is that of containers-certs.d(5)".into()),
-    }
+fn bad(file: &Path, what: &str) -> HttpError {
+    HttpError::Certificates(format!("{} {what}", file.display()))
 }
 
 #[cfg(test)]
@@ -135,7 +132,7 @@ mod tests {
             for (name, text) in present {
                 fs::write(place.join(name), text).unwrap();
             }
-            let message = read(&place).err().map(|cause| cause.to_string()).unwrap_or_default();
+            let message = read(&place).err().map(|error| error.to_string()).unwrap_or_default();
             fs::remove_dir_all(&place).unwrap();
             message.rsplit('/').next().unwrap_or_default().to_owned()
         };

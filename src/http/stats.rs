@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use reqwest::Method;
 
-/// Counts requests and bytes while they happen; shared by all repositories of a client.
+/// Counts requests and bytes while they happen; shared by all that is done with a client.
 #[derive(Debug, Default)]
 pub struct Stats {
     head: AtomicU64,
@@ -66,7 +66,7 @@ impl Stats {
         counter.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn sent(&self, bytes: u64) {
+    pub(crate) fn sent(&self, bytes: u64) {
         self.sent.fetch_add(bytes, Relaxed);
     }
 
