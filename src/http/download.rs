@@ -16,8 +16,8 @@ pub(crate) trait DownloadSource: Send {
     /// Why the download failed.
     type Error: RetryableError + Send;
 
-    /// Requests the resource, with this header `Range` if there is one. The response is a success, or says that there is
-    /// no such range; any other is an error.
+    /// Requests the resource, with this header `Range` if there is one. The response is a success, or says that there
+    /// is no such range; any other is an error.
     async fn request(&mut self, range: Option<HeaderValue>) -> Result<HttpResponse, Self::Error>;
 
     /// What the error of a download is for this source.

@@ -1,7 +1,7 @@
 //! HTTP: one client for registries and package indexes.
 //!
-//! - `client` makes one exchange: connections, redirects, timeouts, counting. Credentials never leave the host that they
-//!   are for. `request` and `response` are the two halves of an exchange, `host` is the host that it is with;
+//! - `client` makes one exchange: connections, redirects, timeouts, counting. Credentials never leave the host that
+//!   they are for. `request` and `response` are the two halves of an exchange, `host` is the host that it is with;
 //! - `certificates` are the certificates that containers-certs.d(5) has for a host, `identity` asks a host whether it
 //!   wants the client's;
 //! - `error` has the errors, and `transport` classifies those of connections;

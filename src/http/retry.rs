@@ -90,12 +90,12 @@ impl Retries {
         Self { policy: policy.clone(), host, failed: AtomicU32::new(0), furthest: AtomicU64::new(0) }
     }
 
-    /// Makes attempts until one succeeds, with pauses between them. The state of attempts that change one is in a `Mutex`,
-    /// for a closure can't lend it to its future.
+    /// Makes attempts until one succeeds, with pauses between them. State that the attempts change is in a `Mutex`: a
+    /// closure can't lend it to its future.
     ///
     /// # Errors
-    /// The error of the last attempt, when it says that another would fail in the same way, when all tries are used up, or
-    /// when the host asks for a longer pause than the policy has.
+    /// The error of the last attempt, when it says that another would fail in the same way, when all tries are used up,
+    /// or when the host asks for a longer pause than the policy has.
     pub(crate) async fn run<T, E, F>(&self, attempt: impl Fn() -> F) -> Result<T, E>
     where
         E: RetryableError,
@@ -136,7 +136,7 @@ impl Retries {
 }
 
 impl RetryPolicy {
-    /// The pause after so many failed attempts. `asked` is the pause that the host asks for, which is at most the longest.
+    /// The pause after so many failed attempts. `asked` is the pause that the host asks for, at most the longest one.
     fn pause(&self, failed: u32, asked: Option<Duration>) -> Duration {
         let doubled = self.first_pause.saturating_mul(1 << (failed - 1).min(16));
         // Clients that failed together must not all come back together.
@@ -173,13 +173,13 @@ mod tests {
 
     /// A failed attempt.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    enum Failed {
+    enum FailedAttempt {
         Lasting,
         Transient(Option<u64>),
         Postponed(Duration),
     }
 
-    impl RetryableError for Failed {
+    impl RetryableError for FailedAttempt {
         fn retry_advice(&self) -> Option<RetryAdvice> {
             let Self::Transient(after) = *self else { return None };
             Some(RetryAdvice { after: after.map(Duration::from_secs), whole_host: after.is_some() })
@@ -225,9 +225,9 @@ mod tests {
         let retries = retries();
         let ran = retries.run(|| {
             attempts.fetch_add(1, Ordering::Relaxed);
-            ready(Err::<(), _>(Failed::Transient(Some(61))))
+            ready(Err::<(), _>(FailedAttempt::Transient(Some(61))))
         });
-        assert_eq!(ran.await, Err(Failed::Postponed(Duration::from_secs(61))));
+        assert_eq!(ran.await, Err(FailedAttempt::Postponed(Duration::from_secs(61))));
         assert_eq!(attempts.into_inner(), 1);
         assert_eq!(
             [90, 299, 300, 21_601].map(|seconds| in_words(Duration::from_secs(seconds))),
@@ -241,18 +241,18 @@ mod tests {
         let ran = retries.run(|| {
             // It gets on eight times, and then no more.
             retries.advance_to((attempts.fetch_add(1, Ordering::Relaxed) + 1).min(8));
-            ready(Err::<(), _>(Failed::Transient(None)))
+            ready(Err::<(), _>(FailedAttempt::Transient(None)))
         });
-        assert_eq!(ran.await, Err(Failed::Transient(None)));
+        assert_eq!(ran.await, Err(FailedAttempt::Transient(None)));
         assert_eq!(attempts.into_inner(), 8 + 5);
     }
 
     #[tokio::test]
     async fn what_lasts_is_not_tried_again_and_what_succeeds_ends_it() {
-        let outcomes = Mutex::new(vec![Err(Failed::Lasting), Ok(7), Err(Failed::Transient(None))]);
+        let outcomes = Mutex::new(vec![Err(FailedAttempt::Lasting), Ok(7), Err(FailedAttempt::Transient(None))]);
         let (retries, next) = (retries(), || ready(outcomes.lock().unwrap().pop().unwrap()));
         assert_eq!(retries.run(next).await, Ok(7));
-        assert_eq!(retries.run(next).await, Err(Failed::Lasting));
+        assert_eq!(retries.run(next).await, Err(FailedAttempt::Lasting));
     }
 
     #[tokio::test]
@@ -262,7 +262,7 @@ mod tests {
             &RetryPolicy { first_pause: Duration::from_millis(1), ..RetryPolicy::default() },
             Arc::clone(&host),
         );
-        let outcomes = Mutex::new(vec![Ok(()), Err(Failed::Transient(Some(1)))]);
+        let outcomes = Mutex::new(vec![Ok(()), Err(FailedAttempt::Transient(Some(1)))]);
         let next = || ready(outcomes.lock().unwrap().pop().unwrap());
         let begun = Instant::now();
         let other = async {

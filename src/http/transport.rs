@@ -124,8 +124,8 @@ fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn
     std::iter::successors(Some(error), |error| next(*error))
 }
 
-/// What is said about an error of the library: its innermost cause. The outermost is left out, for it names the address,
-/// which may have been signed for the user.
+/// What is said about an error of the library: its innermost cause. The outermost is left out, for it names the
+/// address, which may have been signed for the user.
 pub(super) fn reason(error: &reqwest::Error) -> String {
     // Of an error of TLS the whole is worth more than its innermost part.
     let tls = causes(error).find(|cause| cause.is::<rustls::Error>());

@@ -24,10 +24,10 @@ pub(super) async fn download(
     size: u64,
     position: u64,
 ) -> Result<ByteStream, Cause> {
-    let source = Content { origin: origin.clone(), url, headers, subject };
+    let source = RemoteContent { origin: origin.clone(), url, headers, subject };
     let mut download = ResumableDownload::new(source, Some(size), position, origin.retries());
     download.connect().await.map_err(|fault| fault.cause)?;
-    let next = |download: Option<ResumableDownload<Content>>| async move {
+    let next = |download: Option<ResumableDownload<RemoteContent>>| async move {
         let mut download = download?;
         match download.next().await {
             Ok(next) => next.map(|(_, bytes)| (Ok(bytes), Some(download))),
@@ -38,7 +38,7 @@ pub(super) async fn download(
 }
 
 /// A blob or manifest in a repository.
-struct Content {
+struct RemoteContent {
     origin: Origin,
     url: Url,
     headers: HeaderMap,
@@ -46,7 +46,7 @@ struct Content {
 }
 
 #[async_trait]
-impl DownloadSource for Content {
+impl DownloadSource for RemoteContent {
     type Error = Fault;
 
     async fn request(&mut self, range: Option<HeaderValue>) -> Result<HttpResponse, Fault> {

@@ -1,8 +1,8 @@
 //! Registries: the client, credentials, uploads, registries.conf.
 //!
 //! A [`Client`] knows the user's settings; [`Client::repository`] gives a [`Remote`], one repository as a
-//! [`Source`](crate::content::Source) and [`Target`](crate::content::Target). Requests go
-//! through [`http`](crate::http). What happens between the two:
+//! [`Source`](crate::content::Source) and [`Target`](crate::content::Target). Requests go through [`http`](crate::http),
+//! which knows nothing of registries. In between:
 //!
 //! - `registries_conf` says which hosts stand behind a name, `endpoint` which protocol a host speaks;
 //! - `origin` is one repository of one host, and sends requests to it with what `auth` and `credentials` give;

@@ -258,6 +258,15 @@ async fn a_redirect_is_followed_without_credentials() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_on_the_same_server_keeps_the_credentials() {
+    let (body, setting) = (body(), Setting::new());
+    let server = serve(vec![Answer::Fixed(Reply::new(302).with("Location", "/y")), whole(&body)]).await;
+    assert_eq!(setting.fetch(&wheel(url(&server), &body)).await.unwrap(), body);
+    assert_eq!(server.lines(), [format!("GET /x/{FILE}"), "GET /y".into()]);
+    assert!(server.seen().iter().all(|seen| seen.header("authorization") == "Basic dXNlcjpzZWNyZXQ="));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wheel_that_is_refused_does_not_enter() {
     let (body, setting) = (body(), Setting::new());
     let server = serve(vec![whole(&body)]).await;

@@ -251,8 +251,8 @@ impl<'a> Push<'a> {
         Ok(arrived)
     }
 
-    /// Gives up what the registry has of wrong bytes. The error is the same fault, unless it may lie in what an earlier run
-    /// has sent.
+    /// Gives up what the registry has of wrong bytes. The error is the same fault, unless that may lie in what an earlier
+    /// run has sent.
     async fn recover(&mut self, fault: Fault) -> Result<(), Fault> {
         if !matches!(fault.cause, Cause::WrongDigest { .. } | Cause::WrongSize { .. }) {
             return Err(fault);
