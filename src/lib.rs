@@ -2,7 +2,7 @@
 //! a new manifest, copies what is missing to a registry, and emits an OCI runtime spec.
 //!
 //! The modules are the rooms of the house. Each knows what stands below it in this list, none what stands above:
-//! `process`, `commands`, `cli`, `build`, `doctor`, `lock`, `base`, `plan`, `layer`, `tables`, `run`, `rootfs`, `serve`, `mirror`, `transfer`, `locate`,
+//! `process`, `commands`, `cli`, `build`, `doctor`, `lock`, `base`, `plan`, `layer`, `tables`, `run`, `rootfs`, `serve`, `mirror`, `transport`, `transfer`,
 //! `registry`, `store`, `http`, `content`, `cancel`, `progress`, `error`, `bytes`.
 
 pub mod base;
@@ -16,7 +16,6 @@ pub mod doctor;
 pub mod error;
 pub mod http;
 pub mod layer;
-pub mod locate;
 pub mod lock;
 pub mod mirror;
 pub mod plan;
@@ -32,3 +31,4 @@ pub mod tables;
 #[path = "../manifests/tests/support/program.rs"]
 mod testing;
 pub mod transfer;
+pub mod transport;

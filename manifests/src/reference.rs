@@ -48,8 +48,17 @@ pub enum ArchivedImage {
     At(usize),
 }
 
-/// Transports that are read here, besides `docker://`.
-const TRANSPORTS: [&str; 3] = ["oci:", "oci-archive:", "docker-archive:"];
+/// Makes a name of a path and an image.
+type PathName = fn(PathBuf, Option<String>) -> Result<ImageName, &'static str>;
+
+/// The transports whose names are `TRANSPORT:PATH[:IMAGE]`. `ImageName::parts` gives those of a name.
+const PATH_TRANSPORTS: [(&str, PathName); 3] = [
+    ("oci:", |directory, tag| Ok(ImageName::Layout { directory, tag })),
+    ("oci-archive:", |file, tag| Ok(ImageName::Archive { file, tag })),
+    ("docker-archive:", |file, image| {
+        Ok(ImageName::DockerArchive { file, image: image.map(|image| image.parse()).transpose()? })
+    }),
+];
 
 /// Transports of containers-transports(5) that are none here: as names they would be taken for repositories.
 const OTHER_TRANSPORTS: [&str; 6] = ["containers-storage:", "dir:", "docker-daemon:", "ostree:", "sif:", "tarball:"];
@@ -65,6 +74,18 @@ pub struct ReferenceError {
 }
 
 impl ImageName {
+    /// Whether `text` begins like a name with a transport, rather than being a bare name or a path.
+    #[must_use]
+    pub fn has_transport(text: &str) -> bool {
+        text.starts_with("docker:") || path_transports().any(|transport| text.starts_with(transport))
+    }
+
+    /// The directory or file; none for an image in a registry.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.parts().map(|(_, path, _)| path)
+    }
+
     /// The same name with another path, where it has one: what `place` makes of it.
     #[must_use]
     pub fn with_path(&self, place: impl FnOnce(&Path) -> PathBuf) -> Self {
@@ -79,6 +100,22 @@ impl ImageName {
         }
         name
     }
+
+    /// Transport, path and image of a name that [`PATH_TRANSPORTS`] makes.
+    fn parts(&self) -> Option<(&'static str, &Path, Option<String>)> {
+        match self {
+            Self::Registry(_) => None,
+            Self::Layout { directory, tag } => Some(("oci:", directory, tag.clone())),
+            Self::Archive { file, tag } => Some(("oci-archive:", file, tag.clone())),
+            Self::DockerArchive { file, image } => {
+                Some(("docker-archive:", file, image.as_ref().map(ToString::to_string)))
+            }
+        }
+    }
+}
+
+fn path_transports() -> impl Iterator<Item = &'static str> {
+    PATH_TRANSPORTS.iter().map(|(transport, _)| *transport)
 }
 
 impl FromStr for ImageName {
@@ -86,33 +123,25 @@ impl FromStr for ImageName {
 
     fn from_str(name: &str) -> Result<Self, ReferenceError> {
         let error = |why: String| ReferenceError { name: without_password(name), why };
-        let place = |rest: &str| match rest.split_once(':') {
-            _ if rest.is_empty() => Err(error("it has no path".into())),
-            Some((_, "")) => Err(error("its tag is empty".into())),
-            Some((path, tag)) => Ok((PathBuf::from(path), Some(tag.to_owned()))),
-            None => Ok((PathBuf::from(rest), None)),
-        };
-        if let Some(rest) = name.strip_prefix("oci:") {
-            let (directory, tag) = place(rest)?;
-            Ok(Self::Layout { directory, tag })
-        } else if let Some(rest) = name.strip_prefix("oci-archive:") {
-            let (file, tag) = place(rest)?;
-            Ok(Self::Archive { file, tag })
-        } else if let Some(rest) = name.strip_prefix("docker-archive:") {
-            let (file, image) = place(rest)?;
-            let image = image.map(|image| image.parse().map_err(|why: &str| error(why.into()))).transpose()?;
-            Ok(Self::DockerArchive { file, image })
-        } else {
-            let stated = name.strip_prefix("docker://");
-            if let Some(other) = OTHER_TRANSPORTS.iter().find(|other| stated.is_none() && name.starts_with(**other)) {
-                return Err(error(format!("the transport {other} is not supported")));
-            }
-            let bare = stated.unwrap_or(name);
-            if bare.contains("://") {
-                return Err(error("write the registry's host without http:// or https://".into()));
-            }
-            Ok(Self::Registry(reference(bare).map_err(|why| error(why.into()))?))
+        for (transport, named) in PATH_TRANSPORTS {
+            let Some(rest) = name.strip_prefix(transport) else { continue };
+            let (path, image) = match rest.split_once(':') {
+                _ if rest.is_empty() => return Err(error("it has no path".into())),
+                Some((_, "")) => return Err(error("its tag is empty".into())),
+                Some((path, image)) => (path, Some(image.to_owned())),
+                None => (rest, None),
+            };
+            return named(path.into(), image).map_err(|why| error(why.into()));
         }
+        let stated = name.strip_prefix("docker://");
+        if let Some(other) = OTHER_TRANSPORTS.iter().find(|other| stated.is_none() && name.starts_with(**other)) {
+            return Err(error(format!("the transport {other} is not supported")));
+        }
+        let bare = stated.unwrap_or(name);
+        if bare.contains("://") {
+            return Err(error("write the registry's host without http:// or https://".into()));
+        }
+        Ok(Self::Registry(reference(bare).map_err(|why| error(why.into()))?))
     }
 }
 
@@ -272,19 +301,15 @@ fn without_password(name: &str) -> String {
 
 impl fmt::Display for ImageName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (transport, path, tag) = match self {
-            Self::Registry(reference) => {
-                let whole = reference.whole();
-                // A host with a port may be called like a transport.
-                let like_transport = TRANSPORTS.iter().chain(&OTHER_TRANSPORTS).any(|other| whole.starts_with(other));
-                return write!(f, "{}{whole}", if like_transport { "docker://" } else { "" });
-            }
-            Self::Layout { directory, tag } => ("oci", directory, tag),
-            Self::Archive { file, tag } => ("oci-archive", file, tag),
-            Self::DockerArchive { file, image } => ("docker-archive", file, &image.as_ref().map(ToString::to_string)),
-        };
-        write!(f, "{transport}:{}", path.display())?;
-        tag.as_ref().map_or(Ok(()), |tag| write!(f, ":{tag}"))
+        if let Self::Registry(reference) = self {
+            let whole = reference.whole();
+            // A host with a port may be called like a transport.
+            let like_transport = path_transports().chain(OTHER_TRANSPORTS).any(|other| whole.starts_with(other));
+            return write!(f, "{}{whole}", if like_transport { "docker://" } else { "" });
+        }
+        let Some((transport, path, image)) = self.parts() else { return Ok(()) };
+        write!(f, "{transport}{}", path.display())?;
+        image.map_or(Ok(()), |image| write!(f, ":{image}"))
     }
 }
 

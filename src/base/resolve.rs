@@ -5,8 +5,8 @@ use std::sync::Arc;
 use ociforge_manifests::{Digest, Image, ImageName, Platform};
 
 use crate::content::Source;
-use crate::locate::{LocateError, locate};
 use crate::registry::Client;
+use crate::transport::{ImageSource, ImageSourceError};
 
 /// The image that is built on.
 #[derive(Clone)]
@@ -30,9 +30,9 @@ impl BaseImage {
         platform: &Platform,
         pinned: Option<&Digest>,
         client: &Client,
-    ) -> Result<Self, LocateError> {
+    ) -> Result<Self, ImageSourceError> {
         let Some(name) = name else {
-            let scratch = |source| LocateError::Image { name: "scratch".into(), source };
+            let scratch = |source| ImageSourceError::Image { name: "scratch".into(), source };
             let image = Image::scratch(platform).map_err(scratch)?;
             return Ok(Self { image, source: None, name: None });
         };
@@ -42,7 +42,7 @@ impl BaseImage {
             }
             _ => name.clone(),
         };
-        let located = locate(&exact, client).await?;
+        let located = ImageSource::open(&exact, client).await?;
         let image = located.image(platform).await?;
         Ok(Self { image, source: Some(located.source), name: Some(name.clone()) })
     }

@@ -14,10 +14,10 @@ use crate::base::facts::FactsError;
 use crate::content::ContentError;
 use crate::error::Explain;
 use crate::layer::{EpochError, LayerError, Step};
-use crate::locate::LocateError;
 use crate::lock::{FetchError, LockError};
 use crate::rootfs::stage::StageError;
 use crate::run::bundle::BundleError;
+use crate::transport::ImageSourceError;
 use ociforge_sandbox::SandboxError;
 use ociforge_sandbox::step::{self, Ended};
 
@@ -31,7 +31,7 @@ pub enum BuildError {
         /// The name of the base.
         name: String,
         /// The cause.
-        source: Box<LocateError>,
+        source: Box<ImageSourceError>,
     },
     /// The base's layers cannot be read for its files and its Python.
     #[error("cannot look into the base {name}")]

@@ -8,12 +8,13 @@ use clap::error::ErrorKind;
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use ociforge_manifests::lint::{LintCode, UnknownCode};
-use ociforge_manifests::{ArchivedImage, ImageName, Platform};
+use ociforge_manifests::{ImageName, Platform};
 
 use super::progress::Form;
 use super::runtime_args::RuntimeArgs;
 use super::transfer_args::{CopyArgs, GcArgs, LoginArgs, LogoutArgs, MirrorArgs, ServeArgs};
 use crate::build::{SecretArg, SecretArgError};
+use crate::transport;
 use ociforge_sandbox::Isolation;
 
 /// Assembles OCI images without a Docker daemon.
@@ -353,13 +354,7 @@ fn destination(text: &str) -> Result<ImageName, String> {
         Ok(ImageName::Registry(_)) if !text.starts_with("docker://") => {
             Err("expected oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME] or docker://NAME".into())
         }
-        Ok(ImageName::DockerArchive { image: Some(ArchivedImage::Named(name)), .. }) if name.digest().is_some() => {
-            Err("an image in a docker-archive is called by a tag, not by a digest".into())
-        }
-        Ok(ImageName::DockerArchive { image: Some(ArchivedImage::At(_)), .. }) => {
-            Err("an image is written into a docker-archive under a name, not at a place".into())
-        }
-        Ok(name) => Ok(name),
+        Ok(name) => transport::of(&name).check_output().map(|()| name.clone()).map_err(Into::into),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use ociforge_manifests::Platform;
+use ociforge_manifests::{ImageName, Platform};
 
 use super::args::Format;
-use crate::mirror::{Place, Shard};
+use crate::mirror::{MirrorLocation, Shard};
 use crate::registry::Password;
 
 /// `copy`
@@ -74,14 +74,14 @@ pub struct MirrorArgs {
     pub file: Option<PathBuf>,
     /// Target: docker://HOST[/PREFIX], oci:DIR or oci-archive:FILE [default: `to` of the list]
     #[arg(long, value_name = "DEST")]
-    pub to: Option<Place>,
+    pub to: Option<MirrorLocation>,
     /// Source, in the same form [default: the registries in the names]; a layout or an archive is copied whole if no
     /// image is named
     #[arg(long, value_name = "SRC")]
-    pub from: Option<Place>,
+    pub from: Option<MirrorLocation>,
     /// Write a delta: omit the blobs of an earlier archive (FILE, oci-archive:FILE or oci:DIR)
     #[arg(long, value_name = "ARCHIVE", value_parser = earlier)]
-    pub since: Option<Place>,
+    pub since: Option<MirrorLocation>,
     /// Copy only shard I of N of the images; several machines can share a mirror
     #[arg(long, value_name = "I/N")]
     pub shard: Option<Shard>,
@@ -208,11 +208,11 @@ fn pause(text: &str) -> Result<Duration, String> {
 }
 
 /// Parses `--since`: an archive or a layout. A bare path is an archive.
-fn earlier(text: &str) -> Result<Place, String> {
-    let transport = ["oci:", "oci-archive:", "docker:", "docker-archive:"].iter().any(|start| text.starts_with(start));
-    match if transport { text.parse()? } else { Place::Archive(text.into()) } {
-        Place::Registry { .. } => Err("expected FILE, oci-archive:FILE or oci:DIR".into()),
-        place => Ok(place),
+fn earlier(text: &str) -> Result<MirrorLocation, String> {
+    let archive = |file: &str| MirrorLocation::Layout(ImageName::Archive { file: file.into(), tag: None });
+    match if ImageName::has_transport(text) { text.parse()? } else { archive(text) } {
+        MirrorLocation::Registry { .. } => Err("expected FILE, oci-archive:FILE or oci:DIR".into()),
+        location => Ok(location),
     }
 }
 
@@ -222,8 +222,8 @@ mod tests {
 
     #[test]
     fn an_earlier_archive_may_be_a_bare_path() {
-        assert_eq!(earlier("a/b.tar").unwrap(), Place::Archive("a/b.tar".into()));
-        assert_eq!(earlier("oci:dir").unwrap(), Place::Layout("dir".into()));
+        assert_eq!(earlier("a/b.tar").unwrap(), "oci-archive:a/b.tar".parse().unwrap());
+        assert_eq!(earlier("oci:dir").unwrap(), "oci:dir".parse().unwrap());
         assert!(earlier("docker://m.example/a").is_err() && earlier("docker-archive:x").is_err());
     }
 

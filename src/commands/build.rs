@@ -3,7 +3,6 @@
 mod output;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use ociforge_layers::Compression;
 use ociforge_manifests::graph::{GraphNode, Index};
@@ -20,6 +19,7 @@ use crate::error::Failure;
 use crate::lock::Lock;
 use crate::plan::Plan;
 use crate::transfer::Overlay;
+use crate::transport::{self, BuiltImage};
 
 /// Whether the recipe needs the sandbox. Errors of the recipe are reported later.
 pub(super) fn runs(args: &BuildArgs) -> bool {
@@ -37,8 +37,8 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<Option<Box
     let names = names(&plan, &args)?;
     output::check_files(&args)?;
     let platforms = platforms(&plan, args.platforms.clone());
-    if let (true, Some(file)) = (platforms.len() > 1, docker_archive(&args)) {
-        return Err(output::one_platform(file).into());
+    for output in &args.outputs {
+        transport::of(output).check_platforms(platforms.len())?;
     }
     let secrets = Secrets::read(&args.steps.secrets, &plan, |name| std::env::var_os(name))?;
     if plan.needs_sandbox() {
@@ -60,7 +60,15 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<Option<Box
     let below: &dyn Source = &bases;
     let source = Overlay::new(&documents, builder.store.layout(), Some(below));
     output::keep(&builder, &built, &node, &names).await?;
-    let shipped = output::ship(context, &builder, &source, &node, &names, &args).await?;
+    let image = BuiltImage {
+        source: &source,
+        node: &node,
+        store: builder.store.layout(),
+        jobs: args.jobs,
+        client: &builder.client,
+        reporter: &*context.reporter,
+    };
+    let shipped = output::ship(&image, &names, &args).await?;
     output::write_files(&args, &builder, &built, &node, shipped)?;
     let digest = node.descriptor().digest;
     let shown = names.first().map_or_else(String::new, |name| format!("{}@", without_tag(name)));
@@ -94,14 +102,6 @@ fn names(plan: &Plan, args: &BuildArgs) -> Result<Vec<ImageName>, Failure> {
             .usage());
     }
     Ok(names)
-}
-
-/// The first docker-archive among the outputs.
-fn docker_archive(args: &BuildArgs) -> Option<&Path> {
-    args.outputs.iter().find_map(|output| match output {
-        ImageName::DockerArchive { file, .. } => Some(&**file),
-        _ => None,
-    })
 }
 
 fn without_tag(name: &ImageName) -> String {

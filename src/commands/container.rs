@@ -10,26 +10,30 @@ use ociforge_manifests::{Digest, Image, ImageName, Platform};
 use super::Context;
 use crate::content::{Named, Source};
 use crate::error::Failure;
-use crate::locate::locate;
 use crate::rootfs::Unpacker;
 use crate::run::host;
 use crate::store::Store;
 use crate::transfer::Based;
+use crate::transport;
 use ociforge_sandbox::Ids;
 
 /// An image, and the source of its layers.
-pub(super) struct Located {
+pub(super) struct ResolvedImage {
     pub(super) image: Image,
     pub(super) source: Arc<dyn Source>,
 }
 
 /// The image `name` for `platform`, by default for this machine.
-pub(super) async fn image(context: &Context, name: &str, platform: Option<&Platform>) -> Result<Located, Failure> {
-    let located = context.find_image(name).await?;
+pub(super) async fn image(
+    context: &Context,
+    name: &str,
+    platform: Option<&Platform>,
+) -> Result<ResolvedImage, Failure> {
+    let opened = context.find_image(name).await?;
     let here = || Platform { architecture: host::architecture().into(), ..Platform::default() };
-    let image = located.image(&platform.cloned().unwrap_or_else(here)).await?;
-    let source = context.with_its_base(located.source, &image.manifest.digest()).await;
-    Ok(Located { image, source })
+    let image = opened.image(&platform.cloned().unwrap_or_else(here)).await?;
+    let source = context.with_its_base(opened.source, &image.manifest.digest()).await;
+    Ok(ResolvedImage { image, source })
 }
 
 impl Context {
@@ -38,12 +42,9 @@ impl Context {
         let base = self.store_path().ok().and_then(|root| Store::base_of(&root, manifest));
         let base = base.and_then(|base| base.parse::<ImageName>().ok());
         let (Some(base), Ok(client)) = (base, self.client()) else { return image };
-        match base {
-            ImageName::Registry(reference) => Arc::new(Based { image, base: Arc::new(client.repository(&reference)) }),
-            place => match locate(&place, &client).await {
-                Ok(base) => Arc::new(Based { image, base: base.source }),
-                Err(_) => image,
-            },
+        match transport::of(&base).blobs(&client).await {
+            Ok(base) => Arc::new(Based { image, base }),
+            Err(_) => image,
         }
     }
 

@@ -7,8 +7,8 @@ use super::Context;
 use crate::cli::{self, DoctorArgs, Format};
 use crate::doctor::{self, Check, Facts, Places, Status};
 use crate::error::{Failure, printable};
-use crate::locate::LocateError;
 use crate::registry::Settings;
+use crate::transport::ImageSourceError;
 
 pub(super) async fn run(context: &Context, args: &DoctorArgs) -> Result<(), Failure> {
     let driver = cli::driver_version(args.driver_version.as_deref())?;
@@ -50,7 +50,7 @@ async fn image(context: &Context, name: &str, platform: Option<&Platform>, facts
     };
     let own: Platform = own.parse().unwrap_or_default();
     match located.image(platform.unwrap_or(&own)).await {
-        Err(LocateError::Platform { have, .. }) if platform.is_none() && have.len() == 1 => {
+        Err(ImageSourceError::Platform { have, .. }) if platform.is_none() && have.len() == 1 => {
             let only = have.first().and_then(|only| only.parse().ok()).unwrap_or(own);
             Ok(located.image(&only).await?)
         }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Context;
 use crate::cli::{self, Format, InspectArgs, human_bytes};
 use crate::error::Failure;
-use crate::locate::Located;
+use crate::transport::ImageSource;
 
 pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<(), Failure> {
     let located = context.find_image(&args.image).await?;
@@ -43,11 +43,11 @@ fn print(format: Format, text: &str, json: impl FnOnce() -> Value) -> Result<(),
     }
 }
 
-fn index_json(located: &Located) -> Value {
+fn index_json(located: &ImageSource) -> Value {
     json!({"name": located.name, "digest": located.node.descriptor().digest, "manifests": located.node.children()})
 }
 
-fn index_text(located: &Located) -> String {
+fn index_text(located: &ImageSource) -> String {
     let mut text = format!("{}\n  digest    {}\n", located.name, located.node.descriptor().digest);
     for child in located.node.children() {
         let platform = child.platform.as_ref().map_or("no platform".into(), ToString::to_string);
@@ -56,7 +56,7 @@ fn index_text(located: &Located) -> String {
     text
 }
 
-fn artifact_json(located: &Located, manifest: &Document<Manifest>, kind: &str) -> Value {
+fn artifact_json(located: &ImageSource, manifest: &Document<Manifest>, kind: &str) -> Value {
     json!({
         "name": located.name,
         "digest": manifest.digest(),
@@ -69,7 +69,7 @@ fn artifact_json(located: &Located, manifest: &Document<Manifest>, kind: &str) -
     })
 }
 
-fn artifact_text(located: &Located, manifest: &Document<Manifest>, kind: &str) -> String {
+fn artifact_text(located: &ImageSource, manifest: &Document<Manifest>, kind: &str) -> String {
     let mut text = format!("{}\n", located.name);
     let mut row = |name: &str, value: &str| {
         let _ = writeln!(text, "  {name:<12} {}", one_line(value));
@@ -84,7 +84,7 @@ fn artifact_text(located: &Located, manifest: &Document<Manifest>, kind: &str) -
     text
 }
 
-fn image_json(located: &Located, image: &Image) -> Value {
+fn image_json(located: &ImageSource, image: &Image) -> Value {
     json!({
         "name": located.name,
         "digest": image.manifest.digest(),
@@ -97,7 +97,7 @@ fn image_json(located: &Located, image: &Image) -> Value {
     })
 }
 
-fn image_text(located: &Located, image: &Image) -> String {
+fn image_text(located: &ImageSource, image: &Image) -> String {
     let process = &image.config.config;
     let size: u64 = image.manifest.layers.iter().map(|layer| layer.size).sum();
     let mut text = format!("{}\n", located.name);

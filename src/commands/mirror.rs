@@ -7,8 +7,9 @@ use std::path::Path;
 use super::Context;
 use crate::cli::{self, Format, MirrorArgs};
 use crate::error::Failure;
-use crate::mirror::{List, Mirror, Place, Refusal, Report, Selection, is_same_file};
+use crate::mirror::{List, Mirror, MirrorLocation, Refusal, Report, Selection};
 use crate::plan;
+use crate::transport::is_same_file;
 
 pub(super) async fn run(context: &Context, args: MirrorArgs) -> Result<(), Failure> {
     let list = match &args.file {
@@ -62,7 +63,7 @@ fn cannot_write(file: &Path, error: io::Error) -> Failure {
 }
 
 /// Checks before the copy that the report can be written, and that it does not replace an archive.
-fn writable<'p>(file: &Path, mut places: impl Iterator<Item = &'p Place>) -> Result<(), Failure> {
+fn writable<'p>(file: &Path, mut places: impl Iterator<Item = &'p MirrorLocation>) -> Result<(), Failure> {
     if let Some(place) = places.find(|place| place.path().is_some_and(|path| is_same_file(path, file))) {
         let causes = vec![format!("it would replace {place}")];
         let failure = Failure { causes, ..Failure::new(format!("the report can't be {}", file.display())) };
@@ -79,12 +80,12 @@ fn print(format: Format, report: &Report, json: &str) -> Result<(), Failure> {
     }
 }
 
-fn destination(args: &MirrorArgs, of_list: Option<Place>) -> Result<Place, Failure> {
+fn destination(args: &MirrorArgs, of_list: Option<MirrorLocation>) -> Result<MirrorLocation, Failure> {
     let to = args.to.clone().or(of_list).ok_or_else(|| {
         let failure = Failure::new("it is not said where the images go");
         failure.hint("give --to docker://HOST/PREFIX, oci:DIR or oci-archive:FILE, or write `to` in the list").usage()
     })?;
-    if args.since.is_some() && !matches!(to, Place::Archive(_)) {
+    if args.since.is_some() && !to.is_archive() {
         let hint = "leave --since out: other places are asked for what they have";
         return Err(Failure::new("--since goes with --to oci-archive:FILE only").hint(hint).usage());
     }

@@ -29,10 +29,10 @@ use ociforge_manifests::ImageName;
 use crate::cancel::Cancel;
 use crate::cli::{self, CacheCommand, Cli, Command, Global};
 use crate::error::Failure;
-use crate::locate::{Located, locate};
 use crate::progress::Reporter;
 use crate::registry::{Client, Settings, Warn};
 use crate::store::{Layout, Store};
+use crate::transport::ImageSource;
 use ociforge_sandbox::{Entered, SandboxError};
 
 /// The context of every command.
@@ -144,7 +144,7 @@ impl Context {
 
     /// Finds the image `name`. As in docker, an image in the store has precedence over the registry; `docker://` asks
     /// only the registry.
-    async fn find_image(&self, name: &str) -> Result<Located, Failure> {
+    async fn find_image(&self, name: &str) -> Result<ImageSource, Failure> {
         let parsed: ImageName = name.parse()?;
         let store = self.store_path()?.join("layout");
         if let (ImageName::Registry(reference), false) = (&parsed, name.starts_with("docker://"))
@@ -153,9 +153,9 @@ impl Context {
         {
             let directory = layout.root().to_owned();
             let built = ImageName::Layout { directory, tag: Some(reference.whole()) };
-            return Ok(Located { name: parsed.to_string(), ..locate(&built, &self.client()?).await? });
+            return Ok(ImageSource { name: parsed.to_string(), ..ImageSource::open(&built, &self.client()?).await? });
         }
-        Ok(locate(&parsed, &self.client()?).await?)
+        Ok(ImageSource::open(&parsed, &self.client()?).await?)
     }
 
     /// The registry client.

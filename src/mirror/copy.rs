@@ -1,11 +1,9 @@
 //! Carrying out a plan.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use super::delta::{BESIDE, SINCE};
-use super::destination::Destination;
 use super::known_blobs::RecordingTarget;
 use super::origin::MirrorSource;
 use super::plan::{Plan, Planned};
@@ -13,7 +11,6 @@ use super::report::{Bytes, ImageReport, Report, Status};
 use super::{Mirror, full, repository};
 use crate::content::{Cause, ContentError, Named, verify};
 use crate::error::Failure;
-use crate::store::Names;
 use crate::transfer::Copied;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
@@ -25,7 +22,7 @@ impl Plan<'_> {
     /// When the target can't be written at all. What failed of single images is in the report.
     pub async fn carry_out(mut self) -> Result<Report, Failure> {
         let has = self.earlier.blobs.clone();
-        self.destination.begin(move |digest| has.contains_key(digest)).await?;
+        self.destination.begin(Box::new(move |digest| has.contains_key(digest))).await?;
         let mut reports = Vec::new();
         let mut copied = Vec::new();
         for planned in &self.images {
@@ -38,7 +35,7 @@ impl Plan<'_> {
                 break;
             }
         }
-        if matches!(self.destination, Destination::Archive { .. }) && !copied.iter().all(Option::is_some) {
+        if self.mirror.to.is_archive() && !copied.iter().all(Option::is_some) {
             self.mirror
                 .reporter
                 .warn("the archive is not finished, as images are missing: what there is of it is kept");
@@ -79,22 +76,29 @@ impl Plan<'_> {
 
     async fn copy_image(&self, planned: &Planned) -> Result<(Copied, usize), ContentError> {
         let (image, known_blobs) = (&planned.image, &self.known_blobs);
-        let end = self.destination.end(&image.wanted.name, &image.root)?;
-        let target = end.target.as_deref().ok_or_else(|| {
+        let destination = self.destination.image(&image.wanted.name, &image.root)?;
+        let target = destination.target.as_deref().ok_or_else(|| {
             let message = "there is nothing to write to".into();
             Cause::Other { message, hint: None }.of(format!("copy {}", full(&image.wanted.name)))
         })?;
         let annotations = &self.annotations(planned);
-        let home = end.home.as_ref();
+        let home = destination.home.as_ref();
         let (names, written) = (&planned.found.names, AtomicUsize::new(0));
-        let watched =
-            RecordingTarget { target, repository: &end.repository, home, known_blobs, names, annotations, written };
+        let watched = RecordingTarget {
+            target,
+            repository: &destination.repository,
+            home,
+            known_blobs,
+            names,
+            annotations,
+            written,
+        };
         let mirror_source = MirrorSource { read: &image.read, client: self.mirror.client, known_blobs, own: home };
-        let naming = |tag: &str| format!("{}{tag}", end.before_tags);
+        let naming = |tag: &str| format!("{}{tag}", destination.before_tags);
         let reporter = self.mirror.reporter;
         let root = image.read_root().await?;
         let copied =
-            self.mirror.copy(image, &mirror_source, &watched, &naming, reporter).copy(&root, &end.tags).await?;
+            self.mirror.copy(image, &mirror_source, &watched, &naming, reporter).copy(&root, &destination.tags).await?;
         Ok((copied, watched.written.into_inner()))
     }
 
@@ -112,17 +116,13 @@ impl Plan<'_> {
 
     /// Reads back what was copied, manifests and indexes, by name and by digest, and compares it with what it should be.
     async fn verify(&mut self, copied: &[Option<Copied>], reports: &mut [ImageReport]) -> Result<(), Failure> {
-        let archive = self.destination.finish().await?.map(|archive| Names::new(Arc::new(archive))).transpose()?;
+        self.destination.finish().await?;
         let task = self.mirror.reporter.task("reading manifests back", None);
         for ((planned, copied), report) in self.images.iter().zip(copied).zip(reports.iter_mut()) {
             let Some(copied) = copied else { continue };
-            let end = self.destination.end(&planned.image.wanted.name, &copied.root)?;
-            let named: Option<&dyn Named> = match &archive {
-                Some(archive) => Some(archive),
-                None => end.named.as_deref(),
-            };
-            let Some(named) = named else { continue };
-            match self.mirror.compare(named, &end.tags, copied).await {
+            let destination = self.destination.image(&planned.image.wanted.name, &copied.root)?;
+            let Some(named) = destination.named else { continue };
+            match self.mirror.compare(&*named, &destination.tags, copied).await {
                 Ok(()) => report.verified = true,
                 Err(error) => {
                     report.status = Status::Failed;

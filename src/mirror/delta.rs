@@ -1,17 +1,16 @@
 //! Deltas: archives that leave out what was brought before.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::Path;
 
 use ociforge_manifests::graph::GraphNode;
 use ociforge_manifests::reference::EntryName;
 use ociforge_manifests::{Descriptor, Digest};
 
-use super::Place;
-use super::origin::Origin;
+use super::MirrorLocation;
 use crate::content::{Cause, ContentError, Source, read_document};
-use crate::registry::Client;
-use crate::store::Indexed;
 use crate::store::layout::REF_NAME;
+use crate::transport;
 
 /// The annotation of ours on the images of a delta: the archive that has to be brought before it, by the file's name and
 /// the digest of its index.
@@ -34,15 +33,15 @@ pub(super) struct Earlier {
 impl Earlier {
     /// Reads the manifests of all images of an archive or layout. When it is a delta itself, all that its images
     /// consist of counts: whoever has taken it over has taken over that which it is a delta of.
-    pub(super) async fn read(place: &Place, client: &Client) -> Result<Self, ContentError> {
-        let cannot = |cause: Cause| cause.of(format!("read {place}"));
-        let (index, file, names) = match (Origin::open(Some(place), client)?, place) {
-            (Origin::Layout(names, layout), Place::Layout(directory)) => (Indexed::index(&*layout), directory, names),
-            (Origin::Archive(names, archive), Place::Archive(file)) => (Indexed::index(&*archive), file, names),
-            _ => return Err(cannot(Cause::Other { message: "a registry is no archive".into(), hint: None })),
+    pub(super) async fn read(location: &MirrorLocation) -> Result<Self, ContentError> {
+        let MirrorLocation::Layout(image_name) = location else {
+            let cause = Cause::Other { message: "a registry is no archive".into(), hint: None };
+            return Err(cause.of(format!("read {location}")));
         };
-        let index = index.map_err(cannot)?;
-        let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
+        let names = transport::of(image_name).names()?;
+        let index = names.index();
+        let path = image_name.path().unwrap_or(Path::new(""));
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
         let name = format!("{name} (its index is {})", index.digest());
         let roots = index.manifests.iter().map(|entry| {
             let name = entry.annotations.get(REF_NAME).and_then(|name| EntryName::of(name).repository);

@@ -1,28 +1,25 @@
 //! Where images go.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use ociforge_manifests::{Descriptor, Digest, ImageName, Reference};
+use ociforge_manifests::{Descriptor, ImageName, Reference};
 
-use super::Place;
+use super::MirrorLocation;
 use crate::content::{Cause, ContentError, Named, Repository, Source, Target};
 use crate::registry::{Client, Remote};
-use crate::store::{Archive, ArchiveWriter, Hold, Layout, Names};
+use crate::transport::{self, KnownElsewhere, MultiImageDestination};
 
-/// Where images go. Nothing is written before [`Destination::begin`].
-pub(super) enum Destination {
+/// Where images go. Nothing is written before [`MirrorDestination::begin`].
+pub(super) enum MirrorDestination<'a> {
     /// A registry, by its host and what stands before all repositories.
-    Registry { client: Client, registry: String, prefix: String },
-    /// A layout, once there is one.
-    Layout { directory: PathBuf, layout: Option<Arc<Layout>>, hold: Option<Hold> },
-    /// An archive, once it is begun.
-    Archive { file: PathBuf, writer: Option<Arc<ArchiveWriter>> },
+    Registry { client: &'a Client, registry: &'a str, prefix: &'a str },
+    /// A layout or an archive.
+    Layout { path: &'a Path, opened: Box<dyn MultiImageDestination> },
 }
 
 /// Where one image goes.
-pub(super) struct End {
+pub(super) struct ImageDestination {
     /// The repository as the user knows it, or the layout.
     pub(super) repository: String,
     /// The same as it is spoken to, where it is in a registry.
@@ -39,67 +36,43 @@ pub(super) struct End {
     pub(super) before_tags: String,
 }
 
-impl Destination {
-    pub(super) fn open(place: &Place, client: &Client) -> Self {
-        match place {
-            Place::Registry { registry, prefix } => {
-                Self::Registry { client: client.clone(), registry: registry.clone(), prefix: prefix.clone() }
+impl<'a> MirrorDestination<'a> {
+    pub(super) fn open(location: &'a MirrorLocation, client: &'a Client) -> Result<Self, ContentError> {
+        Ok(match location {
+            MirrorLocation::Registry { registry, prefix } => Self::Registry { client, registry, prefix },
+            MirrorLocation::Layout(name) => {
+                let opened = transport::of(name).multi_image_destination()?;
+                Self::Layout { path: name.path().unwrap_or(Path::new("")), opened }
             }
-            Place::Layout(directory) => {
-                let layout = Layout::open(directory).ok().map(Arc::new);
-                Self::Layout { directory: directory.clone(), layout, hold: None }
-            }
-            Place::Archive(file) => Self::Archive { file: file.clone(), writer: None },
-        }
+        })
     }
 
     /// Makes what is written to. A delta leaves out what `has` is true for.
-    pub(super) async fn begin(
-        &mut self,
-        has: impl Fn(&Digest) -> bool + Send + Sync + 'static,
-    ) -> Result<(), ContentError> {
-        match self {
-            Self::Registry { .. } => {}
-            Self::Layout { directory, layout, hold } => {
-                let made = Layout::create(&*directory).and_then(|made| Ok((Hold::on(&made)?, made)));
-                let made = made.map_err(|error| Cause::Io(error).of(format!("open {}", directory.display())))?;
-                (*hold, *layout) = (Some(made.0), Some(Arc::new(made.1)));
-            }
-            Self::Archive { file, writer } => {
-                *writer = Some(Arc::new(ArchiveWriter::create(&*file).await?.since(has)));
-            }
-        }
-        Ok(())
+    pub(super) async fn begin(&mut self, has: KnownElsewhere) -> Result<(), ContentError> {
+        if let Self::Layout { opened, .. } = self { opened.begin(has).await } else { Ok(()) }
     }
 
     /// Where the image `name` goes, whose manifest or index is `root`.
-    pub(super) fn end(&self, name: &Reference, root: &Descriptor) -> Result<End, ContentError> {
-        let full = super::full(name);
-        let before_tags = format!("{}:", super::repository(name));
-        let listed = |directory: &Path, target: Option<Arc<dyn Target>>, named: Option<Arc<dyn Named>>| End {
-            repository: directory.display().to_string(),
-            home: None,
-            target,
-            named,
-            tags: vec![full.clone()],
-            shown: format!("{}:{full}", directory.display()),
-            before_tags: before_tags.clone(),
-        };
+    pub(super) fn image(&self, name: &Reference, root: &Descriptor) -> Result<ImageDestination, ContentError> {
         match self {
-            Self::Layout { directory, layout, .. } => {
-                let named = layout.clone().map(|layout| Names::new(layout).map(Arc::new)).transpose()?;
-                let named = named.map(|names| names as Arc<dyn Named>);
-                Ok(listed(directory, layout.clone().map(|layout| layout as Arc<dyn Target>), named))
-            }
-            Self::Archive { file, writer } => {
-                Ok(listed(file, writer.clone().map(|writer| writer as Arc<dyn Target>), None))
+            Self::Layout { path, opened } => {
+                let full = super::full(name);
+                Ok(ImageDestination {
+                    repository: path.display().to_string(),
+                    home: None,
+                    target: opened.target(),
+                    named: opened.names()?.map(|names| Arc::new(names) as Arc<dyn Named>),
+                    shown: format!("{}:{full}", path.display()),
+                    tags: vec![full],
+                    before_tags: format!("{}:", super::repository(name)),
+                })
             }
             Self::Registry { client, registry, prefix } => {
-                let placed = Place::in_registry(registry, prefix, name).map_err(|error| {
+                let placed = MirrorLocation::in_registry(registry, prefix, name).map_err(|error| {
                     Cause::Other { message: error.why, hint: None }.of(format!("name the image {}", error.name))
                 })?;
                 let remote = Arc::new(client.repository(&placed));
-                Ok(End {
+                Ok(ImageDestination {
                     repository: super::repository(&placed),
                     home: remote.repository(root),
                     target: Some(remote.clone()),
@@ -117,14 +90,14 @@ impl Destination {
     pub(super) fn beside(&self, repository: &str) -> Option<(String, Remote)> {
         let Self::Registry { client, registry, prefix } = self else { return None };
         let Ok(ImageName::Registry(name)) = repository.parse() else { return None };
-        let placed = Place::in_registry(registry, prefix, &name).ok()?;
+        let placed = MirrorLocation::in_registry(registry, prefix, &name).ok()?;
         Some((super::repository(&placed), client.repository(&placed)))
     }
 
     /// What tells two images apart that go to the same place.
     pub(super) fn address(&self, name: &Reference) -> String {
         match self {
-            Self::Registry { registry, prefix, .. } => Place::in_registry(registry, prefix, name)
+            Self::Registry { registry, prefix, .. } => MirrorLocation::in_registry(registry, prefix, name)
                 .map_or_else(|error| error.name, |placed| super::full(&placed)),
             _ => super::full(name),
         }
@@ -132,25 +105,12 @@ impl Destination {
 
     /// Where files are written, and how many bytes of what is to be written are there already.
     pub(super) fn files(&self) -> Option<(&Path, u64)> {
-        match self {
-            Self::Registry { .. } => None,
-            Self::Layout { directory, .. } => Some((directory, 0)),
-            Self::Archive { file, .. } => {
-                // See `ArchiveWriter`: what a killed process left is gone on with.
-                let partial = fs::metadata(ArchiveWriter::partial_path(file));
-                Some((file, partial.map_or(0, |metadata| metadata.len())))
-            }
-        }
+        let Self::Layout { path, opened } = self else { return None };
+        Some((path, opened.partial_size()))
     }
 
-    /// Makes an archive appear, and opens it to be read.
-    pub(super) async fn finish(&mut self) -> Result<Option<Archive>, ContentError> {
-        let Self::Archive { file, writer } = self else { return Ok(None) };
-        let Some(writer) = writer.take().and_then(Arc::into_inner) else {
-            let message = "it is still written to".into();
-            return Err(Cause::Other { message, hint: None }.of(format!("finish {}", file.display())));
-        };
-        writer.finish().await?;
-        Archive::open(&*file).map(Some)
+    /// Lets an archive appear, so that its names can be read.
+    pub(super) async fn finish(&mut self) -> Result<(), ContentError> {
+        if let Self::Layout { opened, .. } = self { opened.finish().await } else { Ok(()) }
     }
 }

@@ -9,8 +9,8 @@ mod delta;
 mod destination;
 mod documents;
 mod known_blobs;
+mod location;
 mod origin;
-mod place;
 mod plan;
 mod preflight;
 mod report;
@@ -24,7 +24,7 @@ use crate::error::{Explain, Failure};
 use crate::progress::Reporter;
 use crate::registry::Client;
 
-pub use place::{Place, is_same_file};
+pub use location::MirrorLocation;
 pub use plan::Plan;
 pub use report::{Bytes, ImageReport, Refusal, Report, Status};
 pub use selection::{NoTag, Selection};
@@ -37,7 +37,7 @@ const MAX_IMAGES: usize = 100_000;
 #[derive(Debug, Clone, PartialEq)]
 pub struct List {
     /// Where it goes unless the command line says otherwise.
-    pub to: Option<Place>,
+    pub to: Option<MirrorLocation>,
     /// The images, in the order of the list.
     pub images: Vec<Selection>,
 }
@@ -47,11 +47,11 @@ pub struct Mirror<'a> {
     /// Speaks to registries.
     pub client: &'a Client,
     /// Where the images are found, if not in the registries of their names.
-    pub from: Option<Place>,
+    pub from: Option<MirrorLocation>,
     /// Where they go.
-    pub to: Place,
+    pub to: MirrorLocation,
     /// A layout or an archive that whoever gets the new one has already: a delta is written.
-    pub since: Option<Place>,
+    pub since: Option<MirrorLocation>,
     /// What is wanted; all that there is when empty, which takes a layout or an archive to mirror from.
     pub selections: Vec<Selection>,
     /// The platforms to take when nothing is selected; all when empty.

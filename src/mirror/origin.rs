@@ -7,49 +7,37 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use ociforge_manifests::{Descriptor, Digest, ImageName, Reference};
 
-use super::Place;
+use super::MirrorLocation;
 use super::documents::Documents;
 use super::known_blobs::KnownBlobs;
 use crate::content::{ByteStream, Cause, ContentError, Named, Repository, Source, in_memory, read_document};
 use crate::registry::Client;
-use crate::store::{Archive, Layout, Names};
+use crate::store::Names;
+use crate::transport;
 
 /// Where images come from.
-pub(super) enum Origin {
-    /// The registries that the images' names say, or, with a place, one that has all of them.
+pub(super) enum MirrorOrigin {
+    /// The registries that the images' names say, or, with host and prefix, one that has all of them.
     Registries { client: Client, place: Option<(String, String)> },
-    /// A layout.
-    Layout(Names, Arc<Layout>),
-    /// An archive.
-    Archive(Names, Arc<Archive>),
+    /// A layout or an archive.
+    Layout(Names),
 }
 
-impl Origin {
-    pub(super) fn open(place: Option<&Place>, client: &Client) -> Result<Self, ContentError> {
-        let client = client.clone();
-        match place {
-            None => Ok(Self::Registries { client, place: None }),
-            Some(Place::Registry { registry, prefix }) => {
-                Ok(Self::Registries { client, place: Some((registry.clone(), prefix.clone())) })
-            }
-            Some(Place::Layout(directory)) => {
-                let opened = Layout::open(directory);
-                let opened = opened.map_err(|error| Cause::Io(error).of(format!("open {}", directory.display())))?;
-                let layout = Arc::new(opened);
-                Ok(Self::Layout(Names::new(layout.clone())?, layout))
-            }
-            Some(Place::Archive(file)) => {
-                let archive = Arc::new(Archive::open(file)?);
-                Ok(Self::Archive(Names::new(archive.clone())?, archive))
-            }
-        }
+impl MirrorOrigin {
+    pub(super) fn open(location: Option<&MirrorLocation>, client: &Client) -> Result<Self, ContentError> {
+        let place = match location {
+            Some(MirrorLocation::Layout(name)) => return Ok(Self::Layout(transport::of(name).names()?)),
+            Some(MirrorLocation::Registry { registry, prefix }) => Some((registry.clone(), prefix.clone())),
+            None => None,
+        };
+        Ok(Self::Registries { client: client.clone(), place })
     }
 
     /// The repository that `name` is in.
     pub(super) fn repository(&self, name: &Reference) -> Result<Arc<dyn Named>, ContentError> {
         match self {
             Self::Registries { client, .. } => Ok(Arc::new(client.repository(&self.found_at(name)?))),
-            Self::Layout(names, _) | Self::Archive(names, _) => Ok(Arc::new(names.of(super::repository(name)))),
+            Self::Layout(names) => Ok(Arc::new(names.of(super::repository(name)))),
         }
     }
 
@@ -63,7 +51,7 @@ impl Origin {
         match (name.digest(), self) {
             (None, _) => repository.tagged(name.tag().unwrap_or("latest")).await?.ok_or_else(missing),
             (Some(_), Self::Registries { client, .. }) => client.repository(&self.found_at(name)?).resolve().await,
-            (Some(digest), Self::Layout(names, _) | Self::Archive(names, _)) => {
+            (Some(digest), Self::Layout(names)) => {
                 let entry = names.entries().into_iter().find(|(_, entry)| entry.digest.as_str() == digest);
                 let (_, entry) = entry.ok_or_else(missing)?;
                 let bytes = read_document(names, &entry).await?;
@@ -76,24 +64,26 @@ impl Origin {
     pub(super) fn entries(&self) -> Option<Vec<(String, Descriptor)>> {
         match self {
             Self::Registries { .. } => None,
-            Self::Layout(names, _) | Self::Archive(names, _) => Some(names.entries()),
+            Self::Layout(names) => Some(names.entries()),
         }
     }
 
     /// Whether this blob is there, as far as that can be told without asking anybody: registries are believed.
     pub(super) fn holds(&self, blob: &Descriptor) -> bool {
-        let size = match self {
-            Self::Registries { .. } => return true,
-            Self::Layout(_, layout) => layout.blob_size(&blob.digest),
-            Self::Archive(_, archive) => archive.blob_size(&blob.digest),
-        };
-        size == Some(blob.size) || matches!(blob.data(), Some(Ok(_)))
+        match self {
+            Self::Registries { .. } => true,
+            Self::Layout(names) => {
+                names.blob_size(&blob.digest) == Some(blob.size) || matches!(blob.data(), Some(Ok(_)))
+            }
+        }
     }
 
     fn found_at(&self, name: &Reference) -> Result<Reference, ContentError> {
         match self {
-            Self::Registries { place: Some((registry, prefix)), .. } => Place::in_registry(registry, prefix, name)
-                .map_err(|error| Cause::Other { message: error.why, hint: None }.of(format!("name {}", error.name))),
+            Self::Registries { place: Some((registry, prefix)), .. } => {
+                MirrorLocation::in_registry(registry, prefix, name)
+                    .map_err(|error| Cause::Other { message: error.why, hint: None }.of(format!("name {}", error.name)))
+            }
             _ => Ok(name.clone()),
         }
     }

@@ -9,9 +9,9 @@ use ociforge_manifests::Digest;
 use tokio::sync::Semaphore;
 
 use super::delta::{Earlier, SINCE};
-use super::destination::{Destination, End};
+use super::destination::{ImageDestination, MirrorDestination};
 use super::known_blobs::KnownBlobs;
-use super::origin::Origin;
+use super::origin::MirrorOrigin;
 use super::preflight::{BlobOrigin, Found, Preflight};
 use super::report::{Bytes, ImageReport, Refusal, Report, Status};
 use super::resolve::Image;
@@ -28,7 +28,7 @@ const LARGE: u64 = 1 << 20;
 /// The images that are mirrored, and where each of their blobs will come from.
 pub struct Plan<'a> {
     pub(super) mirror: &'a Mirror<'a>,
-    pub(super) destination: Destination,
+    pub(super) destination: MirrorDestination<'a>,
     pub(super) known_blobs: KnownBlobs,
     pub(super) earlier: Earlier,
     pub(super) images: Vec<Planned>,
@@ -58,10 +58,10 @@ impl Mirror<'_> {
     /// when a blob is missing of which that can be known; when there is not enough room for the files to write.
     pub async fn plan(&self) -> Result<Plan<'_>, Refusal> {
         let task = self.reporter.task("looking up images", None);
-        let origin = Origin::open(self.from.as_ref(), self.client)?;
-        let destination = Destination::open(&self.to, self.client);
+        let origin = MirrorOrigin::open(self.from.as_ref(), self.client)?;
+        let destination = MirrorDestination::open(&self.to, self.client)?;
         let earlier = match &self.since {
-            Some(place) => Earlier::read(place, self.client).await?,
+            Some(location) => Earlier::read(location).await?,
             None => Earlier::default(),
         };
         let (wanted, mut problems) = self.wanted(&origin).await?;
@@ -84,7 +84,7 @@ impl Mirror<'_> {
     }
 
     /// Why nothing is wanted.
-    fn nothing(&self, origin: &Origin) -> Failure {
+    fn nothing(&self, origin: &MirrorOrigin) -> Failure {
         let failure = Failure::new("there is nothing to mirror").usage();
         match (&self.from, origin.entries().as_deref()) {
             (Some(from), Some([(name, _), ..])) if self.selections.is_empty() => {
@@ -120,20 +120,22 @@ impl Plan<'_> {
 
     /// Walks through all images as the copy will. Those of one repository follow each other, so that none of their
     /// blobs is asked for twice.
-    async fn preflight(&self, origin: &Origin, images: Vec<Image>) -> Result<Vec<Planned>, Refusal> {
-        let mut groups: BTreeMap<String, Vec<(usize, Image, End)>> = BTreeMap::new();
+    async fn preflight(&self, origin: &MirrorOrigin, images: Vec<Image>) -> Result<Vec<Planned>, Refusal> {
+        let mut groups: BTreeMap<String, Vec<(usize, Image, ImageDestination)>> = BTreeMap::new();
         let mut problems = Vec::new();
         for (at, image) in images.into_iter().enumerate() {
-            match self.destination.end(&image.wanted.name, &image.root) {
-                Ok(end) => groups.entry(end.repository.clone()).or_default().push((at, image, end)),
+            match self.destination.image(&image.wanted.name, &image.root) {
+                Ok(destination) => {
+                    groups.entry(destination.repository.clone()).or_default().push((at, image, destination))
+                }
                 Err(error) => problems.push(Problem::of(&image.wanted.name, error)),
             }
         }
         let groups = stream::iter(groups.into_values()).map(|group| async {
             let mut surveyed = Vec::new();
-            for (at, image, end) in group {
-                let one = self.survey_one(origin, &image, &end).await;
-                surveyed.push((at, one.map_err(|error| Problem::of(&image.wanted.name, error)), image, end));
+            for (at, image, destination) in group {
+                let one = self.survey_one(origin, &image, &destination).await;
+                surveyed.push((at, one.map_err(|error| Problem::of(&image.wanted.name, error)), image, destination));
             }
             surveyed
         });
@@ -141,8 +143,8 @@ impl Plan<'_> {
         let mut surveyed: Vec<_> = surveyed.into_iter().flatten().collect();
         surveyed.sort_unstable_by_key(|(at, ..)| *at);
         let mut planned = Vec::new();
-        for (_, one, image, end) in surveyed {
-            let End { repository, home, shown, .. } = end;
+        for (_, one, image, destination) in surveyed {
+            let ImageDestination { repository, home, shown, .. } = destination;
             let bytes = Bytes::default();
             match one {
                 Ok((digest, referrers, found)) => {
@@ -159,18 +161,18 @@ impl Plan<'_> {
 
     async fn survey_one(
         &self,
-        origin: &Origin,
+        origin: &MirrorOrigin,
         image: &Image,
-        end: &End,
+        destination: &ImageDestination,
     ) -> Result<(Digest, usize, Found), ContentError> {
         let task = self.mirror.reporter.task(&format!("looking for {}", full(&image.wanted.name)), None);
         let (known_blobs, since) = (&self.known_blobs, &self.earlier.blobs);
         let beside = image.beside.iter().filter_map(|name| self.destination.beside(name)).collect();
-        let preflight = Preflight { origin, end, beside, known_blobs, since, found: Mutex::default() };
-        let naming = |tag: &str| format!("{}{tag}", end.before_tags);
+        let preflight = Preflight { origin, destination, beside, known_blobs, since, found: Mutex::default() };
+        let naming = |tag: &str| format!("{}{tag}", destination.before_tags);
         let copy = self.mirror.copy(image, &*image.read, &preflight, &naming, &());
         let _one = if image.root.size > LARGE { self.one_large.acquire().await.ok() } else { None };
-        let copied = copy.copy(&image.read_root().await?, &end.tags).await?;
+        let copied = copy.copy(&image.read_root().await?, &destination.tags).await?;
         task.done("looked for");
         let found = preflight.found.into_inner().unwrap_or_default();
         Ok((copied.root.digest, copied.referrers, found))
@@ -199,7 +201,7 @@ impl Plan<'_> {
     }
 
     /// Fails when blobs are neither at the source nor at the target.
-    fn all_is_there(&self, origin: &Origin) -> Result<(), Failure> {
+    fn all_is_there(&self, origin: &MirrorOrigin) -> Result<(), Failure> {
         let mut missing: BTreeMap<&Digest, u64> = BTreeMap::new();
         let mut names = Vec::new();
         for planned in &self.images {

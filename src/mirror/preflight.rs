@@ -6,9 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use ociforge_manifests::{Descriptor, Digest};
 
-use super::destination::End;
+use super::destination::ImageDestination;
 use super::known_blobs::KnownBlobs;
-use super::origin::Origin;
+use super::origin::MirrorOrigin;
 use crate::content::{ByteStream, Cause, ContentError, Source, Target};
 use crate::progress::Progress;
 use crate::registry::Remote;
@@ -45,8 +45,8 @@ pub(super) struct Found {
 
 /// A target that takes note of everything, and takes nothing.
 pub(super) struct Preflight<'a> {
-    pub(super) origin: &'a Origin,
-    pub(super) end: &'a End,
+    pub(super) origin: &'a MirrorOrigin,
+    pub(super) destination: &'a ImageDestination,
     /// Other repositories at the target that may have what the source leaves out.
     pub(super) beside: Vec<(String, Remote)>,
     pub(super) known_blobs: &'a KnownBlobs,
@@ -65,8 +65,8 @@ impl Preflight<'_> {
     }
 
     async fn is_there(&self, descriptor: &Descriptor) -> Result<bool, ContentError> {
-        let Some(target) = &self.end.target else { return Ok(false) };
-        let End { repository, home, .. } = self.end;
+        let Some(target) = &self.destination.target else { return Ok(false) };
+        let ImageDestination { repository, home, .. } = self.destination;
         if self.known_blobs.has(repository, &descriptor.digest) {
             return Ok(true);
         }
@@ -130,7 +130,7 @@ impl Target for Preflight<'_> {
 
     async fn tag(&self, manifest: &Descriptor, _: &[u8], tag: &str) -> Result<(), ContentError> {
         self.document(manifest);
-        let Some(named) = &self.end.named else { return Ok(()) };
+        let Some(named) = &self.destination.named else { return Ok(()) };
         match named.tagged(tag).await {
             Ok(Some((now, _))) => {
                 self.found().names.insert(tag.to_owned(), now.digest);

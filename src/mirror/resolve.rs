@@ -8,9 +8,9 @@ use ociforge_manifests::graph::{GraphNode, media_type_of};
 use ociforge_manifests::{Descriptor, DocumentError, ImageName, Platform, Reference};
 
 use super::delta::BESIDE;
-use super::destination::Destination;
+use super::destination::MirrorDestination;
 use super::documents::Documents;
-use super::origin::{Origin, Read};
+use super::origin::{MirrorOrigin, Read};
 use super::selection::{Chooser, is_companion};
 use super::{MAX_IMAGES, Mirror, NoTag, Problem, Selection, full, repository};
 use crate::content::{Cause, ContentError, read_document};
@@ -43,7 +43,7 @@ impl Image {
 
 impl Mirror<'_> {
     /// The images that are wanted, each once, in the order of the list, and what there is none of.
-    pub(super) async fn wanted(&self, origin: &Origin) -> Result<(Vec<Wanted>, Vec<Problem>), Failure> {
+    pub(super) async fn wanted(&self, origin: &MirrorOrigin) -> Result<(Vec<Wanted>, Vec<Problem>), Failure> {
         let mut selections = self.selections.clone();
         if selections.is_empty()
             && let Some(entries) = origin.entries()
@@ -110,8 +110,8 @@ impl Mirror<'_> {
     pub(super) async fn resolve(
         &self,
         wanted: Vec<Wanted>,
-        origin: &Origin,
-        destination: &Destination,
+        origin: &MirrorOrigin,
+        destination: &MirrorDestination<'_>,
     ) -> (Vec<Image>, Vec<Problem>) {
         let mut by_address: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (at, one) in wanted.iter().enumerate() {
@@ -154,7 +154,7 @@ impl Mirror<'_> {
 }
 
 /// The names that a selection stands for.
-async fn choose(origin: &Origin, selection: &Selection) -> Result<Vec<Reference>, Failure> {
+async fn choose(origin: &MirrorOrigin, selection: &Selection) -> Result<Vec<Reference>, Failure> {
     let name = &selection.name;
     if name.digest().is_some() {
         return Ok(vec![name.clone()]);
@@ -168,7 +168,7 @@ async fn choose(origin: &Origin, selection: &Selection) -> Result<Vec<Reference>
     Ok(tags.into_iter().map(named).collect())
 }
 
-async fn root(origin: &Origin, name: &Reference, read: &Read) -> Result<(Descriptor, Vec<String>), ContentError> {
+async fn root(origin: &MirrorOrigin, name: &Reference, read: &Read) -> Result<(Descriptor, Vec<String>), ContentError> {
     let (descriptor, bytes) = origin.read(name, read).await?;
     // Nothing is waited for while the document is in memory. What is wrong with it shows when it is looked at.
     let kind = media_type_of(&descriptor.media_type, &bytes).map_err(|error| unreadable(name, error))?;
@@ -200,7 +200,7 @@ fn add_platforms(platforms: &mut Vec<Platform>, more: Vec<Platform>) {
 }
 
 /// Images that go to one place and are not the same.
-fn collisions(images: &[Image], destination: &Destination) -> Vec<Problem> {
+fn collisions(images: &[Image], destination: &MirrorDestination<'_>) -> Vec<Problem> {
     let mut first: HashMap<String, &Image> = HashMap::new();
     let mut problems = Vec::new();
     for image in images {

@@ -10,7 +10,7 @@ use ociforge_manifests::{Platform, ReferenceError};
 use toml::de::DeValue;
 
 use super::recipe::platforms;
-use crate::mirror::{List, Place, Selection};
+use crate::mirror::{List, MirrorLocation, Selection};
 use crate::tables::PlanError;
 use crate::tables::fields::{Table, Text, Value};
 
@@ -45,7 +45,7 @@ fn parse(file: &Path, bytes: &[u8]) -> Result<List, PlanError> {
     })
 }
 
-fn place(value: &Value<'_>) -> Result<Place, PlanError> {
+fn place(value: &Value<'_>) -> Result<MirrorLocation, PlanError> {
     let expected = "a place such as `docker://registry.example.com/mirror` or `oci-archive:images.tar`";
     value.line_of_text()?.parse().map_err(|why| value.unexpected(expected, Some(why)))
 }

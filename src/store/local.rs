@@ -28,6 +28,7 @@ use ociforge_manifests::{Descriptor, DiffId, Digest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::format::blob_name::BLOBS;
 use super::{Caches, Layout, Roots, write_atomic};
 
 /// Part of every key: to be changed when the same input would give other bytes.
@@ -241,7 +242,7 @@ impl Store {
 
     /// Removes what killed processes left half-written. Failing to is no reason to fail.
     fn sweep(&self) {
-        let blobs = self.layout.root().join("blobs/sha256");
+        let blobs = self.layout.root().join(BLOBS).join("sha256");
         let roots = fs::read_dir(self.root.join("roots")).into_iter().flatten().flatten().map(|kind| kind.path());
         for directory in roots.chain([blobs, self.root.join("layers"), self.facts(), self.temporary()]) {
             let Ok(entries) = fs::read_dir(directory) else { continue };

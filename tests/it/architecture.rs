@@ -30,8 +30,29 @@ fn crates_depend_downwards_only() {
 
 /// The rooms of `src`, from the top down. Each may use those after it.
 const ROOMS: [&str; 24] = [
-    "process", "commands", "cli", "build", "doctor", "lock", "base", "plan", "layer", "tables", "run", "rootfs",
-    "serve", "mirror", "transfer", "locate", "registry", "store", "http", "content", "cancel", "progress", "error",
+    "process",
+    "commands",
+    "cli",
+    "build",
+    "doctor",
+    "lock",
+    "base",
+    "plan",
+    "layer",
+    "tables",
+    "run",
+    "rootfs",
+    "serve",
+    "mirror",
+    "transport",
+    "transfer",
+    "registry",
+    "store",
+    "http",
+    "content",
+    "cancel",
+    "progress",
+    "error",
     "bytes",
 ];
 

@@ -6,17 +6,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use ociforge_manifests::graph::GraphNode;
-use ociforge_manifests::{ArchivedImage, Descriptor, Document, Image, ImageError, ImageName, Reference};
+use ociforge_manifests::{Descriptor, Image, ImageName};
 use serde_json::json;
 
-use super::super::Context;
 use crate::build::{Builder, Built};
 use crate::cli::BuildArgs;
-use crate::content::{ByteStream, Cause, ContentError, Repository, Source, Target, read_document};
+use crate::content::{ByteStream, Cause, ContentError, Repository, Source, Target};
 use crate::error::Failure;
-use crate::store::layout::REF_NAME;
-use crate::store::{Layout, write_archive, write_docker_archive};
-use crate::transfer::{Moved, copy_graph};
+use crate::transfer::Moved;
+use crate::transport::{self, BuiltImage};
 
 /// The bases of an image's platforms.
 pub(super) struct Bases(pub(super) Vec<(Image, Arc<dyn Source>)>);
@@ -43,151 +41,27 @@ impl Source for Bases {
 }
 
 /// Copies the image to all its destinations.
-pub(super) async fn ship(
-    context: &Context,
-    builder: &Builder,
-    source: &dyn Source,
-    node: &GraphNode,
-    names: &[ImageName],
-    args: &BuildArgs,
-) -> Result<Moved, Failure> {
+pub(super) async fn ship(image: &BuiltImage<'_>, names: &[ImageName], args: &BuildArgs) -> Result<Moved, Failure> {
     let mut moved = Moved::default();
-    let mut all = if args.push { names.to_vec() } else { Vec::new() };
-    all.extend(args.outputs.iter().flat_map(|output| with_names(output, names)));
-    let mut destinations: Vec<&ImageName> = all.iter().collect();
-    while let Some(destination) = destinations.first().copied() {
-        // One copy writes several tags of one repository, or several names of one archive.
+    let mut destinations = if args.push { names.to_vec() } else { Vec::new() };
+    destinations.extend(args.outputs.iter().flat_map(|output| with_names(output, names)));
+    // Several tags of one repository are one copy, as are several names in one archive.
+    let group = |name: &ImageName| transport::of(name).group().unwrap_or_else(|| name.clone());
+    while let Some(destination) = destinations.first().cloned() {
         let (together, rest): (Vec<_>, Vec<_>) =
-            destinations.into_iter().partition(|other| *other == destination || same_place(other, destination));
+            destinations.into_iter().partition(|other| group(other) == group(&destination));
         destinations = rest;
-        let copied = ship_to(context, builder, source, node, &together, args).await;
+        let copied = transport::of(&destination).write(image, &together[1..]).await;
         moved += copied.map_err(|failure| failure.during(format!("cannot write the image to {destination}")))?;
     }
     Ok(moved)
 }
 
-/// Expands a docker-archive without a name to one destination for each name of the image.
+/// The names that `output` stands for: where it leaves that open, the image's own.
 fn with_names(output: &ImageName, names: &[ImageName]) -> Vec<ImageName> {
-    let ImageName::DockerArchive { file, image: None } = output else { return vec![output.clone()] };
-    let named = names.iter().filter_map(|name| match name {
-        ImageName::Registry(name) => {
-            Some(ImageName::DockerArchive { file: file.clone(), image: Some(ArchivedImage::Named(name.clone())) })
-        }
-        _ => None,
-    });
-    let named: Vec<_> = named.collect();
+    let own: Vec<_> = names.iter().filter_map(|name| transport::of(name).full_name()).collect();
+    let named = transport::of(output).named(&own);
     if named.is_empty() { vec![output.clone()] } else { named }
-}
-
-/// Whether one copy can write both destinations.
-fn same_place(a: &ImageName, b: &ImageName) -> bool {
-    match (a, b) {
-        (ImageName::Registry(a), ImageName::Registry(b)) => {
-            (a.registry(), a.repository()) == (b.registry(), b.repository())
-        }
-        (ImageName::DockerArchive { file: a, .. }, ImageName::DockerArchive { file: b, .. }) => a == b,
-        _ => false,
-    }
-}
-
-/// Copies the image to one destination, under each of its `names`.
-async fn ship_to(
-    context: &Context,
-    builder: &Builder,
-    source: &dyn Source,
-    node: &GraphNode,
-    names: &[&ImageName],
-    args: &BuildArgs,
-) -> Result<Moved, Failure> {
-    match names {
-        [ImageName::Registry(reference), ..] => {
-            let tags = names.iter().filter_map(|name| match name {
-                ImageName::Registry(reference) => Some(reference.tag().unwrap_or("latest").to_owned()),
-                _ => None,
-            });
-            let tags: Vec<String> = tags.collect();
-            copy(context, source, &builder.client.repository(reference), node, &tags, args).await
-        }
-        [ImageName::Layout { directory, tag }, ..] => {
-            let layout = Layout::create(directory)
-                .map_err(|error| Failure::new(format!("cannot open {}", directory.display())).caused_by(error))?;
-            let _hold = super::super::copy::hold(&layout)?;
-            let tags = [tag.clone().unwrap_or_else(|| "latest".into())];
-            copy(context, source, &layout, node, &tags, args).await
-        }
-        [ImageName::Archive { file, tag }, ..] => {
-            archive(context, builder, source, node, file, tag.as_deref(), args).await
-        }
-        [ImageName::DockerArchive { file, .. }, ..] => {
-            let names = names.iter().filter_map(|name| match name {
-                ImageName::DockerArchive { image: Some(ArchivedImage::Named(name)), .. } => Some(name.clone()),
-                _ => None,
-            });
-            docker_archive(context, source, node, file, &names.collect::<Vec<_>>()).await
-        }
-        [] => Ok(Moved::default()),
-    }
-}
-
-async fn copy(
-    context: &Context,
-    source: &dyn Source,
-    target: &dyn Target,
-    node: &GraphNode,
-    tags: &[String],
-    args: &BuildArgs,
-) -> Result<Moved, Failure> {
-    Ok(copy_graph(source, target, node, tags, args.jobs, &*context.reporter).await?)
-}
-
-/// Copies all blobs into the store first, because the archive is written from there.
-async fn archive(
-    context: &Context,
-    builder: &Builder,
-    source: &dyn Source,
-    node: &GraphNode,
-    file: &Path,
-    tag: Option<&str>,
-    args: &BuildArgs,
-) -> Result<Moved, Failure> {
-    let layout = builder.store.layout();
-    let moved = copy(context, source, layout, node, &[], args).await?;
-    let mut image = node.descriptor();
-    image.annotations.insert(REF_NAME.into(), tag.unwrap_or("latest").into());
-    let size = node.children().iter().map(|child| child.size).sum();
-    let task = context.reporter.task(&format!("archive {}", file.display()), Some(size));
-    tokio::task::block_in_place(|| write_archive(layout, &[image], file, &*task))?;
-    task.done("written");
-    Ok(moved)
-}
-
-/// Writes a docker-archive directly from the sources of its layers.
-async fn docker_archive(
-    context: &Context,
-    source: &dyn Source,
-    node: &GraphNode,
-    file: &Path,
-    names: &[Reference],
-) -> Result<Moved, Failure> {
-    let GraphNode::Manifest(manifest) = node else { return Err(one_platform(file)) };
-    let config = read_document(source, &manifest.config).await?;
-    let unsound = |error: ImageError| Failure::new("the image is not sound").caused_by(error);
-    let config = Document::parse(config).map_err(|error| unsound(error.into()))?;
-    let image = Image::new((**manifest).clone(), config).map_err(unsound)?;
-    let size = manifest.layers.iter().map(|layer| layer.size).sum();
-    let task = context.reporter.task(&format!("archive {}", file.display()), Some(size));
-    write_docker_archive(source, &image, names, file, &*task).await?;
-    task.done("written");
-    let streamed = manifest.layers.iter().filter(|layer| source.repository(layer).is_some());
-    let streamed = streamed.map(|layer| layer.size).sum();
-    Ok(Moved { uploaded: size - streamed, streamed, documents: 1, ..Moved::default() })
-}
-
-/// The error for a docker-archive with several platforms.
-pub(super) fn one_platform(file: &Path) -> Failure {
-    Failure::new(format!("docker-archive:{} can hold the image of one platform only", file.display()))
-        .hint("choose one with --platform, or write oci-archive:FILE")
-        .usage()
 }
 
 /// Keeps the image in the store under its names, for `spec` and `inspect`.

@@ -8,9 +8,9 @@ use std::os::unix::fs::FileExt;
 use ociforge_manifests::{Digest, Hasher};
 use tar::{Builder, EntryType};
 
-use super::digest_of;
 use super::target::{Begun, UNSYNCED};
-use crate::store::tar_file::{BLOCK, Place, header};
+use crate::store::format::blob_name::{blob_name, digest_of};
+use crate::store::format::tar_file::{BLOCK, Place, header};
 
 use crate::content::Cause;
 
@@ -143,7 +143,7 @@ fn is_whole(file: &File, entry: &Entry) -> io::Result<bool> {
 
 /// The header of a blob's entry, always the same.
 pub(super) fn blob_header(blob: &Begun) -> io::Result<Vec<u8>> {
-    let name = format!("blobs/{}/{}", blob.digest.algorithm(), blob.digest.hex());
+    let name = blob_name(&blob.digest);
     let mut tar = Builder::new(Vec::new());
     tar.append_data(&mut header(EntryType::Regular, 0o644, blob.size), name, io::empty())?;
     Ok(tar.get_ref().clone())

@@ -17,24 +17,24 @@ use std::path::{Path, PathBuf};
 use ociforge_manifests::{Descriptor, Digest, Document, Hasher, graph::Index, media_type};
 use serde_json::{Value, json};
 
-use super::blob::BlobWriter;
-use super::dir::{Dir, FileFacts, there};
-use super::partial::{self, Partial};
+use super::blob_name::{BLOBS, blob_name};
 use super::{index, index::MAX_INDEX};
 use crate::content::Cause;
+use crate::store::blob::BlobWriter;
+use crate::store::dir::{Dir, FileFacts, there};
+use crate::store::partial::{self, Partial};
 
 /// The annotation that names a manifest in a layout's index.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 const LAYOUT: &str = "oci-layout";
 const INDEX: &str = "index.json";
-const BLOBS: &str = "blobs";
 const LOCK: &str = ".lock";
 const PARTIALS: &str = ".partial";
 /// The directory of a layout that has the uploads that have not ended, each a file that is locked while a request has it.
 pub const UPLOADS: &str = ".uploads";
 /// The file that is locked by who writes an image straight into the layout.
-pub(super) const WRITERS: &str = ".writers";
+pub(in crate::store) const WRITERS: &str = ".writers";
 
 /// What a layout has at its top, and whether it is a directory.
 const TOP: [(&str, bool); 7] = [
@@ -116,7 +116,7 @@ impl Layout {
     /// Where the blob of this digest is, or would be, for messages. It is opened by [`Layout::open_blob`].
     #[must_use]
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.root.join(BLOBS).join(digest.algorithm()).join(digest.hex())
+        self.root.join(blob_name(digest))
     }
 
     /// The directory of the blobs whose digests are of the algorithm of this one; made where it is missing.
@@ -264,22 +264,22 @@ impl Layout {
     }
 
     /// Takes the blob of this digest for this process alone, to write it; `None` while somebody else has it.
-    pub(super) fn claim_partial(&self, digest: &Digest) -> io::Result<Option<Partial>> {
+    pub(in crate::store) fn claim_partial(&self, digest: &Digest) -> io::Result<Option<Partial>> {
         Partial::claim(|| self.dir.make_directory(PARTIALS), &partial_name(digest))
     }
 
     /// Where blobs lie that were pushed in part; nothing where there is no such directory.
-    pub(super) fn partials(&self) -> io::Result<Option<Dir>> {
+    pub(in crate::store) fn partials(&self) -> io::Result<Option<Dir>> {
         there(self.dir.directory(PARTIALS))
     }
 
     /// Removes the directory of blobs that were pushed in part as long as there is nothing in it.
-    pub(super) fn remove_empty_partials(&self) {
+    pub(in crate::store) fn remove_empty_partials(&self) {
         let _ = self.dir.remove_directory(PARTIALS);
     }
 
     /// The directories of blobs, with the names of their algorithms.
-    pub(super) fn algorithms(&self) -> io::Result<Vec<(String, Dir)>> {
+    pub(in crate::store) fn algorithms(&self) -> io::Result<Vec<(String, Dir)>> {
         let Some(blobs) = there(self.dir.directory(BLOBS))? else { return Ok(Vec::new()) };
         let known = blobs.names()?.into_iter().filter_map(|name| name.into_string().ok());
         let known = known.filter(|name| Hasher::new(name).is_some());

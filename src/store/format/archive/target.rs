@@ -19,10 +19,10 @@ use crate::content::{ByteStream, Cause, ContentError, Source, Target, in_memory}
 use crate::progress::Progress;
 use crate::store::arrival::Arrival;
 use crate::store::dir::Dir;
-use crate::store::index::{self, MAX_INDEX};
+use crate::store::format::index::{self, MAX_INDEX};
+use crate::store::format::tar_file::{BLOCK, Place};
 use crate::store::partial::Partial;
 use crate::store::stream::stream as read_stream;
-use crate::store::tar_file::{BLOCK, Place};
 
 /// What is not written because who reads the archive has it already.
 type Elsewhere = Box<dyn Fn(&Digest) -> bool + Send + Sync>;

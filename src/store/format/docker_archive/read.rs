@@ -12,8 +12,8 @@ use serde_json::json;
 
 use super::{Item, MANIFEST, complete, familiar};
 use crate::content::{ByteStream, Cause, Check, ContentError, Named, Source, in_memory};
-use crate::store::archive::digest_of;
-use crate::store::tar_file::{Entries, GET_AGAIN, Place, TarFile, normal};
+use crate::store::format::blob_name::{blob_name, digest_of};
+use crate::store::format::tar_file::{Entries, GET_AGAIN, Place, TarFile, normal};
 
 /// A `docker-archive` to read from.
 #[derive(Debug)]
@@ -156,7 +156,7 @@ impl DockerArchive {
     }
 
     /// A manifest for the layers of `item`, and where they lie.
-    fn make_manifest(&self, item: &Item, config: &Document<Config>) -> Result<Located, Cause> {
+    fn make_manifest(&self, item: &Item, config: &Document<Config>) -> Result<PlacedManifest, Cause> {
         let (names, diff_ids) = (item.layers(), &config.rootfs.diff_ids);
         if names.len() != diff_ids.len() {
             return Err(Damage::Layers { layers: names.len(), diff_ids: diff_ids.len() }.into());
@@ -202,7 +202,7 @@ impl DockerArchive {
 
     /// The manifest of the image with this config in the layout that the archive is as well, and where its layers lie.
     /// Nothing where it is no layout, or has no such manifest with all its layers.
-    fn own_manifest(&self, config: &Document<Config>) -> Result<Option<Located>, Cause> {
+    fn own_manifest(&self, config: &Document<Config>) -> Result<Option<PlacedManifest>, Cause> {
         let Some((_, place)) = self.entries.file("index.json")? else { return Ok(None) };
         let index: Document<Index> = Document::parse(self.tar.read_whole(place)?)?;
         let mut waiting = index.manifests.clone();
@@ -239,8 +239,7 @@ impl DockerArchive {
 
     /// Where the layout's blob of `descriptor` lies; nothing where there is none of its size.
     fn blob(&self, descriptor: &Descriptor) -> Result<Option<Place>, Cause> {
-        let name = format!("blobs/{}/{}", descriptor.digest.algorithm(), descriptor.digest.hex());
-        let place = self.entries.file(&name)?.map(|(_, place)| place);
+        let place = self.entries.file(&blob_name(&descriptor.digest))?.map(|(_, place)| place);
         Ok(place.filter(|place| place.length == descriptor.size))
     }
 }
@@ -254,7 +253,7 @@ fn shown(wanted: &ArchivedImage) -> String {
 }
 
 /// A manifest, and where its layers lie.
-type Located = (Document<Manifest>, BTreeMap<Digest, Place>);
+type PlacedManifest = (Document<Manifest>, BTreeMap<Digest, Place>);
 
 /// The SHA-256 digest by which a config's file is called, if it is: `<hex>.json`, or as in a layout.
 fn digest_in(name: &str) -> Option<Digest> {

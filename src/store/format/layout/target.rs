@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use ociforge_manifests::graph::Index;
-use ociforge_manifests::{Descriptor, Document};
+use ociforge_manifests::{Descriptor, Digest, Document};
 use tokio::task::spawn_blocking;
 
 use super::Layout;
@@ -40,6 +40,10 @@ impl Indexed for Layout {
 
     fn place(&self) -> String {
         self.root.display().to_string()
+    }
+
+    fn blob_size(&self, digest: &Digest) -> Option<u64> {
+        Self::blob_size(self, digest)
     }
 }
 

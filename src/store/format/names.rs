@@ -23,6 +23,9 @@ pub trait Indexed: Source {
 
     /// Where it is, for messages.
     fn place(&self) -> String;
+
+    /// The length in bytes of the blob of this digest; `None` when it is not there.
+    fn blob_size(&self, digest: &Digest) -> Option<u64>;
 }
 
 /// A layout or an archive seen as one repository: its index as it was when this was made.
@@ -62,6 +65,18 @@ impl Names {
     #[must_use]
     pub fn of(&self, repository: impl Into<String>) -> Self {
         Self { repository: Some(repository.into()), ..self.clone() }
+    }
+
+    /// The whole index.
+    #[must_use]
+    pub fn index(&self) -> &Document<Index> {
+        &self.index
+    }
+
+    /// The length in bytes of the blob of this digest, in whatever repository; `None` when it is not there.
+    #[must_use]
+    pub fn blob_size(&self, digest: &Digest) -> Option<u64> {
+        self.place.blob_size(digest)
     }
 
     /// All entries of the index that have a name, with it, in the index's order, whatever repository they are in. The

@@ -8,8 +8,8 @@ use ociforge_manifests::Digest;
 use super::resume::{blob_header, first_entry, padded};
 use super::target::Begun;
 use crate::content::Cause;
+use crate::store::format::tar_file::Place;
 use crate::store::partial::Partial;
-use crate::store::tar_file::Place;
 
 /// Puts a partial archive that has only these blobs of `partial` in its place, and says where the last one ends. The old
 /// one stays until the new one is whole. `blobs` are in the order in which they lie.

@@ -17,7 +17,7 @@ use super::{Item, MANIFEST, familiar};
 use crate::content::{BlobReader, Cause, ContentError, Source, cause_of};
 use crate::progress::Progress;
 use crate::store::blob::beside;
-use crate::store::tar_file::{BLOCK, header};
+use crate::store::format::tar_file::{BLOCK, header};
 use crate::store::temporary::TemporaryFile;
 
 /// Bytes read at once of a layer.

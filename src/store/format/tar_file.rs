@@ -13,9 +13,9 @@ use ociforge_manifests::Descriptor;
 use ociforge_manifests::document::MAX_DOCUMENT;
 use tar::{EntryType, Header};
 
-use super::spool::temporary_file;
-use super::stream::stream;
 use crate::content::{ByteStream, Cause, ContentError};
+use crate::store::spool::temporary_file;
+use crate::store::stream::stream;
 
 /// Headers and contents begin at multiples of this, in bytes.
 pub(super) const BLOCK: u64 = 512;

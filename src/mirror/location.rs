@@ -1,17 +1,16 @@
 //! Where images are found under their names, and where they go.
 
-use std::ffi::OsString;
 use std::fmt;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf, absolute};
+use std::path::Path;
 use std::str::FromStr;
 
 use ociforge_manifests::{ImageName, Reference, ReferenceError};
 
+use crate::transport::{self, is_same_file};
+
 /// A place that holds many images.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum MirrorLocation {
     /// `docker://R[/P]`: `HOST/a/b:t` is at `R/P/a/b:t`.
     Registry {
         /// Host and perhaps port.
@@ -19,20 +18,24 @@ pub enum Place {
         /// What stands before all repositories; empty for nothing.
         prefix: String,
     },
-    /// `oci:DIR`: an OCI layout with the full names of its images.
-    Layout(PathBuf),
-    /// `oci-archive:FILE`: the same in a tar file.
-    Archive(PathBuf),
+    /// `oci:DIR` or `oci-archive:FILE`: an OCI layout with the full names of its images.
+    Layout(ImageName),
 }
 
-impl Place {
+impl MirrorLocation {
     /// The directory or file; none for a registry.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Registry { .. } => None,
-            Self::Layout(path) | Self::Archive(path) => Some(path),
+            Self::Layout(name) => name.path(),
         }
+    }
+
+    /// Whether it is a file, which is written as a whole.
+    #[must_use]
+    pub fn is_archive(&self) -> bool {
+        matches!(self, Self::Layout(name) if transport::of(name).archive().is_some())
     }
 
     /// Whether both are one place, however their paths are written.
@@ -55,30 +58,13 @@ impl Place {
     }
 }
 
-/// Whether two paths lead to one file or directory, through links of either kind, too. What is missing is told by its
-/// directory and name.
-#[must_use]
-pub fn is_same_file(a: &Path, b: &Path) -> bool {
-    identity(a).is_some_and(|a| identity(b) == Some(a))
-}
-
-/// Device and inode, of the directory above when there is only a name yet.
-fn identity(path: &Path) -> Option<(u64, u64, Option<OsString>)> {
-    if let Ok(found) = fs::metadata(path) {
-        return Some((found.dev(), found.ino(), None));
-    }
-    let path = absolute(path).ok()?;
-    let above = fs::metadata(path.parent()?).ok()?;
-    Some((above.dev(), above.ino(), Some(path.file_name()?.to_owned())))
-}
-
 /// The name without its host.
 fn rest(name: &Reference) -> String {
     let whole = name.whole();
     whole.strip_prefix(name.registry()).unwrap_or(&whole).trim_start_matches('/').to_owned()
 }
 
-impl FromStr for Place {
+impl FromStr for MirrorLocation {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -96,24 +82,23 @@ impl FromStr for Place {
                 Err(error) => Err(error.why),
             };
         }
-        match text.parse() {
-            Ok(ImageName::Layout { directory, tag: None }) => Ok(Self::Layout(directory)),
-            Ok(ImageName::Archive { file, tag: None }) => Ok(Self::Archive(file)),
-            Ok(ImageName::Layout { .. } | ImageName::Archive { .. }) => {
+        match text.parse::<ImageName>() {
+            Ok(name) if !transport::of(&name).is_layout() => Err(expected()),
+            Ok(name) if transport::of(&name).tag().is_some() => {
                 Err("leave the tag out: images keep their full names".into())
             }
-            _ => Err(expected()),
+            Ok(name) => Ok(Self::Layout(name)),
+            Err(_) => Err(expected()),
         }
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for MirrorLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Registry { registry, prefix } if prefix.is_empty() => write!(f, "docker://{registry}"),
             Self::Registry { registry, prefix } => write!(f, "docker://{registry}/{prefix}"),
-            Self::Layout(directory) => write!(f, "oci:{}", directory.display()),
-            Self::Archive(file) => write!(f, "oci-archive:{}", file.display()),
+            Self::Layout(name) => name.fmt(f),
         }
     }
 }
@@ -128,7 +113,7 @@ mod tests {
         let (debian, by_digest) = ("debian:12", format!("nvcr.io/a/b@{digest}"));
         let placed = |prefix: &str, name: &str| {
             let ImageName::Registry(name) = name.parse().unwrap() else { panic!() };
-            Place::in_registry("m.example:5000", prefix, &name).map(|placed| placed.whole())
+            MirrorLocation::in_registry("m.example:5000", prefix, &name).map(|placed| placed.whole())
         };
         assert_eq!(placed("ai/mirror", "nvcr.io/a/b:t").unwrap(), "m.example:5000/ai/mirror/a/b:t");
         assert_eq!(placed("", debian).unwrap(), "m.example:5000/library/debian:12");
@@ -139,12 +124,12 @@ mod tests {
     #[test]
     fn places_are_written_with_their_transport() {
         for good in ["docker://localhost:5000", "docker://m.example/a/b", "oci:dir", "oci-archive:a.tar"] {
-            assert_eq!(good.parse::<Place>().unwrap().to_string(), good);
+            assert_eq!(good.parse::<MirrorLocation>().unwrap().to_string(), good);
         }
-        assert_eq!("docker://m.example/".parse::<Place>().unwrap().to_string(), "docker://m.example");
+        assert_eq!("docker://m.example/".parse::<MirrorLocation>().unwrap().to_string(), "docker://m.example");
         for bad in ["m.example/a", "docker://plain", "docker://m.example/UPPER", "oci:dir:tag", "docker-archive:x", ""]
         {
-            assert!(bad.parse::<Place>().is_err(), "{bad}");
+            assert!(bad.parse::<MirrorLocation>().is_err(), "{bad}");
         }
     }
 }

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use ociforge_manifests::{Descriptor, Digest, Document, graph::Index};
 
+use super::blob_name::digest_of;
 use super::index::MAX_INDEX;
 use super::tar_file::{Place, TarFile};
 use super::{Indexed, index};
@@ -101,12 +102,10 @@ impl Indexed for Archive {
     fn place(&self) -> String {
         self.path().display().to_string()
     }
-}
 
-/// The digest of a blob by its place in the layout. What lies elsewhere is none of the layout's, and left alone.
-pub(super) fn digest_of(name: &str) -> Option<Digest> {
-    let (algorithm, hex) = name.strip_prefix("blobs/")?.split_once('/')?;
-    format!("{algorithm}:{hex}").parse().ok()
+    fn blob_size(&self, digest: &Digest) -> Option<u64> {
+        Self::blob_size(self, digest)
+    }
 }
 
 fn no_layout(docker: bool) -> Cause {

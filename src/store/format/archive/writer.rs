@@ -16,7 +16,8 @@ use crate::content::{Cause, Check, ContentError, cause_of};
 use crate::progress::Progress;
 use crate::store::Layout;
 use crate::store::blob::beside;
-use crate::store::tar_file::header;
+use crate::store::format::blob_name::{BLOBS, blob_name};
+use crate::store::format::tar_file::header;
 
 /// Writes `images` of the layout, and all that they point to, as an archive at `path`, which appears whole or not at
 /// all, unless it is a pipe or a device. `images` become the entries of the archive's index as they are, annotations included.
@@ -60,14 +61,14 @@ fn write_to(
     append(&mut tar, "oci-layout", LAYOUT)?;
     append(&mut tar, "index.json", index.bytes())?;
     let algorithms: BTreeSet<_> = blobs.keys().map(Digest::algorithm).collect();
-    append_directory(&mut tar, "blobs/")?;
+    append_directory(&mut tar, &format!("{BLOBS}/"))?;
     let mut blobs = blobs.iter().peekable();
     for algorithm in algorithms {
-        append_directory(&mut tar, &format!("blobs/{algorithm}/"))?;
+        append_directory(&mut tar, &format!("{BLOBS}/{algorithm}/"))?;
         while let Some((digest, descriptor)) = blobs.next_if(|(digest, _)| digest.algorithm() == algorithm) {
             let (file, _) = layout.open_blob(digest)?;
             let content = Verified { file, check: Some(Check::new(descriptor)), progress };
-            let name = format!("blobs/{algorithm}/{}", digest.hex());
+            let name = blob_name(digest);
             let mut header = header(EntryType::Regular, 0o644, descriptor.size);
             tar.append_data(&mut header, name, content).map_err(cause_of)?;
         }
