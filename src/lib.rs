@@ -2,7 +2,7 @@
 //! a new manifest, copies what is missing to a registry, and emits an OCI runtime spec.
 //!
 //! The modules are the rooms of the house. Each knows what stands below it in this list, none what stands above:
-//! `process`, `commands`, `cli`, `build`, `doctor`, `lock`, `base`, `plan`, `layer`, `tables`, `run`, `rootfs`, `serve`, `mirror`, `transport`, `transfer`,
+//! `process`, `commands`, `cli`, `build`, `doctor`, `lock`, `python`, `base`, `plan`, `layer`, `tables`, `run`, `rootfs`, `serve`, `mirror`, `transport`, `transfer`,
 //! `registry`, `store`, `http`, `content`, `cancel`, `progress`, `error`, `bytes`.
 
 pub mod base;
@@ -21,6 +21,7 @@ pub mod mirror;
 pub mod plan;
 pub mod process;
 pub mod progress;
+pub mod python;
 pub mod registry;
 pub mod rootfs;
 pub mod run;

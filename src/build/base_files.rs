@@ -10,12 +10,13 @@ use ociforge_layers::{
 use super::error::failed;
 use super::interpreter::Interpreter;
 use super::pins::Pins;
-use super::{BuildError, Builder, python};
+use super::{BuildError, Builder};
 use crate::base::BaseImage;
 use crate::base::facts::{self, Contents};
 use crate::layer::{LayerPart, StepKind, TreeSource};
 use crate::lock::LockedBase;
 use crate::plan::Plan;
+use crate::python::install;
 use crate::transfer::Overlay;
 
 /// Common subdirectories of the data directory of packages.
@@ -95,7 +96,7 @@ fn directories_of(Interpreter { scheme, .. }: &Interpreter, builder: &Builder) -
         // All of them are directories, so they do not conflict.
         let _ = tree.insert(path, directory);
     }
-    LayerPart { tree: TreeSource::Made(tree), rules: Some(python::rules(builder.epoch.seconds())) }
+    LayerPart { tree: TreeSource::Made(tree), rules: Some(install::rules(builder.epoch.seconds())) }
 }
 
 fn select(files: &FileIndex, looked_up: Vec<LayerPath>) -> FileIndex {

@@ -8,13 +8,13 @@ use ociforge_layers::source::capture::CaptureError;
 use ociforge_layers::{LayerPath, PackError, PlaceError};
 use ociforge_manifests::{ConfigValueError, ImageError, Platform};
 
-use super::correction;
 use super::wheel_builder::SourceError;
 use crate::base::facts::FactsError;
 use crate::content::ContentError;
 use crate::error::Explain;
 use crate::layer::{EpochError, LayerError, Step};
-use crate::lock::{FetchError, LockError};
+use crate::python::install::{InstallError, correction};
+use crate::python::{FetchError, ResolveError};
 use crate::rootfs::stage::StageError;
 use crate::run::bundle::BundleError;
 use crate::transport::ImageSourceError;
@@ -49,7 +49,7 @@ pub enum BuildError {
     },
     /// The lock is invalid, or the resolution failed.
     #[error(transparent)]
-    Lock(#[from] LockError),
+    Lock(#[from] ResolveError),
     /// A wheel cannot be downloaded.
     #[error(transparent)]
     Fetch(#[from] FetchError),
@@ -115,16 +115,9 @@ pub enum StepError {
     /// The content of the layer cannot be read.
     #[error(transparent)]
     Layer(#[from] LayerError),
-    /// Two packages conflict.
-    #[error("{file} has a file where {directory} has a directory: {path}")]
-    Occupied {
-        /// The package with the file, and its version.
-        file: String,
-        /// The package with the directory.
-        directory: String,
-        /// The path of the conflict.
-        path: String,
-    },
+    /// Wheels cannot be installed.
+    #[error(transparent)]
+    Install(#[from] InstallError),
     /// The tree cannot be placed onto the layers below.
     #[error(transparent)]
     Place(#[from] PlaceError),
@@ -134,17 +127,6 @@ pub enum StepError {
     /// A directory without a Python project.
     #[error("{} has neither pyproject.toml nor setup.py", .0.display())]
     NoProject(PathBuf),
-    /// A pattern that matches no wheel.
-    #[error("`{0}` fits no file")]
-    NoWheels(String),
-    /// A malformed pattern.
-    #[error("`{pattern}` is not a pattern")]
-    Glob {
-        /// The pattern.
-        pattern: String,
-        /// The cause.
-        source: glob::PatternError,
-    },
     /// The sandbox is not available.
     #[error("there is nothing to run it in")]
     NoSandbox(#[source] Arc<SandboxError>),
@@ -291,6 +273,7 @@ impl Explain for StepError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Layer(error) => error.hint(),
+            Self::Install(error) => error.hint(),
             Self::Place(PlaceError::Path(_) | PlaceError::Tree(_)) => {
                 Some("leave the path out, or give it another name".into())
             }
@@ -326,10 +309,6 @@ impl Explain for StepError {
             Self::NoProject(_) => {
                 Some("name the directory that has the project; it is relative to the recipe's directory".into())
             }
-            Self::Occupied { .. } => {
-                Some("one of them would be lost: leave one out, or choose a version of it that has no such path".into())
-            }
-            Self::NoWheels(_) => Some("patterns are relative to the recipe's directory".into()),
             _ => None,
         }
     }

@@ -10,17 +10,17 @@ use super::base_files;
 use super::error::failed;
 use super::libc::BaseLibc;
 use super::pins::project_files;
-use super::python::matching;
 use super::wheel_builder::{self, BuildContext, SourceMetadata, WheelBuilder};
 use super::{BuildError, Builder};
 use crate::base::BaseImage;
 use crate::base::facts::{self, Contents, Facts};
 use crate::layer::{Pip, Step, stays_inside};
-use crate::lock::{
-    self, LockError, LockedSource, LockedWheel, Origin, Problem, PythonVersion, Requirements, Resolution, Sources,
+use crate::plan::{Libc, Plan, StatedPython};
+use crate::python::install::matching;
+use crate::python::{
+    self, LockedSource, LockedWheel, Origin, Problem, PythonVersion, Requirements, Resolution, ResolveError, Sources,
     Target,
 };
-use crate::plan::{Libc, Plan, StatedPython};
 
 /// The Python that the packages are for.
 pub(super) struct Interpreter {
@@ -107,7 +107,7 @@ impl Interpreter {
                 Requirements::List(vec![requirement])
             }
         };
-        let options = lock::index_options(&requirements, &plan.directory);
+        let options = python::index_options(&requirements, &plan.directory);
         let mut studied = BTreeMap::new();
         let task = builder.reporter.task(&format!("resolve {}", step.description), None);
         let resolution = loop {
@@ -141,14 +141,14 @@ impl Interpreter {
         pattern: &str,
     ) -> Result<Vec<LockedWheel>, BuildError> {
         let files = matching(pattern, &plan.directory).map_err(|error| failed(step, error))?;
-        let wheels = lock::local(&files, &self.target, &plan.directory)?;
+        let wheels = python::local(&files, &self.target, &plan.directory)?;
         let libc = match self.libc.known(builder) {
-            None if lock::misfits(&wheels, &self.target).next().is_some() => self.libc.ask(builder).await?,
+            None if python::misfits(&wheels, &self.target).next().is_some() => self.libc.ask(builder).await?,
             known => known,
         };
         match libc {
-            Some(libc) => lock::check_libc(&wheels, &self.on(libc))?,
-            None => lock::misfits(&wheels, &self.target).for_each(|wheel| {
+            Some(libc) => python::check_libc(&wheels, &self.on(libc))?,
+            None => python::misfits(&wheels, &self.target).for_each(|wheel| {
                 let file = &wheel.file;
                 builder
                     .reporter
@@ -183,7 +183,7 @@ impl Interpreter {
                 (Some(Some(source)), _) => source.requires.clone(),
                 (Some(None), _) => {
                     let name = LockedSource { origin, requires: Vec::new() }.name().to_owned();
-                    return Err(LockError::Package { name, problem: Problem::Unpinned }.into());
+                    return Err(ResolveError::Package { name, problem: Problem::Unpinned }.into());
                 }
                 (None, Origin::Sdist(archive)) => wheel_builder.study_sdist(archive, &[]).await?.requires,
                 (None, Origin::Project { directory, .. }) => wheel_builder.study_project(directory).await?.requires,
@@ -238,7 +238,7 @@ impl Interpreter {
         let (target, facts, directory) = (self.on(libc), self.facts.clone(), plan.directory.clone());
         let (requirements, mut sources) = (requirements.clone(), known.clone());
         let resolved = tokio::task::spawn_blocking(move || {
-            let resolution = lock::resolve(&requirements, &target, facts.as_ref(), &directory, &mut sources);
+            let resolution = python::resolve(&requirements, &target, facts.as_ref(), &directory, &mut sources);
             resolution.map(|resolution| (resolution, sources))
         });
         let (resolution, sources) = resolved.await.map_err(|_| BuildError::Interrupted)??;
@@ -275,7 +275,7 @@ impl Packages {
 
 /// Reports the packages of the base that the resolution replaces.
 fn tell(builder: &Builder, resolution: &Resolution) {
-    for lock::Replaced { name, old, new } in &resolution.replaced {
+    for python::Replaced { name, old, new } in &resolution.replaced {
         builder.reporter.warn(&format!("{name} {new} is installed over the base's {name} {old}, whose files stay"));
     }
 }

@@ -8,13 +8,13 @@ use ociforge_manifests::runtime::Network;
 use super::StepError;
 use super::build_root::{BuildRoot, StepProcess};
 use super::step_mounts::{Access, MountSource, ResolvedMount};
-use crate::lock::{self, IsolatedError, IsolatedRunner, OUT};
+use crate::python::{self, IsolatedError, IsolatedRunner, OUT};
 use ociforge_sandbox::step::Ended;
 
 #[async_trait]
 impl IsolatedRunner for BuildRoot {
     /// Changes outside of the command's directory are discarded.
-    async fn run(&self, job: lock::Job) -> Result<(), IsolatedError> {
+    async fn run(&self, job: python::Job) -> Result<(), IsolatedError> {
         let bind = |path, to, access| ResolvedMount { to, what: MountSource::Bind { path, access } };
         let mut step_mounts: Vec<_> = job.binds.into_iter().map(|(path, to)| bind(path, to, Access::Read)).collect();
         step_mounts.push(bind(job.out, OUT.to_owned(), Access::Write));

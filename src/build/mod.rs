@@ -2,17 +2,13 @@
 
 mod base_files;
 mod build_root;
-mod correction;
 mod error;
-mod group;
 mod interpreter;
 mod isolated;
 mod join;
 mod libc;
-mod occupied;
 mod pack;
 mod pins;
-mod python;
 mod run;
 mod sandbox;
 mod secrets;
@@ -34,9 +30,10 @@ use ociforge_manifests::{Image, ImageName, NewLayer, Platform};
 use crate::base::BaseImage;
 use crate::cancel::Cancel;
 use crate::layer::{LayerContext, LayerWork, Step, StepKind};
-use crate::lock::IsolatedRunner;
 use crate::plan::{Base, Plan};
 use crate::progress::Reporter;
+use crate::python::IsolatedRunner;
+use crate::python::install::{self, LocalWheel, Occupied};
 use crate::registry::Client;
 use crate::store::Store;
 use ociforge_sandbox::SandboxError;
@@ -53,10 +50,8 @@ use build_root::BuildRoot;
 use error::failed;
 use interpreter::Interpreter;
 use join::join;
-use occupied::Occupied;
 use pack::Packer;
 use pins::Pins;
-use python::LocalWheel;
 use state::Unrepeated;
 use wheel_builder::{BuildContext, bytecode};
 
@@ -224,7 +219,7 @@ impl Builder {
                     if pins.builds(n) {
                         let built = pins.fetch(self, plan, n, &build_context).await?;
                         occupied.add(&built, scheme).map_err(|error| failed(step, error))?;
-                        let work = python::work(step, built.clone(), scheme, self.epoch.seconds());
+                        let work = install::work(step, built.clone(), scheme, self.epoch.seconds());
                         new.extend(self.pack(work, &mut below).await?);
                         wheels.insert(n, built);
                     }
@@ -271,7 +266,7 @@ impl Builder {
                     ));
                 }
                 occupied.add(&fetched, scheme).map_err(|error| failed(step, error))?;
-                work.extend(python::work(step, fetched.clone(), scheme, self.epoch.seconds()));
+                work.extend(install::work(step, fetched.clone(), scheme, self.epoch.seconds()));
                 wheels.insert(n, fetched);
             }
             all.push(work);

@@ -10,21 +10,20 @@ use ociforge_manifests::lint::InstalledPackage;
 use ociforge_manifests::{ConfigEdit, Digest, Expansion, Platform};
 use serde_json::json;
 
+use super::base_files;
 use super::build_root::BuildRoot;
 use super::error::failed;
 use super::interpreter::{Interpreter, Packages};
-use super::python::{self, LocalWheel};
 use super::wheel_builder::BuildContext;
 use super::{BuildError, Builder, StepError};
-use super::{base_files, correction};
 use crate::base::BaseImage;
 use crate::layer::{LayerError, PROJECT_FILES, Pip, Step, StepKind, stays_inside};
-use crate::lock::fetch::Check;
-use crate::lock::{
-    Credentials, FetchError, Fetcher, Location, Lock, LockedBase, LockedWheel, Requirements, SourceEntry, WheelEntry,
-};
+use crate::lock::{Lock, LockedBase, SourceEntry, WheelEntry};
 use crate::plan::{Base, Plan};
 use crate::progress::Reporter;
+use crate::python::fetch::Check;
+use crate::python::install::{self, LocalWheel, correction};
+use crate::python::{Credentials, FetchError, Fetcher, Location, LockedWheel, Requirements};
 use ociforge_layers::regular::read_regular;
 
 /// The resolved inputs of a build for one platform.
@@ -139,7 +138,7 @@ impl Pins {
             let wheels: Vec<_> = packages.wheels.iter().filter(is_local).cloned().collect();
             let paths = fetcher.fetch(&wheels, &plan.directory, &check, &*builder.reporter).await?;
             let wheels = wheels.into_iter().zip(paths).map(|(locked, path)| LocalWheel { locked, path });
-            let installed = python::install(&wheels.collect::<Vec<_>>(), &interpreter.scheme, 0);
+            let installed = install::install(&wheels.collect::<Vec<_>>(), &interpreter.scheme, 0);
             installed.map_err(|error| failed(&plan.steps[*n], error))?;
         }
         Ok(())

@@ -1,211 +1,44 @@
-//! Why packages could not be resolved.
+//! Errors of the lock file.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::error::Explain;
 
-/// Resolving failed.
+/// `ociforge.lock` cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum LockError {
-    /// uv is not installed.
-    #[error("cannot resolve Python packages: uv is not installed")]
-    NoUv,
-    /// uv could not be run.
-    #[error("cannot run uv")]
-    RunUv(#[source] io::Error),
-    /// uv found no solution, or failed otherwise.
-    #[error("cannot resolve the Python packages for {target}")]
-    Uv {
-        /// What for.
-        target: String,
-        /// What uv said.
-        source: Said,
-        /// What to do about it.
-        hint: Option<String>,
-    },
-    /// uv has no name for such a target.
-    #[error("uv can't resolve packages for {target}")]
-    Target {
-        /// The target.
-        target: String,
-    },
-    /// A file could not be read.
+pub enum LockFileError {
+    /// The file cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// A file could not be written.
+    /// The file cannot be written.
     #[error("cannot write {}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// `ociforge.lock` is not of the form that it should be.
+    /// The file has another form than it should.
     #[error("{}:{line}: {message}", path.display())]
-    LockFile {
+    Form {
         /// The file.
         path: PathBuf,
-        /// The line, the first being 1.
+        /// The line, counted from 1.
         line: usize,
-        /// What is wrong there.
+        /// The fault.
         message: String,
-    },
-    /// No lock after PEP 751.
-    #[error("{}:{line}: {message}", path.display())]
-    Pylock {
-        /// The file.
-        path: PathBuf,
-        /// The line, the first being 1.
-        line: usize,
-        /// What is wrong there.
-        message: String,
-        /// What to do about it.
-        hint: Option<String>,
-    },
-    /// An extra or a group is wanted that a lock after PEP 751 has not.
-    #[error("{} has no {kind} `{name}`", path.display())]
-    Selection {
-        /// The file.
-        path: PathBuf,
-        /// `extra` or `group`.
-        kind: &'static str,
-        /// What is wanted.
-        name: String,
-        /// What it has.
-        known: Vec<String>,
-    },
-    /// The lock is not for the target.
-    #[error("{} is not for {target}", path.display())]
-    OtherTarget {
-        /// The file.
-        path: PathBuf,
-        /// The target.
-        target: String,
-    },
-    /// A package can't be installed.
-    #[error("cannot install {name}")]
-    Package {
-        /// The package.
-        name: String,
-        /// Why.
-        #[source]
-        problem: Problem,
     },
 }
 
-/// The words of another program.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Said(pub(super) String);
-
-/// Why a package can't be installed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Problem {
-    /// It has to be built, and `ociforge.lock` was made without it.
-    #[error("it has no wheel, and ociforge.lock does not say what its build needs")]
-    Unpinned,
-    /// None of its wheels runs on the target.
-    #[error("no wheel of it runs on {target}: there is {}", files.join(", "))]
-    WrongTarget {
-        /// The target.
-        target: String,
-        /// The wheels.
-        files: Vec<String>,
-    },
-    /// It is a directory, a repository or an archive rather than a wheel.
-    #[error("it is a {0}; only wheels are taken from there")]
-    NotAWheel(&'static str),
-    /// A wheel has no SHA-256.
-    #[error("{0} has no SHA-256")]
-    NoHash(String),
-    /// A wheel has neither URL nor path, or one that can't be used.
-    #[error("{0} has no usable URL or path")]
-    NoLocation(String),
-    /// A file name that is none of a wheel.
-    #[error("`{0}` is not a wheel's file name")]
-    FileName(String),
-    /// A marker or version that can't be read.
-    #[error("`{text}` can't be read: {message}")]
-    Unreadable {
-        /// The text.
-        text: String,
-        /// Why.
-        message: String,
-    },
-    /// The requirements give hashes, and the file has none of them.
-    #[error("the requirements give other hashes than that of {0}")]
-    WrongHash(String),
-    /// The requirements give hashes, but none for this package.
-    #[error("the requirements give hashes for other packages, and none for this one")]
-    Unhashed,
-    /// It does not run on the target's Python.
-    #[error("it needs Python {needs}, and the base has {python}")]
-    Python {
-        /// A version specifier.
-        needs: String,
-        /// The target's Python.
-        python: String,
-    },
-    /// It is there twice.
-    #[error("there are two of it")]
-    Twice,
-}
-
-impl LockError {
-    pub(super) fn read(path: &Path, source: io::Error) -> Self {
-        Self::Read { path: path.to_path_buf(), source }
-    }
-}
-
-impl Explain for LockError {
+impl Explain for LockFileError {
     fn hint(&self) -> Option<String> {
-        match self {
-            Self::NoUv => Some("install it (`pip install uv`), or commit an ociforge.lock made where it is".into()),
-            Self::Uv { hint, .. } => hint.clone(),
-            Self::LockFile { .. } => Some("run `ociforge lock`".into()),
-            Self::Target { .. } => Some("give a lock instead: `pip = { lock = \"pylock.toml\" }`".into()),
-            Self::Pylock { hint, .. } => hint.clone(),
-            Self::Selection { kind, known, .. } if known.is_empty() => Some(format!("it has no {kind}s at all")),
-            Self::Selection { kind, known, .. } => Some(format!("its {kind}s are {}", known.join(", "))),
-            Self::OtherTarget { .. } => Some("lock again for this Python and platform".into()),
-            Self::Package { problem, .. } => match problem {
-                Problem::Unpinned => Some("run `ociforge lock`".into()),
-                Problem::NotAWheel("directory") => Some(
-                    "give the project by itself: pip = { project = \"DIR\" }; or all with what uv writes of it by `uv export \
-                     --format pylock.toml -o pylock.toml`: pip = { lock = \"pylock.toml\" }"
-                        .into(),
-                ),
-                Problem::NotAWheel("repository") => Some(
-                    "build a wheel of it (`pip wheel 'NAME @ git+URL@COMMIT'`) and give that: pip = { wheels = \
-                     \"dist/*.whl\" }"
-                        .into(),
-                ),
-                Problem::NotAWheel(_) => Some(
-                    "build a wheel of it (`pip wheel`) and give that, `pip = { wheels = \"dist/*.whl\" }`, or, if it is \
-                     yours, `pip = { project = \"DIR\" }`"
-                        .into(),
-                ),
-                Problem::WrongTarget { .. } => {
-                    Some("choose another version of it, or a base with another Python or C library".into())
-                }
-                Problem::Python { .. } => Some("choose another version of it, or a base with another Python".into()),
-                Problem::NoHash(_) => Some("lock again with hashes".into()),
-                Problem::Twice => Some("leave one out, or give both markers that exclude each other".into()),
-                _ => None,
-            },
-            _ => None,
-        }
-    }
-
-    fn is_usage(&self) -> bool {
-        matches!(self, Self::Pylock { .. } | Self::Selection { .. })
+        matches!(self, Self::Form { .. }).then(|| "run `ociforge lock`".into())
     }
 }

@@ -11,10 +11,9 @@ use ociforge_manifests::Digest;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::error::LockError;
+use super::error::LockFileError;
 use super::pin::{Kind, Pin, Wrong};
-use super::source::{LockedSource, Origin};
-use super::wheel::LockedWheel;
+use crate::python::{LockedSource, LockedWheel, Origin};
 use crate::store::blob::write_atomic;
 use ociforge_layers::regular::read_regular_text;
 
@@ -167,11 +166,11 @@ impl Lock {
     ///
     /// # Errors
     /// When it can't be read or is no lock.
-    pub fn read(path: &Path) -> Result<Option<Self>, LockError> {
+    pub fn read(path: &Path) -> Result<Option<Self>, LockFileError> {
         match read_regular_text(path) {
             Ok(text) => Self::parse(&text, path).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(LockError::read(path, source)),
+            Err(source) => Err(LockFileError::Read { path: path.to_path_buf(), source }),
         }
     }
 
@@ -179,8 +178,8 @@ impl Lock {
     ///
     /// # Errors
     /// When the file can't be written.
-    pub fn write(&self, path: &Path) -> Result<(), LockError> {
-        let failed = |source| LockError::Write { path: path.to_path_buf(), source };
+    pub fn write(&self, path: &Path) -> Result<(), LockFileError> {
+        let failed = |source| LockFileError::Write { path: path.to_path_buf(), source };
         let text = self.to_toml().map_err(|error| failed(io::Error::other(error)))?;
         // A link stays, and leads to the new lock.
         let target = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
@@ -201,10 +200,10 @@ impl Lock {
         Ok(format!("{HEADER}{}", toml::to_string_pretty(&rows)?))
     }
 
-    fn parse(text: &str, path: &Path) -> Result<Self, LockError> {
+    fn parse(text: &str, path: &Path) -> Result<Self, LockFileError> {
         let wrong = |at: usize, message: String| {
             let line = 1 + text.get(..at).unwrap_or_default().matches('\n').count();
-            LockError::LockFile { path: path.to_path_buf(), line, message }
+            LockFileError::Form { path: path.to_path_buf(), line, message }
         };
         let version: Version = toml::from_str(text).unwrap_or(Version { version: VERSION });
         if version.version != VERSION {
@@ -318,7 +317,7 @@ fn wheels(pins: Vec<Pin>) -> Result<Vec<LockedWheel>, Wrong> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lock::Location;
+    use crate::python::Location;
 
     fn file(name: &str, file: &str, location: &str) -> LockedWheel {
         LockedWheel {

@@ -6,8 +6,7 @@ use ociforge_layers::source::wheel::FileName;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::source::ARCHIVES;
-use super::wheel::{Location, LockedWheel, same_version};
+use crate::python::{ARCHIVES, Location, LockedWheel, same_version};
 
 /// A file of a package: where it is and what it must be.
 #[derive(Serialize, Deserialize)]

@@ -16,9 +16,9 @@ use tempfile::TempDir;
 use super::error::{Doing, SourceError};
 use super::metadata::BuildSystem;
 use super::tree::SourceTree;
-use crate::build::correction;
-use crate::build::python::LocalWheel;
-use crate::lock::{IsolatedRunner, Job, OUT};
+use crate::python::install::LocalWheel;
+use crate::python::install::correction;
+use crate::python::{IsolatedRunner, Job, OUT};
 
 /// The script that calls the backend. Its digest is part of cache keys.
 pub(super) const FRONTEND: &str = include_str!("frontend.py");

@@ -16,11 +16,11 @@ use super::backend::{open_up, python_env, read_result, result_file, write};
 use super::error::Doing;
 use super::{BuildContext, SourceError, scratch};
 use crate::build::Builder;
-use crate::build::python::{self, LocalWheel};
 use crate::error::Explain;
 use crate::layer::{LayerError, LayerPart, LayerWork, Step, TreeSource};
-use crate::lock::{IsolatedRunner, Job};
 use crate::progress::Reporter;
+use crate::python::install::{self, LocalWheel};
+use crate::python::{IsolatedRunner, Job};
 use crate::store::Store;
 use ociforge_layers::source::wheel::Scheme;
 
@@ -54,7 +54,7 @@ pub(in crate::build) fn bytecode(
     let mtime = builder.epoch.seconds();
     let ingredients = json!({
         "bytecode": Digest::of(SCRIPT.as_bytes()),
-        "wheels": python::ingredients(wheels, scheme, mtime),
+        "wheels": install::ingredients(wheels, scheme, mtime),
         "ground": build_context.digest,
     });
     let size = wheels.iter().map(|wheel| wheel.locked.size.unwrap_or_default()).sum();
@@ -75,7 +75,7 @@ pub(in crate::build) fn bytecode(
             source: Box::new(error),
         })
     };
-    let parts = vec![LayerPart { tree: TreeSource::Later(Box::new(tree)), rules: Some(python::rules(mtime)) }];
+    let parts = vec![LayerPart { tree: TreeSource::Later(Box::new(tree)), rules: Some(install::rules(mtime)) }];
     let (step, description) = (step.clone(), format!("bytecode of {}", step.description));
     Some(LayerWork { step, ingredients: Some(ingredients), description, size, parts, joinable: false })
 }
@@ -145,7 +145,7 @@ impl Compilation {
 
     /// The installed modules of the wheels with their content.
     fn modules(&self) -> Result<BTreeMap<LayerPath, Content>, SourceError> {
-        let installed = python::install(&self.wheels, &self.scheme, self.mtime);
+        let installed = install::install(&self.wheels, &self.scheme, self.mtime);
         let tree = installed.map_err(|error| SourceError::Result(error.to_string()))?;
         let modules = tree.iter().filter_map(|(path, node)| match &node.kind {
             NodeKind::File(content) if path.file_name().ends_with(b".py") => Some((path.clone(), content.clone())),

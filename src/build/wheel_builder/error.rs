@@ -12,9 +12,9 @@ use ociforge_layers::source::wheel::WheelError;
 use ociforge_layers::source::zip::ZipError;
 use ociforge_layers::{PathError, TreeError};
 
-use crate::build::correction::CorrectionError;
 use crate::error::Explain;
-use crate::lock::{FetchError, IsolatedError, LockError};
+use crate::python::install::correction::CorrectionError;
+use crate::python::{FetchError, IsolatedError, ResolveError};
 
 /// The error of building a wheel or bytecode.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +97,7 @@ pub enum SourceError {
     Wheel(#[from] WheelError),
     /// The build requirements cannot be resolved.
     #[error("cannot find what its build needs")]
-    Lock(#[from] LockError),
+    Lock(#[from] ResolveError),
     /// A build requirement or an archive cannot be downloaded.
     #[error(transparent)]
     Fetch(#[from] FetchError),

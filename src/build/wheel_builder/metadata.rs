@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::error::SourceError;
 use super::tree::SourceTree;
-use crate::lock::PythonVersion;
+use crate::python::PythonVersion;
 
 /// The default backend (PEP 517) and its requirement (PEP 518).
 const LEGACY: (&str, &str) = ("setuptools.build_meta:__legacy__", "setuptools>=40.8.0");

@@ -24,16 +24,16 @@ use self::backend::BackendCall;
 use self::metadata::BuildSystem;
 use self::tree::SourceTree;
 use super::build_root::BuildRoot;
-use super::correction;
 use super::pins::fetcher;
-use super::python::LocalWheel;
 use super::{BuildError, Builder};
 use crate::base::facts::Facts;
-use crate::lock::fetch::Check;
-use crate::lock::{
+use crate::plan::Plan;
+use crate::python::fetch::Check;
+use crate::python::install::LocalWheel;
+use crate::python::install::correction;
+use crate::python::{
     IsolatedRunner, Location, LockedSource, LockedWheel, Origin, Requirements, Sources, Target, local, resolve,
 };
-use crate::plan::Plan;
 
 pub(super) use bytecode::bytecode;
 pub use error::SourceError;
@@ -83,7 +83,7 @@ pub(super) struct SourceMetadata {
 }
 
 impl WheelBuilder<'_> {
-    /// Determines the metadata of an archive. `options` name the indexes, see [`crate::lock::index_options`].
+    /// Determines the metadata of an archive. `options` name the indexes, see [`crate::python::index_options`].
     pub(super) async fn study_sdist(
         &self,
         archive: &LockedWheel,

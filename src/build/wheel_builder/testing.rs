@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 
-use crate::lock::{IsolatedError, IsolatedRunner, Job, OUT};
+use crate::python::{IsolatedError, IsolatedRunner, Job, OUT};
 
 /// The Python that is expected on the machine.
 pub(super) const PYTHON: &str = "/usr/bin/python3";

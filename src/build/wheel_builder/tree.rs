@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::error::SourceError;
-use crate::lock::LockedWheel;
 use crate::plan::Plan;
+use crate::python::LockedWheel;
 
 /// The files that identify the directory of a source.
 const MARKS: [&str; 3] = ["pyproject.toml", "setup.py", "PKG-INFO"];
@@ -137,7 +137,7 @@ fn digest(tree: &LayerTree) -> Result<Digest, SourceError> {
     for (path, node) in tree.iter() {
         let content = match &node.kind {
             NodeKind::File(Content::Path { path: file, .. }) => {
-                let hashed = crate::lock::digest_of_file(file);
+                let hashed = crate::python::digest_of_file(file);
                 let (digest, _) = hashed.map_err(|source| SourceError::File { path: file.clone(), source })?;
                 json!(digest)
             }
@@ -153,7 +153,7 @@ fn digest(tree: &LayerTree) -> Result<Digest, SourceError> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::lock::Location;
+    use crate::python::Location;
     use ociforge_layers::{Metadata, TreeNode};
     use std::io::Write;
 

@@ -8,7 +8,7 @@ use pep440_rs::Version;
 
 use super::SourceError;
 use crate::base::facts::Facts;
-use crate::lock::IsolatedError;
+use crate::python::IsolatedError;
 
 /// Modules, and the requirements that contain them.
 const KNOWN: [(&str, &str); 11] = [

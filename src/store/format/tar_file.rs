@@ -295,8 +295,9 @@ fn decompressed(mut file: File) -> Result<File, Cause> {
 }
 
 fn no_tar(error: io::Error) -> Cause {
-    // What else the crate says repeats the bytes that it stumbled over.
-    let why = if error.raw_os_error().is_some() { format!(": {error}") } else { String::new() };
+    let said = error.to_string();
+    // Of a number that is none, the crate repeats the bytes of the file.
+    let why = if said.contains(" when getting ") { String::new() } else { format!(": {said}") };
     Cause::Other { message: format!("it is not a tar archive, or a damaged one{why}"), hint: None }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 use ociforge::error::Explain;
-use ociforge::lock::{PythonVersion, Requirements, Resolution, Sources, Target, resolve};
+use ociforge::python::{PythonVersion, Requirements, Resolution, Sources, Target, resolve};
 use ociforge::plan::{Libc, Selection};
 use ociforge_fuzz::{file, scratch};
 use ociforge_layers::source::wheel::{FileName, normalize};

@@ -1,0 +1,99 @@
+//! Wheels with a wrong RECORD: the correct one is computed once, when a wheel enters the store, and kept beside the
+//! wheel.
+
+use std::error::Error;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ociforge_layers::source::wheel::{Correction, Wheel, WheelError};
+use serde::{Deserialize, Serialize};
+
+use super::LocalWheel;
+use crate::progress::Reporter;
+use crate::python::LockedWheel;
+use crate::store::blob::write_atomic;
+
+/// The stored form of a [`Correction`].
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    record: String,
+    /// The differences of the wheel's own RECORD, in words.
+    discrepancies: Vec<String>,
+}
+
+/// The error of verifying a wheel.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CorrectionError {
+    /// The wheel is not usable.
+    #[error(transparent)]
+    Wheel(#[from] WheelError),
+    /// The corrected RECORD cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+/// The hint of the wheel that an error is about.
+pub(crate) fn hint(error: &(dyn Error + 'static)) -> Option<String> {
+    let mut causes = std::iter::successors(Some(error), |error| (*error).source());
+    causes.find_map(|cause| match cause.downcast_ref::<CorrectionError>()? {
+        CorrectionError::Wheel(error) => error.hint().map(Into::into),
+        CorrectionError::Write { .. } => None,
+    })
+}
+
+/// Verifies every member of a wheel against the archive and its RECORD. The wheel is in the store, or in its final
+/// directory.
+pub(crate) fn verify(path: &Path, file_name: &str) -> Result<Wheel, CorrectionError> {
+    let wheel = Wheel::open_as(path, file_name)?;
+    let Some(Correction { record, discrepancies }) = wheel.verify()? else { return Ok(wheel) };
+    let wheel = wheel.with_record(&record);
+    let kept = Kept { record, discrepancies: discrepancies.iter().map(ToString::to_string).collect() };
+    let path = place(path, file_name);
+    let written = serde_json::to_vec(&kept).map_err(io::Error::from).and_then(|json| write_atomic(&path, &json));
+    written.map_err(|source| CorrectionError::Write { path, source })?;
+    Ok(wheel)
+}
+
+/// [`verify`] as a [`Check`](crate::python::fetch::Check) of fetched wheels.
+pub(crate) fn check(path: &Path, wheel: &LockedWheel) -> Result<(), Box<dyn Error + Send + Sync>> {
+    Ok(verify(path, &wheel.file).map(drop)?)
+}
+
+/// Opens a wheel of the store with its correct RECORD.
+pub(crate) fn open(path: &Path, file_name: &str) -> Result<Wheel, WheelError> {
+    let wheel = Wheel::open_as(path, file_name)?;
+    Ok(match kept(path, file_name) {
+        Some(Kept { record, .. }) => wheel.with_record(&record),
+        None => wheel,
+    })
+}
+
+/// Warns about wheels with a wrong RECORD.
+pub(crate) fn warn(wheels: &[LocalWheel], reporter: &dyn Reporter) {
+    for LocalWheel { locked, path } in wheels {
+        let Some(Kept { discrepancies, .. }) = kept(path, &locked.file) else { continue };
+        let more = match discrepancies.len() {
+            0 | 1 => String::new(),
+            count => format!(", and {} more", count - 1),
+        };
+        let first = discrepancies.first().map_or("", String::as_str);
+        reporter.warn(&format!(
+            "RECORD of {} is not right: {first}{more}; the wheel is installed as it is, with a RECORD that is right",
+            locked.file
+        ));
+    }
+}
+
+fn kept(path: &Path, file_name: &str) -> Option<Kept> {
+    serde_json::from_slice(&fs::read(place(path, file_name)).ok()?).ok()
+}
+
+fn place(path: &Path, file_name: &str) -> PathBuf {
+    path.with_file_name(format!("{file_name}.record"))
+}

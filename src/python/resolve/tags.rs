@@ -1,0 +1,146 @@
+//! Which wheels run where: compatibility tags (PEP 425, PEP 600, PEP 656).
+
+use std::collections::HashMap;
+
+use ociforge_layers::source::wheel::FileName;
+
+use crate::plan::Libc;
+use crate::python::target::Target;
+
+/// The tags that a target takes, and how much it likes each.
+#[derive(Debug)]
+pub struct Tags {
+    ranks: HashMap<String, usize>,
+}
+
+impl Tags {
+    /// The tags of CPython on Linux, in the order that installers agree on: first by Python tag and ABI, then by
+    /// platform, the newest first.
+    #[must_use]
+    pub fn of(target: &Target) -> Self {
+        Self::on(target, &platforms(target))
+    }
+
+    /// The same where the C library is not known: all of them will do.
+    #[must_use]
+    pub fn of_any_libc(target: &Target) -> Self {
+        let on = |libc| platforms(&Target { libc, ..target.clone() });
+        Self::on(target, &[on(Libc::Glibc(2, 99)), on(Libc::Musl(1, 99))].concat())
+    }
+
+    fn on(target: &Target, platforms: &[String]) -> Self {
+        let minor = target.python.minor;
+        let abi = if minor < 8 { format!("cp3{minor}m") } else { format!("cp3{minor}") };
+        let mut tags = Vec::new();
+        let mut every = |python: &str, abi: &str| {
+            tags.extend(platforms.iter().map(|platform| format!("{python}-{abi}-{platform}")));
+        };
+        let own = format!("cp3{minor}");
+        every(&own, &abi);
+        every(&own, "abi3");
+        every(&own, "none");
+        (2..minor).rev().for_each(|older| every(&format!("cp3{older}"), "abi3"));
+        let generic: Vec<String> = [format!("py3{minor}"), "py3".into()]
+            .into_iter()
+            .chain((0..minor).rev().map(|older| format!("py3{older}")))
+            .collect();
+        generic.iter().for_each(|python| every(python, "none"));
+        tags.push(format!("{own}-none-any"));
+        tags.extend(generic.iter().map(|python| format!("{python}-none-any")));
+        let mut ranks = HashMap::new();
+        for (rank, tag) in tags.into_iter().enumerate() {
+            ranks.entry(tag).or_insert(rank);
+        }
+        Self { ranks }
+    }
+
+    /// How well a wheel suits, lower being better; `None` when it does not run.
+    #[must_use]
+    pub fn rank(&self, wheel: &FileName) -> Option<usize> {
+        wheel.tags.each().filter_map(|tag| self.ranks.get(&tag).copied()).min()
+    }
+
+    /// The best of several wheels: by tag, then by the higher build number, then by the earlier place.
+    pub fn best<T>(&self, wheels: impl IntoIterator<Item = (FileName, T)>) -> Option<T> {
+        let ranked = wheels.into_iter().filter_map(|(name, wheel)| Some((self.rank(&name)?, name, wheel)));
+        let best = ranked.reduce(|best, next| {
+            let newer = next.1.build_order() > best.1.build_order();
+            if next.0 < best.0 || (next.0 == best.0 && newer) { next } else { best }
+        });
+        best.map(|(_, _, wheel)| wheel)
+    }
+}
+
+/// The platform tags, the best first.
+fn platforms(target: &Target) -> Vec<String> {
+    let machine = target.machine();
+    let mut tags = Vec::new();
+    match target.libc {
+        Libc::Glibc(major, newest) => {
+            let oldest = if machine == "x86_64" { 5 } else { 17 };
+            for minor in (oldest..=newest).rev() {
+                tags.push(format!("manylinux_{major}_{minor}_{machine}"));
+                let old_name = match minor {
+                    17 => "manylinux2014",
+                    12 => "manylinux2010",
+                    5 => "manylinux1",
+                    _ => continue,
+                };
+                tags.push(format!("{old_name}_{machine}"));
+            }
+        }
+        Libc::Musl(major, newest) => {
+            tags.extend((0..=newest).rev().map(|minor| format!("musllinux_{major}_{minor}_{machine}")));
+        }
+    }
+    tags.push(format!("linux_{machine}"));
+    tags
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rank(tags: &Tags, file: &str) -> Option<usize> {
+        tags.rank(&FileName::parse(file).unwrap())
+    }
+
+    #[test]
+    fn an_unknown_c_library() {
+        let tags = Tags::of_any_libc(&Target::for_tests("3.11", Libc::Glibc(2, 28)));
+        for runs in ["cp311-cp311-manylinux_2_41_x86_64", "cp39-abi3-musllinux_1_2_x86_64", "cp311-none-linux_x86_64"] {
+            assert!(rank(&tags, &format!("a-1-{runs}.whl")).is_some(), "{runs}");
+        }
+        for fails in ["cp310-cp310-manylinux_2_17_x86_64", "cp311-cp311-manylinux_2_17_aarch64", "cp311-none-win32"] {
+            assert_eq!(rank(&tags, &format!("a-1-{fails}.whl")), None, "{fails}");
+        }
+    }
+
+    #[test]
+    fn what_runs_and_what_is_best() {
+        let tags = Tags::of(&Target::for_tests("3.11", Libc::Glibc(2, 31)));
+        for runs in ["cp311-cp311-manylinux_2_31_x86_64", "cp36-abi3-manylinux2010_x86_64", "py2.py3-none-any"] {
+            assert!(rank(&tags, &format!("a-1-{runs}.whl")).is_some(), "{runs}");
+        }
+        for fails in [
+            "cp311-cp311-manylinux_2_32_x86_64",
+            "cp311-cp311-manylinux_2_17_aarch64",
+            "cp310-cp310-manylinux_2_17_x86_64",
+            "cp312-abi3-manylinux_2_17_x86_64",
+            "cp311-cp311-musllinux_1_2_x86_64",
+            "cp311-cp311-win_amd64",
+            "py2-none-any",
+        ] {
+            assert_eq!(rank(&tags, &format!("a-1-{fails}.whl")), None, "{fails}");
+        }
+        let files = [
+            "a-1-py3-none-any.whl",
+            "a-1-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+            "a-1-cp311-cp311-manylinux_2_28_x86_64.whl",
+            "a-1-1-cp311-cp311-manylinux_2_28_x86_64.whl",
+            "a-1-cp39-abi3-manylinux_2_31_x86_64.whl",
+        ];
+        let best = tags.best(files.iter().map(|file| (FileName::parse(file).unwrap(), *file)));
+        assert_eq!(best, Some(files[3]));
+    }
+}

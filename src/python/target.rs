@@ -1,0 +1,99 @@
+//! What wheels are chosen for.
+
+use std::fmt;
+use std::str::FromStr;
+
+use ociforge_manifests::Platform;
+
+use super::resolve::uv;
+use crate::plan::Libc;
+
+/// The Python, platform and C library that wheels are chosen for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The Python.
+    pub python: PythonVersion,
+    /// The platform.
+    pub platform: Platform,
+    /// The C library.
+    pub libc: Libc,
+}
+
+/// A version of Python 3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PythonVersion {
+    /// The 11 of 3.11.
+    pub minor: u32,
+    /// The 2 of 3.11.2, where it is known.
+    pub patch: Option<u32>,
+}
+
+/// Text that is no version of Python 3.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a version of Python 3 (expected one such as 3.11 or 3.11.2)")]
+pub struct PythonVersionError(pub String);
+
+impl FromStr for PythonVersion {
+    type Err = PythonVersionError;
+
+    fn from_str(text: &str) -> Result<Self, PythonVersionError> {
+        let numbers: Option<Vec<u32>> = text.split('.').map(|number| number.parse().ok()).collect();
+        match numbers.as_deref() {
+            Some([3, minor]) => Ok(Self { minor: *minor, patch: None }),
+            Some([3, minor, patch]) => Ok(Self { minor: *minor, patch: Some(*patch) }),
+            _ => Err(PythonVersionError(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for PythonVersion {
+    /// As far as it is known.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "3.{}", self.minor)?;
+        self.patch.map_or(Ok(()), |patch| write!(f, ".{patch}"))
+    }
+}
+
+impl Target {
+    /// The C library that is assumed where the base's is not known: what every maintained distribution has.
+    pub const ASSUMED_LIBC: Libc = Libc::Glibc(2, 28);
+    /// The newest one that packages can be resolved for.
+    pub const NEWEST_LIBC: Libc = Libc::Glibc(2, uv::NEWEST_GLIBC);
+
+    /// The machine in the kernel's words, as wheels name it.
+    #[must_use]
+    pub fn machine(&self) -> &str {
+        match self.platform.architecture.as_str() {
+            "amd64" => "x86_64",
+            "arm64" => "aarch64",
+            "386" => "i686",
+            other => other,
+        }
+    }
+
+    /// A linux/amd64 target.
+    #[cfg(test)]
+    pub(super) fn for_tests(python: &str, libc: Libc) -> Self {
+        Self { python: python.parse().unwrap(), platform: Platform::default(), libc }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Python {} on {} with {}", self.python, self.platform, self.libc)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        assert_eq!("3.11".parse::<PythonVersion>().unwrap().to_string(), "3.11");
+        assert_eq!("3.11.2".parse::<PythonVersion>().unwrap().patch, Some(2));
+        for bad in ["2.7", "3", "3.x", "3.11.2.1", "", "3.13t"] {
+            assert!(bad.parse::<PythonVersion>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! A wheel that is pinned by its hash.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use ociforge_layers::source::wheel::FileName;
+use ociforge_manifests::Digest;
+use pep440_rs::Version;
+use sha2::{Digest as _, Sha256};
+use url::Url;
+
+use super::error::{Problem, ResolveError};
+use super::resolve::Tags;
+use super::target::Target;
+use ociforge_layers::regular::open_regular;
+
+/// A wheel: where it is and what it must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockedWheel {
+    /// Normalised name of the distribution.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The file's name, which carries the tags.
+    pub file: String,
+    /// Where it is.
+    pub location: Location,
+    /// Its length in bytes, where it is known.
+    pub size: Option<u64>,
+    /// Its SHA-256.
+    pub sha256: Digest,
+    /// Whether the user asked for it by name (PEP 376, `REQUESTED`).
+    pub requested: bool,
+}
+
+/// Where a wheel is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Location {
+    /// On a server.
+    Url(Url),
+    /// In a file; relative to the recipe's directory where it is inside it.
+    Path(PathBuf),
+}
+
+impl Location {
+    /// Reads a URL; one of the scheme `file` becomes a path.
+    pub(crate) fn of_url(text: &str) -> Option<Self> {
+        let url = Url::parse(text).ok()?;
+        match url.scheme() {
+            "http" | "https" => Some(Self::Url(url)),
+            "file" => url.to_file_path().ok().map(Self::Path),
+            _ => None,
+        }
+    }
+
+    /// The last part of its name, percent-decoded.
+    pub(super) fn file_name(&self) -> Option<String> {
+        match self {
+            Self::Path(path) => path.file_name()?.to_str().map(str::to_owned),
+            Self::Url(url) => {
+                let last = url.path_segments()?.next_back()?;
+                let file = Url::parse("file:///").ok()?.join(last).ok()?.to_file_path().ok()?;
+                file.file_name()?.to_str().map(str::to_owned)
+            }
+        }
+    }
+
+    /// Makes a path inside `directory` relative to it, and any other absolute. Both are as the current directory sees
+    /// them.
+    pub(super) fn relate_to(&mut self, directory: &Path) {
+        if let Self::Path(path) = self {
+            *path = related(path, directory);
+        }
+    }
+}
+
+/// A path inside `directory` relative to it, any other absolute.
+pub(super) fn related(path: &Path, directory: &Path) -> PathBuf {
+    // What is not there has no canonical path, and that it is not there is said when it is read.
+    let real = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path));
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    let (Ok(path), Ok(directory)) = (real(path), real(directory)) else { return path.to_path_buf() };
+    match path.strip_prefix(directory) {
+        Ok(inside) if inside.as_os_str().is_empty() => PathBuf::from("."),
+        Ok(inside) => inside.to_path_buf(),
+        Err(_) => path,
+    }
+}
+
+impl std::fmt::Debug for Location {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Url(url) => f.write_str(&super::redacted(url.as_str())),
+            Self::Path(path) => path.fmt(f),
+        }
+    }
+}
+
+/// Whether two texts are the same version (PEP 440: `1.0` is `1.0.0`).
+pub(crate) fn same_version(a: &str, b: &str) -> bool {
+    a == b || Version::from_str(a).ok().zip(Version::from_str(b).ok()).is_some_and(|(a, b)| a == b)
+}
+
+/// Wheels that are files here, such as those of `wheels = "dist/*.whl"`: hashed, and refused when they don't run on
+/// the target, whatever its C library is. Sorted by name, all requested; paths inside `directory` become relative to it.
+///
+/// # Errors
+/// When one can't be read, has no wheel's name, does not run on the target, or is there in two versions or builds.
+pub fn local(files: &[PathBuf], target: &Target, directory: &Path) -> Result<Vec<LockedWheel>, ResolveError> {
+    let tags = Tags::of_any_libc(target);
+    let mut wheels: Vec<LockedWheel> = Vec::new();
+    for file in files {
+        let path = directory.join(file);
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let refused = |problem| ResolveError::Package { name: name.clone(), problem };
+        let parsed = FileName::parse(&name).map_err(|_| refused(Problem::FileName(name.clone())))?;
+        if tags.rank(&parsed).is_none() {
+            return Err(refused(Problem::WrongTarget { target: target.to_string(), files: vec![name.clone()] }));
+        }
+        let (sha256, size) = digest_of_file(&path).map_err(|source| ResolveError::read(&path, source))?;
+        let mut location = Location::Path(path);
+        location.relate_to(directory);
+        wheels.push(LockedWheel {
+            name: parsed.name,
+            version: parsed.version,
+            file: name,
+            location,
+            size: Some(size),
+            sha256,
+            requested: true,
+        });
+    }
+    wheels.sort_by(|a, b| a.name.cmp(&b.name));
+    match wheels.windows(2).find(|pair| pair[0].name == pair[1].name) {
+        Some(pair) => Err(ResolveError::Package { name: pair[0].name.clone(), problem: Problem::Twice }),
+        None => Ok(wheels),
+    }
+}
+
+/// Those of the wheels that don't run on the target with its C library.
+pub fn misfits<'a>(wheels: &'a [LockedWheel], target: &Target) -> impl Iterator<Item = &'a LockedWheel> + use<'a> {
+    let tags = Tags::of(target);
+    wheels.iter().filter(move |wheel| !FileName::parse(&wheel.file).is_ok_and(|name| tags.rank(&name).is_some()))
+}
+
+/// Refuses wheels that don't run on the target with its C library.
+///
+/// # Errors
+/// For the first of them.
+pub fn check_libc(wheels: &[LockedWheel], target: &Target) -> Result<(), ResolveError> {
+    match misfits(wheels, target).next() {
+        None => Ok(()),
+        Some(LockedWheel { file, .. }) => {
+            let problem = Problem::WrongTarget { target: target.to_string(), files: vec![file.clone()] };
+            Err(ResolveError::Package { name: file.clone(), problem })
+        }
+    }
+}
+
+/// SHA-256 of a file, and its length in bytes.
+///
+/// # Errors
+/// When it can't be read.
+pub fn digest_of_file(path: &Path) -> io::Result<(Digest, u64)> {
+    let mut file = open_regular(path)?;
+    let (mut hasher, mut size, mut buffer) = (Sha256::new(), 0, vec![0; 256 << 10]);
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok((Digest::from_sha256(&hasher.finalize().into()), size)),
+            count => {
+                hasher.update(&buffer[..count]);
+                size += count as u64;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Libc;
+
+    #[test]
+    fn locations() {
+        let url = Location::of_url("https://u:p@h/a/torch-2.5%2Bcu1-py3-none-any.whl#sha256=x").unwrap();
+        assert_eq!(url.file_name().unwrap(), "torch-2.5+cu1-py3-none-any.whl");
+        assert!(!format!("{url:?}").contains("u:p"));
+        assert_eq!(Location::of_url("file:///a/b.whl"), Some(Location::Path("/a/b.whl".into())));
+        assert_eq!(Location::of_url("git+https://h/a"), None);
+        assert_eq!(Location::of_url("https://h/a/..%2f..%2fetc/").unwrap().file_name(), None);
+    }
+
+    #[test]
+    fn local_wheels() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str| {
+            std::fs::write(directory.path().join(name), name).unwrap();
+            PathBuf::from(name)
+        };
+        let (b, a) = (write("B.b-1-py3-none-any.whl"), write("a-1-py3-none-any.whl"));
+        let target = Target::for_tests("3.11", Libc::Glibc(2, 36));
+        let wheels = local(&[b.clone(), a.clone()], &target, directory.path()).unwrap();
+        assert_eq!(wheels.iter().map(|wheel| wheel.name.as_str()).collect::<Vec<_>>(), ["a", "b-b"]);
+        assert_eq!(wheels[0].location, Location::Path(a));
+        assert_eq!(wheels[0].sha256, Digest::of(b"a-1-py3-none-any.whl"));
+        let (other, second) = (write("c-1-cp310-cp310-win32.whl"), write("b_B-2-py3-none-any.whl"));
+        let newer = local(&[write("d-1-cp311-cp311-manylinux_2_39_x86_64.whl")], &target, directory.path()).unwrap();
+        let refused = check_libc(&newer, &target).unwrap_err();
+        assert!(std::error::Error::source(&refused).unwrap().to_string().contains("glibc 2.36"), "{refused}");
+        assert!(check_libc(&newer, &Target::for_tests("3.11", Libc::Glibc(2, 39))).is_ok());
+        assert!(check_libc(&wheels, &target).is_ok());
+        for files in [vec![other], vec![b, second], vec![write("x.whl")], vec!["missing-1-py3-none-any.whl".into()]] {
+            assert!(local(&files, &target, directory.path()).is_err(), "{files:?}");
+        }
+    }
+}
