@@ -6,13 +6,17 @@ use std::sync::Arc;
 use std::thread;
 
 use ociforge_layers::unpack::OwnerPolicy;
+use ociforge_manifests::document::canonical;
 use ociforge_manifests::runtime::{ContainerRequest, EnvEntry, Host, Hostname, Network, RuntimeSettings};
-use ociforge_manifests::{ChainId, ConfigEdit, DiffId, Image, ImageError, NewLayer};
+use ociforge_manifests::{ChainId, ConfigEdit, DiffId, Digest, Image, ImageError, NewLayer};
+
+use serde_json::json;
 
 use super::step_mounts::{PreparedMounts, ResolvedMount};
 use super::step_run::{Set, StepRun};
 use super::{Builder, Sandbox, StepError};
 use crate::base::BaseImage;
+use crate::python::build::BuildContext;
 use crate::rootfs::Unpacker;
 use crate::rootfs::stage::{Stage, owners};
 use crate::run::bundle::Bundle;
@@ -74,6 +78,14 @@ impl BuildRoot {
     pub(super) fn image(&self) -> Result<Image, ImageError> {
         let created = self.builder.epoch.rfc3339();
         self.base.image.append(&self.below, &self.config, &created, &BTreeMap::new())
+    }
+
+    /// The environment of build backends on top of the layers so far.
+    pub(super) fn build_context(&self) -> Result<BuildContext, ImageError> {
+        let isolated = self.builder.isolated.clone().unwrap_or_else(|| Arc::new(self.clone()));
+        let config = self.image()?.config;
+        let digest = Digest::of(&canonical(&json!([config.rootfs.diff_ids, config.config.env])));
+        Ok(BuildContext { isolated, digest })
     }
 
     /// Runs a command in a root filesystem of the image with the layers so far.

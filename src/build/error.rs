@@ -8,13 +8,12 @@ use ociforge_layers::source::capture::CaptureError;
 use ociforge_layers::{LayerPath, PackError, PlaceError};
 use ociforge_manifests::{ConfigValueError, ImageError, Platform};
 
-use super::wheel_builder::SourceError;
 use crate::base::facts::FactsError;
 use crate::content::ContentError;
 use crate::error::Explain;
 use crate::layer::{EpochError, LayerError, Step};
 use crate::python::install::{InstallError, correction};
-use crate::python::{FetchError, ResolveError};
+use crate::python::{FetchError, ResolveError, WheelBuildError};
 use crate::rootfs::stage::StageError;
 use crate::run::bundle::BundleError;
 use crate::transport::ImageSourceError;
@@ -90,13 +89,8 @@ pub enum BuildError {
     #[error("cannot assemble the image")]
     Image(#[from] ImageError),
     /// The build of a wheel or of bytecode failed.
-    #[error("cannot build {what}")]
-    Source {
-        /// The package or the modules.
-        what: String,
-        /// The cause.
-        source: Box<SourceError>,
-    },
+    #[error(transparent)]
+    Source(#[from] WheelBuildError),
     /// `SOURCE_DATE_EPOCH` is invalid.
     #[error(transparent)]
     Epoch(#[from] EpochError),
@@ -254,7 +248,7 @@ impl Explain for BuildError {
             Self::Lock(error) => error.hint(),
             Self::Fetch(error) => error.hint().or_else(|| correction::hint(error)),
             Self::Content(error) => error.hint(),
-            Self::Source { source, .. } => source.hint(),
+            Self::Source(error) => error.hint(),
             Self::Config(_) => value_hint(),
             Self::Misplaced { .. } => Some("run `ociforge lock`".into()),
             Self::Epoch(error) => error.hint(),

@@ -10,12 +10,12 @@ use super::base_files;
 use super::error::failed;
 use super::libc::BaseLibc;
 use super::pins::project_files;
-use super::wheel_builder::{self, BuildContext, SourceMetadata, WheelBuilder};
 use super::{BuildError, Builder};
 use crate::base::BaseImage;
 use crate::base::facts::{self, Contents, Facts};
 use crate::layer::{Pip, Step, stays_inside};
 use crate::plan::{Libc, Plan, StatedPython};
+use crate::python::build::{BuildContext, SourceMetadata, WheelBuilder, project};
 use crate::python::install::matching;
 use crate::python::{
     self, LockedSource, LockedWheel, Origin, Problem, PythonVersion, Requirements, Resolution, ResolveError, Sources,
@@ -99,7 +99,7 @@ impl Interpreter {
             (Pip::File(file), None) => Requirements::File(file.clone()),
             (Pip::Project { directory, extras }, None) => {
                 let SourceMetadata { metadata, requires } = wheel_builder.study_project(directory).await?;
-                let (name, version) = wheel_builder::project(&metadata, directory)?;
+                let (name, version) = project(&metadata, directory)?;
                 known.add_project(&name, &version, &metadata);
                 let requirement = format!("{name}[{}]=={version}", extras.join(","));
                 let origin = Origin::Project { name, directory: directory.clone() };
@@ -259,7 +259,19 @@ impl Interpreter {
         build_context: &'a BuildContext,
     ) -> WheelBuilder<'a> {
         let target = self.on(self.libc.known(builder).unwrap_or(self.target.libc));
-        WheelBuilder { builder, plan, scheme: &self.scheme, target, facts: self.facts.as_ref(), build_context }
+        let Builder { store, reporter, use_cache, epoch, .. } = builder;
+        let (reporter, use_cache, epoch) = (&**reporter, *use_cache, *epoch);
+        WheelBuilder {
+            store,
+            reporter,
+            use_cache,
+            epoch,
+            plan,
+            scheme: &self.scheme,
+            target,
+            facts: self.facts.as_ref(),
+            build_context,
+        }
     }
 }
 

@@ -15,7 +15,6 @@ mod secrets;
 mod state;
 mod step_mounts;
 mod step_run;
-mod wheel_builder;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -33,6 +32,7 @@ use crate::layer::{LayerContext, LayerWork, Step, StepKind};
 use crate::plan::{Base, Plan};
 use crate::progress::Reporter;
 use crate::python::IsolatedRunner;
+use crate::python::build::bytecode;
 use crate::python::install::{self, LocalWheel, Occupied};
 use crate::registry::Client;
 use crate::store::Store;
@@ -42,9 +42,8 @@ pub use crate::layer::Epoch;
 pub use error::{BuildError, StepError};
 pub use pins::{lock_file, recipe_digest};
 pub use sandbox::Sandbox;
-pub use secrets::{Origin, SecretArg, SecretArgError, SecretError, Secrets};
+pub use secrets::{SecretArg, SecretArgError, SecretError, SecretOrigin, Secrets};
 pub use state::BuildState;
-pub use wheel_builder::SourceError;
 
 use build_root::BuildRoot;
 use error::failed;
@@ -53,7 +52,6 @@ use join::join;
 use pack::Packer;
 use pins::Pins;
 use state::Unrepeated;
-use wheel_builder::{BuildContext, bytecode};
 
 /// The annotations for the base of an image (image-spec, annotations.md).
 const BASE_NAME: &str = "org.opencontainers.image.base.name";
@@ -215,7 +213,7 @@ impl Builder {
             match (&step.kind, &pins.interpreter) {
                 (StepKind::Run(run), _) => new.push(self.run(&build_root, &mut below, plan, step, run).await?),
                 (StepKind::Pip(_), Some(Interpreter { scheme, .. })) => {
-                    let build_context = BuildContext::of(self, &build_root)?;
+                    let build_context = build_root.build_context()?;
                     if pins.builds(n) {
                         let built = pins.fetch(self, plan, n, &build_context).await?;
                         occupied.add(&built, scheme).map_err(|error| failed(step, error))?;
@@ -224,7 +222,8 @@ impl Builder {
                         wheels.insert(n, built);
                     }
                     if let Some(wheels) = wheels.get(&n).filter(|_| step.bytecode) {
-                        let work = bytecode(self, &build_context, step, wheels, scheme);
+                        let work =
+                            bytecode(&self.store, &self.reporter, self.epoch, &build_context, step, wheels, scheme);
                         new.extend(self.pack(work.into_iter().collect(), &mut below).await?);
                     }
                 }
@@ -318,3 +317,6 @@ fn annotations(base: &BaseImage, plan: &Plan) -> BTreeMap<String, String> {
     annotations.extend(plan.runtime.to_annotation().map(|text| (RUNTIME.to_owned(), text)));
     annotations
 }
+
+#[cfg(test)]
+mod tests;

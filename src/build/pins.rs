@@ -14,16 +14,16 @@ use super::base_files;
 use super::build_root::BuildRoot;
 use super::error::failed;
 use super::interpreter::{Interpreter, Packages};
-use super::wheel_builder::BuildContext;
 use super::{BuildError, Builder, StepError};
 use crate::base::BaseImage;
 use crate::layer::{LayerError, PROJECT_FILES, Pip, Step, StepKind, stays_inside};
 use crate::lock::{Lock, LockedBase, SourceEntry, WheelEntry};
 use crate::plan::{Base, Plan};
 use crate::progress::Reporter;
+use crate::python::build::BuildContext;
 use crate::python::fetch::Check;
 use crate::python::install::{self, LocalWheel, correction};
-use crate::python::{Credentials, FetchError, Fetcher, Location, LockedWheel, Requirements};
+use crate::python::{Fetcher, Location, LockedWheel};
 use ociforge_layers::regular::read_regular;
 
 /// The resolved inputs of a build for one platform.
@@ -65,7 +65,7 @@ impl Pins {
         let mut expansion = Expansion::new(&base.image.config.config.env);
         let config = plan.config.expanded(&mut expansion)?;
         builder.warn_of_missing("[config]", &expansion);
-        let build_context = BuildContext::of(builder, &BuildRoot::new(builder, &config, &base))?;
+        let build_context = BuildRoot::new(builder, &config, &base).build_context()?;
         let base_files = base_files::known(builder, &base, pinned).await?;
         let mut pins = Self { base, config, interpreter: None, base_files, build_context, packages: BTreeMap::new() };
         if plan.steps.iter().any(|step| matches!(step.kind, StepKind::Pip(_))) {
@@ -132,7 +132,7 @@ impl Pins {
     /// Checks local wheels as a build does: their hashes, their content, and whether they can be installed.
     async fn check_local_wheels(&self, builder: &Builder, plan: &Plan) -> Result<(), BuildError> {
         let Some(interpreter) = &self.interpreter else { return Ok(()) };
-        let (fetcher, check): (_, Check) = (fetcher(builder, plan)?, Arc::new(correction::check));
+        let (fetcher, check): (_, Check) = (Fetcher::for_plan(&builder.store, plan)?, Arc::new(correction::check));
         for (n, packages) in &self.packages {
             let is_local = |wheel: &&LockedWheel| matches!(wheel.location, Location::Path(_));
             let wheels: Vec<_> = packages.wheels.iter().filter(is_local).cloned().collect();
@@ -157,7 +157,7 @@ impl Pins {
             return Ok(Vec::new());
         };
         let check: Check = Arc::new(correction::check);
-        let fetcher = fetcher(builder, plan)?;
+        let fetcher = Fetcher::for_plan(&builder.store, plan)?;
         let paths = fetcher.fetch(&packages.wheels, &plan.directory, &check, &*builder.reporter).await?;
         let fetched = packages.wheels.iter().cloned().zip(paths);
         let mut wheels: Vec<_> = fetched.map(|(locked, path)| LocalWheel { locked, path }).collect();
@@ -169,17 +169,6 @@ impl Pins {
         correction::warn(&wheels, &*builder.reporter);
         Ok(wheels)
     }
-}
-
-/// The fetcher of packages, with the credentials of the plan's requirements and of uv's settings.
-pub(super) fn fetcher(builder: &Builder, plan: &Plan) -> Result<Fetcher, FetchError> {
-    let requirements = plan.steps.iter().filter_map(|step| match &step.kind {
-        StepKind::Pip(Pip::Requirements(list)) => Some(Requirements::List(list.clone())),
-        StepKind::Pip(Pip::File(file)) => Some(Requirements::File(file.clone())),
-        _ => None,
-    });
-    let requirements: Vec<_> = requirements.collect();
-    Fetcher::new(builder.store.wheels(), Credentials::find(&requirements, &plan.directory))
 }
 
 /// The packages of a lock for one layer.

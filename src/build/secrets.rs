@@ -23,19 +23,19 @@ pub struct SecretArg {
     /// The id in recipes.
     pub id: String,
     /// The origin of its value.
-    pub origin: Origin,
+    pub origin: SecretOrigin,
 }
 
 /// The origin of a secret's value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum SecretOrigin {
     /// A file.
     File(PathBuf),
     /// An environment variable.
     Variable(String),
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for SecretOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "the file {}", path.display()),
@@ -55,7 +55,7 @@ pub enum SecretArgError {
     Id,
     /// Neither `src=` nor `env=`, or both.
     #[error("it needs one of src and env; expected id=NAME,src=FILE or id=NAME,env=VARIABLE")]
-    Origin,
+    SecretOrigin,
     /// An invalid name of a variable.
     #[error("what follows env= is no variable's name")]
     Variable,
@@ -95,10 +95,10 @@ impl FromStr for SecretArg {
                 if name.is_empty() || name.contains('=') {
                     return Err(SecretArgError::Variable);
                 }
-                Origin::Variable((*name).to_owned())
+                SecretOrigin::Variable((*name).to_owned())
             }
-            (Some(file), None, _) if !file.is_empty() => Origin::File(file.into()),
-            _ => return Err(SecretArgError::Origin),
+            (Some(file), None, _) if !file.is_empty() => SecretOrigin::File(file.into()),
+            _ => return Err(SecretArgError::SecretOrigin),
         };
         Ok(Self { id: (*id).to_owned(), origin })
     }
@@ -138,7 +138,7 @@ pub enum SecretError {
         /// The secret.
         id: String,
         /// The origin of its value.
-        origin: Origin,
+        origin: SecretOrigin,
     },
     /// A step needs a secret that the command line does not provide.
     #[error("`{step}` (line {line} of the recipe) needs the secret `{id}`, and there is none of that id")]
@@ -210,14 +210,14 @@ impl fmt::Debug for Secrets {
 fn value(secret: &SecretArg, variable: impl Fn(&str) -> Option<OsString>) -> Result<Vec<u8>, SecretError> {
     let id = secret.id.clone();
     let value = match &secret.origin {
-        Origin::File(file) => {
+        SecretOrigin::File(file) => {
             let mut value = Vec::new();
             // The length of a pipe, such as the shell's <(…), is unknown.
             let read = File::open(file).and_then(|input| input.take(LARGEST + 1).read_to_end(&mut value));
             read.map_err(|source| SecretError::Read { id: id.clone(), file: file.clone(), source })?;
             value
         }
-        Origin::Variable(name) => {
+        SecretOrigin::Variable(name) => {
             let unset = || SecretError::Unset { id: id.clone(), variable: name.clone() };
             variable(name).ok_or_else(unset)?.into_vec()
         }
@@ -238,8 +238,8 @@ mod tests {
 
     #[test]
     fn secrets_are_named_as_in_docker() {
-        let file = |file: &str| Origin::File(file.into());
-        let variable = |name: &str| Origin::Variable(name.into());
+        let file = |file: &str| SecretOrigin::File(file.into());
+        let variable = |name: &str| SecretOrigin::Variable(name.into());
         for (text, id, origin) in [
             ("id=a,src=b", "a", file("b")),
             ("id=a,source=/b/c d=e", "a", file("/b/c d=e")),
@@ -263,10 +263,10 @@ mod tests {
             ("src=hunter2", SecretArgError::NoId),
             ("id=hunter2 x,src=b", SecretArgError::Id),
             ("id=,src=b", SecretArgError::Id),
-            ("id=hunter2", SecretArgError::Origin),
-            ("id=a,src=", SecretArgError::Origin),
-            ("id=a,src=hunter2,env=B", SecretArgError::Origin),
-            ("id=a,type=file,env=B", SecretArgError::Origin),
+            ("id=hunter2", SecretArgError::SecretOrigin),
+            ("id=a,src=", SecretArgError::SecretOrigin),
+            ("id=a,src=hunter2,env=B", SecretArgError::SecretOrigin),
+            ("id=a,type=file,env=B", SecretArgError::SecretOrigin),
             ("id=a,env=A=hunter2", SecretArgError::Variable),
             ("id=a,src=b,source=hunter2", SecretArgError::Twice),
         ] {

@@ -1,5 +1,6 @@
 //! Python packages: resolution by uv, downloads by hash, and the trees that their wheels install.
 
+pub(crate) mod build;
 mod credentials;
 mod error;
 pub mod fetch;
@@ -11,6 +12,7 @@ mod source;
 mod target;
 mod wheel;
 
+pub use build::{SourceError, WheelBuildError};
 pub use credentials::Credentials;
 pub use error::{Problem, ResolveError};
 pub use fetch::{Check, FetchCause, FetchError, Fetcher};

@@ -26,7 +26,11 @@ use self::partial::Partial;
 use super::credentials::Credentials;
 use super::wheel::{Location, LockedWheel};
 use crate::http::{HttpClient, HttpHost, RetryPolicy, Timeouts};
+use crate::layer::{Pip, StepKind};
+use crate::plan::Plan;
 use crate::progress::{Progress, Reporter};
+use crate::python::Requirements;
+use crate::store::Store;
 use crate::store::check::is_intact;
 use crate::store::stamp::Stamp;
 use ociforge_layers::regular::open_regular;
@@ -50,6 +54,20 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
+    /// A fetcher into the store, with the credentials that the plan's requirements and uv's settings name.
+    ///
+    /// # Errors
+    /// As [`Fetcher::new`].
+    pub(crate) fn for_plan(store: &Store, plan: &Plan) -> Result<Self, FetchError> {
+        let requirements = plan.steps.iter().filter_map(|step| match &step.kind {
+            StepKind::Pip(Pip::Requirements(list)) => Some(Requirements::List(list.clone())),
+            StepKind::Pip(Pip::File(file)) => Some(Requirements::File(file.clone())),
+            _ => None,
+        });
+        let requirements: Vec<_> = requirements.collect();
+        Self::new(store.wheels(), Credentials::find(&requirements, &plan.directory))
+    }
+
     /// A fetcher into the directory `cache`, with these credentials. Proxies are those of the environment.
     ///
     /// # Errors

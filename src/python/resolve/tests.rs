@@ -1,9 +1,9 @@
 //! Resolution by the real uv, against an index that is a directory.
 
 use super::*;
-use crate::python::Location;
 use crate::error::{Explain, Failure};
 use crate::plan::Libc;
+use crate::python::Location;
 use crate::python::resolve::stubs::tests::facts;
 
 /// A directory of wheels: name, version, further metadata.

@@ -16,6 +16,22 @@ use crate::error::Explain;
 use crate::python::install::correction::CorrectionError;
 use crate::python::{FetchError, IsolatedError, ResolveError};
 
+/// A wheel or the bytecode of modules cannot be built.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot build {what}")]
+pub struct WheelBuildError {
+    /// The package or the modules.
+    pub what: String,
+    /// The cause.
+    pub source: Box<SourceError>,
+}
+
+impl Explain for WheelBuildError {
+    fn hint(&self) -> Option<String> {
+        self.source.hint()
+    }
+}
+
 /// The error of building a wheel or bytecode.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -157,7 +157,7 @@ pub(super) mod tests {
     use ociforge_layers::{Metadata, TreeNode};
     use std::io::Write;
 
-    pub(in crate::build) fn archive(file: &str, bytes: &[u8]) -> LockedWheel {
+    pub(crate) fn archive(file: &str, bytes: &[u8]) -> LockedWheel {
         let stem = file.trim_end_matches(".tar.gz").trim_end_matches(".zip");
         let (name, version) = stem.rsplit_once('-').unwrap();
         LockedWheel {
@@ -172,7 +172,7 @@ pub(super) mod tests {
     }
 
     /// A `tar.gz` of text files.
-    pub(in crate::build) fn targz(members: &[(&str, &str)]) -> Vec<u8> {
+    pub(crate) fn targz(members: &[(&str, &str)]) -> Vec<u8> {
         let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         let mut tar = ::tar::Builder::new(gzip);
         for (name, text) in members {

@@ -5,21 +5,23 @@ use std::fs;
 use std::sync::Mutex;
 
 use ociforge_layers::{Content, LayerTree, NodeKind};
-use ociforge_manifests::Platform;
+use ociforge_manifests::Digest;
 use ociforge_manifests::lint::Finding;
 
-use super::testing::{PYTHON, Testbed};
 use super::*;
-use crate::build::pins::Pins;
-use crate::build::{Epoch, lock_file};
 use crate::cancel::Cancel;
 use crate::error::Failure;
 use crate::layer::{Pip, Step, StepKind};
 use crate::lock::Lock;
 use crate::plan;
 use crate::progress::{Progress, Reporter};
+use crate::python::build::{archive as archive_of, targz};
+use crate::python::{Location, LockedSource, LockedWheel, Origin};
 use crate::registry::{Client, Settings};
 use crate::store::Store;
+use testbed::{PYTHON, Testbed};
+
+mod testbed;
 
 /// A recipe's directory, a store, and an isolated runner.
 struct Place {
@@ -178,7 +180,7 @@ async fn a_project_is_built_with_what_it_requires() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_users_lock_has_no_wheel_of_is_pinned_and_built() {
     let place = Place::new();
-    let bytes = tree::tests::targz(&[
+    let bytes = targz(&[
         ("old-1.0/setup.py", "from setuptools import setup\nsetup(name='old', version='1.0')\n"),
         ("old-1.0/PKG-INFO", "Metadata-Version: 1.0\nName: old\nVersion: 1.0\n"),
     ]);
@@ -326,12 +328,10 @@ async fn an_old_source_gets_what_it_does_not_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_archive_that_is_another_one_is_not_built() {
     let place = Place::new();
-    place.write("x-1.tar.gz", tree::tests::targz(&[("x-1/setup.py", "import os\n")]));
+    place.write("x-1.tar.gz", targz(&[("x-1/setup.py", "import os\n")]));
     let plan = place.plan(requirements(&["x"]));
-    let archive = |bytes: &[u8]| LockedWheel {
-        location: Location::Path("x-1.tar.gz".into()),
-        ..tree::tests::archive("x-1.tar.gz", bytes)
-    };
+    let archive =
+        |bytes: &[u8]| LockedWheel { location: Location::Path("x-1.tar.gz".into()), ..archive_of("x-1.tar.gz", bytes) };
     let source = LockedSource { origin: Origin::Sdist(archive(b"other")), requires: vec![] };
     let entry = crate::lock::SourceEntry { platform: Platform::default().to_string(), layer: 0, source };
     let recipe = crate::build::recipe_digest(&plan).unwrap();
@@ -372,7 +372,16 @@ async fn compiled(place: &Place, plan: &Plan, lock: &Lock) -> BTreeMap<String, V
     let pins = Pins::find(&builder, plan, &Platform::default(), Some(lock)).await.unwrap();
     let wheels = pins.fetch(&builder, plan, 0, &pins.build_context).await.unwrap();
     let scheme = &pins.interpreter.as_ref().unwrap().scheme;
-    let work = bytecode(&builder, &pins.build_context, &plan.steps[0], &wheels, scheme).unwrap();
+    let work = bytecode(
+        &builder.store,
+        &builder.reporter,
+        builder.epoch,
+        &pins.build_context,
+        &plan.steps[0],
+        &wheels,
+        scheme,
+    )
+    .unwrap();
     assert!(work.ingredients.is_some());
     let mut work = work;
     let part = work.parts.remove(0);

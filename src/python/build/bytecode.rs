@@ -15,9 +15,8 @@ use serde_json::json;
 use super::backend::{open_up, python_env, read_result, result_file, write};
 use super::error::Doing;
 use super::{BuildContext, SourceError, scratch};
-use crate::build::Builder;
 use crate::error::Explain;
-use crate::layer::{LayerError, LayerPart, LayerWork, Step, TreeSource};
+use crate::layer::{Epoch, LayerError, LayerPart, LayerWork, Step, TreeSource};
 use crate::progress::Reporter;
 use crate::python::install::{self, LocalWheel};
 use crate::python::{IsolatedRunner, Job};
@@ -40,8 +39,10 @@ struct Compiled {
 
 /// The bytecode layer of one step; `None` if the step installs nothing. The modules are compiled when the layer is
 /// packed, unless the store has the layer.
-pub(in crate::build) fn bytecode(
-    builder: &Builder,
+pub(crate) fn bytecode(
+    store: &Store,
+    reporter: &Arc<dyn Reporter>,
+    epoch: Epoch,
     build_context: &BuildContext,
     step: &Step,
     wheels: &[LocalWheel],
@@ -51,7 +52,7 @@ pub(in crate::build) fn bytecode(
         return None;
     }
     let what = || format!("the bytecode of `{}`", step.description);
-    let mtime = builder.epoch.seconds();
+    let mtime = epoch.seconds();
     let ingredients = json!({
         "bytecode": Digest::of(SCRIPT.as_bytes()),
         "wheels": install::ingredients(wheels, scheme, mtime),
@@ -60,8 +61,8 @@ pub(in crate::build) fn bytecode(
     let size = wheels.iter().map(|wheel| wheel.locked.size.unwrap_or_default()).sum();
     let job = Compilation {
         what: what(),
-        store: builder.store.clone(),
-        reporter: builder.reporter.clone(),
+        store: store.clone(),
+        reporter: reporter.clone(),
         isolated: build_context.isolated.clone(),
         wheels: wheels.to_vec(),
         scheme: scheme.clone(),

@@ -15,28 +15,29 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ociforge_layers::source::wheel::{FileName, Scheme, Wheel};
+use ociforge_manifests::Digest;
 use ociforge_manifests::document::canonical;
-use ociforge_manifests::{Digest, ImageError};
 use pep440_rs::Version;
 use serde_json::json;
 
 use self::backend::BackendCall;
 use self::metadata::BuildSystem;
 use self::tree::SourceTree;
-use super::build_root::BuildRoot;
-use super::pins::fetcher;
-use super::{BuildError, Builder};
 use crate::base::facts::Facts;
+use crate::layer::Epoch;
 use crate::plan::Plan;
+use crate::progress::Reporter;
 use crate::python::fetch::Check;
 use crate::python::install::LocalWheel;
 use crate::python::install::correction;
 use crate::python::{
-    IsolatedRunner, Location, LockedSource, LockedWheel, Origin, Requirements, Sources, Target, local, resolve,
+    Fetcher, IsolatedRunner, Location, LockedSource, LockedWheel, Origin, Requirements, Sources, Target, local, resolve,
 };
 
-pub(super) use bytecode::bytecode;
-pub use error::SourceError;
+use crate::store::Store;
+
+pub(crate) use bytecode::bytecode;
+pub use error::{SourceError, WheelBuildError};
 use metadata::name_and_version;
 
 /// Part of every key. Change it when the same input gives another wheel.
@@ -46,49 +47,43 @@ const OLDEST: i64 = 315_532_800;
 
 /// The environment of build backends.
 #[derive(Clone)]
-pub(super) struct BuildContext {
-    pub(super) isolated: Arc<dyn IsolatedRunner>,
+pub(crate) struct BuildContext {
+    pub(crate) isolated: Arc<dyn IsolatedRunner>,
     /// The digest of the layers below and of the image's variables.
-    pub(super) digest: Digest,
-}
-
-impl BuildContext {
-    /// The environment in `bench`, with the layers so far.
-    pub(super) fn of(builder: &Builder, bench: &BuildRoot) -> Result<Self, ImageError> {
-        let isolated = builder.isolated.clone().unwrap_or_else(|| Arc::new(bench.clone()));
-        let config = bench.image()?.config;
-        let digest = Digest::of(&canonical(&json!([config.rootfs.diff_ids, config.config.env])));
-        Ok(Self { isolated, digest })
-    }
+    pub(crate) digest: Digest,
 }
 
 /// Builds wheels for one Python.
-pub(super) struct WheelBuilder<'a> {
-    pub(super) builder: &'a Builder,
-    pub(super) plan: &'a Plan,
-    pub(super) scheme: &'a Scheme,
+pub(crate) struct WheelBuilder<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) reporter: &'a dyn Reporter,
+    /// Whether the store may provide a wheel.
+    pub(crate) use_cache: bool,
+    pub(crate) epoch: Epoch,
+    pub(crate) plan: &'a Plan,
+    pub(crate) scheme: &'a Scheme,
     /// The target. Its C library may be an assumption.
-    pub(super) target: Target,
+    pub(crate) target: Target,
     /// The known facts about the base.
-    pub(super) facts: Option<&'a Facts>,
-    pub(super) build_context: &'a BuildContext,
+    pub(crate) facts: Option<&'a Facts>,
+    pub(crate) build_context: &'a BuildContext,
 }
 
 /// The metadata of a source for a lock.
-pub(super) struct SourceMetadata {
+pub(crate) struct SourceMetadata {
     /// The headers of its metadata.
-    pub(super) metadata: String,
+    pub(crate) metadata: String,
     /// The wheels of its build requirements.
-    pub(super) requires: Vec<LockedWheel>,
+    pub(crate) requires: Vec<LockedWheel>,
 }
 
 impl WheelBuilder<'_> {
     /// Determines the metadata of an archive. `options` name the indexes, see [`crate::python::index_options`].
-    pub(super) async fn study_sdist(
+    pub(crate) async fn study_sdist(
         &self,
         archive: &LockedWheel,
         options: &[String],
-    ) -> Result<SourceMetadata, BuildError> {
+    ) -> Result<SourceMetadata, WheelBuildError> {
         let studied = async {
             let study = self.study(&self.unpack(archive).await?, options).await?;
             let found = name_and_version(&study.metadata)?;
@@ -99,9 +94,9 @@ impl WheelBuilder<'_> {
     }
 
     /// Determines the metadata of a project.
-    pub(super) async fn study_project(&self, directory: &Path) -> Result<SourceMetadata, BuildError> {
+    pub(crate) async fn study_project(&self, directory: &Path) -> Result<SourceMetadata, WheelBuildError> {
         let studied = async {
-            let tree = SourceTree::of_project(self.plan, directory, self.builder.epoch.seconds())?;
+            let tree = SourceTree::of_project(self.plan, directory, self.epoch.seconds())?;
             self.study(&tree, &[]).await
         };
         studied.await.map_err(|error| failed(shown_project(directory), error))
@@ -188,37 +183,35 @@ impl WheelBuilder<'_> {
     ) -> Result<BackendCall, SourceError> {
         let wheels = self.fetch(requires, Arc::new(correction::check)).await?;
         let scratch = self.scratch()?;
-        let epoch = self.epoch();
+        let epoch = self.zip_epoch();
         tokio::task::block_in_place(|| {
             BackendCall::set_up(scratch, tree, system, &wheels, self.scheme, self.build_context.isolated.clone(), epoch)
         })
     }
 
     /// The wheel of a source, from the store or from a new build.
-    pub(super) async fn wheel(&self, source: &LockedSource) -> Result<LocalWheel, BuildError> {
+    pub(crate) async fn wheel(&self, source: &LockedSource) -> Result<LocalWheel, WheelBuildError> {
         self.wheel_of(source).await.map_err(|error| failed(shown(source.name(), source.version()), error))
     }
 
     async fn wheel_of(&self, source: &LockedSource) -> Result<LocalWheel, SourceError> {
         let tree = match &source.origin {
             Origin::Sdist(archive) => self.unpack(archive).await?,
-            Origin::Project { directory, .. } => {
-                SourceTree::of_project(self.plan, directory, self.builder.epoch.seconds())?
-            }
+            Origin::Project { directory, .. } => SourceTree::of_project(self.plan, directory, self.epoch.seconds())?,
         };
-        let place = self.builder.store.built().join(self.key(source, &tree)?.hex());
+        let place = self.store.built().join(self.key(source, &tree)?.hex());
         let requested = match &source.origin {
             Origin::Sdist(archive) => archive.requested,
             Origin::Project { .. } => true,
         };
-        if let Some(path) = kept(&place).filter(|_| self.builder.use_cache) {
+        if let Some(path) = kept(&place).filter(|_| self.use_cache) {
             return self.checked(&path, source, requested);
         }
         let system = BuildSystem::of(&tree)?;
         let bench = self.bench(&tree, &system, &source.requires).await?;
         let wheel = bench.wheel().await?;
         self.checked(&wheel, source, requested)?;
-        let path = keep(&wheel, &place, &self.builder.store.temporary())?;
+        let path = keep(&wheel, &place, &self.store.temporary())?;
         self.checked(&path, source, requested)
     }
 
@@ -245,7 +238,7 @@ impl WheelBuilder<'_> {
             "requires": requires,
             "ground": self.build_context.digest,
             "python": [json!(self.scheme.executable), json!(self.scheme.python)],
-            "epoch": self.epoch(),
+            "epoch": self.zip_epoch(),
         }))))
     }
 
@@ -253,21 +246,21 @@ impl WheelBuilder<'_> {
         let fetched = self.fetch(std::slice::from_ref(archive), Arc::new(|_, _| Ok(()))).await?;
         let scratch = self.scratch()?;
         let path = fetched.first().map(|fetched| fetched.path.clone()).unwrap_or_default();
-        tokio::task::block_in_place(|| SourceTree::of_sdist(&path, archive, scratch.path(), self.epoch()))
+        tokio::task::block_in_place(|| SourceTree::of_sdist(&path, archive, scratch.path(), self.zip_epoch()))
     }
 
     async fn fetch(&self, files: &[LockedWheel], check: Check) -> Result<Vec<LocalWheel>, SourceError> {
-        let fetcher = fetcher(self.builder, self.plan)?;
-        let paths = fetcher.fetch(files, &self.plan.directory, &check, &*self.builder.reporter).await?;
+        let fetcher = Fetcher::for_plan(self.store, self.plan)?;
+        let paths = fetcher.fetch(files, &self.plan.directory, &check, self.reporter).await?;
         Ok(files.iter().cloned().zip(paths).map(|(locked, path)| LocalWheel { locked, path }).collect())
     }
 
-    fn epoch(&self) -> i64 {
-        self.builder.epoch.seconds().max(OLDEST)
+    fn zip_epoch(&self) -> i64 {
+        self.epoch.seconds().max(OLDEST)
     }
 
     fn scratch(&self) -> Result<tempfile::TempDir, SourceError> {
-        scratch(&self.builder.store.temporary())
+        scratch(&self.store.temporary())
     }
 }
 
@@ -278,7 +271,7 @@ fn scratch(parent: &Path) -> Result<tempfile::TempDir, SourceError> {
 }
 
 /// The name and version of the project in `directory`, from its metadata.
-pub(super) fn project(metadata: &str, directory: &Path) -> Result<(String, Version), BuildError> {
+pub(crate) fn project(metadata: &str, directory: &Path) -> Result<(String, Version), WheelBuildError> {
     name_and_version(metadata).map_err(|error| failed(shown_project(directory), error))
 }
 
@@ -299,8 +292,8 @@ fn shown_project(directory: &Path) -> String {
     format!("the project {}", directory.display())
 }
 
-fn failed(what: String, source: SourceError) -> BuildError {
-    BuildError::Source { what, source: Box::new(source) }
+fn failed(what: String, source: SourceError) -> WheelBuildError {
+    WheelBuildError { what, source: Box::new(source) }
 }
 
 /// The wheel in a directory of the store.
@@ -324,6 +317,4 @@ fn keep(wheel: &Path, place: &Path, temporary: &Path) -> Result<PathBuf, SourceE
 }
 
 #[cfg(test)]
-mod testing;
-#[cfg(test)]
-mod tests;
+pub(crate) use tree::tests::{archive, targz};
