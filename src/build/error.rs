@@ -33,7 +33,7 @@ pub enum BuildError {
         source: Box<ImageSourceError>,
     },
     /// The base's layers cannot be read for its files and its Python.
-    #[error("cannot look into the base {name}")]
+    #[error("cannot read the layers of the base {name}")]
     Facts {
         /// The name of the base.
         name: String,
@@ -128,7 +128,7 @@ pub enum StepError {
     #[error("cannot make the step's root filesystem")]
     Stage(#[from] StageError),
     /// A mount of the step cannot be prepared.
-    #[error("cannot prepare what is mounted at {to}")]
+    #[error("cannot prepare the mount at {to}")]
     Mount {
         /// The mount point.
         to: String,

@@ -57,13 +57,13 @@ pub enum SecretArgError {
     #[error("it needs one of src and env; expected id=NAME,src=FILE or id=NAME,env=VARIABLE")]
     SecretOrigin,
     /// An invalid name of a variable.
-    #[error("what follows env= is no variable's name")]
+    #[error("the value of env= is not a valid variable name")]
     Variable,
     /// An unknown key.
-    #[error("it has a part that means nothing; expected id=NAME,src=FILE or id=NAME,env=VARIABLE")]
+    #[error("unknown key; expected id=NAME,src=FILE or id=NAME,env=VARIABLE")]
     Part,
     /// A repeated key.
-    #[error("it says something twice")]
+    #[error("a key is repeated")]
     Twice,
 }
 

@@ -147,7 +147,7 @@ fn fitting_lock(context: &Context, plan: &Plan, args: &BuildArgs) -> Result<Opti
     if lock.is_some() {
         context
             .reporter
-            .warn(&format!("{} {why}: names are looked up anew; `ociforge lock` pins them", path.display()));
+            .warn(&format!("{} {why}: the base and the packages are resolved again; `ociforge lock` pins them", path.display()));
     }
     Ok(None)
 }

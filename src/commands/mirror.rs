@@ -86,7 +86,7 @@ fn destination(args: &MirrorArgs, of_list: Option<MirrorLocation>) -> Result<Mir
         failure.hint("give --to docker://HOST/PREFIX, oci:DIR or oci-archive:FILE, or write `to` in the list").usage()
     })?;
     if args.since.is_some() && !to.is_archive() {
-        let hint = "leave --since out: other places are asked for what they have";
+        let hint = "omit --since: for registries and directories, mirror finds existing blobs itself";
         return Err(Failure::new("--since goes with --to oci-archive:FILE only").hint(hint).usage());
     }
     for (option, read) in [("--from", &args.from), ("--since", &args.since)] {

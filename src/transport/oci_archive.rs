@@ -100,7 +100,7 @@ impl MultiImageDestination for ArchiveDestination {
 
     async fn finish(&mut self) -> Result<(), ContentError> {
         let Some(writer) = self.writer.take().and_then(Arc::into_inner) else {
-            let message = "it is still written to".into();
+            let message = "the archive is still open for writing".into();
             return Err(Cause::Other { message, hint: None }.of(format!("finish {}", self.file.display())));
         };
         writer.finish().await?;

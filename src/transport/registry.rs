@@ -31,7 +31,7 @@ impl Transport for RegistryTransport<'_> {
         let digest = image.from.node.descriptor().digest;
         let wanted = self.reference.digest();
         if wanted.is_some() && !image.platforms.is_empty() {
-            let failure = Failure::new("the digest of the image for one platform is known when it is copied");
+            let failure = Failure::new("the destination cannot have a digest with --platform");
             return Err(failure.hint("leave the digest of the destination").usage());
         }
         if wanted.is_some_and(|wanted| wanted != digest.as_str()) {

@@ -98,7 +98,7 @@ pub enum SourceError {
         source: IsolatedError,
     },
     /// The job's result is missing or invalid.
-    #[error("what the build left can't be read: {0}")]
+    #[error("the result of the build is invalid: {0}")]
     Result(String),
     /// The backend did not create exactly one wheel.
     #[error("the build backend has to make one wheel and name it; it named `{said}` and made {}", shown(found))]

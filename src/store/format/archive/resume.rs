@@ -66,7 +66,7 @@ pub(super) fn first_entry(file: &File) -> Result<u64, Cause> {
     let shown = usize::try_from(length).unwrap_or(usize::MAX).min(first.len());
     file.read_exact_at(&mut there[..shown], 0)?;
     if there[..shown] != first[..shown] {
-        let message = "the partial file beside it is something else".into();
+        let message = "the .partial file was not written by ociforge".into();
         return Err(Cause::Other {
             message,
             hint: Some("remove the file that ends in .partial or .partial.new".into()),

@@ -116,7 +116,7 @@ impl ArchiveWriter {
 
     fn open(path: PathBuf) -> Result<Self, Cause> {
         if fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
-            let message = "it is a pipe, a device or a directory, and not a file that can be gone on with".into();
+            let message = "the partial file is not a regular file, so the copy cannot resume".into();
             return Err(Cause::Other { message, hint: None });
         }
         let path = fs::canonicalize(&path).unwrap_or(path);
@@ -263,7 +263,7 @@ impl Target for ArchiveWriter {
 
     /// Of an archive in the making nothing is replaced: what comes after it stands where it stands.
     async fn replace(&self, descriptor: &Descriptor, _: &dyn Source, _: &dyn Progress) -> Result<(), ContentError> {
-        let message = "what an earlier run left of it is damaged".into();
+        let message = "the partial file of an earlier run is damaged".into();
         let hint = Some(format!("remove {} and copy again", Self::partial_path(&self.path).display()));
         Err(Cause::Other { message, hint }.of(format!("write {} to {}", descriptor.digest, self.path.display())))
     }
