@@ -60,7 +60,7 @@ pub(super) enum CredentialError {
     HelperAnswer { program: String },
     #[error("cannot write {}: {reason}", file.display())]
     Write { file: PathBuf, reason: String },
-    #[error("{} has the credentials for {account} kept by {program}, which stores credentials only for whole registries", file.display())]
+    #[error("{} has the credentials for {account} kept by {program}, which keeps them for whole registries", file.display())]
     WholeRegistry { file: PathBuf, program: String, account: String },
     #[error("there is no place for credentials: neither $XDG_RUNTIME_DIR nor $HOME is set")]
     NoPlace,
