@@ -68,7 +68,7 @@ impl Explain for SandboxError {
     }
 }
 
-impl Explain for ociforge_sandbox::step::StepError {
+impl Explain for ociforge_sandbox::step::SandboxStepError {
     fn hint(&self) -> Option<String> {
         self.hint()
     }

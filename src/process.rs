@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 
 use crate::cancel::Cancel;
-use crate::cli::{self, Cli, Command, Form};
+use crate::cli::{self, Cli, Command, ProgressFormat};
 use crate::commands::{self, FinalProcess};
 use crate::error::Failure;
 
@@ -39,7 +39,7 @@ pub fn main() -> ExitCode {
         Err(error) => return fail(&Failure::new(format!("cannot start: {error}"))),
     };
     let cancel = Cancel::default();
-    let json_progress = cli.global.progress == Form::Json;
+    let json_progress = cli.global.progress == ProgressFormat::Json;
     // A server runs until it is told to stop, and that is no failure.
     let ends_by_signal = matches!(cli.command, Command::Serve(_));
     let stuck = runtime.spawn(end_the_stuck(stop.clone(), ends_by_signal));

@@ -6,7 +6,7 @@ use super::{Confinement, ids};
 
 /// Which ids files and processes can have in here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ids {
+pub enum IdMapping {
     /// All there are: this is root outside of any user namespace.
     All,
     /// Those of the user's ranges in `/etc/subuid` and `/etc/subgid`, and root, which is the user; or those of the
@@ -16,7 +16,7 @@ pub enum Ids {
     OneId,
 }
 
-impl Ids {
+impl IdMapping {
     /// Those that this process's user namespace has already.
     pub(super) fn present() -> Self {
         let one = |maps: &[IdMap]| ids::count(maps) <= 1;
@@ -32,7 +32,7 @@ impl Ids {
 /// [`Self::confinement`] says so, it is root and nothing more.
 #[derive(Debug)]
 pub struct Entered {
-    ids: Ids,
+    ids: IdMapping,
     new: bool,
     confinement: Confinement,
     warning: Option<String>,
@@ -41,22 +41,22 @@ pub struct Entered {
 impl Entered {
     /// Root with mounts of its own.
     pub(super) fn mounts() -> Self {
-        Self { ids: Ids::present(), new: false, confinement: Confinement::Namespaces, warning: None }
+        Self { ids: IdMapping::present(), new: false, confinement: Confinement::Namespaces, warning: None }
     }
 
     /// A user namespace that this process has made by itself.
-    pub(super) fn user_namespace(ids: Ids, warning: Option<String>) -> Self {
+    pub(super) fn user_namespace(ids: IdMapping, warning: Option<String>) -> Self {
         Self { ids, new: true, confinement: Confinement::Namespaces, warning }
     }
 
     /// Root alone; the warning says why.
     pub(super) fn chroot(warning: Option<String>) -> Self {
-        Self { ids: Ids::present(), new: false, confinement: Confinement::Chroot, warning }
+        Self { ids: IdMapping::present(), new: false, confinement: Confinement::Chroot, warning }
     }
 
     /// Which ids there are.
     #[must_use]
-    pub fn ids(&self) -> Ids {
+    pub fn ids(&self) -> IdMapping {
         self.ids
     }
 
@@ -69,7 +69,7 @@ impl Entered {
     /// Whether this is a user namespace, so that specs need their rootless form.
     #[must_use]
     pub fn rootless(&self) -> bool {
-        self.ids != Ids::All
+        self.ids != IdMapping::All
     }
 
     /// Whether the user namespace was made by this process. Root may have been in one already.
@@ -101,9 +101,9 @@ impl Entered {
         match (self.confinement, self.ids) {
             (Confinement::Chroot, _) if self.warning.is_some() => "chroot: nothing else is allowed here".into(),
             (Confinement::Chroot, _) => "chroot".into(),
-            (Confinement::Namespaces, Ids::All) => "root in a mount namespace".into(),
-            (Confinement::Namespaces, Ids::OneId) => "a user namespace with one id; owners are remembered".into(),
-            (Confinement::Namespaces, Ids::Ranges) => {
+            (Confinement::Namespaces, IdMapping::All) => "root in a mount namespace".into(),
+            (Confinement::Namespaces, IdMapping::OneId) => "a user namespace with one id; owners are remembered".into(),
+            (Confinement::Namespaces, IdMapping::Ranges) => {
                 let count = |maps: ociforge_manifests::runtime::IdMappings| ids::count(&maps.uids);
                 format!("a user namespace with {} ids", ids::current().map_or(0, count))
             }

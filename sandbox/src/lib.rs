@@ -23,12 +23,12 @@ mod userns;
 
 pub use cleanup::Cleanup;
 pub use diagnosis::{Diagnosis, Limits};
-pub use entered::{Entered, Ids};
+pub use entered::{Entered, IdMapping};
 pub use isolation::{Confinement, Isolation, UnknownIsolation};
 pub use programs::{find_program, program};
 pub use sys::inherit::start_clean;
 pub use sys::memory::give_large_memory_back;
-pub use userns::{Lack, SandboxError, enter, enter_as};
+pub use userns::{MissingPrerequisite, SandboxError, enter, enter_as};
 
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};

@@ -45,7 +45,7 @@ pub enum Method {
 
 /// An overlay mount that ends with this value.
 #[derive(Debug)]
-pub struct Overlay {
+pub struct OverlayMount {
     target: PathBuf,
     method: Method,
     /// Ends fuse-overlayfs when this process is killed: it would keep the namespace, and itself, for ever.
@@ -94,7 +94,7 @@ impl OverlayError {
 ///
 /// # Errors
 /// When a directory can't be opened, or no method works.
-pub fn mount(entered: &Entered, layers: &Layers, target: &Path) -> Result<Overlay, OverlayError> {
+pub fn mount(entered: &Entered, layers: &Layers, target: &Path) -> Result<OverlayMount, OverlayError> {
     mount_by(&[Method::Fsopen, Method::Mount, Method::Fuse], entered, layers, target)
 }
 
@@ -107,10 +107,10 @@ pub fn mount_by(
     entered: &Entered,
     layers: &Layers,
     target: &Path,
-) -> Result<Overlay, OverlayError> {
+) -> Result<OverlayMount, OverlayError> {
     let target =
         fs::canonicalize(target).map_err(|source| OverlayError::Directory { directory: target.to_owned(), source })?;
-    let opened = Opened::new(layers, entered.rootless())?;
+    let opened = OverlayDirectories::new(layers, entered.rootless())?;
     let mut reasons = Vec::new();
     for method in methods.iter().copied() {
         let mounted = match method {
@@ -119,7 +119,7 @@ pub fn mount_by(
             Method::Fuse => opened.fuse(&target).map(Some),
         };
         match mounted {
-            Ok(cleanup) => return Ok(Overlay { target, method, cleanup }),
+            Ok(cleanup) => return Ok(OverlayMount { target, method, cleanup }),
             Err(reason) => reasons.push((method, reason)),
         }
     }
@@ -127,7 +127,7 @@ pub fn mount_by(
 }
 
 /// The directories, open.
-struct Opened {
+struct OverlayDirectories {
     lower: Vec<OwnedFd>,
     upper: OwnedFd,
     work: OwnedFd,
@@ -136,7 +136,7 @@ struct Opened {
     userxattr: bool,
 }
 
-impl Opened {
+impl OverlayDirectories {
     fn new(layers: &Layers, userxattr: bool) -> Result<Self, OverlayError> {
         let directory = |path: &PathBuf| {
             open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
@@ -245,7 +245,7 @@ fn told(context: &OwnedFd, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{error}: {note}"))
 }
 
-impl Overlay {
+impl OverlayMount {
     /// Where it is.
     #[must_use]
     pub fn target(&self) -> &Path {
@@ -259,7 +259,7 @@ impl Overlay {
     }
 }
 
-impl Drop for Overlay {
+impl Drop for OverlayMount {
     /// Takes the mount away, even while something still uses it: it ends with its last user.
     fn drop(&mut self) {
         let unmounted = mount::unmount(&self.target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
@@ -281,7 +281,7 @@ mod tests {
         for directory in lower.iter().chain([&upper, &work]) {
             fs::create_dir(directory).unwrap();
         }
-        let opened = Opened::new(&Layers { lower, upper, work, volatile: true }, true).unwrap();
+        let opened = OverlayDirectories::new(&Layers { lower, upper, work, volatile: true }, true).unwrap();
         let options = opened.options("self", &opened.flags());
         assert!(options.len() < PAGE && options.ends_with(",userxattr,volatile"), "{options}");
         assert_eq!(options.matches(':').count(), 126);
@@ -292,7 +292,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let [upper, work] = ["upper", "work"].map(|name| root.path().join(name));
         let layers = Layers { lower: vec![root.path().join("none")], upper, work, volatile: false };
-        let error = Opened::new(&layers, false).err().unwrap();
+        let error = OverlayDirectories::new(&layers, false).err().unwrap();
         assert!(error.to_string().ends_with("/none"), "{error}");
     }
 }

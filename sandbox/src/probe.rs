@@ -13,7 +13,7 @@ use rustix::process::{getegid, geteuid};
 use super::mapping::map_own_ids;
 use super::overlay::{self, Layers, Method, OverlayError};
 use super::userns::keep_mounts_here;
-use super::{Entered, Ids, sys};
+use super::{Entered, IdMapping, sys};
 
 /// The hidden argument of the child; the kind and the directory follow it.
 pub(super) const PROBE: &str = "--ociforge-probe";
@@ -124,7 +124,7 @@ fn steps(kind: NamespaceKind, directory: Option<&Path>) -> io::Result<()> {
         NamespaceKind::Root => Entered::mounts(),
         NamespaceKind::User => {
             step("mapping", || map_own_ids(uid, gid))?;
-            Entered::user_namespace(Ids::OneId, None)
+            Entered::user_namespace(IdMapping::OneId, None)
         }
     };
     let Some(directory) = directory else { return step("mount", || try_mount(Path::new("/"))) };

@@ -6,7 +6,7 @@ use std::process::{ExitCode, Stdio};
 use rustix::mount::{MountFlags, mount};
 
 use super::probe::{ProbeResult, result_of, step};
-use super::{Confinement, Entered, Ids, Isolation, enter_as, sys_available};
+use super::{Confinement, Entered, IdMapping, Isolation, enter_as, sys_available};
 
 /// The hidden argument of the child, and of its child in the pid namespace.
 pub(super) const STEP_PROBE: &str = "--ociforge-probe_step";
@@ -33,7 +33,7 @@ pub struct StepProbe {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbedIsolation {
     /// Its ids.
-    pub ids: Ids,
+    pub ids: IdMapping,
     /// What keeps it apart.
     pub confinement: Confinement,
     /// [`Entered::describe`].
@@ -61,7 +61,7 @@ pub fn probe_step() -> StepProbe {
 }
 
 /// The words for ids and confinement between parent and child.
-const IDS: [(Ids, &str); 3] = [(Ids::All, "all"), (Ids::Ranges, "ranges"), (Ids::OneId, "one")];
+const IDS: [(IdMapping, &str); 3] = [(IdMapping::All, "all"), (IdMapping::Ranges, "ranges"), (IdMapping::OneId, "one")];
 const CONFINEMENTS: [(Confinement, &str); 2] =
     [(Confinement::Namespaces, "namespaces"), (Confinement::Chroot, "chroot")];
 
@@ -142,7 +142,7 @@ mod tests {
         let had = read_back.entered.clone().unwrap();
         assert_eq!(
             (had.ids, had.confinement, had.text.as_str()),
-            (Ids::OneId, Confinement::Namespaces, "a user namespace")
+            (IdMapping::OneId, Confinement::Namespaces, "a user namespace")
         );
         assert_eq!(had.warning.as_deref(), Some("no ids: x"));
         assert_eq!((read_back.network, read_back.proc), (ProbeResult::Worked, ProbeResult::Refused(1)));

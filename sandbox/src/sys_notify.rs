@@ -18,7 +18,7 @@ pub(super) const STATX: usize = size_of::<libc::statx>();
 
 /// A system call that waits for its answer.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Call {
+pub(super) struct SeccompNotification {
     /// What the answer refers to.
     pub(super) id: u64,
     /// The thread, by its number in this process's pid namespace.
@@ -64,7 +64,7 @@ pub(super) fn wake_in_place(listener: BorrowedFd<'_>) {
 ///
 /// # Errors
 /// `ENOENT` when its thread was killed meanwhile, `EINTR` after a signal.
-pub(super) fn receive(listener: BorrowedFd<'_>) -> io::Result<Call> {
+pub(super) fn receive(listener: BorrowedFd<'_>) -> io::Result<SeccompNotification> {
     // SAFETY: the structure holds integers, and the kernel wants it to be zero. Newer kernels have no larger one.
     let call = unsafe {
         let mut call: libc::seccomp_notif = zeroed();
@@ -72,7 +72,7 @@ pub(super) fn receive(listener: BorrowedFd<'_>) -> io::Result<Call> {
         call
     };
     let thread = i32::try_from(call.pid).map_err(|_| io::ErrorKind::InvalidData)?;
-    Ok(Call { id: call.id, thread, number: call.data.nr.into(), arguments: call.data.args })
+    Ok(SeccompNotification { id: call.id, thread, number: call.data.nr.into(), arguments: call.data.args })
 }
 
 /// Whether the call still waits, so that its thread's number is not another's.

@@ -14,7 +14,7 @@ use super::diagnosis::{self, Diagnosis, Limits};
 use super::ids::{self, Ranges};
 use super::mapping::{Outside, map_own_ids};
 use super::probe::{self, NamespaceProbe, ProbeResult};
-use super::{Entered, Ids, Isolation, sys};
+use super::{Entered, IdMapping, Isolation, sys};
 
 /// What root needs besides chroot(2) to be a root whose packages can be installed.
 const OF_CHROOT: CapabilitySet = CapabilitySet::SYS_CHROOT
@@ -58,14 +58,14 @@ pub enum SandboxError {
         /// What was asked for.
         what: &'static str,
         /// What is not there.
-        source: Lack,
+        source: MissingPrerequisite,
     },
 }
 
 /// What isolation of a certain kind needs and does not find.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Lack {
+pub enum MissingPrerequisite {
     /// The process is not root's.
     #[error("this is not root")]
     Root,
@@ -99,7 +99,7 @@ impl SandboxError {
     }
 }
 
-impl Lack {
+impl MissingPrerequisite {
     fn hint(&self) -> String {
         match self {
             Self::Root => "run as root, or leave out --isolation".into(),
@@ -141,18 +141,20 @@ pub fn enter_as(isolation: Isolation) -> Result<Entered, SandboxError> {
         Isolation::Auto => best(),
         Isolation::Root => {
             let lacking = |source| SandboxError::Lacking { what: "a mount namespace of root's", source };
-            let made = mount_namespace().ok_or_else(|| lacking(Lack::Root))?;
+            let made = mount_namespace().ok_or_else(|| lacking(MissingPrerequisite::Root))?;
             made.map_err(|error| match diagnosis::lacking(CapabilitySet::SYS_ADMIN) {
                 names if names.is_empty() => SandboxError::Mounts(error),
-                names => lacking(Lack::Capabilities(names)),
+                names => lacking(MissingPrerequisite::Capabilities(names)),
             })
         }
         Isolation::Subuid => {
-            let without =
-                |why| SandboxError::Lacking { what: "a user namespace with many ids", source: Lack::Ranges(why) };
+            let without = |why| SandboxError::Lacking {
+                what: "a user namespace with many ids",
+                source: MissingPrerequisite::Ranges(why),
+            };
             let ranges = any_ranges().and_then(|ranges| ranges.ok_or_else(|| NO_RANGES.into())).map_err(without)?;
             let entered = user_namespace(Ok(Some(ranges)))?;
-            if entered.ids() == Ids::Ranges { Ok(entered) } else { Err(without(entered.into_warning())) }
+            if entered.ids() == IdMapping::Ranges { Ok(entered) } else { Err(without(entered.into_warning())) }
         }
         Isolation::OneUid => user_namespace(Ok(None)),
         Isolation::Chroot => chroot(None),
@@ -217,8 +219,8 @@ fn mount_namespace() -> Option<io::Result<Entered>> {
 /// Root as it is.
 fn chroot(warning: Option<String>) -> Result<Entered, SandboxError> {
     let lack = match (geteuid().is_root(), diagnosis::lacking(OF_CHROOT)) {
-        (false, _) => Lack::Root,
-        (true, names) if !names.is_empty() => Lack::Capabilities(names),
+        (false, _) => MissingPrerequisite::Root,
+        (true, names) if !names.is_empty() => MissingPrerequisite::Capabilities(names),
         _ => return Ok(Entered::chroot(warning)),
     };
     Err(SandboxError::Lacking { what: "chroot", source: lack })
@@ -240,11 +242,11 @@ fn user_namespace(ranges: Result<Option<Ranges>, String>) -> Result<Entered, San
         SandboxError::Refused { diagnosis, source }
     })?;
     let (ids, warning) = match helper.and_then(|helper| helper.map(Outside::map).transpose()) {
-        Ok(Some(())) => (Ids::Ranges, None),
-        Ok(None) => (Ids::OneId, None),
-        Err(reason) => (Ids::OneId, Some(format!("{reason}: everything belongs to one user here"))),
+        Ok(Some(())) => (IdMapping::Ranges, None),
+        Ok(None) => (IdMapping::OneId, None),
+        Err(reason) => (IdMapping::OneId, Some(format!("{reason}: everything belongs to one user here"))),
     };
-    if ids == Ids::OneId {
+    if ids == IdMapping::OneId {
         map_own_ids(uid, gid).map_err(|source| {
             let diagnosis = limits.diagnose_mapping(Errno::from_io_error(&source), is_root);
             SandboxError::Powerless { step: "map ids", diagnosis, source }
@@ -278,7 +280,7 @@ mod tests {
         let error = SandboxError::Mounts(source());
         assert!(error.hint().unwrap().contains("apparmor=unconfined"));
         assert_eq!(SandboxError::Mounts(io::ErrorKind::OutOfMemory.into()).hint(), None);
-        let lack = Lack::Capabilities(vec!["CAP_CHOWN".into(), "CAP_SETUID".into()]);
+        let lack = MissingPrerequisite::Capabilities(vec!["CAP_CHOWN".into(), "CAP_SETUID".into()]);
         assert_eq!(lack.to_string(), "root has no CAP_CHOWN, no CAP_SETUID here");
         assert_eq!(lack.hint(), "start the container around this with `--cap-add CHOWN --cap-add SETUID`");
     }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::python::Python;
 pub use super::scan::{ScanError, Scanner};
-use super::tree::{Kept, Tree};
+use super::tree::{Tree, TreeEntry};
 use crate::content::{BlobReader, Cause, ContentError, Source, cause_of};
 use crate::error::Explain;
 pub use crate::plan::Libc;
@@ -25,14 +25,14 @@ const FORMAT: u32 = 3;
 #[derive(Debug, Clone)]
 pub struct Contents {
     /// What its files say about it.
-    pub facts: Facts,
+    pub facts: BaseFacts,
     /// All of its files.
     pub files: FileIndex,
 }
 
 /// What a base's filesystem says about itself. The same layers give the same facts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Facts {
+pub struct BaseFacts {
     /// The variables of `os-release`.
     pub os_release: OsRelease,
     /// The Python that `PATH` finds.
@@ -40,7 +40,7 @@ pub struct Facts {
     /// The C library.
     pub libc: Option<Libc>,
     /// What is installed where that Python looks for packages, sorted by normalised name.
-    pub distributions: Vec<Distribution>,
+    pub distributions: Vec<InstalledDistribution>,
     /// The text of the files that `PIP_CONSTRAINT` names.
     pub constraints: Option<String>,
     /// `/etc/passwd`.
@@ -79,7 +79,7 @@ fn unquoted(value: &str) -> String {
 
 /// A Python distribution that the base has installed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Distribution {
+pub struct InstalledDistribution {
     /// Its name as it writes it.
     pub name: String,
     /// Its version as it writes it.
@@ -90,7 +90,7 @@ pub struct Distribution {
     pub path: String,
 }
 
-impl Distribution {
+impl InstalledDistribution {
     /// The name as PEP 503 normalises it: lower case, runs of `-`, `_` and `.` a single `-`.
     #[must_use]
     pub fn normalized_name(&self) -> String {
@@ -111,7 +111,7 @@ impl Distribution {
     }
 }
 
-impl Facts {
+impl BaseFacts {
     pub(super) fn of(env: &[String], tree: &Tree) -> Self {
         let text = |name: &str| LayerPath::new(name).ok().and_then(|path| tree.text(&path)).map(str::to_owned);
         let os_release = text("etc/os-release").or_else(|| text("usr/lib/os-release")).unwrap_or_default();
@@ -133,15 +133,15 @@ impl Facts {
 }
 
 /// What is installed in the directories of `search`; of two of the same name the one that comes first.
-fn distributions(search: &[LayerPath], tree: &Tree) -> Vec<Distribution> {
+fn distributions(search: &[LayerPath], tree: &Tree) -> Vec<InstalledDistribution> {
     let mut found = BTreeMap::new();
     for directory in search {
         for (path, kept) in tree.iter() {
-            let Kept::Text(text) = kept else { continue };
+            let TreeEntry::Text(text) = kept else { continue };
             let info = info_of(path);
             if info.parent().as_ref() == Some(directory)
                 && info.file_name().ends_with(b"-info")
-                && let Some(distribution) = Distribution::read(&info, text)
+                && let Some(distribution) = InstalledDistribution::read(&info, text)
             {
                 found.entry(distribution.normalized_name()).or_insert(distribution);
             }
@@ -161,7 +161,7 @@ fn info_of(path: &LayerPath) -> LayerPath {
 /// The C library: what it says itself, or else its package.
 fn libc(tree: &Tree) -> Option<Libc> {
     let said = tree.iter().find_map(|(_, kept)| match kept {
-        Kept::Glibc(major, minor) => Some(Libc::Glibc(*major, *minor)),
+        TreeEntry::Glibc(major, minor) => Some(Libc::Glibc(*major, *minor)),
         _ => None,
     });
     let packaged = || {
@@ -171,7 +171,8 @@ fn libc(tree: &Tree) -> Option<Libc> {
         Some(Libc::Glibc(numbers.next()?, numbers.next()?))
     };
     // Every musl that is still about has the interface of 1.2.
-    let loader = |(path, kept): (&LayerPath, &Kept)| *kept != Kept::File && path.file_name().starts_with(b"ld-musl-");
+    let loader =
+        |(path, kept): (&LayerPath, &TreeEntry)| *kept != TreeEntry::File && path.file_name().starts_with(b"ld-musl-");
     let musl = || tree.iter().any(loader).then_some(Libc::Musl(1, 2));
     said.or_else(packaged).or_else(musl)
 }
@@ -224,8 +225,8 @@ impl Explain for FactsError {
 
 /// The facts of `image`, if the directory `cache` remembers them.
 #[must_use]
-pub fn known(image: &Image, cache: &Path) -> Option<Facts> {
-    let remembered: Remembered<Facts> = serde_json::from_slice(&fs::read(facts_path(image, cache)).ok()?).ok()?;
+pub fn known(image: &Image, cache: &Path) -> Option<BaseFacts> {
+    let remembered: FactsFile<BaseFacts> = serde_json::from_slice(&fs::read(facts_path(image, cache)).ok()?).ok()?;
     (remembered.format == FORMAT).then_some(remembered.facts)
 }
 
@@ -284,7 +285,7 @@ async fn scan(
 
 /// A file of remembered facts.
 #[derive(Serialize, Deserialize)]
-struct Remembered<F> {
+struct FactsFile<F> {
     format: u32,
     facts: F,
 }
@@ -299,7 +300,7 @@ fn index_path(facts: &Path) -> PathBuf {
 }
 
 fn remembered(path: &Path) -> Option<Contents> {
-    let remembered: Remembered<Facts> = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+    let remembered: FactsFile<BaseFacts> = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
     let files = FileIndex::open(&index_path(path)).ok()?;
     (remembered.format == FORMAT).then_some(Contents { facts: remembered.facts, files })
 }
@@ -307,7 +308,7 @@ fn remembered(path: &Path) -> Option<Contents> {
 /// The facts come last: where they are, the index is.
 fn remember(path: &Path, Contents { facts, files }: &Contents) -> io::Result<()> {
     write_atomic(&index_path(path), &files.to_file())?;
-    write_atomic(path, &serde_json::to_vec(&Remembered { format: FORMAT, facts })?)
+    write_atomic(path, &serde_json::to_vec(&FactsFile { format: FORMAT, facts })?)
 }
 
 #[cfg(test)]

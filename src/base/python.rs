@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::facts::{OsRelease, env_value};
 use super::file_filter::minor_version;
-use super::tree::{Kept, Tree};
+use super::tree::{Tree, TreeEntry};
 
 /// What `PATH` is where an image sets none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -52,7 +52,7 @@ struct Installation {
 impl Installation {
     fn of(executable: &LayerPath, tree: &Tree) -> Option<Self> {
         let real = tree.resolve(executable)?;
-        if tree.get(&real) != Some(&Kept::Executable) {
+        if tree.get(&real) != Some(&TreeEntry::Executable) {
             return None;
         }
         let base = real.parent()?.parent()?;

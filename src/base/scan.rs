@@ -10,9 +10,9 @@ use ociforge_layers::decompress::decompress;
 use ociforge_layers::entries::{EntryKind, TarEntries, TarEntry};
 use ociforge_layers::{FileIndex, LayerPath, Metadata, PathError, whiteout};
 
-use super::facts::Facts;
+use super::facts::BaseFacts;
 use super::file_filter::{self, FileKind};
-use super::tree::{self, Kept, Tree};
+use super::tree::{self, Tree, TreeEntry};
 
 /// Most that is kept of all layers, in bytes: contents and paths. An image of a million files takes about 200 MiB.
 const MAX_KEPT: usize = 1 << 30;
@@ -74,8 +74,8 @@ impl Scanner {
 
     /// What the layers hold: what the files say, and all paths.
     #[must_use]
-    pub fn finish(self) -> (Facts, FileIndex) {
-        (Facts::of(&self.env, &self.below), self.below.into_index().collect())
+    pub fn finish(self) -> (BaseFacts, FileIndex) {
+        (BaseFacts::of(&self.env, &self.below), self.below.into_index().collect())
     }
 
     fn tar(&mut self, reader: impl Read) -> Result<(), ScanError> {
@@ -103,7 +103,7 @@ impl Scanner {
     /// Where an entry comes to lie: links among the directories above it are followed, as an unpacker does.
     fn landed(&self, path: LayerPath) -> LayerPath {
         let get = |path: &LayerPath| self.layer.get(path).or_else(|| self.below.get(path));
-        if !path.ancestors().any(|directory| matches!(get(&directory), Some(Kept::Symlink(_)))) {
+        if !path.ancestors().any(|directory| matches!(get(&directory), Some(TreeEntry::Symlink(_)))) {
             return path;
         }
         let parent = path.parent().and_then(|parent| tree::resolve(&parent, get));
@@ -124,7 +124,7 @@ impl Scanner {
             if self.layer.get(&directory).or_else(|| self.below.get(&directory)).is_some() {
                 break;
             }
-            self.layer.insert(directory, Kept::Directory(Metadata::root(0o755, 0)));
+            self.layer.insert(directory, TreeEntry::Directory(Metadata::root(0o755, 0)));
         }
         let kept = self.sift(&path, entry, body)?;
         self.layer.insert(path, kept);
@@ -132,41 +132,41 @@ impl Scanner {
     }
 
     /// What is kept of an entry.
-    fn sift(&self, path: &LayerPath, entry: &TarEntry, body: &mut impl Read) -> Result<Kept, ScanError> {
+    fn sift(&self, path: &LayerPath, entry: &TarEntry, body: &mut impl Read) -> Result<TreeEntry, ScanError> {
         match entry.kind {
             EntryKind::Directory => {
                 let TarEntry { mode, uid, gid, mtime, xattrs, .. } = entry;
                 let (mode, mtime, xattrs) = (mode & 0o7777, mtime.seconds, xattrs.clone());
-                Ok(Kept::Directory(Metadata { mode, uid: *uid, gid: *gid, mtime, xattrs }))
+                Ok(TreeEntry::Directory(Metadata { mode, uid: *uid, gid: *gid, mtime, xattrs }))
             }
-            EntryKind::Symlink => Ok(Kept::Symlink(entry.link.clone())),
+            EntryKind::Symlink => Ok(TreeEntry::Symlink(entry.link.clone())),
             EntryKind::Hardlink => {
                 let target = self.landed(LayerPath::new(&entry.link)?);
                 let kept = self.layer.get(&target).or_else(|| self.below.get(&target));
                 match kept {
-                    Some(kept) if *kept != Kept::File => Ok(kept.clone()),
-                    _ if FileKind::of(path) == FileKind::Python && entry.mode & 0o111 != 0 => Ok(Kept::Executable),
-                    _ => Ok(Kept::File),
+                    Some(kept) if *kept != TreeEntry::File => Ok(kept.clone()),
+                    _ if FileKind::of(path) == FileKind::Python && entry.mode & 0o111 != 0 => Ok(TreeEntry::Executable),
+                    _ => Ok(TreeEntry::File),
                 }
             }
             EntryKind::Regular => Ok(self.sift_file(path, entry.mode, body)?),
-            _ => Ok(Kept::File),
+            _ => Ok(TreeEntry::File),
         }
     }
 
-    fn sift_file(&self, path: &LayerPath, mode: u32, body: &mut impl Read) -> io::Result<Kept> {
+    fn sift_file(&self, path: &LayerPath, mode: u32, body: &mut impl Read) -> io::Result<TreeEntry> {
         let kind = if self.wanted.contains(path) { FileKind::Text } else { FileKind::of(path) };
         Ok(match kind {
-            FileKind::Text => Kept::Text(file_filter::text(body)?),
-            FileKind::Metadata => Kept::Text(file_filter::metadata(body)?),
-            FileKind::DpkgStatus => Kept::Text(file_filter::dpkg_versions(body)?),
+            FileKind::Text => TreeEntry::Text(file_filter::text(body)?),
+            FileKind::Metadata => TreeEntry::Text(file_filter::metadata(body)?),
+            FileKind::DpkgStatus => TreeEntry::Text(file_filter::dpkg_versions(body)?),
             FileKind::Glibc => match file_filter::glibc_version(path, body)? {
-                Some((major, minor)) => Kept::Glibc(major, minor),
-                None => Kept::File,
+                Some((major, minor)) => TreeEntry::Glibc(major, minor),
+                None => TreeEntry::File,
             },
-            FileKind::Python if mode & 0o111 != 0 => Kept::Executable,
-            FileKind::Telling => Kept::Present,
-            FileKind::Python | FileKind::Other => Kept::File,
+            FileKind::Python if mode & 0o111 != 0 => TreeEntry::Executable,
+            FileKind::Telling => TreeEntry::Present,
+            FileKind::Python | FileKind::Other => TreeEntry::File,
         })
     }
 }
@@ -202,7 +202,7 @@ mod tests {
         tar.into_inner().unwrap()
     }
 
-    fn scan(env: &[&str], layers: &[&[(&str, &str)]]) -> Facts {
+    fn scan(env: &[&str], layers: &[&[(&str, &str)]]) -> BaseFacts {
         let mut scanner = Scanner::new(&env.iter().map(|entry| (*entry).to_owned()).collect::<Vec<_>>());
         for entries in layers {
             scanner.layer(&layer(entries)[..]).unwrap();
@@ -210,7 +210,7 @@ mod tests {
         scanner.finish().0
     }
 
-    fn installed(facts: &Facts) -> Vec<String> {
+    fn installed(facts: &BaseFacts) -> Vec<String> {
         facts.distributions.iter().map(|d| format!("{}=={} {}", d.name, d.version, d.path)).collect()
     }
 
@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(facts.constraints.as_deref(), Some("torch==2.5.0a0\n"));
         assert!(facts.dpkg && facts.passwd.is_some() && facts.group.is_none());
         let json = serde_json::to_string(&facts).unwrap();
-        assert_eq!(serde_json::from_str::<Facts>(&json).unwrap(), facts);
+        assert_eq!(serde_json::from_str::<BaseFacts>(&json).unwrap(), facts);
     }
 
     #[test]

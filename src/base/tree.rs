@@ -9,7 +9,7 @@ use ociforge_layers::{LayerPath, Metadata, links};
 
 /// What is kept of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Kept {
+pub(super) enum TreeEntry {
     Directory(Metadata),
     Symlink(Vec<u8>),
     /// A file of no interest beyond that.
@@ -24,7 +24,7 @@ pub(super) enum Kept {
     Glibc(u32, u32),
 }
 
-impl Kept {
+impl TreeEntry {
     pub(super) fn is_directory(&self) -> bool {
         matches!(self, Self::Directory(_))
     }
@@ -33,7 +33,7 @@ impl Kept {
 /// Kept entries by path.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
-    entries: BTreeMap<LayerPath, Kept>,
+    entries: BTreeMap<LayerPath, TreeEntry>,
     size: usize,
     texts: usize,
 }
@@ -49,16 +49,16 @@ impl Tree {
         self.texts
     }
 
-    pub(super) fn get(&self, path: &LayerPath) -> Option<&Kept> {
+    pub(super) fn get(&self, path: &LayerPath) -> Option<&TreeEntry> {
         self.entries.get(path)
     }
 
     /// Everything, ordered by path.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&LayerPath, &Kept)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&LayerPath, &TreeEntry)> {
         self.entries.iter()
     }
 
-    pub(super) fn insert(&mut self, path: LayerPath, kept: Kept) {
+    pub(super) fn insert(&mut self, path: LayerPath, kept: TreeEntry) {
         self.size += weight(&path, &kept);
         self.texts += text(&kept);
         if let Some(old) = self.entries.insert(path.clone(), kept) {
@@ -66,7 +66,7 @@ impl Tree {
         }
     }
 
-    fn forget(&mut self, path: &LayerPath, old: &Kept) {
+    fn forget(&mut self, path: &LayerPath, old: &TreeEntry) {
         self.size -= weight(path, old);
         self.texts -= text(old);
     }
@@ -106,8 +106,8 @@ impl Tree {
     pub(super) fn into_index(self) -> impl Iterator<Item = (LayerPath, IndexEntry)> {
         self.entries.into_iter().map(|(path, kept)| {
             let entry = match kept {
-                Kept::Directory(metadata) => IndexEntry::Directory { metadata, opaque: false },
-                Kept::Symlink(target) => IndexEntry::Symlink(target),
+                TreeEntry::Directory(metadata) => IndexEntry::Directory { metadata, opaque: false },
+                TreeEntry::Symlink(target) => IndexEntry::Symlink(target),
                 _ => IndexEntry::File,
             };
             (path, entry)
@@ -122,33 +122,33 @@ impl Tree {
     /// The text of the file at `path`, through links.
     pub(super) fn text(&self, path: &LayerPath) -> Option<&str> {
         match self.get(&self.resolve(path)?)? {
-            Kept::Text(text) => Some(text),
+            TreeEntry::Text(text) => Some(text),
             _ => None,
         }
     }
 }
 
 /// `path` with the symbolic links followed that `get` knows; `None` for a loop.
-pub(super) fn resolve<'a>(path: &LayerPath, get: impl Fn(&LayerPath) -> Option<&'a Kept>) -> Option<LayerPath> {
+pub(super) fn resolve<'a>(path: &LayerPath, get: impl Fn(&LayerPath) -> Option<&'a TreeEntry>) -> Option<LayerPath> {
     let link_at = |path: &LayerPath| match get(path) {
-        Some(Kept::Symlink(target)) => Ok(Some(target.clone())),
+        Some(TreeEntry::Symlink(target)) => Ok(Some(target.clone())),
         _ => Ok::<_, Infallible>(None),
     };
     links::follow(path, link_at).unwrap_or_default()
 }
 
 /// A guess at what an entry takes in memory, in bytes.
-fn weight(path: &LayerPath, kept: &Kept) -> usize {
+fn weight(path: &LayerPath, kept: &TreeEntry) -> usize {
     let content = match kept {
-        Kept::Symlink(target) => target.len(),
-        Kept::Directory(metadata) => metadata.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum(),
+        TreeEntry::Symlink(target) => target.len(),
+        TreeEntry::Directory(metadata) => metadata.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum(),
         kept => text(kept),
     };
     path.as_bytes().len() + content + 128
 }
 
-fn text(kept: &Kept) -> usize {
-    if let Kept::Text(text) = kept { text.len() } else { 0 }
+fn text(kept: &TreeEntry) -> usize {
+    if let TreeEntry::Text(text) = kept { text.len() } else { 0 }
 }
 
 #[cfg(test)]
@@ -162,7 +162,7 @@ mod tests {
     fn tree(links: &[(&str, &str)]) -> Tree {
         let mut tree = Tree::default();
         for (link, target) in links {
-            tree.insert(path(link), Kept::Symlink(target.as_bytes().to_vec()));
+            tree.insert(path(link), TreeEntry::Symlink(target.as_bytes().to_vec()));
         }
         tree
     }
@@ -188,7 +188,7 @@ mod tests {
     fn removing_takes_what_is_inside_and_nothing_beside() {
         let mut tree = tree(&[("a", "x"), ("a/b", "x"), ("a/b/c", "x"), ("a-b", "x"), ("ab", "x")]);
         let before = tree.size();
-        tree.insert(path("a/b"), Kept::Present);
+        tree.insert(path("a/b"), TreeEntry::Present);
         tree.remove_inside(&path("a"));
         assert_eq!(tree.iter().map(|(path, _)| path.to_string()).collect::<Vec<_>>(), ["/a", "/a-b", "/ab"]);
         tree.remove(&path("a"));

@@ -140,7 +140,7 @@ pub enum StepError {
     Bundle(#[from] BundleError),
     /// The process cannot be started.
     #[error(transparent)]
-    Start(#[from] step::StepError),
+    Start(#[from] step::SandboxStepError),
     /// The process failed.
     #[error("{}{}", ending(*.ended), said(.last))]
     Failed {

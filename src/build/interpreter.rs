@@ -12,24 +12,24 @@ use super::libc::BaseLibc;
 use super::pins::project_files;
 use super::{BuildError, Builder};
 use crate::base::BaseImage;
-use crate::base::facts::{self, Contents, Facts};
+use crate::base::facts::{self, BaseFacts, Contents};
 use crate::layer::{Pip, Step, stays_inside};
 use crate::plan::{Libc, Plan, StatedPython};
 use crate::python::build::{BuildContext, SourceMetadata, WheelBuilder, project};
 use crate::python::install::matching;
 use crate::python::{
-    self, LockedSource, LockedWheel, Origin, Problem, PythonVersion, Requirements, Resolution, ResolveError, Sources,
-    Target,
+    self, LockedSource, LockedWheel, PackageProblem, Python3Version, Requirements, Resolution, ResolveError,
+    SourceLocation, Sources, WheelTarget,
 };
 
 /// The Python that the packages are for.
 pub(super) struct Interpreter {
     /// Its C library is an assumption until `libc` knows it.
-    target: Target,
+    target: WheelTarget,
     libc: BaseLibc,
     pub(super) scheme: Scheme,
     /// Other facts about the base; `None` if the recipe states the Python.
-    facts: Option<Facts>,
+    facts: Option<BaseFacts>,
 }
 
 /// The packages of a step.
@@ -50,9 +50,9 @@ impl Interpreter {
         name: &str,
     ) -> Result<(Self, Option<FileIndex>), BuildError> {
         let none = || BuildError::NoPython { base: name.to_owned() };
-        let target = |version: &str| -> Result<Target, BuildError> {
-            let python: PythonVersion = version.parse().map_err(|_| none())?;
-            Ok(Target { python, platform: platform.clone(), libc: Target::ASSUMED_LIBC })
+        let target = |version: &str| -> Result<WheelTarget, BuildError> {
+            let python: Python3Version = version.parse().map_err(|_| none())?;
+            Ok(WheelTarget { python, platform: platform.clone(), libc: WheelTarget::ASSUMED_LIBC })
         };
         if let Some(StatedPython { version, site_packages, executable, libc }) = &plan.python {
             let scheme = Scheme::new(site_packages.clone(), (version.major, version.minor), executable.clone());
@@ -102,7 +102,7 @@ impl Interpreter {
                 let (name, version) = project(&metadata, directory)?;
                 known.add_project(&name, &version, &metadata);
                 let requirement = format!("{name}[{}]=={version}", extras.join(","));
-                let origin = Origin::Project { name, directory: directory.clone() };
+                let origin = SourceLocation::Project { name, directory: directory.clone() };
                 packages.sources.push(LockedSource { origin, requires });
                 Requirements::List(vec![requirement])
             }
@@ -125,7 +125,7 @@ impl Interpreter {
         tell(builder, &resolution);
         for archive in resolution.sdists {
             let requires = studied.remove(&archive.sha256).unwrap_or_default();
-            packages.sources.push(LockedSource { origin: Origin::Sdist(archive), requires });
+            packages.sources.push(LockedSource { origin: SourceLocation::Sdist(archive), requires });
         }
         packages.wheels = resolution.wheels;
         task.done(&packages.counted());
@@ -171,11 +171,12 @@ impl Interpreter {
     ) -> Result<Packages, BuildError> {
         let resolution = self.resolve(builder, plan, requirements, &mut Sources::default()).await?;
         tell(builder, &resolution);
-        let archives = resolution.sdists.into_iter().map(Origin::Sdist);
-        let projects = resolution.projects.into_iter().map(|(name, directory)| Origin::Project { name, directory });
+        let archives = resolution.sdists.into_iter().map(SourceLocation::Sdist);
+        let projects =
+            resolution.projects.into_iter().map(|(name, directory)| SourceLocation::Project { name, directory });
         let mut packages = Packages { wheels: resolution.wheels, sources: Vec::new() };
         for origin in archives.chain(projects) {
-            if let Origin::Project { directory, .. } = &origin {
+            if let SourceLocation::Project { directory, .. } = &origin {
                 project_files(plan, directory).map_err(|error| failed(step, error))?;
             }
             let pinned = locked.as_ref().map(|locked| locked.sources.iter().find(|source| source.origin == origin));
@@ -183,10 +184,12 @@ impl Interpreter {
                 (Some(Some(source)), _) => source.requires.clone(),
                 (Some(None), _) => {
                     let name = LockedSource { origin, requires: Vec::new() }.name().to_owned();
-                    return Err(ResolveError::Package { name, problem: Problem::Unpinned }.into());
+                    return Err(ResolveError::Package { name, problem: PackageProblem::Unpinned }.into());
                 }
-                (None, Origin::Sdist(archive)) => wheel_builder.study_sdist(archive, &[]).await?.requires,
-                (None, Origin::Project { directory, .. }) => wheel_builder.study_project(directory).await?.requires,
+                (None, SourceLocation::Sdist(archive)) => wheel_builder.study_sdist(archive, &[]).await?.requires,
+                (None, SourceLocation::Project { directory, .. }) => {
+                    wheel_builder.study_project(directory).await?.requires
+                }
             };
             packages.sources.push(LockedSource { origin, requires });
         }
@@ -209,7 +212,7 @@ impl Interpreter {
         // Packages for an older C library also run on the newest. So this resolution is right for the assumed C
         // library, too, if all of its packages run there.
         let mut sources = known.clone();
-        let newest = with(Target::NEWEST_LIBC, &mut sources).await;
+        let newest = with(WheelTarget::NEWEST_LIBC, &mut sources).await;
         if let Ok(newest) = &newest
             && newest.runs_on(&self.target)
         {
@@ -247,8 +250,8 @@ impl Interpreter {
     }
 
     /// The target with this C library.
-    fn on(&self, libc: Libc) -> Target {
-        Target { libc, ..self.target.clone() }
+    fn on(&self, libc: Libc) -> WheelTarget {
+        WheelTarget { libc, ..self.target.clone() }
     }
 
     /// The builder of wheels for this Python.
@@ -293,7 +296,7 @@ fn tell(builder: &Builder, resolution: &Resolution) {
 }
 
 /// The installation scheme of the base's own pip: the scripts that pip writes depend on its version.
-fn scheme(python: &facts::Python, minor: u32, facts: &Facts) -> Result<Scheme, PathError> {
+fn scheme(python: &facts::Python, minor: u32, facts: &BaseFacts) -> Result<Scheme, PathError> {
     let scheme = Scheme::new(python.site_packages.parse()?, (3, minor), python.executable.clone())?;
     let scheme = if python.venv { scheme.in_venv()? } else { scheme };
     let pip = facts.distributions.iter().find(|distribution| distribution.normalized_name() == "pip");

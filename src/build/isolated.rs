@@ -14,7 +14,7 @@ use ociforge_sandbox::step::Ended;
 #[async_trait]
 impl IsolatedRunner for BuildRoot {
     /// Changes outside of the command's directory are discarded.
-    async fn run(&self, job: python::Job) -> Result<(), IsolatedError> {
+    async fn run(&self, job: python::IsolatedCommand) -> Result<(), IsolatedError> {
         let bind = |path, to, access| ResolvedMount { to, what: MountSource::Bind { path, access } };
         let mut step_mounts: Vec<_> = job.binds.into_iter().map(|(path, to)| bind(path, to, Access::Read)).collect();
         step_mounts.push(bind(job.out, OUT.to_owned(), Access::Write));

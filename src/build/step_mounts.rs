@@ -20,7 +20,7 @@ use crate::plan::Plan;
 use crate::rootfs::stage::{kind, owners};
 use crate::store::{CacheMount, ContainerDirectory};
 use crate::tables::Owner;
-use ociforge_sandbox::overlay::{self, Layers, Overlay};
+use ociforge_sandbox::overlay::{self, Layers, OverlayMount};
 use ociforge_sandbox::step::copy_tree;
 use ociforge_sandbox::{Confinement, Entered};
 
@@ -81,7 +81,7 @@ pub(super) struct PreparedMounts {
     pub(super) tmpfs: Vec<Tmpfs>,
     /// By id, because a process cannot lock a cache twice.
     caches: BTreeMap<String, CacheMount>,
-    overlays: Vec<Overlay>,
+    overlays: Vec<OverlayMount>,
     memory: Option<Memory>,
     /// Dropped last: it contains the other sources.
     scratch: TempDir,
@@ -158,7 +158,7 @@ impl PreparedMounts {
 }
 
 /// Mounts an overlay of a directory that writes to `place`; `None` if the kernel refuses it.
-fn over(directory: &Path, place: &Path, entered: &Entered) -> io::Result<Option<Overlay>> {
+fn over(directory: &Path, place: &Path, entered: &Entered) -> io::Result<Option<OverlayMount>> {
     let [upper, work, target] = ["upper", "work", "merged"].map(|name| place.join(name));
     for new in [&upper, &work, &target] {
         fs::create_dir_all(new)?;

@@ -17,10 +17,10 @@ use super::step_mounts::PreparedMounts;
 use super::{Builder, Sandbox, StepError};
 use crate::layer::LayerError;
 use crate::progress::{Lines, Progress};
-use crate::rootfs::stage::{Form, Stage, owners, roots};
+use crate::rootfs::stage::{RootfsForm, Stage, owners, roots};
 use crate::store::ContainerDirectory;
 use ociforge_sandbox::Confinement;
-use ociforge_sandbox::step::{self, CopiedMounts, Ended, Outcome, Step};
+use ociforge_sandbox::step::{self, CopiedMounts, Ended, SandboxStep, StepOutcome};
 
 /// A prepared step.
 pub(super) struct Set {
@@ -57,8 +57,8 @@ impl Set {
         let remembers = owners(&sandbox.entered) == OwnerPolicy::Remembered;
         let nobody = owner::OwnershipTable::default();
         let before = match stage.form() {
-            Form::Overlay { .. } => None,
-            Form::Copy => Some(snapshot(stage.root(), remembers.then_some(&nobody), &cancelled)?),
+            RootfsForm::Overlay { .. } => None,
+            RootfsForm::Copy => Some(snapshot(stage.root(), remembers.then_some(&nobody), &cancelled)?),
         };
         let owners = remembers.then(|| step::Owners { files: written(&stage), table: &table });
         let aside = tempfile::tempdir_in(directory.path()).map_err(StepError::Store)?;
@@ -68,13 +68,13 @@ impl Set {
         };
         let restored =
             copied_mounts.as_ref().map(|copied_mounts| copied_mounts.restored(stage.root())).unwrap_or_default();
-        let step = Step { spec, confinement: sandbox.entered.confinement(), owners };
+        let step = SandboxStep { spec, confinement: sandbox.entered.confinement(), owners };
         let mut lines = Lines::default();
         let mut output = |bytes: &[u8]| lines.push(bytes, task);
         let outcome = step::run(&sandbox.entered, &step, &mut output, builder.cancel.flag());
         lines.finish(task);
         drop((copied_mounts, ready));
-        let Outcome { ended, made, notes } = outcome?;
+        let StepOutcome { ended, made, notes } = outcome?;
         notes.iter().for_each(|note| builder.reporter.note(note));
         if ended != Ended::Exited(0) {
             let last = lines.last().map(str::to_owned).collect();
@@ -95,8 +95,8 @@ fn is_full(directory: &Path) -> bool {
 /// The directory that receives the changes of a step.
 fn written(stage: &Stage) -> &Path {
     match stage.form() {
-        Form::Overlay { upper, .. } => upper,
-        Form::Copy => stage.root(),
+        RootfsForm::Overlay { upper, .. } => upper,
+        RootfsForm::Copy => stage.root(),
     }
 }
 
@@ -118,20 +118,20 @@ impl StepRun {
         let (made, restored) = (&*self.made, &*self.restored);
         let shared = changes::CaptureOptions { latest, owners, made, restored, cancelled: &cancelled };
         match (self.stage.form(), &self.before) {
-            (Form::Overlay { lower, upper, space, fuse }, _) => {
+            (RootfsForm::Overlay { lower, upper, space, fuse }, _) => {
                 let (space, fuse) = (*space, *fuse);
                 let options = overlay::OverlayOptions { space, fuse, lower, shared };
                 Ok(overlay(upper, &options)?)
             }
-            (Form::Copy, Some(before)) => Ok(changes(self.stage.root(), before, &shared)?),
-            (Form::Copy, None) => Ok(LayerTree::new()),
+            (RootfsForm::Copy, Some(before)) => Ok(changes(self.stage.root(), before, &shared)?),
+            (RootfsForm::Copy, None) => Ok(LayerTree::new()),
         }
     }
 
     /// Keeps the changes for the next step, so that it need not unpack the layer: as the unpacked layer with the chain
     /// id `chain`, or, with a copy, as the whole copy.
     pub(super) fn keep(self, builder: &Builder, sandbox: &Sandbox, chain: &ChainId) -> io::Result<()> {
-        let Form::Overlay { upper, .. } = self.stage.form().clone() else {
+        let RootfsForm::Overlay { upper, .. } = self.stage.form().clone() else {
             sandbox.put(Some(chain.clone()), self.stage);
             return Ok(());
         };

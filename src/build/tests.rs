@@ -16,7 +16,7 @@ use crate::lock::Lock;
 use crate::plan;
 use crate::progress::{Progress, Reporter};
 use crate::python::build::{archive as archive_of, targz};
-use crate::python::{Location, LockedSource, LockedWheel, Origin};
+use crate::python::{Location, LockedSource, LockedWheel, SourceLocation};
 use crate::registry::{Client, Settings};
 use crate::store::Store;
 use testbed::{PYTHON, Testbed};
@@ -119,7 +119,7 @@ async fn a_package_without_a_wheel_is_locked_built_once_and_installed() {
     let lock = place.lock(&plan).await.unwrap();
     assert_eq!((lock.wheels.len(), lock.sources.len()), (1, 1));
     let source = &lock.sources[0].source;
-    let Origin::Sdist(archive) = &source.origin else { panic!("no sdist") };
+    let SourceLocation::Sdist(archive) = &source.origin else { panic!("no sdist") };
     assert_eq!((archive.file.as_str(), archive.requested, archive.size.is_some()), ("docopt-0.6.2.tar.gz", true, true));
     assert!(names(&source.requires).contains(&"setuptools"), "{:?}", source.requires);
     let path = place.directory.path().join("recipe/ociforge.lock");
@@ -199,7 +199,7 @@ async fn what_a_users_lock_has_no_wheel_of_is_pinned_and_built() {
     let sources: Vec<_> =
         lock.sources.iter().map(|entry| (entry.source.name(), !entry.source.requires.is_empty())).collect();
     assert_eq!(sources, [("old", true), ("my-app", true)]);
-    let Origin::Project { directory, .. } = &lock.sources[1].source.origin else { panic!("no project") };
+    let SourceLocation::Project { directory, .. } = &lock.sources[1].source.origin else { panic!("no project") };
     assert_eq!(directory, Path::new("locks/app"));
     place.jobs();
     let wheels = place.wheels(&place.builder(), &plan, &lock).await.unwrap();
@@ -332,7 +332,7 @@ async fn an_archive_that_is_another_one_is_not_built() {
     let plan = place.plan(requirements(&["x"]));
     let archive =
         |bytes: &[u8]| LockedWheel { location: Location::Path("x-1.tar.gz".into()), ..archive_of("x-1.tar.gz", bytes) };
-    let source = LockedSource { origin: Origin::Sdist(archive(b"other")), requires: vec![] };
+    let source = LockedSource { origin: SourceLocation::Sdist(archive(b"other")), requires: vec![] };
     let entry = crate::lock::SourceEntry { platform: Platform::default().to_string(), layer: 0, source };
     let recipe = crate::build::recipe_digest(&plan).unwrap();
     let lock = Lock { recipe, bases: vec![], wheels: vec![], sources: vec![entry] };

@@ -10,7 +10,7 @@ use clap_complete::Shell;
 use ociforge_manifests::lint::{LintCode, UnknownCode};
 use ociforge_manifests::{ImageName, Platform};
 
-use super::progress::Form;
+use super::progress::ProgressFormat;
 use super::runtime_args::RuntimeArgs;
 use super::transfer_args::{CopyArgs, GcArgs, LoginArgs, LogoutArgs, MirrorArgs, ServeArgs};
 use crate::build::{SecretArg, SecretArgError};
@@ -54,7 +54,7 @@ pub struct Global {
     pub tls_verify: bool,
     /// Format of progress on stderr
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM", help_heading = "Global options")]
-    pub progress: Form,
+    pub progress: ProgressFormat,
 }
 
 /// The commands.

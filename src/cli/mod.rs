@@ -15,8 +15,8 @@ pub use args::{
     BuildArgs, BundleArgs, CacheCommand, Cli, Command, CompressionKind, DoctorArgs, Format, Global, InspectArgs,
     LockArgs, RecipeArgs, RunArgs, SpecArgs, StepArgs, UnshareArgs,
 };
-pub use progress::{Form, line as message, reporter};
-pub use prompt::{PromptError, Terminal, first_line};
+pub use progress::{ProgressFormat, line as message, reporter};
+pub use prompt::{ControllingTerminal, PromptError, first_line};
 pub use runtime_args::driver_version;
 pub use transfer_args::{CopyArgs, CopyFormat, GcArgs, LoginArgs, LogoutArgs, MirrorArgs, ServeArgs};
 

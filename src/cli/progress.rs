@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use ociforge_manifests::lint::Finding;
 
 use bars::Bars;
-use plain::{Json, Lines};
+use plain::{Json, PlainReporter};
 
 use crate::bytes::human_bytes;
 use crate::error::printable;
@@ -18,7 +18,7 @@ use crate::progress::Reporter;
 
 /// The formats of progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Form {
+pub enum ProgressFormat {
     /// Bars when stderr is a terminal, else lines.
     #[default]
     Auto,
@@ -34,14 +34,14 @@ pub enum Form {
 
 /// The reporter for this format.
 #[must_use]
-pub fn reporter(form: Form) -> Arc<dyn Reporter> {
+pub fn reporter(form: ProgressFormat) -> Arc<dyn Reporter> {
     let terminal = io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
     match form {
-        Form::Auto if terminal => Arc::new(Bars::new()),
-        Form::Tty => Arc::new(Bars::new()),
-        Form::Auto | Form::Plain => Arc::new(Lines { quiet: false }),
-        Form::Json => Arc::new(Json),
-        Form::None => Arc::new(Lines { quiet: true }),
+        ProgressFormat::Auto if terminal => Arc::new(Bars::new()),
+        ProgressFormat::Tty => Arc::new(Bars::new()),
+        ProgressFormat::Auto | ProgressFormat::Plain => Arc::new(PlainReporter { quiet: false }),
+        ProgressFormat::Json => Arc::new(Json),
+        ProgressFormat::None => Arc::new(PlainReporter { quiet: true }),
     }
 }
 

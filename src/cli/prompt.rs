@@ -11,7 +11,7 @@ use crate::error::Explain;
 const MAX_LINE: u64 = 64 << 10;
 
 /// The terminal that controls this process, independent of stdin and stdout.
-pub struct Terminal(File);
+pub struct ControllingTerminal(File);
 
 /// A prompt without an answer.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +29,7 @@ pub enum PromptError {
 
 impl Explain for PromptError {}
 
-impl Terminal {
+impl ControllingTerminal {
     /// Opens the terminal.
     ///
     /// # Errors
@@ -52,7 +52,7 @@ impl Terminal {
     /// ^C.
     ///
     /// # Errors
-    /// As [`Terminal::ask`].
+    /// As [`ControllingTerminal::ask`].
     pub async fn ask_secretly(&mut self, question: &str) -> Result<String, PromptError> {
         let _hidden = Hidden::begin(self.0.try_clone()?)?;
         self.ask(question).await

@@ -145,9 +145,10 @@ fn fitting_lock(context: &Context, plan: &Plan, args: &BuildArgs) -> Result<Opti
         return Err(Failure::new(format!("{} {why}", path.display())).hint("run `ociforge lock`"));
     }
     if lock.is_some() {
-        context
-            .reporter
-            .warn(&format!("{} {why}: the base and the packages are resolved again; `ociforge lock` pins them", path.display()));
+        context.reporter.warn(&format!(
+            "{} {why}: the base and the packages are resolved again; `ociforge lock` pins them",
+            path.display()
+        ));
     }
     Ok(None)
 }

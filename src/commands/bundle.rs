@@ -54,14 +54,14 @@ fn place(directory: &Path) -> Result<PathBuf, Failure> {
 /// the directory, and the parent directories that were created for it if they are empty.
 struct Staging {
     directory: TempDir,
-    _parents: Made,
+    _parents: CreatedDirectories,
 }
 
 impl Staging {
     fn beside(destination: &Path) -> io::Result<Self> {
         let parent = destination.parent().unwrap_or(Path::new("/"));
         let missing = parent.ancestors().take_while(|path| !path.exists()).map(Path::to_owned).collect();
-        let parents = Made(missing);
+        let parents = CreatedDirectories(missing);
         fs::create_dir_all(parent)?;
         // Other users must not reach setuid files of root.
         let mut builder = tempfile::Builder::new();
@@ -77,9 +77,9 @@ impl AsRef<Path> for Staging {
 }
 
 /// Created directories, the innermost first.
-struct Made(Vec<PathBuf>);
+struct CreatedDirectories(Vec<PathBuf>);
 
-impl Drop for Made {
+impl Drop for CreatedDirectories {
     fn drop(&mut self) {
         // Stop at the first directory that is not empty.
         let _ = self.0.iter().try_for_each(fs::remove_dir);

@@ -15,7 +15,7 @@ use crate::run::host;
 use crate::store::Store;
 use crate::transfer::Based;
 use crate::transport;
-use ociforge_sandbox::Ids;
+use ociforge_sandbox::IdMapping;
 
 /// An image, and the source of its layers.
 pub(super) struct ResolvedImage {
@@ -51,7 +51,7 @@ impl Context {
     /// Unpacks layers from `source`, one per processor at the same time.
     pub(super) fn unpacker<'a>(&'a self, source: &'a dyn Source) -> Unpacker<'a> {
         let jobs = thread::available_parallelism().map_or(1, NonZero::get);
-        let all = self.entered.as_ref().is_ok_and(|entered| entered.ids() == Ids::All);
+        let all = self.entered.as_ref().is_ok_and(|entered| entered.ids() == IdMapping::All);
         let owners = if all { OwnerPolicy::Kept } else { OwnerPolicy::KeptWherePossible };
         Unpacker { source, reporter: &*self.reporter, jobs, owners, cancel: &self.cancel }
     }

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::Context;
 use crate::cli::{self, DoctorArgs, Format};
-use crate::doctor::{self, Check, Facts, Places, Status};
+use crate::doctor::{self, CheckResult, CheckStatus, DoctorPaths, MachineFacts};
 use crate::error::{Failure, printable};
 use crate::registry::Settings;
 use crate::transport::ImageSourceError;
@@ -15,7 +15,7 @@ pub(super) async fn run(context: &Context, args: &DoctorArgs) -> Result<(), Fail
     let settings = Settings::from_env();
     let chosen = context.global.authfile.clone().or(settings.authfile);
     let credentials = chosen.map_or(settings.auth_search, |file| vec![file]);
-    let places = Places { store: context.store_path()?, credentials };
+    let places = DoctorPaths { store: context.store_path()?, credentials };
     let facts = tokio::task::block_in_place(|| doctor::gather(&places));
     let mut checks = doctor::judge(&facts);
     if let Some(name) = &args.image {
@@ -26,7 +26,7 @@ pub(super) async fn run(context: &Context, args: &DoctorArgs) -> Result<(), Fail
         Format::Text => cli::raw_result(shown(&checks).as_bytes())?,
         Format::Json => cli::result(&format!("{:#}", json!({ "checks": checks })))?,
     }
-    let missing: Vec<_> = checks.iter().filter(|check| check.status == Status::Missing).collect();
+    let missing: Vec<_> = checks.iter().filter(|check| check.status == CheckStatus::Missing).collect();
     let names: Vec<_> = missing.iter().map(|check| check.name.as_str()).collect();
     match names.as_slice() {
         [] => Ok(()),
@@ -35,14 +35,19 @@ pub(super) async fn run(context: &Context, args: &DoctorArgs) -> Result<(), Fail
 }
 
 /// The table of checks, with colours on a terminal that supports them.
-fn shown(checks: &[Check]) -> String {
+fn shown(checks: &[CheckResult]) -> String {
     // File names and the output of programs may contain control characters.
-    let safe = checks.iter().map(|check| Check { found: printable(&check.found), ..check.clone() });
+    let safe = checks.iter().map(|check| CheckResult { found: printable(&check.found), ..check.clone() });
     doctor::table(&safe.collect::<Vec<_>>(), console::colors_enabled())
 }
 
 /// The image for this machine's platform, or else the only image of the name.
-async fn image(context: &Context, name: &str, platform: Option<&Platform>, facts: &Facts) -> Result<Image, Failure> {
+async fn image(
+    context: &Context,
+    name: &str,
+    platform: Option<&Platform>,
+    facts: &MachineFacts,
+) -> Result<Image, Failure> {
     let located = context.find_image(name).await?;
     let own = match facts.machine.architecture.as_str() {
         "aarch64" => "linux/arm64",

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Context;
-use crate::cli::{self, LoginArgs, PromptError, Terminal};
+use crate::cli::{self, ControllingTerminal, LoginArgs, PromptError};
 use crate::content::ContentError;
 use crate::error::Failure;
 use crate::progress::Reporter;
@@ -79,7 +79,7 @@ async fn login(reporter: &dyn Reporter, account: &Account, args: LoginArgs) -> R
 
 async fn ask(account: &Account, what: &str) -> Result<String, Failure> {
     let answer = async {
-        let mut terminal = Terminal::open()?;
+        let mut terminal = ControllingTerminal::open()?;
         match what {
             "password" => terminal.ask_secretly(&format!("Password for {account}: ")).await,
             _ => terminal.ask(&format!("User name for {account}: ")).await,

@@ -8,7 +8,7 @@ use super::{Context, gc};
 use crate::cli::{self, ServeArgs};
 use crate::error::Failure;
 use crate::progress::Reporter;
-use crate::serve::{Access, DamageObserver, Htpasswd, Observer, Options, Server, Tls};
+use crate::serve::{AccessLogEntry, DamageObserver, Htpasswd, Observer, ServeOptions, Server, Tls};
 use crate::store::descriptors::raise_descriptor_limit;
 use crate::store::{GcOptions, Layout, collect};
 
@@ -34,7 +34,7 @@ pub(super) async fn run(context: &Context, args: ServeArgs) -> Result<(), Failur
         reporter.warn(&format!("the blob {digest} is damaged: it is not sent to its end; push it again"));
     });
     let damage_observer = Some(damage_observer);
-    let options = Options { read_only: args.read_only, users, tls, observer, damage_observer };
+    let options = ServeOptions { read_only: args.read_only, users, tls, observer, damage_observer };
     let server = Server::bind(layout.clone(), args.listen, options).await?;
     let address = server.local_addr();
     cli::result(&format!("listening on {address}"))?;
@@ -80,7 +80,7 @@ async fn collect_every(pause: Option<Duration>, layout: Layout, reporter: Arc<dy
 /// Logs each request in one line; without `verbose` only those that end in a server error.
 fn observer(reporter: Arc<dyn Reporter>, verbose: bool) -> Observer {
     Arc::new(move |access| {
-        let Access { method, path, user, status, received, sent, error } = access;
+        let AccessLogEntry { method, path, user, status, received, sent, error } = access;
         let failed = *status >= 500;
         if !verbose && !failed {
             return;

@@ -23,7 +23,7 @@ pub use error::{Cause, ContentError, NotAllowed};
 pub use memory::{in_memory, or_data};
 pub use platform::{MAX_DEPTH, Selected, platform_of, select};
 pub use reader::BlobReader;
-pub(crate) use verify::{Check, may_read};
+pub(crate) use verify::{Verifier, may_read};
 pub use verify::{cause_of, read_document, read_verified, verify};
 
 /// Bytes as they arrive.

@@ -12,15 +12,15 @@ use super::{ByteStream, Cause, ContentError, Source};
 /// Wraps `stream`, which begins at the blob's first byte, so that it ends in an error unless its bytes have the
 /// descriptor's size and digest. The error's inner value is a [`Cause`].
 pub fn read_verified(descriptor: &Descriptor, stream: ByteStream) -> ByteStream {
-    checked(Check::new(descriptor), stream)
+    checked(Verifier::new(descriptor), stream)
 }
 
 /// As [`read_verified`], but for the digest: for readers that verify what the blob decompresses to.
 pub(super) fn read_sized(descriptor: &Descriptor, stream: ByteStream) -> ByteStream {
-    checked(Check { hasher: None, ..Check::new(descriptor) }, stream)
+    checked(Verifier { hasher: None, ..Verifier::new(descriptor) }, stream)
 }
 
-fn checked(check: Check, stream: ByteStream) -> ByteStream {
+fn checked(check: Verifier, stream: ByteStream) -> ByteStream {
     let state = (stream, Some(check));
     stream::unfold(state, |(mut stream, check)| async move {
         let mut check = check?;
@@ -89,7 +89,7 @@ pub fn cause_of(error: io::Error) -> Cause {
 }
 
 /// Counts and hashes what has been read, against a descriptor.
-pub(crate) struct Check {
+pub(crate) struct Verifier {
     expected: Digest,
     size: u64,
     seen: u64,
@@ -97,7 +97,7 @@ pub(crate) struct Check {
     hasher: Option<Hasher>,
 }
 
-impl Check {
+impl Verifier {
     /// Begins at the content's first byte.
     pub(crate) fn new(descriptor: &Descriptor) -> Self {
         let hasher = Some(Hasher::like(&descriptor.digest));

@@ -5,7 +5,7 @@ use serde::Serialize;
 /// How good something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Status {
+pub enum CheckStatus {
     /// As it should be.
     Ok,
     /// Something will not work, or not as well as it could.
@@ -46,33 +46,33 @@ impl Section {
 
 /// Something that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Check {
+pub struct CheckResult {
     /// What it belongs to.
     pub section: Section,
     /// What it is, in a word or two.
     pub name: String,
     /// How good it is.
-    pub status: Status,
+    pub status: CheckStatus,
     /// What was found, and what that means where it is not obvious.
     pub found: String,
-    /// The commands that mend it, one after the other; always empty when it is [`Status::Ok`].
+    /// The commands that mend it, one after the other; always empty when it is [`CheckStatus::Ok`].
     pub mend: Vec<String>,
 }
 
-impl Check {
+impl CheckResult {
     /// Something as it should be.
     pub(super) fn ok(section: Section, name: impl Into<String>, found: impl Into<String>) -> Self {
-        Self { section, name: name.into(), status: Status::Ok, found: found.into(), mend: Vec::new() }
+        Self { section, name: name.into(), status: CheckStatus::Ok, found: found.into(), mend: Vec::new() }
     }
 
     /// Something that could be better.
     pub(super) fn warn(section: Section, name: impl Into<String>, found: impl Into<String>) -> Self {
-        Self { status: Status::Warn, ..Self::ok(section, name, found) }
+        Self { status: CheckStatus::Warn, ..Self::ok(section, name, found) }
     }
 
     /// Something that must be there and is not.
     pub(super) fn missing(section: Section, name: impl Into<String>, found: impl Into<String>) -> Self {
-        Self { status: Status::Missing, ..Self::ok(section, name, found) }
+        Self { status: CheckStatus::Missing, ..Self::ok(section, name, found) }
     }
 
     /// The same with a command that mends it.

@@ -6,27 +6,27 @@ use ociforge_manifests::runtime::DriverVersion;
 use ociforge_manifests::runtime::requirements::{DISABLE_REQUIRE, check, cuda_of, requires_nothing};
 use ociforge_manifests::{Image, Platform};
 
-use super::check::{Check, Section};
-use super::facts::{Facts, Machine};
+use super::check::{CheckResult, Section};
+use super::facts::{Machine, MachineFacts};
 use crate::bytes::human_bytes;
 
 const IMAGE: Section = Section::Image;
 
 /// Whether `image` can run on the machine, with `driver` in the place of the machine's own where it is given.
 #[must_use]
-pub fn judge_image(image: &Image, facts: &Facts, driver: Option<&DriverVersion>) -> Vec<Check> {
+pub fn judge_image(image: &Image, facts: &MachineFacts, driver: Option<&DriverVersion>) -> Vec<CheckResult> {
     let process = &image.config.config;
     let driver = driver.or(facts.gpus.driver.as_ref());
     let mut checks = vec![architecture(&image.config.platform, &facts.machine), space(image, facts)];
     checks.extend(cuda(&image.config, driver, facts.gpus.toolkit.disables_require));
     checks.extend(lint(None, process, &[]).into_iter().map(|finding| {
         let found = format!("{} (hint: {})", finding.message, finding.hint);
-        Check::warn(IMAGE, finding.code.name(), found)
+        CheckResult::warn(IMAGE, finding.code.name(), found)
     }));
     checks
 }
 
-fn architecture(platform: &Platform, machine: &Machine) -> Check {
+fn architecture(platform: &Platform, machine: &Machine) -> CheckResult {
     const NAME: &str = "architecture";
     // The kernel's and qemu's names for what images call by Go's, and the kernels that run it beside their own.
     let (native, qemu, also): (&str, &str, &[&str]) = match platform.architecture.as_str() {
@@ -38,39 +38,41 @@ fn architecture(platform: &Platform, machine: &Machine) -> Check {
     };
     let here = machine.architecture.as_str();
     if platform.os != "linux" {
-        return Check::missing(IMAGE, NAME, format!("{platform}: containers here run Linux"));
+        return CheckResult::missing(IMAGE, NAME, format!("{platform}: containers here run Linux"));
     }
     if here == native || also.contains(&here) {
-        return Check::ok(IMAGE, NAME, platform.to_string());
+        return CheckResult::ok(IMAGE, NAME, platform.to_string());
     }
     if machine.emulated.iter().any(|name| name == qemu) {
-        return Check::warn(
+        return CheckResult::warn(
             IMAGE,
             NAME,
             format!("{platform}, which {here} runs by emulation, slowly and without GPUs"),
         );
     }
-    let check = Check::missing(IMAGE, NAME, format!("{platform}, which {here} can't run"));
+    let check = CheckResult::missing(IMAGE, NAME, format!("{platform}, which {here} can't run"));
     check.mend(machine.install("qemu-user-static binfmt-support", "qemu-user-static"))
 }
 
 /// Layers are about two and a half times as large when they are unpacked.
-fn space(image: &Image, facts: &Facts) -> Check {
+fn space(image: &Image, facts: &MachineFacts) -> CheckResult {
     const NAME: &str = "space";
     let packed: u64 = image.manifest.layers.iter().fold(0, |sum, layer| sum.saturating_add(layer.size));
     let unpacked = packed / 2 * 5;
     let [size, whole, free] = [packed, unpacked, facts.store.free].map(human_bytes);
     let found = format!("{size} packed, about {whole} unpacked; {free} free");
     match facts.store.free {
-        free if free < packed => Check::missing(IMAGE, NAME, found).mend("ociforge cache prune"),
-        free if free < packed.saturating_add(unpacked) => Check::warn(IMAGE, NAME, found).mend("ociforge cache prune"),
-        _ => Check::ok(IMAGE, NAME, found),
+        free if free < packed => CheckResult::missing(IMAGE, NAME, found).mend("ociforge cache prune"),
+        free if free < packed.saturating_add(unpacked) => {
+            CheckResult::warn(IMAGE, NAME, found).mend("ociforge cache prune")
+        }
+        _ => CheckResult::ok(IMAGE, NAME, found),
     }
 }
 
 /// What the image needs of NVIDIA's driver, as it is checked before a container of it gets GPUs. `disabled` says that the
 /// toolkit's config turns that off.
-fn cuda(config: &Config, driver: Option<&DriverVersion>, disabled: bool) -> Option<Check> {
+fn cuda(config: &Config, driver: Option<&DriverVersion>, disabled: bool) -> Option<CheckResult> {
     const NAME: &str = "CUDA";
     let image = &config.config;
     let variables = || image.env.iter().filter_map(|entry| entry.split_once('='));
@@ -79,20 +81,22 @@ fn cuda(config: &Config, driver: Option<&DriverVersion>, disabled: bool) -> Opti
         Err(error) => {
             let started = "the check is turned off, so containers are started, and CUDA fails in them";
             if error.is_about_driver() && (disabled || requires_nothing(|key| image.env_value(key))) {
-                return Some(Check::warn(IMAGE, NAME, format!("{error}; {started}")));
+                return Some(CheckResult::warn(IMAGE, NAME, format!("{error}; {started}")));
             }
             let hint = error.hint().map_or_else(String::new, |hint| format!(" (hint: {hint})"));
             // Without a driver no container gets GPUs here, and this one runs without.
-            let check = if driver.is_some() { Check::missing } else { Check::warn };
+            let check = if driver.is_some() { CheckResult::missing } else { CheckResult::warn };
             return Some(check(IMAGE, NAME, format!("{error}{hint}")));
         }
     };
     if let Some(newer) = newer {
         return Some(match newer.may_run() {
-            true => Check::warn(IMAGE, NAME, newer.to_string()),
-            false => {
-                Check::missing(IMAGE, NAME, format!("{newer}: install that, or choose an image with an older CUDA"))
-            }
+            true => CheckResult::warn(IMAGE, NAME, newer.to_string()),
+            false => CheckResult::missing(
+                IMAGE,
+                NAME,
+                format!("{newer}: install that, or choose an image with an older CUDA"),
+            ),
         });
     }
     let version = image.env_value("CUDA_VERSION").filter(|version| !version.is_empty())?;
@@ -100,14 +104,14 @@ fn cuda(config: &Config, driver: Option<&DriverVersion>, disabled: bool) -> Opti
         let oldest = cuda_of(version).and_then(|cuda| cuda.oldest_driver());
         let needs = oldest.map_or_else(String::new, |oldest| format!(", which driver {oldest} and newer have"));
         let found = format!("{version}{needs}; no driver is loaded here (--driver-version tells of another machine's)");
-        return Some(Check::warn(IMAGE, NAME, found));
+        return Some(CheckResult::warn(IMAGE, NAME, found));
     };
     let newest = match driver.cuda() {
         Some(cuda) if !cuda.or_newer => format!("has CUDA {}", cuda.newest),
         Some(cuda) => format!("has CUDA {} or newer", cuda.newest),
         None => "is older than all that are known here".to_owned(),
     };
-    Some(Check::ok(IMAGE, NAME, format!("{version}; driver {driver} {newest}")))
+    Some(CheckResult::ok(IMAGE, NAME, format!("{version}; driver {driver} {newest}")))
 }
 
 /// Whether a step of the image's history put the libraries into it that let its CUDA run on an older driver.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use console::Style;
 
-use super::check::{Check, Status};
+use super::check::{CheckResult, CheckStatus};
 
 /// Where lines end, in columns.
 const WIDTH: usize = 80;
@@ -17,7 +17,7 @@ const MARGIN: usize = 2;
 /// The checks as a table for a terminal, with an empty line between sections and a line that counts at the end.
 /// Commands are never broken, so that they can be copied; all else keeps within 80 columns.
 #[must_use]
-pub fn table(checks: &[Check], colours: bool) -> String {
+pub fn table(checks: &[CheckResult], colours: bool) -> String {
     let mut text = String::new();
     let mut section = None;
     for check in checks {
@@ -28,17 +28,17 @@ pub fn table(checks: &[Check], colours: bool) -> String {
         }
         row(&mut text, check, colours);
     }
-    let count = |status: Status| checks.iter().filter(|check| check.status == status).count();
-    let (ok, warn, missing) = (count(Status::Ok), count(Status::Warn), count(Status::Missing));
+    let count = |status: CheckStatus| checks.iter().filter(|check| check.status == status).count();
+    let (ok, warn, missing) = (count(CheckStatus::Ok), count(CheckStatus::Warn), count(CheckStatus::Missing));
     let _ = writeln!(text, "\n{ok} ok, {warn} {}, {missing} missing", if warn == 1 { "warning" } else { "warnings" });
     text
 }
 
-fn row(text: &mut String, check: &Check, colours: bool) {
+fn row(text: &mut String, check: &CheckResult, colours: bool) {
     let (word, style) = match check.status {
-        Status::Ok => ("ok", Style::new().green()),
-        Status::Warn => ("warn", Style::new().yellow()),
-        Status::Missing => ("missing", Style::new().red().bold()),
+        CheckStatus::Ok => ("ok", Style::new().green()),
+        CheckStatus::Warn => ("warn", Style::new().yellow()),
+        CheckStatus::Missing => ("missing", Style::new().red().bold()),
     };
     let word = style.force_styling(colours).apply_to(format!("{word:<width$}", width = STATUS - 2));
     let mut lines = wrapped(&check.found, WIDTH - MARGIN - STATUS - NAME).into_iter();
@@ -80,9 +80,11 @@ mod tests {
     fn lines_are_aligned_and_commands_whole() {
         let long = "kernel.unprivileged_userns_clone is 0; without them only root can run containers";
         let checks = [
-            Check::ok(Section::System, "kernel", "6.1.0"),
-            Check::missing(Section::System, "user namespaces", long).mend("sudo sysctl -w x=1").mend("a |\\\n  b"),
-            Check::warn(Section::Programs, "uv", ""),
+            CheckResult::ok(Section::System, "kernel", "6.1.0"),
+            CheckResult::missing(Section::System, "user namespaces", long)
+                .mend("sudo sysctl -w x=1")
+                .mend("a |\\\n  b"),
+            CheckResult::warn(Section::Programs, "uv", ""),
         ];
         let expected = "\
 System

@@ -8,10 +8,10 @@ use serde_json::json;
 
 use super::facts::*;
 use super::*;
-use crate::run::runtime::{CgroupFeatures, Description, Features, Kind, LinuxFeatures, Runtime, Switch};
+use crate::run::runtime::{CgroupFeatures, Description, Features, LinuxFeatures, Runtime, RuntimeKind, Switch};
 use ociforge_sandbox::probe::{NamespaceProbe, ProbeResult};
 use ociforge_sandbox::step_probe::{ProbedIsolation, StepProbe};
-use ociforge_sandbox::{Confinement, Ids, Limits};
+use ociforge_sandbox::{Confinement, IdMapping, Limits};
 
 mod gpus;
 
@@ -28,7 +28,7 @@ fn program(name: &str, version: &str) -> Program {
 
 const GIVEN: Allotment = Allotment { given: 65536, here: 65536 };
 
-fn runtime(name: &str, kind: Kind, description: Result<&str, &str>) -> OciRuntime {
+fn runtime(name: &str, kind: RuntimeKind, description: Result<&str, &str>) -> OciRuntime {
     let described = |version: &str| Description { version: version.into(), spec: None, features: None };
     OciRuntime {
         runtime: Runtime { program: format!("/usr/bin/{name}").into(), kind },
@@ -37,7 +37,7 @@ fn runtime(name: &str, kind: Kind, description: Result<&str, &str>) -> OciRuntim
 }
 
 /// A runtime that says what it can do: all but what is taken away.
-fn able(name: &str, kind: Kind, without: fn(&mut Features)) -> OciRuntime {
+fn able(name: &str, kind: RuntimeKind, without: fn(&mut Features)) -> OciRuntime {
     let on = || Switch { enabled: true };
     let cgroup = CgroupFeatures { v1: true, v2: true, ..CgroupFeatures::default() };
     let linux = LinuxFeatures { cgroup, seccomp: on(), apparmor: on() };
@@ -48,9 +48,9 @@ fn able(name: &str, kind: Kind, without: fn(&mut Features)) -> OciRuntime {
 }
 
 /// An ordinary user on a machine where all is well.
-fn user() -> Facts {
+fn user() -> MachineFacts {
     let path = PathBuf::from("/home/al/.local/share/ociforge");
-    Facts {
+    MachineFacts {
         machine: Machine {
             uid: 1000,
             user: Some("al".into()),
@@ -63,7 +63,7 @@ fn user() -> Facts {
         as_root: NamespaceProbe::default(),
         steps: StepProbe {
             entered: Some(ProbedIsolation {
-                ids: Ids::Ranges,
+                ids: IdMapping::Ranges,
                 confinement: Confinement::Namespaces,
                 text: "a user namespace with 65537 ids".into(),
                 warning: None,
@@ -74,28 +74,28 @@ fn user() -> Facts {
             proc: ProbeResult::Worked,
             listener: ProbeResult::Worked,
         },
-        ids: facts::Ids {
+        ids: facts::SubordinateIds {
             users: GIVEN,
             groups: GIVEN,
             free: 165_536,
             newuidmap: Mapper::Able,
             newgidmap: Mapper::Able,
         },
-        overlay: Overlay { known: true, fuse: true },
+        overlay: OverlaySupport { known: true, fuse: true },
         cgroups: Cgroups {
             hierarchy: Hierarchy::V2,
             controllers: ["cpu", "cpuset", "io", "memory", "pids"].map(str::to_owned).into(),
             split: false,
         },
         programs: Programs {
-            runtimes: vec![runtime("runc", Kind::Runc, Ok("1.1.5"))],
+            runtimes: vec![runtime("runc", RuntimeKind::Runc, Ok("1.1.5"))],
             fuse_overlayfs: Some(program("fuse-overlayfs", "1.10")),
             uv: Some(program("uv", "0.8.0")),
             seccomp_profile: Some("/usr/share/containers/seccomp.json".into()),
             seccomp: true,
         },
         gpus: Gpus::default(),
-        store: Store {
+        store: StoreFacts {
             existing: Some(path.clone()),
             path,
             writable: true,
@@ -106,7 +106,7 @@ fn user() -> Facts {
     }
 }
 
-fn root() -> Facts {
+fn root() -> MachineFacts {
     let mut facts = user();
     facts.machine.uid = 0;
     facts.machine.user = Some("root".into());
@@ -115,7 +115,7 @@ fn root() -> Facts {
 }
 
 /// A user of a machine with a GPU that containers get.
-fn gpu() -> Facts {
+fn gpu() -> MachineFacts {
     let mut facts = user();
     facts.gpus = Gpus {
         count: 1,
@@ -155,8 +155,8 @@ fn refused_at(step: usize, number: i32) -> NamespaceProbe {
 }
 
 /// `STATUS NAME: FOUND`, with the commands behind it.
-fn lines(checks: &[Check]) -> Vec<String> {
-    let line = |check: &Check| {
+fn lines(checks: &[CheckResult]) -> Vec<String> {
+    let line = |check: &CheckResult| {
         let mend: String = check.mend.iter().map(|command| format!(" | {command}")).collect();
         format!("{} {}: {}{mend}", json!(check.status).as_str().unwrap(), check.name, check.found)
     };
@@ -164,10 +164,10 @@ fn lines(checks: &[Check]) -> Vec<String> {
 }
 
 /// What holds for every check, whatever the machine is like.
-fn sound(checks: &[Check]) {
+fn sound(checks: &[CheckResult]) {
     for check in checks {
         assert!(!check.found.is_empty() && check.name.len() < 17 || check.name.contains('-'), "{check:?}");
-        assert!(check.status != Status::Ok || check.mend.is_empty(), "{check:?}");
+        assert!(check.status != CheckStatus::Ok || check.mend.is_empty(), "{check:?}");
         for line in check.mend.iter().flat_map(|command| command.lines()) {
             assert!(line.len() <= 69, "too long for 80 columns: {line}");
         }
@@ -188,7 +188,7 @@ fn where_all_is_well_nothing_is_to_be_done() {
     for facts in [user(), root(), gpu()] {
         let checks = judge(&facts);
         sound(&checks);
-        let bad: Vec<_> = checks.iter().filter(|check| check.status != Status::Ok).collect();
+        let bad: Vec<_> = checks.iter().filter(|check| check.status != CheckStatus::Ok).collect();
         assert!(bad.is_empty(), "{bad:?}");
     }
     let shown = lines(&judge(&gpu()));
@@ -205,10 +205,10 @@ fn where_all_is_well_nothing_is_to_be_done() {
     }
 }
 
-type Change = fn(&mut Facts);
+type Change = fn(&mut MachineFacts);
 
 /// Changes something on a machine where all is well, and expects one line to become another.
-fn changed(facts: fn() -> Facts, change: Change, expected: &str) {
+fn changed(facts: fn() -> MachineFacts, change: Change, expected: &str) {
     let before = lines(&judge(&facts()));
     let mut facts = facts();
     change(&mut facts);
@@ -237,7 +237,7 @@ fn the_kernel() {
         (
             |f| {
                 f.machine.kernel = Kernel::of("5.10.0");
-                f.machine.distribution = Distribution::Fedora;
+                f.machine.distribution = LinuxDistribution::Fedora;
             },
             "warn kernel: 5.10.0 has no overlays in user namespaces: 5.11 or newer has | sudo dnf upgrade kernel",
         ),
@@ -298,8 +298,8 @@ fn user_namespaces() {
     }
     // Settings that forbid nothing are not blamed.
     for change in [
-        |f: &mut Facts| f.limits.apparmor_restrict_unprivileged_userns = Some(1),
-        |f: &mut Facts| f.limits.seccomp = true,
+        |f: &mut MachineFacts| f.limits.apparmor_restrict_unprivileged_userns = Some(1),
+        |f: &mut MachineFacts| f.limits.seccomp = true,
     ] {
         let mut facts = user();
         change(&mut facts);
@@ -342,7 +342,7 @@ fn subordinate_ids() {
         (
             |f| {
                 (f.ids.newuidmap, f.ids.newgidmap) = (Mapper::Absent, Mapper::Absent);
-                f.machine.distribution = Distribution::Fedora;
+                f.machine.distribution = LinuxDistribution::Fedora;
             },
             "warn newuidmap: newuidmap and newgidmap are not installed: subordinate ids can't be mapped | sudo dnf install \
              shadow-utils",
@@ -366,7 +366,7 @@ fn subordinate_ids() {
         // Root needs none of it.
         let mut facts = root();
         change(&mut facts);
-        assert!(judge(&facts).iter().all(|check| check.status == Status::Ok));
+        assert!(judge(&facts).iter().all(|check| check.status == CheckStatus::Ok));
     }
 }
 
@@ -408,7 +408,7 @@ fn overlays() {
         (
             |f| {
                 f.as_root = refused_at(3, 19);
-                f.overlay = Overlay::default();
+                f.overlay = OverlaySupport::default();
             },
             "warn overlay: refused by root, on ext4: No such device (a store on ext4 or xfs, --store DIR, may do), and \
              fuse-overlayfs can't open /dev/fuse: `run` copies the whole image for each container, which takes time and \
@@ -449,9 +449,9 @@ fn overlays() {
 
 #[test]
 fn steps_of_builds() {
-    fn one_id(facts: &mut Facts) {
+    fn one_id(facts: &mut MachineFacts) {
         let had = facts.steps.entered.as_mut().unwrap();
-        (had.ids, had.text) = (Ids::OneId, "a user namespace with one id; owners are remembered".into());
+        (had.ids, had.text) = (IdMapping::OneId, "a user namespace with one id; owners are remembered".into());
     }
     let cases: [(Change, &str); 8] = [
         (one_id, "ok build steps: a user namespace with one id; owners are remembered"),
@@ -553,28 +553,31 @@ fn programs() {
         (
             |f| {
                 f.programs.runtimes.clear();
-                f.machine.distribution = Distribution::Fedora;
+                f.machine.distribution = LinuxDistribution::Fedora;
             },
             "missing OCI runtime: no runtime that works: `run` needs runc, crun or youki | sudo dnf install crun",
         ),
         (
-            |f| f.programs.runtimes.push(runtime("crun", Kind::Crun, Err("cannot run /usr/bin/crun: bad ELF"))),
+            |f| f.programs.runtimes.push(runtime("crun", RuntimeKind::Crun, Err("cannot run /usr/bin/crun: bad ELF"))),
             "warn crun: cannot run /usr/bin/crun: bad ELF",
         ),
-        (|f| f.programs.runtimes.push(runtime("youki", Kind::Youki, Ok("0.5.0"))), "ok youki: 0.5.0, /usr/bin/youki"),
         (
-            |f| f.programs.runtimes.push(able("crun", Kind::Crun, |_| {})),
+            |f| f.programs.runtimes.push(runtime("youki", RuntimeKind::Youki, Ok("0.5.0"))),
+            "ok youki: 0.5.0, /usr/bin/youki",
+        ),
+        (
+            |f| f.programs.runtimes.push(able("crun", RuntimeKind::Crun, |_| {})),
             "ok crun: 1.2, /usr/bin/crun; has cgroup v2, seccomp and prestart hooks such as NVIDIA's",
         ),
         (
             |f| {
                 let without = |f: &mut Features| f.linux.cgroup.v2 = false;
-                f.programs.runtimes.push(able("crun", Kind::Crun, without));
+                f.programs.runtimes.push(able("crun", RuntimeKind::Crun, without));
             },
             "warn crun: 1.2, /usr/bin/crun; has seccomp and prestart hooks such as NVIDIA's; lacks cgroup v2",
         ),
         (
-            |f| f.programs.runtimes.push(able("youki", Kind::Youki, |f| *f = Features::default())),
+            |f| f.programs.runtimes.push(able("youki", RuntimeKind::Youki, |f| *f = Features::default())),
             "warn youki: 1.2, /usr/bin/youki; lacks cgroup v2, seccomp and prestart hooks such as NVIDIA's",
         ),
         (
@@ -593,13 +596,14 @@ fn programs() {
         changed(user, change, expected);
     }
     let mut facts = user();
-    facts.programs.runtimes = vec![runtime("runc", Kind::Runc, Err("bad ELF"))];
+    facts.programs.runtimes = vec![runtime("runc", RuntimeKind::Runc, Err("bad ELF"))];
     let shown = lines(&judge(&facts));
     assert!(shown.iter().any(|line| line.starts_with("missing OCI runtime")), "{shown:#?}");
     // Cgroups of both versions, which crun works with only by what `run` does.
     let mut facts = root();
     facts.cgroups = Cgroups { hierarchy: Hierarchy::Hybrid, controllers: Vec::new(), split: true };
-    facts.programs.runtimes = vec![runtime("crun", Kind::Crun, Ok("1.8.1")), able("runc", Kind::Runc, |_| {})];
+    facts.programs.runtimes =
+        vec![runtime("crun", RuntimeKind::Crun, Ok("1.8.1")), able("runc", RuntimeKind::Runc, |_| {})];
     let shown = lines(&judge(&facts));
     for line in [
         "ok crun: 1.8.1, /usr/bin/crun; works with one version of cgroups only: it gets to see v1",
@@ -611,7 +615,7 @@ fn programs() {
 
 #[test]
 fn files() {
-    let auth = |state: AuthState| AuthFile { path: "/home/al/.docker/config.json".into(), state };
+    let auth = |state: AuthState| AuthFileStatus { path: "/home/al/.docker/config.json".into(), state };
     let cases: [(Change, &str); 4] = [
         (
             |f| f.store.writable = false,

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::error::LockFileError;
-use super::pin::{Kind, Pin, Wrong};
-use crate::python::{LockedSource, LockedWheel, Origin};
+use super::pin::{DistributionKind, Pin, Wrong};
+use crate::python::{LockedSource, LockedWheel, SourceLocation};
 use crate::store::blob::write_atomic;
 use ociforge_layers::regular::read_regular_text;
 
@@ -205,7 +205,7 @@ impl Lock {
             let line = 1 + text.get(..at).unwrap_or_default().matches('\n').count();
             LockFileError::Form { path: path.to_path_buf(), line, message }
         };
-        let version: Version = toml::from_str(text).unwrap_or(Version { version: VERSION });
+        let version: LockFileVersion = toml::from_str(text).unwrap_or(LockFileVersion { version: VERSION });
         if version.version != VERSION {
             let at = text.find("version").unwrap_or(0);
             return Err(wrong(at, format!("version is {}; this ociforge reads {VERSION}", version.version)));
@@ -234,7 +234,7 @@ impl Lock {
 
 /// The one field that every version of the file has.
 #[derive(Deserialize)]
-struct Version {
+struct LockFileVersion {
     version: u32,
 }
 
@@ -264,14 +264,14 @@ impl Row {
 
     fn entry(self) -> Result<WheelEntry, Wrong> {
         let Self { name, version, platform, layer, file, url, path, size, sha256, requested } = self;
-        let wheel = Pin { name, version, file, url, path, size, sha256 }.read(Kind::Wheel, requested)?;
+        let wheel = Pin { name, version, file, url, path, size, sha256 }.read(DistributionKind::Wheel, requested)?;
         Ok(WheelEntry { platform, layer, wheel })
     }
 }
 
 impl SdistRow {
     fn of(SourceEntry { platform, layer, source }: &SourceEntry) -> Option<Self> {
-        let Origin::Sdist(archive) = &source.origin else { return None };
+        let SourceLocation::Sdist(archive) = &source.origin else { return None };
         let Pin { name, version, file, url, path, size, sha256 } = Pin::of(archive);
         let (platform, layer, requested) = (platform.clone(), *layer, archive.requested);
         let requires = pins(&source.requires);
@@ -280,15 +280,15 @@ impl SdistRow {
 
     fn entry(self) -> Result<SourceEntry, Wrong> {
         let Self { name, version, platform, layer, file, url, path, size, sha256, requested, requires } = self;
-        let archive = Pin { name, version, file, url, path, size, sha256 }.read(Kind::Sdist, requested)?;
-        let source = LockedSource { origin: Origin::Sdist(archive), requires: wheels(requires)? };
+        let archive = Pin { name, version, file, url, path, size, sha256 }.read(DistributionKind::Sdist, requested)?;
+        let source = LockedSource { origin: SourceLocation::Sdist(archive), requires: wheels(requires)? };
         Ok(SourceEntry { platform, layer, source })
     }
 }
 
 impl ProjectRow {
     fn of(SourceEntry { platform, layer, source }: &SourceEntry) -> Option<Self> {
-        let Origin::Project { name, directory } = &source.origin else { return None };
+        let SourceLocation::Project { name, directory } = &source.origin else { return None };
         let (name, path, requires) = (name.clone(), directory.clone(), pins(&source.requires));
         Some(Self { name, platform: platform.clone(), layer: *layer, path, requires })
     }
@@ -298,7 +298,8 @@ impl ProjectRow {
         if normalize(&name) != name {
             return Err((name, "`name` is not normalised"));
         }
-        let source = LockedSource { origin: Origin::Project { name, directory: path }, requires: wheels(requires)? };
+        let source =
+            LockedSource { origin: SourceLocation::Project { name, directory: path }, requires: wheels(requires)? };
         Ok(SourceEntry { platform, layer, source })
     }
 }
@@ -311,7 +312,7 @@ fn pins(wheels: &[LockedWheel]) -> Vec<Pin> {
 
 /// What a build needs, none of which the user asked for.
 fn wheels(pins: Vec<Pin>) -> Result<Vec<LockedWheel>, Wrong> {
-    pins.into_iter().map(|pin| pin.read(Kind::Wheel, false)).collect()
+    pins.into_iter().map(|pin| pin.read(DistributionKind::Wheel, false)).collect()
 }
 
 #[cfg(test)]
@@ -367,10 +368,10 @@ mod tests {
             source: LockedSource { origin, requires },
         };
         let archive = file("d", "D-1.0.tar.gz", "https://u:p@h/D-1.0.tar.gz");
-        let project = Origin::Project { name: "my-app".into(), directory: ".".into() };
+        let project = SourceLocation::Project { name: "my-app".into(), directory: ".".into() };
         let sources = vec![
             entry(2, project, vec![pin("hatchling")]),
-            entry(1, Origin::Sdist(archive), vec![pin("wheel"), pin("setuptools")]),
+            entry(1, SourceLocation::Sdist(archive), vec![pin("wheel"), pin("setuptools")]),
         ];
         Lock { sources, ..lock() }
     }

@@ -23,7 +23,7 @@ pub(super) struct Pin {
 
 /// What the file must be.
 #[derive(Clone, Copy)]
-pub(super) enum Kind {
+pub(super) enum DistributionKind {
     Wheel,
     Sdist,
 }
@@ -48,7 +48,7 @@ impl Pin {
         }
     }
 
-    pub(super) fn read(self, kind: Kind, requested: bool) -> Result<LockedWheel, Wrong> {
+    pub(super) fn read(self, kind: DistributionKind, requested: bool) -> Result<LockedWheel, Wrong> {
         let location = match (self.url, self.path) {
             (Some(url), None) if matches!(url.scheme(), "http" | "https") => Location::Url(url),
             (None, Some(path)) => Location::Path(path),
@@ -58,11 +58,13 @@ impl Pin {
             return Err((self.name, "`sha256` is not 64 hex digits"));
         };
         match (kind, FileName::parse(&self.file)) {
-            (Kind::Wheel, Err(_)) => return Err((self.name, "`file` is not a wheel's file name")),
-            (Kind::Wheel, Ok(file)) if file.name != self.name || !same_version(&file.version, &self.version) => {
+            (DistributionKind::Wheel, Err(_)) => return Err((self.name, "`file` is not a wheel's file name")),
+            (DistributionKind::Wheel, Ok(file))
+                if file.name != self.name || !same_version(&file.version, &self.version) =>
+            {
                 return Err((self.name, "`name` and `version` are not those of `file`"));
             }
-            (Kind::Sdist, _) if !is_archive(&self.file) => {
+            (DistributionKind::Sdist, _) if !is_archive(&self.file) => {
                 return Err((self.name, "`file` is not a source archive's file name"));
             }
             _ => {}

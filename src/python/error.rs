@@ -21,7 +21,7 @@ pub enum ResolveError {
         /// What for.
         target: String,
         /// What uv said.
-        source: Said,
+        source: ProgramMessage,
         /// What to do about it.
         hint: Option<String>,
     },
@@ -86,19 +86,19 @@ pub enum ResolveError {
         name: String,
         /// Why.
         #[source]
-        problem: Problem,
+        problem: PackageProblem,
     },
 }
 
 /// The words of another program.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Said(pub(super) String);
+pub struct ProgramMessage(pub(super) String);
 
 /// Why a package can't be installed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Problem {
+pub enum PackageProblem {
     /// It has to be built, and `ociforge.lock` was made without it.
     #[error("it has no wheel, and ociforge.lock does not say what its build needs")]
     Unpinned,
@@ -166,28 +166,28 @@ impl Explain for ResolveError {
             Self::Selection { kind, known, .. } => Some(format!("its {kind}s are {}", known.join(", "))),
             Self::OtherTarget { .. } => Some("lock again for this Python and platform".into()),
             Self::Package { problem, .. } => match problem {
-                Problem::Unpinned => Some("run `ociforge lock`".into()),
-                Problem::NotAWheel("directory") => Some(
+                PackageProblem::Unpinned => Some("run `ociforge lock`".into()),
+                PackageProblem::NotAWheel("directory") => Some(
                     "give the project by itself: pip = { project = \"DIR\" }; or all with what uv writes of it by `uv export \
                      --format pylock.toml -o pylock.toml`: pip = { lock = \"pylock.toml\" }"
                         .into(),
                 ),
-                Problem::NotAWheel("repository") => Some(
+                PackageProblem::NotAWheel("repository") => Some(
                     "build a wheel of it (`pip wheel 'NAME @ git+URL@COMMIT'`) and give that: pip = { wheels = \
                      \"dist/*.whl\" }"
                         .into(),
                 ),
-                Problem::NotAWheel(_) => Some(
+                PackageProblem::NotAWheel(_) => Some(
                     "build a wheel of it (`pip wheel`) and give that, `pip = { wheels = \"dist/*.whl\" }`, or, if it is \
                      yours, `pip = { project = \"DIR\" }`"
                         .into(),
                 ),
-                Problem::WrongTarget { .. } => {
+                PackageProblem::WrongTarget { .. } => {
                     Some("choose another version of it, or a base with another Python or C library".into())
                 }
-                Problem::Python { .. } => Some("choose another version of it, or a base with another Python".into()),
-                Problem::NoHash(_) => Some("lock again with hashes".into()),
-                Problem::Twice => Some("leave one out, or give both markers that exclude each other".into()),
+                PackageProblem::Python { .. } => Some("choose another version of it, or a base with another Python".into()),
+                PackageProblem::NoHash(_) => Some("lock again with hashes".into()),
+                PackageProblem::Twice => Some("leave one out, or give both markers that exclude each other".into()),
                 _ => None,
             },
             _ => None,

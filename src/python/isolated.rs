@@ -18,12 +18,12 @@ pub trait IsolatedRunner: Send + Sync {
     ///
     /// # Errors
     /// When the command can't be started, or ends with anything but 0.
-    async fn run(&self, job: Job) -> Result<(), IsolatedError>;
+    async fn run(&self, job: IsolatedCommand) -> Result<(), IsolatedError>;
 }
 
 /// A command, and what it sees besides the base.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Job {
+pub struct IsolatedCommand {
     /// What is done, for people.
     pub label: String,
     /// The program and its arguments; never empty.

@@ -22,14 +22,14 @@ pub(super) fn version_of(archive: &str, distribution: &str) -> Option<String> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockedSource {
     /// What is built.
-    pub origin: Origin,
+    pub origin: SourceLocation,
     /// The wheels that its build backend needs, sorted by name.
     pub requires: Vec<LockedWheel>,
 }
 
 /// Where a source is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum SourceLocation {
     /// An archive (sdist), pinned in the same way as a wheel.
     Sdist(LockedWheel),
     /// A directory of the recipe's.
@@ -46,8 +46,8 @@ impl LockedSource {
     #[must_use]
     pub fn name(&self) -> &str {
         match &self.origin {
-            Origin::Sdist(archive) => &archive.name,
-            Origin::Project { name, .. } => name,
+            SourceLocation::Sdist(archive) => &archive.name,
+            SourceLocation::Project { name, .. } => name,
         }
     }
 
@@ -55,8 +55,8 @@ impl LockedSource {
     #[must_use]
     pub fn version(&self) -> Option<&str> {
         match &self.origin {
-            Origin::Sdist(archive) => Some(&archive.version),
-            Origin::Project { .. } => None,
+            SourceLocation::Sdist(archive) => Some(&archive.version),
+            SourceLocation::Project { .. } => None,
         }
     }
 }

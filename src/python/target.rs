@@ -10,9 +10,9 @@ use crate::plan::Libc;
 
 /// The Python, platform and C library that wheels are chosen for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct WheelTarget {
     /// The Python.
-    pub python: PythonVersion,
+    pub python: Python3Version,
     /// The platform.
     pub platform: Platform,
     /// The C library.
@@ -21,7 +21,7 @@ pub struct Target {
 
 /// A version of Python 3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PythonVersion {
+pub struct Python3Version {
     /// The 11 of 3.11.
     pub minor: u32,
     /// The 2 of 3.11.2, where it is known.
@@ -33,7 +33,7 @@ pub struct PythonVersion {
 #[error("`{0}` is not a version of Python 3 (expected one such as 3.11 or 3.11.2)")]
 pub struct PythonVersionError(pub String);
 
-impl FromStr for PythonVersion {
+impl FromStr for Python3Version {
     type Err = PythonVersionError;
 
     fn from_str(text: &str) -> Result<Self, PythonVersionError> {
@@ -46,7 +46,7 @@ impl FromStr for PythonVersion {
     }
 }
 
-impl fmt::Display for PythonVersion {
+impl fmt::Display for Python3Version {
     /// As far as it is known.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "3.{}", self.minor)?;
@@ -54,7 +54,7 @@ impl fmt::Display for PythonVersion {
     }
 }
 
-impl Target {
+impl WheelTarget {
     /// The C library that is assumed where the base's is not known: what every maintained distribution has.
     pub const ASSUMED_LIBC: Libc = Libc::Glibc(2, 28);
     /// The newest one that packages can be resolved for.
@@ -78,7 +78,7 @@ impl Target {
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for WheelTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Python {} on {} with {}", self.python, self.platform, self.libc)
     }
@@ -90,10 +90,10 @@ mod tests {
 
     #[test]
     fn versions() {
-        assert_eq!("3.11".parse::<PythonVersion>().unwrap().to_string(), "3.11");
-        assert_eq!("3.11.2".parse::<PythonVersion>().unwrap().patch, Some(2));
+        assert_eq!("3.11".parse::<Python3Version>().unwrap().to_string(), "3.11");
+        assert_eq!("3.11.2".parse::<Python3Version>().unwrap().patch, Some(2));
         for bad in ["2.7", "3", "3.x", "3.11.2.1", "", "3.13t"] {
-            assert!(bad.parse::<PythonVersion>().is_err(), "{bad}");
+            assert!(bad.parse::<Python3Version>().is_err(), "{bad}");
         }
     }
 }

@@ -10,9 +10,9 @@ use pep440_rs::Version;
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use super::error::{Problem, ResolveError};
-use super::resolve::Tags;
-use super::target::Target;
+use super::error::{PackageProblem, ResolveError};
+use super::resolve::CompatibilityTags;
+use super::target::WheelTarget;
 use ociforge_layers::regular::open_regular;
 
 /// A wheel: where it is and what it must be.
@@ -107,16 +107,16 @@ pub(crate) fn same_version(a: &str, b: &str) -> bool {
 ///
 /// # Errors
 /// When one can't be read, has no wheel's name, does not run on the target, or is there in two versions or builds.
-pub fn local(files: &[PathBuf], target: &Target, directory: &Path) -> Result<Vec<LockedWheel>, ResolveError> {
-    let tags = Tags::of_any_libc(target);
+pub fn local(files: &[PathBuf], target: &WheelTarget, directory: &Path) -> Result<Vec<LockedWheel>, ResolveError> {
+    let tags = CompatibilityTags::of_any_libc(target);
     let mut wheels: Vec<LockedWheel> = Vec::new();
     for file in files {
         let path = directory.join(file);
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let refused = |problem| ResolveError::Package { name: name.clone(), problem };
-        let parsed = FileName::parse(&name).map_err(|_| refused(Problem::FileName(name.clone())))?;
+        let parsed = FileName::parse(&name).map_err(|_| refused(PackageProblem::FileName(name.clone())))?;
         if tags.rank(&parsed).is_none() {
-            return Err(refused(Problem::WrongTarget { target: target.to_string(), files: vec![name.clone()] }));
+            return Err(refused(PackageProblem::WrongTarget { target: target.to_string(), files: vec![name.clone()] }));
         }
         let (sha256, size) = digest_of_file(&path).map_err(|source| ResolveError::read(&path, source))?;
         let mut location = Location::Path(path);
@@ -133,14 +133,14 @@ pub fn local(files: &[PathBuf], target: &Target, directory: &Path) -> Result<Vec
     }
     wheels.sort_by(|a, b| a.name.cmp(&b.name));
     match wheels.windows(2).find(|pair| pair[0].name == pair[1].name) {
-        Some(pair) => Err(ResolveError::Package { name: pair[0].name.clone(), problem: Problem::Twice }),
+        Some(pair) => Err(ResolveError::Package { name: pair[0].name.clone(), problem: PackageProblem::Twice }),
         None => Ok(wheels),
     }
 }
 
 /// Those of the wheels that don't run on the target with its C library.
-pub fn misfits<'a>(wheels: &'a [LockedWheel], target: &Target) -> impl Iterator<Item = &'a LockedWheel> + use<'a> {
-    let tags = Tags::of(target);
+pub fn misfits<'a>(wheels: &'a [LockedWheel], target: &WheelTarget) -> impl Iterator<Item = &'a LockedWheel> + use<'a> {
+    let tags = CompatibilityTags::of(target);
     wheels.iter().filter(move |wheel| !FileName::parse(&wheel.file).is_ok_and(|name| tags.rank(&name).is_some()))
 }
 
@@ -148,11 +148,11 @@ pub fn misfits<'a>(wheels: &'a [LockedWheel], target: &Target) -> impl Iterator<
 ///
 /// # Errors
 /// For the first of them.
-pub fn check_libc(wheels: &[LockedWheel], target: &Target) -> Result<(), ResolveError> {
+pub fn check_libc(wheels: &[LockedWheel], target: &WheelTarget) -> Result<(), ResolveError> {
     match misfits(wheels, target).next() {
         None => Ok(()),
         Some(LockedWheel { file, .. }) => {
-            let problem = Problem::WrongTarget { target: target.to_string(), files: vec![file.clone()] };
+            let problem = PackageProblem::WrongTarget { target: target.to_string(), files: vec![file.clone()] };
             Err(ResolveError::Package { name: file.clone(), problem })
         }
     }
@@ -199,7 +199,7 @@ mod tests {
             PathBuf::from(name)
         };
         let (b, a) = (write("B.b-1-py3-none-any.whl"), write("a-1-py3-none-any.whl"));
-        let target = Target::for_tests("3.11", Libc::Glibc(2, 36));
+        let target = WheelTarget::for_tests("3.11", Libc::Glibc(2, 36));
         let wheels = local(&[b.clone(), a.clone()], &target, directory.path()).unwrap();
         assert_eq!(wheels.iter().map(|wheel| wheel.name.as_str()).collect::<Vec<_>>(), ["a", "b-b"]);
         assert_eq!(wheels[0].location, Location::Path(a));
@@ -208,7 +208,7 @@ mod tests {
         let newer = local(&[write("d-1-cp311-cp311-manylinux_2_39_x86_64.whl")], &target, directory.path()).unwrap();
         let refused = check_libc(&newer, &target).unwrap_err();
         assert!(std::error::Error::source(&refused).unwrap().to_string().contains("glibc 2.36"), "{refused}");
-        assert!(check_libc(&newer, &Target::for_tests("3.11", Libc::Glibc(2, 39))).is_ok());
+        assert!(check_libc(&newer, &WheelTarget::for_tests("3.11", Libc::Glibc(2, 39))).is_ok());
         assert!(check_libc(&wheels, &target).is_ok());
         for files in [vec![other], vec![b, second], vec![write("x.whl")], vec!["missing-1-py3-none-any.whl".into()]] {
             assert!(local(&files, &target, directory.path()).is_err(), "{files:?}");

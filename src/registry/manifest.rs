@@ -9,7 +9,7 @@ use reqwest::header::{ACCEPT, HeaderValue};
 use super::challenge::Scopes;
 use super::fault::{Fault, Subject};
 use super::origin::{Origin, Request};
-use crate::content::{Cause, Check};
+use crate::content::{Cause, Verifier};
 
 /// Asks for a manifest by tag or digest. Its bytes are those of the digest that is wanted, or else of that which the
 /// registry states.
@@ -33,7 +33,7 @@ pub(super) async fn get_manifest(
 
 /// Fails unless `bytes` have this digest.
 pub(super) fn verify(digest: &Digest, bytes: &[u8]) -> Result<(), Cause> {
-    let mut check = Check::new(&Descriptor::new("", digest.clone(), bytes.len() as u64));
+    let mut check = Verifier::new(&Descriptor::new("", digest.clone(), bytes.len() as u64));
     check.take(bytes)?;
     check.finish()
 }

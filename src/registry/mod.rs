@@ -40,6 +40,6 @@ mod upload;
 mod tests;
 
 pub use client::Client;
-pub use credentials::{Account, AccountError, Kept, Keyring, Login, Password};
+pub use credentials::{Account, AccountError, CredentialLocation, Keyring, Login, Password};
 pub use remote::Remote;
 pub use settings::{Settings, SettingsError, Warn};

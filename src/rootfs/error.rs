@@ -21,11 +21,11 @@ pub enum RootfsError {
         /// Its digest.
         layer: Digest,
         /// Why.
-        source: Cause,
+        source: LayerUnpackError,
     },
     /// It can't be told whether the unpacked layers in the store are as they were.
     #[error("cannot check the unpacked layers in the store")]
-    Check(#[source] Box<Cause>),
+    Check(#[source] Box<LayerUnpackError>),
     /// There is no place for it.
     #[error("cannot make the directory of a root filesystem")]
     Place(#[source] io::Error),
@@ -33,7 +33,7 @@ pub enum RootfsError {
 
 /// Why a layer is not where it should be.
 #[derive(Debug, thiserror::Error)]
-pub enum Cause {
+pub enum LayerUnpackError {
     /// It is not sound.
     #[error(transparent)]
     Unpack(#[from] UnpackError),
@@ -47,10 +47,10 @@ pub enum Cause {
 
 impl RootfsError {
     /// What the transfer says is the reason, whatever the unpacker makes of it.
-    pub(super) fn of(layer: &Descriptor, cause: Cause) -> Self {
+    pub(super) fn of(layer: &Descriptor, cause: LayerUnpackError) -> Self {
         let failed = |source| Self::Layer { layer: layer.digest.clone(), source };
         match cause {
-            Cause::Unpack(UnpackError::Read(error)) => match content::cause_of(error) {
+            LayerUnpackError::Unpack(UnpackError::Read(error)) => match content::cause_of(error) {
                 content::Cause::Io(error) => failed(UnpackError::Read(error).into()),
                 cause => Self::Content(cause.of(format!("read layer {}", layer.digest))),
             },
@@ -63,7 +63,7 @@ impl Explain for RootfsError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Content(error) => error.hint(),
-            Self::Layer { source: Cause::Unpack(error), .. } => error.hint().map(Into::into),
+            Self::Layer { source: LayerUnpackError::Unpack(error), .. } => error.hint().map(Into::into),
             Self::Layer { .. } => None,
             Self::Check(_) => Some("`ociforge cache prune --roots` removes them".into()),
             Self::Place(_) => Some("choose another place with --store".into()),

@@ -219,11 +219,11 @@ fn layers(image: &Image) -> Vec<(&Descriptor, &DiffId)> {
 
 /// Does on a thread of its own what keeps it busy. What it owns is cleaned up there even if nobody waits any more.
 async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, error::Cause> + Send + 'static,
-) -> Result<T, error::Cause> {
+    work: impl FnOnce() -> Result<T, error::LayerUnpackError> + Send + 'static,
+) -> Result<T, error::LayerUnpackError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(error) => Err(error::Cause::Io(error.into())),
+        Err(error) => Err(error::LayerUnpackError::Io(error.into())),
     }
 }
 

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use ociforge_layers::unpack::{OwnerPolicy, XattrSpace, try_whiteouts};
 use ociforge_manifests::Image;
 
-use ociforge_sandbox::overlay::{self, Layers, Method, Overlay, OverlayError};
-use ociforge_sandbox::{Confinement, Entered, Ids};
+use ociforge_sandbox::overlay::{self, Layers, Method, OverlayError, OverlayMount};
+use ociforge_sandbox::{Confinement, Entered, IdMapping};
 
 use super::{Losses, RootfsError, Unpacker};
 use crate::error::{Explain, Failure};
@@ -27,15 +27,15 @@ pub const ROOTFS: &str = "rootfs";
 #[derive(Debug)]
 pub struct Stage {
     root: PathBuf,
-    form: Form,
+    form: RootfsForm,
     /// Before the directory.
-    overlay: Option<Overlay>,
+    overlay: Option<OverlayMount>,
     directory: Arc<ContainerDirectory>,
 }
 
 /// How a root filesystem is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Form {
+pub enum RootfsForm {
     /// An overlay.
     Overlay {
         /// The layers' directories, **the topmost first**, and an empty one below them.
@@ -95,7 +95,7 @@ impl Stage {
         if let Err(reason) = try_overlay(entered, roots.space(), directory.path())? {
             unpacker.reporter.warn(&format!("the image is copied, which takes time and space: {reason}"));
             let losses = unpacker.flat(image, directory, ROOTFS).await?;
-            return Ok((stage(Form::Copy, None), losses));
+            return Ok((stage(RootfsForm::Copy, None), losses));
         }
         let (mut lower, losses) = unpacker.stack(image, &roots).await?;
         let [upper, work, empty] = ["upper", "work", "empty"].map(|name| directory.path().join(name));
@@ -110,7 +110,7 @@ impl Stage {
         let overlay = overlay::mount(entered, &layers, &root)?;
         let fuse = overlay.method() == Method::Fuse;
         let Layers { lower, upper, .. } = layers;
-        let form = Form::Overlay { lower, upper, space: roots.space(), fuse };
+        let form = RootfsForm::Overlay { lower, upper, space: roots.space(), fuse };
         Ok((stage(form, Some(overlay)), losses))
     }
 
@@ -133,7 +133,7 @@ impl Stage {
 
     /// How it is made.
     #[must_use]
-    pub fn form(&self) -> &Form {
+    pub fn form(&self) -> &RootfsForm {
         &self.form
     }
 }
@@ -149,12 +149,12 @@ pub fn roots(store: &Store, entered: &Entered, owners: OwnerPolicy) -> Roots {
 #[must_use]
 pub fn kind(entered: &Entered, owners: OwnerPolicy) -> &'static str {
     match (entered.ids(), owners) {
-        (Ids::All, _) => "all",
+        (IdMapping::All, _) => "all",
         // The same ids on disk as root's, but not the same whiteouts.
-        (Ids::Ranges, _) if entered.shares_ids() => "shared",
-        (Ids::Ranges, _) => "ranges",
-        (Ids::OneId, OwnerPolicy::Remembered) => "remembered",
-        (Ids::OneId, _) => "one",
+        (IdMapping::Ranges, _) if entered.shares_ids() => "shared",
+        (IdMapping::Ranges, _) => "ranges",
+        (IdMapping::OneId, OwnerPolicy::Remembered) => "remembered",
+        (IdMapping::OneId, _) => "one",
     }
 }
 
@@ -162,10 +162,10 @@ pub fn kind(entered: &Entered, owners: OwnerPolicy) -> &'static str {
 #[must_use]
 pub fn owners(entered: &Entered) -> OwnerPolicy {
     match (entered.ids(), entered.confinement()) {
-        (Ids::All, Confinement::Namespaces) => OwnerPolicy::Kept,
+        (IdMapping::All, Confinement::Namespaces) => OwnerPolicy::Kept,
         // Not every container's root may make devices.
-        (Ids::All, Confinement::Chroot) | (Ids::Ranges, _) => OwnerPolicy::KeptWherePossible,
-        (Ids::OneId, _) => OwnerPolicy::Remembered,
+        (IdMapping::All, Confinement::Chroot) | (IdMapping::Ranges, _) => OwnerPolicy::KeptWherePossible,
+        (IdMapping::OneId, _) => OwnerPolicy::Remembered,
     }
 }
 

@@ -7,7 +7,7 @@ use ociforge_layers::unpack::{UnpackError, XattrSpace};
 use ociforge_manifests::{ConfigEdit, Digest, NewLayer, Platform, media_type};
 use tokio::runtime::Runtime;
 
-use super::error::Cause;
+use super::error::LayerUnpackError;
 use super::*;
 use crate::store::{Layout, Store};
 
@@ -131,7 +131,7 @@ fn a_broken_layer_leaves_nothing() {
         let scene = Scene::new(&layers);
         let digest = Digest::of(&layers[broken]);
         scene.fails(broken, &Cancel::default(), |error| {
-            matches!(error, RootfsError::Layer { layer, source: Cause::Unpack(UnpackError::Tar(_)) } if *layer == digest)
+            matches!(error, RootfsError::Layer { layer, source: LayerUnpackError::Unpack(UnpackError::Tar(_)) } if *layer == digest)
         });
     }
 }
@@ -141,7 +141,7 @@ fn what_is_cancelled_leaves_nothing() {
     let cancel = Cancel::default();
     cancel.cancel();
     Scene::new(&three()).fails(0, &cancel, |error| {
-        matches!(error, RootfsError::Layer { source: Cause::Unpack(UnpackError::Cancelled), .. })
+        matches!(error, RootfsError::Layer { source: LayerUnpackError::Unpack(UnpackError::Cancelled), .. })
     });
 }
 
@@ -150,7 +150,9 @@ fn the_source_says_why_a_layer_can_not_be_had() {
     let layers = three();
     let cause = |error: &RootfsError| match error {
         RootfsError::Content(error) => error.cause.to_string(),
-        RootfsError::Layer { source: Cause::Unpack(UnpackError::Blob(mismatch)), .. } => mismatch.to_string(),
+        RootfsError::Layer { source: LayerUnpackError::Unpack(UnpackError::Blob(mismatch)), .. } => {
+            mismatch.to_string()
+        }
         error => panic!("{error:?}"),
     };
     for (content, why) in [

@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::host;
 use super::orphans::Orphans;
 use super::recipient::Recipient;
-use super::runtime::{Runtime, RuntimeError, Said};
+use super::runtime::{Runtime, RuntimeError, RuntimeMessage};
 use super::screen::{Copying, Screen};
 use super::signals::Caught;
 use ociforge_sandbox::{Cleanup, Entered, start_clean};
@@ -95,7 +95,7 @@ impl Container<'_> {
         command.args(&global[1..]).arg("--log").arg(notes.log()).args(["--log-format", "json"]);
         command.args(["run", "--bundle"]).arg(&bundle).arg("--pid-file").arg(notes.pid()).arg(self.id);
         start_clean(&mut command);
-        let (terminal, orphans) = (Terminal::remember(), Orphans::adopt());
+        let (terminal, orphans) = (TerminalSettings::remember(), Orphans::adopt());
         let screen = self.io.connect(&mut command).map_err(preparing("make a terminal"))?;
         let (screen, copying) = screen.unzip();
         let recipient = |runtime| Recipient { runtime, pid: notes.pid(), tty: self.io.tty, screen };
@@ -141,14 +141,14 @@ fn judge(
     if code == 0 || (notes.has_started() && !error.as_ref().is_some_and(late)) {
         return Ok(code);
     }
-    let said = Said(error.unwrap_or_else(|| format!("exit code {code}")));
+    let said = RuntimeMessage(error.unwrap_or_else(|| format!("exit code {code}")));
     let said = match of_hooks.filter(|_| said.is_about_hook()) {
         Some(words) => format!("{said}: {words}"),
         None => said.0,
     };
     // Further lines are indented below the cause.
     let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
-    Err(RuntimeError::NotStarted { runtime: name, source: Said(lines.join("\n    ")) })
+    Err(RuntimeError::NotStarted { runtime: name, source: RuntimeMessage(lines.join("\n    ")) })
 }
 
 fn preparing(step: &'static str) -> impl Fn(io::Error) -> RuntimeError {
@@ -235,9 +235,9 @@ fn error_in(line: &str) -> Option<String> {
 }
 
 /// The settings of the terminal, which a runtime that is killed leaves raw.
-struct Terminal(Option<Termios>);
+struct TerminalSettings(Option<Termios>);
 
-impl Terminal {
+impl TerminalSettings {
     fn remember() -> Self {
         Self(tcgetattr(io::stdin()).ok())
     }

@@ -27,7 +27,7 @@ const HOOK_OUTPUTS: [(&str, &str); 2] =
 
 /// A kind of runtime: what differs between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum RuntimeKind {
     /// runc, and those that take its arguments.
     Runc,
     /// crun.
@@ -36,7 +36,7 @@ pub enum Kind {
     Youki,
 }
 
-impl Kind {
+impl RuntimeKind {
     fn of(program: &Path) -> Self {
         let name = program.file_name().unwrap_or_default().to_string_lossy();
         if name.contains("crun") {
@@ -76,7 +76,7 @@ pub struct Runtime {
     /// Its program.
     pub program: PathBuf,
     /// Its kind, by its name.
-    pub kind: Kind,
+    pub kind: RuntimeKind,
 }
 
 /// What a runtime says of itself.
@@ -163,7 +163,7 @@ pub enum RuntimeError {
         /// Its program.
         program: PathBuf,
         /// What it says instead.
-        source: Said,
+        source: RuntimeMessage,
     },
     /// `-i` and `-t` without a terminal to read from.
     #[error("the input device is not a terminal")]
@@ -185,7 +185,7 @@ pub enum RuntimeError {
         /// Its name.
         runtime: String,
         /// What it says.
-        source: Said,
+        source: RuntimeMessage,
     },
     /// It was killed.
     #[error("{runtime} was ended by signal {signal}")]
@@ -200,7 +200,7 @@ pub enum RuntimeError {
 /// What a runtime says when it fails.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Said(pub String);
+pub struct RuntimeMessage(pub String);
 
 impl RuntimeError {
     /// The exit code that docker has for it: 127 when there is no such command in the image, 126 when it can't be
@@ -215,7 +215,7 @@ impl RuntimeError {
     }
 }
 
-impl Said {
+impl RuntimeMessage {
     fn has(&self, any: &[&str]) -> bool {
         let text = self.0.to_lowercase();
         any.iter().any(|part| text.contains(part))
@@ -304,7 +304,7 @@ impl Runtime {
         };
         let missing = || choice.map_or(RuntimeError::None, |choice| RuntimeError::NoSuch(choice.to_owned()));
         let program = program.ok_or_else(missing)?;
-        Ok(Self { kind: Kind::of(&program), program })
+        Ok(Self { kind: RuntimeKind::of(&program), program })
     }
 
     /// All known runtimes that are there, for `doctor`.
@@ -323,7 +323,7 @@ impl Runtime {
     #[must_use]
     pub fn hook_annotations(&self, bundle: &Path) -> BTreeMap<String, String> {
         let path = |name: &str| bundle.join(name).to_string_lossy().into_owned();
-        let files = HOOK_OUTPUTS.into_iter().filter(|_| self.kind == Kind::Crun);
+        let files = HOOK_OUTPUTS.into_iter().filter(|_| self.kind == RuntimeKind::Crun);
         files.map(|(name, annotation)| (annotation.to_owned(), path(name))).collect()
     }
 
@@ -359,7 +359,7 @@ impl Runtime {
 
     fn mute(&self, said: &str) -> RuntimeError {
         let line = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("it says nothing");
-        RuntimeError::Mute { program: self.program.clone(), source: Said(line.trim().to_owned()) }
+        RuntimeError::Mute { program: self.program.clone(), source: RuntimeMessage(line.trim().to_owned()) }
     }
 
     /// The program and its global arguments, for containers whose state is under `state_root`.
@@ -417,7 +417,7 @@ mod tests {
         ] {
             let program = root.path().join("runc");
             crate::testing::write_program(&program, format!("#!/bin/sh\n{script}\n"));
-            let error = Runtime { program, kind: Kind::Runc }.describe().unwrap_err();
+            let error = Runtime { program, kind: RuntimeKind::Runc }.describe().unwrap_err();
             assert!(error.to_string().ends_with("/runc does not tell its version"), "{error}");
             assert_eq!(error.source().unwrap().to_string(), said);
         }
@@ -434,10 +434,10 @@ mod tests {
         let path = Some(root.path().as_os_str());
         let found = |choice| Runtime::find(choice, path).unwrap();
         let in_root = |name: &str, kind| Runtime { program: root.path().join(name), kind };
-        assert_eq!(found(None), in_root("runc", Kind::Runc));
-        assert_eq!(found(Some("crun")), in_root("crun", Kind::Crun));
+        assert_eq!(found(None), in_root("runc", RuntimeKind::Runc));
+        assert_eq!(found(Some("crun")), in_root("crun", RuntimeKind::Crun));
         let file = root.path().join("my-crun-1");
-        assert_eq!(found(file.to_str()), in_root("my-crun-1", Kind::Crun));
+        assert_eq!(found(file.to_str()), in_root("my-crun-1", RuntimeKind::Crun));
         let error = Runtime::find(Some("krun"), path).unwrap_err();
         assert_eq!((error.to_string().as_str(), error.is_usage()), ("there is no runtime krun", true));
         let error = Runtime::find(Some("./none/runc"), path).unwrap_err();
@@ -477,7 +477,7 @@ mod tests {
             ("failed to run prestart hooks: executable not found", 125),
         ];
         for (text, code) in cases {
-            let error = RuntimeError::NotStarted { runtime: "runc".into(), source: Said(text.into()) };
+            let error = RuntimeError::NotStarted { runtime: "runc".into(), source: RuntimeMessage(text.into()) };
             assert_eq!(error.exit_code(), code, "{text}");
         }
     }
@@ -485,7 +485,9 @@ mod tests {
     #[test]
     fn what_takes_the_place_of_the_kernel_s_files_is_told() {
         let hint = |text: &str| {
-            RuntimeError::NotStarted { runtime: "runc".into(), source: Said(text.into()) }.hint().unwrap_or_default()
+            RuntimeError::NotStarted { runtime: "runc".into(), source: RuntimeMessage(text.into()) }
+                .hint()
+                .unwrap_or_default()
         };
         for text in [
             "unable to setup user: stat /dev/null: no such file or directory",

@@ -12,18 +12,18 @@ use serde_json::{Value, json};
 pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// Headers of an answer.
-pub(super) type Headers = Vec<(HeaderName, String)>;
+pub(super) type ResponseHeaders = Vec<(HeaderName, String)>;
 
 /// What a request ends with.
-pub(super) type Answer = Result<Response<Body>, ApiError>;
+pub(super) type ApiResult = Result<Response<Body>, ApiError>;
 
 /// An answer without a body.
-pub(super) fn empty(status: StatusCode, headers: Headers) -> Response<Body> {
+pub(super) fn empty(status: StatusCode, headers: ResponseHeaders) -> Response<Body> {
     (status, AppendHeaders(headers), Body::empty()).into_response()
 }
 
 /// An answer with a body that is in memory.
-pub(super) fn bytes(media_type: &str, mut headers: Headers, body: impl Into<Vec<u8>>) -> Response<Body> {
+pub(super) fn bytes(media_type: &str, mut headers: ResponseHeaders, body: impl Into<Vec<u8>>) -> Response<Body> {
     let body: Vec<u8> = body.into();
     headers.push((header::CONTENT_TYPE, media_type.to_owned()));
     headers.push((header::CONTENT_LENGTH, body.len().to_string()));
@@ -31,7 +31,7 @@ pub(super) fn bytes(media_type: &str, mut headers: Headers, body: impl Into<Vec<
 }
 
 /// An answer in JSON.
-pub(super) fn json(headers: Headers, body: &Value) -> Response<Body> {
+pub(super) fn json(headers: ResponseHeaders, body: &Value) -> Response<Body> {
     bytes("application/json", headers, body.to_string())
 }
 
@@ -101,7 +101,7 @@ pub(super) struct ApiError {
     message: String,
     /// What the observer is told in place of the message.
     logged: Option<String>,
-    headers: Headers,
+    headers: ResponseHeaders,
 }
 
 /// The message of an error, left with its answer for the observer.
@@ -127,7 +127,7 @@ impl ApiError {
     }
 
     /// The same with headers.
-    pub(super) fn headers(mut self, headers: Headers) -> Self {
+    pub(super) fn headers(mut self, headers: ResponseHeaders) -> Self {
         self.headers = headers;
         self
     }

@@ -11,7 +11,7 @@ use axum::response::{AppendHeaders, IntoResponse};
 use futures_util::TryStreamExt;
 use ociforge_manifests::{Digest, Hasher};
 
-use super::answer::{Answer, ApiError, CONTENT_DIGEST, Code, Headers, empty};
+use super::answer::{ApiError, ApiResult, CONTENT_DIGEST, Code, ResponseHeaders, empty};
 use super::sound::{self, PIECE};
 use super::{Registry, is_unchanged};
 use crate::content::Cause;
@@ -20,7 +20,7 @@ use crate::store::dir::FileFacts;
 use crate::store::stream::stream;
 
 /// Answers with the blob, or the part of it that the client asks for.
-pub(super) fn get(registry: &Arc<Registry>, digest: &Digest, request: &HeaderMap, head: bool) -> Answer {
+pub(super) fn get(registry: &Arc<Registry>, digest: &Digest, request: &HeaderMap, head: bool) -> ApiResult {
     if head {
         // The client may be asking whether it has to push the blob.
         registry.claim(digest);
@@ -31,7 +31,7 @@ pub(super) fn get(registry: &Arc<Registry>, digest: &Digest, request: &HeaderMap
         return Err(if head { missing(io::ErrorKind::NotFound.into(), digest) } else { damaged(digest) });
     }
     let etag = format!("\"{digest}\"");
-    let mut headers: Headers = vec![
+    let mut headers: ResponseHeaders = vec![
         (CONTENT_DIGEST, digest.to_string()),
         (header::ETAG, etag.clone()),
         (header::ACCEPT_RANGES, "bytes".into()),
@@ -43,24 +43,24 @@ pub(super) fn get(registry: &Arc<Registry>, digest: &Digest, request: &HeaderMap
     let same = request.get(header::IF_RANGE).is_none_or(|wanted| wanted.as_bytes() == etag.as_bytes());
     let range = request.get(header::RANGE).filter(|_| same && !head).and_then(|range| range.to_str().ok());
     let whole = length;
-    let (status, start, length) = match Part::parse(range, length) {
-        Part::Whole => (StatusCode::OK, 0, length),
-        Part::Range { start, end } => {
+    let (status, start, length) = match RequestedRange::parse(range, length) {
+        RequestedRange::Whole => (StatusCode::OK, 0, length),
+        RequestedRange::Range { start, end } => {
             headers.push((header::CONTENT_RANGE, format!("bytes {start}-{end}/{length}")));
             (StatusCode::PARTIAL_CONTENT, start, end + 1 - start)
         }
-        Part::None => {
+        RequestedRange::None => {
             let error = ApiError::new(Code::SizeInvalid, format!("the blob has {length} bytes")).status(416);
             return Err(error.headers(vec![(header::CONTENT_RANGE, format!("bytes */{length}"))]));
         }
     };
     headers.push((header::CONTENT_LENGTH, length.to_string()));
-    let body = if head { Body::empty() } else { body(registry, digest, file, Span { start, length, whole })? };
+    let body = if head { Body::empty() } else { body(registry, digest, file, ContentRange { start, length, whole })? };
     Ok((status, AppendHeaders(headers), body).into_response())
 }
 
 /// The bytes of an answer.
-struct Span {
+struct ContentRange {
     start: u64,
     length: u64,
     /// Of how many they are a part, or all.
@@ -68,8 +68,8 @@ struct Span {
 }
 
 /// The body of an answer, which has the blob's last byte only when the blob is sound.
-fn body(registry: &Arc<Registry>, digest: &Digest, file: File, span: Span) -> Result<Body, ApiError> {
-    let Span { start, length, whole } = span;
+fn body(registry: &Arc<Registry>, digest: &Digest, file: File, span: ContentRange) -> Result<Body, ApiError> {
+    let ContentRange { start, length, whole } = span;
     let facts = FileFacts::of(&file)?;
     if length == whole && whole <= PIECE {
         let mut bytes = vec![0; usize::try_from(whole).map_err(io::Error::other)?];
@@ -102,7 +102,7 @@ fn damaged(digest: &Digest) -> ApiError {
 
 /// Which part of a blob is asked for; positions from 0, both included.
 #[derive(Debug, PartialEq, Eq)]
-enum Part {
+enum RequestedRange {
     Whole,
     Range {
         start: u64,
@@ -112,7 +112,7 @@ enum Part {
     None,
 }
 
-impl Part {
+impl RequestedRange {
     /// Reads the header `Range`. Several ranges at once are answered with the whole, which HTTP allows, and so is what
     /// can't be read.
     fn parse(header: Option<&str>, length: u64) -> Self {
@@ -132,7 +132,7 @@ impl Part {
 
 /// Takes a blob away, unless a manifest needs it: all repositories share it. No manifest that does comes in meanwhile, for
 /// nobody else has the lock.
-pub(super) fn delete(registry: &Registry, _lock: &Locked, digest: &Digest) -> Answer {
+pub(super) fn delete(registry: &Registry, _lock: &Locked, digest: &Digest) -> ApiResult {
     registry.layout.blob_size(digest).ok_or_else(|| missing(io::ErrorKind::NotFound.into(), digest))?;
     let index = registry.layout.index()?;
     if let Some(user) = registry.documents.user(&index, digest)? {
@@ -156,21 +156,21 @@ mod tests {
 
     #[test]
     fn parts() {
-        let part = |text: &str, length| Part::parse(Some(text), length);
-        assert_eq!(part("bytes=0-0", 10), Part::Range { start: 0, end: 0 });
-        assert_eq!(part("bytes=5-", 10), Part::Range { start: 5, end: 9 });
-        assert_eq!(part("bytes=-3", 10), Part::Range { start: 7, end: 9 });
-        assert_eq!(part("bytes=-30", 10), Part::Range { start: 0, end: 9 });
-        assert_eq!(part("bytes=8-99999999999999999999", 10), Part::Whole);
-        assert_eq!(part("bytes=8-18446744073709551615", 10), Part::Range { start: 8, end: 9 });
+        let part = |text: &str, length| RequestedRange::parse(Some(text), length);
+        assert_eq!(part("bytes=0-0", 10), RequestedRange::Range { start: 0, end: 0 });
+        assert_eq!(part("bytes=5-", 10), RequestedRange::Range { start: 5, end: 9 });
+        assert_eq!(part("bytes=-3", 10), RequestedRange::Range { start: 7, end: 9 });
+        assert_eq!(part("bytes=-30", 10), RequestedRange::Range { start: 0, end: 9 });
+        assert_eq!(part("bytes=8-99999999999999999999", 10), RequestedRange::Whole);
+        assert_eq!(part("bytes=8-18446744073709551615", 10), RequestedRange::Range { start: 8, end: 9 });
         for none in ["bytes=10-", "bytes=10-20", "bytes=-0", "bytes=5-4"] {
-            assert_eq!(part(none, 10), Part::None, "{none}");
+            assert_eq!(part(none, 10), RequestedRange::None, "{none}");
         }
         for whole in ["bytes=", "bytes=-", "bytes=a-b", "bytes=0-1,3-4", "lines=0-1", "bytes=+1-2x"] {
-            assert_eq!(part(whole, 10), Part::Whole, "{whole}");
+            assert_eq!(part(whole, 10), RequestedRange::Whole, "{whole}");
         }
-        assert_eq!(part("bytes=0-", 0), Part::None);
-        assert_eq!(part("bytes=-5", 0), Part::None);
-        assert_eq!(Part::parse(None, 0), Part::Whole);
+        assert_eq!(part("bytes=0-", 0), RequestedRange::None);
+        assert_eq!(part("bytes=-5", 0), RequestedRange::None);
+        assert_eq!(RequestedRange::parse(None, 0), RequestedRange::Whole);
     }
 }

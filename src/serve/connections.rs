@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 /// How long clients may keep a connection without anything happening on it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
+pub(super) struct ConnectionTimeouts {
     /// From the beginning until the first request's headers are there.
     pub(super) first: Duration,
     /// Between requests, and until the next one's headers are there.
@@ -25,7 +25,7 @@ pub(super) struct Patience {
     pub(super) body: Duration,
 }
 
-impl Default for Patience {
+impl Default for ConnectionTimeouts {
     fn default() -> Self {
         // Clients keep idle connections for 90 s; the end is to come from them.
         Self {
@@ -46,13 +46,13 @@ pub(super) struct Connections {
     most: usize,
     /// At most so many of one address.
     most_of_one: usize,
-    known: Mutex<Known>,
+    known: Mutex<ConnectionTable>,
 }
 
 #[derive(Default)]
-struct Known {
+struct ConnectionTable {
     all: usize,
-    clients: HashMap<IpAddr, Client>,
+    clients: HashMap<IpAddr, ClientConnections>,
     /// The idle ones, since the longest first, each with what ends it.
     idle: BTreeMap<u64, Arc<Notify>>,
     next: u64,
@@ -60,7 +60,7 @@ struct Known {
 
 /// The connections of one address.
 #[derive(Default)]
-struct Client {
+struct ClientConnections {
     connections: usize,
     handshakes: usize,
 }
@@ -128,12 +128,12 @@ impl Connections {
         self.known().end_idle();
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, ConnectionTable> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Known {
+impl ConnectionTable {
     fn add_idle(&mut self, end: &Arc<Notify>) -> u64 {
         self.next += 1;
         self.idle.insert(self.next, Arc::clone(end));
@@ -179,7 +179,7 @@ impl Connection {
     }
 
     /// Waits until the client has lost its claim to the connection.
-    pub(super) async fn given_up(&self, patience: &Patience) {
+    pub(super) async fn given_up(&self, patience: &ConnectionTimeouts) {
         // Looking now and then costs less than being told of every change.
         let pause = patience.first.min(patience.idle).min(patience.stalled);
         loop {
@@ -196,7 +196,7 @@ impl Connection {
     }
 
     /// When it is to be ended unless something happens; nothing where the client is not waited for.
-    fn deadline(&self, patience: &Patience) -> Option<Instant> {
+    fn deadline(&self, patience: &ConnectionTimeouts) -> Option<Instant> {
         let activity = self.activity();
         match *activity {
             Activity { requests: 0, served: false, since, .. } => Some(since + patience.first),
@@ -284,7 +284,7 @@ mod tests {
 
     /// Whether the connection was told to make room.
     async fn is_ended(connection: &Connection) -> bool {
-        let patience = Patience { first: Duration::from_secs(3600), ..Patience::default() };
+        let patience = ConnectionTimeouts { first: Duration::from_secs(3600), ..ConnectionTimeouts::default() };
         tokio::time::timeout(Duration::from_millis(1), connection.given_up(&patience)).await.is_ok()
     }
 
@@ -335,7 +335,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_does_nothing_loses_the_connection() {
         let connections = Connections::new(64);
-        let patience = Patience::default();
+        let patience = ConnectionTimeouts::default();
         let connection = admit(&connections, HERE).unwrap();
         let begun = Instant::now();
         connection.given_up(&patience).await;

@@ -18,14 +18,14 @@ const LIMIT: usize = 10_000;
 
 /// The manifests of a layout. Contents never change under a digest, so what was read once is remembered.
 #[derive(Debug)]
-pub(super) struct Documents {
+pub(super) struct ManifestCache {
     layout: Layout,
-    known: Mutex<HashMap<Digest, Arc<Facts>>>,
+    known: Mutex<HashMap<Digest, Arc<ManifestFacts>>>,
 }
 
 /// What the registry needs to know of a manifest or index.
 #[derive(Debug)]
-pub(super) struct Facts {
+pub(super) struct ManifestFacts {
     /// The manifest's own descriptor.
     pub(super) descriptor: Descriptor,
     /// What it is a referrer of.
@@ -38,7 +38,7 @@ pub(super) struct Facts {
     pub(super) is_index: bool,
 }
 
-impl Facts {
+impl ManifestFacts {
     fn of(node: &GraphNode, digest: Digest) -> Self {
         let descriptor = Descriptor::new(node.media_type(), digest, node.bytes().len() as u64);
         let subject = node.subject().map(|subject| subject.digest.clone());
@@ -48,20 +48,20 @@ impl Facts {
     }
 }
 
-impl Documents {
+impl ManifestCache {
     pub(super) fn new(layout: Layout) -> Self {
         Self { layout, known: Mutex::new(HashMap::new()) }
     }
 
     /// What the blob of this digest says as a manifest; nothing when it is not there, damaged, or none.
-    pub(super) fn get(&self, digest: &Digest) -> Result<Option<Arc<Facts>>, Cause> {
+    pub(super) fn get(&self, digest: &Digest) -> Result<Option<Arc<ManifestFacts>>, Cause> {
         let Some(size) = self.layout.blob_size(digest).filter(|size| *size <= MAX_DOCUMENT) else { return Ok(None) };
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(facts) = known().get(digest).filter(|facts| facts.descriptor.size == size) {
             return Ok(Some(Arc::clone(facts)));
         }
         let node = self.read(digest)?.and_then(|bytes| GraphNode::parse("", bytes).ok());
-        let Some(facts) = node.map(|node| Arc::new(Facts::of(&node, digest.clone()))) else { return Ok(None) };
+        let Some(facts) = node.map(|node| Arc::new(ManifestFacts::of(&node, digest.clone()))) else { return Ok(None) };
         let mut known = known();
         if known.len() >= LIMIT {
             known.clear();
@@ -110,7 +110,11 @@ impl Documents {
     }
 
     /// The first manifest, among `waiting` and what they list, of which `wanted` holds.
-    fn search(&self, mut waiting: Vec<Digest>, wanted: impl Fn(&Facts) -> bool) -> Result<Option<Digest>, Cause> {
+    fn search(
+        &self,
+        mut waiting: Vec<Digest>,
+        wanted: impl Fn(&ManifestFacts) -> bool,
+    ) -> Result<Option<Digest>, Cause> {
         let mut seen: HashSet<Digest> = HashSet::new();
         while let Some(digest) = waiting.pop() {
             if !seen.insert(digest.clone()) {

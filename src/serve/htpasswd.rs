@@ -28,7 +28,7 @@ pub struct Htpasswd {
 
 /// What the file says, and what is known about it.
 struct Users {
-    stamp: Stamp,
+    stamp: HtpasswdState,
     hashes: HashMap<String, String>,
     /// The hash that takes the longest, for users that are not there: they are not to be told from wrong passwords.
     decoy: String,
@@ -40,7 +40,7 @@ struct Users {
 
 /// What a file's state is known by.
 #[derive(PartialEq, Eq)]
-struct Stamp {
+struct HtpasswdState {
     modified: SystemTime,
     length: u64,
     inode: u64,
@@ -65,7 +65,7 @@ pub enum HtpasswdError {
         /// The line's number, from 1.
         line: usize,
         /// What is wrong.
-        problem: Problem,
+        problem: HtpasswdProblem,
     },
     /// Nobody could log in.
     #[error("there is no user in {path}")]
@@ -77,7 +77,7 @@ pub enum HtpasswdError {
 
 /// What is wrong with a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Problem {
+pub enum HtpasswdProblem {
     /// There is no colon, or nothing before it.
     #[error("it is not of the form NAME:HASH")]
     Form,
@@ -92,7 +92,7 @@ pub enum Problem {
 impl Explain for HtpasswdError {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Read { .. } | Self::Line { problem: Problem::Twice, .. } => None,
+            Self::Read { .. } | Self::Line { problem: HtpasswdProblem::Twice, .. } => None,
             Self::Line { .. } | Self::Empty { .. } => Some("`htpasswd -B FILE NAME` writes such lines".into()),
         }
     }
@@ -137,7 +137,7 @@ impl Htpasswd {
                 .status(503)
                 .logged(format!("{error}{source}"))
         };
-        if Stamp::of(&self.path).ok().as_ref() != Some(&users.stamp) {
+        if HtpasswdState::of(&self.path).ok().as_ref() != Some(&users.stamp) {
             *users = Arc::new(Users::read(&self.path).map_err(unusable)?);
         }
         Ok(Arc::clone(&users))
@@ -154,7 +154,7 @@ impl Users {
     fn read(path: &Path) -> Result<Self, HtpasswdError> {
         let failed = |source| HtpasswdError::Read { path: path.to_owned(), source };
         // Before the content: what is written meanwhile is read the next time.
-        let stamp = Stamp::of(path).map_err(failed)?;
+        let stamp = HtpasswdState::of(path).map_err(failed)?;
         let text = fs::read_to_string(path).map_err(failed)?;
         let mut hashes = HashMap::new();
         let mut decoy = (0, None);
@@ -164,16 +164,17 @@ impl Users {
                 continue;
             }
             let bad = |problem| HtpasswdError::Line { path: path.to_owned(), line: number + 1, problem };
-            let (name, hash) = line.split_once(':').filter(|(name, _)| !name.is_empty()).ok_or(bad(Problem::Form))?;
-            let parts: HashParts = hash.parse().map_err(|_| bad(Problem::Hash))?;
+            let (name, hash) =
+                line.split_once(':').filter(|(name, _)| !name.is_empty()).ok_or(bad(HtpasswdProblem::Form))?;
+            let parts: HashParts = hash.parse().map_err(|_| bad(HtpasswdProblem::Hash))?;
             if !(4..=31).contains(&parts.get_cost()) {
-                return Err(bad(Problem::Hash));
+                return Err(bad(HtpasswdProblem::Hash));
             }
             if parts.get_cost() > decoy.0 {
                 decoy = (parts.get_cost(), Some(hash.to_owned()));
             }
             if hashes.insert(name.to_owned(), hash.to_owned()).is_some() {
-                return Err(bad(Problem::Twice));
+                return Err(bad(HtpasswdProblem::Twice));
             }
         }
         let decoy = decoy.1.ok_or_else(|| HtpasswdError::Empty { path: path.to_owned() })?;
@@ -200,7 +201,7 @@ impl Users {
     }
 }
 
-impl Stamp {
+impl HtpasswdState {
     fn of(path: &Path) -> io::Result<Self> {
         use std::os::unix::fs::MetadataExt;
         let metadata = fs::metadata(path)?;
@@ -247,13 +248,13 @@ mod tests {
     fn only_bcrypt_is_taken_and_nothing_of_the_text_is_told() {
         assert!(open(&format!("# users\n\nme:{HASH}\n")).is_ok());
         for (line, problem) in [
-            ("hunter2", Problem::Form),
-            (":hunter2", Problem::Form),
-            ("me:hunter2", Problem::Hash),
-            ("me:$apr1$hunter2$hunter2hunter2hunter2/", Problem::Hash),
-            ("me:{SHA}hunter2=", Problem::Hash),
-            ("me:$2y$99$nLIRXxqSaJJZF1EqjJ0LcOKi7zcJBqJr5lyfbP0vdmQEkPkg2v6q2", Problem::Hash),
-            (&format!("a:{HASH}"), Problem::Twice),
+            ("hunter2", HtpasswdProblem::Form),
+            (":hunter2", HtpasswdProblem::Form),
+            ("me:hunter2", HtpasswdProblem::Hash),
+            ("me:$apr1$hunter2$hunter2hunter2hunter2/", HtpasswdProblem::Hash),
+            ("me:{SHA}hunter2=", HtpasswdProblem::Hash),
+            ("me:$2y$99$nLIRXxqSaJJZF1EqjJ0LcOKi7zcJBqJr5lyfbP0vdmQEkPkg2v6q2", HtpasswdProblem::Hash),
+            (&format!("a:{HASH}"), HtpasswdProblem::Twice),
         ] {
             let error = open(&format!("a:{HASH}\n\n{line}\n")).unwrap_err();
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");

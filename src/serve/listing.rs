@@ -6,20 +6,20 @@ use axum::http::{HeaderName, header};
 use ociforge_manifests::{Digest, media_type};
 use serde_json::{Value, json};
 
-use super::answer::{Answer, ApiError, Code, Headers, bytes, json as answer_json};
+use super::answer::{ApiError, ApiResult, Code, ResponseHeaders, bytes, json as answer_json};
 use super::{Query, Registry, names};
 
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
 /// Answers with the names of all repositories.
-pub(super) fn catalog(registry: &Registry, query: &Query) -> Answer {
+pub(super) fn catalog(registry: &Registry, query: &Query) -> ApiResult {
     let index = registry.layout.index()?;
     let (page, headers) = page(names::repositories(&index.manifests), query, "/v2/_catalog")?;
     Ok(answer_json(headers, &json!({"repositories": page})))
 }
 
 /// Answers with the tags of a repository.
-pub(super) fn tags(registry: &Registry, name: &str, query: &Query) -> Answer {
+pub(super) fn tags(registry: &Registry, name: &str, query: &Query) -> ApiResult {
     let index = registry.layout.index()?;
     let unknown = || ApiError::new(Code::NameUnknown, format!("there is no repository {name}"));
     let tags = names::tags(&index.manifests, name).ok_or_else(unknown)?;
@@ -28,7 +28,7 @@ pub(super) fn tags(registry: &Registry, name: &str, query: &Query) -> Answer {
 }
 
 /// The part of `all` that the query asks for (`n` of them, after `last`), and the link to the next part.
-fn page<'a>(all: BTreeSet<&'a str>, query: &Query, path: &str) -> Result<(Vec<&'a str>, Headers), ApiError> {
+fn page<'a>(all: BTreeSet<&'a str>, query: &Query, path: &str) -> Result<(Vec<&'a str>, ResponseHeaders), ApiError> {
     let last = query.get("last").unwrap_or_default();
     let mut page: Vec<&str> = all.into_iter().filter(|item| *item > last).collect();
     let Some(wanted) = query.get("n") else { return Ok((page, Vec::new())) };
@@ -48,7 +48,7 @@ fn page<'a>(all: BTreeSet<&'a str>, query: &Query, path: &str) -> Result<(Vec<&'
 
 /// Answers with the manifests in a repository that have `digest` as their subject, an index. A repository that is not
 /// there has none.
-pub(super) fn referrers(registry: &Registry, name: &str, digest: &Digest, query: &Query) -> Answer {
+pub(super) fn referrers(registry: &Registry, name: &str, digest: &Digest, query: &Query) -> ApiResult {
     let index = registry.layout.index()?;
     let mut candidates: Vec<Digest> =
         names::entries_of(&index.manifests, name).map(|entry| entry.digest.clone()).collect();
@@ -66,7 +66,7 @@ pub(super) fn referrers(registry: &Registry, name: &str, digest: &Digest, query:
             found.extend(facts.referrer.clone().map(|referrer| (candidate, referrer)));
         }
     }
-    let mut headers = Headers::new();
+    let mut headers = ResponseHeaders::new();
     if let Some(kind) = query.get("artifactType") {
         found.retain(|_, referrer| referrer["artifactType"].as_str() == Some(kind));
         headers.push((FILTERS_APPLIED, "artifactType".into()));

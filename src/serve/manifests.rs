@@ -6,7 +6,7 @@ use ociforge_manifests::graph::GraphNode;
 use ociforge_manifests::reference::is_tag;
 use ociforge_manifests::{Descriptor, Digest, DocumentError, Hasher, media_type};
 
-use super::answer::{Answer, ApiError, CONTENT_DIGEST, Code, Headers, bytes, empty};
+use super::answer::{ApiError, ApiResult, CONTENT_DIGEST, Code, ResponseHeaders, bytes, empty};
 use super::route::Reference;
 use super::{Registry, is_unchanged, names};
 use crate::content::ByteStream;
@@ -21,7 +21,7 @@ const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 
 /// A manifest as it was sent.
-pub(super) struct Sent {
+pub(super) struct ManifestUpload {
     pub(super) reference: Reference,
     /// Tags that it is to get besides.
     pub(super) tags: Vec<String>,
@@ -37,7 +37,7 @@ pub(super) fn get(
     reference: &Reference,
     request: &HeaderMap,
     head: bool,
-) -> Answer {
+) -> ApiResult {
     let manifest = find(registry, host, name, reference)?;
     refuse_ambiguous(registry, &manifest)?;
     if head {
@@ -117,7 +117,7 @@ pub(super) async fn read(mut body: ByteStream) -> Result<Vec<u8>, ApiError> {
 }
 
 /// Takes a manifest in.
-pub(super) fn put(registry: &Registry, lock: &Locked, name: &str, sent: Sent) -> Answer {
+pub(super) fn put(registry: &Registry, lock: &Locked, name: &str, sent: ManifestUpload) -> ApiResult {
     let digest = digest_of(&sent)?;
     let (node, media_type) = parse(sent.content_type.as_deref(), sent.body)?;
     let mut tags = sent.tags;
@@ -127,7 +127,7 @@ pub(super) fn put(registry: &Registry, lock: &Locked, name: &str, sent: Sent) ->
     if tags.len() > MOST_TAGS {
         return Err(ApiError::new(Code::ManifestInvalid, format!("more than {MOST_TAGS} tags in one request")));
     }
-    let mut headers: Headers = tags.iter().map(|tag| (OCI_TAG, tag.clone())).collect();
+    let mut headers: ResponseHeaders = tags.iter().map(|tag| (OCI_TAG, tag.clone())).collect();
     if let Reference::Tag(tag) = sent.reference {
         tags.push(tag);
     }
@@ -172,7 +172,7 @@ fn check_kind(registry: &Registry, child: &Descriptor) -> Result<(), ApiError> {
 }
 
 /// The manifest's digest: of the algorithm that it was put under, and the one that it was put under.
-fn digest_of(sent: &Sent) -> Result<Digest, ApiError> {
+fn digest_of(sent: &ManifestUpload) -> Result<Digest, ApiError> {
     match &sent.reference {
         Reference::Tag(_) => Ok(Digest::of(&sent.body)),
         Reference::Digest(expected) => {
@@ -232,7 +232,7 @@ fn store(registry: &Registry, digest: &Digest, bytes: &[u8]) -> Result<(), ApiEr
 }
 
 /// Takes a tag, or a manifest and all its tags, away.
-pub(super) fn delete(registry: &Registry, lock: &Locked, name: &str, reference: &Reference) -> Answer {
+pub(super) fn delete(registry: &Registry, lock: &Locked, name: &str, reference: &Reference) -> ApiResult {
     let mut found = false;
     let shown = match reference {
         Reference::Tag(tag) => {

@@ -64,15 +64,15 @@ use tokio::time::sleep;
 use crate::content::ByteStream;
 use crate::store::dir::FileFacts;
 use crate::store::{Layout, Locked};
-use answer::{Answer, ApiError, Code, Message, empty};
-use documents::Documents;
+use answer::{ApiError, ApiResult, Code, Message, empty};
+use documents::ManifestCache;
 use pace::paced;
 use route::Route;
 use session::Sessions;
 use sound::Damaged;
 
 pub use error::ServeError;
-pub use htpasswd::{Htpasswd, HtpasswdError, Problem};
+pub use htpasswd::{Htpasswd, HtpasswdError, HtpasswdProblem};
 pub use server::Server;
 pub use tls::{Tls, TlsError};
 
@@ -84,7 +84,7 @@ const LOOK_AGAIN: [Duration; 2] = [Duration::from_millis(2), Duration::from_mill
 
 /// How to serve.
 #[derive(Clone, Default)]
-pub struct Options {
+pub struct ServeOptions {
     /// Whether whatever would change the layout is refused, with 405.
     pub read_only: bool,
     /// Who may use it; everybody without.
@@ -101,11 +101,11 @@ pub struct Options {
 pub type DamageObserver = Arc<dyn Fn(&Digest) + Send + Sync>;
 
 /// Told of each request when its answer begins.
-pub type Observer = Arc<dyn Fn(&Access) + Send + Sync>;
+pub type Observer = Arc<dyn Fn(&AccessLogEntry) + Send + Sync>;
 
 /// A request and what was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Access {
+pub struct AccessLogEntry {
     /// The method, such as `GET`.
     pub method: String,
     /// Path and query, percent-encoded as they came, so without control characters.
@@ -125,13 +125,13 @@ pub struct Access {
 /// What a request needs.
 struct Service {
     registry: Arc<Registry>,
-    options: Options,
+    options: ServeOptions,
 }
 
 /// The layout, and what is known about it.
 struct Registry {
     layout: Layout,
-    documents: Documents,
+    documents: ManifestCache,
     sessions: Arc<Sessions>,
     read_only: bool,
     damaged: Damaged,
@@ -147,9 +147,9 @@ struct Turn {
 }
 
 impl Registry {
-    fn new(layout: Layout, options: &Options) -> Arc<Self> {
+    fn new(layout: Layout, options: &ServeOptions) -> Arc<Self> {
         Arc::new(Self {
-            documents: Documents::new(layout.clone()),
+            documents: ManifestCache::new(layout.clone()),
             sessions: Sessions::new(&layout),
             layout,
             read_only: options.read_only,
@@ -196,9 +196,9 @@ impl Registry {
     }
 }
 
-impl fmt::Debug for Options {
+impl fmt::Debug for ServeOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options").field("read_only", &self.read_only).finish_non_exhaustive()
+        f.debug_struct("ServeOptions").field("read_only", &self.read_only).finish_non_exhaustive()
     }
 }
 
@@ -231,7 +231,7 @@ async fn handle(service: &Service, request: Request<Body>, patience: Duration) -
     }
     if let Some(observer) = &service.options.observer {
         let length = response.headers().get(header::CONTENT_LENGTH).filter(|_| parts.method != Method::HEAD);
-        observer(&Access {
+        observer(&AccessLogEntry {
             method: parts.method.to_string(),
             // Not the whole of it: a URI may have a password in it.
             path: parts.uri.path_and_query().map_or_else(String::new, ToString::to_string),
@@ -253,7 +253,7 @@ async fn authorize(service: &Service, headers: &HeaderMap) -> Result<Option<Stri
     }
 }
 
-async fn dispatch(service: &Service, request: &Parts, body: ByteStream) -> Answer {
+async fn dispatch(service: &Service, request: &Parts, body: ByteStream) -> ApiResult {
     let route = match check(service, request) {
         Ok(route) => route,
         Err(error) => {
@@ -273,7 +273,7 @@ async fn dispatch(service: &Service, request: &Parts, body: ByteStream) -> Answe
             let content_type = content_type.map(str::to_owned);
             let tags = query.all("tag").map(str::to_owned).collect();
             let body = manifests::read(body).await?;
-            let sent = manifests::Sent { reference, tags, content_type, body };
+            let sent = manifests::ManifestUpload { reference, tags, content_type, body };
             let turn = registry.lock().await?;
             blocking(move || manifests::put(&registry, &turn.lock, &name, sent)).await?
         }
@@ -306,7 +306,7 @@ fn check(service: &Service, request: &Parts) -> Result<Route, ApiError> {
 }
 
 /// Answers a request that changes nothing and whose body does not matter. Reads files, so it blocks.
-fn answer(registry: &Arc<Registry>, method: &Method, route: Route, query: &Query, headers: &HeaderMap) -> Answer {
+fn answer(registry: &Arc<Registry>, method: &Method, route: Route, query: &Query, headers: &HeaderMap) -> ApiResult {
     match route {
         Route::Root => Ok(answer::json(Vec::new(), &serde_json::json!({}))),
         Route::Catalog => listing::catalog(registry, query),

@@ -14,13 +14,13 @@ const LESS_HOST: u8 = 1;
 
 /// What an entry of the index is, seen from a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place<'a> {
+struct RepositoryTag<'a> {
     /// The repository, with its host if it has one; nothing for one that is in every repository.
     repository: Option<&'a str>,
     tag: Option<&'a str>,
 }
 
-impl<'a> Place<'a> {
+impl<'a> RepositoryTag<'a> {
     fn of(entry: &'a Descriptor) -> Self {
         let Some(name) = entry.annotations.get(REF_NAME) else {
             return Self { repository: entry.annotations.get(REPOSITORY).map(String::as_str), tag: None };
@@ -50,7 +50,7 @@ fn without_host(repository: &str) -> &str {
 
 /// The entries in `repository`.
 pub(super) fn entries_of<'a>(entries: &'a [Descriptor], repository: &str) -> impl Iterator<Item = &'a Descriptor> {
-    entries.iter().filter(move |entry| Place::of(entry).fit(repository).is_some())
+    entries.iter().filter(move |entry| RepositoryTag::of(entry).fit(repository).is_some())
 }
 
 /// The entry that `tag` names in `repository`. Where the client says for which registry it takes this one, an entry with
@@ -66,7 +66,7 @@ pub(super) fn find<'a>(
 ) -> Result<Option<&'a Descriptor>, String> {
     let whole = host.map(|host| format!("{host}/{repository}"));
     let fitting = tagged(entries, repository, tag).filter_map(|(fit, entry)| {
-        let asked_for = whole.is_some() && Place::of(entry).repository == whole.as_deref();
+        let asked_for = whole.is_some() && RepositoryTag::of(entry).repository == whole.as_deref();
         let is_foreign = whole.is_some() && !asked_for && fit == LESS_HOST;
         // What is called `a:latest` comes before what is called `a`.
         let is_implied = !entry.annotations.get(REF_NAME).is_some_and(|name| name.ends_with(tag));
@@ -85,7 +85,7 @@ pub(super) fn tagged<'a>(
     tag: &str,
 ) -> impl Iterator<Item = (u8, &'a Descriptor)> {
     entries.iter().filter_map(move |entry| {
-        let place = Place::of(entry);
+        let place = RepositoryTag::of(entry);
         Some((place.fit(repository)?, entry)).filter(|_| place.tag == Some(tag))
     })
 }
@@ -94,12 +94,12 @@ pub(super) fn tagged<'a>(
 pub(super) fn tags<'a>(entries: &'a [Descriptor], repository: &str) -> Option<BTreeSet<&'a str>> {
     let mut entries = entries_of(entries, repository).peekable();
     entries.peek()?;
-    Some(entries.filter_map(|entry| Place::of(entry).tag).collect())
+    Some(entries.filter_map(|entry| RepositoryTag::of(entry).tag).collect())
 }
 
 /// The names of all repositories, sorted; with their host where that makes a name.
 pub(super) fn repositories(entries: &[Descriptor]) -> BTreeSet<&str> {
-    let names = entries.iter().filter_map(|entry| Place::of(entry).repository);
+    let names = entries.iter().filter_map(|entry| RepositoryTag::of(entry).repository);
     let names = names.map(|name| if is_repository(name) { name } else { without_host(name) });
     names.filter(|name| is_repository(name)).collect()
 }
@@ -116,7 +116,7 @@ pub(super) fn tag(entries: &mut Vec<Descriptor>, repository: &str, tag: &str, ma
     }
     let (old, mut kept): (Vec<_>, Vec<_>) = std::mem::take(entries).into_iter().partition(named);
     // A manifest that was put by its digest first has its name now.
-    kept.retain(|entry| entry.digest != manifest.digest || Place::of(entry) != untagged(repository));
+    kept.retain(|entry| entry.digest != manifest.digest || RepositoryTag::of(entry) != untagged(repository));
     kept.push(tagged);
     *entries = kept;
     for entry in old {
@@ -126,7 +126,8 @@ pub(super) fn tag(entries: &mut Vec<Descriptor>, repository: &str, tag: &str, ma
 
 /// Sees to it that the manifest is in `repository`, by its digest at least.
 pub(super) fn keep(entries: &mut Vec<Descriptor>, repository: &str, mut manifest: Descriptor) {
-    let is_there = |entry: &Descriptor| entry.digest == manifest.digest && Place::of(entry).fit(repository) == Some(0);
+    let is_there =
+        |entry: &Descriptor| entry.digest == manifest.digest && RepositoryTag::of(entry).fit(repository) == Some(0);
     if !entries.iter().any(is_there) {
         manifest.annotations.remove(REF_NAME);
         manifest.annotations.insert(REPOSITORY.into(), repository.to_owned());
@@ -137,14 +138,14 @@ pub(super) fn keep(entries: &mut Vec<Descriptor>, repository: &str, mut manifest
 /// Takes `tag` away from `repository`. The manifest stays without it. `false` when there is no such tag.
 pub(super) fn untag(entries: &mut Vec<Descriptor>, repository: &str, tag: &str) -> bool {
     let named = |entry: &Descriptor| {
-        let place = Place::of(entry);
+        let place = RepositoryTag::of(entry);
         place.tag == Some(tag) && place.fit(repository).is_some()
     };
     let (old, kept): (Vec<_>, Vec<_>) = std::mem::take(entries).into_iter().partition(named);
     *entries = kept;
     let found = !old.is_empty();
     for mut entry in old {
-        let home = Place::of(&entry).repository.map(str::to_owned);
+        let home = RepositoryTag::of(&entry).repository.map(str::to_owned);
         entry.annotations.remove(REF_NAME);
         match home {
             Some(home) => keep(entries, &home, entry),
@@ -157,12 +158,12 @@ pub(super) fn untag(entries: &mut Vec<Descriptor>, repository: &str, tag: &str) 
 /// Takes the manifest and all its tags away from `repository`. `false` when it is not there.
 pub(super) fn remove(entries: &mut Vec<Descriptor>, repository: &str, digest: &Digest) -> bool {
     let before = entries.len();
-    entries.retain(|entry| entry.digest != *digest || Place::of(entry).fit(repository).is_none());
+    entries.retain(|entry| entry.digest != *digest || RepositoryTag::of(entry).fit(repository).is_none());
     entries.len() < before
 }
 
-fn untagged(repository: &str) -> Place<'_> {
-    Place { repository: Some(repository), tag: None }
+fn untagged(repository: &str) -> RepositoryTag<'_> {
+    RepositoryTag { repository: Some(repository), tag: None }
 }
 
 #[cfg(test)]
@@ -199,7 +200,7 @@ mod tests {
             ("a:no tag", Some("a"), None),
             ("", None, None),
         ] {
-            assert_eq!(Place::of(&named("x", name)), Place { repository, tag }, "{name}");
+            assert_eq!(RepositoryTag::of(&named("x", name)), RepositoryTag { repository, tag }, "{name}");
         }
     }
 

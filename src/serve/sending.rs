@@ -10,18 +10,18 @@ use hyper::body::{Frame, SizeHint};
 use super::connections::Pending;
 
 /// An answer's body, which ends the request when it is dropped: sent to its end, or given up.
-pub(super) struct Sending {
+pub(super) struct ResponseBody {
     body: Body,
     pending: Pending,
 }
 
-impl Sending {
+impl ResponseBody {
     pub(super) fn new(body: Body, pending: Pending) -> Self {
         Self { body, pending }
     }
 }
 
-impl HttpBody for Sending {
+impl HttpBody for ResponseBody {
     type Data = Bytes;
     type Error = axum::Error;
 

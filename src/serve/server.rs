@@ -23,9 +23,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::connections::{Connection, Connections, Patience};
-use super::sending::Sending;
-use super::{Options, Registry, ServeError, Service, handle};
+use super::connections::{Connection, ConnectionTimeouts, Connections};
+use super::sending::ResponseBody;
+use super::{Registry, ServeError, ServeOptions, Service, handle};
 use crate::store::Layout;
 use crate::store::descriptors::descriptor_limit;
 use crate::store::gc::sweep_uploads;
@@ -46,7 +46,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     service: Arc<Service>,
-    pub(super) patience: Patience,
+    pub(super) patience: ConnectionTimeouts,
 }
 
 impl Server {
@@ -55,7 +55,7 @@ impl Server {
     ///
     /// # Errors
     /// When the address can't be had, or the layout can't be written though it is to be.
-    pub async fn bind(layout: Layout, listen: SocketAddr, options: Options) -> Result<Self, ServeError> {
+    pub async fn bind(layout: Layout, listen: SocketAddr, options: ServeOptions) -> Result<Self, ServeError> {
         if !options.read_only {
             let writable = access(layout.root(), Access::WRITE_OK | Access::EXEC_OK).map_err(io::Error::from);
             let swept = writable.and_then(|()| sweep_uploads(&layout, ABANDONED));
@@ -67,7 +67,7 @@ impl Server {
         let address = listener.local_addr().map_err(failed)?;
         let registry = Registry::new(layout, &options);
         let service = Arc::new(Service { registry, options });
-        Ok(Self { listener, address, service, patience: Patience::default() })
+        Ok(Self { listener, address, service, patience: ConnectionTimeouts::default() })
     }
 
     /// The address that it listens on.
@@ -121,7 +121,7 @@ impl Server {
 struct Serve {
     connection: Arc<Connection>,
     service: Arc<Service>,
-    patience: Patience,
+    patience: ConnectionTimeouts,
 }
 
 impl Serve {
@@ -153,7 +153,7 @@ impl Serve {
             let pending = self.connection.begin();
             async move {
                 let response = handle(&service, request.map(Body::new), patience).await;
-                Ok::<_, Infallible>(response.map(|body| Sending::new(body, pending)))
+                Ok::<_, Infallible>(response.map(|body| ResponseBody::new(body, pending)))
             }
         });
         let builder = Builder::new(TokioExecutor::new());

@@ -31,19 +31,19 @@ const LOOK_AGAIN: [Duration; 2] = [Duration::from_millis(10), Duration::from_mil
 #[derive(Debug)]
 pub(super) struct Sessions {
     layout: Layout,
-    running: Mutex<HashMap<Uuid, Running>>,
+    running: Mutex<HashMap<Uuid, UploadHash>>,
 }
 
 /// The hash of an upload's bytes so far, and the state of the file that they are in.
 #[derive(Debug)]
-struct Running {
+struct UploadHash {
     hasher: Hasher,
     facts: FileFacts,
 }
 
 /// An upload that one request has for itself.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct IncomingUpload {
     sessions: Arc<Sessions>,
     id: Uuid,
     directory: Dir,
@@ -76,7 +76,7 @@ impl Sessions {
         let file = directory.new_file(id.to_string(), 0o666)?;
         self.forget(&directory);
         if let Some(hasher) = hasher {
-            self.running().insert(id, Running { hasher, facts: FileFacts::of(&file)? });
+            self.running().insert(id, UploadHash { hasher, facts: FileFacts::of(&file)? });
         }
         Ok(id)
     }
@@ -88,7 +88,7 @@ impl Sessions {
     }
 
     /// Takes an upload for one request, waiting a while for another request to end.
-    pub(super) async fn open(self: &Arc<Self>, id: Uuid) -> Result<Session, ApiError> {
+    pub(super) async fn open(self: &Arc<Self>, id: Uuid) -> Result<IncomingUpload, ApiError> {
         let (since, mut pause) = (Instant::now(), LOOK_AGAIN[0]);
         loop {
             let sessions = Arc::clone(self);
@@ -103,7 +103,7 @@ impl Sessions {
     }
 
     /// Takes an upload for one request, unless another one has it.
-    fn try_open(self: &Arc<Self>, id: Uuid) -> Result<Session, SessionError> {
+    fn try_open(self: &Arc<Self>, id: Uuid) -> Result<IncomingUpload, SessionError> {
         let (directory, name) = (self.directory()?, id.to_string());
         let mut file = directory.edit_file(&name).map_err(SessionError::of)?;
         file.try_lock().map_err(|error| match error {
@@ -118,7 +118,7 @@ impl Sessions {
         let facts = FileFacts::of(&file)?;
         let running = self.running().remove(&id).filter(|running| running.facts == facts);
         let (sessions, hasher) = (Arc::clone(self), running.map(|running| running.hasher));
-        Ok(Session { sessions, id, directory, file, length, hasher })
+        Ok(IncomingUpload { sessions, id, directory, file, length, hasher })
     }
 
     fn directory(&self) -> Result<Dir, SessionError> {
@@ -130,12 +130,12 @@ impl Sessions {
         self.running().retain(|id, _| directory.is_taken(id.to_string()).unwrap_or(true));
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<Uuid, Running>> {
+    fn running(&self) -> MutexGuard<'_, HashMap<Uuid, UploadHash>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Session {
+impl IncomingUpload {
     /// Bytes that are there.
     pub(super) fn length(&self) -> u64 {
         self.length
@@ -220,11 +220,11 @@ impl Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for IncomingUpload {
     /// Keeps the hash for the next request, while the file is still locked.
     fn drop(&mut self) {
         if let (Some(hasher), Ok(facts)) = (self.hasher.take(), FileFacts::of(&self.file)) {
-            self.sessions.running().insert(self.id, Running { hasher, facts });
+            self.sessions.running().insert(self.id, UploadHash { hasher, facts });
         }
     }
 }
@@ -252,11 +252,11 @@ mod tests {
         (directory, sessions)
     }
 
-    fn append(session: Session, content: &'static [u8]) -> Session {
+    fn append(session: IncomingUpload, content: &'static [u8]) -> IncomingUpload {
         session.append_all(&[Bytes::from_static(content)]).unwrap()
     }
 
-    fn finish(session: Session, content: &[u8]) -> bool {
+    fn finish(session: IncomingUpload, content: &[u8]) -> bool {
         let blob = session.sessions.layout.blob_path(&Digest::of(content));
         let done = session.finish(&Digest::of(content)).unwrap().is_ok();
         assert_eq!(fs::read(blob).ok(), done.then(|| content.to_vec()));

@@ -9,9 +9,9 @@ use ociforge_manifests::Digest;
 use tokio::task::{JoinHandle, spawn_blocking};
 use uuid::Uuid;
 
-use super::answer::{Answer, ApiError, CONTENT_DIGEST, Code, Headers, empty};
+use super::answer::{ApiError, ApiResult, CONTENT_DIGEST, Code, ResponseHeaders, empty};
 use super::route::parse_digest;
-use super::session::{Session, SessionError};
+use super::session::{IncomingUpload, SessionError};
 use super::{Query, Registry, blocking, drain};
 use crate::content::{ByteStream, Cause};
 
@@ -21,7 +21,7 @@ const PIECES: usize = 16;
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
 /// Begins an upload. With `mount` the blob may be there already; with `digest` the body is the whole blob.
-pub(super) async fn start(registry: &Arc<Registry>, name: &str, query: &Query, body: ByteStream) -> Answer {
+pub(super) async fn start(registry: &Arc<Registry>, name: &str, query: &Query, body: ByteStream) -> ApiResult {
     if let Some(digest) = query.get("mount") {
         let digest = parse_digest(digest)?;
         // All repositories share their blobs, so it does not matter which one the client would take it from.
@@ -56,7 +56,7 @@ pub(super) async fn patch(
     id: Uuid,
     request: &HeaderMap,
     body: ByteStream,
-) -> Answer {
+) -> ApiResult {
     let session = registry.sessions.open(id).await?;
     let session = take(session, name, id, request, body).await?;
     Ok(accepted(StatusCode::ACCEPTED, name, id, session.length()))
@@ -70,7 +70,7 @@ pub(super) async fn put(
     query: &Query,
     request: &HeaderMap,
     body: ByteStream,
-) -> Answer {
+) -> ApiResult {
     let no_digest = || ApiError::new(Code::DigestInvalid, "the parameter digest is missing");
     let digest = query.get("digest").ok_or_else(no_digest).and_then(parse_digest)?;
     let mut session = registry.sessions.open(id).await?;
@@ -81,12 +81,12 @@ pub(super) async fn put(
 }
 
 /// Says how far the upload is.
-pub(super) fn status(registry: &Registry, name: &str, id: Uuid) -> Answer {
+pub(super) fn status(registry: &Registry, name: &str, id: Uuid) -> ApiResult {
     Ok(accepted(StatusCode::NO_CONTENT, name, id, registry.sessions.length(id)?))
 }
 
 /// Gives the upload up.
-pub(super) async fn cancel(registry: &Registry, id: Uuid) -> Answer {
+pub(super) async fn cancel(registry: &Registry, id: Uuid) -> ApiResult {
     let session = registry.sessions.open(id).await?;
     blocking(move || session.discard()).await??;
     Ok(empty(StatusCode::NO_CONTENT, Vec::new()))
@@ -94,12 +94,12 @@ pub(super) async fn cancel(registry: &Registry, id: Uuid) -> Answer {
 
 /// Takes a chunk to the end of the upload if that is where it belongs.
 async fn take(
-    session: Session,
+    session: IncomingUpload,
     name: &str,
     id: Uuid,
     request: &HeaderMap,
     body: ByteStream,
-) -> Result<Session, ApiError> {
+) -> Result<IncomingUpload, ApiError> {
     let (start, there) = (session.length(), session.length().saturating_sub(1));
     let expected = match Chunk::parse(request) {
         Ok(None) => None,
@@ -120,7 +120,7 @@ async fn take(
 
 /// Writes and hashes a body. With another length than `expected` nothing of it stays. What came of a body that was cut
 /// off does stay: the client can ask how much there is and go on.
-async fn receive(session: Session, body: ByteStream, expected: Option<u64>) -> Result<Session, ApiError> {
+async fn receive(session: IncomingUpload, body: ByteStream, expected: Option<u64>) -> Result<IncomingUpload, ApiError> {
     let start = session.length();
     let mut body = body.ready_chunks(PIECES);
     let mut writing = Writing::Done(Box::new(session));
@@ -156,13 +156,13 @@ async fn receive(session: Session, body: ByteStream, expected: Option<u64>) -> R
 
 /// An upload that is written to.
 enum Writing {
-    Done(Box<Session>),
-    Running(JoinHandle<Result<Session, Cause>>),
+    Done(Box<IncomingUpload>),
+    Running(JoinHandle<Result<IncomingUpload, Cause>>),
 }
 
 impl Writing {
     /// Waits until all is written.
-    async fn done(self) -> Result<Session, ApiError> {
+    async fn done(self) -> Result<IncomingUpload, ApiError> {
         match self {
             Self::Done(session) => Ok(*session),
             Self::Running(job) => Ok(job.await.map_err(std::io::Error::other)??),
@@ -170,7 +170,7 @@ impl Writing {
     }
 }
 
-async fn finish(name: &str, session: Session, digest: Digest) -> Answer {
+async fn finish(name: &str, session: IncomingUpload, digest: Digest) -> ApiResult {
     let (outcome, digest) = blocking(move || (session.finish(&digest), digest)).await?;
     match outcome? {
         Ok(()) => Ok(created(name, &digest)),
@@ -189,7 +189,7 @@ fn created(name: &str, digest: &Digest) -> Response {
 /// Where the upload is and how far it has come. By custom no byte is told as `0-0`, as one byte is.
 fn accepted(status: StatusCode, name: &str, id: Uuid, length: u64) -> Response {
     let range = format!("0-{}", length.saturating_sub(1));
-    let headers: Headers = vec![location(name, id), (header::RANGE, range), (UPLOAD_UUID, id.to_string())];
+    let headers: ResponseHeaders = vec![location(name, id), (header::RANGE, range), (UPLOAD_UUID, id.to_string())];
     empty(status, headers)
 }
 

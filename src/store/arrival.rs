@@ -12,7 +12,7 @@ use rustix::io::{pwritev, retry_on_intr};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
-use crate::content::{Cause, Check, ContentError, Source, cause_of};
+use crate::content::{Cause, ContentError, Source, Verifier, cause_of};
 use crate::progress::Progress;
 
 /// Small pieces are gathered until there are so many bytes of them, or the blob ends.
@@ -80,7 +80,7 @@ impl<H: Send + 'static> Arrival<H> {
     ) -> Result<Attempt<H>, ContentError> {
         let (found, there) = oneshot::channel();
         let (sender, receiver) = mpsc::channel(WAITING);
-        let (mut check, size) = (Check::new(descriptor), descriptor.size);
+        let (mut check, size) = (Verifier::new(descriptor), descriptor.size);
         let writer = spawn_blocking(move || {
             let written = self.write(&mut check, size, found, receiver);
             (self, check, written)
@@ -108,7 +108,7 @@ impl<H: Send + 'static> Arrival<H> {
     /// Hashes what is there, says how much that is, and then hashes and writes what is received.
     fn write(
         &self,
-        check: &mut Check,
+        check: &mut Verifier,
         size: u64,
         found: oneshot::Sender<u64>,
         mut receiver: mpsc::Receiver<Vec<Bytes>>,

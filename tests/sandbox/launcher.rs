@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use ociforge_sandbox::overlay::{Layers, mount};
-use ociforge_sandbox::{Ids, enter, owners};
+use ociforge_sandbox::{IdMapping, enter, owners};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::mount::{MountFlags, mount_bind};
 use rustix::net::{
@@ -26,7 +26,7 @@ pub(crate) fn outside(lower: &str, root: &str, command: &[&str]) -> ExitCode {
     let layers = Layers { lower, upper: root.join("upper"), work: root.join("work"), volatile: true };
     let overlay = mount(&entered, &layers, &root.join("merged")).unwrap();
     let socket = root.join("socket");
-    let meeting = (entered.ids() == Ids::OneId).then(|| UnixListener::bind(&socket).unwrap());
+    let meeting = (entered.ids() == IdMapping::OneId).then(|| UnixListener::bind(&socket).unwrap());
     let supervised = if meeting.is_some() { socket.to_str().unwrap() } else { "-" };
     let program = std::env::current_exe().unwrap();
     let mut child = Command::new("unshare");

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use ociforge::error::{Explain, Failure};
 use ociforge::run::container::{Container, Io};
 use ociforge::run::runtime::Runtime;
-use ociforge_sandbox::overlay::{self, Layers, Method, Overlay};
+use ociforge_sandbox::overlay::{self, Layers, Method, OverlayMount};
 use ociforge_sandbox::{Entered, enter};
 
 use super::{launcher, staging};
@@ -81,7 +81,7 @@ fn layers(root: &Path) -> Layers {
     Layers { lower, upper: root.join("upper"), work: root.join("work"), volatile: true }
 }
 
-fn mounted(entered: &Entered, method: &str, root: &Path) -> Result<Overlay, overlay::OverlayError> {
+fn mounted(entered: &Entered, method: &str, root: &Path) -> Result<OverlayMount, overlay::OverlayError> {
     let methods: &[Method] = match method {
         "fsopen" => &[Method::Fsopen],
         "mount" => &[Method::Mount],

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use ociforge::cancel::Cancel;
 use ociforge::rootfs::Unpacker;
-use ociforge::rootfs::stage::{self, Form, Stage};
+use ociforge::rootfs::stage::{self, RootfsForm, Stage};
 use ociforge::store::{ContainerDirectory, Store};
 use ociforge_manifests::{ChainId, ConfigEdit, Descriptor, DiffId, Digest, Image, NewLayer, Platform, media_type};
 use ociforge_sandbox::{Entered, Isolation, enter_as};
@@ -202,12 +202,12 @@ async fn play(entered: &Entered, store: &Store) {
     let form = staged.form().clone();
     let kinds = fs::read_dir(store.root().join("roots")).into_iter().flatten();
     let kinds: Vec<_> = kinds.map(|kind| kind.unwrap().file_name().into_string().unwrap()).collect();
-    println!("form={} kind={}", if form == Form::Copy { "copy" } else { "overlay" }, kinds.join(" "));
+    println!("form={} kind={}", if form == RootfsForm::Copy { "copy" } else { "overlay" }, kinds.join(" "));
     let mut command = Command::new("chroot");
     command.arg(staged.root()).args(["/bin/busybox", "sh", "-c", SCRIPT]).stdin(Stdio::null());
     let ran = command.output().unwrap();
     println!("script={}", String::from_utf8_lossy(&ran.stdout).split_whitespace().collect::<Vec<_>>().join(" "));
-    if let Form::Overlay { upper, .. } = form {
+    if let RootfsForm::Overlay { upper, .. } = form {
         let roots = stage::roots(store, entered, stage::owners(entered));
         // No blob has this digest: the step's layer is there already, unpacked.
         let new = NewLayer {

@@ -11,8 +11,8 @@ use ociforge::error::Failure;
 use ociforge::run::host::{Overrides, facts, keep_locked};
 use ociforge_manifests::runtime::{ContainerRequest, Host, Network, RuntimeSettings, runtime_spec};
 use ociforge_manifests::{Config, Document};
-use ociforge_sandbox::step::{Step, StepError, run};
-use ociforge_sandbox::{Confinement, Ids, Isolation, enter, enter_as};
+use ociforge_sandbox::step::{SandboxStep, SandboxStepError, run};
+use ociforge_sandbox::{Confinement, IdMapping, Isolation, enter, enter_as};
 use serde_json::{Value, json};
 
 use super::Case;
@@ -130,7 +130,7 @@ pub(crate) fn play(job: &str) -> ExitCode {
         });
     }
     let mut output = |bytes: &[u8]| std::io::Write::write_all(&mut std::io::stdout(), bytes).unwrap();
-    let step = Step { spec: &spec, confinement, owners: None };
+    let step = SandboxStep { spec: &spec, confinement, owners: None };
     let times = job["times"].as_u64().unwrap_or(1);
     let begun = Instant::now();
     for _ in 1..times {
@@ -148,7 +148,7 @@ pub(crate) fn play(job: &str) -> ExitCode {
         }
         Err(error) => {
             let code = error.exit_code();
-            let cancelled = matches!(error, StepError::Cancelled);
+            let cancelled = matches!(error, SandboxStepError::Cancelled);
             eprintln!("error: {}", Failure::from(error));
             ExitCode::from(if cancelled { 130 } else { code })
         }
@@ -170,7 +170,7 @@ fn spec(job: &Value, entered: &ociforge_sandbox::Entered) -> Value {
     };
     let root = job["root"].as_str().unwrap().to_owned();
     let facts = facts(Overrides { rootless: entered.rootless(), ..Overrides::default() });
-    let host = Host { root, runs_here: true, inside_user_namespace: entered.ids() != Ids::All, ..facts };
+    let host = Host { root, runs_here: true, inside_user_namespace: entered.ids() != IdMapping::All, ..facts };
     let mut emitted = runtime_spec(&config, &std::collections::BTreeMap::new(), &request, &host).unwrap();
     keep_locked(&mut emitted);
     let mut spec = emitted.json;

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
-use crate::sys_notify::{self, Call};
+use crate::sys_notify::{self, SeccompNotification};
 
 /// The longest path with its final zero (limits.h).
 const PATH_MAX: usize = 4096;
@@ -19,7 +19,7 @@ const PAGE: u64 = 4096;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Caller<'a> {
     pub(super) listener: BorrowedFd<'a>,
-    pub(super) call: Call,
+    pub(super) call: SeccompNotification,
 }
 
 /// An argument's lower half, which is all that the kernel takes of an `int`.
@@ -112,7 +112,7 @@ impl Caller<'_> {
     ///
     /// # Errors
     /// Those of open(2) where the path must be walked now: when it is too long or `root` isn't this process's.
-    pub(super) fn place(&self, dirfd: i32, path: &[u8], follow: bool, own_root: bool) -> io::Result<Place> {
+    pub(super) fn place(&self, dirfd: i32, path: &[u8], follow: bool, own_root: bool) -> io::Result<ProcPath> {
         let thread = self.call.thread;
         let base = match dirfd {
             libc::AT_FDCWD => format!("{thread}/cwd"),
@@ -129,13 +129,13 @@ impl Caller<'_> {
         let follow = follow || is_base;
         if own_root {
             let root = openat(CWD, format!("{thread}/root"), OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
-            return within(&root, || Place { path: CString::new(whole)?, follow, held: None }.hold());
+            return within(&root, || ProcPath { path: CString::new(whole)?, follow, held: None }.hold());
         }
         if whole.len() < PATH_MAX {
-            return Ok(Place { path: CString::new(whole)?, follow, held: None });
+            return Ok(ProcPath { path: CString::new(whole)?, follow, held: None });
         }
         let base = openat(CWD, base, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-        Place::held(openat(base, path, path_flags(follow), Mode::empty())?)
+        ProcPath::held(openat(base, path, path_flags(follow), Mode::empty())?)
     }
 }
 
@@ -172,14 +172,14 @@ fn path_flags(follow: bool) -> OFlags {
 
 /// A file by a path from this process's working directory, which is `/proc`.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ProcPath {
     pub(super) path: CString,
     follow: bool,
     /// Keeps the path what it is.
     held: Option<OwnedFd>,
 }
 
-impl Place {
+impl ProcPath {
     /// The file of a descriptor.
     pub(super) fn held(file: OwnedFd) -> io::Result<Self> {
         let path = CString::new(name_of(&file))?;

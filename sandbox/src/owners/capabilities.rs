@@ -3,7 +3,7 @@
 //! A process loses them with its last id of root, unless it asked to keep them (`PR_SET_KEEPCAPS`), as setpriv(1) does
 //! to change its groups after its user. Capabilities of files and ambient ones are not followed.
 
-use super::credentials::Ids;
+use super::credentials::ProcessIds;
 
 /// Giving files away.
 pub(super) const CHOWN: u32 = 0;
@@ -19,21 +19,21 @@ const OF_FILES: u64 = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 9 | 1 <<
 
 /// A process's sets of capabilities, by bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Capabilities {
+pub(super) struct ProcessCapabilities {
     permitted: u64,
     effective: u64,
     /// Whether it keeps the permitted ones with its last id of root.
     keep: bool,
 }
 
-impl Default for Capabilities {
+impl Default for ProcessCapabilities {
     /// Those of root.
     fn default() -> Self {
         Self { permitted: !0, effective: !0, keep: false }
     }
 }
 
-impl Capabilities {
+impl ProcessCapabilities {
     pub(super) fn has(self, capability: u32) -> bool {
         self.effective & (1 << capability) != 0
     }
@@ -50,8 +50,8 @@ impl Capabilities {
     }
 
     /// After the user's ids have changed.
-    pub(super) fn follow(&mut self, old: Ids, new: Ids) {
-        let is_root = |ids: Ids| [ids.real, ids.effective, ids.saved].contains(&0);
+    pub(super) fn follow(&mut self, old: ProcessIds, new: ProcessIds) {
+        let is_root = |ids: ProcessIds| [ids.real, ids.effective, ids.saved].contains(&0);
         if is_root(old) && !is_root(new) && !self.keep {
             self.permitted = 0;
         }
@@ -73,7 +73,7 @@ impl Capabilities {
     }
 
     /// Those of a program that is executed by a user.
-    pub(super) fn of_program(user: Ids) -> Self {
+    pub(super) fn of_program(user: ProcessIds) -> Self {
         let all = |has: bool| if has { !0 } else { 0 };
         let permitted = all(user.real == 0 || user.effective == 0);
         Self { permitted, effective: all(user.effective == 0), keep: false }
@@ -84,13 +84,13 @@ impl Capabilities {
 mod tests {
     use super::*;
 
-    fn ids(real: u32, effective: u32, saved: u32) -> Ids {
-        Ids { real, effective, saved, filesystem: effective }
+    fn ids(real: u32, effective: u32, saved: u32) -> ProcessIds {
+        ProcessIds { real, effective, saved, filesystem: effective }
     }
 
     #[test]
     fn the_last_id_of_root_takes_them_along() {
-        let mut process = Capabilities::default();
+        let mut process = ProcessCapabilities::default();
         process.follow(ids(0, 0, 0), ids(0, 7, 0));
         assert!(!process.has(SETUID));
         process.follow(ids(0, 7, 0), ids(0, 0, 0));
@@ -102,18 +102,18 @@ mod tests {
 
     #[test]
     fn they_can_be_kept() {
-        let mut setpriv = Capabilities::default();
+        let mut setpriv = ProcessCapabilities::default();
         setpriv.keep(true);
         setpriv.follow(ids(0, 0, 0), ids(7, 7, 7));
         assert!(!setpriv.has(SETGID), "the effective ones are not kept");
         setpriv.set(1 << SETGID, 1 << SETGID);
         assert!(setpriv.has(SETGID) && !setpriv.has(SETUID));
-        assert!(!Capabilities::of_program(ids(7, 7, 7)).has(SETGID));
+        assert!(!ProcessCapabilities::of_program(ids(7, 7, 7)).has(SETGID));
     }
 
     #[test]
     fn those_of_files_follow_the_filesystem_id() {
-        let mut server = Capabilities::default();
+        let mut server = ProcessCapabilities::default();
         server.follow_filesystem(0, 5);
         assert!(!server.has(CHOWN) && !server.has(MKNOD) && server.has(SETUID));
         server.follow_filesystem(5, 0);

@@ -6,11 +6,18 @@ use rustix::io::Errno;
 
 use super::credentials::UNCHANGED;
 use super::records::ROOT;
-use super::{DONE, Outcome, PASS, Request, Supervisor};
+use super::{DONE, PASS, Supervisor, SyscallRequest, SyscallResult};
 
 impl Supervisor {
     /// fchownat(2). The ids are the argument `first` and the next one.
-    pub(super) fn chown(&mut self, request: &Request<'_>, dirfd: i32, path: u64, flags: i32, first: usize) -> Outcome {
+    pub(super) fn chown(
+        &mut self,
+        request: &SyscallRequest<'_>,
+        dirfd: i32,
+        path: u64,
+        flags: i32,
+        first: usize,
+    ) -> SyscallResult {
         let [user, group] =
             [first, first + 1].map(|index| Some(request.caller.word(index)).filter(|id| *id != UNCHANGED));
         if flags & !(libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW) != 0 {

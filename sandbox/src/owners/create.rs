@@ -6,15 +6,15 @@ use ociforge_layers::owner::{OwnershipRecord, RecordedDevice};
 use rustix::fs::{CWD, Dev, FileType, Mode, OFlags, StatxFlags, mkdirat, mknodat, openat, statx, symlinkat};
 use rustix::io::Errno;
 
-use super::caller::Place;
+use super::caller::ProcPath;
 use super::capabilities::MKNOD;
 use super::filter::TMPFILE;
 use super::records::ROOT;
-use super::{Answer, DONE, Outcome, PASS, Request, Supervisor, errno};
+use super::{DONE, PASS, Supervisor, SyscallReply, SyscallRequest, SyscallResult, errno};
 
 /// Where a file is to be made.
 struct Fresh {
-    directory: Place,
+    directory: ProcPath,
     name: Vec<u8>,
     /// To whom it will belong.
     owner: OwnershipRecord,
@@ -22,7 +22,14 @@ struct Fresh {
 
 impl Supervisor {
     /// openat(2) with `O_CREAT` or `O_TMPFILE`. A file that is there already is the kernel's business.
-    pub(super) fn open(&mut self, request: &Request<'_>, dirfd: i32, path: u64, flags: i32, mode: u32) -> Outcome {
+    pub(super) fn open(
+        &mut self,
+        request: &SyscallRequest<'_>,
+        dirfd: i32,
+        path: u64,
+        flags: i32,
+        mode: u32,
+    ) -> SyscallResult {
         let temporary = flags & TMPFILE != 0;
         if flags & libc::O_PATH != 0 || (!temporary && flags & libc::O_DIRECTORY != 0) {
             return PASS;
@@ -39,11 +46,11 @@ impl Supervisor {
         let new = if temporary { OFlags::empty() } else { OFlags::EXCL | OFlags::NOFOLLOW };
         let Ok(file) = openat(directory, &fresh.name, asked | ours | new, permissions(mode)) else { return PASS };
         self.records.set(&file, fresh.owner).map_err(errno)?;
-        Ok(Answer::File(file, asked.contains(OFlags::CLOEXEC)))
+        Ok(SyscallReply::File(file, asked.contains(OFlags::CLOEXEC)))
     }
 
     /// openat2(2). With restrictions to the walk it is left to the kernel.
-    pub(super) fn openat2(&mut self, request: &Request<'_>) -> Outcome {
+    pub(super) fn openat2(&mut self, request: &SyscallRequest<'_>) -> SyscallResult {
         let caller = request.caller;
         let Ok(how) = caller.bytes(caller.argument(2), 24) else { return PASS };
         let field = |at: usize| u64::from_ne_bytes(std::array::from_fn(|index| how[at + index]));
@@ -55,7 +62,7 @@ impl Supervisor {
     }
 
     /// mkdirat(2).
-    pub(super) fn mkdir(&mut self, request: &Request<'_>, dirfd: i32, path: u64, mode: u32) -> Outcome {
+    pub(super) fn mkdir(&mut self, request: &SyscallRequest<'_>, dirfd: i32, path: u64, mode: u32) -> SyscallResult {
         let fresh = self.fresh(request, dirfd, path, true).filter(|fresh| fresh.owner != ROOT);
         let Some(fresh) = fresh else { return PASS };
         let Ok(directory) = prepare(request, &fresh) else { return PASS };
@@ -64,7 +71,13 @@ impl Supervisor {
     }
 
     /// symlinkat(2).
-    pub(super) fn symlink(&mut self, request: &Request<'_>, target: u64, dirfd: i32, path: u64) -> Outcome {
+    pub(super) fn symlink(
+        &mut self,
+        request: &SyscallRequest<'_>,
+        target: u64,
+        dirfd: i32,
+        path: u64,
+    ) -> SyscallResult {
         let fresh = self.fresh(request, dirfd, path, false).filter(|fresh| fresh.owner != ROOT);
         let Some(fresh) = fresh else { return PASS };
         let Ok(target) = request.caller.string(target) else { return PASS };
@@ -74,7 +87,14 @@ impl Supervisor {
     }
 
     /// mknodat(2).
-    pub(super) fn mknod(&mut self, request: &Request<'_>, dirfd: i32, path: u64, mode: u32, device: u32) -> Outcome {
+    pub(super) fn mknod(
+        &mut self,
+        request: &SyscallRequest<'_>,
+        dirfd: i32,
+        path: u64,
+        mode: u32,
+        device: u32,
+    ) -> SyscallResult {
         let Some(mut fresh) = self.fresh(request, dirfd, path, false) else { return PASS };
         let kind = FileType::from_raw_mode(mode);
         let is_device = matches!(kind, FileType::CharacterDevice | FileType::BlockDevice);
@@ -99,7 +119,7 @@ impl Supervisor {
     }
 
     /// Notes the owner of a file that was just made.
-    fn note(&mut self, directory: &OwnedFd, fresh: &Fresh) -> Outcome {
+    fn note(&mut self, directory: &OwnedFd, fresh: &Fresh) -> SyscallResult {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(directory, &fresh.name, flags, Mode::empty())?;
         self.records.set(&file, fresh.owner).map_err(errno)?;
@@ -107,7 +127,7 @@ impl Supervisor {
     }
 
     /// Where the file at a path will be, and whose. `None` if the path can name no new one.
-    fn fresh(&self, request: &Request<'_>, dirfd: i32, path: u64, is_directory: bool) -> Option<Fresh> {
+    fn fresh(&self, request: &SyscallRequest<'_>, dirfd: i32, path: u64, is_directory: bool) -> Option<Fresh> {
         let path = request.caller.string(path).ok()?;
         let (parent, name) = split(&path, is_directory)?;
         let directory = request.place_of(dirfd, parent, true)?;
@@ -116,14 +136,14 @@ impl Supervisor {
     }
 
     /// The same for a file without a name in a directory.
-    fn inside(&self, request: &Request<'_>, dirfd: i32, path: u64) -> Option<Fresh> {
+    fn inside(&self, request: &SyscallRequest<'_>, dirfd: i32, path: u64) -> Option<Fresh> {
         let directory = request.place(dirfd, path, 0)?;
         let owner = self.owner_in(request, &directory)?;
         Some(Fresh { directory, name: b".".to_vec(), owner })
     }
 
     /// To whom a new file in a directory belongs.
-    fn owner_in(&self, request: &Request<'_>, directory: &Place) -> Option<OwnershipRecord> {
+    fn owner_in(&self, request: &SyscallRequest<'_>, directory: &ProcPath) -> Option<OwnershipRecord> {
         let credentials = &request.state.credentials;
         let (uid, gid) = (credentials.user.filesystem, credentials.group.filesystem);
         let groups = self.records.get(directory).unwrap_or(ROOT).gid;
@@ -137,7 +157,7 @@ impl Supervisor {
 }
 
 /// Opens the directory, with the caller's umask from now on.
-fn prepare(request: &Request<'_>, fresh: &Fresh) -> Result<OwnedFd, Errno> {
+fn prepare(request: &SyscallRequest<'_>, fresh: &Fresh) -> Result<OwnedFd, Errno> {
     let umask = request.caller.umask()?;
     let directory = fresh.directory.directory().map_err(errno)?;
     request.caller.still_waits()?;

@@ -1,10 +1,10 @@
 //! Who a process is, and how it may become somebody else: credentials(7), as the kernel does it.
 //!
-//! Whether it may is a matter of its [`Capabilities`], which come and go with the ids of root.
+//! Whether it may is a matter of its [`ProcessCapabilities`], which come and go with the ids of root.
 
 use rustix::io::Errno;
 
-use super::capabilities::{self, Capabilities};
+use super::capabilities::{self, ProcessCapabilities};
 
 /// In place of an id: leave it as it is.
 pub(super) const UNCHANGED: u32 = u32::MAX;
@@ -14,7 +14,7 @@ pub(super) const MOST_GROUPS: usize = 65_536;
 
 /// The ids of a kind, users or groups.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub(super) struct Ids {
+pub(super) struct ProcessIds {
     /// Who started the process.
     pub(super) real: u32,
     /// Whose rights it has.
@@ -27,19 +27,19 @@ pub(super) struct Ids {
 
 /// All of a process's ids. The default is root without other groups.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub(super) struct Credentials {
-    pub(super) user: Ids,
-    pub(super) group: Ids,
+pub(super) struct ProcessCredentials {
+    pub(super) user: ProcessIds,
+    pub(super) group: ProcessIds,
     /// Supplementary groups, sorted.
     pub(super) groups: Vec<u32>,
     /// What it may do.
-    pub(super) capabilities: Capabilities,
+    pub(super) capabilities: ProcessCapabilities,
 }
 
 /// Whether a change was allowed: `EPERM`, or `EINVAL` for what is no id.
 type Changed = Result<(), Errno>;
 
-impl Ids {
+impl ProcessIds {
     fn all(id: u32) -> Self {
         Self { real: id, effective: id, saved: id, filesystem: id }
     }
@@ -112,14 +112,14 @@ fn assign(id: &mut u32, wanted: u32) {
     }
 }
 
-impl Credentials {
+impl ProcessCredentials {
     /// Whether it is a member of a group, as far as files are concerned.
     pub(super) fn is_member(&self, group: u32) -> bool {
         self.group.filesystem == group || self.groups.binary_search(&group).is_ok()
     }
 
     /// Changes the user's ids, and with them the capabilities.
-    fn change_user(&mut self, change: impl FnOnce(&mut Ids, bool) -> Changed) -> Changed {
+    fn change_user(&mut self, change: impl FnOnce(&mut ProcessIds, bool) -> Changed) -> Changed {
         let old = self.user;
         change(&mut self.user, self.capabilities.has(capabilities::SETUID))?;
         self.capabilities.follow(old, self.user);
@@ -180,7 +180,7 @@ impl Credentials {
             ids.effective = owner.unwrap_or(ids.effective);
             (ids.saved, ids.filesystem) = (ids.effective, ids.effective);
         }
-        new.capabilities = Capabilities::of_program(new.user);
+        new.capabilities = ProcessCapabilities::of_program(new.user);
         new
     }
 
@@ -197,19 +197,19 @@ impl Credentials {
 mod tests {
     use super::*;
 
-    fn user(real: u32, effective: u32, saved: u32) -> Credentials {
-        let mut process = Credentials::default();
+    fn user(real: u32, effective: u32, saved: u32) -> ProcessCredentials {
+        let mut process = ProcessCredentials::default();
         process.set_all_users([real, effective, saved]).unwrap();
         process
     }
 
-    fn ids(of: &Credentials) -> [u32; 4] {
+    fn ids(of: &ProcessCredentials) -> [u32; 4] {
         [of.user.real, of.user.effective, of.user.saved, of.user.filesystem]
     }
 
     #[test]
     fn root_is_given_up_for_ever() {
-        let mut apt = Credentials::default();
+        let mut apt = ProcessCredentials::default();
         apt.set_groups(vec![65534]).unwrap();
         apt.set_all_groups([65534; 3]).unwrap();
         apt.set_all_users([42; 3]).unwrap();
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn what_is_saved_comes_back() {
-        let mut process = Credentials::default();
+        let mut process = ProcessCredentials::default();
         process.set_all_users([UNCHANGED, 7, UNCHANGED]).unwrap();
         assert_eq!(ids(&process), [0, 7, 0, 7]);
         assert!(process.set_groups(vec![]).is_err() && process.set_group(3).is_err());
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn files_follow_the_effective_id() {
-        let mut process = Credentials::default();
+        let mut process = ProcessCredentials::default();
         assert_eq!(process.set_filesystem_user(33), 0);
         assert!(!process.may_chown((33, 33), Some(0), None));
         process.set_all_users([UNCHANGED; 3]).unwrap();
@@ -271,23 +271,23 @@ mod tests {
         assert_eq!(ids(&sudo), [1000, 0, 0, 0]);
         assert_eq!(ids(&user(1000, 0, 0).execute(None, None)), [1000, 0, 0, 0]);
         assert_eq!(ids(&user(0, 7, 0).execute(None, None)), [0, 7, 7, 7]);
-        assert_eq!(Credentials::default().execute(None, Some(8)).group.effective, 8);
+        assert_eq!(ProcessCredentials::default().execute(None, Some(8)).group.effective, 8);
     }
 
     #[test]
     fn files_are_given_away_by_root_alone() {
         let mut owner = user(5, 5, 5);
-        owner.group = Ids::all(5);
+        owner.group = ProcessIds::all(5);
         owner.groups = vec![20, 30];
         assert!(owner.may_chown((5, 5), None, Some(30)) && owner.may_chown((5, 6), Some(5), Some(6)));
         assert!(!owner.may_chown((5, 5), Some(0), None) && !owner.may_chown((5, 5), None, Some(31)));
         assert!(!owner.may_chown((6, 5), None, Some(5)) && owner.may_chown((6, 5), None, None));
-        assert!(Credentials::default().may_chown((5, 5), Some(9), Some(9)));
+        assert!(ProcessCredentials::default().may_chown((5, 5), Some(9), Some(9)));
     }
 
     #[test]
     fn groups_are_sorted_and_few() {
-        let mut root = Credentials::default();
+        let mut root = ProcessCredentials::default();
         root.set_groups(vec![9, 3, 4]).unwrap();
         assert_eq!(root.groups, [3, 4, 9]);
         assert!(root.is_member(4) && root.is_member(0) && !root.is_member(5));

@@ -4,12 +4,12 @@ use rustix::fs::{CWD, FileType, StatxFlags, statx};
 
 use super::identities::{Execution, State};
 use super::records::ROOT;
-use super::{Outcome, PASS, Request, Supervisor, errno};
+use super::{PASS, Supervisor, SyscallRequest, SyscallResult, errno};
 
 impl Supervisor {
     /// execveat(2). Whether it succeeds is seen at the process's next call, by the program that it runs then; what the
     /// kernel runs for a script is another program, so that a script's bits mean nothing, as they should.
-    pub(super) fn execute(&mut self, request: &Request<'_>, dirfd: i32, path: u64, flags: i32) -> Outcome {
+    pub(super) fn execute(&mut self, request: &SyscallRequest<'_>, dirfd: i32, path: u64, flags: i32) -> SyscallResult {
         let Some(place) = request.place(dirfd, path, flags) else { return PASS };
         let Ok(found) = statx(CWD, &place.path, place.flags(), StatxFlags::BASIC_STATS) else { return PASS };
         let mode = u32::from(found.stx_mode);

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use rustix::io::Errno;
 
-use super::credentials::Credentials;
+use super::credentials::ProcessCredentials;
 use crate::sys_notify;
 
 /// The most states, and the most groups in all of them, so that nobody fills this process's memory.
@@ -24,7 +24,7 @@ const MOST_GROUPS: usize = 1 << 20;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(super) struct State {
     /// Who it is.
-    pub(super) credentials: Credentials,
+    pub(super) credentials: ProcessCredentials,
     /// Whether its root directory may be another than the step's.
     pub(super) own_root: bool,
     /// The program that it is about to execute, if that changes who it is.

@@ -3,17 +3,17 @@
 use rustix::io::Errno;
 
 use super::caller::Caller;
-use super::credentials::{Credentials, Ids, MOST_GROUPS};
+use super::credentials::{MOST_GROUPS, ProcessCredentials, ProcessIds};
 use super::filter::{GETRLIMIT, SETRLIMIT};
 use super::identities::State;
-use super::{Answer, DONE, Outcome, PASS, Request, Supervisor, errno};
+use super::{DONE, PASS, Supervisor, SyscallReply, SyscallRequest, SyscallResult, errno};
 
 impl Supervisor {
     /// Calls about the process itself.
-    pub(super) fn identify(&mut self, request: &Request<'_>) -> Outcome {
+    pub(super) fn identify(&mut self, request: &SyscallRequest<'_>) -> SyscallResult {
         let caller = request.caller;
-        let Credentials { user, group, groups, .. } = &request.state.credentials;
-        let value = |id: u32| Ok(Answer::Value(id.into()));
+        let ProcessCredentials { user, group, groups, .. } = &request.state.credentials;
+        let value = |id: u32| Ok(SyscallReply::Value(id.into()));
         match caller.call.number {
             libc::SYS_getuid => value(user.real),
             libc::SYS_geteuid => value(user.effective),
@@ -30,7 +30,7 @@ impl Supervisor {
         }
     }
 
-    fn become_somebody(&mut self, request: &Request<'_>) -> Outcome {
+    fn become_somebody(&mut self, request: &SyscallRequest<'_>) -> SyscallResult {
         let caller = request.caller;
         let mut new = request.state.credentials.clone();
         let id = |index| caller.word(index);
@@ -49,11 +49,11 @@ impl Supervisor {
             _ => return PASS,
         }
         self.change(request, new)?;
-        Ok(Answer::Value(returned.into()))
+        Ok(SyscallReply::Value(returned.into()))
     }
 
     /// capset(2) and prctl(2) with `PR_SET_KEEPCAPS`, which the kernel does, too.
-    fn change_capabilities(&mut self, request: &Request<'_>) -> Outcome {
+    fn change_capabilities(&mut self, request: &SyscallRequest<'_>) -> SyscallResult {
         let caller = request.caller;
         let mut new = request.state.credentials.clone();
         if caller.call.number == libc::SYS_prctl {
@@ -66,7 +66,7 @@ impl Supervisor {
         PASS
     }
 
-    fn change(&mut self, request: &Request<'_>, credentials: Credentials) -> Result<(), Errno> {
+    fn change(&mut self, request: &SyscallRequest<'_>, credentials: ProcessCredentials) -> Result<(), Errno> {
         if credentials != request.state.credentials {
             request.caller.still_waits()?;
             let state = State { credentials, ..State::clone(&request.state) };
@@ -76,7 +76,7 @@ impl Supervisor {
     }
 }
 
-fn write_three(caller: &Caller<'_>, ids: &Ids) -> Outcome {
+fn write_three(caller: &Caller<'_>, ids: &ProcessIds) -> SyscallResult {
     for (index, id) in [ids.real, ids.effective, ids.saved].into_iter().enumerate() {
         caller.write(caller.argument(index), &id.to_ne_bytes())?;
     }
@@ -107,7 +107,7 @@ fn read_groups(caller: &Caller<'_>) -> Result<Vec<u32>, Errno> {
     Ok(bytes.chunks_exact(4).map(|id| u32::from_ne_bytes([id[0], id[1], id[2], id[3]])).collect())
 }
 
-fn write_groups(caller: &Caller<'_>, groups: &[u32]) -> Outcome {
+fn write_groups(caller: &Caller<'_>, groups: &[u32]) -> SyscallResult {
     let room = usize::try_from(caller.int(0)).map_err(|_| Errno::INVAL)?;
     if room > 0 {
         if room < groups.len() {
@@ -118,11 +118,11 @@ fn write_groups(caller: &Caller<'_>, groups: &[u32]) -> Outcome {
             caller.write(caller.argument(1), &bytes)?;
         }
     }
-    Ok(Answer::Value(i64::try_from(groups.len()).unwrap_or_default()))
+    Ok(SyscallReply::Value(i64::try_from(groups.len()).unwrap_or_default()))
 }
 
 /// prlimit(2) of the limit that means nothing to the kernel: it is infinite, and nobody can change that.
-fn limit(caller: &Caller<'_>, old: u64) -> Outcome {
+fn limit(caller: &Caller<'_>, old: u64) -> SyscallResult {
     if old != 0 {
         caller.write(old, &[0xff; 16])?;
     }

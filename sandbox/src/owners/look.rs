@@ -4,13 +4,20 @@ use std::mem::offset_of;
 
 use ociforge_layers::owner::{OwnershipRecord, RecordedDevice};
 
-use super::caller::Place;
-use super::{DONE, Outcome, PASS, Request, Supervisor};
+use super::caller::ProcPath;
+use super::{DONE, PASS, Supervisor, SyscallRequest, SyscallResult};
 use crate::sys_notify::{self, STAT, STATX};
 
 impl Supervisor {
     /// fstatat(2): fills the `struct stat` at `buffer`.
-    pub(super) fn stat(&self, request: &Request<'_>, dirfd: i32, path: u64, flags: i32, buffer: u64) -> Outcome {
+    pub(super) fn stat(
+        &self,
+        request: &SyscallRequest<'_>,
+        dirfd: i32,
+        path: u64,
+        flags: i32,
+        buffer: u64,
+    ) -> SyscallResult {
         let Some(place) = request.place(dirfd, path, flags) else { return PASS };
         let Some(record) = self.records.get(&place) else { return PASS };
         let Ok(mut stat) = sys_notify::stat(&place.path, walking(&place, flags)) else { return PASS };
@@ -20,7 +27,7 @@ impl Supervisor {
     }
 
     /// statx(2).
-    pub(super) fn statx(&self, request: &Request<'_>) -> Outcome {
+    pub(super) fn statx(&self, request: &SyscallRequest<'_>) -> SyscallResult {
         let caller = request.caller;
         let flags = caller.int(2);
         let Some(place) = request.place(caller.int(0), caller.argument(1), flags) else { return PASS };
@@ -34,7 +41,7 @@ impl Supervisor {
 }
 
 /// The caller's flags, with those for this process's path to the file.
-fn walking(place: &Place, flags: i32) -> i32 {
+fn walking(place: &ProcPath, flags: i32) -> i32 {
     flags & !(libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW) | place.flags().bits().cast_signed()
 }
 

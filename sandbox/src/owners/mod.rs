@@ -46,7 +46,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, fchdir, set_dumpable_behavior};
 
-use self::caller::{Caller, Place};
+use self::caller::{Caller, ProcPath};
 use self::identities::{Identities, State};
 use self::records::OwnerRecords;
 use super::sys_notify;
@@ -109,7 +109,7 @@ fn is(error: &io::Error, number: Errno) -> bool {
 }
 
 /// What a call gets.
-enum Answer {
+enum SyscallReply {
     /// What the kernel says.
     Pass,
     /// A value.
@@ -119,10 +119,10 @@ enum Answer {
 }
 
 /// The error is what the call fails with.
-type Outcome = Result<Answer, Errno>;
+type SyscallResult = Result<SyscallReply, Errno>;
 
-const DONE: Outcome = Ok(Answer::Value(0));
-const PASS: Outcome = Ok(Answer::Pass);
+const DONE: SyscallResult = Ok(SyscallReply::Value(0));
+const PASS: SyscallResult = Ok(SyscallReply::Pass);
 
 /// A failure of this process's own system call as the caller's.
 fn errno(error: io::Error) -> Errno {
@@ -149,8 +149,8 @@ impl Supervisor {
         }
     }
 
-    fn answer(&mut self, caller: &Caller<'_>, state: Rc<State>) -> Outcome {
-        let request = Request { caller, state };
+    fn answer(&mut self, caller: &Caller<'_>, state: Rc<State>) -> SyscallResult {
+        let request = SyscallRequest { caller, state };
         let int = |index| caller.int(index);
         let argument = |index| caller.argument(index);
         match caller.call.number {
@@ -195,7 +195,7 @@ impl Supervisor {
     }
 
     /// chroot(2) and its kin: from now on the process's root directory may be another.
-    fn leave(&mut self, request: &Request<'_>) -> Outcome {
+    fn leave(&mut self, request: &SyscallRequest<'_>) -> SyscallResult {
         let caller = request.caller;
         let namespaces = (libc::CLONE_NEWNS | libc::CLONE_NEWUSER).cast_unsigned();
         let stays = caller.call.number == libc::SYS_unshare && caller.word(0) & namespaces == 0;
@@ -209,15 +209,15 @@ impl Supervisor {
 }
 
 /// A call, and whose it is.
-struct Request<'a> {
+struct SyscallRequest<'a> {
     caller: &'a Caller<'a>,
     state: Rc<State>,
 }
 
-impl Request<'_> {
+impl SyscallRequest<'_> {
     /// The file that the call names by a directory, a path at an address, and flags (`AT_EMPTY_PATH`,
     /// `AT_SYMLINK_NOFOLLOW`). Where it can't be found, the kernel knows best with what error the call is to fail.
-    fn place(&self, dirfd: i32, address: u64, flags: i32) -> Option<Place> {
+    fn place(&self, dirfd: i32, address: u64, flags: i32) -> Option<ProcPath> {
         let may_be_empty = flags & libc::AT_EMPTY_PATH != 0;
         let path = match address {
             0 if may_be_empty => Vec::new(),
@@ -229,19 +229,19 @@ impl Request<'_> {
         self.place_of(dirfd, &path, flags & libc::AT_SYMLINK_NOFOLLOW == 0)
     }
 
-    fn place_of(&self, dirfd: i32, path: &[u8], follow: bool) -> Option<Place> {
+    fn place_of(&self, dirfd: i32, path: &[u8], follow: bool) -> Option<ProcPath> {
         self.caller.place(dirfd, path, follow, self.state.own_root).ok()
     }
 }
 
 /// Gives the answer, if somebody still waits for it.
-fn give(caller: &Caller<'_>, outcome: &Outcome) -> io::Result<()> {
+fn give(caller: &Caller<'_>, outcome: &SyscallResult) -> io::Result<()> {
     let (listener, id) = (caller.listener, caller.call.id);
     match outcome {
-        Ok(Answer::Pass) => sys_notify::let_pass(listener, id),
-        Ok(Answer::Value(value)) => sys_notify::answer(listener, id, *value, 0),
+        Ok(SyscallReply::Pass) => sys_notify::let_pass(listener, id),
+        Ok(SyscallReply::Value(value)) => sys_notify::answer(listener, id, *value, 0),
         Err(error) => sys_notify::answer(listener, id, 0, error.raw_os_error()),
-        Ok(Answer::File(file, cloexec)) => {
+        Ok(SyscallReply::File(file, cloexec)) => {
             let handed = match sys_notify::hand_over(listener, id, file.as_fd(), *cloexec, true) {
                 Err(error) if is(&error, Errno::INVAL) => {
                     sys_notify::hand_over(listener, id, file.as_fd(), *cloexec, false)

@@ -10,7 +10,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::caller::{Place, name_of};
+use super::caller::{ProcPath, name_of};
 
 /// The root of the step, to whom all files without a record belong.
 pub(super) const ROOT: OwnershipRecord = OwnershipRecord { uid: 0, gid: 0, device: None };
@@ -48,7 +48,7 @@ impl OwnerRecords {
     }
 
     /// What a file is said to be, if anything.
-    pub(super) fn get(&self, place: &Place) -> Option<OwnershipRecord> {
+    pub(super) fn get(&self, place: &ProcPath) -> Option<OwnershipRecord> {
         let mut value = [0; 64];
         let found = if place.is_link_itself() {
             fs::lgetxattr(&place.path, ATTRIBUTE, &mut value)
@@ -63,7 +63,7 @@ impl OwnerRecords {
         }
     }
 
-    fn recall(&self, place: &Place, error: Errno) -> Option<OwnershipRecord> {
+    fn recall(&self, place: &ProcPath, error: Errno) -> Option<OwnershipRecord> {
         let seen = statx(CWD, &place.path, place.flags(), SEEN).ok()?;
         if error == Errno::NODATA && matches!(type_of(&seen), FileType::RegularFile | FileType::Directory) {
             return None;

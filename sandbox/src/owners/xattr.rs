@@ -4,8 +4,8 @@ use ociforge_layers::owner::ATTRIBUTE;
 use rustix::fs::{XattrFlags, listxattr, llistxattr, setxattr};
 use rustix::io::Errno;
 
-use super::caller::Place;
-use super::{Answer, DONE, Outcome, PASS, Request, Supervisor};
+use super::caller::ProcPath;
+use super::{DONE, PASS, Supervisor, SyscallReply, SyscallRequest, SyscallResult};
 
 /// acl(5) in an attribute's value: a version, then entries of tag, permissions and id (linux/posix_acl_xattr.h).
 const ACL_HEADER: usize = 4;
@@ -18,7 +18,7 @@ const MOST: usize = 65_536;
 
 impl Supervisor {
     /// listxattr(2): so that whoever copies attributes doesn't copy owners with them.
-    pub(super) fn list(&self, request: &Request<'_>) -> Outcome {
+    pub(super) fn list(&self, request: &SyscallRequest<'_>) -> SyscallResult {
         let caller = request.caller;
         let Some(place) = named(request, libc::SYS_flistxattr, libc::SYS_llistxattr) else { return PASS };
         if self.records.get(&place).is_none() {
@@ -43,11 +43,11 @@ impl Supervisor {
                 caller.write(caller.argument(1), &names)?;
             }
         }
-        Ok(Answer::Value(i64::try_from(names.len()).unwrap_or_default()))
+        Ok(SyscallReply::Value(i64::try_from(names.len()).unwrap_or_default()))
     }
 
     /// setxattr(2): an access list is set without its entries for users and groups whom the kernel doesn't know here.
-    pub(super) fn set_attribute(&self, request: &Request<'_>) -> Outcome {
+    pub(super) fn set_attribute(&self, request: &SyscallRequest<'_>) -> SyscallResult {
         let caller = request.caller;
         let Ok(name) = caller.string(caller.argument(1)) else { return PASS };
         if name == ATTRIBUTE.as_bytes() {
@@ -68,7 +68,7 @@ impl Supervisor {
 }
 
 /// The file of a call that takes a descriptor (`by_descriptor`), or else a path whose last link it follows or not.
-fn named(request: &Request<'_>, by_descriptor: i64, by_link: i64) -> Option<Place> {
+fn named(request: &SyscallRequest<'_>, by_descriptor: i64, by_link: i64) -> Option<ProcPath> {
     let caller = request.caller;
     let number = caller.call.number;
     if number == by_descriptor {

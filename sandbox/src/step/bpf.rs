@@ -129,12 +129,12 @@ struct Syscalls {
 
 /// What happens to a system call: the first rule counts whose conditions all hold, else what is meant for all.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Outcome {
+struct SyscallRules {
     rules: Vec<(Vec<Condition>, u32)>,
     else_: u32,
 }
 
-impl Outcome {
+impl SyscallRules {
     fn always(action: u32) -> Self {
         Self { rules: Vec::new(), else_: action }
     }
@@ -197,13 +197,13 @@ fn rules(profile: &Profile) -> Result<Rules<'_>, FilterError> {
 }
 
 /// The outcome of each number that has a rule. Names that the architecture doesn't have are left out.
-fn outcomes(architecture: Architecture, x32: bool, default: u32, rules: &Rules<'_>) -> BTreeMap<u32, Outcome> {
-    let mut outcomes: BTreeMap<u32, (Outcome, bool)> = BTreeMap::new();
+fn outcomes(architecture: Architecture, x32: bool, default: u32, rules: &Rules<'_>) -> BTreeMap<u32, SyscallRules> {
+    let mut outcomes: BTreeMap<u32, (SyscallRules, bool)> = BTreeMap::new();
     for (names, alternatives, action) in rules {
         for name in *names {
             let also = (x32 && architecture == Architecture::X86_64).then(|| on_x32(name)).into_iter().flatten();
             for number in architecture.number(name).into_iter().chain(also) {
-                let (outcome, settled) = outcomes.entry(number).or_insert((Outcome::always(default), false));
+                let (outcome, settled) = outcomes.entry(number).or_insert((SyscallRules::always(default), false));
                 alternatives.iter().for_each(|conditions| outcome.add(conditions, *action, settled));
             }
         }
@@ -213,24 +213,24 @@ fn outcomes(architecture: Architecture, x32: bool, default: u32, rules: &Rules<'
 
 /// The whole line of numbers: the first number of each interval, and its outcome.
 fn intervals(
-    outcomes: &BTreeMap<u32, Outcome>,
+    outcomes: &BTreeMap<u32, SyscallRules>,
     architecture: Architecture,
     x32: bool,
     default: u32,
-) -> Vec<(u32, Outcome)> {
+) -> Vec<(u32, SyscallRules)> {
     // What is younger than the profile is to look as on an older kernel, so that programs do without it.
     let younger = if default & !0xFFFF == ERRNO { ERRNO | ENOSYS } else { default };
     let mut line = BTreeMap::new();
     let mut lay = |numbers: Range<u32>| {
         let mut next = numbers.start;
-        line.insert(next, Outcome::always(younger));
+        line.insert(next, SyscallRules::always(younger));
         for (number, outcome) in outcomes.range(numbers) {
             if *number > next {
-                line.insert(next, Outcome::always(default));
+                line.insert(next, SyscallRules::always(default));
             }
             next = number + 1;
             line.insert(*number, outcome.clone());
-            line.insert(next, Outcome::always(younger));
+            line.insert(next, SyscallRules::always(younger));
         }
     };
     match architecture {
@@ -240,22 +240,22 @@ fn intervals(
     match architecture {
         Architecture::X86_64 if x32 => lay(X32..u32::MAX),
         // These would be a way around the rules.
-        Architecture::X86_64 => _ = line.insert(X32, Outcome::always(KILL_PROCESS)),
+        Architecture::X86_64 => _ = line.insert(X32, SyscallRules::always(KILL_PROCESS)),
         _ => {}
     }
-    let mut intervals: Vec<(u32, Outcome)> = line.into_iter().collect();
+    let mut intervals: Vec<(u32, SyscallRules)> = line.into_iter().collect();
     intervals.dedup_by(|later, earlier| later.1 == earlier.1);
     intervals
 }
 
 /// The program for an architecture. It ends in any case.
-fn section(intervals: &[(u32, Outcome)]) -> Vec<Instruction> {
+fn section(intervals: &[(u32, SyscallRules)]) -> Vec<Instruction> {
     let mut section = vec![Instruction::new(LOAD, NUMBER)];
     section.extend(search(intervals));
     section
 }
 
-fn search(intervals: &[(u32, Outcome)]) -> Vec<Instruction> {
+fn search(intervals: &[(u32, SyscallRules)]) -> Vec<Instruction> {
     match intervals {
         [] => Vec::new(),
         [(_, outcome)] => outcome.program(),

@@ -12,8 +12,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{getpid, set_child_subreaper};
 
-use super::job::{Job, Report};
-use super::{Outcome, StepError, descendants, supervisor};
+use super::job::{StepJob, SupervisorReport};
+use super::{SandboxStepError, StepOutcome, descendants, supervisor};
 use crate::reexec_command;
 
 /// How often the word to stop is looked for.
@@ -23,26 +23,30 @@ const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Does a job.
-pub(super) fn run(job: &Job, output: &mut dyn FnMut(&[u8]), cancelled: &AtomicBool) -> Result<Outcome, StepError> {
+pub(super) fn run(
+    job: &StepJob,
+    output: &mut dyn FnMut(&[u8]),
+    cancelled: &AtomicBool,
+) -> Result<StepOutcome, SandboxStepError> {
     if cancelled.load(Ordering::Relaxed) {
-        return Err(StepError::Cancelled);
+        return Err(SandboxStepError::Cancelled);
     }
     // What the supervisor leaves behind when it is killed comes to this process.
-    set_child_subreaper(Some(getpid())).map_err(|error| StepError::Start(error.into()))?;
+    set_child_subreaper(Some(getpid())).map_err(|error| SandboxStepError::Start(error.into()))?;
     let others = descendants::descendants();
-    let mut running = Running::start(job).map_err(StepError::Start)?;
-    let reports = running.pump(output, cancelled).map_err(StepError::Start)?;
+    let mut running = SupervisorProcess::start(job).map_err(SandboxStepError::Start)?;
+    let reports = running.pump(output, cancelled).map_err(SandboxStepError::Start)?;
     let stopped = running.input.is_none();
-    running.child.wait().map_err(StepError::Start)?;
-    let outcome = if stopped { Err(StepError::Cancelled) } else { outcome(&reports) };
-    if matches!(outcome, Err(StepError::Cancelled | StepError::Lost(_))) {
+    running.child.wait().map_err(SandboxStepError::Start)?;
+    let outcome = if stopped { Err(SandboxStepError::Cancelled) } else { outcome(&reports) };
+    if matches!(outcome, Err(SandboxStepError::Cancelled | SandboxStepError::Lost(_))) {
         descendants::kill_all(&others);
     }
     outcome
 }
 
 /// The supervisor, and the pipes to it.
-struct Running {
+struct SupervisorProcess {
     child: Child,
     /// While this is open, the supervisor goes on.
     input: Option<ChildStdin>,
@@ -50,8 +54,8 @@ struct Running {
     reports: Option<File>,
 }
 
-impl Running {
-    fn start(job: &Job) -> io::Result<Self> {
+impl SupervisorProcess {
+    fn start(job: &StepJob) -> io::Result<Self> {
         let mut command = reexec_command(supervisor::SUPERVISOR);
         // In a group of its own no key of the terminal reaches it.
         command.env_clear().process_group(0);
@@ -123,19 +127,19 @@ fn read(pipe: &mut Option<File>, buffer: &mut [u8]) -> io::Result<Option<usize>>
 }
 
 /// What the reports say.
-fn outcome(reports: &[u8]) -> Result<Outcome, StepError> {
+fn outcome(reports: &[u8]) -> Result<StepOutcome, SandboxStepError> {
     let (mut made, mut notes, mut ended, mut other) = (Vec::new(), Vec::new(), None, Vec::new());
     for line in reports.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         match serde_json::from_slice(line) {
-            Ok(Report::Made(path)) => made.push(path.path()),
-            Ok(Report::Note(note)) => notes.push(note),
-            Ok(Report::Failed(failed)) => return Err(failed.into()),
-            Ok(Report::Ended(how)) => ended = Some(how),
+            Ok(SupervisorReport::Made(path)) => made.push(path.path()),
+            Ok(SupervisorReport::Note(note)) => notes.push(note),
+            Ok(SupervisorReport::Failed(failed)) => return Err(failed.into()),
+            Ok(SupervisorReport::Ended(how)) => ended = Some(how),
             Err(_) => other.push(String::from_utf8_lossy(line)),
         }
     }
-    let lost = || StepError::Lost(other.join("; "));
-    ended.map(|ended| Outcome { ended, made, notes }).ok_or_else(lost)
+    let lost = || SandboxStepError::Lost(other.join("; "));
+    ended.map(|ended| StepOutcome { ended, made, notes }).ok_or_else(lost)
 }
 
 #[cfg(test)]

@@ -81,14 +81,14 @@ enum To {
 }
 
 /// A step of a condition.
-enum Part {
+enum ConditionInstruction {
     Plain(Instruction),
     Branch(u16, u32, To, To),
 }
 
 /// Returns `action` if all conditions hold, and else goes on behind itself.
 pub(super) fn all(conditions: &[Condition], action: u32) -> Vec<Instruction> {
-    let conditions: Vec<Vec<Part>> = conditions.iter().map(|condition| condition.parts()).collect();
+    let conditions: Vec<Vec<ConditionInstruction>> = conditions.iter().map(|condition| condition.parts()).collect();
     // With its end: the instruction that returns.
     let whole: usize = conditions.iter().map(Vec::len).sum::<usize>() + 1;
     let mut program: Vec<Instruction> = Vec::with_capacity(whole);
@@ -103,8 +103,8 @@ pub(super) fn all(conditions: &[Condition], action: u32) -> Vec<Instruction> {
                 To::Fails => u8::try_from(whole - here).unwrap_or(u8::MAX),
             };
             program.push(match part {
-                Part::Plain(instruction) => *instruction,
-                Part::Branch(code, value, then, otherwise) => {
+                ConditionInstruction::Plain(instruction) => *instruction,
+                ConditionInstruction::Branch(code, value, then, otherwise) => {
                     Instruction::branch(*code, *value, distance(*then), distance(*otherwise))
                 }
             });
@@ -115,14 +115,17 @@ pub(super) fn all(conditions: &[Condition], action: u32) -> Vec<Instruction> {
 }
 
 impl Condition {
-    fn parts(&self) -> Vec<Part> {
+    fn parts(&self) -> Vec<ConditionInstruction> {
         use To::{Fails, Holds, Next};
         let at = ARGUMENTS + 8 * self.index;
-        let (high, low) = (Part::Plain(Instruction::new(LOAD, at + 4)), Part::Plain(Instruction::new(LOAD, at)));
+        let (high, low) = (
+            ConditionInstruction::Plain(Instruction::new(LOAD, at + 4)),
+            ConditionInstruction::Plain(Instruction::new(LOAD, at)),
+        );
         let (upper, lower) = halves(self.value);
-        let greater = |value, then, otherwise| Part::Branch(IF_GREATER, value, then, otherwise);
-        let not_less = |value, then, otherwise| Part::Branch(IF_NOT_LESS, value, then, otherwise);
-        let equal = |value, then, otherwise| Part::Branch(IF_EQUAL, value, then, otherwise);
+        let greater = |value, then, otherwise| ConditionInstruction::Branch(IF_GREATER, value, then, otherwise);
+        let not_less = |value, then, otherwise| ConditionInstruction::Branch(IF_NOT_LESS, value, then, otherwise);
+        let equal = |value, then, otherwise| ConditionInstruction::Branch(IF_EQUAL, value, then, otherwise);
         match self.operator {
             Operator::Equal => vec![high, equal(upper, Next, Fails), low, equal(lower, Next, Fails)],
             Operator::NotEqual => vec![high, equal(upper, Next, Holds), low, equal(lower, Fails, Next)],
@@ -139,7 +142,7 @@ impl Condition {
                 vec![high, greater(upper, Fails, Next), equal(upper, Next, Holds), low, greater(lower, Fails, Next)]
             }
             Operator::MaskedEqual => {
-                let mask = |half| Part::Plain(Instruction::new(AND, half));
+                let mask = |half| ConditionInstruction::Plain(Instruction::new(AND, half));
                 let wanted = halves(self.masked);
                 vec![high, mask(upper), equal(wanted.0, Next, Fails), low, mask(lower), equal(wanted.1, Next, Fails)]
             }

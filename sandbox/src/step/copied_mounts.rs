@@ -35,7 +35,7 @@ struct Piece {
 
 /// A mount of the spec.
 #[derive(Debug, Deserialize)]
-struct Mount {
+struct CopiedMount {
     destination: String,
     #[serde(rename = "type")]
     kind: String,
@@ -53,7 +53,7 @@ impl CopiedMounts {
     /// When something can't be put in; what was is taken out again.
     pub fn put(spec: &Value, root: &Path, aside: &Path) -> io::Result<Self> {
         let mut copied_mounts = Self { root: root.to_owned(), pieces: Vec::new() };
-        let mounts: Vec<Mount> = serde_json::from_value(spec["mounts"].clone())?;
+        let mounts: Vec<CopiedMount> = serde_json::from_value(spec["mounts"].clone())?;
         for mount in mounts.iter().filter(|mount| !is_systems(&mount.destination)) {
             let path = LayerPath::new(&mount.destination).map_err(io::Error::other)?;
             let path = links::follow_on_disk(root, &path)?;

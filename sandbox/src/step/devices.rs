@@ -13,9 +13,9 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 use rustix::process::umask;
 
-use super::job::{Bytes, Failed, Report, Reports};
+use super::job::{Failed, PathBytes, Reports, SupervisorReport};
 use super::spec::Device;
-use super::target::{Root, Shape, Target};
+use super::target::{MountTarget, Shape, StepRoot};
 
 /// Names and numbers of the devices of every container.
 const USUAL: [(&str, u32, u32); 6] =
@@ -32,7 +32,7 @@ const LINKS: [(&str, &str); 6] = [
 ];
 
 /// Makes the usual devices in the root's `/dev`, which is a new tmpfs, and those of the spec.
-pub(super) fn make(root: &Root, devices: &[Device], reports: &mut Reports) -> Result<(), Failed> {
+pub(super) fn make(root: &StepRoot, devices: &[Device], reports: &mut Reports) -> Result<(), Failed> {
     for (name, major, minor) in USUAL {
         let path = format!("/dev/{name}");
         let node = Node { kind: FileType::CharacterDevice, mode: 0o666, number: makedev(major, minor), owner: None };
@@ -47,7 +47,7 @@ pub(super) fn make(root: &Root, devices: &[Device], reports: &mut Reports) -> Re
 
 /// Makes the usual devices in the root's `/dev`, which is a new tmpfs, so that they can be opened although others there
 /// can't once it is mounted with `nodev`: they are nodes of another tmpfs, which nobody sees. Returns the place of `/dev`.
-pub(super) fn make_apart(root: &Root) -> Result<Target, Failed> {
+pub(super) fn make_apart(root: &StepRoot) -> Result<MountTarget, Failed> {
     let dev = open(root)?;
     mount("tmpfs", dev.name(), "tmpfs", MountFlags::NOSUID | MountFlags::NOEXEC, c"mode=0755,size=64k")
         .map_err(Failed::to("mount a place for devices"))?;
@@ -61,11 +61,11 @@ pub(super) fn make_apart(root: &Root) -> Result<Target, Failed> {
     Ok(dev)
 }
 
-fn open(root: &Root) -> Result<Target, Failed> {
+fn open(root: &StepRoot) -> Result<MountTarget, Failed> {
     root.follow("/dev").and_then(|path| root.at(path)).map_err(Failed::to("open /dev"))
 }
 
-fn make_links(directory: &Target) -> Result<(), Failed> {
+fn make_links(directory: &MountTarget) -> Result<(), Failed> {
     for (name, target) in LINKS {
         match symlinkat(target, directory.file(), name) {
             Ok(()) | Err(Errno::EXIST) => {}
@@ -76,14 +76,14 @@ fn make_links(directory: &Target) -> Result<(), Failed> {
 }
 
 /// Makes the usual devices in a root that gets no `/dev`, as far as it has none. They are reported.
-pub(super) fn make_in_place(root: &Root, reports: &mut Reports) -> io::Result<()> {
+pub(super) fn make_in_place(root: &StepRoot, reports: &mut Reports) -> io::Result<()> {
     let directory = root.at_or_made(root.follow("/dev")?, Shape::Directory, reports)?;
     for (name, major, minor) in USUAL {
         let node = Node { kind: FileType::CharacterDevice, mode: 0o666, number: makedev(major, minor), owner: None };
         match node.mknod(directory.file(), OsStr::new(name)) {
-            Ok(()) => {
-                reports.tell(&Report::Made(Bytes::new(&Path::new("/").join(directory.path.as_path()).join(name))))
-            }
+            Ok(()) => reports.tell(&SupervisorReport::Made(PathBytes::new(
+                &Path::new("/").join(directory.path.as_path()).join(name),
+            ))),
             Err(Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }
@@ -112,7 +112,7 @@ impl Node {
         Ok(Self { kind, mode: device.file_mode.unwrap_or(0o666) & 0o7777, number, owner })
     }
 
-    fn make(&self, root: &Root, path: &str, reports: &mut Reports) -> io::Result<()> {
+    fn make(&self, root: &StepRoot, path: &str, reports: &mut Reports) -> io::Result<()> {
         let place = root.follow(path)?;
         if root.at(place.clone()).is_ok() {
             return Ok(());
@@ -131,7 +131,7 @@ impl Node {
     }
 
     /// Makes it among `nodes`, and mounts it in `directory`.
-    fn show(&self, nodes: &Target, directory: &OwnedFd, name: &str) -> io::Result<()> {
+    fn show(&self, nodes: &MountTarget, directory: &OwnedFd, name: &str) -> io::Result<()> {
         self.mknod(nodes.file(), OsStr::new(name))?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         openat(directory, name, flags, Mode::from_raw_mode(0o666))?;

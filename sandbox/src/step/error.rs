@@ -7,7 +7,7 @@ use super::bpf::FilterError;
 /// A step that was not run, or not to its end.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum StepError {
+pub enum SandboxStepError {
     /// The spec is none.
     #[error("the runtime spec of the step can't be read")]
     Spec(#[source] serde_json::Error),
@@ -57,7 +57,7 @@ pub enum StepError {
     Lost(String),
 }
 
-impl StepError {
+impl SandboxStepError {
     /// The exit code that docker has for it: 127, 126, or 125 when it has nothing to do with the program.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
@@ -69,7 +69,7 @@ impl StepError {
     }
 }
 
-impl StepError {
+impl SandboxStepError {
     /// What the user can do, as a sentence without a capital or a full stop.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

@@ -19,8 +19,8 @@ use rustix::system::sethostname;
 use rustix::thread::set_no_new_privs;
 
 use super::bpf::Instruction;
-use super::job::{Failed, Job, Kind, Report, Reports};
-use super::target::Root;
+use super::job::{Failed, FailureKind, Reports, StepJob, SupervisorReport};
+use super::target::StepRoot;
 use super::{devices, identity, limits, loopback, mounts, program};
 use crate::{owners, sys};
 
@@ -35,10 +35,10 @@ const UMASK: u32 = 0o022;
 pub(crate) fn init() -> ExitCode {
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     if let Ok((socket, mut reports)) = rearrange()
-        && let Ok(Some(job)) = Job::read(BufReader::new(&socket.0))
+        && let Ok(Some(job)) = StepJob::read(BufReader::new(&socket.0))
     {
         let Err(failed) = become_step(&job, &socket, &mut reports);
-        reports.tell(&Report::Failed(failed));
+        reports.tell(&SupervisorReport::Failed(failed));
     }
     ExitCode::FAILURE
 }
@@ -58,7 +58,7 @@ fn rearrange() -> io::Result<(Socket, Reports)> {
 
 enum Never {}
 
-fn become_step(job: &Job, socket: &Socket, reports: &mut Reports) -> Result<Never, Failed> {
+fn become_step(job: &StepJob, socket: &Socket, reports: &mut Reports) -> Result<Never, Failed> {
     let process = &job.spec.process;
     setsid().map_err(Failed::to("begin a session"))?;
     umask(Mode::from_raw_mode(UMASK));
@@ -94,12 +94,12 @@ fn become_step(job: &Job, socket: &Socket, reports: &mut Reports) -> Result<Neve
     }
     capabilities.set()?;
     let error = sys::exec::exec(&path, &arguments, &environment);
-    let kind = if error.kind() == io::ErrorKind::NotFound { Kind::NotFound } else { Kind::NotExecutable };
+    let kind = if error.kind() == io::ErrorKind::NotFound { FailureKind::NotFound } else { FailureKind::NotExecutable };
     Err(Failed::new(kind, program, &error))
 }
 
 /// Root, mounts, network and names.
-fn surroundings(job: &Job, reports: &mut Reports) -> Result<(), Failed> {
+fn surroundings(job: &StepJob, reports: &mut Reports) -> Result<(), Failed> {
     let spec = &job.spec;
     if job.chroot {
         return change_root(&spec.root.path, reports);
@@ -128,7 +128,7 @@ fn surroundings(job: &Job, reports: &mut Reports) -> Result<(), Failed> {
 /// The root, where nothing can be mounted.
 fn change_root(path: &str, reports: &mut Reports) -> Result<(), Failed> {
     reports.note("the step has no mounts of its own, /proc among them: only its root directory is changed");
-    if let Err(error) = Root::open(path).and_then(|root| devices::make_in_place(&root, reports)) {
+    if let Err(error) = StepRoot::open(path).and_then(|root| devices::make_in_place(&root, reports)) {
         reports.note(format!("the step has to do with the devices that are in its root: {error}"));
     }
     chroot(path).and_then(|()| chdir("/")).map_err(Failed::to(format!("change the root to {path}")))

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::spec::Spec;
-use super::{Confinement, Ended, Step, StepError, bpf};
-use crate::{Entered, Ids};
+use super::{Confinement, Ended, SandboxStep, SandboxStepError, bpf};
+use crate::{Entered, IdMapping};
 
 /// All that supervisor and init have to know.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Job {
+pub(super) struct StepJob {
     pub(super) spec: Spec,
     /// Whether there are no namespaces, but chroot(2).
     pub(super) chroot: bool,
@@ -28,15 +28,15 @@ pub(super) struct Job {
 /// See [`super::Owners`].
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Supervised {
-    pub(super) files: Bytes,
-    pub(super) table: Bytes,
+    pub(super) files: PathBytes,
+    pub(super) table: PathBytes,
 }
 
 /// A path, which need not be UTF-8.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Bytes(Vec<u8>);
+pub(super) struct PathBytes(Vec<u8>);
 
-impl Bytes {
+impl PathBytes {
     pub(super) fn new(path: &Path) -> Self {
         Self(path.as_os_str().as_bytes().to_vec())
     }
@@ -46,8 +46,8 @@ impl Bytes {
     }
 }
 
-impl Job {
-    pub(super) fn new(entered: &Entered, step: &Step<'_>) -> Result<Self, StepError> {
+impl StepJob {
+    pub(super) fn new(entered: &Entered, step: &SandboxStep<'_>) -> Result<Self, SandboxStepError> {
         let filter = match step.spec.pointer("/linux/seccomp") {
             None | Some(serde_json::Value::Null) => None,
             Some(seccomp) => {
@@ -56,13 +56,13 @@ impl Job {
             }
         };
         Ok(Self {
-            spec: Spec::deserialize(step.spec).map_err(StepError::Spec)?,
+            spec: Spec::deserialize(step.spec).map_err(SandboxStepError::Spec)?,
             chroot: step.confinement == Confinement::Chroot,
-            one_id: entered.ids() == Ids::OneId,
+            one_id: entered.ids() == IdMapping::OneId,
             filter,
             owners: step
                 .owners
-                .map(|owners| Supervised { files: Bytes::new(owners.files), table: Bytes::new(owners.table) }),
+                .map(|owners| Supervised { files: PathBytes::new(owners.files), table: PathBytes::new(owners.table) }),
         })
     }
 
@@ -81,9 +81,9 @@ impl Job {
 
 /// What the caller hears.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Report {
+pub(super) enum SupervisorReport {
     /// Something was made in the root to be mounted on.
-    Made(Bytes),
+    Made(PathBytes),
     /// The step has to do without something.
     Note(String),
     /// It can't be run.
@@ -95,7 +95,7 @@ pub(super) enum Report {
 /// Why a step can't be run.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Failed {
-    kind: Kind,
+    kind: FailureKind,
     /// What failed, or the program.
     what: String,
     /// The kernel's number, or else what it is.
@@ -104,7 +104,7 @@ pub(super) struct Failed {
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(super) enum Kind {
+pub(super) enum FailureKind {
     Namespaces,
     Prepare,
     Unfound,
@@ -113,25 +113,25 @@ pub(super) enum Kind {
 }
 
 impl Failed {
-    pub(super) fn new(kind: Kind, what: impl Into<String>, source: &io::Error) -> Self {
+    pub(super) fn new(kind: FailureKind, what: impl Into<String>, source: &io::Error) -> Self {
         Self { kind, what: what.into(), number: source.raw_os_error(), reason: source.to_string() }
     }
 
     /// A failure of `what`, for `map_err`.
     pub(super) fn to<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> Self {
-        |error| Self::new(Kind::Prepare, what, &error.into())
+        |error| Self::new(FailureKind::Prepare, what, &error.into())
     }
 }
 
-impl From<Failed> for StepError {
+impl From<Failed> for SandboxStepError {
     fn from(Failed { kind, what, number, reason }: Failed) -> Self {
         let source = number.map_or_else(|| io::Error::other(reason), io::Error::from_raw_os_error);
         match kind {
-            Kind::Namespaces => Self::Namespaces { what, source },
-            Kind::Prepare => Self::Prepare { what, source },
-            Kind::Unfound => Self::NotFound { program: what, source: None },
-            Kind::NotFound => Self::NotFound { program: what, source: Some(source) },
-            Kind::NotExecutable => Self::NotExecutable { program: what, source },
+            FailureKind::Namespaces => Self::Namespaces { what, source },
+            FailureKind::Prepare => Self::Prepare { what, source },
+            FailureKind::Unfound => Self::NotFound { program: what, source: None },
+            FailureKind::NotFound => Self::NotFound { program: what, source: Some(source) },
+            FailureKind::NotExecutable => Self::NotExecutable { program: what, source },
         }
     }
 }
@@ -142,7 +142,7 @@ pub(super) struct Reports(pub(super) File);
 
 impl Reports {
     /// Reports something. If nobody listens, nobody waits for it either.
-    pub(super) fn tell(&mut self, report: &Report) {
+    pub(super) fn tell(&mut self, report: &SupervisorReport) {
         if let Ok(mut line) = serde_json::to_vec(report) {
             line.push(b'\n');
             // In one piece, so that the lines of two processes don't mix.
@@ -151,6 +151,6 @@ impl Reports {
     }
 
     pub(super) fn note(&mut self, text: impl Into<String>) {
-        self.tell(&Report::Note(text.into()));
+        self.tell(&SupervisorReport::Note(text.into()));
     }
 }

@@ -35,7 +35,7 @@ use serde_json::Value;
 pub use bpf::FilterError;
 pub(super) use bpf::Instruction;
 pub use copied_mounts::{CopiedMounts, copy_tree};
-pub use error::StepError;
+pub use error::SandboxStepError;
 pub(super) use init::{INIT, init};
 pub(super) use supervisor::{SUPERVISOR, supervisor};
 
@@ -43,7 +43,7 @@ use super::{Confinement, Entered};
 
 /// A process to run.
 #[derive(Debug, Clone, Copy)]
-pub struct Step<'a> {
+pub struct SandboxStep<'a> {
     /// The runtime spec. `root.path` is absolute, and there.
     pub spec: &'a Value,
     /// What keeps the process in.
@@ -72,7 +72,7 @@ pub enum Ended {
 
 /// What became of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
+pub struct StepOutcome {
     /// How its process ended.
     pub ended: Ended,
     /// The files and directories that were made in the root for something to be mounted on, and without mounts the devices:
@@ -90,9 +90,9 @@ pub struct Outcome {
 /// When it can't be run, or `cancelled` is set before it ends.
 pub fn run(
     entered: &Entered,
-    step: &Step<'_>,
+    step: &SandboxStep<'_>,
     output: &mut dyn FnMut(&[u8]),
     cancelled: &AtomicBool,
-) -> Result<Outcome, StepError> {
-    caller::run(&job::Job::new(entered, step)?, output, cancelled)
+) -> Result<StepOutcome, SandboxStepError> {
+    caller::run(&job::StepJob::new(entered, step)?, output, cancelled)
 }

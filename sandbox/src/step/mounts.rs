@@ -16,9 +16,9 @@ use rustix::process::{chdir, fchdir, pivot_root};
 
 use super::devices;
 use super::job::{Failed, Reports};
-use super::options::Options;
+use super::options::MountOptions;
 use super::spec::{Mount, Spec};
-use super::target::{Root, Shape, Target};
+use super::target::{MountTarget, Shape, StepRoot};
 use crate::ids;
 
 /// Mounts everything, and makes the spec's root the root of this mount namespace.
@@ -31,7 +31,7 @@ pub(super) fn furnish(spec: &Spec, reports: &mut Reports) -> Result<(), Failed> 
     if !without_devices.is_empty() {
         remount(path, without_devices).map_err(Failed::to("keep devices from the step"))?;
     }
-    let root = Root::open(path).map_err(Failed::to(format!("open {path}")))?;
+    let root = StepRoot::open(path).map_err(Failed::to(format!("open {path}")))?;
     let mut furnishing = Furnishing { root, without_devices, reports };
     for one in &spec.mounts {
         furnishing.mount(one).map_err(Failed::to(format!("mount {} at {}", one.source, one.destination)))?;
@@ -58,7 +58,7 @@ pub(super) fn furnish(spec: &Spec, reports: &mut Reports) -> Result<(), Failed> 
 }
 
 /// Makes a mount the root, and takes the old one away.
-fn enter(root: &Root) -> io::Result<()> {
+fn enter(root: &StepRoot) -> io::Result<()> {
     let old = openat(CWD, "/", OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     fchdir(root.directory())?;
     // The old root comes to lie on the new one (pivot_root(2)), so that it needs no place in it.
@@ -70,7 +70,7 @@ fn enter(root: &Root) -> io::Result<()> {
 
 /// The work on a root.
 struct Furnishing<'a> {
-    root: Root,
+    root: StepRoot,
     /// What keeps the step from devices that it makes: it may make any.
     without_devices: MountFlags,
     reports: &'a mut Reports,
@@ -78,7 +78,7 @@ struct Furnishing<'a> {
 
 impl Furnishing<'_> {
     fn mount(&mut self, one: &Mount) -> io::Result<()> {
-        let options = Options::parse(&one.options);
+        let options = MountOptions::parse(&one.options);
         if let Some(recursive) = options.bind {
             return self.bind(&one.source, &one.destination, recursive, &options);
         }
@@ -92,7 +92,7 @@ impl Furnishing<'_> {
         }
     }
 
-    fn place(&mut self, destination: &str, shape: Shape) -> io::Result<Target> {
+    fn place(&mut self, destination: &str, shape: Shape) -> io::Result<MountTarget> {
         let path = self.root.follow(destination)?;
         if path.is_root() {
             return Err(io::Error::other("it leads to the root directory"));
@@ -100,7 +100,7 @@ impl Furnishing<'_> {
         self.root.at_or_made(path, shape, self.reports)
     }
 
-    fn filesystem(&mut self, one: &Mount, kind: &str, options: &Options, data: &str) -> io::Result<()> {
+    fn filesystem(&mut self, one: &Mount, kind: &str, options: &MountOptions, data: &str) -> io::Result<()> {
         let target = self.place(&one.destination, Shape::Directory)?;
         let data = CString::new(data)?;
         // The devices of /dev are made before it is protected; those of devpts only the kernel makes.
@@ -110,7 +110,7 @@ impl Furnishing<'_> {
         self.done(&target, options)
     }
 
-    fn done(&mut self, target: &Target, options: &Options) -> io::Result<()> {
+    fn done(&mut self, target: &MountTarget, options: &MountOptions) -> io::Result<()> {
         self.root.has_mount(&target.path);
         let Some(flags) = options.propagation else { return Ok(()) };
         // The target is what was there before.
@@ -119,7 +119,7 @@ impl Furnishing<'_> {
     }
 
     /// `/proc` or `/sys`, or else the present one: the kernel refuses a new one where parts of the present are hidden.
-    fn view(&mut self, one: &Mount, options: &Options) -> io::Result<()> {
+    fn view(&mut self, one: &Mount, options: &MountOptions) -> io::Result<()> {
         let Err(error) = self.filesystem(one, &one.kind, options, &options.data_without(None)) else { return Ok(()) };
         if !is_refusal(&error) {
             return Err(error);
@@ -134,7 +134,7 @@ impl Furnishing<'_> {
     }
 
     /// `/dev/pts`, or else the present one, or none.
-    fn terminals(&mut self, one: &Mount, options: &Options) -> io::Result<()> {
+    fn terminals(&mut self, one: &Mount, options: &MountOptions) -> io::Result<()> {
         let data = [options.data_without(None), options.data_without(Some("gid"))];
         if data.iter().any(|data| self.filesystem(one, "devpts", options, data).is_ok()) {
             return Ok(());
@@ -144,7 +144,7 @@ impl Furnishing<'_> {
     }
 
     /// What the step can do without.
-    fn perhaps(&mut self, one: &Mount, kind: &str, options: &Options) -> io::Result<()> {
+    fn perhaps(&mut self, one: &Mount, kind: &str, options: &MountOptions) -> io::Result<()> {
         let is_unified = || fs::metadata("/sys/fs/cgroup/cgroup.controllers").is_ok();
         // Those of version 1 are many.
         if kind != "cgroup2" || is_unified() {
@@ -153,7 +153,7 @@ impl Furnishing<'_> {
         Ok(())
     }
 
-    fn bind(&mut self, source: &str, destination: &str, recursive: bool, options: &Options) -> io::Result<()> {
+    fn bind(&mut self, source: &str, destination: &str, recursive: bool, options: &MountOptions) -> io::Result<()> {
         let shape = if fs::metadata(source)?.is_dir() { Shape::Directory } else { Shape::File };
         let target = self.place(destination, shape)?;
         match recursive {
@@ -168,12 +168,12 @@ impl Furnishing<'_> {
     }
 
     /// Changes the flags of what is mounted on a place.
-    fn reflag(&self, target: &Target, flags: MountFlags) -> io::Result<()> {
+    fn reflag(&self, target: &MountTarget, flags: MountFlags) -> io::Result<()> {
         remount(&self.root.at(target.path.clone())?.name(), flags)
     }
 
     /// What is at a path, unless nothing is.
-    fn present(&self, path: &str) -> io::Result<Option<Target>> {
+    fn present(&self, path: &str) -> io::Result<Option<MountTarget>> {
         match self.root.follow(path).and_then(|path| self.root.at(path)) {
             Ok(target) => Ok(Some(target)),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),

@@ -4,7 +4,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags};
 
 /// Options, sorted by who takes them.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Options {
+pub(super) struct MountOptions {
     pub(super) flags: MountFlags,
     /// Whether it is a bind mount, and if so, whether with what is mounted below.
     pub(super) bind: Option<bool>,
@@ -36,7 +36,7 @@ const FLAGS: [(&str, MountFlags, bool); 19] = [
     ("symfollow", MountFlags::NOSYMFOLLOW, false),
 ];
 
-impl Options {
+impl MountOptions {
     pub(super) fn parse(words: &[String]) -> Self {
         let mut options = Self { flags: MountFlags::empty(), bind: None, propagation: None, data: Vec::new() };
         for word in words {
@@ -93,13 +93,13 @@ mod tests {
     #[test]
     fn options_go_to_whom_they_are_for() {
         let words = ["nosuid", "strictatime", "mode=755", "size=64k", "rbind", "rprivate", "ro", "rw", "gid=5"];
-        let options = Options::parse(&words.map(str::to_owned));
+        let options = MountOptions::parse(&words.map(str::to_owned));
         assert_eq!(options.flags, MountFlags::NOSUID | MountFlags::STRICTATIME);
         assert_eq!(options.bind, Some(true));
         assert_eq!(options.propagation, Some(MountPropagationFlags::PRIVATE | MountPropagationFlags::REC));
         assert_eq!(options.data_without(None), "mode=755,size=64k,gid=5");
         assert_eq!(options.data_without(Some("gid")), "mode=755,size=64k");
-        assert_eq!(Options::parse(&["bind".into(), "exec".into()]).bind, Some(false));
-        assert_eq!(Options::parse(&["ro".into()]).data_without(None), "");
+        assert_eq!(MountOptions::parse(&["bind".into(), "exec".into()]).bind, Some(false));
+        assert_eq!(MountOptions::parse(&["ro".into()]).data_without(None), "");
     }
 }

@@ -5,13 +5,13 @@ use std::io;
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
-use super::job::{Failed, Kind};
+use super::job::{Failed, FailureKind};
 
 /// The path of the program that the first argument names: with a slash in it, it is the path; else it is looked for in
 /// the environment's `PATH` (execvp(3)).
 pub(super) fn find(arguments: &[String], environment: &[String]) -> Result<String, Failed> {
     let Some(name) = arguments.first().filter(|name| !name.is_empty()) else {
-        return Err(Failed::new(Kind::Unfound, "of an empty command", &io::ErrorKind::NotFound.into()));
+        return Err(Failed::new(FailureKind::Unfound, "of an empty command", &io::ErrorKind::NotFound.into()));
     };
     if name.contains('/') {
         return Ok(name.clone());
@@ -27,8 +27,8 @@ pub(super) fn find(arguments: &[String], environment: &[String]) -> Result<Strin
         }
     }
     Err(match refused {
-        Some((file, error)) => Failed::new(Kind::NotExecutable, file, &error),
-        None => Failed::new(Kind::Unfound, name, &io::ErrorKind::NotFound.into()),
+        Some((file, error)) => Failed::new(FailureKind::NotExecutable, file, &error),
+        None => Failed::new(FailureKind::Unfound, name, &io::ErrorKind::NotFound.into()),
     })
 }
 

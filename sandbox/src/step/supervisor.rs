@@ -18,7 +18,7 @@ use rustix::process::{
 };
 use rustix::thread::UnshareFlags;
 
-use super::job::{Failed, Job, Kind, Report, Reports, Supervised};
+use super::job::{Failed, FailureKind, Reports, StepJob, Supervised, SupervisorReport};
 use super::spec::Spec;
 use super::{Ended, descendants, init};
 use crate::{owners, reexec_command, sys};
@@ -31,11 +31,11 @@ pub(crate) const SUPERVISOR: &str = "--ociforge-supervisor";
 pub(crate) fn supervisor() -> ExitCode {
     let Ok(reports) = io::stderr().as_fd().try_clone_to_owned() else { return ExitCode::FAILURE };
     let mut reports = Reports(File::from(reports));
-    let job = match Job::read(io::stdin().lock()) {
+    let job = match StepJob::read(io::stdin().lock()) {
         Ok(Some(job)) => job,
         Ok(None) => return ExitCode::FAILURE,
         Err(error) => {
-            reports.tell(&Report::Failed(Failed::to("read the job")(error)));
+            reports.tell(&SupervisorReport::Failed(Failed::to("read the job")(error)));
             return ExitCode::FAILURE;
         }
     };
@@ -43,17 +43,17 @@ pub(crate) fn supervisor() -> ExitCode {
     let watched = Watched::watch();
     match watch_over(&job, &watched) {
         Ok(ended) => {
-            reports.tell(&Report::Ended(ended));
+            reports.tell(&SupervisorReport::Ended(ended));
             ExitCode::SUCCESS
         }
         Err(failed) => {
-            reports.tell(&Report::Failed(failed));
+            reports.tell(&SupervisorReport::Failed(failed));
             ExitCode::FAILURE
         }
     }
 }
 
-fn watch_over(job: &Job, watched: &Watched) -> Result<Ended, Failed> {
+fn watch_over(job: &StepJob, watched: &Watched) -> Result<Ended, Failed> {
     if job.chroot {
         // Whoever loses its parent comes here.
         set_child_subreaper(Some(getpid())).map_err(Failed::to("adopt processes"))?;
@@ -61,7 +61,7 @@ fn watch_over(job: &Job, watched: &Watched) -> Result<Ended, Failed> {
         make_namespaces(&job.spec)?;
     }
     // These are out of reach once init has changed the root.
-    let opened = job.owners.as_ref().map(Opened::new).transpose()?;
+    let opened = job.owners.as_ref().map(OwnersFiles::new).transpose()?;
     let (socket, theirs) = UnixStream::pair().map_err(Failed::to("make a socket"))?;
     let mut command = reexec_command(init::INIT);
     command.env_clear().stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::inherit()).stderr(Stdio::inherit());
@@ -97,7 +97,7 @@ fn make_namespaces(spec: &Spec) -> Result<(), Failed> {
     let flags = own.iter().fold(UnshareFlags::NEWNS, |all, (_, flag)| all | *flag);
     sys::unshare_namespaces(flags).map_err(|error| {
         let names: Vec<_> = ["mount"].into_iter().chain(own.iter().map(|(kind, _)| *kind)).collect();
-        Failed::new(Kind::Namespaces, names.join(", "), &error)
+        Failed::new(FailureKind::Namespaces, names.join(", "), &error)
     })?;
     if spec.has_own("cgroup") {
         // It only hides the names of outer ones.
@@ -124,9 +124,9 @@ fn wait_for(init: Pid) -> io::Result<Ended> {
 /// The supervisor has no signal for the death of its parent, since it must outlive that by as long as it takes to kill init:
 /// the kernel clears such a signal of init's own when the step's program has set-user-ID, and the step may clear it.
 #[derive(Clone)]
-struct Watched(Arc<Mutex<Watch>>);
+struct Watched(Arc<Mutex<WatchState>>);
 
-enum Watch {
+enum WatchState {
     Nothing,
     Init(OwnedFd),
     Over,
@@ -134,12 +134,12 @@ enum Watch {
 
 impl Watched {
     fn watch() -> Self {
-        let watched = Self(Arc::new(Mutex::new(Watch::Nothing)));
+        let watched = Self(Arc::new(Mutex::new(WatchState::Nothing)));
         let shared = watched.clone();
         let watch = move || {
             let _ = io::stdin().read_to_end(&mut Vec::new());
-            let before = std::mem::replace(&mut *shared.lock(), Watch::Over);
-            if let Watch::Init(pidfd) = before {
+            let before = std::mem::replace(&mut *shared.lock(), WatchState::Over);
+            if let WatchState::Init(pidfd) = before {
                 let _ = pidfd_send_signal(pidfd, Signal::KILL);
             }
         };
@@ -148,7 +148,7 @@ impl Watched {
         watched
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Watch> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, WatchState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -156,26 +156,26 @@ impl Watched {
     fn give(&self, pidfd: OwnedFd) {
         let mut watch = self.lock();
         match *watch {
-            Watch::Over => _ = pidfd_send_signal(pidfd, Signal::KILL),
-            _ => *watch = Watch::Init(pidfd),
+            WatchState::Over => _ = pidfd_send_signal(pidfd, Signal::KILL),
+            _ => *watch = WatchState::Init(pidfd),
         }
     }
 
     fn kill(&self) {
-        if let Watch::Init(pidfd) = &*self.lock() {
+        if let WatchState::Init(pidfd) = &*self.lock() {
             let _ = pidfd_send_signal(pidfd, Signal::KILL);
         }
     }
 }
 
 /// What the supervisor of owners needs, opened in the old root.
-struct Opened {
+struct OwnersFiles {
     proc: OwnedFd,
     files: OwnedFd,
     table: File,
 }
 
-impl Opened {
+impl OwnersFiles {
     fn new(owners: &Supervised) -> Result<Self, Failed> {
         let directory = |path: &std::path::Path| {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -190,7 +190,7 @@ impl Opened {
     }
 
     /// Answers until the step is over, and writes the table.
-    fn supervise(mut self, job: &Job, socket: &UnixStream) -> Result<(), Failed> {
+    fn supervise(mut self, job: &StepJob, socket: &UnixStream) -> Result<(), Failed> {
         // Without one, init has failed and said so.
         let Some(listener) = receive(socket).map_err(Failed::to("hear from the step's first process"))? else {
             return Ok(());

@@ -10,16 +10,16 @@ use ociforge_layers::{LayerPath, links};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, readlinkat};
 use rustix::io::Errno;
 
-use super::job::{Bytes, Report, Reports};
+use super::job::{PathBytes, Reports, SupervisorReport};
 
 /// The root filesystem, and what is mounted in it by now.
-pub(super) struct Root {
+pub(super) struct StepRoot {
     directory: OwnedFd,
     mounted: Vec<LayerPath>,
 }
 
 /// A place in it, open, without regard to what is on it.
-pub(super) struct Target {
+pub(super) struct MountTarget {
     pub(super) path: LayerPath,
     file: OwnedFd,
 }
@@ -31,7 +31,7 @@ pub(super) enum Shape {
     File,
 }
 
-impl Root {
+impl StepRoot {
     pub(super) fn open(path: &str) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self { directory: openat(CWD, path, flags, Mode::empty())?, mounted: Vec::new() })
@@ -53,13 +53,13 @@ impl Root {
     }
 
     /// What is at `path`, which has no links in it; [`io::ErrorKind::NotFound`] if nothing is.
-    pub(super) fn at(&self, path: LayerPath) -> io::Result<Target> {
+    pub(super) fn at(&self, path: LayerPath) -> io::Result<MountTarget> {
         let file = self.open_at(&path, OFlags::PATH)?;
-        Ok(Target { path, file })
+        Ok(MountTarget { path, file })
     }
 
     /// The same, made with all that leads there if it is missing, which is reported unless it is in something mounted.
-    pub(super) fn at_or_made(&self, path: LayerPath, shape: Shape, reports: &mut Reports) -> io::Result<Target> {
+    pub(super) fn at_or_made(&self, path: LayerPath, shape: Shape, reports: &mut Reports) -> io::Result<MountTarget> {
         match self.at(path.clone()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             other => return other,
@@ -75,7 +75,7 @@ impl Root {
             };
             match made {
                 Ok(()) if !self.is_mounted(&step) => {
-                    reports.tell(&Report::Made(Bytes::new(&Path::new("/").join(step.as_path()))));
+                    reports.tell(&SupervisorReport::Made(PathBytes::new(&Path::new("/").join(step.as_path()))));
                 }
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(error) => return Err(error.into()),
@@ -105,7 +105,7 @@ impl Root {
     }
 }
 
-impl Target {
+impl MountTarget {
     /// A name for the calls that take no descriptors.
     pub(super) fn name(&self) -> String {
         format!("/proc/self/fd/{}", self.file.as_raw_fd())
@@ -138,10 +138,10 @@ mod tests {
         fs::create_dir_all(root.join("etc")).unwrap();
         symlink("../../../run/resolve/stub.conf", root.join("etc/resolv.conf")).unwrap();
         symlink(place.path(), root.join("out")).unwrap();
-        let mut opened = Root::open(root.to_str().unwrap()).unwrap();
+        let mut opened = StepRoot::open(root.to_str().unwrap()).unwrap();
         let log = place.path().join("log");
         let mut reports = Reports(File::create(&log).unwrap());
-        let mut make = |opened: &Root, path: &str, shape| {
+        let mut make = |opened: &StepRoot, path: &str, shape| {
             opened.at_or_made(opened.follow(path).unwrap(), shape, &mut reports).unwrap()
         };
         make(&opened, "/etc/resolv.conf", Shape::File);
@@ -164,7 +164,7 @@ mod tests {
         expected.push(format!("{inside}/x"));
         let text = fs::read_to_string(log).unwrap();
         let made = text.lines().map(|line| match serde_json::from_str(line).unwrap() {
-            Report::Made(path) => path.path().to_str().unwrap().to_owned(),
+            SupervisorReport::Made(path) => path.path().to_str().unwrap().to_owned(),
             other => panic!("{other:?}"),
         });
         assert_eq!(made.collect::<Vec<_>>(), expected);

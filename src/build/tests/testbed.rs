@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 
-use crate::python::{IsolatedError, IsolatedRunner, Job, OUT};
+use crate::python::{IsolatedCommand, IsolatedError, IsolatedRunner, OUT};
 
 /// The Python that is expected on the machine.
 pub(super) const PYTHON: &str = "/usr/bin/python3";
@@ -35,13 +35,13 @@ pub(super) struct Testbed {
 
 #[async_trait]
 impl IsolatedRunner for Testbed {
-    async fn run(&self, job: Job) -> Result<(), IsolatedError> {
+    async fn run(&self, job: IsolatedCommand) -> Result<(), IsolatedError> {
         self.labels.lock().unwrap().push(job.label.clone());
         tokio::task::block_in_place(|| run(&job, self.path.unwrap_or("/usr/bin:/bin")))
     }
 }
 
-fn run(job: &Job, path: &str) -> Result<(), IsolatedError> {
+fn run(job: &IsolatedCommand, path: &str) -> Result<(), IsolatedError> {
     let root = tempfile::tempdir().unwrap();
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--mount", "--net", "--pid", "--fork", "--kill-child", "--"]);

@@ -42,7 +42,7 @@ impl Reporter for Bars {
         } else {
             "{prefix:32!} {spinner} {far:>9}{tail}"
         };
-        let tail = Arc::new(Mutex::new(Tail::default()));
+        let tail = Arc::new(Mutex::new(OutputTail::default()));
         if let Ok(style) = ProgressStyle::with_template(template) {
             let drawn = tail.clone();
             let draw = move |_: &ProgressState, out: &mut dyn fmt::Write| {
@@ -88,7 +88,7 @@ fn far(state: &ProgressState, out: &mut dyn fmt::Write) {
 
 struct Bar {
     bar: ProgressBar,
-    tail: Arc<Mutex<Tail>>,
+    tail: Arc<Mutex<OutputTail>>,
     all: MultiProgress,
     label: String,
     total: Option<u64>,
@@ -145,13 +145,13 @@ impl Drop for Bar {
 /// The last output lines of a program, below a bar. They are drawn together with the bar, so a program with much output
 /// does not wait for the terminal.
 #[derive(Default)]
-struct Tail {
+struct OutputTail {
     lines: VecDeque<String>,
     /// Whether the last line is incomplete.
     open: bool,
 }
 
-impl Tail {
+impl OutputTail {
     fn push(&mut self, line: &str, whole: bool) {
         if std::mem::take(&mut self.open) {
             self.lines.pop_back();
@@ -182,7 +182,7 @@ impl Tail {
 mod tests {
     use super::*;
 
-    fn drawn(tail: &Tail, width: usize) -> Vec<String> {
+    fn drawn(tail: &OutputTail, width: usize) -> Vec<String> {
         let mut out = String::new();
         tail.draw(width, &mut out).unwrap();
         console::strip_ansi_codes(&out).split('\n').skip(1).map(str::to_owned).collect()
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn the_last_lines_are_drawn() {
-        let mut tail = Tail::default();
+        let mut tail = OutputTail::default();
         assert_eq!(drawn(&tail, 80), [] as [&str; 0]);
         for n in 0..9 {
             tail.push(&format!("{n}"), true);
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn no_line_is_wider_than_the_terminal() {
-        let mut tail = Tail::default();
+        let mut tail = OutputTail::default();
         for line in ["x".repeat(200).as_str(), &"日本".repeat(50), "a\tb\tc\td\te\tf\tg\th", "\u{1b}[2J\u{9b}", "é"]
         {
             tail.push(line, true);

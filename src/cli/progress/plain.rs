@@ -17,11 +17,11 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// The interval of progress events for a program.
 const JSON_INTERVAL: Duration = Duration::from_millis(500);
 
-pub(super) struct Lines {
+pub(super) struct PlainReporter {
     pub(super) quiet: bool,
 }
 
-impl Reporter for Lines {
+impl Reporter for PlainReporter {
     fn task(&self, label: &str, total: Option<u64>) -> Box<dyn Progress> {
         if self.quiet {
             return Box::new(());
@@ -72,13 +72,13 @@ impl Reporter for Json {
 }
 
 /// An event of a task.
-struct Event<'a> {
+struct TaskEvent<'a> {
     label: &'a str,
     total: Option<u64>,
-    kind: Kind<'a>,
+    kind: TaskEventKind<'a>,
 }
 
-enum Kind<'a> {
+enum TaskEventKind<'a> {
     /// `far` bytes are done.
     So { far: u64 },
     /// A program wrote a line.
@@ -87,14 +87,16 @@ enum Kind<'a> {
     Done { outcome: &'a str, bytes: u64, took: Duration },
 }
 
-impl Event<'_> {
+impl TaskEvent<'_> {
     /// Formats the event for a log.
     fn text(&self) -> String {
         let Self { label, total, .. } = self;
         match self.kind {
-            Kind::So { far } => format!("{label}: {} of {}", human_bytes(far), total.map_or("?".into(), human_bytes)),
-            Kind::Output(text) => format!("[{}] {text}", shortened(label, 32)),
-            Kind::Done { outcome, bytes, took } => {
+            TaskEventKind::So { far } => {
+                format!("{label}: {} of {}", human_bytes(far), total.map_or("?".into(), human_bytes))
+            }
+            TaskEventKind::Output(text) => format!("[{}] {text}", shortened(label, 32)),
+            TaskEventKind::Done { outcome, bytes, took } => {
                 let size = size_of(*total, bytes).map_or_else(String::new, |size| format!(", {size}"));
                 format!("{label}: {outcome}{size}, {:.1} s", took.as_secs_f64())
             }
@@ -105,9 +107,9 @@ impl Event<'_> {
     fn json(&self) -> Value {
         let Self { label, total, .. } = self;
         match self.kind {
-            Kind::So { far } => json!({"event": "progress", "task": label, "bytes": far, "total": total}),
-            Kind::Output(text) => json!({"event": "output", "task": label, "line": text}),
-            Kind::Done { outcome, took, .. } => {
+            TaskEventKind::So { far } => json!({"event": "progress", "task": label, "bytes": far, "total": total}),
+            TaskEventKind::Output(text) => json!({"event": "output", "task": label, "line": text}),
+            TaskEventKind::Done { outcome, took, .. } => {
                 let seconds = took.as_secs_f64();
                 json!({"event": "done", "task": label, "total": total, "outcome": outcome, "seconds": seconds})
             }
@@ -123,18 +125,18 @@ struct PlainTask {
     began: Instant,
     interval: Duration,
     next: Mutex<Instant>,
-    say: fn(Event<'_>),
+    say: fn(TaskEvent<'_>),
 }
 
 impl PlainTask {
-    fn new(label: &str, total: Option<u64>, interval: Duration, say: fn(Event<'_>)) -> Self {
+    fn new(label: &str, total: Option<u64>, interval: Duration, say: fn(TaskEvent<'_>)) -> Self {
         let began = Instant::now();
         let (bytes, next) = (AtomicU64::new(0), Mutex::new(began + interval));
         Self { label: label.to_owned(), total, bytes, began, interval, next, say }
     }
 
-    fn tell(&self, kind: Kind<'_>) {
-        (self.say)(Event { label: &self.label, total: self.total, kind });
+    fn tell(&self, kind: TaskEventKind<'_>) {
+        (self.say)(TaskEvent { label: &self.label, total: self.total, kind });
     }
 }
 
@@ -146,7 +148,7 @@ impl Progress for PlainTask {
             && now >= *next
         {
             *next = now + self.interval;
-            self.tell(Kind::So { far });
+            self.tell(TaskEventKind::So { far });
         }
     }
 
@@ -156,11 +158,11 @@ impl Progress for PlainTask {
 
     fn done(&self, outcome: &str) {
         let (bytes, took) = (self.bytes.load(Ordering::Relaxed), self.began.elapsed());
-        self.tell(Kind::Done { outcome, bytes, took });
+        self.tell(TaskEventKind::Done { outcome, bytes, took });
     }
 
     fn output(&self, line: &str) {
-        self.tell(Kind::Output(line));
+        self.tell(TaskEventKind::Output(line));
     }
 }
 
@@ -172,20 +174,20 @@ mod tests {
     fn what_is_told_in_a_log_and_to_a_program() {
         let label = "run make -j8 install DESTDIR=/opt/application";
         let took = Duration::from_millis(1250);
-        let done = |total, bytes| (total, Kind::Done { outcome: "packed", bytes, took });
+        let done = |total, bytes| (total, TaskEventKind::Done { outcome: "packed", bytes, took });
         for ((total, kind), text, json) in [
             (
-                (None, Kind::Output("a \"line\"")),
+                (None, TaskEventKind::Output("a \"line\"")),
                 "[run make -j8 install DESTDIR=/o…] a \"line\"".to_owned(),
                 json!({"event": "output", "task": label, "line": "a \"line\""}),
             ),
             (
-                (Some(4000), Kind::So { far: 1500 }),
+                (Some(4000), TaskEventKind::So { far: 1500 }),
                 format!("{label}: 1.5 kB of 4.0 kB"),
                 json!({"event": "progress", "task": label, "bytes": 1500, "total": 4000}),
             ),
             (
-                (None, Kind::So { far: 1500 }),
+                (None, TaskEventKind::So { far: 1500 }),
                 format!("{label}: 1.5 kB of ?"),
                 json!({"event": "progress", "task": label, "bytes": 1500, "total": null}),
             ),
@@ -200,7 +202,7 @@ mod tests {
                 json!({"event": "done", "task": label, "total": 4000, "outcome": "packed", "seconds": 1.25}),
             ),
         ] {
-            let event = Event { label, total, kind };
+            let event = TaskEvent { label, total, kind };
             assert_eq!((event.text(), event.json()), (text, json));
         }
     }

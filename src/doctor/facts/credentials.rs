@@ -9,7 +9,7 @@ use crate::error::said;
 
 /// A file that credentials are looked up in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuthFile {
+pub struct AuthFileStatus {
     /// Where it is.
     pub path: PathBuf,
     /// Of what use it is.
@@ -34,7 +34,7 @@ pub enum AuthState {
     },
 }
 
-impl AuthFile {
+impl AuthFileStatus {
     pub(super) fn gather(path: &Path) -> Self {
         Self { path: path.to_owned(), state: state(path) }
     }

@@ -14,7 +14,7 @@ const FIRST: u64 = 100_000;
 
 /// The ids that may be mapped into a user namespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Ids {
+pub struct SubordinateIds {
     /// The user ids that `/etc/subuid` gives to this user.
     pub users: Allotment,
     /// The group ids that `/etc/subgid` gives to it.
@@ -48,7 +48,7 @@ pub enum Mapper {
     Able,
 }
 
-impl Ids {
+impl SubordinateIds {
     pub(super) fn gather(machine: &Machine) -> Self {
         let [users, groups] = ["/etc/subuid", "/etc/subgid"].map(|file| text(file).unwrap_or_default());
         let allotment = |text: &str, own: u32, file: &str| {

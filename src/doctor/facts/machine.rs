@@ -18,7 +18,7 @@ pub struct Machine {
     /// The architecture as the kernel names it, such as `x86_64`.
     pub architecture: String,
     /// The distribution, by which packages are named.
-    pub distribution: Distribution,
+    pub distribution: LinuxDistribution,
     /// The architectures that the kernel runs by an emulator, as qemu names them.
     pub emulated: Vec<String>,
 }
@@ -34,7 +34,7 @@ pub struct Kernel {
 
 /// Whose packages the system has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Distribution {
+pub enum LinuxDistribution {
     /// Debian, or one that is like it.
     #[default]
     Debian,
@@ -52,7 +52,7 @@ impl Kernel {
     }
 }
 
-impl Distribution {
+impl LinuxDistribution {
     /// Reads `os-release`. Anything unknown counts as Debian.
     #[must_use]
     pub fn of(os_release: &str) -> Self {
@@ -81,7 +81,7 @@ impl Machine {
             user: account_name(uid),
             kernel: Kernel::of(&uname.release().to_string_lossy()),
             architecture: uname.machine().to_string_lossy().into_owned(),
-            distribution: Distribution::of(&os_release.unwrap_or_default()),
+            distribution: LinuxDistribution::of(&os_release.unwrap_or_default()),
             emulated,
         }
     }
@@ -108,8 +108,8 @@ impl Machine {
     #[must_use]
     pub fn install(&self, debian: &str, fedora: &str) -> String {
         match self.distribution {
-            Distribution::Fedora => self.as_root(&format!("dnf install {fedora}")),
-            Distribution::Debian | Distribution::Ubuntu => self.as_root(&format!("apt-get install {debian}")),
+            LinuxDistribution::Fedora => self.as_root(&format!("dnf install {fedora}")),
+            LinuxDistribution::Debian | LinuxDistribution::Ubuntu => self.as_root(&format!("apt-get install {debian}")),
         }
     }
 }
@@ -130,14 +130,14 @@ mod tests {
             assert_eq!(Kernel::of(release).version, version, "{release}");
         }
         for (text, distribution) in [
-            ("ID=debian\n", Distribution::Debian),
-            ("NAME=x\nID=ubuntu\nID_LIKE=debian\n", Distribution::Ubuntu),
-            ("ID=linuxmint\nID_LIKE=\"ubuntu debian\"\n", Distribution::Ubuntu),
-            ("ID=fedora\n", Distribution::Fedora),
-            ("ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n", Distribution::Fedora),
-            ("", Distribution::Debian),
+            ("ID=debian\n", LinuxDistribution::Debian),
+            ("NAME=x\nID=ubuntu\nID_LIKE=debian\n", LinuxDistribution::Ubuntu),
+            ("ID=linuxmint\nID_LIKE=\"ubuntu debian\"\n", LinuxDistribution::Ubuntu),
+            ("ID=fedora\n", LinuxDistribution::Fedora),
+            ("ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n", LinuxDistribution::Fedora),
+            ("", LinuxDistribution::Debian),
         ] {
-            assert_eq!(Distribution::of(text), distribution, "{text}");
+            assert_eq!(LinuxDistribution::of(text), distribution, "{text}");
         }
     }
 
@@ -145,7 +145,7 @@ mod tests {
     fn root_needs_no_sudo() {
         let root = Machine::default();
         assert_eq!(root.install("uidmap", "shadow-utils"), "apt-get install uidmap");
-        let user = Machine { uid: 7, distribution: Distribution::Fedora, ..root };
+        let user = Machine { uid: 7, distribution: LinuxDistribution::Fedora, ..root };
         assert_eq!(user.install("uidmap", "shadow-utils"), "sudo dnf install shadow-utils");
         assert_eq!(user.owner(), "7");
     }

@@ -11,12 +11,12 @@ mod storage;
 use std::path::{Path, PathBuf};
 
 pub use cgroups::{Cgroups, Hierarchy};
-pub use credentials::{AuthFile, AuthState};
+pub use credentials::{AuthFileStatus, AuthState};
 pub use gpus::{Gpus, Wsl};
-pub use ids::{Allotment, Ids, Mapper};
-pub use machine::{Distribution, Kernel, Machine};
+pub use ids::{Allotment, Mapper, SubordinateIds};
+pub use machine::{Kernel, LinuxDistribution, Machine};
 pub use programs::{OciRuntime, Program, Programs};
-pub use storage::{Overlay, Store};
+pub use storage::{OverlaySupport, StoreFacts};
 
 use ociforge_sandbox::Limits;
 use ociforge_sandbox::probe::{NamespaceKind, NamespaceProbe, probe_namespaces};
@@ -24,7 +24,7 @@ use ociforge_sandbox::step_probe::{StepProbe, probe_step};
 
 /// What was found on a machine.
 #[derive(Debug, Clone, Default)]
-pub struct Facts {
+pub struct MachineFacts {
     /// The machine, and who asks.
     pub machine: Machine,
     /// What the system says about user namespaces.
@@ -36,9 +36,9 @@ pub struct Facts {
     /// What the steps of a build would have.
     pub steps: StepProbe,
     /// The ids that may be mapped into a user namespace.
-    pub ids: Ids,
+    pub ids: SubordinateIds,
     /// The means to put layers upon each other.
-    pub overlay: Overlay,
+    pub overlay: OverlaySupport,
     /// Control groups.
     pub cgroups: Cgroups,
     /// The programs that ociforge calls.
@@ -46,14 +46,14 @@ pub struct Facts {
     /// GPUs and what gets them into containers.
     pub gpus: Gpus,
     /// The store.
-    pub store: Store,
+    pub store: StoreFacts,
     /// Files with credentials for registries.
-    pub credentials: Vec<AuthFile>,
+    pub credentials: Vec<AuthFileStatus>,
 }
 
 /// Where ociforge keeps and finds things.
 #[derive(Debug, Clone)]
-pub struct Places {
+pub struct DoctorPaths {
     /// The store, whether it is there or not.
     pub store: PathBuf,
     /// The files that credentials are looked up in.
@@ -62,11 +62,11 @@ pub struct Places {
 
 /// Looks at this machine. Tries things in children of this process, and leaves nothing behind.
 #[must_use]
-pub fn gather(places: &Places) -> Facts {
+pub fn gather(places: &DoctorPaths) -> MachineFacts {
     let machine = Machine::gather();
-    let store = Store::gather(&places.store);
+    let store = StoreFacts::gather(&places.store);
     let scratch = store.existing.as_deref().filter(|_| store.writable).unwrap_or(Path::new("/tmp"));
-    Facts {
+    MachineFacts {
         limits: Limits::read(),
         user_namespace: probe_namespaces(scratch, NamespaceKind::User),
         as_root: if machine.is_root() {
@@ -75,12 +75,12 @@ pub fn gather(places: &Places) -> Facts {
             NamespaceProbe::default()
         },
         steps: probe_step(),
-        ids: Ids::gather(&machine),
-        overlay: Overlay::gather(),
+        ids: SubordinateIds::gather(&machine),
+        overlay: OverlaySupport::gather(),
         cgroups: Cgroups::gather(&machine),
         programs: Programs::gather(),
         gpus: Gpus::gather(),
-        credentials: places.credentials.iter().map(|path| AuthFile::gather(path)).collect(),
+        credentials: places.credentials.iter().map(|path| AuthFileStatus::gather(path)).collect(),
         store,
         machine,
     }

@@ -10,14 +10,14 @@ use super::text;
 
 /// The means to put layers upon each other.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Overlay {
+pub struct OverlaySupport {
     /// Whether the kernel has overlayfs loaded; modules are loaded on demand for root only.
     pub known: bool,
     /// Whether this user may open `/dev/fuse`.
     pub fuse: bool,
 }
 
-impl Overlay {
+impl OverlaySupport {
     pub(super) fn gather() -> Self {
         let known = text("/proc/filesystems").unwrap_or_default();
         Self {
@@ -29,7 +29,7 @@ impl Overlay {
 
 /// The store.
 #[derive(Debug, Clone, Default)]
-pub struct Store {
+pub struct StoreFacts {
     /// Where it is, or will be.
     pub path: PathBuf,
     /// The nearest directory above that exists, or the store itself.
@@ -42,7 +42,7 @@ pub struct Store {
     pub filesystem: Option<String>,
 }
 
-impl Store {
+impl StoreFacts {
     pub(super) fn gather(path: &Path) -> Self {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let existing = path.ancestors().find(|path| path.is_dir()).and_then(|path| path.canonicalize().ok());
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn a_store_that_is_not_there_yet_will_be_where_it_can_be_made() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::gather(&directory.path().join("a/b"));
+        let store = StoreFacts::gather(&directory.path().join("a/b"));
         assert_eq!(store.existing, Some(directory.path().canonicalize().unwrap()));
         assert!(store.writable && store.free > 0 && store.filesystem.is_some());
     }

@@ -8,12 +8,12 @@ mod steps;
 mod system;
 mod user_namespaces;
 
-use super::check::Check;
-use super::facts::Facts;
+use super::check::CheckResult;
+use super::facts::MachineFacts;
 
 /// What is right with this machine and what is not, in the order in which it is shown.
 #[must_use]
-pub fn judge(facts: &Facts) -> Vec<Check> {
+pub fn judge(facts: &MachineFacts) -> Vec<CheckResult> {
     let mut checks = vec![system::kernel(&facts.machine), user_namespaces::namespaces(facts)];
     checks.extend(user_namespaces::ids(facts));
     checks.push(overlay::overlay(facts));

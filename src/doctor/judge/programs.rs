@@ -1,42 +1,43 @@
 //! The programs that ociforge calls.
 
-use crate::doctor::check::{Check, Section::Programs};
-use crate::doctor::facts::{Distribution, Facts, Hierarchy, OciRuntime, Program};
+use crate::doctor::check::{CheckResult, Section::Programs};
+use crate::doctor::facts::{Hierarchy, LinuxDistribution, MachineFacts, OciRuntime, Program};
 use crate::run::runtime::Features;
 
-pub(super) fn runtimes(facts: &Facts) -> Vec<Check> {
+pub(super) fn runtimes(facts: &MachineFacts) -> Vec<CheckResult> {
     let found = &facts.programs.runtimes;
-    let mut checks: Vec<Check> = found.iter().map(|runtime| self::runtime(runtime, facts)).collect();
+    let mut checks: Vec<CheckResult> = found.iter().map(|runtime| self::runtime(runtime, facts)).collect();
     if !found.iter().any(|runtime| runtime.description.is_ok()) {
-        let check = Check::missing(Programs, "OCI runtime", "no runtime that works: `run` needs runc, crun or youki");
+        let check =
+            CheckResult::missing(Programs, "OCI runtime", "no runtime that works: `run` needs runc, crun or youki");
         checks.push(check.mend(facts.machine.install("runc", "crun")));
     }
     checks
 }
 
-fn runtime(found: &OciRuntime, facts: &Facts) -> Check {
+fn runtime(found: &OciRuntime, facts: &MachineFacts) -> CheckResult {
     let OciRuntime { runtime, description } = found;
     let description = match description {
         Ok(description) => description,
-        Err(why) => return Check::warn(Programs, runtime.name(), why),
+        Err(why) => return CheckResult::warn(Programs, runtime.name(), why),
     };
     let mut shown = format!("{}, {}", description.version, runtime.program.display());
     if facts.cgroups.split && runtime.kind.refuses_hybrid_cgroups() {
         shown.push_str("; works with one version of cgroups only: it gets to see v1");
     }
-    let Some(features) = &description.features else { return Check::ok(Programs, runtime.name(), shown) };
+    let Some(features) = &description.features else { return CheckResult::ok(Programs, runtime.name(), shown) };
     let (can, lacks) = abilities(features, facts);
     if !can.is_empty() {
         shown = format!("{shown}; has {}", super::listed(&can));
     }
     if lacks.is_empty() {
-        return Check::ok(Programs, runtime.name(), shown);
+        return CheckResult::ok(Programs, runtime.name(), shown);
     }
-    Check::warn(Programs, runtime.name(), format!("{shown}; lacks {}", super::listed(&lacks)))
+    CheckResult::warn(Programs, runtime.name(), format!("{shown}; lacks {}", super::listed(&lacks)))
 }
 
 /// What a runtime can do of what matters here, and what it can't.
-fn abilities(features: &Features, facts: &Facts) -> (Vec<&'static str>, Vec<&'static str>) {
+fn abilities(features: &Features, facts: &MachineFacts) -> (Vec<&'static str>, Vec<&'static str>) {
     let (hierarchy, linux) = (facts.cgroups.hierarchy, &features.linux);
     let has_hooks = features.hooks.iter().any(|hook| hook == "prestart");
     let all = [
@@ -55,21 +56,23 @@ fn abilities(features: &Features, facts: &Facts) -> (Vec<&'static str>, Vec<&'st
     (names(can), names(lacks))
 }
 
-pub(super) fn uv(facts: &Facts) -> Check {
+pub(super) fn uv(facts: &MachineFacts) -> CheckResult {
     let machine = &facts.machine;
-    let (found, check): (_, fn(_, &'static str, String) -> Check) = match &facts.programs.uv {
+    let (found, check): (_, fn(_, &'static str, String) -> CheckResult) = match &facts.programs.uv {
         Some(Program { path, version: Err(why), .. }) => {
-            (format!("{} does not work: {why}", path.display()), Check::warn)
+            (format!("{} does not work: {why}", path.display()), CheckResult::warn)
         }
         Some(program @ Program { version: Ok(version), .. }) => {
-            return Check::ok(Programs, "uv", shown(program, version));
+            return CheckResult::ok(Programs, "uv", shown(program, version));
         }
-        None => ("not installed: packages are locked by it; building from a lock needs none".to_owned(), Check::warn),
+        None => {
+            ("not installed: packages are locked by it; building from a lock needs none".to_owned(), CheckResult::warn)
+        }
     };
     let check = check(Programs, "uv", found);
     match machine.distribution {
-        Distribution::Fedora => check.mend(machine.install("uv", "uv")),
-        Distribution::Debian | Distribution::Ubuntu => {
+        LinuxDistribution::Fedora => check.mend(machine.install("uv", "uv")),
+        LinuxDistribution::Debian | LinuxDistribution::Ubuntu => {
             check.mend(machine.install("pipx", "pipx")).mend("pipx install uv")
         }
     }

@@ -1,35 +1,39 @@
 //! What keeps the steps of a build apart that run something.
 
 use super::said;
-use crate::doctor::check::{Check, Section::System};
-use crate::doctor::facts::Facts;
+use crate::doctor::check::{CheckResult, Section::System};
+use crate::doctor::facts::MachineFacts;
 use ociforge_sandbox::probe::ProbeResult;
 use ociforge_sandbox::step_probe::{ProbedIsolation, StepProbe};
-use ociforge_sandbox::{Confinement, Ids};
+use ociforge_sandbox::{Confinement, IdMapping};
 
 const NAME: &str = "build steps";
 
-pub(super) fn steps(facts: &Facts) -> Check {
+pub(super) fn steps(facts: &MachineFacts) -> CheckResult {
     let steps = &facts.steps;
     let Some(had) = &steps.entered else {
         return match &steps.refusal {
-            Some(why) => Check::missing(System, NAME, format!("nothing can be run: {why}")),
-            None => Check::warn(System, NAME, "what they may do could not be tried"),
+            Some(why) => CheckResult::missing(System, NAME, format!("nothing can be run: {why}")),
+            None => CheckResult::warn(System, NAME, "what they may do could not be tried"),
         };
     };
     if had.confinement == Confinement::Chroot {
         let why = had.warning.as_deref().unwrap_or("no namespaces");
         let found = format!("{}: {why}; they see all processes and the network that are here", had.text);
-        return Check::warn(System, NAME, found);
+        return CheckResult::warn(System, NAME, found);
     }
     let lacks = lacks(steps, had);
     // Of ranges that can't be had the lines above tell.
-    if lacks.is_empty() { Check::ok(System, NAME, &had.text) } else { Check::warn(System, NAME, listed(had, &lacks)) }
+    if lacks.is_empty() {
+        CheckResult::ok(System, NAME, &had.text)
+    } else {
+        CheckResult::warn(System, NAME, listed(had, &lacks))
+    }
 }
 
 /// What a step would have to do without.
 fn lacks(steps: &StepProbe, had: &ProbedIsolation) -> Vec<String> {
-    let remembers = had.ids == Ids::OneId;
+    let remembers = had.ids == IdMapping::OneId;
     let needed = [
         (true, steps.network, "network = \"none\" is not possible"),
         (true, steps.processes, "they see all processes"),

@@ -2,8 +2,8 @@
 
 use rustix::io::Errno;
 
-use crate::doctor::check::{Check, Section::System};
-use crate::doctor::facts::{Facts, Machine, Mapper};
+use crate::doctor::check::{CheckResult, Section::System};
+use crate::doctor::facts::{Machine, MachineFacts, Mapper};
 use ociforge_sandbox::Diagnosis;
 use ociforge_sandbox::probe::ProbeResult;
 
@@ -12,21 +12,21 @@ const NAME: &str = "user namespaces";
 /// As many ids as images expect: from 0 to 65535.
 const ENOUGH: u64 = 65_536;
 
-pub(super) fn namespaces(facts: &Facts) -> Check {
+pub(super) fn namespaces(facts: &MachineFacts) -> CheckResult {
     let probe = &facts.user_namespace;
     if probe.is_usable() {
-        return Check::ok(System, NAME, "one was made and mounted in");
+        return CheckResult::ok(System, NAME, "one was made and mounted in");
     }
     let (why, mend) = diagnosis(facts);
     let check = match facts.machine.is_root() {
-        true => Check::warn(System, NAME, format!("{why}; containers work for root, not with --rootless")),
-        false => Check::missing(System, NAME, format!("{why}; without them only root can run containers")),
+        true => CheckResult::warn(System, NAME, format!("{why}; containers work for root, not with --rootless")),
+        false => CheckResult::missing(System, NAME, format!("{why}; without them only root can run containers")),
     };
-    mend.into_iter().fold(check, Check::mend)
+    mend.into_iter().fold(check, CheckResult::mend)
 }
 
 /// Why there are none, and the command that mends it.
-fn diagnosis(facts: &Facts) -> (String, Option<String>) {
+fn diagnosis(facts: &MachineFacts) -> (String, Option<String>) {
     let (probe, machine) = (&facts.user_namespace, &facts.machine);
     let refusal = probe.refusal().map(Errno::from_raw_os_error);
     let diagnosis = match probe.mapping {
@@ -49,19 +49,19 @@ fn diagnosis(facts: &Facts) -> (String, Option<String>) {
     (why, None)
 }
 
-pub(super) fn ids(facts: &Facts) -> Vec<Check> {
+pub(super) fn ids(facts: &MachineFacts) -> Vec<CheckResult> {
     if facts.machine.is_root() {
-        return vec![Check::ok(System, "subordinate ids", "root needs none")];
+        return vec![CheckResult::ok(System, "subordinate ids", "root needs none")];
     }
     vec![ranges(facts), mappers(facts)]
 }
 
-fn ranges(facts: &Facts) -> Check {
+fn ranges(facts: &MachineFacts) -> CheckResult {
     const NAME: &str = "subordinate ids";
     const MEANS: &str = "containers have one user, and files of others can't be unpacked as theirs";
     let (users, groups) = (facts.ids.users, facts.ids.groups);
     if users.here.min(groups.here) >= ENOUGH {
-        return Check::ok(System, NAME, format!("{} users, {} groups", users.here, groups.here));
+        return CheckResult::ok(System, NAME, format!("{} users, {} groups", users.here, groups.here));
     }
     let owner = facts.machine.owner();
     if users.given.min(groups.given) >= ENOUGH {
@@ -70,7 +70,7 @@ fn ranges(facts: &Facts) -> Check {
              images need {ENOUGH}: {MEANS}",
             users.here, groups.here
         );
-        return Check::warn(System, NAME, found);
+        return CheckResult::warn(System, NAME, found);
     }
     let which = match (users.given, groups.given) {
         (0, 0) => format!("/etc/subuid and /etc/subgid have none for {owner}"),
@@ -78,7 +78,7 @@ fn ranges(facts: &Facts) -> Check {
         (_, 0) => format!("/etc/subgid has none for {owner}"),
         (users, groups) => format!("{users} users and {groups} groups for {owner}, of which images need {ENOUGH}"),
     };
-    Check::warn(System, NAME, format!("{which}: {MEANS}")).mend(give(&facts.machine, facts.ids.free))
+    CheckResult::warn(System, NAME, format!("{which}: {MEANS}")).mend(give(&facts.machine, facts.ids.free))
 }
 
 /// The command that gives ids from `first` on to the user.
@@ -93,7 +93,7 @@ fn give(machine: &Machine, first: u64) -> String {
     }
 }
 
-fn mappers(facts: &Facts) -> Check {
+fn mappers(facts: &MachineFacts) -> CheckResult {
     const NAME: &str = "newuidmap";
     let (ids, machine) = (&facts.ids, &facts.machine);
     let programs = [("newuidmap", ids.newuidmap), ("newgidmap", ids.newgidmap)];
@@ -103,18 +103,18 @@ fn mappers(facts: &Facts) -> Check {
     let (absent, powerless) = (with(Mapper::Absent), with(Mapper::Powerless));
     if !absent.is_empty() {
         let found = format!("{} not installed: subordinate ids can't be mapped", are(&absent));
-        return Check::warn(System, NAME, found).mend(machine.install("uidmap", "shadow-utils"));
+        return CheckResult::warn(System, NAME, found).mend(machine.install("uidmap", "shadow-utils"));
     }
     if !powerless.is_empty() {
         let found = format!("{} neither setuid root nor given capabilities: no ids can be mapped", are(&powerless));
         let paths: Vec<_> = powerless.iter().map(|name| format!("/usr/bin/{name}")).collect();
-        return Check::warn(System, NAME, found).mend(machine.as_root(&format!("chmod u+s {}", paths.join(" "))));
+        return CheckResult::warn(System, NAME, found).mend(machine.as_root(&format!("chmod u+s {}", paths.join(" "))));
     }
     if facts.limits.no_new_privileges {
         let diagnosis = Diagnosis::NoNewPrivileges;
-        return Check::warn(System, NAME, format!("{diagnosis}; {}", diagnosis.hint()));
+        return CheckResult::warn(System, NAME, format!("{diagnosis}; {}", diagnosis.hint()));
     }
-    Check::ok(System, NAME, "newuidmap and newgidmap can map ids")
+    CheckResult::ok(System, NAME, "newuidmap and newgidmap can map ids")
 }
 
 /// `a is`, `a and b are`.

@@ -20,11 +20,11 @@ fn gpus_and_what_gets_them_into_containers() {
              nvidia-driver",
         ),
         (
-            |f| (f.gpus.driver, f.machine.distribution) = (None, Distribution::Ubuntu),
+            |f| (f.gpus.driver, f.machine.distribution) = (None, LinuxDistribution::Ubuntu),
             "warn NVIDIA driver: not loaded, and there is an NVIDIA device on the bus (1 GPU) | sudo ubuntu-drivers install",
         ),
         (
-            |f| (f.gpus.driver, f.machine.distribution) = (None, Distribution::Fedora),
+            |f| (f.gpus.driver, f.machine.distribution) = (None, LinuxDistribution::Fedora),
             "warn NVIDIA driver: not loaded, and there is an NVIDIA device on the bus (1 GPU) | sudo dnf install akmod-nvidia",
         ),
         (|f| f.gpus.count = 0, "ok NVIDIA driver: 545.23.08"),
@@ -166,7 +166,7 @@ fn of_driver(version: &str) -> String {
 }
 
 /// The machine of [`gpu`] with such a file, all of which is there, and without the hook.
-fn specified(version: &str) -> Facts {
+fn specified(version: &str) -> MachineFacts {
     let mut facts = gpu();
     facts.gpus.hook = None;
     facts.gpus.cdi = cdi(&[("nvidia.yaml", &of_driver(version))]);
@@ -175,7 +175,7 @@ fn specified(version: &str) -> Facts {
     facts
 }
 
-fn absent(facts: &mut Facts, paths: &[&str]) {
+fn absent(facts: &mut MachineFacts, paths: &[&str]) {
     facts.gpus.absent = paths.iter().map(|path| ((*path).to_owned(), "is not there".to_owned())).collect();
 }
 

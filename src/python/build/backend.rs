@@ -18,7 +18,7 @@ use super::metadata::BuildSystem;
 use super::tree::SourceTree;
 use crate::python::install::LocalWheel;
 use crate::python::install::correction;
-use crate::python::{IsolatedRunner, Job, OUT};
+use crate::python::{IsolatedCommand, IsolatedRunner, OUT};
 
 /// The script that calls the backend. Its digest is part of cache keys.
 pub(super) const FRONTEND: &str = include_str!("frontend.py");
@@ -104,7 +104,7 @@ impl BackendCall {
 
     async fn call<T: DeserializeOwned>(&self, hook: &str, label: &str, doing: Doing) -> Result<T, SourceError> {
         let at = |name: &str| self.directory.path().join(name);
-        let job = Job {
+        let job = IsolatedCommand {
             label: label.to_owned(),
             command: [&self.command[..], &[hook.to_owned()]].concat(),
             env: self.env.clone(),

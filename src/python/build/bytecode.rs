@@ -19,7 +19,7 @@ use crate::error::Explain;
 use crate::layer::{Epoch, LayerError, LayerPart, LayerWork, Step, TreeSource};
 use crate::progress::Reporter;
 use crate::python::install::{self, LocalWheel};
-use crate::python::{IsolatedRunner, Job};
+use crate::python::{IsolatedCommand, IsolatedRunner};
 use crate::store::Store;
 use ociforge_layers::source::wheel::Scheme;
 
@@ -113,7 +113,7 @@ impl Compilation {
         }
         open_up(scratch.path())?;
         let command = [&self.scheme.executable, "-s", "-S", &format!("{SCRIPT_AT}/bytecode.py")];
-        let job = Job {
+        let job = IsolatedCommand {
             label: format!("compile {}", self.what),
             command: command.map(str::to_owned).into(),
             // These variables of a base would change the compilation. An empty value is the same as no value.

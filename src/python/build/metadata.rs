@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::error::SourceError;
 use super::tree::SourceTree;
-use crate::python::PythonVersion;
+use crate::python::Python3Version;
 
 /// The default backend (PEP 517) and its requirement (PEP 518).
 const LEGACY: (&str, &str) = ("setuptools.build_meta:__legacy__", "setuptools>=40.8.0");
@@ -141,7 +141,7 @@ pub(super) fn name_and_version(metadata: &str) -> Result<(String, Version), Sour
 }
 
 /// Checks `Requires-Python` of a package's metadata.
-pub(super) fn check_python(metadata: &str, python: PythonVersion) -> Result<(), SourceError> {
+pub(super) fn check_python(metadata: &str, python: Python3Version) -> Result<(), SourceError> {
     let headers = MetadataHeaders::parse(metadata);
     let Some(requires) = headers.get("Requires-Python") else { return Ok(()) };
     // As with pip, an invalid version specifier matches every version.
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn pythons() {
-        let python: PythonVersion = "3.11.2".parse().unwrap();
+        let python: Python3Version = "3.11.2".parse().unwrap();
         assert!(check_python("Requires-Python: >=3.8\n", python).is_ok() && check_python("", python).is_ok());
         assert!(matches!(check_python("Requires-Python: >=3.12\n", python), Err(SourceError::Python { .. })));
     }

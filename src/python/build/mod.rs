@@ -23,7 +23,7 @@ use serde_json::json;
 use self::backend::BackendCall;
 use self::metadata::BuildSystem;
 use self::tree::SourceTree;
-use crate::base::facts::Facts;
+use crate::base::facts::BaseFacts;
 use crate::layer::Epoch;
 use crate::plan::Plan;
 use crate::progress::Reporter;
@@ -31,7 +31,8 @@ use crate::python::fetch::Check;
 use crate::python::install::LocalWheel;
 use crate::python::install::correction;
 use crate::python::{
-    Fetcher, IsolatedRunner, Location, LockedSource, LockedWheel, Origin, Requirements, Sources, Target, local, resolve,
+    Fetcher, IsolatedRunner, Location, LockedSource, LockedWheel, Requirements, SourceLocation, Sources, WheelTarget,
+    local, resolve,
 };
 
 use crate::store::Store;
@@ -63,9 +64,9 @@ pub(crate) struct WheelBuilder<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) scheme: &'a Scheme,
     /// The target. Its C library may be an assumption.
-    pub(crate) target: Target,
+    pub(crate) target: WheelTarget,
     /// The known facts about the base.
-    pub(crate) facts: Option<&'a Facts>,
+    pub(crate) facts: Option<&'a BaseFacts>,
     pub(crate) build_context: &'a BuildContext,
 }
 
@@ -196,13 +197,15 @@ impl WheelBuilder<'_> {
 
     async fn wheel_of(&self, source: &LockedSource) -> Result<LocalWheel, SourceError> {
         let tree = match &source.origin {
-            Origin::Sdist(archive) => self.unpack(archive).await?,
-            Origin::Project { directory, .. } => SourceTree::of_project(self.plan, directory, self.epoch.seconds())?,
+            SourceLocation::Sdist(archive) => self.unpack(archive).await?,
+            SourceLocation::Project { directory, .. } => {
+                SourceTree::of_project(self.plan, directory, self.epoch.seconds())?
+            }
         };
         let place = self.store.built().join(self.key(source, &tree)?.hex());
         let requested = match &source.origin {
-            Origin::Sdist(archive) => archive.requested,
-            Origin::Project { .. } => true,
+            SourceLocation::Sdist(archive) => archive.requested,
+            SourceLocation::Project { .. } => true,
         };
         if let Some(path) = kept(&place).filter(|_| self.use_cache) {
             return self.checked(&path, source, requested);

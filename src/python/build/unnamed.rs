@@ -7,7 +7,7 @@
 use pep440_rs::Version;
 
 use super::SourceError;
-use crate::base::facts::Facts;
+use crate::base::facts::BaseFacts;
 use crate::python::IsolatedError;
 
 /// Modules, and the requirements that contain them.
@@ -27,7 +27,7 @@ const KNOWN: [(&str, &str); 11] = [
 
 /// The missing requirement of a failed job. Its version is that of the base, if an index can have this version: code
 /// that is compiled against a package must match the installed one.
-pub(super) fn unnamed(error: &SourceError, base: Option<&Facts>) -> Option<String> {
+pub(super) fn unnamed(error: &SourceError, base: Option<&BaseFacts>) -> Option<String> {
     let SourceError::Run { source: IsolatedError::Failed { last_lines, .. }, .. } = error else { return None };
     let module =
         last_lines.iter().rev().find_map(|line| line.split("No module named '").nth(1)?.split(['\'', '.']).next())?;
@@ -42,25 +42,25 @@ pub(super) fn unnamed(error: &SourceError, base: Option<&Facts>) -> Option<Strin
 mod tests {
     use super::super::error::Doing;
     use super::*;
-    use crate::base::facts::Distribution;
+    use crate::base::facts::InstalledDistribution;
 
     #[test]
     fn modules_that_are_known() {
-        let of = |line: &str, base: Option<&Facts>| {
+        let of = |line: &str, base: Option<&BaseFacts>| {
             let last_lines = vec!["Traceback".into(), line.into(), String::new()];
             let source = IsolatedError::Failed { code: Some(1), last_lines };
             unnamed(&SourceError::Run { doing: Doing::Building, source }, base)
         };
         let missing = "ModuleNotFoundError: No module named 'numpy.distutils'";
         assert_eq!(of(missing, None).as_deref(), Some("numpy"));
-        let facts = |version: &str| Facts {
-            distributions: vec![Distribution {
+        let facts = |version: &str| BaseFacts {
+            distributions: vec![InstalledDistribution {
                 name: "NumPy".into(),
                 version: version.into(),
                 metadata: String::new(),
                 path: String::new(),
             }],
-            ..Facts::default()
+            ..BaseFacts::default()
         };
         assert_eq!(of(missing, Some(&facts("1.22.2"))).as_deref(), Some("numpy==1.22.2"));
         assert_eq!(of(missing, Some(&facts("1.22.2+own"))).as_deref(), Some("numpy"));

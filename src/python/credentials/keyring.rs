@@ -8,17 +8,17 @@ use url::Url;
 pub(in crate::python) const PROVIDER: &str = "UV_KEYRING_PROVIDER";
 
 /// How a keyring is asked.
-pub(super) struct Keyring {
+pub(super) struct KeyringCommand {
     program: std::path::PathBuf,
 }
 
-impl Default for Keyring {
+impl Default for KeyringCommand {
     fn default() -> Self {
         Self { program: "keyring".into() }
     }
 }
 
-impl Keyring {
+impl KeyringCommand {
     #[cfg(test)]
     pub(super) fn of(program: &std::path::Path) -> Self {
         Self { program: program.into() }

@@ -15,7 +15,7 @@ use netrc::Netrc;
 use tokio::sync::Mutex;
 use url::Url;
 
-use self::keyring::Keyring;
+use self::keyring::KeyringCommand;
 use self::uv_settings::UvSettings;
 use super::Requirements;
 use super::resolve::requirements::urls_with_user;
@@ -29,31 +29,31 @@ pub(super) fn asks_keyring(directory: &Path) -> bool {
 }
 
 /// Where users and passwords come from.
-pub struct Credentials {
+pub struct IndexCredentials {
     /// URLs with a user in them, and perhaps a password.
     indexes: Vec<Url>,
     netrc: Netrc,
-    keyring: Option<Keyring>,
+    keyring: Option<KeyringCommand>,
     /// What was found for servers that wanted more, by origin.
-    asked: Mutex<BTreeMap<String, Option<Login>>>,
+    asked: Mutex<BTreeMap<String, Option<IndexLogin>>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Login {
+struct IndexLogin {
     user: String,
     password: String,
 }
 
-impl Credentials {
+impl IndexCredentials {
     /// Those of the environment, of uv's configuration for `directory`, the recipe's, and of the requirements.
     #[must_use]
     pub fn find<'a>(requirements: impl IntoIterator<Item = &'a Requirements>, directory: &Path) -> Self {
         let UvSettings { mut indexes, keyring } = UvSettings::read(directory);
         indexes.extend(requirements.into_iter().flat_map(|requirements| urls_with_user(requirements, directory)));
-        Self::new(indexes, netrc_file().as_deref(), keyring.then(Keyring::default))
+        Self::new(indexes, netrc_file().as_deref(), keyring.then(KeyringCommand::default))
     }
 
-    fn new(indexes: Vec<Url>, netrc: Option<&Path>, keyring: Option<Keyring>) -> Self {
+    fn new(indexes: Vec<Url>, netrc: Option<&Path>, keyring: Option<KeyringCommand>) -> Self {
         // As for pip and uv, a file that can't be read is none.
         let netrc = netrc.and_then(|file| std::fs::read_to_string(file).ok()?.parse().ok());
         Self { indexes, netrc: netrc.unwrap_or_default(), keyring, asked: Mutex::default() }
@@ -87,19 +87,19 @@ impl Credentials {
         completed.filter(|completed| completed != url)
     }
 
-    async fn ask(&self, url: &Url) -> Option<Login> {
+    async fn ask(&self, url: &Url) -> Option<IndexLogin> {
         let index = self.index(url);
         let user = [Some(url), index].into_iter().flatten().map(Url::username).find(|user| !user.is_empty());
         let user = user.map(decoded);
         let host = url.host_str()?;
         let entry = self.netrc.hosts.get(host).or_else(|| self.netrc.hosts.get("default"));
-        let entry = entry.map(|entry| Login { user: entry.login.clone(), password: entry.password.clone() });
+        let entry = entry.map(|entry| IndexLogin { user: entry.login.clone(), password: entry.password.clone() });
         if let Some(login) = entry.filter(|login| user.as_ref().is_none_or(|user| *user == login.user)) {
             return Some(login);
         }
         let (keyring, user) = (self.keyring.as_ref()?, user?);
         let password = keyring.password(index.unwrap_or(url), &user).await?;
-        Some(Login { user, password })
+        Some(IndexLogin { user, password })
     }
 
     /// The index of the same origin that has the most of its path in common.

@@ -6,10 +6,10 @@ fn url(text: &str) -> Url {
     Url::parse(text).unwrap()
 }
 
-fn credentials(indexes: &[&str], netrc: &str, keyring: Option<Keyring>) -> Credentials {
+fn credentials(indexes: &[&str], netrc: &str, keyring: Option<KeyringCommand>) -> IndexCredentials {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), netrc).unwrap();
-    Credentials::new(indexes.iter().map(|index| url(index)).collect(), Some(file.path()), keyring)
+    IndexCredentials::new(indexes.iter().map(|index| url(index)).collect(), Some(file.path()), keyring)
 }
 
 #[tokio::test]
@@ -50,7 +50,7 @@ async fn the_keyring_knows_passwords_of_users() {
     let program = directory.path().join("keyring");
     let script = "#!/bin/sh\necho \"$*\" >>\"$0.calls\"\n[ \"$2\" = h:81 ] && [ \"$3\" = u@x ] && echo 'p a/ss' && exit 0\nexit 1\n";
     crate::testing::write_program(&program, script);
-    let found = credentials(&["http://u%40x@h:81/simple"], "", Some(Keyring::of(&program)));
+    let found = credentials(&["http://u%40x@h:81/simple"], "", Some(KeyringCommand::of(&program)));
     let asked = found.complete(&url("http://h:81/files/x")).await;
     assert_eq!(asked.as_str(), "http://u%40x@h:81/files/x");
     let expected = "http://u%40x:p%20a%2Fss@h:81/files/x";

@@ -23,17 +23,17 @@ pub(super) struct UvSettings {
 /// A `uv.toml`, or `[tool.uv]` of a `pyproject.toml`.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "kebab-case", default)]
-struct Config {
-    index: Vec<Index>,
+struct UvConfig {
+    index: Vec<UvIndex>,
     index_url: Option<String>,
     extra_index_url: Vec<String>,
     find_links: Vec<String>,
     keyring_provider: Option<String>,
-    pip: Option<Box<Config>>,
+    pip: Option<Box<UvConfig>>,
 }
 
 #[derive(Deserialize)]
-struct Index {
+struct UvIndex {
     name: Option<String>,
     url: String,
 }
@@ -41,7 +41,7 @@ struct Index {
 impl UvSettings {
     pub(super) fn read(directory: &Path) -> Self {
         let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
-        let configs: Vec<Config> = match variable("UV_NO_CONFIG") {
+        let configs: Vec<UvConfig> = match variable("UV_NO_CONFIG") {
             Some(_) => Vec::new(),
             None => files(directory).iter().filter_map(|path| config(path)).collect(),
         };
@@ -98,7 +98,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// What a file says; `None` when there is none, or nothing of uv in it. What is wrong with it is uv's to say.
-fn config(path: &Path) -> Option<Config> {
+fn config(path: &Path) -> Option<UvConfig> {
     let table: toml::Table = fs::read_to_string(path).ok()?.parse().ok()?;
     let table = match path.file_name()?.to_str()? {
         "pyproject.toml" => table.get("tool")?.get("uv")?.clone(),

@@ -4,7 +4,7 @@
 //! `<file name>.partial` beside it and stays there for the next run. Several processes may share a cache: each entry
 //! is worked on under a lock.
 //!
-//! Servers get the credentials that uv would send them, see [`Credentials`].
+//! Servers get the credentials that uv would send them, see [`IndexCredentials`].
 
 mod download;
 mod error;
@@ -23,7 +23,7 @@ use tokio::task::block_in_place;
 use url::{Origin, Url};
 
 use self::partial::Partial;
-use super::credentials::Credentials;
+use super::credentials::IndexCredentials;
 use super::wheel::{Location, LockedWheel};
 use crate::http::{HttpClient, HttpHost, RetryPolicy, Timeouts};
 use crate::layer::{Pip, StepKind};
@@ -50,7 +50,7 @@ pub struct Fetcher {
     /// The servers that wheels come from.
     hosts: Mutex<HashMap<Origin, Arc<HttpHost>>>,
     cache: PathBuf,
-    credentials: Credentials,
+    credentials: IndexCredentials,
 }
 
 impl Fetcher {
@@ -65,14 +65,14 @@ impl Fetcher {
             _ => None,
         });
         let requirements: Vec<_> = requirements.collect();
-        Self::new(store.wheels(), Credentials::find(&requirements, &plan.directory))
+        Self::new(store.wheels(), IndexCredentials::find(&requirements, &plan.directory))
     }
 
     /// A fetcher into the directory `cache`, with these credentials. Proxies are those of the environment.
     ///
     /// # Errors
     /// When no TLS client can be made.
-    pub fn new(cache: impl Into<PathBuf>, credentials: Credentials) -> Result<Self, FetchError> {
+    pub fn new(cache: impl Into<PathBuf>, credentials: IndexCredentials) -> Result<Self, FetchError> {
         let http = HttpClient::new(true, Vec::new(), Timeouts::default());
         http.check().map_err(|error| FetchError::Client(error.into()))?;
         let (retry, hosts) = (RetryPolicy::default(), Mutex::default());

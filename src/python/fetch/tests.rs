@@ -67,7 +67,7 @@ impl Setting {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut fetcher =
-            Fetcher::new(directory.path().join("wheels"), Credentials::find([], directory.path())).unwrap();
+            Fetcher::new(directory.path().join("wheels"), IndexCredentials::find([], directory.path())).unwrap();
         fetcher.retry = RetryPolicy { tries: 5, first_pause: Duration::from_millis(1), ..RetryPolicy::default() };
         Self { directory, fetcher }
     }

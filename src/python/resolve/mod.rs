@@ -14,15 +14,15 @@ use std::path::{Path, PathBuf};
 use ociforge_layers::regular::read_regular_text;
 
 use super::error::ResolveError;
-use super::target::Target;
+use super::target::WheelTarget;
 use super::wheel::{self, LockedWheel, related};
-use crate::base::facts::Facts;
+use crate::base::facts::BaseFacts;
 use crate::layer::Selection;
 use pylock::Choice;
 
 pub use requirements::index_options;
 pub use sources::Sources;
-pub use tags::Tags;
+pub use tags::CompatibilityTags;
 
 /// What a step of a recipe asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub struct Resolution {
 impl Resolution {
     /// Whether all of its wheels run on `target`.
     #[must_use]
-    pub fn runs_on(&self, target: &Target) -> bool {
+    pub fn runs_on(&self, target: &WheelTarget) -> bool {
         wheel::misfits(&self.wheels, target).next().is_none()
     }
 
@@ -101,8 +101,8 @@ pub struct Replaced {
 /// When uv is missing or finds no solution, when a package has no wheel for the target, or a file can't be read.
 pub fn resolve(
     requirements: &Requirements,
-    target: &Target,
-    base: Option<&Facts>,
+    target: &WheelTarget,
+    base: Option<&BaseFacts>,
     directory: &Path,
     sources: &mut Sources,
 ) -> Result<Resolution, ResolveError> {

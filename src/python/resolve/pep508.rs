@@ -5,13 +5,13 @@ use std::str::FromStr;
 use pep508_rs::{MarkerTree, Pep508ErrorSource, Requirement};
 use url::Url;
 
-use crate::python::error::Problem;
+use crate::python::error::PackageProblem;
 
 /// Reads a requirement.
 ///
 /// # Errors
 /// When it can't be read.
-pub(super) fn requirement(text: &str) -> Result<Requirement<Url>, Problem> {
+pub(super) fn requirement(text: &str) -> Result<Requirement<Url>, PackageProblem> {
     if text.split_once(';').is_some_and(|(_, marker)| !marker.is_ascii()) {
         return Err(not_ascii(text));
     }
@@ -22,23 +22,23 @@ pub(super) fn requirement(text: &str) -> Result<Requirement<Url>, Problem> {
 ///
 /// # Errors
 /// When it can't be read.
-pub(super) fn marker(text: &str) -> Result<MarkerTree, Problem> {
+pub(super) fn marker(text: &str) -> Result<MarkerTree, PackageProblem> {
     if !text.is_ascii() {
         return Err(not_ascii(text));
     }
     MarkerTree::parse_str::<Url>(text).map_err(|error| unreadable(text, error.message))
 }
 
-fn not_ascii(text: &str) -> Problem {
-    Problem::Unreadable { text: text.to_owned(), message: "a marker has ASCII characters only".into() }
+fn not_ascii(text: &str) -> PackageProblem {
+    PackageProblem::Unreadable { text: text.to_owned(), message: "a marker has ASCII characters only".into() }
 }
 
-fn unreadable(text: &str, error: Pep508ErrorSource<Url>) -> Problem {
+fn unreadable(text: &str, error: Pep508ErrorSource<Url>) -> PackageProblem {
     let message = match error {
         Pep508ErrorSource::String(message) | Pep508ErrorSource::UnsupportedRequirement(message) => message,
         Pep508ErrorSource::UrlError(_) => "a wrong URL".into(),
     };
-    Problem::Unreadable { text: text.to_owned(), message }
+    PackageProblem::Unreadable { text: text.to_owned(), message }
 }
 
 #[cfg(test)]

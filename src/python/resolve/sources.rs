@@ -24,11 +24,11 @@ const MAX_STEPS: usize = 8;
 /// The sources that are known so far.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
-    known: BTreeMap<(String, Version), Known>,
+    known: BTreeMap<(String, Version), KnownSource>,
 }
 
 #[derive(Debug, Clone)]
-struct Known {
+struct KnownSource {
     /// `None` for a project.
     archive: Option<LockedWheel>,
     /// Its metadata, once that is known.
@@ -37,7 +37,7 @@ struct Known {
 
 /// A package without usable wheels, as uv complains of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(super) struct PackageWithoutWheel {
     pub(super) name: String,
     /// The versions that were looked for.
     versions: Vec<VersionSpecifiers>,
@@ -46,7 +46,7 @@ pub(super) struct Wanted {
 impl Sources {
     /// Takes a project in, which is then there in its version and in no other.
     pub fn add_project(&mut self, name: &str, version: &Version, metadata: &str) {
-        let project = Known { archive: None, metadata: Some(metadata.to_owned()) };
+        let project = KnownSource { archive: None, metadata: Some(metadata.to_owned()) };
         self.known.insert((normalize(name), version.clone()), project);
     }
 
@@ -74,7 +74,7 @@ impl Sources {
         let key = (archive.name.clone(), version);
         let new = !self.known.contains_key(&key);
         if new {
-            self.known.insert(key, Known { archive: Some(archive), metadata: None });
+            self.known.insert(key, KnownSource { archive: Some(archive), metadata: None });
         }
         new
     }
@@ -91,8 +91,8 @@ impl Sources {
     }
 
     /// What is asked of the index for a package, in the order in which it is to be tried.
-    pub(super) fn questions(&self, wanted: &Wanted) -> Vec<String> {
-        let Wanted { name, versions } = wanted;
+    pub(super) fn questions(&self, wanted: &PackageWithoutWheel) -> Vec<String> {
+        let PackageWithoutWheel { name, versions } = wanted;
         let of_it = self.known.keys().filter(|(known, _)| known == name);
         let mut questions: Vec<String> = versions.iter().map(|versions| format!("{name}{versions}")).collect();
         match of_it.clone().map(|(_, version)| version).min() {
@@ -124,13 +124,13 @@ fn same(a: &LockedWheel, b: &LockedWheel) -> bool {
 }
 
 /// The packages of which uv says that they have no usable wheels, with the versions that it says so of.
-pub(super) fn wanted(said: &str) -> Vec<Wanted> {
+pub(super) fn wanted(said: &str) -> Vec<PackageWithoutWheel> {
     let names = said.split("Wheels are required for `").skip(1).filter_map(|rest| rest.split('`').next());
-    let mut all: Vec<Wanted> = Vec::new();
+    let mut all: Vec<PackageWithoutWheel> = Vec::new();
     for name in names.map(normalize) {
         if all.iter().all(|wanted| wanted.name != name) {
             let versions = versions_of(&name, said);
-            all.push(Wanted { name, versions });
+            all.push(PackageWithoutWheel { name, versions });
         }
     }
     all
@@ -186,7 +186,7 @@ mod tests {
         sources.learn(&archive("1.0"), "Name: a-b\nRequires-Dist: six\nSummary: x\n\nRequires-Dist: body\n");
         assert!(sources.knows(&archive("1.0")) && !sources.knows(&archive("2.0")));
         assert_eq!(sources.behind("a-b", "1.0.0").unwrap().unwrap().version, "1.0");
-        let wanted = Wanted { name: "a-b".into(), versions: vec![] };
+        let wanted = PackageWithoutWheel { name: "a-b".into(), versions: vec![] };
         assert_eq!(sources.questions(&wanted), ["a-b<1.0"]);
         let directory = tempfile::tempdir().unwrap();
         sources.write_wheels(directory.path()).unwrap();

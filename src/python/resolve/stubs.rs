@@ -15,18 +15,18 @@ use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
 use super::pep508;
-use super::requirements::{Named, excluded};
-use crate::base::facts::{Distribution, Facts};
+use super::requirements::{NamedRequirement, excluded};
+use crate::base::facts::{BaseFacts, InstalledDistribution};
 
 /// What the resolver is told of a base.
 pub(super) struct Stubs<'a> {
     /// By normalised name; those whose version is none after PEP 440 can't be spoken of and are left out.
-    installed: BTreeMap<String, (Version, &'a Distribution)>,
+    installed: BTreeMap<String, (Version, &'a InstalledDistribution)>,
     constraints: &'a str,
 }
 
 impl<'a> Stubs<'a> {
-    pub(super) fn of(facts: &'a Facts) -> Self {
+    pub(super) fn of(facts: &'a BaseFacts) -> Self {
         let versioned = facts.distributions.iter().filter_map(|distribution| {
             let version = Version::from_str(&distribution.version).ok()?;
             let name = distribution.normalized_name();
@@ -74,20 +74,20 @@ impl<'a> Stubs<'a> {
     }
 
     /// Constraints: the base's own builds, and what its `PIP_CONSTRAINT` says.
-    pub(super) fn pins(&self, named: &[Named]) -> String {
+    pub(super) fn pins(&self, named: &[NamedRequirement]) -> String {
         let own = self.own_builds(named).map(|(name, version)| format!("{name}=={version}\n"));
         own.chain(self.constraints.lines().filter_map(|line| constraint(line, named))).collect()
     }
 
     /// Builds of the base that no index can have and that the user does not rule out.
-    pub(super) fn own_builds(&self, named: &[Named]) -> impl Iterator<Item = (&str, &Version)> {
+    pub(super) fn own_builds(&self, named: &[NamedRequirement]) -> impl Iterator<Item = (&str, &Version)> {
         let kept = |name: &str, version: &Version| !excluded(named, name, version);
         let all = self.installed.iter().map(|(name, (version, _))| (name.as_str(), version));
         all.filter(move |(name, version)| (version.is_local() || version.any_prerelease()) && kept(name, version))
     }
 
     /// What is preferred, in the form of a lock that uv takes for its own former result.
-    pub(super) fn preferences(&self, named: &[Named]) -> String {
+    pub(super) fn preferences(&self, named: &[NamedRequirement]) -> String {
         let preferred = self.installed.iter().filter(|(name, (version, _))| !excluded(named, name, version));
         let lines =
             preferred.map(|(name, (version, _))| format!("  {{name = \"{name}\", version = \"{version}\"}},\n"));
@@ -98,7 +98,7 @@ impl<'a> Stubs<'a> {
 
 /// A line of the base's constraint file, unless it is no plain constraint or the user rules it out. URLs there name
 /// files that only the base has.
-fn constraint(line: &str, named: &[Named]) -> Option<String> {
+fn constraint(line: &str, named: &[NamedRequirement]) -> Option<String> {
     let line = line.split(" #").next()?.split(" --").next()?.trim();
     let requirement = pep508::requirement(line).ok()?;
     let Some(VersionOrUrl::VersionSpecifier(versions)) = &requirement.version_or_url else { return None };
@@ -137,21 +137,21 @@ pub(super) mod tests {
     use super::*;
     use crate::plan::Libc;
     use crate::python::resolve::pylock::marker_environment;
-    use crate::python::target::Target;
+    use crate::python::target::WheelTarget;
 
-    pub(in crate::python) fn facts(installed: &[(&str, &str, &str)], constraints: &str) -> Facts {
-        let distributions = installed.iter().map(|(name, version, more)| Distribution {
+    pub(in crate::python) fn facts(installed: &[(&str, &str, &str)], constraints: &str) -> BaseFacts {
+        let distributions = installed.iter().map(|(name, version, more)| InstalledDistribution {
             name: (*name).into(),
             version: (*version).into(),
             metadata: format!("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{more}"),
             path: String::new(),
         });
         let constraints = Some(constraints.to_owned());
-        Facts { distributions: distributions.collect(), constraints, ..Facts::default() }
+        BaseFacts { distributions: distributions.collect(), constraints, ..BaseFacts::default() }
     }
 
-    fn named(name: &str, versions: &str) -> Named {
-        Named { name: name.into(), versions: Some(versions.parse().unwrap()), hashes: vec![] }
+    fn named(name: &str, versions: &str) -> NamedRequirement {
+        NamedRequirement { name: name.into(), versions: Some(versions.parse().unwrap()), hashes: vec![] }
     }
 
     #[test]
@@ -173,7 +173,7 @@ pub(super) mod tests {
                     Requires-Dist: missing2 ; extra == 'all'\nRequires-Dist: x; sys_platform == 'win32'\n\
                     Requires-Python: >=4\n";
         let facts = facts(&[("torch", "2", more), ("numpy", "1.26", "")], "");
-        let environment = marker_environment(&Target::for_tests("3.11", Libc::Glibc(2, 36))).unwrap();
+        let environment = marker_environment(&WheelTarget::for_tests("3.11", Libc::Glibc(2, 36))).unwrap();
         let stubs = Stubs::of(&facts);
         let kept: Vec<&str> = stubs.kept_lines(&facts.distributions[0].metadata, &environment).collect();
         assert_eq!(

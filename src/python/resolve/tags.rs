@@ -5,30 +5,30 @@ use std::collections::HashMap;
 use ociforge_layers::source::wheel::FileName;
 
 use crate::plan::Libc;
-use crate::python::target::Target;
+use crate::python::target::WheelTarget;
 
 /// The tags that a target takes, and how much it likes each.
 #[derive(Debug)]
-pub struct Tags {
+pub struct CompatibilityTags {
     ranks: HashMap<String, usize>,
 }
 
-impl Tags {
+impl CompatibilityTags {
     /// The tags of CPython on Linux, in the order that installers agree on: first by Python tag and ABI, then by
     /// platform, the newest first.
     #[must_use]
-    pub fn of(target: &Target) -> Self {
+    pub fn of(target: &WheelTarget) -> Self {
         Self::on(target, &platforms(target))
     }
 
     /// The same where the C library is not known: all of them will do.
     #[must_use]
-    pub fn of_any_libc(target: &Target) -> Self {
-        let on = |libc| platforms(&Target { libc, ..target.clone() });
+    pub fn of_any_libc(target: &WheelTarget) -> Self {
+        let on = |libc| platforms(&WheelTarget { libc, ..target.clone() });
         Self::on(target, &[on(Libc::Glibc(2, 99)), on(Libc::Musl(1, 99))].concat())
     }
 
-    fn on(target: &Target, platforms: &[String]) -> Self {
+    fn on(target: &WheelTarget, platforms: &[String]) -> Self {
         let minor = target.python.minor;
         let abi = if minor < 8 { format!("cp3{minor}m") } else { format!("cp3{minor}") };
         let mut tags = Vec::new();
@@ -72,7 +72,7 @@ impl Tags {
 }
 
 /// The platform tags, the best first.
-fn platforms(target: &Target) -> Vec<String> {
+fn platforms(target: &WheelTarget) -> Vec<String> {
     let machine = target.machine();
     let mut tags = Vec::new();
     match target.libc {
@@ -101,13 +101,13 @@ fn platforms(target: &Target) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn rank(tags: &Tags, file: &str) -> Option<usize> {
+    fn rank(tags: &CompatibilityTags, file: &str) -> Option<usize> {
         tags.rank(&FileName::parse(file).unwrap())
     }
 
     #[test]
     fn an_unknown_c_library() {
-        let tags = Tags::of_any_libc(&Target::for_tests("3.11", Libc::Glibc(2, 28)));
+        let tags = CompatibilityTags::of_any_libc(&WheelTarget::for_tests("3.11", Libc::Glibc(2, 28)));
         for runs in ["cp311-cp311-manylinux_2_41_x86_64", "cp39-abi3-musllinux_1_2_x86_64", "cp311-none-linux_x86_64"] {
             assert!(rank(&tags, &format!("a-1-{runs}.whl")).is_some(), "{runs}");
         }
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn what_runs_and_what_is_best() {
-        let tags = Tags::of(&Target::for_tests("3.11", Libc::Glibc(2, 31)));
+        let tags = CompatibilityTags::of(&WheelTarget::for_tests("3.11", Libc::Glibc(2, 31)));
         for runs in ["cp311-cp311-manylinux_2_31_x86_64", "cp36-abi3-manylinux2010_x86_64", "py2.py3-none-any"] {
             assert!(rank(&tags, &format!("a-1-{runs}.whl")).is_some(), "{runs}");
         }

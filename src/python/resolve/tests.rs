@@ -24,15 +24,15 @@ impl Index {
         stubs::write_wheel(&self.0.path().join(format!("{stem}-{tag}.whl")), &stem, &metadata).unwrap();
     }
 
-    fn resolve(&self, requirements: &[&str], base: Option<&Facts>) -> Result<Resolution, Failure> {
+    fn resolve(&self, requirements: &[&str], base: Option<&BaseFacts>) -> Result<Resolution, Failure> {
         let index = format!("--find-links {}", self.0.path().display());
         let all = ["--no-index", &index].into_iter().chain(requirements.iter().copied());
         let requirements = Requirements::List(all.map(str::to_owned).collect());
         self.resolve_any(&requirements, base)
     }
 
-    fn resolve_any(&self, requirements: &Requirements, base: Option<&Facts>) -> Result<Resolution, Failure> {
-        let target = Target::for_tests("3.11", Libc::Glibc(2, 36));
+    fn resolve_any(&self, requirements: &Requirements, base: Option<&BaseFacts>) -> Result<Resolution, Failure> {
+        let target = WheelTarget::for_tests("3.11", Libc::Glibc(2, 36));
         resolve(requirements, &target, base, self.0.path(), &mut Sources::default()).map_err(Failure::from)
     }
 }
@@ -191,7 +191,7 @@ fn hostile_sdist(index: &Index, name: &str, version: &str) -> std::path::PathBuf
 fn a_source_archive_stands_in_for_a_wheel_and_is_not_run() {
     let index = Index::new(&[("user", "1", "Requires-Dist: only-source==1.*\n"), ("six", "1", "")]);
     let traps = ["1.0", "1.5", "2.0"].map(|version| hostile_sdist(&index, "only_source", version));
-    let target = Target::for_tests("3.11", Libc::Glibc(2, 36));
+    let target = WheelTarget::for_tests("3.11", Libc::Glibc(2, 36));
     let options = ["--no-index".to_owned(), format!("--find-links {}", index.0.path().display())];
     let mut sources = Sources::default();
     let resolve_once = |requirement: &str, sources: &mut Sources| {
@@ -235,7 +235,7 @@ fn a_project_brings_what_it_requires_and_not_itself() {
     let mut sources = Sources::default();
     let metadata = "Requires-Dist: tqdm<5\nProvides-Extra: gpu\nRequires-Dist: torch ; extra == 'gpu'\n";
     sources.add_project("My_App", &"1.0.dev1".parse().unwrap(), metadata);
-    let target = Target::for_tests("3.11", Libc::Glibc(2, 36));
+    let target = WheelTarget::for_tests("3.11", Libc::Glibc(2, 36));
     let options = ["--no-index".to_owned(), format!("--find-links {}", index.0.path().display())];
     let base = facts(&[("my-app", "1.0.dev1", "Requires-Dist: timm\n")], "");
     for (requirement, expected) in [

@@ -7,16 +7,16 @@ use std::{fs, thread};
 
 use super::Requirements;
 use super::pylock;
-use super::requirements::{Named, index_options};
-use super::sources::{self, Sources, Wanted};
+use super::requirements::{NamedRequirement, index_options};
+use super::sources::{self, PackageWithoutWheel, Sources};
 use super::stubs::Stubs;
 use super::uv_hints::in_our_words;
-use crate::base::facts::Facts;
+use crate::base::facts::BaseFacts;
 use crate::plan::Libc;
 use crate::python::credentials::{self, PROVIDER};
-use crate::python::error::{ResolveError, Said};
+use crate::python::error::{ProgramMessage, ResolveError};
 use crate::python::redact::redacted;
-use crate::python::target::Target;
+use crate::python::target::WheelTarget;
 use crate::python::wheel::{Location, LockedWheel};
 
 /// The glibc versions that uv has platforms for, the newest first: 2.40, …
@@ -29,9 +29,9 @@ const MAX_SAID: usize = 4000;
 /// them, as stubs in its own version. Nothing is built.
 pub(super) fn compile(
     requirements: &Requirements,
-    named: &[Named],
-    target: &Target,
-    base: Option<&Facts>,
+    named: &[NamedRequirement],
+    target: &WheelTarget,
+    base: Option<&BaseFacts>,
     directory: &Path,
     sources: &mut Sources,
 ) -> Result<Vec<LockedWheel>, ResolveError> {
@@ -58,19 +58,19 @@ pub(super) fn compile(
 }
 
 /// No solution, and the packages whose lack of wheels may be the reason.
-struct Refusal {
+struct NoSolution {
     error: ResolveError,
-    wanted: Vec<Wanted>,
+    wanted: Vec<PackageWithoutWheel>,
 }
 
 fn try_once(
     requirements: &Requirements,
-    named: &[Named],
-    target: &Target,
-    base: Option<&Facts>,
+    named: &[NamedRequirement],
+    target: &WheelTarget,
+    base: Option<&BaseFacts>,
     directory: &Path,
     sources: &Sources,
-) -> Result<Result<Vec<LockedWheel>, Refusal>, ResolveError> {
+) -> Result<Result<Vec<LockedWheel>, NoSolution>, ResolveError> {
     let work = tempfile::tempdir().map_err(|source| ResolveError::Write { path: std::env::temp_dir(), source })?;
     let result = work.path().join("pylock.toml");
     let mut command = command(target, directory)?;
@@ -96,7 +96,7 @@ fn try_once(
     let output = run(command, &input)?;
     if !output.status.success() {
         let wanted = sources::wanted(&String::from_utf8_lossy(&output.stderr));
-        return Ok(Err(Refusal { error: refusal(&output, target, stubs.as_ref(), named), wanted }));
+        return Ok(Err(NoSolution { error: refusal(&output, target, stubs.as_ref(), named), wanted }));
     }
     let text = fs::read_to_string(&result).map_err(|source| ResolveError::read(&result, source))?;
     let mut files = Vec::new();
@@ -121,7 +121,7 @@ fn sdist(
     name: &str,
     question: &str,
     options: &[String],
-    target: &Target,
+    target: &WheelTarget,
     directory: &Path,
 ) -> Result<Option<LockedWheel>, ResolveError> {
     let work = tempfile::tempdir().map_err(|source| ResolveError::Write { path: std::env::temp_dir(), source })?;
@@ -141,7 +141,7 @@ fn sdist(
 
 /// uv, asked for a lock of wheels for the target. Indexes and credentials are what the user's environment and
 /// configuration say.
-fn command(target: &Target, directory: &Path) -> Result<Command, ResolveError> {
+fn command(target: &WheelTarget, directory: &Path) -> Result<Command, ResolveError> {
     let platform = platform(target).ok_or_else(|| ResolveError::Target { target: target.to_string() })?;
     let mut command = Command::new("uv");
     command.current_dir(directory);
@@ -158,7 +158,7 @@ fn command(target: &Target, directory: &Path) -> Result<Command, ResolveError> {
 }
 
 /// uv's name for the platform: of those for glibc the newest that the target can run.
-fn platform(target: &Target) -> Option<String> {
+fn platform(target: &WheelTarget) -> Option<String> {
     let machine = Some(target.machine()).filter(|machine| matches!(*machine, "x86_64" | "aarch64"))?;
     match target.libc {
         Libc::Glibc(2, minor) => {
@@ -173,8 +173,8 @@ fn platform(target: &Target) -> Option<String> {
 /// Writes down what the base has, and names it to uv.
 fn tell_of_base(
     stubs: &Stubs<'_>,
-    named: &[Named],
-    target: &Target,
+    named: &[NamedRequirement],
+    target: &WheelTarget,
     work: &Path,
     command: &mut Command,
 ) -> Result<(), ResolveError> {
@@ -204,7 +204,12 @@ fn run(mut command: Command, input: &str) -> Result<Output, ResolveError> {
 }
 
 /// What uv says when it fails, without its warnings and notes on what went well.
-fn refusal(output: &Output, target: &Target, stubs: Option<&Stubs<'_>>, named: &[Named]) -> ResolveError {
+fn refusal(
+    output: &Output,
+    target: &WheelTarget,
+    stubs: Option<&Stubs<'_>>,
+    named: &[NamedRequirement],
+) -> ResolveError {
     let text = redacted(&String::from_utf8_lossy(&output.stderr));
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     let hint = if text.contains("no usable wheels") {
@@ -216,7 +221,7 @@ fn refusal(output: &Output, target: &Target, stubs: Option<&Stubs<'_>>, named: &
     let skipped = lines().position(begins).unwrap_or(0);
     let said: Vec<&str> = lines().skip(skipped).filter(|line| !line.starts_with("hint: ")).map(bare).collect();
     let said: String = said.join("; ").chars().take(MAX_SAID).collect();
-    let source = Said(if said.is_empty() { output.status.to_string() } else { said });
+    let source = ProgramMessage(if said.is_empty() { output.status.to_string() } else { said });
     ResolveError::Uv { target: target.to_string(), hint: pinned_hint(&source, stubs, named).or(hint), source }
 }
 
@@ -227,7 +232,7 @@ fn bare(line: &str) -> &str {
 }
 
 /// What to do when a build of the base's own is in the way.
-fn pinned_hint(said: &Said, stubs: Option<&Stubs<'_>>, named: &[Named]) -> Option<String> {
+fn pinned_hint(said: &ProgramMessage, stubs: Option<&Stubs<'_>>, named: &[NamedRequirement]) -> Option<String> {
     let (name, version) = stubs?.own_builds(named).find(|(name, _)| said.0.contains(&format!("{name}==")))?;
     Some(format!("the base's own {name} {version} is kept; to replace it, ask for another version of {name} yourself"))
 }
@@ -239,7 +244,7 @@ mod tests {
     #[test]
     fn platforms() {
         let platform = |libc, architecture: &str| {
-            let mut target = Target::for_tests("3.11", libc);
+            let mut target = WheelTarget::for_tests("3.11", libc);
             target.platform.architecture = architecture.into();
             platform(&target)
         };

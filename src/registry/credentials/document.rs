@@ -12,7 +12,7 @@ use super::CredentialError;
 use super::file::{AuthFile, read};
 
 /// A file that is about to be changed, alone with it.
-pub(super) struct Document {
+pub(super) struct LockedAuthFile {
     /// As the user knows it.
     pub file: PathBuf,
     /// Where the links lead.
@@ -25,7 +25,7 @@ pub(super) struct Document {
     _lock: File,
 }
 
-impl Document {
+impl LockedAuthFile {
     /// Waits until nobody else changes the file, and reads it. Directories that are missing are made, for the user alone.
     pub(super) fn open(file: &Path) -> Result<Self, CredentialError> {
         let unwritten = |error: io::Error| unwritten(file, &error);

@@ -22,14 +22,14 @@ pub(super) type Keeper<'a> = (Helper<'a>, String);
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct AuthFile {
-    auths: Option<BTreeMap<String, Entry>>,
+    auths: Option<BTreeMap<String, AuthEntry>>,
     cred_helpers: Option<BTreeMap<String, String>>,
     creds_store: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Entry {
+struct AuthEntry {
     auth: Option<String>,
     username: Option<String>,
     password: Option<String>,
@@ -129,7 +129,7 @@ pub(super) fn server_of(registry: &str) -> &str {
     if normal(registry) == "docker.io" { "https://index.docker.io/v1/" } else { registry }
 }
 
-impl Entry {
+impl AuthEntry {
     fn is_empty(&self) -> bool {
         let fields = [&self.auth, &self.username, &self.password, &self.identitytoken];
         fields.into_iter().all(|field| field.as_deref().unwrap_or_default().is_empty())

@@ -20,7 +20,7 @@ pub(super) struct Helper<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+struct HelperCredentials {
     username: String,
     secret: String,
 }
@@ -29,7 +29,7 @@ impl<'a> Helper<'a> {
     /// The helper that `file` calls `name`.
     pub(super) fn new(file: &'a Path, name: &str) -> Result<Self, CredentialError> {
         let helper = Self { file, program: format!("docker-credential-{name}") };
-        let slash = || helper.failed(Trouble::Failed("its name holds a slash".into()));
+        let slash = || helper.failed(HelperError::Failed("its name holds a slash".into()));
         if name.contains('/') { Err(slash()) } else { Ok(helper) }
     }
 
@@ -37,9 +37,9 @@ impl<'a> Helper<'a> {
     pub(super) fn get(&self, server: &str) -> Result<Credential, CredentialError> {
         let answer = ask(&self.program, "get", server).map_err(|trouble| self.failed(trouble))?;
         let Some(output) = answer else { return Ok(Credential::Anonymous) };
-        let answer = serde_json::from_slice::<Answer>(&output);
+        let answer = serde_json::from_slice::<HelperCredentials>(&output);
         let unread = |_| CredentialError::HelperAnswer { program: self.program.clone() };
-        let Answer { username, secret } = answer.map_err(unread)?;
+        let HelperCredentials { username, secret } = answer.map_err(unread)?;
         Ok(match username.as_str() {
             "<token>" => Credential::Identity(secret),
             "" if secret.is_empty() => Credential::Anonymous,
@@ -52,7 +52,7 @@ impl<'a> Helper<'a> {
         let entry = json!({"ServerURL": server, "Username": user, "Secret": password}).to_string();
         // One that complains about its input may repeat it.
         let hidden = |trouble| match trouble {
-            Trouble::Failed(reason) if !password.is_empty() => Trouble::Failed(reason.replace(password, "***")),
+            HelperError::Failed(reason) if !password.is_empty() => HelperError::Failed(reason.replace(password, "***")),
             other => other,
         };
         ask(&self.program, "store", &entry).map(drop).map_err(|trouble| self.failed(hidden(trouble)))
@@ -66,37 +66,37 @@ impl<'a> Helper<'a> {
         ask(&self.program, "erase", server).map(|_| true).map_err(|trouble| self.failed(trouble))
     }
 
-    fn failed(&self, trouble: Trouble) -> CredentialError {
+    fn failed(&self, trouble: HelperError) -> CredentialError {
         let (file, program) = (self.file.to_owned(), self.program.clone());
         match trouble {
-            Trouble::Missing => CredentialError::NoHelper { file, program },
-            Trouble::Failed(reason) => CredentialError::Helper { file, program, reason },
+            HelperError::Missing => CredentialError::NoHelper { file, program },
+            HelperError::Failed(reason) => CredentialError::Helper { file, program, reason },
         }
     }
 }
 
 /// Why a helper said nothing.
 #[derive(Debug, PartialEq, Eq)]
-enum Trouble {
+enum HelperError {
     /// There is no such program.
     Missing,
     /// Its first line that may be shown, or what else went wrong.
     Failed(String),
 }
 
-impl From<String> for Trouble {
+impl From<String> for HelperError {
     fn from(reason: String) -> Self {
         Self::Failed(reason)
     }
 }
 
 /// Runs a helper; what it wrote, or nothing when it has none of these credentials.
-fn ask(program: &str, action: &str, input: &str) -> Result<Option<Vec<u8>>, Trouble> {
+fn ask(program: &str, action: &str, input: &str) -> Result<Option<Vec<u8>>, HelperError> {
     let mut command = Command::new(program);
     command.arg(action).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Trouble::Missing,
-        _ => Trouble::Failed(error.to_string()),
+        io::ErrorKind::NotFound => HelperError::Missing,
+        _ => HelperError::Failed(error.to_string()),
     })?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let errors = std::thread::spawn(move || read(stderr));
@@ -169,8 +169,8 @@ mod tests {
             ("endless", "it wrote more than 64 KiB"),
             ("loud", "it wrote more than 64 KiB"),
         ] {
-            assert_eq!(ask(program, "get", server), Err(Trouble::Failed(said.into())), "{server}");
+            assert_eq!(ask(program, "get", server), Err(HelperError::Failed(said.into())), "{server}");
         }
-        assert_eq!(ask("docker-credential-none", "get", "known"), Err(Trouble::Missing));
+        assert_eq!(ask("docker-credential-none", "get", "known"), Err(HelperError::Missing));
     }
 }

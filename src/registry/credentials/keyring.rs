@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::account::Account;
-use super::document::Document;
+use super::document::LockedAuthFile;
 use super::file::{AuthFile, server_of};
 use super::{Credential, CredentialError, CredentialFiles, Warn};
 use crate::content::{Cause, ContentError};
@@ -44,14 +44,14 @@ pub struct Login {
 
 /// Where the credentials for an account are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
+pub struct CredentialLocation {
     /// The file that is read for them.
     pub file: PathBuf,
     /// The helper that has them, by the name of its program, where the file leaves them to one.
     pub helper: Option<String>,
 }
 
-impl fmt::Display for Kept {
+impl fmt::Display for CredentialLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let file = self.file.display();
         match &self.helper {
@@ -115,7 +115,7 @@ impl Keyring {
     ///
     /// # Errors
     /// When the file can't be read or written, or the helper fails. Then the file is as it was.
-    pub fn put(&self, account: &Account, login: &Login) -> Result<Kept, ContentError> {
+    pub fn put(&self, account: &Account, login: &Login) -> Result<CredentialLocation, ContentError> {
         let error = |error: CredentialError| Cause::from(error).of(format!("keep the credentials for {account}"));
         put(self.kept.as_deref(), account, login).map_err(error)
     }
@@ -136,7 +136,7 @@ impl Keyring {
 
     /// Removes what is kept for `account` itself from one file after the other, and from the helpers that they name. Says
     /// where there was something.
-    pub fn remove(&self, account: &Account) -> impl Iterator<Item = Result<Kept, ContentError>> {
+    pub fn remove(&self, account: &Account) -> impl Iterator<Item = Result<CredentialLocation, ContentError>> {
         let error =
             move |error: CredentialError| Cause::from(error).of(format!("remove the credentials for {account}"));
         self.searched.iter().filter_map(move |file| remove(file, account).map_err(error).transpose())
@@ -158,8 +158,8 @@ impl Keyring {
     }
 }
 
-fn put(file: Option<&Path>, account: &Account, login: &Login) -> Result<Kept, CredentialError> {
-    let mut document = Document::open(file.ok_or(CredentialError::NoPlace)?)?;
+fn put(file: Option<&Path>, account: &Account, login: &Login) -> Result<CredentialLocation, CredentialError> {
+    let mut document = LockedAuthFile::open(file.ok_or(CredentialError::NoPlace)?)?;
     let Login { user, password: Password(password) } = login;
     let (entry, helper, server) = match document.content.keeper(&document.file, account)? {
         Some((helper, server)) => {
@@ -187,14 +187,14 @@ fn put(file: Option<&Path>, account: &Account, login: &Login) -> Result<Kept, Cr
         (_, entry) => drop(auths.insert(key.clone(), entry)),
     }
     document.write()?;
-    Ok(Kept { file: document.file, helper })
+    Ok(CredentialLocation { file: document.file, helper })
 }
 
-fn remove(file: &Path, account: &Account) -> Result<Option<Kept>, CredentialError> {
+fn remove(file: &Path, account: &Account) -> Result<Option<CredentialLocation>, CredentialError> {
     if !file.exists() {
         return Ok(None);
     }
-    let mut document = Document::open(file)?;
+    let mut document = LockedAuthFile::open(file)?;
     let mut helper = None;
     match document.content.keeper(&document.file, account) {
         Ok(Some((keeper, server))) => {
@@ -214,7 +214,7 @@ fn remove(file: &Path, account: &Account) -> Result<Option<Kept>, CredentialErro
     if document.auths.len() != before {
         document.write()?;
     }
-    let kept = Kept { file: document.file, helper };
+    let kept = CredentialLocation { file: document.file, helper };
     Ok(Some(kept).filter(|kept| had_secret || kept.helper.is_some()))
 }
 
@@ -241,7 +241,7 @@ mod tests {
         let account: Account = "r.example:5000/ml".parse().unwrap();
         assert_eq!(
             keyring.put(&account, &login("me", "pass:word")).unwrap(),
-            Kept { file: file.clone(), helper: None }
+            CredentialLocation { file: file.clone(), helper: None }
         );
         assert_eq!(json_of(&file), json!({"auths": {"r.example:5000/ml": {"auth": "bWU6cGFzczp3b3Jk"}}}));
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -251,7 +251,7 @@ mod tests {
         assert_eq!(keyring.user(&"r.example:5000".parse().unwrap()).unwrap(), None);
         assert_eq!(keyring.accounts().unwrap(), std::slice::from_ref(&account));
         let removed: Vec<_> = keyring.remove(&account).map(Result::unwrap).collect();
-        assert_eq!(removed, [Kept { file: file.clone(), helper: None }]);
+        assert_eq!(removed, [CredentialLocation { file: file.clone(), helper: None }]);
         assert_eq!((keyring.remove(&account).count(), json_of(&file)), (0, json!({"auths": {}})));
         assert!(
             Keyring::of(vec![]).put(&account, &login("a", "b")).unwrap_err().cause.to_string().contains("no place")

@@ -15,7 +15,7 @@ use super::settings::Warn;
 use crate::content::Cause;
 
 pub use account::{Account, AccountError};
-pub use keyring::{Kept, Keyring, Login, Password};
+pub use keyring::{CredentialLocation, Keyring, Login, Password};
 
 use file::AuthFile;
 

@@ -19,8 +19,14 @@ async fn registry() -> (Registry, Arc<Mutex<Vec<Digest>>>) {
     let observed = Arc::clone(&told);
     let damage_observer: super::super::DamageObserver =
         Arc::new(move |digest| observed.lock().unwrap().push(digest.clone()));
-    let options = Options { damage_observer: Some(damage_observer), ..Options::default() };
-    (Registry { _directory: Some(directory), ..Registry::with(layout, options, Patience::default()).await }, told)
+    let options = ServeOptions { damage_observer: Some(damage_observer), ..ServeOptions::default() };
+    (
+        Registry {
+            _directory: Some(directory),
+            ..Registry::with(layout, options, ConnectionTimeouts::default()).await
+        },
+        told,
+    )
 }
 
 #[tokio::test]

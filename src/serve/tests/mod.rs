@@ -18,8 +18,8 @@ use sha2::Digest as _;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::connections::Patience;
-use super::{Access, Options, Server};
+use super::connections::ConnectionTimeouts;
+use super::{AccessLogEntry, ServeOptions, Server};
 use crate::store::Layout;
 
 /// A registry over an empty layout.
@@ -28,7 +28,7 @@ struct Registry {
     layout: Layout,
     base: String,
     client: reqwest::Client,
-    seen: Arc<Mutex<Vec<Access>>>,
+    seen: Arc<Mutex<Vec<AccessLogEntry>>>,
     stop: oneshot::Sender<()>,
     running: JoinHandle<Result<(), super::ServeError>>,
 }
@@ -44,18 +44,18 @@ impl Registry {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let observed = Arc::clone(&seen);
         let observer: super::Observer = Arc::new(move |access| observed.lock().unwrap().push(access.clone()));
-        let options = Options { read_only, observer: Some(observer), ..Options::default() };
-        Self { seen, ..Self::with(layout, options, Patience::default()).await }
+        let options = ServeOptions { read_only, observer: Some(observer), ..ServeOptions::default() };
+        Self { seen, ..Self::with(layout, options, ConnectionTimeouts::default()).await }
     }
 
     /// A registry over an empty layout, with less patience.
-    async fn impatient(patience: Patience) -> Self {
+    async fn impatient(patience: ConnectionTimeouts) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let layout = Layout::create(directory.path().join("layout")).unwrap();
-        Self { _directory: Some(directory), ..Self::with(layout, Options::default(), patience).await }
+        Self { _directory: Some(directory), ..Self::with(layout, ServeOptions::default(), patience).await }
     }
 
-    async fn with(layout: Layout, options: Options, patience: Patience) -> Self {
+    async fn with(layout: Layout, options: ServeOptions, patience: ConnectionTimeouts) -> Self {
         // Fails when another test was first, which is as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut server = Server::bind(layout.clone(), ([127, 0, 0, 1], 0).into(), options).await.unwrap();

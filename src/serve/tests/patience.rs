@@ -112,14 +112,14 @@ fn who_waits_for_the_index_holds_no_thread() {
 
 const SHORT: Duration = Duration::from_millis(400);
 
-fn impatient() -> Patience {
+fn impatient() -> ConnectionTimeouts {
     let long = Duration::from_secs(3600);
-    Patience { first: long, idle: long, stalled: long, body: long }
+    ConnectionTimeouts { first: long, idle: long, stalled: long, body: long }
 }
 
 #[tokio::test]
 async fn a_connection_without_a_request_is_closed() {
-    let registry = Registry::impatient(Patience { first: SHORT, ..impatient() }).await;
+    let registry = Registry::impatient(ConnectionTimeouts { first: SHORT, ..impatient() }).await;
     for text in ["", "GET /v2/ HT", "GET /v2/ HTTP/1.1\r\nHost: x\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
         let (_, took) = end(sent(&registry, text).await).await;
         assert!(took >= SHORT / 2, "{took:?}");
@@ -133,7 +133,7 @@ async fn a_connection_without_a_request_is_closed() {
 
 #[tokio::test]
 async fn an_idle_connection_is_closed() {
-    let registry = Registry::impatient(Patience { idle: SHORT, ..impatient() }).await;
+    let registry = Registry::impatient(ConnectionTimeouts { idle: SHORT, ..impatient() }).await;
     for rest in ["", "GET /v2/ HTTP/1.1\r\nHost:"] {
         let text = format!("GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n{rest}");
         let (said, took) = end(sent(&registry, &text).await).await;
@@ -143,7 +143,7 @@ async fn an_idle_connection_is_closed() {
 
 #[tokio::test]
 async fn a_body_that_does_not_go_on_is_given_up_and_what_came_stays() {
-    let registry = Registry::impatient(Patience { body: SHORT, ..impatient() }).await;
+    let registry = Registry::impatient(ConnectionTimeouts { body: SHORT, ..impatient() }).await;
     let location = registry.begin("").await;
     let head = format!("PATCH {location} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhello");
     let (said, _) = end(sent(&registry, &head).await).await;
@@ -162,7 +162,7 @@ async fn a_body_that_does_not_go_on_is_given_up_and_what_came_stays() {
 
 #[tokio::test]
 async fn an_answer_that_nobody_takes_is_given_up() {
-    let registry = Registry::impatient(Patience { stalled: SHORT, ..impatient() }).await;
+    let registry = Registry::impatient(ConnectionTimeouts { stalled: SHORT, ..impatient() }).await;
     let blob = registry.blob("x", &vec![7; 50_000_000]).await;
     let head = format!("GET /v2/a/blobs/{} HTTP/1.1\r\nHost: x\r\n\r\n", blob.digest);
     let stream = sent(&registry, &head).await;

@@ -132,7 +132,7 @@ async fn an_address_in_use_is_explained() {
     use crate::error::Explain;
     let registry = Registry::new().await;
     let address = registry.base.strip_prefix("http://").unwrap().parse().unwrap();
-    let error = Server::bind(registry.layout.clone(), address, Options::default()).await.unwrap_err();
+    let error = Server::bind(registry.layout.clone(), address, ServeOptions::default()).await.unwrap_err();
     assert_eq!(error.to_string(), format!("cannot listen on {address}"));
     assert!(error.hint().unwrap().contains("--listen"));
 }

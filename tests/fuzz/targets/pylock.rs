@@ -6,7 +6,7 @@ use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 use ociforge::error::Explain;
-use ociforge::python::{PythonVersion, Requirements, Resolution, Sources, Target, resolve};
+use ociforge::python::{Python3Version, Requirements, Resolution, Sources, WheelTarget, resolve};
 use ociforge::plan::{Libc, Selection};
 use ociforge_fuzz::{file, scratch};
 use ociforge_layers::source::wheel::{FileName, normalize};
@@ -14,8 +14,8 @@ use ociforge_manifests::Platform;
 
 fuzz_target!(|text: &str| {
     let lock = file("pylock.toml", text.as_bytes());
-    let target = Target {
-        python: PythonVersion { minor: 11, patch: Some(2) },
+    let target = WheelTarget {
+        python: Python3Version { minor: 11, patch: Some(2) },
         platform: Platform::default(),
         libc: Libc::Glibc(2, 36),
     };
@@ -35,7 +35,7 @@ fuzz_target!(|text: &str| {
     assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "a package is there twice");
 });
 
-fn read(lock: &Path, target: &Target) -> Option<Resolution> {
+fn read(lock: &Path, target: &WheelTarget) -> Option<Resolution> {
     let requirements = Requirements::Lock(lock.into(), Selection::default());
     let resolution = resolve(&requirements, target, None, &scratch(), &mut Sources::default());
     resolution.map_err(|error| (error.to_string(), error.hint())).ok()

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::thread::JoinHandle;
 
-use ociforge::serve::{Options, Server};
+use ociforge::serve::{ServeOptions, Server};
 use ociforge::store::Layout;
 use tokio::sync::oneshot;
 
@@ -17,10 +17,10 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) fn new(layout: &Path) -> Self {
-        Self::with(layout, Options::default())
+        Self::with(layout, ServeOptions::default())
     }
 
-    pub(crate) fn with(layout: &Path, options: Options) -> Self {
+    pub(crate) fn with(layout: &Path, options: ServeOptions) -> Self {
         let layout = if options.read_only { Layout::open(layout) } else { Layout::create(layout) }.unwrap();
         let scheme = if options.tls.is_some() { "https" } else { "http" };
         let (stop, stopped) = oneshot::channel();

@@ -4,12 +4,12 @@ mod cdi;
 mod way;
 
 use super::programs::shown;
-use crate::doctor::check::{Check, Section};
-use crate::doctor::facts::{Distribution, Facts, Gpus, Wsl};
+use crate::doctor::check::{CheckResult, Section};
+use crate::doctor::facts::{Gpus, LinuxDistribution, MachineFacts, Wsl};
 
 const GPUS: Section = Section::Gpus;
 
-pub(super) fn gpus(facts: &Facts) -> Vec<Check> {
+pub(super) fn gpus(facts: &MachineFacts) -> Vec<CheckResult> {
     let gpus = &facts.gpus;
     let mut checks = vec![driver(facts)];
     if gpus.driver.is_some() && !gpus.toolkit.jetson {
@@ -25,7 +25,7 @@ pub(super) fn gpus(facts: &Facts) -> Vec<Check> {
     let programs = programs.into_iter().filter_map(|(name, program)| Some((name, program.as_ref()?)));
     checks.extend(programs.map(|(name, program)| {
         // The oldest ones do not tell their version.
-        Check::ok(GPUS, name, shown(program, program.version.as_deref().unwrap_or("of unknown version")))
+        CheckResult::ok(GPUS, name, shown(program, program.version.as_deref().unwrap_or("of unknown version")))
     }));
     checks
 }
@@ -39,37 +39,37 @@ fn counted(gpus: usize) -> String {
     if gpus == 1 { "1 GPU".to_owned() } else { format!("{gpus} GPUs") }
 }
 
-fn driver(facts: &Facts) -> Check {
+fn driver(facts: &MachineFacts) -> CheckResult {
     const NAME: &str = "NVIDIA driver";
     let Gpus { count, driver, wsl, toolkit, .. } = &facts.gpus;
     match (driver, count) {
-        (Some(driver), _) if toolkit.jetson => Check::ok(GPUS, NAME, format!("{driver}, of a Jetson")),
-        (None, _) if toolkit.jetson => Check::ok(GPUS, NAME, "that of a Jetson"),
-        (Some(driver), 0) => Check::ok(GPUS, NAME, driver.to_string()),
-        (Some(driver), count) => Check::ok(GPUS, NAME, format!("{driver}, {}", counted(*count))),
-        (None, _) if *wsl == Wsl::WithDriver => Check::ok(GPUS, NAME, "that of Windows, by WSL2 (/dev/dxg)"),
-        (None, _) if *wsl == Wsl::WithoutDriver => Check::warn(
+        (Some(driver), _) if toolkit.jetson => CheckResult::ok(GPUS, NAME, format!("{driver}, of a Jetson")),
+        (None, _) if toolkit.jetson => CheckResult::ok(GPUS, NAME, "that of a Jetson"),
+        (Some(driver), 0) => CheckResult::ok(GPUS, NAME, driver.to_string()),
+        (Some(driver), count) => CheckResult::ok(GPUS, NAME, format!("{driver}, {}", counted(*count))),
+        (None, _) if *wsl == Wsl::WithDriver => CheckResult::ok(GPUS, NAME, "that of Windows, by WSL2 (/dev/dxg)"),
+        (None, _) if *wsl == Wsl::WithoutDriver => CheckResult::warn(
             GPUS,
             NAME,
             "none for WSL2 (/dev/dxg): /usr/lib/wsl/lib/libcuda.so.1, which NVIDIA's driver for Windows brings, is missing",
         ),
-        (None, 0) => Check::ok(GPUS, NAME, "none, and no NVIDIA GPU either"),
+        (None, 0) => CheckResult::ok(GPUS, NAME, "none, and no NVIDIA GPU either"),
         (None, count) => {
             let machine = &facts.machine;
             let install = match machine.distribution {
-                Distribution::Debian => machine.install("nvidia-driver", ""),
-                Distribution::Ubuntu => machine.as_root("ubuntu-drivers install"),
-                Distribution::Fedora => machine.install("", "akmod-nvidia"),
+                LinuxDistribution::Debian => machine.install("nvidia-driver", ""),
+                LinuxDistribution::Ubuntu => machine.as_root("ubuntu-drivers install"),
+                LinuxDistribution::Fedora => machine.install("", "akmod-nvidia"),
             };
             let gpus = counted(*count);
-            Check::warn(GPUS, NAME, format!("not loaded, and there is an NVIDIA device on the bus ({gpus})"))
+            CheckResult::warn(GPUS, NAME, format!("not loaded, and there is an NVIDIA device on the bus ({gpus})"))
                 .mend(install)
         }
     }
 }
 
 /// The device nodes, against the GPUs on the bus.
-fn nodes(facts: &Facts) -> Check {
+fn nodes(facts: &MachineFacts) -> CheckResult {
     const NAME: &str = "device nodes";
     let Gpus { nodes, count, .. } = &facts.gpus;
     let number = |name: &String| name.strip_prefix("nvidia")?.parse::<usize>().ok();
@@ -82,7 +82,7 @@ fn nodes(facts: &Facts) -> Check {
     let control = ["nvidiactl", "nvidia-uvm"].into_iter().filter(|name| !has(name)).map(|name| format!("/dev/{name}"));
     let lacks: Vec<String> = of_gpus.chain(control.clone()).collect();
     if lacks.is_empty() {
-        return Check::ok(GPUS, NAME, format!("{}, /dev/nvidiactl, /dev/nvidia-uvm", counted(gpus)));
+        return CheckResult::ok(GPUS, NAME, format!("{}, /dev/nvidiactl, /dev/nvidia-uvm", counted(gpus)));
     }
     let lacks: Vec<&str> = lacks.iter().map(String::as_str).collect();
     let missing = format!("{} missing", super::listed(&lacks));
@@ -92,7 +92,7 @@ fn nodes(facts: &Facts) -> Check {
         format!("{missing}: {} on the bus, and {} with a device node", counted(wanted), gpus)
     };
     let machine = &facts.machine;
-    let mut check = Check::warn(GPUS, NAME, found).mend(machine.install("nvidia-modprobe", "nvidia-modprobe"));
+    let mut check = CheckResult::warn(GPUS, NAME, found).mend(machine.install("nvidia-modprobe", "nvidia-modprobe"));
     for number in if absent.is_empty() { vec![0] } else { absent } {
         check = check.mend(machine.as_root(&format!("nvidia-modprobe -u -c {number}")));
     }

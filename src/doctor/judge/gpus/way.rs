@@ -4,8 +4,8 @@ use ociforge_manifests::runtime::{GPU_KIND, HookFault};
 
 use super::super::programs::shown;
 use super::{GPUS, cdi};
-use crate::doctor::check::Check;
-use crate::doctor::facts::{Facts, Gpus};
+use crate::doctor::check::CheckResult;
+use crate::doctor::facts::{Gpus, MachineFacts};
 
 /// The version of the toolkit that keeps a CDI file up to date by itself.
 const REFRESHES: (u64, u64) = (1, 18);
@@ -17,18 +17,18 @@ const REFRESHED: &str = "/var/run/cdi/nvidia.yaml";
 const WRITTEN: &str = "/etc/cdi/nvidia.yaml";
 
 /// Whether a CDI file gives containers GPUs.
-fn has_cdi(facts: &Facts) -> bool {
+fn has_cdi(facts: &MachineFacts) -> bool {
     facts.gpus.cdi.files().any(|file| cdi::gives_gpus(&file, facts))
 }
 
 /// Why the hook gives none to the containers of who asks, if it is there.
-fn fault(facts: &Facts) -> Option<HookFault> {
+fn fault(facts: &MachineFacts) -> Option<HookFault> {
     facts.gpus.hook.as_ref()?;
     facts.gpus.toolkit.fault(false, !facts.machine.is_root())
 }
 
 /// Whether something gets the GPUs into containers; nothing where a CDI file does, which has a line of its own.
-pub(super) fn way_in(facts: &Facts) -> Option<Check> {
+pub(super) fn way_in(facts: &MachineFacts) -> Option<CheckResult> {
     const NAME: &str = "for containers";
     if has_cdi(facts) {
         return None;
@@ -37,7 +37,7 @@ pub(super) fn way_in(facts: &Facts) -> Option<Check> {
     let specified = gpus.cdi.kinds().contains(GPU_KIND);
     let cdi = if specified { "the CDI specification does not fit" } else { "there is no CDI specification" };
     let found = match (&gpus.hook, fault(facts), &gpus.ctk) {
-        (Some(_), None, _) => return Some(Check::ok(GPUS, NAME, format!("NVIDIA's hook; {cdi}"))),
+        (Some(_), None, _) => return Some(CheckResult::ok(GPUS, NAME, format!("NVIDIA's hook; {cdi}"))),
         (Some(_), Some(fault), _) => {
             format!("{fault}, and {cdi}: no container gets a GPU; CDI needs no hook of NVIDIA's")
         }
@@ -51,20 +51,20 @@ pub(super) fn way_in(facts: &Facts) -> Option<Check> {
                 .to_owned()
         }
     };
-    Some(regenerate(facts, None).into_iter().fold(Check::warn(GPUS, NAME, found), Check::mend))
+    Some(regenerate(facts, None).into_iter().fold(CheckResult::warn(GPUS, NAME, found), CheckResult::mend))
 }
 
 /// What the toolkit's config turns off.
-pub(super) fn checks_nothing(facts: &Facts) -> Option<Check> {
+pub(super) fn checks_nothing(facts: &MachineFacts) -> Option<CheckResult> {
     let off = facts.gpus.toolkit.disables_require;
     let found =
         "disable-require = true: containers are started whose image needs a newer driver, and CUDA fails in them";
     let command = facts.machine.as_root("nvidia-ctk config --in-place --set disable-require=false");
-    off.then(|| Check::warn(GPUS, "toolkit config", found).mend(command))
+    off.then(|| CheckResult::warn(GPUS, "toolkit config", found).mend(command))
 }
 
 /// NVIDIA's hook, and why it gives no GPUs; what that means where nothing else does is said by [`way_in`].
-pub(super) fn hook(facts: &Facts) -> Option<Check> {
+pub(super) fn hook(facts: &MachineFacts) -> Option<CheckResult> {
     let program = facts.gpus.hook.as_ref()?;
     // The oldest hooks do not tell their version.
     let found = shown(program, program.version.as_deref().unwrap_or("of unknown version"));
@@ -72,11 +72,11 @@ pub(super) fn hook(facts: &Facts) -> Option<Check> {
         Some(fault) if has_cdi(facts) => format!("{found}; CDI is used: {fault}"),
         _ => found,
     };
-    Some(Check::ok(GPUS, "NVIDIA hook", found))
+    Some(CheckResult::ok(GPUS, "NVIDIA hook", found))
 }
 
 /// The commands that make NVIDIA's CDI file, or make anew the one at `stale`.
-pub(super) fn regenerate(facts: &Facts, stale: Option<&str>) -> Vec<String> {
+pub(super) fn regenerate(facts: &MachineFacts, stale: Option<&str>) -> Vec<String> {
     let (machine, gpus) = (&facts.machine, &facts.gpus);
     let mut commands = Vec::new();
     if gpus.ctk.is_none() {

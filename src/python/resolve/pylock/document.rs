@@ -21,22 +21,22 @@ pub(super) struct Pylock {
     #[serde(default)]
     pub(super) default_groups: Vec<String>,
     #[serde(default)]
-    pub(super) packages: Vec<Package>,
+    pub(super) packages: Vec<PylockPackage>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) struct Package {
+#[serde(rename_all = "kebab-case", expecting = "struct Package")]
+pub(super) struct PylockPackage {
     pub(super) name: String,
     pub(super) version: Option<String>,
     pub(super) marker: Option<String>,
     pub(super) requires_python: Option<String>,
     pub(super) vcs: Option<toml::Table>,
     pub(super) directory: Option<Directory>,
-    pub(super) archive: Option<File>,
-    pub(super) sdist: Option<File>,
+    pub(super) archive: Option<PylockFile>,
+    pub(super) sdist: Option<PylockFile>,
     #[serde(default)]
-    pub(super) wheels: Vec<File>,
+    pub(super) wheels: Vec<PylockFile>,
 }
 
 #[derive(Deserialize)]
@@ -46,7 +46,8 @@ pub(super) struct Directory {
 }
 
 #[derive(Deserialize)]
-pub(super) struct File {
+#[serde(expecting = "struct File")]
+pub(super) struct PylockFile {
     pub(super) name: Option<String>,
     pub(super) url: Option<String>,
     pub(super) path: Option<String>,

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use ociforge_layers::source::wheel::normalize;
 use pep508_rs::{MarkerEnvironment, MarkerEnvironmentBuilder};
 
-use crate::python::error::{Problem, ResolveError};
+use crate::python::error::{PackageProblem, ResolveError};
 use crate::python::resolve::pep508;
-use crate::python::target::Target;
+use crate::python::target::WheelTarget;
 
 /// What markers are evaluated in.
 pub(super) struct Environment {
@@ -17,7 +17,7 @@ pub(super) struct Environment {
 }
 
 /// The environment of a target without extras and groups. What only a running system knows is empty.
-pub(in crate::python) fn marker_environment(target: &Target) -> Result<MarkerEnvironment, ResolveError> {
+pub(in crate::python) fn marker_environment(target: &WheelTarget) -> Result<MarkerEnvironment, ResolveError> {
     let version = format!("3.{}", target.python.minor);
     let full = format!("{version}.{}", target.python.patch.unwrap_or(0));
     let builder = MarkerEnvironmentBuilder {
@@ -38,7 +38,7 @@ pub(in crate::python) fn marker_environment(target: &Target) -> Result<MarkerEnv
 
 impl Environment {
     pub(super) fn new<'a>(
-        target: &Target,
+        target: &WheelTarget,
         extras: impl IntoIterator<Item = &'a String>,
         groups: impl IntoIterator<Item = &'a String>,
     ) -> Result<Self, ResolveError> {
@@ -50,10 +50,12 @@ impl Environment {
     }
 
     /// Whether a marker holds.
-    pub(super) fn applies(&self, marker: &str) -> Result<bool, Problem> {
+    pub(super) fn applies(&self, marker: &str) -> Result<bool, PackageProblem> {
         let text = self.without_sets(marker);
         let tree = pep508::marker(&text).map_err(|problem| match problem {
-            Problem::Unreadable { message, .. } => Problem::Unreadable { text: marker.to_owned(), message },
+            PackageProblem::Unreadable { message, .. } => {
+                PackageProblem::Unreadable { text: marker.to_owned(), message }
+            }
             other => other,
         })?;
         Ok(tree.evaluate(&self.environment, &[]))
@@ -108,7 +110,7 @@ mod tests {
 
     #[test]
     fn markers() {
-        let target = Target::for_tests("3.11.4", Libc::Glibc(2, 31));
+        let target = WheelTarget::for_tests("3.11.4", Libc::Glibc(2, 31));
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let environment = Environment::new(&target, &names(&["Gpu_x"]), &names(&["default", "test"])).unwrap();
         for (marker, holds) in [

@@ -10,13 +10,13 @@ use ociforge_layers::source::wheel::{FileName, normalize};
 use ociforge_manifests::Digest;
 use pep440_rs::{Version, VersionSpecifiers};
 
-use self::document::{File, Package, Pylock, parse};
+use self::document::{Pylock, PylockFile, PylockPackage, parse};
 use self::marker::Environment;
-use super::tags::Tags;
+use super::tags::CompatibilityTags;
 use crate::layer::Selection;
-use crate::python::error::{Problem, ResolveError};
+use crate::python::error::{PackageProblem, ResolveError};
 use crate::python::source::{ARCHIVES, version_of};
-use crate::python::target::Target;
+use crate::python::target::WheelTarget;
 use crate::python::wheel::{Location, LockedWheel};
 
 pub(super) use document::as_requirements;
@@ -52,17 +52,17 @@ impl Choice {
 pub(super) fn choose(
     text: &str,
     path: &Path,
-    target: &Target,
+    target: &WheelTarget,
     selection: &Selection,
 ) -> Result<Vec<Choice>, ResolveError> {
     let lock = parse(text, path)?;
     check_selection(&lock, path, selection)?;
-    let chooser = Chooser::new(&lock, path, target, selection)?;
+    let chooser = WheelSelector::new(&lock, path, target, selection)?;
     let mut choices: Vec<Choice> = Vec::new();
     chooser.each(&lock, |package| {
         let Some(choice) = chooser.choose(package)? else { return Ok(()) };
         if choices.iter().any(|other| other.name() == choice.name()) {
-            return Err(Problem::Twice);
+            return Err(PackageProblem::Twice);
         }
         choices.push(choice);
         Ok(())
@@ -71,17 +71,17 @@ pub(super) fn choose(
 }
 
 /// The wheels in a lock of uv's that was asked for wheels only; otherwise as [`choose`].
-pub(super) fn read(text: &str, path: &Path, target: &Target) -> Result<Vec<LockedWheel>, ResolveError> {
+pub(super) fn read(text: &str, path: &Path, target: &WheelTarget) -> Result<Vec<LockedWheel>, ResolveError> {
     let mut wheels = Vec::new();
     for choice in choose(text, path, target, &Selection::default())? {
         match choice {
             Choice::Wheel(wheel) => wheels.push(wheel),
             Choice::Sdist(LockedWheel { name, file, .. }) => {
-                let problem = Problem::WrongTarget { target: target.to_string(), files: vec![file] };
+                let problem = PackageProblem::WrongTarget { target: target.to_string(), files: vec![file] };
                 return Err(ResolveError::Package { name, problem });
             }
             Choice::Project { name, .. } => {
-                return Err(ResolveError::Package { name, problem: Problem::NotAWheel("directory") });
+                return Err(ResolveError::Package { name, problem: PackageProblem::NotAWheel("directory") });
             }
         }
     }
@@ -89,9 +89,9 @@ pub(super) fn read(text: &str, path: &Path, target: &Target) -> Result<Vec<Locke
 }
 
 /// The source archives in a lock of nothing but those; otherwise as [`read`].
-pub(super) fn read_sdists(text: &str, path: &Path, target: &Target) -> Result<Vec<LockedWheel>, ResolveError> {
+pub(super) fn read_sdists(text: &str, path: &Path, target: &WheelTarget) -> Result<Vec<LockedWheel>, ResolveError> {
     let lock = parse(text, path)?;
-    let chooser = Chooser::new(&lock, path, target, &Selection::default())?;
+    let chooser = WheelSelector::new(&lock, path, target, &Selection::default())?;
     let mut archives = Vec::new();
     chooser.each(&lock, |package| {
         archives.extend(package.sdist.as_ref().map(|file| chooser.archive(file, package)).transpose()?.flatten());
@@ -117,19 +117,24 @@ fn check_selection(lock: &Pylock, path: &Path, selection: &Selection) -> Result<
 }
 
 /// Chooses for one target.
-struct Chooser<'a> {
-    target: &'a Target,
+struct WheelSelector<'a> {
+    target: &'a WheelTarget,
     environment: Environment,
-    tags: Tags,
+    tags: CompatibilityTags,
     path: &'a Path,
 }
 
-impl<'a> Chooser<'a> {
+impl<'a> WheelSelector<'a> {
     /// For a lock that is for the target.
-    fn new(lock: &Pylock, path: &'a Path, target: &'a Target, selection: &Selection) -> Result<Self, ResolveError> {
+    fn new(
+        lock: &Pylock,
+        path: &'a Path,
+        target: &'a WheelTarget,
+        selection: &Selection,
+    ) -> Result<Self, ResolveError> {
         let groups = selection.groups.as_ref().unwrap_or(&lock.default_groups);
         let environment = Environment::new(target, &selection.extras, groups)?;
-        let chooser = Self { target, environment, tags: Tags::of(target), path };
+        let chooser = Self { target, environment, tags: CompatibilityTags::of(target), path };
         if chooser.fits(lock)? {
             return Ok(chooser);
         }
@@ -152,7 +157,11 @@ impl<'a> Chooser<'a> {
     }
 
     /// Takes each of the packages that are for the target.
-    fn each(&self, lock: &Pylock, mut take: impl FnMut(&Package) -> Result<(), Problem>) -> Result<(), ResolveError> {
+    fn each(
+        &self,
+        lock: &Pylock,
+        mut take: impl FnMut(&PylockPackage) -> Result<(), PackageProblem>,
+    ) -> Result<(), ResolveError> {
         for package in &lock.packages {
             let applies = package.marker.as_ref().map_or(Ok(true), |marker| self.environment.applies(marker));
             let taken = applies.and_then(|applies| if applies { take(package) } else { Ok(()) });
@@ -162,15 +171,15 @@ impl<'a> Chooser<'a> {
     }
 
     /// What a package is installed from.
-    fn choose(&self, package: &Package) -> Result<Option<Choice>, Problem> {
+    fn choose(&self, package: &PylockPackage) -> Result<Option<Choice>, PackageProblem> {
         if let Some(needs) = &package.requires_python
             && !self.runs_on(needs)?
         {
             let python = self.target.python.to_string();
-            return Err(Problem::Python { needs: needs.clone(), python });
+            return Err(PackageProblem::Python { needs: needs.clone(), python });
         }
         if package.vcs.is_some() {
-            return Err(Problem::NotAWheel("repository"));
+            return Err(PackageProblem::NotAWheel("repository"));
         }
         if let Some(found) = &package.directory {
             let directory = self.beside(&found.path);
@@ -186,40 +195,40 @@ impl<'a> Chooser<'a> {
         }
         match (self.wheel(&package.wheels, package), &package.sdist) {
             (Ok(wheel), _) => Ok(Some(Choice::Wheel(wheel))),
-            (Err(Problem::WrongTarget { .. }), Some(sdist)) => self.source(sdist, package).map(Some),
-            (Err(_), None) if package.wheels.is_empty() => Err(Problem::NoLocation(package.name.clone())),
+            (Err(PackageProblem::WrongTarget { .. }), Some(sdist)) => self.source(sdist, package).map(Some),
+            (Err(_), None) if package.wheels.is_empty() => Err(PackageProblem::NoLocation(package.name.clone())),
             (Err(problem), _) => Err(problem),
         }
     }
 
     /// The best of the wheels.
-    fn wheel(&self, files: &[File], package: &Package) -> Result<LockedWheel, Problem> {
+    fn wheel(&self, files: &[PylockFile], package: &PylockPackage) -> Result<LockedWheel, PackageProblem> {
         let mut named = Vec::new();
         for file in files {
             let location = self.location(file, &package.name)?;
             let name = self.name(file, &location);
-            let parsed = FileName::parse(&name).map_err(|_| Problem::FileName(name.clone()))?;
+            let parsed = FileName::parse(&name).map_err(|_| PackageProblem::FileName(name.clone()))?;
             named.push((parsed, (file, location, name)));
         }
         let names: Vec<String> = named.iter().map(|(_, (_, _, name))| name.clone()).collect();
         let version = named.first().map(|(parsed, _)| parsed.version.clone()).unwrap_or_default();
         let best = self.tags.best(named);
         let (file, location, name) =
-            best.ok_or_else(|| Problem::WrongTarget { target: self.target.to_string(), files: names })?;
+            best.ok_or_else(|| PackageProblem::WrongTarget { target: self.target.to_string(), files: names })?;
         locked(package, package.version.clone().unwrap_or(version), file, location, name)
     }
 
     /// A source archive that has to be built.
-    fn source(&self, file: &File, package: &Package) -> Result<Choice, Problem> {
+    fn source(&self, file: &PylockFile, package: &PylockPackage) -> Result<Choice, PackageProblem> {
         if file.subdirectory.is_some() {
-            return Err(Problem::NotAWheel("directory in a source archive"));
+            return Err(PackageProblem::NotAWheel("directory in a source archive"));
         }
         let archive = self.archive(file, package)?;
-        archive.map(Choice::Sdist).ok_or(Problem::NotAWheel("source archive of no known form or version"))
+        archive.map(Choice::Sdist).ok_or(PackageProblem::NotAWheel("source archive of no known form or version"))
     }
 
     /// A source archive; `None` when it is none of a form that can be built.
-    fn archive(&self, file: &File, package: &Package) -> Result<Option<LockedWheel>, Problem> {
+    fn archive(&self, file: &PylockFile, package: &PylockPackage) -> Result<Option<LockedWheel>, PackageProblem> {
         let location = self.location(file, &package.name)?;
         let name = self.name(file, &location);
         let version = package.version.clone().or_else(|| version_of(&name, &package.name));
@@ -230,18 +239,18 @@ impl<'a> Chooser<'a> {
         locked(package, version, file, location, name).map(Some)
     }
 
-    fn name(&self, file: &File, location: &Location) -> String {
+    fn name(&self, file: &PylockFile, location: &Location) -> String {
         file.name.clone().or_else(|| location.file_name()).unwrap_or_default()
     }
 
     /// A path where there is one: it is what the lock carries along.
-    fn location(&self, file: &File, package: &str) -> Result<Location, Problem> {
+    fn location(&self, file: &PylockFile, package: &str) -> Result<Location, PackageProblem> {
         let location = match (&file.path, &file.url) {
             (Some(path), _) => Some(Location::Path(self.beside(path))),
             (None, Some(url)) => Location::of_url(url),
             (None, None) => None,
         };
-        location.ok_or_else(|| Problem::NoLocation(file.name.clone().unwrap_or_else(|| package.to_owned())))
+        location.ok_or_else(|| PackageProblem::NoLocation(file.name.clone().unwrap_or_else(|| package.to_owned())))
     }
 
     /// A path of the lock's.
@@ -249,8 +258,8 @@ impl<'a> Chooser<'a> {
         self.path.parent().unwrap_or(Path::new(".")).join(path)
     }
 
-    fn runs_on(&self, needs: &str) -> Result<bool, Problem> {
-        let unreadable = |message: String| Problem::Unreadable { text: needs.to_owned(), message };
+    fn runs_on(&self, needs: &str) -> Result<bool, PackageProblem> {
+        let unreadable = |message: String| PackageProblem::Unreadable { text: needs.to_owned(), message };
         let versions = VersionSpecifiers::from_str(needs).map_err(|error| unreadable(error.to_string()))?;
         Ok(versions.contains(&self.python()))
     }
@@ -264,18 +273,18 @@ impl<'a> Chooser<'a> {
 
 /// A file of a package, pinned.
 fn locked(
-    package: &Package,
+    package: &PylockPackage,
     version: String,
-    file: &File,
+    file: &PylockFile,
     location: Location,
     name: String,
-) -> Result<LockedWheel, Problem> {
+) -> Result<LockedWheel, PackageProblem> {
     let hash = file.hashes.get("sha256").map(|hash| format!("sha256:{}", hash.to_ascii_lowercase()));
     let sha256: Option<Digest> = hash.and_then(|hash| hash.parse().ok());
     Ok(LockedWheel {
         name: normalize(&package.name),
         version,
-        sha256: sha256.ok_or_else(|| Problem::NoHash(name.clone()))?,
+        sha256: sha256.ok_or_else(|| PackageProblem::NoHash(name.clone()))?,
         file: name,
         location,
         size: file.size,

@@ -3,13 +3,13 @@ use crate::plan::Libc;
 
 const HASH: &str = "0f343b0457d1bd2bd6d0d3a4a3f8a0b0f3a1f1c0e6e1d7c8b9a0f1e2d3c4b5a6";
 
-fn read_for(target: &Target, packages: &str) -> Result<Vec<LockedWheel>, ResolveError> {
+fn read_for(target: &WheelTarget, packages: &str) -> Result<Vec<LockedWheel>, ResolveError> {
     let text = format!("lock-version = \"1.0\"\ncreated-by = \"test\"\n{packages}");
     read(&text, Path::new("/recipe/pylock.toml"), target)
 }
 
-fn target() -> Target {
-    Target::for_tests("3.11.4", Libc::Glibc(2, 31))
+fn target() -> WheelTarget {
+    WheelTarget::for_tests("3.11.4", Libc::Glibc(2, 31))
 }
 
 fn package(name: &str, more: &str) -> String {
@@ -35,9 +35,9 @@ fn the_best_wheel_is_chosen() {
     ];
     let found = read_for(&target(), &package("A.a", &wheels(&files))).unwrap();
     assert_eq!((found[0].name.as_str(), found[0].file.as_str()), ("a-a", files[1]));
-    let newer = Target::for_tests("3.11", Libc::Glibc(2, 36));
+    let newer = WheelTarget::for_tests("3.11", Libc::Glibc(2, 36));
     assert_eq!(read_for(&newer, &package("A.a", &wheels(&files))).unwrap()[0].file, files[2]);
-    let other = Target::for_tests("3.12", Libc::Musl(1, 2));
+    let other = WheelTarget::for_tests("3.12", Libc::Musl(1, 2));
     assert_eq!(read_for(&other, &package("A.a", &wheels(&files))).unwrap()[0].file, files[0]);
 }
 

@@ -15,13 +15,13 @@ use self::lines::{Line, lines, option, urls};
 use super::Requirements;
 use super::pep508;
 use super::pylock::marker_environment;
-use crate::python::error::{Problem, ResolveError};
-use crate::python::target::Target;
+use crate::python::error::{PackageProblem, ResolveError};
+use crate::python::target::WheelTarget;
 use crate::python::wheel::LockedWheel;
 
 /// A package that the user names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Named {
+pub(super) struct NamedRequirement {
     /// Its normalised name.
     pub(super) name: String,
     /// The versions that are allowed; `None` when it is asked for by URL or path.
@@ -30,7 +30,7 @@ pub(super) struct Named {
     pub(super) hashes: Vec<String>,
 }
 
-impl Named {
+impl NamedRequirement {
     /// Whether `version` won't do. Pre-releases do wherever they lie within the bounds, as for what pip has installed.
     fn excludes(&self, version: &Version) -> bool {
         self.versions.as_ref().is_none_or(|versions| !versions.contains(version))
@@ -38,13 +38,13 @@ impl Named {
 }
 
 /// Whether one of the requirements rules out this version of the package.
-pub(super) fn excluded(named: &[Named], name: &str, version: &Version) -> bool {
+pub(super) fn excluded(named: &[NamedRequirement], name: &str, version: &Version) -> bool {
     named.iter().any(|requirement| requirement.name == name && requirement.excludes(version))
 }
 
 /// Holds the wheels against the hashes that the requirements give. As with pip, a hash for one package demands one for
 /// every package.
-pub(super) fn check_hashes(named: &[Named], wheels: &[LockedWheel]) -> Result<(), ResolveError> {
+pub(super) fn check_hashes(named: &[NamedRequirement], wheels: &[LockedWheel]) -> Result<(), ResolveError> {
     if named.iter().all(|requirement| requirement.hashes.is_empty()) {
         return Ok(());
     }
@@ -52,11 +52,11 @@ pub(super) fn check_hashes(named: &[Named], wheels: &[LockedWheel]) -> Result<()
         let of_it = named.iter().filter(|requirement| requirement.name == wheel.name);
         let mut hashes = of_it.flat_map(|requirement| &requirement.hashes).peekable();
         let problem = if hashes.peek().is_none() {
-            Problem::Unhashed
+            PackageProblem::Unhashed
         } else if hashes.any(|hash| hash == wheel.sha256.as_str()) {
             continue;
         } else {
-            Problem::WrongHash(wheel.file.clone())
+            PackageProblem::WrongHash(wheel.file.clone())
         };
         return Err(ResolveError::Package { name: wheel.name.clone(), problem });
     }
@@ -64,12 +64,16 @@ pub(super) fn check_hashes(named: &[Named], wheels: &[LockedWheel]) -> Result<()
 }
 
 /// What the requirements name, those for other platforms left out.
-pub(super) fn read(requirements: &Requirements, target: &Target, directory: &Path) -> Result<Vec<Named>, ResolveError> {
+pub(super) fn read(
+    requirements: &Requirements,
+    target: &WheelTarget,
+    directory: &Path,
+) -> Result<Vec<NamedRequirement>, ResolveError> {
     let environment = marker_environment(target)?;
     let mut named = Vec::new();
     for Line { text, .. } in lines(requirements, directory)? {
         if let Some(project) = project(&text, directory).filter(|_| applies(&text, &environment)) {
-            let problem = Problem::NotAWheel("directory");
+            let problem = PackageProblem::NotAWheel("directory");
             return Err(ResolveError::Package { name: project.to_owned(), problem });
         }
         named.extend(name(&text, &environment));
@@ -130,7 +134,7 @@ pub(in crate::python) fn urls_with_user(requirements: &Requirements, directory: 
 }
 
 /// The requirement of one line; nothing for options, and what is for other platforms.
-fn name(line: &str, environment: &MarkerEnvironment) -> Option<Named> {
+fn name(line: &str, environment: &MarkerEnvironment) -> Option<NamedRequirement> {
     if line.starts_with('-') {
         return None;
     }
@@ -142,7 +146,7 @@ fn name(line: &str, environment: &MarkerEnvironment) -> Option<Named> {
     let Ok(requirement) = pep508::requirement(line) else {
         let file = line.split([';', '#', '?']).next()?.trim().rsplit('/').next()?;
         let wheel = FileName::parse(file).ok()?;
-        return Some(Named { name: wheel.name, versions: None, hashes });
+        return Some(NamedRequirement { name: wheel.name, versions: None, hashes });
     };
     let versions = match requirement.version_or_url {
         None => Some(VersionSpecifiers::empty()),
@@ -150,7 +154,7 @@ fn name(line: &str, environment: &MarkerEnvironment) -> Option<Named> {
         Some(VersionOrUrl::Url(_)) => None,
     };
     let applies = requirement.marker.evaluate(environment, &[]);
-    applies.then(|| Named { name: normalize(requirement.name.as_ref()), versions, hashes })
+    applies.then(|| NamedRequirement { name: normalize(requirement.name.as_ref()), versions, hashes })
 }
 
 #[cfg(test)]
@@ -160,8 +164,8 @@ mod tests {
     use super::*;
     use crate::plan::Libc;
 
-    fn target() -> Target {
-        Target::for_tests("3.11", Libc::Glibc(2, 36))
+    fn target() -> WheelTarget {
+        WheelTarget::for_tests("3.11", Libc::Glibc(2, 36))
     }
 
     #[test]

@@ -12,7 +12,7 @@ use serde_json::json;
 use tar::{Builder, EntryType};
 
 use super::resume::LAYOUT;
-use crate::content::{Cause, Check, ContentError, cause_of};
+use crate::content::{Cause, ContentError, Verifier, cause_of};
 use crate::progress::Progress;
 use crate::store::Layout;
 use crate::store::blob::beside;
@@ -67,7 +67,7 @@ fn write_to(
         append_directory(&mut tar, &format!("{BLOBS}/{algorithm}/"))?;
         while let Some((digest, descriptor)) = blobs.next_if(|(digest, _)| digest.algorithm() == algorithm) {
             let (file, _) = layout.open_blob(digest)?;
-            let content = Verified { file, check: Some(Check::new(descriptor)), progress };
+            let content = Verified { file, check: Some(Verifier::new(descriptor)), progress };
             let name = blob_name(digest);
             let mut header = header(EntryType::Regular, 0o644, descriptor.size);
             tar.append_data(&mut header, name, content).map_err(cause_of)?;
@@ -123,7 +123,7 @@ fn append_directory(tar: &mut Builder<impl io::Write>, name: &str) -> io::Result
 /// A blob's file that ends in an error unless it is the blob.
 struct Verified<'a> {
     file: File,
-    check: Option<Check>,
+    check: Option<Verifier>,
     progress: &'a dyn Progress,
 }
 
@@ -131,7 +131,7 @@ impl Read for Verified<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read(buffer)?;
         if read == 0 && !buffer.is_empty() {
-            self.check.take().map_or(Ok(()), Check::finish).map_err(io::Error::other)?;
+            self.check.take().map_or(Ok(()), Verifier::finish).map_err(io::Error::other)?;
         } else if let Some(check) = &mut self.check {
             check.take(&buffer[..read]).map_err(io::Error::other)?;
         }

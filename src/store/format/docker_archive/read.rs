@@ -11,7 +11,7 @@ use ociforge_manifests::{ArchivedImage, Config, Descriptor, DiffId, Digest, Docu
 use serde_json::json;
 
 use super::{Item, MANIFEST, complete, familiar};
-use crate::content::{ByteStream, Cause, Check, ContentError, Named, Source, in_memory};
+use crate::content::{ByteStream, Cause, ContentError, Named, Source, Verifier, in_memory};
 use crate::store::format::blob_name::{blob_name, digest_of};
 use crate::store::format::tar_file::{Entries, GET_AGAIN, Place, TarFile, normal};
 
@@ -215,7 +215,7 @@ impl DockerArchive {
                 continue;
             };
             let bytes = self.tar.read_whole(place)?;
-            let mut check = Check::new(&descriptor);
+            let mut check = Verifier::new(&descriptor);
             check.take(&bytes)?;
             check.finish()?;
             match GraphNode::parse(&descriptor.media_type, bytes)? {
