@@ -24,10 +24,10 @@ pub(super) fn join(mut work: Vec<LayerWork>, excess: &mut usize) -> Vec<LayerWor
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layer::{Archive, Step, StepKind};
+    use crate::layer::{Step, StepKind, TarArchive};
 
     fn work(name: &str, size: u64, joinable: bool) -> LayerWork {
-        let kind = StepKind::Archive(Archive { file: name.into() });
+        let kind = StepKind::Archive(TarArchive { file: name.into() });
         let step = Step { kind, index: 0, line: 1, description: name.into(), bytecode: false };
         LayerWork { step, ingredients: Some(json!(name)), description: name.into(), size, parts: Vec::new(), joinable }
     }

@@ -16,12 +16,12 @@ use crate::tables::values::file;
 
 /// A tar archive to add.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Archive {
+pub struct TarArchive {
     /// The archive, relative to the recipe's directory.
     pub file: PathBuf,
 }
 
-impl RecipeForm for Archive {
+impl RecipeForm for TarArchive {
     const KEY: &'static str = "tar";
 
     fn read(value: &Value<'_>, _layer: &Table<'_>) -> Result<(Self, String), PlanError> {
@@ -31,7 +31,7 @@ impl RecipeForm for Archive {
     }
 }
 
-impl LayerKind for Archive {
+impl LayerKind for TarArchive {
     /// Does not read the archive: the store may have the layer.
     fn work(&self, step: &Step, context: &LayerContext<'_>) -> Result<Option<LayerWork>, LayerError> {
         let file = context.directory.join(&self.file);

@@ -23,13 +23,13 @@ use crate::tables::fields::{Table, Value};
 use crate::tables::values::boolean;
 use crate::tables::{PlanError, TableFault};
 
-pub use archive::Archive;
+pub use archive::TarArchive;
 pub use copy::Copy;
 pub use directories::Directories;
 pub use epoch::{Epoch, EpochError};
 pub use error::LayerError;
 pub use mounts::{MountKind, StepMount, is_secret_id};
-pub use python::{PROJECT_FILES, Pip, Selection};
+pub use python::{PROJECT_FILES, Pip, PylockSelection};
 pub use run::Run;
 pub(crate) use work::{LayerPart, LayerWork, TreeSource, stays_inside};
 
@@ -117,14 +117,14 @@ impl Step {
 }
 
 /// Reads a kind.
-type Read = fn(&Value<'_>, &Table<'_>) -> Result<(StepKind, String), PlanError>;
+type ReadKind = fn(&Value<'_>, &Table<'_>) -> Result<(StepKind, String), PlanError>;
 
 /// The form of a kind in a recipe, see [`RecipeForm`].
 struct Form {
     key: &'static str,
     options: &'static [&'static str],
     inner: &'static [&'static str],
-    read: Read,
+    read: ReadKind,
 }
 
 macro_rules! kinds {
@@ -160,7 +160,7 @@ kinds! {
     /// Copies a file or the content of a directory.
     Copy(Copy),
     /// Adds the content of a tar archive.
-    Archive(Archive),
+    Archive(TarArchive),
     /// Installs Python packages.
     Pip(Pip),
     /// Runs a command in the sandbox. Its changes become the layer.

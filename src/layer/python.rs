@@ -28,7 +28,7 @@ pub enum Pip {
     /// A requirements file to resolve, relative to the recipe's directory.
     File(PathBuf),
     /// A `pylock.toml` (PEP 751), relative to the recipe's directory, and the selected parts of it.
-    Lock(PathBuf, Selection),
+    Lock(PathBuf, PylockSelection),
     /// A pattern of wheels on disk, relative to the recipe's directory.
     Wheels(String),
     /// A project (PEP 517) to build, with its requirements to resolve.
@@ -42,7 +42,7 @@ pub enum Pip {
 
 /// The selected optional parts of a `pylock.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Selection {
+pub struct PylockSelection {
     /// The selected extras, normalized, sorted.
     pub extras: Vec<String>,
     /// The selected dependency groups, normalized, sorted; `None` is the default groups of the file.
@@ -64,10 +64,10 @@ impl LayerKind for Pip {
         Some(match self {
             Self::Requirements(all) => json!({ "requirements": all }),
             Self::File(file) => json!({ "file": file.to_string_lossy() }),
-            Self::Lock(file, Selection { extras, groups: None }) if extras.is_empty() => {
+            Self::Lock(file, PylockSelection { extras, groups: None }) if extras.is_empty() => {
                 json!({ "lock": file.to_string_lossy() })
             }
-            Self::Lock(file, Selection { extras, groups }) => {
+            Self::Lock(file, PylockSelection { extras, groups }) => {
                 json!({ "lock": file.to_string_lossy(), "extras": extras, "groups": groups })
             }
             Self::Wheels(pattern) => json!({ "wheels": pattern }),
@@ -146,7 +146,7 @@ fn table(value: &Value<'_>) -> Result<(Pip, String), PlanError> {
     }
     let pip = match *key {
         "requirements" => Pip::File(file),
-        "lock" => Pip::Lock(file, Selection { extras, groups }),
+        "lock" => Pip::Lock(file, PylockSelection { extras, groups }),
         "wheels" => Pip::Wheels(file.to_string_lossy().into_owned()),
         _ => Pip::Project { directory: file, extras },
     };

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicUsize;
 use super::delta::{BESIDE, SINCE};
 use super::known_blobs::RecordingTarget;
 use super::origin::MirrorSource;
-use super::plan::{Plan, Planned};
+use super::plan::{MirrorPlan, Planned};
 use super::report::{Bytes, ImageReport, Report, Status};
 use super::{Mirror, full, repository};
 use crate::content::{Cause, ContentError, Named, verify};
@@ -14,7 +14,7 @@ use crate::error::Failure;
 use crate::transfer::Copied;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-impl Plan<'_> {
+impl MirrorPlan<'_> {
     /// Copies the images one after the other, and reads all manifests back at the end. An image that fails does not stop
     /// the others, unless it is asked for; an archive appears only when none has failed.
     ///

@@ -22,11 +22,11 @@ const IN_MEMORY: usize = 8 << 20;
 
 /// Documents by their digests.
 #[derive(Default)]
-pub(super) struct Documents(Mutex<Kept>);
+pub(super) struct Documents(Mutex<DocumentCache>);
 
 #[derive(Default)]
-struct Kept {
-    places: HashMap<Digest, Place>,
+struct DocumentCache {
+    places: HashMap<Digest, DocumentStorage>,
     /// Bytes that are in memory.
     held: usize,
     file: Option<File>,
@@ -34,7 +34,7 @@ struct Kept {
     end: u64,
 }
 
-enum Place {
+enum DocumentStorage {
     Memory(Bytes),
     File { offset: u64, length: u64 },
 }
@@ -44,8 +44,8 @@ impl Documents {
     pub(super) fn read(&self, digest: &Digest, offset: u64) -> Option<ByteStream> {
         let kept = self.kept();
         match kept.places.get(digest)? {
-            Place::Memory(bytes) => Some(in_memory(bytes.clone(), offset)),
-            Place::File { offset: begin, length } => {
+            DocumentStorage::Memory(bytes) => Some(in_memory(bytes.clone(), offset)),
+            DocumentStorage::File { offset: begin, length } => {
                 let file = kept.file.as_ref()?.try_clone().ok()?;
                 let offset = offset.min(*length);
                 Some(stream(file, begin + offset, length - offset))
@@ -61,26 +61,26 @@ impl Documents {
         }
         let place = if bytes.len() <= SHORT && kept.held + bytes.len() <= IN_MEMORY {
             kept.held += bytes.len();
-            Ok(Place::Memory(Bytes::copy_from_slice(bytes)))
+            Ok(DocumentStorage::Memory(Bytes::copy_from_slice(bytes)))
         } else {
             kept.append(bytes)
         };
         kept.places.extend(place.ok().map(|place| (digest.clone(), place)));
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn kept(&self) -> MutexGuard<'_, DocumentCache> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Kept {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<Place> {
+impl DocumentCache {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<DocumentStorage> {
         let file = match &mut self.file {
             Some(file) => file,
             none => none.insert(temporary_file()?),
         };
         file.write_all_at(bytes, self.end)?;
-        let place = Place::File { offset: self.end, length: bytes.len() as u64 };
+        let place = DocumentStorage::File { offset: self.end, length: bytes.len() as u64 };
         self.end += bytes.len() as u64;
         Ok(place)
     }

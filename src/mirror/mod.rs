@@ -1,7 +1,7 @@
 //! Mirroring: many images from where they are to where they are needed, a gap in the network between or not.
 //!
 //! What is wanted (`selection`) is looked up (`resolve`, `origin`) and looked for at the target (`preflight`,
-//! `destination`) before anything is written: that is a [`Plan`]. Then each image is copied (`copy`), and at the end
+//! `destination`) before anything is written: that is a [`MirrorPlan`]. Then each image is copied (`copy`), and at the end
 //! everything is read back. In between only the descriptors of manifests are in memory (`documents`).
 
 mod copy;
@@ -25,7 +25,7 @@ use crate::progress::Reporter;
 use crate::registry::Client;
 
 pub use location::MirrorLocation;
-pub use plan::Plan;
+pub use plan::MirrorPlan;
 pub use report::{Bytes, ImageReport, Refusal, Report, Status};
 pub use selection::{NoTag, Selection};
 pub use shard::Shard;

@@ -91,14 +91,14 @@ impl MirrorOrigin {
 
 /// A repository whose documents, names and referrers are read once: they are looked at before anything is copied, and
 /// again while it is.
-pub(super) struct Read {
+pub(super) struct CachedRepository {
     repository: Arc<dyn Named>,
     documents: Arc<Documents>,
     tagged: Mutex<HashMap<String, Option<Descriptor>>>,
     referrers: Mutex<HashMap<Digest, Vec<Descriptor>>>,
 }
 
-impl Read {
+impl CachedRepository {
     pub(super) fn new(repository: Arc<dyn Named>, documents: Arc<Documents>) -> Self {
         Self { repository, documents, tagged: Mutex::default(), referrers: Mutex::default() }
     }
@@ -118,7 +118,7 @@ fn put<K: Hash + Eq, V>(map: &Mutex<HashMap<K, V>>, key: K, value: V) {
 }
 
 #[async_trait]
-impl Source for Read {
+impl Source for CachedRepository {
     async fn fetch(&self, descriptor: &Descriptor, offset: u64) -> Result<ByteStream, ContentError> {
         if !descriptor.is_document() {
             return self.repository.fetch(descriptor, offset).await;
@@ -137,7 +137,7 @@ impl Source for Read {
 }
 
 #[async_trait]
-impl Named for Read {
+impl Named for CachedRepository {
     async fn tagged(&self, tag: &str) -> Result<Option<(Descriptor, Vec<u8>)>, ContentError> {
         let key = tag.to_owned();
         match get(&self.tagged, &key) {
@@ -172,7 +172,7 @@ impl Named for Read {
 
 /// A repository to copy from, parts of which the target may have in other repositories.
 pub(super) struct MirrorSource<'a> {
-    pub(super) read: &'a Read,
+    pub(super) read: &'a CachedRepository,
     pub(super) client: &'a Client,
     pub(super) known_blobs: &'a KnownBlobs,
     /// Where it is copied to, in a registry.

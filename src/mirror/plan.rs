@@ -12,9 +12,9 @@ use super::delta::{Earlier, SINCE};
 use super::destination::{ImageDestination, MirrorDestination};
 use super::known_blobs::KnownBlobs;
 use super::origin::MirrorOrigin;
-use super::preflight::{BlobOrigin, Found, Preflight};
+use super::preflight::{BlobOrigin, Preflight, PreflightResult};
 use super::report::{Bytes, ImageReport, Refusal, Report, Status};
-use super::resolve::Image;
+use super::resolve::MirrorImage;
 use super::{Mirror, Problem, counted, full};
 use crate::bytes::human_bytes;
 use crate::content::{Cause, ContentError, Named, Repository, Source, Target};
@@ -26,7 +26,7 @@ use crate::transfer::ImageCopy;
 const LARGE: u64 = 1 << 20;
 
 /// The images that are mirrored, and where each of their blobs will come from.
-pub struct Plan<'a> {
+pub struct MirrorPlan<'a> {
     pub(super) mirror: &'a Mirror<'a>,
     pub(super) destination: MirrorDestination<'a>,
     pub(super) known_blobs: KnownBlobs,
@@ -38,8 +38,8 @@ pub struct Plan<'a> {
 
 /// An image of a plan.
 pub(super) struct Planned {
-    pub(super) image: Image,
-    pub(super) found: Found,
+    pub(super) image: MirrorImage,
+    pub(super) found: PreflightResult,
     /// Its name at the target.
     pub(super) shown: String,
     /// Its repository there.
@@ -56,7 +56,7 @@ impl Mirror<'_> {
     /// # Errors
     /// When there is nothing to mirror; when an image is not there, or two images go to one place (all such are told);
     /// when a blob is missing of which that can be known; when there is not enough room for the files to write.
-    pub async fn plan(&self) -> Result<Plan<'_>, Refusal> {
+    pub async fn plan(&self) -> Result<MirrorPlan<'_>, Refusal> {
         let task = self.reporter.task("looking up images", None);
         let origin = MirrorOrigin::open(self.from.as_ref(), self.client)?;
         let destination = MirrorDestination::open(&self.to, self.client)?;
@@ -75,7 +75,7 @@ impl Mirror<'_> {
         }
         task.done("found");
         let (known_blobs, one_large) = (KnownBlobs::default(), Semaphore::new(1));
-        let mut plan = Plan { mirror: self, destination, known_blobs, earlier, images: Vec::new(), one_large };
+        let mut plan = MirrorPlan { mirror: self, destination, known_blobs, earlier, images: Vec::new(), one_large };
         plan.images = plan.preflight(&origin, images).await?;
         plan.count();
         plan.all_is_there(&origin)?;
@@ -99,7 +99,7 @@ impl Mirror<'_> {
     /// The copy of one image.
     pub(super) fn copy<'c>(
         &'c self,
-        image: &'c Image,
+        image: &'c MirrorImage,
         source: &'c dyn Named,
         target: &'c dyn Target,
         naming: &'c (dyn Fn(&str) -> String + Sync),
@@ -110,7 +110,7 @@ impl Mirror<'_> {
     }
 }
 
-impl Plan<'_> {
+impl MirrorPlan<'_> {
     /// What will be done.
     #[must_use]
     pub fn report(&self) -> Report {
@@ -120,8 +120,8 @@ impl Plan<'_> {
 
     /// Walks through all images as the copy will. Those of one repository follow each other, so that none of their
     /// blobs is asked for twice.
-    async fn preflight(&self, origin: &MirrorOrigin, images: Vec<Image>) -> Result<Vec<Planned>, Refusal> {
-        let mut groups: BTreeMap<String, Vec<(usize, Image, ImageDestination)>> = BTreeMap::new();
+    async fn preflight(&self, origin: &MirrorOrigin, images: Vec<MirrorImage>) -> Result<Vec<Planned>, Refusal> {
+        let mut groups: BTreeMap<String, Vec<(usize, MirrorImage, ImageDestination)>> = BTreeMap::new();
         let mut problems = Vec::new();
         for (at, image) in images.into_iter().enumerate() {
             match self.destination.image(&image.wanted.name, &image.root) {
@@ -162,9 +162,9 @@ impl Plan<'_> {
     async fn survey_one(
         &self,
         origin: &MirrorOrigin,
-        image: &Image,
+        image: &MirrorImage,
         destination: &ImageDestination,
-    ) -> Result<(Digest, usize, Found), ContentError> {
+    ) -> Result<(Digest, usize, PreflightResult), ContentError> {
         let task = self.mirror.reporter.task(&format!("looking for {}", full(&image.wanted.name)), None);
         let (known_blobs, since) = (&self.known_blobs, &self.earlier.blobs);
         let beside = image.beside.iter().filter_map(|name| self.destination.beside(name)).collect();

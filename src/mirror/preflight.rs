@@ -34,7 +34,7 @@ pub(super) struct Blob {
 
 /// What an image consists of, and where it is.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct PreflightResult {
     /// The blobs, each once.
     pub(super) blobs: Vec<Blob>,
     /// Manifests and indexes, each once.
@@ -52,11 +52,11 @@ pub(super) struct Preflight<'a> {
     pub(super) known_blobs: &'a KnownBlobs,
     /// What need not be brought.
     pub(super) since: &'a HashMap<Digest, String>,
-    pub(super) found: Mutex<Found>,
+    pub(super) found: Mutex<PreflightResult>,
 }
 
 impl Preflight<'_> {
-    fn found(&self) -> MutexGuard<'_, Found> {
+    fn found(&self) -> MutexGuard<'_, PreflightResult> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

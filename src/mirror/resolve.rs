@@ -10,7 +10,7 @@ use ociforge_manifests::{Descriptor, DocumentError, ImageName, Platform, Referen
 use super::delta::BESIDE;
 use super::destination::MirrorDestination;
 use super::documents::Documents;
-use super::origin::{MirrorOrigin, Read};
+use super::origin::{CachedRepository, MirrorOrigin};
 use super::selection::{Chooser, is_companion};
 use super::{MAX_IMAGES, Mirror, NoTag, Problem, Selection, full, repository};
 use crate::content::{Cause, ContentError, read_document};
@@ -25,16 +25,16 @@ pub(super) struct Wanted {
 }
 
 /// An image that is there.
-pub(super) struct Image {
+pub(super) struct MirrorImage {
     pub(super) wanted: Wanted,
     /// The manifest or index, which is read when it is needed.
     pub(super) root: Descriptor,
     /// Repositories that may have blobs which a delta leaves out.
     pub(super) beside: Vec<String>,
-    pub(super) read: Arc<Read>,
+    pub(super) read: Arc<CachedRepository>,
 }
 
-impl Image {
+impl MirrorImage {
     /// The manifest or index.
     pub(super) async fn read_root(&self) -> Result<GraphNode, ContentError> {
         parse(&self.wanted.name, &self.root.media_type, read_document(&*self.read, &self.root).await?)
@@ -112,7 +112,7 @@ impl Mirror<'_> {
         wanted: Vec<Wanted>,
         origin: &MirrorOrigin,
         destination: &MirrorDestination<'_>,
-    ) -> (Vec<Image>, Vec<Problem>) {
+    ) -> (Vec<MirrorImage>, Vec<Problem>) {
         let mut by_address: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (at, one) in wanted.iter().enumerate() {
             by_address.entry(destination.address(&one.name)).or_default().push(at);
@@ -123,13 +123,14 @@ impl Mirror<'_> {
             by_address.values().filter(|together| together.iter().any(|at| here(*at))).flatten().copied().collect();
         looked_at.sort_unstable();
         let documents = Arc::<Documents>::default();
-        let mut repositories: HashMap<String, Arc<Read>> = HashMap::new();
+        let mut repositories: HashMap<String, Arc<CachedRepository>> = HashMap::new();
         let mut problems = Vec::new();
         let mut found = Vec::new();
         for at in looked_at {
             let name = &wanted[at].name;
             let known = repositories.get(&repository(name)).cloned();
-            let new = || origin.repository(name).map(|found| Arc::new(Read::new(found, Arc::clone(&documents))));
+            let new =
+                || origin.repository(name).map(|found| Arc::new(CachedRepository::new(found, Arc::clone(&documents))));
             match known.map_or_else(new, Ok) {
                 Ok(read) => {
                     repositories.insert(repository(name), read.clone());
@@ -143,7 +144,7 @@ impl Mirror<'_> {
         let mut images = Vec::new();
         for ((wanted, read), root) in found.into_iter().zip(roots) {
             match root {
-                Ok((root, beside)) => images.push(Image { wanted, root, beside, read }),
+                Ok((root, beside)) => images.push(MirrorImage { wanted, root, beside, read }),
                 Err(error) => problems.push(Problem::of(&wanted.name, error)),
             }
         }
@@ -168,7 +169,11 @@ async fn choose(origin: &MirrorOrigin, selection: &Selection) -> Result<Vec<Refe
     Ok(tags.into_iter().map(named).collect())
 }
 
-async fn root(origin: &MirrorOrigin, name: &Reference, read: &Read) -> Result<(Descriptor, Vec<String>), ContentError> {
+async fn root(
+    origin: &MirrorOrigin,
+    name: &Reference,
+    read: &CachedRepository,
+) -> Result<(Descriptor, Vec<String>), ContentError> {
     let (descriptor, bytes) = origin.read(name, read).await?;
     // Nothing is waited for while the document is in memory. What is wrong with it shows when it is looked at.
     let kind = media_type_of(&descriptor.media_type, &bytes).map_err(|error| unreadable(name, error))?;
@@ -200,8 +205,8 @@ fn add_platforms(platforms: &mut Vec<Platform>, more: Vec<Platform>) {
 }
 
 /// Images that go to one place and are not the same.
-fn collisions(images: &[Image], destination: &MirrorDestination<'_>) -> Vec<Problem> {
-    let mut first: HashMap<String, &Image> = HashMap::new();
+fn collisions(images: &[MirrorImage], destination: &MirrorDestination<'_>) -> Vec<Problem> {
+    let mut first: HashMap<String, &MirrorImage> = HashMap::new();
     let mut problems = Vec::new();
     for image in images {
         let address = destination.address(&image.wanted.name);

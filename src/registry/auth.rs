@@ -22,18 +22,18 @@ const MAX_ANSWER: u64 = 1 << 20;
 
 /// Who the user is to one repository of one registry. The registry's challenge is kept from its first answer on:
 /// nvcr.io, for one, later names another token server that leads nowhere.
-pub(super) struct Session {
+pub(super) struct TokenSession {
     registry: String,
     repository: String,
     files: CredentialFiles,
     credential: OnceCell<Credential>,
     challenge: Mutex<Option<Challenge>>,
-    slots: Mutex<HashMap<Scopes, Arc<Slot>>>,
+    slots: Mutex<HashMap<Scopes, Arc<TokenSlot>>>,
 }
 
 /// The token for some scopes. Whoever holds the lock asks for it; the others wait and share it.
 #[derive(Default)]
-struct Slot {
+struct TokenSlot {
     token: tokio::sync::Mutex<Option<Token>>,
     /// What the registry asked for beyond those scopes.
     extra: Mutex<Scopes>,
@@ -62,7 +62,7 @@ impl Token {
     }
 }
 
-impl Session {
+impl TokenSession {
     pub(super) fn new(registry: &str, repository: &str, files: CredentialFiles) -> Self {
         Self {
             registry: registry.to_owned(),
@@ -125,7 +125,7 @@ impl Session {
         }
     }
 
-    fn slot(&self, scopes: &Scopes) -> Arc<Slot> {
+    fn slot(&self, scopes: &Scopes) -> Arc<TokenSlot> {
         Arc::clone(lock(&self.slots).entry(scopes.clone()).or_default())
     }
 

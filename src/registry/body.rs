@@ -39,12 +39,12 @@ pub(super) struct Outgoing<'a> {
     /// How much the progress has been told of.
     told: AtomicU64,
     /// The stream between two parts. A request takes it, and gives it back with the last of its bytes.
-    feed: Slot<Feed>,
+    feed: SharedSlot<Feed>,
     /// The furthest place that the registry has all bytes up to and whose hash is known.
     mark: Mutex<Mark>,
 }
 
-type Slot<T> = Arc<Mutex<Option<T>>>;
+type SharedSlot<T> = Arc<Mutex<Option<T>>>;
 
 /// How the body is getting on, told by the stream, which runs elsewhere.
 enum Event {
@@ -60,7 +60,7 @@ struct Watch {
     /// Bytes that are still to be handed over.
     left: u64,
     /// What ended the source's stream before its time.
-    broken: Slot<Cause>,
+    broken: SharedSlot<Cause>,
 }
 
 /// A body that is being sent.
@@ -68,15 +68,15 @@ struct Sending {
     feed: Feed,
     left: u64,
     events: mpsc::UnboundedSender<Event>,
-    broken: Slot<Cause>,
-    home: Slot<Feed>,
+    broken: SharedSlot<Cause>,
+    home: SharedSlot<Feed>,
     stats: Arc<Stats>,
 }
 
 impl<'a> Outgoing<'a> {
     pub(super) fn new(descriptor: &'a Descriptor, source: &'a dyn Source, progress: &'a dyn Progress) -> Self {
         let mark = Mutex::new(Mark::start(descriptor));
-        Self { descriptor, source, progress, told: AtomicU64::new(0), feed: Slot::default(), mark }
+        Self { descriptor, source, progress, told: AtomicU64::new(0), feed: SharedSlot::default(), mark }
     }
 
     /// Length of the whole in bytes.
@@ -112,7 +112,7 @@ impl<'a> Outgoing<'a> {
             self.progress.restart(span.start);
         }
         let (events, receiver) = mpsc::unbounded_channel();
-        let broken = Slot::default();
+        let broken = SharedSlot::default();
         let watch = Watch { events: receiver, left: span.length, broken: Arc::clone(&broken) };
         if span.length == 0 {
             return Ok((reqwest::Body::from(""), watch));

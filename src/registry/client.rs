@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ociforge_manifests::Reference;
 
-use super::auth::Session;
+use super::auth::TokenSession;
 use super::credentials::CredentialFiles;
 use super::endpoint::Endpoint;
 use super::journal::Journal;
 use super::origin::Origin;
-use super::registries_conf::{Place, RegistriesConf};
+use super::registries_conf::{ConfiguredLocation, RegistriesConf};
 use super::remote::Remote;
 use super::settings::{Settings, SettingsError, must_be_readable};
 use crate::http::{HttpClient, RetryPolicy, Stats};
@@ -31,7 +31,7 @@ struct Shared {
     /// Length in bytes of the chunks that blobs are sent in.
     chunk: u64,
     endpoints: Mutex<HashMap<(String, bool), Arc<Endpoint>>>,
-    sessions: Mutex<HashMap<(String, String), Arc<Session>>>,
+    sessions: Mutex<HashMap<(String, String), Arc<TokenSession>>>,
 }
 
 impl Client {
@@ -94,13 +94,13 @@ impl Client {
         Arc::clone(endpoints.entry((registry.to_owned(), insecure)).or_insert_with(new))
     }
 
-    fn origin(&self, place: &Place) -> Origin {
+    fn origin(&self, place: &ConfiguredLocation) -> Origin {
         let Shared { files, journal, sessions, .. } = &*self.0;
         let endpoint = self.endpoint_of(&place.registry, place.insecure);
         let mut sessions = sessions.lock().unwrap_or_else(PoisonError::into_inner);
         let session = sessions
             .entry((place.registry.clone(), place.repository.clone()))
-            .or_insert_with(|| Arc::new(Session::new(&place.registry, &place.repository, files.clone())));
+            .or_insert_with(|| Arc::new(TokenSession::new(&place.registry, &place.repository, files.clone())));
         let (repository, session) = (place.repository.clone(), Arc::clone(session));
         Origin { endpoint, repository, session, pulls: place.pulls, journal: journal.clone() }
     }

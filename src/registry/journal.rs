@@ -31,7 +31,7 @@ pub(super) struct Journal {
 }
 
 /// The note of one upload, which nobody else has in the meantime.
-pub(super) struct Entry {
+pub(super) struct JournalEntry {
     path: PathBuf,
     /// Kept open for its lock.
     _lock: File,
@@ -76,7 +76,7 @@ impl Journal {
     }
 
     /// Takes the note of an upload of this blob to `repository`, with what it says. `None` when another run has it.
-    pub(super) fn take(&self, repository: Repository, blob: &Descriptor) -> Option<(Entry, Option<Note>)> {
+    pub(super) fn take(&self, repository: Repository, blob: &Descriptor) -> Option<(JournalEntry, Option<Note>)> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.directory).ok()?;
         if !self.swept.swap(true, Ordering::Relaxed) {
             sweep(&self.directory);
@@ -96,11 +96,11 @@ impl Journal {
         let mut text = Vec::new();
         let read = (&file).take(LONGEST).read_to_end(&mut text);
         let note = read.ok().and_then(|_| Note::read(&text, &about));
-        Some((Entry { path, _lock: file, about }, note))
+        Some((JournalEntry { path, _lock: file, about }, note))
     }
 }
 
-impl Entry {
+impl JournalEntry {
     /// Puts down how far the upload is. When that fails the last note stays, which is as good but for a few bytes.
     pub(super) fn write(&mut self, note: &Note) {
         if let Ok(file) = self.replace(note) {

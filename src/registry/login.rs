@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use reqwest::{Method, StatusCode};
 
-use super::auth::Session;
+use super::auth::TokenSession;
 use super::challenge::{Challenge, Scopes};
 use super::client::Client;
 use super::credentials::{Account, Credential, Login};
@@ -51,7 +51,7 @@ async fn check(endpoint: &Arc<Endpoint>, registry: &str, login: &Login) -> Resul
     };
     let Login { user, password } = login;
     let credential = Credential::Password { user: user.clone(), password: password.0.clone() };
-    let (session, scopes) = (Session::of(registry, credential), Scopes::default());
+    let (session, scopes) = (TokenSession::of(registry, credential), Scopes::default());
     session.challenged(challenge, &scopes, &Authorization::Anonymous).await;
     let auth = session.authorization(&endpoint.http, base, &scopes, false).await?;
     let answer = ask(&auth).await?;

@@ -80,12 +80,12 @@ impl<'de> Visitor<'de> for Tags<'_> {
 }
 
 /// Passes on what is a tag, and remembers what is none.
-struct Checked<'a> {
+struct CheckedName<'a> {
     sink: &'a mut dyn TagSink,
     bad: Option<String>,
 }
 
-impl TagSink for Checked<'_> {
+impl TagSink for CheckedName<'_> {
     fn begin(&mut self) {
         self.sink.begin();
     }
@@ -164,7 +164,7 @@ fn is_out_of_reach(cause: &Cause) -> bool {
 async fn list_tags(origin: &Origin, sink: &mut dyn TagSink) -> Result<(), Fault> {
     let registry = &origin.endpoint.registry;
     let mut pages = Pages::new(origin, origin.url(&["tags", "list"]).await?, HeaderMap::new());
-    let mut checked = Checked { sink, bad: None };
+    let mut checked = CheckedName { sink, bad: None };
     checked.begin();
     while let Some(page) = pages.next().await? {
         let mut input = serde_json::Deserializer::from_reader(page);

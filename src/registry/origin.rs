@@ -12,7 +12,7 @@ use reqwest::{Method, StatusCode};
 use tempfile::SpooledTempFile;
 use url::Url;
 
-use super::auth::Session;
+use super::auth::TokenSession;
 use super::challenge::{Challenge, Scopes};
 use super::endpoint::{Endpoint, Lane};
 use super::fault::{Fault, Subject};
@@ -27,7 +27,7 @@ use crate::store::spool::spooled;
 pub(super) struct Origin {
     pub endpoint: Arc<Endpoint>,
     pub repository: String,
-    pub session: Arc<Session>,
+    pub session: Arc<TokenSession>,
     /// What it is pulled from for.
     pub pulls: Pulls,
     /// Where unfinished uploads are noted, if anywhere.

@@ -12,7 +12,7 @@ use super::settings::SettingsError;
 /// What the files say, by prefix.
 #[derive(Debug, Default)]
 pub(super) struct RegistriesConf {
-    entries: BTreeMap<String, Entry>,
+    entries: BTreeMap<String, RegistryEntry>,
 }
 
 /// What something is pulled by.
@@ -45,7 +45,7 @@ impl Pulls {
 
 /// A repository at a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct ConfiguredLocation {
     /// Host and port.
     pub registry: String,
     /// The repository's path.
@@ -60,9 +60,9 @@ pub(super) struct Place {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Places {
     /// The repository itself, which pushes go to.
-    pub primary: Place,
+    pub primary: ConfiguredLocation,
     /// Where pulls go first, in this order.
-    pub mirrors: Vec<Place>,
+    pub mirrors: Vec<ConfiguredLocation>,
     /// Whether it can't be used: the file forbids it, or leads all of its name to a host, which leaves no repository.
     pub blocked: bool,
 }
@@ -72,14 +72,14 @@ pub(super) struct Places {
 #[derive(Deserialize)]
 struct File {
     #[serde(default)]
-    registry: Vec<Entry>,
+    registry: Vec<RegistryEntry>,
     /// Version 1.
     #[serde(default)]
     registries: BTreeMap<String, toml::Value>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Entry {
+struct RegistryEntry {
     #[serde(default)]
     prefix: String,
     #[serde(default)]
@@ -93,11 +93,11 @@ struct Entry {
     #[serde(default, rename = "pull-from-mirror")]
     pull_from_mirror: Option<Pulls>,
     #[serde(default)]
-    mirror: Vec<Mirror>,
+    mirror: Vec<RegistryMirror>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Mirror {
+struct RegistryMirror {
     location: String,
     #[serde(default)]
     insecure: bool,
@@ -161,13 +161,13 @@ impl RegistriesConf {
     /// Where the repository `repository` of `registry` is. The longest prefix that fits counts.
     pub(super) fn places(&self, registry: &str, repository: &str) -> Places {
         let name = format!("{registry}/{repository}");
-        let plain = || Place {
+        let plain = || ConfiguredLocation {
             registry: registry.to_owned(),
             repository: repository.to_owned(),
             insecure: false,
             pulls: Pulls::All,
         };
-        let matching = |entry: &Entry| matched(&entry.prefix, &name).map(str::len);
+        let matching = |entry: &RegistryEntry| matched(&entry.prefix, &name).map(str::len);
         let fitting = self.entries.values().filter_map(|entry| Some((matching(entry)?, entry)));
         let Some((length, entry)) = fitting.max_by_key(|(_, entry)| entry.prefix.len()) else {
             return Places { primary: plain(), mirrors: Vec::new(), blocked: false };
@@ -175,9 +175,9 @@ impl RegistriesConf {
         let place = |location: &str, insecure, pulls| {
             let whole = if location.is_empty() { name.clone() } else { format!("{location}{}", &name[length..]) };
             let (registry, repository) = whole.split_once('/').unwrap_or((&whole, ""));
-            Place { registry: registry.to_owned(), repository: repository.to_owned(), insecure, pulls }
+            ConfiguredLocation { registry: registry.to_owned(), repository: repository.to_owned(), insecure, pulls }
         };
-        let mirrored = |mirror: &Mirror| {
+        let mirrored = |mirror: &RegistryMirror| {
             let pulls = if entry.mirror_by_digest_only { Pulls::DigestOnly } else { mirror.pulls };
             place(&mirror.location, mirror.insecure, pulls)
         };
@@ -188,7 +188,7 @@ impl RegistriesConf {
     }
 }
 
-impl Entry {
+impl RegistryEntry {
     /// What is wrong about it, after the text that it is found by.
     fn mistake(&self) -> Option<(String, String)> {
         if self.prefix.is_empty() {
@@ -287,8 +287,8 @@ mod tests {
         conf
     }
 
-    fn place(registry: &str, repository: &str, insecure: bool) -> Place {
-        Place { registry: registry.into(), repository: repository.into(), insecure, pulls: Pulls::All }
+    fn place(registry: &str, repository: &str, insecure: bool) -> ConfiguredLocation {
+        ConfiguredLocation { registry: registry.into(), repository: repository.into(), insecure, pulls: Pulls::All }
     }
 
     #[test]
@@ -374,7 +374,7 @@ mod tests {
         );
         let places = conf.places("x.y.lab.example", "a/b");
         assert_eq!(places.primary, place("led.example", "lab/a/b", false));
-        let allowed = |place: &Place| [By::Tag, By::Digest].map(|by| place.pulls.allow(by));
+        let allowed = |place: &ConfiguredLocation| [By::Tag, By::Digest].map(|by| place.pulls.allow(by));
         let all: Vec<_> = places.mirrors.iter().map(allowed).collect();
         assert_eq!(all, [[false, true], [true, false], [true, true]]);
         let pinned = conf.places("pinned.example", "a");

@@ -14,7 +14,7 @@ use super::fetch::Fetch;
 use super::manifest::{get_manifest, verify};
 use super::origin::Origin;
 use super::registries_conf::By;
-use super::upload::{self, Mount};
+use super::upload::{self, MountOutcome};
 use super::{referrers, tag};
 use crate::content::{ByteStream, Cause, ContentError, Repository, Source, Target, or_data, read_document};
 use crate::progress::Progress;
@@ -114,12 +114,12 @@ impl Remote {
             return Ok(false);
         }
         match upload::mount(origin, descriptor, from).await? {
-            Mount::Done => return Ok(true),
-            Mount::Begun(url) => {
+            MountOutcome::Done => return Ok(true),
+            MountOutcome::Begun(url) => {
                 let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
                 begun.insert(descriptor.digest.clone(), url);
             }
-            Mount::Refused => {}
+            MountOutcome::Refused => {}
         }
         Ok(false)
     }

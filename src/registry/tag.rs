@@ -26,7 +26,7 @@ const TRIES: usize = 4;
 const CHANGED: usize = 8;
 
 /// What a tag names; nothing where it names nothing.
-type Names = Option<Digest>;
+type TagTarget = Option<Digest>;
 
 /// Puts the manifest and lets `tags` name it. `is_new` says that something of the image was not there before.
 pub(super) async fn set(
@@ -69,7 +69,7 @@ async fn by_digest(origin: &Origin, manifest: &Descriptor, bytes: &Bytes, tags: 
 }
 
 /// What the tag names before it is changed; nothing where that can't be told, as by somebody who may only push.
-async fn before(origin: &Origin, tag: &str) -> Result<Option<Names>, Cause> {
+async fn before(origin: &Origin, tag: &str) -> Result<Option<TagTarget>, Cause> {
     match named(origin, tag).await {
         Ok(names) => Ok(Some(names)),
         Err(Fault { cause: cause @ Cause::Network { .. }, .. }) => Err(cause),
@@ -78,7 +78,7 @@ async fn before(origin: &Origin, tag: &str) -> Result<Option<Names>, Cause> {
 }
 
 /// What the tag names now.
-async fn named(origin: &Origin, tag: &str) -> Result<Names, Fault> {
+async fn named(origin: &Origin, tag: &str) -> Result<TagTarget, Fault> {
     let scopes = Scopes::push(&origin.repository);
     let mut request = Request::new(Method::HEAD, origin.url(&["manifests", tag]).await?, &scopes);
     request.headers.extend(media_type::MANIFESTS.map(|kind| (ACCEPT, HeaderValue::from_static(kind))));
@@ -111,7 +111,7 @@ struct Put<'a> {
     bytes: &'a Bytes,
     tag: &'a str,
     /// What the tag named before, if that is known.
-    before: Option<Names>,
+    before: Option<TagTarget>,
 }
 
 impl Put<'_> {
@@ -172,7 +172,7 @@ impl Put<'_> {
     }
 
     /// What the tag names after it was put. What it named before is no answer: it may come from a cache.
-    async fn look(&self) -> Names {
+    async fn look(&self) -> TagTarget {
         let now = named(self.origin, self.tag).await.ok().flatten();
         now.filter(|now| self.before != Some(Some(now.clone())))
     }

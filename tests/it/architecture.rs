@@ -1,5 +1,6 @@
 //! The shape of the workspace: `src → sandbox → layers → manifests`, nothing back, and no async below `src`.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 
 use serde_json::Value;
@@ -79,6 +80,36 @@ fn rooms_know_only_what_stands_below_them() {
     let modules = modules.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
     wrong.extend(modules.filter(|module| !ROOMS.contains(module)).map(str::to_owned));
     assert_eq!(wrong, [] as [String; 0]);
+}
+
+#[test]
+fn each_type_has_a_name_of_its_own() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for source in ["src", "layers/src", "sandbox/src", "manifests/src"] {
+        let (above, room) = source.rsplit_once('/').unwrap_or(("", source));
+        for file in files(&root.join(above), room) {
+            let shown = file.strip_prefix(root).unwrap().display().to_string();
+            if shown.contains("/tests/") || shown.ends_with("tests.rs") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&file).unwrap();
+            let code = text.split("#[cfg(test)]\n").next().unwrap_or_default();
+            for line in code.lines() {
+                let item =
+                    line.strip_prefix("pub").map_or(line, |rest| rest.split_once(' ').map_or("", |(_, item)| item));
+                let item = ["(super) ", "(crate) "].iter().fold(item, |item, scope| item.trim_start_matches(scope));
+                let Some((kind, rest)) = item.split_once(' ') else { continue };
+                if ["struct", "enum", "trait", "type", "union"].contains(&kind) {
+                    let name = rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+                    places.entry(name.to_owned()).or_default().push(shown.clone());
+                }
+            }
+        }
+    }
+    assert!(places.len() > 500, "{}", places.len());
+    places.retain(|_, places| places.len() > 1);
+    assert!(places.is_empty(), "{places:#?}");
 }
 
 fn files(root: &std::path::Path, room: &str) -> Vec<std::path::PathBuf> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use ociforge_manifests::runtime::{Network, Size};
 
 use super::{WHOLE, plan, wrong};
-use crate::layer::{MountKind, Pip, Run, Selection, Step, StepKind, is_secret_id};
+use crate::layer::{MountKind, Pip, PylockSelection, Run, Step, StepKind, is_secret_id};
 use crate::plan::Libc;
 use crate::tables::Owner;
 
@@ -86,8 +86,9 @@ fn what_of_a_lock_is_wanted() {
         let StepKind::Pip(Pip::Lock(_, selection)) = step.kind else { panic!() };
         (selection, step.description)
     };
-    assert_eq!(lock(""), (Selection::default(), "pip lock pylock.toml".into()));
-    let selection = Selection { extras: vec!["gpu-x".into()], groups: Some(vec!["default".into(), "dev".into()]) };
+    assert_eq!(lock(""), (PylockSelection::default(), "pip lock pylock.toml".into()));
+    let selection =
+        PylockSelection { extras: vec!["gpu-x".into()], groups: Some(vec!["default".into(), "dev".into()]) };
     let both = lock(", extras = ['Gpu_x'], groups = ['dev', 'default']");
     assert_eq!(both, (selection, "pip lock pylock.toml[gpu-x,default,dev]".into()));
     assert_eq!(lock(", groups = []").0.groups, Some(vec![]));

@@ -30,13 +30,13 @@ pub(super) struct BuildSystem {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "kebab-case")]
 struct Pyproject {
-    build_system: Option<Table>,
+    build_system: Option<PyprojectTable>,
     project: Option<Project>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct Table {
+struct PyprojectTable {
     requires: Vec<String>,
     build_backend: Option<String>,
     #[serde(default)]

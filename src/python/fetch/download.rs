@@ -10,7 +10,7 @@ use tokio::task::block_in_place;
 use url::Url;
 
 use super::failure::FetchFailure;
-use super::partial::Partial;
+use super::partial::PartialWheel;
 use super::{FetchCause, Fetcher};
 use crate::http::{DownloadError, DownloadSource, HttpHost, HttpRequest, HttpResponse, ResumableDownload};
 use crate::progress::Progress;
@@ -35,7 +35,7 @@ impl Fetcher {
         path: &Path,
         progress: &dyn Progress,
     ) -> Result<(), FetchCause> {
-        let mut partial = block_in_place(|| Partial::resume(path))?;
+        let mut partial = block_in_place(|| PartialWheel::resume(path))?;
         let resumed = partial.size() > 0;
         let mut arrived = self.arrive(wheel, url, &mut partial, progress).await;
         if resumed && arrived.as_ref().is_err_and(is_other_file) {
@@ -55,7 +55,7 @@ impl Fetcher {
         &self,
         wheel: &LockedWheel,
         url: &Url,
-        partial: &mut Partial,
+        partial: &mut PartialWheel,
         progress: &dyn Progress,
     ) -> Result<(), FetchCause> {
         progress.restart(partial.size());

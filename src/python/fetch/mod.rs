@@ -22,7 +22,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::task::block_in_place;
 use url::{Origin, Url};
 
-use self::partial::Partial;
+use self::partial::PartialWheel;
 use super::credentials::IndexCredentials;
 use super::wheel::{Location, LockedWheel};
 use crate::http::{HttpClient, HttpHost, RetryPolicy, Timeouts};
@@ -165,7 +165,7 @@ async fn lock(path: PathBuf) -> io::Result<File> {
 /// Copies a wheel that is a file here. Whatever becomes of that file, the cache keeps what was locked.
 fn copy(wheel: &LockedWheel, from: &Path, to: &Path, progress: &dyn Progress) -> Result<(), FetchCause> {
     let mut source = open_regular(from).map_err(|source| FetchCause::Local { path: from.to_path_buf(), source })?;
-    let mut partial = Partial::create(to)?;
+    let mut partial = PartialWheel::create(to)?;
     let copied = block_in_place(|| partial.copy_from(&mut source, wheel.size, progress));
     let result = copied.and_then(|()| partial.verify(wheel));
     if result.is_err() {

@@ -14,13 +14,13 @@ use crate::python::LockedWheel;
 const CHUNK: usize = 256 << 10;
 
 /// What has arrived of a wheel, and its hash so far.
-pub(super) struct Partial {
+pub(super) struct PartialWheel {
     file: File,
     hasher: Sha256,
     size: u64,
 }
 
-impl Partial {
+impl PartialWheel {
     /// An empty one.
     pub(super) fn create(path: &Path) -> io::Result<Self> {
         let mut partial = Self { file: open(path)?, hasher: Sha256::new(), size: 0 };

@@ -16,7 +16,7 @@ use crate::store::blob::write_atomic;
 
 /// The stored form of a [`Correction`].
 #[derive(Debug, Serialize, Deserialize)]
-struct Kept {
+struct KeptCorrection {
     record: String,
     /// The differences of the wheel's own RECORD, in words.
     discrepancies: Vec<String>,
@@ -53,7 +53,7 @@ pub(crate) fn verify(path: &Path, file_name: &str) -> Result<Wheel, CorrectionEr
     let wheel = Wheel::open_as(path, file_name)?;
     let Some(Correction { record, discrepancies }) = wheel.verify()? else { return Ok(wheel) };
     let wheel = wheel.with_record(&record);
-    let kept = Kept { record, discrepancies: discrepancies.iter().map(ToString::to_string).collect() };
+    let kept = KeptCorrection { record, discrepancies: discrepancies.iter().map(ToString::to_string).collect() };
     let path = place(path, file_name);
     let written = serde_json::to_vec(&kept).map_err(io::Error::from).and_then(|json| write_atomic(&path, &json));
     written.map_err(|source| CorrectionError::Write { path, source })?;
@@ -69,7 +69,7 @@ pub(crate) fn check(path: &Path, wheel: &LockedWheel) -> Result<(), Box<dyn Erro
 pub(crate) fn open(path: &Path, file_name: &str) -> Result<Wheel, WheelError> {
     let wheel = Wheel::open_as(path, file_name)?;
     Ok(match kept(path, file_name) {
-        Some(Kept { record, .. }) => wheel.with_record(&record),
+        Some(KeptCorrection { record, .. }) => wheel.with_record(&record),
         None => wheel,
     })
 }
@@ -77,7 +77,7 @@ pub(crate) fn open(path: &Path, file_name: &str) -> Result<Wheel, WheelError> {
 /// Warns about wheels with a wrong RECORD.
 pub(crate) fn warn(wheels: &[LocalWheel], reporter: &dyn Reporter) {
     for LocalWheel { locked, path } in wheels {
-        let Some(Kept { discrepancies, .. }) = kept(path, &locked.file) else { continue };
+        let Some(KeptCorrection { discrepancies, .. }) = kept(path, &locked.file) else { continue };
         let more = match discrepancies.len() {
             0 | 1 => String::new(),
             count => format!(", and {} more", count - 1),
@@ -90,7 +90,7 @@ pub(crate) fn warn(wheels: &[LocalWheel], reporter: &dyn Reporter) {
     }
 }
 
-fn kept(path: &Path, file_name: &str) -> Option<Kept> {
+fn kept(path: &Path, file_name: &str) -> Option<KeptCorrection> {
     serde_json::from_slice(&fs::read(place(path, file_name)).ok()?).ok()
 }
 

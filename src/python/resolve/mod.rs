@@ -17,7 +17,7 @@ use super::error::ResolveError;
 use super::target::WheelTarget;
 use super::wheel::{self, LockedWheel, related};
 use crate::base::facts::BaseFacts;
-use crate::layer::Selection;
+use crate::layer::PylockSelection;
 use pylock::Choice;
 
 pub use requirements::index_options;
@@ -32,7 +32,7 @@ pub enum Requirements {
     /// A requirements file.
     File(PathBuf),
     /// A lock after PEP 751, and what of it.
-    Lock(PathBuf, Selection),
+    Lock(PathBuf, PylockSelection),
 }
 
 /// What requirements come to.

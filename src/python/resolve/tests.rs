@@ -149,7 +149,7 @@ fn a_users_lock_is_taken_as_it_stands() {
     };
     let text = format!("lock-version = \"1.0\"\n{}{}", package("timm", "1.0"), package("tqdm", "4.66"));
     std::fs::write(index.0.path().join("pylock.toml"), text).unwrap();
-    let lock = Requirements::Lock("pylock.toml".into(), Selection::default());
+    let lock = Requirements::Lock("pylock.toml".into(), PylockSelection::default());
     assert_eq!(shown(&index.resolve_any(&lock, None).unwrap()), ["timm 1.0*", "tqdm 4.66*"]);
     let base = facts(&[("tqdm", "4.66.0", "")], "");
     assert_eq!(shown(&index.resolve_any(&lock, Some(&base)).unwrap()), ["timm 1.0*"]);

@@ -5,14 +5,14 @@ use reqwest::StatusCode;
 use tokio::sync::Mutex;
 use url::Url;
 
-use super::session::{Session, as_safe_as};
+use super::session::{UploadSession, as_safe_as};
 use super::strategy::{Course, Sent, course};
 use crate::content::Cause;
 use crate::http::Retries;
 use crate::registry::body::{Outgoing, Span};
 use crate::registry::endpoint::Lane;
 use crate::registry::fault::Fault;
-use crate::registry::journal::{Entry, Note};
+use crate::registry::journal::{JournalEntry, Note};
 use crate::registry::origin::Origin;
 
 /// A blob that is being pushed.
@@ -22,9 +22,9 @@ struct Push<'a> {
     blob: &'a Outgoing<'a>,
     /// An upload that the registry has begun already, for the first that is needed.
     begun: Option<Url>,
-    session: Option<Session>,
+    session: Option<UploadSession>,
     /// The note for a later run.
-    entry: Option<Entry>,
+    entry: Option<JournalEntry>,
     /// Whether the upload is that of an earlier run.
     resumed: bool,
     /// Where a chunk did not fit, as the registry said.
@@ -89,7 +89,7 @@ impl<'a> Push<'a> {
             && let Some(url) = as_safe_as(self.origin.endpoint.base().await?, url)
         {
             self.blob.go_on_from(mark);
-            self.session = Some(Session { url, offset: None, least });
+            self.session = Some(UploadSession { url, offset: None, least });
             self.resumed = true;
         }
         Ok(())
@@ -111,8 +111,8 @@ impl<'a> Push<'a> {
     async fn step(&mut self) -> Result<bool, Fault> {
         let Some(session) = &mut self.session else {
             self.session = Some(match self.begun.take() {
-                Some(url) => Session::at(url),
-                None => Session::begin(self.origin).await?,
+                Some(url) => UploadSession::at(url),
+                None => UploadSession::begin(self.origin).await?,
             });
             self.resumed = false;
             return Ok(false);

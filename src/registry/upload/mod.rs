@@ -21,7 +21,7 @@ use crate::content::Cause;
 use crate::http::{HttpResponse, Payload};
 
 pub(super) use self::blob::push_blob;
-pub(super) use self::mount::{Mount, mount};
+pub(super) use self::mount::{MountOutcome, mount};
 pub(super) use self::strategy::Strategy;
 
 /// Puts a manifest under a tag or its digest, `name`; what the registry answered. Together with its digest it can be given

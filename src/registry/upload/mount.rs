@@ -11,7 +11,7 @@ use crate::registry::fault::{Fault, Subject};
 use crate::registry::origin::{Origin, Request, same_digest};
 
 /// What became of the wish to mount a blob.
-pub(in crate::registry) enum Mount {
+pub(in crate::registry) enum MountOutcome {
     /// It is there.
     Done,
     /// The registry would rather have it pushed, here.
@@ -26,7 +26,7 @@ pub(in crate::registry) async fn mount(
     origin: &Origin,
     descriptor: &Descriptor,
     from: &Repository,
-) -> Result<Mount, Cause> {
+) -> Result<MountOutcome, Cause> {
     let mut url = uploads(origin).await?;
     let blob = descriptor.digest.as_str();
     url.query_pairs_mut().append_pair("mount", blob).append_pair("from", &from.name);
@@ -34,10 +34,10 @@ pub(in crate::registry) async fn mount(
     let request = Request::new(Method::POST, url, &scopes);
     match origin.retries().run(|| origin.succeed(&request, Subject::Upload)).await {
         Ok(answer) if answer.status() == StatusCode::CREATED => {
-            Ok(same_digest(&answer, &descriptor.digest).map_or(Mount::Refused, |()| Mount::Done))
+            Ok(same_digest(&answer, &descriptor.digest).map_or(MountOutcome::Refused, |()| MountOutcome::Done))
         }
-        Ok(answer) => Ok(location(origin, &answer).await.map_or(Mount::Refused, Mount::Begun)),
+        Ok(answer) => Ok(location(origin, &answer).await.map_or(MountOutcome::Refused, MountOutcome::Begun)),
         Err(Fault { cause: cause @ Cause::Network { .. }, .. }) => Err(cause),
-        Err(_) => Ok(Mount::Refused),
+        Err(_) => Ok(MountOutcome::Refused),
     }
 }

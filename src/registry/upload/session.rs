@@ -14,7 +14,7 @@ use crate::registry::fault::{Fault, Subject};
 use crate::registry::origin::{Origin, Request, same_digest};
 
 /// An upload (distribution-spec, "Pushing blobs").
-pub(super) struct Session {
+pub(super) struct UploadSession {
     /// Where the next request goes. It may be signed for the user: not for messages.
     pub url: Url,
     /// How many bytes the registry has; `None` when only it knows.
@@ -23,7 +23,7 @@ pub(super) struct Session {
     pub least: u64,
 }
 
-impl Session {
+impl UploadSession {
     /// Asks the registry to begin an upload.
     pub(super) async fn begin(origin: &Origin) -> Result<Self, Fault> {
         let scopes = Scopes::push(&origin.repository);

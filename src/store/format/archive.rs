@@ -17,7 +17,7 @@ use ociforge_manifests::{Descriptor, Digest, Document, graph::Index};
 
 use super::blob_name::digest_of;
 use super::index::MAX_INDEX;
-use super::tar_file::{Place, TarFile};
+use super::tar_file::{TarFile, TarRange};
 use super::{Indexed, index};
 use crate::content::{ByteStream, Cause, ContentError, Source, or_data};
 
@@ -28,7 +28,7 @@ pub use writer::{reachable, write_archive};
 #[derive(Debug)]
 pub struct Archive {
     tar: TarFile,
-    blobs: BTreeMap<Digest, Place>,
+    blobs: BTreeMap<Digest, TarRange>,
     index: Document<Index>,
 }
 

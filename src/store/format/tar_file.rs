@@ -36,26 +36,26 @@ pub(super) struct TarFile {
 
 /// Where in the file something lies, in bytes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct TarRange {
     pub(super) offset: u64,
     pub(super) length: u64,
 }
 
 /// What has a name in a tar file.
 #[derive(Debug)]
-enum Entry {
-    File(Place),
+enum TarFileEntry {
+    File(TarRange),
     /// A link to another name: the normal one, or nothing where it points out of the archive.
     Link(Option<String>),
 }
 
 /// Files and links by their normal names.
 #[derive(Debug, Default)]
-pub(super) struct Entries(BTreeMap<String, Entry>);
+pub(super) struct Entries(BTreeMap<String, TarFileEntry>);
 
 /// What is wrong with an archive.
 #[derive(Debug, thiserror::Error)]
-enum Damage {
+enum TarDamage {
     #[error("the entry `{0}` points out of the archive's root")]
     Hostile(String),
     #[error("the entry `{name}` is {kind}, which has no place in an archive of images")]
@@ -89,44 +89,44 @@ impl TarFile {
             let mut entry = entry.map_err(no_tar)?;
             left.set(MAX_HEADER);
             let shown = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-            let place = Place { offset: entry.raw_file_position(), length: entry.size() };
+            let place = TarRange { offset: entry.raw_file_position(), length: entry.size() };
             end = place.offset.saturating_add(place.length).checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
             let kind = entry.header().entry_type();
             match kind {
                 EntryType::Regular | EntryType::Continuous => {}
                 EntryType::Symlink | EntryType::Link if links_allowed => {}
                 EntryType::Directory | EntryType::XGlobalHeader => continue,
-                other => return Err(Damage::Kind { name: shown, kind: describe(other) }.into()),
+                other => return Err(TarDamage::Kind { name: shown, kind: describe(other) }.into()),
             }
             if is_sparse(&mut entry)? {
-                return Err(Damage::Kind { name: shown, kind: describe(EntryType::GNUSparse) }.into());
+                return Err(TarDamage::Kind { name: shown, kind: describe(EntryType::GNUSparse) }.into());
             }
-            let name = normal(&entry.path().map_err(no_tar)?).ok_or_else(|| Damage::Hostile(shown.clone()))?;
+            let name = normal(&entry.path().map_err(no_tar)?).ok_or_else(|| TarDamage::Hostile(shown.clone()))?;
             if end > length {
-                return Err(Damage::Truncated(shown).into());
+                return Err(TarDamage::Truncated(shown).into());
             }
             let noted = match kind {
-                EntryType::Regular | EntryType::Continuous => Entry::File(place),
-                _ => Entry::Link(target(&name, kind, entry.link_name().map_err(no_tar)?.as_deref())),
+                EntryType::Regular | EntryType::Continuous => TarFileEntry::File(place),
+                _ => TarFileEntry::Link(target(&name, kind, entry.link_name().map_err(no_tar)?.as_deref())),
             };
             if wanted(&name) && entries.insert(name, noted).is_some() {
-                return Err(Damage::Twice(shown).into());
+                return Err(TarDamage::Twice(shown).into());
             }
         }
         // The crate takes the end of the file for the end of the archive, which is a block of zeroes.
         if length < end.saturating_add(BLOCK) {
-            return Err(Damage::Cut { length }.into());
+            return Err(TarDamage::Cut { length }.into());
         }
         Ok(Entries(entries))
     }
 
     /// A whole document, of at most [`MAX_DOCUMENT`] bytes.
-    pub(super) fn read_whole(&self, place: Place) -> Result<Vec<u8>, Cause> {
+    pub(super) fn read_whole(&self, place: TarRange) -> Result<Vec<u8>, Cause> {
         self.read_at_most(MAX_DOCUMENT, place)
     }
 
     /// What lies at `place`, of at most `limit` bytes.
-    pub(super) fn read_at_most(&self, limit: u64, place: Place) -> Result<Vec<u8>, Cause> {
+    pub(super) fn read_at_most(&self, limit: u64, place: TarRange) -> Result<Vec<u8>, Cause> {
         if place.length > limit {
             return Err(Cause::TooLarge { size: place.length, limit });
         }
@@ -136,7 +136,7 @@ impl TarFile {
     }
 
     /// Shows `each` what lies at `place`, piece by piece.
-    pub(super) fn read(&self, place: Place, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+    pub(super) fn read(&self, place: TarRange, mut each: impl FnMut(&[u8])) -> io::Result<()> {
         let mut buffer = vec![0; usize::try_from(place.length.min(1 << 20)).map_err(io::Error::other)?];
         let mut done = 0;
         while done < place.length {
@@ -152,7 +152,7 @@ impl TarFile {
     pub(super) fn fetch(
         &self,
         descriptor: &Descriptor,
-        place: Option<Place>,
+        place: Option<TarRange>,
         offset: u64,
     ) -> Result<ByteStream, ContentError> {
         let operation = || format!("read {} from {}", descriptor.digest, self.path.display());
@@ -165,24 +165,24 @@ impl TarFile {
 
 impl Entries {
     /// The file called `name`, or which the link of that name leads to, and its own name; nothing where there is none.
-    pub(super) fn file<'a>(&'a self, name: &'a str) -> Result<Option<(&'a str, Place)>, Cause> {
+    pub(super) fn file<'a>(&'a self, name: &'a str) -> Result<Option<(&'a str, TarRange)>, Cause> {
         let mut at = name;
         for _ in 0..=MAX_LINKS {
             match self.0.get_key_value(at) {
                 None => return Ok(None),
-                Some((own, Entry::File(place))) => return Ok(Some((own, *place))),
-                Some((_, Entry::Link(Some(target)))) => at = target,
-                Some((_, Entry::Link(None))) => return Err(Damage::Hostile(at.to_owned()).into()),
+                Some((own, TarFileEntry::File(place))) => return Ok(Some((own, *place))),
+                Some((_, TarFileEntry::Link(Some(target)))) => at = target,
+                Some((_, TarFileEntry::Link(None))) => return Err(TarDamage::Hostile(at.to_owned()).into()),
             }
         }
-        Err(Damage::Circle(name.to_owned()).into())
+        Err(TarDamage::Circle(name.to_owned()).into())
     }
 
     /// All files, links left out.
-    pub(super) fn files(&self) -> impl Iterator<Item = (&str, Place)> {
+    pub(super) fn files(&self) -> impl Iterator<Item = (&str, TarRange)> {
         self.0.iter().filter_map(|(name, entry)| match entry {
-            Entry::File(place) => Some((name.as_str(), *place)),
-            Entry::Link(_) => None,
+            TarFileEntry::File(place) => Some((name.as_str(), *place)),
+            TarFileEntry::Link(_) => None,
         })
     }
 }
@@ -315,8 +315,8 @@ fn describe(entry: EntryType) -> &'static str {
 /// What to do about a file that is not what it should be.
 pub(super) const GET_AGAIN: &str = "get the archive again from where it came";
 
-impl From<Damage> for Cause {
-    fn from(damage: Damage) -> Self {
+impl From<TarDamage> for Cause {
+    fn from(damage: TarDamage) -> Self {
         Self::Other { message: damage.to_string(), hint: Some(GET_AGAIN.into()) }
     }
 }

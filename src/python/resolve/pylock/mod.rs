@@ -13,7 +13,7 @@ use pep440_rs::{Version, VersionSpecifiers};
 use self::document::{Pylock, PylockFile, PylockPackage, parse};
 use self::marker::Environment;
 use super::tags::CompatibilityTags;
-use crate::layer::Selection;
+use crate::layer::PylockSelection;
 use crate::python::error::{PackageProblem, ResolveError};
 use crate::python::source::{ARCHIVES, version_of};
 use crate::python::target::WheelTarget;
@@ -53,7 +53,7 @@ pub(super) fn choose(
     text: &str,
     path: &Path,
     target: &WheelTarget,
-    selection: &Selection,
+    selection: &PylockSelection,
 ) -> Result<Vec<Choice>, ResolveError> {
     let lock = parse(text, path)?;
     check_selection(&lock, path, selection)?;
@@ -73,7 +73,7 @@ pub(super) fn choose(
 /// The wheels in a lock of uv's that was asked for wheels only; otherwise as [`choose`].
 pub(super) fn read(text: &str, path: &Path, target: &WheelTarget) -> Result<Vec<LockedWheel>, ResolveError> {
     let mut wheels = Vec::new();
-    for choice in choose(text, path, target, &Selection::default())? {
+    for choice in choose(text, path, target, &PylockSelection::default())? {
         match choice {
             Choice::Wheel(wheel) => wheels.push(wheel),
             Choice::Sdist(LockedWheel { name, file, .. }) => {
@@ -91,7 +91,7 @@ pub(super) fn read(text: &str, path: &Path, target: &WheelTarget) -> Result<Vec<
 /// The source archives in a lock of nothing but those; otherwise as [`read`].
 pub(super) fn read_sdists(text: &str, path: &Path, target: &WheelTarget) -> Result<Vec<LockedWheel>, ResolveError> {
     let lock = parse(text, path)?;
-    let chooser = WheelSelector::new(&lock, path, target, &Selection::default())?;
+    let chooser = WheelSelector::new(&lock, path, target, &PylockSelection::default())?;
     let mut archives = Vec::new();
     chooser.each(&lock, |package| {
         archives.extend(package.sdist.as_ref().map(|file| chooser.archive(file, package)).transpose()?.flatten());
@@ -101,7 +101,7 @@ pub(super) fn read_sdists(text: &str, path: &Path, target: &WheelTarget) -> Resu
 }
 
 /// Checks that a lock has the extras and groups that are wanted of it.
-fn check_selection(lock: &Pylock, path: &Path, selection: &Selection) -> Result<(), ResolveError> {
+fn check_selection(lock: &Pylock, path: &Path, selection: &PylockSelection) -> Result<(), ResolveError> {
     let check = |kind, wanted: &[String], known: Vec<&String>| {
         let mut known: Vec<String> = known.into_iter().map(|name| normalize(name)).collect();
         known.sort();
@@ -130,7 +130,7 @@ impl<'a> WheelSelector<'a> {
         lock: &Pylock,
         path: &'a Path,
         target: &'a WheelTarget,
-        selection: &Selection,
+        selection: &PylockSelection,
     ) -> Result<Self, ResolveError> {
         let groups = selection.groups.as_ref().unwrap_or(&lock.default_groups);
         let environment = Environment::new(target, &selection.extras, groups)?;

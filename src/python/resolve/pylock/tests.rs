@@ -51,7 +51,7 @@ fn markers_leave_packages_out() {
     assert!(problem(&unreadable).contains("can't be read"), "{}", problem(&unreadable));
 }
 
-fn chosen(text: &str, selection: &Selection) -> Result<Vec<Choice>, ResolveError> {
+fn chosen(text: &str, selection: &PylockSelection) -> Result<Vec<Choice>, ResolveError> {
     choose(&format!("lock-version = \"1.0\"\n{text}"), Path::new("/recipe/pylock.toml"), &target(), selection)
 }
 
@@ -68,7 +68,7 @@ fn extras_and_groups() {
         + &["default", "dev", "docs"].map(|name| of(name, "dependency_groups")).concat();
     let names = |extras: &[&str], groups: Option<&[&str]>| {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        let selection = Selection { extras: owned(extras), groups: groups.map(owned) };
+        let selection = PylockSelection { extras: owned(extras), groups: groups.map(owned) };
         let chosen = chosen(&format!("{head}{packages}"), &selection)?;
         Ok(chosen.iter().map(|choice| choice.name().to_owned()).collect::<Vec<_>>())
     };
@@ -84,7 +84,7 @@ fn extras_and_groups() {
     assert_eq!(told(names(&["tpu"], None)), no_extra);
     let hint = "its groups are default, dev, docs".to_owned();
     assert_eq!(told(names(&[], Some(&["x"]))), ("/recipe/pylock.toml has no group `x`".to_owned(), hint));
-    let none = chosen("", &Selection { extras: vec!["x".into()], groups: None }).map(|_| Vec::new());
+    let none = chosen("", &PylockSelection { extras: vec!["x".into()], groups: None }).map(|_| Vec::new());
     assert_eq!(told(none).1, "it has no extras at all");
 }
 
@@ -104,7 +104,7 @@ fn what_has_no_wheel_is_built() {
         "[[packages]]\nname = 'Own_app'\ndirectory = {path = '.', editable = true}\n".to_owned(),
         "[[packages]]\nname = 'sub'\ndirectory = {path = 'lib', subdirectory = 'py'}\n".to_owned(),
     ];
-    let chosen = chosen(&text.concat(), &Selection::default()).unwrap();
+    let chosen = chosen(&text.concat(), &PylockSelection::default()).unwrap();
     let shown: Vec<String> = chosen
         .iter()
         .map(|choice| match choice {

@@ -10,7 +10,7 @@ use tar::{Builder, EntryType};
 
 use super::target::{Begun, UNSYNCED};
 use crate::store::format::blob_name::{blob_name, digest_of};
-use crate::store::format::tar_file::{BLOCK, Place, header};
+use crate::store::format::tar_file::{BLOCK, TarRange, header};
 
 use crate::content::Cause;
 
@@ -21,8 +21,8 @@ pub(super) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 const LONGEST_HEADER: usize = 3 * BLOCK as usize;
 
 /// What of an archive is there.
-pub(super) struct Found {
-    pub(super) blobs: BTreeMap<Digest, Place>,
+pub(super) struct ArchiveContent {
+    pub(super) blobs: BTreeMap<Digest, TarRange>,
     /// Where the last whole entry ends.
     pub(super) end: u64,
     /// The blob after that.
@@ -30,18 +30,18 @@ pub(super) struct Found {
 }
 
 /// A blob's entry in the file.
-struct Entry {
+struct BlobEntry {
     blob: Begun,
     /// Where its header begins.
     at: u64,
-    place: Place,
+    place: TarRange,
 }
 
 /// Finds the blobs in a partial file, and cuts off what is not one. An empty file gets its first entry.
 ///
 /// Blobs go to the disk one after the other, see [`UNSYNCED`]: those that may have been under way when the machine
 /// crashed are read and verified, those before them are not.
-pub(super) fn scan(file: &File) -> Result<Found, Cause> {
+pub(super) fn scan(file: &File) -> Result<ArchiveContent, Cause> {
     let first = first_entry(file)?;
     let length = file.metadata()?.len();
     let (mut entries, begun) = entries(file, first, length)?;
@@ -54,7 +54,11 @@ pub(super) fn scan(file: &File) -> Result<Found, Cause> {
     }
     // What was verified may be in memory only.
     file.sync_data()?;
-    Ok(Found { blobs: entries.into_iter().map(|entry| (entry.blob.digest, entry.place)).collect(), end, begun })
+    Ok(ArchiveContent {
+        blobs: entries.into_iter().map(|entry| (entry.blob.digest, entry.place)).collect(),
+        end,
+        begun,
+    })
 }
 
 /// Sees to it that the file begins with its first entry, and says where that ends. A file that begins otherwise is
@@ -79,17 +83,17 @@ pub(super) fn first_entry(file: &File) -> Result<u64, Cause> {
 }
 
 /// The whole entries from `at` on, and the one at the end of which a part is there.
-fn entries(file: &File, mut at: u64, length: u64) -> io::Result<(Vec<Entry>, Option<Begun>)> {
-    let mut entries: Vec<Entry> = Vec::new();
+fn entries(file: &File, mut at: u64, length: u64) -> io::Result<(Vec<BlobEntry>, Option<Begun>)> {
+    let mut entries: Vec<BlobEntry> = Vec::new();
     let mut known = BTreeSet::new();
     while let Some((blob, header)) = read_header(file, at, length)? {
-        let place = Place { offset: at + header, length: blob.size };
+        let place = TarRange { offset: at + header, length: blob.size };
         if !known.insert(blob.digest.clone()) {
             break;
         }
         match place.offset.checked_add(place.length) {
             Some(end) if end <= length => {
-                entries.push(Entry { blob, at, place });
+                entries.push(BlobEntry { blob, at, place });
                 at = padded(end);
             }
             _ => return Ok((entries, Some(blob))),
@@ -115,9 +119,9 @@ fn read_header(file: &File, at: u64, length: u64) -> io::Result<Option<(Begun, u
 }
 
 /// How many of the entries can be relied on, from the first one on.
-fn sound(file: &File, entries: &[Entry]) -> io::Result<usize> {
+fn sound(file: &File, entries: &[BlobEntry]) -> io::Result<usize> {
     let Some(end) = entries.last().map(|last| last.at) else { return Ok(0) };
-    let doubtful = |entry: &Entry| end - entry.at < UNSYNCED;
+    let doubtful = |entry: &BlobEntry| end - entry.at < UNSYNCED;
     let first = entries.iter().position(doubtful).unwrap_or(0);
     for (position, entry) in entries.iter().enumerate().skip(first) {
         if !is_whole(file, entry)? {
@@ -127,10 +131,10 @@ fn sound(file: &File, entries: &[Entry]) -> io::Result<usize> {
     Ok(entries.len())
 }
 
-fn is_whole(file: &File, entry: &Entry) -> io::Result<bool> {
+fn is_whole(file: &File, entry: &BlobEntry) -> io::Result<bool> {
     let mut hasher = Hasher::like(&entry.blob.digest);
     let mut buffer = vec![0; 1 << 20];
-    let Place { mut offset, length } = entry.place;
+    let TarRange { mut offset, length } = entry.place;
     let end = offset + length;
     while offset < end {
         let most = usize::try_from(end - offset).unwrap_or(usize::MAX).min(buffer.len());

@@ -8,12 +8,12 @@ use ociforge_manifests::Digest;
 use super::resume::{blob_header, first_entry, padded};
 use super::target::Begun;
 use crate::content::Cause;
-use crate::store::format::tar_file::Place;
+use crate::store::format::tar_file::TarRange;
 use crate::store::partial::Partial;
 
 /// Puts a partial archive that has only these blobs of `partial` in its place, and says where the last one ends. The old
 /// one stays until the new one is whole. `blobs` are in the order in which they lie.
-pub(super) fn rewrite(partial: &Partial, blobs: &[(Digest, Place)]) -> Result<(Partial, u64), Cause> {
+pub(super) fn rewrite(partial: &Partial, blobs: &[(Digest, TarRange)]) -> Result<(Partial, u64), Cause> {
     // Nobody has it who has not the old one.
     let Some(anew) = partial.beside(".new")? else {
         return Err(io::Error::from(io::ErrorKind::ResourceBusy).into());
@@ -29,7 +29,7 @@ pub(super) fn rewrite(partial: &Partial, blobs: &[(Digest, Place)]) -> Result<(P
 }
 
 /// Writes the blobs after the first entry, which ends at `first`.
-fn write(mut from: &File, mut to: &File, first: u64, blobs: &[(Digest, Place)]) -> io::Result<u64> {
+fn write(mut from: &File, mut to: &File, first: u64, blobs: &[(Digest, TarRange)]) -> io::Result<u64> {
     to.set_len(first)?;
     to.seek(SeekFrom::Start(first))?;
     for (digest, place) in blobs {

@@ -13,14 +13,14 @@ use ociforge_manifests::{Descriptor, Digest, Document, graph::Index, media_type}
 use serde_json::json;
 use tokio::task::spawn_blocking;
 
-use super::resume::{Found, blob_header, document, padded, scan};
+use super::resume::{ArchiveContent, blob_header, document, padded, scan};
 use super::rewrite::rewrite;
 use crate::content::{ByteStream, Cause, ContentError, Source, Target, in_memory};
 use crate::progress::Progress;
 use crate::store::arrival::Arrival;
 use crate::store::dir::Dir;
 use crate::store::format::index::{self, MAX_INDEX};
-use crate::store::format::tar_file::{BLOCK, Place};
+use crate::store::format::tar_file::{BLOCK, TarRange};
 use crate::store::partial::Partial;
 use crate::store::stream::stream as read_stream;
 
@@ -47,7 +47,7 @@ pub struct ArchiveWriter {
 }
 
 /// Where the whole blobs lie.
-type Blobs = Arc<Mutex<BTreeMap<Digest, Place>>>;
+type Blobs = Arc<Mutex<BTreeMap<Digest, TarRange>>>;
 
 /// The end of the partial file.
 struct Tail {
@@ -126,7 +126,7 @@ impl ArchiveWriter {
             let message = "another process is writing it".into();
             return Err(Cause::Other { message, hint: Some("wait until it is done".into()) });
         };
-        let Found { blobs, end, begun } = scan(partial.file())?;
+        let ArchiveContent { blobs, end, begun } = scan(partial.file())?;
         let file = Arc::clone(partial.file());
         let blobs = Arc::new(Mutex::new(blobs));
         let tail = Tail { partial, blobs: Arc::clone(&blobs), end, begun, unsynced: 0 };
@@ -139,10 +139,10 @@ impl ArchiveWriter {
     }
 
     /// Where the blob is; an error where it is there with another size than the descriptor's.
-    fn place(&self, descriptor: &Descriptor) -> Result<Option<Place>, ContentError> {
+    fn place(&self, descriptor: &Descriptor) -> Result<Option<TarRange>, ContentError> {
         let place = guard(&self.blobs).get(&descriptor.digest).copied();
         match place {
-            Some(Place { length, .. }) if length != descriptor.size => {
+            Some(TarRange { length, .. }) if length != descriptor.size => {
                 let operation = format!("write {} to {}", descriptor.digest, self.path.display());
                 Err(Cause::WrongSize { expected: descriptor.size, actual: length }.of(operation))
             }
@@ -171,7 +171,7 @@ impl Tail {
     }
 
     /// Ends the entry that was begun: its bytes are all there. The blob is known before anybody else has a turn.
-    fn end(&mut self, place: Place) -> io::Result<()> {
+    fn end(&mut self, place: TarRange) -> io::Result<()> {
         let end = padded(place.offset + place.length);
         let file = self.partial.file();
         file.set_len(end)?;
@@ -257,7 +257,7 @@ impl Target for ArchiveWriter {
         // Whoever is next waits for the thread that writes, also when nobody waits for this blob any more.
         let arrival = Arrival { file: Arc::clone(&self.file), begin, held: tail };
         let Arrival { held: mut tail, .. } = arrival.receive(descriptor, source, progress, &operation).await?;
-        let place = Place { offset: begin, length: descriptor.size };
+        let place = TarRange { offset: begin, length: descriptor.size };
         blocking(move || Ok(tail.end(place)?)).await.map_err(|cause| cause.of(operation))
     }
 

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::{Item, MANIFEST, complete, familiar};
 use crate::content::{ByteStream, Cause, ContentError, Named, Source, Verifier, in_memory};
 use crate::store::format::blob_name::{blob_name, digest_of};
-use crate::store::format::tar_file::{Entries, GET_AGAIN, Place, TarFile, normal};
+use crate::store::format::tar_file::{Entries, GET_AGAIN, TarFile, TarRange, normal};
 
 /// A `docker-archive` to read from.
 #[derive(Debug)]
@@ -32,14 +32,14 @@ pub struct DockerImage {
     tar: Arc<TarFile>,
     manifest: Document<Manifest>,
     descriptor: Descriptor,
-    blobs: BTreeMap<Digest, Place>,
+    blobs: BTreeMap<Digest, TarRange>,
     /// Complete names, sorted.
     names: BTreeSet<String>,
 }
 
 /// What is wrong with an image in an archive.
 #[derive(Debug, thiserror::Error)]
-enum Damage {
+enum ArchiveDamage {
     #[error("the image needs the file `{0}`, which is not there")]
     Missing(String),
     #[error("the image has {layers} layers but its config {diff_ids} diff ids")]
@@ -148,8 +148,8 @@ impl DockerArchive {
     }
 
     /// The file that [`MANIFEST`] calls `name`, and its own name, if that was a link.
-    fn file(&self, name: &str) -> Result<(String, Place), Cause> {
-        let missing = || Cause::from(Damage::Missing(name.to_owned()));
+    fn file(&self, name: &str) -> Result<(String, TarRange), Cause> {
+        let missing = || Cause::from(ArchiveDamage::Missing(name.to_owned()));
         let normal = normal(Path::new(name)).ok_or_else(missing)?;
         let (own, place) = self.entries.file(&normal)?.ok_or_else(missing)?;
         Ok((own.to_owned(), place))
@@ -159,7 +159,7 @@ impl DockerArchive {
     fn make_manifest(&self, item: &Item, config: &Document<Config>) -> Result<PlacedManifest, Cause> {
         let (names, diff_ids) = (item.layers(), &config.rootfs.diff_ids);
         if names.len() != diff_ids.len() {
-            return Err(Damage::Layers { layers: names.len(), diff_ids: diff_ids.len() }.into());
+            return Err(ArchiveDamage::Layers { layers: names.len(), diff_ids: diff_ids.len() }.into());
         }
         let mut blobs = BTreeMap::new();
         let mut layers = Vec::with_capacity(names.len());
@@ -178,20 +178,22 @@ impl DockerArchive {
     }
 
     /// The layer in the file `name`. Of a plain tar the digest is the diff id; whoever reads it verifies that.
-    fn layer(&self, name: &str, diff_id: &DiffId) -> Result<(Descriptor, Place), Cause> {
+    fn layer(&self, name: &str, diff_id: &DiffId) -> Result<(Descriptor, TarRange), Cause> {
         let (own, place) = self.file(name)?;
-        let beginning = self.tar.read_whole(Place { length: place.length.min(6), ..place })?;
+        let beginning = self.tar.read_whole(TarRange { length: place.length.min(6), ..place })?;
         let (media_type, digest) = match CompressionFormat::of(&beginning) {
             CompressionFormat::Plain => (media_type::LAYER_TAR, diff_id.0.clone()),
             CompressionFormat::Gzip => (media_type::LAYER_GZIP, self.digest(&own, place)?),
             CompressionFormat::Zstd => (media_type::LAYER_ZSTD, self.digest(&own, place)?),
-            CompressionFormat::Bzip2 | CompressionFormat::Xz => return Err(Damage::Compression(name.to_owned()).into()),
+            CompressionFormat::Bzip2 | CompressionFormat::Xz => {
+                return Err(ArchiveDamage::Compression(name.to_owned()).into());
+            }
         };
         Ok((Descriptor::new(media_type, digest, place.length), place))
     }
 
     /// The digest of a file: a layout's blob is called by it; others are hashed.
-    fn digest(&self, own: &str, place: Place) -> Result<Digest, Cause> {
+    fn digest(&self, own: &str, place: TarRange) -> Result<Digest, Cause> {
         if let Some(digest) = digest_of(own) {
             return Ok(digest);
         }
@@ -231,14 +233,14 @@ impl DockerArchive {
         Ok(None)
     }
 
-    fn all_layers(&self, manifest: &Manifest) -> Result<Option<BTreeMap<Digest, Place>>, Cause> {
+    fn all_layers(&self, manifest: &Manifest) -> Result<Option<BTreeMap<Digest, TarRange>>, Cause> {
         let places =
             manifest.layers.iter().map(|layer| Ok(self.blob(layer)?.map(|place| (layer.digest.clone(), place))));
         places.collect()
     }
 
     /// Where the layout's blob of `descriptor` lies; nothing where there is none of its size.
-    fn blob(&self, descriptor: &Descriptor) -> Result<Option<Place>, Cause> {
+    fn blob(&self, descriptor: &Descriptor) -> Result<Option<TarRange>, Cause> {
         let place = self.entries.file(&blob_name(&descriptor.digest))?.map(|(_, place)| place);
         Ok(place.filter(|place| place.length == descriptor.size))
     }
@@ -253,7 +255,7 @@ fn shown(wanted: &ArchivedImage) -> String {
 }
 
 /// A manifest, and where its layers lie.
-type PlacedManifest = (Document<Manifest>, BTreeMap<Digest, Place>);
+type PlacedManifest = (Document<Manifest>, BTreeMap<Digest, TarRange>);
 
 /// The SHA-256 digest by which a config's file is called, if it is: `<hex>.json`, or as in a layout.
 fn digest_in(name: &str) -> Option<Digest> {
@@ -296,8 +298,8 @@ impl Named for DockerImage {
     }
 }
 
-impl From<Damage> for Cause {
-    fn from(damage: Damage) -> Self {
+impl From<ArchiveDamage> for Cause {
+    fn from(damage: ArchiveDamage) -> Self {
         Self::Other { message: damage.to_string(), hint: Some(GET_AGAIN.into()) }
     }
 }

@@ -6,12 +6,12 @@ use crate::store::Layout;
 const FULL: &str = "localhost:5000/a/b";
 
 /// A layout and what is put into it.
-struct Place {
+struct TarRange {
     _directory: tempfile::TempDir,
     layout: Layout,
 }
 
-impl Place {
+impl TarRange {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let layout = Layout::create(directory.path().join("layout")).unwrap();
@@ -58,7 +58,7 @@ fn sorted<const N: usize>(descriptors: [&Descriptor; N]) -> Vec<Digest> {
 
 #[tokio::test]
 async fn a_name_is_a_tag_of_the_repository_before_it() {
-    let place = Place::new();
+    let place = TarRange::new();
     let [bare, one, latest, other] =
         ["t".into(), format!("{FULL}:1"), FULL.into(), "other.example.com/a/b:1".to_owned()]
             .map(|name| place.put(Some((REF_NAME, &name)), &name, None));
@@ -82,7 +82,7 @@ async fn a_name_is_a_tag_of_the_repository_before_it() {
 
 #[tokio::test]
 async fn one_name_for_two_images_is_an_error() {
-    let place = Place::new();
+    let place = TarRange::new();
     let same = place.put(Some((REF_NAME, "same")), "same", None);
     place.put(Some((REF_NAME, "same")), "same", None);
     for content in ["a", "b"] {
@@ -95,7 +95,7 @@ async fn one_name_for_two_images_is_an_error() {
 
 #[tokio::test]
 async fn referrers_are_found_by_their_subject() {
-    let place = Place::new();
+    let place = TarRange::new();
     let image = place.put(Some((REF_NAME, &format!("{FULL}:1"))), "image", None);
     let kept = place.put(None, "kept", Some(&image));
     let named = place.put(Some((REF_NAME, &format!("{FULL}:sig"))), "named", Some(&image));
@@ -114,7 +114,7 @@ async fn referrers_are_found_by_their_subject() {
 
 #[tokio::test]
 async fn referrers_are_also_what_the_tag_for_them_lists() {
-    let place = Place::new();
+    let place = TarRange::new();
     let image = place.put(Some((REF_NAME, &format!("{FULL}:1"))), "image", None);
     let kept = place.put(None, "kept", Some(&image));
     let listed = Descriptor::of(media_type::MANIFEST, b"listed");
@@ -127,7 +127,7 @@ async fn referrers_are_also_what_the_tag_for_them_lists() {
 
 #[tokio::test]
 async fn damaged_documents_are_passed_over_but_a_disk_that_fails_is_an_error() {
-    let place = Place::new();
+    let place = TarRange::new();
     let image = place.put(Some((REF_NAME, "t")), "image", None);
     let [changed, cut, gone] = ["changed", "cut", "gone"].map(|content| place.put(None, content, Some(&image)));
     let size = usize::try_from(changed.size).unwrap();
