@@ -107,6 +107,15 @@ impl Explain for ociforge_manifests::ReferenceError {
     }
 }
 
+/// What to do about a full disk in the store.
+pub const FULL_DISK: &str = "free some space (`ociforge cache prune`), or choose another place with --store";
+
+/// Whether an error means that there is no room: the disk is full, or the user's quota is.
+#[must_use]
+pub fn is_full_disk(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}
+
 /// What the kernel says, without its number.
 #[must_use]
 pub fn said(error: &std::io::Error) -> String {

@@ -10,7 +10,7 @@ use ociforge_manifests::{ConfigValueError, ImageError, Platform};
 
 use crate::base::facts::FactsError;
 use crate::content::ContentError;
-use crate::error::Explain;
+use crate::error::{Explain, FULL_DISK, is_full_disk};
 use crate::layer::{EpochError, LayerError, Step};
 use crate::python::install::{InstallError, correction};
 use crate::python::{FetchError, ResolveError, WheelBuildError};
@@ -198,10 +198,6 @@ fn value_hint() -> Option<String> {
     Some("$NAME and ${NAME} are variables of the base and of keys before; write $$ for a dollar".into())
 }
 
-fn full() -> Option<String> {
-    Some("free some space (`ociforge cache prune`), or choose another place with --store".into())
-}
-
 impl BuildError {
     /// The path that requires a read of the base's layers before the build can continue.
     pub(super) fn unknown_path(&self) -> Option<&LayerPath> {
@@ -252,10 +248,8 @@ impl Explain for BuildError {
             Self::Config(_) => value_hint(),
             Self::Misplaced { .. } => Some("run `ociforge lock`".into()),
             Self::Epoch(error) => error.hint(),
-            Self::Store(error) | Self::Pack { source: PackError::Write(error), .. }
-                if error.kind() == io::ErrorKind::StorageFull =>
-            {
-                full()
+            Self::Store(error) | Self::Pack { source: PackError::Write(error), .. } if is_full_disk(error) => {
+                Some(FULL_DISK.into())
             }
             Self::Step { source, .. } => source.hint(),
             _ => None,
@@ -295,11 +289,11 @@ impl Explain for StepError {
             Self::Place(PlaceError::OpaqueRoot) => {
                 Some("build on `base = \"scratch\"`, or take the entry out of the archive".into())
             }
-            Self::Failed { full: true, .. } => full(),
+            Self::Failed { full: true, .. } => Some(FULL_DISK.into()),
             Self::Failed { last, .. } if last.iter().any(|line| wants_network(line)) => {
                 Some("a step sees no network unless its layer has network = \"host\"".into())
             }
-            Self::Store(error) if error.kind() == io::ErrorKind::StorageFull => full(),
+            Self::Store(error) if is_full_disk(error) => Some(FULL_DISK.into()),
             Self::NoProject(_) => {
                 Some("name the directory that has the project; it is relative to the recipe's directory".into())
             }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use ociforge_manifests::{Digest, DocumentError};
 
-use crate::error::Explain;
+use crate::error::{Explain, is_full_disk};
 
 /// An operation on content that failed.
 #[derive(Debug, thiserror::Error)]
@@ -132,7 +132,7 @@ impl Explain for ContentError {
             Cause::Status { hint, .. } | Cause::Network { hint, .. } | Cause::Other { hint, .. } => hint.clone(),
             Cause::WrongDigest { .. } => Some(NOT_THE_CONTENT.into()),
             Cause::Document(error) => Some(error.hint().unwrap_or(NOT_THE_CONTENT).into()),
-            Cause::Io(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+            Cause::Io(error) if is_full_disk(error) => {
                 Some("free some space, or choose another place, and try again; nothing half-written is in use".into())
             }
             Cause::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<NotAllowed>()) => {

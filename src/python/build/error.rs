@@ -12,7 +12,7 @@ use ociforge_layers::source::wheel::WheelError;
 use ociforge_layers::source::zip::ZipError;
 use ociforge_layers::{PathError, TreeError};
 
-use crate::error::Explain;
+use crate::error::{Explain, FULL_DISK, is_full_disk};
 use crate::python::install::correction::CorrectionError;
 use crate::python::{FetchError, IsolatedError, ResolveError};
 
@@ -247,10 +247,8 @@ impl Explain for SourceError {
                 "the source breaks the rules (PEP 517, PEP 625): ask those who made it, or choose another version"
                     .into(),
             ),
-            Self::File { source, .. } | Self::Write(MaterializeError { source, .. })
-                if source.kind() == io::ErrorKind::StorageFull =>
-            {
-                Some("free some space (`ociforge cache prune`), or choose another place with --store".into())
+            Self::File { source, .. } | Self::Write(MaterializeError { source, .. }) if is_full_disk(source) => {
+                Some(FULL_DISK.into())
             }
             _ => None,
         }

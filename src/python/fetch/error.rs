@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ociforge_manifests::Digest;
 
-use crate::error::Explain;
+use crate::error::{Explain, FULL_DISK, is_full_disk};
 use crate::http::in_words;
 use crate::python::LockedWheel;
 
@@ -110,9 +110,7 @@ impl Explain for FetchError {
             FetchCause::Network { .. } | FetchCause::Status { .. } => {
                 Some("try again: what has arrived is kept".into())
             }
-            FetchCause::Io(error) if error.kind() == io::ErrorKind::StorageFull => {
-                Some("free some space, or choose another place with --store".into())
-            }
+            FetchCause::Io(error) if is_full_disk(error) => Some(FULL_DISK.into()),
             _ => None,
         }
     }

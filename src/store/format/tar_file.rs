@@ -14,6 +14,7 @@ use ociforge_manifests::document::MAX_DOCUMENT;
 use tar::{EntryType, Header};
 
 use crate::content::{ByteStream, Cause, ContentError};
+use crate::error::is_full_disk;
 use crate::store::spool::temporary_file;
 use crate::store::stream::stream;
 
@@ -283,9 +284,9 @@ fn decompressed(mut file: File) -> Result<File, Cause> {
     if CompressionFormat::of(&beginning) == CompressionFormat::Plain {
         return Ok(file);
     }
-    let damaged = |error: io::Error| match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Cause::Io(error),
-        _ => Cause::Other { message: format!("it can't be decompressed: {error}"), hint: Some(GET_AGAIN.into()) },
+    let damaged = |error: io::Error| match is_full_disk(&error) {
+        true => Cause::Io(error),
+        false => Cause::Other { message: format!("it can't be decompressed: {error}"), hint: Some(GET_AGAIN.into()) },
     };
     let mut output = temporary_file()?;
     let mut reader = decompress(BufReader::with_capacity(256 << 10, file)).map_err(damaged)?;
