@@ -6,8 +6,9 @@ use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 use ociforge::error::Explain;
+use ociforge::layer::PylockSelection;
+use ociforge::plan::Libc;
 use ociforge::python::{Python3Version, Requirements, Resolution, Sources, WheelTarget, resolve};
-use ociforge::plan::{Libc, Selection};
 use ociforge_fuzz::{file, scratch};
 use ociforge_layers::source::wheel::{FileName, normalize};
 use ociforge_manifests::Platform;
@@ -36,7 +37,7 @@ fuzz_target!(|text: &str| {
 });
 
 fn read(lock: &Path, target: &WheelTarget) -> Option<Resolution> {
-    let requirements = Requirements::Lock(lock.into(), Selection::default());
+    let requirements = Requirements::Lock(lock.into(), PylockSelection::default());
     let resolution = resolve(&requirements, target, None, &scratch(), &mut Sources::default());
     resolution.map_err(|error| (error.to_string(), error.hint())).ok()
 }
