@@ -196,7 +196,7 @@ impl Builder {
         let mut below = LowerLayers::new(pins.base_files.clone());
         let mut build_root = BuildRoot::new(self, &pins.config, &pins.base);
         let (mut layers, mut pending) = (Vec::new(), Vec::new());
-        let runs = |n: usize, step: &Step| matches!(step.kind, StepKind::Run(_)) || step.bytecode || pins.builds(n);
+        let runs = |n: usize, step: &Step| step.runs() || pins.builds(n);
         let mut excess = plan.max_layers.map_or(0, |most| {
             let base = pins.base.image.manifest.layers.len();
             let running = plan.steps.iter().enumerate().filter(|(n, step)| runs(*n, step)).count();

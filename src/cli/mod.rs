@@ -11,14 +11,11 @@ mod transfer_args;
 use std::io::Write;
 
 pub use crate::bytes::human_bytes;
-pub use args::{
-    BuildArgs, BundleArgs, CacheCommand, Cli, Command, CompressionKind, DoctorArgs, Format, Global, InspectArgs,
-    LockArgs, RecipeArgs, RunArgs, SpecArgs, StepArgs, UnshareArgs,
-};
+pub use args::*;
 pub use progress::{ProgressFormat, line as message, reporter};
 pub use prompt::{ControllingTerminal, PromptError, first_line};
 pub use runtime_args::driver_version;
-pub use transfer_args::{CopyArgs, CopyFormat, GcArgs, LoginArgs, LogoutArgs, MirrorArgs, ServeArgs};
+pub use transfer_args::*;
 
 use crate::error::Failure;
 

@@ -9,7 +9,7 @@ use ociforge_manifests::graph::{GraphNode, Index};
 use ociforge_manifests::{Document, ImageName, media_type};
 use serde_json::json;
 
-use super::lock::{path as lock_path, platforms};
+use super::recipe::{lock_path, platforms};
 use super::reexec::CommandError;
 use super::{Context, FinalProcess, recipe};
 use crate::build::{BuildError, Built, Secrets, recipe_digest};

@@ -1,6 +1,7 @@
 //! The commands, one file for each. They only connect other modules.
 
 mod build;
+mod builder;
 mod bundle;
 mod cache;
 mod completions;

@@ -1,7 +1,9 @@
-//! The recipe that a command is about.
+//! The recipe of a command, and its lock.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use ociforge_manifests::Platform;
 
 use crate::cli::RecipeArgs;
 use crate::error::Failure;
@@ -31,4 +33,14 @@ pub(super) fn has_something_run(args: &RecipeArgs, build_args: &BTreeMap<String,
 
 fn path(args: &RecipeArgs) -> &Path {
     args.file.as_deref().or(args.recipe.as_deref()).unwrap_or(Path::new("."))
+}
+
+/// The path of a plan's lock.
+pub(super) fn lock_path(plan: &Plan) -> PathBuf {
+    plan.directory.join(Path::new("ociforge.lock"))
+}
+
+/// The platforms of the command line, or else those of the recipe.
+pub(super) fn platforms(plan: &Plan, chosen: Vec<Platform>) -> Vec<Platform> {
+    if chosen.is_empty() { plan.platforms.clone() } else { chosen }
 }

@@ -1,5 +1,6 @@
 //! The kinds of layers. One module holds everything about a kind: its form in a recipe, its part of the lock's digest, its
-//! cache key, and how it becomes a tree. A new kind is a module and a line of [`StepKind`].
+//! cache key, and how it becomes a tree. A new kind that only needs files is a module and a line of
+//! [`StepKind`]; `build` resolves packages and runs processes.
 
 mod archive;
 mod copy;
