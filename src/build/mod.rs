@@ -146,7 +146,7 @@ impl Builder {
         let layers = match self.layers(plan, &pins).await {
             Err(error) => {
                 let path = error.unknown_path().cloned().ok_or(error)?;
-                self.reporter.note(&format!("reading the base's layers to find {path}"));
+                self.reporter.note(&format!("what the base has at {path} is looked up in its layers"));
                 pins.read_base(self).await?;
                 self.layers(plan, &pins).await?
             }

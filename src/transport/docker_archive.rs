@@ -134,7 +134,7 @@ impl Transport for DockerArchiveTransport<'_> {
     }
 
     fn check_conversion(&self) -> Result<(), Failure> {
-        let failure = Failure::new("--format oci does not apply to docker-archive, which has no manifests");
+        let failure = Failure::new("an archive for docker holds no manifests that could be OCI's");
         Err(failure.hint("leave `--format oci`, or write oci-archive:FILE").usage())
     }
 }

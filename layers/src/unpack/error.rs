@@ -92,7 +92,7 @@ pub enum UnpackFault {
     #[error("its owner is {0}, which is more than a system has")]
     Owner(u64),
     /// An extended attribute without a proper name.
-    #[error("it has an invalid extended attribute `{0}`")]
+    #[error("its extended attribute `{0}` can't be")]
     Xattr(String),
     /// More directories and whiteouts than any image has.
     #[error("the layer has more than {} MiB of names of directories and whiteouts", super::writer::MAX_PENDING >> 20)]
