@@ -38,7 +38,10 @@ pub(crate) fn init() -> ExitCode {
         && let Ok(Some(job)) = StepJob::read(BufReader::new(&socket.0))
     {
         let Err(failed) = become_step(&job, &socket, &mut reports);
-        reports.tell(&SupervisorReport::Failed(failed));
+        // Without the supervisor nothing can be done, and its end is what the caller tells of.
+        if socket.is_open() {
+            reports.tell(&SupervisorReport::Failed(failed));
+        }
     }
     ExitCode::FAILURE
 }

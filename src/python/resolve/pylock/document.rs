@@ -25,7 +25,7 @@ pub(super) struct Pylock {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", expecting = "struct Package")]
+#[serde(rename_all = "kebab-case", expecting = "a table")]
 pub(super) struct PylockPackage {
     pub(super) name: String,
     pub(super) version: Option<String>,
@@ -46,7 +46,7 @@ pub(super) struct Directory {
 }
 
 #[derive(Deserialize)]
-#[serde(expecting = "struct File")]
+#[serde(expecting = "a table")]
 pub(super) struct PylockFile {
     pub(super) name: Option<String>,
     pub(super) url: Option<String>,
