@@ -1,9 +1,7 @@
 //! ociforge assembles OCI images without a daemon: it takes a base image by its manifest, builds layers natively, writes
 //! a new manifest, copies what is missing to a registry, and emits an OCI runtime spec.
 //!
-//! The modules are the rooms of the house. Each knows what stands below it in this list, none what stands above:
-//! `process`, `commands`, `cli`, `build`, `doctor`, `lock`, `python`, `base`, `plan`, `layer`, `tables`, `run`, `rootfs`, `serve`, `mirror`, `transport`, `transfer`,
-//! `registry`, `store`, `http`, `content`, `cancel`, `progress`, `error`, `bytes`.
+//! Each module uses only those that follow it in the table of `docs/architecture.md`; a test holds this order.
 
 pub mod base;
 pub mod build;

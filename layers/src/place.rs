@@ -242,8 +242,8 @@ impl Placing<'_> {
         let here = self.beside(path)?;
         let way = self.follow(&here, Purpose::Directory)?;
         // The directories above `here` were looked at before it.
-        let new_steps = if way == here { way.steps().count() - 1 } else { 0 };
-        if let Some((above, lower)) = self.file_on_the_way(way.steps().skip(new_steps))? {
+        let steps = if way == here { vec![way.clone()] } else { way.steps().collect() };
+        if let Some((above, lower)) = self.first_file(steps)? {
             let layer = self.below.name(lower.origin);
             return Err(PlaceError::NotADirectory { path: path.clone(), above, layer });
         }
@@ -264,10 +264,7 @@ impl Placing<'_> {
     }
 
     /// The first file among the steps to a path that has no links in it.
-    fn file_on_the_way(
-        &self,
-        steps: impl Iterator<Item = LayerPath>,
-    ) -> Result<Option<(LayerPath, Lower)>, PlaceError> {
+    fn first_file(&self, steps: Vec<LayerPath>) -> Result<Option<(LayerPath, Lower)>, PlaceError> {
         for step in steps {
             let lower = self.at(&step, Purpose::Directory)?;
             if lower.kind == LowerKind::File {

@@ -14,17 +14,17 @@ use rustix::io::Errno;
 /// When it can't be opened, or is a directory, a pipe, a socket or a device; /dev/null counts as an empty file.
 pub fn open_regular(path: &Path) -> io::Result<File> {
     let file = open_without_waiting(path).map_err(|error| match error.raw_os_error() {
-        Some(number) if number == Errno::NXIO.raw_os_error() => none("it is a socket, not a file"),
+        Some(number) if number == Errno::NXIO.raw_os_error() => not_a_file("it is a socket, not a file"),
         _ => error,
     })?;
     let is = file.metadata()?.file_type();
     if is.is_file() || path == Path::new("/dev/null") {
         return Ok(file);
     }
-    Err(none(if is.is_dir() { "it is a directory, not a file" } else { "it is a pipe or a device, not a file" }))
+    Err(not_a_file(if is.is_dir() { "it is a directory, not a file" } else { "it is a pipe or a device, not a file" }))
 }
 
-fn none(message: &str) -> io::Error {
+fn not_a_file(message: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
@@ -37,17 +37,24 @@ pub fn open_without_waiting(path: &Path) -> io::Result<File> {
     File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)
 }
 
-/// What a reader gives, which must not be more than `limit` bytes.
+/// The bytes of a reader to its end; `None` where there are more than `limit`. A length that was asked for before would
+/// not do: that of a pipe is unknown, and a file may grow.
 ///
 /// # Errors
-/// When it can't be read, or gives more.
-pub fn read_limited(input: impl Read, limit: u64) -> io::Result<Vec<u8>> {
+/// When it can't be read.
+pub fn read_at_most(input: impl Read, limit: u64) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
-    if input.take(limit + 1).read_to_end(&mut bytes)? as u64 > limit {
-        let message = format!("it has more than {} MiB", limit >> 20);
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
-    }
-    Ok(bytes)
+    let length = input.take(limit + 1).read_to_end(&mut bytes)? as u64;
+    Ok((length <= limit).then_some(bytes))
+}
+
+/// The same, and more bytes than `limit` are an error.
+///
+/// # Errors
+/// When it can't be read, or has more.
+pub fn read_limited(input: impl Read, limit: u64) -> io::Result<Vec<u8>> {
+    let large = || io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {} MiB", limit >> 20));
+    read_at_most(input, limit)?.ok_or_else(large)
 }
 
 /// The bytes of a file.

@@ -12,7 +12,7 @@ use crate::base::facts::FactsError;
 use crate::content::ContentError;
 use crate::error::{Explain, FULL_DISK, is_full_disk};
 use crate::layer::{EpochError, LayerError, Step};
-use crate::python::install::{InstallError, correction};
+use crate::python::install::InstallError;
 use crate::python::{FetchError, ResolveError, WheelBuildError};
 use crate::rootfs::stage::StageError;
 use crate::run::bundle::BundleError;
@@ -242,7 +242,7 @@ impl Explain for BuildError {
                     .into(),
             ),
             Self::Lock(error) => error.hint(),
-            Self::Fetch(error) => error.hint().or_else(|| correction::hint(error)),
+            Self::Fetch(error) => error.hint(),
             Self::Content(error) => error.hint(),
             Self::Source(error) => error.hint(),
             Self::Config(_) => value_hint(),

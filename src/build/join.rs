@@ -28,7 +28,7 @@ mod tests {
 
     fn work(name: &str, size: u64, joinable: bool) -> LayerWork {
         let kind = StepKind::Archive(TarArchive { file: name.into() });
-        let step = Step { kind, index: 0, line: 1, description: name.into(), bytecode: false };
+        let step = Step { kind, line: 1, description: name.into(), bytecode: false };
         LayerWork { step, ingredients: Some(json!(name)), description: name.into(), size, parts: Vec::new(), joinable }
     }
 

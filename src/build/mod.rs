@@ -275,8 +275,9 @@ impl Builder {
 
     /// The layer of a step, if it only needs files.
     fn work_of_files(&self, plan: &Plan, step: &Step, scratch: &Path) -> Result<Option<LayerWork>, BuildError> {
-        let (directory, from_scratch) = (plan.directory.as_path(), plan.base == Base::Scratch);
-        let context = LayerContext { directory, from_scratch, epoch: self.epoch, scratch, reporter: &*self.reporter };
+        let is_first = plan.steps.first().is_some_and(|first| first.line == step.line);
+        let (directory, is_lowest) = (plan.directory.as_path(), plan.base == Base::Scratch && is_first);
+        let context = LayerContext { directory, is_lowest, epoch: self.epoch, scratch, reporter: &*self.reporter };
         step.kind.as_kind().work(step, &context).map_err(|error| failed(step, error))
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use crate::error::Explain;
 use crate::layer::is_secret_id;
 use crate::plan::Plan;
+use ociforge_layers::regular::read_at_most;
 
 /// The maximum size of a secret in bytes, as in docker.
 const LARGEST: u64 = 500 << 10;
@@ -211,21 +212,15 @@ fn value(secret: &SecretArg, variable: impl Fn(&str) -> Option<OsString>) -> Res
     let id = secret.id.clone();
     let value = match &secret.origin {
         SecretOrigin::File(file) => {
-            let mut value = Vec::new();
-            // The length of a pipe, such as the shell's <(…), is unknown.
-            let read = File::open(file).and_then(|input| input.take(LARGEST + 1).read_to_end(&mut value));
-            read.map_err(|source| SecretError::Read { id: id.clone(), file: file.clone(), source })?;
-            value
+            let read = File::open(file).and_then(|input| read_at_most(input, LARGEST));
+            read.map_err(|source| SecretError::Read { id: id.clone(), file: file.clone(), source })?
         }
         SecretOrigin::Variable(name) => {
             let unset = || SecretError::Unset { id: id.clone(), variable: name.clone() };
-            variable(name).ok_or_else(unset)?.into_vec()
+            Some(variable(name).ok_or_else(unset)?.into_vec()).filter(|value| value.len() as u64 <= LARGEST)
         }
     };
-    if value.len() as u64 > LARGEST {
-        return Err(SecretError::Large { id, origin: secret.origin.clone() });
-    }
-    Ok(value)
+    value.ok_or_else(|| SecretError::Large { id, origin: secret.origin.clone() })
 }
 
 #[cfg(test)]

@@ -85,7 +85,7 @@ impl Place {
         self.write("ociforge.toml", format!("base = 'scratch'\n[python]\n{python}\n"));
         let mut plan = plan::read(&self.directory.path().join("recipe"), &BTreeMap::new()).unwrap();
         let kind = StepKind::Pip(pip);
-        plan.steps.push(Step { index: 0, kind, line: 7, description: "pip x".into(), bytecode: true });
+        plan.steps.push(Step { kind, line: 7, description: "pip x".into(), bytecode: true });
         plan
     }
 

@@ -46,7 +46,9 @@ pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failur
     };
     let copied = target.copy(&image).await;
     let copied = copied.map_err(|failure| failure.during(format!("cannot copy {source} to {destination}")))?;
-    tell_of_dockers(context, &destination, &copied);
+    if target.is_layout() {
+        tell_of_dockers(context, &destination, &copied);
+    }
     print(args.output(), &destination, &copied)
 }
 
@@ -66,9 +68,7 @@ async fn as_oci(context: &Context, from: ImageSource) -> Result<ImageSource, Fai
 
 /// Notes which programs ignore Docker's manifests in a layout.
 fn tell_of_dockers(context: &Context, destination: &ImageName, copied: &Copied) {
-    if transport::of(destination).is_layout()
-        && copied.documents.iter().any(|document| media_type::is_docker(&document.media_type))
-    {
+    if copied.documents.iter().any(|document| media_type::is_docker(&document.media_type)) {
         context.reporter.note(&format!(
             "{destination} has manifests of Docker's with the digests that they had; skopeo 1.9 and podman 4.3 do not \
              see those in a layout: `--format oci` turns them into OCI's"

@@ -141,9 +141,11 @@ impl<S: DownloadSource> Transfer<S> {
             }
             _ => self.position,
         };
-        match (self.size, response.length()) {
-            (Some(expected), Some(length)) if self.position - skip + length != expected => {
-                Err(DownloadError::WrongLength { expected, actual: self.position - skip + length })
+        // The length is the server's word.
+        let actual = response.length().map(|length| length.saturating_add(self.position - skip));
+        match (self.size, actual) {
+            (Some(expected), Some(actual)) if actual != expected => {
+                Err(DownloadError::WrongLength { expected, actual })
             }
             _ => Ok(skip),
         }

@@ -35,7 +35,7 @@ impl LayerKind for TarArchive {
     /// Does not read the archive: the store may have the layer.
     fn work(&self, step: &Step, context: &LayerContext<'_>) -> Result<Option<LayerWork>, LayerError> {
         let file = context.directory.join(&self.file);
-        if !is_root_filesystem(step, context, &file) {
+        if !is_root_filesystem(context, &file) {
             stays_inside(context.directory, &file)?;
         }
         let unreadable = |source| LayerError::Read { path: file.clone(), source };
@@ -55,8 +55,8 @@ impl LayerKind for TarArchive {
 
 /// Whether the archive serves as the base: the first layer of an image from scratch. Like a base in a layout it may be
 /// outside of the recipe's directory, but only if the recipe says so, and not through a link.
-fn is_root_filesystem(step: &Step, context: &LayerContext<'_>, file: &Path) -> bool {
-    context.from_scratch && step.index == 0 && is_lexically_outside(context.directory, file)
+fn is_root_filesystem(context: &LayerContext<'_>, file: &Path) -> bool {
+    context.is_lowest && is_lexically_outside(context.directory, file)
 }
 
 /// Whether a path leads out of a directory without a link.

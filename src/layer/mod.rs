@@ -84,8 +84,8 @@ pub(crate) trait LayerKind {
 pub(crate) struct LayerContext<'a> {
     /// The recipe's directory.
     pub(crate) directory: &'a Path,
-    /// Whether the image has no base.
-    pub(crate) from_scratch: bool,
+    /// Whether the layer is the lowest of an image without a base.
+    pub(crate) is_lowest: bool,
     /// The time of new files.
     pub(crate) epoch: Epoch,
     /// A directory for temporary files.
@@ -99,8 +99,6 @@ pub(crate) struct LayerContext<'a> {
 pub struct Step {
     /// The kind of the step.
     pub kind: StepKind,
-    /// Its index among the steps.
-    pub index: usize,
     /// Its line in the recipe, counted from 1.
     pub line: usize,
     /// Its description in one line, for people and for the image's history; without credentials.
@@ -200,11 +198,10 @@ pub(crate) fn steps(value: &Value<'_>) -> Result<Vec<Step>, PlanError> {
     if !matches!(value.raw(), DeValue::Array(_)) {
         return Err(value.unexpected("an array of tables", Some("write [[layer]] with two brackets".into())));
     }
-    let layers = value.items()?.into_iter().enumerate();
-    layers.map(|(index, layer)| step(index, &layer.table("[[layer]]")?.only(&KEYS)?)).collect()
+    value.items()?.iter().map(|layer| step(&layer.table("[[layer]]")?.only(&KEYS)?)).collect()
 }
 
-fn step(index: usize, layer: &Table<'_>) -> Result<Step, PlanError> {
+fn step(layer: &Table<'_>) -> Result<Step, PlanError> {
     let entries = layer.entries();
     let kind_of = |key: &str| FORMS.iter().map(|form| form.key).chain([RESERVED]).find(|kind| *kind == key);
     let mut kinds = entries.iter().filter_map(|(key, value)| Some((kind_of(key)?, value)));
@@ -223,7 +220,7 @@ fn step(index: usize, layer: &Table<'_>) -> Result<Step, PlanError> {
     }
     let bytecode = layer.get("bytecode").map_or(Ok(false), |value| boolean(&value))?;
     let (kind, description) = (form.read)(value, layer)?;
-    Ok(Step { kind, index, line: value.line(), description, bytecode })
+    Ok(Step { kind, line: value.line(), description, bytecode })
 }
 
 /// The names of the kinds, for messages.

@@ -14,7 +14,7 @@ use url::Url;
 use super::error::LockFileError;
 use super::pin::{DistributionKind, Pin, Wrong};
 use crate::python::{LockedSource, LockedWheel, SourceLocation};
-use crate::store::blob::write_atomic;
+use crate::store::blob::{linked, write_atomic};
 use ociforge_layers::regular::read_regular_text;
 
 const VERSION: u32 = 1;
@@ -181,9 +181,7 @@ impl Lock {
     pub fn write(&self, path: &Path) -> Result<(), LockFileError> {
         let failed = |source| LockFileError::Write { path: path.to_path_buf(), source };
         let text = self.to_toml().map_err(|error| failed(io::Error::other(error)))?;
-        // A link stays, and leads to the new lock.
-        let target = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-        write_atomic(&target, text.as_bytes()).map_err(failed)
+        write_atomic(&linked(path), text.as_bytes()).map_err(failed)
     }
 
     /// The lock's text: bases and wheels sorted.

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::runtime;
 use super::types::{Base, Libc, Plan, PythonVersion, StatedPython};
 use crate::layer::{self, Step};
+use crate::store::dir::directory_of;
 use crate::tables::PlanError;
 use crate::tables::fields::{Table, Text, Value};
 use crate::tables::values::{absolute, absolute_or_variable, env, path};
@@ -81,7 +82,7 @@ fn plan(recipe: &Table<'_>, file: &Path) -> Result<Plan, PlanError> {
     let allow = recipe.get("lint").map_or_else(|| Ok(Vec::new()), |value| allow(&value))?;
     let max_layers = recipe.get("build").map(|value| max_layers(&value)).transpose()?.flatten();
     // The parent of a plain file name is empty.
-    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+    let directory = directory_of(file).to_owned();
     let inputs = inputs(&base, &platforms, python.as_ref(), &steps);
     Ok(Plan { directory, name, base, platforms, config, python, steps, runtime, allow, max_layers, inputs })
 }

@@ -1,10 +1,11 @@
 //! The accounts of an unpacked root filesystem.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use ociforge_layers::regular::read_at_most;
 use ociforge_manifests::runtime::UserDatabase;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
@@ -55,10 +56,8 @@ fn read_file(root: &OwnedFd, file: &str) -> io::Result<String> {
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is no regular file"));
     }
-    let mut bytes = Vec::new();
-    if file.take(MAX + 1).read_to_end(&mut bytes)? as u64 > MAX {
-        return Err(io::Error::other(format!("it is larger than {MAX} bytes")));
-    }
+    let large = || io::Error::other(format!("it is larger than {MAX} bytes"));
+    let bytes = read_at_most(file, MAX)?.ok_or_else(large)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

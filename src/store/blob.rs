@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ociforge_manifests::Digest;
 use sha2::{Digest as _, Sha256};
@@ -87,13 +87,19 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     directory.write(name, bytes, false)
 }
 
+/// The file to replace for `path`: a symbolic link stays, and what it points to is replaced.
+#[must_use]
+pub fn linked(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
 /// A temporary file for what is to be at `path`, and the name to give it in the end: a symbolic link stays, and what it
 /// points to is replaced.
 ///
 /// # Errors
 /// When the directory can't be made or written.
 pub fn beside(path: &Path) -> io::Result<(TemporaryFile, OsString)> {
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let path = linked(path);
     let (directory, name) = Dir::holding(&path)?;
     Ok((directory.temporary()?, name.to_owned()))
 }

@@ -48,6 +48,12 @@ pub struct FileFacts {
     identity: (u64, u64),
 }
 
+/// The directory that holds what `path` names: that of a bare file name, whose parent is empty, is `.`.
+#[must_use]
+pub fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 impl Dir {
     /// Opens the directory that `path` leads to. Links in `path` are followed: it is what the user has given.
     ///
@@ -72,9 +78,7 @@ impl Dir {
     /// When it can't be made or entered, or `path` names nothing.
     pub fn holding(path: &Path) -> io::Result<(Self, &OsStr)> {
         let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        // The parent of a bare file name is empty.
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        Ok((Self::create(parent)?, name))
+        Ok((Self::create(directory_of(path))?, name))
     }
 
     /// The directory `name` in this one.

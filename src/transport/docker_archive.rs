@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use ociforge_manifests::graph::GraphNode;
-use ociforge_manifests::{ArchivedImage, Document, Image, ImageError, ImageName, Reference};
+use ociforge_manifests::{ArchivedImage, Image, ImageName, Reference};
 
+use super::source::read_image;
 use super::{BuiltImage, ImageToCopy, OpenedImage, Transport, open_file};
 use crate::content::{ContentError, Source, read_document};
 use crate::error::Failure;
@@ -77,10 +78,8 @@ impl Transport for DockerArchiveTransport<'_> {
     async fn write(&self, image: &BuiltImage<'_>, beside: &[ImageName]) -> Result<Moved, Failure> {
         let BuiltImage { source, node, reporter, .. } = *image;
         let GraphNode::Manifest(manifest) = node else { return Err(self.one_platform()) };
-        let config = read_document(source, &manifest.config).await?;
-        let unsound = |error: ImageError| Failure::new("the image is not sound").caused_by(error);
-        let config = Document::parse(config).map_err(|error| unsound(error.into()))?;
-        let image = Image::new((**manifest).clone(), config).map_err(unsound)?;
+        let image = read_image(source, (**manifest).clone()).await?;
+        let image = image.map_err(|error| Failure::new("the image is not sound").caused_by(error))?;
         let others = beside.iter().filter_map(|name| super::of(name).full_name());
         let names: Vec<Reference> = self.full_name().into_iter().chain(others).collect();
         let size = self.write_image(source, &image, &names, reporter, "archive").await?;

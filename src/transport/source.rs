@@ -6,7 +6,7 @@ use ociforge_manifests::graph::{GraphNode, Manifest};
 use ociforge_manifests::{Document, Image, ImageError, ImageName, Platform};
 
 use super::OpenedImage;
-use crate::content::{Cause, ContentError, Named, read_document, select};
+use crate::content::{Cause, ContentError, Named, Source, read_document, select};
 use crate::error::Explain;
 use crate::registry::Client;
 
@@ -92,10 +92,8 @@ impl ImageSource {
         if let Some(kind) = manifest.artifact() {
             return Err(ImageSourceError::Artifact { name: self.name.clone(), kind: kind.to_owned() });
         }
-        let config = read_document(&*self.source, &manifest.config).await?;
-        let unsound = |source: ImageError| ImageSourceError::Image { name: self.name.clone(), source };
-        let config = Document::parse(config).map_err(|error| unsound(error.into()))?;
-        let image = Image::new(manifest, config).map_err(unsound)?;
+        let unsound = |source| ImageSourceError::Image { name: self.name.clone(), source };
+        let image = read_image(&*self.source, manifest).await?.map_err(unsound)?;
         if image.config.platform.serves(platform) {
             Ok(image)
         } else {
@@ -134,4 +132,13 @@ impl ImageSource {
     fn no_platform(&self, wanted: &Platform, have: Vec<String>) -> ImageSourceError {
         ImageSourceError::Platform { name: self.name.clone(), wanted: wanted.clone(), have }
     }
+}
+
+/// The image of a manifest, whose config is in `source`. The inner error is that of an image that is not sound.
+pub(super) async fn read_image(
+    source: &dyn Source,
+    manifest: Document<Manifest>,
+) -> Result<Result<Image, ImageError>, ContentError> {
+    let config = read_document(source, &manifest.config).await?;
+    Ok(Document::parse(config).map_err(ImageError::from).and_then(|config| Image::new(manifest, config)))
 }

@@ -13,6 +13,7 @@ use crate::build::{Builder, Built};
 use crate::cli::BuildArgs;
 use crate::content::{ByteStream, Cause, ContentError, Repository, Source, Target};
 use crate::error::Failure;
+use crate::store::dir::directory_of;
 use crate::transfer::Moved;
 use crate::transport::{self, BuiltImage};
 
@@ -97,7 +98,7 @@ fn absolute(name: &ImageName) -> ImageName {
 /// Checks, before anything is built, that the files that the caller asked for can be written.
 pub(super) fn check_files(args: &BuildArgs) -> Result<(), Failure> {
     for path in [&args.iidfile, &args.metadata_file].into_iter().flatten() {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent = directory_of(path);
         if path.is_dir() || !parent.is_dir() {
             let why = if path.is_dir() {
                 "it is a directory".into()

@@ -10,6 +10,7 @@ use ociforge_manifests::Digest;
 use crate::error::{Explain, FULL_DISK, is_full_disk};
 use crate::http::in_words;
 use crate::python::LockedWheel;
+use crate::python::install::correction::CorrectionError;
 
 /// Fetching failed.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +112,7 @@ impl Explain for FetchError {
                 Some("try again: what has arrived is kept".into())
             }
             FetchCause::Io(error) if is_full_disk(error) => Some(FULL_DISK.into()),
+            FetchCause::Refused(error) => error.downcast_ref::<CorrectionError>()?.hint(),
             _ => None,
         }
     }

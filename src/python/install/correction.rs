@@ -10,6 +10,7 @@ use ociforge_layers::source::wheel::{Correction, Wheel, WheelError};
 use serde::{Deserialize, Serialize};
 
 use super::LocalWheel;
+use crate::error::Explain;
 use crate::progress::Reporter;
 use crate::python::LockedWheel;
 use crate::store::blob::write_atomic;
@@ -38,13 +39,13 @@ pub(crate) enum CorrectionError {
     },
 }
 
-/// The hint of the wheel that an error is about.
-pub(crate) fn hint(error: &(dyn Error + 'static)) -> Option<String> {
-    let mut causes = std::iter::successors(Some(error), |error| (*error).source());
-    causes.find_map(|cause| match cause.downcast_ref::<CorrectionError>()? {
-        CorrectionError::Wheel(error) => error.hint().map(Into::into),
-        CorrectionError::Write { .. } => None,
-    })
+impl Explain for CorrectionError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Wheel(error) => error.hint().map(Into::into),
+            Self::Write { .. } => None,
+        }
+    }
 }
 
 /// Verifies every member of a wheel against the archive and its RECORD. The wheel is in the store, or in its final

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::CredentialError;
 use super::file::{AuthFile, read};
+use crate::store::dir::directory_of;
 
 /// A file that is about to be changed, alone with it.
 pub(super) struct LockedAuthFile {
@@ -72,10 +73,6 @@ impl LockedAuthFile {
 
 fn unwritten(file: &Path, error: &io::Error) -> CredentialError {
     CredentialError::Write { file: file.to_owned(), reason: error.to_string() }
-}
-
-fn directory_of(place: &Path) -> &Path {
-    place.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Where a file is that links may lead to, also one that is not there yet.
