@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use crate::hierarchy::{self, Assumption};
 use crate::index::{FileIndex, IndexEntry};
+use crate::links;
 use crate::path::LayerPath;
+use crate::place::PlaceError;
 use crate::tree::Metadata;
 
 /// What is known of the base's files.
@@ -34,6 +36,17 @@ pub struct LowerLayers {
     base: BaseFiles,
     /// With what they are, for messages; the topmost last.
     layers: Vec<(String, FileIndex)>,
+}
+
+/// The layers that have files at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathSources {
+    /// The path, after its symbolic links.
+    pub path: LayerPath,
+    /// Whether the base has files there.
+    pub base: bool,
+    /// The indices of the layers on top of the base that change something there, lowest first.
+    pub layers: Vec<usize>,
 }
 
 /// What is at a path of the layers below.
@@ -103,6 +116,45 @@ impl LowerLayers {
         self.layers.push((description.into(), index));
     }
 
+    /// Replaces the knowledge about the base's files.
+    pub fn set_base(&mut self, base: BaseFiles) {
+        self.base = base;
+    }
+
+    /// Whether the base's files are only assumed.
+    #[must_use]
+    pub fn is_assumed(&self) -> bool {
+        matches!(self.base, BaseFiles::Assumed)
+    }
+
+    /// The number of layers on top of the base.
+    #[must_use]
+    pub fn layer_count(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// Finds the layers that have files at `from` or inside it.
+    ///
+    /// # Errors
+    /// [`PlaceError::Unknown`] when the base has to be read first; [`PlaceError::Loop`].
+    pub fn sources(&self, from: &LayerPath) -> Result<PathSources, PlaceError> {
+        let known = |path: &LayerPath, lower: Lower| match lower {
+            // An assumption is not enough: files of the base would be missing in the copy.
+            Lower { origin: LowerOrigin::Assumed, .. } | Lower { kind: LowerKind::Unknown, .. } => {
+                Err(PlaceError::Unknown(path.clone()))
+            }
+            Lower { kind, .. } => Ok(kind),
+        };
+        let link_at = |path: &LayerPath| match known(path, self.at(path, Purpose::Directory))? {
+            LowerKind::Symlink(target) => Ok::<_, PlaceError>(Some(target)),
+            _ => Ok(None),
+        };
+        let path = links::follow(from, link_at)?.ok_or_else(|| PlaceError::Loop { path: from.clone() })?;
+        let base = path.is_root() || known(&path, self.in_base(&path, Purpose::Directory))? != LowerKind::Absent;
+        let touching = self.layers.iter().enumerate().filter(|(_, (_, index))| touches(index, &path));
+        Ok(PathSources { base, layers: touching.map(|(n, _)| n).collect(), path })
+    }
+
     /// For messages: where something is.
     pub(crate) fn name(&self, origin: LowerOrigin) -> String {
         match origin {
@@ -156,6 +208,11 @@ fn hides(index: &FileIndex, path: &LayerPath) -> bool {
         Some(IndexEntry::Directory { opaque, .. }) => opaque,
         Some(_) => true,
     })
+}
+
+/// Whether a layer has entries at `path` or inside it, or hides what the layers below it have there.
+fn touches(index: &FileIndex, path: &LayerPath) -> bool {
+    hides(index, path) || index.iter().any(|(other, _)| other.starts_with(path))
 }
 
 fn assumed(path: &LayerPath, purpose: Purpose) -> Lower {

@@ -15,6 +15,7 @@ pub mod materialize;
 pub mod owner;
 pub mod pack;
 pub mod path;
+pub mod path_map;
 pub mod place;
 pub mod regular;
 #[cfg(test)]
@@ -24,7 +25,7 @@ pub mod tree;
 pub mod unpack;
 pub mod whiteout;
 
-pub use below::{BaseFiles, LockedFiles, LowerLayers};
+pub use below::{BaseFiles, LockedFiles, LowerLayers, PathSources};
 pub use index::FileIndex;
 pub use mapped::MappedFile;
 pub use pack::{Compression, Layer, PackError, pack};

@@ -1,6 +1,7 @@
 //! Symbolic links, followed without ever leaving the root.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -60,6 +61,20 @@ pub(crate) fn follow_from<E>(
         }
     }
     Ok(Some(here))
+}
+
+/// The path of a layer's entry after the symbolic links of the directories above it, as an unpacker follows them. The
+/// last component is not followed. A path with a loop stays as it is.
+pub fn landed<'a>(path: LayerPath, link_at: impl Fn(&LayerPath) -> Option<&'a [u8]>) -> LayerPath {
+    if !path.ancestors().any(|directory| link_at(&directory).is_some()) {
+        return path;
+    }
+    let followed = |parent: LayerPath| {
+        let target = |path: &LayerPath| Ok::<_, Infallible>(link_at(path).map(<[u8]>::to_vec));
+        follow(&parent, target).unwrap_or_default()
+    };
+    let parent = path.parent().and_then(followed);
+    parent.and_then(|parent| parent.join(path.file_name()).ok()).unwrap_or(path)
 }
 
 /// Where `path` leads for a process whose root is the directory `root`. It need not be there.

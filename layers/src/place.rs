@@ -33,9 +33,9 @@ pub struct PlacementRules {
 pub enum FileRule {
     /// It takes the place of a link, as an archive's and a package's files do.
     Replace,
-    /// It goes where a link leads.
+    /// The only file of a tree goes where a link leads. The files of a tree with several entries take the place of links.
     Follow,
-    /// The same, and into a directory that is in its place, under the name that its source has: a copy of one file.
+    /// The same, and the only file goes into a directory that is in its place, under the name that its source has.
     Into(Vec<u8>),
 }
 
@@ -130,6 +130,7 @@ pub fn place(tree: LayerTree, below: &LowerLayers, rules: &PlacementRules) -> Re
     let mut placing = Placing {
         below,
         rules,
+        files: if tree.len() == 1 { &rules.files } else { &FileRule::Replace },
         known: RefCell::default(),
         missing: RefCell::default(),
         ways: BTreeMap::new(),
@@ -148,6 +149,7 @@ pub fn place(tree: LayerTree, below: &LowerLayers, rules: &PlacementRules) -> Re
 struct Placing<'a> {
     below: &'a LowerLayers,
     rules: &'a PlacementRules,
+    files: &'a FileRule,
     /// What was looked up.
     known: RefCell<BTreeMap<(LayerPath, Purpose), Lower>>,
     /// Directories in which nothing is, because a directory above them is missing.
@@ -282,7 +284,7 @@ impl Placing<'_> {
 
     fn file(&mut self, path: &LayerPath) -> Result<LayerPath, PlaceError> {
         let place = self.beside(path)?;
-        let (place, purpose) = match &self.rules.files {
+        let (place, purpose) = match self.files {
             FileRule::Replace => (place, Purpose::File),
             FileRule::Follow => (self.follow(&place, Purpose::Through)?, Purpose::Through),
             FileRule::Into(name) if *name == path.file_name() => {
@@ -292,7 +294,7 @@ impl Placing<'_> {
         };
         let lower = self.at(&place, purpose)?;
         let LowerKind::Directory(_) = lower.kind else { return Ok(place) };
-        if let FileRule::Into(name) = &self.rules.files {
+        if let FileRule::Into(name) = self.files {
             let inside = self.follow(&place.join(name)?, Purpose::Through)?;
             let lower = self.at(&inside, Purpose::Through)?;
             return match lower.kind {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub use super::python::Python;
 pub use super::scan::{ScanError, Scanner};
 use super::tree::{Tree, TreeEntry};
-use crate::content::{BlobReader, Cause, ContentError, Source, cause_of};
+use crate::content::{BlobReader, Cause, ContentError, Source, cause_of, read_on_thread};
 use crate::error::Explain;
 pub use crate::plan::Libc;
 use crate::progress::Reporter;
@@ -265,10 +265,8 @@ async fn scan(
     let operation = || format!("read layer {} of the base", layer.digest);
     let label = format!("look into layer {}", layer.digest.short());
     let progress = reporter.task(&label, Some(layer.size));
-    let (reader, fetch) = BlobReader::new(source, layer, &*progress);
-    let work = tokio::task::spawn_blocking(move || scanner.layer(reader).map(|()| scanner));
-    let ((), work) = tokio::join!(fetch, work);
-    match work {
+    let blob = BlobReader::new(source, layer, &*progress);
+    match read_on_thread(blob, move |reader| scanner.layer(reader).map(|()| scanner)).await {
         Ok(Ok(scanner)) => {
             progress.done("read");
             Ok(scanner)

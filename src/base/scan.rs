@@ -8,11 +8,11 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use ociforge_layers::decompress::decompress;
 use ociforge_layers::entries::{EntryKind, TarEntries, TarEntry};
-use ociforge_layers::{FileIndex, LayerPath, Metadata, PathError, whiteout};
+use ociforge_layers::{FileIndex, LayerPath, Metadata, PathError, links, whiteout};
 
 use super::facts::BaseFacts;
 use super::file_filter::{self, FileKind};
-use super::tree::{self, Tree, TreeEntry};
+use super::tree::{Tree, TreeEntry};
 
 /// Most that is kept of all layers, in bytes: contents and paths. An image of a million files takes about 200 MiB.
 const MAX_KEPT: usize = 1 << 30;
@@ -100,14 +100,13 @@ impl Scanner {
         Ok(())
     }
 
-    /// Where an entry comes to lie: links among the directories above it are followed, as an unpacker does.
+    /// The path of an entry after the symbolic links above it.
     fn landed(&self, path: LayerPath) -> LayerPath {
-        let get = |path: &LayerPath| self.layer.get(path).or_else(|| self.below.get(path));
-        if !path.ancestors().any(|directory| matches!(get(&directory), Some(TreeEntry::Symlink(_)))) {
-            return path;
-        }
-        let parent = path.parent().and_then(|parent| tree::resolve(&parent, get));
-        parent.and_then(|parent| parent.join(path.file_name()).ok()).unwrap_or(path)
+        let link_at = |path: &LayerPath| match self.layer.get(path) {
+            Some(_) => self.layer.link_at(path),
+            None => self.below.link_at(path),
+        };
+        links::landed(path, link_at)
     }
 
     fn entry(&mut self, path: LayerPath, entry: &TarEntry, body: &mut impl Read) -> Result<(), ScanError> {

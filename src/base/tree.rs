@@ -1,10 +1,9 @@
 //! What a scan has kept: every path of an image's tree, and the content of a few files.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::ops::Bound;
 
 use ociforge_layers::index::IndexEntry;
+use ociforge_layers::path_map::PathMap;
 use ociforge_layers::{LayerPath, Metadata, links};
 
 /// What is kept of an entry.
@@ -30,21 +29,21 @@ impl TreeEntry {
     }
 }
 
-/// Kept entries by path.
+/// Kept entries by path, and their size in memory.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
-    entries: BTreeMap<LayerPath, TreeEntry>,
+    entries: PathMap<TreeEntry>,
     size: usize,
     texts: usize,
 }
 
 impl Tree {
-    /// About how much memory it takes, in bytes.
+    /// The approximate size in memory, in bytes.
     pub(super) fn size(&self) -> usize {
         self.size
     }
 
-    /// How long the kept texts are together, in bytes.
+    /// The length of all kept texts together, in bytes.
     pub(super) fn texts(&self) -> usize {
         self.texts
     }
@@ -53,58 +52,56 @@ impl Tree {
         self.entries.get(path)
     }
 
-    /// Everything, ordered by path.
+    /// All entries, in the order of their paths.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&LayerPath, &TreeEntry)> {
         self.entries.iter()
+    }
+
+    /// The target of the symbolic link at `path`.
+    pub(super) fn link_at(&self, path: &LayerPath) -> Option<&[u8]> {
+        match self.get(path)? {
+            TreeEntry::Symlink(target) => Some(target),
+            _ => None,
+        }
     }
 
     pub(super) fn insert(&mut self, path: LayerPath, kept: TreeEntry) {
         self.size += weight(&path, &kept);
         self.texts += text(&kept);
         if let Some(old) = self.entries.insert(path.clone(), kept) {
-            self.forget(&path, &old);
+            self.subtract([(path, old)]);
         }
     }
 
-    fn forget(&mut self, path: &LayerPath, old: &TreeEntry) {
-        self.size -= weight(path, old);
-        self.texts -= text(old);
+    fn subtract(&mut self, removed: impl IntoIterator<Item = (LayerPath, TreeEntry)>) {
+        for (path, old) in removed {
+            self.size -= weight(&path, &old);
+            self.texts -= text(&old);
+        }
     }
 
-    /// Puts a higher layer on top.
+    /// Adds all entries of a higher layer.
     pub(super) fn append(&mut self, upper: Self) {
-        for (path, kept) in upper.entries {
+        for (path, kept) in upper.entries.into_entries() {
             self.insert(path, kept);
         }
     }
 
     /// Removes `path` and everything inside it.
     pub(super) fn remove(&mut self, path: &LayerPath) {
-        if let Some(old) = self.entries.remove(path) {
-            self.forget(path, &old);
-        }
-        self.remove_inside(path);
+        let removed = self.entries.take(path);
+        self.subtract(removed);
     }
 
     /// Removes everything inside `directory`.
     pub(super) fn remove_inside(&mut self, directory: &LayerPath) {
-        let mut prefix = directory.as_bytes().to_vec();
-        if !directory.is_root() {
-            prefix.push(b'/');
-        }
-        let from = (Bound::Included(prefix.as_slice()), Bound::Unbounded);
-        let inside = self.entries.range::<[u8], _>(from).take_while(|(path, _)| path.as_bytes().starts_with(&prefix));
-        let inside: Vec<LayerPath> = inside.map(|(path, _)| path.clone()).collect();
-        for path in inside {
-            if let Some(old) = self.entries.remove(&path) {
-                self.forget(&path, &old);
-            }
-        }
+        let removed = self.entries.take_inside(directory);
+        self.subtract(removed);
     }
 
     /// Every path and what is there.
     pub(super) fn into_index(self) -> impl Iterator<Item = (LayerPath, IndexEntry)> {
-        self.entries.into_iter().map(|(path, kept)| {
+        self.entries.into_entries().map(|(path, kept)| {
             let entry = match kept {
                 TreeEntry::Directory(metadata) => IndexEntry::Directory { metadata, opaque: false },
                 TreeEntry::Symlink(target) => IndexEntry::Symlink(target),
@@ -114,9 +111,10 @@ impl Tree {
         })
     }
 
-    /// `path` with all symbolic links in it followed, as far as they are known; `None` for a loop.
+    /// `path` after all of its symbolic links that are known; `None` for a loop.
     pub(super) fn resolve(&self, path: &LayerPath) -> Option<LayerPath> {
-        resolve(path, |path| self.get(path))
+        let link_at = |path: &LayerPath| Ok::<_, Infallible>(self.link_at(path).map(<[u8]>::to_vec));
+        links::follow(path, link_at).unwrap_or_default()
     }
 
     /// The text of the file at `path`, through links.
@@ -126,15 +124,6 @@ impl Tree {
             _ => None,
         }
     }
-}
-
-/// `path` with the symbolic links followed that `get` knows; `None` for a loop.
-pub(super) fn resolve<'a>(path: &LayerPath, get: impl Fn(&LayerPath) -> Option<&'a TreeEntry>) -> Option<LayerPath> {
-    let link_at = |path: &LayerPath| match get(path) {
-        Some(TreeEntry::Symlink(target)) => Ok(Some(target.clone())),
-        _ => Ok::<_, Infallible>(None),
-    };
-    links::follow(path, link_at).unwrap_or_default()
 }
 
 /// A guess at what an entry takes in memory, in bytes.

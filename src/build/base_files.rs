@@ -1,6 +1,7 @@
 //! The known files of the base: from the lock, from the base's layers, or only assumed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use ociforge_layers::index::IndexEntry;
 use ociforge_layers::{
@@ -13,9 +14,9 @@ use super::pins::Pins;
 use super::{BuildError, Builder};
 use crate::base::BaseImage;
 use crate::base::facts::{self, Contents};
-use crate::layer::{LayerPart, StepKind, TreeSource};
+use crate::layer::{Copy, CopySource, ImageOrigin, LayerKind, LayerPart, Step, StepKind, TreeSource};
 use crate::lock::LockedBase;
-use crate::plan::Plan;
+use crate::plan::{Base, Plan, Stage};
 use crate::python::install;
 use crate::transfer::Overlay;
 
@@ -48,37 +49,35 @@ pub(super) async fn contents(builder: &Builder, base: &BaseImage) -> Result<Cont
     contents.map_err(|source| BuildError::Facts { name, source: Box::new(source) })
 }
 
-/// The files of the base that a lock must contain: links to directories, directories that do not belong to root with
-/// mode 0755, all parts of the paths that the plan adds to the image, and the content of the directories of packages.
-/// `None` if the plan adds no files.
-pub(super) async fn to_lock(builder: &Builder, plan: &Plan, pins: &Pins) -> Result<Option<LockedFiles>, BuildError> {
-    if plan.steps.iter().all(|step| matches!(step.kind, StepKind::Run(_))) {
+/// The files of the base of the stage `root` that a lock must contain: links to directories, directories that do not
+/// belong to root with mode 0755, all parts of the paths that stages on this base add or copy, and the content of the
+/// directories of packages. `None` if these stages add no files. `pins` are those of all needed stages.
+pub(super) async fn to_lock(
+    builder: &Builder,
+    plan: &Plan,
+    root: usize,
+    pins: &BTreeMap<usize, Pins>,
+) -> Result<Option<LockedFiles>, BuildError> {
+    let stages = || pins.iter().filter(|(n, _)| plan.root(**n) == root);
+    let copied = copied_paths(plan, root, pins);
+    let adds_files =
+        |(n, _): (&usize, &Pins)| plan.stages[*n].steps.iter().any(|step| !matches!(step.kind, StepKind::Run(_)));
+    if copied.is_empty() && !stages().any(adds_files) {
         return Ok(None);
     }
-    let files = contents(builder, &pins.base).await?.files;
-    let mut below = LowerLayers::new(BaseFiles::Known(files.clone()));
-    let (mut looked_up, mut listed): (Vec<LayerPath>, BTreeSet<LayerPath>) = Default::default();
-    let scratch = builder.store.scratch().map_err(BuildError::Store)?;
-    for step in &plan.steps {
-        let parts = match (builder.work_of_files(plan, step, &scratch)?, &pins.interpreter) {
-            (Some(work), _) => work.parts,
-            (None, Some(interpreter)) if matches!(step.kind, StepKind::Pip(_)) => {
-                let part = directories_of(interpreter, builder);
-                if let TreeSource::Made(tree) = &part.tree {
-                    listed.extend(tree.iter().map(|(path, _)| path.clone()));
-                }
-                vec![part]
-            }
-            _ => continue,
+    let files = contents(builder, &pins[&root].root).await?.files;
+    let mut locked = Locking { builder, plan, looked_up: copied, listed: BTreeSet::new() };
+    let mut above = BTreeMap::new();
+    for (n, pins) in stages() {
+        let below = match plan.stages[*n].base {
+            Base::Stage(stage) => above.get(&stage).cloned(),
+            _ => None,
         };
-        for LayerPart { tree, rules } in parts {
-            let Some(rules) = rules else { continue };
-            let placed = place(tree.make().map_err(|error| failed(step, error))?, &below, &rules)
-                .map_err(|error| failed(step, error))?;
-            looked_up.extend(placed.lookups.paths().cloned());
-            below.push(&step.description, FileIndex::of(&placed.tree));
-        }
+        let mut below = below.unwrap_or_else(|| LowerLayers::new(BaseFiles::Known(files.clone())));
+        locked.stage(&plan.stages[*n], pins, &mut below)?;
+        above.insert(*n, below);
     }
+    let Locking { mut looked_up, mut listed, .. } = locked;
     // Drop paths that are links or missing in the base.
     listed.retain(|path| matches!(files.get(path), Some(IndexEntry::Directory { .. })));
     let is_listed = |path: &LayerPath| path.parent().is_some_and(|parent| listed.contains(&parent));
@@ -86,17 +85,65 @@ pub(super) async fn to_lock(builder: &Builder, plan: &Plan, pins: &Pins) -> Resu
     Ok(Some(LockedFiles { files: select(&files, looked_up), listed }))
 }
 
+/// The paths, with those above them, that any stage copies from the stages on the base of `root`.
+fn copied_paths(plan: &Plan, root: usize, pins: &BTreeMap<usize, Pins>) -> Vec<LayerPath> {
+    let copies = pins.keys().flat_map(|n| &plan.stages[*n].steps).filter_map(|step| match &step.kind {
+        StepKind::Copy(Copy { from: CopySource::Image(ImageOrigin::Stage(stage), path), .. }) => Some((*stage, path)),
+        _ => None,
+    });
+    copies.filter(|(stage, _)| plan.root(*stage) == root).flat_map(|(_, path)| path.steps()).collect()
+}
+
+/// Collects the paths that the layers of stages look up in their base.
+struct Locking<'a> {
+    builder: &'a Builder,
+    plan: &'a Plan,
+    looked_up: Vec<LayerPath>,
+    listed: BTreeSet<LayerPath>,
+}
+
+impl Locking<'_> {
+    fn stage(&mut self, stage: &Stage, pins: &Pins, below: &mut LowerLayers) -> Result<(), BuildError> {
+        let scratch = self.builder.store.scratch().map_err(BuildError::Store)?;
+        for step in &stage.steps {
+            for LayerPart { tree, rules } in self.parts(stage, step, pins, &scratch)? {
+                let Some(rules) = rules else { continue };
+                let placed = place(tree.make().map_err(|error| failed(step, error))?, below, &rules)
+                    .map_err(|error| failed(step, error))?;
+                self.looked_up.extend(placed.lookups.paths().cloned());
+                below.push(&step.description, FileIndex::of(&placed.tree));
+            }
+        }
+        Ok(())
+    }
+
+    /// The trees of a step, or directories that stand for them if they are not known before the build.
+    fn parts(&mut self, stage: &Stage, step: &Step, pins: &Pins, scratch: &Path) -> Result<Vec<LayerPart>, BuildError> {
+        let directories = match (&step.kind, &pins.interpreter) {
+            (StepKind::Copy(copy), _) if copy.copies_from().is_some() => vec![copy.to.path.clone()],
+            (StepKind::Pip(_), Some(interpreter)) => directories_of(interpreter),
+            _ => {
+                let work = self.builder.work_of_files(self.plan, stage, step, None, scratch)?;
+                return Ok(work.map_or_else(Vec::new, |work| work.parts));
+            }
+        };
+        self.listed.extend(directories.iter().cloned());
+        let mut tree = LayerTree::new();
+        for path in directories.into_iter().filter(|path| !path.is_root()) {
+            let kind = NodeKind::Directory { opaque: false };
+            // All of them are directories, so they do not conflict.
+            let _ = tree.insert(path, TreeNode { metadata: Metadata::root(0o755, 0), kind });
+        }
+        let rules = install::rules(self.builder.epoch.seconds());
+        Ok(vec![LayerPart { tree: TreeSource::Made(tree), rules: Some(rules) }])
+    }
+}
+
 /// The directories of installed packages.
-fn directories_of(Interpreter { scheme, .. }: &Interpreter, builder: &Builder) -> LayerPart {
-    let mut tree = LayerTree::new();
+fn directories_of(Interpreter { scheme, .. }: &Interpreter) -> Vec<LayerPath> {
     let data = DATA.iter().filter_map(|name| scheme.data.join(name).ok());
     let own = [&scheme.purelib, &scheme.platlib, &scheme.scripts, &scheme.data, &scheme.headers].map(Clone::clone);
-    for path in own.into_iter().chain(data) {
-        let directory = TreeNode { metadata: Metadata::root(0o755, 0), kind: NodeKind::Directory { opaque: false } };
-        // All of them are directories, so they do not conflict.
-        let _ = tree.insert(path, directory);
-    }
-    LayerPart { tree: TreeSource::Made(tree), rules: Some(install::rules(builder.epoch.seconds())) }
+    own.into_iter().chain(data).collect()
 }
 
 fn select(files: &FileIndex, looked_up: Vec<LayerPath>) -> FileIndex {

@@ -18,7 +18,7 @@ use super::{Builder, Sandbox, StepError};
 use crate::base::BaseImage;
 use crate::python::build::BuildContext;
 use crate::rootfs::Unpacker;
-use crate::rootfs::stage::{Stage, owners};
+use crate::rootfs::writable::{WritableRootfs, owners};
 use crate::run::bundle::Bundle;
 use crate::run::host::{self, Overrides};
 use crate::store::ContainerDirectory;
@@ -32,7 +32,7 @@ const HOSTNAME: &str = "ociforge";
 pub(super) struct BuildRoot {
     builder: Builder,
     base: BaseImage,
-    /// The recipe's config for steps, without its user.
+    /// The stage's config for build backends, without its user.
     config: ConfigEdit,
     below: Vec<NewLayer>,
 }
@@ -40,6 +40,8 @@ pub(super) struct BuildRoot {
 /// The process of a step.
 #[derive(Debug, Clone)]
 pub(super) struct StepProcess {
+    /// The image that it runs in: the layers so far, and the config that holds for the step.
+    pub(super) image: Image,
     /// The label of its progress.
     pub(super) label: String,
     /// The program and its arguments.
@@ -74,43 +76,52 @@ impl BuildRoot {
         base.chain(self.below.iter().map(|layer| &layer.diff_id)).cloned().collect()
     }
 
-    /// The image with the layers so far.
-    pub(super) fn image(&self) -> Result<Image, ImageError> {
+    /// The variables of the base.
+    pub(super) fn base_env(&self) -> &[String] {
+        &self.base.image.config.config.env
+    }
+
+    /// The image with the layers so far, and with these changes of the base's config.
+    pub(super) fn image(&self, config: &ConfigEdit) -> Result<Image, ImageError> {
         let created = self.builder.epoch.rfc3339();
-        self.base.image.append(&self.below, &self.config, &created, &BTreeMap::new())
+        self.base.image.append(&self.below, config, &created, &BTreeMap::new())
+    }
+
+    /// The image that build backends run in.
+    pub(super) fn backend_image(&self) -> Result<Image, ImageError> {
+        self.image(&self.config)
     }
 
     /// The environment of build backends on top of the layers so far.
     pub(super) fn build_context(&self) -> Result<BuildContext, ImageError> {
         let isolated = self.builder.isolated.clone().unwrap_or_else(|| Arc::new(self.clone()));
-        let config = self.image()?.config;
+        let config = self.backend_image()?.config;
         let digest = Digest::of(&canonical(&json!([config.rootfs.diff_ids, config.config.env])));
         Ok(BuildContext { isolated, digest })
     }
 
-    /// Runs a command in a root filesystem of the image with the layers so far.
-    pub(super) async fn run(&self, job: &StepProcess) -> Result<StepRun, StepError> {
+    /// Runs a command in a root filesystem of its image.
+    pub(super) async fn run(&self, job: StepProcess) -> Result<StepRun, StepError> {
         let sandbox = self.builder.sandbox()?;
-        let image = self.image()?;
-        let stage = self.stage(&sandbox, &image).await?;
-        let directory = stage.directory().clone();
+        let rootfs = self.rootfs(&sandbox, &job.image).await?;
+        let directory = rootfs.directory().clone();
         let task = self.builder.reporter.task(&job.label, None);
-        let (builder, job) = (self.builder.clone(), job.clone());
+        let builder = self.builder.clone();
         let play = move || {
             let ready = PreparedMounts::make(&job.step_mounts, &builder, &sandbox, &directory)?;
             let request = request(&job, &ready, &sandbox);
             let bundle = Bundle { directory: directory.path(), destination: directory.path() };
-            let spec = bundle.step(&image.config, &request, facts(&sandbox))?;
-            Set { stage, directory, ready }.play(&builder, &sandbox, &spec.json, &*task)
+            let spec = bundle.step(&job.image.config, &request, facts(&sandbox))?;
+            Set { rootfs, directory, ready }.play(&builder, &sandbox, &spec.json, &*task)
         };
         tokio::task::spawn_blocking(play).await.map_err(|_| StepError::Interrupted)?
     }
 
     /// A root filesystem of the image: the copy of the previous step, or a new one.
-    async fn stage(&self, sandbox: &Sandbox, image: &Image) -> Result<Stage, StepError> {
+    async fn rootfs(&self, sandbox: &Sandbox, image: &Image) -> Result<WritableRootfs, StepError> {
         let Builder { store, reporter, cancel, .. } = &self.builder;
-        if let Some(stage) = sandbox.take(ChainId::of(&self.diff_ids()).last()) {
-            return Ok(stage);
+        if let Some(rootfs) = sandbox.take(ChainId::of(&self.diff_ids()).last()) {
+            return Ok(rootfs);
         }
         let directory = Arc::new(ContainerDirectory::create(&store.steps(), true).map_err(StepError::Store)?);
         // Read layers that are in the store from there.
@@ -118,9 +129,9 @@ impl BuildRoot {
         let jobs = thread::available_parallelism().map_or(1, NonZero::get);
         let owners = owners(&sandbox.entered);
         let unpacker = Unpacker { source: &source, reporter: &**reporter, jobs, owners, cancel };
-        let (stage, losses) = Stage::make(&sandbox.entered, &unpacker, store, image, &directory).await?;
+        let (rootfs, losses) = WritableRootfs::make(&sandbox.entered, &unpacker, store, image, &directory).await?;
         losses.warnings().iter().for_each(|warning| reporter.warn(warning));
-        Ok(stage)
+        Ok(rootfs)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::error::{Explain, FULL_DISK, is_full_disk};
 use crate::layer::{EpochError, LayerError, Step};
 use crate::python::install::InstallError;
 use crate::python::{FetchError, ResolveError, WheelBuildError};
-use crate::rootfs::stage::StageError;
+use crate::rootfs::writable::WritableRootfsError;
 use crate::run::bundle::BundleError;
 use crate::transport::ImageSourceError;
 use ociforge_sandbox::SandboxError;
@@ -29,6 +29,16 @@ pub enum BuildError {
     Base {
         /// The name of the base.
         name: String,
+        /// The cause.
+        source: Box<ImageSourceError>,
+    },
+    /// An image that a step copies from cannot be resolved.
+    #[error("cannot resolve the image {name} (line {line} of the recipe)")]
+    CopiedImage {
+        /// The name of the image.
+        name: String,
+        /// The line of the recipe.
+        line: usize,
         /// The cause.
         source: Box<ImageSourceError>,
     },
@@ -126,7 +136,7 @@ pub enum StepError {
     NoSandbox(#[source] Arc<SandboxError>),
     /// The root filesystem cannot be created.
     #[error("cannot make the step's root filesystem")]
-    Stage(#[from] StageError),
+    Rootfs(#[from] WritableRootfsError),
     /// A mount of the step cannot be prepared.
     #[error("cannot prepare the mount at {to}")]
     Mount {
@@ -235,7 +245,7 @@ impl Explain for BuildError {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Base { source, .. } => source.hint(),
+            Self::Base { source, .. } | Self::CopiedImage { source, .. } => source.hint(),
             Self::Facts { source, .. } => source.hint(),
             Self::NoPython { .. } => Some(
                 "if it has one that was not found, state it in the recipe: [python] version, site-packages, executable"
@@ -266,7 +276,7 @@ impl Explain for StepError {
                 Some("leave the path out, or give it another name".into())
             }
             Self::NoSandbox(error) => error.hint(),
-            Self::Stage(error) => error.hint(),
+            Self::Rootfs(error) => error.hint(),
             // The hint about --user is for containers.
             Self::Bundle(error) => error.hint().map(|hint| match hint.contains("--user") {
                 true => {

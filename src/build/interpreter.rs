@@ -44,17 +44,17 @@ impl Interpreter {
     /// Finds the Python. Returns the base's files, too, if the base was read for it.
     pub(super) async fn of(
         builder: &Builder,
-        plan: &Plan,
+        stated: Option<&StatedPython>,
         platform: &Platform,
         base: &BaseImage,
-        name: &str,
     ) -> Result<(Self, Option<FileIndex>), BuildError> {
-        let none = || BuildError::NoPython { base: name.to_owned() };
+        let name = &base.name.as_ref().map_or("scratch".to_owned(), ToString::to_string);
+        let none = || BuildError::NoPython { base: name.clone() };
         let target = |version: &str| -> Result<WheelTarget, BuildError> {
             let python: Python3Version = version.parse().map_err(|_| none())?;
             Ok(WheelTarget { python, platform: platform.clone(), libc: WheelTarget::ASSUMED_LIBC })
         };
-        if let Some(StatedPython { version, site_packages, executable, libc }) = &plan.python {
+        if let Some(StatedPython { version, site_packages, executable, libc }) = stated {
             let scheme = Scheme::new(site_packages.clone(), (version.major, version.minor), executable.clone());
             let (scheme, libc) = (scheme.map_err(|_| none())?, BaseLibc::new(*libc, base, name));
             return Ok((Self { target: target(&version.to_string())?, libc, scheme, facts: None }, None));

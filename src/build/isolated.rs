@@ -18,7 +18,9 @@ impl IsolatedRunner for BuildRoot {
         let bind = |path, to, access| ResolvedMount { to, what: MountSource::Bind { path, access } };
         let mut step_mounts: Vec<_> = job.binds.into_iter().map(|(path, to)| bind(path, to, Access::Read)).collect();
         step_mounts.push(bind(job.out, OUT.to_owned(), Access::Write));
+        let unavailable = |error: StepError| IsolatedError::Unavailable(Arc::new(error));
         let job = StepProcess {
+            image: self.backend_image().map_err(|error| unavailable(error.into()))?,
             label: job.label,
             command: job.command,
             env: job.env,
@@ -28,13 +30,13 @@ impl IsolatedRunner for BuildRoot {
             network: Network::Private,
             step_mounts,
         };
-        match BuildRoot::run(self, &job).await {
+        match BuildRoot::run(self, job).await {
             Ok(_) => Ok(()),
             Err(StepError::Failed { ended, last, .. }) => {
                 let code = if let Ended::Exited(code) = ended { Some(code.into()) } else { None };
                 Err(IsolatedError::Failed { code, last_lines: last })
             }
-            Err(error) => Err(IsolatedError::Unavailable(Arc::new(error))),
+            Err(error) => Err(unavailable(error)),
         }
     }
 }

@@ -24,11 +24,11 @@ pub(super) fn join(mut work: Vec<LayerWork>, excess: &mut usize) -> Vec<LayerWor
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layer::{Step, StepKind, TarArchive};
+    use crate::layer::{Step, StepConfig, StepKind, TarArchive};
 
     fn work(name: &str, size: u64, joinable: bool) -> LayerWork {
         let kind = StepKind::Archive(TarArchive { file: name.into() });
-        let step = Step { kind, line: 1, description: name.into(), bytecode: false };
+        let step = Step { kind, config: StepConfig::default(), line: 1, description: name.into(), bytecode: false };
         LayerWork { step, ingredients: Some(json!(name)), description: name.into(), size, parts: Vec::new(), joinable }
     }
 

@@ -12,6 +12,7 @@ mod pins;
 mod run;
 mod sandbox;
 mod secrets;
+mod stage;
 mod state;
 mod step_mounts;
 mod step_run;
@@ -20,7 +21,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use ociforge_layers::{BaseFiles, Compression, Layer, LowerLayers};
+use ociforge_layers::{Compression, Layer, LowerLayers};
 use ociforge_manifests::graph::GraphNode;
 use ociforge_manifests::lint::{layer_count, lint};
 use ociforge_manifests::runtime::ANNOTATION as RUNTIME;
@@ -28,8 +29,8 @@ use ociforge_manifests::{Image, ImageName, NewLayer, Platform};
 
 use crate::base::BaseImage;
 use crate::cancel::Cancel;
-use crate::layer::{LayerContext, LayerWork, Step, StepKind};
-use crate::plan::{Base, Plan};
+use crate::layer::{LayerContext, LayerWork, SourceImage, Step, StepKind};
+use crate::plan::{Base, Plan, Stage};
 use crate::progress::Reporter;
 use crate::python::IsolatedRunner;
 use crate::python::build::bytecode;
@@ -51,6 +52,7 @@ use interpreter::Interpreter;
 use join::join;
 use pack::Packer;
 use pins::Pins;
+use stage::{StageImages, StageLayers};
 use state::Unrepeated;
 
 /// The annotations for the base of an image (image-spec, annotations.md).
@@ -142,28 +144,30 @@ impl Builder {
         platform: &Platform,
         lock: Option<&crate::lock::Lock>,
     ) -> Result<Built, BuildError> {
-        let mut pins = Pins::find(self, plan, platform, lock).await?;
-        let layers = match self.layers(plan, &pins).await {
-            Err(error) => {
-                let path = error.unknown_path().cloned().ok_or(error)?;
-                self.reporter.note(&format!("what the base has at {path} is looked up in its layers"));
-                pins.read_base(self).await?;
-                self.layers(plan, &pins).await?
-            }
-            Ok(layers) => layers,
-        };
-        self.tell_assumed(&pins);
-        let new: Vec<NewLayer> = layers.iter().map(new_layer).collect();
-        let annotations = annotations(&pins.base, plan);
-        let image = pins.base.image.append(&new, &pins.config, &self.epoch.rfc3339(), &annotations)?;
-        self.lint(plan, &pins, &image);
-        Ok(Built { platform: platform.clone(), image, base: pins.base, layers })
+        let mut stages = StageImages::new();
+        let needed = plan.needed();
+        self.tell_unused(plan, &needed);
+        let mut last = None;
+        for n in needed {
+            let (built, stage) = self.stage(plan, n, platform, lock, &stages).await?;
+            stages.insert(n, stage);
+            last = Some(built);
+        }
+        last.ok_or(BuildError::Interrupted)
+    }
+
+    /// Notes the stages that are not built.
+    fn tell_unused(&self, plan: &Plan, needed: &[usize]) {
+        let unused = plan.stages.iter().enumerate().filter(|(n, _)| !needed.contains(n));
+        for name in unused.filter_map(|(_, stage)| stage.name.as_ref()) {
+            self.reporter.note(&format!("the stage `{name}` is not built: no other stage uses it"));
+        }
     }
 
     /// Notes the directories of the base that were assumed to be as in most images.
     fn tell_assumed(&self, pins: &Pins) {
-        let assumed = self.state.assumed();
-        if assumed.is_empty() || !matches!(pins.base_files, BaseFiles::Assumed) {
+        let assumed = self.state.take_assumed();
+        if assumed.is_empty() || !pins.below.is_assumed() {
             return;
         }
         let mut shown: Vec<&str> = assumed.iter().map(String::as_str).take(SHOWN).collect();
@@ -188,21 +192,23 @@ impl Builder {
         }
     }
 
-    /// The layers, lowest first. Layers between two steps that run a process are packed in parallel.
-    async fn layers(&self, plan: &Plan, pins: &Pins) -> Result<Vec<BuiltLayer>, BuildError> {
-        run::check(plan)?;
+    /// The layers of a stage, lowest first. Layers between two steps that run a process are packed in parallel.
+    async fn layers(&self, plan: &Plan, n: usize, pins: &Pins) -> Result<StageLayers, BuildError> {
+        let stage = &plan.stages[n];
+        run::check(plan, stage)?;
         let mut occupied = Occupied::default();
-        let (work, mut wheels) = self.work(plan, pins, &mut occupied).await?;
-        let mut below = LowerLayers::new(pins.base_files.clone());
+        let (work, mut wheels) = self.work(plan, stage, pins, &mut occupied).await?;
+        let mut below = pins.below.clone();
         let mut build_root = BuildRoot::new(self, &pins.config, &pins.base);
         let (mut layers, mut pending) = (Vec::new(), Vec::new());
         let runs = |n: usize, step: &Step| step.runs() || pins.builds(n);
-        let mut excess = plan.max_layers.map_or(0, |most| {
+        let max_layers = plan.max_layers.filter(|_| stage.name.is_none());
+        let mut excess = max_layers.map_or(0, |most| {
             let base = pins.base.image.manifest.layers.len();
-            let running = plan.steps.iter().enumerate().filter(|(n, step)| runs(*n, step)).count();
+            let running = stage.steps.iter().enumerate().filter(|(n, step)| runs(*n, step)).count();
             (base + running + work.iter().map(Vec::len).sum::<usize>()).saturating_sub(most)
         });
-        for ((n, step), work) in plan.steps.iter().enumerate().zip(work) {
+        for ((n, step), work) in stage.steps.iter().enumerate().zip(work) {
             pending.extend(work);
             if !runs(n, step) {
                 continue;
@@ -239,20 +245,21 @@ impl Builder {
                 "the image has {excess} more {layers} than [build] max-layers allows: only copies and directories share layers"
             ));
         }
-        Ok(layers)
+        Ok((layers, below))
     }
 
     /// The layers of each step that need no process, and their wheels by the index of the step.
     async fn work(
         &self,
         plan: &Plan,
+        stage: &Stage,
         pins: &Pins,
         occupied: &mut Occupied,
     ) -> Result<(Vec<Vec<LayerWork>>, Wheels), BuildError> {
         let scratch = self.store.scratch().map_err(BuildError::Store)?;
         let (mut all, mut wheels) = (Vec::new(), Wheels::new());
-        for (n, step) in plan.steps.iter().enumerate() {
-            let of_files = self.work_of_files(plan, step, &scratch)?;
+        for (n, step) in stage.steps.iter().enumerate() {
+            let of_files = self.work_of_files(plan, stage, step, pins.sources.get(&n), &scratch)?;
             let mut work: Vec<LayerWork> = of_files.into_iter().collect();
             if let (StepKind::Pip(_), Some(Interpreter { scheme, .. })) = (&step.kind, &pins.interpreter)
                 && !pins.builds(n)
@@ -273,11 +280,19 @@ impl Builder {
         Ok((all, wheels))
     }
 
-    /// The layer of a step, if it only needs files.
-    fn work_of_files(&self, plan: &Plan, step: &Step, scratch: &Path) -> Result<Option<LayerWork>, BuildError> {
-        let is_first = plan.steps.first().is_some_and(|first| first.line == step.line);
-        let (directory, is_lowest) = (plan.directory.as_path(), plan.base == Base::Scratch && is_first);
-        let context = LayerContext { directory, is_lowest, epoch: self.epoch, scratch, reporter: &*self.reporter };
+    /// The layer of a step, if it only needs files. `source` is the stage or image that the step copies from.
+    fn work_of_files(
+        &self,
+        plan: &Plan,
+        stage: &Stage,
+        step: &Step,
+        source: Option<&SourceImage>,
+        scratch: &Path,
+    ) -> Result<Option<LayerWork>, BuildError> {
+        let is_first = stage.steps.first().is_some_and(|first| std::ptr::eq(first, step));
+        let (directory, is_lowest) = (plan.directory.as_path(), stage.base == Base::Scratch && is_first);
+        let (epoch, reporter) = (self.epoch, &*self.reporter);
+        let context = LayerContext { directory, is_lowest, source, epoch, scratch, reporter };
         step.kind.as_kind().work(step, &context).map_err(|error| failed(step, error))
     }
 

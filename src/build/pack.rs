@@ -100,6 +100,7 @@ impl Packer<'_> {
             }
             all.extend(placed.tree).map_err(|error| failed(&step, LayerError::from(error)))?;
         }
+        let size = size.max(all.content_len());
         let (tree, answers) = (all, lookups.answers(below).map_err(|error| failed(&step, error))?);
         let assumed: Vec<String> = assumed.iter().map(LayerPath::to_string).collect();
         self.state.assume(&assumed);

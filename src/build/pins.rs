@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
-use ociforge_layers::BaseFiles;
+use ociforge_layers::{BaseFiles, LowerLayers};
 use ociforge_manifests::lint::InstalledPackage;
 use ociforge_manifests::{ConfigEdit, Digest, Expansion, Platform};
 use serde_json::json;
@@ -14,11 +14,12 @@ use super::base_files;
 use super::build_root::BuildRoot;
 use super::error::failed;
 use super::interpreter::{Interpreter, Packages};
+use super::stage::{StageBase, StageImage, StageImages};
 use super::{BuildError, Builder, StepError};
 use crate::base::BaseImage;
-use crate::layer::{LayerError, PROJECT_FILES, Pip, Step, StepKind, stays_inside};
-use crate::lock::{Lock, LockedBase, SourceEntry, WheelEntry};
-use crate::plan::{Base, Plan};
+use crate::layer::{LayerError, PROJECT_FILES, Pip, SourceImage, Step, StepKind, stays_inside};
+use crate::lock::{Lock, LockedBase, LockedImage, SourceEntry, WheelEntry};
+use crate::plan::{Base, Plan, Stage};
 use crate::progress::Reporter;
 use crate::python::build::BuildContext;
 use crate::python::fetch::Check;
@@ -26,18 +27,23 @@ use crate::python::install::{self, LocalWheel, correction};
 use crate::python::{Fetcher, Location, LockedWheel};
 use ociforge_layers::regular::read_regular;
 
-/// The resolved inputs of a build for one platform.
+/// The resolved inputs of a stage for one platform.
 pub(super) struct Pins {
+    /// The image at the bottom of the stage's chain of bases.
+    pub(super) root: BaseImage,
+    /// The base: an image or an earlier stage.
     pub(super) base: BaseImage,
-    /// The plan's changes of the config, with expanded variables.
+    /// The stage's changes of the config, with expanded variables.
     pub(super) config: ConfigEdit,
     /// The Python of the packages; `None` without packages.
     pub(super) interpreter: Option<Interpreter>,
     /// The known files of the base.
-    pub(super) base_files: BaseFiles,
+    pub(super) below: LowerLayers,
     /// The base alone, for running build backends.
     pub(super) build_context: BuildContext,
-    /// The packages of each step, by the index of the step in the recipe.
+    /// The stages and images that steps copy from, by the index of the step in the stage.
+    pub(super) sources: BTreeMap<usize, SourceImage>,
+    /// The packages of each step, by the index of the step in the stage.
     packages: BTreeMap<usize, Packages>,
 }
 
@@ -45,39 +51,33 @@ impl Pins {
     pub(super) async fn find(
         builder: &Builder,
         plan: &Plan,
+        n: usize,
         platform: &Platform,
         lock: Option<&Lock>,
+        stages: &StageImages,
     ) -> Result<Self, BuildError> {
         if platform.os != "linux" {
             return Err(BuildError::System(platform.clone()));
         }
-        let wheels = lock.into_iter().flat_map(|lock| lock.wheels.iter().map(|wheel| wheel.layer));
-        let sources = lock.into_iter().flat_map(|lock| lock.sources.iter().map(|source| source.layer));
-        let misplaced = wheels.filter(|layer| !takes_wheels(plan, *layer));
-        if let Some(layer) = misplaced.chain(sources.filter(|layer| !takes_sources(plan, *layer))).next() {
-            return Err(BuildError::Misplaced { layer });
-        }
-        let pinned = lock.and_then(|lock| lock.bases.iter().find(|base| base.platform == platform.to_string()));
-        let name = plan.base_image();
-        let base = BaseImage::resolve(name.as_ref(), platform, pinned.map(|base| &base.digest), &builder.client);
-        let shown = name.as_ref().map_or("scratch".to_owned(), ToString::to_string);
-        let base = base.await.map_err(|source| BuildError::Base { name: shown.clone(), source: Box::new(source) })?;
+        lock.map_or(Ok(()), |lock| check_places(plan, lock))?;
+        let stage = &plan.stages[n];
+        let StageBase { root, base, below } = StageBase::resolve(builder, plan, n, platform, lock, stages).await?;
         let mut expansion = Expansion::new(&base.image.config.config.env);
-        let config = plan.config.expanded(&mut expansion)?;
+        let config = stage.config.expanded(&mut expansion)?;
         builder.warn_of_missing("[config]", &expansion);
         let build_context = BuildRoot::new(builder, &config, &base).build_context()?;
-        let base_files = base_files::known(builder, &base, pinned).await?;
-        let mut pins = Self { base, config, interpreter: None, base_files, build_context, packages: BTreeMap::new() };
-        if plan.steps.iter().any(|step| matches!(step.kind, StepKind::Pip(_))) {
-            let (interpreter, files) = Interpreter::of(builder, plan, platform, &pins.base, &shown).await?;
-            pins.base_files = files.map_or(pins.base_files, BaseFiles::Known);
-            for (n, step) in plan.steps.iter().enumerate() {
+        let (sources, packages) = Default::default();
+        let mut pins = Self { root, base, config, interpreter: None, below, build_context, sources, packages };
+        if stage.steps.iter().any(|step| matches!(step.kind, StepKind::Pip(_))) {
+            let (interpreter, files) = Interpreter::of(builder, plan.stated_python(n), platform, &pins.root).await?;
+            files.into_iter().for_each(|files| pins.below.set_base(BaseFiles::Known(files)));
+            for (layer, step) in stage.steps.iter().enumerate() {
                 if let StepKind::Pip(pip) = &step.kind {
-                    let locked = lock.map(|lock| locked(lock, platform, n));
+                    let locked = lock.map(|lock| locked(lock, platform, stage, layer));
                     let packages = interpreter.packages(builder, plan, step, pip, locked, &pins.build_context);
                     let mut packages = packages.await?;
                     pins.drop_repeated(&mut packages, step, &*builder.reporter);
-                    pins.packages.insert(n, packages);
+                    pins.packages.insert(layer, packages);
                 }
             }
             pins.interpreter = Some(interpreter);
@@ -85,10 +85,16 @@ impl Pins {
         Ok(pins)
     }
 
-    /// Reads all files of the base from its layers.
+    /// Reads all files of the root from its layers.
     pub(super) async fn read_base(&mut self, builder: &Builder) -> Result<(), BuildError> {
-        self.base_files = BaseFiles::Known(base_files::contents(builder, &self.base).await?.files);
+        self.below.set_base(BaseFiles::Known(base_files::contents(builder, &self.root).await?.files));
         Ok(())
+    }
+
+    /// The stage as a base of others, without its layers.
+    fn resolved(&self, builder: &Builder) -> Result<StageImage, BuildError> {
+        let image = self.base.image.append(&[], &self.config, &builder.epoch.rfc3339(), &BTreeMap::new())?;
+        Ok(StageImage { root: self.root.clone(), image, below: self.below.clone() })
     }
 
     /// Removes packages that an earlier step installs. Each step is resolved on its own, so versions may differ.
@@ -130,7 +136,7 @@ impl Pins {
     }
 
     /// Checks local wheels as a build does: their hashes, their content, and whether they can be installed.
-    async fn check_local_wheels(&self, builder: &Builder, plan: &Plan) -> Result<(), BuildError> {
+    async fn check_local_wheels(&self, builder: &Builder, plan: &Plan, stage: &Stage) -> Result<(), BuildError> {
         let Some(interpreter) = &self.interpreter else { return Ok(()) };
         let (fetcher, check): (_, Check) = (Fetcher::for_plan(&builder.store, plan)?, Arc::new(correction::check));
         for (n, packages) in &self.packages {
@@ -139,7 +145,7 @@ impl Pins {
             let paths = fetcher.fetch(&wheels, &plan.directory, &check, &*builder.reporter).await?;
             let wheels = wheels.into_iter().zip(paths).map(|(locked, path)| LocalWheel { locked, path });
             let installed = install::install(&wheels.collect::<Vec<_>>(), &interpreter.scheme, 0);
-            installed.map_err(|error| failed(&plan.steps[*n], error))?;
+            installed.map_err(|error| failed(&stage.steps[*n], error))?;
         }
         Ok(())
     }
@@ -172,24 +178,38 @@ impl Pins {
 }
 
 /// The packages of a lock for one layer.
-fn locked(lock: &Lock, platform: &Platform, layer: usize) -> Packages {
-    let platform = platform.to_string();
+fn locked(lock: &Lock, platform: &Platform, stage: &Stage, layer: usize) -> Packages {
+    let (platform, stage) = (platform.to_string(), stage.name.as_deref());
     Packages {
-        wheels: lock.wheels_of(&platform, layer).cloned().collect(),
-        sources: lock.sources_of(&platform, layer).cloned().collect(),
+        wheels: lock.wheels_of(&platform, stage, layer).cloned().collect(),
+        sources: lock.sources_of(&platform, stage, layer).cloned().collect(),
+    }
+}
+
+/// Checks that each package of a lock belongs to a layer that takes its packages from there.
+fn check_places(plan: &Plan, lock: &Lock) -> Result<(), BuildError> {
+    let step = |name: &Option<String>, layer: usize| {
+        let stage = plan.stages.iter().find(|stage| stage.name == *name);
+        stage.and_then(|stage| stage.steps.get(layer))
+    };
+    let wheels = lock.wheels.iter().filter(|wheel| !step(&wheel.stage, wheel.layer).is_some_and(takes_wheels));
+    let sources = lock.sources.iter().filter(|source| !step(&source.stage, source.layer).is_some_and(takes_sources));
+    let layers = wheels.map(|wheel| wheel.layer).chain(sources.map(|source| source.layer));
+    match layers.into_iter().next() {
+        Some(layer) => Err(BuildError::Misplaced { layer }),
+        None => Ok(()),
     }
 }
 
 /// Whether the step takes its wheels from `ociforge.lock`. Wheels on disk and those of a `pylock.toml` are pinned
 /// already.
-fn takes_wheels(plan: &Plan, step: usize) -> bool {
-    takes_sources(plan, step) && !matches!(&plan.steps[step].kind, StepKind::Pip(Pip::Lock(..)))
+fn takes_wheels(step: &Step) -> bool {
+    takes_sources(step) && !matches!(&step.kind, StepKind::Pip(Pip::Lock(..)))
 }
 
 /// Whether the step takes its sources and their build requirements from `ociforge.lock`.
-fn takes_sources(plan: &Plan, step: usize) -> bool {
-    let kind = plan.steps.get(step).map(|step| &step.kind);
-    matches!(kind, Some(StepKind::Pip(pip)) if !matches!(pip, Pip::Wheels(_)))
+fn takes_sources(step: &Step) -> bool {
+    matches!(&step.kind, StepKind::Pip(pip) if !matches!(pip, Pip::Wheels(_)))
 }
 
 /// The digest of the inputs of a lock: the values of the recipe, its requirements files, and the metadata files of its
@@ -235,33 +255,57 @@ pub(super) fn project_files(plan: &Plan, directory: &Path) -> Result<BTreeMap<&'
     Ok(files)
 }
 
-/// Resolves the base and all packages of `plan` for each of `platforms`.
+/// Resolves the bases and all packages of `plan` for each of `platforms`.
 ///
 /// # Errors
-/// When the base or a package cannot be resolved.
+/// When a base, an image or a package cannot be resolved.
 pub async fn lock_file(builder: &Builder, plan: &Plan, platforms: &[Platform]) -> Result<Lock, BuildError> {
-    let mut lock = Lock { recipe: recipe_digest(plan)?, bases: Vec::new(), wheels: Vec::new(), sources: Vec::new() };
+    let recipe = recipe_digest(plan)?;
+    let (bases, images, wheels, sources) = Default::default();
+    let mut lock = Lock { recipe, bases, images, wheels, sources };
     for platform in platforms {
-        let pins = Pins::find(builder, plan, platform, None).await?;
-        pins.check_local_wheels(builder, plan).await?;
-        if let Base::Image(name) = &plan.base {
-            let name = name.to_string();
-            let digest = pins.base.image.manifest.digest();
-            let files = base_files::to_lock(builder, plan, &pins).await?;
-            lock.bases.push(LockedBase { platform: platform.to_string(), name, digest, files });
+        let (mut stages, mut all) = (StageImages::new(), BTreeMap::new());
+        for n in plan.needed() {
+            let stage = &plan.stages[n];
+            let pins = Pins::find(builder, plan, n, platform, None, &stages).await?;
+            pins.check_local_wheels(builder, plan, stage).await?;
+            add_packages(&mut lock, platform, stage, &pins);
+            for (step, name) in stage.copied_images() {
+                let image = builder.copied_image(plan, step, name, platform, None).await?;
+                let (platform, digest) = (platform.to_string(), image.image.manifest.digest());
+                lock.images.push(LockedImage { platform, name: name.to_string(), digest });
+            }
+            stages.insert(n, pins.resolved(builder)?);
+            all.insert(n, pins);
         }
-        for (layer, Packages { wheels, sources }) in pins.packages {
-            let platform = || platform.to_string();
-            if takes_wheels(plan, layer) {
-                lock.wheels.extend(wheels.into_iter().map(|wheel| WheelEntry { platform: platform(), layer, wheel }));
-            }
-            if takes_sources(plan, layer) {
-                let entry = |source| SourceEntry { platform: platform(), layer, source };
-                lock.sources.extend(sources.into_iter().map(entry));
-            }
+        for (n, pins) in &all {
+            let Base::Image(name) = &plan.stages[*n].base else { continue };
+            let (platform, stage) = (platform.to_string(), plan.stages[*n].name.clone());
+            let digest = pins.base.image.manifest.digest();
+            let files = base_files::to_lock(builder, plan, *n, &all).await?;
+            lock.bases.push(LockedBase { platform, stage, name: name.to_string(), digest, files });
         }
     }
     Ok(lock)
+}
+
+fn add_packages(lock: &mut Lock, platform: &Platform, stage: &Stage, pins: &Pins) {
+    for (layer, Packages { wheels, sources }) in &pins.packages {
+        let (layer, step) = (*layer, &stage.steps[*layer]);
+        let place = || (platform.to_string(), stage.name.clone());
+        if takes_wheels(step) {
+            lock.wheels.extend(wheels.iter().cloned().map(|wheel| {
+                let (platform, stage) = place();
+                WheelEntry { platform, stage, layer, wheel }
+            }));
+        }
+        if takes_sources(step) {
+            lock.sources.extend(sources.iter().cloned().map(|source| {
+                let (platform, stage) = place();
+                SourceEntry { platform, stage, layer, source }
+            }));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ociforge_layers::source::directory::{DirectoryError, DirectoryOptions, take};
 use ociforge_layers::{Compression, LowerLayers, PackError, pack};
-use ociforge_manifests::{ChainId, DiffId, Digest, Expansion, Image};
+use ociforge_manifests::{ChainId, ConfigEdit, DiffId, Digest, Expansion};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -15,12 +15,12 @@ use super::error::failed;
 use super::step_mounts::{MountSource, ResolvedMount};
 use super::step_run::StepRun;
 use super::{BuildError, Builder, BuiltLayer, StepError};
-use crate::layer::{LayerError, LayerPart, LayerWork, Run, Step, StepKind, TreeSource};
-use crate::plan::Plan;
+use crate::layer::{LayerError, LayerPart, LayerWork, Run, Step, StepConfig, StepKind, TreeSource};
+use crate::plan::{Plan, Stage};
 
-/// Checks the mounts of all steps before any step runs.
-pub(super) fn check(plan: &Plan) -> Result<(), BuildError> {
-    plan.steps.iter().try_for_each(|step| {
+/// Checks the mounts of all steps of a stage before any step runs.
+pub(super) fn check(plan: &Plan, stage: &Stage) -> Result<(), BuildError> {
+    stage.steps.iter().try_for_each(|step| {
         let StepKind::Run(run) = &step.kind else { return Ok(()) };
         let found = run.mounts.iter().try_for_each(|mount| ResolvedMount::of(plan, mount).map(drop));
         found.map_err(|error| failed(step, error))
@@ -38,14 +38,13 @@ impl Builder {
         run: &Run,
     ) -> Result<BuiltLayer, BuildError> {
         let error = |error: StepError| failed(step, error);
-        let image = build_root.image().map_err(|source| error(source.into()))?;
-        let job = self.job(plan, step, run, &image).map_err(error)?;
-        let key = ingredients(&job, &image, self.epoch.seconds()).map_err(error)?;
+        let job = self.job(build_root, plan, step, run).map_err(error)?;
+        let key = ingredients(&job, self.epoch.seconds()).map_err(error)?;
         let known = self.packer().known(&key, &step.description, below);
         if let Some(layer) = known.map_err(|source| error(source.into()))? {
             return Ok(layer);
         }
-        let ran = build_root.run(&job).await.map_err(error)?;
+        let ran = build_root.run(job).await.map_err(error)?;
         let (builder, step, mut under) = (self.clone(), step.clone(), below.clone());
         let diff_ids = build_root.diff_ids();
         let keep = move || builder.keep(ran, &step, key, diff_ids, &mut under).map(|layer| (layer, under));
@@ -54,17 +53,22 @@ impl Builder {
         Ok(layer)
     }
 
-    /// The process of a step on top of `image`, with the image's variables expanded.
-    fn job(&self, plan: &Plan, step: &Step, run: &Run, image: &Image) -> Result<StepProcess, StepError> {
+    /// The process of a step on top of `build_root`, with variables expanded.
+    fn job(&self, build_root: &BuildRoot, plan: &Plan, step: &Step, run: &Run) -> Result<StepProcess, StepError> {
+        let StepConfig { env, workdir, user, shell } = &step.config;
         let step_mounts = run.mounts.iter().map(|mount| ResolvedMount::of(plan, mount)).collect::<Result<_, _>>()?;
-        let mut expansion = Expansion::new(&image.config.config.env);
+        let mut expansion = Expansion::new(build_root.base_env());
+        let config = ConfigEdit { env: expansion.variables(env)?, ..ConfigEdit::default() };
+        // The build has warned about the variables of [config] already.
+        expansion.missing.clear();
         let mut env = expansion.variables(&run.env)?;
         env.sort();
-        let workdir = run.workdir.as_ref().map(|workdir| expansion.path("workdir", workdir)).transpose()?;
-        let user = run.user.as_ref().map(|user| expansion.text("user", user)).transpose()?;
+        let workdir = workdir.as_ref().map(|workdir| expansion.path("workdir", workdir)).transpose()?;
+        let user = user.as_ref().map(|user| expansion.text("user", user)).transpose()?;
         self.warn_of_missing(&format!("line {}", step.line), &expansion);
-        let (label, command, network) = (step.description.clone(), run.command.clone(), run.network);
-        Ok(StepProcess { label, command, env, workdir, user, network, step_mounts })
+        let (label, command, network) = (step.description.clone(), run.command.words(shell), run.network);
+        let image = build_root.image(&config)?;
+        Ok(StepProcess { image, label, command, env, workdir, user, network, step_mounts })
     }
 
     /// Warns about undefined variables, which are empty.
@@ -101,7 +105,7 @@ impl Builder {
 
 /// The inputs of the layer: everything that the command can see, except the values of secrets, the content of caches,
 /// and the network. `None` if they are unknown: then there is no cache key.
-fn ingredients(job: &StepProcess, image: &Image, mtime: i64) -> Result<Option<Value>, StepError> {
+fn ingredients(job: &StepProcess, mtime: i64) -> Result<Option<Value>, StepError> {
     let mut step_mounts = Vec::new();
     for ResolvedMount { to, what } in &job.step_mounts {
         let what = match what {
@@ -117,7 +121,7 @@ fn ingredients(job: &StepProcess, image: &Image, mtime: i64) -> Result<Option<Va
         };
         step_mounts.push(json!([to, what]));
     }
-    let process = &image.config.config;
+    let process = &job.image.config.config;
     Ok(Some(json!({
         "run": job.command,
         "env": [json!(process.env), json!(job.env)],
@@ -125,7 +129,7 @@ fn ingredients(job: &StepProcess, image: &Image, mtime: i64) -> Result<Option<Va
         "user": job.user.as_ref().unwrap_or(&process.user),
         "network": job.network.to_string(),
         "mounts": step_mounts,
-        "below": image.config.rootfs.diff_ids,
+        "below": job.image.config.rootfs.diff_ids,
         "mtime": mtime,
     })))
 }

@@ -24,9 +24,9 @@ impl BuildState {
         }
     }
 
-    /// The paths of the base with assumed attributes, sorted.
-    pub(super) fn assumed(&self) -> Vec<String> {
-        self.assumed.lock().map(|assumed| assumed.iter().cloned().collect()).unwrap_or_default()
+    /// Takes the paths of the base with assumed attributes, sorted.
+    pub(super) fn take_assumed(&self) -> Vec<String> {
+        self.assumed.lock().map(|mut assumed| std::mem::take(&mut *assumed).into_iter().collect()).unwrap_or_default()
     }
 
     /// Adds a layer that this build has packed.

@@ -17,7 +17,7 @@ use super::secrets::Secrets;
 use super::{Builder, Sandbox, StepError};
 use crate::layer::{LayerError, MountKind, StepMount, stays_inside};
 use crate::plan::Plan;
-use crate::rootfs::stage::{kind, owners};
+use crate::rootfs::writable::{kind, owners};
 use crate::store::{CacheMount, ContainerDirectory};
 use crate::tables::Owner;
 use ociforge_sandbox::overlay::{self, Layers, OverlayMount};

@@ -17,14 +17,14 @@ use super::step_mounts::PreparedMounts;
 use super::{Builder, Sandbox, StepError};
 use crate::layer::LayerError;
 use crate::progress::{Lines, Progress};
-use crate::rootfs::stage::{RootfsForm, Stage, owners, roots};
+use crate::rootfs::writable::{RootfsForm, WritableRootfs, owners, roots};
 use crate::store::ContainerDirectory;
 use ociforge_sandbox::Confinement;
 use ociforge_sandbox::step::{self, CopiedMounts, Ended, SandboxStep, StepOutcome};
 
 /// A prepared step.
 pub(super) struct Set {
-    pub(super) stage: Stage,
+    pub(super) rootfs: WritableRootfs,
     pub(super) directory: Arc<ContainerDirectory>,
     /// Keeps the sources of the mounts.
     pub(super) ready: PreparedMounts,
@@ -32,8 +32,8 @@ pub(super) struct Set {
 
 /// A step that has ended with success.
 pub(super) struct StepRun {
-    stage: Stage,
-    /// Dropped after the mount of `stage`.
+    rootfs: WritableRootfs,
+    /// Dropped after the mount of `rootfs`.
     directory: Arc<ContainerDirectory>,
     before: Option<Snapshot>,
     made: Vec<LayerPath>,
@@ -51,23 +51,25 @@ impl Set {
         spec: &Value,
         task: &dyn Progress,
     ) -> Result<StepRun, StepError> {
-        let Self { mut stage, directory, ready } = self;
+        let Self { mut rootfs, directory, ready } = self;
         let cancelled = || builder.cancel.is_cancelled();
         let table = directory.path().join("owners");
         let remembers = owners(&sandbox.entered) == OwnerPolicy::Remembered;
         let nobody = owner::OwnershipTable::default();
-        let before = match stage.form() {
+        let before = match rootfs.form() {
             RootfsForm::Overlay { .. } => None,
-            RootfsForm::Copy => Some(snapshot(stage.root(), remembers.then_some(&nobody), &cancelled)?),
+            RootfsForm::Copy => Some(snapshot(rootfs.root(), remembers.then_some(&nobody), &cancelled)?),
         };
-        let owners = remembers.then(|| step::Owners { files: written(&stage), table: &table });
+        let owners = remembers.then(|| step::Owners { files: written(&rootfs), table: &table });
         let aside = tempfile::tempdir_in(directory.path()).map_err(StepError::Store)?;
         let copied_mounts = match sandbox.entered.confinement() {
-            Confinement::Chroot => Some(CopiedMounts::put(spec, stage.root(), aside.path()).map_err(StepError::Store)?),
+            Confinement::Chroot => {
+                Some(CopiedMounts::put(spec, rootfs.root(), aside.path()).map_err(StepError::Store)?)
+            }
             Confinement::Namespaces => None,
         };
         let restored =
-            copied_mounts.as_ref().map(|copied_mounts| copied_mounts.restored(stage.root())).unwrap_or_default();
+            copied_mounts.as_ref().map(|copied_mounts| copied_mounts.restored(rootfs.root())).unwrap_or_default();
         let step = SandboxStep { spec, confinement: sandbox.entered.confinement(), owners };
         let mut lines = Lines::default();
         let mut output = |bytes: &[u8]| lines.push(bytes, task);
@@ -80,10 +82,10 @@ impl Set {
             let last = lines.last().map(str::to_owned).collect();
             return Err(StepError::Failed { ended, last, full: is_full(directory.path()) });
         }
-        stage.unmount();
+        rootfs.unmount();
         task.done("ran");
         let owners = remembers.then(|| read_table(&table)).transpose()?;
-        Ok(StepRun { stage, directory, before, made: layer_paths(&made)?, restored: layer_paths(&restored)?, owners })
+        Ok(StepRun { rootfs, directory, before, made: layer_paths(&made)?, restored: layer_paths(&restored)?, owners })
     }
 }
 
@@ -93,10 +95,10 @@ fn is_full(directory: &Path) -> bool {
 }
 
 /// The directory that receives the changes of a step.
-fn written(stage: &Stage) -> &Path {
-    match stage.form() {
+fn written(rootfs: &WritableRootfs) -> &Path {
+    match rootfs.form() {
         RootfsForm::Overlay { upper, .. } => upper,
-        RootfsForm::Copy => stage.root(),
+        RootfsForm::Copy => rootfs.root(),
     }
 }
 
@@ -117,13 +119,13 @@ impl StepRun {
         let (latest, owners) = (builder.epoch.seconds(), self.owners.as_ref());
         let (made, restored) = (&*self.made, &*self.restored);
         let shared = changes::CaptureOptions { latest, owners, made, restored, cancelled: &cancelled };
-        match (self.stage.form(), &self.before) {
+        match (self.rootfs.form(), &self.before) {
             (RootfsForm::Overlay { lower, upper, space, fuse }, _) => {
                 let (space, fuse) = (*space, *fuse);
                 let options = overlay::OverlayOptions { space, fuse, lower, shared };
                 Ok(overlay(upper, &options)?)
             }
-            (RootfsForm::Copy, Some(before)) => Ok(changes(self.stage.root(), before, &shared)?),
+            (RootfsForm::Copy, Some(before)) => Ok(changes(self.rootfs.root(), before, &shared)?),
             (RootfsForm::Copy, None) => Ok(LayerTree::new()),
         }
     }
@@ -131,12 +133,12 @@ impl StepRun {
     /// Keeps the changes for the next step, so that it need not unpack the layer: as the unpacked layer with the chain
     /// id `chain`, or, with a copy, as the whole copy.
     pub(super) fn keep(self, builder: &Builder, sandbox: &Sandbox, chain: &ChainId) -> io::Result<()> {
-        let RootfsForm::Overlay { upper, .. } = self.stage.form().clone() else {
-            sandbox.put(Some(chain.clone()), self.stage);
+        let RootfsForm::Overlay { upper, .. } = self.rootfs.form().clone() else {
+            sandbox.put(Some(chain.clone()), self.rootfs);
             return Ok(());
         };
         let roots = roots(&builder.store, &sandbox.entered, owners(&sandbox.entered));
-        drop(self.stage);
+        drop(self.rootfs);
         roots.adopt(&upper, chain)?;
         drop(self.directory);
         Ok(())

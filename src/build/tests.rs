@@ -11,7 +11,7 @@ use ociforge_manifests::lint::Finding;
 use super::*;
 use crate::cancel::Cancel;
 use crate::error::Failure;
-use crate::layer::{Pip, Step, StepKind};
+use crate::layer::{Pip, Step, StepConfig, StepKind};
 use crate::lock::Lock;
 use crate::plan;
 use crate::progress::{Progress, Reporter};
@@ -85,7 +85,8 @@ impl Place {
         self.write("ociforge.toml", format!("base = 'scratch'\n[python]\n{python}\n"));
         let mut plan = plan::read(&self.directory.path().join("recipe"), &BTreeMap::new()).unwrap();
         let kind = StepKind::Pip(pip);
-        plan.steps.push(Step { kind, line: 7, description: "pip x".into(), bytecode: true });
+        let (config, description) = (StepConfig::default(), "pip x".into());
+        plan.stages[0].steps.push(Step { kind, config, line: 7, description, bytecode: true });
         plan
     }
 
@@ -95,7 +96,7 @@ impl Place {
 
     /// The wheels of the plan's only layer.
     async fn wheels(&self, builder: &Builder, plan: &Plan, lock: &Lock) -> Result<Vec<LocalWheel>, Failure> {
-        let pins = Pins::find(builder, plan, &Platform::default(), Some(lock)).await?;
+        let pins = Pins::find(builder, plan, 0, &Platform::default(), Some(lock), &BTreeMap::new()).await?;
         Ok(pins.fetch(builder, plan, 0, &pins.build_context).await?)
     }
 
@@ -333,9 +334,9 @@ async fn an_archive_that_is_another_one_is_not_built() {
     let archive =
         |bytes: &[u8]| LockedWheel { location: Location::Path("x-1.tar.gz".into()), ..archive_of("x-1.tar.gz", bytes) };
     let source = LockedSource { origin: SourceLocation::Sdist(archive(b"other")), requires: vec![] };
-    let entry = crate::lock::SourceEntry { platform: Platform::default().to_string(), layer: 0, source };
+    let entry = crate::lock::SourceEntry { platform: Platform::default().to_string(), stage: None, layer: 0, source };
     let recipe = crate::build::recipe_digest(&plan).unwrap();
-    let lock = Lock { recipe, bases: vec![], wheels: vec![], sources: vec![entry] };
+    let lock = Lock { recipe, bases: vec![], images: vec![], wheels: vec![], sources: vec![entry] };
     let failure = place.wheels(&place.builder(), &plan, &lock).await.err().unwrap();
     assert!(failure.causes.iter().any(|cause| cause.contains("the lock says")), "{failure}");
     assert!(place.jobs().is_empty());
@@ -369,7 +370,7 @@ async fn the_same_files_are_the_same_wheel() {
 /// The bytecode layer of wheels, by path.
 async fn compiled(place: &Place, plan: &Plan, lock: &Lock) -> BTreeMap<String, Vec<u8>> {
     let builder = place.builder();
-    let pins = Pins::find(&builder, plan, &Platform::default(), Some(lock)).await.unwrap();
+    let pins = Pins::find(&builder, plan, 0, &Platform::default(), Some(lock), &BTreeMap::new()).await.unwrap();
     let wheels = pins.fetch(&builder, plan, 0, &pins.build_context).await.unwrap();
     let scheme = &pins.interpreter.as_ref().unwrap().scheme;
     let work = bytecode(
@@ -377,7 +378,7 @@ async fn compiled(place: &Place, plan: &Plan, lock: &Lock) -> BTreeMap<String, V
         &builder.reporter,
         builder.epoch,
         &pins.build_context,
-        &plan.steps[0],
+        &plan.target().steps[0],
         &wheels,
         scheme,
     )

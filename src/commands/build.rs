@@ -17,7 +17,7 @@ use crate::cli::{self, BuildArgs, CompressionKind};
 use crate::content::Source;
 use crate::error::Failure;
 use crate::lock::Lock;
-use crate::plan::Plan;
+use crate::plan::{Base, Plan};
 use crate::transfer::Overlay;
 use crate::transport::{self, BuiltImage};
 
@@ -130,8 +130,10 @@ fn fitting_lock(context: &Context, plan: &Plan, args: &BuildArgs) -> Result<Opti
     let digest = recipe_digest(plan)?;
     let missing = |lock: &Lock| {
         let wanted = platforms(plan, args.platforms.clone()).into_iter().map(|platform| platform.to_string());
-        let has = |platform: &String| lock.bases.iter().any(|base| base.platform == *platform);
-        plan.base_image().and_then(|_| wanted.into_iter().find(|platform| !has(platform)))
+        let needed: Vec<_> = plan.needed().into_iter().map(|n| &plan.stages[n]).collect();
+        let based = needed.into_iter().filter(|stage| matches!(stage.base, Base::Image(_)));
+        let names: Vec<_> = based.map(|stage| stage.name.as_deref()).collect();
+        wanted.into_iter().find(|platform| names.iter().any(|name| lock.base_of(platform, *name).is_none()))
     };
     let why = match &lock {
         None => "is missing".to_owned(),

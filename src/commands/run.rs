@@ -10,7 +10,7 @@ use ociforge_manifests::runtime::{ContainerRequest, Host, Network};
 use super::{Context, FinalProcess, container};
 use crate::cli::RunArgs;
 use crate::error::Failure;
-use crate::rootfs::stage::Stage;
+use crate::rootfs::writable::WritableRootfs;
 use crate::run::bundle::{self, Bundle};
 use crate::run::container::{Container, Io};
 use crate::run::host;
@@ -40,7 +40,7 @@ pub(super) async fn run(context: Context, args: RunArgs) -> Result<Box<dyn Final
     name(&mut request, directory.id());
     let entered = context.entered()?.clone();
     let unpacker = context.unpacker(&*image.source);
-    let (stage, losses) = Stage::make(&entered, &unpacker, &store, &image.image, &directory).await?;
+    let (rootfs, losses) = WritableRootfs::make(&entered, &unpacker, &store, &image.image, &directory).await?;
     context.warn_all(&losses.warnings());
     let bundle = Bundle { directory: directory.path(), destination: directory.path() };
     let facts = Host { hook_annotations: runtime.hook_annotations(directory.path()), ..facts };
@@ -50,7 +50,7 @@ pub(super) async fn run(context: Context, args: RunArgs) -> Result<Box<dyn Final
         let kept = format!("the container's files stay in {}; --rm removes them", directory.path().display());
         context.reporter.note(&kept);
     }
-    Ok(Box::new(Ready { runtime, io, _stage: stage, directory, entered }))
+    Ok(Box::new(Ready { runtime, io, _rootfs: rootfs, directory, entered }))
 }
 
 /// Creates missing source directories of volumes, as docker does.
@@ -91,7 +91,7 @@ fn foreign(platform: &Platform) -> Vec<String> {
 struct Ready {
     runtime: Runtime,
     io: Io,
-    _stage: Stage,
+    _rootfs: WritableRootfs,
     directory: Arc<ContainerDirectory>,
     entered: Arc<Entered>,
 }

@@ -22,7 +22,7 @@ use crate::progress::Progress;
 pub use error::{Cause, ContentError, NotAllowed};
 pub use memory::{in_memory, or_data};
 pub use platform::{MAX_DEPTH, Selected, platform_of, select};
-pub use reader::BlobReader;
+pub use reader::{BlobReader, read_on_thread};
 pub(crate) use verify::{Verifier, may_read};
 pub use verify::{cause_of, read_document, read_verified, verify};
 

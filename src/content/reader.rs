@@ -6,6 +6,7 @@ use bytes::{Buf, Bytes};
 use futures_util::StreamExt;
 use ociforge_manifests::Descriptor;
 use tokio::sync::mpsc;
+use tokio::task::JoinError;
 
 use super::verify::read_sized;
 use super::{ByteStream, Cause, Source, read_verified};
@@ -59,6 +60,18 @@ impl BlobReader {
         };
         (Self { receiver, rest: Bytes::new() }, fetch)
     }
+}
+
+/// Fetches a blob from `source` while `work` reads it on a thread of its own.
+///
+/// # Errors
+/// Those of the thread. `work` gets the errors of the transfer from its reader.
+pub async fn read_on_thread<T: Send + 'static>(
+    (reader, fetch): (BlobReader, impl Future<Output = ()>),
+    work: impl FnOnce(BlobReader) -> T + Send + 'static,
+) -> Result<T, JoinError> {
+    let ((), result) = tokio::join!(fetch, tokio::task::spawn_blocking(move || work(reader)));
+    result
 }
 
 /// Sends the bytes of the blob for as long as somebody receives them.

@@ -9,7 +9,9 @@ use ociforge_layers::source::tar::{TarOptions, read_tar};
 use serde_json::json;
 
 use super::stamp::file_stamp;
-use super::{LayerContext, LayerError, LayerKind, LayerPart, LayerWork, RecipeForm, Step, TreeSource, stays_inside};
+use super::{
+    LayerContext, LayerError, LayerKind, LayerPart, LayerWork, RecipeForm, StageNames, Step, TreeSource, stays_inside,
+};
 use crate::tables::PlanError;
 use crate::tables::fields::{Table, Value};
 use crate::tables::values::file;
@@ -24,7 +26,7 @@ pub struct TarArchive {
 impl RecipeForm for TarArchive {
     const KEY: &'static str = "tar";
 
-    fn read(value: &Value<'_>, _layer: &Table<'_>) -> Result<(Self, String), PlanError> {
+    fn read(value: &Value<'_>, _layer: &Table<'_>, _stages: &StageNames) -> Result<(Self, String), PlanError> {
         let file = file(value)?;
         let description = format!("tar {}", file.display());
         Ok((Self { file }, description))

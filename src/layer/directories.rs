@@ -3,7 +3,7 @@
 use ociforge_layers::place::{DirectoryRule, FileRule};
 use ociforge_layers::{LayerPath, LayerTree, Metadata, NodeKind, PlacementRules, TreeNode};
 
-use super::{LayerContext, LayerError, LayerKind, LayerWork, RecipeForm, Step};
+use super::{LayerContext, LayerError, LayerKind, LayerWork, RecipeForm, StageNames, Step};
 use crate::tables::PlanError;
 use crate::tables::fields::{Table, Value};
 use crate::tables::values::{Owner, mode, owner, path};
@@ -23,7 +23,7 @@ impl RecipeForm for Directories {
     const KEY: &'static str = "directories";
     const OPTIONS: &'static [&'static str] = &["mode", "owner"];
 
-    fn read(value: &Value<'_>, layer: &Table<'_>) -> Result<(Self, String), PlanError> {
+    fn read(value: &Value<'_>, layer: &Table<'_>, _stages: &StageNames) -> Result<(Self, String), PlanError> {
         let items = value.items()?;
         if items.is_empty() {
             return Err(value.unexpected("at least one directory", None));

@@ -6,11 +6,13 @@ use std::path::PathBuf;
 
 use ociforge_layers::source::directory::DirectoryError;
 use ociforge_layers::source::ignore::PatternError;
+use ociforge_layers::source::image::TreeFromImageError;
 use ociforge_layers::source::tar::TarError;
 use ociforge_layers::source::wheel::WheelError;
-use ociforge_layers::{PathError, TreeError};
+use ociforge_layers::{LayerPath, PathError, TreeError};
 
 use crate::error::Explain;
+use crate::rootfs::files::ReadFilesError;
 
 /// The content of a layer cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +51,15 @@ pub enum LayerError {
         /// The cause.
         source: Box<dyn Error + Send + Sync>,
     },
+    /// Files of a stage or an image cannot be read.
+    #[error(transparent)]
+    Files(Box<ReadFilesError>),
+    /// A file of a stage or an image as the root directory.
+    #[error("{0} is a file, which cannot be the root directory")]
+    FileAsRoot(LayerPath),
+    /// The stage or image that a layer copies from is not resolved.
+    #[error("the source of {0} is not resolved")]
+    NoSource(LayerPath),
     /// A path that leads out of the recipe's directory.
     #[error("{} leads out of the recipe's directory", .0.display())]
     Outside(PathBuf),
@@ -66,6 +77,8 @@ impl Explain for LayerError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Wheel(error) => error.hint().map(Into::into),
+            Self::Files(error) => error.hint(),
+            Self::FileAsRoot(_) => Some("write the path of the file in `to`".into()),
             Self::Tar(error) => error.hint().map(Into::into),
             Self::Process { hint, .. } => hint.clone(),
             Self::Tree(_) | Self::Path(_) => Some("leave the path out, or give it another name".into()),
@@ -78,7 +91,22 @@ impl Explain for LayerError {
             {
                 Some("paths are relative to the recipe's directory".into())
             }
-            Self::Directory(_) | Self::Pattern { .. } | Self::Read { .. } => None,
+            Self::Directory(_) | Self::Pattern { .. } | Self::Read { .. } | Self::NoSource(_) => None,
+        }
+    }
+}
+
+impl From<ReadFilesError> for LayerError {
+    fn from(error: ReadFilesError) -> Self {
+        Self::Files(Box::new(error))
+    }
+}
+
+impl From<TreeFromImageError> for LayerError {
+    fn from(error: TreeFromImageError) -> Self {
+        match error {
+            TreeFromImageError::Path(error) => Self::Path(error),
+            TreeFromImageError::Tree(error) => Self::Tree(error),
         }
     }
 }

@@ -11,6 +11,7 @@ mod mounts;
 mod python;
 mod run;
 mod stamp;
+mod step_config;
 mod work;
 
 use std::path::Path;
@@ -25,13 +26,16 @@ use crate::tables::values::boolean;
 use crate::tables::{PlanError, TableFault};
 
 pub use archive::TarArchive;
-pub use copy::Copy;
+pub(crate) use copy::SourceImage;
+pub use copy::{Copy, CopySource, ImageOrigin};
 pub use directories::Directories;
 pub use epoch::{Epoch, EpochError};
 pub use error::LayerError;
 pub use mounts::{MountKind, StepMount, is_secret_id};
 pub use python::{PROJECT_FILES, Pip, PylockSelection};
-pub use run::Run;
+pub use run::{Command, Run};
+pub(crate) use step_config::StageNames;
+pub use step_config::StepConfig;
 pub(crate) use work::{LayerPart, LayerWork, TreeSource, stays_inside};
 
 /// The form of a kind in a recipe.
@@ -43,8 +47,9 @@ trait RecipeForm: Sized {
     /// The keys of the table that is the value of `KEY`, if it can be one.
     const INNER: &'static [&'static str] = &[];
 
-    /// Reads the value of `KEY`. Returns the kind, and a description in one line without credentials.
-    fn read(value: &Value<'_>, layer: &Table<'_>) -> Result<(Self, String), PlanError>;
+    /// Reads the value of `KEY`. Returns the kind, and a description in one line without credentials. `stages` are those
+    /// before the layer's own.
+    fn read(value: &Value<'_>, layer: &Table<'_>, stages: &StageNames) -> Result<(Self, String), PlanError>;
 }
 
 /// What a build needs to know of a kind.
@@ -74,6 +79,11 @@ pub(crate) trait LayerKind {
         Vec::new()
     }
 
+    /// The stage or image that the step copies files from, if it is not the recipe's directory.
+    fn copies_from(&self) -> Option<&ImageOrigin> {
+        None
+    }
+
     /// Whether the step runs a process.
     fn runs(&self) -> bool {
         false
@@ -86,6 +96,8 @@ pub(crate) struct LayerContext<'a> {
     pub(crate) directory: &'a Path,
     /// Whether the layer is the lowest of an image without a base.
     pub(crate) is_lowest: bool,
+    /// The stage or image of [`LayerKind::copies_from`].
+    pub(crate) source: Option<&'a SourceImage>,
     /// The time of new files.
     pub(crate) epoch: Epoch,
     /// A directory for temporary files.
@@ -99,6 +111,8 @@ pub(crate) struct LayerContext<'a> {
 pub struct Step {
     /// The kind of the step.
     pub kind: StepKind,
+    /// The configuration that holds for it.
+    pub config: StepConfig,
     /// Its line in the recipe, counted from 1.
     pub line: usize,
     /// Its description in one line, for people and for the image's history; without credentials.
@@ -116,7 +130,7 @@ impl Step {
 }
 
 /// Reads a kind.
-type ReadKind = fn(&Value<'_>, &Table<'_>) -> Result<(StepKind, String), PlanError>;
+type ReadKind = fn(&Value<'_>, &Table<'_>, &StageNames) -> Result<(StepKind, String), PlanError>;
 
 /// The form of a kind in a recipe, see [`RecipeForm`].
 struct Form {
@@ -147,7 +161,9 @@ macro_rules! kinds {
                 key: <$kind>::KEY,
                 options: <$kind>::OPTIONS,
                 inner: <$kind>::INNER,
-                read: |value, layer| <$kind>::read(value, layer).map(|(kind, text)| (StepKind::$name(kind), text)),
+                read: |value, layer, stages| {
+                    <$kind>::read(value, layer, stages).map(|(kind, text)| (StepKind::$name(kind), text))
+                },
             },)*
         ];
     };
@@ -193,15 +209,15 @@ pub(crate) fn tables() -> impl Iterator<Item = (&'static str, &'static [&'static
     TABLES.iter().map(|(name, keys)| (name.as_str(), *keys))
 }
 
-/// Reads the steps, in order.
-pub(crate) fn steps(value: &Value<'_>) -> Result<Vec<Step>, PlanError> {
+/// Reads the steps of a stage, in order. `config` holds for all of them, and `stages` are the earlier ones.
+pub(crate) fn steps(value: &Value<'_>, config: &StepConfig, stages: &StageNames) -> Result<Vec<Step>, PlanError> {
     if !matches!(value.raw(), DeValue::Array(_)) {
         return Err(value.unexpected("an array of tables", Some("write [[layer]] with two brackets".into())));
     }
-    value.items()?.iter().map(|layer| step(&layer.table("[[layer]]")?.only(&KEYS)?)).collect()
+    value.items()?.iter().map(|layer| step(&layer.table("[[layer]]")?.only(&KEYS)?, config, stages)).collect()
 }
 
-fn step(layer: &Table<'_>) -> Result<Step, PlanError> {
+fn step(layer: &Table<'_>, config: &StepConfig, stages: &StageNames) -> Result<Step, PlanError> {
     let entries = layer.entries();
     let kind_of = |key: &str| FORMS.iter().map(|form| form.key).chain([RESERVED]).find(|kind| *kind == key);
     let mut kinds = entries.iter().filter_map(|(key, value)| Some((kind_of(key)?, value)));
@@ -219,8 +235,8 @@ fn step(layer: &Table<'_>) -> Result<Step, PlanError> {
         }
     }
     let bytecode = layer.get("bytecode").map_or(Ok(false), |value| boolean(&value))?;
-    let (kind, description) = (form.read)(value, layer)?;
-    Ok(Step { kind, line: value.line(), description, bytecode })
+    let (kind, description) = (form.read)(value, layer, stages)?;
+    Ok(Step { kind, config: config.of_layer(layer)?, line: value.line(), description, bytecode })
 }
 
 /// The names of the kinds, for messages.

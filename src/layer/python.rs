@@ -6,7 +6,7 @@ use ociforge_layers::source::wheel::normalize;
 use serde_json::json;
 use toml::de::DeValue;
 
-use super::{LayerKind, RecipeForm};
+use super::{LayerKind, RecipeForm, StageNames};
 use crate::tables::fields::{Table, Value, without_credentials};
 use crate::tables::values::file;
 use crate::tables::{PlanError, TableFault};
@@ -54,7 +54,7 @@ impl RecipeForm for Pip {
     const OPTIONS: &'static [&'static str] = &["bytecode"];
     const INNER: &'static [&'static str] = KEYS;
 
-    fn read(value: &Value<'_>, _layer: &Table<'_>) -> Result<(Self, String), PlanError> {
+    fn read(value: &Value<'_>, _layer: &Table<'_>, _stages: &StageNames) -> Result<(Self, String), PlanError> {
         read(value)
     }
 }

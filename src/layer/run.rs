@@ -4,13 +4,13 @@ use ociforge_manifests::runtime::Network;
 use toml::de::DeValue;
 
 use super::mounts::{MountKind, StepMount, mounts};
-use super::{LayerKind, RecipeForm};
+use super::{LayerKind, RecipeForm, StageNames};
 use crate::tables::PlanError;
 use crate::tables::fields::{Table, Value, without_credentials};
-use crate::tables::values::{absolute_or_variable, env, word};
+use crate::tables::values::{env, word};
 
 /// The keys of a `[[layer]]` that go with `run`.
-const KEYS: [&str; 5] = ["env", "workdir", "user", "network", "mounts"];
+const KEYS: [&str; 6] = ["env", "workdir", "user", "shell", "network", "mounts"];
 
 /// The maximum length of a command in the image's history, in characters.
 const SHOWN: usize = 400;
@@ -18,25 +18,40 @@ const SHOWN: usize = 400;
 /// A command and its environment. All fields are part of the layer's cache key, except the values of secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
-    /// The program and its arguments; not empty. A string in the recipe becomes `/bin/sh -c STRING`.
-    pub command: Vec<String>,
-    /// Variables, in order. They override the image's.
+    /// The command.
+    pub command: Command,
+    /// Variables of this command alone, in order. They override those of [`StepConfig::env`](super::StepConfig::env).
     pub env: Vec<(String, String)>,
-    /// The absolute working directory; `None` is the image's.
-    pub workdir: Option<String>,
-    /// `user[:group]`, names or numbers; `None` is the base's.
-    pub user: Option<String>,
     /// The network.
     pub network: Network,
     /// The mounts, in order, each with another mount point.
     pub mounts: Vec<StepMount>,
 }
 
+/// A command of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// A script for [`StepConfig::shell`](super::StepConfig::shell).
+    Shell(String),
+    /// The program and its arguments; not empty.
+    Exec(Vec<String>),
+}
+
+impl Command {
+    /// The program and its arguments.
+    pub(crate) fn words(&self, shell: &[String]) -> Vec<String> {
+        match self {
+            Self::Shell(script) => shell.iter().chain([script]).cloned().collect(),
+            Self::Exec(words) => words.clone(),
+        }
+    }
+}
+
 impl RecipeForm for Run {
     const KEY: &'static str = "run";
     const OPTIONS: &'static [&'static str] = &KEYS;
 
-    fn read(value: &Value<'_>, layer: &Table<'_>) -> Result<(Self, String), PlanError> {
+    fn read(value: &Value<'_>, layer: &Table<'_>, _stages: &StageNames) -> Result<(Self, String), PlanError> {
         let (command, description) = command(value)?;
         let none = Network::Private;
         let network = |value: Value<'_>| {
@@ -46,8 +61,6 @@ impl RecipeForm for Run {
         let run = Self {
             command,
             env: layer.get("env").map_or_else(|| Ok(Default::default()), |value| env(&value))?,
-            workdir: layer.get("workdir").map(|value| absolute_or_variable(&value).map(str::to_owned)).transpose()?,
-            user: layer.get("user").map(|value| user(&value)).transpose()?,
             network: layer.get("network").map_or(Ok(none), network)?,
             mounts: layer.get("mounts").map_or_else(|| Ok(Vec::new()), |value| mounts(&value))?,
         };
@@ -71,8 +84,8 @@ impl LayerKind for Run {
     }
 }
 
-/// Reads the program with its arguments, and the text for people.
-fn command(value: &Value<'_>) -> Result<(Vec<String>, String), PlanError> {
+/// Reads the command, and the text for people.
+fn command(value: &Value<'_>) -> Result<(Command, String), PlanError> {
     const EXPECTED: &str = "a command, such as \"make install\" for the shell or [\"make\", \"install\"] without one";
     let words = match value.raw() {
         DeValue::Array(_) => value.items()?.iter().map(Value::text).collect::<Result<Vec<_>, _>>()?,
@@ -82,7 +95,7 @@ fn command(value: &Value<'_>) -> Result<(Vec<String>, String), PlanError> {
             if script.trim().is_empty() {
                 return Err(value.unexpected(EXPECTED, None));
             }
-            return Ok((vec!["/bin/sh".into(), "-c".into(), script.clone()], script));
+            return Ok((Command::Shell(script.clone()), script));
         }
         DeValue::Table(_) => {
             let hint =
@@ -95,7 +108,7 @@ fn command(value: &Value<'_>) -> Result<(Vec<String>, String), PlanError> {
         return Err(value.unexpected(EXPECTED, None));
     }
     let shown: Vec<_> = words.iter().map(|word| quoted(word)).collect();
-    Ok((words.into_iter().map(str::to_owned).collect(), shown.join(" ")))
+    Ok((Command::Exec(words.into_iter().map(str::to_owned).collect()), shown.join(" ")))
 }
 
 /// Quotes a word for a shell.
@@ -133,19 +146,4 @@ fn without_passwords(word: &str) -> String {
         shown.push_str(without_credentials(&format!("://{part}")).as_str());
     }
     shown
-}
-
-/// Reads `user[:group]`, each a name or a number. The image may not have them.
-fn user(value: &Value<'_>) -> Result<String, PlanError> {
-    let text = value.line_of_text()?;
-    let fits = |name: &str| match name.bytes().all(|byte| byte.is_ascii_digit()) {
-        // The largest id that OCI runtimes accept.
-        true => name.parse::<u32>().is_ok_and(|number| number <= i32::MAX as u32),
-        false => !name.starts_with('-') && !name.contains(|c: char| c.is_whitespace() || "/:".contains(c)),
-    };
-    let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
-    if fits(user) && group.is_none_or(fits) {
-        return Ok(text.to_owned());
-    }
-    Err(value.unexpected("a user such as \"app\", \"1000\" or \"1000:1000\"", None))
 }

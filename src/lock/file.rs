@@ -1,32 +1,26 @@
 //! `ociforge.lock`.
 
-use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use ociforge_layers::index::NoEntry;
-use ociforge_layers::source::wheel::normalize;
-use ociforge_layers::{FileIndex, LayerPath, LockedFiles};
+use ociforge_layers::LockedFiles;
+use ociforge_layers::regular::read_regular_text;
 use ociforge_manifests::Digest;
 use serde::{Deserialize, Serialize};
-use url::Url;
 
 use super::error::LockFileError;
-use super::pin::{DistributionKind, Pin, Wrong};
-use crate::python::{LockedSource, LockedWheel, SourceLocation};
+use crate::python::{LockedSource, LockedWheel};
 use crate::store::blob::{linked, write_atomic};
-use ociforge_layers::regular::read_regular_text;
-
-const VERSION: u32 = 1;
-const HEADER: &str = "# Made by `ociforge lock`. Commit it; don't edit it.\n\n";
 
 /// What a recipe's names meant when it was locked. The same lock is always written as the same bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lock {
     /// The digest of the recipe that it belongs to.
     pub recipe: Digest,
-    /// The bases, one for each platform.
+    /// The bases, one for each platform and each stage that has an image as its base.
     pub bases: Vec<LockedBase>,
+    /// The images that stages copy from.
+    pub images: Vec<LockedImage>,
     /// The wheels.
     pub wheels: Vec<WheelEntry>,
     /// What has no wheel and is built.
@@ -38,6 +32,8 @@ pub struct Lock {
 pub struct LockedBase {
     /// `linux/amd64`, …
     pub platform: String,
+    /// The name of the stage; `None` is the stage that makes the image.
+    pub stage: Option<String>,
     /// The name that the recipe gives.
     pub name: String,
     /// The digest of its manifest.
@@ -47,12 +43,26 @@ pub struct LockedBase {
     pub files: Option<LockedFiles>,
 }
 
+/// An image that stages copy from, for one platform.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedImage {
+    /// `linux/amd64`, …
+    pub platform: String,
+    /// The name that the recipe gives.
+    pub name: String,
+    /// The digest of its manifest.
+    pub digest: Digest,
+}
+
 /// A wheel and where it goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WheelEntry {
     /// `linux/amd64`, …
     pub platform: String,
-    /// The place of its layer in the recipe, the first being 0.
+    /// The name of the stage; `None` is the stage that makes the image.
+    pub stage: Option<String>,
+    /// The place of its layer in the stage, the first being 0.
     pub layer: usize,
     /// The wheel.
     pub wheel: LockedWheel,
@@ -63,84 +73,12 @@ pub struct WheelEntry {
 pub struct SourceEntry {
     /// `linux/amd64`, …
     pub platform: String,
-    /// The place of its layer in the recipe, the first being 0.
+    /// The name of the stage; `None` is the stage that makes the image.
+    pub stage: Option<String>,
+    /// The place of its layer in the stage, the first being 0.
     pub layer: usize,
     /// The source, and what its build needs.
     pub source: LockedSource,
-}
-
-/// The file as TOML has it.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Rows {
-    version: u32,
-    recipe: Digest,
-    #[serde(default)]
-    base: Vec<BaseRow>,
-    #[serde(default)]
-    wheel: Vec<Row>,
-    // Left out where there are none, so that a lock of wheels only is what it always was.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    sdist: Vec<SdistRow>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    project: Vec<ProjectRow>,
-}
-
-#[derive(PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct BaseRow {
-    platform: String,
-    name: String,
-    digest: Digest,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    files: Option<Vec<String>>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    listed: Vec<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Row {
-    name: String,
-    version: String,
-    platform: String,
-    layer: usize,
-    file: String,
-    url: Option<Url>,
-    path: Option<PathBuf>,
-    size: Option<u64>,
-    sha256: String,
-    #[serde(default)]
-    requested: bool,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SdistRow {
-    name: String,
-    version: String,
-    platform: String,
-    layer: usize,
-    file: String,
-    url: Option<Url>,
-    path: Option<PathBuf>,
-    size: Option<u64>,
-    sha256: String,
-    #[serde(default)]
-    requested: bool,
-    #[serde(default)]
-    requires: Vec<Pin>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ProjectRow {
-    name: String,
-    platform: String,
-    layer: usize,
-    path: PathBuf,
-    #[serde(default)]
-    requires: Vec<Pin>,
 }
 
 impl Lock {
@@ -150,15 +88,31 @@ impl Lock {
         self.recipe == *recipe
     }
 
-    /// The wheels of one layer on one platform, in the lock's order.
-    pub fn wheels_of(&self, platform: &str, layer: usize) -> impl Iterator<Item = &LockedWheel> {
-        let here = move |entry: &&WheelEntry| entry.platform == platform && entry.layer == layer;
+    /// The base of a stage on one platform.
+    #[must_use]
+    pub fn base_of(&self, platform: &str, stage: Option<&str>) -> Option<&LockedBase> {
+        self.bases.iter().find(|base| base.platform == platform && base.stage.as_deref() == stage)
+    }
+
+    /// An image that stages copy from, by the name that the recipe gives.
+    #[must_use]
+    pub fn image(&self, platform: &str, name: &str) -> Option<&LockedImage> {
+        self.images.iter().find(|image| image.platform == platform && image.name == name)
+    }
+
+    /// The wheels of one layer of a stage on one platform, in the lock's order.
+    pub fn wheels_of(&self, platform: &str, stage: Option<&str>, layer: usize) -> impl Iterator<Item = &LockedWheel> {
+        let here = move |entry: &&WheelEntry| {
+            (&*entry.platform, entry.stage.as_deref(), entry.layer) == (platform, stage, layer)
+        };
         self.wheels.iter().filter(here).map(|entry| &entry.wheel)
     }
 
-    /// What is built for one layer on one platform, in the lock's order.
-    pub fn sources_of(&self, platform: &str, layer: usize) -> impl Iterator<Item = &LockedSource> {
-        let here = move |entry: &&SourceEntry| entry.platform == platform && entry.layer == layer;
+    /// The sources to build for one layer of a stage on one platform, in the lock's order.
+    pub fn sources_of(&self, platform: &str, stage: Option<&str>, layer: usize) -> impl Iterator<Item = &LockedSource> {
+        let here = move |entry: &&SourceEntry| {
+            (&*entry.platform, entry.stage.as_deref(), entry.layer) == (platform, stage, layer)
+        };
         self.sources.iter().filter(here).map(|entry| &entry.source)
     }
 
@@ -183,140 +137,14 @@ impl Lock {
         let text = self.to_toml().map_err(|error| failed(io::Error::other(error)))?;
         write_atomic(&linked(path), text.as_bytes()).map_err(failed)
     }
-
-    /// The lock's text: bases and wheels sorted.
-    fn to_toml(&self) -> Result<String, toml::ser::Error> {
-        let mut base: Vec<BaseRow> = self.bases.iter().map(BaseRow::of).collect();
-        base.sort();
-        let mut wheel: Vec<Row> = self.wheels.iter().map(Row::of).collect();
-        wheel.sort_by(|a, b| (&a.platform, a.layer, &a.name).cmp(&(&b.platform, b.layer, &b.name)));
-        let mut sources: Vec<&SourceEntry> = self.sources.iter().collect();
-        sources.sort_by_key(|entry| (&entry.platform, entry.layer, entry.source.name()));
-        let sdist = sources.iter().filter_map(|entry| SdistRow::of(entry)).collect();
-        let project = sources.iter().filter_map(|entry| ProjectRow::of(entry)).collect();
-        let rows = Rows { version: VERSION, recipe: self.recipe.clone(), base, wheel, sdist, project };
-        Ok(format!("{HEADER}{}", toml::to_string_pretty(&rows)?))
-    }
-
-    fn parse(text: &str, path: &Path) -> Result<Self, LockFileError> {
-        let wrong = |at: usize, message: String| {
-            let line = 1 + text.get(..at).unwrap_or_default().matches('\n').count();
-            LockFileError::Form { path: path.to_path_buf(), line, message }
-        };
-        let version: LockFileVersion = toml::from_str(text).unwrap_or(LockFileVersion { version: VERSION });
-        if version.version != VERSION {
-            let at = text.find("version").unwrap_or(0);
-            return Err(wrong(at, format!("version is {}; this ociforge reads {VERSION}", version.version)));
-        }
-        let rows: Rows = toml::from_str(text)
-            .map_err(|error| wrong(error.span().map_or(0, |span| span.start), error.message().to_owned()))?;
-        let named = |kind: &'static str| {
-            move |(name, message): Wrong| {
-                wrong(text.find(&format!("name = \"{name}\"")).unwrap_or(0), format!("{kind} {name}: {message}"))
-            }
-        };
-        let base = |row: BaseRow| {
-            row.entry().map_err(|NoEntry(entry)| {
-                wrong(text.find(&entry).unwrap_or(0), format!("`{entry}` is no file of a base"))
-            })
-        };
-        let bases = rows.base.into_iter().map(base).collect::<Result<_, _>>()?;
-        let wheels: Result<Vec<_>, _> = rows.wheel.into_iter().map(Row::entry).collect();
-        let sdists: Result<Vec<_>, _> = rows.sdist.into_iter().map(SdistRow::entry).collect();
-        let projects: Result<Vec<_>, _> = rows.project.into_iter().map(ProjectRow::entry).collect();
-        let mut sources = sdists.map_err(named("sdist"))?;
-        sources.extend(projects.map_err(named("project"))?);
-        Ok(Self { recipe: rows.recipe, bases, wheels: wheels.map_err(named("wheel"))?, sources })
-    }
-}
-
-/// The one field that every version of the file has.
-#[derive(Deserialize)]
-struct LockFileVersion {
-    version: u32,
-}
-
-impl BaseRow {
-    fn of(LockedBase { platform, name, digest, files }: &LockedBase) -> Self {
-        let lines = files.as_ref().map(|locked| locked.files.lines().map(str::to_owned).collect());
-        let listed = files.iter().flat_map(|locked| &locked.listed).map(ToString::to_string).collect();
-        Self { platform: platform.clone(), name: name.clone(), digest: digest.clone(), files: lines, listed }
-    }
-
-    fn entry(self) -> Result<LockedBase, NoEntry> {
-        let Self { platform, name, digest, files, listed } = self;
-        let listed = listed.into_iter().map(|path| LayerPath::new(&path).map_err(|_| NoEntry(path)));
-        let listed = listed.collect::<Result<BTreeSet<_>, _>>()?;
-        let files = files.map(|lines| FileIndex::parse(lines.iter().map(String::as_str))).transpose()?;
-        let files = files.map(|files| LockedFiles { files, listed });
-        Ok(LockedBase { platform, name, digest, files })
-    }
-}
-
-impl Row {
-    fn of(WheelEntry { platform, layer, wheel }: &WheelEntry) -> Self {
-        let Pin { name, version, file, url, path, size, sha256 } = Pin::of(wheel);
-        let (platform, layer, requested) = (platform.clone(), *layer, wheel.requested);
-        Self { name, version, platform, layer, file, url, path, size, sha256, requested }
-    }
-
-    fn entry(self) -> Result<WheelEntry, Wrong> {
-        let Self { name, version, platform, layer, file, url, path, size, sha256, requested } = self;
-        let wheel = Pin { name, version, file, url, path, size, sha256 }.read(DistributionKind::Wheel, requested)?;
-        Ok(WheelEntry { platform, layer, wheel })
-    }
-}
-
-impl SdistRow {
-    fn of(SourceEntry { platform, layer, source }: &SourceEntry) -> Option<Self> {
-        let SourceLocation::Sdist(archive) = &source.origin else { return None };
-        let Pin { name, version, file, url, path, size, sha256 } = Pin::of(archive);
-        let (platform, layer, requested) = (platform.clone(), *layer, archive.requested);
-        let requires = pins(&source.requires);
-        Some(Self { name, version, platform, layer, file, url, path, size, sha256, requested, requires })
-    }
-
-    fn entry(self) -> Result<SourceEntry, Wrong> {
-        let Self { name, version, platform, layer, file, url, path, size, sha256, requested, requires } = self;
-        let archive = Pin { name, version, file, url, path, size, sha256 }.read(DistributionKind::Sdist, requested)?;
-        let source = LockedSource { origin: SourceLocation::Sdist(archive), requires: wheels(requires)? };
-        Ok(SourceEntry { platform, layer, source })
-    }
-}
-
-impl ProjectRow {
-    fn of(SourceEntry { platform, layer, source }: &SourceEntry) -> Option<Self> {
-        let SourceLocation::Project { name, directory } = &source.origin else { return None };
-        let (name, path, requires) = (name.clone(), directory.clone(), pins(&source.requires));
-        Some(Self { name, platform: platform.clone(), layer: *layer, path, requires })
-    }
-
-    fn entry(self) -> Result<SourceEntry, Wrong> {
-        let Self { name, platform, layer, path, requires } = self;
-        if normalize(&name) != name {
-            return Err((name, "`name` is not normalised"));
-        }
-        let source =
-            LockedSource { origin: SourceLocation::Project { name, directory: path }, requires: wheels(requires)? };
-        Ok(SourceEntry { platform, layer, source })
-    }
-}
-
-fn pins(wheels: &[LockedWheel]) -> Vec<Pin> {
-    let mut pins: Vec<Pin> = wheels.iter().map(Pin::of).collect();
-    pins.sort_by(|a, b| a.name.cmp(&b.name));
-    pins
-}
-
-/// What a build needs, none of which the user asked for.
-fn wheels(pins: Vec<Pin>) -> Result<Vec<LockedWheel>, Wrong> {
-    pins.into_iter().map(|pin| pin.read(DistributionKind::Wheel, false)).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use ociforge_layers::FileIndex;
+
     use super::*;
-    use crate::python::Location;
+    use crate::python::{Location, SourceLocation};
 
     fn file(name: &str, file: &str, location: &str) -> LockedWheel {
         LockedWheel {
@@ -333,11 +161,13 @@ mod tests {
     fn lock() -> Lock {
         let wheel = |name: &str, layer, location: &str| WheelEntry {
             platform: "linux/amd64".into(),
+            stage: None,
             layer,
             wheel: file(name, &format!("{name}-1.0-py3-none-any.whl"), location),
         };
         let base = |platform: &str| LockedBase {
             platform: platform.into(),
+            stage: None,
             name: "oci:base:latest".into(),
             digest: Digest::of(platform.as_bytes()),
             files: (platform == "linux/amd64").then(|| LockedFiles {
@@ -348,6 +178,7 @@ mod tests {
         Lock {
             recipe: Digest::of(b"recipe"),
             bases: vec![base("linux/arm64"), base("linux/amd64")],
+            images: Vec::new(),
             wheels: vec![
                 wheel("b", 2, "dist/b.whl"),
                 wheel("z", 1, "https://u:p@h/z.whl"),
@@ -362,6 +193,7 @@ mod tests {
         let pin = |name: &str| file(name, &format!("{name}-1.0-py3-none-any.whl"), "https://h/x");
         let entry = |layer, origin, requires| SourceEntry {
             platform: "linux/amd64".into(),
+            stage: None,
             layer,
             source: LockedSource { origin, requires },
         };
@@ -380,7 +212,7 @@ mod tests {
         assert!(text.contains("[[sdist.requires]]\nname = \"setuptools\"") && !text.contains("u:p"), "{text}");
         let read = Lock::parse(&text, Path::new("ociforge.lock")).unwrap();
         assert_eq!(read.to_toml().unwrap(), text);
-        let of = |layer| read.sources_of("linux/amd64", layer).map(LockedSource::name).collect::<Vec<_>>();
+        let of = |layer| read.sources_of("linux/amd64", None, layer).map(LockedSource::name).collect::<Vec<_>>();
         assert_eq!((of(1), of(2), of(0)), (vec!["d"], vec!["my-app"], vec![]));
         assert_eq!(read.sources[0].source.requires.len(), 2);
         // A lock of wheels only has not a word of it.
@@ -412,7 +244,7 @@ mod tests {
         assert!(read.fits(&Digest::of(b"recipe")) && !read.fits(&Digest::of(b"other")));
         let names: Vec<&str> = read.wheels.iter().map(|entry| entry.wheel.name.as_str()).collect();
         assert_eq!(names, ["z", "a", "b"]);
-        assert_eq!(read.wheels_of("linux/amd64", 2).count(), 2);
+        assert_eq!(read.wheels_of("linux/amd64", None, 2).count(), 2);
         assert_eq!(read.to_toml().unwrap(), text);
         let mut shuffled = lock();
         shuffled.wheels.rotate_left(1);

@@ -3,6 +3,7 @@
 mod error;
 mod file;
 mod pin;
+mod text;
 
 pub use error::LockFileError;
-pub use file::{Lock, LockedBase, SourceEntry, WheelEntry};
+pub use file::{Lock, LockedBase, LockedImage, SourceEntry, WheelEntry};

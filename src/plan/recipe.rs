@@ -7,16 +7,15 @@ use std::path::{Path, PathBuf};
 
 use ociforge_layers::regular::{open_regular, read_limited};
 use ociforge_manifests::lint::{LintCode, UnknownCode};
-use ociforge_manifests::{ConfigEdit, Digest, ImageName, Platform, Reference};
+use ociforge_manifests::{Digest, ImageName, Platform, Reference};
 use serde_json::json;
 
-use super::runtime;
-use super::types::{Base, Libc, Plan, PythonVersion, StatedPython};
-use crate::layer::{self, Step};
+use super::types::{Plan, Stage};
+use super::{config, python, runtime, stages};
+use crate::layer;
 use crate::store::dir::directory_of;
 use crate::tables::PlanError;
 use crate::tables::fields::{Table, Text, Value};
-use crate::tables::values::{absolute, absolute_or_variable, env, path};
 
 /// The file name of the recipe in a directory.
 pub const FILE_NAME: &str = "ociforge.toml";
@@ -24,16 +23,15 @@ pub const FILE_NAME: &str = "ociforge.toml";
 /// Largest recipe, in bytes.
 const MAX_RECIPE: u64 = 16 << 20;
 
-const TOP: &[&str] = &["name", "base", "platforms", "python", "config", "layer", "runtime", "lint", "build"];
-const CONFIG: &[&str] = &["workdir", "cmd", "entrypoint", "user", "labels", "expose", "volumes", "stop-signal", "env"];
-const PYTHON: &[&str] = &["version", "site-packages", "executable", "libc"];
+const TOP: &[&str] = &["name", "base", "platforms", "python", "config", "layer", "stage", "runtime", "lint", "build"];
 const LINT: &[&str] = &["allow"];
 const BUILD: &[&str] = &["max-layers"];
 
 /// Every table and its keys, for hints.
 fn places() -> Vec<(&'static str, &'static [&'static str])> {
-    let above: [(_, &[_]); 3] = [("the recipe", TOP), ("[config]", CONFIG), ("[python]", PYTHON)];
-    let below: [(_, &[_]); 3] = [("[runtime]", runtime::KEYS), ("[lint]", LINT), ("[build]", BUILD)];
+    let above: [(_, &[_]); 3] = [("the recipe", TOP), ("[config]", config::KEYS), ("[python]", python::KEYS)];
+    let below: [(_, &[_]); 4] =
+        [("[runtime]", runtime::KEYS), ("[lint]", LINT), ("[build]", BUILD), ("[[stage]]", stages::KEYS)];
     above.into_iter().chain(layer::tables()).chain(below).collect()
 }
 
@@ -72,32 +70,17 @@ pub(super) fn parse(file: &Path, bytes: &[u8]) -> Result<Plan, PlanError> {
 }
 
 fn plan(recipe: &Table<'_>, file: &Path) -> Result<Plan, PlanError> {
-    let base = base(&recipe.require("base", "base = \"nvcr.io/nvidia/pytorch:22.12-py3\"")?)?;
     let name = recipe.get("name").map(|value| name(&value)).transpose()?;
     let platforms = recipe.get("platforms").map_or_else(|| Ok(vec![Platform::default()]), |v| platforms(&v))?;
-    let config = recipe.get("config").map_or_else(|| Ok(ConfigEdit::default()), |value| config(&value))?;
-    let python = recipe.get("python").map(|value| python(&value)).transpose()?;
-    let steps = recipe.get("layer").map_or_else(|| Ok(Vec::new()), |value| layer::steps(&value))?;
+    let stages = stages::stages(recipe)?;
     let runtime = recipe.get("runtime").map_or_else(|| Ok(Default::default()), |v| runtime::settings(&v))?;
     let allow = recipe.get("lint").map_or_else(|| Ok(Vec::new()), |value| allow(&value))?;
     let max_layers = recipe.get("build").map(|value| max_layers(&value)).transpose()?.flatten();
     // The parent of a plain file name is empty.
     let directory = directory_of(file).to_owned();
-    let inputs = inputs(&base, &platforms, python.as_ref(), &steps);
-    Ok(Plan { directory, name, base, platforms, config, python, steps, runtime, allow, max_layers, inputs })
+    let inputs = inputs(&stages, &platforms);
+    Ok(Plan { directory, name, platforms, stages, runtime, allow, max_layers, inputs })
 }
-
-fn base(value: &Value<'_>) -> Result<Base, PlanError> {
-    match value.line_of_text()? {
-        "scratch" => Ok(Base::Scratch),
-        text => match text.parse::<ImageName>() {
-            Ok(name) => Ok(Base::Image(name)),
-            Err(error) => Err(value.unexpected(IMAGE, Some(error.why))),
-        },
-    }
-}
-
-const IMAGE: &str = "an image name such as `debian:12`, `nvcr.io/nvidia/pytorch:22.12-py3`, `oci:DIR:TAG` or `scratch`";
 
 fn name(value: &Value<'_>) -> Result<Reference, PlanError> {
     let expected = "a name in a registry, such as `registry.example.com/ml/train`";
@@ -128,52 +111,6 @@ pub(super) fn platforms(value: &Value<'_>) -> Result<Vec<Platform>, PlanError> {
     Ok(platforms)
 }
 
-fn python(value: &Value<'_>) -> Result<StatedPython, PlanError> {
-    let table = value.table("[python]")?.only(PYTHON)?;
-    let version = table.require("version", "version = \"3.11\"")?;
-    let site_packages =
-        table.require("site-packages", "site-packages = \"/usr/local/lib/python3.11/dist-packages\"")?;
-    let executable = table.require("executable", "executable = \"/usr/bin/python3\"")?;
-    let parsed = version.text()?.parse::<PythonVersion>();
-    Ok(StatedPython {
-        version: parsed.map_err(|()| version.unexpected("a version such as `3.11` or `3.11.4`", None))?,
-        site_packages: path(&site_packages)?,
-        executable: absolute(&executable)?.to_owned(),
-        libc: table.get("libc").map(|value| libc(&value)).transpose()?,
-    })
-}
-
-fn libc(value: &Value<'_>) -> Result<Libc, PlanError> {
-    let expected = "a C library and its version, such as `glibc 2.36` or `musl 1.2`";
-    value.text()?.parse().map_err(|()| value.unexpected(expected, None))
-}
-
-fn config(value: &Value<'_>) -> Result<ConfigEdit, PlanError> {
-    let table = value.table("[config]")?.only(CONFIG)?;
-    let words = |key: &str| -> Result<Option<Vec<String>>, PlanError> {
-        let Some(value) = table.get(key) else { return Ok(None) };
-        value.items()?.iter().map(|item| item.text().map(str::to_owned)).collect::<Result<_, _>>().map(Some)
-    };
-    let text = |key: &str, read: fn(&Value<'_>) -> Result<String, PlanError>| {
-        table.get(key).map(|value| read(&value)).transpose()
-    };
-    let all = |key: &str, read: fn(&Value<'_>) -> Result<String, PlanError>| -> Result<Vec<String>, PlanError> {
-        let Some(value) = table.get(key) else { return Ok(Vec::new()) };
-        value.items()?.iter().map(read).collect()
-    };
-    Ok(ConfigEdit {
-        env: table.get("env").map_or_else(|| Ok(Vec::new()), |value| env(&value))?,
-        workdir: text("workdir", |value| absolute_or_variable(value).map(str::to_owned))?,
-        entrypoint: words("entrypoint")?,
-        cmd: words("cmd")?,
-        user: text("user", |value| value.line_of_text().map(str::to_owned))?,
-        labels: table.get("labels").map_or_else(|| Ok(BTreeMap::new()), |value| labels(&value))?,
-        expose: all("expose", port)?,
-        volumes: all("volumes", |value| absolute(value).map(str::to_owned))?,
-        stop_signal: text("stop-signal", signal)?,
-    })
-}
-
 fn max_layers(value: &Value<'_>) -> Result<Option<usize>, PlanError> {
     let table = value.table("[build]")?.only(BUILD)?;
     let Some(value) = table.get("max-layers") else { return Ok(None) };
@@ -182,45 +119,6 @@ fn max_layers(value: &Value<'_>) -> Result<Option<usize>, PlanError> {
         _ => None,
     };
     number.map(Some).ok_or_else(|| value.unexpected("a number of layers, such as 125", None))
-}
-
-fn labels(value: &Value<'_>) -> Result<BTreeMap<String, String>, PlanError> {
-    let mut labels = BTreeMap::new();
-    for (name, value) in value.table("labels")?.entries() {
-        let value = value.called(format!("labels.{name}"));
-        if let toml::de::DeValue::Table(_) = value.raw() {
-            let hint = "write a label's name in quotes: \"org.example.label\" = \"value\"";
-            return Err(value.unexpected("a string", Some(hint.into())));
-        }
-        if name.trim().is_empty() {
-            return Err(value.unfit("no label's name", "a name that is not empty", None));
-        }
-        labels.insert(name.to_owned(), value.text()?.to_owned());
-    }
-    Ok(labels)
-}
-
-/// Reads a port into the form of image configs, `8080/tcp`.
-fn port(value: &Value<'_>) -> Result<String, PlanError> {
-    let expected = "a port such as \"8080\", \"8080/tcp\" or \"53/udp\"";
-    let text = match value.raw() {
-        toml::de::DeValue::Integer(number) => number.to_string(),
-        _ => value.text()?.to_owned(),
-    };
-    let (port, protocol) = text.split_once('/').unwrap_or((&text, "tcp"));
-    let number = port.parse::<u16>().ok().filter(|number| *number > 0 && port.bytes().all(|b| b.is_ascii_digit()));
-    match (number, protocol) {
-        (Some(number), "tcp" | "udp" | "sctp") => Ok(format!("{number}/{protocol}")),
-        _ => Err(value.unexpected(expected, None)),
-    }
-}
-
-fn signal(value: &Value<'_>) -> Result<String, PlanError> {
-    let text = value.text()?;
-    let word = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-".contains(&b));
-    let number = text.parse::<u8>().is_ok_and(|number| (1..=64).contains(&number));
-    let name = text.starts_with("SIG") && word(text);
-    if number || name { Ok(text.to_owned()) } else { Err(value.unexpected("a signal such as \"SIGTERM\"", None)) }
 }
 
 /// Reads the warnings that `[lint]` silences.
@@ -235,19 +133,12 @@ fn allow(value: &Value<'_>) -> Result<Vec<LintCode>, PlanError> {
 }
 
 /// Computes [`Plan::inputs`].
-fn inputs(base: &Base, platforms: &[Platform], python: Option<&StatedPython>, steps: &[Step]) -> Digest {
-    let base = match base {
-        Base::Scratch => "scratch".to_owned(),
-        Base::Image(name) => name.to_string(),
-    };
-    let inputs = json!({
-        "base": base,
-        "platforms": platforms.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "python": python.map(|p| {
-            let all = [p.version.to_string(), p.site_packages.to_string(), p.executable.clone()];
-            all.into_iter().chain(p.libc.map(|libc| libc.to_string())).collect::<Vec<_>>()
-        }),
-        "pip": steps.iter().filter_map(|step| step.kind.as_kind().lock_inputs()).collect::<Vec<_>>(),
-    });
+fn inputs(stages: &[Stage], platforms: &[Platform]) -> Digest {
+    let Some((target, earlier)) = stages.split_last() else { return Digest::of(b"") };
+    let mut inputs = target.lock_inputs();
+    inputs["platforms"] = json!(platforms.iter().map(ToString::to_string).collect::<Vec<_>>());
+    if !earlier.is_empty() {
+        inputs["stages"] = earlier.iter().map(Stage::lock_inputs).collect();
+    }
     Digest::of(inputs.to_string().as_bytes())
 }

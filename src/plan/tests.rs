@@ -8,9 +8,10 @@ use ociforge_manifests::lint::LintCode;
 
 use super::*;
 use crate::error::{Explain, Failure};
-use crate::layer::{Copy, Directories, Pip, StepKind};
+use crate::layer::{Copy, CopySource, Directories, Pip, StepKind};
 use crate::tables::{Owner, PlanError};
 
+mod stages;
 mod steps;
 
 fn plan(text: &str) -> Plan {
@@ -114,19 +115,19 @@ fn a_recipe_with_everything() {
     let plan = plan(WHOLE);
     assert_eq!(plan.directory, Path::new("dir"));
     assert_eq!(plan.name.as_ref().unwrap().whole(), "registry.example.com/ml/docsaid-training:latest");
-    assert_eq!(plan.base_image().unwrap().to_string(), "nvcr.io/nvidia/pytorch:22.12-py3");
+    assert_eq!(plan.target().base, Base::Image("nvcr.io/nvidia/pytorch:22.12-py3".parse().unwrap()));
     assert_eq!(plan.platforms.iter().map(ToString::to_string).collect::<Vec<_>>(), ["linux/amd64", "linux/arm64"]);
-    assert_eq!(plan.config.workdir.as_deref(), Some("/code"));
+    assert_eq!(plan.target().config.workdir.as_deref(), Some("/code"));
     assert_eq!(
-        (plan.config.cmd.as_deref(), plan.config.entrypoint.as_deref()),
+        (plan.target().config.cmd.as_deref(), plan.target().config.entrypoint.as_deref()),
         (Some(&["bash".into()][..]), Some(&[][..]))
     );
-    assert_eq!(plan.config.expose, ["6006/tcp", "53/udp", "8080/tcp"]);
-    assert_eq!(plan.config.env.len(), 2);
-    assert_eq!(plan.config.labels["org.example.a"], "b");
-    let python = plan.python.as_ref().unwrap();
+    assert_eq!(plan.target().config.expose, ["6006/tcp", "53/udp", "8080/tcp"]);
+    assert_eq!(plan.target().config.env.len(), 2);
+    assert_eq!(plan.target().config.labels["org.example.a"], "b");
+    let python = plan.target().python.as_ref().unwrap();
     assert_eq!(python.version, PythonVersion { major: 3, minor: 8, patch: Some(10) });
-    let steps: Vec<_> = plan.steps.iter().map(|step| format!("{} {}", step.line, step.description)).collect();
+    let steps: Vec<_> = plan.target().steps.iter().map(|step| format!("{} {}", step.line, step.description)).collect();
     let expected = [
         "25 directories /app/a /app/b",
         "30 pip tqdm Pillow >= 10.0.0 x @ https://example.com/x.whl",
@@ -142,14 +143,14 @@ fn a_recipe_with_everything() {
     assert_eq!(steps, expected);
     assert_eq!(plan.requirements().map(|(_, file)| file).collect::<Vec<_>>(), [Path::new("requirements.txt")]);
     assert_eq!(plan.locate(Path::new("src")), Path::new("dir/src"));
-    let StepKind::Directories(Directories { paths, mode, owner }) = &plan.steps[0].kind else { panic!() };
+    let StepKind::Directories(Directories { paths, mode, owner }) = &plan.target().steps[0].kind else { panic!() };
     assert_eq!((paths.len(), *mode, *owner), (2, Some(0o777), Some(Owner { uid: 1000, gid: 1000 })));
-    let StepKind::Copy(Copy { from, to, exclude, owner, mode }) = &plan.steps[2].kind else { panic!() };
-    assert_eq!((from.as_path(), to.path.to_string(), to.into), (Path::new("src"), "/code".into(), true));
+    let StepKind::Copy(Copy { from, to, exclude, owner, mode }) = &plan.target().steps[2].kind else { panic!() };
+    assert_eq!((from.clone(), to.path.to_string(), to.into), (CopySource::Context("src".into()), "/code".into(), true));
     assert_eq!((exclude.len(), *owner, *mode), (1, Some(Owner { uid: 7, gid: 8 }), Some(0o640)));
-    let StepKind::Pip(Pip::Requirements(requirements)) = &plan.steps[1].kind else { panic!() };
+    let StepKind::Pip(Pip::Requirements(requirements)) = &plan.target().steps[1].kind else { panic!() };
     assert!(requirements[2].contains("user:secret@"), "the requirement itself is whole");
-    assert_eq!(plan.steps.iter().filter(|step| step.bytecode).map(|step| step.line).collect::<Vec<_>>(), [49]);
+    assert_eq!(plan.target().steps.iter().filter(|step| step.bytecode).map(|step| step.line).collect::<Vec<_>>(), [49]);
     let runtime = r#"{"cpuset-cpus":"0-31","gpus":"all","ipc":"host","network":"host","shm-size":"64g","ulimits":["memlock=-1:-1","nofile=1024:4096"]}"#;
     assert_eq!(plan.runtime.to_annotation().unwrap(), runtime);
     assert_eq!(plan.allow, [LintCode::SecretEnv, LintCode::CudaCompat]);
@@ -158,16 +159,22 @@ fn a_recipe_with_everything() {
 #[test]
 fn the_least_that_is_a_recipe() {
     let plan = plan("base = 'scratch'");
-    assert_eq!((plan.base.clone(), plan.base_image(), plan.steps.len()), (Base::Scratch, None, 0));
+    assert_eq!((plan.target().base.clone(), plan.target().steps.len()), (Base::Scratch, 0));
     assert_eq!(plan.platforms, [ociforge_manifests::Platform::default()]);
     assert_eq!(plan.runtime.to_annotation(), None);
 }
 
+fn base_image(text: &str) -> ImageName {
+    let plan = plan(text);
+    let Base::Image(name) = &plan.target().base else { panic!() };
+    plan.resolve(name)
+}
+
 #[test]
 fn a_layout_is_beside_the_recipe() {
-    let base = plan("base = 'oci:layout:tag'").base_image().unwrap();
+    let base = base_image("base = 'oci:layout:tag'");
     assert_eq!(base, ImageName::Layout { directory: "dir/layout".into(), tag: Some("tag".into()) });
-    let base = plan("base = 'oci-archive:/abs.tar'").base_image().unwrap();
+    let base = base_image("base = 'oci-archive:/abs.tar'");
     assert_eq!(base, ImageName::Archive { file: "/abs.tar".into(), tag: None });
 }
 
@@ -213,7 +220,7 @@ fn unknown_keys_name_the_nearest() {
         ),
         (
             "base = 'a'\n'' = 1\n'ä' = 2",
-            "2:1: unknown key `` in the recipe | the keys here are name, base, platforms, python, config, layer, runtime, lint, build",
+            "2:1: unknown key `` in the recipe | the keys here are name, base, platforms, python, config, layer, stage, runtime, lint, build",
         ),
     ] {
         assert_eq!(wrong(text), expected);

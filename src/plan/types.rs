@@ -1,15 +1,15 @@
 //! The values of a recipe.
 
-use std::fmt;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use ociforge_layers::LayerPath;
 use ociforge_manifests::lint::LintCode;
 use ociforge_manifests::runtime::RuntimeSettings;
 use ociforge_manifests::{ConfigEdit, Digest, ImageName, Platform, Reference};
-use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
 
-use crate::layer::Step;
+use super::python::StatedPython;
+use crate::layer::{ImageOrigin, Step};
 
 /// A validated recipe. Whether its files and images exist is not checked yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,16 +18,10 @@ pub struct Plan {
     pub directory: PathBuf,
     /// Name of the image, if the recipe has one.
     pub name: Option<Reference>,
-    /// The base of the image.
-    pub base: Base,
     /// The platforms, in the recipe's order; not empty, without duplicates.
     pub platforms: Vec<Platform>,
-    /// The changes of the image config.
-    pub config: ConfigEdit,
-    /// The base's Python, if the recipe states it.
-    pub python: Option<StatedPython>,
-    /// The steps that make the layers, lowest first.
-    pub steps: Vec<Step>,
+    /// The stages; not empty. Each uses only stages before it. The last one makes the image.
+    pub stages: Vec<Stage>,
     /// Defaults of `spec`, `bundle` and `run`.
     pub runtime: RuntimeSettings,
     /// The warnings about the image to silence.
@@ -46,128 +40,143 @@ impl Plan {
         self.directory.join(path)
     }
 
-    /// The base image, with its path, if any, resolved by [`Plan::locate`]; `None` for `scratch`.
+    /// The stage that makes the image.
     #[must_use]
-    pub fn base_image(&self) -> Option<ImageName> {
-        match &self.base {
-            Base::Scratch => None,
-            Base::Image(name) => Some(name.with_path(|path| self.locate(path))),
+    pub fn target(&self) -> &Stage {
+        &self.stages[self.stages.len() - 1]
+    }
+
+    /// The steps of all stages, in order.
+    pub fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.stages.iter().flat_map(|stage| &stage.steps)
+    }
+
+    /// The indices of the stages that the image needs, in order; the last one makes the image.
+    #[must_use]
+    pub fn needed(&self) -> Vec<usize> {
+        let mut needed = BTreeSet::from_iter(self.stages.len().checked_sub(1));
+        for (n, stage) in self.stages.iter().enumerate().rev() {
+            if needed.contains(&n) {
+                needed.extend(stage.uses());
+            }
         }
+        needed.into_iter().collect()
+    }
+
+    /// The stage at the bottom of the chain of stages that `stage` has as its base. Its base is an image or `scratch`.
+    #[must_use]
+    pub fn root(&self, stage: usize) -> usize {
+        match self.stages[stage].base {
+            Base::Stage(below) => self.root(below),
+            _ => stage,
+        }
+    }
+
+    /// The Python that the recipe states for a stage, or for the stages below it.
+    #[must_use]
+    pub fn stated_python(&self, stage: usize) -> Option<&StatedPython> {
+        match (&self.stages[stage].python, &self.stages[stage].base) {
+            (None, Base::Stage(below)) => self.stated_python(*below),
+            (stated, _) => stated.as_ref(),
+        }
+    }
+
+    /// The name of an image of the recipe, with its path, if any, resolved by [`Plan::locate`].
+    #[must_use]
+    pub fn resolve(&self, name: &ImageName) -> ImageName {
+        name.with_path(|path| self.locate(path))
     }
 
     /// The requirements files of packages with their steps, in order, with paths as in the recipe.
     pub fn requirements(&self) -> impl Iterator<Item = (&Step, &Path)> {
-        self.steps.iter().filter_map(|step| Some((step, step.kind.as_kind().requirements_file()?)))
+        self.steps().filter_map(|step| Some((step, step.kind.as_kind().requirements_file()?)))
     }
 
     /// The directories of projects with their steps, in order, with paths as in the recipe. The requirements of a
     /// project are in its [`PROJECT_FILES`](crate::layer::PROJECT_FILES).
     pub fn projects(&self) -> impl Iterator<Item = (&Step, &Path)> {
-        self.steps.iter().filter_map(|step| Some((step, step.kind.as_kind().project()?)))
+        self.steps().filter_map(|step| Some((step, step.kind.as_kind().project()?)))
     }
 
     /// The ids of the secrets that steps mount with these steps, in order; an id may occur several times.
     pub fn secrets(&self) -> impl Iterator<Item = (&Step, &str)> {
-        self.steps.iter().flat_map(|step| step.kind.as_kind().secrets().into_iter().map(move |id| (step, id)))
+        self.steps().flat_map(|step| step.kind.as_kind().secrets().into_iter().map(move |id| (step, id)))
     }
 
     /// Whether the build runs a process: a command, the build of a project, or the compilation of bytecode.
     #[must_use]
     pub fn needs_sandbox(&self) -> bool {
-        self.steps.iter().any(Step::runs)
+        self.needed().into_iter().any(|n| self.stages[n].steps.iter().any(Step::runs))
     }
 }
 
-/// The base of an image.
+/// A stage: a base and the layers on top of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stage {
+    /// Its name; `None` for the stage that makes the image.
+    pub name: Option<String>,
+    /// Its base.
+    pub base: Base,
+    /// The changes of the base's config, for the image and for stages that use this one as their base.
+    pub config: ConfigEdit,
+    /// The base's Python, if the recipe states it.
+    pub python: Option<StatedPython>,
+    /// The steps that make the layers, lowest first.
+    pub steps: Vec<Step>,
+}
+
+impl Stage {
+    /// The indices of the stages that it uses as its base, or copies from; an index may repeat.
+    pub fn uses(&self) -> impl Iterator<Item = usize> {
+        let base = if let Base::Stage(stage) = self.base { Some(stage) } else { None };
+        let copied = self.steps.iter().filter_map(|step| match step.kind.as_kind().copies_from()? {
+            ImageOrigin::Stage(stage) => Some(*stage),
+            ImageOrigin::Image(_) => None,
+        });
+        base.into_iter().chain(copied)
+    }
+
+    /// The images that it copies from with their steps; an image may repeat.
+    pub fn copied_images(&self) -> impl Iterator<Item = (&Step, &ImageName)> {
+        self.steps.iter().filter_map(|step| match step.kind.as_kind().copies_from()? {
+            ImageOrigin::Image(name) => Some((step, name)),
+            ImageOrigin::Stage(_) => None,
+        })
+    }
+
+    /// The values that the lock depends on.
+    pub(super) fn lock_inputs(&self) -> Json {
+        let base = match &self.base {
+            Base::Scratch => json!("scratch"),
+            Base::Image(name) => json!(name.to_string()),
+            Base::Stage(stage) => json!({"stage": stage}),
+        };
+        let mut inputs = json!({
+            "base": base,
+            "python": self.python.as_ref().map(|p| {
+                let all = [p.version.to_string(), p.site_packages.to_string(), p.executable.clone()];
+                all.into_iter().chain(p.libc.map(|libc| libc.to_string())).collect::<Vec<_>>()
+            }),
+            "pip": self.steps.iter().filter_map(|step| step.kind.as_kind().lock_inputs()).collect::<Vec<_>>(),
+        });
+        let images: Vec<_> = self.copied_images().map(|(_, name)| name.to_string()).collect();
+        if !images.is_empty() {
+            inputs["images"] = json!(images);
+        }
+        if let Some(name) = &self.name {
+            inputs["name"] = json!(name);
+        }
+        inputs
+    }
+}
+
+/// The base of a stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Base {
     /// No base.
     Scratch,
     /// An image. Its path, if any, is relative to [`Plan::directory`].
     Image(ImageName),
-}
-
-/// A Python that the recipe states, so that the base is not searched for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StatedPython {
-    /// The version.
-    pub version: PythonVersion,
-    /// The directory of its packages.
-    pub site_packages: LayerPath,
-    /// The interpreter: an absolute path in the image.
-    pub executable: String,
-    /// The base's C library, if the recipe states it.
-    pub libc: Option<Libc>,
-}
-
-/// A C library and its version. They determine which wheels run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Libc {
-    /// glibc, major and minor version.
-    Glibc(u32, u32),
-    /// musl, major and minor version.
-    Musl(u32, u32),
-}
-
-impl std::str::FromStr for Libc {
-    type Err = ();
-
-    /// Parses `glibc 2.39` or `musl 1.2`, and ignores a patch version.
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let (name, version) = text.split_once(' ').ok_or(())?;
-        let numbers = version.split('.').map(|number| match number.bytes().all(|byte| byte.is_ascii_digit()) {
-            true => number.parse().map_err(drop),
-            false => Err(()),
-        });
-        match (name, &*numbers.collect::<Result<Vec<u32>, ()>>()?) {
-            ("glibc", [2, minor] | [2, minor, _]) => Ok(Self::Glibc(2, *minor)),
-            ("musl", [1, minor] | [1, minor, _]) => Ok(Self::Musl(1, *minor)),
-            _ => Err(()),
-        }
-    }
-}
-
-impl fmt::Display for Libc {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Glibc(major, minor) => write!(f, "glibc {major}.{minor}"),
-            Self::Musl(major, minor) => write!(f, "musl {major}.{minor}"),
-        }
-    }
-}
-
-/// A version of Python: `3.11` or `3.11.4`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PythonVersion {
-    /// The major version, 3.
-    pub major: u32,
-    /// The minor version, such as 11.
-    pub minor: u32,
-    /// The patch version, such as 4.
-    pub patch: Option<u32>,
-}
-
-impl std::str::FromStr for PythonVersion {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let number = |text: &str| match text.bytes().all(|b| b.is_ascii_digit()) {
-            true => text.parse::<u32>().map_err(drop),
-            false => Err(()),
-        };
-        let numbers = text.split('.').map(number).collect::<Result<Vec<u32>, ()>>()?;
-        match *numbers.as_slice() {
-            [major, minor] => Ok(Self { major, minor, patch: None }),
-            [major, minor, patch] => Ok(Self { major, minor, patch: Some(patch) }),
-            _ => Err(()),
-        }
-    }
-}
-
-impl fmt::Display for PythonVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.major, self.minor)?;
-        self.patch.map_or(Ok(()), |patch| write!(f, ".{patch}"))
-    }
+    /// An earlier stage.
+    Stage(usize),
 }

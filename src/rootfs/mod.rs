@@ -4,7 +4,8 @@
 //! other in their order.
 
 mod error;
-pub mod stage;
+pub mod files;
+pub mod writable;
 
 use std::fs;
 use std::io;
@@ -17,10 +18,11 @@ use ociforge_layers::unpack::{OwnerPolicy, UnpackOptions, Unpacked, merge, unpac
 use ociforge_manifests::{ChainId, Descriptor, DiffId, Image};
 use tempfile::TempDir;
 
+use error::LayerUnpackError;
 pub use error::RootfsError;
 
 use crate::cancel::Cancel;
-use crate::content::{BlobReader, Source};
+use crate::content::{BlobReader, Source, read_on_thread};
 use crate::progress::Reporter;
 use crate::store::{RootState, Roots};
 
@@ -191,19 +193,19 @@ impl Unpacker<'_> {
         let progress = self.reporter.task(&format!("layer {}", layer.digest.short()), Some(layer.size));
         let directory = staging.map_err(RootfsError::Place)?;
         // Whoever has the right content has the right blob, for all that is left of it.
-        let (reader, fetch) = BlobReader::sized(self.source, layer, &*progress);
+        let blob = BlobReader::sized(self.source, layer, &*progress);
         let expected = diff_id.clone();
         let owners = self.owners;
         let cancel = self.cancel.clone();
-        let work = blocking(move || {
+        let work = move |reader| {
             let files = directory.as_ref().join(FILES);
             fs::create_dir(&files)?;
             let cancelled = || cancel.is_cancelled();
             let options = UnpackOptions { owners, devices: true, cancelled: &cancelled };
             let unpacked = unpack_layer(reader, &expected, &files, &options)?;
             Ok(Staged { directory, unpacked })
-        });
-        let ((), staged) = tokio::join!(fetch, work);
+        };
+        let staged = read_on_thread(blob, work).await.unwrap_or_else(|error| Err(LayerUnpackError::Io(error.into())));
         let staged = staged.map_err(|cause| RootfsError::of(layer, cause))?;
         progress.done("unpacked");
         Ok(staged)
@@ -219,12 +221,9 @@ fn layers(image: &Image) -> Vec<(&Descriptor, &DiffId)> {
 
 /// Does on a thread of its own what keeps it busy. What it owns is cleaned up there even if nobody waits any more.
 async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, error::LayerUnpackError> + Send + 'static,
-) -> Result<T, error::LayerUnpackError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(error::LayerUnpackError::Io(error.into())),
-    }
+    work: impl FnOnce() -> Result<T, LayerUnpackError> + Send + 'static,
+) -> Result<T, LayerUnpackError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(LayerUnpackError::Io(error.into())))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::etc::{self, EtcFiles};
 use super::host;
 use super::users::{self, UsersError};
 use crate::error::Explain;
-pub use crate::rootfs::stage::ROOTFS;
+pub use crate::rootfs::writable::ROOTFS;
 
 /// A bundle that can't be made of a root filesystem.
 #[derive(Debug, thiserror::Error)]

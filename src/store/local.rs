@@ -24,7 +24,7 @@ use std::time::Duration;
 use ociforge_layers::unpack::XattrSpace;
 use ociforge_layers::{FileIndex, Layer};
 use ociforge_manifests::document::canonical;
-use ociforge_manifests::{Descriptor, DiffId, Digest};
+use ociforge_manifests::{DiffId, Digest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -60,9 +60,10 @@ impl LayerKey {
 const VARIANTS: usize = 16;
 
 /// A layer that was packed before.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KnownLayer {
     /// The packed layer.
+    #[serde(flatten)]
     pub layer: Layer,
     /// What was looked up in the layers below, a line each; empty where nothing was.
     pub lookups: Vec<String>,
@@ -70,30 +71,6 @@ pub struct KnownLayer {
     pub answers: Digest,
     /// The directories of the base whose attributes were assumed.
     pub assumed: Vec<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Remembered {
-    descriptor: Descriptor,
-    diff_id: DiffId,
-    uncompressed: u64,
-    lookups: Vec<String>,
-    answers: Digest,
-    assumed: Vec<String>,
-}
-
-impl From<Remembered> for KnownLayer {
-    fn from(remembered: Remembered) -> Self {
-        let Remembered { descriptor, diff_id, uncompressed, lookups, answers, assumed } = remembered;
-        Self { layer: Layer { descriptor, diff_id, uncompressed }, lookups, answers, assumed }
-    }
-}
-
-impl From<KnownLayer> for Remembered {
-    fn from(known: KnownLayer) -> Self {
-        let KnownLayer { layer: Layer { descriptor, diff_id, uncompressed }, lookups, answers, assumed } = known;
-        Self { descriptor, diff_id, uncompressed, lookups, answers, assumed }
-    }
 }
 
 impl Store {
@@ -184,7 +161,7 @@ impl Store {
     #[must_use]
     pub fn layers(&self, key: &LayerKey) -> Vec<KnownLayer> {
         let there = |known: &KnownLayer| self.layout.blob_size(&known.layer.descriptor.digest).is_some();
-        self.remembered(key).into_iter().map(KnownLayer::from).filter(there).collect()
+        self.remembered(key).into_iter().filter(there).collect()
     }
 
     /// Remembers that a layer of this key became this blob.
@@ -194,12 +171,12 @@ impl Store {
     pub fn remember(&self, key: &LayerKey, known: KnownLayer) -> io::Result<()> {
         let mut all = self.remembered(key);
         all.retain(|other| (&other.lookups, &other.answers) != (&known.lookups, &known.answers));
-        all.insert(0, known.into());
+        all.insert(0, known);
         all.truncate(VARIANTS);
         write_atomic(&self.layer_path(key), &serde_json::to_vec(&all)?)
     }
 
-    fn remembered(&self, key: &LayerKey) -> Vec<Remembered> {
+    fn remembered(&self, key: &LayerKey) -> Vec<KnownLayer> {
         let read = |bytes: Vec<u8>| serde_json::from_slice(&bytes).ok();
         fs::read(self.layer_path(key)).ok().and_then(read).unwrap_or_default()
     }

@@ -42,6 +42,7 @@ mod serve;
 mod sources;
 mod spec;
 mod special_files;
+mod stages;
 mod steps;
 mod steps_apt;
 mod steps_as_user;

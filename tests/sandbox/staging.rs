@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use ociforge::cancel::Cancel;
 use ociforge::rootfs::Unpacker;
-use ociforge::rootfs::stage::{self, RootfsForm, Stage};
+use ociforge::rootfs::writable::{self, RootfsForm, WritableRootfs};
 use ociforge::store::{ContainerDirectory, Store};
 use ociforge_manifests::{ChainId, ConfigEdit, Descriptor, DiffId, Digest, Image, NewLayer, Platform, media_type};
 use ociforge_sandbox::{Entered, Isolation, enter_as};
@@ -174,12 +174,12 @@ fn image(store: &Store) -> Image {
     append(&Image::scratch(&Platform::default()).unwrap(), &[layer(store, &lower), layer(store, &upper)])
 }
 
-async fn make(entered: &Entered, store: &Store, image: &Image) -> (Stage, Arc<ContainerDirectory>) {
+async fn make(entered: &Entered, store: &Store, image: &Image) -> (WritableRootfs, Arc<ContainerDirectory>) {
     let directory = Arc::new(ContainerDirectory::create(&store.steps(), true).unwrap());
     let cancel = Cancel::default();
-    let owners = stage::owners(entered);
+    let owners = writable::owners(entered);
     let unpacker = Unpacker { source: store.layout(), reporter: &(), jobs: 2, owners, cancel: &cancel };
-    (Stage::make(entered, &unpacker, store, image, &directory).await.unwrap().0, directory)
+    (WritableRootfs::make(entered, &unpacker, store, image, &directory).await.unwrap().0, directory)
 }
 
 const SCRIPT: &str = "b=/bin/busybox; echo written > /new && $b id -u && ($b chown 33:33 /new || true) && \
@@ -208,7 +208,7 @@ async fn play(entered: &Entered, store: &Store) {
     let ran = command.output().unwrap();
     println!("script={}", String::from_utf8_lossy(&ran.stdout).split_whitespace().collect::<Vec<_>>().join(" "));
     if let RootfsForm::Overlay { upper, .. } = form {
-        let roots = stage::roots(store, entered, stage::owners(entered));
+        let roots = writable::roots(store, entered, writable::owners(entered));
         // No blob has this digest: the step's layer is there already, unpacked.
         let new = NewLayer {
             descriptor: Descriptor::of(media_type::LAYER_TAR, b"none"),
@@ -255,7 +255,7 @@ pub(crate) fn deep(store: &str) -> ExitCode {
     let layers = (0..60).map(|n| layer(&store, &tar(&[(&format!("file{n}"), 0o644, 0, b"x")])));
     let image = append(&Image::scratch(&Platform::default()).unwrap(), &layers.collect::<Vec<_>>());
     let unpacked = || {
-        let roots = stage::roots(&store, &entered, stage::owners(&entered));
+        let roots = writable::roots(&store, &entered, writable::owners(&entered));
         ChainId::of(&image.config.rootfs.diff_ids).iter().filter(|chain| roots.path(chain).exists()).count()
     };
     let before = unpacked();

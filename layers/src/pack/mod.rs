@@ -14,6 +14,7 @@ mod walk;
 use std::io;
 
 use ociforge_manifests::{Descriptor, DiffId, Digest, media_type};
+use serde::{Deserialize, Serialize};
 
 use crate::path::LayerPath;
 use crate::tree::{LayerTree, TreeError};
@@ -49,7 +50,7 @@ impl Compression {
 }
 
 /// A packed layer.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Layer {
     /// Media type, digest and size of the blob.
     pub descriptor: Descriptor,

@@ -5,12 +5,12 @@ use std::path::Path;
 use ociforge_manifests::runtime::{Network, Size};
 
 use super::{WHOLE, plan, wrong};
-use crate::layer::{MountKind, Pip, PylockSelection, Run, Step, StepKind, is_secret_id};
+use crate::layer::{Command, MountKind, Pip, PylockSelection, Run, Step, StepKind, is_secret_id};
 use crate::plan::Libc;
 use crate::tables::Owner;
 
 fn step(layer: &str) -> Step {
-    plan(&format!("base = 'a'\n[[layer]]\n{layer}")).steps.remove(0)
+    plan(&format!("base = 'a'\n[[layer]]\n{layer}")).target().steps[0].clone()
 }
 
 fn run(layer: &str) -> Run {
@@ -21,10 +21,11 @@ fn run(layer: &str) -> Run {
 #[test]
 fn a_run_with_everything() {
     let plan = plan(WHOLE);
-    let StepKind::Run(run) = &plan.steps[8].kind else { panic!() };
-    assert_eq!(run.command, ["/bin/sh", "-c", "set -e\nmake \\\n    -j\n"]);
+    let StepKind::Run(run) = &plan.target().steps[8].kind else { panic!() };
+    let config = &plan.target().steps[8].config;
+    assert_eq!(run.command.words(&config.shell), ["/bin/sh", "-c", "set -e\nmake \\\n    -j\n"]);
     assert_eq!(run.env, [("CC".to_owned(), "gcc".to_owned()), ("AR".into(), "ar".into())]);
-    assert_eq!((run.workdir.as_deref(), run.user.as_deref()), (Some("/src"), Some("app:1000")));
+    assert_eq!((config.workdir.as_deref(), config.user.as_deref()), (Some("/src"), Some("app:1000")));
     assert_eq!(run.network, Network::Host);
     let mounts: Vec<_> = run.mounts.iter().map(|mount| (mount.to.as_str(), mount.kind.clone())).collect();
     let owner = Some(Owner { uid: 1000, gid: 1000 });
@@ -39,10 +40,13 @@ fn a_run_with_everything() {
     assert_eq!(mounts, expected);
     let secrets: Vec<_> = plan.secrets().map(|(step, id)| (step.line, id)).collect();
     assert_eq!(secrets, [(53, "token"), (53, "netrc")]);
-    let StepKind::Run(run) = &plan.steps[9].kind else { panic!() };
-    assert_eq!(run.command, ["/bin/echo", "it's", ""]);
-    assert_eq!((run.network, &run.env[..], &run.workdir, &run.user), (Network::Private, &[][..], &None, &None));
-    let StepKind::Pip(Pip::Project { directory, extras }) = &plan.steps[7].kind else { panic!() };
+    let StepKind::Run(run) = &plan.target().steps[9].kind else { panic!() };
+    assert_eq!(run.command, Command::Exec(["/bin/echo", "it's", ""].map(str::to_owned).into()));
+    assert_eq!((run.network, &run.env[..]), (Network::Private, &[][..]));
+    // What holds for the image holds for the step.
+    let config = &plan.target().steps[9].config;
+    assert_eq!((config.workdir.as_deref(), &config.user, config.env.len()), (Some("/code"), &None, 2));
+    let StepKind::Pip(Pip::Project { directory, extras }) = &plan.target().steps[7].kind else { panic!() };
     assert_eq!((directory.as_path(), &extras[..]), (Path::new("lib"), &["all".to_owned(), "torch-cuda".into()][..]));
     assert_eq!(plan.projects().map(|(step, path)| (step.line, path)).collect::<Vec<_>>(), [(49, Path::new("lib"))]);
 }
@@ -121,8 +125,8 @@ fn c_libraries() {
     }
     let python = "[python]\nversion = '3.10'\nsite-packages = '/a'\nexecutable = '/b'\n";
     let stated = |libc: &str| plan(&format!("base = 'a'\n{python}{libc}"));
-    assert_eq!(stated("").python.unwrap().libc, None);
-    assert_eq!(stated("libc = 'glibc 2.36'").python.unwrap().libc, Some(Libc::Glibc(2, 36)));
+    assert_eq!(stated("").target().python.as_ref().unwrap().libc, None);
+    assert_eq!(stated("libc = 'glibc 2.36'").target().python.as_ref().unwrap().libc, Some(Libc::Glibc(2, 36)));
     assert_ne!(stated("").inputs, stated("libc = 'glibc 2.36'").inputs);
 }
 
@@ -149,8 +153,8 @@ fn commands_are_described_on_one_line() {
 
 #[test]
 fn scripts_have_the_line_ends_of_unix() {
-    assert_eq!(run("run = '''a\r\nb\r\n'''").command[2], "a\nb\n");
-    assert_eq!(run("run = ['a', \"b\\r\\n\"]").command[1], "b\r\n");
+    assert_eq!(run("run = '''a\r\nb\r\n'''").command, Command::Shell("a\nb\n".into()));
+    assert_eq!(run("run = ['a', \"b\\r\\n\"]").command, Command::Exec(vec!["a".into(), "b\r\n".into()]));
 }
 
 #[test]
@@ -166,7 +170,7 @@ fn wrong_commands() {
         (
             "run = { command = 'a' }",
             format!(
-                "3:7: `run` is a table; {EXPECTED} | `env`, `workdir`, `user`, `network`, `mounts` stand beside `run`, in the [[layer]]"
+                "3:7: `run` is a table; {EXPECTED} | `env`, `workdir`, `user`, `shell`, `network`, `mounts` stand beside `run`, in the [[layer]]"
             ),
         ),
         ("run = ['a', 1]", "3:13: `run` is the number 1; expected a string | write it in quotes: \"1\"".into()),
@@ -317,7 +321,7 @@ fn mounts_that_are_right() {
     // In the tables that TOML writes over several lines.
     let recipe =
         "base = 'a'\n[[layer]]\nrun = 'true'\n[[layer.mounts]]\ncache = '/a'\n[[layer.mounts]]\ntmpfs = '/processes'\n";
-    let StepKind::Run(run) = plan(recipe).steps.remove(0).kind else { panic!() };
+    let StepKind::Run(run) = plan(recipe).target().steps[0].clone().kind else { panic!() };
     assert_eq!(run.mounts.iter().map(|mount| mount.to.as_str()).collect::<Vec<_>>(), ["/a", "/processes"]);
     for (id, fits) in
         [("a", true), ("A-1_b.c", true), ("_", true), ("", false), (".a", false), ("-a", false), ("é", false)]

@@ -59,7 +59,7 @@ impl Fetcher {
     /// # Errors
     /// As [`Fetcher::new`].
     pub(crate) fn for_plan(store: &Store, plan: &Plan) -> Result<Self, FetchError> {
-        let requirements = plan.steps.iter().filter_map(|step| match &step.kind {
+        let requirements = plan.steps().filter_map(|step| match &step.kind {
             StepKind::Pip(Pip::Requirements(list)) => Some(Requirements::List(list.clone())),
             StepKind::Pip(Pip::File(file)) => Some(Requirements::File(file.clone())),
             _ => None,

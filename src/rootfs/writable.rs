@@ -25,7 +25,7 @@ pub const ROOTFS: &str = "rootfs";
 /// A writable root filesystem made of an image's layers. It is unmounted when this is dropped; its directory stays for
 /// as long as the caller keeps it.
 #[derive(Debug)]
-pub struct Stage {
+pub struct WritableRootfs {
     root: PathBuf,
     form: RootfsForm,
     /// Before the directory.
@@ -53,7 +53,7 @@ pub enum RootfsForm {
 
 /// A root filesystem that can't be made.
 #[derive(Debug, thiserror::Error)]
-pub enum StageError {
+pub enum WritableRootfsError {
     /// Its layers can't be unpacked.
     #[error(transparent)]
     Rootfs(#[from] RootfsError),
@@ -65,7 +65,7 @@ pub enum StageError {
     Write(#[from] io::Error),
 }
 
-impl Explain for StageError {
+impl Explain for WritableRootfsError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Rootfs(error) => error.hint(),
@@ -75,7 +75,7 @@ impl Explain for StageError {
     }
 }
 
-impl Stage {
+impl WritableRootfs {
     /// Makes `rootfs` in `directory`, and what an overlay needs beside it. Layers that are not in the store's
     /// [`roots`] are unpacked there by `unpacker`, with its owners. Its reporter is told why there is no overlay.
     ///
@@ -87,15 +87,15 @@ impl Stage {
         store: &Store,
         image: &Image,
         directory: &Arc<ContainerDirectory>,
-    ) -> Result<(Self, Losses), StageError> {
+    ) -> Result<(Self, Losses), WritableRootfsError> {
         let roots = roots(store, entered, unpacker.owners);
         let root = directory.path().join(ROOTFS);
-        let stage = |form, overlay| Self { root: root.clone(), form, overlay, directory: directory.clone() };
+        let rootfs = |form, overlay| Self { root: root.clone(), form, overlay, directory: directory.clone() };
         // Before anything is unpacked for it.
         if let Err(reason) = try_overlay(entered, roots.space(), directory.path())? {
             unpacker.reporter.warn(&format!("the image is copied, which takes time and space: {reason}"));
             let losses = unpacker.flat(image, directory, ROOTFS).await?;
-            return Ok((stage(RootfsForm::Copy, None), losses));
+            return Ok((rootfs(RootfsForm::Copy, None), losses));
         }
         let (mut lower, losses) = unpacker.stack(image, &roots).await?;
         let [upper, work, empty] = ["upper", "work", "empty"].map(|name| directory.path().join(name));
@@ -111,7 +111,7 @@ impl Stage {
         let fuse = overlay.method() == Method::Fuse;
         let Layers { lower, upper, .. } = layers;
         let form = RootfsForm::Overlay { lower, upper, space: roots.space(), fuse };
-        Ok((stage(form, Some(overlay)), losses))
+        Ok((rootfs(form, Some(overlay)), losses))
     }
 
     /// Unmounts it: what was written is in the upper directory. A copy stays as it is.
