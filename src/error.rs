@@ -108,7 +108,7 @@ impl Explain for ociforge_manifests::ReferenceError {
 }
 
 /// What to do about a full disk in the store.
-pub const FULL_DISK: &str = "free some space (`ociforge cache prune`), or choose another place with --store";
+pub const FULL_DISK: &str = "free some space (`ociforge cache prune`), or choose another directory with --store";
 
 /// Whether an error means that there is no room: the disk is full, or the user's quota is.
 #[must_use]

@@ -1,4 +1,4 @@
-//! What a new layer lies on: the base's files, as far as they are known, and the layers that were made before it.
+//! The layers below a new layer: the known files of the base, and the earlier layers of the build.
 
 use std::collections::BTreeSet;
 
@@ -9,24 +9,24 @@ use crate::path::LayerPath;
 use crate::place::PlaceError;
 use crate::tree::Metadata;
 
-/// What is known of the base's files.
+/// The knowledge of the base's files.
 #[derive(Debug, Clone)]
 pub enum BaseFiles {
     /// All of them.
     Known(FileIndex),
     /// Those of a lock.
     Locked(LockedFiles),
-    /// None: what common distributions have is assumed.
+    /// None: the files of common distributions are assumed.
     Assumed,
 }
 
-/// What a lock has of the base's files: whatever a recipe's layers met when it was locked, and what they are likely to meet
-/// when their content changes. Of all else the base has to be read.
+/// The files of the base in a lock: the paths that the recipe's layers looked up when it was locked, and those that
+/// they probably look up after a change of their content. All other lookups need the base's layers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LockedFiles {
     /// The files.
     pub files: FileIndex,
-    /// Directories of which everything is in `files`: what is not there is not in the base.
+    /// Directories that are complete in `files`: other names do not exist in them.
     pub listed: BTreeSet<LayerPath>,
 }
 
@@ -34,7 +34,7 @@ pub struct LockedFiles {
 #[derive(Debug, Clone)]
 pub struct LowerLayers {
     base: BaseFiles,
-    /// With what they are, for messages; the topmost last.
+    /// With their descriptions for messages; the topmost last.
     layers: Vec<(String, FileIndex)>,
 }
 
@@ -49,7 +49,7 @@ pub struct PathSources {
     pub layers: Vec<usize>,
 }
 
-/// What is at a path of the layers below.
+/// The entry of the layers below at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Lower {
     pub(crate) kind: LowerKind,
@@ -62,14 +62,14 @@ pub(crate) enum LowerKind {
     Directory(Metadata),
     Symlink(Vec<u8>),
     File,
-    /// Whoever must know has to read the base.
+    /// Unknown without the base's layers.
     Unknown,
 }
 
 /// Which of the layers below something is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LowerOrigin {
-    /// The base is known to have it, or nothing has it.
+    /// The base has it, or no layer has it.
     Base,
     /// The base is assumed to have it.
     Assumed,
@@ -77,16 +77,16 @@ pub(crate) enum LowerOrigin {
     Layer(usize),
 }
 
-/// What a path is looked up for.
+/// The purpose of a lookup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Purpose {
-    /// It leads to an entry, or is a directory.
+    /// The path leads to an entry, or is a directory.
     Directory,
-    /// A file is put there, and takes the place of a link.
+    /// A file is placed there, and replaces a link.
     File,
-    /// A file is put there, or where a link there leads.
+    /// A file is placed there, or at the target of a link there.
     Through,
-    /// The same for a file whose source has another name.
+    /// As before, for a file whose source has another name.
     Renamed,
 }
 
@@ -111,7 +111,7 @@ impl LowerLayers {
         Self { base, layers: Vec::new() }
     }
 
-    /// Puts a layer on top; `description` tells people which one it is.
+    /// Adds a layer on top; `description` names it in messages.
     pub fn push(&mut self, description: impl Into<String>, index: FileIndex) {
         self.layers.push((description.into(), index));
     }
@@ -165,7 +165,7 @@ impl LowerLayers {
         }
     }
 
-    /// What is at `path`. Symbolic links on the way are not followed.
+    /// The entry at `path`. Symbolic links on the way are not followed.
     pub(crate) fn at(&self, path: &LayerPath, purpose: Purpose) -> Lower {
         for (n, (_, index)) in self.layers.iter().enumerate().rev() {
             let origin = LowerOrigin::Layer(n);
@@ -201,7 +201,7 @@ impl LowerLayers {
     }
 }
 
-/// Whether a layer hides what layers below it have at `path`, of which it says nothing itself.
+/// Whether a layer without an entry at `path` hides that of lower layers.
 fn hides(index: &FileIndex, path: &LayerPath) -> bool {
     path.ancestors().chain([LayerPath::root()]).any(|above| match index.get(&above) {
         None => false,

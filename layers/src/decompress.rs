@@ -1,14 +1,16 @@
-//! Compressed streams, told apart by their first bytes.
+//! Decompression of streams, detected by their first bytes.
 
-use std::io::{self, BufRead, Cursor, Read};
+use std::io::{self, BufRead, Cursor, ErrorKind, Read};
+
+use flate2::bufread::MultiGzDecoder;
 
 /// Decoders of hostile streams may not take more memory than this, in KiB. `xz -9` needs a quarter of it.
 const XZ_MEMORY: u32 = 256 * 1024;
 
-/// How a stream is compressed.
+/// The compression format of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CompressionFormat {
-    /// Not at all, as far as one can see.
+    /// No known compression.
     Plain,
     /// gzip, of one or several members.
     Gzip,
@@ -21,7 +23,7 @@ pub enum CompressionFormat {
 }
 
 impl CompressionFormat {
-    /// Tells the format by a stream's first six bytes, or fewer where it has no more.
+    /// Detects the format by a stream's first six bytes, or fewer in a shorter stream.
     #[must_use]
     pub fn of(beginning: &[u8]) -> Self {
         match beginning {
@@ -35,10 +37,10 @@ impl CompressionFormat {
     }
 }
 
-/// Reads `reader` decompressed, whatever it is compressed with. What ends too early ends in an error.
+/// Decompresses `reader` in any of the formats. A truncated stream ends in an error.
 ///
 /// # Errors
-/// When the first bytes can't be read.
+/// When the first bytes cannot be read.
 pub fn decompress<'a>(mut reader: impl BufRead + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
     let mut beginning = Vec::with_capacity(6);
     reader.by_ref().take(6).read_to_end(&mut beginning)?;
@@ -46,11 +48,32 @@ pub fn decompress<'a>(mut reader: impl BufRead + Send + 'a) -> io::Result<Box<dy
     let whole = Cursor::new(beginning).chain(reader);
     Ok(match format {
         CompressionFormat::Plain => Box::new(whole),
-        CompressionFormat::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
+        CompressionFormat::Gzip => Box::new(GzipReader(MultiGzDecoder::new(whole))),
         CompressionFormat::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(whole)),
         CompressionFormat::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(whole, true, XZ_MEMORY)),
         CompressionFormat::Zstd => Box::new(zstd::Decoder::with_buffer(whole)?),
     })
+}
+
+/// The content of a gzip stream of one or several members. Like Go's compress/gzip, which container engines use, and
+/// unlike GNU gzip, it does not ignore data that follow the last member.
+struct GzipReader<R>(MultiGzDecoder<R>);
+
+impl<R: BufRead> Read for GzipReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // The first header is read when the decoder is made.
+        let begun = self.0.header().is_some();
+        self.0.read(buffer).map_err(|error| {
+            let in_next_header = begun && self.0.header().is_none();
+            match error.kind() {
+                // The reader below gives errors of other kinds.
+                ErrorKind::InvalidInput | ErrorKind::UnexpectedEof if in_next_header => {
+                    io::Error::new(ErrorKind::InvalidData, "data after the end of the gzip stream")
+                }
+                _ => error,
+            }
+        })
+    }
 }
 
 #[cfg(test)]
@@ -88,6 +111,22 @@ mod tests {
             }
         }
         assert_eq!(read(b"plain").unwrap(), b"plain");
+    }
+
+    #[test]
+    fn data_after_the_end_of_a_gzip_stream() {
+        let text: Vec<u8> = (0..100_000u32).flat_map(|i| (i % 977).to_le_bytes()).collect();
+        for content in [text.as_slice(), b"short", b""] {
+            let blob = &all(content)[0];
+            for junk in [b"\n".as_slice(), b"junk", &[0; 512], b"\x1f\x8b", b"\x1f\x8c and more than ten bytes"] {
+                let error = read(&[blob.as_slice(), junk].concat()).unwrap_err();
+                assert_eq!(error.to_string(), "data after the end of the gzip stream", "{junk:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_stream() {
         assert_eq!(read(b"").unwrap(), b"");
     }
 }

@@ -1,4 +1,4 @@
-//! Hard links of a tree in the making, which may name files that come later, or files that are replaced later.
+//! Hard links of a tree that is being built. They may name later files, or files that are replaced later.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +23,7 @@ impl Links {
         links
     }
 
-    /// What a new link to `target` is a link to: where `target` is a link itself, what that one links to.
+    /// The target of a new link to `target`: the target of `target` if it is a link.
     pub(crate) fn target(&self, target: LayerPath, tree: &LayerTree) -> LayerPath {
         match tree.get(&target).map(|node| &node.kind) {
             Some(NodeKind::Hardlink(file)) => file.clone(),
@@ -31,12 +31,12 @@ impl Links {
         }
     }
 
-    /// Notes the link that is put at `path`.
+    /// Records the link at `path`.
     pub(crate) fn add(&mut self, path: LayerPath, target: LayerPath) {
         self.to.entry(target).or_default().insert(path);
     }
 
-    /// To be called before the entry at `path` is replaced: links to it keep what it was.
+    /// Called before the entry at `path` is replaced: links to it keep the old content.
     pub(crate) fn before_replacing(&mut self, path: &LayerPath, tree: &mut LayerTree) -> Result<(), TreeError> {
         let Some(old) = tree.get(path).cloned() else { return Ok(()) };
         if let NodeKind::Hardlink(target) = &old.kind

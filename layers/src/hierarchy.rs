@@ -1,10 +1,10 @@
-//! What is assumed of a base whose layers are not read: the directories of the Filesystem Hierarchy Standard as Debian's,
-//! Ubuntu's and NVIDIA's images have them, and the names that are symbolic links in one distribution or another.
+//! The assumptions about a base whose layers are not read: the directories of the Filesystem Hierarchy Standard as in
+//! the images of Debian, Ubuntu and NVIDIA, and the names that are symbolic links in some distribution.
 
 use crate::path::LayerPath;
 use crate::tree::Metadata;
 
-/// What a base most likely has at a path.
+/// The probable entry of a base at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Assumption {
     /// A directory with these attributes, but for its time.
@@ -109,7 +109,7 @@ const LINKS: &[&str] = &[
     "var/run",
 ];
 
-/// Links to files: a copy goes through them.
+/// Links to files, which a copy follows.
 const FILE_LINKS: &[&str] = &[
     "etc/localtime",
     "etc/mtab",
@@ -131,19 +131,24 @@ const FILE_LINKS: &[&str] = &[
 /// Below these, bases have directories of many owners and modes, and links.
 const VARIED: &[&str] = &["etc", "home", "root", "run", "usr/local/cuda", "var"];
 
-/// Below these, in spite of it, nothing is to be expected.
+/// Exceptions below them, where bases have nothing.
 const EMPTY: &[&str] = &["var/tmp", "var/local", "var/opt"];
 
-/// What to assume of a directory that leads to an entry.
+/// Directories that distributions and Python's images fill with files, links and directories. A new directory in one of
+/// them may meet any of these.
+const FILLED: &[&str] =
+    &["usr/bin", "usr/include", "usr/lib", "usr/lib32", "usr/libexec", "usr/local/bin", "usr/share", "usr/src"];
+
+/// The assumption for a directory on the way to an entry.
 pub(crate) fn directory(path: &LayerPath) -> Assumption {
     if let Some(metadata) = known_directory(path) {
         return Assumption::Directory(metadata);
     }
-    let varies = path.file_name() == b"lib64" || is_odd_site_packages(path) || is_varied(path);
+    let varies = path.file_name() == b"lib64" || is_odd_site_packages(path) || is_varied(path) || is_in_filled(path);
     if varies || listed(LINKS, path) { Assumption::Unknown } else { Assumption::Absent }
 }
 
-/// What to assume of the place of a file that takes the place of a link: there may be a directory.
+/// The assumption for a file that replaces links: its place may be a directory.
 pub(crate) fn file(path: &LayerPath) -> Assumption {
     match known_directory(path) {
         Some(metadata) => Assumption::Directory(metadata),
@@ -157,7 +162,17 @@ fn is_varied(path: &LayerPath) -> bool {
     below(VARIED) && !below(EMPTY)
 }
 
-/// What to assume of the place of a file that the recipe names and that follows links.
+/// Whether a path is below a directory that bases fill. The directories of Python's modules and headers are not counted:
+/// wheels are installed there, and distributions have directories there if they have anything.
+fn is_in_filled(path: &LayerPath) -> bool {
+    let is_python = |step: &LayerPath| {
+        let place = step.parent().unwrap_or_default();
+        step.file_name().starts_with(b"python3") && matches!(place.as_bytes(), b"usr/lib" | b"usr/include")
+    };
+    path.ancestors().any(|above| listed(FILLED, &above)) && !path.steps().any(|step| is_python(&step))
+}
+
+/// The assumption for a file that follows links, named in the recipe.
 pub(crate) fn named_file(path: &LayerPath) -> Assumption {
     let link = listed(LINKS, path) || listed(FILE_LINKS, path);
     let alternative = path.parent().is_some_and(|parent| parent.as_bytes() == b"etc/alternatives");
@@ -168,8 +183,8 @@ pub(crate) fn named_file(path: &LayerPath) -> Assumption {
     }
 }
 
-/// What to assume of the place of a file whose source has another name: the place may be a directory that the file
-/// belongs into, unless it is one for programs.
+/// The assumption for a file whose source has another name: its place may be a directory to copy into, except in
+/// directories of programs.
 pub(crate) fn renamed_file(path: &LayerPath) -> Assumption {
     match named_file(path) {
         Assumption::Absent if !matches!(path.parent().unwrap_or_default().file_name(), b"bin" | b"sbin") => {
@@ -191,7 +206,8 @@ fn listed(names: &[&str], path: &LayerPath) -> bool {
     names.iter().any(|name| name.as_bytes() == path.as_bytes())
 }
 
-/// Whether it is a directory for Python packages that is not where distributions, Python's own images and conda have it.
+/// Whether it is a directory of Python packages outside of the usual places of distributions, Python's images and
+/// conda.
 fn is_odd_site_packages(path: &LayerPath) -> bool {
     if !matches!(path.file_name(), b"site-packages" | b"dist-packages") {
         return false;
@@ -229,6 +245,11 @@ mod tests {
             "var/mail",
             "etc/nginx",
             "var/run",
+            "usr/bin/python3",
+            "usr/local/bin/python3",
+            "usr/lib/x86_64-linux-gnu",
+            "usr/share/app",
+            "usr/share/fonts/own",
         ] {
             assert_eq!(directory(&path(name)), Assumption::Unknown, "{name}");
         }
@@ -242,7 +263,10 @@ mod tests {
             "usr/local/lib/python3.11",
             "usr/local/lib/python3.11/dist-packages",
             "opt/conda/lib/python3.8/site-packages",
-            "usr/share/app",
+            "usr/lib/python3",
+            "usr/lib/python3/dist-packages",
+            "usr/include/python3.11/greenlet",
+            "usr/local/share/jupyter",
             "tmp/build",
             "var/tmp/x",
         ] {

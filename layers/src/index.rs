@@ -1,5 +1,4 @@
-//! What a layer or a root filesystem has at each path, without the content of files: a sorted text that can be searched
-//! where it lies.
+//! The entries of a layer or a root filesystem without the content of files: a sorted text that is searched in place.
 //!
 //! ```text
 //! /bin link usr/bin
@@ -26,10 +25,10 @@ use crate::mapped::MappedFile;
 use crate::path::LayerPath;
 use crate::tree::{LayerTree, Metadata, NodeKind, TreeNode};
 
-/// What there is at a path.
+/// The entry at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IndexEntry {
-    /// A directory; an opaque one hides what lower layers have in it.
+    /// A directory; an opaque one hides its content in lower layers.
     Directory {
         /// Its attributes.
         metadata: Metadata,
@@ -40,7 +39,7 @@ pub enum IndexEntry {
     Symlink(Vec<u8>),
     /// Any other file.
     File,
-    /// What lower layers have there is gone.
+    /// The entry of lower layers is removed.
     Whiteout,
 }
 
@@ -84,12 +83,12 @@ impl Deref for IndexText {
     }
 }
 
-/// An index file begins with the SHA-256 of what follows, in hex, on a line of its own.
+/// An index file starts with the SHA-256 of the rest, in hex, on a line of its own.
 const HEAD: usize = 65;
 
 /// A line that is no entry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no entry of a file index")]
+#[error("`{0}` is not an entry of a file index")]
 pub struct NoEntry(pub String);
 
 impl FileIndex {
@@ -99,7 +98,7 @@ impl FileIndex {
         tree.iter().map(|(path, node)| (path.clone(), IndexEntry::of(node))).collect()
     }
 
-    /// Reads lines as [`FileIndex::lines`] gives them, in any order.
+    /// Parses the lines of [`FileIndex::lines`], in any order.
     ///
     /// # Errors
     /// For a line that is no entry.
@@ -166,7 +165,7 @@ impl FileIndex {
     /// Opens an index file, which is mapped.
     ///
     /// # Errors
-    /// When it can't be opened, or its content is not what was written.
+    /// When it cannot be opened, or its content is damaged.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = MappedFile::open(path)?;
         let digest = file.get(..HEAD - 1).unwrap_or_default();
@@ -219,7 +218,7 @@ fn line(path: &LayerPath, entry: &IndexEntry) -> Vec<u8> {
     line
 }
 
-/// Reads what follows the path.
+/// Parses the text after the path.
 fn read_entry(rest: &[u8]) -> Option<IndexEntry> {
     let mut words = rest.split(|byte| *byte == b' ');
     let entry = match words.next()? {

@@ -1,4 +1,4 @@
-//! Inflating what lies deflated in a mapped file.
+//! Inflating of deflate streams in mapped files.
 
 use std::io;
 
@@ -7,14 +7,14 @@ use flate2::{Decompress, FlushDecompress, Status};
 use crate::mapped::MappedFile;
 use crate::tree::DeflatedSlice;
 
-/// Why a slice can't be inflated.
+/// An error of inflating a slice.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InflateError {
-    /// It is not what it says.
+    /// The slice is damaged.
     #[error("{0}")]
     Damaged(&'static str),
-    /// Whoever takes the bytes failed.
+    /// The receiver of the bytes failed.
     #[error(transparent)]
     Taken(#[from] io::Error),
 }
@@ -35,8 +35,8 @@ pub struct Inflater {
 }
 
 impl Inflater {
-    /// Output comes in pieces of at most this many bytes: small enough for the CPU's second-level cache, so that who
-    /// hashes them finds them there.
+    /// The maximum size of an output piece in bytes: small enough for the CPU's second-level cache, so that a following
+    /// hash reads from the cache.
     const PIECE: usize = 256 << 10;
 
     /// An inflater.
@@ -48,15 +48,15 @@ impl Inflater {
     /// Hands the inflated bytes of `slice` to `each`, piece by piece.
     ///
     /// # Errors
-    /// When the slice is not one whole deflate stream, or inflates to another length or CRC-32 than it says, or `each`
-    /// fails. No more than the stated length is ever handed on.
+    /// When the slice is not one complete deflate stream, or inflates to another length or CRC-32 than stated, or
+    /// `each` fails. `each` never receives more than the stated length.
     pub fn inflate(
         &mut self,
         slice: &DeflatedSlice,
         mut each: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<(), InflateError> {
         let bad = InflateError::Damaged;
-        let input = slice.file.get(slice.range.clone()).ok_or_else(|| bad("it lies outside its file"))?;
+        let input = slice.file.get(slice.range.clone()).ok_or_else(|| bad("it is outside of its file"))?;
         self.state.reset(false);
         let mut crc = crc32fast::Hasher::new();
         let mut released = 0;
@@ -79,13 +79,13 @@ impl Inflater {
             match status {
                 Status::StreamEnd => break,
                 _ if made == 0 && self.state.total_in() == before_in => {
-                    return Err(bad("its deflate stream is cut off"));
+                    return Err(bad("its deflate stream is truncated"));
                 }
                 _ => {}
             }
         }
         if self.state.total_in() != input.len() as u64 {
-            Err(bad("there is something behind its deflate stream"))
+            Err(bad("there are data after its deflate stream"))
         } else if self.state.total_out() != slice.len {
             Err(bad("it inflates to fewer bytes than it says"))
         } else if crc.finalize() != slice.crc32 {
@@ -146,9 +146,9 @@ pub(crate) mod tests {
             (DeflatedSlice { crc32: 1, ..good.clone() }, "its CRC-32 is wrong"),
             (DeflatedSlice { len: 22, ..good.clone() }, "it inflates to more bytes than it says"),
             (DeflatedSlice { len: 24, ..good.clone() }, "it inflates to fewer bytes than it says"),
-            (DeflatedSlice { range: 4..good.range.end + 1, ..good.clone() }, "there is something behind"),
-            (DeflatedSlice { range: 4..good.range.end - 1, ..good.clone() }, "its deflate stream is cut off"),
-            (DeflatedSlice { range: 4..1000, ..good.clone() }, "it lies outside its file"),
+            (DeflatedSlice { range: 4..good.range.end + 1, ..good.clone() }, "there are data after"),
+            (DeflatedSlice { range: 4..good.range.end - 1, ..good.clone() }, "its deflate stream is truncated"),
+            (DeflatedSlice { range: 4..1000, ..good.clone() }, "it is outside of its file"),
         ];
         for (slice, message) in cases {
             let error = inflate(&slice).unwrap_err().to_string();

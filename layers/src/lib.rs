@@ -1,6 +1,6 @@
-//! What an OCI image holds: trees of files, and their way to layer blobs and back.
+//! The content of OCI images: trees of files, packed to layer blobs and unpacked from them.
 //!
-//! Synchronous; threads are welcome. Nothing here knows a registry, a recipe or a terminal.
+//! The crate is synchronous and may use threads. It is independent of registries, recipes and terminals.
 
 pub mod below;
 pub mod decompress;

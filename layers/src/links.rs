@@ -10,13 +10,13 @@ use std::path::Path;
 
 use crate::path::LayerPath;
 
-/// How many links one path may go through, as in Linux.
+/// The maximum number of links in one path, as in Linux.
 const MAX_LINKS: usize = 40;
 
 /// `path` with every symbolic link in it followed, its last component included; `None` for a loop.
 ///
-/// `link_at` tells the target of the link at a path, if there is one. Targets count from the directory of their link or,
-/// with a leading slash, from the root; a `..` at the root stays there.
+/// `link_at` returns the target of the link at a path, if any. Targets are relative to the directory of their link or,
+/// with a leading slash, to the root; a `..` at the root stays there.
 ///
 /// # Errors
 /// Those of `link_at`.
@@ -27,7 +27,7 @@ pub fn follow<E>(
     follow_from(LayerPath::root(), path.as_bytes(), link_at)
 }
 
-/// The same for a path that counts from `directory`, which has no links in it.
+/// As [`follow`], for a path relative to `directory`, which has no links in it.
 ///
 /// # Errors
 /// Those of `link_at`.
@@ -77,10 +77,10 @@ pub fn landed<'a>(path: LayerPath, link_at: impl Fn(&LayerPath) -> Option<&'a [u
     parent.and_then(|parent| parent.join(path.file_name()).ok()).unwrap_or(path)
 }
 
-/// Where `path` leads for a process whose root is the directory `root`. It need not be there.
+/// The target of `path` for a process with the root directory `root`. It may not exist.
 ///
 /// # Errors
-/// For a loop of links, and when a link can't be read.
+/// For a loop of links, and when a link cannot be read.
 pub fn follow_on_disk(root: &Path, path: &LayerPath) -> io::Result<LayerPath> {
     let link_at = |path: &LayerPath| match fs::read_link(root.join(path.as_path())) {
         Ok(target) => Ok(Some(target.as_os_str().as_bytes().to_vec())),
@@ -92,18 +92,18 @@ pub fn follow_on_disk(root: &Path, path: &LayerPath) -> io::Result<LayerPath> {
     follow(path, link_at)?.ok_or_else(|| io::Error::other("it leads through a loop of links"))
 }
 
-/// Makes the directories on the way to `path`, which has no links in it, itself included, with mode 0755. Returns those
-/// that were not there, outermost first.
+/// Creates `path`, which has no links in it, and its parent directories with mode 0755. Returns the created ones,
+/// outermost first.
 ///
 /// # Errors
-/// When one can't be made, or there is something else in its place.
+/// When one of them cannot be created, or has another type.
 pub fn make_directories(root: &Path, path: &LayerPath) -> io::Result<Vec<LayerPath>> {
     let mut made = Vec::new();
     for step in path.steps() {
         let directory = root.join(step.as_path());
         match fs::create_dir(&directory) {
             Ok(()) => {
-                // Whatever the umask is: the container's users are others.
+                // Independent of the umask: the container has other users.
                 fs::set_permissions(&directory, Permissions::from_mode(0o755))?;
                 made.push(step);
             }
@@ -112,7 +112,7 @@ pub fn make_directories(root: &Path, path: &LayerPath) -> io::Result<Vec<LayerPa
         }
     }
     let is_directory = fs::symlink_metadata(root.join(path.as_path()))?.is_dir();
-    if is_directory { Ok(made) } else { Err(io::Error::other("there is something else in its place")) }
+    if is_directory { Ok(made) } else { Err(io::Error::other("another entry has its path")) }
 }
 
 fn components(path: &[u8]) -> VecDeque<Vec<u8>> {

@@ -18,18 +18,18 @@ pub struct MappedFile {
 }
 
 impl MappedFile {
-    /// Maps the whole file at `path`.
+    /// Maps the file at `path`.
     ///
     /// # Errors
-    /// When the file can't be opened or mapped.
+    /// When the file cannot be opened or mapped.
     pub fn open(path: &Path) -> io::Result<Self> {
         Self::of(&open_regular(path)?, path)
     }
 
-    /// Maps the whole of an open file, which may have no name any more; `path` is for messages.
+    /// Maps an open file, which may be unlinked; `path` is for messages.
     ///
     /// # Errors
-    /// When it is no regular file or can't be mapped.
+    /// When it is not a regular file or cannot be mapped.
     pub fn of(file: &File, path: &Path) -> io::Result<Self> {
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
@@ -41,18 +41,18 @@ impl MappedFile {
         Ok(Self { path: path.to_owned(), map: Arc::new(map) })
     }
 
-    /// Gives the memory of the pages read so far back; what is read again comes from the file again. Whoever reads much
-    /// of a large file calls this every [`MappedFile::STRETCH`] bytes, so that it doesn't count as this process's.
+    /// Releases the memory of the pages read so far; later reads load them from the file again. Readers of large files
+    /// call this every [`MappedFile::STRETCH`] bytes, so that the pages do not count as this process's memory.
     pub fn release(&self) {
         #[expect(unsafe_code, reason = "the call is dangerous for maps that are written to")]
         // SAFETY: the map is shared and read-only, so that the pages' content is the file's, before and after.
         let _ = unsafe { self.map.unchecked_advise(UncheckedAdvice::DontNeed) };
     }
 
-    /// How much may be read before [`MappedFile::release`], in bytes.
+    /// The number of bytes to read between calls of [`MappedFile::release`].
     pub const STRETCH: usize = 8 << 20;
 
-    /// Where the file is, for messages.
+    /// The path, for messages.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

@@ -1,7 +1,7 @@
-//! A tree becomes files on disk, for a build that is to see them.
+//! Writing a tree to files on disk, for a build that needs them.
 //!
-//! Not the way in which images are unpacked: owners and extended attributes are left out, and anything but files,
-//! directories and links is refused.
+//! Images are unpacked by another module: this one ignores owners and extended attributes, and refuses entries other
+//! than files, directories and links.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
@@ -14,7 +14,7 @@ use crate::inflate::Inflater;
 use crate::path::LayerPath;
 use crate::tree::{Content, LayerTree, NodeKind};
 
-/// A file could not be made.
+/// A file cannot be created.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {}", path.display())]
 pub struct MaterializeError {
@@ -24,11 +24,11 @@ pub struct MaterializeError {
     pub source: io::Error,
 }
 
-/// Makes all that `tree` has below `within` as files in `directory`, which must be empty or missing. Files have their
-/// permission bits, with those added that their owner needs, and their modification time.
+/// Writes all entries of `tree` below `within` to `directory`, which must be empty or missing. Files have their
+/// permission bits, plus those that their owner needs, and their modification time.
 ///
 /// # Errors
-/// When a file can't be made, or content can't be read. What was made stays.
+/// When a file cannot be created, or content cannot be read. Created files stay.
 pub fn materialize(tree: &LayerTree, within: &LayerPath, directory: &Path) -> Result<(), MaterializeError> {
     let failed = |path: &Path| {
         let path = path.to_path_buf();
@@ -40,7 +40,7 @@ pub fn materialize(tree: &LayerTree, within: &LayerPath, directory: &Path) -> Re
         let below = path.as_path().strip_prefix(within.as_path()).ok()?;
         (!below.as_os_str().is_empty()).then(|| directory.join(below))
     };
-    // Links to files come last, when those are there.
+    // Links to files are last, because their targets must exist.
     for links in [false, true] {
         for (path, node) in tree.iter().filter(|(_, node)| matches!(node.kind, NodeKind::Hardlink(_)) == links) {
             let Some(place) = place(path) else { continue };
@@ -75,7 +75,7 @@ fn write(content: &Content, file: &mut File, inflater: &mut Inflater) -> io::Res
     match content {
         Content::Bytes(bytes) => file.write_all(bytes),
         Content::Slice { file: mapped, range } => {
-            let bytes = mapped.get(range.clone()).ok_or_else(|| io::Error::other("it lies outside its file"))?;
+            let bytes = mapped.get(range.clone()).ok_or_else(|| io::Error::other("it is outside of its file"))?;
             file.write_all(bytes)
         }
         Content::Deflated(slice) => Ok(inflater.inflate(slice, |piece| file.write_all(piece))?),
@@ -90,7 +90,7 @@ impl Content {
     /// All of the content, in memory; `None` when it is longer than `limit` bytes.
     ///
     /// # Errors
-    /// When it can't be read, or is damaged.
+    /// When it cannot be read, or is damaged.
     pub fn read(&self, limit: u64) -> io::Result<Option<Vec<u8>>> {
         if self.len() > limit {
             return Ok(None);

@@ -1,8 +1,8 @@
-//! Owners and devices that files can't have on a machine where the user has one id only, remembered beside them.
+//! Recorded owners and devices, for a user with only one id.
 //!
-//! Regular files and directories carry them in the extended attribute [`ATTRIBUTE`], which overlayfs copies up with the
-//! file. What can't have such an attribute (symbolic links, fifos, sockets) stands in an [`OwnershipTable`]. A file without
-//! either belongs to the root of the namespace, which is the user.
+//! Regular files and directories have them in the extended attribute [`ATTRIBUTE`], which overlayfs copies up with the
+//! file. Files that cannot have such an attribute (symbolic links, fifos, sockets) are in an [`OwnershipTable`]. A file
+//! without either belongs to the root of the namespace, which is the user.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,20 +11,20 @@ use std::str::FromStr;
 /// The extended attribute. It is never part of a layer.
 pub const ATTRIBUTE: &str = "user.ociforge.owner";
 
-/// An id of a user or a group as the system has it; `None` for a number beyond that. The largest one stands for "as it is"
+/// The number as an id of a user or a group; `None` above the limit of the system. The largest number means "unchanged"
 /// in chown(2).
 pub(crate) fn id(number: u64) -> Option<u32> {
     u32::try_from(number).ok().filter(|id| *id != u32::MAX)
 }
 
-/// What a file is said to be.
+/// The recorded ownership of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OwnershipRecord {
     /// Its owner.
     pub uid: u32,
     /// Its group.
     pub gid: u32,
-    /// The device that the file, an empty regular one, stands for.
+    /// The device that the empty regular file represents.
     pub device: Option<RecordedDevice>,
 }
 
@@ -41,7 +41,7 @@ pub struct RecordedDevice {
 
 /// No text of [`OwnershipRecord`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no owner")]
+#[error("`{0}` is not an owner")]
 pub struct NoOwner(String);
 
 impl fmt::Display for OwnershipRecord {
@@ -75,11 +75,11 @@ impl FromStr for OwnershipRecord {
 pub struct FileIdentity {
     /// The inode's number.
     pub inode: u64,
-    /// When it was made: seconds and nanoseconds since 1970; 0 where the filesystem doesn't say.
+    /// The time of its creation: seconds and nanoseconds since 1970; 0 if the filesystem does not record it.
     pub born: (i64, u32),
 }
 
-/// The owners of what can't carry them itself.
+/// The owners of files without extended attributes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OwnershipTable(pub BTreeMap<FileIdentity, OwnershipRecord>);
 

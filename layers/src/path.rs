@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// Longest path, in bytes, as in Linux (PATH_MAX).
 pub(crate) const MAX_PATH: usize = 4096;
-/// Most components of a path: far more than images have, and few enough to go down in step by step.
+/// The maximum number of components of a path: far more than images have, and few enough to descend step by step.
 pub(crate) const MAX_DEPTH: usize = 256;
 
 /// A path relative to the layer's root: components joined by single slashes, none of them empty, `.` or `..`; bytes,
@@ -17,27 +17,27 @@ pub(crate) const MAX_DEPTH: usize = 256;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct LayerPath(Vec<u8>);
 
-/// A name that can't be a path inside a layer.
+/// A name that is invalid as a path in a layer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PathError {
     /// A `..` component.
-    #[error("the path `{0}` has a component `..`, which paths in layers may not have")]
+    #[error("the path `{0}` has a component `..`, which layers do not allow")]
     Outside(String),
     /// A component longer than 255 bytes.
-    #[error("the path `{0}` has a component of more than 255 bytes, which no file can be called")]
+    #[error("the path `{0}` has a component of more than 255 bytes, the limit of file names")]
     LongComponent(String),
     /// A name that no file has.
-    #[error("`{0}` can't be a file's name")]
+    #[error("`{0}` is not a valid file name")]
     Unusable(String),
     /// A NUL byte.
-    #[error("the path `{0}` has a NUL byte in it")]
+    #[error("the path `{0}` has a NUL byte")]
     Nul(String),
     /// A path that the system calls do not take.
-    #[error("the path {0} is longer than {MAX_PATH} bytes: programs that unpack images can't make it")]
+    #[error("the path {0} is longer than {MAX_PATH} bytes: programs that unpack images cannot create it")]
     TooLong(String),
     /// A path of very many directories.
-    #[error("the path {0} has more than {MAX_DEPTH} directories, which no layer may have")]
+    #[error("the path {0} has more than {MAX_DEPTH} directories, the limit of layers")]
     TooDeep(String),
 }
 
@@ -105,14 +105,14 @@ impl LayerPath {
         std::iter::successors(self.parent(), Self::parent).filter(|path| !path.is_root())
     }
 
-    /// The paths that lead to it: the outermost directory first, itself last, the root excluded.
+    /// Its ancestors and itself, the outermost first, without the root.
     pub fn steps(&self) -> impl Iterator<Item = Self> + '_ {
         let ends = self.0.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         let whole = (!self.is_root()).then_some(self.0.len());
         ends.chain(whole).map(|end| Self(self.0[..end].to_vec()))
     }
 
-    /// Checks that programs that unpack layers can make the path.
+    /// Checks that programs that unpack layers can create the path.
     ///
     /// # Errors
     /// [`PathError::TooLong`] and [`PathError::TooDeep`].
@@ -127,7 +127,7 @@ impl LayerPath {
         Ok(())
     }
 
-    /// How many components it has.
+    /// The number of its components.
     pub(crate) fn depth(&self) -> usize {
         if self.is_root() { 0 } else { self.0.iter().filter(|byte| **byte == b'/').count() + 1 }
     }
@@ -172,7 +172,7 @@ impl std::str::FromStr for LayerPath {
     }
 }
 
-/// A name for a message: its beginning, where it is long.
+/// A name for a message: only the beginning of a long name.
 pub(crate) fn shown(name: &[u8]) -> String {
     const MOST: usize = 80;
     let name = String::from_utf8_lossy(name);
@@ -185,7 +185,7 @@ pub(crate) fn shown(name: &[u8]) -> String {
 }
 
 impl LayerPath {
-    /// The path for a message, as [`fmt::Display`] writes it: its beginning, where it is long.
+    /// The path for a message, as [`fmt::Display`] writes it: only the beginning of a long path.
     pub(crate) fn shortened(&self) -> String {
         shown(self.to_string().as_bytes())
     }
@@ -211,9 +211,9 @@ mod tests {
     #[test]
     fn errors_say_what_is_wrong_in_a_line() {
         for (path, said) in [
-            ("/a/..".to_owned(), "the path `/a/..` has a component `..`, which paths in layers may not have"),
-            ("a\0".to_owned(), "the path `a\\u{0}` has a NUL byte in it"),
-            ("n".repeat(300), "has a component of more than 255 bytes, which no file can be called"),
+            ("/a/..".to_owned(), "the path `/a/..` has a component `..`, which layers do not allow"),
+            ("a\0".to_owned(), "the path `a\\u{0}` has a NUL byte"),
+            ("n".repeat(300), "has a component of more than 255 bytes, the limit of file names"),
         ] {
             let error = LayerPath::new(&path).unwrap_err().to_string();
             assert!(error.ends_with(said) && error.len() < 200, "{error}");

@@ -1,9 +1,9 @@
-//! A tree is placed onto the layers below it: no entry lies below a path that is a symbolic link there, and every
-//! directory on the way to an entry has an entry of its own, with the attributes that hold below.
+//! Placement of a tree onto the layers below: no entry is below a path that is a symbolic link there, and every parent
+//! directory of an entry has its own entry, with the attributes of the layers below.
 //!
-//! Runtimes unpack each layer by itself and stack them by overlayfs (image-spec, layer.md). An entry `bin/x` makes a
-//! directory `bin` then, which hides a link `bin -> usr/bin`; and a directory that a layer only implies has no mode or
-//! owner of its own.
+//! Runtimes unpack each layer separately and mount them with overlayfs (image-spec, layer.md). An entry `bin/x` then
+//! creates a directory `bin`, which hides a link `bin -> usr/bin`; and an implied directory has no mode or owner of its
+//! own.
 
 mod error;
 
@@ -17,38 +17,38 @@ use crate::tree::{LayerTree, Metadata, NodeKind, TreeNode};
 
 pub use error::PlaceError;
 
-/// How a tree's entries meet what is below.
+/// The rules for placing a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlacementRules {
-    /// What a file does that meets a symbolic link or a directory.
+    /// The rule for files on symbolic links and directories.
     pub files: FileRule,
-    /// Which directories keep the attributes that they have below.
+    /// The rule for the attributes of directories.
     pub directories: DirectoryRule,
-    /// The time of directories that are new or not known, seconds since 1970.
+    /// The time of new and unknown directories, in seconds since 1970.
     pub mtime: i64,
 }
 
-/// What a file does that meets something else.
+/// The rule for a file on an existing entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileRule {
-    /// It takes the place of a link, as an archive's and a package's files do.
+    /// It replaces a link, as files of archives and packages do.
     Replace,
-    /// The only file of a tree goes where a link leads. The files of a tree with several entries take the place of links.
+    /// The only file of a tree follows a link. The files of a tree with several entries replace links.
     Follow,
-    /// The same, and the only file goes into a directory that is in its place, under the name that its source has.
+    /// The only file of a tree follows a link, and goes into an existing directory under the name of its source.
     Into(Vec<u8>),
 }
 
-/// Which of a tree's directories keep the attributes that they have below.
+/// The rule for the attributes of directories that exist in the layers below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DirectoryRule {
-    /// All that are there.
+    /// All existing directories keep their attributes.
     KeepAll,
-    /// Those of the base.
+    /// Directories of the base keep their attributes.
     KeepBase,
-    /// None: the tree says what they are like.
+    /// No directory keeps its attributes: those of the tree apply.
     Replace,
-    /// All, but for these.
+    /// All directories keep their attributes, except for these.
     Change {
         /// The mode.
         mode: Option<u32>,
@@ -57,18 +57,19 @@ pub enum DirectoryRule {
     },
 }
 
-/// A tree in its place.
+/// A placed tree.
 #[derive(Debug)]
 pub struct Placed {
     /// The tree.
     pub tree: LayerTree,
-    /// Everything that was looked up below, and why; what is there decides the tree.
+    /// All lookups in the layers below. Their answers determine the placed tree.
     pub lookups: Lookups,
-    /// What was assumed of the base, in order: directories whose attributes were, and paths that were taken to be new.
+    /// The assumptions about the base, in order: directories with assumed attributes, and paths that are assumed to be
+    /// new.
     pub assumed: Vec<LayerPath>,
 }
 
-/// What was looked up below: a tree of the same content has the same place wherever these have the same answers.
+/// The lookups in the layers below: a tree with the same content is placed identically for the same answers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lookups(Vec<(LayerPath, Purpose)>);
 
@@ -104,10 +105,10 @@ impl Lookups {
         Some(Self(lines.into_iter().map(read).collect::<Option<_>>()?))
     }
 
-    /// The answers that `below` has, as bytes to compare.
+    /// The answers of `below`, as bytes for comparison.
     ///
     /// # Errors
-    /// When the base has to be read for one.
+    /// When an answer needs the base's layers.
     pub fn answers(&self, below: &LowerLayers) -> Result<Vec<u8>, PlaceError> {
         let mut answers = Vec::new();
         for (path, purpose) in &self.0 {
@@ -125,7 +126,7 @@ impl Lookups {
 /// Places `tree` onto `below`.
 ///
 /// # Errors
-/// When the base has to be read first, links lead in a circle, or entries meet what they can't replace.
+/// When the base must be read first, links form a loop, or entries meet entries that they cannot replace.
 pub fn place(tree: LayerTree, below: &LowerLayers, rules: &PlacementRules) -> Result<Placed, PlaceError> {
     let mut placing = Placing {
         below,
@@ -150,15 +151,15 @@ struct Placing<'a> {
     below: &'a LowerLayers,
     rules: &'a PlacementRules,
     files: &'a FileRule,
-    /// What was looked up.
+    /// The lookups so far.
     known: RefCell<BTreeMap<(LayerPath, Purpose), Lower>>,
-    /// Directories in which nothing is, because a directory above them is missing.
+    /// Directories without content, because a parent is missing.
     missing: RefCell<BTreeSet<LayerPath>>,
-    /// Where directories of the tree have come to lie.
+    /// The final paths of the tree's directories.
     ways: BTreeMap<LayerPath, LayerPath>,
-    /// Directories of the tree that hide what is below in them.
+    /// The opaque directories of the tree.
     opaque: Vec<LayerPath>,
-    /// Files that lie elsewhere than the tree said.
+    /// Files with another final path.
     moved: BTreeMap<LayerPath, LayerPath>,
     out: LayerTree,
     assumed: BTreeSet<LayerPath>,
@@ -166,7 +167,7 @@ struct Placing<'a> {
 
 impl Placing<'_> {
     fn node(&mut self, path: LayerPath, mut node: TreeNode) -> Result<(), PlaceError> {
-        // Before its directories are looked up one in the other.
+        // Before the lookups of its parents.
         path.check_limits()?;
         let place = match &mut node.kind {
             NodeKind::Directory { opaque } => {
@@ -198,7 +199,7 @@ impl Placing<'_> {
         Ok(self.out.insert(place, node)?)
     }
 
-    /// What there is at `path` below, seen from inside the new layer.
+    /// The entry at `path` in the layers below, as seen through the new layer.
     fn at(&self, path: &LayerPath, purpose: Purpose) -> Result<Lower, PlaceError> {
         let absent = Lower { kind: LowerKind::Absent, origin: LowerOrigin::Base };
         if path.is_root() || self.opaque.iter().any(|directory| path != directory && path.starts_with(directory)) {
@@ -220,7 +221,7 @@ impl Placing<'_> {
         Ok(lower)
     }
 
-    /// Whether a directory above `path` is missing. The nearest one that was looked up tells.
+    /// Whether a parent of `path` is missing, by the nearest parent that was looked up.
     fn is_in_missing(&self, path: &LayerPath) -> bool {
         for above in path.ancestors() {
             if self.missing.borrow().contains(&above) {
@@ -233,7 +234,7 @@ impl Placing<'_> {
         false
     }
 
-    /// Where the directory `path` of the tree is, all links followed.
+    /// The final path of the tree's directory `path`, with all links followed.
     fn directory(&mut self, path: &LayerPath) -> Result<LayerPath, PlaceError> {
         if path.is_root() {
             return Ok(LayerPath::root());
@@ -243,7 +244,7 @@ impl Placing<'_> {
         }
         let here = self.beside(path)?;
         let way = self.follow(&here, Purpose::Directory)?;
-        // The directories above `here` were looked at before it.
+        // The parents of `here` are already checked.
         let steps = if way == here { vec![way.clone()] } else { way.steps().collect() };
         if let Some((above, lower)) = self.first_file(steps)? {
             let layer = self.below.name(lower.origin);
@@ -253,7 +254,7 @@ impl Placing<'_> {
         Ok(way)
     }
 
-    /// Where `path` leads, over all links; there are none in the directory that it is in.
+    /// The target of `path` with all links followed; its parent has no links.
     fn follow(&self, path: &LayerPath, end: Purpose) -> Result<LayerPath, PlaceError> {
         let followed = links::follow_from(path.parent().unwrap_or_default(), path.file_name(), |step| {
             let purpose = if step == path { end } else { Purpose::Directory };
@@ -276,7 +277,7 @@ impl Placing<'_> {
         Ok(None)
     }
 
-    /// Where `path` is when what is at its end does not matter.
+    /// The final path of `path` without following its last component.
     fn beside(&mut self, path: &LayerPath) -> Result<LayerPath, PlaceError> {
         let parent = self.directory(&path.parent().unwrap_or_default())?;
         Ok(parent.join(path.file_name())?)
@@ -309,7 +310,7 @@ impl Placing<'_> {
         PlaceError::OntoDirectory { path: path.clone(), directory, layer: self.below.name(origin) }
     }
 
-    /// The attributes that the directory `place` of the tree keeps from below.
+    /// The attributes that the tree's directory `place` keeps from the layers below.
     fn kept(&mut self, place: &LayerPath) -> Result<Option<Metadata>, PlaceError> {
         let lower = self.at(place, Purpose::Directory)?;
         let LowerKind::Directory(metadata) = lower.kind else { return Ok(None) };
@@ -326,7 +327,7 @@ impl Placing<'_> {
         Ok(keeps.then(|| self.noted(place, metadata, lower.origin)))
     }
 
-    /// Notes a directory that is assumed, and gives it a time.
+    /// Records an assumed directory, and sets its time.
     fn noted(&mut self, place: &LayerPath, metadata: Metadata, origin: LowerOrigin) -> Metadata {
         if origin != LowerOrigin::Assumed {
             return metadata;
@@ -335,7 +336,7 @@ impl Placing<'_> {
         Metadata { mtime: self.rules.mtime, ..metadata }
     }
 
-    /// Adds the directories that lead to entries.
+    /// Adds the parents of entries.
     fn finish(mut self) -> Result<Placed, PlaceError> {
         let entries: Vec<LayerPath> = self.out.iter().map(|(path, _)| path.clone()).collect();
         for path in entries {

@@ -1,4 +1,4 @@
-//! Files that have to be files: a pipe would keep its reader waiting for whoever writes to it.
+//! Opening of regular files only: a pipe would block its reader.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,10 +8,10 @@ use std::path::Path;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-/// Opens a file, and nothing that is none.
+/// Opens a regular file.
 ///
 /// # Errors
-/// When it can't be opened, or is a directory, a pipe, a socket or a device; /dev/null counts as an empty file.
+/// When it cannot be opened, or is a directory, a pipe, a socket or a device; /dev/null counts as an empty file.
 pub fn open_regular(path: &Path) -> io::Result<File> {
     let file = open_without_waiting(path).map_err(|error| match error.raw_os_error() {
         Some(number) if number == Errno::NXIO.raw_os_error() => not_a_file("it is a socket, not a file"),
@@ -28,20 +28,20 @@ fn not_a_file(message: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
-/// Opens whatever is there to read it, without waiting for who writes to a pipe.
+/// Opens a file of any type for reading, without waiting for the writer of a pipe.
 ///
 /// # Errors
-/// When it can't be opened.
+/// When it cannot be opened.
 pub fn open_without_waiting(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)
 }
 
-/// The bytes of a reader to its end; `None` where there are more than `limit`. A length that was asked for before would
-/// not do: that of a pipe is unknown, and a file may grow.
+/// The bytes of a reader to its end; `None` if there are more than `limit`. A size query is not sufficient: that of a
+/// pipe is unknown, and a file may grow.
 ///
 /// # Errors
-/// When it can't be read.
+/// When it cannot be read.
 pub fn read_at_most(input: impl Read, limit: u64) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     let length = input.take(limit + 1).read_to_end(&mut bytes)? as u64;
@@ -51,7 +51,7 @@ pub fn read_at_most(input: impl Read, limit: u64) -> io::Result<Option<Vec<u8>>>
 /// The same, and more bytes than `limit` are an error.
 ///
 /// # Errors
-/// When it can't be read, or has more.
+/// When it cannot be read, or has more.
 pub fn read_limited(input: impl Read, limit: u64) -> io::Result<Vec<u8>> {
     let large = || io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {} MiB", limit >> 20));
     read_at_most(input, limit)?.ok_or_else(large)
@@ -60,7 +60,7 @@ pub fn read_limited(input: impl Read, limit: u64) -> io::Result<Vec<u8>> {
 /// The bytes of a file.
 ///
 /// # Errors
-/// As for [`open_regular`], and when it can't be read.
+/// As for [`open_regular`], and when it cannot be read.
 pub fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open_regular(path)?.read_to_end(&mut bytes)?;

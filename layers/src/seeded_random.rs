@@ -10,7 +10,7 @@ impl Default for SeededRandom {
 }
 
 impl SeededRandom {
-    /// A number from 0 to `limit`, which is left out.
+    /// A number from 0 up to and excluding `limit`.
     pub(crate) fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

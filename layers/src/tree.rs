@@ -1,4 +1,4 @@
-//! The tree of files that a layer holds.
+//! The file tree of a layer.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -8,9 +8,9 @@ use crate::hardlinks::Links;
 use crate::mapped::MappedFile;
 use crate::path::LayerPath;
 
-/// What a layer changes in the filesystem below it: a map from path to node, ordered by path.
+/// The changes of a layer: a map from path to node, ordered by path.
 ///
-/// A source's tree need not have the directories that lead to its entries: [`place`](crate::place::place) adds them.
+/// A source's tree may lack the parents of its entries: [`place`](crate::place::place) adds them.
 #[derive(Debug, Clone, Default)]
 pub struct LayerTree {
     nodes: BTreeMap<LayerPath, TreeNode>,
@@ -21,11 +21,11 @@ pub struct LayerTree {
 pub struct TreeNode {
     /// Mode, owner, time and extended attributes.
     pub metadata: Metadata,
-    /// What it is.
+    /// Its kind.
     pub kind: NodeKind,
 }
 
-/// What a layer says of a file besides its content.
+/// The metadata of a file in a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metadata {
     /// Permission bits with setuid, setgid and sticky: at most 0o7777.
@@ -51,7 +51,7 @@ impl Metadata {
 /// The kinds of entries.
 #[derive(Debug, Clone)]
 pub enum NodeKind {
-    /// A directory; an opaque one hides what lower layers have in it.
+    /// A directory; an opaque one hides its content in lower layers.
     Directory {
         /// Whether it is opaque.
         opaque: bool,
@@ -62,7 +62,7 @@ pub enum NodeKind {
     Symlink(Vec<u8>),
     /// Another name of a file in the same layer.
     Hardlink(LayerPath),
-    /// The lower layers' entry of this name is gone.
+    /// The entry of lower layers with this name is removed.
     Whiteout,
     /// A named pipe.
     Fifo,
@@ -82,7 +82,7 @@ pub enum NodeKind {
     },
 }
 
-/// Where a file's bytes are.
+/// The source of a file's bytes.
 #[derive(Debug, Clone)]
 pub enum Content {
     /// In memory.
@@ -105,12 +105,13 @@ pub enum Content {
     Deflated(DeflatedSlice),
 }
 
-/// A raw deflate stream (RFC 1951) inside a mapped file, with what it inflates to. A gzip layer takes it as it is.
+/// A raw deflate stream (RFC 1951) in a mapped file, with the size and CRC-32 of its content. A gzip layer includes it
+/// unchanged.
 #[derive(Debug, Clone)]
 pub struct DeflatedSlice {
     /// The mapped file.
     pub file: MappedFile,
-    /// Where the stream is.
+    /// The range of the stream.
     pub range: Range<usize>,
     /// CRC-32 of the inflated bytes.
     pub crc32: u32,
@@ -142,18 +143,18 @@ impl Content {
 #[non_exhaustive]
 pub enum TreeError {
     /// Something other than a directory is at or above a path that needs one.
-    #[error("{path} can't be in the layer: {above} is not a directory there")]
+    #[error("the layer cannot have {path}: {above} is not a directory")]
     NotADirectory {
         /// The entry.
         path: LayerPath,
-        /// What is in its way.
+        /// The conflicting entry.
         above: LayerPath,
     },
-    /// A file where the layer has a directory with something in it.
-    #[error("{0} is a directory with files in it and something else in the same layer")]
+    /// A file in the place of a non-empty directory of the layer.
+    #[error("{0} is both a directory with files and another entry in the same layer")]
     IsADirectory(LayerPath),
-    /// A hard link to what is not a file of the layer.
-    #[error("{path} is a hard link to {target}, which is no file of the layer")]
+    /// A hard link without a target file in the layer.
+    #[error("{path} is a hard link to {target}, which is not a file of the layer")]
     Dangling {
         /// The link.
         path: LayerPath,
@@ -188,13 +189,12 @@ impl LayerTree {
         Ok(())
     }
 
-    /// Takes an entry out, if it is there. What is below it stays.
+    /// Removes an entry, if it exists. Entries below it stay.
     pub fn remove(&mut self, path: &LayerPath) {
         self.nodes.remove(path);
     }
 
-    /// Puts all of `other` into this tree, as if it were applied after it. Hard links to a file that is replaced keep what
-    /// it was.
+    /// Applies `other` to this tree. Hard links to a replaced file keep the old content.
     ///
     /// # Errors
     /// As [`LayerTree::insert`].
@@ -223,7 +223,7 @@ impl LayerTree {
         self.nodes.into_iter()
     }
 
-    /// How many entries there are.
+    /// The number of entries.
     #[must_use]
     pub fn len(&self) -> usize {
         self.nodes.len()
@@ -247,7 +247,7 @@ impl LayerTree {
 
     fn has_children(&self, path: &LayerPath) -> bool {
         let after = (std::ops::Bound::Excluded(path), std::ops::Bound::Unbounded);
-        // What is inside `path` need not follow it at once: `a.b` sorts between `a` and `a/c`.
+        // The content of `path` may not follow it directly: `a.b` sorts between `a` and `a/c`.
         let candidates = self.nodes.range::<LayerPath, _>(after);
         let mut same_prefix = candidates.take_while(|(p, _)| p.as_bytes().starts_with(path.as_bytes()));
         same_prefix.any(|(p, _)| p.starts_with(path))

@@ -1,18 +1,18 @@
-//! Whiteouts (image-spec, layer.md, "Whiteouts"). No other module knows how they are spelt.
+//! Whiteouts (image-spec, layer.md, "Whiteouts"). Only this module knows their names.
 
 use crate::path::{LayerPath, PathError};
 
 const PREFIX: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
-/// What a tar entry's name means.
+/// The meaning of a tar entry's name.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Meaning {
     /// An entry of that name.
     Entry(LayerPath),
-    /// What lower layers have at that path is gone.
+    /// The entry of lower layers at that path is removed.
     Whiteout(LayerPath),
-    /// What lower layers have in that directory is gone.
+    /// The content of that directory in lower layers is removed.
     Opaque(LayerPath),
 }
 
@@ -25,7 +25,7 @@ pub fn is_reserved(path: &LayerPath) -> bool {
 /// Reads a path of a layer's tar.
 ///
 /// # Errors
-/// For a whiteout that names nothing (`.wh.`), `.` or `..`.
+/// For a whiteout without a name (`.wh.`), or of `.` or `..`.
 pub fn read(path: LayerPath) -> Result<Meaning, PathError> {
     let name = path.file_name();
     let parent = path.parent().unwrap_or_default();

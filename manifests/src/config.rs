@@ -142,13 +142,13 @@ pub struct ConfigEdit {
 /// The search path where an image sets none.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// A value of a recipe whose references to variables can't be read.
+/// A value of a recipe whose references to variables cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cannot expand `{key}`")]
 pub struct ConfigValueError {
     /// Its key.
     pub key: String,
-    /// Why.
+    /// The cause.
     pub source: ExpandError,
 }
 
@@ -173,7 +173,7 @@ impl Expansion {
     /// The text of `key` with its references replaced.
     ///
     /// # Errors
-    /// When a reference can't be read.
+    /// When a reference cannot be read.
     pub fn text(&mut self, key: &str, text: &str) -> Result<String, ConfigValueError> {
         let mut missing = Vec::new();
         let expanded = expand(text, &|name| self.env.get(name).cloned(), &mut missing);
@@ -184,7 +184,7 @@ impl Expansion {
     /// The same for an absolute path.
     ///
     /// # Errors
-    /// When a reference can't be read, or the path is not absolute.
+    /// When a reference cannot be read, or the path is not absolute.
     pub fn path(&mut self, key: &str, text: &str) -> Result<String, ConfigValueError> {
         let path = self.text(key, text)?;
         if path.starts_with('/') {
@@ -196,7 +196,7 @@ impl Expansion {
     /// Variables that are set one after the other; each is seen by those that follow.
     ///
     /// # Errors
-    /// When a reference can't be read.
+    /// When a reference cannot be read.
     pub fn variables(&mut self, env: &[(String, String)]) -> Result<Vec<(String, String)>, ConfigValueError> {
         let set = |(key, value): &(String, String)| {
             let value = self.text(&format!("env.{key}"), value)?;
@@ -212,7 +212,7 @@ impl ConfigEdit {
     /// `expansion` holds the base's variables, and this edit's afterwards.
     ///
     /// # Errors
-    /// When a reference can't be read, or the working directory is not absolute.
+    /// When a reference cannot be read, or the working directory is not absolute.
     pub fn expanded(&self, expansion: &mut Expansion) -> Result<Self, ConfigValueError> {
         let env = expansion.variables(&self.env)?;
         let mut text = |key: &str, text: &String| expansion.text(key, text);

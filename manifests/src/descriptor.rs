@@ -85,7 +85,7 @@ impl Descriptor {
 
 /// Inline data that is not the content of its descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the `data` that its descriptor brings along is not what size and digest say")]
+#[error("the `data` of its descriptor does not match size and digest")]
 pub struct DataError;
 
 /// Takes JSON's `null`, which Go programs write for an empty slice or map, for the empty value.

@@ -202,7 +202,7 @@ fn restored<H: SerializableState>(state: &[u8]) -> Option<H> {
 
 /// The digest of a layer's *uncompressed* tar (image-spec, config.md, "Layer DiffID").
 ///
-/// A type of its own, so that it can't take the place of the blob's digest.
+/// A type of its own, so that it cannot take the place of the blob's digest.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DiffId(pub Digest);

@@ -40,13 +40,13 @@ pub enum DocumentError {
     #[error("the document is ambiguous: {0}")]
     Ambiguous(String),
     /// A manifest of Docker's first schema.
-    #[error("it is a {}manifest of Docker's schema 1, which is no longer supported", if *.signed { "signed " } else { "" })]
+    #[error("it is a {}manifest of Docker's schema 1, which is not supported", if *.signed { "signed " } else { "" })]
     SchemaOne {
         /// Whether it holds signatures.
         signed: bool,
     },
     /// Content of a type that is neither a manifest's nor an index's.
-    #[error("it is neither an image nor an index, but of the type {0}")]
+    #[error("it is neither an image nor an index; its type is {0}")]
     Foreign(String),
 }
 
@@ -56,8 +56,8 @@ impl DocumentError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Ambiguous(_) => Some(
-                "programs disagree about what such a document says (CVE-2021-41190): make the image again by a current \
-                 tool, and ask whoever made this one",
+                "programs interpret such a document in different ways (CVE-2021-41190): build the image again with a \
+                    current tool",
             ),
             Self::SchemaOne { .. } => {
                 Some("push the image again with a current tool, or convert it: `skopeo copy --format v2s2`")

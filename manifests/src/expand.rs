@@ -1,6 +1,6 @@
 //! References to variables in texts, `$NAME` and `${NAME}`, as Dockerfiles and shells have them.
 
-/// A text whose references can't be read.
+/// A text whose references cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExpandError {
@@ -8,7 +8,7 @@ pub enum ExpandError {
     #[error("`{0}` has a `${{` without a `}}`")]
     Open(String),
     /// Something else than a name in braces.
-    #[error("`${{{0}}}` is no reference to a variable")]
+    #[error("`${{{0}}}` is not a reference to a variable")]
     Reference(String),
     /// A path that comes to something relative.
     #[error("`{0}` is not an absolute path")]

@@ -69,7 +69,7 @@ const OTHER_TRANSPORTS: [&str; 6] = ["containers-storage:", "dir:", "docker-daem
 pub struct ReferenceError {
     /// The text.
     pub name: String,
-    /// What is wrong with it.
+    /// The fault.
     pub why: String,
 }
 
@@ -151,9 +151,9 @@ impl FromStr for ArchivedImage {
     fn from_str(text: &str) -> Result<Self, &'static str> {
         match text.strip_prefix('@') {
             Some(index) if index.bytes().all(|byte| byte.is_ascii_digit()) => {
-                index.parse().map(Self::At).map_err(|_| "what follows the @ is not a number")
+                index.parse().map(Self::At).map_err(|_| "the text after @ is not a number")
             }
-            Some(_) => Err("what follows the @ is not a number"),
+            Some(_) => Err("the text after @ is not a number"),
             None => reference(text).map(Self::Named),
         }
     }
@@ -224,7 +224,7 @@ const MAX_REPOSITORY: usize = 255;
 /// regular expression for it, which takes longer than all else that a short command does.
 fn reference(text: &str) -> Result<Reference, &'static str> {
     let NameParts { repository: name, tag, digest } = NameParts::of(text);
-    let digest = digest.map(str::parse::<Digest>).transpose().map_err(|_| "what follows the @ is not a digest")?;
+    let digest = digest.map(str::parse::<Digest>).transpose().map_err(|_| "the text after @ is not a digest")?;
     let digest = digest.map(|digest| digest.to_string());
     if tag.is_some_and(|tag| !is_tag(tag)) {
         return Err("a tag has up to 128 letters, digits, `_`, `.` and `-`, and begins with neither `.` nor `-`");
@@ -259,8 +259,8 @@ pub fn is_repository(name: &str) -> bool {
     name.len() <= MAX_REPOSITORY && name.split('/').all(is_component)
 }
 
-/// Whether this is a tag (distribution-spec, "Pulling manifests"): up to 128 letters, digits, `_`, `.` and `-`, of which
-/// the last two don't come first.
+/// Whether this is a tag (distribution-spec, "Pulling manifests"): up to 128 letters, digits, `_`, `.` and `-`, of
+/// which the last two do not come first.
 #[must_use]
 pub fn is_tag(tag: &str) -> bool {
     let inner = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.-".contains(byte);

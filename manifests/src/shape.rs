@@ -59,7 +59,7 @@ impl DocumentShape {
 
     fn must_be(&self, what: &str, fits: fn(&str) -> bool, others: &[&str]) -> Result<(), DocumentError> {
         if let Some(own) = self.media_type().filter(|own| !fits(own)) {
-            let message = format!("it should be {what}, and says of itself that it is {}", own.escape_debug());
+            let message = format!("expected {what}, but its mediaType is {}", own.escape_debug());
             return Err(DocumentError::Ambiguous(message));
         }
         match others.iter().find(|field| self.has(field)) {
@@ -114,9 +114,9 @@ impl<'de> Deserialize<'de> for DocumentShape {
                         continue;
                     };
                     if key != field {
-                        shape.ambiguous = Some(format!("`{}` is `{field}` to some readers", key.escape_debug()));
+                        shape.ambiguous = Some(format!("some programs read `{}` as `{field}`", key.escape_debug()));
                     } else if seen.contains(&field) {
-                        shape.ambiguous = Some(format!("`{field}` is there twice"));
+                        shape.ambiguous = Some(format!("`{field}` occurs twice"));
                     }
                     seen.push(field);
                     let value = match field {
@@ -154,8 +154,8 @@ mod tests {
             (r#"{"config":{},"layers":[],"manifests":[]}"#, "has `manifests`"),
             (r#"{"config":{},"layers":[],"fsLayers":[]}"#, "has `fsLayers`"),
             (r#"{"config":{},"layers":[],"history":[]}"#, "has `history`"),
-            (r#"{"mediaType":"application/vnd.oci.image.index.v1+json","config":{},"layers":[]}"#, "says of itself"),
-            (r#"{"mediaType":"text/plain","config":{},"layers":[]}"#, "says of itself that it is text/plain"),
+            (r#"{"mediaType":"application/vnd.oci.image.index.v1+json","config":{},"layers":[]}"#, "its mediaType is"),
+            (r#"{"mediaType":"text/plain","config":{},"layers":[]}"#, "but its mediaType is text/plain"),
         ] {
             let error = shape(json).unwrap().must_be_manifest().unwrap_err();
             assert!(matches!(&error, DocumentError::Ambiguous(why) if why.contains(said)), "{json}: {error}");
@@ -163,7 +163,7 @@ mod tests {
         for (json, said) in [
             (r#"{"manifests":[],"config":{}}"#, "has `config`"),
             (r#"{"manifests":[],"layers":[]}"#, "has `layers`"),
-            (r#"{"mediaType":"application/vnd.oci.image.manifest.v1+json","manifests":[]}"#, "says of itself"),
+            (r#"{"mediaType":"application/vnd.oci.image.manifest.v1+json","manifests":[]}"#, "its mediaType is"),
         ] {
             let error = shape(json).unwrap().must_be_index().unwrap_err();
             assert!(matches!(&error, DocumentError::Ambiguous(why) if why.contains(said)), "{json}: {error}");
@@ -173,11 +173,11 @@ mod tests {
     #[test]
     fn fields_that_readers_find_differently_are_refused() {
         for (json, said) in [
-            (r#"{"layers":[],"layers":[{}]}"#, "`layers` is there twice"),
-            (r#"{"layers":[],"Layers":[{}]}"#, "`Layers` is `layers` to some readers"),
-            (r#"{"config":{},"MANIFESTS":[]}"#, "`MANIFESTS` is `manifests` to some readers"),
-            ("{\"manifest\u{17f}\":[]}", "is `manifests` to some readers"),
-            (r#"{"manif\u0065sts":[],"manifests":[]}"#, "`manifests` is there twice"),
+            (r#"{"layers":[],"layers":[{}]}"#, "`layers` occurs twice"),
+            (r#"{"layers":[],"Layers":[{}]}"#, "some programs read `Layers` as `layers`"),
+            (r#"{"config":{},"MANIFESTS":[]}"#, "some programs read `MANIFESTS` as `manifests`"),
+            ("{\"manifest\u{17f}\":[]}", "as `manifests`"),
+            (r#"{"manif\u0065sts":[],"manifests":[]}"#, "`manifests` occurs twice"),
         ] {
             let error = shape(json).unwrap_err();
             assert!(matches!(&error, DocumentError::Ambiguous(why) if why.contains(said)), "{json}: {error}");

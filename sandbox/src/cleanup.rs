@@ -1,4 +1,4 @@
-//! What has to be done even if this process is killed.
+//! Cleanup that runs even if this process is killed.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
@@ -10,29 +10,29 @@ use std::sync::atomic::AtomicBool;
 /// The hidden argument of the process that cleans up.
 pub(super) const CLEANUP: &str = "--ociforge-cleanup";
 
-/// What tells it that nothing is left to do. The end of its input without this means that its parent died.
+/// The message that disarms it. The end of its input without this message means that its parent died.
 const DISMISSED: &[u8] = b".";
 
 /// A command that a helper process runs when this value is dropped, and also when this process dies, however it dies.
 ///
-/// The helper is in a process group of its own, where no terminal reaches it.
+/// The helper has its own process group, so the terminal does not signal it.
 #[derive(Debug)]
 pub struct Cleanup {
     helper: Child,
 }
 
 impl Cleanup {
-    /// Arms the helper with a command. Its output goes nowhere, and its failure is not heard of.
+    /// Arms the helper with a command. Its output is discarded, and its failure is ignored.
     ///
     /// # Errors
-    /// When the helper can't be started.
+    /// When the helper cannot be started.
     pub fn new<A: AsRef<OsStr>>(command: impl IntoIterator<Item = A>) -> io::Result<Self> {
         let mut helper = super::reexec_command(CLEANUP);
         helper.args(command).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         Ok(Self { helper: helper.spawn()? })
     }
 
-    /// Sends the helper home: what was to be done is done already.
+    /// Disarms the helper: the cleanup is already done.
     pub fn dismiss(mut self) {
         if let Some(mut stdin) = self.helper.stdin.take() {
             // If the helper is gone, so is what was to be told.
@@ -50,7 +50,7 @@ impl Drop for Cleanup {
 
 /// The helper's side.
 pub(super) fn run(command: &[OsString]) -> ExitCode {
-    // Whoever asks all processes to end doesn't mean this one: it ends soon after the last of the others.
+    // Whoever asks all processes to end does not mean this one: it ends soon after the last of the others.
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP] {
         let _ = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)));
     }

@@ -1,4 +1,4 @@
-//! What may forbid user namespaces, and how to mend it.
+//! The diagnosis of refused user namespaces, with remedies.
 
 use std::fmt;
 use std::fs;
@@ -6,7 +6,7 @@ use std::fs;
 use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, capabilities};
 
-/// What this system says about user namespaces. What is unknown to its kernel is `None`.
+/// The system's settings for user namespaces; `None` if the kernel does not have a setting.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits {
     /// `user.max_user_namespaces`.
@@ -19,7 +19,7 @@ pub struct Limits {
     pub no_new_privileges: bool,
     /// Whether a seccomp filter watches this process, as in most containers.
     pub seccomp: bool,
-    /// Whether this process has not got `CAP_SETFCAP`, without which a root's id can't be mapped.
+    /// Whether this process has not got `CAP_SETFCAP`, without which a root's id cannot be mapped.
     pub no_setfcap: bool,
     /// The AppArmor profile that is enforced upon this process.
     pub apparmor_profile: Option<String>,
@@ -94,7 +94,7 @@ fn status_number(status: &str, field: &str) -> Option<u64> {
     status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')?.trim().parse().ok())
 }
 
-/// Something that forbids a user namespace, or what has to be done in it.
+/// A reason why a user namespace, or an operation in it, is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Diagnosis {
     /// `user.max_user_namespaces` is 0.
@@ -109,9 +109,9 @@ pub enum Diagnosis {
     Seccomp,
     /// An AppArmor profile of this name is there, which forbids it.
     Profile(String),
-    /// Root has not got `CAP_SETFCAP`, and so can't be the root of a user namespace.
+    /// Root has not got `CAP_SETFCAP`, and so cannot be the root of a user namespace.
     NoSetfcap,
-    /// Programs gain no privileges, so that newuidmap can't map ranges. It spoils only what comes after the namespace.
+    /// Programs gain no privileges, so that newuidmap cannot map ranges. It spoils only what comes after the namespace.
     NoNewPrivileges,
 }
 
@@ -127,7 +127,7 @@ impl Diagnosis {
         }
     }
 
-    /// What mends it, as a sentence without a capital or a full stop.
+    /// The remedy, as a sentence without a capital or a full stop.
     #[must_use]
     pub fn hint(&self) -> String {
         let setting = self.setting().map(|setting| format!("run `sysctl -w {setting}` as root"));
@@ -151,14 +151,14 @@ impl fmt::Display for Diagnosis {
         f.write_str(match self {
             Self::Profile(name) => return write!(f, "the AppArmor profile {name} is in force, as in a container"),
             Self::NoneAllowed => "user.max_user_namespaces is 0",
-            Self::Exhausted => "as many as user.max_user_namespaces allows are there already",
+            Self::Exhausted => "the limit user.max_user_namespaces is reached",
             Self::RootOnly => "kernel.unprivileged_userns_clone is 0: only root may make user namespaces",
             Self::AppArmor => {
                 "kernel.apparmor_restrict_unprivileged_userns is set: AppArmor takes away all rights in them"
             }
             Self::Seccomp => "a seccomp filter is in force, as in a container",
-            Self::NoSetfcap => "root has no CAP_SETFCAP here, without which its id can't be mapped",
-            Self::NoNewPrivileges => "no_new_privs is in force: newuidmap can't map ranges of ids",
+            Self::NoSetfcap => "root has no CAP_SETFCAP here, which the mapping of its id needs",
+            Self::NoNewPrivileges => "no_new_privs is in force: newuidmap cannot map ranges of ids",
         })
     }
 }

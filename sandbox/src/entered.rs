@@ -1,4 +1,4 @@
-//! What a process can do where it is now.
+//! The rights of a process after it entered its namespaces.
 
 use ociforge_manifests::runtime::IdMap;
 
@@ -39,7 +39,7 @@ pub struct Entered {
 }
 
 impl Entered {
-    /// Root with mounts of its own.
+    /// Root with its own mount namespace.
     pub(super) fn mounts() -> Self {
         Self { ids: IdMapping::present(), new: false, confinement: Confinement::Namespaces, warning: None }
     }
@@ -60,7 +60,7 @@ impl Entered {
         self.ids
     }
 
-    /// What keeps a step apart from the machine. Always namespaces after [`enter`](super::enter).
+    /// The isolation of steps. Always namespaces after [`enter`](super::enter).
     #[must_use]
     pub fn confinement(&self) -> Confinement {
         self.confinement
@@ -95,14 +95,14 @@ impl Entered {
         self.warning.unwrap_or_default()
     }
 
-    /// What it is, in a line for people.
+    /// A description in one line.
     #[must_use]
     pub fn describe(&self) -> String {
         match (self.confinement, self.ids) {
             (Confinement::Chroot, _) if self.warning.is_some() => "chroot: nothing else is allowed here".into(),
             (Confinement::Chroot, _) => "chroot".into(),
             (Confinement::Namespaces, IdMapping::All) => "root in a mount namespace".into(),
-            (Confinement::Namespaces, IdMapping::OneId) => "a user namespace with one id; owners are remembered".into(),
+            (Confinement::Namespaces, IdMapping::OneId) => "a user namespace with one id; owners are recorded".into(),
             (Confinement::Namespaces, IdMapping::Ranges) => {
                 let count = |maps: ociforge_manifests::runtime::IdMappings| ids::count(&maps.uids);
                 format!("a user namespace with {} ids", ids::current().map_or(0, count))

@@ -1,4 +1,4 @@
-//! The ids of user namespaces (user_namespaces(7), subuid(5)): what a new one may have, and what this one has.
+//! The ids of user namespaces (user_namespaces(7), subuid(5)): those of a new namespace, and those of the current one.
 
 use std::env;
 use std::fs;
@@ -16,11 +16,11 @@ use super::program;
 pub struct SubordinateRange {
     /// The first id.
     pub start: u32,
-    /// How many ids; never 0.
+    /// The number of ids; never 0.
     pub count: u32,
 }
 
-/// All ids that a new user namespace of this user may have, and who maps them.
+/// All possible ids of a new user namespace of this user, and the way to map them.
 #[derive(Debug)]
 pub(super) struct Ranges {
     pub(super) mappings: IdMappings,
@@ -52,7 +52,7 @@ pub fn available() -> IdMappings {
 pub fn current() -> Option<IdMappings> {
     let maps = IdMappings { uids: of_this_process("uid_map"), gids: of_this_process("gid_map") };
     let all = |maps: &[IdMap]| matches!(maps, [IdMap { container: 0, host: 0, size: u32::MAX }]);
-    // Without /proc nothing is known, and the usual case is assumed.
+    // Without /proc, the usual case is assumed.
     let usual = maps.uids.is_empty() || (all(&maps.uids) && all(&maps.gids));
     (!usual).then_some(maps)
 }
@@ -100,13 +100,13 @@ pub(super) fn of_root() -> Option<Ranges> {
 }
 
 /// The map of a namespace that has what this one has. It lacks the last id where this one has all: namespaces with all
-/// ids can't be told from the machine's first.
+/// ids cannot be told from the machine's first.
 fn each_as_itself(here: &[IdMap]) -> Vec<IdMap> {
     let same = |map: &IdMap| IdMap { container: map.container, host: map.container, size: map.size.min(u32::MAX - 1) };
     here.iter().map(same).collect()
 }
 
-/// How many ids a map has.
+/// The number of ids in a map.
 pub(super) fn count(maps: &[IdMap]) -> u64 {
     maps.iter().map(|map| u64::from(map.size)).sum()
 }
@@ -120,7 +120,7 @@ fn read(file: &str) -> String {
     fs::read_to_string(file).unwrap_or_default()
 }
 
-/// Reads `/proc/PID/uid_map` or `gid_map`. Lines that are none are left out.
+/// Reads `/proc/PID/uid_map` or `gid_map`. Lines that are none are skipped.
 fn parse_id_map(text: &str) -> Vec<IdMap> {
     let map = |line: &str| {
         let mut numbers = line.split_ascii_whitespace().map(|word| word.parse().ok());
@@ -131,7 +131,7 @@ fn parse_id_map(text: &str) -> Vec<IdMap> {
 }
 
 /// The lines of `/etc/subuid` or `/etc/subgid`, in order: the owner by name or number (both files name users, not
-/// groups), and what it is given. Malformed lines are left out, as newuidmap does.
+/// groups), and what it is given. Malformed lines are skipped, as newuidmap does.
 pub fn subordinate_lines(text: &str) -> impl Iterator<Item = (&str, SubordinateRange)> {
     text.lines().filter_map(|line| {
         let mut fields = line.trim().split(':');
@@ -248,7 +248,7 @@ mod tests {
             // A range split over two maps, and one with the user himself in it.
             (9, &[(10, 10)], &[map(0, 500, 15), map(15, 900, 9)], &[map(0, 9, 1), map(1, 10, 5), map(6, 15, 5)]),
             (1000, &[(900, 200), (2000, 1)], &first, &[map(0, 1000, 1), map(1, 2000, 1)]),
-            // What is given twice.
+            // Ids in two ranges.
             (0, &[(10, 5), (10, 5), (14, 2), (15, 1)], &[], &[map(0, 0, 1), map(1, 10, 5), map(6, 15, 1)]),
         ] {
             let ranges: Vec<_> = ranges.iter().map(|(start, count)| range(*start, *count)).collect();

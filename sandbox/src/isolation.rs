@@ -1,9 +1,10 @@
-//! How a step that runs something is kept apart from the machine.
+//! The isolation of steps.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The ways to isolate a step. They differ in who owns the files that the step makes, and in what the machine must allow.
+/// The methods to isolate a step. They differ in the owners of the step's files, and in the requirements of the
+/// machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Isolation {
     /// The best that the machine allows.
@@ -14,11 +15,11 @@ pub enum Isolation {
     /// A user namespace with the ranges of `/etc/subuid` and `/etc/subgid`, mapped by newuidmap(1) and newgidmap(1). Files
     /// have their owners, but for the shift of the ranges.
     Subuid,
-    /// A user namespace with one id. Calls about owners are answered by a supervisor, seccomp_unotify(2), which
-    /// remembers them: files belong to the user here, and in the layer to whom the step gave them.
+    /// A user namespace with one id. A supervisor answers calls about owners by seccomp_unotify(2), and records them:
+    /// files belong to the user on disk, and to their recorded owners in the layer.
     OneUid,
-    /// Root that may make no namespace, as in many containers: chroot(2) alone. The step sees the machine's processes and
-    /// network.
+    /// Root without the right to create namespaces, as in many containers: only chroot(2). The step sees the machine's
+    /// processes and network.
     Chroot,
 }
 
@@ -33,7 +34,7 @@ impl Isolation {
     ];
 }
 
-/// A word that is none of [`Isolation::ALL`].
+/// A word that is not in [`Isolation::ALL`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected one of {}", Isolation::ALL.map(|(_, word)| word).join(", "))]
 pub struct UnknownIsolation;
@@ -58,12 +59,12 @@ impl fmt::Display for Isolation {
     }
 }
 
-/// What is had.
+/// The entered isolation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confinement {
     /// Mounts of this process's own, and the right to make further namespaces.
     Namespaces,
-    /// chroot(2) alone: nothing can be mounted, and processes see all others.
+    /// Only chroot(2): no mounts are possible, and processes see all others.
     Chroot,
 }
 

@@ -1,8 +1,8 @@
 //! The sandbox: namespaces, ownership and mounts for a process that is not root, or that is.
 //!
-//! A process can enter a user namespace only while it has one thread, so [`enter`] belongs before everything else. And
-//! nothing here forks: what has to stay outside the namespace, or has to outlive this process, is this program again
-//! with a hidden first argument (re-exec), which [`reexec`] takes care of at the very top of `main`.
+//! A process can enter a user namespace only while it has one thread, so [`enter`] must be called first. Nothing here
+//! forks: helpers outside of the namespace, or that outlive this process, are this program again with a hidden first
+//! argument (re-exec), which [`reexec`] handles at the top of `main`.
 
 mod cleanup;
 mod diagnosis;
@@ -33,7 +33,7 @@ pub use userns::{MissingPrerequisite, SandboxError, enter, enter_as};
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};
 
-/// Does what a hidden first argument asks for, if there is one. To be called first in `main`, before there are threads.
+/// Runs the helper of a hidden first argument, if any. Must be called first in `main`, before threads exist.
 #[must_use]
 pub fn reexec() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);

@@ -17,7 +17,7 @@ use super::ids::{Giver, Ranges};
 /// The hidden argument of the helper outside.
 pub(super) const MAP_IDS: &str = "--ociforge-map-ids";
 
-/// What tells the helper that the namespace is there.
+/// The message to the helper that the namespace exists.
 const ENTERED: &[u8] = b".";
 
 /// The helper's word for writing a map itself, in place of a program's path.
@@ -42,7 +42,7 @@ pub(super) fn map_own_ids(uid: u32, gid: u32) -> io::Result<()> {
 pub(super) struct Outside(Child);
 
 impl Outside {
-    /// Starts the helper. The error says why it can't be.
+    /// Starts the helper. The error says why it cannot be.
     pub(super) fn prepare(ranges: &Ranges) -> Result<Self, String> {
         let mut helper = super::reexec_command(MAP_IDS);
         helper.arg(std::process::id().to_string());
@@ -57,9 +57,9 @@ impl Outside {
 
     /// Has the ids mapped.
     pub(super) fn map(mut self) -> Result<(), String> {
-        let silent = |error: io::Error| format!("the helper that maps ids is gone: {error}");
+        let silent = |error: io::Error| format!("the helper that maps ids ended: {error}");
         let (Some(mut stdin), Some(mut stdout)) = (self.0.stdin.take(), self.0.stdout.take()) else {
-            return Err("the helper that maps ids can't be reached".into());
+            return Err("the helper that maps ids does not answer".into());
         };
         let written = stdin.write_all(ENTERED);
         drop(stdin);
@@ -106,7 +106,7 @@ fn write_map(pid: &OsStr, file: &str, mappings: &str) -> Result<(), String> {
     let numbers: Vec<&str> = mappings.split(' ').collect();
     let lines: String = numbers.chunks(3).map(|line| format!("{}\n", line.join(" "))).collect();
     let written = fs::write(Path::new("/proc").join(pid).join(file), lines);
-    written.map_err(|error| format!("{file} can't be written: {error}"))
+    written.map_err(|error| format!("cannot write {file}: {error}"))
 }
 
 fn run_tool(tool: &Path, pid: &OsStr, mappings: &str) -> Result<(), String> {
@@ -143,6 +143,6 @@ mod tests {
         // The map of a process that has one already.
         let pid = std::process::id().to_string();
         let error = write_map(OsStr::new(&pid), "uid_map", "0 0 1 1 1 5").unwrap_err();
-        assert!(error.starts_with("uid_map can't be written: "), "{error}");
+        assert!(error.starts_with("cannot write uid_map: "), "{error}");
     }
 }

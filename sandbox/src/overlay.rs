@@ -1,4 +1,4 @@
-//! Overlay mounts: many read-only directories seen as one, with what is written kept apart.
+//! Overlay mounts: read-only lower directories with an upper directory for changes.
 //!
 //! Directories are opened first and named to the kernel by their descriptors, `/proc/self/fd/N`. So their names may
 //! have any characters (the option string gives `:`, `,` and `\` a meaning) and any length, and an image's 127 layers
@@ -19,20 +19,20 @@ use super::{Cleanup, Entered, program};
 /// The bytes of options that mount(2) takes, with the final zero.
 const PAGE: usize = 4096;
 
-/// What to mount.
+/// The parameters of an overlay mount.
 #[derive(Debug, Clone)]
 pub struct Layers {
-    /// The directories below, **the topmost first**: where two have a file, the earlier one's is seen. At least one.
+    /// The lower directories, **the topmost first**; at least one.
     pub lower: Vec<PathBuf>,
-    /// What is written goes here.
+    /// The upper directory.
     pub upper: PathBuf,
     /// An empty directory for the kernel's use, in the same filesystem as `upper`.
     pub work: PathBuf,
-    /// Whether what is written may be lost when the machine fails. `upper` can then be mounted only once.
+    /// Whether changes may be lost when the machine crashes. `upper` can then be mounted only once.
     pub volatile: bool,
 }
 
-/// Who does it.
+/// The mount method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     /// The kernel, by its interface of 6.7 and later, which has no limit to the number of layers but its own of 500.
@@ -52,24 +52,24 @@ pub struct OverlayMount {
     cleanup: Option<Cleanup>,
 }
 
-/// An overlay that can't be mounted.
+/// An error of an overlay mount.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OverlayError {
-    /// One of its directories can't be opened.
+    /// One of its directories cannot be opened.
     #[error("cannot open {}", .directory.display())]
     Directory {
         /// The directory.
         directory: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// Nobody can do it here: plain copies of the layers are what is left.
+    /// No method works: the caller must copy the layers.
     #[error("cannot mount an overlay at {}", .target.display())]
     Refused {
         /// Where.
         target: PathBuf,
-        /// What the kernel and fuse-overlayfs say.
+        /// The errors of the kernel and of fuse-overlayfs.
         source: Reasons,
     },
 }
@@ -80,7 +80,7 @@ pub enum OverlayError {
 pub struct Reasons(pub Vec<(Method, io::Error)>);
 
 impl OverlayError {
-    /// What the user can do, as a sentence without a capital or a full stop.
+    /// The hint for the user, as a sentence without a capital or a full stop.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -93,7 +93,7 @@ impl OverlayError {
 /// Mounts `layers` at the directory `target`, by the first method that works.
 ///
 /// # Errors
-/// When a directory can't be opened, or no method works.
+/// When a directory cannot be opened, or no method works.
 pub fn mount(entered: &Entered, layers: &Layers, target: &Path) -> Result<OverlayMount, OverlayError> {
     mount_by(&[Method::Fsopen, Method::Mount, Method::Fuse], entered, layers, target)
 }
@@ -101,7 +101,7 @@ pub fn mount(entered: &Entered, layers: &Layers, target: &Path) -> Result<Overla
 /// The same by the first of `methods` that works.
 ///
 /// # Errors
-/// When a directory can't be opened, or no method works.
+/// When a directory cannot be opened, or no method works.
 pub fn mount_by(
     methods: &[Method],
     entered: &Entered,
@@ -190,7 +190,7 @@ impl OverlayDirectories {
             options.push_str(&format!(",{feature}=off"));
         }
         if options.len() >= PAGE {
-            let many = format!("{} layers are more than fit into a page", self.lower.len());
+            let many = format!("the mount options of {} layers exceed a page of memory", self.lower.len());
             return Err(io::Error::new(io::ErrorKind::ArgumentListTooLong, many));
         }
         let options = CString::new(options)?;
@@ -203,7 +203,7 @@ impl OverlayDirectories {
             program(name).ok_or_else(missing)
         };
         let (fuse, umount) = (find("fuse-overlayfs")?, find("umount")?);
-        // Without its mount it ends by itself.
+        // It ends by itself after the unmount.
         let command = [umount.into_os_string(), OsString::from("-l"), target.as_os_str().to_owned()];
         let cleanup = Cleanup::new(command)?;
         // The names lead through this process, since it is another one. It goes into the background when all is ready.

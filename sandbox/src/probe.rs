@@ -1,4 +1,4 @@
-//! Whether namespaces can be made and overlays mounted in them, found out by doing it in a child.
+//! Probes of namespaces and overlay mounts, in a child process.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -18,7 +18,7 @@ use super::{Entered, IdMapping, sys};
 /// The hidden argument of the child; the kind and the directory follow it.
 pub(super) const PROBE: &str = "--ociforge-probe";
 
-/// What is tried.
+/// The kinds of probes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NamespaceKind {
     /// A user namespace, and a mount namespace in it.
@@ -40,7 +40,7 @@ pub struct NamespaceProbe {
     pub overlay: ProbeResult,
 }
 
-/// What came of trying something.
+/// The result of one step of a probe.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ProbeResult {
     /// It was not tried.
@@ -77,7 +77,7 @@ pub fn probe_namespaces(scratch: &Path, kind: NamespaceKind) -> NamespaceProbe {
     };
     let kind = if kind == NamespaceKind::User { "user" } else { "root" };
     let probe = in_child(&[OsStr::new(kind), directory.path().as_os_str()]);
-    // The kernel leaves a directory there that its owner can't read.
+    // The kernel leaves a directory there that its owner cannot read.
     let _ = fs::set_permissions(directory.path().join("work/work"), fs::Permissions::from_mode(0o700));
     probe
 }
@@ -156,7 +156,7 @@ fn number_of(error: OverlayError) -> io::Error {
     source.unwrap_or_else(|| io::ErrorKind::Other.into())
 }
 
-/// Does a step and says how it ended.
+/// Runs a step and reports its result.
 pub(super) fn step(name: &str, act: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     let ended = act();
     let number = ended.as_ref().map_or_else(|error| error.raw_os_error().unwrap_or(5), |()| 0);

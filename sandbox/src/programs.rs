@@ -6,16 +6,16 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// Where distributions put programs for administrators and daemons, whether or not they are on a user's `PATH`.
+/// The directories of administrators' programs and daemons, which may not be in a user's `PATH`.
 const USUAL: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-/// The program called `name`, on the caller's `PATH` or where distributions put it.
+/// The program `name`, in the caller's `PATH` or in the usual directories.
 #[must_use]
 pub fn program(name: &str) -> Option<PathBuf> {
     find_program(name, env::var_os("PATH").as_deref())
 }
 
-/// The first program called `name` in the absolute directories of `path`, or else in the usual ones.
+/// The first program `name` in the absolute directories of `path`, or else in the usual ones.
 #[must_use]
 pub fn find_program(name: &str, path: Option<&OsStr>) -> Option<PathBuf> {
     let named = path.into_iter().flat_map(env::split_paths).filter(|directory| directory.is_absolute());

@@ -1,4 +1,4 @@
-//! What a build's steps would have on this machine, found out by a child that prepares for one.
+//! A probe of the isolation of build steps, in a child process that prepares a step.
 
 use std::io::{self, Write};
 use std::process::{ExitCode, Stdio};
@@ -17,7 +17,7 @@ pub(super) const MOUNT_PROC: &str = "--ociforge-mount-proc";
 pub struct StepProbe {
     /// What was entered; `None` where nothing is allowed, or nothing could be tried.
     pub entered: Option<ProbedIsolation>,
-    /// Why nothing is allowed.
+    /// The reason if no isolation is possible.
     pub refusal: Option<String>,
     /// A network namespace.
     pub network: ProbeResult,
@@ -34,7 +34,7 @@ pub struct StepProbe {
 pub struct ProbedIsolation {
     /// Its ids.
     pub ids: IdMapping,
-    /// What keeps it apart.
+    /// Its isolation.
     pub confinement: Confinement,
     /// [`Entered::describe`].
     pub text: String,

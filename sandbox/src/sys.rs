@@ -24,7 +24,7 @@ pub(super) fn unshare(user: bool) -> io::Result<()> {
 /// Moves this thread into new namespaces; for PIDs only its children.
 ///
 /// # Errors
-/// What the kernel says.
+/// The error of the kernel.
 pub(super) fn unshare_namespaces(flags: UnshareFlags) -> io::Result<()> {
     // SAFETY: as above; `FILES` is taken out.
     #[allow(unsafe_code, reason = "rustix has no safe binding for unshare(2)")]

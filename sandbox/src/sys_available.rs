@@ -8,7 +8,7 @@ use rustix::thread::{UnshareFlags, set_no_new_privs, unshare_unsafe};
 /// Has the processes that this one starts from now on in a pid namespace of their own.
 ///
 /// # Errors
-/// What the kernel says.
+/// The error of the kernel.
 pub(super) fn unshare_processes() -> io::Result<()> {
     unshare(UnshareFlags::NEWPID)
 }
@@ -16,7 +16,7 @@ pub(super) fn unshare_processes() -> io::Result<()> {
 /// Moves this process into a network namespace of its own.
 ///
 /// # Errors
-/// What the kernel says.
+/// The error of the kernel.
 pub(super) fn unshare_network() -> io::Result<()> {
     unshare(UnshareFlags::NEWNET)
 }

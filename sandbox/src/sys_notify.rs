@@ -53,7 +53,7 @@ pub(super) fn listen(program: &[libc::sock_filter], flags: c_ulong) -> io::Resul
     }
 }
 
-/// Has the kernel run this process on the processor of the one that waits: both can't work at once anyway. Linux 6.6.
+/// Has the kernel run this process on the processor of the one that waits: both cannot work at once anyway. Linux 6.6.
 pub(super) fn wake_in_place(listener: BorrowedFd<'_>) {
     let flag: u64 = 1;
     // SAFETY: the argument is a value. Older kernels refuse the number, which changes nothing but the time.
@@ -81,7 +81,7 @@ pub(super) fn waits(listener: BorrowedFd<'_>, id: u64) -> bool {
     unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw const id) == 0 }
 }
 
-/// Answers: the call returns `value`, or fails with `error` (errno(3), positive) if that isn't 0.
+/// Answers: the call returns `value`, or fails with `error` (errno(3), positive) if that is not 0.
 ///
 /// # Errors
 /// `ENOENT` when nobody waits any more.
@@ -171,7 +171,7 @@ pub(super) fn set_locks_limit(thread: i32, (soft, hard): (u64, u64)) -> io::Resu
 /// fstatat(2), as the bytes of `struct stat`. Relative paths begin at the working directory.
 ///
 /// # Errors
-/// What the kernel says.
+/// The error of the kernel.
 pub(super) fn stat(path: &CStr, flags: c_int) -> io::Result<[u8; STAT]> {
     let mut stat = [0; STAT];
     let into = stat.as_mut_ptr();
@@ -183,7 +183,7 @@ pub(super) fn stat(path: &CStr, flags: c_int) -> io::Result<[u8; STAT]> {
 /// statx(2), as the bytes of `struct statx`. Relative paths begin at the working directory.
 ///
 /// # Errors
-/// What the kernel says.
+/// The error of the kernel.
 pub(super) fn statx(path: &CStr, flags: c_int, mask: u32) -> io::Result<[u8; STATX]> {
     let mut statx = [0; STATX];
     let into = statx.as_mut_ptr();
@@ -195,7 +195,7 @@ pub(super) fn statx(path: &CStr, flags: c_int, mask: u32) -> io::Result<[u8; STA
 /// Gives this thread a root directory, a working directory and a umask of its own.
 ///
 /// # Errors
-/// What the kernel says.
+/// The error of the kernel.
 pub(super) fn own_directories() -> io::Result<()> {
     // SAFETY: nothing that this thread shares with others is touched but what it shared with them.
     checked(unsafe { libc::unshare(libc::CLONE_FS) })?;

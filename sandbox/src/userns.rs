@@ -1,7 +1,7 @@
 //! Entering namespaces.
 //!
-//! A process that is not root becomes the root of a new user namespace, in which it may mount, and own files by more
-//! than one id where [`mapping`](super::mapping) gives it these.
+//! A process without root becomes the root of a new user namespace, in which it can mount, and own files by several ids
+//! if [`mapping`](super::mapping) maps them.
 
 use std::io;
 
@@ -24,50 +24,50 @@ const OF_CHROOT: CapabilitySet = CapabilitySet::SYS_CHROOT
     .union(CapabilitySet::SETUID)
     .union(CapabilitySet::SETGID);
 
-/// Namespaces that can't be entered.
+/// An error of entering namespaces.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SandboxError {
-    /// Nobody tried: there seemed to be no need.
+    /// The process did not try to enter namespaces.
     #[error("no namespaces were entered")]
     Outside,
     /// The kernel refuses the namespace.
     #[error("cannot enter a user namespace{}", because(.diagnosis.as_ref()))]
     Refused {
-        /// What most likely forbids it.
+        /// The probable reason.
         diagnosis: Option<Diagnosis>,
-        /// What the kernel says.
+        /// The error of the kernel.
         source: io::Error,
     },
-    /// The namespace is there, but nothing can be done in it.
+    /// The namespace exists, but an operation in it is refused.
     #[error("cannot {step} in a user namespace{}", because(.diagnosis.as_ref()))]
     Powerless {
-        /// What can't be done.
+        /// The refused operation.
         step: &'static str,
-        /// What most likely forbids it.
+        /// The probable reason.
         diagnosis: Option<Diagnosis>,
-        /// What the kernel says.
+        /// The error of the kernel.
         source: io::Error,
     },
-    /// Root can't have mounts of its own.
+    /// Root cannot create a mount namespace.
     #[error("cannot enter a mount namespace")]
     Mounts(#[source] io::Error),
-    /// What was asked for needs something that is not there.
-    #[error("cannot have {what}")]
+    /// A prerequisite of the requested isolation is missing.
+    #[error("cannot use {what}")]
     Lacking {
-        /// What was asked for.
+        /// The requested isolation.
         what: &'static str,
-        /// What is not there.
+        /// The missing prerequisite.
         source: MissingPrerequisite,
     },
 }
 
-/// What isolation of a certain kind needs and does not find.
+/// A missing prerequisite of an isolation.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MissingPrerequisite {
     /// The process is not root's.
-    #[error("this is not root")]
+    #[error("the user is not root")]
     Root,
     /// Root, as in a container, has not got these capabilities.
     #[error("root has no {} here", .0.join(", no "))]
@@ -82,7 +82,7 @@ fn because(diagnosis: Option<&Diagnosis>) -> String {
 }
 
 impl SandboxError {
-    /// What the user can do, as a sentence without a capital or a full stop.
+    /// The hint for the user, as a sentence without a capital or a full stop.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -102,14 +102,14 @@ impl SandboxError {
 impl MissingPrerequisite {
     fn hint(&self) -> String {
         match self {
-            Self::Root => "run as root, or leave out --isolation".into(),
+            Self::Root => "run as root, or omit --isolation".into(),
             Self::Capabilities(names) => {
                 let flags = names.iter().map(|name| format!("--cap-add {}", name.trim_start_matches("CAP_")));
                 format!("start the container around this with `{}`", flags.collect::<Vec<_>>().join(" "))
             }
             Self::Ranges(_) => {
-                "give the user ids with `usermod --add-subuids FIRST-LAST --add-subgids FIRST-LAST USER`; \
-                 `ociforge doctor` knows free ones, or leave out --isolation"
+                "give the user ids with `usermod --add-subuids FIRST-LAST --add-subgids FIRST-LAST USER`; `ociforge \
+                    doctor` shows free ids, or omit --isolation"
                     .into()
             }
         }
@@ -244,7 +244,7 @@ fn user_namespace(ranges: Result<Option<Ranges>, String>) -> Result<Entered, San
     let (ids, warning) = match helper.and_then(|helper| helper.map(Outside::map).transpose()) {
         Ok(Some(())) => (IdMapping::Ranges, None),
         Ok(None) => (IdMapping::OneId, None),
-        Err(reason) => (IdMapping::OneId, Some(format!("{reason}: everything belongs to one user here"))),
+        Err(reason) => (IdMapping::OneId, Some(format!("{reason}: all files belong to one user"))),
     };
     if ids == IdMapping::OneId {
         map_own_ids(uid, gid).map_err(|source| {

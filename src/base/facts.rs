@@ -158,7 +158,7 @@ fn info_of(path: &LayerPath) -> LayerPath {
     }
 }
 
-/// The C library: what it says itself, or else its package.
+/// The C library: its own version text, or else its package.
 fn libc(tree: &Tree) -> Option<Libc> {
     let said = tree.iter().find_map(|(_, kept)| match kept {
         TreeEntry::Glibc(major, minor) => Some(Libc::Glibc(*major, *minor)),
@@ -188,27 +188,27 @@ pub(super) fn constraint_files(env: &[String]) -> impl Iterator<Item = LayerPath
     names.filter(|name| name.starts_with('/')).filter_map(|name| LayerPath::new(name).ok())
 }
 
-/// The base's filesystem could not be looked at.
+/// An error of the scan of the base's filesystem.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FactsError {
-    /// A layer could not be had, or is not what the manifest says.
+    /// A layer cannot be fetched, or does not match the manifest.
     #[error(transparent)]
     Content(#[from] ContentError),
-    /// A layer is not the archive that it should be.
+    /// A layer is not a valid archive.
     #[error("cannot read layer {layer} of the base")]
     Scan {
         /// The layer's digest.
         layer: Digest,
-        /// Why.
+        /// The cause.
         source: ScanError,
     },
-    /// The facts could not be remembered.
+    /// The facts cannot be stored.
     #[error("cannot write {path}")]
     Cache {
         /// The file.
         path: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
 }
@@ -217,8 +217,10 @@ impl Explain for FactsError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Content(error) => error.hint(),
-            Self::Scan { .. } => Some("state `[python] version, site-packages, executable, libc` in the recipe".into()),
-            Self::Cache { .. } => Some("choose another place with --store".into()),
+            Self::Scan { .. } => {
+                Some("set version, site-packages, executable and libc under [python] in the recipe".into())
+            }
+            Self::Cache { .. } => Some("choose another directory with --store".into()),
         }
     }
 }
@@ -230,11 +232,11 @@ pub fn known(image: &Image, cache: &Path) -> Option<BaseFacts> {
     (remembered.format == FORMAT).then_some(remembered.facts)
 }
 
-/// What the layers of `image` hold: remembered in the directory `cache` under the manifest's digest, or else found by
-/// streaming every layer of it from `source` once, the lowest first. Nothing of the layers is stored.
+/// The content of the layers of `image`: from the directory `cache`, under the manifest's digest, or else from a scan
+/// of every layer from `source`, the lowest first. The layers are not stored.
 ///
 /// # Errors
-/// When a layer can't be had or read, or what was found can't be written.
+/// When a layer cannot be fetched or read, or the result cannot be written.
 pub async fn contents(
     image: &Image,
     source: &dyn Source,
@@ -255,7 +257,7 @@ pub async fn contents(
     Ok(contents)
 }
 
-/// Streams one layer through the scanner, which works on a thread of its own.
+/// Streams one layer through the scanner on its own thread.
 async fn scan(
     mut scanner: Scanner,
     layer: &Descriptor,
@@ -263,7 +265,7 @@ async fn scan(
     reporter: &dyn Reporter,
 ) -> Result<Scanner, FactsError> {
     let operation = || format!("read layer {} of the base", layer.digest);
-    let label = format!("look into layer {}", layer.digest.short());
+    let label = format!("scan layer {}", layer.digest.short());
     let progress = reporter.task(&label, Some(layer.size));
     let blob = BlobReader::new(source, layer, &*progress);
     match read_on_thread(blob, move |reader| scanner.layer(reader).map(|()| scanner)).await {
@@ -271,7 +273,7 @@ async fn scan(
             progress.done("read");
             Ok(scanner)
         }
-        // What the transfer says is the reason, whatever the decompressor makes of it.
+        // An error of the transfer has precedence over the resulting error of the decompressor.
         Ok(Err(ScanError::Read(error))) => match cause_of(error) {
             Cause::Io(error) => Err(FactsError::Scan { layer: layer.digest.clone(), source: error.into() }),
             cause => Err(cause.of(operation()).into()),
@@ -376,7 +378,7 @@ mod tests {
         let cache = directory.path().join("facts");
         let blob = layout.blob_path(&image.manifest.layers[0].digest);
         let changed = tar(&[("etc/os-release", "ID=y\n")]);
-        for (bytes, cause) in [(&changed[..], "the digest is"), (&good[..600], "600 bytes where")] {
+        for (bytes, cause) in [(&changed[..], "the digest is"), (&good[..600], "the size is 600 bytes")] {
             fs::write(&blob, bytes).unwrap();
             let error = contents(&image, &layout, &cache, &()).await.unwrap_err();
             let FactsError::Content(error) = error else { panic!("{error}") };

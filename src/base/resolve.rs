@@ -24,7 +24,7 @@ impl BaseImage {
     /// is taken whatever the name leads to by now.
     ///
     /// # Errors
-    /// When it can't be had, or not for the platform.
+    /// When the image cannot be fetched, or not for the platform.
     pub async fn resolve(
         name: Option<&ImageName>,
         platform: &Platform,

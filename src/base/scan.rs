@@ -1,7 +1,7 @@
-//! Streaming a base's layers past a filter.
+//! The scan of a base's layers.
 //!
-//! Every path is kept, and the content of a few hundred small files. What is kept is the image's tree as a container would
-//! see it: upper layers replace and remove what lower ones said.
+//! The scan keeps every path and the content of a few hundred small files. The result is the image's tree as a
+//! container sees it: upper layers replace and remove entries of lower layers.
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, Read};
@@ -14,39 +14,39 @@ use super::facts::BaseFacts;
 use super::file_filter::{self, FileKind};
 use super::tree::{Tree, TreeEntry};
 
-/// Most that is kept of all layers, in bytes: contents and paths. An image of a million files takes about 200 MiB.
+/// The maximum size of all kept contents and paths, in bytes. An image of a million files needs about 200 MiB.
 const MAX_KEPT: usize = 1 << 30;
-/// Most text that is kept, in bytes.
+/// The maximum size of all kept texts, in bytes.
 const MAX_TEXTS: usize = 48 << 20;
 
-/// Longest path or link target, in bytes, as in Linux.
+/// The maximum length of a path or link target in bytes, as in Linux.
 const MAX_PATH: usize = 4096;
 
-/// A layer that can't be scanned.
+/// An error of a scan.
 #[derive(Debug, thiserror::Error)]
 pub enum ScanError {
-    /// The stream broke off, or is not what its compression or tar should be.
+    /// The stream ended early, or is not valid compressed data or a valid tar.
     #[error(transparent)]
     Read(#[from] io::Error),
-    /// A name that has no place in a layer.
-    #[error("the layer has a name that can't be")]
+    /// A name that is invalid in a layer.
+    #[error("the layer has an entry with an invalid name")]
     Name(#[from] PathError),
-    /// A path that no filesystem takes.
+    /// A path above the limit of filesystems.
     #[error("the layer has a path of more than {MAX_PATH} bytes")]
     LongPath,
     /// More files or package metadata than any image has.
-    #[error("more than {} MiB of paths, or {} MiB of package metadata", MAX_KEPT >> 20, MAX_TEXTS >> 20)]
+    #[error("the layers have more than {} MiB of paths or {} MiB of package metadata", MAX_KEPT >> 20, MAX_TEXTS >> 20)]
     TooMuch,
 }
 
-/// Reads layers, the lowest first, and then says what they hold.
+/// Reads layers, the lowest first, and returns their files and facts.
 #[derive(Debug)]
 pub struct Scanner {
     env: Vec<String>,
-    /// Files whose text is wanted, besides those that the filter knows by their names.
+    /// Files whose text is kept, besides those of the filter.
     wanted: BTreeSet<LayerPath>,
     below: Tree,
-    /// What the layer that is being read has put there: its own whiteouts don't touch it.
+    /// The entries of the current layer: its own whiteouts do not remove them.
     layer: Tree,
 }
 
@@ -60,19 +60,19 @@ impl Scanner {
         Self { env: env.to_vec(), wanted: wanted.collect(), below: Tree::default(), layer: Tree::default() }
     }
 
-    /// Takes in the next layer up: a tar as it is, or in gzip (of any number of members) or zstd, told apart by the
+    /// Reads the next layer up: a tar, plain or compressed with gzip (any number of members) or zstd, detected by the
     /// first bytes. The reader is read to its end.
     ///
     /// # Errors
-    /// When it can't be read, is malformed, or has more to keep than any image has.
+    /// When the layer cannot be read, is malformed, or exceeds the limits.
     pub fn layer(&mut self, mut reader: impl BufRead + Send) -> Result<(), ScanError> {
         self.tar(decompress(&mut reader)?)?;
-        // A verifying reader speaks its verdict at the end.
+        // A verifying reader reports a mismatch at its end.
         io::copy(&mut reader, &mut io::sink())?;
         Ok(())
     }
 
-    /// What the layers hold: what the files say, and all paths.
+    /// The facts from the files of the layers, and all paths.
     #[must_use]
     pub fn finish(self) -> (BaseFacts, FileIndex) {
         (BaseFacts::of(&self.env, &self.below), self.below.into_index().collect())
@@ -100,7 +100,7 @@ impl Scanner {
         Ok(())
     }
 
-    /// The path of an entry after the symbolic links above it.
+    /// The final path of an entry: links among its parent directories are followed, as an unpacker does.
     fn landed(&self, path: LayerPath) -> LayerPath {
         let link_at = |path: &LayerPath| match self.layer.get(path) {
             Some(_) => self.layer.link_at(path),
@@ -114,7 +114,7 @@ impl Scanner {
             return Ok(());
         }
         for tree in [&mut self.below, &mut self.layer] {
-            // A directory joins the one that is there; everything else takes the place of what is there.
+            // A directory merges with an existing one; every other entry replaces the existing entry.
             if entry.kind != EntryKind::Directory || tree.get(&path).is_some_and(|kept| !kept.is_directory()) {
                 tree.remove(&path);
             }
@@ -130,7 +130,7 @@ impl Scanner {
         Ok(())
     }
 
-    /// What is kept of an entry.
+    /// The kept data of an entry.
     fn sift(&self, path: &LayerPath, entry: &TarEntry, body: &mut impl Read) -> Result<TreeEntry, ScanError> {
         match entry.kind {
             EntryKind::Directory => {

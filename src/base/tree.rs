@@ -1,4 +1,4 @@
-//! What a scan has kept: every path of an image's tree, and the content of a few files.
+//! The result of a scan: every path of an image's tree, and the content of a few files.
 
 use std::convert::Infallible;
 
@@ -6,20 +6,20 @@ use ociforge_layers::index::IndexEntry;
 use ociforge_layers::path_map::PathMap;
 use ociforge_layers::{LayerPath, Metadata, links};
 
-/// What is kept of an entry.
+/// The kept data of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum TreeEntry {
     Directory(Metadata),
     Symlink(Vec<u8>),
-    /// A file of no interest beyond that.
+    /// Any other file.
     File,
-    /// A file that can be run.
+    /// An executable file.
     Executable,
-    /// A file whose name says enough.
+    /// A file whose name is sufficient.
     Present,
-    /// A small file, or the telling part of one.
+    /// The content of a small file, or a part of it.
     Text(String),
-    /// What the C library says about its version.
+    /// The version text of the C library.
     Glibc(u32, u32),
 }
 
@@ -38,12 +38,12 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    /// The approximate size in memory, in bytes.
+    /// The estimated memory in bytes.
     pub(super) fn size(&self) -> usize {
         self.size
     }
 
-    /// The length of all kept texts together, in bytes.
+    /// The total size of the kept texts in bytes.
     pub(super) fn texts(&self) -> usize {
         self.texts
     }
@@ -99,7 +99,7 @@ impl Tree {
         self.subtract(removed);
     }
 
-    /// Every path and what is there.
+    /// Every path with its entry.
     pub(super) fn into_index(self) -> impl Iterator<Item = (LayerPath, IndexEntry)> {
         self.entries.into_entries().map(|(path, kept)| {
             let entry = match kept {
@@ -126,7 +126,7 @@ impl Tree {
     }
 }
 
-/// A guess at what an entry takes in memory, in bytes.
+/// The estimated memory of an entry in bytes.
 fn weight(path: &LayerPath, kept: &TreeEntry) -> usize {
     let content = match kept {
         TreeEntry::Symlink(target) => target.len(),

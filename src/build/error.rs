@@ -51,7 +51,7 @@ pub enum BuildError {
         source: Box<FactsError>,
     },
     /// Python packages for a base without Python.
-    #[error("{base} has no Python, so no packages can be installed for it")]
+    #[error("cannot install Python packages: {base} has no Python")]
     NoPython {
         /// The name of the base.
         base: String,
@@ -66,13 +66,13 @@ pub enum BuildError {
     #[error("images are built for linux, not for {0}")]
     System(Platform),
     /// The lock has wheels for a layer that uses none from it.
-    #[error("ociforge.lock has wheels for layer {layer}, which is no pip layer of the recipe")]
+    #[error("ociforge.lock has wheels for layer {layer}, which is not a pip layer of the recipe")]
     Misplaced {
         /// The layer, counted from 0.
         layer: usize,
     },
     /// A step failed.
-    #[error("cannot make the layer `{step}` (line {line} of the recipe)")]
+    #[error("cannot build the layer `{step}` (line {line} of the recipe)")]
     Step {
         /// The step.
         step: String,
@@ -132,10 +132,10 @@ pub enum StepError {
     #[error("{} has neither pyproject.toml nor setup.py", .0.display())]
     NoProject(PathBuf),
     /// The sandbox is not available.
-    #[error("there is nothing to run it in")]
+    #[error("no isolation is available for the step")]
     NoSandbox(#[source] Arc<SandboxError>),
     /// The root filesystem cannot be created.
-    #[error("cannot make the step's root filesystem")]
+    #[error("cannot create the step's root filesystem")]
     Rootfs(#[from] WritableRootfsError),
     /// A mount of the step cannot be prepared.
     #[error("cannot prepare the mount at {to}")]
@@ -205,7 +205,7 @@ fn said(last: &[String]) -> String {
 }
 
 fn value_hint() -> Option<String> {
-    Some("$NAME and ${NAME} are variables of the base and of keys before; write $$ for a dollar".into())
+    Some("$NAME and ${NAME} refer to variables of the base and of earlier keys; write $$ for a dollar sign".into())
 }
 
 impl BuildError {
@@ -248,7 +248,8 @@ impl Explain for BuildError {
             Self::Base { source, .. } | Self::CopiedImage { source, .. } => source.hint(),
             Self::Facts { source, .. } => source.hint(),
             Self::NoPython { .. } => Some(
-                "if it has one that was not found, state it in the recipe: [python] version, site-packages, executable"
+                "if the base has Python in an unusual place, set version, site-packages and executable under [python] \
+                    in the recipe"
                     .into(),
             ),
             Self::Lock(error) => error.hint(),
@@ -279,34 +280,32 @@ impl Explain for StepError {
             Self::Rootfs(error) => error.hint(),
             // The hint about --user is for containers.
             Self::Bundle(error) => error.hint().map(|hint| match hint.contains("--user") {
-                true => {
-                    "give the step's user by number, such as user = \"1000:1000\", or add it in a layer before".into()
-                }
+                true => "give the step's user by number, such as user = \"1000:1000\", or add the user in an earlier \
+                        layer"
+                    .into(),
                 false => hint,
             }),
             Self::Start(error) => error.hint(),
             Self::Capture(error) => error.hint().map(Into::into),
             Self::Value(_) => value_hint(),
             Self::Place(PlaceError::OntoDirectory { .. }) => {
-                Some("name the file itself, or remove the directory in a `run` step before".into())
+                Some("name the file itself, or remove the directory in an earlier `run` step".into())
             }
             Self::Place(PlaceError::NotADirectory { .. }) => {
-                Some("choose another path, or remove the file in a `run` step before".into())
+                Some("choose another path, or remove the file in an earlier `run` step".into())
             }
             Self::Place(PlaceError::Loop { .. }) => {
-                Some("choose another path, or mend the links in a `run` step before".into())
+                Some("choose another path, or repair the links in an earlier `run` step".into())
             }
             Self::Place(PlaceError::OpaqueRoot) => {
-                Some("build on `base = \"scratch\"`, or take the entry out of the archive".into())
+                Some("remove the entry from the archive, or use `base = \"scratch\"`".into())
             }
             Self::Failed { full: true, .. } => Some(FULL_DISK.into()),
             Self::Failed { last, .. } if last.iter().any(|line| wants_network(line)) => {
                 Some("a step sees no network unless its layer has network = \"host\"".into())
             }
             Self::Store(error) if is_full_disk(error) => Some(FULL_DISK.into()),
-            Self::NoProject(_) => {
-                Some("name the directory that has the project; it is relative to the recipe's directory".into())
-            }
+            Self::NoProject(_) => Some("name the directory of the project, relative to the recipe's directory".into()),
             _ => None,
         }
     }

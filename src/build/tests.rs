@@ -212,7 +212,8 @@ async fn what_a_users_lock_has_no_wheel_of_is_pinned_and_built() {
     let failure = place.wheels(&place.builder(), &plan, &older).await.err().unwrap();
     assert_eq!(failure.message, "cannot install old");
     assert!(
-        failure.hint.unwrap().contains("ociforge lock") && failure.causes[0].contains("ociforge.lock does not say")
+        failure.hint.unwrap().contains("ociforge lock")
+            && failure.causes[0].contains("ociforge.lock has no build requirements")
     );
     // A project elsewhere is not looked at.
     place.write("locks/pylock.toml", text.replace("./app", "../../elsewhere"));
@@ -239,26 +240,28 @@ async fn failure(place: &Place, plan: &Plan) -> Failure {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn builds_that_fail_say_why() {
-    let wheel = "import os, zipfile\ndef make(d, n):\n    zipfile.ZipFile(os.path.join(d, n), 'w').writestr('x', 'y')\n    return n\n";
+    let wheel = "import os, zipfile\ndef make(d, n):\n    zipfile.ZipFile(os.path.join(d, n), 'w').writestr('x', \
+        'y')\n    return n\n";
     for (hooks, cause, hint) in [
         ("def build_wheel(*a):\n    print('one')\n    raise SystemExit('no luck')\n", "no luck", ""),
-        ("import nonexistent", "cannot import the build backend own", "doesn't name"),
-        ("def build_wheel(*a):\n    return 'app-1-py3-none-any.whl'\n", "and made none", "PEP 517"),
+        ("import nonexistent", "cannot import the build backend own", "not in its build requirements"),
+        ("def build_wheel(*a):\n    return 'app-1-py3-none-any.whl'\n", "and created none", "PEP 517"),
         (
             &format!(
-                "{wheel}def build_wheel(d, *a):\n    make(d, 'app-1-py2-none-any.whl')\n    return make(d, 'app-1-py3-none-any.whl')\n"
+                "{wheel}def build_wheel(d, *a):\n    make(d, 'app-1-py2-none-any.whl')\n    return make(d, \
+                    'app-1-py3-none-any.whl')\n"
             ),
-            "and made app-1-py2-none-any.whl, app-1-py3-none-any.whl",
+            "and created app-1-py2-none-any.whl, app-1-py3-none-any.whl",
             "PEP 517",
         ),
         (
             &format!("{wheel}def build_wheel(d, *a):\n    return make(d, 'other-1-py3-none-any.whl')\n"),
-            "it says that it is other 1",
+            "its metadata names other 1",
             "",
         ),
         (
             &format!("{wheel}def build_wheel(d, *a):\n    return make(d, 'app-1-py2-none-any.whl')\n"),
-            "no wheel of it runs on",
+            "no wheel runs on",
             "",
         ),
         (&format!("{wheel}def build_wheel(d, *a):\n    return make(d, 'app-1-py3-none-any.whl')\n"), ".dist-info", ""),
@@ -278,7 +281,8 @@ async fn builds_that_fail_say_why() {
     }
 }
 
-const EXTENSION: &str = "#include <Python.h>\nstatic struct PyModuleDef m = {PyModuleDef_HEAD_INIT, \"fast\", 0, -1, 0};\n\
+const EXTENSION: &str = "#include <Python.h>\nstatic struct PyModuleDef m = {PyModuleDef_HEAD_INIT, \"fast\", 0, -1, \
+    0};\n\
                          PyMODINIT_FUNC PyInit_fast(void) { return PyModule_Create(&m); }\n";
 const SETUP: &str = "from setuptools import setup, Extension\n\
                      setup(name='fast', version='1', ext_modules=[Extension('fast', ['fast.c'])])\n";
@@ -303,12 +307,12 @@ async fn an_extension_in_c_is_compiled_the_same_twice() {
     let builder = Builder { isolated: Some(Arc::new(blind)), ..builder };
     let failure = place.wheels(&builder, &plan, &lock).await.err().unwrap();
     assert!(
-        failure.hint.as_deref().unwrap_or_default().contains("needs a compiler: bring it with a layer before"),
+        failure.hint.as_deref().unwrap_or_default().contains("needs a compiler: install it in an earlier layer"),
         "{failure}"
     );
     let builder = Builder { isolated: None, ..builder };
     let failure = place.wheels(&builder, &plan, &lock).await.err().unwrap();
-    assert!(failure.causes.iter().any(|cause| cause == "there is nothing to run it in"), "{failure}");
+    assert!(failure.causes.iter().any(|cause| cause == "no isolation is available for the step"), "{failure}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -323,7 +327,7 @@ async fn an_old_source_gets_what_it_does_not_name() {
     // A source that names what it needs gets that and nothing else.
     place.write("pyproject.toml", "[build-system]\nrequires = ['setuptools']\n");
     let failure = place.lock(&plan).await.unwrap_err();
-    assert!(failure.hint.as_deref().unwrap_or_default().contains("doesn't name"), "{failure}");
+    assert!(failure.hint.as_deref().unwrap_or_default().contains("not in its build requirements"), "{failure}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -338,13 +342,14 @@ async fn an_archive_that_is_another_one_is_not_built() {
     let recipe = crate::build::recipe_digest(&plan).unwrap();
     let lock = Lock { recipe, bases: vec![], images: vec![], wheels: vec![], sources: vec![entry] };
     let failure = place.wheels(&place.builder(), &plan, &lock).await.err().unwrap();
-    assert!(failure.causes.iter().any(|cause| cause.contains("the lock says")), "{failure}");
+    assert!(failure.causes.iter().any(|cause| cause.contains("as in the lock")), "{failure}");
     assert!(place.jobs().is_empty());
 }
 
 /// A backend that writes the same files in another order and at another time whenever it is called.
 const UNSTEADY: &str = "import base64, hashlib, os, random, zipfile\n\
-        FILES = {'good.py': 'x = {1, None, \"a\", \"b\"}\\ndef f(y): return y in {\"c\", \"d\", None}\\n', 'bad.py': 'print \"x\"\\n',\n\
+        FILES = {'good.py': 'x = {1, None, \"a\", \"b\"}\\ndef f(y): return y in {\"c\", \"d\", None}\\n', 'bad.py': \
+            'print \"x\"\\n',\n\
             'pkg/__init__.py': 'import good\\n', 'pkg/data.txt': '',\n\
             'app-1.dist-info/METADATA': 'Metadata-Version: 2.1\\nName: app\\nVersion: 1\\n',\n\
             'app-1.dist-info/WHEEL': 'Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n'}\n\

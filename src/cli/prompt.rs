@@ -17,10 +17,10 @@ pub struct ControllingTerminal(File);
 #[derive(Debug, thiserror::Error)]
 pub enum PromptError {
     /// The process has no terminal.
-    #[error("there is no terminal to ask at")]
+    #[error("there is no terminal for a prompt")]
     NoTerminal(#[source] io::Error),
     /// The terminal cannot be read or written.
-    #[error("the terminal can't be used")]
+    #[error("the terminal cannot be used")]
     Io(#[from] io::Error),
     /// End of input: ^D, or a closed terminal.
     #[error("there was no answer")]

@@ -182,10 +182,10 @@ fn filled(text: Option<String>) -> Option<String> {
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeArgsError {
     /// `--gpus`.
-    #[error("wrong value for --gpus")]
+    #[error("invalid value for --gpus")]
     Gpus(#[source] GpuError),
     /// `--volume`.
-    #[error("wrong value for --volume")]
+    #[error("invalid value for --volume")]
     Volume(#[source] VolumeError),
     /// The file of `--security-opt seccomp=`.
     #[error("cannot read the seccomp profile {file}")]
@@ -196,7 +196,7 @@ pub enum RuntimeArgsError {
         source: std::io::Error,
     },
     /// Any other flag.
-    #[error("wrong value for {flag}")]
+    #[error("invalid value for {flag}")]
     Value {
         /// The flag.
         flag: &'static str,
@@ -204,7 +204,7 @@ pub enum RuntimeArgsError {
         source: FlagError,
     },
     /// A variable of the caller that is not UTF-8, as JSON requires.
-    #[error("the variable {0} is not UTF-8, and a runtime spec can't hold it")]
+    #[error("the variable {0} is not UTF-8, which a runtime spec requires")]
     NotUnicode(String),
 }
 
@@ -435,7 +435,8 @@ mod tests {
 
     #[test]
     fn privileges_and_limits() {
-        let line = "--cap-add SYS_PTRACE --cap-drop all --cap-drop CAP_KILL --privileged -m 64g --memory-swap -1 --pids-limit -1 --tmpfs \
+        let line = "--cap-add SYS_PTRACE --cap-drop all --cap-drop CAP_KILL --privileged -m 64g --memory-swap -1 \
+            --pids-limit -1 --tmpfs \
                     /run --tmpfs /scratch:size=1g --security-opt seccomp=/etc/passwd --security-opt seccomp=unconfined \
                     --security-opt no-new-privileges --rootless IMAGE x";
         let request = request(&line.split_ascii_whitespace().collect::<Vec<_>>()).unwrap();
@@ -510,47 +511,48 @@ mod tests {
         for (words, message) in [
             (
                 ["--gpus", "all,capabilities=utilitys"],
-                "wrong value for --gpus\n  cause: `all,capabilities=utilitys` is not a GPU request: `utilitys` is not a \
-                 capability of the driver\n  hint: did you mean utility?",
+                "invalid value for --gpus\n  cause: `all,capabilities=utilitys` is not a GPU request: `utilitys` is \
+                    not a capability of the driver\n  hint: did you mean utility?",
             ),
             (
                 ["-v", "/data"],
-                "wrong value for --volume\n  cause: `/data` is not a volume: it has no destination\n  hint: write where \
-                 it goes: /data:/data",
+                "invalid value for --volume\n  cause: `/data` is not a volume: it has no destination\n  hint: write \
+                    the destination: /data:/data",
             ),
             (
                 ["--shm-size", "64x"],
-                "wrong value for --shm-size\n  cause: `64x` is not a size\n  hint: write a number of bytes, or one with \
-                 a unit: 65536k, 512m, 64g",
+                "invalid value for --shm-size\n  cause: `64x` is not a size\n  hint: write a number of bytes, or one \
+                    with a unit: 65536k, 512m, 64g",
             ),
             (
                 ["--cap-add", "SYS_ADMN"],
-                "wrong value for --cap-add\n  cause: `SYS_ADMN` is not a capability\n  hint: did you mean SYS_ADMIN?",
+                "invalid value for --cap-add\n  cause: `SYS_ADMN` is not a capability\n  hint: did you mean SYS_ADMIN?",
             ),
             (
                 ["--tmpfs", "/run:sise=64k"],
-                "wrong value for --tmpfs\n  cause: `/run:sise=64k` is not a directory in memory: `sise=64k` is not an \
-                 option\n  hint: did you mean size?",
+                "invalid value for --tmpfs\n  cause: `/run:sise=64k` is not a directory in memory: `sise=64k` is not \
+                    an option\n  hint: did you mean size?",
             ),
             (
                 ["--security-opt", "seccomp=/no/such/file"],
-                "cannot read the seccomp profile /no/such/file\n  cause: No such file or directory (os error 2)\n  hint: \
+                "cannot read the seccomp profile /no/such/file\n  cause: No such file or directory (os error 2)\n  \
+                    hint: \
                  give a file in docker's format, or seccomp=unconfined",
             ),
             (
                 ["--net", "bridge"],
-                "wrong value for --network\n  cause: --network bridge needs a daemon, and ociforge has none\n  hint: \
-                 use --network host, or leave it out for a namespace of its own",
+                "invalid value for --network\n  cause: --network bridge needs a daemon, and ociforge has none\n  \
+                    hint: use --network host, or omit it for a namespace of its own",
             ),
             (
                 ["--driver-version", "new"],
-                "wrong value for --driver-version\n  cause: `new` is not the version of a driver\n  hint: write it as \
-                 nvidia-smi does, such as 535.104.05",
+                "invalid value for --driver-version\n  cause: `new` is not the version of a driver\n  hint: write it \
+                    as nvidia-smi does, such as 535.104.05",
             ),
             (
                 ["-e", "BYTES"],
-                "the variable BYTES is not UTF-8, and a runtime spec can't hold it\n  hint: give it a value with \
-                 --env BYTES=…",
+                "the variable BYTES is not UTF-8, which a runtime spec requires\n  hint: give it a value with --env \
+                    BYTES=…",
             ),
         ] {
             let failure = Failure::from(request(&[words[0], words[1], "IMAGE"]).unwrap_err());

@@ -43,7 +43,7 @@ pub(super) async fn run(context: &Context, args: BuildArgs) -> Result<Option<Box
     let secrets = Secrets::read(&args.steps.secrets, &plan, |name| std::env::var_os(name))?;
     if plan.needs_sandbox() {
         let entered =
-            context.entered().map_err(|failure| failure.during("the recipe has steps that can't be run here"))?;
+            context.entered().map_err(|failure| failure.during("the recipe has steps that cannot run here"))?;
         context.reporter.note(&format!("steps run in {}", entered.describe()));
     }
     let mut builder = context.builder(compression(&args)?, !args.no_cache, secrets)?;
@@ -91,13 +91,13 @@ fn names(plan: &Plan, args: &BuildArgs) -> Result<Vec<ImageName>, Failure> {
                 ("has a digest, which is not known before the image is built", "give a tag")
             }
             ImageName::Registry(_) => continue,
-            _ => ("is a place, not a name", "write places with -o, and names in registries with -t"),
+            _ => ("is a location, not a name", "give locations with -o, and names in registries with -t"),
         };
         return Err(Failure::new(format!("`{name}` {why}")).hint(hint).usage());
     }
     let names = if given.is_empty() { plan.name.iter().cloned().map(ImageName::Registry).collect() } else { given };
     if names.is_empty() && args.push {
-        return Err(Failure::new("there is no name to push the image under")
+        return Err(Failure::new("the image has no name to push to")
             .hint("write `name` in the recipe, or give one with -t")
             .usage());
     }
@@ -114,7 +114,9 @@ fn without_tag(name: &ImageName) -> String {
 fn compression(args: &BuildArgs) -> Result<Compression, Failure> {
     let level = |default: u8, max: u8| match args.compression_level.unwrap_or(default) {
         level if level <= max => Ok(level),
-        level => Err(Failure::new(format!("there is no compression level {level}; the highest is {max}")).usage()),
+        level => {
+            Err(Failure::new(format!("the compression level {level} is not supported; the maximum is {max}")).usage())
+        }
     };
     Ok(match args.compression {
         CompressionKind::Gzip => Compression::Gzip(level(6, 9)?.into()),
@@ -137,10 +139,10 @@ fn fitting_lock(context: &Context, plan: &Plan, args: &BuildArgs) -> Result<Opti
     };
     let why = match &lock {
         None => "is missing".to_owned(),
-        Some(lock) if !lock.fits(&digest) => "does not fit the recipe any more".to_owned(),
+        Some(lock) if !lock.fits(&digest) => "does not match the recipe".to_owned(),
         Some(lock) => match missing(lock) {
             None => return Ok(Some(lock.clone())),
-            Some(platform) => format!("has nothing for {platform}"),
+            Some(platform) => format!("has no entry for {platform}"),
         },
     };
     if args.locked {
@@ -167,6 +169,6 @@ fn node(built: &[Built]) -> Result<GraphNode, Failure> {
     });
     let json = json!({"schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": manifests.collect::<Vec<_>>()});
     let index: Document<Index> =
-        Document::from_json(json).map_err(|error| Failure::new("cannot make an index").caused_by(error))?;
+        Document::from_json(json).map_err(|error| Failure::new("cannot create an index").caused_by(error))?;
     Ok(GraphNode::Index(Box::new(index)))
 }

@@ -17,7 +17,7 @@ use crate::run::host;
 pub(super) async fn run(context: &Context, args: BundleArgs) -> Result<(), Failure> {
     let overrides = args.runtime.overrides()?;
     let request = args.runtime.into_request(|key| std::env::var_os(key))?;
-    let cannot = || format!("cannot make the bundle {}", args.directory.display());
+    let cannot = || format!("cannot create the bundle {}", args.directory.display());
     let destination = place(&args.directory).map_err(|failure| failure.during(cannot()))?;
     let image = container::image(context, &args.image, args.platform.as_ref()).await?;
     let mut facts = host::facts(overrides);
@@ -39,15 +39,20 @@ pub(super) async fn run(context: &Context, args: BundleArgs) -> Result<(), Failu
 fn place(directory: &Path) -> Result<PathBuf, Failure> {
     let refused = |why: &str| Failure::new(why).hint("name a directory that does not exist, or is empty").usage();
     match fs::read_dir(directory).map(|mut entries| entries.next().is_some()) {
-        Ok(true) => return Err(refused("there is something in the directory")),
-        Ok(false) => return directory.canonicalize().map_err(|error| refused("where is it?").caused_by(error)),
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(refused("the directory can't be read").caused_by(error));
+        Ok(true) => return Err(refused("the directory is not empty")),
+        Ok(false) => {
+            return directory
+                .canonicalize()
+                .map_err(|error| refused("the absolute path of the directory is unknown").caused_by(error));
         }
-        Err(_) if directory.is_symlink() => return Err(refused("it is a link to nothing")),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(refused("the directory cannot be read").caused_by(error));
+        }
+        Err(_) if directory.is_symlink() => return Err(refused("it is a dangling link")),
         Err(_) => {}
     }
-    std::path::absolute(directory).map_err(|error| refused("where is it?").caused_by(error))
+    std::path::absolute(directory)
+        .map_err(|error| refused("the absolute path of the directory is unknown").caused_by(error))
 }
 
 /// The temporary directory for a new bundle, so that the destination never holds an incomplete one. Dropping it removes

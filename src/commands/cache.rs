@@ -65,12 +65,12 @@ fn verify(context: &Context) -> Result<(), Failure> {
     let checked = checked.map_err(|error| Failure::new("cannot check the store").caused_by(error))?;
     task.done(&format!("{} files, {}", checked.files, human_bytes(checked.bytes)));
     for path in &checked.damaged {
-        context.reporter.warn(&format!("{} is damaged, and was removed", path.display()));
+        context.reporter.warn(&format!("{} is damaged: ociforge removed it", path.display()));
     }
     match checked.damaged.len() {
         0 => Ok(()),
         damaged => Err(Failure::new(format!("damaged in the store: {damaged}"))
-            .hint("build again: what was removed is made or fetched again; and look at the disk")),
+            .hint("run the build again: it creates or downloads the removed files; check the disk for faults")),
     }
 }
 
@@ -83,7 +83,7 @@ fn is_needed(context: &Context, root: &Path) -> Result<bool, Failure> {
     }
     if living > 0 {
         // Their root filesystems consist of these layers.
-        let stay = format!("all unpacked layers stay, and what belongs to containers that run now: {living}");
+        let stay = format!("ociforge keeps all unpacked layers, and the files of running containers: {living}");
         context.reporter.note(&stay);
     }
     Ok(living > 0)
@@ -94,7 +94,7 @@ fn prune_caches(context: &Context, root: &Path) -> Result<(), Failure> {
         .prune()
         .map_err(|error| Failure::new("cannot remove a cache").caused_by(error))?;
     if used > 0 {
-        context.reporter.note(&format!("caches stay that builds use now: {used}"));
+        context.reporter.note(&format!("ociforge keeps the caches of running builds: {used}"));
     }
     Ok(())
 }

@@ -14,7 +14,9 @@ use crate::transport::{self, ImageSource, ImageToCopy, is_same_file};
 
 pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failure> {
     if args.formats.contains(&CopyFormat::Text) && args.formats.contains(&CopyFormat::Json) {
-        return Err(Failure::new("the output can't be text and json").hint("leave one of the two `--format`").usage());
+        return Err(Failure::new("the output cannot be both text and json")
+            .hint("omit one of the two `--format`")
+            .usage());
     }
     let destination: ImageName = args.destination.parse()?;
     let source: ImageName = args.source.parse()?;
@@ -22,7 +24,7 @@ pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failur
     if let (Some(read), Some(written)) = (transport::of(&source).archive(), target.archive())
         && is_same_file(read, written)
     {
-        let causes = vec!["an archive is replaced, and what is read would be lost".to_owned()];
+        let causes = vec!["the copy would overwrite the archive that it reads".to_owned()];
         let failure = Failure { causes, ..Failure::new(format!("{source} and {destination} are the same file")) };
         return Err(failure.hint("write to another file").usage());
     }
@@ -60,8 +62,8 @@ async fn as_oci(context: &Context, from: ImageSource) -> Result<ImageSource, Fai
     };
     let [old, now] = [&node, &new].map(|node| node.descriptor().digest);
     context.reporter.note(&format!(
-        "{name} becomes OCI's, and its digest, {old}, becomes {now}; what refers to the old one, such as a signature, \
-         stays behind"
+        "{name} is converted to OCI, and its digest changes from {old} to {now}; signatures and other referrers of \
+            the old digest are not copied"
     ));
     Ok(ImageSource { name, node: new, source: Arc::new(converted) })
 }
@@ -70,8 +72,8 @@ async fn as_oci(context: &Context, from: ImageSource) -> Result<ImageSource, Fai
 fn tell_of_dockers(context: &Context, destination: &ImageName, copied: &Copied) {
     if copied.documents.iter().any(|document| media_type::is_docker(&document.media_type)) {
         context.reporter.note(&format!(
-            "{destination} has manifests of Docker's with the digests that they had; skopeo 1.9 and podman 4.3 do not \
-             see those in a layout: `--format oci` turns them into OCI's"
+            "{destination} has Docker manifests with their original digests; skopeo 1.9 and podman 4.3 ignore those \
+                in a layout: `--format oci` converts them to OCI"
         ));
     }
 }

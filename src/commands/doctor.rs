@@ -30,7 +30,7 @@ pub(super) async fn run(context: &Context, args: &DoctorArgs) -> Result<(), Fail
     let names: Vec<_> = missing.iter().map(|check| check.name.as_str()).collect();
     match names.as_slice() {
         [] => Ok(()),
-        names => Err(Failure::new(format!("containers can't be run here as things are: {}", names.join(", ")))),
+        names => Err(Failure::new(format!("this machine cannot run containers: {}", names.join(", ")))),
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) async fn run(context: &Context, args: GcArgs) -> Result<(), Failure> 
             let Collected { kept_blobs, kept_bytes, young_blobs, .. } = collected;
             let young = match young_blobs {
                 0 => String::new(),
-                young => format!(", {young} of them only because they are young"),
+                young => format!(", {young} of them because they are young"),
             };
             cli::result(&format!("{} stay ({}){young}", count(kept_blobs, "blob"), human_bytes(kept_bytes)))
         }
@@ -37,7 +37,9 @@ pub(super) async fn run(context: &Context, args: GcArgs) -> Result<(), Failure> 
 /// Warns about blobs that are listed as manifests but are none.
 pub(super) fn warn(collected: &Collected, reporter: &dyn Reporter) {
     for digest in &collected.unreadable_manifests {
-        reporter.warn(&format!("{digest} is listed as a manifest and is none: it stays, with all that is named in it"));
+        reporter.warn(&format!(
+            "{digest} is listed as a manifest and is not one: ociforge keeps it, and every blob that it names"
+        ));
     }
 }
 

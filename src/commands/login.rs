@@ -17,16 +17,17 @@ pub(super) async fn run(context: &Context, args: LoginArgs) -> Result<(), Failur
             let account = account.clone();
             move || keyring.user(&account)
         });
-        let stranger = || {
-            Failure::new(format!("nobody is logged in to {account}")).hint(format!("use `ociforge login {account}`"))
-        };
+        let stranger =
+            || Failure::new(format!("not logged in to {account}")).hint(format!("use `ociforge login {account}`"));
         return cli::result(&user.await??.ok_or_else(stranger)?);
     }
     let login = login(&*context.reporter, &account, args).await?;
     // Check only the new credentials, not the stored ones.
     let client = Client::new(Settings { authfile: None, auth_search: Vec::new(), ..settings })?;
     if !client.check(&account, &login).await? {
-        context.reporter.warn(&format!("{} asks for no password, so this one was not checked", account.registry()));
+        context
+            .reporter
+            .warn(&format!("{} does not ask for a password, so ociforge did not check it", account.registry()));
     }
     let (user, of) = (login.user.clone(), account.clone());
     let (kept, older) = blocking(move || {
@@ -37,7 +38,7 @@ pub(super) async fn run(context: &Context, args: LoginArgs) -> Result<(), Failur
     .await??;
     context.reporter.note(&format!("logged in to {account} as {user}; the password is in {kept}"));
     if let Some(file) = older.map(|file| file.display().to_string()) {
-        let warning = format!("{file} is searched before, and has an older login: ");
+        let warning = format!("{file} has precedence, and has an older login: ");
         context.reporter.warn(&(warning + &format!("remove it with `ociforge logout {account} --authfile {file}`")));
     }
     Ok(())
@@ -52,15 +53,17 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 async fn login(reporter: &dyn Reporter, account: &Account, args: LoginArgs) -> Result<Login, Failure> {
     let LoginArgs { username, password, password_stdin, .. } = args;
     if password.is_some() {
-        reporter
-            .warn("a password in the call is seen in the list of processes and kept by shells: use --password-stdin");
+        reporter.warn(
+            "a password on the command line is visible in the process list and in the shell's history: use \
+                --password-stdin",
+        );
     }
     let user = match username {
         Some(user) => user,
         None => ask(account, "user name").await?,
     };
     if user.is_empty() || user.contains(':') {
-        return Err(Failure::new("the user's name is empty, or has a `:` in it").usage());
+        return Err(Failure::new("the user name is empty or has a `:`").usage());
     }
     let password = match password {
         Some(Password(password)) => password,

@@ -20,7 +20,7 @@ pub(super) async fn run(context: &Context, args: LogoutArgs) -> Result<(), Failu
         let (keyring, of) = (keyring.clone(), account.clone());
         let removed = blocking(move || keyring.remove(&of).collect::<Vec<_>>()).await?;
         if removed.is_empty() && !args.all {
-            context.reporter.note(&format!("nobody is logged in to {account}"));
+            context.reporter.note(&format!("not logged in to {account}"));
         }
         for removed in removed {
             match removed {

@@ -66,7 +66,7 @@ fn cannot_write(file: &Path, error: io::Error) -> Failure {
 fn writable<'p>(file: &Path, mut places: impl Iterator<Item = &'p MirrorLocation>) -> Result<(), Failure> {
     if let Some(place) = places.find(|place| place.path().is_some_and(|path| is_same_file(path, file))) {
         let causes = vec![format!("it would replace {place}")];
-        let failure = Failure { causes, ..Failure::new(format!("the report can't be {}", file.display())) };
+        let failure = Failure { causes, ..Failure::new(format!("the report cannot be {}", file.display())) };
         return Err(failure.hint("write it to another file").usage());
     }
     let opened = OpenOptions::new().write(true).create(true).truncate(false).open(file);
@@ -82,16 +82,16 @@ fn print(format: Format, report: &Report, json: &str) -> Result<(), Failure> {
 
 fn destination(args: &MirrorArgs, of_list: Option<MirrorLocation>) -> Result<MirrorLocation, Failure> {
     let to = args.to.clone().or(of_list).ok_or_else(|| {
-        let failure = Failure::new("it is not said where the images go");
+        let failure = Failure::new("the mirror has no destination");
         failure.hint("give --to docker://HOST/PREFIX, oci:DIR or oci-archive:FILE, or write `to` in the list").usage()
     })?;
     if args.since.is_some() && !to.is_archive() {
         let hint = "omit --since: for registries and directories, mirror finds existing blobs itself";
-        return Err(Failure::new("--since goes with --to oci-archive:FILE only").hint(hint).usage());
+        return Err(Failure::new("--since needs --to oci-archive:FILE").hint(hint).usage());
     }
     for (option, read) in [("--from", &args.from), ("--since", &args.since)] {
         if let Some(read) = read.as_ref().filter(|read| read.is_same(&to)) {
-            let causes = vec!["it is read while --to is written, and would be lost".to_owned()];
+            let causes = vec!["mirror would overwrite the archive that it reads".to_owned()];
             let failure = Failure { causes, ..Failure::new(format!("{option} {read} and --to {to} are the same")) };
             return Err(failure.hint("write to another place").usage());
         }

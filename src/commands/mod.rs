@@ -127,7 +127,7 @@ impl Context {
         Store::open(&root).map_err(|error| {
             Failure::new(format!("cannot open the store {}", root.display()))
                 .caused_by(error)
-                .hint("choose another place with --store or $OCIFORGE_STORE")
+                .hint("choose another directory with --store or $OCIFORGE_STORE")
         })
     }
 
@@ -137,7 +137,7 @@ impl Context {
         let chosen = self.global.store.clone();
         let data = || from_env("XDG_DATA_HOME").or_else(|| Some(from_env("HOME")?.join(".local/share")));
         chosen.or_else(|| Some(data()?.join("ociforge"))).ok_or_else(|| {
-            Failure::new("there is no place for the store: neither $XDG_DATA_HOME nor $HOME is set")
+            Failure::new("the store has no directory: neither $XDG_DATA_HOME nor $HOME is set")
                 .hint("choose one with --store or $OCIFORGE_STORE")
                 .usage()
         })

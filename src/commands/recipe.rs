@@ -16,7 +16,7 @@ pub(super) fn read(args: &RecipeArgs, build_args: &BTreeMap<String, String>) -> 
     if let (Some(directory), Some(_)) = (recipe, file) {
         if !directory.is_dir() {
             return Err(Failure::new(format!("{} is not a directory", directory.display()))
-                .hint("with -f, the argument is the directory that the recipe's paths count from")
+                .hint("with -f, the argument is the directory that the recipe's paths are relative to")
                 .usage());
         }
         plan.directory.clone_from(directory);

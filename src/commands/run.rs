@@ -32,9 +32,9 @@ pub(super) async fn run(context: Context, args: RunArgs) -> Result<Box<dyn Final
     let store = context.store()?;
     make_sources(&context, &request)?;
     let directory = ContainerDirectory::create(&store.containers(), remove).map_err(|error| {
-        Failure::new(format!("cannot make a directory for the container in {}", store.containers().display()))
+        Failure::new(format!("cannot create a directory for the container in {}", store.containers().display()))
             .caused_by(error)
-            .hint("choose another place with --store or $OCIFORGE_STORE")
+            .hint("choose another directory with --store or $OCIFORGE_STORE")
     })?;
     let directory = Arc::new(directory);
     name(&mut request, directory.id());
@@ -57,9 +57,9 @@ pub(super) async fn run(context: Context, args: RunArgs) -> Result<Box<dyn Final
 fn make_sources(context: &Context, request: &ContainerRequest) -> Result<(), Failure> {
     for source in request.volumes.iter().map(|volume| Path::new(&volume.source)).filter(|source| !source.exists()) {
         fs::create_dir_all(source).map_err(|error| {
-            Failure::new(format!("cannot make the volume's source {}", source.display())).caused_by(error)
+            Failure::new(format!("cannot create the volume's source {}", source.display())).caused_by(error)
         })?;
-        context.reporter.note(&format!("made the directory {} for a volume", source.display()));
+        context.reporter.note(&format!("created the directory {} for a volume", source.display()));
     }
     Ok(())
 }
@@ -82,8 +82,8 @@ fn foreign(platform: &Platform) -> Vec<String> {
         return Vec::new();
     }
     vec![format!(
-        "the image is for {platform} and this machine is {here}: without an emulator, such as that of the package \
-         qemu-user-static, its programs can't be started"
+        "the image is for {platform} and this machine is {here}: its programs need an emulator, such as the package \
+            qemu-user-static"
     )]
 }
 

@@ -14,7 +14,7 @@ use crate::store::{GcOptions, Layout, collect};
 
 pub(super) async fn run(context: &Context, args: ServeArgs) -> Result<(), Failure> {
     if let Err(error) = raise_descriptor_limit() {
-        context.reporter.note(&format!("few connections are possible at a time: {error}"));
+        context.reporter.note(&format!("the number of connections is limited: {error}"));
     }
     let layout = if args.read_only { Layout::open(&args.directory) } else { Layout::create(&args.directory) };
     let layout = layout.map_err(|error| {
@@ -31,7 +31,7 @@ pub(super) async fn run(context: &Context, args: ServeArgs) -> Result<(), Failur
     let observer = Some(observer(context.reporter.clone(), args.verbose));
     let reporter = context.reporter.clone();
     let damage_observer: DamageObserver = Arc::new(move |digest| {
-        reporter.warn(&format!("the blob {digest} is damaged: it is not sent to its end; push it again"));
+        reporter.warn(&format!("the blob {digest} is damaged: ociforge does not send its end; push it again"));
     });
     let damage_observer = Some(damage_observer);
     let options = ServeOptions { read_only: args.read_only, users, tls, observer, damage_observer };
@@ -44,7 +44,7 @@ pub(super) async fn run(context: &Context, args: ServeArgs) -> Result<(), Failur
     tokio::select! {
         // The server runs until a signal ends the process.
         ended = server.run(std::future::pending()) => {
-            ended.map_err(|error| Failure::new("cannot go on serving").caused_by(error))
+            ended.map_err(|error| Failure::new("cannot continue to serve").caused_by(error))
         }
         never = collect_every(args.gc_every, layout, context.reporter.clone()) => match never {},
     }
@@ -55,7 +55,7 @@ fn risk(users: bool, tls: bool) -> Option<&'static str> {
     match (users, tls) {
         (true, true) => None,
         (false, true) => Some("without a password"),
-        (true, false) => Some("and passwords can be read on the way: there is no TLS"),
+        (true, false) => Some("and passwords are sent without TLS"),
         (false, false) => Some("without a password or TLS"),
     }
 }

@@ -1,4 +1,4 @@
-//! Content that is in memory, or that its descriptor brings along.
+//! Content in memory, or in the `data` of its descriptor.
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -14,11 +14,11 @@ pub fn in_memory(bytes: impl Into<Bytes>, offset: u64) -> ByteStream {
     stream::iter([Ok(bytes.slice(start..))]).boxed()
 }
 
-/// What was fetched of `descriptor`, or, where it is not there, what the descriptor brings along (image-spec,
-/// descriptor.md, "data"): whoever makes a descriptor with data need not keep the blob.
+/// The fetched content of `descriptor`. If it does not exist, the `data` of the descriptor (image-spec, descriptor.md,
+/// "data"): the blob of a descriptor with data is optional.
 ///
 /// # Errors
-/// Those of fetching it; when it is not there and the data are not what size and digest say.
+/// The error of the fetch; or the data of the descriptor do not match its size and digest.
 pub fn or_data(
     fetched: Result<ByteStream, ContentError>,
     descriptor: &Descriptor,
@@ -28,7 +28,7 @@ pub fn or_data(
         Err(error) if error.is_not_found() => match descriptor.data() {
             Some(Ok(data)) => Ok(in_memory(data, offset)),
             Some(Err(wrong)) => {
-                let hint = Some("get the image again from where it came".into());
+                let hint = Some("get the image again from its origin".into());
                 Err(Cause::Other { message: wrong.to_string(), hint }.of(error.operation))
             }
             None => Err(error),

@@ -1,7 +1,7 @@
-//! Content-addressed things between stores: where they come from and where they go.
+//! Sources and targets of content-addressed content.
 //!
-//! A registry, an OCI layout, an archive and memory are all a [`Source`], and most are a [`Target`]. Pull, push, mirror
-//! and save are one copy with other ends.
+//! A registry, an OCI layout, an archive and memory are a [`Source`]; most of them are a [`Target`], too. Pull, push,
+//! mirror and save are the same copy between different sources and targets.
 
 mod error;
 mod memory;
@@ -32,18 +32,23 @@ pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
 /// A repository in a registry, from which another repository of the same registry may mount blobs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Repository {
-    /// Host and port, as they are spoken to.
+    /// Host and port of its requests.
     pub registry: String,
     /// The repository's path, such as `nvidia/pytorch`.
     pub name: String,
 }
 
-/// Something that content can be had from.
+/// A source of content.
 #[async_trait]
 pub trait Source: Send + Sync {
     /// The bytes of a blob or manifest, from `offset` on. They are not verified here: readers go through
     /// [`read_verified`] or [`read_document`], which end in an error, not in EOF, when size or digest is wrong.
     async fn fetch(&self, descriptor: &Descriptor, offset: u64) -> Result<ByteStream, ContentError>;
+
+    /// The name of the repository, directory or file that has the content, for messages.
+    fn location(&self, _descriptor: &Descriptor) -> String {
+        "the source".into()
+    }
 
     /// Where a target may mount the blob from, if it is in a registry.
     fn repository(&self, _descriptor: &Descriptor) -> Option<Repository> {
@@ -51,20 +56,20 @@ pub trait Source: Send + Sync {
     }
 }
 
-/// Something that content can be put into.
+/// A target of content.
 #[async_trait]
 pub trait Target: Source {
-    /// Whether the content is there already, whole.
+    /// Whether the target already has the complete content.
     async fn contains(&self, descriptor: &Descriptor) -> Result<bool, ContentError>;
 
-    /// Makes the blob appear by taking it over from another repository of the same registry. `false` when that is not
-    /// possible or the registry will not: any refusal is a reason to push, never an error.
+    /// Mounts the blob from another repository of the same registry. `false` if the target cannot or does not mount it:
+    /// a refusal is a reason to push, not an error.
     async fn mount(&self, _descriptor: &Descriptor, _from: &Repository) -> Result<bool, ContentError> {
         Ok(false)
     }
 
-    /// Puts the content of `descriptor` there, read (verified) from `source`. The target decides how often and from
-    /// which offset it reads: this is where retries and resumed uploads belong. When it fails nothing is there.
+    /// Writes the content of `descriptor` from `source` to the target, and verifies it. The target decides how often
+    /// and from which offset it reads: retries and resumed uploads belong here. A failed push leaves no content.
     async fn push(
         &self,
         descriptor: &Descriptor,
@@ -72,13 +77,13 @@ pub trait Target: Source {
         progress: &dyn Progress,
     ) -> Result<(), ContentError>;
 
-    /// The bytes that are there themselves, and not those of a mirror. They are not verified here.
+    /// The bytes in the target itself, not in a mirror of it. They are not verified here.
     async fn stored(&self, descriptor: &Descriptor) -> Result<ByteStream, ContentError> {
         self.fetch(descriptor, 0).await
     }
 
-    /// The same as [`Target::push`] where content is there already that turned out to be damaged. Not every target lets it
-    /// be replaced: whoever wants to know reads it again.
+    /// As [`Target::push`], for content of the target that is damaged. Not every target replaces content: the caller
+    /// must read it again to know.
     async fn replace(
         &self,
         descriptor: &Descriptor,
@@ -88,14 +93,14 @@ pub trait Target: Source {
         self.push(descriptor, source, progress).await
     }
 
-    /// Puts a manifest, whose children must be there, that is found by its digest, or by its subject if it has one, and
-    /// not by a name.
+    /// Writes a manifest without a name. Its children must be in the target. It is found by its digest, and by its
+    /// subject if it has one.
     async fn keep(&self, manifest: &Descriptor, bytes: &[u8]) -> Result<(), ContentError>;
 
-    /// Puts the manifest, whose children must be there, and lets `tag` name it.
+    /// Writes the manifest under the name `tag`. Its children must be in the target.
     async fn tag(&self, manifest: &Descriptor, bytes: &[u8], tag: &str) -> Result<(), ContentError>;
 
-    /// The same with several tags.
+    /// As [`Self::tag`], with several tags.
     async fn tag_all(&self, manifest: &Descriptor, bytes: &Bytes, tags: &[String]) -> Result<(), ContentError> {
         for tag in tags {
             self.tag(manifest, bytes, tag).await?;
@@ -104,9 +109,9 @@ pub trait Target: Source {
     }
 }
 
-/// Takes the tags of a list, in any order, perhaps some of them twice. There may be a million.
+/// Receives the tags of a list in any order, possibly with repetitions. There may be a million.
 pub trait TagSink: Send {
-    /// The list begins. When it began before, it begins anew, and what was taken is void.
+    /// The list begins. A second call restarts the list and discards the earlier tags.
     fn begin(&mut self);
 
     /// One of the tags.
@@ -123,17 +128,17 @@ impl TagSink for BTreeSet<String> {
     }
 }
 
-/// A source whose manifests have names and referrers: a repository of a registry, or what of a layout or an archive
-/// belongs to one.
+/// A source whose manifests have names and referrers: a repository of a registry, or the part of a layout or an archive
+/// that belongs to a repository.
 #[async_trait]
 pub trait Named: Source {
-    /// The manifest or index that `tag` names, with its bytes, verified; `None` where there is no such tag.
+    /// The verified manifest or index of `tag` with its bytes; `None` if the tag does not exist.
     async fn tagged(&self, tag: &str) -> Result<Option<(Descriptor, Vec<u8>)>, ContentError>;
 
     /// All tags, sorted by their bytes.
     async fn tags(&self) -> Result<Vec<String>, ContentError>;
 
-    /// Shows all tags to `sink`, without keeping them where that can be helped.
+    /// Passes all tags to `sink`, if possible without collecting them.
     async fn show_tags(&self, sink: &mut dyn TagSink) -> Result<(), ContentError> {
         let tags = self.tags().await?;
         sink.begin();
@@ -141,7 +146,7 @@ pub trait Named: Source {
         Ok(())
     }
 
-    /// The manifests whose `subject` is this one (distribution-spec, "Listing Referrers"), sorted by digest; none where
-    /// nobody knows of any. Also what the tag `<algorithm>-<hex>` of the referrers tag schema lists.
+    /// The manifests whose `subject` is this one (distribution-spec, "Listing Referrers"), sorted by digest, including
+    /// those of the tag `<algorithm>-<hex>` of the referrers tag schema.
     async fn referrers(&self, subject: &Descriptor) -> Result<Vec<Descriptor>, ContentError>;
 }

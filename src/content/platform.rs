@@ -1,4 +1,4 @@
-//! Which of the images that an index lists is the one for a platform.
+//! The selection of the image for a platform from an index.
 
 use std::collections::HashSet;
 
@@ -7,28 +7,28 @@ use ociforge_manifests::{Descriptor, Digest, Document, Platform, media_type};
 
 use super::{Cause, ContentError, Source, read_document};
 
-/// How deep indexes may lie inside indexes. The specification sets no bound; nobody makes more than two.
+/// The maximum depth of nested indexes. The specification has no limit; real images have at most two levels.
 pub const MAX_DEPTH: usize = 4;
 
-/// How many manifests are read at most to find out for which platforms they are.
+/// The maximum number of manifests that are read for their platforms.
 const MAX_READ: usize = 1000;
 
 /// The image for a platform.
 #[derive(Debug, Clone)]
 pub struct Selected {
-    /// The entries that lead to it, that of the outermost index first.
+    /// The path of index entries to the image, the outermost first.
     pub path: Vec<Descriptor>,
     /// Its manifest.
     pub manifest: Document<Manifest>,
 }
 
-/// Finds the image for `wanted`. The entries that say so come first, in their order; then those that name no platform
-/// and whose config says it, as containerd has it. An entry may be an index itself.
+/// Finds the image for `wanted`. Entries with this platform come first, in their order; then entries without a platform
+/// whose config has it, as in containerd. An entry may be an index.
 ///
-/// The inner error is that there is none: the platforms that there are, as text.
+/// The inner error means that the index has no such image. It contains the available platforms as text.
 ///
 /// # Errors
-/// When a manifest or config can't be read.
+/// When a manifest or config cannot be read.
 pub async fn select(
     source: &dyn Source,
     index: &Index,
@@ -40,10 +40,10 @@ pub async fn select(
     Ok(found.ok_or(search.have))
 }
 
-/// The platform of an image by its config; nothing where that says none or is not there, as in a delta.
+/// The platform in the config of an image; `None` if the config has no platform or does not exist, as in a delta.
 ///
 /// # Errors
-/// When the config can't be read.
+/// When the config cannot be read.
 pub async fn platform_of(source: &dyn Source, manifest: &Manifest) -> Result<Option<Platform>, ContentError> {
     if !media_type::is_config(&manifest.config.media_type) {
         return Ok(None);
@@ -57,7 +57,7 @@ pub async fn platform_of(source: &dyn Source, manifest: &Manifest) -> Result<Opt
 struct Search<'a> {
     source: &'a dyn Source,
     wanted: &'a Platform,
-    /// The entries without a platform that were looked at.
+    /// The inspected entries without a platform.
     read: HashSet<Digest>,
     have: Vec<String>,
 }
@@ -86,10 +86,10 @@ impl Search<'_> {
         Ok(None)
     }
 
-    /// The image that the entry is or leads to, if it is for the platform.
+    /// The image of the entry, directly or through an index, if it is for the platform.
     async fn entry(&mut self, entry: &Descriptor, above: &[Descriptor]) -> Result<Option<Selected>, ContentError> {
         if self.read.len() > MAX_READ {
-            let message = format!("more than {MAX_READ} entries of the index say no platform");
+            let message = format!("more than {MAX_READ} entries of the index have no platform");
             return Err(Cause::Other { message, hint: None }.of(format!("find the image for {}", self.wanted)));
         }
         let bytes = match read_document(self.source, entry).await {

@@ -1,4 +1,4 @@
-//! Blobs for code that reads and does not await.
+//! Blobs for synchronous readers.
 
 use std::io::{self, BufRead};
 
@@ -9,24 +9,24 @@ use tokio::sync::mpsc;
 use tokio::task::JoinError;
 
 use super::verify::read_sized;
-use super::{ByteStream, Cause, Source, read_verified};
+use super::{ByteStream, Cause, Source, cause_of, read_verified};
 use crate::progress::Progress;
 
-/// Pieces that may wait for the reader.
+/// The maximum number of pieces that wait for the reader.
 const WAITING: usize = 8;
 
 /// A blob that a task fetches and another thread reads. Reading ends in an error, not in EOF, when the blob has another size or
 /// digest than its descriptor says; the error's inner value is a [`Cause`].
 ///
-/// The thread holds nothing of the runtime, which may end before it does.
+/// The reading thread holds no handle of the runtime, which may end earlier.
 pub struct BlobReader {
     receiver: mpsc::Receiver<io::Result<Bytes>>,
     rest: Bytes,
 }
 
 impl BlobReader {
-    /// A reader of the blob of `descriptor`, and the work of fetching it from `source`, which is to be awaited while
-    /// another thread reads. `progress` is told what arrives.
+    /// A reader of the blob of `descriptor`, and the future that fetches the blob from `source`. The caller awaits the
+    /// future while another thread reads. `progress` counts the received bytes.
     pub fn new<'a>(
         source: &'a dyn Source,
         descriptor: &'a Descriptor,
@@ -35,7 +35,7 @@ impl BlobReader {
         Self::through(read_verified, source, descriptor, progress)
     }
 
-    /// As [`Self::new`], but the digest is not looked at: for who verifies what the blob decompresses to.
+    /// As [`Self::new`], without a check of the digest: for callers that verify the decompressed content.
     pub fn sized<'a>(
         source: &'a dyn Source,
         descriptor: &'a Descriptor,
@@ -53,9 +53,10 @@ impl BlobReader {
         let (sender, receiver) = mpsc::channel(WAITING);
         let fetch = async move {
             let checked = source.fetch(descriptor, 0).await.map(|raw| check(descriptor, raw));
-            if let Err(cause) = send(checked.map_err(|error| error.cause), progress, &sender).await {
-                // Nobody receives any more when the reader has failed, and then it knows why.
-                let _ = sender.send(Err(io::Error::other(cause))).await;
+            let checked = checked.map_err(|error| Cause::Source(Box::new(error)));
+            if let Err(cause) = send(checked, progress, &sender).await {
+                // A failed reader no longer receives, and knows its own error.
+                let _ = sender.send(Err(io::Error::other(cause.of_source(source, descriptor)))).await;
             }
         };
         (Self { receiver, rest: Bytes::new() }, fetch)
@@ -74,7 +75,7 @@ pub async fn read_on_thread<T: Send + 'static>(
     result
 }
 
-/// Sends the bytes of the blob for as long as somebody receives them.
+/// Sends the bytes of the blob until the receiver is dropped. The error is the cause of an incomplete blob.
 async fn send(
     blob: Result<ByteStream, Cause>,
     progress: &dyn Progress,
@@ -82,10 +83,9 @@ async fn send(
 ) -> Result<(), Cause> {
     let mut blob = blob?;
     while let Some(bytes) = blob.next().await {
-        if let Ok(bytes) = &bytes {
-            progress.advance(bytes.len() as u64);
-        }
-        if sender.send(bytes).await.is_err() {
+        let bytes = bytes.map_err(cause_of)?;
+        progress.advance(bytes.len() as u64);
+        if sender.send(Ok(bytes)).await.is_err() {
             break;
         }
     }

@@ -1,4 +1,4 @@
-//! Reading what was asked for and nothing else.
+//! Verified reads of content.
 
 use std::io;
 
@@ -7,6 +7,7 @@ use ociforge_manifests::document::MAX_DOCUMENT;
 use ociforge_manifests::{Descriptor, Digest, Hasher};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::error::read_from;
 use super::{ByteStream, Cause, ContentError, Source};
 
 /// Wraps `stream`, which begins at the blob's first byte, so that it ends in an error unless its bytes have the
@@ -15,7 +16,7 @@ pub fn read_verified(descriptor: &Descriptor, stream: ByteStream) -> ByteStream 
     checked(Verifier::new(descriptor), stream)
 }
 
-/// As [`read_verified`], but for the digest: for readers that verify what the blob decompresses to.
+/// As [`read_verified`], without a check of the digest: for readers that verify the decompressed content.
 pub(super) fn read_sized(descriptor: &Descriptor, stream: ByteStream) -> ByteStream {
     checked(Verifier { hasher: None, ..Verifier::new(descriptor) }, stream)
 }
@@ -39,10 +40,10 @@ fn checked(check: Verifier, stream: ByteStream) -> ByteStream {
 /// Documents longer than this, in bytes, are read one at a time.
 const LARGE: u64 = 1 << 20;
 
-/// Held while a long document is read into memory: the longest take 16 MiB, and many are read at the same time.
+/// Held while a long document is read into memory: documents have up to 16 MiB, and many are read at the same time.
 static ONE_LARGE: Semaphore = Semaphore::const_new(1);
 
-/// Waits until a document that has this length by now may be read on. Whoever holds one such permit needs no other.
+/// Waits for the permit to continue reading a document of this current length. One permit per reader is enough.
 pub(crate) async fn may_read(length: u64, permit: &mut Option<SemaphorePermit<'static>>) {
     if length > LARGE && permit.is_none() {
         *permit = ONE_LARGE.acquire().await.ok();
@@ -52,9 +53,9 @@ pub(crate) async fn may_read(length: u64, permit: &mut Option<SemaphorePermit<'s
 /// Reads a whole document (manifest, index or config), verified.
 ///
 /// # Errors
-/// When it can't be had, is larger than [`MAX_DOCUMENT`], or is not what the descriptor says.
+/// When it cannot be fetched, is larger than [`MAX_DOCUMENT`], or does not match the descriptor.
 pub async fn read_document(source: &dyn Source, descriptor: &Descriptor) -> Result<Vec<u8>, ContentError> {
-    let operation = || format!("read {} {}", descriptor.media_type, descriptor.digest);
+    let operation = || read_from(source, descriptor);
     if descriptor.size > MAX_DOCUMENT {
         return Err(Cause::TooLarge { size: descriptor.size, limit: MAX_DOCUMENT }.of(operation()));
     }
@@ -69,12 +70,12 @@ pub async fn read_document(source: &dyn Source, descriptor: &Descriptor) -> Resu
     Ok(document)
 }
 
-/// Reads content to its end and keeps nothing of it, only to see whether it is what the descriptor says.
+/// Reads content to its end without storing it, to check that it matches the descriptor.
 ///
 /// # Errors
-/// When it can't be had, or is something else.
+/// When it cannot be fetched or does not match.
 pub async fn verify(source: &dyn Source, descriptor: &Descriptor) -> Result<(), ContentError> {
-    let operation = || format!("read {} {}", descriptor.media_type, descriptor.digest);
+    let operation = || read_from(source, descriptor);
     let mut stream = read_verified(descriptor, source.fetch(descriptor, 0).await?);
     while let Some(bytes) = stream.next().await {
         bytes.map_err(|error| cause_of(error).of(operation()))?;
@@ -88,12 +89,12 @@ pub fn cause_of(error: io::Error) -> Cause {
     error.downcast::<Cause>().unwrap_or_else(Cause::Io)
 }
 
-/// Counts and hashes what has been read, against a descriptor.
+/// Counts and hashes content, and compares it with a descriptor.
 pub(crate) struct Verifier {
     expected: Digest,
     size: u64,
     seen: u64,
-    /// `None` where only the size counts.
+    /// `None` if only the size is checked.
     hasher: Option<Hasher>,
 }
 
@@ -104,7 +105,7 @@ impl Verifier {
         Self { expected: descriptor.digest.clone(), size: descriptor.size, seen: 0, hasher }
     }
 
-    /// Takes the next bytes. Fails when there are more than there should be.
+    /// Adds the next bytes. Fails when the content exceeds the expected size.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<(), Cause> {
         self.seen += bytes.len() as u64;
         if self.seen > self.size {
@@ -116,7 +117,7 @@ impl Verifier {
         Ok(())
     }
 
-    /// Says whether that was all, and the right bytes.
+    /// Checks size and digest at the end of the content.
     pub(crate) fn finish(self) -> Result<(), Cause> {
         if self.seen != self.size {
             return Err(Cause::WrongSize { expected: self.size, actual: self.seen });

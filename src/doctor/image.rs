@@ -79,7 +79,7 @@ fn cuda(config: &Config, driver: Option<&DriverVersion>, disabled: bool) -> Opti
     let newer = match check(variables().filter(|(key, _)| *key != DISABLE_REQUIRE), driver) {
         Ok(newer) => newer.map(|newer| if has_compat(config) { newer.with_compat() } else { newer }),
         Err(error) => {
-            let started = "the check is turned off, so containers are started, and CUDA fails in them";
+            let started = "the check is disabled: containers start, and CUDA fails in them";
             if error.is_about_driver() && (disabled || requires_nothing(|key| image.env_value(key))) {
                 return Some(CheckResult::warn(IMAGE, NAME, format!("{error}; {started}")));
             }
@@ -103,13 +103,15 @@ fn cuda(config: &Config, driver: Option<&DriverVersion>, disabled: bool) -> Opti
     let Some(driver) = driver else {
         let oldest = cuda_of(version).and_then(|cuda| cuda.oldest_driver());
         let needs = oldest.map_or_else(String::new, |oldest| format!(", which driver {oldest} and newer have"));
-        let found = format!("{version}{needs}; no driver is loaded here (--driver-version tells of another machine's)");
+        let found = format!(
+            "{version}{needs}; this machine has no loaded driver (--driver-version names that of another machine)"
+        );
         return Some(CheckResult::warn(IMAGE, NAME, found));
     };
     let newest = match driver.cuda() {
         Some(cuda) if !cuda.or_newer => format!("has CUDA {}", cuda.newest),
         Some(cuda) => format!("has CUDA {} or newer", cuda.newest),
-        None => "is older than all that are known here".to_owned(),
+        None => "is older than all known versions".to_owned(),
     };
     Some(CheckResult::ok(IMAGE, NAME, format!("{version}; driver {driver} {newest}")))
 }

@@ -257,25 +257,32 @@ fn user_namespaces() {
         ),
         (
             |f| f.limits.unprivileged_userns_clone = Some(0),
-            "missing user namespaces: kernel.unprivileged_userns_clone is 0: only root may make user namespaces; without \
+            "missing user namespaces: kernel.unprivileged_userns_clone is 0: only root may make user namespaces; \
+                without \
              them only root can run containers | sudo sysctl -w kernel.unprivileged_userns_clone=1",
         ),
         (
             |f| f.limits.apparmor_restrict_unprivileged_userns = Some(1),
-            "missing user namespaces: kernel.apparmor_restrict_unprivileged_userns is set: AppArmor takes away all rights in \
+            "missing user namespaces: kernel.apparmor_restrict_unprivileged_userns is set: AppArmor takes away all \
+                rights in \
              them; without them only root can run containers | sudo sysctl -w \
              kernel.apparmor_restrict_unprivileged_userns=0",
         ),
         (
             |f| f.limits.seccomp = true,
-            "missing user namespaces: a seccomp filter is in force, as in a container: start the container around this with \
+            "missing user namespaces: a seccomp filter is in force, as in a container: start the container around \
+                this with \
              `--security-opt seccomp=unconfined --security-opt apparmor=unconfined`",
         ),
         (
             |f| f.user_namespace = refused_at(0, 28),
-            "missing user namespaces: as many as user.max_user_namespaces allows",
+            "missing user namespaces: the limit user.max_user_namespaces is reached",
         ),
-        (|f| f.user_namespace = refused_at(0, 1), "missing user namespaces: the kernel forbids them here; in a chroot"),
+        (
+            |f| f.user_namespace = refused_at(0, 1),
+            "missing user namespaces: the kernel forbids them here, as in a \
+            chroot",
+        ),
         (
             |f| f.user_namespace = refused_at(0, 22),
             "missing user namespaces: the kernel refuses them: Invalid argument;",
@@ -321,8 +328,8 @@ fn subordinate_ids() {
     let cases: [(Change, &str); 10] = [
         (
             |f| (f.ids.users, f.ids.groups) = Default::default(),
-            "warn subordinate ids: /etc/subuid and /etc/subgid have none for al: containers have one user, and files of \
-             others can't be unpacked as theirs | sudo usermod --add-subuids 165536-231071 \\\n  --add-subgids 165536-231071 al",
+            "warn subordinate ids: /etc/subuid and /etc/subgid have none for al: containers have one user, and all \
+                files belong to it | sudo usermod --add-subuids 165536-231071 \\\n  --add-subgids 165536-231071 al",
         ),
         (|f| f.ids.users = Allotment::default(), "warn subordinate ids: /etc/subuid has none for al"),
         (|f| f.ids.groups = Allotment::default(), "warn subordinate ids: /etc/subgid has none for al"),
@@ -332,8 +339,8 @@ fn subordinate_ids() {
         ),
         (
             |f| f.ids.groups.here = 50,
-            "warn subordinate ids: of those that al is given, 65536 users and 50 groups are in the user namespace around \
-             this, of which images need 65536",
+            "warn subordinate ids: of the ids of al, this user namespace has 65536 users and 50 groups, and images \
+                need 65536",
         ),
         (
             |f| f.ids.newuidmap = Mapper::Absent,
@@ -344,12 +351,14 @@ fn subordinate_ids() {
                 (f.ids.newuidmap, f.ids.newgidmap) = (Mapper::Absent, Mapper::Absent);
                 f.machine.distribution = LinuxDistribution::Fedora;
             },
-            "warn newuidmap: newuidmap and newgidmap are not installed: subordinate ids can't be mapped | sudo dnf install \
+            "warn newuidmap: newuidmap and newgidmap are not installed: subordinate ids can't be mapped | sudo dnf \
+                install \
              shadow-utils",
         ),
         (
             |f| f.ids.newgidmap = Mapper::Powerless,
-            "warn newuidmap: newgidmap is neither setuid root nor given capabilities: no ids can be mapped | sudo chmod \
+            "warn newuidmap: newgidmap is neither setuid root nor given capabilities: no ids can be mapped | sudo \
+                chmod \
              u+s /usr/bin/newgidmap",
         ),
         (|f| f.limits.no_new_privileges = true, "warn newuidmap: no_new_privs is in force"),
@@ -357,8 +366,8 @@ fn subordinate_ids() {
             |f| {
                 (f.ids.users, f.ids.groups, f.machine.user) = Default::default();
             },
-            "warn subordinate ids: /etc/subuid and /etc/subgid have none for 1000: containers have one user, and files of \
-             others can't be unpacked as theirs | echo 1000:165536:65536 |",
+            "warn subordinate ids: /etc/subuid and /etc/subgid have none for 1000: containers have one user, and all \
+                files belong to it | echo 1000:165536:65536 |",
         ),
     ];
     for (change, expected) in cases {
@@ -379,14 +388,16 @@ fn overlays() {
         (
             |f| f.programs.fuse_overlayfs = None,
             format!(
-                "warn overlay: {refused}, and fuse-overlayfs, which could take its place, is not installed: {copied} | sudo \
+                "warn overlay: {refused}, and fuse-overlayfs, which could take its place, is not installed: {copied} \
+                    | sudo \
                  apt-get install fuse-overlayfs"
             ),
         ),
         (
             |f| f.overlay.fuse = false,
             format!(
-                "warn overlay: {refused}, and fuse-overlayfs can't open /dev/fuse: {copied} | sudo modprobe fuse && sudo \
+                "warn overlay: {refused}, and fuse-overlayfs can't open /dev/fuse: {copied} | sudo modprobe fuse && \
+                    sudo \
                  chmod 0666 /dev/fuse"
             ),
         ),
@@ -432,7 +443,8 @@ fn overlays() {
                 f.user_namespace.overlay = ProbeResult::Refused(1);
                 f.programs.fuse_overlayfs = None;
             },
-            "warn overlay: root may not mount anything here, as in a container, and no overlay in a user namespace, and \
+            "warn overlay: root may not mount anything here, as in a container, and no overlay in a user namespace, \
+                and \
              fuse-overlayfs, which could take its place, is not installed",
         ),
         (|f| f.as_root = refused_at(3, 1), "warn overlay: refused by root, on ext4: Operation not permitted (a store"),
@@ -451,21 +463,22 @@ fn overlays() {
 fn steps_of_builds() {
     fn one_id(facts: &mut MachineFacts) {
         let had = facts.steps.entered.as_mut().unwrap();
-        (had.ids, had.text) = (IdMapping::OneId, "a user namespace with one id; owners are remembered".into());
+        (had.ids, had.text) = (IdMapping::OneId, "a user namespace with one id; owners are recorded".into());
     }
     let cases: [(Change, &str); 8] = [
-        (one_id, "ok build steps: a user namespace with one id; owners are remembered"),
+        (one_id, "ok build steps: a user namespace with one id; owners are recorded"),
         (
             |f| {
                 one_id(f);
                 f.steps.listener = ProbeResult::Refused(16);
             },
-            "warn build steps: a user namespace with one id; owners are remembered; but nobody can be told of them: chown \
-             and its kin fail (Device or resource busy)",
+            "warn build steps: a user namespace with one id; owners are recorded; but system calls cannot be \
+                supervised: chown and similar calls fail (Device or resource busy)",
         ),
         (
             |f| f.steps.proc = ProbeResult::Refused(1),
-            "warn build steps: a user namespace with 65537 ids; /proc can't be mounted, as in a container that hides parts \
+            "warn build steps: a user namespace with 65537 ids; /proc can't be mounted, as in a container that hides \
+                parts \
              of it (Operation not permitted)",
         ),
         (
@@ -480,14 +493,15 @@ fn steps_of_builds() {
                 had.warning = Some("no namespaces: a seccomp filter is in force, as in a container".into());
                 (f.steps.listener, f.steps.proc) = (ProbeResult::Not, ProbeResult::Not);
             },
-            "warn build steps: chroot: nothing else is allowed here: no namespaces: a seccomp filter is in force, as in a \
+            "warn build steps: chroot: nothing else is allowed here: no namespaces: a seccomp filter is in force, as \
+                in a \
              container; they see all processes and the network that are here",
         ),
         (
             |f| (f.steps.entered, f.steps.refusal) = (None, Some("cannot enter a user namespace: x; do y".into())),
-            "missing build steps: nothing can be run: cannot enter a user namespace: x; do y",
+            "missing build steps: no step can run: cannot enter a user namespace: x; do y",
         ),
-        (|f| f.steps = StepProbe::default(), "warn build steps: what they may do could not be tried"),
+        (|f| f.steps = StepProbe::default(), "warn build steps: the isolation of steps was not tested"),
         // Owners of many ids need nobody who remembers them.
         (
             |f| {
@@ -515,8 +529,8 @@ fn control_groups() {
             Hierarchy::V1,
             "cpu memory",
             "ok cgroups: v1: cpu, memory",
-            "warn cgroups: v1, which only root can use: limits such as --cpuset-cpus have no effect; cgroup v2 takes a \
-             word on the kernel's command line | echo 'GRUB_CMDLINE_LINUX=",
+            "warn cgroups: v1, which only root can use: limits such as --cpuset-cpus have no effect; cgroup v2 needs \
+                an option on the kernel's command line | echo 'GRUB_CMDLINE_LINUX=",
         ),
         (Hierarchy::Hybrid, "cpu", "ok cgroups: v1, with v2 beside it: cpu", "warn cgroups: v1, which only root"),
         (
@@ -548,14 +562,14 @@ fn programs() {
     let cases: [(Change, &str); 11] = [
         (
             |f| f.programs.runtimes.clear(),
-            "missing OCI runtime: no runtime that works: `run` needs runc, crun or youki | sudo apt-get install runc",
+            "missing OCI runtime: no working runtime: `run` needs runc, crun or youki | sudo apt-get install runc",
         ),
         (
             |f| {
                 f.programs.runtimes.clear();
                 f.machine.distribution = LinuxDistribution::Fedora;
             },
-            "missing OCI runtime: no runtime that works: `run` needs runc, crun or youki | sudo dnf install crun",
+            "missing OCI runtime: no working runtime: `run` needs runc, crun or youki | sudo dnf install crun",
         ),
         (
             |f| f.programs.runtimes.push(runtime("crun", RuntimeKind::Crun, Err("cannot run /usr/bin/crun: bad ELF"))),
@@ -586,8 +600,8 @@ fn programs() {
              pipx | pipx install uv",
         ),
         (
-            |f| f.programs.uv = Some(Program { version: Err("it says nothing".into()), ..program("uv", "") }),
-            "warn uv: /usr/bin/uv does not work: it says nothing",
+            |f| f.programs.uv = Some(Program { version: Err("it has no output".into()), ..program("uv", "") }),
+            "warn uv: /usr/bin/uv does not work: it has no output",
         ),
         (|f| f.programs.seccomp = false, "warn seccomp: the kernel has none"),
         (|f| f.programs.seccomp_profile = None, "ok seccomp: the host has no profile; ociforge's own is used"),
@@ -619,8 +633,8 @@ fn files() {
     let cases: [(Change, &str); 4] = [
         (
             |f| f.store.writable = false,
-            "missing store: /home/al/.local/share/ociforge can't be written; --store or $OCIFORGE_STORE choose another \
-             place | sudo install -d -o 1000 /home/al/.local/share/ociforge",
+            "missing store: /home/al/.local/share/ociforge cannot be written; choose another directory with --store \
+                or $OCIFORGE_STORE | sudo install -d -o 1000 /home/al/.local/share/ociforge",
         ),
         (
             |f| f.store.free = 5_000_000_000,
@@ -633,7 +647,7 @@ fn files() {
         ),
         (
             |f| f.store.existing = Some("/home/al".into()),
-            "ok store: /home/al/.local/share/ociforge (not made yet): 500.0 GB free on ext4",
+            "ok store: /home/al/.local/share/ociforge (does not exist yet): 500.0 GB free on ext4",
         ),
     ];
     for (change, expected) in cases {
@@ -656,7 +670,8 @@ fn files() {
         ),
         (
             AuthState::Good { registries: 3, exposed: true },
-            "warn credentials: /home/al/.docker/config.json can be read by others | chmod 600 /home/al/.docker/config.json",
+            "warn credentials: /home/al/.docker/config.json can be read by others | chmod 600 \
+                /home/al/.docker/config.json",
         ),
     ] {
         let mut facts = user();

@@ -61,7 +61,10 @@ pub(super) fn read(directory: &Path) -> Result<Certificates, HttpError> {
             Some("cert") if identity.is_some() => return Err(bad(&file, "is a second certificate for the client")),
             Some("cert") => identity = Some(read_identity(&file)?),
             Some("key") if !file.with_extension("cert").is_file() => {
-                return Err(bad(&file, "is a key without its certificate, a file of this name that ends in .cert"));
+                return Err(bad(
+                    &file,
+                    "is a key without a certificate; expected a file of the same name that ends in .cert",
+                ));
             }
             _ => {}
         }
@@ -72,7 +75,10 @@ pub(super) fn read(directory: &Path) -> Result<Certificates, HttpError> {
 fn read_identity(certificate: &Path) -> Result<Identity, HttpError> {
     let key = certificate.with_extension("key");
     if !key.is_file() {
-        return Err(bad(certificate, "is a certificate without its key, a file of this name that ends in .key"));
+        return Err(bad(
+            certificate,
+            "is a certificate without a key; expected a file of the same name that ends in .key",
+        ));
     }
     let chain = content(certificate)?;
     if !Certificate::from_pem_bundle(&chain).is_ok_and(|found| !found.is_empty()) {
@@ -140,8 +146,8 @@ mod tests {
         assert_eq!(error(&[("ca.crt", "text")]), "ca.crt holds no certificate in PEM");
         let block = "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n";
         assert_eq!(error(&[("ca.crt", block)]), "ca.crt holds no certificate in PEM");
-        assert!(error(&[("me.cert", "")]).starts_with("me.cert is a certificate without its key"));
-        assert!(error(&[("me.key", "")]).starts_with("me.key is a key without its certificate"));
+        assert!(error(&[("me.cert", "")]).starts_with("me.cert is a certificate without a key"));
+        assert!(error(&[("me.key", "")]).starts_with("me.key is a key without a certificate"));
         assert_eq!(error(&[("me.cert", "x"), ("me.key", "x")]), "me.cert holds no certificate in PEM");
     }
 }

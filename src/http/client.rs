@@ -93,11 +93,11 @@ impl HttpClient {
             let secret = request.for_token && !matches!(request.payload, Payload::Empty);
             if secret && !same_origin(&next, &request.url) {
                 let (from, to) = (host_of(&url), origin_of(&next));
-                return Err(HttpError::BadAnswer(format!("{from} wants the credentials sent elsewhere, to {to}")));
+                return Err(HttpError::BadAnswer(format!("{from} asks to send the credentials to another host, {to}")));
             }
             url = next;
         }
-        Err(HttpError::BadAnswer(format!("{} redirects in circles", host_of(&request.url))))
+        Err(HttpError::BadAnswer(format!("{} redirects in a loop", host_of(&request.url))))
     }
 
     /// Makes the request at `url`, where it may have been redirected to.
@@ -194,7 +194,7 @@ fn redirect(method: &Method, response: &reqwest::Response) -> Option<Result<Url,
             Err(format!("plain HTTP, at {}", host_of(&next)))
         }
         Some(next) => Ok(next),
-        None => Err("an address that is none".into()),
+        None => Err("an invalid address".into()),
     })
 }
 

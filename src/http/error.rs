@@ -14,7 +14,7 @@ pub(crate) enum HttpError {
     #[error("{0}")]
     BadAnswer(String),
     /// The answer is longer than what was asked for can be.
-    #[error("a document of {size} bytes; at most {limit} are read")]
+    #[error("the document has {size} bytes; the limit is {limit}")]
     TooLarge {
         /// Its size in bytes, as far as it is known.
         size: u64,
@@ -25,7 +25,7 @@ pub(crate) enum HttpError {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// No client can be made.
-    #[error("TLS can't be set up: {reason}")]
+    #[error("cannot set up TLS: {reason}")]
     Tls {
         /// The innermost reason.
         reason: String,

@@ -106,7 +106,7 @@ impl HttpResponse {
             body.write_all(&bytes)?;
             let time = begun.elapsed().saturating_sub(waited);
             if time > self.idle + Duration::from_secs(length / SLOWEST) {
-                let reason = format!("its answer comes too slowly, {length} bytes in {} seconds", time.as_secs());
+                let reason = format!("the answer is too slow: {length} bytes in {} seconds", time.as_secs());
                 // Who has this much time has no trouble that would pass.
                 let slow = TransportError::broken(host_of(self.url()), reason);
                 return Err(TransportError { transient: false, ..slow }.into());

@@ -48,7 +48,7 @@ impl TransportError {
 
     /// The host let the longest time pass in which nothing came or went.
     pub(super) fn silence(host: impl Into<String>) -> Self {
-        Self::broken(host, "it has been silent for too long")
+        Self::broken(host, "the host sent no data before the timeout")
     }
 
     /// An error of the library. `known` says that the host has answered before.
@@ -130,5 +130,5 @@ pub(super) fn reason(error: &reqwest::Error) -> String {
     // Of an error of TLS the whole is worth more than its innermost part.
     let tls = causes(error).find(|cause| cause.is::<rustls::Error>());
     let said = tls.or_else(|| causes(error).skip(1).last());
-    said.map_or_else(|| "the request can't be made".to_owned(), ToString::to_string)
+    said.map_or_else(|| "the request is invalid".to_owned(), ToString::to_string)
 }

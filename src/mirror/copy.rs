@@ -38,7 +38,7 @@ impl MirrorPlan<'_> {
         if self.mirror.to.is_archive() && !copied.iter().all(Option::is_some) {
             self.mirror
                 .reporter
-                .warn("the archive is not finished, as images are missing: what there is of it is kept");
+                .warn("the archive is incomplete, because images failed: ociforge keeps the partial file");
         } else {
             self.verify(&copied, &mut reports).await?;
         }
@@ -78,7 +78,7 @@ impl MirrorPlan<'_> {
         let (image, known_blobs) = (&planned.image, &self.known_blobs);
         let destination = self.destination.image(&image.wanted.name, &image.root)?;
         let target = destination.target.as_deref().ok_or_else(|| {
-            let message = "there is nothing to write to".into();
+            let message = "there is no destination".into();
             Cause::Other { message, hint: None }.of(format!("copy {}", full(&image.wanted.name)))
         })?;
         let annotations = &self.annotations(planned);
@@ -126,7 +126,7 @@ impl MirrorPlan<'_> {
                 Ok(()) => report.verified = true,
                 Err(error) => {
                     report.status = Status::Failed;
-                    let what = format!("what was copied to {} is not what it was", planned.shown);
+                    let what = format!("the manifest at {} differs from the copied manifest", planned.shown);
                     report.error = Some(Failure::from(error).during(what));
                 }
             }

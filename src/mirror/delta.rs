@@ -35,7 +35,7 @@ impl Earlier {
     /// consist of counts: whoever has taken it over has taken over that which it is a delta of.
     pub(super) async fn read(location: &MirrorLocation) -> Result<Self, ContentError> {
         let MirrorLocation::Layout(image_name) = location else {
-            let cause = Cause::Other { message: "a registry is no archive".into(), hint: None };
+            let cause = Cause::Other { message: "a registry is not an archive".into(), hint: None };
             return Err(cause.of(format!("read {location}")));
         };
         let names = transport::of(image_name).names()?;

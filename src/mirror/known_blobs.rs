@@ -93,6 +93,10 @@ impl Source for RecordingTarget<'_> {
     async fn fetch(&self, descriptor: &Descriptor, offset: u64) -> Result<ByteStream, ContentError> {
         self.target.fetch(descriptor, offset).await
     }
+
+    fn location(&self, descriptor: &Descriptor) -> String {
+        self.target.location(descriptor)
+    }
 }
 
 #[async_trait]

@@ -53,7 +53,7 @@ impl MirrorLocation {
         let text = format!("{registry}/{prefix}{slash}{}", rest(name));
         match text.parse()? {
             ImageName::Registry(placed) => Ok(placed),
-            other => Err(ReferenceError { name: other.to_string(), why: "it is not in a registry".into() }),
+            other => Err(ReferenceError { name: other.to_string(), why: "the image is not in a registry".into() }),
         }
     }
 }
@@ -85,7 +85,7 @@ impl FromStr for MirrorLocation {
         match text.parse::<ImageName>() {
             Ok(name) if !transport::of(&name).is_layout() => Err(expected()),
             Ok(name) if transport::of(&name).tag().is_some() => {
-                Err("leave the tag out: images keep their full names".into())
+                Err("omit the tag: images keep their full names".into())
             }
             Ok(name) => Ok(Self::Layout(name)),
             Err(_) => Err(expected()),

@@ -131,6 +131,10 @@ impl Source for CachedRepository {
         Ok(in_memory(bytes, offset))
     }
 
+    fn location(&self, descriptor: &Descriptor) -> String {
+        self.repository.location(descriptor)
+    }
+
     fn repository(&self, descriptor: &Descriptor) -> Option<Repository> {
         self.repository.repository(descriptor)
     }
@@ -192,6 +196,10 @@ impl Source for MirrorSource<'_> {
             Ok(ImageName::Registry(home)) => self.client.repository(&home).fetch(descriptor, offset).await,
             _ => Err(failed),
         }
+    }
+
+    fn location(&self, descriptor: &Descriptor) -> String {
+        self.read.location(descriptor)
     }
 
     /// Another repository of the target's registry that has the blob, else where it is at the source.

@@ -89,7 +89,7 @@ impl Mirror<'_> {
         match (&self.from, origin.entries().as_deref()) {
             (Some(from), Some([(name, _), ..])) if self.selections.is_empty() => {
                 let causes = vec![format!("the entries of {from} have no host in their names")];
-                let hint = format!("`ociforge copy {from}:{name} …` takes them one by one");
+                let hint = format!("copy them one by one with `ociforge copy {from}:{name} …`");
                 Failure { causes, ..failure.hint(hint) }
             }
             _ => failure.hint("name images, or a list of them with -f FILE, or a layout or archive with --from"),
@@ -221,8 +221,8 @@ impl MirrorPlan<'_> {
         let entries = origin.entries().unwrap_or_default();
         let since = entries.iter().find_map(|(_, entry)| entry.annotations.get(SINCE));
         let hint = since.map_or_else(
-            || "get the archive again from where it was made".to_owned(),
-            |since| format!("it is a delta: mirror {since} to the target first"),
+            || "get the archive again from its origin".to_owned(),
+            |since| format!("the archive is a delta: mirror {since} to the target first"),
         );
         Err(Failure { causes, ..Failure::new(message).hint(hint) })
     }
@@ -234,16 +234,17 @@ impl MirrorPlan<'_> {
         let blobs: u64 = self.images.iter().map(|one| one.bytes.moved).sum();
         let need = (blobs + documents.into_values().sum::<u64>()).saturating_sub(partial);
         let above = existing(path);
-        let free = rustix::fs::statvfs(&above)
-            .map_err(|error| Failure::new(format!("cannot look at {}", above.display())).caused_by(error))?;
+        let free = rustix::fs::statvfs(&above).map_err(|error| {
+            Failure::new(format!("cannot determine the free space of {}", above.display())).caused_by(error)
+        })?;
         let free = free.f_bavail.saturating_mul(free.f_frsize);
         if need <= free {
             return Ok(());
         }
         let [need, free] = [need, free].map(human_bytes);
-        Err(Failure::new(format!("there is not enough room for {}", self.mirror.to))
-            .caused_by(Cause::Other { message: format!("{need} are needed and {free} are free"), hint: None })
-            .hint("nothing was written: make room, or take fewer images"))
+        Err(Failure::new(format!("there is not enough space for {}", self.mirror.to))
+            .caused_by(Cause::Other { message: format!("the images need {need}, and {free} are free"), hint: None })
+            .hint("nothing was written: free some space, or mirror fewer images"))
     }
 }
 

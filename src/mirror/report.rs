@@ -44,7 +44,7 @@ pub struct Refusal {
 
 impl Refusal {
     pub(super) fn of(problems: Vec<Problem>) -> Self {
-        let message = format!("{} can't be mirrored", counted(problems.len(), "image"));
+        let message = format!("cannot mirror {}", counted(problems.len(), "image"));
         Self { failure: Problem::together(message, &problems), problems }
     }
 }
@@ -156,7 +156,7 @@ impl Report {
         let failed: Vec<_> = failed.collect();
         let message = format!("{} of {} could not be mirrored", failed.len(), counted(self.images.len(), "image"));
         let mut failure = Problem::together(message, &failed);
-        failure.hint.get_or_insert_with(|| "run the same again: what was copied is not copied twice".into());
+        failure.hint.get_or_insert_with(|| "run the command again: it does not copy the same blobs twice".into());
         (!failed.is_empty()).then_some(failure)
     }
 }

@@ -86,13 +86,13 @@ impl Mirror<'_> {
             if !entry.is_document() {
                 let kind = entry.media_type.escape_debug();
                 self.reporter
-                    .warn(&format!("the entry `{name}` is neither an image nor an index ({kind}), and is left out"));
+                    .warn(&format!("the entry `{name}` is skipped: it is neither an image nor an index ({kind})"));
                 continue;
             }
             let parsed = match name.parse() {
                 Ok(ImageName::Registry(parsed)) if *name == full(&parsed) || *name == repository(&parsed) => parsed,
                 _ => {
-                    let why = "is no full name of an image, HOST/REPOSITORY:TAG, and is left out";
+                    let why = "is skipped: its name is not a full image name (HOST/REPOSITORY:TAG)";
                     self.reporter.warn(&format!("the entry `{name}` {why}"));
                     continue;
                 }
@@ -216,9 +216,11 @@ fn collisions(images: &[MirrorImage], destination: &MirrorDestination<'_>) -> Ve
         };
         let same = other.root.digest == image.root.digest;
         if !same || other.wanted.platforms != image.wanted.platforms {
-            let failure =
-                Failure::new(format!("{} goes to {address} as well, and is another image", full(&other.wanted.name)))
-                    .hint("give one of them another place with a --to of its own");
+            let failure = Failure::new(format!(
+                "{} is another image with the same destination {address}",
+                full(&other.wanted.name)
+            ))
+            .hint("give one of them another destination with a --to of its own");
             problems.push(Problem { name: full(&image.wanted.name), failure });
         }
     }

@@ -31,19 +31,20 @@ pub struct Selection {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoTag {
     /// No tag fits a pattern.
-    #[error("no tag fits `{0}`")]
+    #[error("no tag matches `{0}`")]
     Pattern(String),
     /// All that fits is excluded.
-    #[error("all tags that fit are excluded")]
+    #[error("all matching tags are excluded")]
     Excluded,
     /// More fit than can be mirrored at a time.
-    #[error("more than {MAX_IMAGES} images are wanted")]
+    #[error("the selection has more than {MAX_IMAGES} images")]
     TooMany,
 }
 
 impl Explain for NoTag {
     fn hint(&self) -> Option<String> {
-        matches!(self, Self::TooMany).then(|| "take fewer with `latest` or `exclude`, or some after the others".into())
+        matches!(self, Self::TooMany)
+            .then(|| "select fewer with `latest` or `exclude`, or mirror them in several runs".into())
     }
 }
 
@@ -58,7 +59,7 @@ impl FromStr for Selection {
             _ => (text, None),
         };
         let ImageName::Registry(name) = name.parse()? else {
-            return Err(error("it is a place; give the places of images with --from and --to".into()));
+            return Err(error("it is a location of images, not an image; give locations with --from and --to".into()));
         };
         let pattern = pattern.map(Pattern::new).transpose().map_err(|wrong| error(wrong.msg.into()))?;
         Ok(Self { name, tags: pattern.into_iter().collect(), exclude: vec![], platforms: vec![], latest: None })

@@ -220,7 +220,8 @@ fn unknown_keys_name_the_nearest() {
         ),
         (
             "base = 'a'\n'' = 1\n'ä' = 2",
-            "2:1: unknown key `` in the recipe | the keys here are name, base, platforms, python, config, layer, stage, runtime, lint, build",
+            "2:1: unknown key `` in the recipe | the keys here are name, base, platforms, python, config, layer, \
+                runtime, lint, build",
         ),
     ] {
         assert_eq!(wrong(text), expected);
@@ -238,7 +239,8 @@ fn wrong_values() {
         ("base = ''", "1:8: `base` is empty; expected a string that is not empty"),
         (
             "base = 'a'\nname = 'oci:dir'",
-            "2:8: `name` is `oci:dir`; expected a name in a registry, such as `registry.example.com/ml/train` | to write a layout or an archive use `-o`",
+            "2:8: `name` is `oci:dir`; expected a name in a registry, such as `registry.example.com/ml/train` | to \
+                write a layout or an archive use `-o`",
         ),
         (
             "base = 'a'\nplatforms = []",
@@ -246,7 +248,8 @@ fn wrong_values() {
         ),
         (
             "base = 'a'\nplatforms = 'linux/amd64'",
-            "2:13: `platforms` is `linux/amd64`; expected an array of strings | write an array: platforms = [\"linux/amd64\"]",
+            "2:13: `platforms` is `linux/amd64`; expected an array of strings | write an array: platforms = \
+                [\"linux/amd64\"]",
         ),
         (
             "base = 'a'\nplatforms = ['linux/arm64', 'linux/arm64/v8']",
@@ -270,11 +273,13 @@ fn wrong_values() {
         ),
         (
             "base = 'a'\nconfig.workdir = '/a/../b'",
-            "2:18: `workdir` is `/a/../b`; expected an absolute path in the image | the path `/a/../b` has a component `..`, which paths in layers may not have",
+            "2:18: `workdir` is `/a/../b`; expected an absolute path in the image | the path `/a/../b` has a \
+                component `..`, which layers do not allow",
         ),
         (
             "base = 'a'\n[[layer]]\ndirectories = ['/usr/.wh.bin']",
-            "3:16: `directories` is `/usr/.wh.bin`; expected an absolute path in the image | in a layer a name that begins with `.wh.` removes files of the layers below",
+            "3:16: `directories` is `/usr/.wh.bin`; expected an absolute path in the image | in a layer a name that \
+                begins with `.wh.` removes files of the layers below",
         ),
         ("base = 'a'\nconfig = 1", "2:10: `config` is the number 1; expected a table"),
         (
@@ -287,20 +292,21 @@ fn wrong_values() {
         ),
         (
             "base = 'a'\n[config.env]\n'A=B' = 'x'",
-            "3:9: `env.A=B` is no variable's name; expected a name that is not empty and has no `=` or NUL in it",
+            "3:9: `env.A=B` is not a variable name; expected a non-empty name without `=` and NUL",
         ),
         (
             "base = 'a'\n[config.env]\n'' = 'x'",
-            "3:6: `env.` is no variable's name; expected a name that is not empty and has no `=` or NUL in it",
+            "3:6: `env.` is not a variable name; expected a non-empty name without `=` and NUL",
         ),
         (
             "base = 'a'\n[config.env]\n\"A\\u0000\" = 'x'",
-            "3:13: `env.A\\0` is no variable's name; expected a name that is not empty and has no `=` or NUL in it",
+            "3:13: `env.A\\0` is not a variable name; expected a non-empty name without `=` and NUL",
         ),
         ("base = 'a'\n[config.env]\nA = \"s\\u0000\"", "3:5: `env.A` is text with a NUL byte; expected other text"),
         (
             "base = 'a'\n[config.labels]\norg.a = 'x'",
-            "3:1: `labels.org` is a table; expected a string | write a label's name in quotes: \"org.example.label\" = \"value\"",
+            "3:1: `labels.org` is a table; expected a string | write a label's name in quotes: \"org.example.label\" \
+                = \"value\"",
         ),
         (
             "base = 'a'\nconfig.expose = ['0']",
@@ -312,7 +318,8 @@ fn wrong_values() {
         ),
         (
             "base = 'a'\n[python]\nversion = 3.10",
-            "2:1: [python] has no `site-packages` | write for example `site-packages = \"/usr/local/lib/python3.11/dist-packages\"`",
+            "2:1: [python] has no `site-packages` | write for example `site-packages = \
+                \"/usr/local/lib/python3.11/dist-packages\"`",
         ),
         (
             "base = 'a'\n[python]\nversion = 3.10\nsite-packages = '/a'\nexecutable = '/b'",
@@ -337,7 +344,8 @@ fn wrong_layers() {
         ),
         (
             "tar = 'a'\npip = ['b']",
-            "4:1: this [[layer]] has two kinds, `tar` and `pip` | make two [[layer]] tables of it; they are built in their order",
+            "4:1: this [[layer]] has two kinds, `tar` and `pip` | write two [[layer]] tables; ociforge builds them in \
+                order",
         ),
         ("apt = ['ffmpeg']", "3:1: a layer of kind `apt` is not supported yet"),
         ("pip = ['a']\nbytecode = 1", "4:12: `bytecode` is the number 1; expected true or false"),
@@ -345,7 +353,7 @@ fn wrong_layers() {
             "pip = ['a']\nbytecode = 'true'",
             "4:12: `bytecode` is `true`; expected true or false | write it without quotes: true",
         ),
-        ("tar = 'a'\nbytecode = true", "4:1: `bytecode` does not go with `tar`"),
+        ("tar = 'a'\nbytecode = true", "4:1: `bytecode` cannot be combined with `tar`"),
         (
             "pip = { project = '.', extras = ['a,b'] }",
             "3:34: `extras` is `a,b`; expected a name such as `torch` | write each name as a string of its own",
@@ -357,7 +365,8 @@ fn wrong_layers() {
         ("pip = { project = '' }", "3:19: `project` is empty; expected a string that is not empty"),
         (
             "pip = { wheels = 'a', extras = ['b'] }",
-            "3:23: `extras` does not go with `wheels` | write a package's extras with its name, such as `package[extra]`",
+            "3:23: `extras` cannot be combined with `wheels` | write a package's extras with its name, such as \
+                `package[extra]`",
         ),
         ("pip = []", "3:7: `pip` is an empty array; expected at least one requirement, such as `tqdm`"),
         ("pip = 'tqdm'", "3:7: `pip` is `tqdm`; expected an array of strings | write an array: pip = [\"tqdm\"]"),
@@ -366,7 +375,7 @@ fn wrong_layers() {
             "pip = { lock = 'a', wheels = 'b' }",
             "3:7: `pip` is a table; expected one of `requirements`, `lock`, `wheels` and `project` in it",
         ),
-        ("pip = { project = '.', groups = ['b'] }", "3:24: `groups` does not go with `project`"),
+        ("pip = { project = '.', groups = ['b'] }", "3:24: `groups` cannot be combined with `project`"),
         ("pip = { lock = 'a', groups = ['b c'] }", "3:31: `groups` is `b c`; expected a name such as `torch`"),
         (
             "pip = { extras = ['a'] }",
@@ -374,15 +383,18 @@ fn wrong_layers() {
         ),
         (
             "pip = ['--index-url https://u:secret@example.com']",
-            "3:8: `pip` is `--index-url https://example.com`; expected a requirement such as `Pillow>=10.0.0` | options can stand in a requirements file: pip = { requirements = \"requirements.txt\" }",
+            "3:8: `pip` is `--index-url https://example.com`; expected a requirement such as `Pillow>=10.0.0` | \
+                options can stand in a requirements file: pip = { requirements = \"requirements.txt\" }",
         ),
         (
             "pip = ['./a.whl']",
-            "3:8: `pip` is `./a.whl`; expected a requirement such as `Pillow>=10.0.0` | for wheels on disk write pip = { wheels = \"dist/*.whl\" }",
+            "3:8: `pip` is `./a.whl`; expected a requirement such as `Pillow>=10.0.0` | for wheels on disk write pip \
+                = { wheels = \"dist/*.whl\" }",
         ),
         (
             "pip = ['.']",
-            "3:8: `pip` is `.`; expected a requirement such as `Pillow>=10.0.0` | for a project on disk write pip = { project = \".\" }, for wheels { wheels = \"dist/*.whl\" }",
+            "3:8: `pip` is `.`; expected a requirement such as `Pillow>=10.0.0` | for a project on disk write pip = { \
+                project = \".\" }, for wheels { wheels = \"dist/*.whl\" }",
         ),
         ("pip = [\"a\\nb\"]", "3:8: `pip` is text with control characters; expected a line of text"),
         ("directories = []", "3:15: `directories` is an empty array; expected at least one directory"),
@@ -397,7 +409,8 @@ fn wrong_layers() {
         ),
         (
             "directories = ['/a']\nowner = 'app:app'",
-            "4:9: `owner` is `app:app`; expected a numeric owner such as \"1000:1000\" | names of users and groups are not supported yet; write their numbers",
+            "4:9: `owner` is `app:app`; expected a numeric owner such as \"1000:1000\" | names of users and groups \
+                are not supported yet; write their numbers",
         ),
         (
             "copy = ['a', 'b']",
@@ -417,13 +430,14 @@ fn wrong_layers() {
         ),
         (
             "copy = { from = 'a', to = '/b', exclude = ['[a'] }",
-            "3:44: `exclude` is `[a`; expected a pattern as in .dockerignore | `[a` is not a pattern: a `[` is not closed",
+            "3:44: `exclude` is `[a`; expected a pattern as in .dockerignore | `[a` is not a pattern: a `[` is not \
+                closed",
         ),
         (
             "copy = { from = 'a', to = '/b' }\nmode = '0644'",
-            "4:1: `mode` does not go with `copy` | write it inside: copy = { …, mode = … }",
+            "4:1: `mode` cannot be combined with `copy` | write it inside: copy = { …, mode = … }",
         ),
-        ("tar = 'a'\nowner = '0'", "4:1: `owner` does not go with `tar`"),
+        ("tar = 'a'\nowner = '0'", "4:1: `owner` cannot be combined with `tar`"),
     ] {
         assert_eq!(wrong(&format!("base = 'a'\n[[layer]]\n{layer}")), expected);
     }
@@ -549,8 +563,8 @@ fn modes_that_are_none_say_how_to_write_them() {
         ("run = 'x'\nmounts = [{ secret = 'a', mode = MODE }]", "4:34"),
     ];
     for (mode, found, hint) in [
-        ("0777", "the number 0777 begins with 0, which no number does in TOML", "write it in quotes: \"0777\""),
-        ("0400", "the number 0400 begins with 0, which no number does in TOML", "write it in quotes: \"0400\""),
+        ("0777", "the number 0777 begins with 0, which TOML does not allow", "write it in quotes: \"0777\""),
+        ("0400", "the number 0400 begins with 0, which TOML does not allow", "write it in quotes: \"0400\""),
         ("755", "the number 755", "write it in quotes: \"0755\""),
         ("1777", "the number 1777", "write it in quotes: \"1777\""),
         // As other languages print 0o755.

@@ -3,6 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ociforge_layers::source::wheel::FileName;
+
+use super::resolve::tags::required_libc;
 use crate::error::Explain;
 
 /// Resolving failed.
@@ -26,7 +29,7 @@ pub enum ResolveError {
         hint: Option<String>,
     },
     /// uv has no name for such a target.
-    #[error("uv can't resolve packages for {target}")]
+    #[error("uv cannot resolve packages for {target}")]
     Target {
         /// The target.
         target: String,
@@ -100,18 +103,18 @@ pub struct ProgramMessage(pub(super) String);
 #[non_exhaustive]
 pub enum PackageProblem {
     /// It has to be built, and `ociforge.lock` was made without it.
-    #[error("it has no wheel, and ociforge.lock does not say what its build needs")]
+    #[error("the package has no wheel, and ociforge.lock has no build requirements for it")]
     Unpinned,
     /// None of its wheels runs on the target.
-    #[error("no wheel of it runs on {target}: there is {}", files.join(", "))]
+    #[error("no wheel runs on {target}: {}", files.iter().map(|file| described(file)).collect::<Vec<_>>().join(", "))]
     WrongTarget {
         /// The target.
         target: String,
-        /// The wheels.
+        /// The file names of the wheels.
         files: Vec<String>,
     },
     /// It is a directory, a repository or an archive rather than a wheel.
-    #[error("it is a {0}; only wheels are taken from there")]
+    #[error("the package is a {0}; only wheels are supported")]
     NotAWheel(&'static str),
     /// A wheel has no SHA-256.
     #[error("{0} has no SHA-256")]
@@ -123,7 +126,7 @@ pub enum PackageProblem {
     #[error("`{0}` is not a wheel's file name")]
     FileName(String),
     /// A marker or version that can't be read.
-    #[error("`{text}` can't be read: {message}")]
+    #[error("cannot parse `{text}`: {message}")]
     Unreadable {
         /// The text.
         text: String,
@@ -131,13 +134,13 @@ pub enum PackageProblem {
         message: String,
     },
     /// The requirements give hashes, and the file has none of them.
-    #[error("the requirements give other hashes than that of {0}")]
+    #[error("the requirements have no hash that matches {0}")]
     WrongHash(String),
     /// The requirements give hashes, but none for this package.
-    #[error("the requirements give hashes for other packages, and none for this one")]
+    #[error("the requirements have hashes for other packages, but none for this package")]
     Unhashed,
     /// It does not run on the target's Python.
-    #[error("it needs Python {needs}, and the base has {python}")]
+    #[error("the package needs Python {needs}, and the base has {python}")]
     Python {
         /// A version specifier.
         needs: String,
@@ -145,8 +148,14 @@ pub enum PackageProblem {
         python: String,
     },
     /// It is there twice.
-    #[error("there are two of it")]
+    #[error("the package occurs twice")]
     Twice,
+}
+
+/// A wheel's file name, with the C library that its tags require.
+fn described(file: &str) -> String {
+    let required = FileName::parse(file).ok().and_then(|name| required_libc(&name));
+    required.map_or_else(|| file.to_owned(), |libc| format!("{file} needs {libc}"))
 }
 
 impl ResolveError {
@@ -158,36 +167,39 @@ impl ResolveError {
 impl Explain for ResolveError {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::NoUv => Some("install it (`pip install uv`), or commit an ociforge.lock made where it is".into()),
+            Self::NoUv => {
+                Some("install uv (`pip install uv`), or commit an ociforge.lock from a machine that has uv".into())
+            }
             Self::Uv { hint, .. } => hint.clone(),
-            Self::Target { .. } => Some("give a lock instead: `pip = { lock = \"pylock.toml\" }`".into()),
+            Self::Target { .. } => Some("use a lock instead: `pip = { lock = \"pylock.toml\" }`".into()),
             Self::Pylock { hint, .. } => hint.clone(),
-            Self::Selection { kind, known, .. } if known.is_empty() => Some(format!("it has no {kind}s at all")),
+            Self::Selection { kind, known, .. } if known.is_empty() => Some(format!("the lock has no {kind}s")),
             Self::Selection { kind, known, .. } => Some(format!("its {kind}s are {}", known.join(", "))),
-            Self::OtherTarget { .. } => Some("lock again for this Python and platform".into()),
+            Self::OtherTarget { .. } => Some("create the lock again for this Python and platform".into()),
             Self::Package { problem, .. } => match problem {
                 PackageProblem::Unpinned => Some("run `ociforge lock`".into()),
                 PackageProblem::NotAWheel("directory") => Some(
-                    "give the project by itself: pip = { project = \"DIR\" }; or all with what uv writes of it by `uv export \
-                     --format pylock.toml -o pylock.toml`: pip = { lock = \"pylock.toml\" }"
+                    "name the project: pip = { project = \"DIR\" }; or export all packages with `uv export --format \
+                        pylock.toml -o pylock.toml` and write pip = { lock = \"pylock.toml\" }"
                         .into(),
                 ),
                 PackageProblem::NotAWheel("repository") => Some(
-                    "build a wheel of it (`pip wheel 'NAME @ git+URL@COMMIT'`) and give that: pip = { wheels = \
-                     \"dist/*.whl\" }"
+                    "build a wheel (`pip wheel 'NAME @ git+URL@COMMIT'`) and use it: pip = { wheels = \"dist/*.whl\" }"
                         .into(),
                 ),
                 PackageProblem::NotAWheel(_) => Some(
-                    "build a wheel of it (`pip wheel`) and give that, `pip = { wheels = \"dist/*.whl\" }`, or, if it is \
-                     yours, `pip = { project = \"DIR\" }`"
+                    "build a wheel (`pip wheel`) and use it, `pip = { wheels = \"dist/*.whl\" }`, or, for a project \
+                        of your own, `pip = { project = \"DIR\" }`"
                         .into(),
                 ),
                 PackageProblem::WrongTarget { .. } => {
-                    Some("choose another version of it, or a base with another Python or C library".into())
+                    Some("choose another version of the package, or a base with another Python or C library".into())
                 }
-                PackageProblem::Python { .. } => Some("choose another version of it, or a base with another Python".into()),
-                PackageProblem::NoHash(_) => Some("lock again with hashes".into()),
-                PackageProblem::Twice => Some("leave one out, or give both markers that exclude each other".into()),
+                PackageProblem::Python { .. } => {
+                    Some("choose another version of the package, or a base with another Python".into())
+                }
+                PackageProblem::NoHash(_) => Some("create the lock again with hashes".into()),
+                PackageProblem::Twice => Some("remove one of the two, or add markers that exclude each other".into()),
                 _ => None,
             },
             _ => None,

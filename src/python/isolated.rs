@@ -65,7 +65,7 @@ impl IsolatedError {
 }
 
 fn ended(code: Option<i32>) -> String {
-    code.map_or_else(|| "a signal ended it".to_owned(), |code| format!("it ended with exit code {code}"))
+    code.map_or_else(|| "killed by a signal".to_owned(), |code| format!("exit code {code}"))
 }
 
 /// The lines below each other, no more of them than a message can hold: what is said last says most.
@@ -82,7 +82,7 @@ fn after(lines: &[String]) -> String {
     };
     let mut shown: Vec<String> = lines.iter().rev().map(cut).take_while(fits).collect();
     shown.reverse();
-    if shown.is_empty() { String::new() } else { format!(", and said at last:\n    {}", shown.join("\n    ")) }
+    if shown.is_empty() { String::new() } else { format!("; its last output:\n    {}", shown.join("\n    ")) }
 }
 
 #[cfg(test)]
@@ -92,8 +92,8 @@ mod tests {
     #[test]
     fn what_is_said_last_is_shown() {
         let failed = |lines: Vec<String>| IsolatedError::Failed { code: Some(2), last_lines: lines }.to_string();
-        assert_eq!(failed(vec![]), "it ended with exit code 2");
-        assert_eq!(failed(vec!["a".into(), "b".into()]), "it ended with exit code 2, and said at last:\n    a\n    b");
+        assert_eq!(failed(vec![]), "exit code 2");
+        assert_eq!(failed(vec!["a".into(), "b".into()]), "exit code 2; its last output:\n    a\n    b");
         let long = failed((0..100).map(|n| format!("{n} {}", "x".repeat(1000))).collect());
         assert!(long.contains("\n    99 x") && !long.contains("\n    80 x") && long.len() < 3200, "{long}");
     }

@@ -1,4 +1,4 @@
-//! Tokens: asked for when a registry wants them, kept while they last, renewed before they expire.
+//! Tokens: fetched on a challenge, cached while they are valid, renewed before they expire.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,13 +15,13 @@ use super::fault::{Fault, Subject};
 use crate::content::Cause;
 use crate::http::{Authorization, HttpClient, HttpRequest, Payload, host_of, is_loopback};
 
-/// How long a token lasts whose answer does not say (distribution's token specification).
+/// The default lifetime of a token (distribution's token specification).
 const DEFAULT_LIFETIME: u64 = 60;
 /// Longest answer of a token server that is read, in bytes.
 const MAX_ANSWER: u64 = 1 << 20;
 
-/// Who the user is to one repository of one registry. The registry's challenge is kept from its first answer on:
-/// nvcr.io, for one, later names another token server that leads nowhere.
+/// The authentication for one repository of one registry. The first challenge of the registry is kept: nvcr.io, for
+/// example, later names a token server that does not work.
 pub(super) struct TokenSession {
     registry: String,
     repository: String,
@@ -31,11 +31,11 @@ pub(super) struct TokenSession {
     slots: Mutex<HashMap<Scopes, Arc<TokenSlot>>>,
 }
 
-/// The token for some scopes. Whoever holds the lock asks for it; the others wait and share it.
+/// The token for some scopes. The holder of the lock fetches it; the others wait and share it.
 #[derive(Default)]
 struct TokenSlot {
     token: tokio::sync::Mutex<Option<Token>>,
-    /// What the registry asked for beyond those scopes.
+    /// Additional scopes that the registry requested.
     extra: Mutex<Scopes>,
 }
 
@@ -55,7 +55,7 @@ struct TokenResponse {
 }
 
 impl Token {
-    /// Whether the token is still good, or, before a long upload, has at least half of its life before it.
+    /// Whether the token is valid and, before a long upload, has at least half of its lifetime left.
     fn is_fresh(&self, long: bool) -> bool {
         let margin = if long { self.lifetime / 2 } else { (self.lifetime / 10).min(Duration::from_secs(5)) };
         self.from.elapsed() + margin < self.lifetime
@@ -74,13 +74,13 @@ impl TokenSession {
         }
     }
 
-    /// Who has this credential to a registry, without any repository.
+    /// The authentication with this credential to a registry, without a repository.
     pub(super) fn of(registry: &str, credential: Credential) -> Self {
         Self { credential: credential.into(), ..Self::new(registry, "", CredentialFiles::default()) }
     }
 
-    /// What a request to the registry at `base` carries, as far as the registry's challenge is known. `long` says that
-    /// the request will last.
+    /// The authorization of a request to the registry at `base`, if the registry's challenge is known. `long` means a
+    /// long request.
     pub(super) async fn authorization(
         &self,
         http: &HttpClient,
@@ -108,8 +108,7 @@ impl TokenSession {
         }
     }
 
-    /// Takes in the challenge that came with a 401 to a request that carried `used`, which is forgotten if it is a
-    /// token.
+    /// Processes the challenge of a 401 answer to a request with `used`, which is dropped if it is a token.
     pub(super) async fn challenged(&self, challenge: Challenge, scopes: &Scopes, used: &Authorization) {
         if let Challenge::Bearer { scopes: asked, .. } = &challenge {
             let slot = self.slot(scopes);
@@ -133,7 +132,9 @@ impl TokenSession {
         let find = || async {
             let (files, registry, repository) = (self.files.clone(), self.registry.clone(), self.repository.clone());
             let search = tokio::task::spawn_blocking(move || files.find(&registry, &repository));
-            Ok(search.await.map_err(|_| Cause::Io(std::io::Error::other("the search for credentials ended")))??)
+            Ok(search
+                .await
+                .map_err(|_| Cause::Io(std::io::Error::other("the search for credentials was interrupted")))??)
         };
         self.credential.get_or_try_init(find).await
     }
@@ -149,7 +150,7 @@ impl TokenSession {
         let credential = self.credential().await?;
         if *credential != Credential::Anonymous && !may_have_credentials(realm, base) {
             let message =
-                format!("{} wants the credentials sent over plain HTTP, to {}", self.registry, host_of(realm));
+                format!("{} asks to send the credentials over plain HTTP to {}", self.registry, host_of(realm));
             return Err(Fault::wrong(message));
         }
         let (mut url, mut form, mut auth) = (realm.clone(), None, Authorization::Anonymous);
@@ -165,7 +166,7 @@ impl TokenSession {
         let mut call = HttpRequest::new(if form.is_some() { Method::POST } else { Method::GET }, url);
         call.authorization = &auth;
         call.for_token = true;
-        // The registry vouches for it.
+        // The registry names it.
         call.known = true;
         if let Some(form) = &form {
             call.payload = Payload::Bytes(form);
@@ -180,15 +181,16 @@ impl TokenSession {
         let answer: Option<TokenResponse> = serde_json::from_slice(&answer.read(MAX_ANSWER).await?).ok();
         let text =
             answer.as_ref().and_then(|a| [&a.token, &a.access_token].into_iter().flatten().find(|t| !t.is_empty()));
-        let text = text.ok_or_else(|| Fault::wrong(format!("the token server of {} gave no token", self.registry)))?;
+        let text =
+            text.ok_or_else(|| Fault::wrong(format!("the token server of {} returned no token", self.registry)))?;
         let seconds = answer.as_ref().and_then(|a| a.expires_in).filter(|seconds| *seconds > 0.0);
         let lifetime = seconds.map_or(DEFAULT_LIFETIME, |seconds| seconds.min(86_400.0) as u64);
         Ok(Token { text: text.clone(), from, lifetime: Duration::from_secs(lifetime) })
     }
 }
 
-/// Whether the registry at `base` may have the user's credentials sent to `realm`: not over plain HTTP, unless it has
-/// come by them that way itself, or is this machine.
+/// Whether the user's credentials for the registry at `base` may be sent to `realm`: over plain HTTP only if the
+/// registry uses plain HTTP itself, or is this machine.
 fn may_have_credentials(realm: &Url, base: &Url) -> bool {
     realm.scheme() == "https" || base.scheme() == "http" || is_loopback(base.host_str().unwrap_or_default())
 }
@@ -204,7 +206,7 @@ fn refresh_form(service: Option<&str>, scopes: &Scopes, token: &str) -> bytes::B
     form.finish().into()
 }
 
-/// The value, also when a thread panicked while it held it: each of these values is whole at any time.
+/// The value, even after a panic of a thread that held it: each of these values is always consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! A part of a blob that is sent as it comes out of its source.
+//! The body of an upload, streamed from the source.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,7 @@ use crate::content::{Cause, Source};
 use crate::http::{Stats, StreamedBody, Timeouts};
 use crate::progress::Progress;
 
-/// Where a part of a blob is, in bytes.
+/// A range of a blob in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
     pub start: u64,
@@ -30,27 +30,27 @@ pub(super) struct BlobPart<'a> {
     pub span: Span,
 }
 
-/// A blob on its way out. Its parts are read out of one stream of the source for as long as each begins where the one
-/// before it ended; any other part, or one once more, takes a new stream.
+/// A blob during its upload. Consecutive parts are read from one stream of the source; any other part, or a repeated
+/// one, opens a new stream.
 pub(super) struct Outgoing<'a> {
     descriptor: &'a Descriptor,
     source: &'a dyn Source,
     progress: &'a dyn Progress,
-    /// How much the progress has been told of.
+    /// The bytes that the progress has counted.
     told: AtomicU64,
-    /// The stream between two parts. A request takes it, and gives it back with the last of its bytes.
+    /// The stream between two parts. A request takes it, and returns it after its last byte.
     feed: SharedSlot<Feed>,
-    /// The furthest place that the registry has all bytes up to and whose hash is known.
+    /// The furthest confirmed offset with a known hash.
     mark: Mutex<Mark>,
 }
 
 type SharedSlot<T> = Arc<Mutex<Option<T>>>;
 
-/// How the body is getting on, told by the stream, which runs elsewhere.
+/// Events of the body's stream, which runs in another task.
 enum Event {
-    /// The source is asked for more.
+    /// The source is polled for bytes.
     Asked,
-    /// So many bytes were handed over to be sent.
+    /// This number of bytes was passed on.
     Given(u64),
 }
 
@@ -59,7 +59,7 @@ struct Watch {
     events: mpsc::UnboundedReceiver<Event>,
     /// Bytes that are still to be handed over.
     left: u64,
-    /// What ended the source's stream before its time.
+    /// The error of the source's stream.
     broken: SharedSlot<Cause>,
 }
 
@@ -79,22 +79,22 @@ impl<'a> Outgoing<'a> {
         Self { descriptor, source, progress, told: AtomicU64::new(0), feed: SharedSlot::default(), mark }
     }
 
-    /// Length of the whole in bytes.
+    /// The size of the blob in bytes.
     pub(super) fn size(&self) -> u64 {
         self.descriptor.size
     }
 
-    /// The furthest place that the registry has all bytes up to and whose hash is known.
+    /// The furthest confirmed offset with a known hash.
     pub(super) fn mark(&self) -> Mark {
         held(&self.mark).clone()
     }
 
-    /// Goes on from a place that an earlier push has come to.
+    /// Resumes at the mark of an earlier push.
     pub(super) fn go_on_from(&self, mark: Mark) {
         *held(&self.mark) = mark;
     }
 
-    /// Forgets how far it has come.
+    /// Resets the mark.
     pub(super) fn start_again(&self) {
         self.go_on_from(Mark::start(self.descriptor));
     }
@@ -117,7 +117,8 @@ impl<'a> Outgoing<'a> {
         if span.length == 0 {
             return Ok((reqwest::Body::from(""), watch));
         }
-        let (feed, home, stats) = (self.feed_at(span.start).await?, Arc::clone(&self.feed), Arc::clone(stats));
+        let feed = self.feed_at(span.start).await.map_err(|cause| self.of_source(cause))?;
+        let (home, stats) = (Arc::clone(&self.feed), Arc::clone(stats));
         let sending = Sending { feed, left: span.length, events, broken, home, stats };
         let body = stream::unfold(Some(sending), |sending| async { Some(sending?.next().await) });
         Ok((reqwest::Body::wrap_stream(body), watch))
@@ -148,7 +149,12 @@ impl<'a> Outgoing<'a> {
         }
     }
 
-    /// The stream that the last part left, if that ended at `start`, or else a new one.
+    /// The cause as a failure of the source.
+    fn of_source(&self, cause: Cause) -> Cause {
+        cause.of_source(self.source, self.descriptor)
+    }
+
+    /// The stream of the last part if it ended at `start`, or else a new one.
     async fn feed_at(&self, start: u64) -> Result<Feed, Cause> {
         let left = held(&self.feed).take();
         if let Some(feed) = left.filter(|feed| feed.mark().offset == start) {
@@ -157,7 +163,7 @@ impl<'a> Outgoing<'a> {
         let mark = Some(self.mark()).filter(|mark| mark.offset <= start);
         let mark = mark.unwrap_or_else(|| Mark::start(self.descriptor));
         let mut feed = Feed::open(self.descriptor, self.source, mark).await?;
-        // What the registry took of a chunk that broke off is read once more, for its hash.
+        // The confirmed part of an interrupted chunk is read once more for its hash.
         feed.skip_to(start).await?;
         Ok(feed)
     }
@@ -176,16 +182,16 @@ impl StreamedBody for BlobPart<'_> {
         let request = request.header(CONTENT_LENGTH, span.length).body(body);
         let answer = blob.answer(request.send(), &mut watch, timeouts).await;
         match watch.broken() {
-            Some(cause) if !matches!(answer, Some(Ok(_))) => Err(io::Error::other(cause)),
+            Some(cause) if !matches!(answer, Some(Ok(_))) => Err(io::Error::other(blob.of_source(cause))),
             _ => Ok(answer),
         }
     }
 }
 
 impl Sending {
-    /// The next bytes, and what is to be sent after them.
+    /// The next bytes, and the rest of the body.
     async fn next(mut self) -> (io::Result<Bytes>, Option<Self>) {
-        // Nobody listens any more once the answer is there.
+        // The receiver is gone once the answer has arrived.
         let _ = self.events.send(Event::Asked);
         match self.feed.next(self.left).await {
             Ok(bytes) => {
@@ -208,7 +214,7 @@ impl Sending {
 }
 
 impl Watch {
-    /// What ended the source's stream before its time, if anything did.
+    /// The error of the source's stream, if any.
     fn broken(&self) -> Option<Cause> {
         held(&self.broken).take()
     }

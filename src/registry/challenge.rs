@@ -1,4 +1,4 @@
-//! How a registry asks for credentials (RFC 9110, section 11; distribution's token specification).
+//! Challenges of registries (RFC 9110, section 11; distribution's token specification).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -7,16 +7,16 @@ use http_auth::ChallengeParser;
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 use url::Url;
 
-/// What a registry wants to see.
+/// A challenge of a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Challenge {
-    /// A token, which a token server gives.
+    /// A token of a token server.
     Bearer {
         /// The token server's address.
         realm: Url,
-        /// What the registry is called there. nvcr.io, for one, has no name.
+        /// The name of the registry at the token server. nvcr.io, for example, has no name.
         service: Option<String>,
-        /// What the registry thinks that is needed.
+        /// The scope that the registry requests.
         scopes: Scopes,
     },
     /// User name and password.
@@ -28,7 +28,7 @@ impl Challenge {
     pub(super) fn read(headers: &HeaderMap, base: &Url) -> Option<Self> {
         let mut basic = None;
         for value in headers.get_all(WWW_AUTHENTICATE) {
-            // A value with bytes or a form that nobody knows may stand beside one that is fine.
+            // An invalid value may be beside a valid one.
             for challenge in ChallengeParser::new(value.to_str().unwrap_or_default()).map_while(Result::ok) {
                 let parameter = |name: &str| {
                     let mut named = challenge.params.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
@@ -50,7 +50,7 @@ impl Challenge {
     }
 }
 
-/// What a token is to be good for: actions by resource, such as `pull` by `repository:ml/train`.
+/// The scopes of a token: actions by resource, such as `pull` by `repository:ml/train`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Scopes(BTreeMap<String, BTreeSet<String>>);
 

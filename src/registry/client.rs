@@ -1,4 +1,4 @@
-//! The client: what is shared by all repositories.
+//! The client, which all repositories share.
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicUsize;
@@ -16,7 +16,7 @@ use super::remote::Remote;
 use super::settings::{Settings, SettingsError, must_be_readable};
 use crate::http::{HttpClient, RetryPolicy, Stats};
 
-/// Speaks to registries. Cheap to clone; the clones share connections, tokens and counts.
+/// A client of registries. Clones are cheap, and share connections, tokens and counts.
 #[derive(Clone)]
 pub struct Client(Arc<Shared>);
 
@@ -38,7 +38,7 @@ impl Client {
     /// A client with these settings. No host is spoken to yet.
     ///
     /// # Errors
-    /// When one of the files that the settings name can't be read, or registries.conf is not as it should be.
+    /// When a file of the settings cannot be read, or registries.conf is invalid.
     pub fn new(settings: Settings) -> Result<Self, SettingsError> {
         let files = match settings.authfile {
             Some(file) => {
@@ -61,7 +61,7 @@ impl Client {
         })))
     }
 
-    /// The repository that `reference` names, wherever registries.conf says that it is.
+    /// The repository of `reference`, located by registries.conf.
     #[must_use]
     pub fn repository(&self, reference: &Reference) -> Remote {
         let places = self.0.conf.places(reference.registry(), reference.repository());
@@ -75,13 +75,13 @@ impl Client {
         }
     }
 
-    /// What has been asked for and moved so far.
+    /// The statistics of requests and bytes.
     #[must_use]
     pub fn stats(&self) -> &Arc<Stats> {
         &self.0.http.stats
     }
 
-    /// The host `registry` itself, wherever registries.conf leads its names.
+    /// The host `registry` itself, without the mapping of registries.conf.
     pub(super) fn endpoint(&self, registry: &str) -> Arc<Endpoint> {
         self.endpoint_of(registry, self.0.conf.is_insecure(registry))
     }

@@ -15,7 +15,7 @@ use super::origin::{Origin, Request};
 use crate::content::{ByteStream, Cause};
 use crate::http::{DownloadError, DownloadSource, HttpResponse, ResumableDownload};
 
-/// `size` bytes at `url`, from `position` on, once the first answer is there. Errors within are [`Cause`]s.
+/// `size` bytes at `url`, from `position` on, after the first answer. Inner errors are [`Cause`]s.
 pub(super) async fn download(
     origin: &Origin,
     url: Url,
@@ -66,7 +66,7 @@ impl DownloadSource for RemoteContent {
                 Fault::broken(&self.origin.endpoint.registry, reason)
             }
             DownloadError::WrongRange { range, start, .. } => {
-                let message = format!("the registry sent the range `{range}` where that from {start} was asked for");
+                let message = format!("the registry sent the range `{range}`; expected the range from {start}");
                 Fault::wrong(message)
             }
             DownloadError::WrongLength { expected, actual } => Cause::WrongSize { expected, actual }.into(),

@@ -1,4 +1,4 @@
-//! One host that speaks the registry protocol: its address, its protocol, and how much is asked of it at a time.
+//! One registry host: its address, its protocol, and its limits of simultaneous requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,15 +12,15 @@ use super::upload::Strategy;
 use crate::content::Cause;
 use crate::http::{HttpClient, HttpHost, HttpRequest, HttpResponse, Retries, RetryPolicy, is_loopback};
 
-/// Headers of hosts that take tags with a manifest: the first is the answer to having done it, the second is what our
-/// own server says of itself.
+/// Headers of hosts that accept tags with a manifest: the first is the answer to such a request, the second is that of
+/// ociforge's server.
 const TAKES_TAGS: [&str; 2] = ["oci-tag", "ociforge-manifest-tags"];
 
 /// A registry's host.
 pub(super) struct Endpoint {
-    /// The name that the user knows, such as `docker.io`.
+    /// The name for the user, such as `docker.io`.
     pub registry: String,
-    /// Host and port, as they are spoken to, such as `registry-1.docker.io`.
+    /// Host and port of requests, such as `registry-1.docker.io`.
     pub address: String,
     /// Whether bad certificates and plain HTTP are accepted.
     pub insecure: bool,
@@ -29,10 +29,10 @@ pub(super) struct Endpoint {
     base: OnceCell<Url>,
     takes_tags: AtomicBool,
     limits: [Arc<Semaphore>; 3],
-    /// Whether the host has answered, and when it may be asked again that had enough for a while.
+    /// Whether the host has answered, and when its rate limit permits the next request.
     host: HttpHost,
     retry: RetryPolicy,
-    /// Held while a referrers tag is read and written anew.
+    /// Held during an update of a referrers tag.
     pub entering: tokio::sync::Mutex<()>,
 }
 
@@ -48,8 +48,8 @@ pub(super) enum Lane {
 }
 
 impl Endpoint {
-    /// `connections` is how many requests of one kind the host gets at a time, and `chunk` the length in bytes of the
-    /// chunks that blobs are sent in, until the host says otherwise.
+    /// `connections` is the maximum number of simultaneous requests of one kind, and `chunk` the initial size of upload
+    /// chunks in bytes.
     pub(super) fn new(
         registry: &str,
         insecure: bool,
@@ -92,7 +92,7 @@ impl Endpoint {
         self.host.retries(&self.retry)
     }
 
-    /// One exchange with this host, once it may be asked.
+    /// One exchange with this host, after its rate limit permits it.
     pub(super) async fn call(&self, mut request: HttpRequest<'_>) -> Result<HttpResponse, Fault> {
         request.insecure = self.insecure;
         let answer = self.host.send(&self.http, request).await?;
@@ -101,7 +101,7 @@ impl Endpoint {
         Ok(answer)
     }
 
-    /// Whether the host is known to take tags together with a manifest that is put under its digest.
+    /// Whether the host is known to accept tags with a manifest that is pushed by digest.
     pub(super) fn takes_tags(&self) -> bool {
         self.takes_tags.load(Ordering::Relaxed)
     }
@@ -110,7 +110,7 @@ impl Endpoint {
         let at = |scheme: &str| {
             let url = Url::parse(&format!("{scheme}://{}/v2/", self.address));
             url.map_err(|error| Cause::Other {
-                message: format!("`{}` is no host: {error}", self.registry),
+                message: format!("`{}` is not a valid host: {error}", self.registry),
                 hint: Some("check the image's name, and registries.conf".into()),
             })
         };
@@ -133,7 +133,7 @@ impl Endpoint {
             Err(fault) => Some(fault),
         };
         match (self.speaks(second).await, fault) {
-            // Not the host's fault: its certificates here can't be used.
+            // The fault is local: the certificates for the host are invalid.
             (_, Some(fault)) | (Err(fault), _) if !matches!(fault.cause, Cause::Network { .. }) => Err(fault),
             (Ok(true), _) => Ok(second),
             (_, None) => Ok(first),
@@ -141,8 +141,8 @@ impl Endpoint {
         }
     }
 
-    /// Whether the host answers at `url` as a server of this protocol does. A server of TLS that gets a plain request
-    /// hangs up, or answers 400; one whose certificate is bad, or that wants one, does speak TLS.
+    /// Whether the host at `url` speaks this protocol. A TLS server closes the connection at a plain request, or
+    /// answers 400; a host with a bad certificate, or that requests one, does speak TLS.
     async fn speaks(&self, url: &Url) -> Result<bool, Fault> {
         match self.call(HttpRequest::new(Method::HEAD, url.clone())).await {
             Ok(answer) => Ok(url.scheme() == "https" || answer.status() != StatusCode::BAD_REQUEST),

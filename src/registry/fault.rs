@@ -1,4 +1,4 @@
-//! What went wrong in one exchange with a registry, and what is said about it.
+//! The faults of an exchange with a registry, and their messages.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use crate::http::{
     HttpError, HttpResponse, RetryAdvice, RetryableError, TransportError, TransportProblem, in_words, is_transient,
 };
 
-/// How much of the body of a refusal is read, in bytes.
+/// The maximum size in bytes of a refusal's body.
 const MAX_REFUSAL: u64 = 64 << 10;
-/// How long is waited for what a refusal says.
+/// The timeout for a refusal's body.
 const REFUSAL_TIME: Duration = Duration::from_secs(10);
 
 /// A try that failed, and whether another may not.
@@ -21,15 +21,15 @@ pub(super) struct Fault {
     pub cause: Cause,
     /// Whether the same may work in a while.
     pub transient: bool,
-    /// How long the registry asks to wait.
+    /// The pause that the registry requests.
     pub after: Option<Duration>,
     /// The HTTP status, where there was an answer.
     pub status: Option<StatusCode>,
-    /// The host speaks TLS, but one of the two did not accept what the other showed.
+    /// The host speaks TLS, but one side rejected the other's certificate.
     pub speaks_tls: bool,
 }
 
-/// What a request was about; a 404 means something else each time.
+/// The subject of a request, which determines the meaning of a 404.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Subject {
     Manifest,
@@ -67,18 +67,20 @@ impl From<HttpError> for Fault {
                 error.to_string(),
                 "install the system's certificates (package ca-certificates), or use --tls-verify=false",
             ),
-            HttpError::Certificates(message) => other(message, "the directory's form is that of containers-certs.d(5)"),
+            HttpError::Certificates(message) => {
+                other(message, "the format of the directory is that of containers-certs.d(5)")
+            }
         })
     }
 }
 
 impl Fault {
-    /// A connection that broke or an answer that did not come.
+    /// A broken connection or a missing answer.
     pub(super) fn broken(registry: &str, reason: impl Into<String>) -> Self {
         TransportError::broken(registry, reason).into()
     }
 
-    /// Whether the registry says that it is not there.
+    /// Whether the registry answered that the content does not exist.
     pub(super) fn is_not_found(&self) -> bool {
         self.status == Some(StatusCode::NOT_FOUND)
     }
@@ -88,13 +90,13 @@ impl Fault {
         Self::from(Cause::Other { message: message.into(), hint: None })
     }
 
-    /// The answer as a refusal by `registry`. What it has said after some time has to do.
+    /// The answer as a refusal by `registry`. Its body is read only for a limited time.
     pub(super) async fn refused(mut answer: HttpResponse, registry: &str, subject: Subject) -> Self {
         let body = answer.beginning(MAX_REFUSAL, REFUSAL_TIME).await;
         Self { after: answer.retry_after(), ..Self::refusal(registry, subject, answer.status(), &body) }
     }
 
-    /// An answer that is a refusal: `registry` is the host, `body` the beginning of what it said.
+    /// A refusal: `registry` is the host, `body` the beginning of the answer's body.
     pub(super) fn refusal(registry: &str, subject: Subject, status: StatusCode, body: &[u8]) -> Self {
         let said = registry_message(body);
         let reason = status.canonical_reason().unwrap_or_default();
@@ -117,13 +119,13 @@ impl RetryableError for Fault {
     fn postponed(mut self, after: Duration) -> Self {
         if let Cause::Status { hint, .. } = &mut self.cause {
             let also = hint.take().map(|hint| format!("; {hint}")).unwrap_or_default();
-            *hint = Some(format!("the registry asks to come back in {}{also}", in_words(after)));
+            *hint = Some(format!("the registry asks to wait {}{also}", in_words(after)));
         }
         self
     }
 }
 
-/// What to do about trouble with the connection to a registry.
+/// The hint for a failed connection to a registry.
 fn remedy(problem: TransportProblem, registry: &str) -> Option<String> {
     Some(match problem {
         TransportProblem::Certificate => format!(
@@ -132,9 +134,9 @@ fn remedy(problem: TransportProblem, registry: &str) -> Option<String> {
              `insecure = true` for {registry} in registries.conf"
         ),
         TransportProblem::Authority => format!(
-            "{registry} shows the certificate of an authority as its own; make one for it that is none \
-             (basicConstraints=CA:FALSE) and put it in /etc/containers/certs.d/{registry}/ca.crt, or, if you trust the network, use --tls-verify=false or \
-             `insecure = true` for {registry} in registries.conf"
+            "{registry} uses the certificate of an authority as its own; create a server certificate \
+                (basicConstraints=CA:FALSE) for it and put it in /etc/containers/certs.d/{registry}/ca.crt, or, if \
+                you trust the network, use --tls-verify=false or `insecure = true` for {registry} in registries.conf"
         ),
         TransportProblem::Identity => format!(
             "put a certificate and its key that {registry} accepts, NAME.cert and NAME.key, in \
@@ -149,8 +151,8 @@ fn remedy(problem: TransportProblem, registry: &str) -> Option<String> {
     })
 }
 
-/// What the body of a refusal says, in one line: the registry's messages (distribution-spec, "Error Codes"), a token
-/// server's, or plain text. Web pages are left out.
+/// The message in the body of a refusal, in one line: the registry's errors (distribution-spec, "Error Codes"), a token
+/// server's message, or plain text. Web pages are ignored.
 fn registry_message(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let mut message = if let Ok(envelope) = serde_json::from_str::<OciEnvelope>(&text) {
@@ -182,16 +184,14 @@ fn hint(registry: &str, subject: Subject, status: StatusCode) -> Option<String> 
             format!("log in with `ociforge login {registry}`, or name a file of credentials with --authfile")
         }
         (403, Subject::Upload) => {
-            format!("check that you may push to {registry} there, or log in as somebody who may")
+            format!("check that you can push to this repository of {registry}, or log in as another user")
         }
-        (403, _) => format!("check the repository's name, or log in to {registry} as somebody who may read it"),
+        (403, _) => format!("check the repository's name, or log in to {registry} as a user who can read it"),
         (404, Subject::Manifest) => "check the repository's name and the tag".into(),
-        (404, Subject::Upload) => {
-            "check the repository's name; some registries want it to be created before the first push".into()
-        }
+        (404, Subject::Upload) => "check the repository's name; some registries need an existing repository".into(),
         (413, _) => "the registry, or a proxy in front of it, limits the size of a request; raise that limit".into(),
-        (429, _) => format!("wait a while; logging in to {registry} may raise the limit"),
-        (500..=599, _) => "the fault is on the registry's side; its log says more".into(),
+        (429, _) => format!("try again later; a login to {registry} may raise the limit"),
+        (500..=599, _) => "the registry failed: see its log".into(),
         _ => return None,
     })
 }
@@ -221,10 +221,10 @@ mod tests {
 
     #[test]
     fn a_registry_that_asks_for_a_long_pause_is_quoted() {
-        for (seconds, said) in [(90, "in 90 seconds; wait a while"), (21_601, "in 361 minutes; wait a while")] {
+        for (seconds, said) in [(90, "90 seconds; try again later"), (21_601, "361 minutes; try again later")] {
             let refused = Fault::refusal("r.example", Subject::Blob, StatusCode::TOO_MANY_REQUESTS, b"");
             let hint = refused.postponed(Duration::from_secs(seconds)).cause.of("x").hint().unwrap();
-            assert!(hint.starts_with(&format!("the registry asks to come back {said}")), "{hint}");
+            assert!(hint.starts_with(&format!("the registry asks to wait {said}")), "{hint}");
         }
     }
 }

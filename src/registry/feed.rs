@@ -1,4 +1,4 @@
-//! The bytes of a blob out of one stream of its source, handed on chunk by chunk and hashed on their way.
+//! The bytes of a blob from one stream of its source, in chunks, hashed on the way.
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -17,7 +17,7 @@ pub(super) struct Mark {
 /// A blob that is being read.
 pub(super) struct Feed {
     stream: ByteStream,
-    /// What the source gave and nobody took yet.
+    /// Bytes from the source that are not used yet.
     rest: Bytes,
     mark: Mark,
     digest: Digest,
@@ -34,17 +34,18 @@ impl Mark {
 impl Feed {
     /// Opens the source at `mark`.
     pub(super) async fn open(descriptor: &Descriptor, source: &dyn Source, mark: Mark) -> Result<Self, Cause> {
-        let stream = source.fetch(descriptor, mark.offset).await.map_err(|error| error.cause)?;
+        let fetched = source.fetch(descriptor, mark.offset).await;
+        let stream = fetched.map_err(|error| Cause::Source(Box::new(error)))?;
         Ok(Self { stream, rest: Bytes::new(), mark, digest: descriptor.digest.clone(), size: descriptor.size })
     }
 
-    /// How far it has been read.
+    /// The current mark.
     pub(super) fn mark(&self) -> &Mark {
         &self.mark
     }
 
-    /// The next bytes: some, but no more than `limit` and than there are left. The blob's last bytes are given only when
-    /// all of it is known to be right: whoever gets them asks for nothing more.
+    /// The next bytes, at least one and at most `limit`. The blob's last bytes are returned only after its
+    /// verification: the caller of the last bytes does not poll again.
     pub(super) async fn next(&mut self, limit: u64) -> Result<Bytes, Cause> {
         if self.rest.is_empty() {
             let short = Cause::WrongSize { expected: self.size, actual: self.mark.offset };
@@ -68,7 +69,7 @@ impl Feed {
         Ok(())
     }
 
-    /// What the source gives next; never an empty piece.
+    /// The next piece of the source; never an empty one.
     async fn pull(&mut self) -> Result<Option<Bytes>, Cause> {
         while let Some(piece) = self.stream.next().await {
             let piece = piece.map_err(cause_of)?;

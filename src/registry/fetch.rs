@@ -1,4 +1,4 @@
-//! A blob from the first place that has it, and from the next one on when that breaks off.
+//! A blob from the first mirror that has it; after an interruption from the next one.
 
 use std::io;
 use std::sync::Arc;
@@ -11,20 +11,20 @@ use super::download::download;
 use super::origin::Origin;
 use crate::content::{ByteStream, Cause, cause_of};
 
-/// The places of a blob that are left to be tried, and how far it is.
+/// The remaining mirrors for a blob, and its offset.
 pub(super) struct Fetch {
     pub descriptor: Descriptor,
     /// In the order in which they are tried, each with its index in the repository's configuration.
     pub places: std::vec::IntoIter<(usize, Origin)>,
-    /// Told the index of the place that gives the blob.
+    /// Receives the index of the mirror that serves the blob.
     pub serving: Arc<AtomicUsize>,
-    /// How many of its bytes are had.
+    /// The number of received bytes.
     pub position: u64,
 }
 
 impl Fetch {
-    /// The bytes from the position on, once a place gives the first of them. When none does, the last one's cause;
-    /// `failed` where there is none.
+    /// The bytes from the position on, after the first mirror answers. If none does, the cause of the last one, or
+    /// `failed` without mirrors.
     pub(super) async fn start(mut self, failed: Cause) -> Result<ByteStream, Cause> {
         let stream = self.next_place(failed).await?;
         let next = |(mut fetch, mut stream): (Self, ByteStream)| async move {

@@ -1,4 +1,4 @@
-//! What fuzz targets reach of this module (`tests/fuzz`). Only their build has it.
+//! The entry points of fuzz targets (`tests/fuzz`). Only their build has this module.
 
 use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use url::Url;
@@ -6,8 +6,8 @@ use url::Url;
 use super::challenge::Challenge;
 use super::registries_conf::RegistriesConf;
 
-/// Where tokens are had from, and the scopes that are asked for, of a challenge in these `WWW-Authenticate` headers;
-/// `None` where it is for a password, or none at all.
+/// The token server and the requested scopes of a challenge in these `WWW-Authenticate` headers; `None` for basic
+/// authentication or no challenge.
 #[must_use]
 pub fn bearer<'a>(values: impl IntoIterator<Item = &'a [u8]>, base: &Url) -> Option<(Url, String)> {
     let mut headers = HeaderMap::new();
@@ -20,11 +20,11 @@ pub fn bearer<'a>(values: impl IntoIterator<Item = &'a [u8]>, base: &Url) -> Opt
     }
 }
 
-/// The hosts and repositories that stand for `repository` of `registry` in a registries.conf of this text; none where
-/// it can't be used.
+/// The hosts and repositories for `repository` of `registry` in a registries.conf of this text; empty if its use is
+/// blocked.
 ///
 /// # Errors
-/// The line that can't be used, and why.
+/// The invalid line, with the fault.
 pub fn places(conf: &str, registry: &str, repository: &str) -> Result<Vec<(String, String)>, (usize, String)> {
     let mut settings = RegistriesConf::default();
     settings.add(conf)?;

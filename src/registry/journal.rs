@@ -1,7 +1,7 @@
-//! Uploads that have not ended, kept for a later run: one small file each, named after where the blob goes.
+//! Unfinished uploads, recorded for a later run: one small file each, named after the blob's destination.
 //!
-//! A file is locked by whoever is at the upload, and every change puts a new file, locked before it can be seen, in the
-//! place of the old one. What can't be read or written here costs no more than the saving: no error leaves this module.
+//! A file is locked during the upload. Every change replaces it by a new file, which is locked before the rename.
+//! Errors only lose the saved progress: this module returns none.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -17,7 +17,7 @@ use url::Url;
 use super::feed::Mark;
 use crate::content::Repository;
 
-/// Registries have long forgotten uploads that nobody has touched for so long.
+/// The age after which registries have dropped an upload.
 const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3600);
 /// No note is longer, in bytes.
 const LONGEST: u64 = 64 << 10;
@@ -30,7 +30,7 @@ pub(super) struct Journal {
     swept: AtomicBool,
 }
 
-/// The note of one upload, which nobody else has in the meantime.
+/// The locked note of one upload.
 pub(super) struct JournalEntry {
     path: PathBuf,
     /// Kept open for its lock.
@@ -38,9 +38,9 @@ pub(super) struct JournalEntry {
     about: About,
 }
 
-/// What is known of an upload.
+/// The recorded state of an upload.
 pub(super) struct Note {
-    /// Where its next request goes.
+    /// The URL of its next request.
     pub url: Url,
     /// The shortest chunk that the registry takes there, in bytes.
     pub least: u64,
@@ -48,7 +48,7 @@ pub(super) struct Note {
     pub mark: Mark,
 }
 
-/// The blob, and where it goes.
+/// The blob and its destination.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct About {
     registry: String,
@@ -70,12 +70,12 @@ struct Written {
 }
 
 impl Journal {
-    /// The directory is made when it is needed.
+    /// The directory is created on demand.
     pub(super) fn new(directory: PathBuf) -> Self {
         Self { directory, swept: AtomicBool::new(false) }
     }
 
-    /// Takes the note of an upload of this blob to `repository`, with what it says. `None` when another run has it.
+    /// Locks the note of an upload of this blob to `repository`, and returns its content. `None` if another run has it.
     pub(super) fn take(&self, repository: Repository, blob: &Descriptor) -> Option<(JournalEntry, Option<Note>)> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.directory).ok()?;
         if !self.swept.swap(true, Ordering::Relaxed) {
@@ -88,7 +88,7 @@ impl Journal {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).ok()?;
         file.try_lock().ok()?;
-        // Who had it until now may have removed it, or put another in its place.
+        // The previous holder may have removed or replaced it.
         let (ours, named) = (file.metadata().ok()?, fs::metadata(&path).ok()?);
         if (ours.dev(), ours.ino()) != (named.dev(), named.ino()) {
             return None;
@@ -101,7 +101,7 @@ impl Journal {
 }
 
 impl JournalEntry {
-    /// Puts down how far the upload is. When that fails the last note stays, which is as good but for a few bytes.
+    /// Records the offset of the upload. After an error the last note stays, which loses only a few bytes.
     pub(super) fn write(&mut self, note: &Note) {
         if let Ok(file) = self.replace(note) {
             self._lock = file;
@@ -127,7 +127,7 @@ impl JournalEntry {
 }
 
 impl Note {
-    /// What `text` says, if it is a note about this upload.
+    /// The content of `text`, if it is a note of this upload.
     fn read(text: &[u8], about: &About) -> Option<Self> {
         let written: Written = serde_json::from_slice(text).ok()?;
         let hasher = Hasher::restore(about.digest.algorithm(), &hex::decode(&written.hash).ok()?)?;
@@ -137,9 +137,9 @@ impl Note {
     }
 }
 
-/// Removes the notes of uploads that were given up.
+/// Removes the notes of abandoned uploads.
 fn sweep(directory: &Path) {
-    // Another run may be at it, too: what is gone in the meantime is passed over.
+    // Another run may do the same: missing files are ignored.
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let modified = entry.metadata().and_then(|about| about.modified());

@@ -1,4 +1,4 @@
-//! Lists that come in pages (distribution-spec, "Listing Tags" and "Listing Referrers").
+//! Paginated lists (distribution-spec, "Listing Tags" and "Listing Referrers").
 
 use std::collections::HashSet;
 use std::io::{BufReader, Seek, SeekFrom};
@@ -15,13 +15,13 @@ use super::origin::{Origin, Request};
 use crate::content::Cause;
 use crate::http::HttpResponse;
 
-/// How many pages a list has at most.
+/// The maximum number of pages of a list.
 const MAX_PAGES: usize = 1000;
-/// How long it takes at most to read a list. A thousand pages of a registry far away come in some minutes.
+/// The timeout for reading a list. A thousand pages of a distant registry take some minutes.
 const MAX_TIME: Duration = Duration::from_secs(600);
-/// How much of a page is in memory, in bytes; the rest is in a temporary file.
+/// The maximum size in bytes of a page in memory; longer pages go to a temporary file.
 const IN_MEMORY: u64 = 1 << 20;
-/// How large a list is at most, all pages together, in bytes.
+/// The maximum total size in bytes of all pages of a list.
 const MAX_LIST: u64 = 64 << 20;
 
 /// The pages of a list, from the first to the last.
@@ -45,12 +45,12 @@ impl<'a> Pages<'a> {
         let Some(url) = self.next.take() else { return Ok(None) };
         let registry = &self.origin.endpoint.registry;
         if self.seen.len() == MAX_PAGES || !self.seen.insert(url.clone()) {
-            return Err(Fault::wrong(format!("the list that {registry} gives does not end")));
+            return Err(Fault::wrong(format!("the list of {registry} does not end")));
         }
         if self.begun.elapsed() > MAX_TIME {
             let minutes = MAX_TIME.as_secs() / 60;
             let so_far = format!("{} pages in {minutes} minutes", self.seen.len());
-            return Err(Fault::wrong(format!("the list that {registry} gives does not end: {so_far}")));
+            return Err(Fault::wrong(format!("the list of {registry} does not end: {so_far}")));
         }
         let scopes = Scopes::pull(&self.origin.repository);
         let mut request = Request::new(Method::GET, url, &scopes);
@@ -59,18 +59,19 @@ impl<'a> Pages<'a> {
         let (answer, mut page) = self.origin.spool(&request, Subject::Manifest, left, IN_MEMORY).await?;
         self.size += page.seek(SeekFrom::End(0)).map_err(Cause::Io)?;
         page.rewind().map_err(Cause::Io)?;
-        self.next = next_page(&answer).map_err(|bad| Fault::wrong(format!("the list of {registry} goes on {bad}")))?;
+        self.next =
+            next_page(&answer).map_err(|bad| Fault::wrong(format!("the list of {registry} continues {bad}")))?;
         Ok(Some(BufReader::new(page)))
     }
 }
 
-/// Where the list goes on, if it does (RFC 8288). A registry behind a proxy may not know by which scheme and port it is
-/// reached, so only path and query count; another host is none to ask. The error reads on from "it goes on".
+/// The address of the next page, if any (RFC 8288). A registry behind a proxy may not know its external scheme and
+/// port, so only path and query are used; another host is an error. The text of the error follows "continues".
 fn next_page(answer: &HttpResponse) -> Result<Option<Url>, String> {
     let here = answer.url();
     let mut links = answer.headers().get_all(LINK).iter().filter_map(|value| value.to_str().ok());
     let Some(target) = links.find_map(next_link) else { return Ok(None) };
-    let there = here.join(target).map_err(|error| format!("at an address that is none: {error}"))?;
+    let there = here.join(target).map_err(|error| format!("at an invalid address: {error}"))?;
     if there.host_str() != here.host_str() {
         return Err(format!("at another host, {}", there.host_str().unwrap_or_default()));
     }
@@ -107,10 +108,10 @@ fn unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
     })
 }
 
-/// An error for a page that is not what it should be.
+/// The error of an invalid page.
 pub(super) fn no_list(registry: &str, of: &str) -> Cause {
     Cause::Other {
-        message: format!("what {registry} gave is no list of {of}"),
+        message: format!("the answer of {registry} is not a list of {of}"),
         hint: Some("check that the address is that of a registry".into()),
     }
 }

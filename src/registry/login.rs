@@ -14,12 +14,12 @@ use crate::content::{Cause, ContentError};
 use crate::http::{Authorization, HttpRequest};
 
 impl Client {
-    /// Asks the registry of `account` whether it takes `login`: by `GET /v2/` (distribution-spec, end-1), with the
-    /// password or with a token that the registry's token server gives for it. `false` means that the registry lets
-    /// everybody in there, so that nothing is known. Nothing is kept.
+    /// Checks `login` with the registry of `account`: by `GET /v2/` (distribution-spec, end-1), with the password or
+    /// with a token of the registry's token server. `false` means that the registry accepts anonymous requests, so the
+    /// login is not checked. Nothing is stored.
     ///
     /// # Errors
-    /// When the credentials are refused, or the registry can't be asked.
+    /// When the credentials are refused, or the registry cannot be reached.
     pub async fn check(&self, account: &Account, login: &Login) -> Result<bool, ContentError> {
         let endpoint = self.endpoint(account.registry());
         let attempt = || async {
@@ -42,7 +42,7 @@ async fn check(endpoint: &Arc<Endpoint>, registry: &str, login: &Login) -> Resul
     let challenge = Challenge::read(open.headers(), base).filter(|_| open.status() == StatusCode::UNAUTHORIZED);
     let challenge = match challenge {
         Some(Challenge::Basic) => Challenge::Basic,
-        // Some registries name a scope as an example, of a repository that nobody may read.
+        // Some registries name the scope of an example repository that nobody can read.
         Some(Challenge::Bearer { realm, service, .. }) => {
             Challenge::Bearer { realm, service, scopes: Scopes::default() }
         }
@@ -58,16 +58,16 @@ async fn check(endpoint: &Arc<Endpoint>, registry: &str, login: &Login) -> Resul
     if answer.status().is_success() { Ok(true) } else { Err(Fault::refused(answer, registry, Subject::Token).await) }
 }
 
-/// The fault with a hint that helps who is logging in already.
+/// The fault with a hint for a user who is logging in.
 fn explained(mut fault: Fault, registry: &str, user: &str) -> Fault {
     let better = match fault.status.map(|status| status.as_u16()) {
         Some(401 | 403) if registry == "nvcr.io" && user != "$oauthtoken" => {
-            "the user is always $oauthtoken there, and the password an API key of NGC: use -u '$oauthtoken'"
+            "the user of this registry is always $oauthtoken, and the password is an NGC API key: use -u '$oauthtoken'"
         }
         Some(401 | 403) => {
             "check the user's name and the password; many registries want an access token in place of the password"
         }
-        Some(404) => "check the registry's host and port: what answers there is no registry",
+        Some(404) => "check the registry's host and port: the server there is not a registry",
         _ => return fault,
     };
     if let Cause::Status { hint, .. } = &mut fault.cause {

@@ -1,4 +1,4 @@
-//! Manifests as a registry gives them.
+//! Requests for manifests.
 
 use ociforge_manifests::document::MAX_DOCUMENT;
 use ociforge_manifests::graph::media_type_of;
@@ -11,8 +11,8 @@ use super::fault::{Fault, Subject};
 use super::origin::{Origin, Request};
 use crate::content::{Cause, Verifier};
 
-/// Asks for a manifest by tag or digest. Its bytes are those of the digest that is wanted, or else of that which the
-/// registry states.
+/// Fetches a manifest by tag or digest. Its bytes match the requested digest, or else the digest that the registry
+/// states.
 pub(super) async fn get_manifest(
     origin: &Origin,
     name: &str,
@@ -38,13 +38,13 @@ pub(super) fn verify(digest: &Digest, bytes: &[u8]) -> Result<(), Cause> {
     check.finish()
 }
 
-/// The media type of a manifest that came with this `Content-Type`.
+/// The media type of a manifest with this `Content-Type`.
 fn kind_of(content_type: Option<&str>, bytes: &[u8]) -> Result<String, Cause> {
     let stated = content_type.map_or("", |text| text.split(';').next().unwrap_or_default().trim());
     match media_type_of(stated, bytes) {
         Ok(Some(kind)) => Ok(kind),
         Ok(None) | Err(DocumentError::Json { .. }) => Err(Cause::Other {
-            message: "what the registry gave is no manifest".into(),
+            message: "the answer of the registry is not a manifest".into(),
             hint: Some("check that the address is that of a registry".into()),
         }),
         Err(error) => Err(error.into()),

@@ -1,15 +1,15 @@
 //! Registries: the client, credentials, uploads, registries.conf.
 //!
-//! A [`Client`] knows the user's settings; [`Client::repository`] gives a [`Remote`], one repository as a
-//! [`Source`](crate::content::Source) and [`Target`](crate::content::Target). Requests go through [`http`](crate::http),
-//! which knows nothing of registries. In between:
+//! A [`Client`] has the user's settings; [`Client::repository`] returns a [`Remote`], one repository as a
+//! [`Source`](crate::content::Source) and [`Target`](crate::content::Target). Requests use [`http`](crate::http), which
+//! is independent of registries. The modules in between:
 //!
-//! - `registries_conf` says which hosts stand behind a name, `endpoint` which protocol a host speaks;
-//! - `origin` is one repository of one host, and sends requests to it with what `auth` and `credentials` give;
-//! - `login` asks whether a host takes credentials, before `credentials` keeps them for the user;
-//! - `manifest`, `names` and `referrers` speak of manifests, `tag` lets tags name them, `list` reads what comes in pages;
-//! - `download` and `upload` move blobs, `fetch` goes from mirror to mirror, `fault` is what is said of what failed;
-//! - `feed` and `body` read what is sent, and `journal` keeps uploads for the next run that this one could not end.
+//! - `registries_conf` maps names to hosts, `endpoint` detects the protocol of a host;
+//! - `origin` is one repository of one host, and sends requests with the authorization of `auth` and `credentials`;
+//! - `login` checks credentials with a host, before `credentials` stores them for the user;
+//! - `manifest`, `names` and `referrers` handle manifests, `tag` sets tags, `list` reads paginated lists;
+//! - `download` and `upload` transfer blobs, `fetch` tries the mirrors, `fault` describes failures;
+//! - `feed` and `body` stream the content of uploads, and `journal` records unfinished uploads for the next run.
 
 mod auth;
 mod body;

@@ -1,4 +1,4 @@
-//! What a repository's manifests are called, and what refers to them.
+//! The tags and referrers of a repository.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -79,7 +79,7 @@ impl<'de> Visitor<'de> for Tags<'_> {
     }
 }
 
-/// Passes on what is a tag, and remembers what is none.
+/// Passes on valid tags, and records an invalid one.
 struct CheckedName<'a> {
     sink: &'a mut dyn TagSink,
     bad: Option<String>,
@@ -141,7 +141,7 @@ impl Named for Remote {
         let (mut failed, mut none) = (self.forbidden(), false);
         for (index, origin) in self.pull_order(By::Digest) {
             match referrers::list(origin, &subject.digest).await {
-                // A mirror that knows of none may not have been told.
+                // A mirror without referrers may not have them yet.
                 Ok(found) if found.is_empty() && !self.is_primary(index) => none = true,
                 Ok(found) => return Ok(found),
                 Err(fault) if self.is_primary(index) => failed = fault.cause,
@@ -155,8 +155,8 @@ impl Named for Remote {
     }
 }
 
-/// Whether the repository itself had no say. Then the word of a mirror that there is none has to do: with the mirrors
-/// of a network without a way out, everything would fail else that looks for what few images have.
+/// Whether the repository itself did not answer. Then the answer of a mirror that nothing exists is accepted: otherwise
+/// every query for optional content would fail in an isolated network with mirrors.
 fn is_out_of_reach(cause: &Cause) -> bool {
     matches!(cause, Cause::Network { .. })
 }
@@ -171,7 +171,7 @@ async fn list_tags(origin: &Origin, sink: &mut dyn TagSink) -> Result<(), Fault>
         let read = Page(&mut checked).deserialize(&mut input).and_then(|()| input.end());
         read.map_err(|_| no_list(registry, "tags"))?;
         if let Some(bad) = checked.bad {
-            let message = format!("{registry} lists `{bad}`, which is no tag");
+            let message = format!("{registry} lists `{bad}`, which is not a tag");
             return Err(Cause::Other { message, hint: None }.into());
         }
     }

@@ -1,4 +1,4 @@
-//! One repository of one host: requests to it, with whatever proves that they are allowed.
+//! One repository of one host: authorized requests to it.
 
 use std::future::ready;
 use std::io::Seek;
@@ -28,7 +28,7 @@ pub(super) struct Origin {
     pub endpoint: Arc<Endpoint>,
     pub repository: String,
     pub session: Arc<TokenSession>,
-    /// What it is pulled from for.
+    /// The pulls that this mirror serves.
     pub pulls: Pulls,
     /// Where unfinished uploads are noted, if anywhere.
     pub journal: Option<Arc<Journal>>,
@@ -61,7 +61,7 @@ impl Origin {
         self.endpoint.retries()
     }
 
-    /// The address of something in the repository, such as `["manifests", "latest"]`.
+    /// The address of a path in the repository, such as `["manifests", "latest"]`.
     pub(super) async fn url(&self, parts: &[&str]) -> Result<Url, Cause> {
         let mut url = self.endpoint.base().await?.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
@@ -70,7 +70,7 @@ impl Origin {
         Ok(url)
     }
 
-    /// Makes the request once; after a 401, once more with what the registry then wants. Any answer is one.
+    /// Sends the request once; after a 401, once more with the requested authorization. Any status is an answer.
     pub(super) async fn send(&self, request: &Request<'_>) -> Result<HttpResponse, Fault> {
         let base = self.endpoint.base().await?;
         let at_home = same_origin(base, &request.url);
@@ -92,19 +92,19 @@ impl Origin {
         Ok(answer)
     }
 
-    /// Makes the request once, and takes any answer but a success as a fault.
+    /// Sends the request once. Any answer except a success is a fault.
     pub(super) async fn succeed(&self, request: &Request<'_>, subject: Subject) -> Result<HttpResponse, Fault> {
         let answer = self.send(request).await?;
         if answer.status().is_success() { Ok(answer) } else { Err(self.refusal(answer, subject).await) }
     }
 
-    /// Makes the request as often as it takes. The fault is as that of [`Self::read`].
+    /// Sends the request with retries. The fault is as that of [`Self::read`].
     pub(super) async fn ask(&self, request: &Request<'_>, subject: Subject) -> Result<HttpResponse, Fault> {
         self.answered(request, subject, |answer| ready(Ok(answer)).boxed()).await
     }
 
-    /// Makes the request as often as it takes, and reads the whole body of the answer, of at most `limit` bytes. The fault
-    /// is a refusal as it came, for its status tells more than its cause, or has the cause of the last try.
+    /// Sends the request with retries, and reads the complete body of the answer, of at most `limit` bytes. The fault
+    /// is the refusal, whose status has more information than its cause, or has the cause of the last attempt.
     pub(super) async fn read(
         &self,
         request: &Request<'_>,
@@ -117,7 +117,7 @@ impl Origin {
         .await
     }
 
-    /// The same, but a body that is longer than `in_memory` goes to a temporary file. It is read from its beginning.
+    /// As [`Self::read`], but a body longer than `in_memory` goes to a temporary file.
     pub(super) async fn spool(
         &self,
         request: &Request<'_>,
@@ -137,7 +137,7 @@ impl Origin {
         .await
     }
 
-    /// Makes the request until `read` is done with an answer to it.
+    /// Sends the request with retries until `read` accepts an answer.
     async fn answered<T>(
         &self,
         request: &Request<'_>,
@@ -145,7 +145,7 @@ impl Origin {
         read: impl Fn(HttpResponse) -> BoxFuture<'static, Result<T, Fault>>,
     ) -> Result<T, Fault> {
         let done = self.retries().run(|| async { read(self.succeed(request, subject).await?).await }).await;
-        // What was tried often enough stays a fault.
+        // The last attempt's fault is final.
         done.map_err(|fault| if fault.transient { fault.cause.into() } else { fault })
     }
 
@@ -167,7 +167,7 @@ impl Origin {
         }
     }
 
-    /// Where a blob or manifest is in the repository, and what a request for it says and is about.
+    /// The request for a blob or manifest: its URL, headers and subject.
     pub(super) async fn locate(&self, descriptor: &Descriptor) -> Result<(Url, HeaderMap, Subject), Cause> {
         let mut headers = HeaderMap::new();
         let (kind, subject) = if descriptor.is_document() {
@@ -188,7 +188,7 @@ impl Origin {
     }
 }
 
-/// Fails when the registry says that what it took or gave has another digest than it should have.
+/// Fails if the registry states another digest than expected.
 pub(super) fn same_digest(answer: &HttpResponse, expected: &Digest) -> Result<(), Cause> {
     let said = answer.header("docker-content-digest").and_then(|text| text.parse::<Digest>().ok());
     match said.filter(|said| said.algorithm() == expected.algorithm() && said != expected) {

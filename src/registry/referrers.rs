@@ -1,5 +1,5 @@
-//! What refers to a manifest (distribution-spec, "Listing Referrers" and "Pushing Manifests with Subject"): by the
-//! registry's own list, or where it has none, by the referrers tag schema, which clients keep up.
+//! The referrers of a manifest (distribution-spec, "Listing Referrers" and "Pushing Manifests with Subject"): from the
+//! registry's referrers API, or else from the referrers tag schema, which clients maintain.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use super::{tag, upload};
 use crate::content::Cause;
 use crate::http::HttpResponse;
 
-/// What registries without a list of referrers answer to who asks for one.
+/// The answers of registries without the referrers API.
 const NO_LIST: [StatusCode; 4] =
     [StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST, StatusCode::METHOD_NOT_ALLOWED, StatusCode::NOT_IMPLEMENTED];
 
@@ -36,7 +36,7 @@ pub(super) async fn list(origin: &Origin, subject: &Digest) -> Result<Vec<Descri
     Ok(by_digest.into_values().collect())
 }
 
-/// Puts a manifest under its digest, and lets `tags` name it where the registry can do that; what it answered.
+/// Pushes a manifest by digest with `tags`, if the registry supports that; returns the answer.
 pub(super) async fn put_manifest(
     origin: &Origin,
     descriptor: &Descriptor,
@@ -48,8 +48,8 @@ pub(super) async fn put_manifest(
     Ok(answer)
 }
 
-/// Enters a manifest that was put, with this answer, in the list of the tag schema, if it has a subject and the registry
-/// keeps no list of referrers.
+/// Adds a pushed manifest to the index of the tag schema, if it has a subject and the registry's answer shows no
+/// referrers API.
 pub(super) async fn list_if_unlisted(
     origin: &Origin,
     descriptor: &Descriptor,
@@ -69,8 +69,8 @@ pub(super) fn has_subject(descriptor: &Descriptor, bytes: &Bytes) -> bool {
     entry(descriptor, bytes).is_some()
 }
 
-/// What the registry's own list says; `None` where it has none. Not every registry without one answers 404: some take
-/// the address for a bad one, some answer with a web page.
+/// The registry's referrers; `None` without the referrers API. Not every registry without it answers 404: some call the
+/// address invalid, some answer with a web page.
 async fn by_api(origin: &Origin, subject: &Digest) -> Result<Option<Vec<Descriptor>>, Fault> {
     let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(media_type::INDEX))]);
     let mut pages = Pages::new(origin, origin.url(&["referrers", subject.as_str()]).await?, headers);
@@ -95,14 +95,14 @@ async fn tagged_index(origin: &Origin, subject: &Digest) -> Result<Option<Value>
         Ok((found, bytes)) if media_type::is_index(&found.media_type) => {
             Ok(Some(serde_json::from_slice(&bytes).unwrap_or_default()))
         }
-        Ok(_) => Err(Fault::wrong(format!("the tag `{tag}`, which should list referrers, names no index"))),
+        Ok(_) => Err(Fault::wrong(format!("the referrers tag `{tag}` does not name an index"))),
         Err(fault) if fault.is_not_found() => Ok(None),
         Err(fault) => Err(fault),
     }
 }
 
-/// Enters a referrer in the tag schema's index. Nothing but the lock of this process keeps two from writing at the same
-/// time: registries have no conditional requests.
+/// Adds a referrer to the tag schema's index. Only the lock of this process prevents concurrent writes: registries have
+/// no conditional requests.
 async fn enter(origin: &Origin, subject: &Digest, entry: Descriptor) -> Result<(), Fault> {
     let _alone = origin.endpoint.entering.lock().await;
     let empty = || json!({"schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": []});
@@ -110,18 +110,23 @@ async fn enter(origin: &Origin, subject: &Digest, entry: Descriptor) -> Result<(
     let entry = serde_json::to_value(entry).unwrap_or_default();
     let listed = match index.get_mut("manifests") {
         Some(Value::Array(listed)) => listed,
-        _ => return Err(Fault::wrong(format!("the tag `{}` names an index without a list", subject.referrers_tag()))),
+        _ => {
+            return Err(Fault::wrong(format!(
+                "the referrers tag `{}` names an index without a list",
+                subject.referrers_tag()
+            )));
+        }
     };
     if listed.iter().any(|known| known["digest"] == entry["digest"]) {
         return Ok(());
     }
     listed.push(entry);
-    // So that the index does not depend on who was first.
+    // The index must not depend on the order of writes.
     listed.sort_by(|a, b| a["digest"].as_str().cmp(&b["digest"].as_str()));
     let bytes = canonical(&index);
     let kind = index["mediaType"].as_str().unwrap_or(media_type::INDEX);
     let list = Descriptor::of(kind, &bytes);
-    // The list has no subject itself, so this comes to an end.
+    // The index has no subject itself, so the recursion ends.
     Ok(Box::pin(tag::set(origin, &list, &bytes.into(), &[subject.referrers_tag()], true)).await?)
 }
 
@@ -134,7 +139,7 @@ fn entry(descriptor: &Descriptor, bytes: &[u8]) -> Option<(Digest, Descriptor)> 
     Some((node.subject()?.digest.clone(), node.as_referrer(descriptor)))
 }
 
-/// What of an index can be a referrer; `None` if it is no index. Entries that are no descriptors are left out.
+/// The possible referrers in an index; `None` if it is not an index. Invalid entries are skipped.
 fn descriptors(index: &Value) -> Option<Vec<Descriptor>> {
     let listed = index.get("manifests").filter(|_| index["schemaVersion"] == 2)?;
     let listed = if listed.is_null() { &[] } else { listed.as_array()?.as_slice() };

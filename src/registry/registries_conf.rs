@@ -1,4 +1,4 @@
-//! containers-registries.conf(5), version 2: which hosts stand behind a name.
+//! containers-registries.conf(5), version 2: the hosts for a name.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,20 +9,20 @@ use serde::Deserialize;
 
 use super::settings::SettingsError;
 
-/// What the files say, by prefix.
+/// The content of the files, by prefix.
 #[derive(Debug, Default)]
 pub(super) struct RegistriesConf {
     entries: BTreeMap<String, RegistryEntry>,
 }
 
-/// What something is pulled by.
+/// The kind of reference of a pull.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum By {
     Tag,
     Digest,
 }
 
-/// What a place is pulled from for (`pull-from-mirror`).
+/// The kinds of pulls from a mirror (`pull-from-mirror`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Pulls {
@@ -52,18 +52,19 @@ pub(super) struct ConfiguredLocation {
     pub repository: String,
     /// Whether bad certificates and plain HTTP are accepted.
     pub insecure: bool,
-    /// What it is pulled from for.
+    /// The pulls that this mirror serves.
     pub pulls: Pulls,
 }
 
-/// Where a repository is.
+/// The location of a repository.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Places {
     /// The repository itself, which pushes go to.
     pub primary: ConfiguredLocation,
     /// Where pulls go first, in this order.
     pub mirrors: Vec<ConfiguredLocation>,
-    /// Whether it can't be used: the file forbids it, or leads all of its name to a host, which leaves no repository.
+    /// Whether its use is blocked: by the file, or because its complete name is mapped to a host, which leaves no
+    /// repository.
     pub blocked: bool,
 }
 
@@ -127,7 +128,7 @@ impl RegistriesConf {
         self.add(&text).map_err(|(line, message)| SettingsError::Conf { file: file.to_owned(), line, message })
     }
 
-    /// Takes the text of one file; the error is a line and what is wrong there.
+    /// Adds the text of one file. The error is a line with its fault.
     pub(super) fn add(&mut self, text: &str) -> Result<(), (usize, String)> {
         let file: File = toml::from_str(text).map_err(|error| {
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
@@ -158,7 +159,7 @@ impl RegistriesConf {
         })
     }
 
-    /// Where the repository `repository` of `registry` is. The longest prefix that fits counts.
+    /// The location of the repository `repository` of `registry`, by the longest matching prefix.
     pub(super) fn places(&self, registry: &str, repository: &str) -> Places {
         let name = format!("{registry}/{repository}");
         let plain = || ConfiguredLocation {
@@ -189,7 +190,7 @@ impl RegistriesConf {
 }
 
 impl RegistryEntry {
-    /// What is wrong about it, after the text that it is found by.
+    /// The fault, after the text that locates its line.
     fn mistake(&self) -> Option<(String, String)> {
         if self.prefix.is_empty() {
             return Some(("[[registry]]".into(), "a registry has neither prefix nor location".into()));
@@ -203,18 +204,15 @@ impl RegistryEntry {
                 format!("the prefix `{}` is not of the form `*.example.com`", self.prefix),
             ));
         }
-        // A colon in the path begins a tag.
+        // A colon in the path starts a tag.
         let names_image =
             |text: &str| text.contains('@') || text.split_once('/').is_some_and(|(_, path)| path.contains(':'));
         if let Some(bad) = locations().chain([&self.prefix]).find(|text| names_image(text)) {
-            return Some((
-                bad.clone(),
-                format!("`{bad}` names an image: only hosts and repositories can be led elsewhere"),
-            ));
+            return Some((bad.clone(), format!("`{bad}` names an image; expected a host or a repository")));
         }
         let prefix = self.prefix.strip_prefix("*.").unwrap_or(&self.prefix);
         if let Some(bad) = locations().map(String::as_str).chain([prefix]).find(|text| !is_place(text)) {
-            let message = format!("`{bad}` is no host or host and path (no scheme, no slash at the end)");
+            let message = format!("`{bad}` is not a host or a host with a path (no scheme, no slash at the end)");
             return Some((if bad.is_empty() { "[[registry.mirror]]" } else { bad }.to_owned(), message));
         }
         if self.pull_from_mirror.is_some() {
@@ -236,7 +234,7 @@ fn is_place(text: &str) -> bool {
     is_host(host) && path.is_none_or(is_repository)
 }
 
-/// What to write in place of a table of version 1.
+/// The replacement for a table of version 1.
 fn as_version_2(table: &str) -> String {
     let instead = match table {
         "search" => "`unqualified-search-registries = ['HOST']`",
@@ -247,7 +245,7 @@ fn as_version_2(table: &str) -> String {
     format!("[registries.{table}] is version 1 of the format: write {instead} instead")
 }
 
-/// The part of `name` (host and path) that `prefix` stands for: a host, a host and leading parts of the path, or
+/// The part of `name` (host and path) that `prefix` matches: a host, a host and leading parts of the path, or
 /// `*.domain` for all hosts below a domain.
 fn matched<'n>(prefix: &str, name: &'n str) -> Option<&'n str> {
     if let Some(domain) = prefix.strip_prefix('*') {
@@ -272,7 +270,7 @@ fn drop_ins(directory: &Path) -> Result<Vec<PathBuf>, SettingsError> {
     Ok(files)
 }
 
-/// The first line that holds `what`, from 1.
+/// The number of the first line with `what`, from 1.
 fn line_of(text: &str, what: &str) -> usize {
     text.lines().position(|line| line.contains(what)).map_or(1, |index| index + 1)
 }

@@ -23,22 +23,23 @@ use crate::progress::Progress;
 #[derive(Clone)]
 pub struct Remote {
     pub(super) reference: Reference,
-    /// Where it is: the mirrors in their order, then the repository itself. Empty when its use is forbidden.
+    /// The mirrors in their order, then the repository itself. Empty if its use is blocked.
     pub(super) origins: Vec<Origin>,
-    /// Which of them last had what was asked for.
+    /// The index of the last one that served a request.
     pub(super) serving: Arc<AtomicUsize>,
     /// Uploads that the registry began instead of mounting a blob.
     pub(super) begun: Arc<Mutex<HashMap<Digest, Url>>>,
-    /// Whether something was put there that had not been there.
+    /// Whether this process pushed new content.
     pub(super) has_news: Arc<AtomicBool>,
 }
 
 impl Remote {
-    /// The manifest or index that the reference names, by its digest or else by its tag: its descriptor and its bytes.
-    /// The bytes are those of the digest in the reference, or else of the digest that the registry states.
+    /// The manifest or index of the reference, by its digest or else by its tag: its descriptor and its bytes. The
+    /// bytes match the digest of the reference, or else the digest that the registry states.
     ///
     /// # Errors
-    /// When it can't be had, is larger than [`MAX_DOCUMENT`](ociforge_manifests::document::MAX_DOCUMENT), has another digest, or is no manifest.
+    /// When it cannot be fetched, is larger than [`MAX_DOCUMENT`](ociforge_manifests::document::MAX_DOCUMENT), has
+    /// another digest, or is not a manifest.
     pub async fn resolve(&self) -> Result<(Descriptor, Vec<u8>), ContentError> {
         let operation = || format!("read the manifest of {}", self.reference);
         let wanted = self.reference.digest().map(str::parse::<Digest>).transpose();
@@ -59,13 +60,13 @@ impl Remote {
         Err(besides(failed, &mirrors).of(operation()))
     }
 
-    /// The repository's name as the user knows it.
+    /// The repository's name for the user.
     #[must_use]
     pub fn name(&self) -> String {
         format!("{}/{}", self.reference.registry(), self.reference.repository())
     }
 
-    /// The places to pull from: first that which last had something, which is good for all that belongs to that, then the
+    /// The origins to pull from: first the last one that served a request, which probably has related content, then the
     /// others in the configuration's order.
     pub(super) fn pull_order(&self, by: By) -> impl Iterator<Item = (usize, &Origin)> {
         let serving = self.serving.load(Ordering::Relaxed);
@@ -75,7 +76,7 @@ impl Remote {
         places().filter(move |(index, _)| *index == serving).chain(places().filter(move |(index, _)| *index != serving))
     }
 
-    /// Whether this is the repository itself, whose word on what is not there counts.
+    /// Whether this is the repository itself, whose 404 is authoritative.
     pub(super) fn is_primary(&self, index: usize) -> bool {
         index + 1 == self.origins.len()
     }
@@ -87,14 +88,14 @@ impl Remote {
 
     pub(super) fn forbidden(&self) -> Cause {
         Cause::Other {
-            message: format!("registries.conf forbids the use of {}, or leads it to a host alone", self.name()),
+            message: format!("registries.conf blocks {}, or maps it to a host without a repository", self.name()),
             hint: Some(
                 "remove `blocked = true` there or name a repository in `location`, or use another registry".into(),
             ),
         }
     }
 
-    /// The content from the first of these places that has it.
+    /// The content from the first of these origins that has it.
     async fn fetch_from(
         &self,
         places: Vec<(usize, Origin)>,
@@ -132,6 +133,10 @@ impl Source for Remote {
         or_data(self.fetch_from(places, descriptor, offset).await, descriptor, offset)
     }
 
+    fn location(&self, _: &Descriptor) -> String {
+        self.name()
+    }
+
     fn repository(&self, _: &Descriptor) -> Option<Repository> {
         self.pull_order(By::Digest).next().map(|(_, origin)| origin.as_repository())
     }
@@ -166,7 +171,7 @@ impl Target for Remote {
         let pushed = async {
             let origin = self.primary()?;
             if descriptor.is_document() {
-                let bytes = read_document(source, descriptor).await.map_err(|error| error.cause)?;
+                let bytes = read_document(source, descriptor).await.map_err(|error| Cause::Source(Box::new(error)))?;
                 referrers::put_manifest(origin, descriptor, &bytes.into(), &[]).await?;
                 progress.advance(descriptor.size);
                 return Ok(());
@@ -201,7 +206,7 @@ impl Target for Remote {
     }
 }
 
-/// The cause, with what the mirrors had to say in its hint.
+/// The cause, with the errors of the mirrors in its hint.
 fn besides(mut cause: Cause, mirrors: &[String]) -> Cause {
     if let Cause::Status { hint, .. } | Cause::Network { hint, .. } | Cause::Other { hint, .. } = &mut cause
         && !mirrors.is_empty()
@@ -212,7 +217,7 @@ fn besides(mut cause: Cause, mirrors: &[String]) -> Cause {
     cause
 }
 
-/// What a descriptor is, for messages: `layer sha256:1fb3…`.
+/// A descriptor for messages: `layer sha256:1fb3…`.
 pub(super) fn what(descriptor: &Descriptor) -> String {
     let kind = descriptor.media_type.as_str();
     let name = match kind {

@@ -1,4 +1,4 @@
-//! What the user and the environment say about registries.
+//! The settings of registries from the user and the environment.
 
 use std::env;
 use std::fmt;
@@ -10,51 +10,51 @@ use std::sync::Arc;
 use crate::error::Explain;
 use crate::http::{RetryPolicy, Timeouts};
 
-/// Long enough that the pause between two chunks is nothing beside them, short enough for proxies that take 100 MB.
+/// Long enough to make the pause between chunks negligible, short enough for proxies with a limit of 100 MB.
 const CHUNK: u64 = 64 << 20;
 
-/// How registries are spoken to. The default knows no files at all; [`Settings::from_env`] knows the user's.
+/// The settings of registries. The default has no files; [`Settings::from_env`] has the user's.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The only file that credentials are looked up in (`--authfile`, `$REGISTRY_AUTH_FILE`). It must be there.
+    /// The only file of credentials (`--authfile`, `$REGISTRY_AUTH_FILE`). It must exist.
     pub authfile: Option<PathBuf>,
-    /// Where credentials are looked up otherwise; the first file that knows the registry counts.
+    /// The default files of credentials; the first file with an entry for the registry has precedence.
     pub auth_search: Vec<PathBuf>,
-    /// Where a login is kept then; the first of `auth_search` when there is none.
+    /// The default file for new logins; `None` selects the first of `auth_search`.
     pub auth_kept: Option<PathBuf>,
-    /// Files in the format of containers-registries.conf(5), and directories of such files (`*.conf`, by name). What
-    /// comes later replaces what an earlier file says about the same prefix. They must be there.
+    /// Files in the format of containers-registries.conf(5), and directories of such files (`*.conf`, by name). Later
+    /// entries replace earlier ones of the same prefix. They must exist.
     pub registries_conf: Vec<PathBuf>,
-    /// Directories in the form of containers-certs.d(5): in each, `HOST[:PORT]/` holds `*.crt` (authorities to trust
-    /// besides the system's) and one `NAME.cert` with `NAME.key` (who the client is). The first directory that knows a
-    /// host counts.
+    /// Directories in the format of containers-certs.d(5): in each, `HOST[:PORT]/` has `*.crt` (authorities to trust
+    /// besides the system's) and one `NAME.cert` with `NAME.key` (the client's certificate). The first directory with a
+    /// host has precedence.
     pub certs_d: Vec<PathBuf>,
-    /// Whether certificates are verified. `false` also lets a registry speak plain HTTP.
+    /// Whether certificates are verified. `false` also permits plain HTTP.
     pub tls_verify: bool,
-    /// Directory in which unfinished uploads are noted, to be gone on with by a later run; made when it is needed.
-    /// Without one they are only gone on with in the same run.
+    /// Directory of notes of unfinished uploads, which a later run resumes; created on demand. Without it, uploads are
+    /// resumed only in the same run.
     pub journal: Option<PathBuf>,
-    /// How many downloads, how many uploads, and how many other requests a host gets at a time; at least one of each.
+    /// The maximum number of simultaneous downloads, of uploads, and of other requests per host; at least one of each.
     pub connections: usize,
-    /// Length in bytes of the chunks that a blob is sent in; one that is not longer goes in a single request. A host
-    /// that will have other lengths gets those.
+    /// Size in bytes of upload chunks; a blob up to this size is sent in a single request. A host that requires other
+    /// sizes gets those.
     pub chunk: u64,
     /// How often requests are repeated.
     pub retry: RetryPolicy,
-    /// How long to wait.
+    /// The timeouts.
     pub timeouts: Timeouts,
-    /// Told of what the user should do something about, though it stops nothing.
+    /// The receiver of warnings.
     pub warn: Warn,
 }
 
 type Tell = dyn Fn(&str) + Send + Sync;
 
-/// Who is told of warnings; nobody by default.
+/// The receiver of warnings; none by default.
 #[derive(Clone, Default)]
 pub struct Warn(Option<Arc<Tell>>);
 
 impl Warn {
-    /// Has `tell` called with each warning, a sentence without a full stop.
+    /// Calls `tell` with each warning, a sentence without a full stop.
     #[must_use]
     pub fn by(tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(tell)))
@@ -93,9 +93,9 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The settings that the environment and the files at their usual places give: containers-auth.json(5),
-    /// containers-registries.conf(5), containers-certs.d(5), and docker's `config.json` and `certs.d`. The proxy variables (`HTTPS_PROXY`, `NO_PROXY`, …)
-    /// are honoured besides, except for loopback addresses.
+    /// The settings of the environment and of the files in the usual directories: containers-auth.json(5),
+    /// containers-registries.conf(5), containers-certs.d(5), and docker's `config.json` and `certs.d`. The proxy
+    /// variables (`HTTPS_PROXY`, `NO_PROXY`, …) apply, too, except to loopback addresses.
     #[must_use]
     pub fn from_env() -> Self {
         let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -122,7 +122,7 @@ fn auth_search(variable: &dyn Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
     [runtime, config, docker.map(|dir| dir.join("config.json"))].into_iter().flatten().collect()
 }
 
-/// The main file, then the directories of drop-ins. The variables stand for the one and for the others, each by itself.
+/// The main file, then the directories of drop-ins. One variable replaces the main file, another one the directories.
 fn registries_conf(variable: &dyn Fn(&str) -> Option<PathBuf>, system: &Path) -> Vec<PathBuf> {
     let file = |dir: &Path| dir.join("registries.conf");
     let drop_ins = |dir: &Path| dir.join("registries.conf.d");
@@ -146,10 +146,10 @@ fn certs_d(variable: &dyn Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
     user.into_iter().chain(["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from)).collect()
 }
 
-/// Settings that can't be used.
+/// Invalid settings.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// A file that can't be read.
+    /// A file that cannot be read.
     #[error("cannot read {}", file.display())]
     Read {
         /// The file.
@@ -157,14 +157,14 @@ pub enum SettingsError {
         /// Why.
         source: io::Error,
     },
-    /// A file in the format of containers-registries.conf(5) that is none.
+    /// An invalid file in the format of containers-registries.conf(5).
     #[error("{}:{line}: {message}", file.display())]
     Conf {
         /// The file.
         file: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// What is wrong there.
+        /// The fault.
         message: String,
     },
 }
@@ -178,7 +178,7 @@ impl Explain for SettingsError {
     }
 }
 
-/// Fails when `file` can't be read.
+/// Fails when `file` cannot be read.
 pub(super) fn must_be_readable(file: &Path) -> Result<(), SettingsError> {
     let opened = fs::File::open(file).map(drop);
     opened.map_err(|source| SettingsError::Read { file: file.to_owned(), source })

@@ -1,9 +1,9 @@
-//! Lets tags name a manifest, so that none of them ever stays on other bytes than were meant.
+//! Setting tags, so that no tag stays on other bytes than those pushed.
 //!
-//! A manifest that is put under its digest is what it should be, or refused. Registries that can are told the tags with
-//! that. With the others it is put under each tag, and what the registry then has is compared: bytes that were changed on
-//! their way are put again, and where that does not help the tag gets back what it named before, or is removed. For an
-//! image that was there already, only the one request is made that lets a tag name it.
+//! A manifest that is pushed by digest is verified by the registry. Registries that support it get the tags in the same
+//! request. For others, the manifest is pushed under each tag, and the stored bytes are compared: changed bytes are
+//! pushed again, and if that fails, the tag is restored to its previous manifest, or removed. An image that the
+//! registry already has needs only the request that sets the tag.
 
 use bytes::Bytes;
 use ociforge_manifests::{Descriptor, Digest, Hasher, media_type};
@@ -18,17 +18,17 @@ use super::{referrers, upload};
 use crate::content::Cause;
 use crate::http::HttpResponse;
 
-/// How often a manifest is put that arrives with other bytes.
+/// The number of attempts to push a manifest that arrives with other bytes.
 const TRIES: usize = 4;
 
-/// In how many bytes a manifest that was changed on its way differs at most from what was sent. One that somebody else
-/// has put there differs in a whole digest.
+/// The maximum number of different bytes in a manifest that was damaged in transit. The manifest of another client
+/// differs in a complete digest.
 const CHANGED: usize = 8;
 
-/// What a tag names; nothing where it names nothing.
+/// The manifest of a tag; `None` if the tag does not exist.
 type TagTarget = Option<Digest>;
 
-/// Puts the manifest and lets `tags` name it. `is_new` says that something of the image was not there before.
+/// Pushes the manifest and sets `tags`. `is_new` means that the registry did not have all of the image.
 pub(super) async fn set(
     origin: &Origin,
     manifest: &Descriptor,
@@ -51,7 +51,7 @@ pub(super) async fn set(
     }
     let wanted: Vec<_> = open.iter().map(|(tag, _)| *tag).collect();
     let taken = match wanted.as_slice() {
-        // One request more would only tell whether the registry can do it.
+        // Another request would only detect whether the registry supports it.
         [_] if !origin.endpoint.takes_tags() => Vec::new(),
         wanted => by_digest(origin, manifest, bytes, wanted).await?,
     };
@@ -61,14 +61,14 @@ pub(super) async fn set(
     Ok(())
 }
 
-/// Puts the manifest under its digest; which of `tags` the registry says that it has taken with it.
+/// Pushes the manifest by digest; returns those of `tags` that the registry confirms.
 async fn by_digest(origin: &Origin, manifest: &Descriptor, bytes: &Bytes, tags: &[&str]) -> Result<Vec<String>, Cause> {
     let answer = referrers::put_manifest(origin, manifest, bytes, tags).await?;
     let values = answer.headers().get_all("oci-tag").iter().filter_map(|value| value.to_str().ok());
     Ok(values.flat_map(|value| value.split(',')).map(|tag| tag.trim().to_owned()).collect())
 }
 
-/// What the tag names before it is changed; nothing where that can't be told, as by somebody who may only push.
+/// The manifest of the tag before the change; `None` if it cannot be read, as without permission to pull.
 async fn before(origin: &Origin, tag: &str) -> Result<Option<TagTarget>, Cause> {
     match named(origin, tag).await {
         Ok(names) => Ok(Some(names)),
@@ -77,7 +77,7 @@ async fn before(origin: &Origin, tag: &str) -> Result<Option<TagTarget>, Cause> 
     }
 }
 
-/// What the tag names now.
+/// The current manifest of the tag.
 async fn named(origin: &Origin, tag: &str) -> Result<TagTarget, Fault> {
     let scopes = Scopes::push(&origin.repository);
     let mut request = Request::new(Method::HEAD, origin.url(&["manifests", tag]).await?, &scopes);
@@ -110,7 +110,7 @@ struct Put<'a> {
     manifest: &'a Descriptor,
     bytes: &'a Bytes,
     tag: &'a str,
-    /// What the tag named before, if that is known.
+    /// The previous manifest of the tag, if it is known.
     before: Option<TagTarget>,
 }
 
@@ -129,9 +129,9 @@ impl Put<'_> {
             return Ok(());
         }
         match named(self.origin, self.tag).await {
-            // The registry has it; only its answer was lost.
+            // The registry has it, but its answer was lost.
             Ok(Some(now)) if is_of(&now, bytes) => {
-                // With another answer it is known whether the registry lists referrers.
+                // Another answer shows whether the registry has the referrers API.
                 let listed = !referrers::has_subject(manifest, bytes);
                 if listed { Ok(()) } else { by_digest(origin, manifest, bytes, &[]).await.map(drop) }
             }
@@ -147,7 +147,7 @@ impl Put<'_> {
         }
     }
 
-    /// Puts it until the registry has what was meant, as far as it says what it has.
+    /// Pushes it until the registry states the right digest, if it states one.
     async fn try_often(&self) -> Result<HttpResponse, Cause> {
         let Self { origin, manifest, bytes, tag, .. } = self;
         let mut wrong = Cause::NotFound;
@@ -171,33 +171,35 @@ impl Put<'_> {
         Err(wrong)
     }
 
-    /// What the tag names after it was put. What it named before is no answer: it may come from a cache.
+    /// The manifest of the tag after the push. The previous manifest is ignored: it may come from a cache.
     async fn look(&self) -> TagTarget {
         let now = named(self.origin, self.tag).await.ok().flatten();
         now.filter(|now| self.before != Some(Some(now.clone())))
     }
 
-    /// Gives the tag back what it named before, if what it names `now` is what was sent and changed on its way. Says
-    /// what came of it.
+    /// Restores the previous manifest of the tag if the manifest `now` is the pushed one, damaged in transit. Returns a
+    /// description of the result.
     async fn mend(&self, now: &Digest) -> String {
         let Self { origin, tag, .. } = self;
         let named_now = format!("`{tag}` names {now} now");
         if !self.is_ours(now).await {
-            return format!("{named_now}, which somebody else has put there");
+            return format!("{named_now}, which another client pushed");
         }
         match &self.before {
-            Some(Some(old)) if self.restore(old).await.is_ok() => format!("`{tag}` names {old} again, as before"),
+            Some(Some(old)) if self.restore(old).await.is_ok() => {
+                format!("ociforge restored `{tag}`, which names {old} again")
+            }
             Some(Some(old)) if self.remove(now).await => format!("`{tag}`, which named {old} before, was removed"),
             Some(None) | None if self.remove(now).await => format!("`{tag}` was removed again"),
             _ => format!(
-                "{named_now}, which is not what was sent, and {} refuses to take it back: remove that tag there, or push \
-                 again",
+                "{named_now}, which differs from the pushed manifest, and {} refuses to restore it: remove the tag \
+                    there, or push again",
                 origin.endpoint.registry
             ),
         }
     }
 
-    /// Whether the manifest of this digest is what was sent, with a few other bytes.
+    /// Whether the manifest of this digest is the pushed one with a few changed bytes.
     async fn is_ours(&self, now: &Digest) -> bool {
         let Ok((_, bytes)) = get_manifest(self.origin, now.as_str(), Some(now)).await else { return false };
         let differing = bytes.iter().zip(self.bytes.iter()).filter(|(a, b)| a != b).count();
@@ -211,7 +213,7 @@ impl Put<'_> {
         Ok(())
     }
 
-    /// Removes the tag, or, where the registry removes no tags, the manifest that nobody wanted.
+    /// Removes the tag, or, if the registry cannot remove tags, the damaged manifest.
     async fn remove(&self, now: &Digest) -> bool {
         for name in [self.tag, now.as_str()] {
             let scopes = Scopes::delete(&self.origin.repository);

@@ -1,4 +1,4 @@
-//! Why a root filesystem can't be made.
+//! The errors of creating a root filesystem.
 
 use std::io;
 
@@ -9,44 +9,44 @@ use ociforge_manifests::{Descriptor, Digest};
 use crate::content::{self, ContentError};
 use crate::error::Explain;
 
-/// A root filesystem that can't be made.
+/// An error of creating a root filesystem.
 #[derive(Debug, thiserror::Error)]
 pub enum RootfsError {
-    /// A layer can't be had.
+    /// A layer cannot be fetched.
     #[error(transparent)]
     Content(#[from] ContentError),
-    /// A layer can't be unpacked, or not onto those below it.
+    /// A layer cannot be unpacked, or not onto the layers below.
     #[error("cannot unpack layer {layer}")]
     Layer {
         /// Its digest.
         layer: Digest,
-        /// Why.
+        /// The cause.
         source: LayerUnpackError,
     },
-    /// It can't be told whether the unpacked layers in the store are as they were.
+    /// The unpacked layers in the store cannot be checked.
     #[error("cannot check the unpacked layers in the store")]
     Check(#[source] Box<LayerUnpackError>),
-    /// There is no place for it.
-    #[error("cannot make the directory of a root filesystem")]
+    /// Its directory cannot be created.
+    #[error("cannot create the directory of a root filesystem")]
     Place(#[source] io::Error),
 }
 
-/// Why a layer is not where it should be.
+/// The error of unpacking a layer.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerUnpackError {
-    /// It is not sound.
+    /// It is invalid.
     #[error(transparent)]
     Unpack(#[from] UnpackError),
-    /// It does not fit onto the ones below.
+    /// It cannot be placed onto the layers below.
     #[error(transparent)]
     Settle(#[from] RebaseError),
-    /// A directory can't be made or moved.
+    /// A directory cannot be created or moved.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
 impl RootfsError {
-    /// What the transfer says is the reason, whatever the unpacker makes of it.
+    /// The error of a layer: an error of the transfer has precedence over the resulting error of the unpacker.
     pub(super) fn of(layer: &Descriptor, cause: LayerUnpackError) -> Self {
         let failed = |source| Self::Layer { layer: layer.digest.clone(), source };
         match cause {
@@ -66,7 +66,7 @@ impl Explain for RootfsError {
             Self::Layer { source: LayerUnpackError::Unpack(error), .. } => error.hint().map(Into::into),
             Self::Layer { .. } => None,
             Self::Check(_) => Some("`ociforge cache prune --roots` removes them".into()),
-            Self::Place(_) => Some("choose another place with --store".into()),
+            Self::Place(_) => Some("choose another directory with --store".into()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Root filesystems of images: layers unpacked, as directories to stack or as one directory.
+//! Root filesystems of images: unpacked layers, as directories for an overlay or as one directory.
 //!
 //! A layer is unpacked while it arrives; its blob is never stored. Several are unpacked at a time and put on top of each
 //! other in their order.
@@ -26,24 +26,24 @@ use crate::content::{BlobReader, Source, read_on_thread};
 use crate::progress::Reporter;
 use crate::store::{RootState, Roots};
 
-/// What becomes of layers.
+/// The settings of unpacking layers.
 pub struct Unpacker<'a> {
-    /// Where the blobs are.
+    /// The source of the blobs.
     pub source: &'a dyn Source,
-    /// Told of each layer.
+    /// The reporter of each layer's progress.
     pub reporter: &'a dyn Reporter,
-    /// How many layers are unpacked at a time; at least 1.
+    /// The maximum number of layers that are unpacked at a time; at least 1.
     pub jobs: usize,
-    /// What becomes of owners and devices that the system refuses.
+    /// The treatment of owners and devices that the system refuses.
     pub owners: OwnerPolicy,
     /// Ends the work.
     pub cancel: &'a Cancel,
 }
 
-/// What could not be kept of all layers.
+/// The lost metadata of all layers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Losses {
-    /// Files whose owner the user can't have; they belong to the user.
+    /// Files whose owner the user cannot set; they belong to the user.
     pub owners: u64,
     /// Device nodes that only root can make.
     pub devices: u64,
@@ -55,7 +55,7 @@ struct Staged<D> {
     unpacked: Unpacked,
 }
 
-/// A directory that goes away with this, and the place that it is in, which is not to go away before.
+/// A temporary directory, and its parent directory, which must outlive it.
 struct Held<P> {
     directory: TempDir,
     _place: Arc<P>,
@@ -73,30 +73,29 @@ impl Losses {
         self.devices += unpacked.skipped_devices;
     }
 
-    /// What to tell the user, if anything.
+    /// The warnings for the user.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.owners > 0 {
             warnings.push(format!(
-                "{} files belong to you instead of the owners in the image: there is no range for you in /etc/subuid",
+                "{} files belong to your user instead of their owners in the image: /etc/subuid has no range for you",
                 self.owners
             ));
         }
         if self.devices > 0 {
-            warnings.push(format!("{} device nodes are left out: only root can make them", self.devices));
+            warnings.push(format!("{} device nodes are skipped: only root can create them", self.devices));
         }
         warnings
     }
 }
 
 impl Unpacker<'_> {
-    /// The directories of the layers of `image`, **the topmost first**, to be stacked by overlayfs. Those that `roots` has
-    /// are taken from there, and the others put there. One that was changed since it was put there is unpacked again.
-    /// Layers below one with an opaque root are left out.
+    /// The directories of the layers of `image` for overlayfs, **the topmost first**. Layers that are missing in
+    /// `roots`, or changed there, are unpacked into it. Layers below a layer with an opaque root are skipped.
     ///
     /// # Errors
-    /// When a layer can't be had or unpacked, or is not what the image's config says.
+    /// When a layer cannot be fetched or unpacked, or does not match the image's config.
     pub async fn stack(&self, image: &Image, roots: &Roots) -> Result<(Vec<PathBuf>, Losses), RootfsError> {
         let layers = &layers(image);
         let chains = ChainId::of(&image.config.rootfs.diff_ids);
@@ -124,7 +123,7 @@ impl Unpacker<'_> {
         Ok((visible(topmost_first, space).map_err(RootfsError::Place)?, losses))
     }
 
-    /// The numbers of the layers that `roots` has not, or not any more as they were put there.
+    /// The numbers of the layers that are missing in `roots` or changed there.
     async fn missing(&self, chains: &[ChainId], roots: &Roots) -> Result<Vec<usize>, RootfsError> {
         let states = stream::iter(chains.iter().cloned()).map(|chain| {
             let roots = roots.clone();
@@ -137,7 +136,7 @@ impl Unpacker<'_> {
             if let RootState::Changed(path) = &state {
                 let layer = roots.path(&chain);
                 self.reporter
-                    .warn(&format!("{} was changed in the store; it is unpacked again", layer.join(path).display()));
+                    .warn(&format!("{} changed in the store: ociforge unpacks it again", layer.join(path).display()));
                 roots.discard(&chain).map_err(RootfsError::Place)?;
             }
             if state != RootState::Sound {
@@ -147,12 +146,12 @@ impl Unpacker<'_> {
         Ok(missing)
     }
 
-    /// Makes the directory `name` in `place`, where it must not exist, and puts all layers of `image` into it, each on top
-    /// of the ones before. What else is needed lies beside it while it is made. `place` is kept for as long as something
-    /// writes in it, even if nobody waits for this any more.
+    /// Creates the directory `name` in `place`, where it must not exist, and unpacks all layers of `image` into it,
+    /// each over the previous ones. Temporary files are in `place`, which is held until the last write, even if the
+    /// caller stops waiting.
     ///
     /// # Errors
-    /// As [`Self::stack`]; a half-made root is then for the caller to remove.
+    /// As [`Self::stack`]; the caller must remove the incomplete root.
     pub async fn flat<P>(&self, image: &Image, place: &Arc<P>, name: &str) -> Result<Losses, RootfsError>
     where
         P: AsRef<Path> + Send + Sync + 'static,
@@ -184,7 +183,7 @@ impl Unpacker<'_> {
         Ok(losses)
     }
 
-    /// Unpacks one layer into a directory of its own, on a thread of its own.
+    /// Unpacks one layer into its own directory, on its own thread.
     async fn unpack<D: AsRef<Path> + Send + 'static>(
         &self,
         (layer, diff_id): (&Descriptor, &DiffId),
@@ -219,7 +218,7 @@ fn layers(image: &Image) -> Vec<(&Descriptor, &DiffId)> {
     image.manifest.layers.iter().zip(&image.config.rootfs.diff_ids).collect()
 }
 
-/// Does on a thread of its own what keeps it busy. What it owns is cleaned up there even if nobody waits any more.
+/// Runs blocking work on its own thread. The work cleans up there even if the caller stops waiting.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, LayerUnpackError> + Send + 'static,
 ) -> Result<T, LayerUnpackError> {

@@ -156,9 +156,9 @@ fn the_source_says_why_a_layer_can_not_be_had() {
         error => panic!("{error:?}"),
     };
     for (content, why) in [
-        (None, "it is not there"),
-        (Some(&layers[0]), "the uncompressed content should be"),
-        (Some(&layers[1][..1024].to_vec()), "1024 bytes where"),
+        (None, "not found"),
+        (Some(&layers[0]), "the digest of the uncompressed content is"),
+        (Some(&layers[1][..1024].to_vec()), "the size is 1024 bytes"),
     ] {
         let scene = Scene::new(&layers);
         let blob = scene.layout.blob_path(&Digest::of(&layers[1]));

@@ -1,7 +1,7 @@
-//! Root filesystems that can be written: an image's layers with what is written on top.
+//! Writable root filesystems: an image's layers with an upper directory.
 //!
-//! The kernel stacks them, or fuse-overlayfs; where neither can, the layers are copied. Layers are unpacked into the
-//! store once for each kind of owners that files can have there.
+//! The kernel or fuse-overlayfs mounts an overlay of the layers; otherwise the layers are copied. The store has
+//! unpacked layers once for each kind of ownership.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -22,27 +22,26 @@ use crate::store::{ContainerDirectory, Roots, Store};
 /// The name of the root filesystem in its directory.
 pub const ROOTFS: &str = "rootfs";
 
-/// A writable root filesystem made of an image's layers. It is unmounted when this is dropped; its directory stays for
-/// as long as the caller keeps it.
+/// A writable root filesystem from an image's layers. Dropping it unmounts it; the caller owns its directory.
 #[derive(Debug)]
 pub struct WritableRootfs {
     root: PathBuf,
     form: RootfsForm,
-    /// Before the directory.
+    /// Dropped before the directory.
     overlay: Option<OverlayMount>,
     directory: Arc<ContainerDirectory>,
 }
 
-/// How a root filesystem is made.
+/// The kind of a root filesystem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RootfsForm {
     /// An overlay.
     Overlay {
         /// The layers' directories, **the topmost first**, and an empty one below them.
         lower: Vec<PathBuf>,
-        /// What is written goes here. It has the owner and mode of the root directory.
+        /// The upper directory. It has the owner and mode of the root directory.
         upper: PathBuf,
-        /// The extended attributes in which overlayfs notes opaque directories.
+        /// The namespace of extended attributes in which overlayfs marks opaque directories.
         space: XattrSpace,
         /// Whether fuse-overlayfs mounted it.
         fuse: bool,
@@ -51,16 +50,16 @@ pub enum RootfsForm {
     Copy,
 }
 
-/// A root filesystem that can't be made.
+/// An error of creating a root filesystem.
 #[derive(Debug, thiserror::Error)]
 pub enum WritableRootfsError {
-    /// Its layers can't be unpacked.
+    /// Its layers cannot be unpacked.
     #[error(transparent)]
     Rootfs(#[from] RootfsError),
-    /// They can't be stacked, although an overlay could be mounted just now.
+    /// The overlay cannot be mounted, although the probe succeeded.
     #[error(transparent)]
     Overlay(#[from] OverlayError),
-    /// Its directories can't be made.
+    /// Its directories cannot be created.
     #[error("cannot write the container's files")]
     Write(#[from] io::Error),
 }
@@ -76,11 +75,11 @@ impl Explain for WritableRootfsError {
 }
 
 impl WritableRootfs {
-    /// Makes `rootfs` in `directory`, and what an overlay needs beside it. Layers that are not in the store's
-    /// [`roots`] are unpacked there by `unpacker`, with its owners. Its reporter is told why there is no overlay.
+    /// Creates `rootfs` in `directory`, with the directories of an overlay. `unpacker` adds missing layers to the
+    /// store's [`roots`], with its ownership. Its reporter receives the reason if no overlay is possible.
     ///
     /// # Errors
-    /// When a layer can't be had or unpacked, or files can't be written.
+    /// When a layer cannot be fetched or unpacked, or files cannot be written.
     pub async fn make(
         entered: &Entered,
         unpacker: &Unpacker<'_>,
@@ -93,7 +92,9 @@ impl WritableRootfs {
         let rootfs = |form, overlay| Self { root: root.clone(), form, overlay, directory: directory.clone() };
         // Before anything is unpacked for it.
         if let Err(reason) = try_overlay(entered, roots.space(), directory.path())? {
-            unpacker.reporter.warn(&format!("the image is copied, which takes time and space: {reason}"));
+            unpacker.reporter.warn(&format!(
+                "ociforge copies the image instead of mounting it, which takes time and disk space: {reason}"
+            ));
             let losses = unpacker.flat(image, directory, ROOTFS).await?;
             return Ok((rootfs(RootfsForm::Copy, None), losses));
         }
@@ -114,24 +115,24 @@ impl WritableRootfs {
         Ok((rootfs(form, Some(overlay)), losses))
     }
 
-    /// Unmounts it: what was written is in the upper directory. A copy stays as it is.
+    /// Unmounts it: the changes are in the upper directory. A copy remains.
     pub fn unmount(&mut self) {
         self.overlay = None;
     }
 
-    /// Where it is: an absolute path.
+    /// Its absolute path.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The directory that it is in.
+    /// Its parent directory.
     #[must_use]
     pub fn directory(&self) -> &Arc<ContainerDirectory> {
         &self.directory
     }
 
-    /// How it is made.
+    /// Its kind.
     #[must_use]
     pub fn form(&self) -> &RootfsForm {
         &self.form
@@ -145,7 +146,7 @@ pub fn roots(store: &Store, entered: &Entered, owners: OwnerPolicy) -> Roots {
     store.roots(kind(entered, owners), space)
 }
 
-/// The kind of files that this process makes with these owners: those of different kinds can't be mixed.
+/// The kind of files that this process makes with these owners: those of different kinds cannot be mixed.
 #[must_use]
 pub fn kind(entered: &Entered, owners: OwnerPolicy) -> &'static str {
     match (entered.ids(), owners) {
@@ -158,7 +159,7 @@ pub fn kind(entered: &Entered, owners: OwnerPolicy) -> &'static str {
     }
 }
 
-/// What becomes of owners in the root filesystem of a step: what the system can't keep is remembered.
+/// The ownership in the root filesystem of a step: ownership that the system cannot set is recorded.
 #[must_use]
 pub fn owners(entered: &Entered) -> OwnerPolicy {
     match (entered.ids(), entered.confinement()) {
@@ -176,11 +177,11 @@ fn take_after(model: &Path, directory: &Path) -> io::Result<()> {
     fs::set_permissions(directory, Permissions::from_mode(model.mode() & 0o7777))
 }
 
-/// Tries to mount an overlay of nothing where the root filesystem will be, and to make what its layers need. The inner
-/// error says why that is not possible.
+/// Probes an empty overlay at the place of the root filesystem, and the whiteouts of its layers. The inner error is the
+/// reason of a failed probe.
 fn try_overlay(entered: &Entered, space: XattrSpace, directory: &Path) -> io::Result<Result<(), String>> {
     if entered.confinement() == Confinement::Chroot {
-        return Ok(Err("nothing can be mounted here".into()));
+        return Ok(Err("mounts are not permitted here".into()));
     }
     let place = tempfile::tempdir_in(directory)?;
     let [lower, upper, work, target] = ["lower", "upper", "work", "target"].map(|name| place.path().join(name));
@@ -188,7 +189,7 @@ fn try_overlay(entered: &Entered, space: XattrSpace, directory: &Path) -> io::Re
         fs::create_dir(new)?;
     }
     if let Err(error) = try_whiteouts(&lower, space) {
-        return Ok(Err(format!("whiteouts can't be kept in the store: {error}")));
+        return Ok(Err(format!("the store cannot hold whiteouts: {error}")));
     }
     let layers = Layers { lower: vec![lower], upper, work, volatile: false };
     match overlay::mount(entered, &layers, &target) {

@@ -1,4 +1,4 @@
-//! Bundles: a root filesystem and the `config.json` that says how it is run (runtime-spec, bundle.md).
+//! Bundles: a root filesystem and its `config.json` (runtime-spec, bundle.md).
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -17,32 +17,32 @@ use super::users::{self, UsersError};
 use crate::error::Explain;
 pub use crate::rootfs::writable::ROOTFS;
 
-/// A bundle that can't be made of a root filesystem.
+/// An error of creating a bundle.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
-    /// Image and request make no container.
+    /// The image and the request are incompatible.
     #[error(transparent)]
     Spec(#[from] SpecError),
-    /// The accounts of the root filesystem can't be read.
+    /// The accounts of the root filesystem cannot be read.
     #[error(transparent)]
     Users(#[from] UsersError),
-    /// The working directory can't be made.
-    #[error("cannot make the working directory {path} in the root filesystem")]
+    /// The working directory cannot be created.
+    #[error("cannot create the working directory {path} in the root filesystem")]
     Workdir {
         /// Its path in the container.
         path: String,
         /// Why.
         source: io::Error,
     },
-    /// The place for one of the image's volumes can't be made.
-    #[error("cannot make the image's volume {place}")]
+    /// The directory of one of the image's volumes cannot be created.
+    #[error("cannot create the image's volume {place}")]
     Volume {
-        /// Where the volume goes.
+        /// The destination of the volume.
         place: String,
         /// Why.
         source: io::Error,
     },
-    /// A file of the host's can't be read.
+    /// A file of the host's cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
         /// The file.
@@ -50,7 +50,7 @@ pub enum BundleError {
         /// Why.
         source: io::Error,
     },
-    /// A file can't be written.
+    /// A file cannot be written.
     #[error("cannot write {}", path.display())]
     Write {
         /// The file.
@@ -58,8 +58,8 @@ pub enum BundleError {
         /// Why.
         source: io::Error,
     },
-    /// A path that JSON can't hold.
-    #[error("{} is not UTF-8, and a runtime spec can't hold it", .0.display())]
+    /// A path that is not UTF-8.
+    #[error("{} is not UTF-8, which a runtime spec requires", .0.display())]
     NotUnicode(PathBuf),
 }
 
@@ -79,19 +79,19 @@ impl Explain for BundleError {
     }
 }
 
-/// Where a bundle is.
+/// The location of a bundle.
 #[derive(Debug, Clone, Copy)]
 pub struct Bundle<'a> {
-    /// Where it is now.
+    /// The current directory of the bundle.
     pub directory: &'a Path,
-    /// Where it will be when it is run: absolute.
+    /// The absolute directory of the bundle at run time.
     pub destination: &'a Path,
 }
 
-/// Finds what is wrong with a request whatever the root filesystem has in it: before that is unpacked.
+/// Checks a request without the root filesystem, before the root filesystem is unpacked.
 ///
 /// # Errors
-/// When there is no spec for it.
+/// When the request has no spec.
 pub fn check(image: &Image, request: &ContainerRequest, facts: &Host) -> Result<(), SpecError> {
     match runtime_spec(&image.config, &image.manifest.annotations, request, facts) {
         Ok(_) | Err(SpecError::User(UserError::NoAccounts { .. })) => Ok(()),
@@ -100,14 +100,14 @@ pub fn check(image: &Image, request: &ContainerRequest, facts: &Host) -> Result<
 }
 
 impl Bundle<'_> {
-    /// Writes what a bundle needs besides its root filesystem, which is there: files for the container's network, the
-    /// working directory, and `config.json`. `facts` are the host's; what concerns the bundle is added to them.
+    /// Writes the files of a bundle besides its existing root filesystem: files for the container's network, the
+    /// working directory, and `config.json`. `facts` are those of the host; facts about the bundle are added.
     ///
-    /// Volumes that the image declares are directories of the root filesystem itself, mounted onto themselves: what the
-    /// image has there is in them, and they can be written to even where the rest is read-only.
+    /// Volumes of the image are directories of the root filesystem, mounted onto themselves: they have the image's
+    /// content, and are writable even in a read-only root filesystem.
     ///
     /// # Errors
-    /// When there is no spec for it, or something can't be written.
+    /// When the request has no spec, or a file cannot be written.
     pub fn furnish(&self, image: &Image, request: &ContainerRequest, facts: Host) -> Result<Emitted, BundleError> {
         let root = self.directory.join(ROOTFS);
         let later = self.destination.join(ROOTFS);
@@ -124,8 +124,8 @@ impl Bundle<'_> {
         Ok(spec)
     }
 
-    /// The spec of a step of a build, whose root filesystem is the bundle's. Nothing of what the image says about its
-    /// containers counts but variables, user and working directory.
+    /// The spec of a build step in the bundle's root filesystem. Of the image's config, only variables, user and
+    /// working directory are used.
     ///
     /// # Errors
     /// As [`Bundle::furnish`].
@@ -167,8 +167,8 @@ impl Bundle<'_> {
     }
 }
 
-/// Makes the working directory in `root` where it is missing, as docker does: a link in its path leads to where it would
-/// lead the container, and what it leads to is made. What will be mounted is left to the runtime.
+/// Creates a missing working directory in `root`, as docker does: links in its path are resolved inside the root, and
+/// their targets are created. Paths below mounts are left to the runtime.
 fn make_workdir(root: &Path, spec: &Emitted) -> Result<(), BundleError> {
     let path = spec.json["process"]["cwd"].as_str().unwrap_or("/");
     let unusable = |source| BundleError::Workdir { path: path.to_owned(), source };
@@ -182,8 +182,8 @@ fn make_workdir(root: &Path, spec: &Emitted) -> Result<(), BundleError> {
     Ok(())
 }
 
-/// The directories of `root` that are the image's volumes, made where they are missing: where each goes, and where it
-/// will be once `root` is `later`. Where the user mounts something else none is made.
+/// The directories of the image's volumes in `root`, created if they are missing: the destination of each, and its path
+/// when `root` is at `later`. A mount of the user replaces a volume.
 fn volumes(
     image: &Image,
     request: &ContainerRequest,
@@ -193,7 +193,7 @@ fn volumes(
     let mounted = request.volumes.iter().map(|volume| &volume.destination);
     let mounted: Vec<_> = mounted.chain(request.tmpfs.iter().map(|tmpfs| &tmpfs.destination)).collect();
     let mut volumes = BTreeMap::new();
-    // What makes no sense is told when the spec is made.
+    // The creation of the spec reports invalid paths.
     for place in image_volumes(&image.config, &mut Vec::new()) {
         if mounted.iter().any(|mount| Path::new(&place).starts_with(mount)) {
             continue;

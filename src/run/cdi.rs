@@ -13,18 +13,17 @@ use ociforge_manifests::runtime::cdi::{
 
 use crate::error::said;
 
-/// The system's directories; what comes later wins.
+/// The system's directories; later ones have precedence.
 const SYSTEM: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
 
-/// The directories that are read unless others are given. A user who is not root has two more, `cdi` in the directories
-/// `config` and `runtime` of the user.
+/// The default directories. A user without root has two more: `cdi` in the user's directories `config` and `runtime`.
 pub(super) fn default_directories(config: Option<PathBuf>, runtime: Option<PathBuf>) -> Vec<PathBuf> {
     let own = [config, runtime].into_iter().flatten().filter(|directory| directory.is_absolute());
     SYSTEM.iter().map(PathBuf::from).chain(own.map(|directory| directory.join("cdi"))).collect()
 }
 
-/// Reads the files of these directories, not of those below them. Directories that are not there count only if the user
-/// named them, as `must_exist` says.
+/// Reads the files of these directories, without subdirectories. A missing directory is an error only if `must_exist`
+/// is true.
 pub(super) fn load(directories: &[PathBuf], must_exist: bool) -> CdiRegistry {
     let mut files = Vec::new();
     for (priority, directory) in directories.iter().enumerate() {
@@ -51,15 +50,15 @@ fn file(path: &Path, priority: usize) -> CdiFile {
     CdiFile { path: text(path), priority, content }
 }
 
-/// A regular file: another, such as a pipe, might never end. One byte more than allowed shows that it is too large.
+/// Only a regular file: a pipe, for example, may never end. One byte above the limit shows that the file is too large.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open_regular(path)?.take(MAX_FILE_SIZE as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Of the files that the registry's files name, those that can't be mounted or run, and why. Relative paths are taken from
-/// nowhere in particular: no runtime finds them.
+/// The files of the registry that cannot be mounted or executed, with the reason. Relative paths are invalid: no
+/// runtime finds them.
 pub(super) fn absent(registry: &CdiRegistry) -> BTreeMap<String, String> {
     let sources = registry.sources().into_iter();
     sources
@@ -132,18 +131,18 @@ mod tests {
         assert_eq!(registry.names().collect::<Vec<_>>(), ["v.com/x=a", "v.com/x=b", "v.com/x=both"]);
         let warnings: String = registry.left_out().iter().map(|left_out| format!("{left_out}\n")).collect();
         for part in [
-            "bad.json is left out: unclosed bracket",
-            "old.yml is left out: only",
-            "large.json is left out: it is larger than 4 MiB",
-            "directory.json is left out: it can't be read: it is a directory, not a file",
-            "endless.json is left out: it can't be read: it is a pipe or a device, not a file",
-            "link.json is left out: it can't be read: No such file",
+            "bad.json is skipped: unclosed bracket",
+            "old.yml is skipped: only",
+            "large.json is skipped: it is larger than 4 MiB",
+            "directory.json is skipped: cannot read it: it is a directory, not a file",
+            "endless.json is skipped: cannot read it: it is a pipe or a device, not a file",
+            "link.json is skipped: cannot read it: No such file",
         ] {
             assert!(warnings.contains(part), "{part} in {warnings}");
         }
         assert_eq!(registry.left_out().len(), 6);
         assert!(
-            load(&[none], true).left_out()[0].to_string().contains("none is left out: it can't be read: No such file")
+            load(&[none], true).left_out()[0].to_string().contains("none is skipped: cannot read it: No such file")
         );
         assert!(!load(&[low.join("a.json")], false).left_out().is_empty());
 

@@ -21,12 +21,12 @@ use super::screen::{Copying, Screen};
 use super::signals::Caught;
 use ociforge_sandbox::{Cleanup, Entered, start_clean};
 
-/// What connects a container with the outside.
+/// The input and output of a container.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Io {
-    /// It has a terminal of its own (`-t`); the spec's `process.terminal` must say the same.
+    /// It has a terminal (`-t`); the spec's `process.terminal` must be equal.
     pub tty: bool,
-    /// It reads what this process is given to read (`-i`).
+    /// It reads the stdin of this process (`-i`).
     pub interactive: bool,
 }
 
@@ -37,9 +37,9 @@ pub struct Container<'a> {
     pub bundle: &'a Path,
     /// Its name, unique under `state_root`.
     pub id: &'a str,
-    /// Where runtimes keep the state of containers.
+    /// The directory of runtime state.
     pub state_root: &'a Path,
-    /// What connects it with the outside.
+    /// Its input and output.
     pub io: Io,
 }
 
@@ -47,7 +47,7 @@ impl Io {
     /// Finds out early whether there is a terminal where one is needed.
     ///
     /// # Errors
-    /// When there is none.
+    /// When it does not exist.
     pub fn check(self) -> Result<(), RuntimeError> {
         let some = || io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal();
         match self {
@@ -59,7 +59,7 @@ impl Io {
         }
     }
 
-    /// Gives the runtime what this process reads and writes, or as much of it as the container is to have.
+    /// Passes stdin, stdout and stderr of this process to the runtime, as far as the container gets them.
     fn connect(self, command: &mut Command) -> io::Result<Option<(Screen, Copying)>> {
         match self {
             Self { tty: true, interactive: false } => return Screen::attach(command).map(Some),
@@ -82,7 +82,7 @@ impl Container<'_> {
         if runtime.kind.refuses_hybrid_cgroups() {
             hide_second_cgroups(entered).map_err(preparing("hide the cgroups of version 2"))?;
         }
-        // crun works in the bundle, so that relative paths would lead elsewhere.
+        // crun changes to the bundle's directory, which would break relative paths.
         let absolute = |path| std::path::absolute(path).map_err(preparing("find the working directory"));
         let (bundle, state_root) = (absolute(self.bundle)?, absolute(self.state_root)?);
         fs::create_dir_all(&state_root).map_err(preparing("make the directory for the container's state"))?;
@@ -100,7 +100,7 @@ impl Container<'_> {
         let (screen, copying) = screen.unzip();
         let recipient = |runtime| Recipient { runtime, pid: notes.pid(), tty: self.io.tty, screen };
         let supervised = supervise(&mut command, caught, recipient);
-        // It holds an end of the screen.
+        // It holds one end of the terminal.
         drop(command);
         copying.into_iter().for_each(Copying::finish);
         let (status, signals) =
@@ -110,7 +110,7 @@ impl Container<'_> {
             terminal.restore();
         }
         if state_root.join(self.id).exists() {
-            // It is the helper's work, and it waits for it.
+            // The helper does this and waits.
             drop(cleanup);
         } else {
             cleanup.dismiss();
@@ -120,7 +120,7 @@ impl Container<'_> {
     }
 }
 
-/// What the end of the runtime means. `of_hooks` is what hooks said, if that is not in the runtime's error.
+/// The result of the runtime's exit. `of_hooks` is the output of hooks, if it is not in the runtime's error.
 fn judge(
     runtime: &Runtime,
     status: ExitStatus,
@@ -130,7 +130,7 @@ fn judge(
 ) -> Result<u8, RuntimeError> {
     let name = runtime.name();
     if let Some(signal) = status.signal() {
-        // Before it passes them on itself, signals end the runtime, although they were meant for the container.
+        // A runtime that does not forward signals yet is killed by signals for the container.
         let killed = signal == signal_hook::consts::SIGKILL;
         let meant = signals.contains(&signal) && (killed || !notes.has_started());
         return if meant { Ok(code_of(signal)) } else { Err(RuntimeError::Killed { runtime: name, signal }) };
@@ -159,7 +159,7 @@ fn code_of(signal: i32) -> u8 {
     u8::try_from(128 + signal).unwrap_or(u8::MAX)
 }
 
-/// Runs `command` and passes signals on. Returns those that came.
+/// Runs `command` and forwards signals. Returns the received signals.
 fn supervise(
     command: &mut Command,
     caught: Caught,
@@ -181,8 +181,8 @@ fn supervise(
     Ok((status?, signals))
 }
 
-/// Covers the cgroups of version 2 that are mounted beside those of version 1. crun works with either but not with both.
-/// Only this process and its children see that.
+/// Hides the cgroups of version 2 that are mounted beside those of version 1, for this process and its children. crun
+/// supports either, but not both.
 fn hide_second_cgroups(_private_mounts: &Entered) -> io::Result<()> {
     if let Some(second) = host::second_cgroups() {
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
@@ -191,7 +191,7 @@ fn hide_second_cgroups(_private_mounts: &Entered) -> io::Result<()> {
     Ok(())
 }
 
-/// Where the runtime notes what it does.
+/// The log file of the runtime.
 struct Notes(tempfile::TempDir);
 
 impl Notes {
@@ -217,7 +217,7 @@ impl Notes {
     }
 }
 
-/// The last error in a runtime's log, without the phrases that every error begins with.
+/// The last error in a runtime's log, without the common prefixes.
 fn last_error(log: &str) -> Option<String> {
     let error = log.lines().rev().find_map(error_in)?;
     let phrases = ["runc run failed: ", "unable to start container process: ", "error during container init: "];
@@ -225,8 +225,8 @@ fn last_error(log: &str) -> Option<String> {
     Some(bare.trim().to_owned())
 }
 
-/// The error in a line of a log, which is a JSON object; youki has its message one level deeper, and crun puts the lines of
-/// its child into lines of its own.
+/// The error in a line of a log, a JSON object; youki nests its message one level deeper, and crun wraps the lines of
+/// its child in its own.
 fn error_in(line: &str) -> Option<String> {
     let line: Value = serde_json::from_str(line).ok()?;
     let is_error = line["level"].as_str().is_some_and(|level| level.eq_ignore_ascii_case("error"));
@@ -234,7 +234,7 @@ fn error_in(line: &str) -> Option<String> {
     is_error.then(|| error_in(message).unwrap_or_else(|| message.to_owned()))
 }
 
-/// The settings of the terminal, which a runtime that is killed leaves raw.
+/// The settings of the terminal, restored after a killed runtime leaves it raw.
 struct TerminalSettings(Option<Termios>);
 
 impl TerminalSettings {

@@ -9,7 +9,7 @@ use super::bundle::{Bundle, BundleError};
 
 /// The files of a bundle.
 pub(super) struct EtcFiles<'a> {
-    /// Where they are written.
+    /// The directory of the files.
     pub(super) bundle: &'a Bundle<'a>,
     /// Whether the container is on the host's network.
     pub(super) shared: bool,
@@ -30,8 +30,8 @@ impl EtcFiles<'_> {
         Ok(files)
     }
 
-    /// Copies of the host's files, so that the container can write to them: `/etc/resolv.conf`, empty if the host has
-    /// none, and on the host's network `/etc/hosts`.
+    /// Writable copies of the host's files for the container: `/etc/resolv.conf`, empty if the host has none, and on
+    /// the host's network `/etc/hosts`.
     pub(super) fn copies(&self, facts: &Host) -> Result<BTreeMap<String, String>, BundleError> {
         let mut copies = BTreeMap::new();
         for name in ["resolv.conf", "hosts"].into_iter().filter(|name| self.shared || *name != "hosts") {
@@ -46,11 +46,11 @@ impl EtcFiles<'_> {
     }
 }
 
-/// What `/etc/hosts` has in every container.
+/// The default content of `/etc/hosts`.
 const HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n\
                      ff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
 
-/// Whether the container is on the host's network: by the request, or else by the image's annotations.
+/// Whether the container uses the host's network: by the request, or else by the image's annotations.
 pub(super) fn shares_network(
     annotations: &BTreeMap<String, String>,
     request: &ContainerRequest,

@@ -14,30 +14,30 @@ use rustix::process::{Resource, geteuid, getrlimit};
 use super::{cdi, kernel, toolkit};
 use ociforge_sandbox::{ids, program};
 
-/// Where the container tools of distributions have their seccomp profile; the administrator's comes first.
+/// The paths of the seccomp profile of container tools; the administrator's is first.
 const SECCOMP: [&str; 2] = ["/etc/containers/seccomp.json", "/usr/share/containers/seccomp.json"];
 
 /// The mount point of cgroups.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// What the user says of the host, instead of what would be found.
+/// Facts about the host that the user overrides.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
     /// Directories of CDI files; none for the usual ones.
     pub cdi_directories: Vec<PathBuf>,
     /// The version of NVIDIA's driver, such as that of the host that the container is for.
     pub driver: Option<DriverVersion>,
-    /// Whether the container is one of a user who is not root, on whichever account this runs.
+    /// Whether the container is rootless, independent of the user of this process.
     pub rootless: bool,
 }
 
-/// Asks this host. What can't be found out counts as unknown; there are no errors.
+/// Detects the facts of this host. Errors make a fact unknown.
 #[must_use]
 pub fn facts(overrides: Overrides) -> Host {
     let cpus = fs::read_to_string("/sys/devices/system/cpu/online");
     let cgroup_v2 = Path::new(CGROUPS).join("cgroup.controllers").exists();
     let (mappings, inside_user_namespace) = match ids::current() {
-        // Who is root of a user namespace has it, and others can make one of their own in it.
+        // The root of a user namespace has it, and others can create one in it.
         Some(current) if geteuid().is_root() => (current, true),
         _ => (ids::available(), false),
     };
@@ -69,7 +69,7 @@ pub fn facts(overrides: Overrides) -> Host {
     }
 }
 
-/// Whether only the rootless form can be run: by anybody but root, and by the root of a mere user namespace.
+/// Whether only rootless containers are possible: for users other than root, and for the root of a user namespace.
 #[must_use]
 pub fn is_unprivileged() -> bool {
     !geteuid().is_root() || ids::current().is_some()
@@ -88,8 +88,7 @@ pub fn keep_locked(emitted: &mut Emitted) {
     emitted.keep_locked(&flags);
 }
 
-/// The devices that CDI files of these directories describe, or else of the usual ones, those of the user's `own` among
-/// them.
+/// The CDI devices of these directories, or of the default ones including the user's `own`.
 #[must_use]
 pub fn cdi(directories: &[PathBuf], own: bool) -> CdiRegistry {
     match directories {
@@ -104,7 +103,7 @@ pub fn cdi_devices(registry: &CdiRegistry) -> BTreeMap<String, DeviceFacts> {
     cdi::devices(registry)
 }
 
-/// The files that CDI files name and this host can't mount or run, and why.
+/// The files of CDI files that this host cannot mount or execute, with the reason.
 #[must_use]
 pub fn cdi_absent(registry: &CdiRegistry) -> BTreeMap<String, String> {
     cdi::absent(registry)
@@ -137,7 +136,7 @@ fn usual_directories(own: bool, variable: impl Fn(&str) -> Option<OsString>) -> 
     cdi::default_directories(config, path("XDG_RUNTIME_DIR"))
 }
 
-/// What a container on the host's network needs to find others by name.
+/// The files that a container on the host's network needs for name resolution.
 fn network_files() -> BTreeMap<String, String> {
     let files = ["/etc/hosts", "/etc/resolv.conf"].into_iter().filter(|file| Path::new(file).is_file());
     files.map(|file| (file.to_owned(), file.to_owned())).collect()
@@ -187,8 +186,8 @@ fn limits() -> BTreeMap<String, u64> {
 
 /// The cgroup controllers that this user may set limits with. `membership` is `/proc/self/cgroup` (cgroups(7)).
 ///
-/// In version 2 a cgroup with processes in it can't hand its controllers on, so only those count that a cgroup of this
-/// user hands on already.
+/// In version 2, a cgroup with processes cannot delegate controllers, so only the controllers that a cgroup of this
+/// user already delegates count.
 fn delegated(membership: &str, v2: bool) -> BTreeSet<String> {
     let writable = |directory: &Path| access(directory, Access::WRITE_OK).is_ok();
     let own = |path: &str| Path::new(CGROUPS).join(path.trim_start_matches('/'));

@@ -1,4 +1,4 @@
-//! What the kernel of this host can do.
+//! The features of this host's kernel.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +13,7 @@ pub fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()??, numbers.next()??))
 }
 
-/// The parameters below `sys` (`/proc/sys`) that there are of those that a container on a network of its own sets.
+/// The existing parameters below `sys` (`/proc/sys`) among those that a container with its own network sets.
 pub(super) fn sysctls(sys: &Path) -> BTreeSet<String> {
     let names = NETWORK_SYSCTLS.iter().map(|(name, _)| *name);
     names.filter(|name| sys.join(name.replace('.', "/")).exists()).map(str::to_owned).collect()

@@ -1,4 +1,4 @@
-//! Containers: what the host gives them, and the runtimes that run them.
+//! Containers: the facts of the host, and the runtimes.
 
 pub mod bundle;
 mod cdi;

@@ -5,16 +5,16 @@ use std::fs;
 
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, waitpid};
 
-/// While this lives, what a child leaves behind when it dies becomes a child of this process.
+/// Makes this process the subreaper of its descendants while it exists.
 ///
-/// crun starts a container before it writes down its process: killed in between, it leaves a container that
-/// `delete --force` doesn't know.
+/// crun starts a container before it records its process: a kill in between leaves a container that `delete --force`
+/// does not know.
 pub(super) struct Orphans {
     mine: BTreeSet<i32>,
 }
 
 impl Orphans {
-    /// Begins to adopt. What this process has started already is none of them.
+    /// Becomes a subreaper. Existing children are not counted.
     pub(super) fn adopt() -> Self {
         let _ = set_child_subreaper(Some(getpid()));
         Self { mine: children() }
@@ -42,7 +42,7 @@ impl Drop for Orphans {
     }
 }
 
-/// The children of all threads. Empty with kernels that don't list them.
+/// The children of all threads. Empty on kernels without the list.
 fn children() -> BTreeSet<i32> {
     let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());

@@ -11,14 +11,14 @@ use signal_hook::consts::SIGWINCH;
 
 use super::screen::Screen;
 
-/// How often it is looked for a container that is about to start.
+/// The interval of polls for a starting container.
 const LOOK_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 
 /// A container that is run, and its runtime.
 pub(super) struct Recipient {
     /// The runtime, which is in the process group of this process unless there is a screen.
     pub(super) runtime: OwnedFd,
-    /// The file with the number of the container's first process, once that is there.
+    /// The pid file of the container, once it exists.
     pub(super) pid: PathBuf,
     /// Whether the container has a terminal. SIGINT then ends runc, which passes others on.
     pub(super) tty: bool,
@@ -27,8 +27,8 @@ pub(super) struct Recipient {
 }
 
 impl Recipient {
-    /// Passes a signal on. What the kernel sends (^C and ^\ on the terminal, its end, its new size) goes to a whole
-    /// process group, so that the runtime may have it already. It fails only when the recipient has ended.
+    /// Forwards a signal. Signals of the kernel (^C and ^\ on the terminal, its hangup, its new size) go to a process
+    /// group, so the runtime may already have them. Fails only if the recipient has ended.
     pub(super) fn deliver(&self, signal: Signal, sent: bool) {
         let is_size = signal.as_raw() == SIGWINCH;
         match &self.screen {
@@ -47,8 +47,8 @@ impl Recipient {
         self.to_runtime(Signal::KILL);
     }
 
-    /// Whether the container's first process has nothing to say about `signal`: it neither handles it nor ignores it on
-    /// purpose (proc(5), `SigCgt` and `SigIgn`). One that is not there yet, or not any more, is none.
+    /// Whether the container's first process neither handles nor ignores `signal` (proc(5), `SigCgt` and `SigIgn`).
+    /// False if the process does not exist.
     pub(super) fn ignores(&self, signal: i32) -> bool {
         let status = self.first().and_then(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok());
         let status = status.unwrap_or_default();
@@ -63,7 +63,7 @@ impl Recipient {
         let _ = pidfd_send_signal(&self.runtime, signal);
     }
 
-    /// Sends it to the container's first process, once the runtime has said which that is: it may run already.
+    /// Sends it to the container's first process, if the pid file exists: the process may already run.
     fn to_container(&self, signal: Signal) {
         loop {
             if let Some(process) = self.first().and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) {

@@ -1,4 +1,4 @@
-//! OCI runtimes: finding one, and what it is.
+//! OCI runtimes: discovery and features.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -11,24 +11,24 @@ use serde::Deserialize;
 use crate::error::Explain;
 use ociforge_sandbox::{Entered, find_program};
 
-/// The runtimes that are looked for, in this order.
+/// The known runtimes, in the order of preference.
 const KNOWN: [&str; 3] = ["runc", "crun", "youki"];
 
-/// The name of NVIDIA's runtime, and the beginning of its variants' (`nvidia-container-runtime.cdi`).
+/// The name of NVIDIA's runtime, and the prefix of its variants (`nvidia-container-runtime.cdi`).
 const NVIDIA: &str = "nvidia-container-runtime";
 
-/// What docker calls it.
+/// Its name in docker.
 const NVIDIA_IN_DOCKER: &str = "nvidia";
 
-/// The files in a bundle that take what hooks say, and the annotations that tell crun of them. Other runtimes have it in
-/// their errors.
+/// The files in a bundle for the output of hooks, and the annotations that configure them in crun. Other runtimes have
+/// this output in their errors.
 const HOOK_OUTPUTS: [(&str, &str); 2] =
     [("hook-stderr", "run.oci.hooks.stderr"), ("hook-stdout", "run.oci.hooks.stdout")];
 
-/// A kind of runtime: what differs between them.
+/// The kinds of runtimes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RuntimeKind {
-    /// runc, and those that take its arguments.
+    /// runc, and runtimes with the same arguments.
     Runc,
     /// crun.
     Crun,
@@ -51,7 +51,7 @@ impl RuntimeKind {
     /// Global arguments for containers in a user namespace that was entered before.
     fn rootless(self) -> &'static [&'static str] {
         match self {
-            // It finds out by itself, and does without the cgroups that it may not write.
+            // It detects this itself, and skips cgroups that it cannot write.
             Self::Runc | Self::Youki => &[],
             Self::Crun => &["--cgroup-manager=disabled"],
         }
@@ -63,8 +63,8 @@ impl RuntimeKind {
         self == Self::Crun
     }
 
-    /// How the log begins when the command can't be executed although the container is there already. runc's own child
-    /// says so on the container's stderr instead.
+    /// The prefix of the log if the command cannot be executed in an existing container. runc's child writes to the
+    /// container's stderr instead.
     pub(super) fn late_failure(self) -> Option<&'static str> {
         (self == Self::Crun).then_some("exec container process")
     }
@@ -79,14 +79,14 @@ pub struct Runtime {
     pub kind: RuntimeKind,
 }
 
-/// What a runtime says of itself.
+/// The identity of a runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
     /// Its version, such as `1.1.5`.
     pub version: String,
     /// The version of the runtime spec that it implements.
     pub spec: Option<String>,
-    /// Its features, where it has the command `features`.
+    /// Its features, if it has the command `features`.
     pub features: Option<Features>,
 }
 
@@ -98,11 +98,11 @@ pub struct Features {
     pub oci_version_max: String,
     /// The hooks that it runs.
     pub hooks: Vec<String>,
-    /// What it can do for Linux containers.
+    /// Its features for Linux containers.
     pub linux: LinuxFeatures,
 }
 
-/// What a runtime can do for Linux containers.
+/// The features of a runtime for Linux containers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct LinuxFeatures {
@@ -122,9 +122,9 @@ pub struct CgroupFeatures {
     pub v1: bool,
     /// Version 2.
     pub v2: bool,
-    /// Those made by systemd.
+    /// Cgroups of systemd.
     pub systemd: bool,
-    /// Those made by the user's systemd.
+    /// Cgroups of the user's systemd.
     #[serde(rename = "systemdUser")]
     pub systemd_user: bool,
 }
@@ -137,19 +137,19 @@ pub struct Switch {
     pub enabled: bool,
 }
 
-/// A runtime that can't be had, or can't run a container.
+/// An error of a runtime.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
-    /// The one asked for is not there.
-    #[error("there is no runtime {0}")]
+    /// The requested runtime is not installed.
+    #[error("cannot find the runtime {0}")]
     NoSuch(String),
-    /// NVIDIA's, which does nothing but start another one unless it is called in two steps.
+    /// NVIDIA's runtime, which only starts another runtime unless it is called in two steps.
     #[error("--runtime {0} would give the container no GPUs: it injects them on `create`, and ociforge calls `run`")]
     Nvidia(String),
-    /// There is none at all.
-    #[error("there is no OCI runtime: none of {} was found", KNOWN.join(", "))]
+    /// No runtime is installed.
+    #[error("cannot find an OCI runtime: none of {} is installed", KNOWN.join(", "))]
     None,
-    /// It can't be started.
+    /// It cannot be started.
     #[error("cannot run {}", .program.display())]
     Start {
         /// Its program.
@@ -157,12 +157,12 @@ pub enum RuntimeError {
         /// Why.
         source: std::io::Error,
     },
-    /// It doesn't say what it is.
-    #[error("{} does not tell its version", .program.display())]
+    /// It does not report its version.
+    #[error("{} does not report its version", .program.display())]
     Mute {
         /// Its program.
         program: PathBuf,
-        /// What it says instead.
+        /// Its output.
         source: RuntimeMessage,
     },
     /// `-i` and `-t` without a terminal to read from.
@@ -171,10 +171,10 @@ pub enum RuntimeError {
     /// `-t` without any terminal.
     #[error("there is no terminal")]
     NoTerminal,
-    /// What has to be made beside the container can't be.
+    /// A resource of the container cannot be created.
     #[error("cannot {step}")]
     Prepare {
-        /// What.
+        /// The operation.
         step: &'static str,
         /// Why.
         source: std::io::Error,
@@ -184,7 +184,7 @@ pub enum RuntimeError {
     NotStarted {
         /// Its name.
         runtime: String,
-        /// What it says.
+        /// Its message.
         source: RuntimeMessage,
     },
     /// It was killed.
@@ -197,14 +197,14 @@ pub enum RuntimeError {
     },
 }
 
-/// What a runtime says when it fails.
+/// The message of a failed runtime.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct RuntimeMessage(pub String);
 
 impl RuntimeError {
-    /// The exit code that docker has for it: 127 when there is no such command in the image, 126 when it can't be
-    /// executed, 125 for everything else.
+    /// The exit code as in docker: 127 if the image does not have the command, 126 if it cannot be executed, 125
+    /// otherwise.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -221,7 +221,7 @@ impl RuntimeMessage {
         any.iter().any(|part| text.contains(part))
     }
 
-    /// Whether a hook failed. What it says may be about programs of its own.
+    /// Whether a hook failed. Its message may be about its own programs.
     pub(super) fn is_about_hook(&self) -> bool {
         let runs = |text: &str| text.contains("error running ") && text.contains("hook #");
         let text = self.0.to_lowercase();
@@ -248,11 +248,11 @@ impl Explain for RuntimeError {
         let hint = match self {
             Self::None | Self::NoSuch(_) => "install runc or crun, or name a runtime's program with --runtime",
             Self::Nvidia(_) => {
-                "leave it out: --gpus all gives GPUs by CDI or NVIDIA's hook, and --nvidia cdi or --nvidia hook heed \
-                 NVIDIA_VISIBLE_DEVICES as that runtime does"
+                "omit --runtime: --gpus all uses CDI or NVIDIA's hook, and --nvidia cdi or --nvidia hook obey \
+                    NVIDIA_VISIBLE_DEVICES as that runtime does"
             }
             Self::NotStarted { source, .. } if source.is_about_hook() => {
-                "a hook that the container's devices need failed: `ociforge doctor` tells what this machine lacks for GPUs"
+                "a hook for the container's devices failed: `ociforge doctor` shows what this machine lacks for GPUs"
             }
             Self::InputNoTerminal => "leave out -t",
             Self::NoTerminal => "leave out -t",
@@ -263,15 +263,15 @@ impl Explain for RuntimeError {
                 "the program may be for another architecture, or a script without `#!`"
             }
             Self::NotStarted { source, .. } if source.has(&["/dev/null", "ptmx"]) => {
-                "a mount at /dev or in it takes a device away that every container needs: mount it elsewhere, or all \
-                 devices of this machine with -v /dev:/dev; --tmpfs /dev takes the option dev"
+                "a mount at /dev or below hides a device that every container needs: choose another destination, or \
+                    mount all devices of this machine with -v /dev:/dev; for --tmpfs /dev add the option dev"
             }
             Self::NotStarted { source, .. } if source.has(&["not of type proc", "inside /proc", " /proc/s"]) => {
-                "nothing can be mounted at /proc or in it but what comes from there, as with -v /proc:/proc"
+                "a mount at /proc or below must have its source in /proc, as with -v /proc:/proc"
             }
             Self::NotStarted { source, .. } if source.has(&["setup user", "setresuid", "setgroups", "setresgid"]) => {
-                "the container's user needs ids that this user namespace lacks: use `-u 0`, or get yourself a range of \
-                 ids, `ociforge doctor` says how"
+                "the container's user needs ids that this user namespace lacks: use `-u 0`, or add a range of ids as \
+                    `ociforge doctor` shows"
             }
             _ => return None,
         };
@@ -284,11 +284,11 @@ impl Explain for RuntimeError {
 }
 
 impl Runtime {
-    /// The runtime `choice`, a name or a path, or else the first known one, on `path` (as in `$PATH`) or where
-    /// distributions put them.
+    /// The runtime `choice`, a name or a path, or else the first known one, in `path` (as in `$PATH`) or in the usual
+    /// directories.
     ///
     /// # Errors
-    /// When there is none, or when it is NVIDIA's.
+    /// When no runtime is found, or it is NVIDIA's.
     pub fn find(choice: Option<&str>, path: Option<&OsStr>) -> Result<Self, RuntimeError> {
         let name = |choice: &str| choice.rsplit('/').next().unwrap_or_default().to_owned();
         if let Some(choice) = choice
@@ -297,7 +297,7 @@ impl Runtime {
             return Err(RuntimeError::Nvidia(choice.to_owned()));
         }
         let program = match choice {
-            // As a shell has it, and made absolute since runtimes start themselves again.
+            // As in a shell, and made absolute, because runtimes execute themselves again.
             Some(file) if file.contains('/') => std::path::absolute(file).ok().filter(|file| file.is_file()),
             Some(name) => find_program(name, path),
             None => KNOWN.into_iter().find_map(|name| find_program(name, path)),
@@ -307,7 +307,7 @@ impl Runtime {
         Ok(Self { kind: RuntimeKind::of(&program), program })
     }
 
-    /// All known runtimes that are there, for `doctor`.
+    /// All installed known runtimes, for `doctor`.
     #[must_use]
     pub fn all(path: Option<&OsStr>) -> Vec<Self> {
         KNOWN.into_iter().filter_map(|name| Self::find(Some(name), path).ok()).collect()
@@ -319,7 +319,7 @@ impl Runtime {
         self.program.file_name().unwrap_or(self.program.as_os_str()).to_string_lossy().into_owned()
     }
 
-    /// The annotations that a spec with hooks needs, so that what these say can be told, when its bundle is this.
+    /// The annotations of a spec with hooks in this bundle, which redirect the output of hooks to files.
     #[must_use]
     pub fn hook_annotations(&self, bundle: &Path) -> BTreeMap<String, String> {
         let path = |name: &str| bundle.join(name).to_string_lossy().into_owned();
@@ -327,7 +327,7 @@ impl Runtime {
         files.map(|(name, annotation)| (annotation.to_owned(), path(name))).collect()
     }
 
-    /// What hooks said while the runtime ran the bundle, which it has then no more.
+    /// The output of hooks from the files in the bundle, which are then removed.
     pub(super) fn take_hook_output(&self, bundle: &Path) -> Option<String> {
         let files = HOOK_OUTPUTS.map(|(name, _)| bundle.join(name));
         let said = files.iter().filter_map(|file| fs::read_to_string(file).ok()).collect::<Vec<_>>();
@@ -336,10 +336,10 @@ impl Runtime {
         Some(said.to_owned())
     }
 
-    /// Asks it what it is. Takes two short processes.
+    /// Queries its version and features. Runs two short processes.
     ///
     /// # Errors
-    /// When it can't be started, or doesn't tell its version.
+    /// When it cannot be started, or does not report its version.
     pub fn describe(&self) -> Result<Description, RuntimeError> {
         let said = self.ask("--version")?;
         let (version, spec) = versions(&said).ok_or_else(|| self.mute(&said))?;
@@ -358,7 +358,7 @@ impl Runtime {
     }
 
     fn mute(&self, said: &str) -> RuntimeError {
-        let line = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("it says nothing");
+        let line = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("it has no output");
         RuntimeError::Mute { program: self.program.clone(), source: RuntimeMessage(line.trim().to_owned()) }
     }
 
@@ -372,7 +372,7 @@ impl Runtime {
     }
 }
 
-/// The versions of the runtime and of the spec in what `--version` prints:
+/// The versions of the runtime and of the spec in the output of `--version`:
 ///
 /// ```text
 /// runc version 1.1.5+ds1
@@ -413,12 +413,12 @@ mod tests {
         for (script, said) in [
             ("echo 'lib.so: cannot open' >&2; exit 127", "lib.so: cannot open"),
             ("echo what?", "what?"),
-            ("exit 1", "it says nothing"),
+            ("exit 1", "it has no output"),
         ] {
             let program = root.path().join("runc");
             crate::testing::write_program(&program, format!("#!/bin/sh\n{script}\n"));
             let error = Runtime { program, kind: RuntimeKind::Runc }.describe().unwrap_err();
-            assert!(error.to_string().ends_with("/runc does not tell its version"), "{error}");
+            assert!(error.to_string().ends_with("/runc does not report its version"), "{error}");
             assert_eq!(error.source().unwrap().to_string(), said);
         }
     }
@@ -439,10 +439,10 @@ mod tests {
         let file = root.path().join("my-crun-1");
         assert_eq!(found(file.to_str()), in_root("my-crun-1", RuntimeKind::Crun));
         let error = Runtime::find(Some("krun"), path).unwrap_err();
-        assert_eq!((error.to_string().as_str(), error.is_usage()), ("there is no runtime krun", true));
+        assert_eq!((error.to_string().as_str(), error.is_usage()), ("cannot find the runtime krun", true));
         let error = Runtime::find(Some("./none/runc"), path).unwrap_err();
-        assert_eq!(error.to_string(), "there is no runtime ./none/runc");
-        // NVIDIA's would do nothing, whether it is there or not.
+        assert_eq!(error.to_string(), "cannot find the runtime ./none/runc");
+        // NVIDIA's runtime would do nothing, installed or not.
         for name in
             ["nvidia", "nvidia-container-runtime", "nvidia-container-runtime.cdi", "/usr/bin/nvidia-container-runtime"]
         {
@@ -465,11 +465,13 @@ mod tests {
             (r#"exec: "webhook": executable file not found in $PATH"#, 127),
             // A hook's words are not about the image.
             (
-                r#"error running hook #0: error running hook: exit status 1, stdout: , stderr: exec: "x": executable file not found in $PATH"#,
+                r#"error running hook #0: error running hook: exit status 1, stdout: , stderr: exec: \
+                    "x": executable file not found in $PATH"#,
                 125,
             ),
             (
-                r#"error running prestart hook #0: exit status 1, stdout: , stderr: exec: "x": executable file not found in $PATH"#,
+                r#"error running prestart hook #0: exit status 1, stdout: , stderr: exec: "x": executable file not \
+                    found in $PATH"#,
                 125,
             ),
             ("error running hook #0: fork/exec /nope/hook: permission denied", 125),
@@ -498,7 +500,8 @@ mod tests {
             assert!(hint(text).contains("a mount at /dev"), "{text}");
         }
         for text in [
-            "error mounting \"/x\" to rootfs at \"/proc\": \"/y/proc\" cannot be mounted because it is not of type proc",
+            "error mounting \"/x\" to rootfs at \"/proc\": \"/y/proc\" cannot be mounted because it is not of type \
+                proc",
             "error mounting \"/x\" to rootfs at \"/proc/sys\": \"/y\" cannot be mounted because it is inside /proc",
             "open /proc/sys/net/ipv4/ip_unprivileged_port_start: no such file or directory",
         ] {

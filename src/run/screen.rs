@@ -1,7 +1,7 @@
 //! A terminal between the runtime and this process's own, for containers with a terminal but without input.
 //!
-//! Runtimes make the terminal that they find raw, read what is typed, and take ^C for their own end. So they get one that
-//! nobody types at: what is written to it is copied, and it has the size of the real one.
+//! Runtimes set their terminal to raw mode, read its input, and stop at ^C. So they get a terminal without input: its
+//! output is copied, and it has the size of the real one.
 
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Write};
@@ -16,11 +16,11 @@ use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{tcgetwinsize, tcsetwinsize};
 
-/// The terminal's size can be changed by whoever has a clone.
+/// Each clone can change the terminal's size.
 #[derive(Debug, Clone)]
 pub(super) struct Screen(Arc<OwnedFd>);
 
-/// What is written to a [`Screen`], on its way to this process's stdout, and what the runtime says to stderr.
+/// Copies the output of a [`Screen`] to this process's stdout, and the runtime's stderr to stderr.
 #[derive(Debug)]
 pub(super) struct Copying {
     threads: Vec<JoinHandle<()>>,
@@ -29,8 +29,8 @@ pub(super) struct Copying {
 }
 
 impl Screen {
-    /// Makes a terminal for `command`, which gets a process group of its own: what is typed at the real terminal does not
-    /// reach it as a signal either.
+    /// Creates a terminal for `command`, which gets its own process group, so keys of the real terminal do not send it
+    /// signals.
     pub(super) fn attach(command: &mut Command) -> io::Result<(Self, Copying)> {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let master = openpt(flags)?;
@@ -61,7 +61,7 @@ impl Screen {
 }
 
 impl Copying {
-    /// Copies what is left, when all has been written.
+    /// Copies the rest after the last write.
     pub(super) fn finish(self) {
         drop(self.end);
         for thread in self.threads {
@@ -70,7 +70,7 @@ impl Copying {
     }
 }
 
-/// Copies what comes until `ended` is closed and nothing is left.
+/// Copies the output until `ended` is closed and no output is left.
 fn copy(from: &File, mut to: File, ended: &PipeReader) {
     let mut buffer = [0; 16 << 10];
     loop {
@@ -82,9 +82,9 @@ fn copy(from: &File, mut to: File, ended: &PipeReader) {
             Ok(_) => {}
         }
         match rustix::io::read(from, &mut buffer) {
-            // A terminal that nobody has open any more gives an error.
+            // A terminal without open descriptors returns an error.
             Ok(0) | Err(_) => return,
-            // If nobody listens, the container is not to wait for that.
+            // A missing reader must not block the container.
             Ok(length) => _ = to.write_all(&buffer[..length]),
         }
     }

@@ -14,11 +14,10 @@ use super::recipient::Recipient;
 /// The signals that are for the container.
 const PASSED: [i32; 7] = [SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH];
 
-/// How many requests to end a container are enough, as in docker.
+/// The number of termination requests that kill a container, as in docker.
 const ENOUGH: usize = 3;
 
-/// Signals that are caught, from now on until this is dropped. Then they are lost: their default action does not come
-/// back.
+/// Catches signals until it is dropped. Later signals are lost: their default action is not restored.
 pub(super) struct Caught {
     signals: SignalsInfo<WithOrigin>,
 }
@@ -30,7 +29,7 @@ pub(super) struct Passing {
 }
 
 impl Caught {
-    /// Catches signals. Those that come before [`Caught::pass_to`] wait.
+    /// Catches signals. Signals before [`Caught::pass_to`] are queued.
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self { signals: SignalsInfo::with_exfiltrator(PASSED, WithOrigin::default())? })
     }
@@ -71,7 +70,7 @@ fn is_sent(origin: &Origin) -> bool {
 }
 
 impl Passing {
-    /// Ends it, and returns the signals that came, passed on or not; SIGKILL, which can't come, if it was sent.
+    /// Stops catching, and returns the received signals, forwarded or not; SIGKILL stands for a kill that was sent.
     pub(super) fn end(self) -> Vec<i32> {
         self.handle.close();
         self.thread.join().unwrap_or_default()

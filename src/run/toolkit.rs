@@ -16,7 +16,7 @@ const CLI: &str = "nvidia-container-cli";
 /// The oldest driver of Jetsons whose GPU is driven as any other machine's (JetPack 7).
 const UNIFIED_DRIVER: u64 = 580;
 
-/// What decides whether NVIDIA's hook works on the host whose root directory this is, which has that driver loaded.
+/// The facts for NVIDIA's hook on the host with this root directory and this loaded driver.
 #[must_use]
 pub fn gather(root: &Path, driver: Option<&DriverVersion>) -> Toolkit {
     let config = match fs::read_to_string(at(root, CONFIG)) {

@@ -15,7 +15,7 @@ use crate::error::Explain;
 /// The largest file of accounts that is read, in bytes.
 const MAX: u64 = 8 << 20;
 
-/// Accounts that can't be read.
+/// An error of reading accounts.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {file} of the root filesystem {}", root.display())]
 pub struct UsersError {
@@ -31,11 +31,11 @@ impl Explain for UsersError {
     }
 }
 
-/// Reads `etc/passwd` and `etc/group` below `root`. A link on the way leads to where it would lead a process in the
-/// container; a file that isn't there is empty. Bytes that are not UTF-8 are replaced.
+/// Reads `etc/passwd` and `etc/group` below `root`. Links are resolved as in the container; a missing file is empty.
+/// Bytes that are not UTF-8 are replaced.
 ///
 /// # Errors
-/// When a file can't be read, is no regular file, or is too large.
+/// When a file cannot be read, is not a regular file, or is too large.
 pub fn read(root: &Path) -> Result<UserDatabase, UsersError> {
     let failed = |file| move |source| UsersError { root: root.to_owned(), file, source };
     let directory = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
@@ -54,7 +54,7 @@ fn read_file(root: &OwnedFd, file: &str) -> io::Result<String> {
         Err(error) => return Err(error.into()),
     };
     if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is no regular file"));
+        return Err(io::Error::other("it is not a regular file"));
     }
     let large = || io::Error::other(format!("it is larger than {MAX} bytes"));
     let bytes = read_at_most(file, MAX)?.ok_or_else(large)?;
@@ -70,7 +70,7 @@ mod tests {
 
     use super::*;
 
-    /// A root filesystem beside a directory that it must not lead to.
+    /// A root filesystem beside a directory outside of it.
     fn root() -> (tempfile::TempDir, PathBuf) {
         let place = tempfile::tempdir().unwrap();
         let root = place.path().join("root");

@@ -1,4 +1,4 @@
-//! What the registry answers: bodies, headers, and errors in the form that the specification gives them.
+//! The answers of the registry: bodies, headers, and errors in the form of the specification.
 
 use std::io;
 
@@ -8,13 +8,13 @@ use axum::response::{AppendHeaders, IntoResponse};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
-/// A header that carries the digest of what is sent, or was put.
+/// The header with the digest of the sent or written content.
 pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// Headers of an answer.
 pub(super) type ResponseHeaders = Vec<(HeaderName, String)>;
 
-/// What a request ends with.
+/// The result of a request.
 pub(super) type ApiResult = Result<Response<Body>, ApiError>;
 
 /// An answer without a body.
@@ -73,7 +73,7 @@ impl Code {
         }
     }
 
-    /// The HTTP status that goes with it unless the place says otherwise.
+    /// The default HTTP status of the code.
     fn status(self) -> StatusCode {
         match self {
             Self::BlobUnknown
@@ -93,18 +93,18 @@ impl Code {
     }
 }
 
-/// A request that failed: what the client is told.
+/// The error of a request, as the client gets it.
 #[derive(Debug)]
 pub(super) struct ApiError {
     code: Code,
     status: StatusCode,
     message: String,
-    /// What the observer is told in place of the message.
+    /// The message for the observer, if it differs from that for the client.
     logged: Option<String>,
     headers: ResponseHeaders,
 }
 
-/// The message of an error, left with its answer for the observer.
+/// The message of an error for the observer, an extension of the answer.
 #[derive(Debug, Clone)]
 pub(super) struct Message(pub(super) String);
 
@@ -114,9 +114,9 @@ impl ApiError {
         Self { code, status: code.status(), message: message.into(), logged: None, headers: Vec::new() }
     }
 
-    /// A body that did not come to its end.
+    /// The error of an incomplete body.
     pub(super) fn cut(code: Code, body: &str, error: &io::Error) -> Self {
-        let cut = Self::new(code, format!("{body} did not arrive whole: {error}"));
+        let cut = Self::new(code, format!("{body} is incomplete: {error}"));
         if error.kind() == io::ErrorKind::TimedOut { cut.status(408) } else { cut }
     }
 

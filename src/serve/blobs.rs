@@ -19,7 +19,7 @@ use crate::store::Locked;
 use crate::store::dir::FileFacts;
 use crate::store::stream::stream;
 
-/// Answers with the blob, or the part of it that the client asks for.
+/// Answers with the blob, or with the requested range of it.
 pub(super) fn get(registry: &Arc<Registry>, digest: &Digest, request: &HeaderMap, head: bool) -> ApiResult {
     if head {
         // The client may be asking whether it has to push the blob.
@@ -27,7 +27,7 @@ pub(super) fn get(registry: &Arc<Registry>, digest: &Digest, request: &HeaderMap
     }
     let (file, length) = registry.layout.open_blob(digest).map_err(|error| missing(error, digest))?;
     if registry.is_damaged(digest) {
-        // Who is about to push it mends it.
+        // A client that wants to push it repairs it.
         return Err(if head { missing(io::ErrorKind::NotFound.into(), digest) } else { damaged(digest) });
     }
     let etag = format!("\"{digest}\"");
@@ -63,7 +63,7 @@ pub(super) fn get(registry: &Arc<Registry>, digest: &Digest, request: &HeaderMap
 struct ContentRange {
     start: u64,
     length: u64,
-    /// Of how many they are a part, or all.
+    /// The size of the complete blob.
     whole: u64,
 }
 
@@ -100,7 +100,7 @@ fn damaged(digest: &Digest) -> ApiError {
     ApiError::new(Code::Unknown, format!("the blob {digest} is damaged; push it again"))
 }
 
-/// Which part of a blob is asked for; positions from 0, both included.
+/// The requested range of a blob; both positions are inclusive.
 #[derive(Debug, PartialEq, Eq)]
 enum RequestedRange {
     Whole,
@@ -113,8 +113,8 @@ enum RequestedRange {
 }
 
 impl RequestedRange {
-    /// Reads the header `Range`. Several ranges at once are answered with the whole, which HTTP allows, and so is what
-    /// can't be read.
+    /// Reads the header `Range`. Several ranges and invalid ones are answered with the complete blob, which HTTP
+    /// allows.
     fn parse(header: Option<&str>, length: u64) -> Self {
         let Some((first, last)) = header.and_then(|text| text.strip_prefix("bytes=")?.trim().split_once('-')) else {
             return Self::Whole;
@@ -130,8 +130,8 @@ impl RequestedRange {
     }
 }
 
-/// Takes a blob away, unless a manifest needs it: all repositories share it. No manifest that does comes in meanwhile, for
-/// nobody else has the lock.
+/// Removes a blob unless a manifest needs it: all repositories share it. The lock prevents new manifests during the
+/// check.
 pub(super) fn delete(registry: &Registry, _lock: &Locked, digest: &Digest) -> ApiResult {
     registry.layout.blob_size(digest).ok_or_else(|| missing(io::ErrorKind::NotFound.into(), digest))?;
     let index = registry.layout.index()?;
@@ -145,7 +145,7 @@ pub(super) fn delete(registry: &Registry, _lock: &Locked, digest: &Digest) -> Ap
 
 fn missing(error: io::Error, digest: &Digest) -> ApiError {
     match error.kind() {
-        io::ErrorKind::NotFound => ApiError::new(Code::BlobUnknown, format!("there is no blob {digest}")),
+        io::ErrorKind::NotFound => ApiError::new(Code::BlobUnknown, format!("the blob {digest} is unknown")),
         _ => error.into(),
     }
 }

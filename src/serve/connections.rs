@@ -1,8 +1,8 @@
-//! Which connections there are: how many from whom, what each is doing, and which of them nobody would miss.
+//! The open connections: their number per address, their state, and the idle ones.
 //!
-//! A client that only keeps a connection open must not keep others out. There is a limit to the connections of one
-//! address (loopback has none: behind it are all programs of this machine, or a proxy), and when there are too many
-//! altogether the one that has been idle the longest makes room for a new one.
+//! An idle client must not block others. The connections of one address are limited (except for loopback, which stands
+//! for all programs of this machine, or for a proxy). At the total limit, a new connection replaces the one that has
+//! been idle the longest.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
@@ -12,22 +12,22 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-/// How long clients may keep a connection without anything happening on it.
+/// The timeouts of idle connections.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ConnectionTimeouts {
-    /// From the beginning until the first request's headers are there.
+    /// From the accept until the headers of the first request.
     pub(super) first: Duration,
-    /// Between requests, and until the next one's headers are there.
+    /// Between requests, until the headers of the next one.
     pub(super) idle: Duration,
     /// Until a client takes the next piece of an answer.
     pub(super) stalled: Duration,
-    /// Until enough of a request's body has come, see [`super::pace`].
+    /// Until enough of a request's body has arrived, see [`super::pace`].
     pub(super) body: Duration,
 }
 
 impl Default for ConnectionTimeouts {
     fn default() -> Self {
-        // Clients keep idle connections for 90 s; the end is to come from them.
+        // Clients keep idle connections for 90 s; they should close them first.
         Self {
             first: Duration::from_secs(20),
             idle: Duration::from_secs(120),
@@ -37,14 +37,14 @@ impl Default for ConnectionTimeouts {
     }
 }
 
-/// At most so many TLS handshakes are under way with one address.
+/// The maximum number of simultaneous TLS handshakes with one address.
 const HANDSHAKES: usize = 256;
 
 /// All connections.
 pub(super) struct Connections {
-    /// At most so many altogether.
+    /// The maximum number of connections.
     most: usize,
-    /// At most so many of one address.
+    /// The maximum number of connections of one address.
     most_of_one: usize,
     known: Mutex<ConnectionTable>,
 }
@@ -53,7 +53,7 @@ pub(super) struct Connections {
 struct ConnectionTable {
     all: usize,
     clients: HashMap<IpAddr, ClientConnections>,
-    /// The idle ones, since the longest first, each with what ends it.
+    /// The idle connections, the longest idle first, each with its handle to close it.
     idle: BTreeMap<u64, Arc<Notify>>,
     next: u64,
 }
@@ -76,7 +76,7 @@ pub(super) struct Connection {
 struct Activity {
     /// Requests whose answers have not been sent to their end.
     requests: usize,
-    /// How many of them wait for the client to take more of the answer.
+    /// The number of connections that wait for the client to read the answer.
     waiting: usize,
     /// Whether there has been a request.
     served: bool,
@@ -96,13 +96,13 @@ pub(super) struct Pending {
 pub(super) struct Handshake<'a>(&'a Connection);
 
 impl Connections {
-    /// None yet. A process that may have so many `descriptors` needs some for files.
+    /// No connections. Some of the process's `descriptors` are reserved for files.
     pub(super) fn new(descriptors: u64) -> Arc<Self> {
         let most = usize::try_from(descriptors / 4 * 3).unwrap_or(usize::MAX).clamp(16, 1 << 20);
         Arc::new(Self { most, most_of_one: most / 4, known: Mutex::default() })
     }
 
-    /// Lets a connection of this address in, in place of an idle one if need be; or not.
+    /// Accepts a connection of this address, possibly in place of an idle one, or refuses it.
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Arc<Connection>> {
         let client = client(address);
         let mut known = self.known();
@@ -180,7 +180,7 @@ impl Connection {
 
     /// Waits until the client has lost its claim to the connection.
     pub(super) async fn given_up(&self, patience: &ConnectionTimeouts) {
-        // Looking now and then costs less than being told of every change.
+        // Polling costs less than a notification of every change.
         let pause = patience.first.min(patience.idle).min(patience.stalled);
         loop {
             let again = Instant::now() + pause;
@@ -195,7 +195,7 @@ impl Connection {
         }
     }
 
-    /// When it is to be ended unless something happens; nothing where the client is not waited for.
+    /// The deadline of the connection; `None` while the server does not wait for the client.
     fn deadline(&self, patience: &ConnectionTimeouts) -> Option<Instant> {
         let activity = self.activity();
         match *activity {
@@ -211,7 +211,7 @@ impl Connection {
 }
 
 impl Pending {
-    /// Notes that the answer goes on when the client has taken what it was sent, or when the server has more.
+    /// Records whether the answer waits for the client or for the server.
     pub(super) fn waits_for_client(&mut self, waits: bool) {
         let mut activity = self.connection.activity();
         activity.since = Instant::now();
@@ -262,7 +262,7 @@ impl Drop for Connection {
     }
 }
 
-/// Whom an address stands for: in IPv6 everybody has a whole network. Nobody in particular for loopback.
+/// The key of an address: an IPv6 client has a whole network. `None` for loopback.
 fn client(address: IpAddr) -> Option<IpAddr> {
     match address.to_canonical() {
         address if address.is_loopback() => None,
@@ -282,7 +282,7 @@ mod tests {
         connections.admit(address.parse().unwrap())
     }
 
-    /// Whether the connection was told to make room.
+    /// Whether the connection must close for a new one.
     async fn is_ended(connection: &Connection) -> bool {
         let patience = ConnectionTimeouts { first: Duration::from_secs(3600), ..ConnectionTimeouts::default() };
         tokio::time::timeout(Duration::from_millis(1), connection.given_up(&patience)).await.is_ok()

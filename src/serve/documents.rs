@@ -1,4 +1,4 @@
-//! What the manifests of the layout say, read once.
+//! A cache of the layout's manifests.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -13,26 +13,26 @@ use super::names;
 use crate::content::Cause;
 use crate::store::Layout;
 
-/// How many manifests are remembered.
+/// The maximum number of cached manifests.
 const LIMIT: usize = 10_000;
 
-/// The manifests of a layout. Contents never change under a digest, so what was read once is remembered.
+/// The manifests of a layout. The content of a digest never changes, so it is cached.
 #[derive(Debug)]
 pub(super) struct ManifestCache {
     layout: Layout,
     known: Mutex<HashMap<Digest, Arc<ManifestFacts>>>,
 }
 
-/// What the registry needs to know of a manifest or index.
+/// The cached data of a manifest or index.
 #[derive(Debug)]
 pub(super) struct ManifestFacts {
     /// The manifest's own descriptor.
     pub(super) descriptor: Descriptor,
-    /// What it is a referrer of.
+    /// Its subject.
     pub(super) subject: Option<Digest>,
     /// The manifest as an entry of a list of referrers.
     pub(super) referrer: Option<Value>,
-    /// What it needs: manifests for an index, config and layers otherwise.
+    /// Its children: manifests of an index, or config and layers.
     pub(super) children: Vec<Digest>,
     /// Whether `children` are manifests.
     pub(super) is_index: bool,
@@ -53,7 +53,7 @@ impl ManifestCache {
         Self { layout, known: Mutex::new(HashMap::new()) }
     }
 
-    /// What the blob of this digest says as a manifest; nothing when it is not there, damaged, or none.
+    /// The manifest of this digest; `None` if it is missing, damaged, or not a manifest.
     pub(super) fn get(&self, digest: &Digest) -> Result<Option<Arc<ManifestFacts>>, Cause> {
         let Some(size) = self.layout.blob_size(digest).filter(|size| *size <= MAX_DOCUMENT) else { return Ok(None) };
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -70,7 +70,7 @@ impl ManifestCache {
         Ok(Some(facts))
     }
 
-    /// The bytes of the blob of this digest, verified; nothing when it is not there or damaged.
+    /// The verified bytes of the blob of this digest; `None` if it is missing or damaged.
     pub(super) fn read(&self, digest: &Digest) -> Result<Option<Vec<u8>>, Cause> {
         let bytes = match self.layout.read_blob(digest, MAX_DOCUMENT) {
             Err(Cause::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -81,7 +81,7 @@ impl ManifestCache {
         Ok((hasher.finish() == *digest).then_some(bytes))
     }
 
-    /// The manifest of this digest, if it is in `repository`: listed there, or by an index that is there.
+    /// The manifest of this digest, if it is in `repository`: listed there, or by an index in it.
     pub(super) fn find(&self, index: &Index, repository: &str, digest: &Digest) -> Result<Option<Descriptor>, Cause> {
         let mut listed = names::entries_of(&index.manifests, repository).filter(|entry| entry.digest == *digest);
         if let Some(entry) = listed.next() {
@@ -109,7 +109,7 @@ impl ManifestCache {
         self.search(entries.collect(), |facts| facts.children.contains(digest))
     }
 
-    /// The first manifest, among `waiting` and what they list, of which `wanted` holds.
+    /// The first manifest among `waiting` and their descendants for which `wanted` is true.
     fn search(
         &self,
         mut waiting: Vec<Digest>,

@@ -1,14 +1,14 @@
-//! Why a layout can't be served.
+//! The errors of serving a layout.
 
 use std::io;
 use std::net::SocketAddr;
 
 use crate::error::Explain;
 
-/// Why a layout can't be served.
+/// The errors of serving a layout.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The address can't be had.
+    /// The address cannot be used.
     #[error("cannot listen on {address}")]
     Listen {
         /// The address.
@@ -16,7 +16,7 @@ pub enum ServeError {
         /// Why.
         source: io::Error,
     },
-    /// The layout can't be used.
+    /// The layout cannot be used.
     #[error("cannot serve the layout {directory}")]
     Layout {
         /// The layout's directory.
@@ -38,7 +38,7 @@ impl Explain for ServeError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Listen { source, .. } => match source.kind() {
-                io::ErrorKind::AddrInUse => Some("choose another port with --listen, or 0 for any that is free".into()),
+                io::ErrorKind::AddrInUse => Some("choose another port with --listen, or 0 for any free port".into()),
                 io::ErrorKind::PermissionDenied => Some("choose a port from 1024 on with --listen".into()),
                 io::ErrorKind::AddrNotAvailable => Some("choose an address of this machine with --listen".into()),
                 _ => None,
@@ -46,7 +46,7 @@ impl Explain for ServeError {
             Self::Layout { source, .. }
                 if matches!(source.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) =>
             {
-                Some("check who owns the directory, or serve it with --read-only".into())
+                Some("check the owner of the directory, or serve it with --read-only".into())
             }
             Self::Layout { .. } | Self::Run { .. } => None,
         }

@@ -1,4 +1,4 @@
-//! What fuzz targets reach of this module (`tests/fuzz`). Only their build has it.
+//! The entry points of fuzz targets (`tests/fuzz`). Only their build has this module.
 
 use std::sync::Arc;
 

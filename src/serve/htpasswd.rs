@@ -1,4 +1,4 @@
-//! Who may use the registry: names and passwords in a file, as `htpasswd -B` writes it.
+//! The users of the registry: names and passwords in a file of `htpasswd -B`.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,23 +22,23 @@ use crate::error::Explain;
 pub struct Htpasswd {
     path: PathBuf,
     users: Mutex<Arc<Users>>,
-    /// Who may compute a bcrypt hash: a second of the CPU's time for each ten guesses is not to be had for everybody.
+    /// The permits for bcrypt hashes: ten guesses cost a second of CPU time, so their number at a time is limited.
     turns: Arc<Semaphore>,
 }
 
-/// What the file says, and what is known about it.
+/// The content of the file with its state.
 struct Users {
     stamp: HtpasswdState,
     hashes: HashMap<String, String>,
-    /// The hash that takes the longest, for users that are not there: they are not to be told from wrong passwords.
+    /// The most expensive hash, for unknown users: they must not differ from wrong passwords.
     decoy: String,
     key: hmac::Key,
-    /// Who has shown the right password, and a keyed hash of it. bcrypt takes a tenth of a second, which an image of 60
-    /// layers is not to pay for each.
+    /// The users with a verified password, and a keyed hash of it. bcrypt takes a tenth of a second, which an image of
+    /// 60 layers must not pay for each request.
     verified: Mutex<HashMap<String, hmac::Tag>>,
 }
 
-/// What a file's state is known by.
+/// The metadata that identifies a version of the file.
 #[derive(PartialEq, Eq)]
 struct HtpasswdState {
     modified: SystemTime,
@@ -46,10 +46,10 @@ struct HtpasswdState {
     inode: u64,
 }
 
-/// Why a file of users can't be used. Nothing of its text is told.
+/// An error of a file of users. It does not repeat the text of the file.
 #[derive(Debug, thiserror::Error)]
 pub enum HtpasswdError {
-    /// The file can't be read.
+    /// The file cannot be read.
     #[error("cannot read the users in {path}")]
     Read {
         /// The file.
@@ -67,25 +67,25 @@ pub enum HtpasswdError {
         /// What is wrong.
         problem: HtpasswdProblem,
     },
-    /// Nobody could log in.
-    #[error("there is no user in {path}")]
+    /// The file has no users.
+    #[error("{path} has no users")]
     Empty {
         /// The file.
         path: PathBuf,
     },
 }
 
-/// What is wrong with a line.
+/// A fault of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HtpasswdProblem {
-    /// There is no colon, or nothing before it.
-    #[error("it is not of the form NAME:HASH")]
+    /// The line has no colon, or nothing before it.
+    #[error("the line is not of the form NAME:HASH")]
     Form,
     /// The hash is of another kind than bcrypt.
-    #[error("its hash is not one of bcrypt")]
+    #[error("the hash is not a bcrypt hash")]
     Hash,
     /// A user that was there before.
-    #[error("its user has a line before")]
+    #[error("the user has an earlier line")]
     Twice,
 }
 
@@ -93,7 +93,7 @@ impl Explain for HtpasswdError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Read { .. } | Self::Line { problem: HtpasswdProblem::Twice, .. } => None,
-            Self::Line { .. } | Self::Empty { .. } => Some("`htpasswd -B FILE NAME` writes such lines".into()),
+            Self::Line { .. } | Self::Empty { .. } => Some("create lines with `htpasswd -B FILE NAME`".into()),
         }
     }
 }
@@ -102,14 +102,14 @@ impl Htpasswd {
     /// Reads the users in `path`.
     ///
     /// # Errors
-    /// When the file can't be read, or has a line that is no user with a bcrypt hash.
+    /// When the file cannot be read, or has a line without a user and a bcrypt hash.
     pub fn open(path: &Path) -> Result<Self, HtpasswdError> {
         let users = Mutex::new(Arc::new(Users::read(path)?));
         let turns = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self { path: path.to_owned(), users, turns: Arc::new(Semaphore::new(turns)) })
     }
 
-    /// The user that a request comes from.
+    /// The user of a request.
     pub(super) async fn user(self: &Arc<Self>, request: &HeaderMap) -> Result<String, ApiError> {
         let Some((name, password)) = credentials(request) else {
             return Err(unauthorized("a name and a password are needed"));
@@ -128,7 +128,7 @@ impl Htpasswd {
         right.await?.ok_or_else(|| unauthorized("the name or the password is wrong"))
     }
 
-    /// The users as the file has them now. While it can't be used, nobody gets in.
+    /// The current users of the file. An invalid file rejects all requests.
     fn current(&self) -> Result<Arc<Users>, ApiError> {
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         let unusable = |error: HtpasswdError| {
@@ -153,7 +153,7 @@ impl fmt::Debug for Htpasswd {
 impl Users {
     fn read(path: &Path) -> Result<Self, HtpasswdError> {
         let failed = |source| HtpasswdError::Read { path: path.to_owned(), source };
-        // Before the content: what is written meanwhile is read the next time.
+        // Read before the content: a write in between is noticed at the next check.
         let stamp = HtpasswdState::of(path).map_err(failed)?;
         let text = fs::read_to_string(path).map_err(failed)?;
         let mut hashes = HashMap::new();
@@ -178,7 +178,7 @@ impl Users {
             }
         }
         let decoy = decoy.1.ok_or_else(|| HtpasswdError::Empty { path: path.to_owned() })?;
-        let random = |_| failed(io::Error::other("there are no random numbers"));
+        let random = |_| failed(io::Error::other("the system has no random numbers"));
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &ring::rand::SystemRandom::new()).map_err(random)?;
         Ok(Self { stamp, hashes, decoy, key, verified: Mutex::default() })
     }
@@ -219,7 +219,7 @@ fn credentials(request: &HeaderMap) -> Option<(String, Vec<u8>)> {
     let colon = name.iter().position(|byte| *byte == b':')?;
     let password = name.split_off(colon + 1);
     name.truncate(colon);
-    // To bcrypt a NUL is the end: what repeats a password behind one has the same hash.
+    // bcrypt stops at a NUL: a text that repeats the password after it has the same hash.
     if password.contains(&0) {
         return None;
     }
@@ -276,7 +276,7 @@ mod tests {
             assert!(!users.knows(name, password.as_bytes()), "{name} {password}");
             assert!(!users.verify(name, password.as_bytes()), "{name} {password}");
         }
-        // Who was right before stays so.
+        // Verified users of the same entry stay verified.
         assert!(users.knows("me", b"secret"));
     }
 

@@ -21,13 +21,13 @@ pub(super) fn catalog(registry: &Registry, query: &Query) -> ApiResult {
 /// Answers with the tags of a repository.
 pub(super) fn tags(registry: &Registry, name: &str, query: &Query) -> ApiResult {
     let index = registry.layout.index()?;
-    let unknown = || ApiError::new(Code::NameUnknown, format!("there is no repository {name}"));
+    let unknown = || ApiError::new(Code::NameUnknown, format!("the repository {name} is unknown"));
     let tags = names::tags(&index.manifests, name).ok_or_else(unknown)?;
     let (page, headers) = page(tags, query, &format!("/v2/{name}/tags/list"))?;
     Ok(answer_json(headers, &json!({"name": name, "tags": page})))
 }
 
-/// The part of `all` that the query asks for (`n` of them, after `last`), and the link to the next part.
+/// The requested page of `all` (`n` entries after `last`), and the link to the next page.
 fn page<'a>(all: BTreeSet<&'a str>, query: &Query, path: &str) -> Result<(Vec<&'a str>, ResponseHeaders), ApiError> {
     let last = query.get("last").unwrap_or_default();
     let mut page: Vec<&str> = all.into_iter().filter(|item| *item > last).collect();
@@ -52,7 +52,7 @@ pub(super) fn referrers(registry: &Registry, name: &str, digest: &Digest, query:
     let index = registry.layout.index()?;
     let mut candidates: Vec<Digest> =
         names::entries_of(&index.manifests, name).map(|entry| entry.digest.clone()).collect();
-    // Clients of a registry without this end point kept the list under a tag.
+    // Clients of a registry without this endpoint stored the list under a tag.
     let tag = digest.referrers_tag();
     for (_, entry) in names::tagged(&index.manifests, name, &tag) {
         let list = registry.documents.get(&entry.digest)?.filter(|facts| facts.is_index);

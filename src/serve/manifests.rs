@@ -14,7 +14,7 @@ use crate::store::Locked;
 
 /// Largest manifest that is taken, in bytes.
 const LIMIT: usize = 4 << 20;
-/// How many tags a manifest gets at most in one request, besides that in the path.
+/// The maximum number of tags in one request, besides that in the path.
 pub(super) const MOST_TAGS: usize = 64;
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -29,7 +29,7 @@ pub(super) struct ManifestUpload {
     pub(super) body: Vec<u8>,
 }
 
-/// Answers with the manifest. Of several that fit, the one is meant that is from `host`.
+/// Answers with the manifest. `host` selects one of several candidates.
 pub(super) fn get(
     registry: &Registry,
     host: Option<&str>,
@@ -51,7 +51,7 @@ pub(super) fn get(
     }
     match registry.documents.read(&manifest.digest)? {
         Some(body) => Ok(bytes(&manifest.media_type, headers, body)),
-        // Who is about to push it mends it.
+        // A client that wants to push it repairs it.
         None if head => Err(unknown(name, manifest.digest.as_str())),
         None => Err(damaged(&manifest.digest)),
     }
@@ -73,18 +73,18 @@ fn find(registry: &Registry, host: Option<&str>, name: &str, reference: &Referen
 
 /// The error of a name that two images of the layout have.
 fn ambiguous(name: &str, tag: &str, several: &str) -> ApiError {
-    let message = format!("`{name}:{tag}` may be {several}: ask for one of them by its whole name");
+    let message = format!("`{name}:{tag}` is ambiguous: use the full name of one of {several}");
     ApiError::new(Code::NameInvalid, message)
 }
 
-/// Fails for a document, of a layout that others wrote, which clients may take for something else.
+/// Fails for an ambiguous document of an untrusted layout.
 fn refuse_ambiguous(registry: &Registry, manifest: &Descriptor) -> Result<(), ApiError> {
     let kind = manifest.media_type.as_str();
     let known = registry.documents.get(&manifest.digest)?;
     if !manifest.is_document() || known.is_some_and(|facts| facts.is_index == media_type::is_index(kind)) {
         return Ok(());
     }
-    // One that is not there is told of by who reads it.
+    // The reader reports a missing one.
     let Ok(bytes) = registry.layout.read_blob(&manifest.digest, LIMIT as u64) else { return Ok(()) };
     match GraphNode::parse(kind, bytes) {
         Err(error @ DocumentError::Ambiguous(_)) => Err(ApiError::new(Code::ManifestInvalid, error.to_string())),
@@ -96,7 +96,7 @@ fn unknown(name: &str, reference: &str) -> ApiError {
     ApiError::new(Code::ManifestUnknown, format!("the repository {name} has no manifest {reference}"))
 }
 
-/// What is there as the manifest of this digest is something else.
+/// The error of a damaged manifest.
 fn damaged(digest: &Digest) -> ApiError {
     ApiError::new(Code::Unknown, format!("the manifest {digest} is damaged; push it again"))
 }
@@ -132,7 +132,7 @@ pub(super) fn put(registry: &Registry, lock: &Locked, name: &str, sent: Manifest
         tags.push(tag);
     }
     let manifest = Descriptor::new(media_type, digest.clone(), node.bytes().len() as u64);
-    // What is there now stays until the manifest is in the index, for nobody else has the lock.
+    // The children stay until the manifest is in the index, because of the lock.
     check_children(registry, &node)?;
     store(registry, &digest, node.bytes())?;
     lock.edit_index(|entries| {
@@ -147,11 +147,11 @@ pub(super) fn put(registry: &Registry, lock: &Locked, name: &str, sent: Manifest
     Ok(empty(StatusCode::CREATED, headers))
 }
 
-/// Sees to it that everything is there that the manifest needs.
+/// Checks that all children of the manifest exist.
 fn check_children(registry: &Registry, node: &GraphNode) -> Result<(), ApiError> {
     for child in node.children() {
         if !child.is_elsewhere() && registry.blob_size(&child.digest).is_none() {
-            let message = format!("the manifest needs {} {}, which is not there", child.media_type, child.digest);
+            let message = format!("the manifest refers to {} {}, which is missing", child.media_type, child.digest);
             return Err(ApiError::new(Code::ManifestBlobUnknown, message));
         }
         if matches!(node, GraphNode::Index(_)) && child.is_document() {
@@ -161,7 +161,7 @@ fn check_children(registry: &Registry, node: &GraphNode) -> Result<(), ApiError>
     Ok(())
 }
 
-/// Sees to it that what an index lists as a manifest or index is one: nobody could use it, or tell what it needs.
+/// Checks that the manifests of an index are manifests: otherwise their children are unknown.
 fn check_kind(registry: &Registry, child: &Descriptor) -> Result<(), ApiError> {
     let facts = registry.documents.get(&child.digest)?;
     if facts.is_some_and(|facts| facts.is_index == media_type::is_index(&child.media_type)) {
@@ -171,7 +171,7 @@ fn check_kind(registry: &Registry, child: &Descriptor) -> Result<(), ApiError> {
     Err(ApiError::new(Code::ManifestInvalid, message))
 }
 
-/// The manifest's digest: of the algorithm that it was put under, and the one that it was put under.
+/// The manifest's digest with the algorithm of the request; it must equal that of the request.
 fn digest_of(sent: &ManifestUpload) -> Result<Digest, ApiError> {
     match &sent.reference {
         Reference::Tag(_) => Ok(Digest::of(&sent.body)),
@@ -188,10 +188,10 @@ fn digest_of(sent: &ManifestUpload) -> Result<Digest, ApiError> {
     }
 }
 
-/// Reads the document that was sent, and finds its media type: what it says itself, or else what the client says.
+/// Parses the sent document, and determines its media type: its own, or else that of the request.
 fn parse(content_type: Option<&str>, body: Vec<u8>) -> Result<(GraphNode, String), ApiError> {
     let invalid = |message: String| ApiError::new(Code::ManifestInvalid, message);
-    // Parameters say nothing here; neither do types that are none.
+    // Parameters and invalid types are ignored.
     let declared = content_type.map_or("", |text| text.split(';').next().unwrap_or_default().trim());
     let declared = if media_type::is_generic(declared) { "" } else { declared };
     if !declared.is_empty() && !media_type::is_document(declared) {

@@ -1,30 +1,31 @@
-//! An OCI layout seen through HTTP, as a registry (distribution-spec 1.1).
+//! An OCI layout as a registry over HTTP (distribution-spec 1.1).
 //!
 //! **Repositories and tags** are read from the names in the layout's `index.json`
 //! (`org.opencontainers.image.ref.name`), and written there:
 //!
-//! - `a/b:t` is the tag `t` of the repository `a/b`. This is how what is pushed here is named.
-//! - `HOST/a/b:t`, as a mirror keeps it, is the tag `t` of `HOST/a/b` and of `a/b`. HOST is a first component with a dot or
-//!   a port, or `localhost`. Without a tag it is `latest`, as docker completes names; with a digest it has no tag.
-//! - a bare tag `t`, as a build into a layout or `umoci` writes it, names no repository. It is the tag `t` of whatever
-//!   repository is asked for, so `oci:DIR:t` can be pulled under any name.
-//! - an entry without a name is in every repository too, by its digest. Those with our annotation
-//!   `org.ociforge.repository` are in that repository only: manifests that were pushed by digest, or lost their tag. So
-//!   they survive, and referrers are found.
+//! - `a/b:t` is the tag `t` of the repository `a/b`. Pushed images get such names.
+//! - `HOST/a/b:t`, the name of a mirrored image, is the tag `t` of `HOST/a/b` and of `a/b`. HOST is a first component
+//!   with a dot or a port, or `localhost`. A name without a tag has the tag `latest`, as in docker; a name with a
+//!   digest has no tag.
+//! - a bare tag `t`, as from a build into a layout or from `umoci`, has no repository. It is the tag `t` of every
+//!   repository, so `oci:DIR:t` can be pulled under any name.
+//! - an entry without a name is in every repository, by its digest. An entry with ociforge's annotation
+//!   `org.ociforge.repository` is in that repository only: a manifest that was pushed by digest, or lost its tag. Such
+//!   entries keep the manifest and its referrers.
 //!
-//! Where several entries fit a tag, the exact name wins, then one with a host, then the bare tag. Of two that fit equally
-//! well, such as those of two hosts, none is taken: the answer is an error that names both. When the
-//! client names a host by `?ns=HOST`, as containerd does with a mirror, the one with that host comes before all of them,
-//! and those with another do not fit unless the path has that host too. Deleting a tag takes it away under all three, so that it is gone. The manifests that an index lists are in the index's repositories.
+//! If several entries match a tag, the exact name has precedence, then a name with a host, then the bare tag. Two equal
+//! matches, such as those of two hosts, are an error that names both. If the client names a host by `?ns=HOST`, as
+//! containerd does with a mirror, the entry of that host has precedence, and entries of other hosts do not match unless
+//! the path has that host. Deleting a tag deletes all three forms. The manifests of an index are in the index's
+//! repositories.
 //!
-//! **Blobs** are one pool that all repositories share: a blob that was pushed to one can be had from all, and every mount
-//! succeeds. That is fine where all users may see everything, and here they may. A blob is deleted only when no manifest
-//! of the layout needs it.
+//! **Blobs** are shared by all repositories: a blob of one repository can be pulled from all, and every mount succeeds.
+//! All users may read everything here. A blob can be deleted only if no manifest of the layout needs it.
 //!
 //! Several servers, and builds, may work on one layout at the same time.
 //!
-//! **Clients** may be slow, and many, and do nothing at all. No thread waits for one: a thread is taken when there are bytes
-//! to be read, hashed or written. Connections are bounded as [`connections`] says, and bodies have to go on ([`pace`]).
+//! **Clients** may be slow, numerous and idle. No thread waits for a client: threads only read, hash and write bytes.
+//! Connections are limited ([`connections`]), and bodies need a minimum pace ([`pace`]).
 
 mod answer;
 mod blobs;
@@ -76,39 +77,39 @@ pub use htpasswd::{Htpasswd, HtpasswdError, HtpasswdProblem};
 pub use server::Server;
 pub use tls::{Tls, TlsError};
 
-/// How much of a body is read before an answer that does not need it, and for how long. A client that is still sending
-/// when the connection is closed would see that instead of the answer.
+/// The limits of size and time for reading an unneeded body before the answer. A client that is still sending would get
+/// a closed connection instead of the answer.
 const DRAIN: (u64, Duration) = (16 << 20, Duration::from_secs(10));
-/// How long to wait before looking again whether another process is done with the index, at first and at last.
+/// The first and the longest pause between two attempts to lock the index.
 const LOOK_AGAIN: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(64)];
 
 /// How to serve.
 #[derive(Clone, Default)]
 pub struct ServeOptions {
-    /// Whether whatever would change the layout is refused, with 405.
+    /// Whether requests that change the layout are refused with 405.
     pub read_only: bool,
-    /// Who may use it; everybody without.
+    /// The users; `None` allows everybody.
     pub users: Option<Arc<Htpasswd>>,
     /// Whether it speaks HTTPS, and as whom.
     pub tls: Option<Tls>,
-    /// Who is told of each request.
+    /// The observer of requests.
     pub observer: Option<Observer>,
-    /// Who is told that a blob turned out to be damaged.
+    /// The observer of damaged blobs.
     pub damage_observer: Option<DamageObserver>,
 }
 
 /// Told of blobs that turn out to be damaged while they are sent.
 pub type DamageObserver = Arc<dyn Fn(&Digest) + Send + Sync>;
 
-/// Told of each request when its answer begins.
+/// Called for each request when its answer begins.
 pub type Observer = Arc<dyn Fn(&AccessLogEntry) + Send + Sync>;
 
-/// A request and what was answered.
+/// A request with its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessLogEntry {
     /// The method, such as `GET`.
     pub method: String,
-    /// Path and query, percent-encoded as they came, so without control characters.
+    /// Path and query, percent-encoded as received, so without control characters.
     pub path: String,
     /// The user, where there are some and the password was right.
     pub user: Option<String>,
@@ -116,19 +117,19 @@ pub struct AccessLogEntry {
     pub status: u16,
     /// Bytes of the request's body that were read.
     pub received: u64,
-    /// Bytes of the answer's body; more than were sent if the client goes away.
+    /// Bytes of the answer's body; more than sent if the client disconnects.
     pub sent: u64,
     /// For an answer that is an error: its message.
     pub error: Option<String>,
 }
 
-/// What a request needs.
+/// The state that all requests share.
 struct Service {
     registry: Arc<Registry>,
     options: ServeOptions,
 }
 
-/// The layout, and what is known about it.
+/// The layout with its caches.
 struct Registry {
     layout: Layout,
     documents: ManifestCache,
@@ -136,7 +137,7 @@ struct Registry {
     read_only: bool,
     damaged: Damaged,
     damage_observer: Option<DamageObserver>,
-    /// Whose turn it is at the layout's lock. One request waits for it, the others for this.
+    /// The queue for the layout's lock: one request waits for the lock, the others for this mutex.
     turn: Arc<AsyncMutex<()>>,
 }
 
@@ -159,7 +160,7 @@ impl Registry {
         })
     }
 
-    /// The length in bytes of the blob of this digest, unless it is known to be damaged.
+    /// The size in bytes of the blob of this digest; `None` if it is missing or damaged.
     fn blob_size(&self, digest: &Digest) -> Option<u64> {
         if self.is_damaged(digest) { None } else { self.layout.blob_size(digest) }
     }
@@ -173,7 +174,7 @@ impl Registry {
         self.damaged.has(digest, || self.layout.blob_facts(digest))
     }
 
-    /// Remembers that the file that is there as this blob is something else.
+    /// Records that the file of this blob is damaged.
     fn note_damage(&self, digest: &Digest, facts: FileFacts) {
         self.damaged.note(digest, facts);
         if let Some(observer) = &self.damage_observer {
@@ -181,7 +182,7 @@ impl Registry {
         }
     }
 
-    /// Waits until nobody else changes the index. No thread waits with it: garbage collection may take long.
+    /// Locks the index without blocking a thread: garbage collection may take long.
     async fn lock(&self) -> Result<Turn, ApiError> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         let mut pause = LOOK_AGAIN[0];
@@ -223,7 +224,7 @@ async fn handle(service: &Service, request: Request<Body>, patience: Duration) -
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
     let version =
         (HeaderName::from_static("docker-distribution-api-version"), HeaderValue::from_static("registry/2.0"));
-    // How many tags can be set with a manifest that is put under its digest.
+    // The maximum number of tags for a manifest that is pushed by digest.
     let tags = (HeaderName::from_static("ociforge-manifest-tags"), HeaderValue::from(manifests::MOST_TAGS));
     response.headers_mut().extend([version, tags]);
     if parts.method == Method::HEAD {
@@ -233,7 +234,7 @@ async fn handle(service: &Service, request: Request<Body>, patience: Duration) -
         let length = response.headers().get(header::CONTENT_LENGTH).filter(|_| parts.method != Method::HEAD);
         observer(&AccessLogEntry {
             method: parts.method.to_string(),
-            // Not the whole of it: a URI may have a password in it.
+            // Only a part: a URI may have a password.
             path: parts.uri.path_and_query().map_or_else(String::new, ToString::to_string),
             user,
             status: response.status().as_u16(),
@@ -245,7 +246,7 @@ async fn handle(service: &Service, request: Request<Body>, patience: Duration) -
     response
 }
 
-/// The user, where the registry has some.
+/// The user, if the registry has users.
 async fn authorize(service: &Service, headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     match &service.options.users {
         Some(users) => users.user(headers).await.map(Some),
@@ -294,7 +295,7 @@ async fn dispatch(service: &Service, request: &Parts, body: ByteStream) -> ApiRe
 fn check(service: &Service, request: &Parts) -> Result<Route, ApiError> {
     let route = Route::parse(request.uri.path())?;
     if !route.methods().split(", ").any(|method| method == request.method.as_str()) {
-        let message = format!("this end point has no method {}", request.method);
+        let message = format!("this endpoint has no method {}", request.method);
         let allow = vec![(header::ALLOW, route.methods().to_owned())];
         return Err(ApiError::new(Code::Unsupported, message).headers(allow));
     }
@@ -305,7 +306,7 @@ fn check(service: &Service, request: &Parts) -> Result<Route, ApiError> {
     Ok(route)
 }
 
-/// Answers a request that changes nothing and whose body does not matter. Reads files, so it blocks.
+/// Answers a request that changes nothing and has no body. It reads files, so it blocks.
 fn answer(registry: &Arc<Registry>, method: &Method, route: Route, query: &Query, headers: &HeaderMap) -> ApiResult {
     match route {
         Route::Root => Ok(answer::json(Vec::new(), &serde_json::json!({}))),
@@ -313,7 +314,7 @@ fn answer(registry: &Arc<Registry>, method: &Method, route: Route, query: &Query
         Route::Tags { name } => listing::tags(registry, &name, query),
         Route::Referrers { name, digest } => listing::referrers(registry, &name, &digest, query),
         Route::Manifest { name, reference } => {
-            // containerd tells a mirror so for which registry it asks.
+            // containerd names the original registry to a mirror this way.
             let host = query.get("ns");
             manifests::get(registry, host, &name, &reference, headers, *method == Method::HEAD)
         }
@@ -323,12 +324,12 @@ fn answer(registry: &Arc<Registry>, method: &Method, route: Route, query: &Query
     }
 }
 
-/// Runs blocking work where it may block.
+/// Runs blocking work on a blocking thread.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
     Ok(tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?)
 }
 
-/// Reads a body that is not wanted, up to a limit.
+/// Reads and discards an unneeded body, up to a limit.
 async fn drain(mut body: impl Stream<Item = io::Result<bytes::Bytes>> + Unpin) {
     let mut read = 0;
     let reading = async {

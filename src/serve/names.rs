@@ -1,4 +1,4 @@
-//! How the entries of a layout's index are repositories and tags. The module's documentation one up tells the rules.
+//! The mapping of a layout's index entries to repositories and tags. The parent module documents the rules.
 
 use std::collections::BTreeSet;
 
@@ -12,10 +12,10 @@ use crate::store::names::ambiguous;
 /// How well a place fits whose repository is the one but for its host.
 const LESS_HOST: u8 = 1;
 
-/// What an entry of the index is, seen from a registry.
+/// An index entry as a registry's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct RepositoryTag<'a> {
-    /// The repository, with its host if it has one; nothing for one that is in every repository.
+    /// The repository, with its host if it has one; `None` for an entry in every repository.
     repository: Option<&'a str>,
     tag: Option<&'a str>,
 }
@@ -29,7 +29,7 @@ impl<'a> RepositoryTag<'a> {
         Self { repository, tag: tag.filter(|tag| is_tag(tag)) }
     }
 
-    /// How well the place fits `repository`, the best first; nothing when it is in another one.
+    /// The rank of the match with `repository`, the best first; `None` if it is in another one.
     fn fit(&self, repository: &str) -> Option<u8> {
         match self.repository {
             Some(own) if own == repository => Some(0),
@@ -40,7 +40,7 @@ impl<'a> RepositoryTag<'a> {
     }
 }
 
-/// A repository's name without the registry's host, if it begins with one.
+/// A repository's name without the registry's host, if it has one.
 fn without_host(repository: &str) -> &str {
     match repository.split_once('/') {
         Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => rest,
@@ -53,11 +53,11 @@ pub(super) fn entries_of<'a>(entries: &'a [Descriptor], repository: &str) -> imp
     entries.iter().filter(move |entry| RepositoryTag::of(entry).fit(repository).is_some())
 }
 
-/// The entry that `tag` names in `repository`. Where the client says for which registry it takes this one, an entry with
-/// the name of another is none: what is called the same there is another image.
+/// The entry of `tag` in `repository`. If the client names a registry, entries of other registries do not match: the
+/// same name there is another image.
 ///
 /// # Errors
-/// When several images fit equally well, such as those of two registries to a name without a host: the text names them.
+/// When several images match equally, such as those of two registries for a name without a host. The text names them.
 pub(super) fn find<'a>(
     entries: &'a [Descriptor],
     host: Option<&str>,
@@ -68,7 +68,7 @@ pub(super) fn find<'a>(
     let fitting = tagged(entries, repository, tag).filter_map(|(fit, entry)| {
         let asked_for = whole.is_some() && RepositoryTag::of(entry).repository == whole.as_deref();
         let is_foreign = whole.is_some() && !asked_for && fit == LESS_HOST;
-        // What is called `a:latest` comes before what is called `a`.
+        // `a:latest` has precedence over `a`.
         let is_implied = !entry.annotations.get(REF_NAME).is_some_and(|name| name.ends_with(tag));
         (!is_foreign).then_some(((!asked_for, fit, is_implied), entry))
     });
@@ -90,21 +90,21 @@ pub(super) fn tagged<'a>(
     })
 }
 
-/// The tags of `repository`, sorted; nothing when there is no such repository.
+/// The sorted tags of `repository`; `None` if the repository does not exist.
 pub(super) fn tags<'a>(entries: &'a [Descriptor], repository: &str) -> Option<BTreeSet<&'a str>> {
     let mut entries = entries_of(entries, repository).peekable();
     entries.peek()?;
     Some(entries.filter_map(|entry| RepositoryTag::of(entry).tag).collect())
 }
 
-/// The names of all repositories, sorted; with their host where that makes a name.
+/// The sorted names of all repositories, with their host if they have one.
 pub(super) fn repositories(entries: &[Descriptor]) -> BTreeSet<&str> {
     let names = entries.iter().filter_map(|entry| RepositoryTag::of(entry).repository);
     let names = names.map(|name| if is_repository(name) { name } else { without_host(name) });
     names.filter(|name| is_repository(name)).collect()
 }
 
-/// Lets `tag` name the manifest in `repository`. What it named before stays there without a tag.
+/// Sets `tag` to the manifest in `repository`. The previous manifest stays there without a tag.
 pub(super) fn tag(entries: &mut Vec<Descriptor>, repository: &str, tag: &str, manifest: &Descriptor) {
     let name = format!("{repository}:{tag}");
     let mut tagged = manifest.clone();
@@ -115,7 +115,7 @@ pub(super) fn tag(entries: &mut Vec<Descriptor>, repository: &str, tag: &str, ma
         return;
     }
     let (old, mut kept): (Vec<_>, Vec<_>) = std::mem::take(entries).into_iter().partition(named);
-    // A manifest that was put by its digest first has its name now.
+    // The entry of a push by digest gets the name.
     kept.retain(|entry| entry.digest != manifest.digest || RepositoryTag::of(entry) != untagged(repository));
     kept.push(tagged);
     *entries = kept;
@@ -235,7 +235,7 @@ mod tests {
         assert!(several.contains("nvcr.io/a:t (sha256:") && several.contains("and ghcr.io/a:t (sha256:"), "{several}");
         assert_eq!(found(&entries, "ghcr.io/a", "t"), Some(Digest::of(b"two")));
         assert_eq!(found(&entries, "b", "t"), Some(Digest::of(b"one")));
-        // What has the name itself is what is meant, and one image under two names is no question.
+        // An exact name has precedence, and two names of one image are not ambiguous.
         let own = [entries.as_slice(), &[named("own", "a:t")]].concat();
         assert_eq!(found(&own, "a", "t"), Some(Digest::of(b"own")));
         let same = [named("one", "nvcr.io/a:t"), named("one", "ghcr.io/a:t")];

@@ -8,11 +8,11 @@ use tokio::time::{Instant, timeout};
 
 use crate::content::ByteStream;
 
-/// So many bytes have to come while the server waits, again and again.
+/// The minimum number of bytes in each waiting period of the server.
 const LEAST: usize = 1024;
 
-/// The body as it arrives. It ends in [`io::ErrorKind::TimedOut`] when the server has waited for `patience` and fewer than
-/// [`LEAST`] bytes have come.
+/// The body as a stream. It ends in [`io::ErrorKind::TimedOut`] if the server has waited for `patience` and received
+/// fewer than [`LEAST`] bytes.
 pub(super) fn paced(body: ByteStream, patience: Duration) -> ByteStream {
     let next = move |state: Option<(ByteStream, Duration, usize)>| async move {
         let (mut body, left, came) = state?;
@@ -39,7 +39,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
-    /// A body of pieces of `size` bytes, each after a `pause`, and how it is received.
+    /// Receives a body of pieces of `size` bytes, each after a `pause`.
     async fn receive(count: usize, size: usize, pause: Duration) -> io::Result<usize> {
         let body = stream::iter(0..count).then(move |_| async move {
             tokio::time::sleep(pause).await;

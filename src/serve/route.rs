@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::answer::{ApiError, Code};
 
-/// A path that the registry knows. `name` is a repository's, and well-formed.
+/// A route of the registry. `name` is a valid repository name.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Route {
     /// `/v2/`.
@@ -28,7 +28,7 @@ pub(super) enum Route {
     Referrers { name: String, digest: Digest },
 }
 
-/// How a manifest is asked for.
+/// The reference of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reference {
     Tag(String),
@@ -38,7 +38,7 @@ pub(super) enum Reference {
 impl Route {
     /// Reads a path. Repository names have slashes, so it is read from its end.
     pub(super) fn parse(path: &str) -> Result<Self, ApiError> {
-        let unknown = || ApiError::new(Code::Unsupported, "there is no such end point").status(404);
+        let unknown = || ApiError::new(Code::Unsupported, "unknown endpoint").status(404);
         let path = percent_decode_str(path).decode_utf8().map_err(|_| unknown())?;
         let path = path.strip_prefix("/v2").ok_or_else(unknown)?;
         let parts: Vec<&str> = path.split('/').skip(1).collect();
@@ -51,7 +51,7 @@ impl Route {
             }
             [name @ .., "blobs", "uploads", id] => {
                 let name = repository(name)?;
-                let unknown = || ApiError::new(Code::BlobUploadUnknown, "there is no such upload");
+                let unknown = || ApiError::new(Code::BlobUploadUnknown, "the upload is unknown");
                 Ok(Self::Upload { name, id: id.parse().map_err(|_| unknown())? })
             }
             [name @ .., "manifests", reference] => {

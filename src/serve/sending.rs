@@ -9,7 +9,7 @@ use hyper::body::{Frame, SizeHint};
 
 use super::connections::Pending;
 
-/// An answer's body, which ends the request when it is dropped: sent to its end, or given up.
+/// The body of an answer. Dropping it, complete or not, ends the request.
 pub(super) struct ResponseBody {
     body: Body,
     pending: Pending,
@@ -30,7 +30,7 @@ impl HttpBody for ResponseBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
-        // It is asked for more when the client has taken what it was given.
+        // A poll means that the client has read the previous piece.
         self.pending.waits_for_client(polled.is_ready());
         polled
     }

@@ -30,15 +30,15 @@ use crate::store::Layout;
 use crate::store::descriptors::descriptor_limit;
 use crate::store::gc::sweep_uploads;
 
-/// An upload that nobody has touched for so long is given up.
+/// The age after which an upload is abandoned.
 const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How long requests may go on after the shutdown was asked for.
+/// The time for running requests after the shutdown.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long an idle connection may take to end then.
+/// The time for closing idle connections after the shutdown.
 const FAREWELL: Duration = Duration::from_millis(100);
-/// How many connections may wait until they are taken. The system has a limit, too (`net.core.somaxconn`).
+/// The backlog of connections. The system limits it, too (`net.core.somaxconn`).
 const BACKLOG: u32 = 4096;
-/// How long to wait before a connection is taken again after the system had nothing left for one.
+/// The pause after a failed accept for lack of resources.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// A registry that listens.
@@ -50,11 +50,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens on `listen`; with port 0 on one that is free. Unless it is read-only, removes uploads that nobody has
-    /// touched for a week.
+    /// Listens on `listen`; port 0 selects a free port. Unless the registry is read-only, removes uploads older than a
+    /// week.
     ///
     /// # Errors
-    /// When the address can't be had, or the layout can't be written though it is to be.
+    /// When the address cannot be used, or the layout cannot be written and is not read-only.
     pub async fn bind(layout: Layout, listen: SocketAddr, options: ServeOptions) -> Result<Self, ServeError> {
         if !options.read_only {
             let writable = access(layout.root(), Access::WRITE_OK | Access::EXEC_OK).map_err(io::Error::from);
@@ -76,7 +76,7 @@ impl Server {
         self.address
     }
 
-    /// Serves until `shutdown` ends, then lets requests end that are under way, for a few seconds.
+    /// Serves until `shutdown` ends, then gives running requests a few seconds.
     ///
     /// # Errors
     /// When connections can no longer be taken.
@@ -106,7 +106,7 @@ impl Server {
                         connections.make_room();
                         sleep(PAUSE).await;
                     }
-                    // The client is gone already.
+                    // The client has disconnected.
                     _ => {}
                 },
             }
@@ -164,7 +164,7 @@ impl Serve {
         }
         conversation.as_mut().graceful_shutdown();
         if self.connection.is_idle() {
-            // One that waits for its first request does not end by itself.
+            // A connection before its first request does not end by itself.
             let _ = timeout(FAREWELL, conversation).await;
         } else {
             let _ = conversation.await;

@@ -1,8 +1,8 @@
-//! Uploads that have not ended: files beside the blobs, and the state of their hashes.
+//! Unfinished uploads: files beside the blobs, and the state of their hashes.
 //!
-//! An upload is the file `.uploads/<id>` of the layout and its offset is the file's length, so uploads survive the server.
-//! Who writes one holds the file's lock, whatever process it is in. The hash runs along while bytes arrive and is kept in
-//! memory between requests; when it is lost, or another process wrote, the file is read again at the end.
+//! An upload is the file `.uploads/<id>` of the layout, and its offset is the file's length, so uploads survive the
+//! server. The writer holds the file's lock. The hash is computed while bytes arrive and kept in memory between
+//! requests; if it is lost, or another process wrote, the file is read again at the end.
 
 use std::collections::HashMap;
 use std::fs::{File, TryLockError};
@@ -21,10 +21,10 @@ use crate::content::Cause;
 use crate::store::dir::{Dir, FileFacts};
 use crate::store::{Layout, layout::UPLOADS};
 
-/// How long a request waits for another one on the same upload. A client whose connection broke may be back before the
-/// server has noticed.
+/// The time that a request waits for another one on the same upload. A client may reconnect before the server notices a
+/// broken connection.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long it waits before it looks again, at first and at last.
+/// The first and the longest pause between two attempts.
 const LOOK_AGAIN: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(320)];
 
 /// The unfinished uploads of a layout.
@@ -52,10 +52,10 @@ pub(super) struct IncomingUpload {
     hasher: Option<Hasher>,
 }
 
-/// Why an upload can't be continued.
+/// An error of continuing an upload.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SessionError {
-    #[error("there is no such upload")]
+    #[error("the upload is unknown")]
     Unknown,
     #[error("another request is writing this upload")]
     Busy,
@@ -68,7 +68,7 @@ impl Sessions {
         Arc::new(Self { layout: layout.clone(), running: Mutex::default() })
     }
 
-    /// Begins an upload, to be hashed with `algorithm` where that is known yet.
+    /// Begins an upload, hashed with `algorithm` if it is known.
     pub(super) fn begin(&self, algorithm: Option<&str>) -> Result<Uuid, Cause> {
         let hasher = algorithm.map(hasher).transpose()?;
         let id = Uuid::new_v4();
@@ -81,7 +81,7 @@ impl Sessions {
         Ok(id)
     }
 
-    /// How many bytes of an upload are there.
+    /// The number of received bytes of an upload.
     pub(super) fn length(&self, id: Uuid) -> Result<u64, SessionError> {
         let facts = self.directory()?.facts(id.to_string())?;
         facts.map(|facts| facts.size).ok_or(SessionError::Unknown)
@@ -96,13 +96,13 @@ impl Sessions {
                 Err(SessionError::Busy) if since.elapsed() < PATIENCE => {}
                 opened => return Ok(opened?),
             }
-            // No thread waits: who has the upload may be waiting for a client.
+            // No thread waits: the holder of the upload may wait for a client.
             sleep(pause).await;
             pause = (pause * 2).min(LOOK_AGAIN[1]);
         }
     }
 
-    /// Takes an upload for one request, unless another one has it.
+    /// Locks an upload for one request, unless another one has it.
     fn try_open(self: &Arc<Self>, id: Uuid) -> Result<IncomingUpload, SessionError> {
         let (directory, name) = (self.directory()?, id.to_string());
         let mut file = directory.edit_file(&name).map_err(SessionError::of)?;
@@ -110,7 +110,7 @@ impl Sessions {
             TryLockError::WouldBlock => SessionError::Busy,
             TryLockError::Error(error) => error.into(),
         })?;
-        // Who had it before may have made a blob of it, or removed it.
+        // The previous holder may have finished or removed it.
         if !directory.has(&name, &file)? {
             return Err(SessionError::Unknown);
         }
@@ -125,7 +125,7 @@ impl Sessions {
         self.layout.dir().directory(UPLOADS).map_err(SessionError::of)
     }
 
-    /// Forgets the hashes of uploads that are gone: garbage collection removes those that were given up.
+    /// Drops the hashes of removed uploads: garbage collection removes abandoned ones.
     fn forget(&self, directory: &Dir) {
         self.running().retain(|id, _| directory.is_taken(id.to_string()).unwrap_or(true));
     }
@@ -136,12 +136,12 @@ impl Sessions {
 }
 
 impl IncomingUpload {
-    /// Bytes that are there.
+    /// The number of received bytes.
     pub(super) fn length(&self) -> u64 {
         self.length
     }
 
-    /// Puts pieces at the end. A fault, such as a full disk, ends the upload and frees its space.
+    /// Appends pieces. An error, such as a full disk, ends the upload and frees its space.
     pub(super) fn append_all(mut self, pieces: &[Bytes]) -> Result<Self, Cause> {
         for piece in pieces {
             if let Err(error) = self.append(piece) {
@@ -183,7 +183,7 @@ impl IncomingUpload {
         Ok(())
     }
 
-    /// Takes back what came after the first `length` bytes.
+    /// Truncates the upload to `length` bytes.
     pub(super) fn truncate(&mut self, length: u64) -> io::Result<()> {
         self.hasher = None;
         self.file.set_len(length)?;
@@ -191,8 +191,8 @@ impl IncomingUpload {
         Ok(())
     }
 
-    /// Makes the layout's blob of it if the digest is `expected`. Otherwise the upload is gone, and the error is the
-    /// digest that it had.
+    /// Renames the upload to the layout's blob if the digest is `expected`. Otherwise the upload is removed, and the
+    /// error is its digest.
     pub(super) fn finish(mut self, expected: &Digest) -> Result<Result<(), Digest>, Cause> {
         self.hash_with(expected.algorithm())?;
         let actual = self.hasher.take().map(Hasher::finish);
@@ -203,9 +203,9 @@ impl IncomingUpload {
             }
             None => {
                 let blobs = self.sessions.layout.blob_directory(expected)?;
-                // The last bytes may have come long ago, but the manifest is still to come.
+                // The last bytes may be old, but the manifest has not arrived yet.
                 self.file.set_modified(SystemTime::now())?;
-                // A crash of the machine must not leave an empty file that is called like the blob.
+                // A crash of the machine must not leave an empty file under the blob's name.
                 self.file.sync_data()?;
                 self.directory.rename(self.id.to_string(), &blobs, expected.hex())?;
                 Ok(Ok(()))

@@ -1,8 +1,8 @@
-//! Sending blobs that are what their digests say, to the last byte.
+//! Verified sending of blobs.
 //!
-//! A blob is hashed while it is sent. When it has turned out to be damaged its last bytes are not sent, so that the
-//! answer ends too early instead of well. The same holds for a part of a blob that ends where the blob does, as it is asked for
-//! by who goes on with a download. Other parts are sent as they are: who puts parts together has to look at the whole.
+//! A blob is hashed while it is sent. The last bytes of a damaged blob are not sent, so the answer is truncated. The
+//! same applies to a range that ends at the blob's end, as for a resumed download. Other ranges are sent without a
+//! check: a client that combines ranges must verify the result.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -19,10 +19,10 @@ use crate::content::{ByteStream, Cause};
 use crate::store::dir::FileFacts;
 use crate::store::stream::stream as read;
 
-/// Bytes read and hashed at once. A blob of at most so many is hashed before the answer begins.
+/// Bytes per read. A blob up to this size is hashed before the answer begins.
 pub(super) const PIECE: u64 = 256 << 10;
 
-/// The blobs that were found damaged, until other files are in their places.
+/// The damaged blobs, until their files are replaced.
 #[derive(Default)]
 pub(super) struct Damaged(Mutex<HashMap<Digest, FileFacts>>);
 
@@ -32,7 +32,7 @@ impl Damaged {
         self.known().insert(digest.clone(), facts);
     }
 
-    /// Whether the file that is there as the blob of this digest is known not to be it.
+    /// Whether the file of this blob is known to be damaged.
     pub(super) fn has(&self, digest: &Digest, facts: impl FnOnce() -> Option<FileFacts>) -> bool {
         let mut known = self.known();
         let Some(damaged) = known.get(digest) else { return false };
@@ -67,7 +67,7 @@ impl Reading {
         Ok((piece.into(), self))
     }
 
-    /// Fails unless what was read is the blob.
+    /// Fails unless the read bytes match the digest.
     fn verdict(self) -> io::Result<()> {
         let actual = self.hasher.finish();
         let expected = self.digest;
@@ -75,8 +75,8 @@ impl Reading {
     }
 }
 
-/// The `length` bytes of the blob of this digest, which is in `file`. In place of its last piece there is an error, whose
-/// inner value is a [`Cause`], when they have another digest. A piece is read and hashed while the one before is sent.
+/// The `length` bytes of the blob of this digest, from `file`. If they have another digest, the last piece is an error
+/// whose inner value is a [`Cause`]. The next piece is read and hashed while the previous one is sent.
 pub(super) fn whole(file: &Arc<File>, digest: &Digest, length: u64) -> ByteStream {
     let (file, hasher) = (Arc::clone(file), Hasher::like(digest));
     let reading = Reading { file, at: 0, length, digest: digest.clone(), hasher };
@@ -94,8 +94,8 @@ pub(super) fn whole(file: &Arc<File>, digest: &Digest, length: u64) -> ByteStrea
     .boxed()
 }
 
-/// The bytes of the blob from `start` on, as [`whole`]: all but the last are sent while the blob is hashed, the last one
-/// when it is known to be sound.
+/// The bytes of the blob from `start` on, as [`whole`]: all except the last are sent while the blob is hashed, the last
+/// one after the verification.
 pub(super) fn to_the_end(file: &Arc<File>, digest: &Digest, start: u64, length: u64) -> ByteStream {
     let mut hashing = JoinSet::new();
     hashing.spawn(whole(file, digest, length).try_for_each(|_| async { Ok(()) }));

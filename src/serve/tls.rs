@@ -17,7 +17,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::error::Explain;
 
-/// How long a client may take to agree on keys.
+/// The timeout of a TLS handshake.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The certificate that a server shows, and its key.
@@ -27,7 +27,7 @@ pub struct Tls(Arc<ServerConfig>);
 /// Why there can be no HTTPS.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file can't be read.
+    /// A file cannot be read.
     #[error("cannot read {path}")]
     Read {
         /// The file.
@@ -36,26 +36,26 @@ pub enum TlsError {
         source: io::Error,
     },
     /// The file is no certificate in PEM.
-    #[error("there is no certificate in {path}")]
+    #[error("{path} has no certificate")]
     Certificate {
         /// The file.
         path: PathBuf,
     },
     /// The file is no key in PEM.
-    #[error("there is no private key in {path}")]
+    #[error("{path} has no private key")]
     Key {
         /// The file.
         path: PathBuf,
     },
     /// The key is another certificate's.
-    #[error("the key in {key} does not fit the certificate in {certificate}")]
+    #[error("the key in {key} does not match the certificate in {certificate}")]
     Mismatch {
         /// The certificate's file.
         certificate: PathBuf,
         /// The key's file.
         key: PathBuf,
     },
-    /// The certificate or the key is of a kind that can't be used, or damaged.
+    /// The certificate or the key is damaged or of an unsupported kind.
     #[error("cannot use the certificate in {certificate} with the key in {key}")]
     Unusable {
         /// The certificate's file.
@@ -72,10 +72,10 @@ impl Explain for TlsError {
         let text = match self {
             Self::Read { .. } | Self::Unusable { .. } => return None,
             Self::Certificate { .. } => {
-                "it has to be in PEM (-----BEGIN CERTIFICATE-----), the server's own first, then those that signed it"
+                "use PEM (-----BEGIN CERTIFICATE-----): the server's certificate first, then its issuers"
             }
-            Self::Key { .. } => "it has to be in PEM, without a password (`openssl pkey` takes one away)",
-            Self::Mismatch { .. } => "the server's own certificate has to be the first in its file",
+            Self::Key { .. } => "use PEM without a password (`openssl pkey` removes it)",
+            Self::Mismatch { .. } => "put the server's certificate first in the file",
         };
         Some(text.into())
     }
@@ -85,7 +85,7 @@ impl Tls {
     /// Reads a chain of certificates, the server's own first, and its key, both in PEM.
     ///
     /// # Errors
-    /// When they can't be read or used, or don't fit each other.
+    /// When they cannot be read or used, or do not match.
     pub fn open(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
         let read = |path: &Path| fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source });
         let none = || TlsError::Certificate { path: certificate.to_owned() };
@@ -109,7 +109,7 @@ impl Tls {
 }
 
 impl Tls {
-    /// Agrees on keys with a client. Nothing comes of it when the client can't, or takes too long.
+    /// Performs the TLS handshake with a client; `None` if it fails or takes too long.
     pub(super) async fn accept(&self, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
         timeout(PATIENCE, TlsAcceptor::from(Arc::clone(&self.0)).accept(stream)).await.ok()?.ok()
     }

@@ -15,12 +15,12 @@ use super::session::{IncomingUpload, SessionError};
 use super::{Query, Registry, blocking, drain};
 use crate::content::{ByteStream, Cause};
 
-/// Pieces of a body that are written at once, if so many have come.
+/// The maximum number of pieces of a body per write.
 const PIECES: usize = 16;
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
-/// Begins an upload. With `mount` the blob may be there already; with `digest` the body is the whole blob.
+/// Begins an upload. With `mount` the blob may already exist; with `digest` the body is the complete blob.
 pub(super) async fn start(registry: &Arc<Registry>, name: &str, query: &Query, body: ByteStream) -> ApiResult {
     if let Some(digest) = query.get("mount") {
         let digest = parse_digest(digest)?;
@@ -40,7 +40,7 @@ pub(super) async fn start(registry: &Arc<Registry>, name: &str, query: &Query, b
     match receive(session, body, None).await {
         Ok(session) => finish(name, session, digest).await,
         Err(error) => {
-            // The client never learnt where this upload is.
+            // The client does not know this upload.
             if let Ok(session) = registry.sessions.open(id).await {
                 blocking(move || session.discard()).await??;
             }
@@ -62,7 +62,7 @@ pub(super) async fn patch(
     Ok(accepted(StatusCode::ACCEPTED, name, id, session.length()))
 }
 
-/// Takes the last chunk, if there is a body, and makes the upload a blob.
+/// Receives the last chunk, if the request has a body, and finishes the blob.
 pub(super) async fn put(
     registry: &Arc<Registry>,
     name: &str,
@@ -80,7 +80,7 @@ pub(super) async fn put(
     finish(name, session, digest).await
 }
 
-/// Says how far the upload is.
+/// Answers with the offset of the upload.
 pub(super) fn status(registry: &Registry, name: &str, id: Uuid) -> ApiResult {
     Ok(accepted(StatusCode::NO_CONTENT, name, id, registry.sessions.length(id)?))
 }
@@ -92,7 +92,7 @@ pub(super) async fn cancel(registry: &Registry, id: Uuid) -> ApiResult {
     Ok(empty(StatusCode::NO_CONTENT, Vec::new()))
 }
 
-/// Takes a chunk to the end of the upload if that is where it belongs.
+/// Appends a chunk to the upload if its offset matches.
 async fn take(
     session: IncomingUpload,
     name: &str,
@@ -106,7 +106,7 @@ async fn take(
         Ok(Some(chunk)) if chunk.start == start => Some(chunk.length),
         Ok(Some(chunk)) => {
             drain(body).await;
-            let message = format!("the chunk begins at {}, but {start} bytes are there", chunk.start);
+            let message = format!("the chunk begins at {}, but the upload has {start} bytes", chunk.start);
             let error = ApiError::new(Code::BlobUploadInvalid, message).status(416);
             return Err(error.headers(vec![location(name, id), (header::RANGE, format!("0-{there}"))]));
         }
@@ -118,8 +118,8 @@ async fn take(
     receive(session, body, expected).await
 }
 
-/// Writes and hashes a body. With another length than `expected` nothing of it stays. What came of a body that was cut
-/// off does stay: the client can ask how much there is and go on.
+/// Writes and hashes a body. A body of another length than `expected` is discarded. The received part of an interrupted
+/// body stays: the client can query the offset and resume.
 async fn receive(session: IncomingUpload, body: ByteStream, expected: Option<u64>) -> Result<IncomingUpload, ApiError> {
     let start = session.length();
     let mut body = body.ready_chunks(PIECES);
@@ -147,7 +147,7 @@ async fn receive(session: IncomingUpload, body: ByteStream, expected: Option<u64
     match expected {
         Some(expected) if expected != length => {
             blocking(move || session.truncate(start)).await??;
-            let message = format!("Content-Range says {expected} bytes, but {length} came");
+            let message = format!("Content-Range specifies {expected} bytes, but the body has {length}");
             Err(ApiError::new(Code::SizeInvalid, message))
         }
         _ => Ok(session),
@@ -186,7 +186,7 @@ fn created(name: &str, digest: &Digest) -> Response {
     empty(StatusCode::CREATED, vec![location, (CONTENT_DIGEST, digest.to_string())])
 }
 
-/// Where the upload is and how far it has come. By custom no byte is told as `0-0`, as one byte is.
+/// The location and offset of the upload. By convention, an empty upload is `0-0`, as one with a single byte.
 fn accepted(status: StatusCode, name: &str, id: Uuid, length: u64) -> Response {
     let range = format!("0-{}", length.saturating_sub(1));
     let headers: ResponseHeaders = vec![location(name, id), (header::RANGE, range), (UPLOAD_UUID, id.to_string())];
@@ -197,7 +197,7 @@ fn location(name: &str, id: Uuid) -> (HeaderName, String) {
     (header::LOCATION, format!("/v2/{name}/blobs/uploads/{id}"))
 }
 
-/// Where a chunk belongs, in bytes.
+/// The range of a chunk in bytes.
 #[derive(Debug, PartialEq, Eq)]
 struct Chunk {
     start: u64,
@@ -205,11 +205,11 @@ struct Chunk {
 }
 
 impl Chunk {
-    /// Reads `Content-Range`, which here is `<first>-<last>`; nothing when the client leaves it out.
+    /// Reads `Content-Range`, which has the form `<first>-<last>` here; `None` without the header.
     fn parse(request: &HeaderMap) -> Result<Option<Self>, ApiError> {
         let Some(header) = request.get(header::CONTENT_RANGE) else { return Ok(None) };
         let text = header.to_str().unwrap_or_default();
-        let bad = || ApiError::new(Code::BlobUploadInvalid, format!("`{text}` is no Content-Range of the form 0-99"));
+        let bad = || ApiError::new(Code::BlobUploadInvalid, format!("`{text}` is not a Content-Range such as 0-99"));
         let number = |text: &str| text.parse::<u64>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
         let (first, last) = text.split_once('-').ok_or_else(bad)?;
         let (start, last) = number(first).zip(number(last)).ok_or_else(bad)?;
@@ -217,7 +217,7 @@ impl Chunk {
         let declared = request.get(header::CONTENT_LENGTH).and_then(|text| text.to_str().ok()?.parse::<u64>().ok());
         match declared {
             Some(declared) if declared != length => {
-                let message = format!("Content-Range says {length} bytes, Content-Length {declared}");
+                let message = format!("Content-Range specifies {length} bytes, Content-Length {declared}");
                 Err(ApiError::new(Code::SizeInvalid, message))
             }
             _ => Ok(Some(Self { start, length })),

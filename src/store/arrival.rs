@@ -1,4 +1,4 @@
-//! Blobs as they arrive.
+//! Blobs that arrive from a source.
 
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -15,38 +15,38 @@ use tokio::task::spawn_blocking;
 use crate::content::{Cause, ContentError, Source, Verifier, cause_of};
 use crate::progress::Progress;
 
-/// Small pieces are gathered until there are so many bytes of them, or the blob ends.
+/// Small pieces are collected into batches of at least this size in bytes.
 const BATCH: usize = 256 << 10;
-/// How many pieces are gathered at most; one call writes up to 1024.
+/// The maximum number of pieces in a batch; one system call writes up to 1024.
 const PIECES: usize = 512;
-/// Batches that may wait for the thread that hashes and writes.
+/// The maximum number of batches that wait for the writing thread.
 const WAITING: usize = 8;
 
-/// The end of a file, where a blob arrives.
+/// The end of a file to which a blob is written.
 pub(super) struct Arrival<H> {
-    /// Where its bytes go.
+    /// The file.
     pub(super) file: Arc<File>,
-    /// Where in the file the blob begins, in bytes. What is there of it goes on to the file's end.
+    /// The offset of the blob in the file, in bytes. Its existing part extends to the end of the file.
     pub(super) begin: u64,
-    /// Held for as long as the file is written, which may be longer than anybody waits for it.
+    /// A guard that is held while the file is written, even if the caller stops waiting.
     pub(super) held: H,
 }
 
-/// How one go at a blob ended.
+/// The result of one attempt.
 struct Attempt<H> {
     arrival: Arrival<H>,
-    /// How many bytes were in the file before.
+    /// The size in bytes of the existing part.
     there: u64,
     outcome: Result<(), ContentError>,
 }
 
 impl<H: Send + 'static> Arrival<H> {
-    /// Has the rest of the blob from `source`, after what is in the file already. When the whole is not what the
-    /// descriptor says, nothing of it stays. Then it is read once more from its first byte, unless it was already: the
-    /// older part may have been bad.
+    /// Reads the rest of the blob from `source`, after the existing part in the file. A blob that does not match its
+    /// descriptor is removed from the file. If it had an existing part, the blob is read once more from its first byte:
+    /// the existing part may have been damaged.
     ///
-    /// When the source breaks off or the disk is full, what has come so far stays in the file. Errors are of
-    /// `operation`, but for those of the source that has nothing to offer.
+    /// When the source ends early or the disk is full, the received part stays in the file. Errors of the target have
+    /// `operation`; those of the source have an operation of their own.
     pub(super) async fn receive(
         mut self,
         descriptor: &Descriptor,
@@ -59,7 +59,7 @@ impl<H: Send + 'static> Arrival<H> {
             self = attempt.arrival;
             match attempt.outcome {
                 Ok(()) => return Ok(self),
-                Err(error) if is_other_content(&error.cause) => {
+                Err(error) if error.cause.is_other_content() => {
                     self.file.set_len(self.begin).map_err(|error| Cause::Io(error).of(operation))?;
                     if attempt.there == 0 {
                         return Err(error);
@@ -85,27 +85,31 @@ impl<H: Send + 'static> Arrival<H> {
             let written = self.write(&mut check, size, found, receiver);
             (self, check, written)
         });
-        // Without an answer the writer has failed.
+        // No answer means that the writer failed.
         let there = there.await.ok();
         let mut sent = Ok(());
         if let Some(there) = there {
             progress.advance(there);
             if there < size {
-                sent = send(descriptor, source, there, progress, &sender, operation).await;
+                sent = send(descriptor, source, there, progress, &sender).await;
             }
         }
         drop(sender);
         let joined = writer.await.map_err(io::Error::other);
         let (arrival, check, written) = joined.map_err(|error| Cause::Io(error).of(operation))?;
         let outcome = match (written, sent) {
-            (Ok(()), Ok(())) => check.finish().map_err(|cause| cause.of(operation)),
-            (Err(cause), _) => Err(cause.of(operation)),
+            (Ok(()), Ok(())) => check.finish(),
+            (Err(cause), _) => Err(cause),
             (_, sent) => sent,
         };
+        let outcome = outcome.map_err(|cause| match cause.is_mismatch() {
+            true => cause.of_source(source, descriptor).of(operation),
+            false => cause.of(operation),
+        });
         Ok(Attempt { arrival, there: there.unwrap_or(0), outcome })
     }
 
-    /// Hashes what is there, says how much that is, and then hashes and writes what is received.
+    /// Hashes the existing part, reports its size, and then hashes and writes the received batches.
     fn write(
         &self,
         check: &mut Verifier,
@@ -126,7 +130,7 @@ impl<H: Send + 'static> Arrival<H> {
             check.take(&buffer[..most])?;
             at += most as u64;
         }
-        // Where nobody waits for the answer any more nothing is sent either.
+        // If the receiver of the size is gone, no batch follows.
         let _ = found.send(at - self.begin);
         while let Some(batch) = receiver.blocking_recv() {
             for piece in &batch {
@@ -138,25 +142,16 @@ impl<H: Send + 'static> Arrival<H> {
     }
 }
 
-/// Whether what came is whole but not what was asked for. A blob that ends too early may only have been cut off.
-fn is_other_content(cause: &Cause) -> bool {
-    match cause {
-        Cause::WrongDigest { .. } => true,
-        Cause::WrongSize { expected, actual } => actual > expected,
-        _ => false,
-    }
-}
-
-/// Sends what `source` has of the blob from `there` on to the writer, for as long as it receives it.
+/// Sends the blob of `source` from the offset `there` to the writer, until the writer ends.
 async fn send(
     descriptor: &Descriptor,
     source: &dyn Source,
     there: u64,
     progress: &dyn Progress,
     sender: &mpsc::Sender<Vec<Bytes>>,
-    operation: &str,
-) -> Result<(), ContentError> {
-    let mut stream = source.fetch(descriptor, there).await?;
+) -> Result<(), Cause> {
+    let fetched = source.fetch(descriptor, there).await;
+    let mut stream = fetched.map_err(|error| Cause::Source(Box::new(error)))?;
     let (mut batch, mut gathered) = (Vec::new(), 0);
     let mut outcome = Ok(());
     while let Some(piece) = stream.next().await {
@@ -167,14 +162,14 @@ async fn send(
                 batch.push(piece);
             }
             Err(error) => {
-                outcome = Err(cause_of(error).of(operation));
+                outcome = Err(cause_of(error).of_source(source, descriptor));
                 break;
             }
         }
         if gathered >= BATCH || batch.len() == PIECES {
             gathered = 0;
             if sender.send(std::mem::take(&mut batch)).await.is_err() {
-                // The writer knows why.
+                // The writer has the error.
                 return Ok(());
             }
         }
@@ -183,7 +178,7 @@ async fn send(
     outcome
 }
 
-/// Writes all `pieces` at a place in the file, and returns how many bytes they are.
+/// Writes all `pieces` at an offset of the file, and returns their size in bytes.
 fn write_at(file: &File, pieces: &[Bytes], at: u64) -> io::Result<u64> {
     let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
     let mut slices = slices.as_mut_slice();

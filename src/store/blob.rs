@@ -1,4 +1,4 @@
-//! Writing files so that they are there whole or not at all.
+//! Atomic writes of files.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,8 +11,8 @@ use sha2::{Digest as _, Sha256};
 use super::dir::Dir;
 use super::temporary::TemporaryFile;
 
-/// A blob on its way into a layout: a temporary file beside the blobs, hashed as it is written. Dropped unfinished, it
-/// leaves nothing.
+/// A new blob of a layout: a temporary file beside the blobs, which is hashed while it is written. Dropping it
+/// unfinished removes the file.
 pub struct BlobWriter {
     file: TemporaryFile,
     hasher: Sha256,
@@ -20,10 +20,10 @@ pub struct BlobWriter {
 }
 
 impl BlobWriter {
-    /// Begins a blob in `directory` (`blobs/sha256` of a layout).
+    /// Creates a blob in `directory` (`blobs/sha256` of a layout).
     ///
     /// # Errors
-    /// When the directory can't be written.
+    /// When the directory cannot be written.
     pub(super) fn new(directory: &Dir) -> io::Result<Self> {
         Ok(Self { file: directory.temporary()?, hasher: Sha256::new(), size: 0 })
     }
@@ -34,32 +34,32 @@ impl BlobWriter {
         self.size
     }
 
-    /// The digest of what has been written so far.
+    /// The digest of the bytes written so far.
     #[must_use]
     pub fn digest(&self) -> Digest {
         Digest::from_sha256(&self.hasher.clone().finalize().into())
     }
 
-    /// Gives the blob its name, replacing one of the same digest.
+    /// Renames the blob to its digest, and replaces an existing one.
     ///
     /// # Errors
-    /// When the file can't be renamed.
+    /// When the file cannot be renamed.
     pub fn finish(self) -> io::Result<(Digest, u64)> {
         let (digest, size) = (self.digest(), self.size);
         self.finish_as(&digest)?;
         Ok((digest, size))
     }
 
-    /// Gives the blob the name of this SHA-256 digest, for a writer whose bytes went through [`BlobWriter::unhashed`] and
-    /// were hashed elsewhere.
+    /// Renames the blob to this SHA-256 digest, for a writer that used [`BlobWriter::unhashed`] and hashed its bytes
+    /// itself.
     ///
     /// # Errors
-    /// When the file can't be renamed.
+    /// When the file cannot be renamed.
     pub fn finish_as(self, digest: &Digest) -> io::Result<()> {
         self.file.persist(digest.hex())
     }
 
-    /// The file itself, for a writer that hashes by itself and ends with [`BlobWriter::finish_as`].
+    /// The file, for a writer that hashes its bytes itself and ends with [`BlobWriter::finish_as`].
     pub fn unhashed(&mut self) -> &mut fs::File {
         self.file.file()
     }
@@ -78,26 +78,25 @@ impl Write for BlobWriter {
     }
 }
 
-/// Writes a small file whole: into a temporary file beside it, then by renaming.
+/// Writes a small file atomically: to a temporary file beside it, which is then renamed.
 ///
 /// # Errors
-/// When the directory can't be made or written.
+/// When the directory cannot be created or written.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let (directory, name) = Dir::holding(path)?;
     directory.write(name, bytes, false)
 }
 
-/// The file to replace for `path`: a symbolic link stays, and what it points to is replaced.
+/// The file to replace for `path`: the target of a symbolic link, not the link.
 #[must_use]
 pub fn linked(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// A temporary file for what is to be at `path`, and the name to give it in the end: a symbolic link stays, and what it
-/// points to is replaced.
+/// A temporary file for `path`, and its final name: the target of a symbolic link is replaced, not the link.
 ///
 /// # Errors
-/// When the directory can't be made or written.
+/// When the directory cannot be created or written.
 pub fn beside(path: &Path) -> io::Result<(TemporaryFile, OsString)> {
     let path = linked(path);
     let (directory, name) = Dir::holding(&path)?;

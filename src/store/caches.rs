@@ -1,4 +1,4 @@
-//! Directories that steps of builds keep for the next build, such as what a compiler or a package manager has downloaded.
+//! Directories that steps keep for the next build, such as the downloads of a package manager.
 //!
 //! ```text
 //! caches/KIND/HASH/id      the id that the recipe gives it
@@ -6,7 +6,8 @@
 //! caches/KIND/HASH/files/  what is in it
 //! ```
 //!
-//! As with unpacked layers, whose owners files can have depends on who writes them: each kind has directories of its own.
+//! The possible owners of files depend on the rights of the writer, as for unpacked layers: each kind of rights has its
+//! own directories.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -23,16 +24,16 @@ const ID: &str = "id";
 const LOCK: &str = "lock";
 const FILES: &str = "files";
 
-/// How long after a lock was found taken it is tried again.
+/// The pause between two attempts to lock a cache.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// All of them.
+/// All caches of the store.
 #[derive(Debug, Clone)]
 pub struct Caches {
     directory: PathBuf,
 }
 
-/// A directory that stays, locked for as long as this value lives.
+/// A cache, locked while this value exists.
 #[derive(Debug)]
 pub struct CacheMount {
     files: PathBuf,
@@ -40,18 +41,18 @@ pub struct CacheMount {
 }
 
 impl Caches {
-    /// Those in `directory`, which need not exist.
+    /// The caches in `directory`, which may not exist.
     #[must_use]
     pub fn new(directory: PathBuf) -> Self {
         Self { directory }
     }
 
-    /// The cache called `id`, which may be any text, of those who make files of that `kind`, a plain file name; made where it is missing,
-    /// with mode 0755. Nobody else can use it at the same time if it is to be `locked`, else all who don't want it locked.
-    /// Waits for others: `waiting` is told once, and `cancelled` asked now and then.
+    /// The cache `id` (any text) of the ownership `kind` (a plain file name). It is created with mode 0755 if it is
+    /// missing. A `locked` cache has one user at a time; otherwise it is shared by all users without `locked`. Waits
+    /// for other users: calls `waiting` once, and polls `cancelled`.
     ///
     /// # Errors
-    /// When it can't be made, and when `cancelled` is true ([`io::ErrorKind::Interrupted`]).
+    /// When it cannot be created, and when `cancelled` is true ([`io::ErrorKind::Interrupted`]).
     pub fn open(
         &self,
         kind: &str,
@@ -63,9 +64,9 @@ impl Caches {
         let place = self.directory.join(kind).join(Digest::of(id.as_bytes()).hex());
         let mut told = false;
         loop {
-            // Files of root's with setuid bits are nobody else's business.
+            // Files of root with setuid bits must not be accessible to others.
             match fs::DirBuilder::new().recursive(true).mode(0o700).create(&place) {
-                // Another process removed it between the two looks that this takes.
+                // Another process removed it between the two checks.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && may_be_directory(&place) => continue,
                 made => made?,
             }
@@ -90,10 +91,10 @@ impl Caches {
         }
     }
 
-    /// Removes all that nobody uses, and returns how many are used.
+    /// Removes all unused caches, and returns the number of used ones.
     ///
     /// # Errors
-    /// When one can't be removed.
+    /// When one of them cannot be removed.
     pub fn prune(&self) -> io::Result<usize> {
         let mut used = 0;
         let below = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -102,7 +103,7 @@ impl Caches {
             let Some(lock) = unless_gone(File::options().create(true).append(true).open(&file))? else { continue };
             match lock.try_lock() {
                 Ok(()) if is_at(&lock, &file) => remove(&place)?,
-                // Somebody else has removed it, and may have made another one.
+                // Another process removed it, and may have created a new one.
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => used += 1,
                 Err(TryLockError::Error(error)) => return Err(error),
@@ -113,32 +114,32 @@ impl Caches {
 }
 
 impl CacheMount {
-    /// What is in it: an absolute path if that of the store is.
+    /// The directory of its files: an absolute path if that of the store is.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.files
     }
 }
 
-/// Makes what is in a cache whose lock is held. The id is written when all is there; of two who share the lock both may
-/// do it.
+/// Creates the content of a cache whose lock is held. The id is written last; two users of a shared lock may both do
+/// this.
 fn furnish(place: &Path, id: &str, lock: File) -> io::Result<CacheMount> {
     let files = place.join(FILES);
-    // A step without mounts may have been given the directory itself, and have removed it or been killed.
+    // A step without mounts uses the directory itself, and may have removed it or been killed.
     let made = match fs::create_dir(&files) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
         made => made.map(|()| true)?,
     };
     if made || !place.join(ID).exists() {
-        // Whatever the umask is.
+        // Independent of the umask.
         fs::set_permissions(&files, fs::Permissions::from_mode(0o755))?;
         write_atomic(&place.join(ID), id.as_bytes())?;
     }
     Ok(CacheMount { files, _lock: lock })
 }
 
-/// Removes a cache whose lock is held. The lock's file goes last: who waits for it finds that it is gone, and who comes
-/// then makes another one, so that the directory may stay.
+/// Removes a cache whose lock is held. The lock file is removed last: a waiting process notices this and creates a new
+/// one, so the directory may remain.
 fn remove(place: &Path) -> io::Result<()> {
     for entry in fs::read_dir(place)? {
         let path = entry?.path();
@@ -153,13 +154,13 @@ fn remove(place: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the file that is open is still the one at `path`.
+/// Whether the open file is still the file at `path`.
 fn is_at(open: &File, path: &Path) -> bool {
     let number = |facts: io::Result<fs::Metadata>| facts.ok().map(|facts| (facts.dev(), facts.ino()));
     number(open.metadata()).is_some_and(|open| number(fs::metadata(path)) == Some(open))
 }
 
-/// Whether nothing but a directory is at `path`, if anything.
+/// Whether `path` is a directory or does not exist.
 fn may_be_directory(path: &Path) -> bool {
     fs::symlink_metadata(path).map_or(true, |facts| facts.is_dir())
 }
@@ -183,11 +184,11 @@ mod tests {
         caches.open("all", id, locked, &|| panic!("it waits"), &|| false).unwrap()
     }
 
-    /// Whether it can be had at once.
+    /// Whether it can be locked without waiting.
     fn is_free(caches: &Caches, id: &str, locked: bool) -> bool {
         let waited = AtomicBool::new(false);
         let opened = caches.open("all", id, locked, &|| waited.store(true, Ordering::Relaxed), &|| true);
-        // Whoever gives up has not been told to wait.
+        // A cancelled caller does not get the notice about waiting.
         assert!(!waited.into_inner());
         match opened {
             Ok(_) => true,

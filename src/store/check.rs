@@ -1,8 +1,8 @@
-//! Whether what the store holds is as it was put there.
+//! Integrity checks of the store.
 //!
-//! A packed layer that a build takes from the store is checked by the times that the filesystem keeps of its file, and
-//! hashed only where these say that it was touched. What a disk changes without the filesystem's knowledge shows when the
-//! layer is copied, which hashes it, and in a check of everything.
+//! A build checks a packed layer of the store by the times of its file, and hashes the layer only if these have
+//! changed. Silent disk corruption is found when the layer is copied, because a copy hashes it, and by a check of the
+//! whole store.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -15,43 +15,43 @@ use super::dir::{Dir, digests, there};
 use super::stamp::{Comparison, Stamp};
 use super::{RootState, Store};
 
-/// Bytes read at once.
+/// Bytes per read.
 const PIECE: usize = 256 << 10;
 
-/// What is found where a blob should be.
+/// The state of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlobState {
     /// Nothing.
     Missing,
     /// The blob.
     Sound,
-    /// Something else, which was removed.
+    /// Damaged content, which was removed.
     Damaged,
 }
 
-/// What a check of the whole store found.
+/// The result of a check of the whole store.
 #[derive(Debug, Default)]
 pub struct Checked {
-    /// Files that were hashed.
+    /// The number of hashed files.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// What was damaged, and removed.
+    /// The damaged files, which were removed.
     pub damaged: Vec<PathBuf>,
 }
 
 impl Store {
-    /// Checks the blob of a layer that was packed here, and claims it (see [`Layout::claim_blob`](super::Layout)).
+    /// Checks and claims the blob of a packed layer (see [`Layout::claim_blob`](super::Layout)).
     ///
     /// # Errors
-    /// When it can't be read, or a damaged one not be removed.
+    /// When it cannot be read, or a damaged one cannot be removed.
     pub fn check_layer(&self, layer: &Descriptor) -> io::Result<BlobState> {
         let (digest, stamp_file) = (&layer.digest, self.stamp_path(&layer.digest));
         let blob = self.layout().blob_path(digest);
         let untouched = matches!(Stamp::compare(&stamp_file, &blob), Ok(Comparison::Same));
-        // It is touched here.
+        // The claim changes its times.
         let Some(size) = self.layout().claim_blob(digest) else { return Ok(BlobState::Missing) };
-        // What changes while it is hashed is noticed the next time.
+        // A change during the hash is noticed at the next check.
         let stamp = Stamp::of(&blob)?;
         if size != layer.size || !(untouched || is_blob(self.layout().open_blob(digest)?.0, digest)?) {
             self.layout().remove_blob(digest)?;
@@ -61,19 +61,19 @@ impl Store {
         Ok(BlobState::Sound)
     }
 
-    /// Notes what the blob of a layer is like that was packed now.
+    /// Writes the stamp of the blob of a new layer.
     ///
     /// # Errors
-    /// When it can't be read, or the note not be written.
+    /// When it cannot be read, or the stamp cannot be written.
     pub fn note_layer(&self, layer: &Digest) -> io::Result<()> {
         Stamp::of(&self.layout().blob_path(layer))?.write_to(&self.stamp_path(layer))
     }
 
-    /// Hashes every blob and every downloaded wheel, compares unpacked layers to what they were like, and removes what is
-    /// not as it should be: the next build makes or fetches it again. `each` is told the bytes of each file beforehand.
+    /// Hashes every blob and every downloaded wheel, compares unpacked layers with their stamps, and removes damaged
+    /// files: the next build creates or fetches them again. `each` receives the size of each file before it is hashed.
     ///
     /// # Errors
-    /// When something can't be read or removed.
+    /// When a file cannot be read or removed.
     pub fn check_all(&self, mut each: impl FnMut(u64)) -> io::Result<Checked> {
         let (mut checked, blobs) = (Checked::default(), self.layout().root().join("blobs"));
         for (algorithm, directory) in self.layout().algorithms()? {
@@ -99,7 +99,7 @@ impl Store {
         let place = self.root().join("roots");
         let kinds = there(Dir::open(&place))?.map_or(Ok(Vec::new()), |kinds| kinds.names())?;
         for kind in kinds.iter().filter_map(|name| name.to_str()) {
-            // The space of attributes plays no part here.
+            // The namespace of extended attributes does not matter here.
             let roots = self.roots(kind, XattrSpace::User);
             for (digest, _, layer) in entries(&place.join(kind))? {
                 let chain = ChainId(digest);
@@ -118,7 +118,7 @@ impl Store {
 }
 
 impl Checked {
-    /// Hashes the file `name` in `directory`, which is at `path`, and removes it where it is not what it should be.
+    /// Hashes the file `name` in `directory`, which is at `path`, and removes it if it is damaged.
     fn file(
         &mut self,
         directory: &Dir,
@@ -141,18 +141,18 @@ impl Checked {
     }
 }
 
-/// The directories in `directory` that are called by a SHA-256 digest, and where they are.
+/// The directories in `directory` whose name is a SHA-256 digest, with their paths.
 fn entries(directory: &Path) -> io::Result<Vec<(Digest, Dir, PathBuf)>> {
     let Some(dir) = there(Dir::open(directory))? else { return Ok(Vec::new()) };
     let found = digests("sha256", &dir)?.into_iter();
     found.map(|(digest, name)| Ok((digest, dir.directory(&name)?, directory.join(name)))).collect()
 }
 
-/// Whether the file at `path`, whose stamp is in `stamp_file`, has the content of this digest. It is hashed only where the
-/// stamp does not fit, and gets a new one then.
+/// Whether the file at `path`, whose stamp is in `stamp_file`, has the content of this digest. It is hashed only if the
+/// stamp does not match, and then gets a new stamp.
 ///
 /// # Errors
-/// When it can't be read, or the stamp not be written.
+/// When it cannot be read, or the stamp cannot be written.
 pub fn is_intact(path: &Path, stamp_file: &Path, digest: &Digest) -> io::Result<bool> {
     if matches!(Stamp::compare(stamp_file, path), Ok(Comparison::Same)) {
         return Ok(true);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     fn flip(store: &Store, layer: &Descriptor) {
-        // The clock for files stands still for some milliseconds.
+        // The clock of file times has a resolution of some milliseconds.
         std::thread::sleep(std::time::Duration::from_millis(15));
         let blob = store.layout().blob_path(&layer.digest);
         fs::set_permissions(&blob, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
@@ -205,7 +205,7 @@ mod tests {
     fn a_damaged_layer_is_noticed_and_removed() {
         let (_directory, store, layer) = store();
         assert_eq!(store.check_layer(&layer).unwrap(), BlobState::Sound);
-        // Being claimed is no damage, neither here nor by others.
+        // A claim by this or another process is not damage.
         assert_eq!(store.check_layer(&layer).unwrap(), BlobState::Sound);
         store.layout().claim_blob(&layer.digest).unwrap();
         assert_eq!(store.check_layer(&layer).unwrap(), BlobState::Sound);

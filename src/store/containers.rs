@@ -9,14 +9,14 @@ use rustix::io::Errno;
 
 use super::descriptors::raise_descriptor_limit;
 
-/// In every container's directory: locked for as long as its process lives, and those that this has started.
+/// A file in every container's directory that is locked while its process and the children of the process run.
 const LOCK: &str = ".lock";
 
-/// In the directory of a container that is to go away with its process.
+/// A file in the directory of a container that is removed with its process.
 const PASSING: &str = ".rm";
 
-/// The directory of one container. A container that is to be removed goes away with this value; where its process was
-/// killed, the next one removes it.
+/// The directory of one container. Dropping this value removes a temporary container; after a kill of its process, the
+/// next one removes it.
 #[derive(Debug)]
 pub struct ContainerDirectory {
     path: PathBuf,
@@ -26,21 +26,21 @@ pub struct ContainerDirectory {
 }
 
 impl ContainerDirectory {
-    /// A new one in `containers`, with an id that no other has.
+    /// Creates a directory in `containers` with a unique id.
     ///
     /// # Errors
-    /// When the store can't be written.
+    /// When the store cannot be written.
     pub fn create(containers: &Path, remove: bool) -> io::Result<Self> {
         fs::create_dir_all(containers)?;
         sweep(containers);
         let id = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
         let path = containers.join(&id);
-        // Files of root's with setuid bits are nobody else's business.
+        // Files of root with setuid bits must not be accessible to others.
         fs::DirBuilder::new().mode(0o700).create(&path)?;
         let lock = File::create(path.join(LOCK))?;
         lock.lock()?;
-        // Processes that this one starts hold it, too: what cleans up after it when it was killed must have come to an
-        // end. Runtimes keep it from the container, as they do with all files.
+        // Child processes hold it, too: a cleanup after a kill must have ended. Runtimes do not pass it to the
+        // container, as with all descriptors.
         rustix::io::fcntl_setfd(&lock, rustix::io::FdFlags::empty())?;
         if remove {
             File::create(path.join(PASSING))?;
@@ -54,13 +54,13 @@ impl ContainerDirectory {
         &self.path
     }
 
-    /// The container's name: 12 hexadecimal digits.
+    /// The container's id: 12 hexadecimal digits.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Whether the directory goes away with this value.
+    /// Whether dropping this value removes the directory.
     #[must_use]
     pub fn is_removed(&self) -> bool {
         self.remove
@@ -81,10 +81,10 @@ impl Drop for ContainerDirectory {
     }
 }
 
-/// Removes all containers whose processes have ended, and returns how many live.
+/// Removes all containers whose processes have ended, and returns the number of running ones.
 ///
 /// # Errors
-/// When one can't be removed.
+/// When one of them cannot be removed.
 pub fn prune(containers: &Path) -> io::Result<usize> {
     let mut living = 0;
     for entry in fs::read_dir(containers).into_iter().flatten().flatten() {
@@ -97,13 +97,13 @@ pub fn prune(containers: &Path) -> io::Result<usize> {
     Ok(living)
 }
 
-/// Whether the process of a container lives.
+/// Whether the process of a container is running.
 fn is_locked(container: &Path) -> bool {
     let lock = File::open(container.join(LOCK));
     lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
-/// Removes what killed processes left of containers that were to go away with them. Failing to is no reason to fail.
+/// Removes temporary containers of killed processes. Errors are ignored.
 fn sweep(containers: &Path) {
     for entry in fs::read_dir(containers).into_iter().flatten().flatten() {
         if entry.path().join(PASSING).exists() && !is_locked(&entry.path()) {
@@ -112,13 +112,14 @@ fn sweep(containers: &Path) {
     }
 }
 
-/// Removes a container's directory, and last what says that it is to go: whoever removes it may be killed meanwhile.
+/// Removes a container's directory. The marker of a temporary container is removed last, because this process may be
+/// killed.
 fn remove(container: &Path) -> io::Result<()> {
     for entry in fs::read_dir(container)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
             match fs::remove_dir_all(entry.path()) {
-                // Each level of a directory takes a descriptor.
+                // Each directory level needs a descriptor.
                 Err(error) if Errno::from_io_error(&error) == Some(Errno::MFILE) => {
                     raise_descriptor_limit()?;
                     fs::remove_dir_all(entry.path())?;
@@ -144,13 +145,13 @@ mod tests {
         drop((kept, gone));
         assert!(kept_path.exists() && !gone_path.exists());
 
-        // One that was killed, and one that lives.
+        // A killed container and a running one.
         let killed = ContainerDirectory::create(place.path(), true).unwrap();
         let left = place.path().join("left");
         fs::rename(killed.path(), &left).unwrap();
         drop(killed);
         let living = ContainerDirectory::create(place.path(), true).unwrap();
-        // Programs that other tests start at this moment hold the locks for as long as they run.
+        // Programs that other tests start concurrently hold the locks while they run.
         let begun = std::time::Instant::now();
         let soon = |done: &dyn Fn() -> bool| {
             while !done() {

@@ -1,10 +1,11 @@
-//! How many files a process may have open.
+//! The limit of open files.
 
 use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Lets this process have as many files open as it may. Many systems begin with 1,024, for programs that use select(2).
+/// Raises the soft limit of open files to the hard limit. Many systems start with 1,024, for programs that use
+/// select(2).
 ///
 /// # Errors
 /// When the system does not allow it.
@@ -13,7 +14,7 @@ pub fn raise_descriptor_limit() -> io::Result<()> {
     Ok(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?)
 }
 
-/// How many files this process may have open.
+/// The current limit of open files.
 #[must_use]
 pub fn descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)

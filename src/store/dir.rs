@@ -1,8 +1,8 @@
-//! Directories in which no link is followed.
+//! Directories without symbolic links.
 //!
-//! A layout may come from elsewhere, and what is called like one of its files may be a link that leads out of it, a named
-//! pipe that nobody writes to, or a device. A [`Dir`] opens what is in it by single names, and only regular files and
-//! directories: never through a symbolic link, and without waiting for anybody.
+//! A layout is not trusted: one of its files may be a link that leads out of it, a named pipe without a writer, or a
+//! device. A [`Dir`] opens its entries by single names, and only regular files and directories: it never follows a
+//! symbolic link and never blocks.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -24,58 +24,58 @@ use rustix::io::Errno;
 use super::temporary::TemporaryFile;
 use crate::content::NotAllowed;
 
-/// How directories are opened: who may go through one need not be allowed to list it.
+/// The flags for opening directories: search permission is enough, read permission is not needed.
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-/// How files are opened. Without `NONBLOCK` a named pipe would wait for its other end.
+/// The flags for opening files. Without `NONBLOCK` a named pipe would wait for its other end.
 const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
-/// A directory, open for as long as a clone of this lives.
+/// An open directory, shared by its clones.
 #[derive(Debug, Clone)]
 pub struct Dir {
     fd: Arc<OwnedFd>,
-    /// Where it is below the one that was opened by its path; empty for that one.
+    /// Its path below the directory that was opened by path; empty for that directory.
     path: PathBuf,
 }
 
-/// What is known of a regular file by its name.
+/// The metadata of a regular file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileFacts {
     /// Its length in bytes.
     pub size: u64,
-    /// When its content changed last.
+    /// The time of its last modification.
     pub modified: SystemTime,
-    /// The file itself, whatever it is called: device and inode.
+    /// Device and inode.
     identity: (u64, u64),
 }
 
-/// The directory that holds what `path` names: that of a bare file name, whose parent is empty, is `.`.
+/// The parent directory of `path`; `.` for a bare file name.
 #[must_use]
 pub fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 impl Dir {
-    /// Opens the directory that `path` leads to. Links in `path` are followed: it is what the user has given.
+    /// Opens the directory at `path`. Links in `path` are followed: the user gave it.
     ///
     /// # Errors
-    /// When there is none, or it can't be entered.
+    /// When it does not exist or cannot be entered.
     pub fn open(path: &Path) -> io::Result<Self> {
         Ok(Self { fd: Arc::new(openat(CWD, path, DIRECTORY, Mode::empty())?), path: PathBuf::new() })
     }
 
-    /// The same, made where it is missing, with all directories above it.
+    /// As [`Self::open`], and creates the directory and its parents if they are missing.
     ///
     /// # Errors
-    /// When it can't be made or entered.
+    /// When it cannot be created or entered.
     pub fn create(path: &Path) -> io::Result<Self> {
         fs::create_dir_all(path)?;
         Self::open(path)
     }
 
-    /// The directory that holds what `path` names, and its name there. It is made where it is missing.
+    /// The parent directory of `path`, and the name in it. The directory is created if it is missing.
     ///
     /// # Errors
-    /// When it can't be made or entered, or `path` names nothing.
+    /// When it cannot be created or entered, or `path` has no file name.
     pub fn holding(path: &Path) -> io::Result<(Self, &OsStr)> {
         let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
         Ok((Self::create(directory_of(path))?, name))
@@ -84,7 +84,7 @@ impl Dir {
     /// The directory `name` in this one.
     ///
     /// # Errors
-    /// When there is none, or something else.
+    /// When it does not exist or has another type.
     pub fn directory(&self, name: impl AsRef<OsStr>) -> io::Result<Self> {
         let name = single(name.as_ref())?;
         match openat(&*self.fd, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
@@ -93,10 +93,10 @@ impl Dir {
         }
     }
 
-    /// The directory `name` in this one, made where it is missing.
+    /// The directory `name` in this one, created if it is missing.
     ///
     /// # Errors
-    /// When it can't be made, or something else is there.
+    /// When it cannot be created, or the name has another type.
     pub fn make_directory(&self, name: impl AsRef<OsStr>) -> io::Result<Self> {
         let name = name.as_ref();
         match mkdirat(&*self.fd, single(name)?, Mode::from_raw_mode(0o777)) {
@@ -105,34 +105,35 @@ impl Dir {
         }
     }
 
-    /// Opens the file `name` to be read.
+    /// Opens the file `name` for reading.
     ///
     /// # Errors
-    /// When there is none, or something else.
+    /// When it does not exist or has another type.
     pub fn open_file(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
         self.file(name.as_ref(), OFlags::RDONLY)
     }
 
-    /// Opens the file `name` to be read and written. One that has other names, too, is refused: they may be anywhere.
+    /// Opens the file `name` for reading and writing. A file with several hard links is refused: the other names may be
+    /// anywhere.
     ///
     /// # Errors
-    /// When there is none, or something else.
+    /// When it does not exist or has another type.
     pub fn edit_file(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
         self.file(name.as_ref(), OFlags::RDWR)
     }
 
-    /// The same, made where it is missing.
+    /// As before, and creates the file if it is missing.
     ///
     /// # Errors
-    /// When it can't be made, or something else is there.
+    /// When it cannot be created, or the name has another type.
     pub fn make_file(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
         self.file(name.as_ref(), OFlags::RDWR | OFlags::CREATE)
     }
 
-    /// Makes the file `name`, of this mode but for what the umask takes away.
+    /// Creates the file `name` with this mode, subject to the umask.
     ///
     /// # Errors
-    /// When it can't be made, or something is there.
+    /// When it cannot be created, or the name exists.
     pub fn new_file(&self, name: impl AsRef<OsStr>, mode: u32) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
         Ok(openat(&*self.fd, single(name.as_ref())?, FILE | flags, Mode::from_raw_mode(mode))?.into())
@@ -153,36 +154,36 @@ impl Dir {
         Ok(file)
     }
 
-    /// What is known of the file `name`; nothing where no regular file is.
+    /// The metadata of the file `name`; `None` if it is not a regular file.
     ///
     /// # Errors
-    /// When that can't be found out.
+    /// When the metadata cannot be read.
     pub fn facts(&self, name: impl AsRef<OsStr>) -> io::Result<Option<FileFacts>> {
         let stat = self.stat(single(name.as_ref())?)?;
         Ok(stat.filter(|stat| FileType::from_raw_mode(stat.st_mode).is_file()).map(FileFacts::from))
     }
 
-    /// Whether `name` is what `file` has open.
+    /// Whether `name` is the open `file`.
     ///
     /// # Errors
-    /// When that can't be found out.
+    /// When the metadata cannot be read.
     pub fn has(&self, name: impl AsRef<OsStr>, file: &File) -> io::Result<bool> {
         let open = FileFacts::of(file)?;
         Ok(self.facts(name)?.is_some_and(|facts| facts.identity == open.identity))
     }
 
-    /// Whether anything at all is called `name`.
+    /// Whether `name` exists, with any type.
     ///
     /// # Errors
-    /// When that can't be found out.
+    /// When the metadata cannot be read.
     pub fn is_taken(&self, name: impl AsRef<OsStr>) -> io::Result<bool> {
         Ok(self.stat(single(name.as_ref())?)?.is_some())
     }
 
-    /// Fails when `name` is something else than a directory (where `directory` is true) or a regular file.
+    /// Fails if `name` exists and is not a directory (if `directory` is true) or a regular file.
     ///
     /// # Errors
-    /// Then, and when that can't be found out.
+    /// When it has another type, or its metadata cannot be read.
     pub fn expect(&self, name: impl AsRef<OsStr>, directory: bool) -> io::Result<()> {
         let name = single(name.as_ref())?;
         let wanted = if directory { FileType::Directory } else { FileType::RegularFile };
@@ -195,7 +196,7 @@ impl Dir {
     /// The names in this directory, sorted.
     ///
     /// # Errors
-    /// When it can't be listed.
+    /// When it cannot be listed.
     pub fn names(&self) -> io::Result<Vec<OsString>> {
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::new(self.readable()?)? {
@@ -208,20 +209,20 @@ impl Dir {
         Ok(names)
     }
 
-    /// Makes the time of modification of `name` the present one. A link's own, not that of what it points to.
+    /// Sets the modification time of `name` to now. A link is not followed.
     ///
     /// # Errors
-    /// When there is none, or it is somebody else's.
+    /// When it does not exist or belongs to another user.
     pub fn touch(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
         let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
         let times = Timestamps { last_access: now, last_modification: now };
         Ok(utimensat(&*self.fd, single(name.as_ref())?, &times, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    /// Calls what is `name` here `new` in the directory `to`, in place of what is there.
+    /// Renames `name` to `new` in the directory `to`, and replaces an existing file.
     ///
     /// # Errors
-    /// When it can't be renamed.
+    /// When it cannot be renamed.
     pub fn rename(&self, name: impl AsRef<OsStr>, to: &Self, new: impl AsRef<OsStr>) -> io::Result<()> {
         let new = new.as_ref();
         match renameat(&*self.fd, single(name.as_ref())?, &*to.fd, single(new)?) {
@@ -230,43 +231,43 @@ impl Dir {
         }
     }
 
-    /// Gives the file `name` a second name here.
+    /// Creates a hard link to the file `name` in this directory.
     ///
     /// # Errors
-    /// When something has that name.
+    /// When the name exists.
     pub fn link(&self, name: impl AsRef<OsStr>, new: impl AsRef<OsStr>) -> io::Result<()> {
         Ok(linkat(&*self.fd, single(name.as_ref())?, &*self.fd, single(new.as_ref())?, AtFlags::empty())?)
     }
 
-    /// Removes `name`, which is no directory.
+    /// Removes `name`, which is not a directory.
     ///
     /// # Errors
-    /// When it can't be removed.
+    /// When it cannot be removed.
     pub fn remove(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
         Ok(unlinkat(&*self.fd, single(name.as_ref())?, AtFlags::empty())?)
     }
 
-    /// Removes the directory `name`, which is empty.
+    /// Removes the empty directory `name`.
     ///
     /// # Errors
-    /// When it can't be removed.
+    /// When it cannot be removed.
     pub fn remove_directory(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
         Ok(unlinkat(&*self.fd, single(name.as_ref())?, AtFlags::REMOVEDIR)?)
     }
 
-    /// A file that has no name of its own yet.
+    /// Creates a temporary file.
     ///
     /// # Errors
-    /// When the directory can't be written.
+    /// When the directory cannot be written.
     pub fn temporary(&self) -> io::Result<TemporaryFile> {
         TemporaryFile::new(self)
     }
 
-    /// Writes a small file whole, in place of what is there: into a temporary file first. With `durable` its bytes are on
-    /// disk before it is there, so that a crash of the machine leaves the old file or the new one.
+    /// Writes a small file atomically, and replaces an existing one. With `durable` its bytes are on disk before the
+    /// rename, so that a crash of the machine leaves the old file or the new one.
     ///
     /// # Errors
-    /// When the directory can't be written.
+    /// When the directory cannot be written.
     pub fn write(&self, name: impl AsRef<OsStr>, bytes: &[u8], durable: bool) -> io::Result<()> {
         let mut temporary = self.temporary()?;
         io::Write::write_all(temporary.file(), bytes)?;
@@ -276,10 +277,10 @@ impl Dir {
         temporary.persist(name)
     }
 
-    /// Sees to it that the names in this directory are on disk.
+    /// Flushes the names in this directory to the disk.
     ///
     /// # Errors
-    /// When it can't be done.
+    /// When the system returns an error.
     pub fn sync(&self) -> io::Result<()> {
         Ok(rustix::fs::fsync(self.readable()?)?)
     }
@@ -297,7 +298,7 @@ impl Dir {
         }
     }
 
-    /// The error, or what there is in the place of what was `wanted`.
+    /// The error, or a [`NotAllowed`] error if the file has another type than `wanted`.
     fn explained(&self, name: &OsStr, wanted: FileType, error: Errno) -> io::Error {
         match self.stat(name).map(|stat| stat.map(|stat| FileType::from_raw_mode(stat.st_mode))) {
             Ok(Some(is)) if is != wanted => self.refused(name, wanted, kind(is)),
@@ -318,24 +319,24 @@ impl AsFd for Dir {
 }
 
 impl FileFacts {
-    /// What is known of a file that is open.
+    /// The metadata of an open file.
     ///
     /// # Errors
-    /// When that can't be found out.
+    /// When the metadata cannot be read.
     pub fn of(file: &File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         let modified = since_1970(metadata.mtime(), metadata.mtime_nsec());
         Ok(Self { size: metadata.len(), modified, identity: (metadata.dev(), metadata.ino()) })
     }
 
-    /// Whether nobody has changed it since `before`.
+    /// Whether it is unchanged since `before`.
     #[must_use]
     pub fn is_older(&self, before: SystemTime) -> bool {
         self.modified <= before
     }
 }
 
-/// What there is, or nothing where it is not found.
+/// The value, or `None` if the file is not found.
 pub(super) fn there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -343,7 +344,7 @@ pub(super) fn there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// What in a directory is called by a digest of this algorithm, and its name there.
+/// The digests of this algorithm among the names in a directory, with the names.
 pub(super) fn digests(algorithm: &str, directory: &Dir) -> io::Result<Vec<(Digest, String)>> {
     let names = directory.names()?.into_iter().filter_map(|name| name.into_string().ok());
     Ok(names.filter_map(|name| Some((format!("{algorithm}:{name}").parse().ok()?, name))).collect())
@@ -357,14 +358,14 @@ impl From<Stat> for FileFacts {
     }
 }
 
-/// A time, or 1970: of what lies before nobody asks more than that it is old.
+/// The time, or 1970 for an earlier time, which is old in every comparison.
 fn since_1970(seconds: i64, nanoseconds: i64) -> SystemTime {
     let since = u64::try_from(seconds).map(|seconds| (seconds, u32::try_from(nanoseconds).unwrap_or(0)));
     let (seconds, nanoseconds) = since.unwrap_or_default();
     SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds)
 }
 
-/// One name, of which no path can be made.
+/// A single name without a slash.
 fn single(name: &OsStr) -> io::Result<&OsStr> {
     let is_name = !name.is_empty() && name != "." && name != ".." && !name.as_bytes().contains(&b'/');
     if is_name { Ok(name) } else { Err(io::ErrorKind::InvalidInput.into()) }

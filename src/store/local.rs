@@ -1,4 +1,4 @@
-//! The store that builds work from: an OCI layout, downloaded wheels, and what is remembered between builds.
+//! The store of builds: an OCI layout, downloaded wheels, and cached data of builds.
 //!
 //! ```text
 //! layout/          blobs of layers, and the images built here
@@ -31,10 +31,10 @@ use serde_json::Value;
 use super::format::blob_name::BLOBS;
 use super::{Caches, Layout, Roots, write_atomic};
 
-/// Part of every key: to be changed when the same input would give other bytes.
+/// The version in every key: it changes when the same input gives other bytes.
 const PACKER: &str = "3";
 
-/// How long a temporary file may lie untouched before it is taken for the remains of a killed process.
+/// The age after which a temporary file counts as left by a killed process.
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The store.
@@ -44,40 +44,40 @@ pub struct Store {
     layout: Layout,
 }
 
-/// What a layer is made of, as a digest: the same key means the same bytes.
+/// The digest of a layer's inputs: the same key means the same bytes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LayerKey(Digest);
 
 impl LayerKey {
-    /// The key of a layer that is made of what `ingredients` says, and of nothing else.
+    /// The key of a layer with exactly these `ingredients`.
     #[must_use]
     pub fn of(ingredients: &Value) -> Self {
         Self(Digest::of(&canonical(&serde_json::json!({"packer": PACKER, "of": ingredients}))))
     }
 }
 
-/// How many layers of one key are remembered: they lie on different layers.
+/// The maximum number of stored layers per key: they differ in the layers below.
 const VARIANTS: usize = 16;
 
-/// A layer that was packed before.
+/// A layer from an earlier build.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KnownLayer {
     /// The packed layer.
     #[serde(flatten)]
     pub layer: Layer,
-    /// What was looked up in the layers below, a line each; empty where nothing was.
+    /// The lookups in the layers below, one per line; empty without lookups.
     pub lookups: Vec<String>,
-    /// The digest of what was found there. It is this layer only where the same is found.
+    /// The digest of the answers. The layer is valid only for the same answers.
     pub answers: Digest,
     /// The directories of the base whose attributes were assumed.
     pub assumed: Vec<String>,
 }
 
 impl Store {
-    /// The store in `root`, made where it is missing.
+    /// Opens the store in `root`, and creates it if it is missing.
     ///
     /// # Errors
-    /// When the directory can't be made or written.
+    /// When the directory cannot be created or written.
     pub fn open(root: &Path) -> io::Result<Self> {
         fs::create_dir_all(root)?;
         let root = root.canonicalize()?;
@@ -99,75 +99,75 @@ impl Store {
         &self.layout
     }
 
-    /// Where downloaded wheels are.
+    /// The directory of downloaded wheels.
     #[must_use]
     pub fn wheels(&self) -> PathBuf {
         self.root.join("wheels")
     }
 
-    /// Where wheels are that were built here.
+    /// The directory of wheels that were built here.
     #[must_use]
     pub fn built(&self) -> PathBuf {
         self.root.join("built")
     }
 
-    /// Where facts about bases are.
+    /// The directory of facts about bases.
     #[must_use]
     pub fn facts(&self) -> PathBuf {
         self.root.join("facts")
     }
 
-    /// The unpacked layers of whoever has this `kind` of rights.
+    /// The unpacked layers for this `kind` of rights.
     #[must_use]
     pub fn roots(&self, kind: &str, space: XattrSpace) -> Roots {
         Roots::new(&self.root, kind, space)
     }
 
-    /// Where the files of containers are, each in a directory of its own.
+    /// The directory of containers, with a directory for each.
     #[must_use]
     pub fn containers(&self) -> PathBuf {
         self.root.join("containers")
     }
 
-    /// Where the files of steps that run are, each in a directory of its own.
+    /// The directory of running steps, with a directory for each.
     #[must_use]
     pub fn steps(&self) -> PathBuf {
         self.root.join("steps")
     }
 
-    /// What steps keep for the next build.
+    /// The caches of steps.
     #[must_use]
     pub fn caches(&self) -> Caches {
         Caches::new(self.root.join("caches"))
     }
 
-    /// Where temporary files may lie.
+    /// The directory of temporary files.
     #[must_use]
     pub fn temporary(&self) -> PathBuf {
         self.root.join("tmp")
     }
 
-    /// The same directory, made where it is missing.
+    /// As [`Self::temporary`], created if it is missing.
     ///
     /// # Errors
-    /// When it can't be made.
+    /// When it cannot be created.
     pub fn scratch(&self) -> io::Result<PathBuf> {
         let directory = self.temporary();
         fs::create_dir_all(&directory).map(|()| directory)
     }
 
-    /// The layers of this key that were packed before and whose blobs are still there, the newest first. Whoever takes
-    /// one has to [check](Self::check_layer) it.
+    /// The stored layers of this key whose blobs exist, the newest first. The caller must [check](Self::check_layer) a
+    /// layer before its use.
     #[must_use]
     pub fn layers(&self, key: &LayerKey) -> Vec<KnownLayer> {
         let there = |known: &KnownLayer| self.layout.blob_size(&known.layer.descriptor.digest).is_some();
         self.remembered(key).into_iter().filter(there).collect()
     }
 
-    /// Remembers that a layer of this key became this blob.
+    /// Records that a layer of this key is this blob.
     ///
     /// # Errors
-    /// When it can't be written.
+    /// When it cannot be written.
     pub fn remember(&self, key: &LayerKey, known: KnownLayer) -> io::Result<()> {
         let mut all = self.remembered(key);
         all.retain(|other| (&other.lookups, &other.answers) != (&known.lookups, &known.answers));
@@ -181,29 +181,29 @@ impl Store {
         fs::read(self.layer_path(key)).ok().and_then(read).unwrap_or_default()
     }
 
-    /// The files of a layer that was packed here, where they are known.
+    /// The files of a packed layer, if they are known.
     #[must_use]
     pub fn index(&self, diff_id: &DiffId) -> Option<FileIndex> {
         FileIndex::open(&self.index_path(diff_id)).ok()
     }
 
-    /// Remembers the files of a layer.
+    /// Records the files of a layer.
     ///
     /// # Errors
-    /// When they can't be written.
+    /// When they cannot be written.
     pub fn remember_index(&self, diff_id: &DiffId, index: &FileIndex) -> io::Result<()> {
         write_atomic(&self.index_path(diff_id), &index.to_file())
     }
 
-    /// Remembers where the base of an image is whose manifest has this digest: the store has none of its layers.
+    /// Records the base of the image of this manifest digest: the store does not have the base's layers.
     ///
     /// # Errors
-    /// When it can't be written.
+    /// When it cannot be written.
     pub fn remember_base(&self, image: &Digest, base: &str) -> io::Result<()> {
         write_atomic(&base_path(&self.root, image), base.as_bytes())
     }
 
-    /// The name of the base of an image that was built in the store in `root`, which need not be there.
+    /// The name of the base of an image that was built with the store in `root`, which may not exist.
     #[must_use]
     pub fn base_of(root: &Path, image: &Digest) -> Option<String> {
         fs::read_to_string(base_path(root, image)).ok()
@@ -217,7 +217,7 @@ impl Store {
         self.root.join("layers").join(format!("{}.files", diff_id.0.hex()))
     }
 
-    /// Removes what killed processes left half-written. Failing to is no reason to fail.
+    /// Removes temporary files of killed processes. Errors are ignored.
     fn sweep(&self) {
         let blobs = self.layout.root().join(BLOBS).join("sha256");
         let roots = fs::read_dir(self.root.join("roots")).into_iter().flatten().flatten().map(|kind| kind.path());

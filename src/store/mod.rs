@@ -1,4 +1,4 @@
-//! What is kept on disk: OCI layouts and archives (`format`), and the store that builds work from.
+//! Content on disk: OCI layouts and archives (`format`), and the store of builds.
 
 mod arrival;
 pub mod blob;

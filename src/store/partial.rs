@@ -1,4 +1,4 @@
-//! Files that grow until they are whole, each written by one process at a time.
+//! Partial files, each written by one process at a time.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, TryLockError};
@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use super::dir::Dir;
 
-/// How long a partial file may lie untouched before it is taken for one that was given up.
+/// The age after which a partial file counts as abandoned.
 const ABANDONED: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// A partial file that this process alone writes. Dropped, it stays for whoever goes on with it.
+/// A partial file, locked by this process. Dropping it keeps the file for a resumed write.
 #[derive(Debug, Clone)]
 pub(super) struct Partial {
     directory: Dir,
@@ -21,13 +21,13 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    /// Opens the file `name`, which is made where it is missing, in what `directory` opens or makes. `None` while another
-    /// has it.
+    /// Opens or creates the file `name` in the directory that `directory` returns. `None` if another process has its
+    /// lock.
     pub(super) fn claim(directory: impl Fn() -> io::Result<Dir>, name: &OsStr) -> io::Result<Option<Self>> {
         loop {
             let directory = directory()?;
             let file = match directory.make_file(name) {
-                // The directory was empty, and removed just now.
+                // Another process removed the empty directory.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 file => file?,
             };
@@ -36,14 +36,14 @@ impl Partial {
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(error)) => return Err(error),
             }
-            // Who had it before may have given it its place, or removed it.
+            // The previous holder may have renamed or removed it.
             if directory.has(name, &file)? {
                 return Ok(Some(Self { directory, name: name.to_owned(), file: Arc::new(file) }));
             }
         }
     }
 
-    /// Claims the file beside this one whose name is longer by `ending`.
+    /// Locks the file beside this one with the suffix `ending`.
     pub(super) fn beside(&self, ending: &str) -> io::Result<Option<Self>> {
         let mut name = self.name.clone();
         name.push(ending);
@@ -55,15 +55,16 @@ impl Partial {
         &self.file
     }
 
-    /// Puts this file where `other` is, in the same directory, and gone then.
+    /// Renames this file over `other` in the same directory.
     pub(super) fn replace(self, other: &Self) -> io::Result<Self> {
         self.directory.rename(&self.name, &other.directory, &other.name)?;
         Ok(Self { name: other.name.clone(), ..self })
     }
 
-    /// Calls the file `name` in a directory on the same filesystem, its bytes safely on disk, replacing what is there.
+    /// Flushes the file to the disk and renames it to `name` in a directory of the same filesystem, and replaces an
+    /// existing file.
     pub(super) fn persist(self, directory: &Dir, name: &OsStr) -> io::Result<()> {
-        // The last bytes may have come long ago, but garbage collection is to leave it alone until its manifest comes.
+        // The last bytes may be old, but garbage collection must keep the blob until its manifest arrives.
         self.file.set_modified(SystemTime::now())?;
         self.file.sync_data()?;
         self.directory.rename(&self.name, directory, name)
@@ -74,13 +75,13 @@ impl Partial {
         self.directory.remove(&self.name)
     }
 
-    /// Removes the file if there is nothing in it.
+    /// Removes the file if it is empty.
     pub(super) fn discard_empty(self) -> io::Result<()> {
         if self.file.metadata()?.len() == 0 { self.discard() } else { Ok(()) }
     }
 }
 
-/// Removes the partial files in `directory` that nobody has touched for a week. Failing to is no reason to fail.
+/// Removes the partial files in `directory` that are older than a week. Errors are ignored.
 pub(super) fn sweep(directory: &Dir) {
     let before = SystemTime::now().checked_sub(ABANDONED).unwrap_or(SystemTime::UNIX_EPOCH);
     for name in directory.names().unwrap_or_default() {

@@ -1,12 +1,12 @@
-//! Unpacked layers in the store, to be stacked into root filesystems.
+//! Unpacked layers in the store, the lower directories of root filesystems.
 //!
 //! ```text
 //! roots/KIND/CHAIN/  the layer that ends the chain of that id, fitted onto the layers below it
 //! stamps/KIND/CHAIN  what it was like when it was put there
 //! ```
 //!
-//! What a layer's directory holds depends on who unpacked it: root keeps owners and devices and has whiteouts in the form
-//! that overlayfs takes from root. So each kind of unpacker has directories of its own.
+//! A layer's directory depends on the rights of the unpacker: root sets owners and devices, and its whiteouts have
+//! another form in overlayfs. So each kind of unpacker has its own directories.
 
 use std::fs;
 use std::io;
@@ -32,22 +32,22 @@ impl Roots {
         Self { directory: store.join("roots").join(kind), stamps: store.join("stamps").join(kind), space }
     }
 
-    /// The extended attributes in which overlayfs looks for opaque directories.
+    /// The namespace of the extended attributes for opaque directories in overlayfs.
     #[must_use]
     pub fn space(&self) -> XattrSpace {
         self.space
     }
 
-    /// Where the uppermost layer of `chain` is, or would be. What is there is whole.
+    /// The directory of the uppermost layer of `chain`. An existing directory is complete.
     #[must_use]
     pub fn path(&self, chain: &ChainId) -> PathBuf {
         self.directory.join(chain.0.hex())
     }
 
-    /// Whether the uppermost layer of `chain` is there, as it was put there.
+    /// Whether the uppermost layer of `chain` exists and is unchanged.
     ///
     /// # Errors
-    /// When it can't be read.
+    /// When it cannot be read.
     pub fn check(&self, chain: &ChainId) -> io::Result<RootState> {
         let place = self.path(chain);
         if !place.is_dir() {
@@ -57,17 +57,17 @@ impl Roots {
             Comparison::Changed(path) => RootState::Changed(path),
             Comparison::Same => RootState::Sound,
             Comparison::Unknown => {
-                // Of an older version. It can't be told whether it was changed until now.
+                // From an older version: earlier changes are unknown.
                 Stamp::write(&self.stamp_file(chain), &place)?;
                 RootState::Sound
             }
         })
     }
 
-    /// Takes the uppermost layer of `chain` away. Who has it mounted keeps it: it is removed when it is a day old.
+    /// Moves the uppermost layer of `chain` away. Mounts of it stay valid: it is removed after a day.
     ///
     /// # Errors
-    /// When it can't be moved.
+    /// When it cannot be moved.
     pub fn discard(&self, chain: &ChainId) -> io::Result<()> {
         let aside = self.staging()?.keep();
         fs::rename(self.path(chain), aside.join("damaged"))
@@ -76,29 +76,29 @@ impl Roots {
     /// A directory to unpack a layer in.
     ///
     /// # Errors
-    /// When the store can't be written.
+    /// When the store cannot be written.
     pub fn staging(&self) -> io::Result<TempDir> {
-        // Files of root's with setuid bits are nobody else's business.
+        // Files of root with setuid bits must not be accessible to others.
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
         tempfile::Builder::new().prefix(".tmp-").tempdir_in(&self.directory)
     }
 
-    /// Moves an unpacked layer, or the upper directory of an overlay that is not mounted any more, to where the uppermost
-    /// layer of `chain` is to be. The directory's owner and mode are those of the root directory from then on. Another
-    /// process may have been faster: it has unpacked the same.
+    /// Moves an unpacked layer, or the upper directory of an unmounted overlay, to the place of the uppermost layer of
+    /// `chain`. The directory's owner and mode become those of the root directory. If another process was faster, its
+    /// directory has the same content.
     ///
     /// # Errors
-    /// When it can't be moved.
+    /// When it cannot be moved.
     pub fn adopt(&self, files: &Path, chain: &ChainId) -> io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
         let place = self.path(chain);
         if !place.is_dir() {
-            // Of a layer that was there before. An end between the two steps leaves none.
+            // The stamp of an earlier layer. An interruption between the two steps leaves no stamp.
             let _ = fs::remove_file(self.stamp_file(chain));
         }
         match fs::rename(files, &place) {
             Err(_) if place.is_dir() => Ok(()),
-            // Without a stamp it is checked from the next time on.
+            // Without a stamp, the next use writes it.
             Ok(()) => Stamp::write(&self.stamp_file(chain), &place).or(Ok(())),
             Err(error) => Err(error),
         }
@@ -109,13 +109,13 @@ impl Roots {
     }
 }
 
-/// What is found where an unpacked layer should be.
+/// The state of an unpacked layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RootState {
     /// Nothing.
     Missing,
     /// The layer.
     Sound,
-    /// A layer that was changed since; with what was changed last, inside of it.
+    /// A changed layer, with the path of the last change in it.
     Changed(PathBuf),
 }

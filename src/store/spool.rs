@@ -1,4 +1,4 @@
-//! Large content that is needed for a while: in files without a name, which are gone with the process.
+//! Temporary storage of large content: unnamed files, which the kernel removes with the process.
 
 use std::fs::File;
 use std::io;
@@ -6,15 +6,15 @@ use std::path::PathBuf;
 
 use tempfile::SpooledTempFile;
 
-/// A file without a name.
+/// Creates an unnamed file.
 ///
 /// # Errors
-/// When there is no place for it.
+/// When it cannot be created.
 pub fn temporary_file() -> io::Result<File> {
     tempfile::tempfile_in(directory())
 }
 
-/// The same that begins in memory, and moves to the disk when it is longer than so many bytes.
+/// A file that starts in memory, and moves to the disk above this size in bytes.
 #[must_use]
 pub fn spooled(in_memory: usize) -> SpooledTempFile {
     tempfile::spooled_tempfile_in(in_memory, directory())

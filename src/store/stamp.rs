@@ -1,5 +1,4 @@
-//! Telling whether files were changed since they were written: by what the filesystem says of each of them, which no
-//! program can set back (the time of the last change of its attributes).
+//! Detection of changed files: by the ctime of each file, which no program can set.
 
 use std::fs;
 use std::io;
@@ -13,39 +12,39 @@ use sha2::{Digest as _, Sha256};
 
 use super::write_atomic;
 
-/// What a directory and everything in it, or a file, was like.
+/// The recorded state of a file, or of a directory with all its content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
-    /// Of each path with its mode, size and times, in order.
+    /// The digest of each path with its mode, size and times, in order.
     digest: Digest,
     /// The latest change of attributes: seconds and nanoseconds.
     newest: (i64, i64),
 }
 
-/// How a directory compares to its stamp.
+/// The comparison of a directory with its stamp.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Comparison {
-    /// It is as it was.
+    /// It is unchanged.
     Same,
-    /// Nobody noted what it was like.
+    /// It has no stamp.
     Unknown,
-    /// It was changed; with the path inside of it that changed last.
+    /// It is changed; with the path of the last change in it.
     Changed(PathBuf),
 }
 
 impl Stamp {
-    /// The stamp of what is at `path` now.
+    /// The current stamp of `path`.
     ///
     /// # Errors
-    /// When something can't be read.
+    /// When something cannot be read.
     pub fn of(path: &Path) -> io::Result<Self> {
         Walk::of(path).map(|walk| walk.stamp)
     }
 
-    /// Reads the stamp in `file`, and compares it to what is at `path` now.
+    /// Reads the stamp in `file`, and compares it with the current state of `path`.
     ///
     /// # Errors
-    /// When what is at `path` can't be read.
+    /// When `path` cannot be read.
     pub fn compare(file: &Path, path: &Path) -> io::Result<Comparison> {
         let read = |bytes: Vec<u8>| serde_json::from_slice::<Self>(&bytes).ok();
         let Some(stamp) = fs::read(file).ok().and_then(read) else { return Ok(Comparison::Unknown) };
@@ -53,10 +52,10 @@ impl Stamp {
         Ok(if now.stamp == stamp { Comparison::Same } else { Comparison::Changed(now.last) })
     }
 
-    /// Notes in `file` what `path` is like now.
+    /// Writes the current stamp of `path` to `file`.
     ///
     /// # Errors
-    /// When it can't be read, or the file not be written.
+    /// When it cannot be read, or the file cannot be written.
     pub fn write(file: &Path, path: &Path) -> io::Result<()> {
         Self::of(path)?.write_to(file)
     }
@@ -64,7 +63,7 @@ impl Stamp {
     /// Writes it to `file`.
     ///
     /// # Errors
-    /// When it can't be written.
+    /// When it cannot be written.
     pub fn write_to(&self, file: &Path) -> io::Result<()> {
         write_atomic(file, &serde_json::to_vec(self)?)
     }
@@ -72,7 +71,7 @@ impl Stamp {
 
 struct Walk {
     stamp: Stamp,
-    /// What changed last.
+    /// The path of the last change.
     last: PathBuf,
 }
 
@@ -81,7 +80,7 @@ impl Walk {
         let (mut hasher, mut newest, mut last) = (Sha256::new(), (i64::MIN, 0), PathBuf::new());
         let mut left = vec![(PathBuf::new(), fs::symlink_metadata(top)?)];
         while let Some((path, found)) = left.pop() {
-            // All whiteouts of an overlay are one inode, which changes when overlayfs removes its own name of it.
+            // All whiteouts of an overlay share one inode, which changes when overlayfs removes its own link to it.
             let special = found.file_type().is_char_device();
             let changed = if special { (0, 0) } else { (found.ctime(), found.ctime_nsec()) };
             if changed > newest {
@@ -89,7 +88,7 @@ impl Walk {
             }
             hasher.update((path.as_os_str().len() as u64).to_le_bytes());
             hasher.update(path.as_os_str().as_bytes());
-            // Owners look different in another user namespace; the time of a change tells of them, too.
+            // Owners differ between user namespaces; the ctime covers their changes.
             let numbers = [u64::from(found.mode()), found.size(), found.rdev()];
             numbers.iter().for_each(|number| hasher.update(number.to_le_bytes()));
             let times = [found.mtime(), found.mtime_nsec(), changed.0, changed.1];
@@ -125,7 +124,7 @@ mod tests {
             fs::write(at("a/b/c"), "1234").unwrap();
             std::os::unix::fs::symlink("c", at("a/b/l")).unwrap();
             Stamp::write(&file, &root).unwrap();
-            // The clock for files stands still for some milliseconds.
+            // The clock of file times has a resolution of some milliseconds.
             std::thread::sleep(std::time::Duration::from_millis(15));
         };
         assert_eq!(Stamp::compare(&file, place.path()).unwrap(), Comparison::Unknown);

@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 
 use crate::content::ByteStream;
 
-/// Bytes read at once. Two such pieces are in memory for each stream.
+/// Bytes per read. Each stream holds two such pieces in memory.
 const PIECE: u64 = 256 << 10;
 
 /// The `length` bytes of `file` from `offset` on. The stream ends in an error when the file is shorter. The next piece is

@@ -1,4 +1,4 @@
-//! Files that have no name of their own yet.
+//! Temporary files.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Permissions};
@@ -9,14 +9,14 @@ use uuid::Uuid;
 
 use super::dir::Dir;
 
-/// What the names of temporary files begin with.
+/// The prefix of the names of temporary files.
 pub const TEMPORARY: &str = ".tmp-";
 
-/// A temporary file. Dropped before it has its name, it leaves nothing.
+/// A temporary file. Dropping it before the rename removes it.
 #[derive(Debug)]
 pub struct TemporaryFile {
     directory: Dir,
-    /// Nothing once it is persisted.
+    /// `None` once it is renamed.
     name: Option<OsString>,
     file: File,
 }
@@ -33,11 +33,11 @@ impl TemporaryFile {
         &mut self.file
     }
 
-    /// Calls the file `name` in its directory, in place of what is there. It is readable by all then, whatever the umask
-    /// says.
+    /// Renames the file to `name` in its directory, and replaces an existing file. Its mode becomes readable by all,
+    /// independent of the umask.
     ///
     /// # Errors
-    /// When it can't be renamed.
+    /// When it cannot be renamed.
     pub fn persist(mut self, name: impl AsRef<OsStr>) -> io::Result<()> {
         self.file.set_permissions(Permissions::from_mode(0o644))?;
         if let Some(temporary) = &self.name {

@@ -1,4 +1,4 @@
-//! A source for tests that does what disks and registries do on bad days.
+//! A source for tests that simulates faults of disks and registries.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,19 +12,19 @@ use ociforge_manifests::Descriptor;
 use crate::content::{ByteStream, ContentError, Source};
 use crate::progress::Progress;
 
-/// How one reading ends, after so many bytes.
+/// The end of one read, after this number of bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum End {
     Breaks(usize),
     Hangs(usize),
 }
 
-/// A blob that is read in pieces. Each reading ends as the next of `ends` says, and whole when there is none left.
+/// A blob that is read in pieces. Each read ends with the next of `ends`, or completely if none is left.
 pub(super) struct Script {
     pub(super) content: Bytes,
     pub(super) piece: usize,
     pub(super) ends: Mutex<VecDeque<End>>,
-    /// From where it was read.
+    /// The offsets of the reads.
     pub(super) offsets: Mutex<Vec<u64>>,
 }
 
@@ -62,7 +62,7 @@ impl Source for Script {
     }
 }
 
-/// Counts what it is told.
+/// Counts the reported bytes.
 #[derive(Debug, Default)]
 pub(super) struct Count(Mutex<u64>);
 
@@ -82,7 +82,7 @@ impl Progress for Count {
     fn done(&self, _: &str) {}
 }
 
-/// Bytes that don't repeat soon.
+/// Pseudo-random bytes.
 pub(super) fn noise(length: usize) -> Vec<u8> {
     let mut state = 1_u32;
     let mut next = || {

@@ -23,7 +23,7 @@ pub enum PlanError {
         source: io::Error,
     },
     /// A build argument: recipes have none.
-    #[error("the build argument `{argument}` is not used: {} takes none", file.display())]
+    #[error("the build argument `{argument}` is not used: {} has no build arguments", file.display())]
     Argument {
         /// The recipe.
         file: PathBuf,
@@ -68,7 +68,7 @@ pub enum TableFault {
     #[error("{0}")]
     Syntax(String),
     /// A number that TOML does not allow, such as the mode `0755`.
-    #[error("the number {0} begins with 0, which no number does in TOML")]
+    #[error("the number {0} begins with 0, which TOML does not allow")]
     LeadingZero(String),
     /// A key that the table does not know.
     #[error("unknown key `{key}` in {table}")]
@@ -112,7 +112,7 @@ pub enum TableFault {
     #[error("this [[layer]] has two kinds, `{0}` and `{1}`")]
     TwoKinds(&'static str, &'static str),
     /// A key that the kind of its layer does not have.
-    #[error("`{key}` does not go with `{kind}`")]
+    #[error("`{key}` cannot be combined with `{kind}`")]
     Stray {
         /// The key.
         key: String,
@@ -155,7 +155,7 @@ impl TableFault {
             Self::MissingKey { example, .. } => Some(format!("write for example `{example}`")),
             Self::Value { hint, .. } | Self::Stray { hint, .. } => hint.clone(),
             Self::NoKind { kinds } => Some(format!("give it one of {kinds}")),
-            Self::TwoKinds(..) => Some("make two [[layer]] tables of it; they are built in their order".into()),
+            Self::TwoKinds(..) => Some("write two [[layer]] tables; ociforge builds them in order".into()),
         }
     }
 }

@@ -38,7 +38,8 @@ pub(crate) fn file_inside(value: &Value<'_>) -> Result<PathBuf, PlanError> {
     if is_inside(&path) {
         return Ok(path);
     }
-    let hint = "what a step sees of this machine lies beside the recipe; copy it there, or move the recipe up";
+    let hint = "a bind mount shows only files below the recipe's directory; copy them there, or move the recipe to a \
+        parent directory";
     Err(value.unexpected("a path in the recipe's directory", Some(hint.into())))
 }
 
@@ -164,11 +165,7 @@ pub(crate) fn env(value: &Value<'_>) -> Result<Vec<(String, String)>, PlanError>
     for (name, value) in value.table("env")?.entries() {
         let value = value.called(format!("env.{}", name.escape_debug()));
         if name.is_empty() || name.contains(['=', '\0']) {
-            return Err(value.unfit(
-                "no variable's name",
-                "a name that is not empty and has no `=` or NUL in it",
-                None,
-            ));
+            return Err(value.unfit("not a variable name", "a non-empty name without `=` and NUL", None));
         }
         env.push((name.to_owned(), value.text()?.to_owned()));
     }

@@ -1,4 +1,4 @@
-//! Images in OCI's form, whatever form they have.
+//! Conversion of images to the OCI format.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,20 +11,20 @@ use ociforge_manifests::{Descriptor, Digest};
 
 use crate::content::{ByteStream, Cause, ContentError, MAX_DEPTH, Named, Repository, Source, in_memory, read_document};
 
-/// An image whose Docker manifests have become OCI's, and with them the indexes that list them. All else is as it is
-/// at the source: nothing refers to the new manifests.
+/// An image whose Docker manifests, and the indexes that list them, are converted to OCI. All other content is that of
+/// the source. Nothing refers to the new manifests.
 pub struct AsOci {
     source: Arc<dyn Named>,
     documents: HashMap<Digest, Bytes>,
-    /// What the manifests and indexes became, by the digests that they had.
+    /// The converted manifests and indexes by their old digests.
     became: HashMap<Digest, Descriptor>,
 }
 
 impl AsOci {
-    /// Reads all manifests that `root` leads to, and gives what `root` became; nothing where nothing of it is Docker's.
+    /// Reads all manifests below `root` and returns the converted `root`; `None` if no manifest is Docker's.
     ///
     /// # Errors
-    /// When a manifest can't be read.
+    /// When a manifest cannot be read.
     pub async fn new(source: Arc<dyn Named>, root: &GraphNode) -> Result<Option<(GraphNode, Self)>, ContentError> {
         let mut converted = Self { source, documents: HashMap::new(), became: HashMap::new() };
         let new = converted.convert(root, 0).await?;
@@ -69,6 +69,10 @@ impl Source for AsOci {
             Some(document) => Ok(in_memory(document.clone(), offset)),
             None => self.source.fetch(descriptor, offset).await,
         }
+    }
+
+    fn location(&self, descriptor: &Descriptor) -> String {
+        self.source.location(descriptor)
     }
 
     fn repository(&self, descriptor: &Descriptor) -> Option<Repository> {

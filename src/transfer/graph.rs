@@ -1,4 +1,4 @@
-//! What an image points to, from one place to another.
+//! The copy of a graph of manifests and blobs.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,14 +11,15 @@ use super::{Moved, Overlay};
 use crate::content::{Cause, ContentError, MAX_DEPTH, Source, Target, read_document};
 use crate::progress::Reporter;
 
-/// A copy from one place to another, in which each thing is met once.
+/// A copy that visits each descriptor once.
 pub(super) struct GraphCopy<'a> {
     source: &'a dyn Source,
     target: &'a dyn Target,
     jobs: usize,
     reporter: &'a dyn Reporter,
     moved: Mutex<Moved>,
-    /// What was met, and whether as a manifest or index: what is a blob to the one may be a manifest to the other.
+    /// The visited digests, with whether they were visited as a document: one digest may be a blob of one parent and a
+    /// manifest of another.
     seen: Mutex<HashSet<(Digest, bool)>>,
     documents: Mutex<Vec<Descriptor>>,
 }
@@ -29,17 +30,17 @@ impl<'a> GraphCopy<'a> {
         Self { source, target, jobs: jobs.max(1), reporter, moved, seen, documents }
     }
 
-    /// Copies all that `node` points to.
+    /// Copies all descendants of `node`.
     pub(super) async fn children(&self, node: &GraphNode) -> Result<(), ContentError> {
         self.descend(node, 0).await
     }
 
-    /// Leaves this out wherever something points to it.
+    /// Skips this descriptor everywhere.
     pub(super) fn leave_out(&self, descriptor: &Descriptor) {
         self.first(descriptor, descriptor.is_document());
     }
 
-    /// Puts a manifest or index whose children are there, and lets `tags` name it.
+    /// Writes a manifest or index whose children are in the target, under the names `tags`.
     pub(super) async fn root(&self, root: &GraphNode, tags: &[String]) -> Result<(), ContentError> {
         let descriptor = root.descriptor();
         if tags.is_empty() {
@@ -51,19 +52,18 @@ impl<'a> GraphCopy<'a> {
         Ok(())
     }
 
-    /// Copies a manifest that is to be found by its subject, with all that it points to. `false` when the source lists it
-    /// but has it no longer.
+    /// Copies a referrer with all its descendants. `false` if the source lists it but no longer has it.
     pub(super) async fn referrer(&self, descriptor: &Descriptor) -> Result<bool, ContentError> {
         let node = match self.read(descriptor).await {
             Err(error) if error.is_not_found() => {
                 let digest = &descriptor.digest;
-                self.reporter.warn(&format!("{digest} is listed as a referrer, but is not there"));
+                self.reporter.warn(&format!("the referrer {digest} is listed, but it is missing: ociforge skips it"));
                 return Ok(false);
             }
             node => node?,
         };
         self.children(&node).await?;
-        // Annotations of a list that it was in are not its own: one could give it a name.
+        // The annotations of a list entry do not belong to the manifest: one could give it a name.
         let descriptor = Descriptor::new(node.media_type(), descriptor.digest.clone(), descriptor.size);
         self.target.keep(&descriptor, node.bytes()).await?;
         self.note(&descriptor);
@@ -71,12 +71,12 @@ impl<'a> GraphCopy<'a> {
         Ok(true)
     }
 
-    /// What became of the blobs, and the manifests and indexes that are at the target now.
+    /// The counts of the copy, and the manifests and indexes that are now in the target.
     pub(super) fn finish(self) -> (Moved, Vec<Descriptor>) {
         (*lock(&self.moved), self.documents())
     }
 
-    /// The manifests and indexes that are at the target by now.
+    /// The manifests and indexes that the target has so far.
     pub(super) fn documents(&self) -> Vec<Descriptor> {
         lock(&self.documents).clone()
     }
@@ -90,7 +90,7 @@ impl<'a> GraphCopy<'a> {
             }
             GraphNode::Index(index) => {
                 if depth == MAX_DEPTH {
-                    let message = format!("indexes lie more than {MAX_DEPTH} deep inside each other");
+                    let message = format!("indexes are nested more than {MAX_DEPTH} levels deep");
                     return Err(Cause::Other { message, hint: None }.of(format!("copy {}", node.descriptor().digest)));
                 }
                 for child in index.manifests.iter().filter(|child| self.first(child, child.is_document())) {
@@ -111,14 +111,14 @@ impl<'a> GraphCopy<'a> {
         self.document(descriptor, node.bytes()).await
     }
 
-    /// Copies what an index lists and nobody here knows, as a blob: its type must not be an error (image-spec,
+    /// Copies an index entry of an unknown type as a blob: an unknown type must not be an error (image-spec,
     /// image-index.md).
     async fn unknown(&self, entry: &Descriptor) -> Result<(), ContentError> {
         match self.source.fetch(entry, 0).await {
             Err(error) if error.is_not_found() => {
                 let Descriptor { digest, media_type, .. } = entry;
                 let what = format!("{digest}, which the index lists as {}", media_type.escape_debug());
-                self.reporter.warn(&format!("{what}, is not there and is left out"));
+                self.reporter.warn(&format!("{what}, is missing: ociforge skips it"));
                 Ok(())
             }
             Err(error) => Err(error),
@@ -178,7 +178,7 @@ impl<'a> GraphCopy<'a> {
         lock(&self.documents).push(document.clone());
     }
 
-    /// Whether this content is met for the first time in this copy, as a manifest or index or as a blob.
+    /// Whether this is the first visit of the content in this copy, as a document or as a blob.
     fn first(&self, descriptor: &Descriptor, as_document: bool) -> bool {
         lock(&self.seen).insert((descriptor.digest.clone(), as_document))
     }
@@ -197,7 +197,7 @@ fn kind(blob: &Descriptor) -> &'static str {
     }
 }
 
-/// The value, also when a thread panicked while it held it: each of these values is whole at any time.
+/// The value, even after a panic of a thread that held it: each of these values is always consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Copying an image with all that belongs to it: its platforms, its signatures and other referrers.
+//! The copy of an image with its platforms, signatures and other referrers.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -12,56 +12,56 @@ use super::graph::GraphCopy;
 use crate::content::{Cause, ContentError, Named, Target, platform_of, select};
 use crate::progress::Reporter;
 
-/// The endings of the tags under which cosign keeps what belongs to the manifest `sha256-<hex>`.
+/// The suffixes of cosign's tags for the manifest `sha256-<hex>`.
 const COSIGN: [&str; 3] = ["sig", "att", "sbom"];
 
-/// The annotation by which BuildKit files an attestation in an index, beside the manifest of this digest.
+/// The annotation by which BuildKit marks an index entry as an attestation of the manifest of this digest.
 const ATTESTS: &str = "vnd.docker.reference.digest";
 
-/// Most referrers of one image, those of referrers included: a list that grows for ever is none.
+/// The maximum number of referrers of one image, including those of referrers: it ends endless lists.
 const MAX_REFERRERS: usize = 1000;
 
-/// How long a signature's manifest is at most, in bytes, that stays in memory until it is copied.
+/// The maximum size in bytes of a signature's manifest that stays in memory until it is copied.
 const KEPT: u64 = 1 << 20;
 
-/// What a tag of cosign's names. A long manifest is read again when it is copied.
+/// The manifest of a cosign tag. A long manifest is read again when it is copied.
 type Tagged = (String, Descriptor, Option<GraphNode>);
 
-/// How images are copied from one place to another.
+/// The settings of a copy of images.
 pub struct ImageCopy<'a> {
-    /// Where they are.
+    /// The source.
     pub source: &'a dyn Named,
-    /// Where they go.
+    /// The target.
     pub target: &'a dyn Target,
-    /// What the target calls a tag of the source: a layout that holds several repositories has longer names.
+    /// The name at the target for a tag of the source: a layout with several repositories has longer names.
     pub naming: &'a (dyn Fn(&str) -> String + Sync),
-    /// The platforms to take of an index; all of it when empty. Of one platform it is its manifest that is copied, of
-    /// several the index with no others: not every registry takes that.
+    /// The platforms to copy from an index; empty for all. For one platform, its manifest is copied; for several, the
+    /// index without the other manifests, which some registries refuse.
     pub platforms: &'a [Platform],
-    /// Whether referrers, and the tags that cosign gives its signatures, come along.
+    /// Whether to copy referrers and cosign's signature tags.
     pub referrers: bool,
-    /// How many blobs move at a time.
+    /// The maximum number of simultaneous transfers.
     pub jobs: usize,
-    /// Told of each blob.
+    /// The reporter of each blob's progress.
     pub reporter: &'a dyn Reporter,
 }
 
-/// What came of one image.
+/// The result for one image.
 #[derive(Debug, Clone)]
 pub struct Copied {
-    /// The manifest or index that the name has at the target.
+    /// The manifest or index of the name at the target.
     pub root: Descriptor,
-    /// What became of the blobs, referrers' included.
+    /// The counts of the blobs, including those of referrers.
     pub moved: Moved,
-    /// How many referrers and signatures came along.
+    /// The number of copied referrers and signatures.
     pub referrers: usize,
-    /// All manifests and indexes that are at the target now, children before parents.
+    /// All manifests and indexes that are now in the target, children before parents.
     pub documents: Vec<Descriptor>,
 }
 
 impl ImageCopy<'_> {
-    /// Copies `root` and lets `tags`, as the target calls them, name it; without tags it is found by its digest. What
-    /// refers to it is there before a tag is.
+    /// Copies `root` under the names `tags` of the target, or without a name. Its referrers are copied before the tags
+    /// are set.
     ///
     /// # Errors
     /// As [`copy_graph`](super::copy_graph), and when there is no image for a platform.
@@ -83,7 +83,7 @@ impl ImageCopy<'_> {
         Ok(Copied { root: root.descriptor(), moved, referrers, documents })
     }
 
-    /// The document to copy: the root, or what it has for the only platform. What it has for others is left out.
+    /// The document to copy: the root, or its manifest for the only platform. Other platforms are skipped.
     async fn chosen<'n>(&self, root: &'n GraphNode, copy: &GraphCopy<'_>) -> Result<Cow<'n, GraphNode>, ContentError> {
         let index = match (root, self.platforms) {
             (_, []) => return Ok(Cow::Borrowed(root)),
@@ -106,7 +106,7 @@ impl ImageCopy<'_> {
         Ok(Cow::Borrowed(root))
     }
 
-    /// Leaves out what the index lists and is not `kept`, nor an attestation of something that is.
+    /// Skips all index entries except `kept` and their attestations.
     async fn leave_others_out(
         &self,
         index: &Index,
@@ -126,15 +126,15 @@ impl ImageCopy<'_> {
         Ok(())
     }
 
-    /// Fails when the config of an image says another platform than one that is wanted. Artifacts say none.
+    /// Fails if the config of an image has another platform than a requested one. Artifacts have no platform.
     async fn is_for_platforms(&self, manifest: &Manifest) -> Result<(), ContentError> {
         let Some(have) = platform_of(self.source, manifest).await? else { return Ok(()) };
         let Some(wanted) = self.platforms.iter().find(|wanted| !have.serves(wanted)) else { return Ok(()) };
-        let message = format!("there is no image for {wanted}: it is for {have}");
+        let message = format!("the image is for {have}, not for {wanted}");
         Err(Cause::Other { message, hint: None }.of(format!("copy the image for {wanted}")))
     }
 
-    /// Copies what refers to `subjects`, and what refers to that, and counts it.
+    /// Copies the referrers of `subjects`, recursively, and returns their number.
     async fn companions(&self, copy: &GraphCopy<'_>, mut subjects: Vec<Descriptor>) -> Result<usize, ContentError> {
         let mut seen: HashSet<Digest> = subjects.iter().map(|subject| subject.digest.clone()).collect();
         let mut count = 0;
@@ -143,9 +143,9 @@ impl ImageCopy<'_> {
             let mut found = found.buffered(self.jobs.max(1));
             while let Some((referrers, tagged)) = found.try_next().await? {
                 if count + referrers.len() + tagged.len() > MAX_REFERRERS {
-                    let message = format!("more than {MAX_REFERRERS} signatures and other referrers belong to it");
-                    let hint = Some("leave them with --no-referrers".into());
-                    return Err(Cause::Other { message, hint }.of("copy what refers to the image"));
+                    let message = format!("the image has more than {MAX_REFERRERS} signatures and other referrers");
+                    let hint = Some("skip them with --no-referrers".into());
+                    return Err(Cause::Other { message, hint }.of("copy the referrers of the image"));
                 }
                 for referrer in referrers.into_iter().filter(|referrer| seen.insert(referrer.digest.clone())) {
                     if copy.referrer(&referrer).await? {
@@ -169,7 +169,7 @@ impl ImageCopy<'_> {
         Ok(count)
     }
 
-    /// The referrers of a manifest, and the tags by which cosign knows what belongs to it.
+    /// The referrers of a manifest, and cosign's tags for it.
     async fn referring_to(&self, subject: Descriptor) -> Result<(Vec<Descriptor>, Vec<Tagged>), ContentError> {
         let mut tagged = Vec::new();
         for ending in COSIGN {
@@ -186,6 +186,6 @@ impl ImageCopy<'_> {
 
 fn no_image(platform: &Platform, have: &[String]) -> ContentError {
     let hint = (!have.is_empty()).then(|| format!("it has {}", have.join(", ")));
-    let message = format!("there is no image for {platform}");
+    let message = format!("the index has no image for {platform}");
     Cause::Other { message, hint }.of(format!("copy the image for {platform}"))
 }

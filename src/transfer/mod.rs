@@ -1,4 +1,4 @@
-//! Copying images between stores: children before parents, each blob in the cheapest way that works.
+//! The copy of images between stores: children before parents, each blob by the cheapest method.
 
 mod convert;
 mod graph;
@@ -20,21 +20,21 @@ pub use overlay::Overlay;
 pub use places::Based;
 pub use verifying::Verifying;
 
-/// How many blobs move at a time unless told otherwise.
+/// The default maximum of simultaneous transfers.
 pub const DEFAULT_JOBS: usize = 4;
 
-/// What became of the blobs of a copy, in bytes.
+/// The bytes of the blobs of a copy, by method.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Moved {
     /// Sent from this machine's disk or memory.
     pub uploaded: u64,
     /// Sent from one registry to another through this machine's memory.
     pub streamed: u64,
-    /// Taken over by the target from another of its repositories.
+    /// Mounted by the target from another of its repositories.
     pub mounted: u64,
-    /// There already.
+    /// Already in the target.
     pub present: u64,
-    /// How many manifests and indexes were written, once for each tag.
+    /// The number of written manifests and indexes, once for each tag.
     pub documents: u64,
 }
 
@@ -48,13 +48,13 @@ impl std::ops::AddAssign for Moved {
     }
 }
 
-/// Copies what `root` needs, then `root` itself, and lets `tags` name it.
+/// Copies the descendants of `root`, then `root` itself under the names `tags`.
 ///
-/// Each blob is looked for at the target, else mounted from where the source has it, else sent; `jobs` of them at a
-/// time. A manifest is written when all that it points to is there, so a tag never names something incomplete.
+/// For each blob, the copy checks the target, tries to mount, and then pushes; `jobs` blobs at a time. A manifest is
+/// written after all its children, so a tag never names an incomplete image.
 ///
 /// # Errors
-/// When content can't be read or written, or is not what its descriptor says.
+/// When content cannot be read or written, or does not match its descriptor.
 pub async fn copy_graph(
     source: &dyn Source,
     target: &dyn Target,

@@ -1,4 +1,4 @@
-//! One source over another.
+//! A source that combines others.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use crate::content::{ByteStream, Cause, ContentError, Repository, Source, in_memory};
 use crate::store::Layout;
 
-/// What is in memory, then what is in a layout, then what another source has: an image that was just built is its new
-/// documents, its new layers in the store, and its base's layers in the base's registry.
+/// Content in memory, then in a layout, then in another source: a new image consists of its documents, its layers in
+/// the store, and its base's layers in the base's registry.
 #[derive(Default)]
 pub struct Overlay<'a> {
     documents: HashMap<Digest, Bytes>,
@@ -18,7 +18,7 @@ pub struct Overlay<'a> {
 }
 
 impl<'a> Overlay<'a> {
-    /// A source of documents, a layout's blobs, and whatever `below` has.
+    /// A source of documents, of a layout's blobs, and of the content of `below`.
     #[must_use]
     pub fn new(documents: &[&[u8]], layout: &'a Layout, below: Option<&'a dyn Source>) -> Self {
         let documents = documents.iter().map(|d| (Digest::of(d), Bytes::copy_from_slice(d))).collect();
@@ -51,7 +51,15 @@ impl Source for Overlay<'_> {
         }
     }
 
-    /// Where the lowest source has the content, unless it is nearer by.
+    fn location(&self, descriptor: &Descriptor) -> String {
+        match (self.in_layout(descriptor), self.below) {
+            (Some(layout), _) => layout.location(descriptor),
+            (None, Some(below)) => below.location(descriptor),
+            (None, None) => "the documents of the image".into(),
+        }
+    }
+
+    /// The repository of the lowest source, unless the content is in memory or in the layout.
     fn repository(&self, descriptor: &Descriptor) -> Option<Repository> {
         let near = self.documents.contains_key(&descriptor.digest) || self.in_layout(descriptor).is_some();
         if near { None } else { self.below?.repository(descriptor) }

@@ -1,4 +1,4 @@
-//! Two sources as one.
+//! A source of an image and its base.
 
 use std::sync::Arc;
 
@@ -7,22 +7,27 @@ use ociforge_manifests::Descriptor;
 
 use crate::content::{ByteStream, ContentError, Named, Repository, Source};
 
-/// An image whose base's layers may be where the base is: one that was built here has only its own in the store.
+/// An image whose base layers may be in the source of the base: the store has only the own layers of an image that was
+/// built here.
 pub struct Based {
-    /// Where the image is, whose names and referrers these are.
+    /// The source of the image, with its names and referrers.
     pub image: Arc<dyn Named>,
-    /// Where its base is.
+    /// The source of its base.
     pub base: Arc<dyn Source>,
 }
 
 #[async_trait]
 impl Source for Based {
-    /// From where the image is, or else from where its base is.
+    /// Fetches from the source of the image, or else from that of its base.
     async fn fetch(&self, descriptor: &Descriptor, offset: u64) -> Result<ByteStream, ContentError> {
         match self.image.fetch(descriptor, offset).await {
             Err(error) if error.is_not_found() => self.base.fetch(descriptor, offset).await,
             fetched => fetched,
         }
+    }
+
+    fn location(&self, descriptor: &Descriptor) -> String {
+        self.image.location(descriptor)
     }
 
     fn repository(&self, descriptor: &Descriptor) -> Option<Repository> {

@@ -1,4 +1,4 @@
-//! A target that is not believed.
+//! A target whose content is verified.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,16 +10,17 @@ use ociforge_manifests::{Descriptor, Digest};
 use crate::content::{ByteStream, Cause, ContentError, Repository, Source, Target, read_verified};
 use crate::progress::{Progress, Reporter};
 
-/// A target of which what is there already is read, and replaced where it is damaged.
+/// A target whose existing content is read and, if damaged, replaced.
 pub struct Verifying<'a> {
     target: &'a dyn Target,
     reporter: &'a dyn Reporter,
-    /// What is there and damaged.
+    /// The damaged content of the target.
     damaged: Mutex<HashSet<Digest>>,
 }
 
 impl<'a> Verifying<'a> {
-    /// `target`, read before it is relied on. `reporter` is told of what is damaged.
+    /// A target that reads the content of `target` before it relies on it. `reporter` receives warnings about damaged
+    /// content.
     #[must_use]
     pub fn new(target: &'a dyn Target, reporter: &'a dyn Reporter) -> Self {
         Self { target, reporter, damaged: Mutex::default() }
@@ -29,7 +30,7 @@ impl<'a> Verifying<'a> {
         self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether what is there can be read and is what the descriptor says.
+    /// Whether the content of the target is readable and matches the descriptor.
     async fn is_sound(&self, descriptor: &Descriptor) -> bool {
         let task = self.reporter.task(&format!("verify {}", descriptor.digest.short()), Some(descriptor.size));
         let Ok(stored) = self.target.stored(descriptor).await else { return false };
@@ -42,14 +43,14 @@ impl<'a> Verifying<'a> {
         true
     }
 
-    /// Fails unless the target has the content now. Registries may keep what they have.
+    /// Fails unless the target now has the content. Registries may keep old content.
     async fn insist(&self, descriptor: &Descriptor) -> Result<(), ContentError> {
         if self.is_sound(descriptor).await {
             return Ok(());
         }
-        let message = "what the target has of it is still damaged after it was sent again".into();
-        let hint = Some("a registry may keep what it has: delete it there, and copy again".into());
-        Err(Cause::Other { message, hint }.of(format!("mend {}", descriptor.digest)))
+        let message = "the content at the target is still damaged after a second copy".into();
+        let hint = Some("the registry may keep its old content: delete it there, and copy again".into());
+        Err(Cause::Other { message, hint }.of(format!("replace {}", descriptor.digest)))
     }
 }
 
@@ -59,6 +60,10 @@ impl Source for Verifying<'_> {
         self.target.fetch(descriptor, offset).await
     }
 
+    fn location(&self, descriptor: &Descriptor) -> String {
+        self.target.location(descriptor)
+    }
+
     fn repository(&self, descriptor: &Descriptor) -> Option<Repository> {
         self.target.repository(descriptor)
     }
@@ -66,19 +71,19 @@ impl Source for Verifying<'_> {
 
 #[async_trait]
 impl Target for Verifying<'_> {
-    /// Whether the content is there and sound.
+    /// Whether the target has the content, undamaged.
     async fn contains(&self, descriptor: &Descriptor) -> Result<bool, ContentError> {
         let there = self.target.contains(descriptor).await?;
         if !there || self.is_sound(descriptor).await {
             return Ok(there);
         }
-        self.reporter.warn(&format!("{} is damaged at the target: it is copied again", descriptor.digest));
+        self.reporter.warn(&format!("{} is damaged at the target: ociforge copies it again", descriptor.digest));
         self.damaged().insert(descriptor.digest.clone());
         Ok(false)
     }
 
     async fn mount(&self, descriptor: &Descriptor, from: &Repository) -> Result<bool, ContentError> {
-        // A registry has a blob once, however many of its repositories have it.
+        // A registry stores a blob once for all its repositories.
         let damaged = self.damaged().contains(&descriptor.digest);
         if damaged { Ok(false) } else { self.target.mount(descriptor, from).await }
     }

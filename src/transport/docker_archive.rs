@@ -1,5 +1,5 @@
-//! `docker-archive:FILE[:NAME|:@INDEX]`: what `docker load` reads. There are no manifests in it, so a target holds the
-//! image for one platform, and no referrers.
+//! `docker-archive:FILE[:NAME|:@INDEX]`: archives of `docker save` and `docker load`. They have no manifests, so a
+//! target holds the image for one platform and no referrers.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(super) struct DockerArchiveTransport<'a> {
 }
 
 impl DockerArchiveTransport<'_> {
-    /// Writes the archive from wherever the layers are, and says how many bytes those have.
+    /// Writes the archive from the source of the layers, and returns the bytes of the layers.
     async fn write_image(
         &self,
         source: &dyn Source,
@@ -56,10 +56,10 @@ impl Transport for DockerArchiveTransport<'_> {
         Ok(OpenedImage { bytes: read_document(&image, &descriptor).await?, descriptor, source: Arc::new(image) })
     }
 
-    /// Copies the image for the platform that is asked for, or for this machine.
+    /// Copies the image for the requested platform, or for this machine.
     async fn copy(&self, image: &ImageToCopy<'_>) -> Result<Copied, Failure> {
         if let Some(ArchivedImage::At(_)) = self.image {
-            let failure = Failure::new("an image is written into an archive for docker under a name, not at a place");
+            let failure = Failure::new("a docker-archive destination takes an image name, not a position");
             return Err(failure.usage());
         }
         let platform = match image.platforms {
@@ -79,7 +79,7 @@ impl Transport for DockerArchiveTransport<'_> {
         let BuiltImage { source, node, reporter, .. } = *image;
         let GraphNode::Manifest(manifest) = node else { return Err(self.one_platform()) };
         let image = read_image(source, (**manifest).clone()).await?;
-        let image = image.map_err(|error| Failure::new("the image is not sound").caused_by(error))?;
+        let image = image.map_err(|error| Failure::new("the image is not valid").caused_by(error))?;
         let others = beside.iter().filter_map(|name| super::of(name).full_name());
         let names: Vec<Reference> = self.full_name().into_iter().chain(others).collect();
         let size = self.write_image(source, &image, &names, reporter, "archive").await?;
@@ -121,9 +121,9 @@ impl Transport for DockerArchiveTransport<'_> {
     fn check_output(&self) -> Result<(), &'static str> {
         match self.image {
             Some(ArchivedImage::Named(name)) if name.digest().is_some() => {
-                Err("an image in a docker-archive is called by a tag, not by a digest")
+                Err("the name of an image in a docker-archive has a tag, not a digest")
             }
-            Some(ArchivedImage::At(_)) => Err("an image is written into a docker-archive under a name, not at a place"),
+            Some(ArchivedImage::At(_)) => Err("a docker-archive destination takes an image name, not a position"),
             _ => Ok(()),
         }
     }
@@ -133,7 +133,7 @@ impl Transport for DockerArchiveTransport<'_> {
     }
 
     fn check_conversion(&self) -> Result<(), Failure> {
-        let failure = Failure::new("an archive for docker holds no manifests that could be OCI's");
-        Err(failure.hint("leave `--format oci`, or write oci-archive:FILE").usage())
+        let failure = Failure::new("a docker-archive has no manifests to convert to OCI");
+        Err(failure.hint("omit `--format oci`, or write oci-archive:FILE").usage())
     }
 }

@@ -1,4 +1,4 @@
-//! Images that are written, with how that is to be done.
+//! Images to write, with the settings of the write.
 
 use ociforge_manifests::graph::GraphNode;
 use ociforge_manifests::{ImageName, Platform, Reference};
@@ -11,40 +11,40 @@ use crate::registry::Client;
 use crate::store::Layout;
 use crate::transfer::{Copied, ImageCopy, Moved, Verifying, copy_graph};
 
-/// An image that is copied from one name to another.
+/// An image to copy from one name to another.
 pub struct ImageToCopy<'a> {
-    /// Where it is.
+    /// Its source.
     pub from: ImageSource,
-    /// Its name there.
+    /// Its name at the source.
     pub name: &'a ImageName,
-    /// The platforms to take; all when empty.
+    /// The platforms to copy; empty for all.
     pub platforms: &'a [Platform],
     /// The platform of this machine.
     pub here: &'a Platform,
-    /// Whether signatures and other referrers come along.
+    /// Whether to copy signatures and other referrers.
     pub referrers: bool,
-    /// Whether what the target has already is read before it is relied on.
+    /// Whether to verify existing content of the target.
     pub verify_target: bool,
-    /// How many blobs move at a time.
+    /// The maximum number of simultaneous transfers.
     pub jobs: usize,
-    /// Speaks to the target's registry.
+    /// The client of the target's registry.
     pub client: Client,
-    /// Told of the progress.
+    /// The reporter of the progress.
     pub reporter: &'a dyn Reporter,
 }
 
 impl ImageToCopy<'_> {
-    /// The tag that it gets where the name that it is copied to says none.
+    /// The tag for a destination without a tag.
     pub(super) fn tag(&self) -> String {
         super::of(self.name).tag().unwrap_or("latest").to_owned()
     }
 
-    /// The full name that it had.
+    /// Its full name at the source.
     pub(super) fn full_name(&self) -> Option<Reference> {
         super::of(self.name).full_name()
     }
 
-    /// Copies it to `target` under `tags`. `before_tags` stands there before the tags of its signatures.
+    /// Copies it to `target` under `tags`. `before_tags` is the prefix of the tags of its signatures.
     pub(super) async fn copy_to(
         &self,
         target: &dyn Target,
@@ -65,19 +65,19 @@ impl ImageToCopy<'_> {
     }
 }
 
-/// An image that was built.
+/// A built image.
 pub struct BuiltImage<'a> {
-    /// Where its documents and blobs are.
+    /// The source of its documents and blobs.
     pub source: &'a dyn Source,
     /// The manifest or index.
     pub node: &'a GraphNode,
-    /// The layout of the store that it was built in.
+    /// The layout of the store of the build.
     pub store: &'a Layout,
-    /// How many blobs move at a time.
+    /// The maximum number of simultaneous transfers.
     pub jobs: usize,
-    /// Speaks to registries.
+    /// The client of registries.
     pub client: &'a Client,
-    /// Told of the progress.
+    /// The reporter of the progress.
     pub reporter: &'a dyn Reporter,
 }
 

@@ -1,5 +1,5 @@
-//! Transports (containers-transports(5)): how the image that a name stands for is opened as a source, and written as a
-//! target. Each has a module of its own, and [`of`] is the one place that knows them all.
+//! Transports (containers-transports(5)): they open the image of a name as a source and write it as a target. Each
+//! transport has its own module, and only [`of`] knows all of them.
 
 mod docker_archive;
 mod image;
@@ -25,7 +25,7 @@ pub use image::{BuiltImage, ImageToCopy};
 pub use same_file::is_same_file;
 pub use source::{ImageSource, ImageSourceError};
 
-/// The transport of `name`, with what else the name says.
+/// The transport of `name` with the parts of the name.
 #[must_use]
 pub fn of(name: &ImageName) -> Box<dyn Transport + '_> {
     match name {
@@ -40,23 +40,23 @@ pub fn of(name: &ImageName) -> Box<dyn Transport + '_> {
     }
 }
 
-/// A document that a name leads to, and where what it points to can be had.
+/// The document of a name, and the source of its descendants.
 pub struct OpenedImage {
-    /// Of the manifest or index.
+    /// The descriptor of the manifest or index.
     pub descriptor: Descriptor,
     /// Its bytes.
     pub bytes: Vec<u8>,
-    /// Where the rest is, and what else has a name there.
+    /// The source of its descendants and of other names.
     pub source: Arc<dyn Named>,
 }
 
-/// What can be done with a name of one transport.
+/// The operations on a name of one transport.
 #[async_trait]
 pub trait Transport: Send + Sync {
-    /// Finds the document that the name leads to.
+    /// Opens the document of the name.
     async fn open(&self, client: &Client) -> Result<OpenedImage, ContentError>;
 
-    /// Where the blobs of the image are. A registry is not asked yet.
+    /// The source of the image's blobs. It sends no request to a registry yet.
     async fn blobs(&self, client: &Client) -> Result<Arc<dyn Source>, ContentError> {
         Ok(self.open(client).await?.source)
     }
@@ -64,10 +64,10 @@ pub trait Transport: Send + Sync {
     /// Copies an image to this name.
     async fn copy(&self, image: &ImageToCopy<'_>) -> Result<Copied, Failure>;
 
-    /// Writes an image that was built to this name and those `beside` it, which are of the same [`Self::group`].
+    /// Writes a built image to this name and to `beside`, the other names of the same [`Self::group`].
     async fn write(&self, image: &BuiltImage<'_>, beside: &[ImageName]) -> Result<Moved, Failure>;
 
-    /// The tag of the image; of a layout, the whole of what it is called there.
+    /// The tag of the image; in a layout, its complete name there.
     fn tag(&self) -> Option<&str>;
 
     /// The full name of the image, if it has one: with registry, repository and tag, and without a digest.
@@ -79,37 +79,38 @@ pub trait Transport: Send + Sync {
         }
     }
 
-    /// What stands for all names that are written at once with this one; nothing where it is written for itself.
+    /// The representative of all names that one write covers; `None` if this name is written alone.
     fn group(&self) -> Option<ImageName> {
         None
     }
 
-    /// The file that is read, or replaced, as a whole.
+    /// The archive file that is read or replaced.
     fn archive(&self) -> Option<&Path> {
         None
     }
 
-    /// Whether the image is in an OCI layout, in a directory or a file: that can hold many, under their full names.
+    /// Whether the image is in an OCI layout, in a directory or a file, which can hold many images under their full
+    /// names.
     fn is_layout(&self) -> bool {
         false
     }
 
-    /// The names that an image which is called `names` gets in the place of this one; none where it keeps this one.
+    /// The names of an image called `names` in place of this name; empty if it keeps this name.
     fn named(&self, _names: &[Reference]) -> Vec<ImageName> {
         Vec::new()
     }
 
-    /// Says why an image that is built can't be written to this name, if so.
+    /// The reason why a built image cannot be written to this name, if any.
     fn check_output(&self) -> Result<(), &'static str> {
         Ok(())
     }
 
-    /// Fails where an image for so many platforms can't be written.
+    /// Fails if the transport cannot write an image for so many platforms.
     fn check_platforms(&self, _count: usize) -> Result<(), Failure> {
         Ok(())
     }
 
-    /// Fails where a target has no manifests that could be turned into OCI's.
+    /// Fails if a target has no manifests to convert to OCI.
     fn check_conversion(&self) -> Result<(), Failure> {
         Ok(())
     }
@@ -119,44 +120,44 @@ pub trait Transport: Send + Sync {
         Err(single_image())
     }
 
-    /// The [layout](Self::is_layout) as a target of many images.
+    /// The [layout](Self::is_layout) as a destination of many images.
     fn multi_image_destination(&self) -> Result<Box<dyn MultiImageDestination>, ContentError> {
         Err(single_image())
     }
 }
 
-/// A layout that many images are written to under their full names. Nothing is written before [`Self::begin`].
+/// A layout as the destination of many images under their full names. Nothing is written before [`Self::begin`].
 #[async_trait]
 pub trait MultiImageDestination: Send + Sync {
-    /// Makes what is written to. A delta leaves out what `has` is true for.
+    /// Creates the target. A delta omits the blobs for which `has` is true.
     async fn begin(&mut self, has: KnownElsewhere) -> Result<(), ContentError>;
 
-    /// What is written to; nothing before there is anything.
+    /// The target; `None` before it exists.
     fn target(&self) -> Option<Arc<dyn Target>>;
 
-    /// What its names are read from; nothing where none are yet.
+    /// The names in the layout; `None` before it exists.
     fn names(&self) -> Result<Option<Names>, ContentError>;
 
-    /// How many bytes of what is to be written are there already, for nobody to read.
+    /// The bytes of a partial file from an earlier run.
     fn partial_size(&self) -> u64 {
         0
     }
 
-    /// Lets it appear where it was not written in place.
+    /// Publishes a target that was not written in place.
     async fn finish(&mut self) -> Result<(), ContentError> {
         Ok(())
     }
 }
 
-/// Whether a blob need not be written, because who reads the delta has it.
+/// Whether a blob is omitted because the reader of the delta has it.
 pub type KnownElsewhere = Box<dyn Fn(&Digest) -> bool + Send + Sync>;
 
 fn single_image() -> ContentError {
     let message = "a name of this transport stands for one image".into();
-    Cause::Other { message, hint: None }.of("take it for a place of many images")
+    Cause::Other { message, hint: None }.of("use it as a destination of several images")
 }
 
-/// Opens the file that `name` leads to, which may have to be decompressed first.
+/// Opens the file of `name`, and decompresses it if necessary.
 async fn open_file<T: Send + 'static>(
     name: &ImageName,
     open: impl FnOnce() -> Result<T, ContentError> + Send + 'static,

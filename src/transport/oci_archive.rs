@@ -38,7 +38,7 @@ impl Transport for ArchiveTransport<'_> {
         Ok(copied)
     }
 
-    /// It is written from the store, so all that it needs is brought there first.
+    /// The archive is written from the store, so missing blobs are copied to the store first.
     async fn write(&self, image: &BuiltImage<'_>, _: &[ImageName]) -> Result<Moved, Failure> {
         let moved = image.copy_to(image.store, &[]).await?;
         let mut entry = image.node.descriptor();
@@ -71,7 +71,7 @@ impl Transport for ArchiveTransport<'_> {
     }
 }
 
-/// An archive, once it is begun, and once it is finished.
+/// An archive as a destination: its writer, and its names when it is finished.
 struct ArchiveDestination {
     file: PathBuf,
     writer: Option<Arc<ArchiveWriter>>,
@@ -93,7 +93,7 @@ impl MultiImageDestination for ArchiveDestination {
         Ok(self.written.clone())
     }
 
-    /// See [`ArchiveWriter`]: what a killed process left is gone on with.
+    /// See [`ArchiveWriter`]: it resumes the partial file of a killed process.
     fn partial_size(&self) -> u64 {
         fs::metadata(ArchiveWriter::partial_path(&self.file)).map_or(0, |metadata| metadata.len())
     }

@@ -1,4 +1,4 @@
-//! `oci:DIR[:TAG]`: OCI layouts, and what is the same for those in archives.
+//! `oci:DIR[:TAG]`: OCI layouts, with the functions that archives of layouts share.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ pub(super) struct LayoutTransport<'a> {
 }
 
 impl LayoutTransport<'_> {
-    /// The layout to write one image to, from which garbage collection is kept away.
+    /// The layout for one image, protected from garbage collection.
     fn create(&self) -> Result<(Layout, Hold), Failure> {
         let cannot = |what: &str, error: io::Error| {
             Failure::new(format!("cannot {what} {}", self.directory.display())).caused_by(error)
@@ -72,7 +72,7 @@ impl Transport for LayoutTransport<'_> {
     }
 }
 
-/// A layout, once there is one.
+/// A layout as a destination, which may not exist yet.
 struct LayoutDestination {
     directory: PathBuf,
     layout: Option<Arc<Layout>>,
@@ -101,7 +101,7 @@ fn cannot_open(directory: &Path, error: io::Error) -> ContentError {
     Cause::Io(error).of(format!("open {}", directory.display()))
 }
 
-/// Why there is no layout to open.
+/// The error of opening a layout.
 fn no_layout(error: io::Error) -> Cause {
     if error.kind() != io::ErrorKind::NotFound {
         return error.into();
@@ -110,8 +110,8 @@ fn no_layout(error: io::Error) -> Cause {
     Cause::Other { message: error.to_string(), hint: Some(hint.into()) }
 }
 
-/// Opens the image that is called `tag` in a layout, and whose entry there is `descriptor`. What is beside it is what is
-/// in the same repository, which a full name says.
+/// Opens the image `tag` of a layout, whose entry is `descriptor`. The source has the names of the same repository, if
+/// the name is a full name.
 pub(super) async fn open_entry(
     layout: Arc<dyn Indexed>,
     descriptor: Descriptor,
@@ -124,8 +124,8 @@ pub(super) async fn open_entry(
     Ok(OpenedImage { descriptor, bytes, source })
 }
 
-/// Copies an image to a layout, where it is called `tag`, or else by the tag that it had. Tags of the same repository have
-/// the repository before them there if a full name has.
+/// Copies an image to a layout under the name `tag`, or its old tag. If the name is a full name, tags of the same
+/// repository get the repository as prefix.
 pub(super) async fn copy_entry(
     image: &ImageToCopy<'_>,
     target: &dyn Target,

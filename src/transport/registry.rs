@@ -32,10 +32,10 @@ impl Transport for RegistryTransport<'_> {
         let wanted = self.reference.digest();
         if wanted.is_some() && !image.platforms.is_empty() {
             let failure = Failure::new("the destination cannot have a digest with --platform");
-            return Err(failure.hint("leave the digest of the destination").usage());
+            return Err(failure.hint("omit the digest of the destination").usage());
         }
         if wanted.is_some_and(|wanted| wanted != digest.as_str()) {
-            return Err(Failure::new(format!("the image's digest is {digest}")).hint("leave the digest").usage());
+            return Err(Failure::new(format!("the image's digest is {digest}")).hint("omit the digest").usage());
         }
         let tags: Vec<String> = self.tag().map(str::to_owned).into_iter().collect();
         image.copy_to(&image.client.repository(self.reference), &tags, "").await

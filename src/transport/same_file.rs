@@ -1,18 +1,18 @@
-//! Telling files apart.
+//! The identity of files.
 
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, absolute};
 
-/// Whether two paths lead to one file or directory, through links of either kind, too. What is missing is told by its
-/// directory and name.
+/// Whether two paths lead to the same file or directory, also through symbolic or hard links. A missing file is
+/// identified by its directory and name.
 #[must_use]
 pub fn is_same_file(a: &Path, b: &Path) -> bool {
     identity(a).is_some_and(|a| identity(b) == Some(a))
 }
 
-/// Device and inode, of the directory above when there is only a name yet.
+/// Device and inode; those of the parent directory, with the name, for a missing file.
 fn identity(path: &Path) -> Option<(u64, u64, Option<OsString>)> {
     if let Ok(found) = fs::metadata(path) {
         return Some((found.dev(), found.ino(), None));

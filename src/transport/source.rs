@@ -10,42 +10,42 @@ use crate::content::{Cause, ContentError, Named, Source, read_document, select};
 use crate::error::Explain;
 use crate::registry::Client;
 
-/// An image that is open to be read: the document that a name leads to, and where what it points to can be had.
+/// An open image: the document of a name, and the source of its descendants.
 #[derive(Clone)]
 pub struct ImageSource {
     /// The name, for messages.
     pub name: String,
     /// The manifest or index.
     pub node: GraphNode,
-    /// Where the rest is, and what else has a name there.
+    /// The source of its descendants and of other names.
     pub source: Arc<dyn Named>,
 }
 
-/// An image that can't be had.
+/// An error of opening an image.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageSourceError {
-    /// Its documents can't be read.
+    /// Its documents cannot be read.
     #[error(transparent)]
     Content(#[from] ContentError),
-    /// There is none for the platform.
+    /// There is no image for the platform.
     #[error("{name} has no image for {wanted}")]
     Platform {
         /// The name.
         name: String,
         /// The platform.
         wanted: Platform,
-        /// The platforms that there are.
+        /// The available platforms.
         have: Vec<String>,
     },
     /// Its documents contradict each other.
-    #[error("{name} is not a sound image")]
+    #[error("{name} is not a valid image")]
     Image {
         /// The name.
         name: String,
-        /// How.
+        /// The cause.
         source: ImageError,
     },
-    /// It is no image but another artifact.
+    /// It is another artifact than an image.
     #[error("{name} is not an image but an artifact of the type {kind}")]
     Artifact {
         /// The name.
@@ -60,22 +60,22 @@ impl Explain for ImageSourceError {
         match self {
             Self::Content(error) => error.hint(),
             Self::Platform { have, .. } if !have.is_empty() => {
-                Some(format!("it has {}: choose with --platform", have.join(", ")))
+                Some(format!("the index has {}: choose one with --platform", have.join(", ")))
             }
             Self::Image { source: ImageError::Document(error), .. } => error.hint().map(Into::into),
-            Self::Artifact { name, .. } => Some(format!(
-                "`ociforge inspect {name}` shows what it holds, and `ociforge copy` takes it to another place"
-            )),
+            Self::Artifact { name, .. } => {
+                Some(format!("`ociforge inspect {name}` shows its content, and `ociforge copy` copies it"))
+            }
             Self::Platform { .. } | Self::Image { .. } => None,
         }
     }
 }
 
 impl ImageSource {
-    /// Opens the image that `name` leads to.
+    /// Opens the image of `name`.
     ///
     /// # Errors
-    /// When the place can't be reached or has no such name.
+    /// When the source cannot be reached or does not have the name.
     pub async fn open(name: &ImageName, client: &Client) -> Result<Self, ContentError> {
         let OpenedImage { descriptor, bytes, source } = super::of(name).open(client).await?;
         let node = GraphNode::parse(&descriptor.media_type, bytes);
@@ -83,10 +83,10 @@ impl ImageSource {
         Ok(Self { name: name.to_string(), node, source })
     }
 
-    /// The image for `platform`: the one there is, or the one that the index names for it.
+    /// The image for `platform`: the only image, or that of the index for this platform.
     ///
     /// # Errors
-    /// When there is none for the platform, or it is not a sound image.
+    /// When there is no image for the platform, or it is invalid.
     pub async fn image(&self, platform: &Platform) -> Result<Image, ImageSourceError> {
         let manifest = self.manifest(platform).await?;
         if let Some(kind) = manifest.artifact() {
@@ -101,7 +101,7 @@ impl ImageSource {
         }
     }
 
-    /// The image for `platform`; where none is asked for that for `usual`, or the only one whatever it is for.
+    /// The image for `platform`. Without `platform`, the image for `usual`, or the only image for any platform.
     ///
     /// # Errors
     /// As [`Self::image`].
@@ -134,7 +134,7 @@ impl ImageSource {
     }
 }
 
-/// The image of a manifest, whose config is in `source`. The inner error is that of an image that is not sound.
+/// The image of a manifest, whose config is in `source`. The inner error is that of an invalid image.
 pub(super) async fn read_image(
     source: &dyn Source,
     manifest: Document<Manifest>,

@@ -162,7 +162,7 @@ fn users_without_privileges_make_bundles_and_run_them() {
         let made = run(&mut user.ociforge(&place, &["bundle", &image, "b", "--", "sh", "-c", script]));
         // With one id only, the owners can't be kept, and that is told.
         let (owner, warned) = if ranges { (user.range() + 32, false) } else { (user.id, true) };
-        assert_eq!(made.stderr.contains("belong to you instead"), warned, "{}", made.stderr);
+        assert_eq!(made.stderr.contains("belong to your user instead"), warned, "{}", made.stderr);
         assert_eq!(made.ok(), format!("{}\n", place.at("b")));
         assert_eq!(place.path("b/rootfs/srv").metadata().unwrap().uid(), owner);
         validate(&place.at("b/config.json"));
@@ -208,11 +208,11 @@ fn places_that_can_not_be_used() {
     place.write("file", "mine");
     symlink("nowhere", place.path("dangling")).unwrap();
     for (directory, code, said) in [
-        ("full", 2, &["full", "something in the directory", "hint: "][..]),
+        ("full", 2, &["full", "the directory is not empty", "hint: "][..]),
         ("file", 2, &["file", "hint: name a directory"]),
-        ("dangling", 2, &["dangling", "a link to nothing", "hint: name a directory"]),
+        ("dangling", 2, &["dangling", "a dangling link", "hint: name a directory"]),
         ("file/below", 2, &["file/below"]),
-        ("/", 2, &["something in the directory"]),
+        ("/", 2, &["the directory is not empty"]),
     ] {
         bundle(&place, &[&image, directory]).fails(code, said);
     }
@@ -237,7 +237,7 @@ fn places_that_can_not_be_used() {
     tool("chown", &["0:0", &place.at("")]);
     fs::set_permissions(place.path(""), fs::Permissions::from_mode(0o755)).unwrap();
     run(&mut user.ociforge(&place, &["bundle", "--progress", "none", &image, "new-one"]))
-        .fails(1, &["cannot make the bundle new-one", "Permission denied"]);
+        .fails(1, &["cannot create the bundle new-one", "Permission denied"]);
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn unpacked_layers_go_and_running_containers_stay() {
     assert_eq!(cache(&["ls"]).ok(), listed);
     let pruned = cache(&["prune", "--roots", "--progress", "plain"]);
     assert!(
-        pruned.stderr.contains("all unpacked layers stay, and what belongs to containers that run now: 1"),
+        pruned.stderr.contains("ociforge keeps all unpacked layers, and the files of running containers: 1"),
         "{}",
         pruned.stderr
     );
@@ -62,7 +62,7 @@ fn caches_of_steps_go_unless_a_build_uses_them() {
     assert_eq!(cache(&["ls"]).ok(), listed);
     for words in [&["prune", "--caches", "--progress", "plain"][..], &["prune", "--progress", "plain"]] {
         let pruned = cache(words);
-        assert!(pruned.stderr.contains("caches stay that builds use now: 1"), "{}", pruned.stderr);
+        assert!(pruned.stderr.contains("ociforge keeps the caches of running builds: 1"), "{}", pruned.stderr);
         assert!(used.path().join("kept").exists());
         assert_eq!(count(&cache(&["ls"]).ok(), "caches of steps"), 3);
     }

@@ -27,7 +27,7 @@ fn sockets_are_left_out_and_pipes_are_taken() {
     assert!(has("prw-r--r-- 0/0", "x/pipe") && has("crw-r--r-- 0/0", "x/null"), "{listing}");
 
     builds.recipe_on("scratch", "[[layer]]\ncopy = { from = 'src/a', to = '/x' }\n");
-    builds.build(&[]).fails(1, &["r/src/a is a socket, which can't be copied"]);
+    builds.build(&[]).fails(1, &["r/src/a is a socket, which cannot be copied"]);
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn what_is_ignored_as_a_whole_is_an_error() {
     builds.recipe_on("scratch", "[[layer]]\ncopy = { from = 'src', to = '/x' }\n");
     for ignored in ["src\n", "*\n", "**\n", "src\n!src/none\n"] {
         builds.place.write("r/.dockerignore", ignored);
-        builds.build(&[]).fails(1, &["r/src is left out by the patterns", "hint: take it out of .dockerignore"]);
+        builds.build(&[]).fails(1, &["r/src is skipped by the patterns", "hint: take it out of .dockerignore"]);
     }
     for (ignored, paths) in [("src/*\n", &["x/"][..]), ("*\n!src/file\n", &["x/", "x/file"])] {
         builds.place.write("r/.dockerignore", ignored);

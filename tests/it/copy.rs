@@ -118,11 +118,11 @@ fn platforms_are_chosen() {
     let both = copied(&place, &["oci:two-layout", "oci:both", "--platform", "linux/arm64,linux/amd64"]);
     assert_eq!(both, format!("oci:both@{whole}"));
     let fail = run(&mut place.ociforge(["copy", "oci:two-layout", "oci:none", "--platform", "linux/s390x"]));
-    fail.fails(1, &["there is no image for linux/s390x", "linux/amd64, linux/arm64"]);
+    fail.fails(1, &["the index has no image for linux/s390x", "linux/amd64, linux/arm64"]);
     // An image that is the only one has to be for it, too.
     copied(&place, &["oci:arm", "oci:again", "--platform", "linux/arm64"]);
     let fail = run(&mut place.ociforge(["copy", "oci:arm", "oci-archive:none.tar", "--platform", "linux/amd64"]));
-    fail.fails(1, &["there is no image for linux/amd64: it is for linux/arm64"]);
+    fail.fails(1, &["the image is for linux/arm64, not for linux/amd64"]);
     assert!(!place.path("none.tar").exists());
     let (sbom, bytes) = artifact(&Layout::open(place.path("arm")).unwrap(), b"of no platform", None);
     block(Layout::open(place.path("arm")).unwrap().tag(&sbom, &bytes, "sbom")).unwrap();
@@ -213,7 +213,10 @@ fn an_archive_is_not_copied_onto_itself() {
         ("docker-archive:d.tar", "docker-archive:soft.tar"),
     ] {
         let ran = run(&mut place.ociforge(["copy", from, to]));
-        ran.fails(2, &["are the same file", "cause: an archive is replaced", "hint: write to another file"]);
+        ran.fails(
+            2,
+            &["are the same file", "cause: the copy would overwrite the archive", "hint: write to another file"],
+        );
     }
     assert!(["a.tar", "d.tar"].map(|name| fs::read(place.path(name)).unwrap()) == before);
     copied(&place, &["oci:layout:x", "oci:layout:y"]);
@@ -283,11 +286,11 @@ fn graphs_that_can_not_be_copied() {
         .replace(&Digest::of(b"blob").to_string(), "md5:d41d8cd98f00b204e9800998ecf8427e");
     put("algorithm", media_type::MANIFEST, odd.as_bytes());
     for (name, said) in [
-        ("deep7", "indexes lie more than 4 deep"),
-        ("long", "a document of"),
+        ("deep7", "indexes are nested more than 4 levels deep"),
+        ("long", "the document has"),
         ("html", "not a valid image manifest"),
-        ("size", "4 bytes where the descriptor says 5"),
-        ("gone", "it is not there"),
+        ("size", "the size is 4 bytes, not 5 as in the descriptor"),
+        ("gone", "not found"),
         ("algorithm", "md5"),
     ] {
         let from = format!("oci:odd:{name}");
@@ -307,6 +310,25 @@ fn flip(path: &std::path::Path) {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(path, bytes).unwrap();
+}
+
+/// A blob that is damaged at the source is the fault of the source, whatever the target is.
+#[test]
+fn an_error_names_a_damaged_source() {
+    let place = Place::new();
+    two_platforms(&place);
+    for blob in crate::support::files(&place.path("two-layout/blobs/sha256")) {
+        let bytes = fs::read(&blob).unwrap();
+        if bytes.starts_with(&[0x1f, 0x8b]) {
+            fs::write(&blob, &bytes[..bytes.len() - 9]).unwrap();
+        }
+    }
+    let registry = Registry::serve(&place, "served");
+    for target in ["oci:copied:x", "oci-archive:copied.tar", "docker-archive:docker.tar:a/b:x", &registry.name("a/b:x")]
+    {
+        let copy = ["copy", "--progress", "none", "--platform", "linux/amd64", "oci:two-layout:latest", target];
+        run(&mut place.ociforge(copy)).fails(1, &["cannot read sha256:", " from two-layout: "]);
+    }
 }
 
 /// Whatever of an image is damaged where it is copied to is copied again, when the target is to be verified.
@@ -336,7 +358,7 @@ fn a_damaged_target_is_mended() {
             flip(&blob);
             let mended = run(&mut place.ociforge(["copy", "--verify-target", from, target]));
             // The index that is tagged is written anew in any case, and of manifests `serve` says itself that they are gone.
-            let told = mended.stderr.contains(&format!("{digest} is damaged at the target: it is copied again"));
+            let told = mended.stderr.contains(&format!("{digest} is damaged at the target: ociforge copies it again"));
             assert!(told || mended.stdout.trim().ends_with(&digest) || *directory == "served", "{}", mended.stderr);
             assert!(fs::read(&blob).unwrap() == sound, "{digest} at {target}");
         }
@@ -358,5 +380,5 @@ fn a_target_that_keeps_its_damage_is_told_of() {
     let blobs = crate::support::files(&place.path("registry/docker/registry/v2/blobs"));
     flip(blobs.iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap());
     let words = ["copy", "--progress", "none", "--verify-target", "oci:two-layout:latest", &target];
-    run(&mut place.ociforge(words)).fails(1, &["still damaged after it was sent again", "hint: "]);
+    run(&mut place.ociforge(words)).fails(1, &["still damaged after a second copy", "hint: "]);
 }

@@ -143,8 +143,8 @@ fn what_can_not_be_is_said_before_anything_is_done() {
     let several = ["--platform", "linux/amd64,linux/arm64", "-o", &out];
     run(&mut place.build("recipe", &several)).fails(2, &["one platform only", "--platform"]);
     let digest = format!("{out}:a@{}", digest_of(b""));
-    run(&mut place.build("recipe", &["-o", &digest])).refused("called by a tag");
-    run(&mut place.build("recipe", &["-o", &format!("{out}:@0")])).refused("under a name, not at a place");
+    run(&mut place.build("recipe", &["-o", &digest])).refused("has a tag, not a digest");
+    run(&mut place.build("recipe", &["-o", &format!("{out}:@0")])).refused("takes an image name, not a position");
     assert!(!place.path("a.tar").exists());
 }
 

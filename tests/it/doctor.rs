@@ -15,7 +15,7 @@ fn checks(command: &mut Command) -> (Vec<Value>, Option<i32>) {
     let checks = json["checks"].as_array().unwrap().clone();
     let missing = checks.iter().filter(|check| check["status"] == "missing").count();
     assert_eq!(code, Some(i32::from(missing > 0)), "{checks:#?}");
-    assert_eq!(stderr.contains("error: containers can't be run here"), missing > 0, "{stderr}");
+    assert_eq!(stderr.contains("error: this machine cannot run containers"), missing > 0, "{stderr}");
     for check in &checks {
         assert!(check["status"] != "ok" || check["mend"].as_array().unwrap().is_empty(), "{check}");
     }
@@ -31,8 +31,7 @@ fn this_machine_can_run_containers() {
     let place = Place::new();
     let (checks, code) = checks(&mut place.ociforge(["doctor", "--format", "json"]));
     assert_eq!(code, Some(0), "{checks:#?}");
-    for (name, found) in [("kernel", "x86_64"), ("runc", "/runc"), ("overlay", "one was mounted"), ("store", "free on")]
-    {
+    for (name, found) in [("kernel", "x86_64"), ("runc", "/runc"), ("overlay", "mounted "), ("store", "free on")] {
         let check = named(&checks, name);
         assert!(check["found"].as_str().unwrap().contains(found) || cfg!(not(target_arch = "x86_64")), "{check}");
     }
@@ -83,7 +82,7 @@ fn where_the_kernel_refuses_user_namespaces_that_is_said() {
     let (found, code) = checks(&mut as_nobody(&place, &wrap));
     let check = named(&found, "user namespaces");
     assert_eq!((&check["status"], code), (&"missing".into(), Some(1)));
-    assert!(check["found"].as_str().unwrap().contains("in a chroot nobody can make any"), "{check}");
+    assert!(check["found"].as_str().unwrap().contains("as in a chroot"), "{check}");
     assert_eq!(named(&found, "overlay")["found"], "there is no user namespace to mount it in");
 }
 

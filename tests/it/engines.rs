@@ -185,6 +185,8 @@ fn files_do_not_take_the_place_of_directories() {
     build("[[layer]]\ncopy = {from = 'tree', to = '/'}").fails(1, &[home]);
     let file = "cannot place /etc/real/x: /etc/real is a file in the base";
     build("[[layer]]\ndirectories = ['/etc/real/x']").fails(1, &[file]);
+    let program = "cannot place /usr/bin/sh/x: /usr/bin/sh is a file in the base";
+    build("[[layer]]\ndirectories = ['/usr/bin/sh/x']").fails(1, &[program]);
     let own = "/made is a directory in the layer `directories /made`";
     std::fs::write(place.path("r/b.tar"), Tar::new().file("made", "").bytes()).unwrap();
     build("[[layer]]\ndirectories = ['/made']\n[[layer]]\ntar = 'b.tar'").fails(1, &[own]);

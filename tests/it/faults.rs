@@ -58,7 +58,7 @@ fn wheels_that_are_not_what_they_should_be() {
         registry.assert_no_tag("app");
     }
     fs::remove_file(place.path("recipe/dist/demo-1.0-py3-none-any.whl")).unwrap();
-    run(&mut place.build("recipe", &["--push"])).fails(1, &["`dist/*.whl` fits no file", "hint: "]);
+    run(&mut place.build("recipe", &["--push"])).fails(1, &["`dist/*.whl` matches no file", "hint: "]);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn calls_that_are_wrong() {
     run(&mut place.build("recipe/ociforge.toml", &["-f", "recipe/ociforge.toml"]))
         .fails(2, &["recipe/ociforge.toml is not a directory", "hint: with -f, the argument is the directory"]);
     ran(&["--jobs", "0"]).refused("0 is not in 1..");
-    ran(&["--iidfile", "nowhere/id"]).fails(2, &["cannot write nowhere/id", "there is no directory nowhere"]);
+    ran(&["--iidfile", "nowhere/id"]).fails(2, &["cannot write nowhere/id", "the directory nowhere does not exist"]);
     ran(&["--metadata-file", "recipe"]).fails(2, &["cannot write recipe", "it is a directory"]);
     ran(&["--push"]).fails(2, &["no name to push", "hint: "]);
     ran(&["-t", "oci:x"]).fails(2, &["`oci:x`", "hint: "]);
@@ -150,7 +150,7 @@ fn calls_that_are_wrong() {
     ran(&["-t", "127.0.0.1:1/x", "--push"])
         .fails(1, &["127.0.0.1:1", "cause: ", "hint: check that the registry is running"]);
     place.write("file", "");
-    ran(&["--store", "file/store"]).fails(1, &["file/store", "cause: ", "hint: choose another place with --store"]);
+    ran(&["--store", "file/store"]).fails(1, &["file/store", "cause: ", "hint: choose another directory with --store"]);
     ran(&["-o", "oci:file/layout"]).fails(1, &["oci:file/layout", "cause: "]);
     place.write("recipe/ociforge.toml", "base = 'oci:nowhere:x'\n");
     ran(&[]).fails(1, &["oci:recipe/nowhere:x", "cause: "]);

@@ -95,10 +95,10 @@ fn damage_and_foreign_directories_are_left_alone() {
     fs::write(&manifest, "{}").unwrap();
     run(&mut place.ociforge(["gc", "served"])).fails(1, &["nothing is removed"]);
     fs::remove_file(&manifest).unwrap();
-    run(&mut place.ociforge(["gc", "served"])).fails(1, &["the index lists it, but it is not there", "hint: "]);
+    run(&mut place.ociforge(["gc", "served"])).fails(1, &["the index lists the blob, but it is missing", "hint: "]);
     // All but the manifest.
     assert_eq!(files(&layout.join("blobs")).len(), before - 1, "{image}");
-    run(&mut place.ociforge(["gc", "home"])).fails(1, &["cannot collect garbage in home", "no OCI layout"]);
+    run(&mut place.ociforge(["gc", "home"])).fails(1, &["cannot collect garbage in home", "not an OCI layout"]);
     run(&mut place.ociforge(["gc", "served", "--keep-for", "1"])).refused("30m");
 }
 
@@ -121,7 +121,7 @@ fn what_was_interrupted_leaves_nothing_locked() {
             assert!(begun.elapsed().unwrap() < Duration::from_secs(20));
             std::thread::sleep(Duration::from_millis(20));
         }
-        run(&mut place.ociforge(["gc", "served"])).fails(1, &["an image is being copied into it"]);
+        run(&mut place.ociforge(["gc", "served"])).fails(1, &["another process is copying an image into the layout"]);
         kill_process(Pid::from_child(&copy), signal).unwrap();
         let code = copy.wait().unwrap().code();
         assert_eq!(code, (signal != Signal::KILL).then_some(130));
@@ -170,7 +170,11 @@ fn what_is_listed_as_a_manifest_and_is_none_is_warned_of() {
     let garbage = format!("/blobs/uploads/?digest={}", crate::support::digest_of(b"garbage"));
     assert_eq!(send("POST", &garbage, "application/octet-stream", "garbage"), "201");
     let ran = run(&mut place.ociforge(["gc", "served", "--keep-for", "0s", "--format", "json"]));
-    assert!(ran.stderr.contains(&format!("warning: {digest} is listed as a manifest and is none")), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains(&format!("warning: {digest} is listed as a manifest and is not one")),
+        "{}",
+        ran.stderr
+    );
     let json: Value = serde_json::from_str(&ran.ok()).unwrap();
     assert_eq!((&json["blobs"], &json["unreadableManifests"]), (&1.into(), &serde_json::json!([digest])));
     skopeo_copy(&registry.name("a:t"), &format!("dir:{}", place.at("pulled")));

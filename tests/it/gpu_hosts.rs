@@ -148,7 +148,7 @@ fn a_cdi_file_of_an_older_driver_is_told() {
     host.program("nvidia-ctk", "echo 'NVIDIA Container Toolkit CLI version 1.20.0'");
     fs::remove_dir_all(host.place.path("lib")).unwrap();
     let reason = "libcuda.so.550.54.15 is not there, and neither is ";
-    let drivers = "it was made for driver 550.54.15, and 560.35.03 is loaded";
+    let drivers = "it is for driver 550.54.15, and 560.35.03 is loaded";
     let lines = host.diagnosis();
     says(&lines, &["warn CDI spec: ", "/etc/cdi/nvidia.yaml does not fit", reason, drivers, "rm /etc/cdi/nvidia.yaml"]);
     says(&lines, &["warn CDI spec: ", "nvidia-ctk cdi generate --output=/var/run/cdi/nvidia.yaml"]);
@@ -164,7 +164,7 @@ fn a_cdi_file_of_an_older_driver_is_told() {
     host.program("nvidia-container-cli", "");
     says(&host.diagnosis(), &["ok for containers: NVIDIA's hook; the CDI specification does not fit"]);
     let ran = host.run(&["--gpus", "all"]);
-    assert!(ran.stderr.contains("NVIDIA's hook is used, as CDI can't serve the request: "), "{}", ran.stderr);
+    assert!(ran.stderr.contains("NVIDIA's hook is used because CDI cannot serve the request: "), "{}", ran.stderr);
     assert_eq!(ran.ok(), "all\n");
     assert!(host.place.path("called").exists());
 }
@@ -207,7 +207,7 @@ fn a_hook_that_gives_no_gpus_is_told() {
         ("[nvidia-container-runtime]\nmode = \"cdi\"\n", "mode = \"cdi\""),
         ("[nvidia-container-runtime]\nmode = \"jit-cdi\"\n", "mode = \"jit-cdi\""),
         ("accept-nvidia-visible-devices-envvar-when-unprivileged = false\n", "envvar-when-unprivileged = false"),
-        ("not toml [", "can't read /etc/nvidia-container-runtime/config.toml"),
+        ("not toml [", "cannot read /etc/nvidia-container-runtime/config.toml"),
     ] {
         host.config(config);
         says(
@@ -233,7 +233,7 @@ fn a_hook_that_gives_no_gpus_is_told() {
     says(&host.diagnosis(), &["ok NVIDIA driver: 540.4.0, of a Jetson"]);
     says(
         &host.diagnosis(),
-        &["warn for containers: NVIDIA's hook refuses to work on a Jetson", "nvidia-ctk cdi generate"],
+        &["warn for containers: NVIDIA's hook does not work on a Jetson", "nvidia-ctk cdi generate"],
     );
     host.run(&["--gpus", "all"]).fails(125, &["on a Jetson", "nvidia-ctk cdi generate"]);
     fs::remove_file(host.place.path("etc/nv_tegra_release")).unwrap();
@@ -246,7 +246,7 @@ fn a_hook_that_gives_no_gpus_is_told() {
     let ran = host.run(&["--gpus", "all"]);
     assert!(ran.stderr.contains("NVIDIA's hook finds no nvidia-container-cli; install"), "{}", ran.stderr);
     let said =
-        ran.fails(125, &["\"nvidia-container-cli\": executable file not found", "a hook that the container's devices"]);
+        ran.fails(125, &["\"nvidia-container-cli\": executable file not found", "a hook for the container's devices"]);
     assert!(!said.contains("the image has no such command"), "{said}");
 }
 
@@ -287,8 +287,8 @@ fn cdi_files_that_only_root_reads_are_told() {
     host.place.write("etc/cdi/bad.json", "{");
     let lines = host.diagnosis();
     says(&lines, &["ok CDI spec: nvidia.com/gpu, 1 device, /etc/cdi/nvidia.yaml"]);
-    says(&lines, &["warn CDI spec: the CDI file /etc/cdi/bad.json is left out: "]);
+    says(&lines, &["warn CDI spec: the CDI file /etc/cdi/bad.json is skipped: "]);
     let ran = host.run(&["--gpus", "1"]);
-    assert!(ran.stderr.contains("/etc/cdi/bad.json is left out"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("/etc/cdi/bad.json is skipped"), "{}", ran.stderr);
     assert!(ran.ok().starts_with("/dev/nvidia0 "));
 }

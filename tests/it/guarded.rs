@@ -172,11 +172,11 @@ fn what_can_not_be_used_is_said_at_the_start() {
     serve(&["--htpasswd", "nowhere"]).fails(1, &["cannot read the users in nowhere"]);
     let tls = |certificate: &str, key: &str| serve(&["--tls-cert", certificate, "--tls-key", key]);
     tls("nowhere", "tls/key.pem").fails(1, &["cannot read nowhere"]);
-    tls("tls/key.pem", "tls/key.pem").fails(1, &["there is no certificate in tls/key.pem", "PEM"]);
+    tls("tls/key.pem", "tls/key.pem").fails(1, &["tls/key.pem has no certificate", "PEM"]);
     tls("tls/damaged.pem", "tls/key.pem").fails(1, &["damaged.pem"]);
-    tls("tls/cert.pem", "tls/cert.pem").fails(1, &["there is no private key in tls/cert.pem"]);
-    tls("tls/cert.pem", "tls/locked.pem").fails(1, &["there is no private key", "without a password"]);
-    tls("tls/cert.pem", "tls/other.key").fails(1, &["tls/other.key does not fit the certificate in tls/cert.pem"]);
+    tls("tls/cert.pem", "tls/cert.pem").fails(1, &["tls/cert.pem has no private key"]);
+    tls("tls/cert.pem", "tls/locked.pem").fails(1, &["has no private key", "without a password"]);
+    tls("tls/cert.pem", "tls/other.key").fails(1, &["tls/other.key does not match the certificate in tls/cert.pem"]);
     serve(&["--tls-cert", "tls/cert.pem"]).refused("--tls-key");
     serve(&["--tls-key", "tls/key.pem"]).refused("--tls-cert");
     serve(&["--read-only", "--gc-every", "1h"]).refused("--gc-every");

@@ -57,9 +57,9 @@ fn people_are_told_what_to_do() {
     let place = Place::new();
     recipe(&place, "[lint]\nallow = ['cuda-version', 'cuda-compat', 'nvidia-entrypoint', 'onnxruntime-twice']\n");
     let ran = run(&mut place.build("recipe", &[]));
-    let expected = "warning[secret-env]: the variable WANDB_API_KEY looks like a secret, and everybody who gets the \
-                    image can read it\n  hint: leave it out of the image and give it to the container: -e \
-                    WANDB_API_KEY; silence it with [lint] allow = [\"secret-env\"], or --allow secret-env\n";
+    let expected = "warning[secret-env]: the variable WANDB_API_KEY looks like a secret, and every user of the image \
+        can read it\n  hint: remove it from the image and give it to the container: -e WANDB_API_KEY; silence it \
+        with [lint] allow = [\"secret-env\"], or --allow secret-env\n";
     assert_eq!(ran.stderr, expected);
     ran.ok();
 

@@ -236,7 +236,7 @@ fn an_archive_crosses_a_gap_and_the_next_is_a_delta() {
         &[
             "neither in oci-archive:",
             "nor at the target: ",
-            "hint: it is a delta: mirror first.tar (its index is sha256:",
+            "hint: the archive is a delta: mirror first.tar (its index is sha256:",
         ],
     );
     assert!(registry.requests().iter().all(|request| request.starts_with("HEAD ") || request.starts_with("GET ")));
@@ -328,16 +328,16 @@ fn what_is_missing_or_in_the_way_is_told_before_anything_moves() {
     };
     let names = ["nvcr.io/team/a:3", "nvcr.io/team/c:1", "nvcr.io/team/a:1", "ghcr.io/team/b:2*"];
     let parts = [
-        "error: 3 images can't be mirrored",
-        "cause: ghcr.io/team/b: no tag fits `2*`",
-        "cause: nvcr.io/team/a:3: cannot read the manifest of nvcr.io/team/a:3: it is not there",
+        "error: cannot mirror 3 images",
+        "cause: ghcr.io/team/b: no tag matches `2*`",
+        "cause: nvcr.io/team/a:3: cannot read the manifest of nvcr.io/team/a:3: not found",
         "cause: nvcr.io/team/c:1: ",
     ];
     failed(&names, &parts);
     let other = ["nvcr.io/team/a:1", "ghcr.io/team/multi:1", "--platform", "linux/arm64"];
-    let part = "cause: nvcr.io/team/a:1: cannot copy the image for linux/arm64: there is no image for linux/arm64: it is \
-                for linux/amd64";
-    failed(&other, &["error: 1 image can't be mirrored", part]);
+    let part = "cause: nvcr.io/team/a:1: cannot copy the image for linux/arm64: the image is for linux/amd64, not for \
+        linux/arm64";
+    failed(&other, &["error: cannot mirror 1 image", part]);
 
     // Two hosts have an image of one name, with other content.
     source
@@ -351,16 +351,19 @@ fn what_is_missing_or_in_the_way_is_told_before_anything_moves() {
     let mut registry = Registry::docker(&place, "registry");
     let to = format!("{}/p", registry.name("").trim_end_matches('/'));
     let ran = run(&mut mirror(&place, &["--from", &from, "--to", &to]));
-    ran.fails(1, &["nvcr.io/team/a:1: ghcr.io/team/a:1 goes to", "as well, and is another image", "hint: give one"]);
+    ran.fails(
+        1,
+        &["nvcr.io/team/a:1: ghcr.io/team/a:1 goes to", "is another image with the same destination", "hint: give one"],
+    );
     assert!(registry.requests().iter().all(|request| request.starts_with("HEAD ") || request.starts_with("GET ")));
     mirrored(&place, &["--from", &from, "--to", "oci:both"]);
 
     let wrong = |arguments: &[&str], part: &str| run(&mut mirror(&place, arguments)).refused(part);
     wrong(&["--to", "oci:x"], "there is nothing to mirror");
-    wrong(&["a"], "it is not said where the images go");
+    wrong(&["a"], "the mirror has no destination");
     wrong(&["a", "--to", "oci:x", "--shard", "0/3"], "expected I/N with I from 1 to N");
     wrong(&["a", "--to", "x"], "expected docker://HOST[/PREFIX], oci:DIR or oci-archive:FILE");
-    wrong(&["a", "--to", "oci:x", "--since", "y.tar"], "--since goes with --to oci-archive:FILE only");
+    wrong(&["a", "--to", "oci:x", "--since", "y.tar"], "--since needs --to oci-archive:FILE");
     wrong(&["--from", "oci:x", "--to", "oci:x"], "--from oci:x and --to oci:x are the same");
 }
 
@@ -374,7 +377,7 @@ fn what_is_read_is_not_written() {
     fs::hard_link(place.path("first.tar"), place.path("hard.tar")).unwrap();
     let same = |arguments: &[&str], message: &str| {
         let hint = "hint: write to another place";
-        run(&mut mirror(&place, arguments)).fails(2, &[message, "cause: it is read while --to is written", hint]);
+        run(&mut mirror(&place, arguments)).fails(2, &[message, "cause: mirror would overwrite the archive", hint]);
     };
     for to in ["first.tar", "./first.tar", "source/../first.tar", "soft.tar", "hard.tar"] {
         let to = format!("oci-archive:{to}");
@@ -392,7 +395,8 @@ fn a_list_says_what_is_mirrored() {
     let place = Place::new();
     let source = images(&place, "source");
     let to = format!("oci-archive:{}", place.at("list.tar"));
-    let list = "platforms = ['linux/amd64']\n[[image]]\nname = 'nvcr.io/team/a'\ntags = ['*']\nexclude = ['1']\nlatest = 1\n\
+    let list = "platforms = ['linux/amd64']\n[[image]]\nname = 'nvcr.io/team/a'\ntags = ['*']\nexclude = \
+        ['1']\nlatest = 1\n\
                 [[image]]\nname = 'ghcr.io/team/multi:1'\n";
     place.write("mirror.toml", format!("to = '{to}'\n{list}"));
     let from = format!("oci:{}", place.at("source"));
@@ -425,11 +429,14 @@ fn a_list_says_what_is_mirrored() {
     let ran = run(&mut command);
     assert_eq!(ran.code, Some(2), "{}", ran.stderr);
     assert!(
-        ran.stderr.contains("the entry `b:1` is no full name of an image") && ran.stderr.contains("nothing to mirror")
+        ran.stderr.contains(
+            "the entry `b:1` is skipped: its name is not a full image \
+            name"
+        ) && ran.stderr.contains("nothing to mirror")
     );
     assert!(
         ran.stderr.contains("cause: the entries of oci:untagged have no host in their names\n")
-            && ran.stderr.contains("hint: `ociforge copy oci:untagged:b:1 …` takes them one by one")
+            && ran.stderr.contains("hint: copy them one by one with `ociforge copy oci:untagged:b:1 …`")
     );
     place.write("mirror.toml", "[[image]]\nname = 'a'\ntag = ['x']\n");
     run(&mut mirror(&place, &["-f", "mirror.toml"]))
@@ -443,15 +450,15 @@ fn a_report_is_written_whatever_happens() {
     let base = ["--from", "oci:source", "--to", "oci:new", "nvcr.io/team/a:1"];
     let with = |more: &[&str]| run(&mut mirror(&place, &[&base[..], more].concat()));
     with(&["--report", "missing/report.json"]).fails(1, &["cannot write the report missing/report.json", "No such"]);
-    with(&["nvcr.io/team/a:3", "--report", "report.json"]).fails(1, &["1 image can't be mirrored"]);
+    with(&["nvcr.io/team/a:3", "--report", "report.json"]).fails(1, &["cannot mirror 1 image"]);
     assert!(!place.path("new").exists());
     let report = json_of(place.path("report.json"));
-    assert_eq!(report["error"]["message"], "1 image can't be mirrored");
+    assert_eq!(report["error"]["message"], "cannot mirror 1 image");
     let image = &report["images"][0];
     assert_eq!((&image["name"], &image["status"]), (&json!("nvcr.io/team/a:3"), &json!("failed")), "{report:#}");
     assert_eq!((&image["place"], &image["digest"]), (&Value::Null, &Value::Null));
     assert!(image["error"]["message"].as_str().unwrap().contains("a:3"), "{report:#}");
-    with(&["--report", "source"]).fails(2, &["the report can't be source", "cause: it would replace oci:source"]);
+    with(&["--report", "source"]).fails(2, &["the report cannot be source", "cause: it would replace oci:source"]);
 
     // The result is told although there is no room for the report.
     let ran = with(&["--report", "/dev/full"]);
@@ -479,7 +486,10 @@ fn room_is_looked_for_first() {
     });
     tool("umount", &[&place.at("small")]);
     for (ran, left) in errors {
-        ran.fails(1, &["there is not enough room", "9.4 MB are needed and 2.1 MB are free", "nothing was written"]);
+        ran.fails(
+            1,
+            &["there is not enough space", "the images need 9.4 MB, and 2.1 MB are free", "nothing was written"],
+        );
         assert_eq!(left, 0);
     }
 }

@@ -399,7 +399,7 @@ async fn the_page_of_a_gateway_is_no_answer_to_a_manifest() {
     let page = Answer { body: b"<html>Please accept our terms".to_vec(), ..Answer::status(200) };
     ground.to.on("PUT /manifests/", .., Fault::answer(page));
     let error = ground.copy(&ground.client()).await.unwrap_err();
-    assert!(error.cause.to_string().contains("does not say that the manifest is there"), "{}", error.cause);
+    assert!(error.cause.to_string().contains("does not confirm the manifest"), "{}", error.cause);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -154,12 +154,12 @@ fn exit_codes_are_the_containers() {
     assert_eq!(running.rest().1, Some(137));
 
     for (flags, code, said) in [
-        (&["--runtime", "none-such"][..], 2, &["no runtime none-such", "hint: install runc"][..]),
-        (&["--runtime", "/nowhere/runc"], 2, &["no runtime /nowhere/runc"]),
+        (&["--runtime", "none-such"][..], 2, &["cannot find the runtime none-such", "hint: install runc"][..]),
+        (&["--runtime", "/nowhere/runc"], 2, &["cannot find the runtime /nowhere/runc"]),
         (&["--runtime", "/bin/false"], 125, &["false cannot start the container"]),
         (&["-t"], 2, &["there is no terminal", "hint: leave out -t"]),
         (&["-it"], 2, &["not a terminal", "hint: leave out -t"]),
-        (&["-v", "/dev/null/source:/x:ro"], 125, &["cannot make the volume's source /dev/null/source"]),
+        (&["-v", "/dev/null/source:/x:ro"], 125, &["cannot create the volume's source /dev/null/source"]),
         (&["-u", "nobody-at-all"], 125, &["has no user `nobody-at-all`"]),
     ] {
         let words =
@@ -300,7 +300,9 @@ fn a_container_sees_what_a_bundle_has() {
         .layer(Packing::Plain, Tar::new().file("gone/again", "x").file("etc/.wh.group", ""))
         .write(&place, "image");
     let ran = run(&mut place.ociforge(["bundle", "--progress", "none", &image, "b", "--", "true"]));
-    let list = "cd $1 && find . -xdev -exec stat -c '%n %F %a %u:%g %Y %s' {} + | grep -v '^./\\(proc\\|sys\\|dev\\|run\\|etc/hos[^ ]*\\|etc/resolv.conf\\) \\|^./\\(proc\\|sys\\|dev\\)/\\|^. \\|^./etc '";
+    let list = "cd $1 && find . -xdev -exec stat -c '%n %F %a %u:%g %Y %s' {} + | grep -v \
+        '^./\\(proc\\|sys\\|dev\\|run\\|etc/hos[^ ]*\\|etc/resolv.conf\\) \\|^./\\(proc\\|sys\\|dev\\)/\\|^. \
+        \\|^./etc '";
     ran.ok();
     let sorted = |text: String| {
         // How large a directory is depends on the filesystem.
@@ -346,7 +348,7 @@ fn where_no_overlay_can_be_mounted_the_image_is_copied() {
     let left = fs::read_dir(place.path("merged/containers")).unwrap().count();
     tool("umount", &["--lazy", &place.at("merged")]);
     assert_eq!((ran.code, ran.stdout.as_str(), left), (Some(3), "x\n", 0), "{}", ran.stderr);
-    assert!(ran.stderr.contains("warning: the image is copied"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("warning: ociforge copies the image"), "{}", ran.stderr);
 }
 
 #[test]

@@ -14,7 +14,8 @@ fn with_ranges_files_have_owners() {
         .write(&place, "image");
     user.move_in(&place);
     // As apt does: files for others, and a process of another user.
-    let script = "ls /srv; stat -c %u:%g /srv /srv/y; test ! -e /etc/group; touch /new; chown 42:43 /new && stat -c %u:%g /new; mkdir /var; chown 100:65534 /var && id -u; exit 5";
+    let script = "ls /srv; stat -c %u:%g /srv /srv/y; test ! -e /etc/group; touch /new; chown 42:43 /new && stat -c \
+        %u:%g /new; mkdir /var; chown 100:65534 /var && id -u; exit 5";
     let flags = ["run", "--rm", "--progress", "none"];
     let ran = run(&mut user.ociforge(&place, &[&flags[..], &[&image, "--", "sh", "-c", script]].concat()));
     assert_eq!(ran.stdout, "y\n33:33\n5:6\n42:43\n0\n", "{}", ran.stderr);
@@ -42,7 +43,7 @@ fn with_one_id_everything_belongs_to_it() {
     let call = [&flags[..], &[&image, "--", "sh", "-c", script]].concat();
     let ran = run(&mut user.ociforge(&place, &call));
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(6), "0\nseen\n"), "{}", ran.stderr);
-    assert!(ran.stderr.contains("2 files belong to you instead of the owners in the image"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("2 files belong to your user instead of their owners in the image"), "{}", ran.stderr);
     let ran = run(&mut user.ociforge(&place, &[&flags[..], &["-u", "nobody", &image, "--", "id"]].concat()));
     ran.fails(125, &["no user 65534", "hint: ", "ociforge doctor"]);
     // Unpacked with ranges and with one id are two things.

@@ -52,7 +52,7 @@ fn flags_may_be_empty_repeated_or_booleans() {
     for (flags, said) in [
         ("--rm=yes", "invalid value 'yes' for '--rm[=<BOOL>]': write true or false"),
         ("--read-only=", "invalid value '' for '--read-only[=<BOOL>]'"),
-        (&format!("-v {data}:/m -v {data}:/m:ro"), "two volumes go to /m"),
+        (&format!("-v {data}:/m -v {data}:/m:ro"), "two volumes have the destination /m"),
         (&format!("-v {data}:/m:z,Z"), "`Z` is one option too many"),
         ("-m 64m --memory-swap 32m", "--memory-swap 32m is below --memory 64m"),
         ("--memory-swap 64m", "--memory-swap 64m is given without --memory"),
@@ -137,7 +137,7 @@ fn a_tmpfs_is_not_what_the_image_lacks() {
         assert_eq!(mode_of.trim_end(), mode, "{flags}");
     }
     let ran = shell(&place, "--tmpfs /vol", "test ! -e /vol/missing && stat -c %a /vol");
-    assert!(ran.stderr.contains("the image's volume /vol/missing is left out"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the image's volume /vol/missing is skipped"), "{}", ran.stderr);
     assert_eq!(ran.ok(), "1777\n");
 }
 
@@ -148,12 +148,12 @@ fn mounts_over_the_kernels_files_say_what_is_wrong() {
     place.write("empty/file", "");
     let data = place.at("empty");
     for (flags, hint) in [
-        (format!("-v {data}:/dev"), "hint: a mount at /dev or in it"),
-        ("--tmpfs /dev".to_owned(), "hint: a mount at /dev or in it"),
-        (format!("-v {data}:/dev/null"), "hint: a mount at /dev or in it"),
-        (format!("-v {data}:/dev --runtime crun"), "hint: a mount at /dev or in it"),
-        (format!("-v {data}:/proc"), "hint: nothing can be mounted at /proc"),
-        (format!("-v {data}:/proc/sys"), "hint: nothing can be mounted at /proc"),
+        (format!("-v {data}:/dev"), "hint: a mount at /dev or below"),
+        ("--tmpfs /dev".to_owned(), "hint: a mount at /dev or below"),
+        (format!("-v {data}:/dev/null"), "hint: a mount at /dev or below"),
+        (format!("-v {data}:/dev --runtime crun"), "hint: a mount at /dev or below"),
+        (format!("-v {data}:/proc"), "hint: a mount at /proc"),
+        (format!("-v {data}:/proc/sys"), "hint: a mount at /proc"),
     ] {
         shell(&place, &flags, "true").fails(125, &["cannot start the container", hint]);
     }
@@ -234,11 +234,11 @@ fn a_working_directory_may_be_a_link_to_nothing() {
     }
     for (name, why) in [
         ("loop", "it leads through a loop of links"),
-        ("file", "there is something else in its place"),
-        ("to-file", "there is something else in its place"),
+        ("file", "another entry has its path"),
+        ("to-file", "another entry has its path"),
         ("file/sub", "Not a directory"),
     ] {
-        let said = format!("cannot make the working directory /{name} in the root filesystem");
+        let said = format!("cannot create the working directory /{name} in the root filesystem");
         shell(&place, &format!("-w /{name}"), "true").fails(125, &[&said, why, "hint: choose another with --workdir"]);
     }
 }
@@ -253,7 +253,7 @@ fn a_steps_working_directory_may_be_a_link_to_nothing() {
         let said = builds.said(&[]);
         let made = builds.layers().iter().map(|layer| builds.paths(layer).join(" ")).collect::<Vec<_>>();
         builds.recipe_on(&image, &step("loop"));
-        builds.build(&[]).fails(1, &["cannot make the working directory /loop", "a loop of links"]);
+        builds.build(&[]).fails(1, &["cannot create the working directory /loop", "a loop of links"]);
         (said, made)
     });
     let expected: String = LINKS.iter().map(|(_, _, real)| format!("{real}\n")).collect();

@@ -13,7 +13,8 @@ fn hook(place: &Place) -> String {
     fs::create_dir(place.path("seen")).unwrap();
     let script = format!(
         "#!/bin/sh\ncd_at=$(pwd); cd '{}'; cat > state; echo \"$cd_at\" > cwd; echo \"$0 $*\" > args; env > env\n\
-         bundle=$(sed 's/.*\"bundle\":\"//; s/\".*//' state)\ncp \"$bundle/config.json\" config.json; ls \"$bundle/rootfs/\" > root\n",
+         bundle=$(sed 's/.*\"bundle\":\"//; s/\".*//' state)\ncp \"$bundle/config.json\" config.json; ls \
+             \"$bundle/rootfs/\" > root\n",
         place.at("seen")
     );
     place.write_program("tools/nvidia-container-runtime-hook", script);
@@ -88,7 +89,8 @@ fn the_run_line_of_a_training_image_runs() {
 
 /// An image with NVIDIA's variables, and a program in the place of nvidia-smi.
 fn cuda(place: &Place, cuda: bool) -> String {
-    let shows = "#!/bin/sh\necho $NVIDIA_VISIBLE_DEVICES $NVIDIA_DRIVER_CAPABILITIES; for d in /dev/nvidia*; do echo $d; done; ls /container_dir 2>/dev/null\nexit 0\n";
+    let shows = "#!/bin/sh\necho $NVIDIA_VISIBLE_DEVICES $NVIDIA_DRIVER_CAPABILITIES; for d in /dev/nvidia*; do echo \
+        $d; done; ls /container_dir 2>/dev/null\nexit 0\n";
     let layer = Tar::new().file("bin/nvidia-smi", shows).mode(0o755);
     let mut env = vec!["PATH=/bin"];
     if cuda {
@@ -123,7 +125,8 @@ fn the_examples_of_documents_run() {
             "/dev/nvidia0 /dev/nvidia1 /dev/nvidiactl",
         ),
         (
-            "--nvidia NVIDIA --rm -e NVIDIA_VISIBLE_DEVICES=all -e NVIDIA_DRIVER_CAPABILITIES=compute,video,utility PLAIN nvidia-smi",
+            "--nvidia NVIDIA --rm -e NVIDIA_VISIBLE_DEVICES=all -e NVIDIA_DRIVER_CAPABILITIES=compute,video,utility \
+                PLAIN nvidia-smi",
             "all compute,video,utility",
             "/dev/nvidia0 /dev/nvidia1 /dev/nvidiactl",
         ),
@@ -246,7 +249,7 @@ fn the_hook_serves_what_cdi_files_cannot() {
     };
     for (request, visible) in [("device=GPU-5a4b", "GPU-5a4b"), ("4", "0,1,2,3")] {
         let ran = call(&["--gpus", request], &path);
-        assert!(ran.stderr.contains("NVIDIA's hook is used, as CDI can't serve the request"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("NVIDIA's hook is used because CDI cannot serve the request"), "{}", ran.stderr);
         assert_eq!(ran.ok(), format!("{visible} compute,utility\n/dev/nvidia*\n"));
         assert!(fs::remove_file(place.path("seen/state")).is_ok() && !place.path("noted-first").exists());
     }
@@ -277,7 +280,7 @@ fn a_hooks_own_words_are_shown() {
         for nvidia in ["hook", "cdi"] {
             let flags = ["run", "--rm", "--progress", "none", "--runtime", runtime, "--nvidia", nvidia, "--gpus", "1"];
             let ran = run(place.ociforge([&flags[..], &["--cdi-spec-dir", "cdi", &image]].concat()).env("PATH", &path));
-            let told = ran.fails(125, &[said, "hint: a hook that the container's devices need failed"]);
+            let told = ran.fails(125, &[said, "hint: a hook for the container's devices failed"]);
             assert!(!told.contains("no such command"), "{told}");
         }
     }
@@ -294,6 +297,6 @@ fn nvidias_runtime_is_refused_with_what_to_do() {
     let path = format!("{}:{}", place.at("tools"), std::env::var("PATH").unwrap());
     for name in ["nvidia", "nvidia-container-runtime", runtime.to_str().unwrap()] {
         let ran = run(place.ociforge(["run", "--rm", "--runtime", name, &image]).env("PATH", &path));
-        ran.fails(2, &[name, "`create`", "--gpus all", "--nvidia hook heed NVIDIA_VISIBLE_DEVICES"]);
+        ran.fails(2, &[name, "`create`", "--gpus all", "--nvidia hook obey NVIDIA_VISIBLE_DEVICES"]);
     }
 }

@@ -227,7 +227,7 @@ fn several_writers_lose_nothing() {
             let ran = crate::support::run(&mut place.ociforge(["gc", "served", "--untagged"]));
             // It does nothing while the last client writes into the layout itself.
             if ran.code != Some(0) {
-                ran.fails(1, &["an image is being copied into it"]);
+                ran.fails(1, &["another process is copying an image into the layout"]);
             }
         }
     });

@@ -27,7 +27,7 @@ fn a_lock_with_sources_is_checked_before_anything_is_fetched() {
     assert!(!lock.contains("sdist"), "{lock}");
     let wheel = "setuptools-70.0-py3-none-any.whl";
     for (entry, expected) in [
-        (entry(0, "old-1.0.tar.gz", wheel), "ociforge.lock has wheels for layer 0, which is no pip layer"),
+        (entry(0, "old-1.0.tar.gz", wheel), "ociforge.lock has wheels for layer 0, which is not a pip layer"),
         (entry(0, "old-1.0.exe", wheel), "sdist old: `file` is not a source archive's file name"),
         (entry(0, "old-1.0.tar.gz", "setuptools-70.0.tar.gz"), "sdist setuptools: `file` is not a wheel's file name"),
         (entry(0, "old-1.0.zip", wheel).replace("url = ", "uri = "), "unknown field `uri`"),
@@ -119,7 +119,7 @@ fn whoever_builds_a_source_gets_the_same_image() {
     assert_ne!(run(&mut place.build("recipe", &["--locked"])).ok(), digest);
     fs::remove_file(place.path("recipe/app/src/demo_app/new.py")).unwrap();
     place.write("recipe/app/setup.cfg", "");
-    let unfit = ["ociforge.lock does not fit the recipe any more", "hint: run `ociforge lock`"];
+    let unfit = ["ociforge.lock does not match the recipe", "hint: run `ociforge lock`"];
     run(&mut place.build("recipe", &["--locked"])).fails(1, &unfit);
     fs::remove_file(place.path("recipe/app/setup.cfg")).unwrap();
 
@@ -163,7 +163,8 @@ fn a_build_sees_its_source_and_the_base() {
     let place = Place::new();
     let own = format!("base = '{}'\n[[layer]]\npip = {{ project = 'own' }}\n", DEBIAN.image);
     place.write("recipe/ociforge.toml", own);
-    let look = "print('sees', os.getuid(), os.listdir('/sys/class/net'), sorted(os.listdir('/ociforge')), 'SEEN' in os.environ)\n\
+    let look = "print('sees', os.getuid(), os.listdir('/sys/class/net'), sorted(os.listdir('/ociforge')), 'SEEN' in \
+        os.environ)\n\
                 print('alone', [name for name in os.listdir('/proc') if name.isdigit()], os.uname().nodename)\n\
                 print('recipe', os.path.exists('/recipe'), os.path.exists(os.path.join(os.environ['HOME'], 'registries.conf')))\n\
                 for name in ['frontend', 'requirements']:\n    print(name, os.access('/ociforge/' + name, os.W_OK))\n\
@@ -172,7 +173,8 @@ fn a_build_sees_its_source_and_the_base() {
     let ran = run(place.build("recipe", &[]).env("SEEN", "1"));
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));
     let expected = [
-        "error: cannot build the project own\n  cause: asking it what it needs failed\n  cause: it ended with exit code 1, and said at last:\n",
+        "error: cannot build the project own\n  cause: the query of its build requirements failed\n  cause: exit code \
+            1, its last output:\n",
         "    sees 0 ['lo'] ['frontend', 'out', 'requirements'] False\n",
         "    alone ['1'] ociforge\n",
         "    recipe False False\n",
@@ -183,7 +185,7 @@ fn a_build_sees_its_source_and_the_base() {
     let code = "def text():\n    sys.exit(\"error: [Errno 2] No such file or directory: 'gcc'\")";
     own_backend(&place, "recipe", code);
     let ran = run(&mut place.build("recipe", &[]));
-    for part in ["  cause: its build failed\n", "\n  hint: it needs a compiler: bring it with a layer before this one"]
+    for part in ["  cause: its build failed\n", "\n  hint: its build needs a compiler: install it in an earlier layer"]
     {
         assert!(ran.code == Some(1) && ran.stderr.contains(part), "{}", ran.stderr);
     }
@@ -198,7 +200,7 @@ fn projects_are_in_the_recipes_directory() {
         ("../elsewhere/own", "leads out of the recipe's directory", "copy it into the directory"),
         ("link", "leads out of the recipe's directory", "copy it into the directory"),
         ("missing", "No such file or directory", "paths are relative to the recipe's directory"),
-        (".", "has neither pyproject.toml nor setup.py", "name the directory that has the project"),
+        (".", "has neither pyproject.toml nor setup.py", "name the directory of the project"),
     ] {
         place
             .write("recipe/ociforge.toml", format!("base = 'scratch'\n[[layer]]\npip = {{ project = '{project}' }}\n"));

@@ -119,7 +119,7 @@ fn cdi_files_of_a_directory_give_devices() {
         printed(flags).fails(code, said);
     }
     let ran = printed(&["--gpus", "all"]);
-    assert!(ran.code == Some(0) && ran.stderr.contains("old.yml is left out"), "{}", ran.stderr);
+    assert!(ran.code == Some(0) && ran.stderr.contains("old.yml is skipped"), "{}", ran.stderr);
     let nowhere = ["spec", "--cdi-spec-dir", "/nowhere", "--nvidia", "cdi", "--gpus", "all", &image, "--", "x"];
     run(&mut place.ociforge(nowhere)).fails(1, &["nvidia.com/gpu=all", "/nowhere"]);
 }

@@ -102,7 +102,7 @@ fn an_archive_may_be_on_stdin_as_long_as_it_is_a_file() {
         assert_eq!(run(inspect().stdin(file)).ok(), direct);
         let mut piped = inspect();
         piped.stdin(Stdio::piped());
-        soon(piped).fails(1, &["it is a pipe or a device", "hint: write the archive to a file"]);
+        soon(piped).fails(1, &["it is a pipe or a device", "hint: write the archive to a regular file"]);
     }
 }
 
@@ -194,7 +194,8 @@ fn what_a_recipe_names_lies_in_its_directory() {
     fs::create_dir(place.path("recipe")).unwrap();
     symlink("../outside", place.path("recipe/link")).unwrap();
     symlink("../outside/data.tar", place.path("recipe/data.tar")).unwrap();
-    let python = "[python]\nversion = '3.11'\nsite-packages = '/usr/lib/python3/site-packages'\nexecutable = '/usr/bin/python3'\n";
+    let python = "[python]\nversion = '3.11'\nsite-packages = '/usr/lib/python3/site-packages'\nexecutable = \
+        '/usr/bin/python3'\n";
     let outside = place.at("outside");
     for layer in [
         "tar = 'OUT/data.tar'",
@@ -236,7 +237,8 @@ fn what_a_recipe_names_lies_in_its_directory() {
 #[test]
 fn pipes_in_a_recipes_directory_keep_nobody_waiting() {
     let place = Place::new();
-    let python = "[python]\nversion = '3.11'\nsite-packages = '/usr/lib/python3/dist-packages'\nexecutable = '/usr/bin/python3'\nlibc = 'glibc 2.36'\n";
+    let python = "[python]\nversion = '3.11'\nsite-packages = '/usr/lib/python3/dist-packages'\nexecutable = \
+        '/usr/bin/python3'\nlibc = 'glibc 2.36'\n";
     for (pipe, pip) in [
         ("requirements.txt", "requirements = 'requirements.txt'"),
         ("pylock.toml", "lock = 'pylock.toml'"),

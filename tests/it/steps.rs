@@ -120,7 +120,8 @@ mounts = [
         let flags = ["--secret", &format!("id=token,src={}", place.at("secret")), "--no-cache"];
         let first = "of the recipe\ndeep\nof the recipe\n";
         let rest = "1\n400 0:0\n640 1000:44\n18\n";
-        let refused = "/bin/sh: can't create /etc/one: Read-only file system\n/bin/sh: can't create /run/secrets/token: Read-only file system\n";
+        let refused = "/bin/sh: can't create /etc/one: Read-only file system\n/bin/sh: can't create \
+            /run/secrets/token: Read-only file system\n";
         assert_eq!(builds.said(&flags), format!("{first}{refused}{rest}"));
         assert_eq!(builds.said(&flags), format!("{first}kept\n{refused}{rest}"));
         assert_eq!(builds.paths(&builds.built(&flags)[0]), ["made"]);
@@ -240,10 +241,13 @@ fn the_layer_is_what_changed() {
 
 /// Steps of which each changes what the one before did.
 pub(crate) fn three_steps(last: &str) -> String {
-    let first = "mkdir -p /d/e /d/f; echo 1 > /d/e/x; echo 2 > /d/f/y; ln /d/f/y /d/z; chown 5:6 /d/e/x; busybox chmod 2751 /d/e; echo 0 > /etc/profile";
-    let second = "rm -r /d/e; mkdir /d/e; echo 3 > /d/e/new; echo more > /d/f/new; chown 7:8 /d/f; rm /etc/profile; mkdir /etc/profile; touch /etc/profile/x; mkdir /d/p";
+    let first = "mkdir -p /d/e /d/f; echo 1 > /d/e/x; echo 2 > /d/f/y; ln /d/f/y /d/z; chown 5:6 /d/e/x; busybox \
+        chmod 2751 /d/e; echo 0 > /etc/profile";
+    let second = "rm -r /d/e; mkdir /d/e; echo 3 > /d/e/new; echo more > /d/f/new; chown 7:8 /d/f; rm /etc/profile; \
+        mkdir /etc/profile; touch /etc/profile/x; mkdir /d/p";
     format!(
-        "[[layer]]\nrun = \"{first}; {LIST}\"\n[[layer]]\nrun = \"{LIST}; {second}; {LIST}\"\n[[layer]]\nrun = \"{LIST}; {last}\"\n"
+        "[[layer]]\nrun = \"{first}; {LIST}\"\n[[layer]]\nrun = \"{LIST}; {second}; {LIST}\"\n[[layer]]\nrun = \
+            \"{LIST}; {last}\"\n"
     )
 }
 
@@ -297,7 +301,13 @@ fn where_no_overlay_can_be_the_layers_are_the_same() {
     let mounted = Mounted(builds.place.at("copies"));
     // fuse-overlayfs could.
     let copied = builds.build_with_path("/nowhere", &["--store", &mounted.0]);
-    assert!(copied.stderr.contains("warning: the image is copied, which takes time and space: "), "{}", copied.stderr);
+    assert!(
+        copied
+            .stderr
+            .contains("warning: ociforge copies the image instead of mounting it, which takes time and disk space: "),
+        "{}",
+        copied.stderr
+    );
     assert_seen(&said(&copied.stderr));
     copied.ok();
     assert_eq!(digests(&builds.layers()), digests(&usual));
@@ -366,7 +376,7 @@ fn a_step_that_fails_leaves_nothing_and_its_exit_code() {
         let ran = builds.build(&[]);
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(code), ""), "{command}: {}", ran.stderr);
         let error = &ran.stderr[ran.stderr.find("error: ").unwrap()..];
-        assert!(error.starts_with("error: cannot make the layer `run "), "{error}");
+        assert!(error.starts_with("error: cannot build the layer `run "), "{error}");
         assert!(parts.iter().all(|part| error.contains(part)), "{command}: {error}");
         assert!(!error.contains("    500\n"), "only the last lines");
         assert!(!builds.place.path("image").exists() && files(&builds.place.path("store/layers")).is_empty());

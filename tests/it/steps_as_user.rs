@@ -42,8 +42,8 @@ fn isolation_that_can_not_be_is_an_error_before_anything_is_fetched() {
     builds
         .build(&["--isolation", "subuid"])
         .fails(1, &["neither /etc/subuid nor /etc/subgid has ids", "usermod --add-subuids"]);
-    builds.build(&["--isolation", "root"]).fails(1, &["this is not root", "hint: run as root"]);
-    builds.build(&["--isolation", "chroot"]).fails(1, &["this is not root"]);
+    builds.build(&["--isolation", "root"]).fails(1, &["the user is not root", "hint: run as root"]);
+    builds.build(&["--isolation", "chroot"]).fails(1, &["the user is not root"]);
     // Nobody may make namespaces in there.
     let command = builds.command(&[]);
     let forbid = "echo 0 > /proc/sys/user/max_user_namespaces && shift 0 && exec \"$@\"";

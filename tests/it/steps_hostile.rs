@@ -141,7 +141,8 @@ fn a_step_that_forks_for_ever_is_stopped() {
         let token = format!("fork{}{}", who as u32, std::process::id());
         // As many as the machine surely stands, each of which is replaced when it ends.
         let script = format!(
-            "# {token}\ngrow() {{ while :; do [ $1 -gt 0 ] && grow $(($1 - 1)) & [ $1 -gt 0 ] && grow $(($1 - 1)) & wait; done; }}\n\
+            "# {token}\ngrow() {{ while :; do [ $1 -gt 0 ] && grow $(($1 - 1)) & [ $1 -gt 0 ] && grow $(($1 - 1)) & \
+                wait; done; }}\n\
              grow 6"
         );
         let child = scene.command(&[&script], "", &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -165,7 +166,8 @@ fn a_step_that_forks_for_ever_is_stopped() {
 fn names_modes_and_kinds() {
     let long = "n".repeat(255);
     let script = format!(
-        "mkdir -p /m/a; echo x > /m/a/f; touch /m/{long}; touch \"$(printf '/m/\\377\\376')\" \"$(printf '/m/a\\nb')\"; \
+        "mkdir -p /m/a; echo x > /m/a/f; touch /m/{long}; touch \"$(printf '/m/\\377\\376')\" \"$(printf \
+            '/m/a\\nb')\"; \
          mkfifo /m/fifo; chmod 0 /m/a/f /m/a; mkdir /m/none; chmod 0 /m/none; chmod 0 /m; \
          dd if=/dev/zero of=/sparse bs=1 count=1 seek=300M; mkdir /links; echo l > /links/0; \
          n=0; while [ $n -lt 3000 ]; do ln /links/0 /links/$((n = n + 1)); done"
@@ -183,7 +185,7 @@ fn names_modes_and_kinds() {
     assert_eq!(root.matches(" link to links/0\n").count(), 3000);
 }
 
-const HINT: &str = "hint: have the step remove it";
+const HINT: &str = "hint: remove or rename it";
 
 #[test]
 fn what_no_layer_can_have() {

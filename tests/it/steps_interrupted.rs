@@ -57,7 +57,8 @@ impl Scene {
         let image =
             (0..3).fold(Layered::busybox(), |image, n| image.layer(Packing::Gzip, layer(n))).write(&place, "image");
         let script = format!(
-            "# {token}\n(sleep 1000 # {token}\n) & n=0; while [ $n -lt 80 ]; do seq 1 9000 > /out-$n; n=$((n + 1)); done; \
+            "# {token}\n(sleep 1000 # {token}\n) & n=0; while [ $n -lt 80 ]; do seq 1 9000 > /out-$n; n=$((n + 1)); \
+                done; \
              rm /many/0-*; chown 33:33 /out-1*"
         );
         let recipe = format!(
@@ -141,10 +142,7 @@ impl Scene {
             (Blow::Keys | Blow::Terminate, code) => assert_eq!(code, Some(130), "{told}"),
             (Blow::Kill, code) => assert_eq!(code, None, "{told}"),
             (Blow::KillSupervisor, code) => {
-                assert!(
-                    struck && code == Some(1) && ran.stderr.contains("the process that watches the step"),
-                    "{told}"
-                );
+                assert!(struck && code == Some(1) && ran.stderr.contains("the supervisor of the step"), "{told}");
             }
         }
     }

@@ -69,7 +69,7 @@ fn what_cannot_start(machine: &Machine) {
     let played = machine.play(Who::Root, &words("runc", &(bundle.path(), bundle.state()), "-"));
     assert_eq!(played.code, Some(125), "{played:?}");
     let played = machine.play(Who::Root, &words("no-such-runtime", &(bundle.path(), bundle.state()), "-"));
-    assert!(played.err.contains("error: there is no runtime no-such-runtime\n  hint: "), "{played:?}");
+    assert!(played.err.contains("error: cannot find the runtime no-such-runtime\n  hint: "), "{played:?}");
 }
 
 fn stdin_is_empty_unless_interactive(machine: &Machine) {
@@ -198,7 +198,8 @@ fn scenario_of(script: u32) -> u32 {
 }
 
 fn a_terminal_is_a_terminal(machine: &Machine) {
-    let script = "tty; echo ready; read line; echo \"<$line>\"; trap 'echo INT; exit 3' INT; echo again; while :; do sleep 0.05; done";
+    let script = "tty; echo ready; read line; echo \"<$line>\"; trap 'echo INT; exit 3' INT; echo again; while :; do \
+        sleep 0.05; done";
     for (who, runtime) in combinations() {
         let bundle = Bundle::new(machine, who, true, &["sh", "-c", script]);
         let mut running = Running::on_terminal(machine, who, runtime, &bundle, "it");

@@ -302,7 +302,7 @@ fn privileged_containers_are_like_machines(machine: &Machine) {
 
 fn users_in_containers(machine: &Machine) {
     let played = Job { user: 1000, ..KUBERNETES }.play(machine, &["stage", "auto", "/store"]);
-    says(&played, &["is=a user namespace with one id; owners are remembered\n", "form=overlay kind=remembered\n"]);
+    says(&played, &["is=a user namespace with one id; owners are recorded\n", "form=overlay kind=remembered\n"]);
     for isolation in ["auto", "one"] {
         let played = Job { user: 1000, ..DOCKER }.play(machine, &["isolate", isolation]);
         let error = "error: cannot enter a user namespace: a seccomp filter is in force, as in a container\n";
@@ -319,7 +319,7 @@ fn what_a_container_forbids_is_named(machine: &Machine) {
             DOCKER,
             "root",
             [
-                "error: cannot have a mount namespace of root's\n  cause: root has no CAP_SYS_ADMIN here\n",
+                "error: cannot use a mount namespace of root's\n  cause: root has no CAP_SYS_ADMIN here\n",
                 "hint: start the container around this with `--cap-add SYS_ADMIN`",
             ],
         ),
@@ -336,7 +336,7 @@ fn what_a_container_forbids_is_named(machine: &Machine) {
         (
             Job { capabilities, ..KUBERNETES },
             "chroot",
-            ["error: cannot have chroot\n  cause: root has no CAP_CHOWN, no CAP_DAC_OVERRIDE,", "--cap-add SYS_CHROOT"],
+            ["error: cannot use chroot\n  cause: root has no CAP_CHOWN, no CAP_DAC_OVERRIDE,", "--cap-add SYS_CHROOT"],
         ),
         (
             Job { user: 1000, no_new_privileges: true, ..KUBERNETES },
@@ -385,12 +385,8 @@ fn doctor_knows_where_it_is(machine: &Machine) {
         (DOCKER, "warn", "chroot: nothing else is allowed here: no namespaces: a seccomp filter is in force"),
         (KUBERNETES, "warn", "a user namespace with 4294967294 ids; /proc can't be mounted, as in a container"),
         (Job { unmasked: true, ..KUBERNETES }, "ok", "a user namespace with 4294967294 ids"),
-        (Job { user: 1000, unmasked: true, ..KUBERNETES }, "ok", "a user namespace with one id; owners are remembered"),
-        (
-            Job { user: 1000, ..DOCKER },
-            "missing",
-            "nothing can be run: cannot enter a user namespace: a seccomp filter",
-        ),
+        (Job { user: 1000, unmasked: true, ..KUBERNETES }, "ok", "a user namespace with one id; owners are recorded"),
+        (Job { user: 1000, ..DOCKER }, "missing", "no step can run: cannot enter a user namespace: a seccomp filter"),
     ];
     for (job, status, expected) in cases {
         let played = job.run(machine, &doctor);

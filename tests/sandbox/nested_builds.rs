@@ -83,10 +83,10 @@ fn the_image_is_that_of_a_build_outside(machine: &Machine) {
     let admin: &'static [&'static str] = [&DOCKERS[..], &["CAP_SYS_ADMIN"]].concat().leak();
     let privileged = Job { capabilities: admin, ..KUBERNETES };
     let unable = without_setuid();
-    let copies = "warning: the image is copied, which takes time and space: ";
+    let copies = "warning: ociforge copies the image instead of mounting it, which takes time and disk space: ";
     let (chroot, all) =
         ("steps run in chroot: nothing else is allowed here\n", "a user namespace with 4294967294 ids\n");
-    let one = "a user namespace with one id; owners are remembered\n";
+    let one = "a user namespace with one id; owners are recorded\n";
     for (job, place, isolation, copied) in [
         (DOCKER, "/store", chroot, true),
         (DOCKER, "/root", chroot, true),

@@ -206,7 +206,7 @@ fn what_cannot_start(machine: &Machine) {
         for (program, code, said) in [
             ("nope", 127, "error: cannot find the program nope\n  hint: "),
             ("/none", 127, "No such file"),
-            ("/etc/lost", 127, "what its first line names"),
+            ("/etc/lost", 127, "the interpreter in its first line"),
             ("/etc/noprogram", 126, "Permission denied"),
             ("/etc/script", 126, "Exec format error"),
             ("/etc", 126, "Permission denied"),
@@ -233,7 +233,8 @@ fn user_and_environment(machine: &Machine) {
         lines.sort_unstable();
         let names: Vec<&str> = lines.iter().map(|line| line.split('=').next().unwrap()).collect();
         assert_eq!(names, ["FROM_IMAGE", "HOSTNAME", "PATH"], "{who:?} {played:?}");
-        let script = "id -u; id -g; id -G; umask; hostname; pwd; cat /proc/self/oom_score_adj; echo $$; ls /proc/self/fd | wc -l";
+        let script = "id -u; id -g; id -G; umask; hostname; pwd; cat /proc/self/oom_score_adj; echo $$; ls \
+            /proc/self/fd | wc -l";
         let edits = json!({"/process/user/additionalGids": [7, 8], "/process/oomScoreAdj": 500});
         let job =
             json!({"command": ["sh", "-c", script], "user": "1000:1001", "workdir": "/place/here", "edits": edits});
@@ -461,7 +462,8 @@ fn links(machine: &Machine) {
         let source = root.directory.path().join("source");
         let bind =
             |place: &str| json!({"destination": place, "type": "bind", "source": source, "options": ["rbind", "ro"]});
-        let script = "cat /etc/resolv.conf /etc/hosts; ls /elsewhere/1/fd >/dev/null; test -d /outside/class; echo x >/etc/hosts";
+        let script = "cat /etc/resolv.conf /etc/hosts; ls /elsewhere/1/fd >/dev/null; test -d /outside/class; echo x \
+            >/etc/hosts";
         let job = json!({"command": ["sh", "-c", script], "mounts": [bind("/etc/resolv.conf"), bind("/etc/hosts")]});
         let played = root.play(machine, job);
         assert!(
@@ -494,7 +496,8 @@ fn mounts(machine: &Machine) {
             {"destination": "/var/ro", "type": "bind", "source": source, "options": ["bind", "ro", "nosuid"]},
             {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["size=64k", "mode=1700", "noexec"]},
         ]);
-        let script = "echo kept >/var/cache/x/file; cat /var/ro/file; touch /var/ro/x 2>&1; dd if=/dev/zero of=/tmp/x bs=1k count=100 2>/dev/null
+        let script = "echo kept >/var/cache/x/file; cat /var/ro/file; touch /var/ro/x 2>&1; dd if=/dev/zero of=/tmp/x \
+            bs=1k count=100 2>/dev/null
             stat -c '%s %a' /tmp/x /tmp | tr '\\n' ' '; touch /x 2>/dev/null || echo protected";
         let job = json!({"command": ["sh", "-c", script], "mounts": mounts, "edits": {"/root/readonly": true}});
         let played = root.play(machine, job);
@@ -530,7 +533,8 @@ fn masked(machine: &Machine) {
     let script = "mount --make-rprivate / && mount --bind /dev/null /proc/uptime && exec \"$@\"";
     for who in [Who::Ranges, Who::OneId] {
         let root = Root::new(machine, who);
-        let job = json!({"command": ["sh", "-c", "test -e /proc/self/status && ls /sys/class >/dev/null && echo $$; (echo x >/proc/sys/vm/swappiness) 2>&1"]});
+        let job = json!({"command": ["sh", "-c", "test -e /proc/self/status && ls /sys/class >/dev/null && echo $$; \
+            (echo x >/proc/sys/vm/swappiness) 2>&1"]});
         let inner = root.command(machine, job);
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-c", script, "sh"]).arg(inner.get_program()).args(inner.get_args());

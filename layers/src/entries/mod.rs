@@ -50,7 +50,7 @@ pub struct TarEntry {
     pub name: Vec<u8>,
     /// Target of a hard or symbolic link; empty without one.
     pub link: Vec<u8>,
-    /// What it is.
+    /// Its kind.
     pub kind: EntryKind,
     /// Permission bits, and what else is in the field.
     pub mode: u32,
@@ -84,7 +84,7 @@ impl TarEntry {
     }
 }
 
-/// What is wrong with an archive. Positions are in bytes from its beginning.
+/// A fault of an archive. Positions are in bytes from its beginning.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Malformed {
@@ -95,7 +95,7 @@ pub enum Malformed {
     #[error("the header at byte {0} is damaged")]
     Header(u64),
     /// The archive ends within an entry, or without its end mark where one is asked for.
-    #[error("it is cut off at byte {0}")]
+    #[error("it is truncated at byte {0}")]
     CutOff(u64),
     /// A PAX header that is not a list of `LENGTH KEY=VALUE`.
     #[error("the extended header at byte {0} is damaged")]
@@ -116,7 +116,7 @@ pub enum Malformed {
     },
 }
 
-/// Why the next entry can't be had.
+/// The error of reading the next entry.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EntriesError {
@@ -191,7 +191,7 @@ impl<R: BufRead> TarEntries<R> {
         }
     }
 
-    /// How many bytes of the tar were read.
+    /// The number of bytes read.
     pub fn position(&self) -> u64 {
         self.at
     }

@@ -38,8 +38,8 @@ impl Time {
     }
 }
 
-/// The records of an extended header. They can't be cut at line ends: values may have such bytes in them. Where the map of
-/// a sparse file is in many records they become that one.
+/// The records of an extended header. They cannot be cut at line ends: values may have such bytes in them. Where the
+/// map of a sparse file is in many records they become that one.
 pub(super) fn records(mut block: &[u8]) -> Option<BTreeMap<Vec<u8>, Vec<u8>>> {
     let mut records: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
     while !block.is_empty() {

@@ -86,7 +86,7 @@ fn a_tar_that_is_cut_off_or_lies_is_an_error() {
     let good = tar();
     for cut in [600, 1300] {
         let error = names(&good[..cut]).unwrap_err().to_string();
-        assert_eq!(error, format!("it is cut off at byte {cut}"));
+        assert_eq!(error, format!("it is truncated at byte {cut}"));
     }
     // Shorter than any tar.
     assert_eq!(names(&good[..100]).unwrap_err().to_string(), "it is not a tar archive");

@@ -17,7 +17,8 @@ const SPARSE: u32 = 32;
 /// So many repeats are not random; they stand for four thousandths of a block.
 const REPEATS: usize = 4;
 
-/// Where `content` of `bytes`, the ranges of files in ascending order, is noise. The ranges given don't touch each other.
+/// Where `content` of `bytes`, the ranges of files in ascending order, is noise. The ranges given do not touch each
+/// other.
 pub(super) fn find(bytes: &[u8], content: &[Range<usize>]) -> Vec<Range<usize>> {
     let mut found: Vec<Range<usize>> = Vec::new();
     let mut detector = Detector { places: vec![0; 1 << HASH] };

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::path::LayerPath;
 use crate::tree::{LayerTree, TreeError};
 
-/// How a layer's tar is compressed.
+/// The compression of a layer's tar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Compression {
     /// Not at all.
@@ -64,7 +64,7 @@ pub struct Layer {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PackError {
-    /// A file of the tree could not be read, or is not what the tree says.
+    /// A file of the tree cannot be read, or differs from the tree.
     #[error("cannot read {path} for the layer")]
     Content {
         /// The entry.
@@ -86,7 +86,7 @@ pub enum PackError {
 /// the sizes.
 ///
 /// # Errors
-/// When content can't be read or is not as the tree says, or `out` fails. What `out` got until then is void.
+/// When content cannot be read or differs from the tree, or `out` fails. The output is then incomplete.
 pub fn pack(
     tree: &LayerTree,
     compression: Compression,

@@ -16,7 +16,7 @@ const SPARSE: u64 = 1 << 20;
 
 /// Why a file is not handed over.
 pub(super) enum CopyError<E> {
-    /// It can't be read, or is another one than was said.
+    /// It cannot be read, or is another one than was said.
     Read(io::Error),
     /// Who takes the pieces failed.
     Taken(E),

@@ -132,7 +132,7 @@ fn content_that_is_not_as_the_tree_says() {
     let mut tree = LayerTree::new();
     insert(&mut tree, "l", NodeKind::Hardlink(path("none")));
     let error = pack(&tree, Compression::default(), 1, Vec::new()).unwrap_err();
-    assert_eq!(error.to_string(), "/l is a hard link to /none, which is no file of the layer");
+    assert_eq!(error.to_string(), "/l is a hard link to /none, which is not a file of the layer");
 }
 
 #[test]

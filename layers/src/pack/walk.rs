@@ -101,7 +101,7 @@ impl<'a> PackWalk<'a> {
             Content::Bytes(bytes) => self.put_content(bytes).map_err(PackError::Write),
             Content::Slice { file, range } => match file.get(range.clone()) {
                 Some(bytes) => self.slice(file, bytes).map_err(PackError::Write),
-                None => Err(unreadable(io::Error::other("it lies outside its file"))),
+                None => Err(unreadable(io::Error::other("it is outside of its file"))),
             },
             Content::Deflated(slice) if self.pass_through => {
                 self.flush().map_err(PackError::Write)?;

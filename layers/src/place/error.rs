@@ -1,17 +1,17 @@
-//! Why a tree can't be placed.
+//! The errors of placing a tree.
 
 use crate::path::{LayerPath, PathError};
 use crate::tree::TreeError;
 
-/// A tree that can't be placed.
+/// An error of placing a tree.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlaceError {
-    /// The base's files must be known.
-    #[error("the base has to be read to place {0}")]
+    /// The files of the base are needed.
+    #[error("cannot place {0}: the files of the base are unknown")]
     Unknown(LayerPath),
-    /// Links lead in a circle.
-    #[error("cannot place {path}: the links of the layers below lead in a circle")]
+    /// Links form a loop.
+    #[error("cannot place {path}: the links of the layers below form a loop")]
     Loop {
         /// The directory.
         path: LayerPath,
@@ -23,7 +23,7 @@ pub enum PlaceError {
         path: LayerPath,
         /// The file.
         above: LayerPath,
-        /// Where the file is.
+        /// The layer of the file.
         layer: String,
     },
     /// A file in the place of a directory.
@@ -33,22 +33,22 @@ pub enum PlaceError {
         path: LayerPath,
         /// The directory.
         directory: LayerPath,
-        /// Where the directory is.
+        /// The layer of the directory.
         layer: String,
     },
-    /// A layer that hides everything below it, of which runtimes do not take the same view.
+    /// A layer with an opaque root directory, which runtimes interpret in different ways.
     #[error("cannot place an opaque root directory (`.wh..wh..opq` at the top): docker and podman ignore it")]
     OpaqueRoot,
-    /// A path that no entry can have.
+    /// A path that is invalid for an entry.
     #[error(transparent)]
     Path(#[from] PathError),
-    /// Entries of the tree that come to one place contradict each other.
+    /// Entries of the tree with the same final path conflict.
     #[error(transparent)]
     Tree(#[from] TreeError),
 }
 
 impl PlaceError {
-    /// Names the entry, where it is about a directory that leads there.
+    /// Replaces a parent directory in the error by the entry.
     pub(super) fn of(self, entry: LayerPath) -> Self {
         match self {
             Self::Loop { .. } => Self::Loop { path: entry },

@@ -171,10 +171,7 @@ fn a_file_meets_a_link_or_a_directory() {
         error("etc/passwd/x", FileRule::Replace),
         "cannot place /etc/passwd/x: /etc/passwd is a file in the base"
     );
-    assert_eq!(
-        error("loop/x", FileRule::Replace),
-        "cannot place /loop/x: the links of the layers below lead in a circle"
-    );
+    assert_eq!(error("loop/x", FileRule::Replace), "cannot place /loop/x: the links of the layers below form a loop");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What changed in a directory becomes a tree: for steps that work in a plain copy, where no overlay can be mounted.
+//! The changes of a directory as a tree: for steps in a plain copy, without an overlay.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
@@ -15,32 +15,32 @@ use crate::path::LayerPath;
 use crate::tree::{LayerTree, Metadata};
 use crate::unpack::metadata;
 
-/// What a directory was like before a step.
+/// The state of a directory before a step.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// Of every directory, what is in it.
+    /// The content of every directory.
     directories: BTreeMap<LayerPath, BTreeMap<Vec<u8>, FileState>>,
     /// The directory itself.
     top: Option<FileState>,
 }
 
-/// What one file was like.
+/// The state of one file.
 #[derive(Debug, Clone)]
 struct FileState {
     identity: FileIdentity,
     /// When anything of it changed last: seconds and nanoseconds. No step can set that.
     changed: (i64, u64),
-    /// Of a directory, what the layers said of it, and its time.
+    /// The metadata of a directory in the layers, and its time.
     directory: Option<(Metadata, Timespec)>,
 }
 
-/// How long the system's clock for files may stand still.
+/// The resolution of the clock of file times.
 const TICK: Duration = Duration::from_millis(12);
 
-/// Remembers what `root` is like; `owners` are as in [`CaptureOptions`].
+/// Records the state of `root`; `owners` are as in [`CaptureOptions`].
 ///
 /// # Errors
-/// When something in it can't be read.
+/// When a file in it cannot be read.
 pub fn snapshot(
     root: &Path,
     owners: Option<&owner::OwnershipTable>,
@@ -58,7 +58,7 @@ pub fn snapshot(
         }
         let mut states = BTreeMap::new();
         for name in names {
-            // What a layer can't have may be there: only what changes must have a place in one.
+            // Files that a layer cannot have are permitted unless they change.
             let path = directory.join(&name)?;
             let Some(found) = CapturedFile::new(place.fd.as_fd(), &name, path.clone())? else { continue };
             states.insert(name.clone(), FileState::of(&found, &options)?);
@@ -68,7 +68,7 @@ pub fn snapshot(
         }
         snapshot.directories.insert(directory, states);
     }
-    // What a step changes from now on has another time.
+    // Later changes of the step have another time.
     thread::sleep(TICK);
     Ok(snapshot)
 }
@@ -84,13 +84,13 @@ impl FileState {
     }
 }
 
-/// The tree of what changed in `root` since `before` was taken.
+/// The tree of the changes in `root` since `before`.
 ///
-/// The content of files stays where it is: `root` must be there until the tree is packed. Names of one file that other
-/// names of it came to or went from are in the tree, too.
+/// The tree refers to the content of files in `root`, which must exist until the tree is packed. If names of a file
+/// were added or removed, its other names are in the tree, too.
 ///
 /// # Errors
-/// When something can't be read or has no place in a layer.
+/// When a file cannot be read or is invalid in a layer.
 pub fn changes(root: &Path, before: &Snapshot, options: &CaptureOptions<'_>) -> Result<LayerTree, CaptureError> {
     let mut walk = ChangesWalk { files: Files::new(root, *options, Marks::None)?, before, ahead: Vec::new() };
     walk.top()?;
@@ -115,7 +115,7 @@ impl ChangesWalk<'_> {
         self.found_directory(&found, self.before.top.as_ref())
     }
 
-    /// Takes what changed in the directory at `path`.
+    /// Captures the changes in the directory at `path`.
     fn directory(&mut self, path: &LayerPath, below: bool) -> Result<(), CaptureError> {
         let before = self.before.directories.get(path).filter(|_| below);
         let (place, names) = self.files.enter(path)?;
@@ -136,7 +136,7 @@ impl ChangesWalk<'_> {
         Ok(())
     }
 
-    /// Takes a directory, unless only something in it changed, and has it walked.
+    /// Captures a directory, unless only its content changed, and walks it.
     fn found_directory(&mut self, found: &CapturedFile<'_>, was: Option<&FileState>) -> Result<(), CaptureError> {
         let before = was.and_then(|was| was.directory.as_ref().map(|directory| (was, directory)));
         let below = match before {
@@ -144,7 +144,7 @@ impl ChangesWalk<'_> {
                 self.files.directory_since(found, metadata, *time)?;
                 true
             }
-            // Another directory of the same name: what was in the old one is gone.
+            // A new directory of the same name: the old content is removed.
             before => {
                 self.files.path(&found.path.parent().unwrap_or_default(), found.path.file_name())?;
                 self.files.directory(found, before.is_some())?;
@@ -157,7 +157,7 @@ impl ChangesWalk<'_> {
 }
 
 impl FileState {
-    /// Whether what is there now is the same file, unchanged.
+    /// Whether it is the same unchanged file.
     fn is_still(&self, found: &CapturedFile<'_>) -> Result<bool, CaptureError> {
         let changed = (found.stat.st_ctime, found.stat.st_ctime_nsec);
         Ok(self.directory.is_none() && self.changed == changed && self.identity == found.identity()?)

@@ -1,7 +1,7 @@
 //! A directory on disk, or one file, becomes a tree.
 //!
-//! The tree depends on names, content and who may execute a file, and on nothing else: not on the umask of the
-//! checkout, the order of the directory, times, owners or extended attributes.
+//! The tree depends only on names, content and the execute permission of files: not on the umask of the checkout, the
+//! order of the directory, times, owners or extended attributes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,12 +16,12 @@ use crate::path::{LayerPath, PathError};
 use crate::tree::{Content, LayerTree, Metadata, NodeKind, TreeError, TreeNode};
 use crate::whiteout::{self, Meaning};
 
-/// Where files are put.
+/// The destination of files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopyDestination {
     /// The path.
     pub path: LayerPath,
-    /// Whether it was written with a slash at its end: a single file then goes into it under its own name.
+    /// Whether it ends with a slash: a single file then goes into it under its own name.
     pub into: bool,
 }
 
@@ -33,7 +33,7 @@ impl FromStr for CopyDestination {
     }
 }
 
-/// Patterns, and where the copied directory or file is as they see it.
+/// Patterns, with the path of the source relative to them.
 #[derive(Debug, Clone)]
 pub struct Exclusion {
     /// The patterns.
@@ -45,7 +45,7 @@ pub struct Exclusion {
 /// How files are taken.
 #[derive(Debug, Clone, Default)]
 pub struct DirectoryOptions {
-    /// What is left out: whatever one of these leaves out.
+    /// The filters: a file is excluded if one of them excludes it.
     pub exclude: Vec<Exclusion>,
     /// Owner and group; root's without.
     pub owner: Option<(u64, u64)>,
@@ -58,16 +58,16 @@ pub struct DirectoryOptions {
     pub special: bool,
 }
 
-/// What was taken.
+/// The captured content.
 #[derive(Debug)]
 pub struct Taken {
     /// The tree.
     pub tree: LayerTree,
-    /// Sockets that were left out: no layer can have any.
+    /// Skipped sockets: layers cannot have any.
     pub sockets: Vec<PathBuf>,
 }
 
-/// Files can't be taken into a layer.
+/// Files cannot be added to a layer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DirectoryError {
@@ -80,21 +80,21 @@ pub enum DirectoryError {
         source: io::Error,
     },
     /// A socket, a named pipe or a device.
-    #[error("{} is {what}, which can't be copied", path.display())]
+    #[error("{} is {what}, which cannot be copied", path.display())]
     Special {
         /// Where.
         path: PathBuf,
-        /// What it is, with its article.
+        /// Its type, with an article.
         what: &'static str,
     },
     /// A name that would delete something instead of adding it.
-    #[error("{} can't be in a layer: names that begin with `.wh.` mark what is deleted there", .0.display())]
+    #[error("{} cannot be in a layer: names that begin with `.wh.` mark deleted files", .0.display())]
     Whiteout(PathBuf),
-    /// The source itself is left out.
-    #[error("{} is left out by the patterns that exclude files", .0.display())]
+    /// The source itself is excluded.
+    #[error("{} is excluded by the patterns of .dockerignore or `exclude`", .0.display())]
     Excluded(PathBuf),
     /// A single file is to replace the root directory.
-    #[error("{} is a file and can't be the root directory", .0.display())]
+    #[error("{} is a file and cannot be the root directory", .0.display())]
     Root(PathBuf),
     /// A path that no layer can have.
     #[error(transparent)]
@@ -111,12 +111,12 @@ pub enum DirectoryError {
 /// those are like. Hard links among the files that are taken stay hard links.
 ///
 /// # Errors
-/// When something can't be read or is of a kind or name that can't be copied, and when `from` is excluded itself.
+/// When something cannot be read or is of a kind or name that cannot be copied, and when `from` is excluded itself.
 pub fn directory(from: &Path, to: &CopyDestination, options: &DirectoryOptions) -> Result<LayerTree, DirectoryError> {
     take(from, to, options).map(|taken| taken.tree)
 }
 
-/// The same, and what was left out.
+/// As before, with the skipped files.
 ///
 /// # Errors
 /// As [`directory`].
@@ -132,13 +132,13 @@ pub fn take(from: &Path, to: &CopyDestination, options: &DirectoryOptions) -> Re
             walk.insert(from, to.path.clone(), &metadata, NodeKind::Directory { opaque: false })?;
         }
         walk.directory(from, &LayerPath::root(), &to.path)?;
-        // As in docker: then it is not there, while one in which everything is left out is empty.
+        // As in docker: an excluded directory is missing, while a directory with only excluded files is empty.
         if !walk.found && options.exclude.iter().any(Exclusion::excludes_source) {
             return Err(DirectoryError::Excluded(from.into()));
         }
         return Ok(walk.finish()?);
     }
-    // A link's own name, not that of what it points at.
+    // The link's own name, not that of its target.
     let name = from.file_name().unwrap_or_default().as_bytes();
     let path = if to.into { to.path.join(name)? } else { to.path.clone() };
     if options.exclude.iter().any(|exclusion| exclusion.excludes_file(name)) {
@@ -445,7 +445,7 @@ mod tests {
         assert!(matches!(&error, DirectoryError::Special { what: "a named pipe", .. }), "{error}");
         assert!(error.to_string().starts_with(&format!("{} is a named pipe", pipe.display())));
         let left_out = DirectoryOptions { exclude: vec![patterns(&["pipe"], "")], ..DirectoryOptions::default() };
-        assert!(taken(root.path(), "/c", &left_out).is_ok(), "what is left out does not matter");
+        assert!(taken(root.path(), "/c", &left_out).is_ok(), "what is skipped does not matter");
         fs::remove_file(&pipe).unwrap();
         for name in [".wh.gone", ".wh..wh..opq", ".wh."] {
             fs::create_dir(root.path().join(name)).unwrap();

@@ -23,7 +23,7 @@ pub struct Patterns {
     exceptions: Vec<Option<String>>,
 }
 
-/// Patterns can't be used.
+/// Patterns cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PatternError {
@@ -44,7 +44,7 @@ pub enum PatternError {
         why: &'static str,
     },
     /// Patterns too large to be matched.
-    #[error("the patterns can't be used")]
+    #[error("the patterns are invalid")]
     TooLarge(#[source] regex::Error),
 }
 
@@ -52,7 +52,7 @@ impl Patterns {
     /// Reads the `.dockerignore` of a directory. Without such a file nothing is left out.
     ///
     /// # Errors
-    /// When the file can't be read or has a malformed pattern.
+    /// When the file cannot be read or has a malformed pattern.
     pub fn of_directory(directory: &Path) -> Result<Self, PatternError> {
         let file = directory.join(".dockerignore");
         match read_regular(&file) {
@@ -190,7 +190,7 @@ fn class(rest: &mut std::iter::Peekable<std::str::Chars<'_>>, regex: &mut String
                 letter => letter,
             };
             if high < low {
-                return Err("a range is the wrong way round");
+                return Err("a range is reversed");
             }
             regex.push('-');
             literal(high, regex);

@@ -1,4 +1,4 @@
-//! Where trees come from.
+//! Sources of trees.
 
 pub mod capture;
 pub mod changes;

@@ -15,7 +15,7 @@ use crate::unpack::metadata;
 use crate::unpack::root::{self, RootDirectory};
 use crate::whiteout::{self, Meaning};
 
-/// How it is taken.
+/// The options of the capture.
 #[derive(Debug, Clone, Copy)]
 pub struct OverlayOptions<'a> {
     /// Which attributes overlayfs used.
@@ -23,18 +23,18 @@ pub struct OverlayOptions<'a> {
     /// Whether fuse-overlayfs wrote it, for which files named `.wh.…` are whiteouts where it can make no other.
     pub fuse: bool,
     /// The directories of the layers below, **the topmost first**: a directory of theirs in which only something else
-    /// changed is left out, and so are whiteouts of what they don't have.
+    /// changed is left out, and so are whiteouts of what they do not have.
     pub lower: &'a [PathBuf],
     /// How what was written is taken; the directory is the upper one.
     pub shared: capture::CaptureOptions<'a>,
 }
 
-/// The tree of what was written to the overlay mount that had `upper` as its upper directory and is unmounted now.
+/// The tree of the changes in an unmounted overlay with the upper directory `upper`.
 ///
-/// The content of files stays where it is: `upper` must be there until the tree is packed.
+/// The tree refers to the content of files in `upper`, which must exist until the tree is packed.
 ///
 /// # Errors
-/// When something can't be read or has no place in a layer.
+/// When a file cannot be read or is invalid in a layer.
 pub fn overlay(upper: &Path, options: &OverlayOptions<'_>) -> Result<LayerTree, CaptureError> {
     let marks = if options.fuse { Marks::Fuse } else { Marks::Overlay(options.space) };
     let files = Files::new(upper, options.shared, marks)?;
@@ -59,7 +59,7 @@ struct OverlayWalk<'a> {
 /// Layers below by their numbers, the topmost first.
 type Showing = Vec<usize>;
 
-/// What the layers below show at a path.
+/// The entry of the layers below at a path.
 enum LowerEntry {
     Nothing,
     /// No directory.
@@ -68,7 +68,7 @@ enum LowerEntry {
     Directory(OwnedFd, Showing),
 }
 
-/// What overlayfs says by an entry of the upper directory.
+/// The meaning of an entry in the upper directory.
 #[derive(PartialEq, Eq)]
 enum OverlayMark {
     /// It is what it is.
@@ -100,7 +100,7 @@ impl OverlayWalk<'_> {
         self.found_directory(&found, false, below)
     }
 
-    /// Takes what is in the directory at `path`.
+    /// Captures the content of the directory at `path`.
     fn directory(&mut self, path: &LayerPath, showing: &Showing) -> Result<(), CaptureError> {
         let (place, names) = self.files.enter(path)?;
         let open = |number: &usize| Ok((*number, self.below[*number].directory(path.as_bytes())?));
@@ -126,7 +126,7 @@ impl OverlayWalk<'_> {
         Ok(())
     }
 
-    /// Takes a directory, unless only something in it changed, and has it walked.
+    /// Captures a directory, unless only its content changed, and walks it.
     fn found_directory(
         &mut self,
         found: &CapturedFile<'_>,

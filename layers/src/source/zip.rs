@@ -7,7 +7,7 @@ use crate::mapped::MappedFile;
 use crate::path::LayerPath;
 use crate::tree::{LayerTree, Metadata, NodeKind, TreeNode};
 
-/// A zip archive can't be taken in.
+/// An error of reading a zip archive.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {}", archive.display())]
 pub struct ZipError {
@@ -23,7 +23,7 @@ pub struct ZipError {
 /// seconds since 1970, for the archive's own know no time zone.
 ///
 /// # Errors
-/// When the archive can't be mapped or breaks a rule.
+/// When the archive cannot be mapped or breaks a rule.
 pub fn read_zip(path: &Path, mtime: i64) -> Result<LayerTree, ZipError> {
     read(path, mtime).map_err(|fault| ZipError { archive: path.into(), fault })
 }

@@ -14,11 +14,11 @@ use super::root::RootDirectory;
 use crate::links;
 use crate::path::LayerPath;
 
-/// What there is at a path.
+/// The entry at a path.
 pub(super) enum StackEntry {
     /// Nothing, and nothing that hides what is below.
     Absent,
-    /// Nothing, and what is below can't be seen.
+    /// Nothing, and what is below cannot be seen.
     Hidden,
     Directory(OwnedFd),
     Link(Vec<u8>),
@@ -165,7 +165,7 @@ impl LayerStack {
 /// Whether the layer in `directory` has an opaque root. Overlayfs looks for that in all directories but this one.
 ///
 /// # Errors
-/// When the directory can't be opened.
+/// When the directory cannot be opened.
 pub(super) fn hides_all_below(directory: &Path, space: XattrSpace) -> Result<bool, Errno> {
     Ok(metadata::is_opaque(RootDirectory::open(directory)?.place()?.fd, &[space]))
 }

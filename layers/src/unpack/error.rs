@@ -1,4 +1,4 @@
-//! What can go wrong when layers are unpacked.
+//! The errors of unpacking layers.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,20 +7,20 @@ use super::verify::Mismatch;
 use crate::entries::{EntriesError, Malformed};
 use crate::path::{LayerPath, PathError};
 
-/// A layer can't be unpacked.
+/// An error of unpacking a layer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnpackError {
-    /// The blob can't be read or decompressed.
+    /// The blob cannot be read or decompressed.
     #[error("cannot read the layer")]
     Read(#[source] io::Error),
     /// It is no sound tar.
-    #[error("the layer is not a sound tar archive")]
+    #[error("the layer is not a valid tar archive")]
     Tar(#[source] Malformed),
     /// It is another layer.
-    #[error("the layer is not the one that the image names")]
+    #[error("the layer does not match the diff id of the image")]
     Blob(#[source] Mismatch),
-    /// An entry of the layer can't be.
+    /// An entry of the layer is invalid.
     #[error("cannot unpack `{name}`")]
     Entry {
         /// As the layer spells it.
@@ -30,7 +30,7 @@ pub enum UnpackError {
         fault: UnpackFault,
     },
     /// An unpacked layer does not fit onto the layers below it.
-    #[error("cannot put {path} onto the layers below")]
+    #[error("cannot place {path} onto the layers below")]
     Merge {
         /// The path.
         path: LayerPath,
@@ -38,7 +38,7 @@ pub enum UnpackError {
         #[source]
         fault: UnpackFault,
     },
-    /// A directory that was given can't be used.
+    /// A directory that was given cannot be used.
     #[error("cannot unpack into {}", path.display())]
     Directory {
         /// The directory.
@@ -51,7 +51,7 @@ pub enum UnpackError {
     Cancelled,
 }
 
-/// What is wrong with one entry, or with its place.
+/// A fault of an entry or its place.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnpackFault {
@@ -71,13 +71,13 @@ pub enum UnpackFault {
     #[error("{0} is not a directory")]
     NotADirectory(LayerPath),
     /// An entry for the layer's root that is not a directory.
-    #[error("the root can't be anything but a directory")]
+    #[error("the root must be a directory")]
     Root,
     /// A symbolic link to nothing.
-    #[error("it is a symbolic link with an empty target, or one with a NUL byte")]
+    #[error("it is a symbolic link whose target is empty or has a NUL byte")]
     Symlink,
     /// A hard link to what the layer does not have, or has only later.
-    #[error("it is a hard link to {0}, which the layer does not have before it")]
+    #[error("it is a hard link to {0}, which is not an earlier entry of the layer")]
     Dangling(LayerPath),
     /// A hard link to a directory.
     #[error("it is a hard link to {0}, which is a directory")]
@@ -89,21 +89,21 @@ pub enum UnpackFault {
     #[error("it is a device without a number")]
     Device,
     /// An owner or group beyond what a system has.
-    #[error("its owner is {0}, which is more than a system has")]
+    #[error("its owner is {0}, which is above the limit of user ids")]
     Owner(u64),
     /// An extended attribute without a proper name.
-    #[error("its extended attribute `{0}` can't be")]
+    #[error("its extended attribute `{0}` is invalid")]
     Xattr(String),
     /// More directories and whiteouts than any image has.
     #[error("the layer has more than {} MiB of names of directories and whiteouts", super::writer::MAX_PENDING >> 20)]
     TooMuch,
 }
 
-/// What to do about a layer that is not what it should be.
+/// The hint for a damaged layer.
 const DAMAGED: &str = "the layer is damaged or was tampered with: get the image again";
 
 impl UnpackError {
-    /// What the user can do about it, if anything.
+    /// The hint for the user, if any.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         let fault = match self {
@@ -119,13 +119,13 @@ impl UnpackError {
         match fault {
             UnpackFault::System(_, error) => match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
                 Some(rustix::io::Errno::PERM) => {
-                    Some("unpack as root, or rootless, where owners are kept as far as possible")
+                    Some("unpack as root, or with --rootless, which keeps owners as far as possible")
                 }
-                Some(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => Some("make room on the disk"),
+                Some(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => Some("free some space on the disk"),
                 Some(rustix::io::Errno::XDEV) => Some("stage layers on the filesystem that the image is unpacked to"),
                 _ => None,
             },
-            _ => Some("the layer breaks the rules for layers: build the image again with a current tool"),
+            _ => Some("the layer violates the image specification: build the image again with a current tool"),
         }
     }
 }

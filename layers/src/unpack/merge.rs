@@ -1,4 +1,4 @@
-//! An unpacked layer is put onto those below it (image-spec, layer.md, "Applying Changesets").
+//! Applying an unpacked layer to the layers below (image-spec, layer.md, "Applying Changesets").
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::path::LayerPath;
 /// content keep their times. Of `layer` a skeleton of directories is left.
 ///
 /// # Errors
-/// When an unnamed directory meets a file or a loop of links, or files can't be moved. `root` is then between two
+/// When an unnamed directory meets a file or a loop of links, or files cannot be moved. `root` is then between two
 /// states.
 pub fn merge(layer: &Path, unpacked: &Unpacked, root: &Path) -> Result<(), UnpackError> {
     let open = |path: &Path| RootDirectory::open(path).map_err(unusable(path));
@@ -174,7 +174,7 @@ fn replace(
         root::remove(to.fd.as_fd(), name)?;
     }
     match renameat(from, name, &to.fd, name) {
-        // Without privileges a directory that can't be written can't be moved.
+        // Without privileges a directory that cannot be written cannot be moved.
         Err(Errno::ACCESS) if root::is_directory(new) => {
             chmodat(from, name, mode(new) | Mode::RWXU, AtFlags::empty())?;
             renameat(from, name, &to.fd, name)?;

@@ -16,7 +16,7 @@ use crate::owner::{self, OwnershipRecord, RecordedDevice};
 /// Longest name and value of an extended attribute (xattr(7)).
 const MAX_XATTR_NAME: usize = 255;
 
-/// What a file has besides its content.
+/// The metadata of a file.
 pub(crate) struct Attributes {
     pub(crate) mode: Mode,
     uid: Uid,
@@ -86,7 +86,7 @@ impl Attributes {
         let remembered = OwnershipRecord { uid: self.uid.as_raw(), gid: self.gid.as_raw(), device }.to_string();
         match fsetxattr(file, owner::ATTRIBUTE, remembered.as_bytes(), XattrFlags::empty()) {
             Err(Errno::PERM | Errno::NOTSUP) => Ok(false),
-            result => result.map(|()| true).map_err(cannot("remember its owner")),
+            result => result.map(|()| true).map_err(cannot("record its owner")),
         }
     }
 
@@ -233,7 +233,7 @@ fn attributed(result: Result<()>, count: &mut Unpacked) -> std::result::Result<(
 /// The label that the host's policy gives.
 pub(crate) const LABEL: &[u8] = b"security.selinux";
 
-/// Whether it is an attribute that a layer can't speak about: those that steer overlayfs, and labels, which are given
+/// Whether it is an attribute that a layer cannot speak about: those that steer overlayfs, and labels, which are given
 /// by the host's own policy.
 fn is_hosts_own(name: &[u8]) -> bool {
     name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") || name == LABEL

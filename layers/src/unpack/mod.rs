@@ -44,15 +44,15 @@ use crate::path::LayerPath;
 /// How layers are unpacked.
 #[derive(Clone, Copy)]
 pub struct UnpackOptions<'a> {
-    /// What becomes of owners.
+    /// The treatment of owners.
     pub owners: OwnerPolicy,
-    /// Whether devices are made. Those that are not, and those that the system refuses, are counted.
+    /// Whether devices are created. Skipped devices, and those that the system refuses, are counted.
     pub devices: bool,
     /// Asked now and then; unpacking ends in [`UnpackError::Cancelled`] once it is true.
     pub cancelled: &'a (dyn Fn() -> bool + Sync),
 }
 
-/// Which extended attributes overlayfs is told to read.
+/// The namespace of overlayfs's extended attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum XattrSpace {
     /// `trusted.overlay.*`, which only root can write.
@@ -73,7 +73,7 @@ impl XattrSpace {
     }
 }
 
-/// What becomes of owners and groups.
+/// The treatment of owners and groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwnerPolicy {
     /// They are as the layer says.
@@ -81,7 +81,8 @@ pub enum OwnerPolicy {
     /// Those that the system refuses to set are counted; such files belong to whoever unpacks.
     KeptWherePossible,
     /// Those that the system refuses to set are remembered beside files and directories ([`crate::owner`]), as are
-    /// devices, which become empty files. What can't carry that, such as symbolic links, is counted unless it is root's.
+    /// devices, which become empty files. What cannot carry that, such as symbolic links, is counted unless it is
+    /// root's.
     Remembered,
 }
 
@@ -104,18 +105,18 @@ impl fmt::Debug for UnpackOptions<'_> {
 /// followed in them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unpacked {
-    /// What layers below have at these paths is gone.
+    /// Whiteouts: these paths are removed from the layers below.
     pub whiteouts: Vec<LayerPath>,
-    /// What layers below have in these directories is gone.
+    /// Opaque directories: their content in the layers below is removed.
     pub opaque: Vec<LayerPath>,
     /// Directories that no entry names and that were made because something is in them, with mode 0755; the root among
     /// them where no entry names it. A directory below keeps what it has.
     pub implied: Vec<LayerPath>,
-    /// Files whose owner could not be kept.
+    /// The number of files with a lost owner.
     pub unkept_owners: u64,
     /// Extended attributes that the filesystem or the kernel did not take.
     pub unkept_xattrs: u64,
-    /// Devices that were not made.
+    /// The number of skipped devices.
     pub skipped_devices: u64,
     /// Regular files, hard links not counted.
     pub files: u64,
@@ -130,12 +131,12 @@ pub struct Unpacked {
 /// what directories need: their attributes are kept until the end.
 ///
 /// Kept are modes, owners, modification times, extended attributes, hard and symbolic links, fifos, devices and holes.
-/// Of two entries of one path the later one counts. Whiteouts are applied to nothing; in particular they don't touch
+/// Of two entries of one path the later one counts. Whiteouts are applied to nothing; in particular they do not touch
 /// what the layer itself has. Dropped are extended attributes that steer overlayfs and SELinux labels.
 ///
 /// # Errors
-/// When the blob can't be read, its uncompressed content is not `expected`, or has entries that can't be; and when files can't be written.
-/// `into` then holds a part of the layer.
+/// When the blob cannot be read, its uncompressed content is not `expected`, or has entries that cannot be; and when
+/// files cannot be written. `into` then holds a part of the layer.
 pub fn unpack_layer(
     reader: impl BufRead + Send,
     expected: &DiffId,
@@ -169,7 +170,7 @@ fn write(tar: impl BufRead, mut writer: Writer<'_>) -> Result<Unpacked, UnpackEr
 /// gets both and is for the caller to remove.
 ///
 /// # Errors
-/// When they can't, as on an overlay mount, or where extended attributes can't be set.
+/// When they cannot, as on an overlay mount, or where extended attributes cannot be set.
 pub fn try_whiteouts(directory: &Path, space: XattrSpace) -> io::Result<()> {
     let root = RootDirectory::open(directory)?;
     let place = root.place()?;

@@ -20,7 +20,7 @@ use super::{Unpacked, XattrSpace, metadata};
 use crate::entries::Time;
 use crate::path::LayerPath;
 
-/// A layer that can't be fitted onto the ones below.
+/// An error of rebasing a layer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RebaseError {
@@ -28,7 +28,7 @@ pub enum RebaseError {
     #[error("{0} leads through a loop of links in the layers below")]
     Loop(LayerPath),
     /// The layer has an entry itself where others belong.
-    #[error("{0} belongs to {1}, where the layer has something else")]
+    #[error("{0} leads to {1}, where the layer has another entry")]
     Blocked(LayerPath, LayerPath),
     /// The layer has entries inside what is no directory below.
     #[error("{0} is not a directory in the layers below")]
@@ -67,7 +67,7 @@ pub fn rebase(layer: &Path, unpacked: &Unpacked, below: &[PathBuf], space: Xattr
 /// those below it, and overlayfs does not see that by itself.
 ///
 /// # Errors
-/// When a directory can't be opened.
+/// When a directory cannot be opened.
 pub fn visible(mut stack: Vec<PathBuf>, space: XattrSpace) -> io::Result<Vec<PathBuf>> {
     for n in 0..stack.len() {
         if below::hides_all_below(&stack[n], space)? {
@@ -78,7 +78,7 @@ pub fn visible(mut stack: Vec<PathBuf>, space: XattrSpace) -> io::Result<Vec<Pat
     Ok(stack)
 }
 
-/// Why one directory can't be placed.
+/// Why one directory cannot be placed.
 enum RebaseFault {
     Errno(Errno),
     Loop,
@@ -368,8 +368,8 @@ mod tests {
     fn what_can_not_be_is_an_error() {
         for (below, entries, implied, said) in [
             (&["a>b", "b>a"][..], &["a/x"][..], &["a"][..], "/a leads through a loop of links in the layers below"),
-            (&["a>b"], &["a/x", "b"], &["a"], "/a belongs to /b, where the layer has something else"),
-            (&["a>b"], &["a/x", "b/x"], &["a", "b"], "/a belongs to /b, where the layer has something else"),
+            (&["a>b"], &["a/x", "b"], &["a"], "/a leads to /b, where the layer has another entry"),
+            (&["a>b"], &["a/x", "b/x"], &["a", "b"], "/a leads to /b, where the layer has another entry"),
             (&["a"], &["a/x"], &["a"], "/a is not a directory in the layers below"),
             (&["a>b", "b"], &["a/x"], &["a"], "/b is not a directory in the layers below"),
             (&["a>../../.."], &["a/x"], &["a"], "/a leads through a loop"),

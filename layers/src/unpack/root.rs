@@ -1,4 +1,4 @@
-//! A directory tree that nothing leads out of.
+//! A confined directory tree.
 //!
 //! Everything is done relative to directory descriptors, and no path is ever handed to the system that it could follow
 //! a symbolic link in. Where links are to be followed, it is done here, step by step, as the system does it for a
@@ -67,7 +67,7 @@ impl RootDirectory {
         let path = if path.is_empty() { b"." } else { path };
         let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         match openat2(&self.fd, path, DIRECTORY, Mode::empty(), beneath) {
-            // Linux before 5.6, and sandboxes that don't know the call.
+            // Linux before 5.6, and sandboxes that do not know the call.
             Err(Errno::NOSYS | Errno::PERM) => self.step_by_step(path),
             result => result,
         }
@@ -133,7 +133,8 @@ impl PathResolver<'_> {
                 Err(Errno::NOENT) => match &mut self.missing {
                     Missing::Stop => return self.beyond(next).map(ResolvedPath::Missing),
                     Missing::Make(made) => {
-                        mkdirat(&self.place.fd, &component, Mode::RWXU).map_err(cannot("make a directory above it"))?;
+                        mkdirat(&self.place.fd, &component, Mode::RWXU)
+                            .map_err(cannot("create a directory above it"))?;
                         made.push(next);
                         self.ahead.push(component);
                     }

@@ -1,16 +1,16 @@
-//! A reader that knows what it should read.
+//! A reader that verifies a diff id.
 
 use std::io::{self, BufRead, Read};
 
 use ociforge_manifests::{DiffId, Hasher};
 
-/// What a layer decompresses to is not what was asked for.
+/// The uncompressed content has another digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the uncompressed content should be {expected}, but is {found}")]
+#[error("the digest of the uncompressed content is {found}, not {expected}")]
 pub struct Mismatch {
-    /// What the image's config says.
+    /// The diff id in the image's config.
     pub expected: DiffId,
-    /// What was read.
+    /// The digest of the content.
     pub found: DiffId,
 }
 

@@ -194,7 +194,7 @@ impl<'a> Writer<'a> {
     }
 
     fn directory(&mut self, place: &OpenDirectory, name: &[u8], attributes: Attributes) -> Result<(), UnpackFault> {
-        const WHAT: &str = "make the directory";
+        const WHAT: &str = "create the directory";
         match mkdirat(&place.fd, name, Mode::RWXU) {
             Err(Errno::EXIST) => {
                 let there = root::stat(place.fd.as_fd(), name).map_err(cannot(WHAT))?;
@@ -217,13 +217,13 @@ impl<'a> Writer<'a> {
         if target.is_empty() || target.contains(&0) {
             return Err(UnpackFault::Symlink);
         }
-        self.make(place, name, "make the symbolic link", || symlinkat(target, &place.fd, name))?;
+        self.make(place, name, "create the symbolic link", || symlinkat(target, &place.fd, name))?;
         attributes.set_at(place.fd.as_fd(), name, true, self.options.owners, &mut self.count)
     }
 
     /// What a hard link's own entry says of mode, owner and time is not heard: the file has these already.
     fn hardlink(&mut self, place: &OpenDirectory, name: &[u8], target: &[u8]) -> Result<(), UnpackFault> {
-        const WHAT: &str = "make the hard link";
+        const WHAT: &str = "create the hard link";
         let target = LayerPath::new(target)?;
         let dangling = || UnpackFault::Dangling(target.clone());
         let ResolvedPath::There(from) = self.root.walk(&target.parent().unwrap_or_default(), Missing::Stop)? else {
@@ -264,7 +264,7 @@ impl<'a> Writer<'a> {
                 Err(Errno::PERM) => Ok(Err(Errno::PERM)),
                 result => result.map(Ok),
             };
-            made = self.make(place, name, "make the device or fifo", make)?;
+            made = self.make(place, name, "create the device or fifo", make)?;
         }
         if made.is_err() {
             self.remove(place, name)?;
@@ -288,7 +288,7 @@ impl<'a> Writer<'a> {
         if self.options.owners != OwnerPolicy::Remembered {
             return Ok(false);
         }
-        let file = openat(&place.fd, name, NEW_FILE, Mode::RUSR | Mode::WUSR).map_err(cannot("make the file"))?;
+        let file = openat(&place.fd, name, NEW_FILE, Mode::RUSR | Mode::WUSR).map_err(cannot("create the file"))?;
         if !attributes.remember(file.as_fd(), Some(device), OwnerPolicy::Remembered)? {
             self.remove(place, name)?;
             return Ok(false);
@@ -307,7 +307,7 @@ impl<'a> Writer<'a> {
         body: &mut impl BufRead,
     ) -> Result<(), Stop> {
         let make = || openat(&place.fd, name, NEW_FILE, Mode::RUSR | Mode::WUSR);
-        let mut file = File::from(self.make(place, name, "make the file", make)?);
+        let mut file = File::from(self.make(place, name, "create the file", make)?);
         match &entry.sparse {
             None => self.copy(&mut file, entry.body, body)?,
             Some(sparse) => {

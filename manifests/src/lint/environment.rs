@@ -10,6 +10,6 @@ pub(super) fn without_value(image: &ExecutionParameters) -> Option<Finding> {
     Some(Finding {
         code: LintCode::EnvEntry,
         message: format!("entry {} of the environment has no `=`, and NVIDIA's hook fails on such an image", place + 1),
-        hint: "set the variable that was meant under [config.env]; an entry of the base needs a mended base".into(),
+        hint: "set the intended variable under [config.env]; an entry of the base needs a corrected base".into(),
     })
 }

@@ -10,7 +10,7 @@ pub struct Finding {
     /// What is wrong, as a sentence without a capital or a full stop. It never holds the value of a variable that may
     /// be secret.
     pub message: String,
-    /// What to do about it, in the same form.
+    /// The hint, in the same form.
     pub hint: String,
 }
 

@@ -36,7 +36,7 @@ pub(super) fn requirement(base: Option<&ExecutionParameters>, image: &ExecutionP
     // The graver warning about the same variable says the same.
     (!kept && cuda_version(image).is_none()).then(|| Finding {
         code: LintCode::NvidiaRequire,
-        message: format!("the base's {REQUIRE_CUDA} is gone: nothing checks any more whether the driver is new enough"),
+        message: format!("the image does not have the base's {REQUIRE_CUDA}: nothing checks the version of the driver"),
         hint: format!("leave {REQUIRE_CUDA} as the base has it"),
     })
 }

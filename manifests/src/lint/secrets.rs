@@ -37,8 +37,8 @@ pub(super) fn in_environment(base: Option<&ExecutionParameters>, image: &Executi
     secrets
         .map(|(name, what)| Finding {
             code: LintCode::SecretEnv,
-            message: format!("the variable {name} {what}, and everybody who gets the image can read it"),
-            hint: format!("leave it out of the image and give it to the container: -e {name}"),
+            message: format!("the variable {name} {what}, and every user of the image can read it"),
+            hint: format!("remove it from the image and give it to the container: -e {name}"),
         })
         .collect()
 }

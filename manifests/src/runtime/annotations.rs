@@ -54,9 +54,9 @@ pub(crate) fn of_image(config: &Config, warnings: &mut Vec<String>) -> Map<Strin
     }
     for (key, value) in &config.config.labels {
         if COMMANDS.iter().any(|prefix| key.starts_with(prefix)) {
-            warnings.push(format!("the image's label {key} is left out: runtimes would obey it"));
+            warnings.push(format!("the image's label {key} is skipped: runtimes would act on it"));
         } else if key.is_empty() {
-            warnings.push("the image has a label without a name; it is left out".into());
+            warnings.push("the image has a label without a name; it is skipped".into());
         } else {
             annotations.insert(key.clone(), json!(value));
         }
@@ -70,7 +70,7 @@ fn stop_signal(config: &Config, warnings: &mut Vec<String>) -> Option<String> {
     if is_signal(&signal) {
         return Some(signal);
     }
-    warnings.push(format!("the image's stop signal `{signal}` is none; it is left out"));
+    warnings.push(format!("the image's stop signal `{signal}` is invalid; it is skipped"));
     None
 }
 

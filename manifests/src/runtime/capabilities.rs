@@ -21,8 +21,8 @@ const DEFAULT: [Capability; 14] = [
     Capability(29),
 ];
 
-/// The capabilities that the request leaves of docker's, or adds. `granted` is what the runtime has to give (a mask), if
-/// that is a limit: a capability named beyond it is left out with a warning, and `ALL` means all within it.
+/// The capabilities that the request leaves of docker's, or adds. `granted` is what the runtime has to give (a mask),
+/// if that is a limit: a capability named beyond it is skipped with a warning, and `ALL` means all within it.
 pub(crate) fn resolve(request: &ContainerRequest, granted: Option<u64>, warnings: &mut Vec<String>) -> Vec<Capability> {
     let may = |capability: &Capability| granted.is_none_or(|mask| capability.is_in(mask));
     if request.privileged {
@@ -44,7 +44,7 @@ pub(crate) fn resolve(request: &ContainerRequest, granted: Option<u64>, warnings
     set.extend(missing.collect::<Vec<_>>());
     set.retain(|capability| {
         if !may(capability) {
-            warnings.push(format!("{} can't be granted here; the container has to do without", capability.name()));
+            warnings.push(format!("{} cannot be granted here; the container does not get it", capability.name()));
         }
         may(capability)
     });
@@ -94,6 +94,6 @@ mod tests {
         assert_eq!(set(&["ALL"], &[], Some(without_resource)).0.len(), 40);
         let (set, warnings) = set(&["SYS_RESOURCE"], &[], Some(without_resource));
         assert_eq!((set.len(), warnings.len()), (14, 1));
-        assert!(warnings[0].starts_with("CAP_SYS_RESOURCE can't be granted"));
+        assert!(warnings[0].starts_with("CAP_SYS_RESOURCE cannot be granted"));
     }
 }

@@ -28,7 +28,7 @@ pub(crate) const MASKED: [&str; 12] = [
     "/sys/firmware",
 ];
 
-/// Paths that the container can't write to.
+/// Paths that the container cannot write to.
 pub(crate) const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Parameters of the kernel that a network namespace of the container's own has: everybody may listen at every port, and
@@ -36,7 +36,7 @@ pub(crate) const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "
 pub const NETWORK_SYSCTLS: [(&str, &str); 2] =
     [("net.ipv4.ip_unprivileged_port_start", "0"), (PING_SYSCTL, "0 2147483647")];
 
-/// The parameter of [`NETWORK_SYSCTLS`] that a user namespace can't have.
+/// The parameter of [`NETWORK_SYSCTLS`] that a user namespace cannot have.
 pub(crate) const PING_SYSCTL: &str = "net.ipv4.ping_group_range";
 
 /// Character devices that the container may use: major and minor number, or every minor number.

@@ -15,28 +15,28 @@ use super::values::Size;
 #[non_exhaustive]
 pub enum SpecError {
     /// An image for another operating system.
-    #[error("the image is for {0}, and its runtime spec can only be made for linux")]
+    #[error("the image is for {0}, and runtime specs are created for linux only")]
     System(String),
-    /// The image's defaults can't be read.
-    #[error("the image's annotation {ANNOTATION} can't be read")]
+    /// The image's defaults cannot be read.
+    #[error("the image's annotation {ANNOTATION} is invalid")]
     Annotation(#[source] serde_json::Error),
     /// No entrypoint and no command.
     #[error("the image has no command, and none was given")]
     NoCommand,
-    /// The user can't be resolved.
+    /// The user cannot be resolved.
     #[error(transparent)]
     User(#[from] UserError),
     /// A working directory that is not absolute.
     #[error("the working directory `{0}` is not an absolute path")]
     Workdir(String),
     /// Two volumes at one place.
-    #[error("two volumes go to {0}")]
+    #[error("two volumes have the destination {0}")]
     SamePlace(String),
     /// A volume with a relative source, and no directory to count from.
     #[error("the volume's source `{0}` is relative")]
     RelativeSource(String),
     /// A NUL byte where the kernel takes none.
-    #[error("the {0} has a NUL in it")]
+    #[error("the {0} has a NUL")]
     Nul(&'static str),
     /// A CDI device for a hook that knows none.
     #[error("`{0}` is the name of a CDI device, which NVIDIA's hook does not know")]
@@ -54,7 +54,7 @@ pub enum SpecError {
     Seccomp {
         /// What the user called it.
         name: String,
-        /// Why.
+        /// The cause.
         source: ProfileError,
     },
     /// Less memory than a container starts with.
@@ -75,20 +75,20 @@ pub enum SpecError {
     #[error("this machine has neither CDI files for NVIDIA's GPUs nor NVIDIA's hook, so the container gets no GPUs")]
     NoToolkit(#[source] Option<LeftOut>),
     /// A request for CDI and for the hook at the same time.
-    #[error("{0} asks for CDI, and --nvidia hook for NVIDIA's hook")]
+    #[error("{0} needs CDI, and --nvidia hook needs NVIDIA's hook")]
     Mixed(String),
-    /// CDI devices that can't be had.
+    /// CDI devices that cannot be had.
     #[error(transparent)]
     Cdi(#[from] CdiError),
     /// NVIDIA's hook is there and gives no GPUs.
     #[error("{0}, so the container gets no GPUs")]
     Hook(HookFault),
-    /// CDI files that can't serve the request, and a hook that can't either.
+    /// CDI files that cannot serve the request, and a hook that cannot either.
     #[error("{cdi}, and {hook}")]
     Neither {
-        /// Why CDI can't.
+        /// Why CDI cannot.
         cdi: CdiError,
-        /// Why the hook can't.
+        /// Why the hook cannot.
         hook: HookFault,
     },
     /// The driver is not what the image needs.
@@ -105,9 +105,9 @@ impl SpecError {
             Self::System(_) => Some("choose a linux platform with --platform".into()),
             Self::Annotation(_) => Some("a newer ociforge may have made the image; update, or rebuild it".into()),
             Self::NoCommand => Some("give the command after `--`, such as `-- bash`".into()),
-            Self::Workdir(path) => Some(format!("write it from the root: {}", clean(path))),
+            Self::Workdir(path) => Some(format!("write an absolute path: {}", clean(path))),
             Self::SamePlace(_) => Some("leave one of them out".into()),
-            Self::RelativeSource(_) => Some("write it from the root".into()),
+            Self::RelativeSource(_) => Some("write an absolute path".into()),
             Self::CdiName(_) => Some("name the GPU by index or UUID, or use --nvidia cdi".into()),
             Self::NoToolkit(_) => Some(format!(
                 "install nvidia-container-toolkit-base and run {REGENERATE}, or start it without GPUs by --nvidia none"
@@ -117,9 +117,7 @@ impl SpecError {
             Self::Mixed(_) => {
                 Some("the hook fails on what CDI has injected already; use --nvidia cdi, or --gpus alone".into())
             }
-            Self::Unmapped { .. } => {
-                Some("use --user 0, or get yourself a range of ids: `ociforge doctor` says how".into())
-            }
+            Self::Unmapped { .. } => Some("use --user 0, or add a range of ids as `ociforge doctor` shows".into()),
             Self::Seccomp { .. } => {
                 Some("give a profile in docker's format, or --security-opt seccomp=unconfined".into())
             }

@@ -17,16 +17,16 @@ pub enum FlagError {
     Ulimit {
         /// The text.
         text: String,
-        /// What is wrong with it.
+        /// The fault.
         why: &'static str,
         /// The names that there are, if it is the name that is wrong.
         known: &'static [&'static str],
     },
-    /// No environment variable. The text is left out: it may hold a secret.
-    #[error("an environment variable without a name, or with a NUL in it")]
+    /// No environment variable. The text is skipped: it may hold a secret.
+    #[error("an environment variable has no name or has a NUL")]
     Env,
     /// None of the words that there are.
-    #[error("`{text}` is no choice for {flag}")]
+    #[error("`{text}` is not a value of {flag}")]
     Choice {
         /// The flag.
         flag: &'static str,
@@ -56,7 +56,7 @@ pub enum FlagError {
     Tmpfs {
         /// The text.
         text: String,
-        /// What is wrong with it.
+        /// The fault.
         why: String,
         /// The options that there are.
         known: &'static [&'static str],
@@ -96,7 +96,7 @@ impl FlagError {
                 Some(near) => format!("did you mean {near}?"),
                 None => format!("use one of {}", known.join(", ")),
             },
-            Self::Daemon { flag, .. } => format!("use {flag} host, or leave it out for a namespace of its own"),
+            Self::Daemon { flag, .. } => format!("use {flag} host, or omit it for a namespace of its own"),
             Self::Capability { text, known } => {
                 let name = text.to_ascii_uppercase();
                 let name = name.strip_prefix("CAP_").unwrap_or(&name);
@@ -109,7 +109,7 @@ impl FlagError {
                 let option = why.strip_prefix('`').and_then(|why| why.split(['`', '=']).next()).unwrap_or_default();
                 match nearest(option, known) {
                     Some(near) => format!("did you mean {near}?"),
-                    None => "write where it goes and perhaps options: /run, or /scratch:size=64g,exec".into(),
+                    None => "write the destination and options: /run, or /scratch:size=64g,exec".into(),
                 }
             }
             Self::Pids(_) => "write a number, or -1 for no limit".into(),

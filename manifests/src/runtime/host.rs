@@ -31,7 +31,7 @@ pub struct Host {
     pub devices: BTreeMap<String, DeviceFacts>,
     /// Whether cgroups are version 2 alone.
     pub cgroup_v2: bool,
-    /// Of the files that [`CdiRegistry::sources`] names, those that can't be used, and why.
+    /// Of the files that [`CdiRegistry::sources`] names, those that cannot be used, and why.
     pub absent: BTreeMap<String, String>,
     /// NVIDIA's toolkit.
     pub toolkit: Toolkit,
@@ -43,7 +43,7 @@ pub struct Host {
     pub cannot_limit_swap: bool,
     /// The kernel's parameters of [`NETWORK_SYSCTLS`] that there are.
     pub sysctls: BTreeSet<String>,
-    /// Whether files have SELinux labels, without which a container can't read them.
+    /// Whether files have SELinux labels, without which a container cannot read them.
     pub selinux: bool,
     /// Files that a container on the host's network shares, read-only, such as `/etc/resolv.conf`: where each goes, and
     /// where it is.
@@ -53,7 +53,7 @@ pub struct Host {
     /// Seeded directories for the image's volumes: where each goes (see [`image_volumes`](super::image_volumes())), and
     /// where it is.
     pub volumes: BTreeMap<String, String>,
-    /// The architecture of the kernel in Go's names; the image's, if it isn't known.
+    /// The architecture of the kernel in Go's names; the image's, if it is not known.
     pub architecture: Option<String>,
     /// The kernel's version and patch level, if that is known.
     pub kernel: Option<(u32, u32)>,

@@ -8,7 +8,7 @@ use crate::config::Config;
 const KERNEL: [&str; 3] = ["/dev", "/proc", "/sys"];
 
 /// Where the image wants volumes: absolute, clean, each once, sorted. Who unpacks the image makes a copy of each place
-/// and names it in [`Host::volumes`](super::Host::volumes). What makes no sense is left out with a warning.
+/// and names it in [`Host::volumes`](super::Host::volumes). What makes no sense is skipped with a warning.
 #[must_use]
 pub fn image_volumes(config: &Config, warnings: &mut Vec<String>) -> Vec<String> {
     let mut places = Vec::new();
@@ -16,7 +16,7 @@ pub fn image_volumes(config: &Config, warnings: &mut Vec<String>) -> Vec<String>
         let place = clean(path);
         let inside = |top: &&str| place.strip_prefix(*top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         let reason = if path.contains('\0') {
-            Some("has a NUL in it")
+            Some("has a NUL")
         } else if place == "/" {
             Some("is the whole root filesystem")
         } else if KERNEL.iter().any(inside) {
@@ -25,7 +25,7 @@ pub fn image_volumes(config: &Config, warnings: &mut Vec<String>) -> Vec<String>
             None
         };
         match reason {
-            Some(reason) => warnings.push(format!("the image's volume `{path}` {reason}; it is left out")),
+            Some(reason) => warnings.push(format!("the image's volume `{path}` {reason}; it is skipped")),
             None if !path.starts_with('/') => {
                 warnings.push(format!("the image's volume `{path}` is relative; it is taken from the root"));
                 places.push(place);

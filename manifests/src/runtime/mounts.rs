@@ -62,7 +62,7 @@ fn images_volumes(
     free.retain(|place| {
         let above = taken.iter().find(|mount| is_inside(place, &mount.destination));
         warnings.extend(above.map(|mount| {
-            format!("the image's volume {place} is left out: it is inside the mount at {}", mount.destination)
+            format!("the image's volume {place} is skipped: it is inside the mount at {}", mount.destination)
         }));
         above.is_none()
     });
@@ -70,7 +70,7 @@ fn images_volumes(
     if request.read_only && !without.is_empty() {
         let without: Vec<_> = without.iter().map(|place| place.as_str()).collect();
         warnings.push(format!(
-            "the image has volumes at {}, which can't be written to: give each a directory with -v",
+            "the image has volumes at {}, which are read-only: give each a directory with -v",
             without.join(", ")
         ));
     }
@@ -82,7 +82,7 @@ fn is_inside(place: &str, above: &str) -> bool {
     place.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// Single files below `/etc`: those made for this container, which can be written to unless its root can't, and beside
+/// Single files below `/etc`: those made for this container, which can be written to unless its root cannot, and beside
 /// them those of the network that it shares.
 fn files(request: &ContainerRequest, settings: &RuntimeSettings, host: &Host) -> Vec<SpecMount> {
     let options: &[&str] = if request.read_only { &["rbind", "rprivate", "ro"] } else { &["rbind", "rprivate"] };
@@ -112,8 +112,8 @@ fn volumes(request: &ContainerRequest, host: &Host, warnings: &mut Vec<String>) 
         let source = source(volume, host, warnings)?;
         if volume.relabel && host.selinux {
             warnings.push(format!(
-                "the SELinux labels of {source} stay as they are: if the container can't read it, label it with \
-                 `chcon -Rt container_file_t`"
+                "the SELinux labels of {source} are unchanged: if the container cannot read it, label it with `chcon \
+                    -Rt container_file_t`"
             ));
         }
         mounts.push(volume.mount(&source));

@@ -1,8 +1,8 @@
 //! Which way devices get into a container: NVIDIA's hook or CDI, never both for NVIDIA's.
 //!
-//! `--nvidia auto` takes CDI where a file describes NVIDIA's GPUs, or where the request names a CDI device of theirs, and
-//! the hook otherwise, or where the files can't serve the request and nothing else asks for CDI, as docker does. Devices of
-//! other vendors always come by CDI.
+//! `--nvidia auto` takes CDI where a file describes NVIDIA's GPUs, or where the request names a CDI device of theirs,
+//! and the hook otherwise, or where the files cannot serve the request and nothing else asks for CDI, as docker does.
+//! Devices of other vendors always come by CDI.
 
 use self::checks::{check_hook, check_requirements, fall_back, resolve, told_of_driver};
 use super::cdi::{CdiError, Edits, GPU_KIND, Name};
@@ -208,7 +208,7 @@ fn set_for_hook(
     };
     wanted.iter().for_each(|gpus| tell_of_request(gpus, warnings));
     if wanted.len() > 1 {
-        warnings.push("of several --gpus NVIDIA's hook heeds the last one".into());
+        warnings.push("NVIDIA's hook uses only the last of several --gpus".into());
     }
     let capabilities = wanted.iter().rev().map(|gpus| &gpus.capabilities).find(|capabilities| !capabilities.is_empty());
     let names: Vec<_> = capabilities.into_iter().flatten().map(|capability| capability.name()).collect();
@@ -216,7 +216,7 @@ fn set_for_hook(
     let wanted = [(VISIBLE, ids(gpus).join(",")), (CAPABILITIES, capabilities)];
     for (key, value) in wanted.into_iter().filter(|(_, value)| !value.is_empty()) {
         if let Some(entry) = request.env.iter().find(|entry| entry.key == key && entry.value.as_ref() != Some(&value)) {
-            warnings.push(format!("--gpus sets {}, whatever --env says of it", entry.key));
+            warnings.push(format!("--gpus sets {}, and overrides --env", entry.key));
         }
         env.set(key, value);
     }
@@ -249,7 +249,7 @@ fn tell_of_cdi(request: &ContainerRequest, wanted: &[&GpuRequest], warnings: &mu
         warnings.push("the capabilities of --gpus have no effect with CDI, which gives the whole driver".into());
     }
     if !wanted.is_empty() && request.env.iter().any(|entry| entry.key == VISIBLE) {
-        warnings.push(format!("--gpus chooses the GPUs, whatever --env says of {VISIBLE}"));
+        warnings.push(format!("--gpus chooses the GPUs, and overrides {VISIBLE} of --env"));
     }
 }
 

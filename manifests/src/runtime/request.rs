@@ -118,7 +118,7 @@ pub struct ContainerRequest {
     pub command: Vec<String>,
     /// The container's host name.
     pub hostname: Option<Hostname>,
-    /// Whether the root filesystem can't be written to.
+    /// Whether the root filesystem cannot be written to.
     pub read_only: bool,
     /// Directories and files of the host.
     pub volumes: Vec<Volume>,

@@ -31,12 +31,12 @@ const COMPAT: &str = "/usr/local/cuda/compat";
 /// The package of those libraries, by which NVIDIA's CUDA images tell that they have them.
 const COMPAT_PACKAGE: &str = "NV_CUDA_COMPAT_PACKAGE";
 
-/// Why an image and a driver don't go together.
+/// Why an image and a driver do not go together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequirementError {
     /// The driver is not what the image needs.
-    #[error("the image needs {requirement} ({variable}), and driver {driver} does not meet that")]
+    #[error("the image needs {requirement} ({variable}), and driver {driver} does not meet this requirement")]
     Unmet {
         /// Where the image says so.
         variable: String,
@@ -50,7 +50,7 @@ pub enum RequirementError {
         jetpack: bool,
     },
     /// A text that is no requirement; NVIDIA's hook fails on it, too.
-    #[error("the image's {variable} has {part:?}, which is no requirement")]
+    #[error("the image's {variable} has {part:?}, which is not a requirement")]
     Malformed {
         /// The variable.
         variable: String,
@@ -72,7 +72,7 @@ impl RequirementError {
     /// What the user can do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        const OFF: &str = "--env NVIDIA_DISABLE_REQUIRE=1 turns the check off";
+        const OFF: &str = "--env NVIDIA_DISABLE_REQUIRE=1 disables the check";
         Some(match self {
             Self::Unmet { jetpack: true, .. } => format!("install a newer JetPack; {OFF}"),
             Self::Unmet { needed: Some(driver), .. } => format!("install driver {driver} or newer; {OFF}"),
@@ -87,8 +87,8 @@ impl RequirementError {
 
 /// A CUDA in an image that is newer than the driver's.
 ///
-/// NVIDIA's own images don't require theirs: they have `cuda>=9.0` for the sake of libraries that make up for an old
-/// driver, which those of a data centre's GPUs can do and others can't.
+/// NVIDIA's own images do not require theirs: they have `cuda>=9.0` for the sake of libraries that make up for an old
+/// driver, which those of a data centre's GPUs can do and others cannot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewerCuda {
     wanted: Cuda,
@@ -128,10 +128,10 @@ impl fmt::Display for NewerCuda {
             write!(f, "; driver {needed} has it")?;
         }
         if self.has_minor_compatibility() {
-            write!(f, "; what needs nothing new of CUDA {} runs all the same", have.0)?;
+            write!(f, "; programs that need no new feature of CUDA {} run", have.0)?;
         }
         if self.compat {
-            write!(f, "; on a data centre's GPUs the image's {COMPAT} makes up for that")?;
+            write!(f, "; on data centre GPUs the image's {COMPAT} compensates for that")?;
         } else if self.named {
             write!(f, "; the image allows this driver on GPUs of some brands")?;
         }

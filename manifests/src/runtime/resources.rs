@@ -36,7 +36,7 @@ fn here(cpus: &CpuSet, host: &Host, warnings: &mut Vec<String>) -> CpuSet {
     match cpus.intersection(have).filter(|_| host.runs_here) {
         Some(common) => {
             warnings
-                .push(format!("this machine has the CPUs {have}; of --cpuset-cpus {cpus} the container gets {common}"));
+                .push(format!("this machine has the CPUs {have}; the container gets {common} of --cpuset-cpus {cpus}"));
             common
         }
         None => {

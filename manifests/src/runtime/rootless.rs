@@ -1,4 +1,4 @@
-//! The rootless form: what a container in a user namespace, started by somebody without privileges, can't have.
+//! The rootless form: what a container in a user namespace, started by somebody without privileges, cannot have.
 //!
 //! It is made of the finished spec, so that whatever adds to the spec need not think of it.
 
@@ -12,7 +12,7 @@ use super::error::SpecError;
 use super::host::Host;
 use super::id_mappings::IdMappings;
 
-/// Mount flags that a user namespace can't take off a mount from outside (mount_namespaces(7)).
+/// Mount flags that a user namespace cannot take off a mount from outside (mount_namespaces(7)).
 pub const LOCKED: [&str; 4] = ["nosuid", "nodev", "noexec", "ro"];
 
 /// Turns the spec of a rootful container into that of a rootless one.
@@ -40,8 +40,8 @@ pub(crate) fn convert(
     Ok(())
 }
 
-/// Refuses a user or group that the namespace has not, and drops further groups that it can't have: with a warning for a
-/// user that was `named`, as all numbers have the groups of their accounts.
+/// Refuses a user or group that the namespace has not, and drops further groups that it cannot have: with a warning for
+/// a user that was `named`, as all numbers have the groups of their accounts.
 fn user(
     user: &mut Value,
     named: bool,
@@ -69,7 +69,7 @@ fn user(
     // The primary group is the user's in any case.
     let lost: Vec<_> = lost.iter().filter(|group| **group != json!(gid)).map(Value::to_string).collect();
     if !lost.is_empty() && named {
-        let reason = if possible { "they are not mapped" } else { "a rootless container has no further groups" };
+        let reason = if possible { "they are not mapped" } else { "a rootless container has no supplementary groups" };
         warnings.push(format!("the user is not in the groups {}: {reason}", lost.join(", ")));
     }
     match (kept.is_empty(), user.as_object_mut()) {

@@ -116,7 +116,7 @@ fn environment(config: &Config, request: &ContainerRequest, warnings: &mut Vec<S
     for entry in &config.config.env {
         match entry.split_once('=') {
             Some((key, value)) if !key.is_empty() => env.set(key, value),
-            _ => warnings.push("the image has an environment entry that is not KEY=VALUE; it is left out".into()),
+            _ => warnings.push("the image has an environment entry that is not KEY=VALUE; it is skipped".into()),
         }
     }
     for entry in &request.env {
@@ -137,7 +137,7 @@ fn process(
     warnings: &mut Vec<String>,
 ) -> Result<Value, SpecError> {
     let user = user::resolve(user_of(config, request), host.users.as_ref())?;
-    // As docker does. Where the accounts aren't known the runtime does it.
+    // As docker does. Where the accounts are not known the runtime does it.
     if let (None, Some(users)) = (env.get("HOME"), &host.users) {
         env.set("HOME", users.home(user.uid).unwrap_or("/"));
     }

@@ -110,7 +110,7 @@ fn the_run_line_with_gpus() {
         warnings,
         [
             "--shm-size 64g has no effect with --ipc host, which shares the host's /dev/shm",
-            "the image's label org.systemd.property.ExecStart is left out: runtimes would obey it",
+            "the image's label org.systemd.property.ExecStart is skipped: runtimes would act on it",
         ]
     );
 }
@@ -237,7 +237,7 @@ fn ways_to_ask_for_gpus_that_need_a_word() {
     let fine = [visible, "NVIDIA_REQUIRE_CUDA=cuda>=9.0"];
     assert_eq!(ask(None, Nvidia::Hook, &fine, &host()).unwrap(), (Some("/opt/nvidia/hook".into()), String::new()));
     let (_, warnings) = ask(Some("1"), Nvidia::Hook, &["NVIDIA_VISIBLE_DEVICES=1", fine[1]], &host()).unwrap();
-    assert_eq!(warnings, "--gpus sets NVIDIA_VISIBLE_DEVICES, whatever --env says of it");
+    assert_eq!(warnings, "--gpus sets NVIDIA_VISIBLE_DEVICES, and overrides --env");
 }
 
 #[test]
@@ -400,7 +400,7 @@ fn a_container_that_runs_now_gets_what_this_machine_has() {
         runtime_spec(&image, &BTreeMap::new(), request, &host)
     };
     for (runs_here, asked, gets, said) in [
-        (true, "0-31", "0-1", "this machine has the CPUs 0-1; of --cpuset-cpus 0-31 the container gets 0-1"),
+        (true, "0-31", "0-1", "this machine has the CPUs 0-1; the container gets 0-1 of --cpuset-cpus 0-31"),
         (true, "4-5", "4-5", "this machine has the CPUs 0-1; a runtime refuses --cpuset-cpus 4-5 on it"),
         (false, "0-31", "0-31", "this machine has the CPUs 0-1; a runtime refuses --cpuset-cpus 0-31 on it"),
     ] {

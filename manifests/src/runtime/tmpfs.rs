@@ -86,7 +86,7 @@ impl Tmpfs {
         Self { destination, options: ["exec".into(), "mode=1777".into()].into_iter().chain(size).collect() }
     }
 
-    /// The mount: docker's careful options, where the user's don't say the contrary, then the user's.
+    /// The mount: docker's careful options, where the user's do not say the contrary, then the user's.
     pub(crate) fn mount(&self) -> SpecMount {
         let has = |word: &str| self.options.iter().any(|option| option == word);
         let careful = [("noexec", "exec"), ("nosuid", "suid"), ("nodev", "dev")];

@@ -6,7 +6,7 @@ pub const CONFIG: &str = "/etc/nvidia-container-runtime/config.toml";
 /// What decides whether NVIDIA's hook works.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Toolkit {
-    /// Why its config can't be read, if so.
+    /// Why its config cannot be read, if so.
     pub broken: Option<String>,
     /// `nvidia-container-runtime.mode`.
     pub mode: String,
@@ -45,24 +45,25 @@ impl Default for Toolkit {
 #[non_exhaustive]
 pub enum HookFault {
     /// Its config makes no sense.
-    #[error("NVIDIA's hook fails, as it can't read {CONFIG}: {0}")]
+    #[error("NVIDIA's hook fails because it cannot read {CONFIG}: {0}")]
     Config(String),
     /// Another mode than its own.
-    #[error("NVIDIA's hook refuses to work, as {CONFIG} has mode = {0:?}")]
+    #[error("NVIDIA's hook does not work because {CONFIG} has mode = {0:?}")]
     Mode(String),
     /// The variables that name GPUs do not count.
     #[error(
-        "NVIDIA's hook ignores the request, as {CONFIG} has accept-nvidia-visible-devices-envvar-when-unprivileged = false"
+        "NVIDIA's hook ignores the request because {CONFIG} has \
+            accept-nvidia-visible-devices-envvar-when-unprivileged = false"
     )]
     Ignores,
     /// A Jetson.
-    #[error("NVIDIA's hook refuses to work on a Jetson, whose GPU the toolkit knows by CSV files")]
+    #[error("NVIDIA's hook does not work on a Jetson, whose GPU needs CSV files of the toolkit")]
     Jetson,
     /// The program that does its work is not there.
     #[error("NVIDIA's hook finds no nvidia-container-cli")]
     NoCli,
-    /// A user can't set a device cgroup's rules.
-    #[error("NVIDIA's hook fails for an unprivileged user, as {CONFIG} has not no-cgroups = true")]
+    /// A user cannot set a device cgroup's rules.
+    #[error("NVIDIA's hook fails for an unprivileged user because {CONFIG} does not have no-cgroups = true")]
     Cgroups,
 }
 
@@ -90,9 +91,9 @@ impl HookFault {
                                  --output=/etc/cdi/nvidia.yaml`"
                 .into(),
             (_, Some(command)) => {
-                format!("`{command}` mends that; or use CDI: `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`")
+                format!("`{command}` repairs this; or use CDI: `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`")
             }
-            _ => format!("mend {CONFIG}, or remove it"),
+            _ => format!("repair {CONFIG}, or remove it"),
         }
     }
 

@@ -69,9 +69,9 @@ impl FromStr for Ulimit {
         let number = |digits: &str| match digits.parse::<i64>() {
             Ok(-1) => Ok(u64::MAX),
             Ok(number) => u64::try_from(number).map_err(|_| error("a limit below -1")),
-            Err(_) => Err(error("a limit that is no number")),
+            Err(_) => Err(error("a limit is not a number")),
         };
-        let (name, limits) = text.split_once('=').ok_or_else(|| error("there is no `=`"))?;
+        let (name, limits) = text.split_once('=').ok_or_else(|| error("the `=` is missing"))?;
         if !NAMES.contains(&name) {
             return Err(wrong("no limit has that name", &NAMES));
         }

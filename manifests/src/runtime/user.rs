@@ -12,7 +12,7 @@ pub struct UserDatabase {
     pub group: String,
 }
 
-/// A user that can't be made into numbers.
+/// A user that cannot be made into numbers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UserError {
@@ -24,7 +24,7 @@ pub enum UserError {
         /// The name.
         name: String,
     },
-    /// A name that the accounts don't have.
+    /// A name that the accounts do not have.
     #[error("the root filesystem has no {what} `{name}`")]
     Unknown {
         /// `user` or `group`.
@@ -38,7 +38,7 @@ pub enum UserError {
 }
 
 impl UserError {
-    /// What to do about it.
+    /// The hint.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match self {

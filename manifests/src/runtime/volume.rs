@@ -15,7 +15,7 @@ pub struct Volume {
     pub destination: String,
     /// Whether the destination was written without its leading slash.
     pub was_relative: bool,
-    /// Whether the container can't write to it.
+    /// Whether the container cannot write to it.
     pub read_only: bool,
     /// Whether SELinux labels are to be changed, which ociforge does not do.
     pub relabel: bool,
@@ -29,7 +29,7 @@ pub struct Volume {
 pub struct VolumeError {
     /// The text.
     pub text: String,
-    /// What is wrong with it.
+    /// The fault.
     pub why: VolumeFault,
 }
 
@@ -56,7 +56,7 @@ pub enum VolumeFault {
     #[error("`{0}` is one option too many")]
     Conflict(String),
     /// A NUL byte, which no path can hold.
-    #[error("there is a NUL in it")]
+    #[error("it has a NUL")]
     Nul,
 }
 
@@ -74,7 +74,7 @@ impl VolumeError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match &self.why {
-            VolumeFault::NoDestination => format!("write where it goes: {0}:{0}", self.text),
+            VolumeFault::NoDestination => format!("write the destination: {0}:{0}", self.text),
             VolumeFault::Option(option) => {
                 let known = [&["ro", "rw"][..], &PROPAGATION, &LABELS, &CONSISTENCY].concat();
                 match nearest(option, &known) {

@@ -111,7 +111,7 @@ impl Caller<'_> {
     /// The file that it names by a directory's descriptor and a path; by an empty path the descriptor's own.
     ///
     /// # Errors
-    /// Those of open(2) where the path must be walked now: when it is too long or `root` isn't this process's.
+    /// Those of open(2) where the path must be walked now: when it is too long or `root` is not this process's.
     pub(super) fn place(&self, dirfd: i32, path: &[u8], follow: bool, own_root: bool) -> io::Result<ProcPath> {
         let thread = self.call.thread;
         let base = match dirfd {

@@ -1,4 +1,4 @@
-//! New files of those who aren't root, new files in directories that pass their group on, and devices.
+//! New files of those who are not root, new files in directories that pass their group on, and devices.
 
 use std::os::fd::OwnedFd;
 
@@ -42,7 +42,7 @@ impl Supervisor {
         let Ok(directory) = prepare(request, &fresh) else { return PASS };
         let asked = OFlags::from_bits_retain(flags.cast_unsigned());
         let ours = OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::LARGEFILE;
-        // What isn't there yet can neither lead elsewhere nor make one wait.
+        // What is not there yet can neither lead elsewhere nor make one wait.
         let new = if temporary { OFlags::empty() } else { OFlags::EXCL | OFlags::NOFOLLOW };
         let Ok(file) = openat(directory, &fresh.name, asked | ours | new, permissions(mode)) else { return PASS };
         self.records.set(&file, fresh.owner).map_err(errno)?;
@@ -109,7 +109,7 @@ impl Supervisor {
             return self.note(&directory, &fresh);
         }
         let device = device_of(kind, device);
-        // Only root may, and an overlay can't have the one that says that a file is gone.
+        // Only root may, and an overlay cannot have the one that says that a file is gone.
         if !request.state.credentials.capabilities.has(MKNOD) || (device.major, device.minor) == (0, 0) {
             return Err(Errno::PERM);
         }

@@ -1,4 +1,4 @@
-//! Which process is who.
+//! The identities of processes.
 //!
 //! What a process is must be inherited over fork(2), vfork(2), clone(2) and execve(2), outlive parents, and not be
 //! mistaken for another's when a number is used again. The kernel does all that for resource limits, and one of them,

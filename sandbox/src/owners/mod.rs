@@ -11,17 +11,17 @@
 //!
 //! What is not followed:
 //!
-//! - permissions: who isn't root any more still reads and writes what root may, and changes modes and times of it;
+//! - permissions: who is not root any more still reads and writes what root may, and changes modes and times of it;
 //! - ids within messages (`SO_PEERCRED`) and in `/proc`, and the capabilities that capget(2) shows;
 //! - owners of a lower layer's symbolic links, which nothing remembers;
 //! - new files by way of a dangling symbolic link, or by openat2(2) with restrictions, and sockets that bind(2) makes:
 //!   they belong to root;
-//! - access lists' entries for others than root, which are left out;
+//! - access lists' entries for others than root, which are skipped;
 //! - devices when they are opened: they are empty files then;
 //! - 32-bit programs.
 //!
-//! A signal that comes just before this process hears of a call interrupts it, and a program whose handler doesn't
-//! restart calls (`SA_RESTART`) sees `EINTR` where it isn't used to it. The kernel gives no means against that. A call
+//! A signal that comes just before this process hears of a call interrupts it, and a program whose handler does not
+//! restart calls (`SA_RESTART`) sees `EINTR` where it is not used to it. The kernel gives no means against that. A call
 //! that this process has heard of is interrupted by nothing but death (Linux 5.19).
 
 mod caller;
@@ -108,9 +108,9 @@ fn is(error: &io::Error, number: Errno) -> bool {
     Errno::from_io_error(error) == Some(number)
 }
 
-/// What a call gets.
+/// The answer to a call.
 enum SyscallReply {
-    /// What the kernel says.
+    /// The error of the kernel.
     Pass,
     /// A value.
     Value(i64),
@@ -142,7 +142,7 @@ impl Supervisor {
         loop {
             match give(&caller, &outcome) {
                 Err(error) if is(&error, Errno::INTR) => {}
-                // Nobody waits any more.
+                // The caller no longer waits.
                 Err(error) if is(&error, Errno::NOENT) => return Ok(()),
                 given => return given,
             }
@@ -216,7 +216,7 @@ struct SyscallRequest<'a> {
 
 impl SyscallRequest<'_> {
     /// The file that the call names by a directory, a path at an address, and flags (`AT_EMPTY_PATH`,
-    /// `AT_SYMLINK_NOFOLLOW`). Where it can't be found, the kernel knows best with what error the call is to fail.
+    /// `AT_SYMLINK_NOFOLLOW`). Where it cannot be found, the kernel knows best with what error the call is to fail.
     fn place(&self, dirfd: i32, address: u64, flags: i32) -> Option<ProcPath> {
         let may_be_empty = flags & libc::AT_EMPTY_PATH != 0;
         let path = match address {
@@ -234,7 +234,7 @@ impl SyscallRequest<'_> {
     }
 }
 
-/// Gives the answer, if somebody still waits for it.
+/// Sends the answer, if the caller still waits.
 fn give(caller: &Caller<'_>, outcome: &SyscallResult) -> io::Result<()> {
     let (listener, id) = (caller.listener, caller.call.id);
     match outcome {

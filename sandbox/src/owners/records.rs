@@ -1,4 +1,4 @@
-//! What files are said to be: in an attribute of the file where it can have one, otherwise in memory.
+//! The recorded ownership of files: in an attribute of the file if possible, otherwise in memory.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,7 +18,7 @@ pub(super) const ROOT: OwnershipRecord = OwnershipRecord { uid: 0, gid: 0, devic
 /// The most records in memory.
 const MOST: usize = 1 << 20;
 
-/// A file that can't have attributes.
+/// A file that cannot have attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     /// In the directory where the step's writes end up.
@@ -41,13 +41,13 @@ impl OwnerRecords {
     /// An empty one. The root directory is the step's.
     ///
     /// # Errors
-    /// When the root directory isn't there.
+    /// When the root directory is not there.
     pub(super) fn new(files: OwnedFd) -> io::Result<Self> {
         let mount = statx(CWD, "/", AtFlags::empty(), StatxFlags::MNT_ID)?.stx_mnt_id;
         Ok(Self { files, mount, records: BTreeMap::new() })
     }
 
-    /// What a file is said to be, if anything.
+    /// The recorded ownership of a file, if any.
     pub(super) fn get(&self, place: &ProcPath) -> Option<OwnershipRecord> {
         let mut value = [0; 64];
         let found = if place.is_link_itself() {

@@ -17,7 +17,7 @@ const ACL_GROUP: u16 = 0x08;
 const MOST: usize = 65_536;
 
 impl Supervisor {
-    /// listxattr(2): so that whoever copies attributes doesn't copy owners with them.
+    /// listxattr(2): so that whoever copies attributes does not copy owners with them.
     pub(super) fn list(&self, request: &SyscallRequest<'_>) -> SyscallResult {
         let caller = request.caller;
         let Some(place) = named(request, libc::SYS_flistxattr, libc::SYS_llistxattr) else { return PASS };
@@ -46,7 +46,7 @@ impl Supervisor {
         Ok(SyscallReply::Value(i64::try_from(names.len()).unwrap_or_default()))
     }
 
-    /// setxattr(2): an access list is set without its entries for users and groups whom the kernel doesn't know here.
+    /// setxattr(2): an access list is set without its entries for users and groups whom the kernel does not know here.
     pub(super) fn set_attribute(&self, request: &SyscallRequest<'_>) -> SyscallResult {
         let caller = request.caller;
         let Ok(name) = caller.string(caller.argument(1)) else { return PASS };

@@ -12,10 +12,10 @@ use serde_json::Value;
 use super::compare::{self, Condition};
 use super::numbers::{Architecture, X32, on_x32};
 
-/// The most instructions that the kernel takes (`BPF_MAXINSNS`).
+/// The maximum number of instructions of the kernel (`BPF_MAXINSNS`).
 const MOST: usize = 4096;
 
-/// What the kernel does with a system call (`linux/seccomp.h`).
+/// The kernel's action for a system call (`linux/seccomp.h`).
 const ALLOW: u32 = 0x7FFF_0000;
 const LOG: u32 = 0x7FFC_0000;
 const TRACE: u32 = 0x7FF0_0000;
@@ -44,7 +44,7 @@ const ARCHITECTURE: u32 = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Instruction {
     pub(crate) code: u16,
-    /// How many instructions to skip if the comparison holds, and if not.
+    /// The numbers of instructions to skip if the comparison is true, and if it is false.
     pub(crate) then: u8,
     pub(crate) otherwise: u8,
     pub(crate) value: u32,
@@ -81,24 +81,24 @@ pub(super) struct Filter {
     pub(super) flags: u32,
 }
 
-/// A filter that can't be made.
+/// An error of creating a filter.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FilterError {
     /// Not of the runtime spec's form.
-    #[error("`linux.seccomp` is not as the runtime spec has it")]
+    #[error("`linux.seccomp` does not follow the runtime spec")]
     Form(#[from] serde_json::Error),
-    /// A word that is not known, or not possible here.
-    #[error("`{0}` can't be used in a filter of system calls here")]
+    /// An unknown or unsupported word.
+    #[error("`{0}` is not supported in a seccomp filter here")]
     Word(String),
     /// An argument beyond the sixth.
-    #[error("a rule is about argument {0}, and system calls have six (0 to 5)")]
+    #[error("a rule refers to argument {0}, and system calls have six (0 to 5)")]
     Argument(u32),
-    /// An architecture whose system calls are not known.
-    #[error("filters of system calls are not made for this architecture")]
+    /// An architecture with unknown system calls.
+    #[error("seccomp filters are not supported on this architecture")]
     Architecture,
     /// More than the kernel takes.
-    #[error("the filter has {0} instructions, and the kernel takes {MOST}")]
+    #[error("the filter has {0} instructions, and the kernel accepts {MOST}")]
     Long(usize),
 }
 
@@ -158,7 +158,7 @@ impl SyscallRules {
     }
 }
 
-/// Makes the filter for this machine.
+/// Builds the filter for this machine.
 pub(super) fn compile(seccomp: &Value) -> Result<Filter, FilterError> {
     compile_for(Architecture::native().ok_or(FilterError::Architecture)?, seccomp)
 }
@@ -196,7 +196,7 @@ fn rules(profile: &Profile) -> Result<Rules<'_>, FilterError> {
     rules.collect()
 }
 
-/// The outcome of each number that has a rule. Names that the architecture doesn't have are left out.
+/// The outcome of each number that has a rule. Names that the architecture does not have are skipped.
 fn outcomes(architecture: Architecture, x32: bool, default: u32, rules: &Rules<'_>) -> BTreeMap<u32, SyscallRules> {
     let mut outcomes: BTreeMap<u32, (SyscallRules, bool)> = BTreeMap::new();
     for (names, alternatives, action) in rules {

@@ -1,4 +1,4 @@
-//! The caller's side: starts the supervisor, takes what the step writes, and waits.
+//! The caller's side: starts the supervisor, forwards the output of the step, and waits.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -16,10 +16,10 @@ use super::job::{StepJob, SupervisorReport};
 use super::{SandboxStepError, StepOutcome, descendants, supervisor};
 use crate::reexec_command;
 
-/// How often the word to stop is looked for.
+/// The interval of polls for cancellation.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
-/// How long the supervisor may take to end everything before it is ended itself.
+/// The time for the supervisor to end all processes before it is killed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Does a job.
@@ -48,7 +48,7 @@ pub(super) fn run(
 /// The supervisor, and the pipes to it.
 struct SupervisorProcess {
     child: Child,
-    /// While this is open, the supervisor goes on.
+    /// The supervisor runs while this is open.
     input: Option<ChildStdin>,
     output: Option<File>,
     reports: Option<File>,
@@ -126,7 +126,7 @@ fn read(pipe: &mut Option<File>, buffer: &mut [u8]) -> io::Result<Option<usize>>
     Ok(None)
 }
 
-/// What the reports say.
+/// The content of the reports.
 fn outcome(reports: &[u8]) -> Result<StepOutcome, SandboxStepError> {
     let (mut made, mut notes, mut ended, mut other) = (Vec::new(), Vec::new(), None, Vec::new());
     for line in reports.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -155,6 +155,6 @@ mod tests {
         assert_eq!(outcome.made.len(), 2);
         let failed = b"{\"Failed\":{\"kind\":\"NotFound\",\"what\":\"x\",\"number\":2,\"reason\":\"\"}}\n{\"Ended\":{\"Exited\":1}}";
         assert_eq!(super::outcome(failed).unwrap_err().exit_code(), 127);
-        assert_eq!(super::outcome(b"oops\n").unwrap_err().to_string(), "the process that watches the step died: oops");
+        assert_eq!(super::outcome(b"oops\n").unwrap_err().to_string(), "the supervisor of the step died: oops");
     }
 }

@@ -1,4 +1,4 @@
-//! What a step is to see where nothing can be mounted: it is put into the root filesystem, and taken out again.
+//! Replacement of mounts by copies: content is copied into the root filesystem, and removed afterwards.
 //!
 //! Files are copied. Directories that the step can write to are moved in and out, so that they keep what is written.
 
@@ -50,7 +50,7 @@ impl CopiedMounts {
     /// in the same filesystem.
     ///
     /// # Errors
-    /// When something can't be put in; what was is taken out again.
+    /// When something cannot be put in; what was is taken out again.
     pub fn put(spec: &Value, root: &Path, aside: &Path) -> io::Result<Self> {
         let mut copied_mounts = Self { root: root.to_owned(), pieces: Vec::new() };
         let mounts: Vec<CopiedMount> = serde_json::from_value(spec["mounts"].clone())?;
@@ -103,7 +103,7 @@ fn is_systems(destination: &str) -> bool {
 /// Copies a file, or a directory with everything in it, to `place`, which is not there. Owners and times are not kept.
 ///
 /// # Errors
-/// When something can't be read or written.
+/// When something cannot be read or written.
 pub fn copy_tree(source: &Path, place: &Path) -> io::Result<()> {
     if !source.is_dir() {
         return fs::copy(source, place).map(drop);

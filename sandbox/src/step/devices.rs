@@ -1,6 +1,6 @@
 //! `/dev` (runtime-spec, config-linux.md, "Default Devices"): nodes, and the links that programs expect beside them.
 //!
-//! A user namespace can't make nodes, so there the host's are mounted.
+//! A user namespace cannot make nodes, so there the host's are mounted.
 
 use std::ffi::OsStr;
 use std::io;
@@ -46,17 +46,18 @@ pub(super) fn make(root: &StepRoot, devices: &[Device], reports: &mut Reports) -
 }
 
 /// Makes the usual devices in the root's `/dev`, which is a new tmpfs, so that they can be opened although others there
-/// can't once it is mounted with `nodev`: they are nodes of another tmpfs, which nobody sees. Returns the place of `/dev`.
+/// cannot once it is mounted with `nodev`: they are nodes of another tmpfs, which nobody sees. Returns the place of
+/// `/dev`.
 pub(super) fn make_apart(root: &StepRoot) -> Result<MountTarget, Failed> {
     let dev = open(root)?;
     mount("tmpfs", dev.name(), "tmpfs", MountFlags::NOSUID | MountFlags::NOEXEC, c"mode=0755,size=64k")
-        .map_err(Failed::to("mount a place for devices"))?;
+        .map_err(Failed::to("mount a directory for devices"))?;
     let nodes = open(root)?;
     for (name, major, minor) in USUAL {
         let node = Node { kind: FileType::CharacterDevice, mode: 0o666, number: makedev(major, minor), owner: None };
         node.show(&nodes, dev.file(), name).map_err(Failed::to(format!("make /dev/{name}")))?;
     }
-    unmount(nodes.name(), UnmountFlags::DETACH).map_err(Failed::to("hide the place for devices"))?;
+    unmount(nodes.name(), UnmountFlags::DETACH).map_err(Failed::to("hide the directory for devices"))?;
     make_links(&dev)?;
     Ok(dev)
 }

@@ -8,29 +8,29 @@ use super::bpf::FilterError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SandboxStepError {
-    /// The spec is none.
-    #[error("the runtime spec of the step can't be read")]
+    /// The spec is invalid.
+    #[error("cannot read the runtime spec of the step")]
     Spec(#[source] serde_json::Error),
-    /// The filter of system calls can't be made.
-    #[error("the filter of system calls can't be made")]
+    /// The seccomp filter cannot be built.
+    #[error("cannot create the seccomp filter")]
     Filter(#[from] FilterError),
-    /// The process that watches the step can't be started, or reached.
-    #[error("cannot start the process that watches the step")]
+    /// The supervisor cannot be started or reached.
+    #[error("cannot start the supervisor of the step")]
     Start(#[source] io::Error),
     /// The kernel refuses namespaces.
-    #[error("cannot make the step's namespaces ({what})")]
+    #[error("cannot create the step's namespaces ({what})")]
     Namespaces {
         /// Which.
         what: String,
-        /// What the kernel says.
+        /// The error of the kernel.
         source: io::Error,
     },
-    /// Something that comes before the step's program can't be done.
+    /// An operation before the step's program failed.
     #[error("cannot {what}")]
     Prepare {
-        /// What.
+        /// The operation.
         what: String,
-        /// What the kernel says.
+        /// The error of the kernel.
         source: io::Error,
     },
     /// The program is not there.
@@ -41,24 +41,24 @@ pub enum SandboxStepError {
         /// What the kernel says, if the name is a path.
         source: Option<io::Error>,
     },
-    /// The program is there, but can't be executed.
+    /// The program exists, but cannot be executed.
     #[error("cannot execute {program}")]
     NotExecutable {
         /// Its path.
         program: String,
-        /// What the kernel says.
+        /// The error of the kernel.
         source: io::Error,
     },
-    /// The word to stop was said.
+    /// The step was cancelled.
     #[error("the step was interrupted")]
     Cancelled,
-    /// The process that watches the step is gone without a word.
-    #[error("the process that watches the step died{}", if .0.is_empty() { String::new() } else { format!(": {}", .0) })]
+    /// The supervisor died without a report.
+    #[error("the supervisor of the step died{}", if .0.is_empty() { String::new() } else { format!(": {}", .0) })]
     Lost(String),
 }
 
 impl SandboxStepError {
-    /// The exit code that docker has for it: 127, 126, or 125 when it has nothing to do with the program.
+    /// The exit code as in docker: 127 or 126, or 125 for errors unrelated to the program.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -70,7 +70,7 @@ impl SandboxStepError {
 }
 
 impl SandboxStepError {
-    /// What the user can do, as a sentence without a capital or a full stop.
+    /// The hint for the user, as a sentence without a capital or a full stop.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -83,15 +83,15 @@ impl SandboxStepError {
                 )
             }
             Self::Namespaces { .. } => Some("run as root, or where user namespaces are allowed".into()),
-            Self::NotFound { source: None, .. } => Some("give its path, or a PATH that has it".into()),
+            Self::NotFound { source: None, .. } => Some("give the path of the program, or a PATH that has it".into()),
             Self::NotFound { source: Some(_), .. } => {
-                Some("if the file is there, what its first line names, or its dynamic loader, is not".into())
+                Some("if the file exists, the interpreter in its first line or its dynamic loader is missing".into())
             }
             Self::NotExecutable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("make it executable for the step's user".into())
             }
             Self::NotExecutable { .. } => {
-                Some("is it for another architecture, or a script without a first line `#!`?".into())
+                Some("the program may be for another architecture, or a script without a first line `#!`".into())
             }
             _ => None,
         }

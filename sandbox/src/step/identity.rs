@@ -52,7 +52,7 @@ fn change_user(process: &Process, without_groups: bool) -> Result<(), Failed> {
     let groups: Vec<Gid> = user.additional_gids.iter().map(|gid| Gid::from_raw(*gid)).collect();
     match set_thread_groups(&groups) {
         Err(Errno::PERM) if without_groups => {}
-        other => other.map_err(Failed::to("set the further groups"))?,
+        other => other.map_err(Failed::to("set the supplementary groups"))?,
     }
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     let missing = |what: &str, id: u32, error: Errno| {

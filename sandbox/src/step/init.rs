@@ -69,11 +69,11 @@ fn become_step(job: &StepJob, socket: &Socket, reports: &mut Reports) -> Result<
     limits::set(process, reports);
     make_working_directory(&process.cwd)?;
     if job.one_id || process.no_new_privileges {
-        set_no_new_privs(true).map_err(Failed::to("give up new privileges"))?;
+        set_no_new_privs(true).map_err(Failed::to("set no_new_privs"))?;
     }
     if job.owners.is_some() {
-        let listener = owners::install().map_err(Failed::to("have owners supervised"))?;
-        socket.send(&listener).map_err(Failed::to("reach the process that watches the step"))?;
+        let listener = owners::install().map_err(Failed::to("start the supervision of owners"))?;
+        socket.send(&listener).map_err(Failed::to("reach the supervisor of the step"))?;
     }
     umask(Mode::from_raw_mode(process.user.umask.unwrap_or(UMASK)));
     let capabilities = identity::assume(process, job.one_id && job.owners.is_none())?;
@@ -89,7 +89,7 @@ fn become_step(job: &StepJob, socket: &Socket, reports: &mut Reports) -> Result<
     // Changing the user has taken this away.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     if !socket.is_open() {
-        return Err(Failed::to("go on")(io::Error::from(io::ErrorKind::BrokenPipe)));
+        return Err(Failed::to("continue")(io::Error::from(io::ErrorKind::BrokenPipe)));
     }
     if let Some((filter, flags)) = &job.filter {
         let program: Vec<Instruction> = filter.iter().map(|packed| Instruction::unpacked(*packed)).collect();
@@ -111,7 +111,7 @@ fn surroundings(job: &StepJob, reports: &mut Reports) -> Result<(), Failed> {
         match loopback::up() {
             // The root of a container without CAP_NET_ADMIN.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                reports.note("the step has no 127.0.0.1: the loopback interface can't be brought up here");
+                reports.note("the step has no 127.0.0.1: the loopback interface cannot be brought up here");
             }
             other => other.map_err(Failed::to("bring up the loopback interface"))?,
         }
@@ -130,9 +130,9 @@ fn surroundings(job: &StepJob, reports: &mut Reports) -> Result<(), Failed> {
 
 /// The root, where nothing can be mounted.
 fn change_root(path: &str, reports: &mut Reports) -> Result<(), Failed> {
-    reports.note("the step has no mounts of its own, /proc among them: only its root directory is changed");
+    reports.note("the step has no mounts of its own, not even /proc: chroot is its only isolation");
     if let Err(error) = StepRoot::open(path).and_then(|root| devices::make_in_place(&root, reports)) {
-        reports.note(format!("the step has to do with the devices that are in its root: {error}"));
+        reports.note(format!("the step has only the devices of its root filesystem: {error}"));
     }
     chroot(path).and_then(|()| chdir("/")).map_err(Failed::to(format!("change the root to {path}")))
 }
@@ -154,8 +154,8 @@ fn install(program: &[Instruction], flags: u32, reports: &mut Reports) -> Result
     match sys::filter::install(program, flags) {
         // Root without CAP_SYS_ADMIN: set-user-ID programs would have it filtered, too, and the kernel fears for them.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            reports.note("set-user-ID programs have no effect: else no filter of system calls could be set here");
-            set_no_new_privs(true).map_err(Failed::to("give up new privileges"))?;
+            reports.note("set-user-ID programs have no effect: the seccomp filter needs no_new_privs here");
+            set_no_new_privs(true).map_err(Failed::to("set no_new_privs"))?;
             sys::filter::install(program, flags)
         }
         other => other,

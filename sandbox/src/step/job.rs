@@ -1,4 +1,4 @@
-//! What the three processes tell each other: the job on the way down, reports on the way up, as lines of JSON.
+//! The protocol of the three processes: the job to the children, reports to the parents, as lines of JSON.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -12,7 +12,7 @@ use super::spec::Spec;
 use super::{Confinement, Ended, SandboxStep, SandboxStepError, bpf};
 use crate::{Entered, IdMapping};
 
-/// All that supervisor and init have to know.
+/// The job of supervisor and init.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct StepJob {
     pub(super) spec: Spec,
@@ -79,20 +79,20 @@ impl StepJob {
     }
 }
 
-/// What the caller hears.
+/// A report to the caller.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum SupervisorReport {
     /// Something was made in the root to be mounted on.
     Made(PathBytes),
     /// The step has to do without something.
     Note(String),
-    /// It can't be run.
+    /// It cannot be run.
     Failed(Failed),
     /// Its process has ended.
     Ended(Ended),
 }
 
-/// Why a step can't be run.
+/// The error of a step.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Failed {
     kind: FailureKind,
@@ -141,11 +141,11 @@ impl From<Failed> for SandboxStepError {
 pub(super) struct Reports(pub(super) File);
 
 impl Reports {
-    /// Reports something. If nobody listens, nobody waits for it either.
+    /// Sends a report. A closed receiver is ignored.
     pub(super) fn tell(&mut self, report: &SupervisorReport) {
         if let Ok(mut line) = serde_json::to_vec(report) {
             line.push(b'\n');
-            // In one piece, so that the lines of two processes don't mix.
+            // In one write, so that the lines of two processes do not mix.
             let _ = self.0.write_all(&line);
         }
     }

@@ -35,7 +35,7 @@ fn set_limit(limit: &spec::Rlimit) -> Option<String> {
     let text = |value: Option<u64>| value.map_or("unlimited".to_owned(), |value| value.to_string());
     Some(match setrlimit(resource, allowed) {
         Ok(()) => format!("the limit {name} is {} instead of {}", text(allowed.maximum), text(wanted.maximum)),
-        Err(error) => format!("the limit {name} stays as it is: {error}"),
+        Err(error) => format!("the limit {name} is unchanged: {error}"),
     })
 }
 

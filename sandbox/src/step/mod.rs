@@ -87,7 +87,7 @@ pub struct StepOutcome {
 /// Everything that the step started is gone when this returns.
 ///
 /// # Errors
-/// When it can't be run, or `cancelled` is set before it ends.
+/// When it cannot be run, or `cancelled` is set before it ends.
 pub fn run(
     entered: &Entered,
     step: &SandboxStep<'_>,

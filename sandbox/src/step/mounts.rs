@@ -125,7 +125,7 @@ impl Furnishing<'_> {
             return Err(error);
         }
         let (present, note) = match one.kind.as_str() {
-            "proc" => ("/proc", Some("the step sees the processes outside: no /proc of its own can be mounted here")),
+            "proc" => ("/proc", Some("the step sees the processes outside: it cannot mount its own /proc here")),
             _ => ("/sys", None),
         };
         self.bind(present, &one.destination, true, options)?;
@@ -199,7 +199,7 @@ impl Furnishing<'_> {
     }
 }
 
-/// Sets flags of a mount. Those that it has from outside can't be taken off in a user namespace (mount_namespaces(7)):
+/// Sets flags of a mount. Those that it has from outside cannot be taken off in a user namespace (mount_namespaces(7)):
 /// they stay.
 fn remount(path: &str, flags: MountFlags) -> io::Result<()> {
     let set = |flags| mount_remount(path, MountFlags::BIND | flags, "");

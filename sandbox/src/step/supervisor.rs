@@ -192,7 +192,7 @@ impl OwnersFiles {
     /// Answers until the step is over, and writes the table.
     fn supervise(mut self, job: &StepJob, socket: &UnixStream) -> Result<(), Failed> {
         // Without one, init has failed and said so.
-        let Some(listener) = receive(socket).map_err(Failed::to("hear from the step's first process"))? else {
+        let Some(listener) = receive(socket).map_err(Failed::to("read from the step's first process"))? else {
             return Ok(());
         };
         if job.chroot {

@@ -1,6 +1,6 @@
 //! execve(2), and what has to be put right before it.
 //!
-//! `CommandExt::exec` has a shell run what the kernel can't, and this must not.
+//! `CommandExt::exec` has a shell run what the kernel cannot, and this must not.
 
 use std::ffi::{CStr, CString};
 use std::io;

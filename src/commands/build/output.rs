@@ -36,6 +36,10 @@ impl Source for Bases {
         }
     }
 
+    fn location(&self, descriptor: &Descriptor) -> String {
+        self.of(descriptor).map_or_else(|| "the bases".into(), |source| source.location(descriptor))
+    }
+
     fn repository(&self, descriptor: &Descriptor) -> Option<Repository> {
         self.of(descriptor)?.repository(descriptor)
     }
@@ -103,7 +107,7 @@ pub(super) fn check_files(args: &BuildArgs) -> Result<(), Failure> {
             let why = if path.is_dir() {
                 "it is a directory".into()
             } else {
-                format!("there is no directory {}", parent.display())
+                format!("the directory {} does not exist", parent.display())
             };
             let failure = Failure { causes: vec![why], ..Failure::new(format!("cannot write {}", path.display())) };
             return Err(failure.hint("name a file in a directory that exists").usage());

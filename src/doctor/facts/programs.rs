@@ -82,7 +82,7 @@ fn version_of(path: &Path) -> Result<String, String> {
     let said = String::from_utf8_lossy(if output.stdout.is_empty() { &output.stderr } else { &output.stdout });
     match version_in(&said) {
         Some(version) if output.status.success() => Ok(version),
-        _ => Err(said.lines().next().filter(|line| !line.is_empty()).unwrap_or("it says nothing").to_owned()),
+        _ => Err(said.lines().next().filter(|line| !line.is_empty()).unwrap_or("it has no output").to_owned()),
     }
 }
 

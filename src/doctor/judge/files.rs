@@ -11,9 +11,10 @@ pub(super) fn store(facts: &MachineFacts) -> CheckResult {
     const NAME: &str = "store";
     let store = &facts.store;
     let path = store.path.display();
-    let not_there = if store.existing.as_ref() == Some(&store.path) { "" } else { " (not made yet)" };
+    let not_there = if store.existing.as_ref() == Some(&store.path) { "" } else { " (does not exist yet)" };
     if !store.writable {
-        let found = format!("{path}{not_there} can't be written; --store or $OCIFORGE_STORE choose another place");
+        let found =
+            format!("{path}{not_there} cannot be written; choose another directory with --store or $OCIFORGE_STORE");
         let check = CheckResult::missing(Files, NAME, found);
         // What root can't write is mounted read-only.
         let root = facts.machine.is_root();

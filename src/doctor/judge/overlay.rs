@@ -18,7 +18,7 @@ pub(super) fn overlay(facts: &MachineFacts) -> CheckResult {
     let filesystem = facts.store.filesystem.as_deref().unwrap_or("the store's filesystem");
     let why = match tried {
         ProbeResult::Worked => {
-            return CheckResult::ok(System, NAME, format!("one was mounted {whose}, on {filesystem}"));
+            return CheckResult::ok(System, NAME, format!("mounted {whose}, on {filesystem}"));
         }
         ProbeResult::Not if machine.is_root() => return without_rights(facts),
         ProbeResult::Not => "there is no user namespace to mount it in".to_owned(),

@@ -9,7 +9,7 @@ pub(super) fn runtimes(facts: &MachineFacts) -> Vec<CheckResult> {
     let mut checks: Vec<CheckResult> = found.iter().map(|runtime| self::runtime(runtime, facts)).collect();
     if !found.iter().any(|runtime| runtime.description.is_ok()) {
         let check =
-            CheckResult::missing(Programs, "OCI runtime", "no runtime that works: `run` needs runc, crun or youki");
+            CheckResult::missing(Programs, "OCI runtime", "no working runtime: `run` needs runc, crun or youki");
         checks.push(check.mend(facts.machine.install("runc", "crun")));
     }
     checks

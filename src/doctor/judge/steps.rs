@@ -13,8 +13,8 @@ pub(super) fn steps(facts: &MachineFacts) -> CheckResult {
     let steps = &facts.steps;
     let Some(had) = &steps.entered else {
         return match &steps.refusal {
-            Some(why) => CheckResult::missing(System, NAME, format!("nothing can be run: {why}")),
-            None => CheckResult::warn(System, NAME, "what they may do could not be tried"),
+            Some(why) => CheckResult::missing(System, NAME, format!("no step can run: {why}")),
+            None => CheckResult::warn(System, NAME, "the isolation of steps was not tested"),
         };
     };
     if had.confinement == Confinement::Chroot {
@@ -38,7 +38,7 @@ fn lacks(steps: &StepProbe, had: &ProbedIsolation) -> Vec<String> {
         (true, steps.network, "network = \"none\" is not possible"),
         (true, steps.processes, "they see all processes"),
         (true, steps.proc, "/proc can't be mounted, as in a container that hides parts of it"),
-        (remembers, steps.listener, "but nobody can be told of them: chown and its kin fail"),
+        (remembers, steps.listener, "but system calls cannot be supervised: chown and similar calls fail"),
     ];
     let refused = needed.into_iter().filter(|(needed, ..)| *needed);
     let refused = refused.filter_map(|(_, tried, what)| match tried {

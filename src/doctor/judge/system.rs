@@ -40,8 +40,8 @@ pub(super) fn cgroups(facts: &MachineFacts) -> CheckResult {
             return CheckResult::ok(System, "cgroups", format!("{which}: {}", cgroups.controllers.join(", ")));
         }
         (Hierarchy::V1 | Hierarchy::Hybrid, false) => {
-            let found = "v1, which only root can use: limits such as --cpuset-cpus have no effect; cgroup v2 takes a \
-                         word on the kernel's command line";
+            let found = "v1, which only root can use: limits such as --cpuset-cpus have no effect; cgroup v2 needs an \
+                option on the kernel's command line";
             return CheckResult::warn(System, "cgroups", found)
                 .mend(boot_option(machine, "systemd.unified_cgroup_hierarchy=1"));
         }
@@ -67,7 +67,7 @@ fn delegation(facts: &MachineFacts) -> CheckResult {
     check
         .mend("sudo mkdir -p /etc/systemd/system/user@.service.d")
         .mend(format!("printf '[Service]\\nDelegate=yes\\n' |\\\n  sudo tee {file}"))
-        .mend("sudo systemctl daemon-reload, and log in anew")
+        .mend("sudo systemctl daemon-reload, and log in again")
 }
 
 /// The command that adds an option to the kernel's command line.

@@ -15,7 +15,7 @@ const ENOUGH: u64 = 65_536;
 pub(super) fn namespaces(facts: &MachineFacts) -> CheckResult {
     let probe = &facts.user_namespace;
     if probe.is_usable() {
-        return CheckResult::ok(System, NAME, "one was made and mounted in");
+        return CheckResult::ok(System, NAME, "created, with a mount");
     }
     let (why, mend) = diagnosis(facts);
     let check = match facts.machine.is_root() {
@@ -41,7 +41,7 @@ fn diagnosis(facts: &MachineFacts) -> (String, Option<String>) {
     }
     let why = match refusal {
         Some(Errno::PERM) if matches!(probe.namespace, ProbeResult::Refused(_)) => {
-            "the kernel forbids them here; in a chroot nobody can make any".into()
+            "the kernel forbids them here, as in a chroot".into()
         }
         Some(number) => format!("the kernel refuses them: {}", super::said(number.raw_os_error())),
         None => "they could not be tried".into(),
@@ -58,7 +58,7 @@ pub(super) fn ids(facts: &MachineFacts) -> Vec<CheckResult> {
 
 fn ranges(facts: &MachineFacts) -> CheckResult {
     const NAME: &str = "subordinate ids";
-    const MEANS: &str = "containers have one user, and files of others can't be unpacked as theirs";
+    const MEANS: &str = "containers have one user, and all files belong to it";
     let (users, groups) = (facts.ids.users, facts.ids.groups);
     if users.here.min(groups.here) >= ENOUGH {
         return CheckResult::ok(System, NAME, format!("{} users, {} groups", users.here, groups.here));
@@ -66,8 +66,7 @@ fn ranges(facts: &MachineFacts) -> CheckResult {
     let owner = facts.machine.owner();
     if users.given.min(groups.given) >= ENOUGH {
         let found = format!(
-            "of those that {owner} is given, {} users and {} groups are in the user namespace around this, of which \
-             images need {ENOUGH}: {MEANS}",
+            "of the ids of {owner}, this user namespace has {} users and {} groups, and images need {ENOUGH}: {MEANS}",
             users.here, groups.here
         );
         return CheckResult::warn(System, NAME, found);

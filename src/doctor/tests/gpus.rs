@@ -21,11 +21,13 @@ fn gpus_and_what_gets_them_into_containers() {
         ),
         (
             |f| (f.gpus.driver, f.machine.distribution) = (None, LinuxDistribution::Ubuntu),
-            "warn NVIDIA driver: not loaded, and there is an NVIDIA device on the bus (1 GPU) | sudo ubuntu-drivers install",
+            "warn NVIDIA driver: not loaded, and there is an NVIDIA device on the bus (1 GPU) | sudo ubuntu-drivers \
+                install",
         ),
         (
             |f| (f.gpus.driver, f.machine.distribution) = (None, LinuxDistribution::Fedora),
-            "warn NVIDIA driver: not loaded, and there is an NVIDIA device on the bus (1 GPU) | sudo dnf install akmod-nvidia",
+            "warn NVIDIA driver: not loaded, and there is an NVIDIA device on the bus (1 GPU) | sudo dnf install \
+                akmod-nvidia",
         ),
         (|f| f.gpus.count = 0, "ok NVIDIA driver: 545.23.08"),
         (
@@ -36,9 +38,10 @@ fn gpus_and_what_gets_them_into_containers() {
         (|f| f.gpus.nodes.push("nvidia1".into()), "ok device nodes: 2 GPUs, /dev/nvidiactl"),
         (
             |f| f.gpus.cdi = CdiRegistry::default(),
-            "warn for containers: NVIDIA's hook fails for an unprivileged user, as \
-             /etc/nvidia-container-runtime/config.toml has not no-cgroups = true, and there is no CDI specification: \
-             no container gets a GPU; CDI needs no hook of NVIDIA's | sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",
+            "warn for containers: NVIDIA's hook fails for an unprivileged user because \
+                /etc/nvidia-container-runtime/config.toml does not have no-cgroups = true, and there is no CDI \
+                specification: no container gets a GPU; CDI needs no hook of NVIDIA's | sudo nvidia-ctk cdi generate \
+                --output=/etc/cdi/nvidia.yaml",
         ),
         (
             |f| {
@@ -53,16 +56,16 @@ fn gpus_and_what_gets_them_into_containers() {
                 f.gpus.cdi = CdiRegistry::default();
                 f.gpus.toolkit.mode = "jit-cdi".into();
             },
-            "warn for containers: NVIDIA's hook refuses to work, as /etc/nvidia-container-runtime/config.toml has mode = \
-             \"jit-cdi\", and there is no CDI specification: no container gets a GPU",
+            "warn for containers: NVIDIA's hook does not work because /etc/nvidia-container-runtime/config.toml has \
+                mode = \"jit-cdi\", and there is no CDI specification: no container gets a GPU",
         ),
         (
             |f| {
                 f.gpus.cdi = CdiRegistry::default();
                 f.gpus.toolkit.heeds_environment = false;
             },
-            "warn for containers: NVIDIA's hook ignores the request, as /etc/nvidia-container-runtime/config.toml has \
-             accept-nvidia-visible-devices-envvar-when-unprivileged = false, and there is no CDI specification",
+            "warn for containers: NVIDIA's hook ignores the request because /etc/nvidia-container-runtime/config.toml \
+                has accept-nvidia-visible-devices-envvar-when-unprivileged = false, and there is no CDI specification",
         ),
         (
             |f| {
@@ -74,19 +77,21 @@ fn gpus_and_what_gets_them_into_containers() {
         ),
         (
             |f| f.gpus.toolkit.mode = "cdi".into(),
-            "ok NVIDIA hook: 1.17.0, /usr/bin/nvidia-container-runtime-hook; CDI is used: NVIDIA's hook refuses to work, as",
+            "ok NVIDIA hook: 1.17.0, /usr/bin/nvidia-container-runtime-hook; CDI is used: NVIDIA's hook does not work \
+                because",
         ),
         (
             |f| f.gpus.toolkit.disables_require = true,
-            "warn toolkit config: disable-require = true: containers are started whose image needs a newer driver, and \
-             CUDA fails in them | sudo nvidia-ctk config --in-place --set disable-require=false",
+            "warn toolkit config: disable-require = true: containers start even if their image needs a newer driver, \
+                and CUDA fails in them | sudo nvidia-ctk config --in-place --set disable-require=false",
         ),
         (
             |f| {
                 f.gpus.cdi = CdiRegistry::default();
                 f.gpus.hook = None;
             },
-            "warn for containers: no CDI specification was made yet: no container gets a GPU | sudo nvidia-ctk cdi generate \
+            "warn for containers: no CDI specification was made yet: no container gets a GPU | sudo nvidia-ctk cdi \
+                generate \
              --output=/etc/cdi/nvidia.yaml",
         ),
         // the toolkit's newer versions keep the file up to date
@@ -103,7 +108,8 @@ fn gpus_and_what_gets_them_into_containers() {
                 f.gpus.cdi = CdiRegistry::default();
                 (f.gpus.hook, f.gpus.ctk) = (None, Some(program("nvidia-ctk", "1.20.0")));
             },
-            "warn for containers: no CDI specification was made yet: no container gets a GPU | sudo nvidia-ctk cdi generate \
+            "warn for containers: no CDI specification was made yet: no container gets a GPU | sudo nvidia-ctk cdi \
+                generate \
              --output=/var/run/cdi/nvidia.yaml",
         ),
         (
@@ -117,19 +123,20 @@ fn gpus_and_what_gets_them_into_containers() {
         ),
         (
             |f| f.gpus.cdi = cdi(&[("n.json", &file("nvidia.com/gpu", &["0"])), ("x.yml", "")]),
-            "warn CDI spec: the CDI file /etc/cdi/x.yml is left out: only .json and .yaml are read; rename it | mv \
-             /etc/cdi/x.yml /etc/cdi/x.yaml",
+            "warn CDI spec: the CDI file /etc/cdi/x.yml is skipped: only .json and .yaml are read; rename it | mv \
+                /etc/cdi/x.yml /etc/cdi/x.yaml",
         ),
         (
             |f| f.gpus.cdi = cdi(&[("n.json", &file("nvidia.com/gpu", &["0"])), ("x.json", "{\n\n?")]),
-            "warn CDI spec: the CDI file /etc/cdi/x.json is left out: ",
+            "warn CDI spec: the CDI file /etc/cdi/x.json is skipped: ",
         ),
         (
             |f| {
                 let [a, b] = [&["0", "1", "2"][..], &["2"]].map(|devices| file("nvidia.com/gpu", devices));
                 f.gpus.cdi = cdi(&[("a.json", &a), ("b.json", &b)]);
             },
-            "warn CDI spec: the CDI device nvidia.com/gpu=2 is left out: /etc/cdi/a.json and /etc/cdi/b.json describe it",
+            "warn CDI spec: the CDI device nvidia.com/gpu=2 is skipped: /etc/cdi/a.json and /etc/cdi/b.json describe \
+                it",
         ),
     ];
     for (change, expected) in cases {
@@ -141,7 +148,7 @@ fn gpus_and_what_gets_them_into_containers() {
     let shown = lines(&judge(&facts));
     for line in [
         "ok CDI spec: nvidia.com/gpu, 2 devices, /etc/cdi/a.json",
-        "ok CDI spec: nvidia.com/gpu, no device that counts, /etc/cdi/b.json",
+        "ok CDI spec: nvidia.com/gpu, no usable device, /etc/cdi/b.json",
         "ok CDI spec: v.com/net, 1 device, /etc/cdi/c.json",
     ] {
         assert!(shown.iter().any(|shown| shown == line), "{line} in {shown:#?}");
@@ -195,7 +202,7 @@ fn a_cdi_file_has_to_fit_the_machine() {
             },
             format!(
                 "warn CDI spec: {FILE}the file /usr/lib/libcuda.so.545.23.08 is not there, and neither is \
-                 /usr/lib/libnvidia-ml.so.545.23.08; it was made for driver 545.23.08, and 560.35.03 is loaded: {BAD}{OLD}"
+                    /usr/lib/libnvidia-ml.so.545.23.08; it is for driver 545.23.08, and 560.35.03 is loaded: {BAD}{OLD}"
             ),
         ),
         (
@@ -203,14 +210,14 @@ fn a_cdi_file_has_to_fit_the_machine() {
                 (f.gpus.ctk, f.gpus.systemd) = (Some(program("nvidia-ctk", "1.18.1")), true);
                 f.gpus.driver = Some("560.35.03".parse().unwrap());
             },
-            format!("warn CDI spec: {FILE}it was made for driver 545.23.08, and 560.35.03 is loaded: {BAD}{NEW}"),
+            format!("warn CDI spec: {FILE}it is for driver 545.23.08, and 560.35.03 is loaded: {BAD}{NEW}"),
         ),
         // updated, and the old one still runs
         (
             |f| f.gpus.driver = Some("535.54.03".parse().unwrap()),
             format!(
-                "warn CDI spec: {FILE}it was made for driver 545.23.08, and 535.54.03 is loaded: CUDA will fail until the \
-                 installed driver is loaded | sudo reboot"
+                "warn CDI spec: {FILE}it is for driver 545.23.08, and 535.54.03 is loaded: CUDA will fail until the \
+                    installed driver is loaded | sudo reboot"
             ),
         ),
         (
@@ -234,7 +241,8 @@ fn a_cdi_file_has_to_fit_the_machine() {
         ),
         (
             |f| f.gpus.private = vec!["/etc/cdi/nvidia.yaml".into()],
-            "warn CDI spec: nvidia.com/gpu, 1 device, /etc/cdi/nvidia.yaml, which only root can read: containers of others \
+            "warn CDI spec: nvidia.com/gpu, 1 device, /etc/cdi/nvidia.yaml, which only root can read: containers of \
+                others \
              get nothing by it | sudo chmod a+rX /etc/cdi/nvidia.yaml"
                 .into(),
         ),
@@ -276,12 +284,12 @@ fn a_file_that_cannot_be_read_takes_no_other_away() {
     let shown = lines(&judge(&facts));
     for line in [
         "ok CDI spec: nvidia.com/gpu, 1 device, /etc/cdi/c.json",
-        "warn CDI spec: the CDI file /etc/cdi/a.yaml is left out: it can't be read: Permission denied (os error 13) | sudo \
-         chmod a+rX /etc/cdi/a.yaml",
+        "warn CDI spec: the CDI file /etc/cdi/a.yaml is skipped: cannot read it: Permission denied (os error 13) | \
+            sudo chmod a+rX /etc/cdi/a.yaml",
     ] {
         assert!(shown.iter().any(|shown| shown == line), "{line} in {shown:#?}");
     }
-    assert!(shown.iter().any(|line| line.starts_with("warn CDI spec: the CDI file /etc/cdi/b.json is left out: ")));
+    assert!(shown.iter().any(|line| line.starts_with("warn CDI spec: the CDI file /etc/cdi/b.json is skipped: ")));
 }
 
 #[test]
@@ -323,7 +331,8 @@ fn gpus_without_device_nodes() {
         (
             3,
             &["nvidiactl", "nvidia-uvm", "nvidia1"],
-            "warn device nodes: /dev/nvidia0 and /dev/nvidia2 missing: 3 GPUs on the bus, and 1 with a device node | apt-get \
+            "warn device nodes: /dev/nvidia0 and /dev/nvidia2 missing: 3 GPUs on the bus, and 1 with a device node | \
+                apt-get \
              install nvidia-modprobe | nvidia-modprobe -u -c 0 | nvidia-modprobe -u -c 2",
         ),
         (
@@ -383,9 +392,9 @@ fn gpus_of_other_kinds_of_machines() {
             },
             &[
                 "ok NVIDIA driver: 540.4.0, of a Jetson",
-                "warn for containers: NVIDIA's hook refuses to work on a Jetson, whose GPU the toolkit knows by CSV files, and \
-                 there is no CDI specification: no container gets a GPU; CDI needs no hook of NVIDIA's | sudo nvidia-ctk cdi \
-                 generate --output=/etc/cdi/nvidia.yaml",
+                "warn for containers: NVIDIA's hook does not work on a Jetson, whose GPU needs CSV files of the \
+                    toolkit, and there is no CDI specification: no container gets a GPU; CDI needs no hook of \
+                    NVIDIA's | sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",
             ],
         ),
         (
@@ -394,9 +403,8 @@ fn gpus_of_other_kinds_of_machines() {
                 f.gpus.ctk = Some(program("nvidia-ctk", "1.20.0"));
                 f.gpus.systemd = true;
             },
-            &[
-                "warn for containers: no CDI specification was made yet: no container gets a GPU | sudo nvidia-ctk cdi generate",
-            ],
+            &["warn for containers: no CDI specification was made yet: no container gets a GPU | sudo nvidia-ctk \
+                    cdi generate"],
         ),
     ];
     for (change, expected) in cases {
@@ -435,13 +443,14 @@ fn images_and_the_driver() {
         (
             CUDA12,
             Some("535.54.03"),
-            "warn CUDA: the image's CUDA 12.3 is newer than CUDA 12.2, the newest of driver 535.54.03; driver 545.23.08 has \
-             it; what needs nothing new of CUDA 12 runs all the same",
+            "warn CUDA: the image's CUDA 12.3 is newer than CUDA 12.2, the newest of driver 535.54.03; driver \
+                545.23.08 has it; programs that need no new feature of CUDA 12 run",
         ),
         (
             CUDA12,
             Some("470.57.02"),
-            "missing CUDA: the image's CUDA 12.3 is newer than CUDA 11.4, the newest of driver 470.57.02; driver 545.23.08 \
+            "missing CUDA: the image's CUDA 12.3 is newer than CUDA 11.4, the newest of driver 470.57.02; driver \
+                545.23.08 \
              has it: install that, or",
         ),
         (COMPAT, Some("470.57.02"), "warn CUDA: the image's CUDA 12.3 is newer than CUDA 11.4, the newest of driver"),
@@ -456,7 +465,8 @@ fn images_and_the_driver() {
         (
             OFFICIAL,
             Some("470.57.02"),
-            "warn CUDA: the image's CUDA 12.4 is newer than CUDA 11.4, the newest of driver 470.57.02; driver 550.54 has it; \
+            "warn CUDA: the image's CUDA 12.4 is newer than CUDA 11.4, the newest of driver 470.57.02; driver 550.54 \
+                has it; \
              the image allows this driver on GPUs of some brands",
         ),
         (OFFICIAL, Some("535.104.05"), "warn CUDA: the image's CUDA 12.4 is newer than CUDA 12.2"),
@@ -470,25 +480,26 @@ fn images_and_the_driver() {
         (
             &["CUDA_VERSION=12.6.0", "NVIDIA_REQUIRE_CUDA=cuda>=12.6"],
             Some("35.3.1"),
-            "missing CUDA: the image needs `cuda>=12.6` (NVIDIA_REQUIRE_CUDA), and driver 35.3.1 with CUDA 11.4 does not meet \
-             that (hint: install a newer JetPack;",
+            "missing CUDA: the image needs `cuda>=12.6` (NVIDIA_REQUIRE_CUDA), and driver 35.3.1 with CUDA 11.4 does \
+                not meet this requirement (hint: install a newer JetPack;",
         ),
         // Turned off, which does not make the driver any newer.
         (
             &["NVIDIA_REQUIRE_CUDA=cuda>=99", "NVIDIA_DISABLE_REQUIRE=1"],
             Some("545.1"),
-            "warn CUDA: the image needs `cuda>=99` (NVIDIA_REQUIRE_CUDA), and driver 545.1 with CUDA 12.3 does not meet that; \
-             the check is turned off, so containers are started, and CUDA fails in them",
+            "warn CUDA: the image needs `cuda>=99` (NVIDIA_REQUIRE_CUDA), and driver 545.1 with CUDA 12.3 does not \
+                meet this requirement; the check is disabled: containers start, and CUDA fails in them",
         ),
-        (CUDA12, None, "warn CUDA: 12.3.2, which driver 545.23 and newer have; no driver is loaded here"),
+        (CUDA12, None, "warn CUDA: 12.3.2, which driver 545.23 and newer have; this machine has no loaded driver"),
         (FIRST, Some("390.1"), "ok CUDA: 9.0; driver 390.1 has CUDA 9.1"),
-        (FIRST, Some("304.1"), "ok CUDA: 9.0; driver 304.1 is older than all that are known here"),
+        (FIRST, Some("304.1"), "ok CUDA: 9.0; driver 304.1 is older than all known versions"),
         // What `run` would refuse.
         (
             &["CUDA_VERSION=13.0.2"],
             Some("575.1"),
-            "missing CUDA: the image needs `cuda>=13.0` (CUDA_VERSION), and driver 575.1 with CUDA 12.9 does not meet that \
-             (hint: install driver 580.65 or newer; --env NVIDIA_DISABLE_REQUIRE=1 turns the check off)",
+            "missing CUDA: the image needs `cuda>=13.0` (CUDA_VERSION), and driver 575.1 with CUDA 12.9 does not meet \
+                this requirement (hint: install driver 580.65 or newer; --env NVIDIA_DISABLE_REQUIRE=1 disables the \
+                check)",
         ),
         (
             &["NVIDIA_REQUIRE_CUDA=cuda>=12.4 brand=tesla,driver>=470,driver<471"],

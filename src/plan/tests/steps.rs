@@ -170,7 +170,8 @@ fn wrong_commands() {
         (
             "run = { command = 'a' }",
             format!(
-                "3:7: `run` is a table; {EXPECTED} | `env`, `workdir`, `user`, `shell`, `network`, `mounts` stand beside `run`, in the [[layer]]"
+                "3:7: `run` is a table; {EXPECTED} | `env`, `workdir`, `user`, `shell`, `network`, `mounts` stand beside \
+                    `run`, in the [[layer]]"
             ),
         ),
         ("run = ['a', 1]", "3:13: `run` is the number 1; expected a string | write it in quotes: \"1\"".into()),
@@ -187,12 +188,9 @@ fn wrong_keys_of_run() {
         ("workdir = 'src'", "4:11: `workdir` is `src`; expected an absolute path in the image | write `/src`"),
         (
             "env = { 'A=B' = 'x' }",
-            "4:17: `env.A=B` is no variable's name; expected a name that is not empty and has no `=` or NUL in it",
+            "4:17: `env.A=B` is not a variable name; expected a non-empty name without `=` and NUL",
         ),
-        (
-            "env = { '' = 'x' }",
-            "4:14: `env.` is no variable's name; expected a name that is not empty and has no `=` or NUL in it",
-        ),
+        ("env = { '' = 'x' }", "4:14: `env.` is not a variable name; expected a non-empty name without `=` and NUL"),
         ("env = { A = 1 }", "4:13: `env.A` is the number 1; expected a string | write it in quotes: \"1\""),
         ("env = ['A=b']", "4:7: `env` is an array; expected a table"),
         ("user = 1000", "4:8: `user` is the number 1000; expected a string | write it in quotes: \"1000\""),
@@ -206,11 +204,12 @@ fn wrong_keys_of_run() {
         ),
         (
             "network = 'bridge'",
-            "4:11: `network` is `bridge`; expected \"none\" or \"host\" | \"host\" lets the step download; without `network` it sees no network",
+            "4:11: `network` is `bridge`; expected \"none\" or \"host\" | \"host\" lets the step download; without \
+                `network` it sees no network",
         ),
         ("network = true", "4:11: `network` is the boolean true; expected a string | write it in quotes: \"true\""),
-        ("bytecode = true", "4:1: `bytecode` does not go with `run`"),
-        ("owner = '0'", "4:1: `owner` does not go with `run`"),
+        ("bytecode = true", "4:1: `bytecode` cannot be combined with `run`"),
+        ("owner = '0'", "4:1: `owner` cannot be combined with `run`"),
         ("mount = []", "4:1: unknown key `mount` in [[layer]] | did you mean `mounts`?"),
         ("sharing = 'locked'", "4:1: unknown key `sharing` in [[layer]] | `sharing` belongs in `mounts`"),
     ] {
@@ -219,15 +218,15 @@ fn wrong_keys_of_run() {
     for key in ["env = {}", "workdir = '/'", "user = 'a'", "network = 'none'", "mounts = []"] {
         let name = key.split(' ').next().unwrap();
         let message = wrong(&format!("base = 'a'\n[[layer]]\npip = ['a']\n{key}"));
-        assert_eq!(message, format!("4:1: `{name}` does not go with `pip`"));
+        assert_eq!(message, format!("4:1: `{name}` cannot be combined with `pip`"));
     }
 }
 
 #[test]
 fn wrong_mounts() {
     const EXAMPLE: &str = "write for example mounts = [{ cache = \"/root/.cache\" }]";
-    const INSIDE: &str =
-        "what a step sees of this machine lies beside the recipe; copy it there, or move the recipe up";
+    const INSIDE: &str = "a bind mount shows only files below the recipe's directory; copy them there, or move the \
+                          recipe to a parent directory";
     const SECRET: &str = "it is the id of `--secret id=…,src=FILE`; letters, digits, `-`, `_` and `.` can be in it";
     for (mounts, expected) in [
         ("'/a'", format!("4:10: `mounts` is `/a`; expected an array of tables | {EXAMPLE}")),
@@ -239,12 +238,12 @@ fn wrong_mounts() {
             "4:11: `mounts` is a table; expected one of `bind`, `cache`, `tmpfs` and `secret` in it".into(),
         ),
         ("[{ cach = '/a' }]", "4:13: unknown key `cach` in `mounts` | did you mean `cache`?".into()),
-        ("[{ cache = '/a', size = '1g' }]", "4:27: `size` does not go with `cache`".into()),
+        ("[{ cache = '/a', size = '1g' }]", "4:27: `size` cannot be combined with `cache`".into()),
         (
             "[{ tmpfs = '/a', to = '/b' }]",
-            "4:27: `to` does not go with `tmpfs` | where it goes is the value of `tmpfs`".into(),
+            "4:27: `to` cannot be combined with `tmpfs` | where it goes is the value of `tmpfs`".into(),
         ),
-        ("[{ secret = 'a', write = true }]", "4:27: `write` does not go with `secret`".into()),
+        ("[{ secret = 'a', write = true }]", "4:27: `write` cannot be combined with `secret`".into()),
         (
             "[{ bind = 'a' }]",
             "4:11: `mounts` has no `to` | write for example `{ bind = \"src\", to = \"/src\" }`".into(),
@@ -263,11 +262,15 @@ fn wrong_mounts() {
         ("[{ tmpfs = 'a' }]", "4:21: `tmpfs` is `a`; expected an absolute path in the image | write `/a`".into()),
         (
             "[{ tmpfs = '/proc/a' }]",
-            "4:21: `tmpfs` is `/proc/a`; expected a path that is free for mounts | steps have a /proc, a /sys, a /dev of their own".into(),
+            "4:21: `tmpfs` is `/proc/a`; expected a path that is free for mounts | steps have a /proc, a /sys, a /dev \
+                of their own"
+                .into(),
         ),
         (
             "[{ tmpfs = '/dev/shm2' }]",
-            "4:21: `tmpfs` is `/dev/shm2`; expected a path that is free for mounts | steps have a /proc, a /sys, a /dev of their own".into(),
+            "4:21: `tmpfs` is `/dev/shm2`; expected a path that is free for mounts | steps have a /proc, a /sys, a \
+                /dev of their own"
+                .into(),
         ),
         ("[{ tmpfs = '/a' }, { cache = '/a/.' }]", "4:29: `mounts` is `/a` twice; expected each place once".into()),
         (
@@ -276,18 +279,19 @@ fn wrong_mounts() {
         ),
         (
             "[{ cache = '/a', sharing = 'private' }]",
-            "4:37: `sharing` is `private`; expected \"locked\" or \"shared\" | \"locked\" lets one build at a time use it, \"shared\" all of them".into(),
+            "4:37: `sharing` is `private`; expected \"locked\" or \"shared\" | \"locked\" lets one build at a time \
+                use it, \"shared\" all of them"
+                .into(),
         ),
         ("[{ cache = '/a', id = '' }]", "4:32: `id` is empty; expected a string that is not empty".into()),
         (
             "[{ tmpfs = '/a', size = '1x' }]",
-            "4:34: `size` is `1x`; expected a value that works (`1x` is not a size) | write a number of bytes, or one with a unit: 65536k, 512m, 64g".into(),
+            "4:34: `size` is `1x`; expected a value that works (`1x` is not a size) | write a number of bytes, or one \
+                with a unit: 65536k, 512m, 64g"
+                .into(),
         ),
         ("[{ tmpfs = '/a', size = 0 }]", "4:34: `size` is the number 0; expected a size above 0".into()),
-        (
-            "[{ bind = 'a', to = '/a', write = 'yes' }]",
-            "4:44: `write` is `yes`; expected true or false".into(),
-        ),
+        ("[{ bind = 'a', to = '/a', write = 'yes' }]", "4:44: `write` is `yes`; expected true or false".into()),
         (
             "[{ secret = 'a/b' }]",
             format!("4:22: `secret` is `a/b`; expected the name of a secret, such as `token` | {SECRET}"),
@@ -298,13 +302,16 @@ fn wrong_mounts() {
         ),
         (
             "[{ secret = 'a', mode = '9' }]",
-            "4:34: `mode` is `9`; expected an octal mode such as \"0755\" | its digits are 0 to 7: 4 to read, 2 to write, \
+            "4:34: `mode` is `9`; expected an octal mode such as \"0755\" | its digits are 0 to 7: 4 to read, 2 to \
+                write, \
              1 to execute, for owner, group and others"
                 .into(),
         ),
         (
             "[{ secret = 'a', owner = 'app' }]",
-            "4:35: `owner` is `app`; expected a numeric owner such as \"1000:1000\" | names of users and groups are not supported yet; write their numbers".into(),
+            "4:35: `owner` is `app`; expected a numeric owner such as \"1000:1000\" | names of users and groups are \
+                not supported yet; write their numbers"
+                .into(),
         ),
     ] {
         assert_eq!(wrong(&format!("base = 'a'\n[[layer]]\nrun = 'true'\nmounts = {mounts}")), expected);

@@ -85,12 +85,12 @@ impl BackendCall {
 
     /// The build requirements that the backend reports, in addition to those of the source.
     pub(super) async fn requires(&self) -> Result<Vec<String>, SourceError> {
-        self.call("requires", &format!("ask {} what its build needs", self.what), Doing::Asking).await
+        self.call("requires", &format!("query the build requirements of {}", self.what), Doing::Asking).await
     }
 
     /// The metadata, if the backend knows it without a build.
     pub(super) async fn metadata(&self) -> Result<Option<String>, SourceError> {
-        self.call("metadata", &format!("ask {} for its metadata", self.what), Doing::Asking).await
+        self.call("metadata", &format!("query the metadata of {}", self.what), Doing::Asking).await
     }
 
     /// Builds the wheel, in the output directory of this call.
@@ -168,7 +168,7 @@ pub(super) fn result_file(out: &Path, path: &[&str]) -> Result<PathBuf, SourceEr
         let metadata = fs::symlink_metadata(&at).map_err(|source| SourceError::File { path: at.clone(), source })?;
         let right = if n + 1 == path.len() { metadata.is_file() } else { metadata.is_dir() };
         if !right {
-            return Err(SourceError::Result(format!("{component} is not what it should be")));
+            return Err(SourceError::Result(format!("{component} is of the wrong type")));
         }
     }
     Ok(at)

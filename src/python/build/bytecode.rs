@@ -127,7 +127,7 @@ impl Compilation {
         ran.map_err(|source| SourceError::Run { doing: Doing::Compiling, source })?;
         let Compiled { tag, skipped } = read_result(&out)?;
         if tag.is_empty() || !tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
-            return Err(SourceError::Result(format!("`{tag}` is no tag of a Python")));
+            return Err(SourceError::Result(format!("`{tag}` is not a Python tag")));
         }
         let skipped: BTreeMap<usize, String> = skipped.into_iter().collect();
         let mut tree = LayerTree::new();

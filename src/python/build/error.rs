@@ -49,7 +49,7 @@ pub enum SourceError {
     #[error("cannot use the patterns of .dockerignore")]
     Pattern(#[from] PatternError),
     /// An archive without exactly one source directory.
-    #[error("the archive has no directory with a pyproject.toml, setup.py or PKG-INFO in it, or several")]
+    #[error("the archive must have exactly one directory with a pyproject.toml, setup.py or PKG-INFO")]
     NoTop,
     /// A member that is not allowed in a source.
     #[error("`{path}` in the archive {why}")]
@@ -60,10 +60,10 @@ pub enum SourceError {
         why: &'static str,
     },
     /// `pyproject.toml` is invalid.
-    #[error("its pyproject.toml is not as it should be: {0}")]
+    #[error("its pyproject.toml is invalid: {0}")]
     Pyproject(String),
     /// The metadata names another package.
-    #[error("it says that it is {found}, and should be {expected}")]
+    #[error("its metadata names {found}; expected {expected}")]
     OtherPackage {
         /// The package in the metadata.
         found: String,
@@ -74,7 +74,7 @@ pub enum SourceError {
     #[error("its metadata has no usable name and version")]
     NoName,
     /// The package needs another Python.
-    #[error("it requires Python {requires}, and the base has {python}")]
+    #[error("the package needs Python {requires}, and the base has {python}")]
     Python {
         /// Its version specifier.
         requires: String,
@@ -82,7 +82,7 @@ pub enum SourceError {
         python: String,
     },
     /// A build requirement without a wheel.
-    #[error("its build needs {name} {version}, which has no wheel either")]
+    #[error("its build requires {name} {version}, which has no wheel")]
     Nested {
         /// The requirement.
         name: String,
@@ -101,7 +101,10 @@ pub enum SourceError {
     #[error("the result of the build is invalid: {0}")]
     Result(String),
     /// The backend did not create exactly one wheel.
-    #[error("the build backend has to make one wheel and name it; it named `{said}` and made {}", shown(found))]
+    #[error(
+        "the build backend must create one wheel and return its name; it returned `{said}` and created {}",
+        shown(found)
+    )]
     Wheels {
         /// The name that it reported.
         said: String,
@@ -112,7 +115,7 @@ pub enum SourceError {
     #[error(transparent)]
     Wheel(#[from] WheelError),
     /// The build requirements cannot be resolved.
-    #[error("cannot find what its build needs")]
+    #[error("cannot resolve its build requirements")]
     Lock(#[from] ResolveError),
     /// A build requirement or an archive cannot be downloaded.
     #[error(transparent)]
@@ -150,7 +153,7 @@ pub enum Doing {
 impl fmt::Display for Doing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Asking => "asking it what it needs",
+            Self::Asking => "the query of its build requirements",
             Self::Building => "its build",
             Self::Compiling => "the compilation",
         })
@@ -203,11 +206,10 @@ const NO_HEADERS: Lack = Lack::System("the C headers of Python", "python3-dev");
 const NO_LIBRARY: Lack = Lack::System("the headers of a C library", "LIBRARY-dev");
 const NO_COMPILER: Lack = Lack::System("a compiler", "g++ python3-dev");
 const NO_RUST: Lack = Lack::System("a Rust compiler", "cargo");
-const NO_NETWORK: Lack =
-    Lack::Other("builds have no network: what they need has to be among the build requirements or in the base");
+const NO_NETWORK: Lack = Lack::Other("builds have no network: add the files to the build requirements or to the base");
 const UNNAMED: Lack = Lack::Other(
-    "its build needs a package that it doesn't name: build a wheel elsewhere (`pip wheel`) and give that: pip = { wheels \
-     = \"dist/*.whl\" }",
+    "its build needs a package that is not in its build requirements: build a wheel on another machine (`pip wheel`) \
+        and use it: pip = { wheels = \"dist/*.whl\" }",
 );
 
 impl Lack {
@@ -216,12 +218,12 @@ impl Lack {
         match (self, doing) {
             (Self::Other(hint), _) => hint.to_owned(),
             (Self::System(what, packages), Doing::Asking) => format!(
-                "it needs {what} to say what it needs: choose a base that has it (Debian: {packages}); layers of the \
-                 recipe don't count here"
+                "the query of its build requirements needs {what}: choose a base that has it (Debian: {packages}); \
+                    layers of the recipe are not available to the query"
             ),
             (Self::System(what, packages), _) => format!(
-                "it needs {what}: bring it with a layer before this one, such as run = \"apt-get update && apt-get \
-                 install -y {packages}\" with network = \"host\", or choose a base that has it"
+                "its build needs {what}: install it in an earlier layer, such as run = \"apt-get update && apt-get \
+                    install -y {packages}\" with network = \"host\", or choose a base that has it"
             ),
         }
     }
@@ -236,16 +238,15 @@ impl Explain for SourceError {
                 let told = |words: &[&str]| lines.iter().any(|line| words.iter().all(|word| line.contains(word)));
                 SYMPTOMS.iter().find(|(words, _)| told(words)).map(|(_, lack)| lack.hint(*doing))
             }
-            Self::Python { .. } => Some("choose another version of it, or a base with another Python".into()),
+            Self::Python { .. } => Some("choose another version of the package, or a base with another Python".into()),
             Self::Nested { .. } => Some(
-                "build a wheel of it elsewhere (`pip wheel`) and give that: pip = { wheels = \"dist/*.whl\" }".into(),
+                "build a wheel on another machine (`pip wheel`) and use it: pip = { wheels = \"dist/*.whl\" }".into(),
             ),
             Self::Lock(error) => error.hint(),
             Self::Fetch(error) => error.hint(),
             Self::Wheel(error) => error.hint().map(Into::into),
             Self::Wheels { .. } | Self::OtherPackage { .. } | Self::NoTop | Self::Member { .. } => Some(
-                "the source breaks the rules (PEP 517, PEP 625): ask those who made it, or choose another version"
-                    .into(),
+                "the source violates PEP 517 or PEP 625: report this to its authors, or choose another version".into(),
             ),
             Self::File { source, .. } | Self::Write(MaterializeError { source, .. }) if is_full_disk(source) => {
                 Some(FULL_DISK.into())

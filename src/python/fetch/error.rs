@@ -43,7 +43,7 @@ impl FetchError {
 #[non_exhaustive]
 pub enum FetchCause {
     /// It is another one.
-    #[error("its SHA-256 is {actual}, and the lock says {expected}")]
+    #[error("its SHA-256 is {actual}, not {expected} as in the lock")]
     WrongDigest {
         /// What the lock says.
         expected: Digest,
@@ -51,7 +51,7 @@ pub enum FetchCause {
         actual: Digest,
     },
     /// It has another length.
-    #[error("it has {}{actual} bytes, and the lock says {expected}", if actual > expected { "at least " } else { "" })]
+    #[error("its size is {}{actual} bytes, not {expected} as in the lock", if actual > expected { "at least " } else { "" })]
     WrongSize {
         /// What the lock says.
         expected: u64,
@@ -81,7 +81,7 @@ pub enum FetchCause {
         source: io::Error,
     },
     /// The cache could not be written.
-    #[error("the cache can't be written")]
+    #[error("cannot write to the cache")]
     Io(#[from] io::Error),
     /// It is what was locked, but no wheel that can be installed.
     #[error(transparent)]
@@ -93,23 +93,23 @@ impl Explain for FetchError {
         let Self::Wheel { cause, .. } = self else { return None };
         match cause {
             FetchCause::WrongDigest { .. } | FetchCause::WrongSize { .. } => Some(
-                "the file was changed since it was locked; if that is right, lock again: `ociforge lock`, or what \
-                     wrote pylock.toml"
+                "the file changed after it was locked; if the change is intended, create the lock again with \
+                    `ociforge lock` or the program that wrote pylock.toml"
                     .into(),
             ),
             FetchCause::Status { status, .. } if matches!(status.as_u16(), 401 | 403) => Some(
-                "give the index's user and password as for uv: in its URL (UV_INDEX_URL, a requirements file), in \
-                     .netrc, or by `keyring`"
+                "provide the user and password of the index as for uv: in its URL (UV_INDEX_URL, a requirements \
+                    file), in .netrc, or by `keyring`"
                     .into(),
             ),
             FetchCause::Status { status, .. } if matches!(status.as_u16(), 404 | 410) => {
-                Some("the file is gone from the index; run `ociforge lock` for another".into())
+                Some("the index no longer has the file; run `ociforge lock` to choose another".into())
             }
             FetchCause::Status { retry_after: Some(after), .. } => {
-                Some(format!("the server asks to come back in {}; what has arrived is kept", in_words(*after)))
+                Some(format!("the server asks to wait {}; the next run resumes the download", in_words(*after)))
             }
             FetchCause::Network { .. } | FetchCause::Status { .. } => {
-                Some("try again: what has arrived is kept".into())
+                Some("run the command again: it resumes the download".into())
             }
             FetchCause::Io(error) if is_full_disk(error) => Some(FULL_DISK.into()),
             FetchCause::Refused(error) => error.downcast_ref::<CorrectionError>()?.hint(),

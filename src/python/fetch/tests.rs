@@ -179,7 +179,7 @@ async fn a_server_that_asks_for_an_hour_is_not_asked_again() {
     let server = serve(vec![Answer::Fixed(Reply::new(503).with("Retry-After", "3600"))]).await;
     let error = setting.fetch(&wheel(url(&server), &body)).await.unwrap_err();
     assert_eq!(error.source().unwrap().to_string(), "the server answered 503 Service Unavailable");
-    assert_eq!(error.hint().unwrap(), "the server asks to come back in 60 minutes; what has arrived is kept");
+    assert_eq!(error.hint().unwrap(), "the server asks to wait 60 minutes; the next run resumes the download");
     assert_eq!(ranges(&server), [Some("bytes=1000-".into())]);
     assert_eq!(fs::read(setting.partial(&body)).unwrap(), body[..1000]);
 }
@@ -214,7 +214,7 @@ async fn lasting_faults_end_it() {
         (status(404), 1, "the server answered 404 Not Found"),
         (status(503), 5, "the server answered 503"),
         (Answer::Fixed(Reply::hang_up()), 5, "no answer from the server"),
-        (closed, 6, "it has 5 bytes, and the lock says 400000"),
+        (closed, 6, "its size is 5 bytes, not 400000 as in the lock"),
     ] {
         let setting = Setting::new();
         let server = serve(vec![answer]).await;
@@ -233,7 +233,7 @@ async fn a_server_that_lies_leaves_nothing() {
     let mut changed = body.clone();
     changed[77] ^= 1;
     let longer = [&body[..], b"!"].concat();
-    for (sent, expected) in [(changed, "its SHA-256 is"), (longer, "it has at least 400001 bytes")] {
+    for (sent, expected) in [(changed, "its SHA-256 is"), (longer, "its size is at least 400001 bytes")] {
         let setting = Setting::new();
         let server = serve(vec![whole(&sent)]).await;
         let cause = setting.fetch(&wheel(url(&server), &body)).await.unwrap_err().source().unwrap().to_string();

@@ -85,7 +85,7 @@ pub(crate) fn warn(wheels: &[LocalWheel], reporter: &dyn Reporter) {
         };
         let first = discrepancies.first().map_or("", String::as_str);
         reporter.warn(&format!(
-            "RECORD of {} is not right: {first}{more}; the wheel is installed as it is, with a RECORD that is right",
+            "the RECORD of {} is wrong: {first}{more}; ociforge installs the wheel with a corrected RECORD",
             locked.file
         ));
     }

@@ -21,7 +21,7 @@ pub enum InstallError {
         path: String,
     },
     /// A pattern that matches no wheel.
-    #[error("`{0}` fits no file")]
+    #[error("`{0}` matches no file")]
     NoWheels(String),
     /// A pattern that is malformed.
     #[error("`{pattern}` is not a pattern")]
@@ -37,9 +37,7 @@ impl Explain for InstallError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Layer(error) => error.hint(),
-            Self::Occupied { .. } => {
-                Some("one of them would be lost: leave one out, or choose a version of it that has no such path".into())
-            }
+            Self::Occupied { .. } => Some("remove one of the packages, or choose a version without this path".into()),
             Self::NoWheels(_) => Some("patterns are relative to the recipe's directory".into()),
             Self::Glob { .. } => None,
         }

@@ -5,7 +5,7 @@ mod pylock;
 pub(super) mod requirements;
 mod sources;
 mod stubs;
-mod tags;
+pub(super) mod tags;
 pub(super) mod uv;
 mod uv_hints;
 

@@ -80,13 +80,8 @@ fn platforms(target: &WheelTarget) -> Vec<String> {
             let oldest = if machine == "x86_64" { 5 } else { 17 };
             for minor in (oldest..=newest).rev() {
                 tags.push(format!("manylinux_{major}_{minor}_{machine}"));
-                let old_name = match minor {
-                    17 => "manylinux2014",
-                    12 => "manylinux2010",
-                    5 => "manylinux1",
-                    _ => continue,
-                };
-                tags.push(format!("{old_name}_{machine}"));
+                let old_names = OLD_NAMES.iter().filter(|(_, of)| *of == minor);
+                tags.extend(old_names.map(|(name, _)| format!("{name}_{machine}")));
             }
         }
         Libc::Musl(major, newest) => {
@@ -95,6 +90,30 @@ fn platforms(target: &WheelTarget) -> Vec<String> {
     }
     tags.push(format!("linux_{machine}"));
     tags
+}
+
+/// The old names of platforms of glibc, with its minor version.
+const OLD_NAMES: [(&str, u32); 3] = [("manylinux2014", 17), ("manylinux2010", 12), ("manylinux1", 5)];
+
+/// The oldest C library that one of the wheel's platform tags names; `None` if the tags name none.
+pub(in crate::python) fn required_libc(wheel: &FileName) -> Option<Libc> {
+    let old =
+        |tag: &str| OLD_NAMES.iter().find(|(name, _)| tag.strip_prefix(name).is_some_and(|rest| rest.starts_with('_')));
+    let version = |text: &str| {
+        let mut numbers = text.split('_').map(str::parse::<u32>);
+        Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+    };
+    let libcs = wheel.tags.platform.split('.').filter_map(|tag| {
+        if let Some((_, minor)) = old(tag) {
+            return Some(Libc::Glibc(2, *minor));
+        }
+        let glibc = tag.strip_prefix("manylinux_").and_then(version).map(|(major, minor)| Libc::Glibc(major, minor));
+        glibc
+            .or_else(|| tag.strip_prefix("musllinux_").and_then(version).map(|(major, minor)| Libc::Musl(major, minor)))
+    });
+    libcs.min_by_key(|libc| match libc {
+        Libc::Glibc(major, minor) | Libc::Musl(major, minor) => (*major, *minor),
+    })
 }
 
 #[cfg(test)]
@@ -113,6 +132,22 @@ mod tests {
         }
         for fails in ["cp310-cp310-manylinux_2_17_x86_64", "cp311-cp311-manylinux_2_17_aarch64", "cp311-none-win32"] {
             assert_eq!(rank(&tags, &format!("a-1-{fails}.whl")), None, "{fails}");
+        }
+    }
+
+    #[test]
+    fn the_required_c_library() {
+        let required = |tag: &str| required_libc(&FileName::parse(&format!("a-1-cp311-cp311-{tag}.whl")).unwrap());
+        for (tag, libc) in [
+            ("manylinux_2_34_x86_64", Some(Libc::Glibc(2, 34))),
+            ("manylinux_2_17_x86_64.manylinux2014_x86_64", Some(Libc::Glibc(2, 17))),
+            ("manylinux_2_28_x86_64.manylinux1_x86_64", Some(Libc::Glibc(2, 5))),
+            ("musllinux_1_2_aarch64", Some(Libc::Musl(1, 2))),
+            ("linux_x86_64", None),
+            ("manylinux_x86_64", None),
+            ("any", None),
+        ] {
+            assert_eq!(required(tag), libc, "{tag}");
         }
     }
 

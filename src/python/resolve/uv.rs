@@ -213,7 +213,7 @@ fn refusal(
     let text = redacted(&String::from_utf8_lossy(&output.stderr));
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     let hint = if text.contains("no usable wheels") {
-        Some("build a wheel of it (`pip wheel`) and give that, `pip = { wheels = \"dist/*.whl\" }`".to_owned())
+        Some("build a wheel (`pip wheel`) and use it, `pip = { wheels = \"dist/*.whl\" }`".to_owned())
     } else {
         lines().filter_map(|line| line.strip_prefix("hint: ")).find_map(in_our_words)
     };
@@ -234,7 +234,7 @@ fn bare(line: &str) -> &str {
 /// What to do when a build of the base's own is in the way.
 fn pinned_hint(said: &ProgramMessage, stubs: Option<&Stubs<'_>>, named: &[NamedRequirement]) -> Option<String> {
     let (name, version) = stubs?.own_builds(named).find(|(name, _)| said.0.contains(&format!("{name}==")))?;
-    Some(format!("the base's own {name} {version} is kept; to replace it, ask for another version of {name} yourself"))
+    Some(format!("ociforge keeps the base's {name} {version}; to replace it, require another version of {name}"))
 }
 
 #[cfg(test)]

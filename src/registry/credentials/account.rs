@@ -1,4 +1,4 @@
-//! What somebody logs in to, and how entries are named.
+//! Accounts, and the names of their entries.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use ociforge_manifests::reference::is_host;
 
 use crate::error::Explain;
 
-/// A registry, or what is below a path of it: what one entry of containers-auth.json(5) is for. In text `HOST[:PORT]` or
+/// A registry or a namespace in it, the scope of one entry of containers-auth.json(5). As text `HOST[:PORT]` or
 /// `HOST[:PORT]/NAMESPACE`; all names of Docker Hub are `docker.io`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Account(String);
@@ -15,24 +15,24 @@ pub struct Account(String);
 /// Text that names no registry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AccountError {
-    /// It begins with `https://`, or another scheme.
+    /// It starts with `https://` or another scheme.
     #[error("`{0}` has a scheme")]
     Scheme(String),
     /// It has a tag or a digest.
     #[error("`{0}` names an image")]
     Image(String),
-    /// There is an `@` in it, before which a password may stand; so it is not repeated.
-    #[error("there is an @ in the registry's name")]
+    /// It has an `@`. The text before it may be a password, so it is not repeated.
+    #[error("the registry's name has an @")]
     At,
-    /// Something else is wrong with it.
-    #[error("`{0}` is no name of a registry")]
+    /// It is invalid in another way.
+    #[error("`{0}` is not the name of a registry")]
     Name(String),
 }
 
 impl Explain for AccountError {
     fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::At => "the user's name goes to --username".into(),
+            Self::At => "give the user name with --username".into(),
             _ => "write HOST, HOST:PORT or HOST/NAMESPACE, such as nvcr.io".into(),
         })
     }
@@ -49,23 +49,23 @@ impl Account {
         self.0.split_once('/').map_or(&self.0, |(host, _)| host)
     }
 
-    /// The path, empty for the whole registry.
+    /// The path; empty for the complete registry.
     #[must_use]
     pub fn namespace(&self) -> &str {
         self.0.split_once('/').map_or("", |(_, path)| path)
     }
 
-    /// What the key of an entry stands for.
+    /// The account of an entry's key.
     pub(super) fn of_key(key: &str) -> Self {
         Self(normal(key))
     }
 
-    /// Whether this key of an entry stands for this very account.
+    /// Whether this key of an entry is exactly this account.
     pub(super) fn has_key(&self, key: &str) -> bool {
         normal(key) == self.0
     }
 
-    /// The names that an entry which counts for this account may have, the most particular first.
+    /// The possible keys of entries for this account, the most specific first.
     pub(super) fn names(&self) -> Vec<String> {
         names(self.registry(), self.namespace())
     }
@@ -102,7 +102,7 @@ impl fmt::Display for Account {
     }
 }
 
-/// The names that an entry for this repository may have, the most particular first.
+/// The possible keys of entries for this repository, the most specific first.
 pub(super) fn names(registry: &str, repository: &str) -> Vec<String> {
     let host = normal(registry);
     let ends = repository.match_indices('/').map(|(index, _)| index).chain([repository.len()]);
@@ -113,7 +113,7 @@ pub(super) fn names(registry: &str, repository: &str) -> Vec<String> {
     names
 }
 
-/// The entry with the most particular name.
+/// The entry with the most specific key.
 pub(super) fn best<'a, V>(names: &[String], entries: impl Iterator<Item = (&'a String, V)>) -> Option<(&'a String, V)> {
     let ranked = entries.filter_map(|entry| {
         let normal = normal(entry.0);

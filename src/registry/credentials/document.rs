@@ -1,4 +1,4 @@
-//! Writing a file of credentials: alone, whole, and for nobody else to read.
+//! Writes of credential files: locked, atomic, and readable by the user only.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
@@ -12,22 +12,22 @@ use super::CredentialError;
 use super::file::{AuthFile, read};
 use crate::store::dir::directory_of;
 
-/// A file that is about to be changed, alone with it.
+/// A locked file during a change.
 pub(super) struct LockedAuthFile {
-    /// As the user knows it.
+    /// The path for the user.
     pub file: PathBuf,
-    /// Where the links lead.
+    /// The path with links resolved.
     place: PathBuf,
     pub content: AuthFile,
-    /// Its entries, whole.
+    /// Its complete entries.
     pub auths: Map<String, Value>,
-    /// Everything else.
+    /// All other keys.
     rest: Map<String, Value>,
     _lock: File,
 }
 
 impl LockedAuthFile {
-    /// Waits until nobody else changes the file, and reads it. Directories that are missing are made, for the user alone.
+    /// Locks and reads the file. Missing directories are created with access for the user only.
     pub(super) fn open(file: &Path) -> Result<Self, CredentialError> {
         let unwritten = |error: io::Error| unwritten(file, &error);
         let place = target(file).map_err(unwritten)?;
@@ -75,7 +75,7 @@ fn unwritten(file: &Path, error: &io::Error) -> CredentialError {
     CredentialError::Write { file: file.to_owned(), reason: error.to_string() }
 }
 
-/// Where a file is that links may lead to, also one that is not there yet.
+/// The path of a file with links resolved, even if the file does not exist.
 fn target(file: &Path) -> io::Result<PathBuf> {
     const MOST_LINKS: usize = 40;
     let mut place = file.to_owned();

@@ -1,4 +1,4 @@
-//! What a file of credentials says.
+//! Reading of credential files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ use super::account::{Account, best, names, normal};
 use super::helper::Helper;
 use super::{Credential, CredentialError, Warn};
 
-/// A helper, and what it calls an account.
+/// A helper, and its name for an account.
 pub(super) type Keeper<'a> = (Helper<'a>, String);
 
 /// The part of a file that is needed here. Other keys belong to others.
@@ -37,13 +37,13 @@ struct AuthEntry {
 }
 
 impl AuthFile {
-    /// The file's content; nothing where there is no file.
+    /// The file's content; empty if the file does not exist.
     pub(super) fn read(path: &Path) -> Result<Self, CredentialError> {
         read(path)
     }
 
-    /// A helper for this registry, then an entry of the file's own, then the helper for all registries. A helper that is
-    /// not installed is one that knows nothing, and `warn` is told.
+    /// Queries the helper of this registry, then the entries of the file, then the helper of all registries. A helper
+    /// that is not installed counts as empty, and `warn` receives a warning.
     pub(super) fn find(
         &self,
         file: &Path,
@@ -72,7 +72,7 @@ impl AuthFile {
         }
     }
 
-    /// The helper that keeps what is written for `account`, and the name that it has there; none where that is the file.
+    /// The helper that stores new credentials of `account`, and its name for it; `None` if the file stores them.
     pub(super) fn keeper<'a>(&self, file: &'a Path, account: &Account) -> Result<Option<Keeper<'a>>, CredentialError> {
         let named = self.cred_helpers.iter().flatten().filter(|(_, helper)| !helper.is_empty());
         let (helper, server, whole) = match (best(&account.names(), named), self.store()) {
@@ -100,18 +100,18 @@ impl AuthFile {
     }
 }
 
-/// What a helper said; nothing where there is no such program, of which `warn` is told.
+/// The answer of a helper; `None` if the program is missing, with a warning to `warn`.
 fn installed(said: Result<Credential, CredentialError>, warn: &Warn) -> Result<Option<Credential>, CredentialError> {
     match said {
         Err(missing @ CredentialError::NoHelper { .. }) => {
-            warn.tell(&format!("{missing}: what it keeps is not used"));
+            warn.tell(&format!("{missing}: its credentials are not used"));
             Ok(None)
         }
         said => said.map(Some),
     }
 }
 
-/// The content of a file in JSON; nothing where there is no file.
+/// The content of a JSON file; `None` if it does not exist.
 pub(super) fn read<T: Default + DeserializeOwned>(path: &Path) -> Result<T, CredentialError> {
     let error = |reason: String| CredentialError::File { file: path.to_owned(), reason };
     match fs::read(path) {
@@ -124,7 +124,7 @@ pub(super) fn read<T: Default + DeserializeOwned>(path: &Path) -> Result<T, Cred
     }
 }
 
-/// What a registry is called by docker, in its file and to helpers.
+/// Docker's name for a registry, in its file and for helpers.
 pub(super) fn server_of(registry: &str) -> &str {
     if normal(registry) == "docker.io" { "https://index.docker.io/v1/" } else { registry }
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Credential, CredentialError};
 
-/// How much a helper may write to each of its two streams, in bytes.
+/// The maximum output of a helper on each of its two streams, in bytes.
 const MOST: u64 = 64 << 10;
 
 /// `docker-credential-<name>`
@@ -33,7 +33,7 @@ impl<'a> Helper<'a> {
         if name.contains('/') { Err(slash()) } else { Ok(helper) }
     }
 
-    /// What it has under `server`.
+    /// The credentials for `server`.
     pub(super) fn get(&self, server: &str) -> Result<Credential, CredentialError> {
         let answer = ask(&self.program, "get", server).map_err(|trouble| self.failed(trouble))?;
         let Some(output) = answer else { return Ok(Credential::Anonymous) };
@@ -47,7 +47,7 @@ impl<'a> Helper<'a> {
         })
     }
 
-    /// Has it keep a password under `server`.
+    /// Stores a password for `server`.
     pub(super) fn store(&self, server: &str, user: &str, password: &str) -> Result<(), CredentialError> {
         let entry = json!({"ServerURL": server, "Username": user, "Secret": password}).to_string();
         // One that complains about its input may repeat it.
@@ -58,7 +58,7 @@ impl<'a> Helper<'a> {
         ask(&self.program, "store", &entry).map(drop).map_err(|trouble| self.failed(hidden(trouble)))
     }
 
-    /// Has it forget what it has under `server`, and says whether there was something.
+    /// Removes the credentials for `server`, and returns whether they existed.
     pub(super) fn erase(&self, server: &str) -> Result<bool, CredentialError> {
         if self.get(server)? == Credential::Anonymous {
             return Ok(false);
@@ -75,12 +75,12 @@ impl<'a> Helper<'a> {
     }
 }
 
-/// Why a helper said nothing.
+/// The error of a helper.
 #[derive(Debug, PartialEq, Eq)]
 enum HelperError {
     /// There is no such program.
     Missing,
-    /// Its first line that may be shown, or what else went wrong.
+    /// Its first printable line, or another fault.
     Failed(String),
 }
 
@@ -90,7 +90,7 @@ impl From<String> for HelperError {
     }
 }
 
-/// Runs a helper; what it wrote, or nothing when it has none of these credentials.
+/// Runs a helper and returns its output; `None` if it does not have the credentials.
 fn ask(program: &str, action: &str, input: &str) -> Result<Option<Vec<u8>>, HelperError> {
     let mut command = Command::new(program);
     command.arg(action).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -101,7 +101,7 @@ fn ask(program: &str, action: &str, input: &str) -> Result<Option<Vec<u8>>, Help
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let errors = std::thread::spawn(move || read(stderr));
     if let Some(mut stdin) = stdin {
-        // A helper that does not read its input still has its say.
+        // A helper may ignore its input.
         let _ = stdin.write_all(input.as_bytes());
     }
     let output = read(stdout);
@@ -110,7 +110,7 @@ fn ask(program: &str, action: &str, input: &str) -> Result<Option<Vec<u8>>, Help
         let _ = child.kill();
     }
     let status = child.wait().map_err(|error| error.to_string())?;
-    let errors = errors.join().map_err(|_| "its errors can't be read".to_owned())?;
+    let errors = errors.join().map_err(|_| "its error output cannot be read".to_owned())?;
     let (output, errors) = (output?, errors?);
     if status.success() {
         return Ok(Some(output));
@@ -122,7 +122,7 @@ fn ask(program: &str, action: &str, input: &str) -> Result<Option<Vec<u8>>, Help
     Err(complaint(&output, &errors).to_owned().into())
 }
 
-/// All of a stream. The error is that it is too much, or why it can't be read.
+/// The complete content of a stream. The error is that it is too long, or cannot be read.
 fn read(stream: Option<impl Read>) -> Result<Vec<u8>, String> {
     let mut all = Vec::new();
     let read = stream.map_or(Ok(0), |stream| stream.take(MOST + 1).read_to_end(&mut all));
@@ -132,13 +132,12 @@ fn read(stream: Option<impl Read>) -> Result<Vec<u8>, String> {
     }
 }
 
-/// What a helper that failed says about it: what it wrote as an error, or else to stdout, unless that looks like an
-/// answer, which holds the secret.
+/// The message of a failed helper: from stderr, or else from stdout, unless that looks like an answer with the secret.
 fn complaint<'a>(output: &'a str, errors: &'a str) -> &'a str {
     let is_answer = output.contains('{') || serde_json::from_str::<serde_json::Value>(output).is_ok();
     let spoken = if is_answer { "" } else { output };
     let mut lines = errors.lines().chain(spoken.lines()).map(str::trim);
-    lines.find(|line| !line.is_empty()).unwrap_or("it failed without a word")
+    lines.find(|line| !line.is_empty()).unwrap_or("it failed without a message")
 }
 
 #[cfg(test)]
@@ -164,7 +163,7 @@ mod tests {
         for (server, said) in [
             ("other", "locked"),
             ("told", "no bus"),
-            ("late", "it failed without a word"),
+            ("late", "it failed without a message"),
             ("both", "locked"),
             ("endless", "it wrote more than 64 KiB"),
             ("loud", "it wrote more than 64 KiB"),

@@ -15,7 +15,7 @@ use super::{Credential, CredentialError, CredentialFiles, Warn};
 use crate::content::{Cause, ContentError};
 use crate::registry::Settings;
 
-/// A password, or what serves as one.
+/// A password or token.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(pub String);
 
@@ -33,7 +33,7 @@ impl FromStr for Password {
     }
 }
 
-/// Who somebody is to a registry.
+/// The login of a user at a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Login {
     /// The user's name, without a `:`.
@@ -42,12 +42,12 @@ pub struct Login {
     pub password: Password,
 }
 
-/// Where the credentials for an account are kept.
+/// The place of an account's credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CredentialLocation {
     /// The file that is read for them.
     pub file: PathBuf,
-    /// The helper that has them, by the name of its program, where the file leaves them to one.
+    /// The helper that has them, by the name of its program, if the file names one.
     pub helper: Option<String>,
 }
 
@@ -71,7 +71,7 @@ pub struct Keyring {
     warn: Warn,
 }
 
-/// What of an entry is secret, or says whose it is.
+/// The secret and the identity of an entry.
 const OF_THE_USER: [&str; 5] = ["auth", "username", "password", "identitytoken", "registrytoken"];
 
 impl Keyring {
@@ -96,10 +96,10 @@ impl Keyring {
         Self { kept: files.first().cloned(), searched: files, warn: Warn::default() }
     }
 
-    /// The user that is logged in to `account`, or to what it is a part of: `<token>` where it is a token that is known.
+    /// The user who is logged in to `account` or to its parent: `<token>` for a token.
     ///
     /// # Errors
-    /// When a file can't be read, or a helper fails.
+    /// When a file cannot be read, or a helper fails.
     pub fn user(&self, account: &Account) -> Result<Option<String>, ContentError> {
         let files = CredentialFiles { files: self.searched.clone(), warn: self.warn.clone() };
         let found = files.find(account.registry(), account.namespace());
@@ -110,17 +110,17 @@ impl Keyring {
         }
     }
 
-    /// Keeps a login in the file that is for it, in place of an older one there, or in the helper that it names. What else
-    /// there is in the file stays.
+    /// Stores a login in its file, in place of an older one, or in the helper that the file names. Other content of the
+    /// file is unchanged.
     ///
     /// # Errors
-    /// When the file can't be read or written, or the helper fails. Then the file is as it was.
+    /// When the file cannot be read or written, or the helper fails. The file is then unchanged.
     pub fn put(&self, account: &Account, login: &Login) -> Result<CredentialLocation, ContentError> {
-        let error = |error: CredentialError| Cause::from(error).of(format!("keep the credentials for {account}"));
+        let error = |error: CredentialError| Cause::from(error).of(format!("store the credentials for {account}"));
         put(self.kept.as_deref(), account, login).map_err(error)
     }
 
-    /// The file that is searched before `kept` and has something for `account` too, which then counts.
+    /// The file with precedence over `kept` that has credentials for `account`, too.
     #[must_use]
     pub fn before(&self, kept: &Path, account: &Account) -> Option<&Path> {
         let has = |file: &Path| {
@@ -134,18 +134,18 @@ impl Keyring {
         earlier.into_iter().find(|file| has(file).unwrap_or(false))
     }
 
-    /// Removes what is kept for `account` itself from one file after the other, and from the helpers that they name. Says
-    /// where there was something.
+    /// Removes the credentials of exactly `account` from all files, and from the helpers that they name. Returns the
+    /// places that had them.
     pub fn remove(&self, account: &Account) -> impl Iterator<Item = Result<CredentialLocation, ContentError>> {
         let error =
             move |error: CredentialError| Cause::from(error).of(format!("remove the credentials for {account}"));
         self.searched.iter().filter_map(move |file| remove(file, account).map_err(error).transpose())
     }
 
-    /// All that something may be kept for, by name.
+    /// All accounts with credentials, by name.
     ///
     /// # Errors
-    /// When a file can't be read.
+    /// When a file cannot be read.
     pub fn accounts(&self) -> Result<Vec<Account>, ContentError> {
         let mut accounts = Vec::new();
         for file in &self.searched {
@@ -254,7 +254,12 @@ mod tests {
         assert_eq!(removed, [CredentialLocation { file: file.clone(), helper: None }]);
         assert_eq!((keyring.remove(&account).count(), json_of(&file)), (0, json!({"auths": {}})));
         assert!(
-            Keyring::of(vec![]).put(&account, &login("a", "b")).unwrap_err().cause.to_string().contains("no place")
+            Keyring::of(vec![])
+                .put(&account, &login("a", "b"))
+                .unwrap_err()
+                .cause
+                .to_string()
+                .contains("cannot store credentials")
         );
     }
 
@@ -274,7 +279,7 @@ mod tests {
         keyring.put(&"docker.io".parse().unwrap(), &login("me", "p")).unwrap();
         assert!(link.is_symlink());
         let mut expected = old.clone();
-        // One entry counts for Docker Hub.
+        // Docker Hub counts as one entry.
         expected["auths"]["docker.io"] = json!({});
         expected["auths"][hub] = json!({"email": "me@x", "auth": "bWU6cA=="});
         assert_eq!(json_of(&file), expected);
@@ -313,7 +318,7 @@ mod tests {
         let keyring = Keyring::of(vec![file.clone()]);
         let put = |name: &str| keyring.put(&name.parse().unwrap(), &login("me", "swordfish")).unwrap_err();
         assert!(put("a.example").cause.to_string().contains("docker-credential-none-such"));
-        assert!(put("a.example/x").cause.to_string().contains("keeps them for whole registries"));
+        assert!(put("a.example/x").cause.to_string().contains("stores them for whole registries only"));
         assert_eq!(fs::read_to_string(&file).unwrap(), text);
         let remove = |name: &str| keyring.remove(&name.parse().unwrap()).collect::<Vec<_>>();
         assert!(remove("a.example")[0].is_err() && remove("a.example/x")[0].is_ok());

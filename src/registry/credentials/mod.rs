@@ -1,7 +1,7 @@
 //! The user's credentials: docker's `config.json`, containers-auth.json(5), and credential helpers.
 //!
-//! `file` is what such a file says, `document` writes it, `helper` runs the programs that it names, `account` is what a
-//! user logs in to, and `keyring` keeps and forgets logins.
+//! `file` reads such a file, `document` writes it, `helper` runs the programs that it names, `account` is the scope of
+//! a login, and `keyring` stores and removes logins.
 
 mod account;
 mod document;
@@ -19,10 +19,10 @@ pub use keyring::{CredentialLocation, Keyring, Login, Password};
 
 use file::AuthFile;
 
-/// What proves who the user is.
+/// The credentials of the user.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Credential {
-    /// Nothing is known.
+    /// No credentials.
     Anonymous,
     /// User name and password.
     Password {
@@ -45,7 +45,7 @@ impl std::fmt::Debug for Credential {
     }
 }
 
-/// Credentials that are there, but can't be had.
+/// An error of reading or storing credentials.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CredentialError {
     #[error("cannot read the credentials in {}: {reason}", file.display())]
@@ -56,13 +56,13 @@ pub(super) enum CredentialError {
     Helper { file: PathBuf, program: String, reason: String },
     #[error("the credential helper {program}, which {} names, is not installed", file.display())]
     NoHelper { file: PathBuf, program: String },
-    #[error("the credential helper {program} gave nothing that can be read")]
+    #[error("the output of the credential helper {program} is invalid")]
     HelperAnswer { program: String },
     #[error("cannot write {}: {reason}", file.display())]
     Write { file: PathBuf, reason: String },
-    #[error("{} has the credentials for {account} kept by {program}, which keeps them for whole registries", file.display())]
+    #[error("{} stores the credentials for {account} with {program}, which stores them for whole registries only", file.display())]
     WholeRegistry { file: PathBuf, program: String, account: String },
-    #[error("there is no place for credentials: neither $XDG_RUNTIME_DIR nor $HOME is set")]
+    #[error("cannot store credentials: neither $XDG_RUNTIME_DIR nor $HOME is set")]
     NoPlace,
 }
 
@@ -76,7 +76,7 @@ impl From<CredentialError> for Cause {
             }
             CredentialError::Write { .. } | CredentialError::NoPlace => "name another file with --authfile",
             CredentialError::WholeRegistry { .. } => {
-                "leave the path out, or name another file of credentials with --authfile"
+                "omit the path, or name another file of credentials with --authfile"
             }
             _ => "repair the file, or name another with --authfile",
         };
@@ -84,16 +84,16 @@ impl From<CredentialError> for Cause {
     }
 }
 
-/// The files that credentials are looked up in, in this order.
+/// The files of credentials, in the order of precedence.
 #[derive(Debug, Clone, Default)]
 pub(super) struct CredentialFiles {
     pub files: Vec<PathBuf>,
-    /// Told of helpers that are not installed: what is public can be had without.
+    /// Receives warnings about missing helpers: public images need none.
     pub warn: Warn,
 }
 
 impl CredentialFiles {
-    /// What is known for a repository. Reads files and may run a helper: call it where blocking is allowed.
+    /// The credentials for a repository. Reads files and may run a helper, so it blocks.
     pub(super) fn find(&self, registry: &str, repository: &str) -> Result<Credential, CredentialError> {
         for path in &self.files {
             let found = AuthFile::read(path)?.find(path, registry, repository, &self.warn)?;

@@ -97,7 +97,7 @@ async fn a_host_that_a_redirect_leads_to_gets_no_credentials_by_asking() {
 async fn redirects_in_circles_end() {
     let server = Server::start(|seen| Reply::new(302).with("location", seen.target.as_str())).await;
     let cause = read(&remote(&server, "a/b"), &layer(&content()), 0).await.unwrap_err();
-    assert!(cause.to_string().contains("in circles"), "{cause}");
+    assert!(cause.to_string().contains("in a loop"), "{cause}");
 }
 
 #[tokio::test]

@@ -110,7 +110,7 @@ async fn notes_that_are_of_no_use_are_dropped() {
         assert_eq!(second(&depot, directory.path()).await, FROM_THE_START, "{index}");
         assert!(depot.has(&content()));
     }
-    // The registry has forgotten it, or says what can't be.
+    // The registry has forgotten it, or says what cannot be.
     let directory = tempfile::tempdir().unwrap();
     let depot = left(directory.path()).await;
     depot.change(|state| state.uploads.clear());

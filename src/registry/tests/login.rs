@@ -50,7 +50,7 @@ async fn a_registry_may_ask_for_nothing_or_be_none_or_fail_for_a_while() {
     assert!(!check(&open, &login("user", "secret")).await.unwrap());
     let none = Server::start(|_| Reply::new(404)).await;
     let error = check(&none, &login("user", "secret")).await.unwrap_err();
-    assert!(error.hint().unwrap().contains("is no registry"), "{error:?}");
+    assert!(error.hint().unwrap().contains("is not a registry"), "{error:?}");
     let asked = AtomicUsize::new(0);
     let busy = Server::start(move |seen| match (asked.fetch_add(1, Ordering::Relaxed), seen.header("authorization")) {
         (0, _) => Reply::new(503),

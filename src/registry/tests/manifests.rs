@@ -33,10 +33,10 @@ async fn a_manifest_that_is_not_the_right_one_is_refused() {
 #[tokio::test]
 async fn what_is_no_manifest_is_refused() {
     for (body, expected) in [
-        (b"<html>".to_vec(), "no manifest"),
-        (b"{}".to_vec(), "no manifest"),
+        (b"<html>".to_vec(), "not a manifest"),
+        (b"{}".to_vec(), "not a manifest"),
         (br#"{"schemaVersion":1,"fsLayers":[]}"#.to_vec(), "schema 1"),
-        (vec![b' '; 17 << 20], "at most"),
+        (vec![b' '; 17 << 20], "the limit is"),
     ] {
         let server = Server::start(move |_| Reply::new(200).body(body.clone())).await;
         let error = remote(&server, "a/b").resolve().await.unwrap_err();

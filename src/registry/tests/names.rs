@@ -66,9 +66,9 @@ async fn lists_end() {
 #[tokio::test]
 async fn what_is_no_list_of_tags_is_refused() {
     for (reply, expected) in [
-        (Reply::new(200).body("<html>"), "no list of tags"),
-        (Reply::new(200).body(r#"{"tags":5}"#), "no list of tags"),
-        (tags(&["good", "../bad\n"]), r"lists `../bad\n`, which is no tag"),
+        (Reply::new(200).body("<html>"), "not a list of tags"),
+        (Reply::new(200).body(r#"{"tags":5}"#), "not a list of tags"),
+        (tags(&["good", "../bad\n"]), r"lists `../bad\n`, which is not a tag"),
         (Reply::new(404), "404 Not Found"),
     ] {
         let (_, error) = error_of(move |_| reply.clone()).await;

@@ -126,6 +126,6 @@ async fn what_else_the_tag_names_is_left_alone() {
     .await;
     let (descriptor, bytes) = signature("one");
     let error = remote(&server, "a/b").keep(&descriptor, &bytes).await.unwrap_err();
-    assert!(error.cause.to_string().contains("names no index"), "{}", error.cause);
+    assert!(error.cause.to_string().contains("does not name an index"), "{}", error.cause);
     assert_eq!(puts(&server), 1);
 }

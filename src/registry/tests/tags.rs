@@ -203,15 +203,22 @@ async fn a_tag_that_can_not_be_set_right_is_as_it_was_before() {
     registry.remote(true).tag(&one.0, &one.1, "t").await.unwrap();
     registry.kept.lock().unwrap().changed = 0;
     let error = registry.remote(true).tag(&two.0, &two.1, "t").await.unwrap_err();
-    let said = format!("; `t` names {} again, as before", one.0.digest);
+    let said = format!("; ociforge restored `t`, which names {} again", one.0.digest);
     assert!(error.cause.to_string().ends_with(&said), "{}", error.cause);
     assert_eq!(registry.tag("t").as_deref(), Some(one.0.digest.as_str()));
 
     // One that takes nothing back is told of.
     let registry = Registry::new(Ways { changed: 99, ..changed }).await;
     let error = registry.remote(true).tag(&one.0, &one.1, "t").await.unwrap_err();
-    assert!(error.cause.to_string().contains("which is not what was sent, and 127.0.0.1:"), "{}", error.cause);
-    assert!(error.cause.to_string().contains("refuses to take it back"), "{}", error.cause);
+    assert!(
+        error.cause.to_string().contains(
+            "which differs from the pushed manifest, and \
+        127.0.0.1:"
+        ),
+        "{}",
+        error.cause
+    );
+    assert!(error.cause.to_string().contains("refuses to restore it"), "{}", error.cause);
 }
 
 #[tokio::test]

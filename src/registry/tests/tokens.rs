@@ -130,7 +130,11 @@ async fn an_identity_token_stays_with_its_token_server() {
         .await;
         let (_directory, client) = signed_in(&server, json!({"identitytoken": "re/fresh"}));
         let error = client.repository(&reference(&server, "a")).resolve().await.unwrap_err();
-        let expected = format!("{} wants the credentials sent elsewhere, to http://{thief_address}", server.address);
+        let expected = format!(
+            "{} asks to send the credentials to another host, \
+            http://{thief_address}",
+            server.address
+        );
         assert_eq!(error.cause.to_string(), expected);
         // Within the server it may go where it is sent.
         assert!(server.lines().contains(&"POST /token/new".to_owned()), "{:?}", server.lines());
@@ -142,8 +146,8 @@ async fn an_identity_token_stays_with_its_token_server() {
 async fn a_token_server_that_refuses_is_an_error_that_says_so() {
     for (reply, expected) in [
         (Reply::new(401).body(r#"{"details":"incorrect username or password"}"#), "incorrect username or password"),
-        (Reply::new(200).body("<html>welcome</html>"), "gave no token"),
-        (Reply::new(200).body(r#"{"token": 5}"#), "gave no token"),
+        (Reply::new(200).body("<html>welcome</html>"), "returned no token"),
+        (Reply::new(200).body(r#"{"token": 5}"#), "returned no token"),
     ] {
         let server = Server::start(move |seen| match seen.target.starts_with("/token") {
             true => reply.clone(),

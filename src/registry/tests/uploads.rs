@@ -110,6 +110,7 @@ async fn a_source_that_lies_pushes_nothing() {
     source.blobs.insert(descriptor.digest.clone(), wrong);
     let error = remote(&server, "a/b").push(&descriptor, &source, &()).await.unwrap_err();
     assert!(matches!(error.cause, Cause::WrongDigest { .. }), "{}", error.cause);
+    assert_eq!(error.operation, format!("read {} from the source", descriptor.digest));
     assert_eq!(source.opened.load(Ordering::Relaxed), 1);
     // The server logs a request only when all of its body is there.
     assert_eq!(server.lines().len(), 1);

@@ -1,4 +1,4 @@
-//! Pushing a blob: which request comes next, and what a refusal or a break leads to.
+//! The push of a blob: the sequence of requests, and the reaction to refusals and interruptions.
 
 use ociforge_manifests::Descriptor;
 use reqwest::StatusCode;
@@ -20,31 +20,31 @@ struct Push<'a> {
     origin: &'a Origin,
     descriptor: &'a Descriptor,
     blob: &'a Outgoing<'a>,
-    /// An upload that the registry has begun already, for the first that is needed.
+    /// An upload that the registry has already begun, for the first use.
     begun: Option<Url>,
     session: Option<UploadSession>,
     /// The note for a later run.
     entry: Option<JournalEntry>,
     /// Whether the upload is that of an earlier run.
     resumed: bool,
-    /// Where a chunk did not fit, as the registry said.
+    /// The offset of a chunk that the registry rejected as misplaced.
     misfit: Option<u64>,
-    /// Where the last chunk began that was answered by 500.
+    /// The offset of the last chunk with the answer 500.
     failed_at: Option<u64>,
     /// It may have been the answer that got lost, not the blob.
     doubtful: bool,
     retries: &'a Retries,
 }
 
-/// Pushes a blob. `begun` is an upload that the registry has begun already.
+/// Pushes a blob. `begun` is an upload that the registry has already begun.
 pub(in crate::registry) async fn push_blob(
     origin: &Origin,
     descriptor: &Descriptor,
     blob: &Outgoing<'_>,
     begun: Option<Url>,
 ) -> Result<(), Cause> {
-    // For all chunks at once: an upload keeps its source open between them, and that may be a download that others wait
-    // for who have leave to upload.
+    // One permit for all chunks: an upload keeps its source open between them, and the source may be a download that
+    // other uploads wait for.
     let _permit = origin.endpoint.permit(Lane::Upload).await;
     let retries = origin.retries();
     let mut push = Push::new(origin, descriptor, blob, begun, &retries);
@@ -76,7 +76,7 @@ impl<'a> Push<'a> {
         }
     }
 
-    /// Looks for an upload that an earlier run has left.
+    /// Resumes an upload of an earlier run.
     async fn take_up(&mut self) -> Result<(), Cause> {
         let journal = self.origin.journal.as_ref().filter(|_| self.blob.size() > self.origin.endpoint.strategy.chunk());
         let Some((entry, note)) =
@@ -95,7 +95,7 @@ impl<'a> Push<'a> {
         Ok(())
     }
 
-    /// Makes one request after the other, until the blob is there or one fails.
+    /// Sends requests until the registry has the blob or one fails.
     async fn attempt(&mut self) -> Result<(), Fault> {
         while !self.has_arrived().await? {
             match self.step().await {
@@ -107,7 +107,7 @@ impl<'a> Push<'a> {
         Ok(())
     }
 
-    /// Makes the next request. `true` once the blob is there.
+    /// Sends the next request. `true` when the registry has the blob.
     async fn step(&mut self) -> Result<bool, Fault> {
         let Some(session) = &mut self.session else {
             self.session = Some(match self.begun.take() {
@@ -128,9 +128,9 @@ impl<'a> Push<'a> {
         }
         let span = Span { start: offset, length: chunk.min(left) };
         match session.patch(self.origin, self.blob, span).await {
-            // More can't be there than was sent.
+            // The registry cannot have more than was sent.
             Ok(Some(there)) if there > offset => self.advance(there.min(offset + span.length)),
-            // It took the chunk, but nothing of it is there.
+            // It accepted the chunk, but stored nothing of it.
             Ok(_) => self.send_whole().await,
             Err(fault) => {
                 let sent = if offset == 0 { Sent::First } else { Sent::Later };
@@ -140,15 +140,15 @@ impl<'a> Push<'a> {
         Ok(false)
     }
 
-    /// Goes on where the registry says that it is.
+    /// Continues at the offset of the registry.
     async fn told(&mut self, there: Result<Option<u64>, Fault>) -> Result<bool, Fault> {
         match there {
             // A second try would be the first over again.
             Ok(Some(there)) if self.misfit.take() == Some(there) => self.send_whole().await,
             Ok(Some(there)) if there <= self.blob.size() => self.advance(there),
             Err(fault) if fault.transient => return Err(fault),
-            // It is no longer known, or the registry can't go on from the middle of a chunk: docker-registry signs where
-            // an upload stands, and refuses one that holds more than that.
+            // The upload is unknown, or the registry cannot resume in the middle of a chunk: docker-registry signs the
+            // offset of an upload, and refuses an upload with more bytes.
             Ok(_) | Err(_) => self.session = None,
         }
         Ok(false)
@@ -177,8 +177,7 @@ impl<'a> Push<'a> {
         Ok(false)
     }
 
-    /// Does what is to be done about a request that failed. The error is the same fault, when it is one to wait after or
-    /// nothing can be done.
+    /// Reacts to a failed request. The error is the same fault, if it needs a pause or has no remedy.
     async fn turn(&mut self, fault: Fault, sent: Sent, span: Span) -> Result<(), Fault> {
         let least = self.session.as_ref().map_or(0, |session| session.least);
         let course = course(&fault, sent);
@@ -195,12 +194,12 @@ impl<'a> Push<'a> {
             }
             Course::Anew => self.session = None,
             Course::Ask if self.fails_again(&fault, span) => match sent {
-                // Some that know no chunks call that a fault of their own.
+                // Some registries without chunks answer with a server error.
                 Sent::First => {
                     self.send_whole().await;
                     return Ok(());
                 }
-                // It has lost what it needs to go on.
+                // The registry has lost the state of the upload.
                 _ => self.give_up().await,
             },
             Course::Ask | Course::Shorter => {
@@ -216,20 +215,20 @@ impl<'a> Push<'a> {
         Err(Fault { transient: true, ..fault })
     }
 
-    /// Whether the host has answered what begins there by 500 for the second time.
+    /// Whether the host has answered 500 twice at this offset.
     fn fails_again(&mut self, fault: &Fault, span: Span) -> bool {
         let failed = (fault.status == Some(StatusCode::INTERNAL_SERVER_ERROR)).then_some(span.start);
         std::mem::replace(&mut self.failed_at, failed) == failed && failed.is_some()
     }
 
-    /// Begins once more, without chunks: this host can't take them.
+    /// Starts again without chunks: this host does not support them.
     async fn send_whole(&mut self) {
         self.origin.endpoint.strategy.take_whole();
         self.give_up().await;
         self.forget();
     }
 
-    /// Leaves nothing to be gone on with by a later run.
+    /// Removes the note for a later run.
     fn forget(&mut self) {
         if let Some(entry) = self.entry.take() {
             entry.remove();
@@ -242,7 +241,7 @@ impl<'a> Push<'a> {
         }
     }
 
-    /// Whether the blob is there although the registry's answer did not come.
+    /// Whether the registry has the blob although its answer was lost.
     async fn has_arrived(&mut self) -> Result<bool, Cause> {
         let arrived = std::mem::take(&mut self.doubtful) && self.origin.holds(self.descriptor).await?;
         if arrived {
@@ -251,13 +250,12 @@ impl<'a> Push<'a> {
         Ok(arrived)
     }
 
-    /// Gives up what the registry has of wrong bytes. The error is the same fault, unless that may lie in what an earlier
-    /// run has sent.
+    /// Cancels an upload of wrong bytes. The error is the same fault, unless bytes of an earlier run may be the cause.
     async fn recover(&mut self, fault: Fault) -> Result<(), Fault> {
-        if !matches!(fault.cause, Cause::WrongDigest { .. } | Cause::WrongSize { .. }) {
+        if !fault.cause.is_mismatch() {
             return Err(fault);
         }
-        // What a registry has of wrong bytes is no beginning of the right ones.
+        // An upload with wrong bytes cannot be resumed.
         if self.resumed || self.session.as_ref().is_some_and(|session| session.offset != Some(0)) {
             self.give_up().await;
         }

@@ -1,8 +1,8 @@
 //! Putting things into a repository (distribution-spec, "Push").
 //!
-//! A blob that is no longer than a chunk goes in one `PUT`; a longer one goes in chunks, and after whatever breaks one
-//! off it goes on from where the registry says that it is. `session` makes the requests about an upload, `strategy` learns
-//! from the answers, and `blob` has what happens in which order.
+//! A blob up to the size of a chunk is sent in one `PUT`; a longer one in chunks, and after an interruption the upload
+//! resumes at the offset of the registry. `session` sends the requests of an upload, `strategy` learns from the
+//! answers, and `blob` has the sequence.
 
 mod blob;
 mod mount;
@@ -24,8 +24,8 @@ pub(super) use self::blob::push_blob;
 pub(super) use self::mount::{MountOutcome, mount};
 pub(super) use self::strategy::Strategy;
 
-/// Puts a manifest under a tag or its digest, `name`; what the registry answered. Together with its digest it can be given
-/// `tags` (distribution-spec, "Pushing Manifests"); a registry that can't do that takes no notice of them.
+/// Pushes a manifest under `name`, a tag or its digest; returns the answer. A push by digest can set `tags`
+/// (distribution-spec, "Pushing Manifests"); a registry without support ignores them.
 pub(super) async fn put_manifest(
     origin: &Origin,
     descriptor: &Descriptor,
@@ -46,7 +46,7 @@ pub(super) async fn put_manifest(
     if !is_registrys(&answer) {
         let (registry, status) = (&origin.endpoint.registry, answer.status());
         return Err(Cause::Other {
-            message: format!("{registry} answered {status}, but does not say that the manifest is there"),
+            message: format!("{registry} answered {status}, but does not confirm the manifest"),
             hint: Some("check that the address is that of a registry".into()),
         });
     }
@@ -55,12 +55,12 @@ pub(super) async fn put_manifest(
 
 fn content_type(media_type: &str) -> Result<HeaderValue, Cause> {
     HeaderValue::from_str(media_type).map_err(|_| {
-        let message = format!("`{}`, as the manifest's media type is given, is none", media_type.escape_debug());
+        let message = format!("`{}`, the media type of the manifest, is invalid", media_type.escape_debug());
         Cause::Other { message, hint: None }
     })
 }
 
-/// Whether an answer to a manifest is that of a registry that has it now: the page of a gateway says 200, too.
+/// Whether an answer confirms a pushed manifest: the page of a gateway has the status 200, too.
 fn is_registrys(answer: &HttpResponse) -> bool {
     answer.status() == StatusCode::CREATED || answer.header("docker-content-digest").is_some()
 }

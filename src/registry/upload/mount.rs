@@ -10,18 +10,18 @@ use crate::registry::challenge::Scopes;
 use crate::registry::fault::{Fault, Subject};
 use crate::registry::origin::{Origin, Request, same_digest};
 
-/// What became of the wish to mount a blob.
+/// The result of a mount request.
 pub(in crate::registry) enum MountOutcome {
-    /// It is there.
+    /// The blob is mounted.
     Done,
-    /// The registry would rather have it pushed, here.
+    /// The registry began an upload at this URL instead.
     Begun(Url),
     /// It would not.
     Refused,
 }
 
-/// Asks the registry to take a blob over from another of its repositories. Any refusal is an answer; only a registry
-/// that can't be reached is an error.
+/// Requests the mount of a blob from another repository of the registry. A refusal is a result; only an unreachable
+/// registry is an error.
 pub(in crate::registry) async fn mount(
     origin: &Origin,
     descriptor: &Descriptor,

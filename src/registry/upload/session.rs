@@ -1,4 +1,4 @@
-//! An upload that a registry has begun, and the requests about it.
+//! An upload session of a registry, and its requests.
 
 use ociforge_manifests::Descriptor;
 use reqwest::Method;
@@ -15,16 +15,16 @@ use crate::registry::origin::{Origin, Request, same_digest};
 
 /// An upload (distribution-spec, "Pushing blobs").
 pub(super) struct UploadSession {
-    /// Where the next request goes. It may be signed for the user: not for messages.
+    /// The URL of the next request. It may be signed for the user, so it must not appear in messages.
     pub url: Url,
-    /// How many bytes the registry has; `None` when only it knows.
+    /// The offset of the registry in bytes; `None` if it is unknown.
     pub offset: Option<u64>,
     /// The shortest chunk that it takes, in bytes, but for the last.
     pub least: u64,
 }
 
 impl UploadSession {
-    /// Asks the registry to begin an upload.
+    /// Begins an upload.
     pub(super) async fn begin(origin: &Origin) -> Result<Self, Fault> {
         let scopes = Scopes::push(&origin.repository);
         let request = Request::new(Method::POST, uploads(origin).await?, &scopes);
@@ -33,12 +33,12 @@ impl UploadSession {
         Ok(Self { least: least.unwrap_or(0), ..Self::at(location(origin, &answer).await?) })
     }
 
-    /// An upload that was begun by other means.
+    /// An upload that another request began.
     pub(super) fn at(url: Url) -> Self {
         Self { url, offset: Some(0), least: 0 }
     }
 
-    /// Asks how many bytes the registry has. `None` when it does not say.
+    /// Queries the offset of the registry. `None` if it does not state it.
     pub(super) async fn ask(&mut self, origin: &Origin) -> Result<Option<u64>, Fault> {
         let scopes = Scopes::push(&origin.repository);
         let request = Request::new(Method::GET, self.url.clone(), &scopes);
@@ -47,7 +47,7 @@ impl UploadSession {
         Ok(received(&answer))
     }
 
-    /// Sends a chunk; how many bytes the registry then has. `None` when it does not say.
+    /// Sends a chunk; returns the new offset of the registry. `None` if it does not state it.
     pub(super) async fn patch(
         &mut self,
         origin: &Origin,
@@ -81,13 +81,13 @@ impl UploadSession {
         Ok(same_digest(&answer, &descriptor.digest)?)
     }
 
-    /// Gives the upload up. A registry that does not let go of it does so by itself in time.
+    /// Cancels the upload. A registry that refuses this drops it by itself later.
     pub(super) async fn cancel(self, origin: &Origin) {
         let scopes = Scopes::push(&origin.repository);
         let _ = origin.send(&Request::new(Method::DELETE, self.url, &scopes)).await;
     }
 
-    /// Goes on where the answer says, if it does.
+    /// Continues at the location of the answer, if any.
     async fn follow(&mut self, origin: &Origin, answer: &HttpResponse) -> Result<(), Fault> {
         if answer.header("location").is_some() {
             self.url = location(origin, answer).await?;
@@ -104,23 +104,24 @@ fn body<'a>(mut request: Request<'a>, part: &'a BlobPart<'a>) -> Request<'a> {
     request
 }
 
-/// Where uploads begin. The path ends in a slash.
+/// The URL that begins uploads. The path ends in a slash.
 pub(super) async fn uploads(origin: &Origin) -> Result<Url, Cause> {
     origin.url(&["blobs", "uploads", ""]).await
 }
 
-/// Where the upload goes on that the answer tells of.
+/// The location of the upload in the answer.
 pub(super) async fn location(origin: &Origin, answer: &HttpResponse) -> Result<Url, Fault> {
     let base = origin.endpoint.base().await?;
     let next = answer.header("location").and_then(|text| answer.url().join(text).ok());
     let next = next.filter(|url| matches!(url.scheme(), "http" | "https"));
-    let next = next.ok_or_else(|| Fault::wrong("the registry began an upload, but does not say where"))?;
+    let next = next.ok_or_else(|| Fault::wrong("the registry began an upload without a location"))?;
     let host = host_of(&next);
-    as_safe_as(base, next).ok_or_else(|| Fault::wrong(format!("the registry wants it sent over plain HTTP, to {host}")))
+    as_safe_as(base, next)
+        .ok_or_else(|| Fault::wrong(format!("the registry asks to send the blob over plain HTTP to {host}")))
 }
 
-/// The address for the upload, no less safe than the registry's own. A registry behind a proxy that speaks TLS for it
-/// may name itself by plain HTTP, which means the same place; another host by plain HTTP is none to send to.
+/// The URL of the upload, as secure as the registry's own. A registry behind a TLS proxy may name itself by plain HTTP,
+/// which is corrected; another host by plain HTTP is refused.
 pub(super) fn as_safe_as(base: &Url, mut next: Url) -> Option<Url> {
     if next.scheme() == "http" && base.scheme() == "https" {
         let port = next.port().or(base.port());
@@ -130,13 +131,13 @@ pub(super) fn as_safe_as(base: &Url, mut next: Url) -> Option<Url> {
     Some(next)
 }
 
-/// How many bytes the answer says are there.
+/// The offset in the answer.
 fn received(answer: &HttpResponse) -> Option<u64> {
     length_of(answer.header("range")?)
 }
 
-/// The length of a `Range` as registries state it, `0-<last>`. By custom no byte is told as `0-0`, as one byte is; of the
-/// two it is taken for none, which at worst sends a byte twice.
+/// The length of a `Range` in the form of registries, `0-<last>`. By convention `0-0` means no byte or one byte; it is
+/// read as no byte, which at worst sends one byte twice.
 fn length_of(range: &str) -> Option<u64> {
     let (first, last) = range.trim_start_matches("bytes").trim_start_matches(['=', ' ']).split_once('-')?;
     let last = last.parse::<u64>().ok().filter(|_| first == "0")?;

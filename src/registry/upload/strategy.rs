@@ -1,4 +1,4 @@
-//! How a host takes blobs: learnt from its answers, not from its name.
+//! The upload strategy of a host, learnt from its answers, not from its name.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,14 +6,14 @@ use crate::registry::fault::Fault;
 
 /// Blobs of any length go in one request.
 const WHOLE: u64 = u64::MAX;
-/// Chunks are made no shorter than this, in bytes, whatever limit a proxy has.
+/// The minimum size of chunks in bytes, even if a proxy has a lower limit.
 const SHORTEST: u64 = 1 << 20;
 
-/// How long the chunks are that a host gets.
+/// The chunk size of a host.
 #[derive(Debug)]
 pub(in crate::registry) struct Strategy(AtomicU64);
 
-/// What a request that failed was to send.
+/// The content of a failed request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sent {
     /// A blob in one request.
@@ -22,16 +22,16 @@ pub(super) enum Sent {
     First,
     /// One of the others.
     Later,
-    /// Nothing more: the end of an upload in chunks.
+    /// No content: the end of a chunked upload.
     End,
 }
 
-/// What to do about it.
+/// The reaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Course {
     /// Give up.
     Fail,
-    /// Ask how much arrived, in a while, and go on from there.
+    /// Query the offset after a pause, and resume there.
     Ask,
     /// Begin another upload, in a while.
     Anew,
@@ -42,12 +42,12 @@ pub(super) enum Course {
 }
 
 impl Strategy {
-    /// Chunks of this length in bytes, until the host says otherwise.
+    /// Chunks of this initial size in bytes.
     pub(in crate::registry) fn new(chunk: u64) -> Self {
         Self(AtomicU64::new(chunk.max(1)))
     }
 
-    /// The length of chunks in bytes. What is not longer goes in one request.
+    /// The chunk size in bytes. Blobs up to it are sent in one request.
     pub(super) fn chunk(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -69,12 +69,12 @@ impl Strategy {
     }
 }
 
-/// What to do about a request of an upload that failed.
+/// The reaction to a failed request of an upload.
 pub(super) fn course(fault: &Fault, sent: Sent) -> Course {
     let status = match fault.status {
         Some(status) => status.as_u16(),
         None if !fault.transient => return Course::Fail,
-        // For an upload in one request there is nothing to go on from.
+        // An upload in one request cannot be resumed.
         None if sent == Sent::Whole => return Course::Anew,
         None => return Course::Ask,
     };
@@ -84,14 +84,14 @@ pub(super) fn course(fault: &Fault, sent: Sent) -> Course {
         (413, _) => Course::Shorter,
         (501, Sent::Whole) => Course::Fail,
         (501, _) => Course::Whole,
-        // The upload is no longer known: a registry that was restarted, or another one behind the same name.
+        // The upload is unknown: the registry was restarted, or another instance answered.
         (404, Sent::Whole) | (404 | 410, Sent::Later | Sent::End) => Course::Anew,
         (408 | 429 | 500.., Sent::Whole) => Course::Anew,
         (408 | 416 | 429 | 500.., Sent::First | Sent::Later) => Course::Ask,
         // Another request, one of ours that broke off, is still at the upload.
         (409, Sent::Later) => Course::Ask,
         (408 | 429 | 500.., Sent::End) => Course::Ask,
-        // It has said that all chunks are there, but it can't make the blob of them.
+        // It confirmed all chunks, but cannot finish the blob.
         (400 | 416, Sent::End) => Course::Whole,
         (_, Sent::Whole | Sent::End) => Course::Fail,
         (_, Sent::First | Sent::Later) => Course::Whole,

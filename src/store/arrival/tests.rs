@@ -1,5 +1,7 @@
 use std::fs::OpenOptions;
 
+use ociforge_manifests::Digest;
+
 use super::*;
 use crate::error::Explain;
 use crate::store::testing::{Count, End, Script, noise};
@@ -63,6 +65,7 @@ async fn a_bad_old_part_is_read_anew_once() {
     let wrong = Script::new(&noise(5001)[1..], &[]);
     let error = receive(first, &blob, &wrong, &Count::default()).await.unwrap_err();
     assert!(matches!(error.cause, Cause::WrongDigest { .. }));
+    assert_eq!(error.operation, format!("read {} from the source", Digest::of(&blob)));
     assert_eq!((content(&file), wrong.offsets()), (b"before".to_vec(), vec![10, 0]));
 }
 
@@ -87,6 +90,7 @@ async fn too_many_bytes_leave_nothing_and_too_few_stay() {
     let (file, first) = arrival(b"", b"");
     let error = receive(first, &blob, &Script::new(&blob[..4000], &[]), &Count::default()).await.unwrap_err();
     assert!(matches!(error.cause, Cause::WrongSize { expected: 5000, actual: 4000 }), "{error:?}");
+    assert_eq!(error.operation, format!("read {} from the source", Digest::of(&blob)));
     assert_eq!(content(&file).len(), 4000);
 }
 

@@ -56,7 +56,7 @@ fn only_regular_files_are_opened_and_nothing_is_waited_for() {
     for (name, is) in NO_FILES {
         for open in opens {
             let error = open(&scene.dir, name).unwrap_err();
-            assert_eq!(error.to_string(), format!("{name} in it is {is}, where only a regular file can be"));
+            assert_eq!(error.to_string(), format!("{name} is {is}; expected a regular file"));
         }
         assert_eq!(scene.dir.facts(name).unwrap(), None);
         assert!(scene.dir.is_taken(name).unwrap() && scene.dir.new_file(name, 0o600).is_err());
@@ -80,13 +80,13 @@ fn only_directories_are_entered() {
     let scene = Scene::new();
     for name in ["file", "link", "link-to-directory", "dangling", "fifo", "socket"] {
         for opened in [scene.dir.directory(name), scene.dir.make_directory(name)] {
-            assert!(opened.unwrap_err().to_string().contains("where only a directory can be"), "{name}");
+            assert!(opened.unwrap_err().to_string().contains("expected a directory"), "{name}");
         }
     }
     let below = scene.dir.make_directory("directory").unwrap().make_directory("below").unwrap();
     symlink("/", scene.top.path().join("inside/directory/below/root")).unwrap();
     let error = below.directory("root").unwrap_err();
-    assert!(error.to_string().starts_with("directory/below/root in it is a symbolic link"), "{error}");
+    assert!(error.to_string().starts_with("directory/below/root is a symbolic link"), "{error}");
     scene.assert_untouched();
 }
 
@@ -112,7 +112,7 @@ fn links_are_replaced_and_not_written_through() {
         assert_eq!(fs::read_to_string(scene.top.path().join("inside").join(name)).unwrap(), "new");
     }
     let error = scene.dir.write("directory", b"new", false).unwrap_err();
-    assert_eq!(error.to_string(), "directory in it is a directory, where only a regular file can be");
+    assert_eq!(error.to_string(), "directory is a directory; expected a regular file");
     scene.dir.touch("link-to-directory").unwrap();
     scene.dir.remove("link-to-directory").unwrap();
     assert!(scene.dir.names().unwrap().iter().all(|name| !name.as_bytes().starts_with(TEMPORARY.as_bytes())));

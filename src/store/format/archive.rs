@@ -1,8 +1,8 @@
 //! OCI layouts in tar files: containers-transports' `oci-archive`.
 //!
-//! An archive is an uncompressed tar with `oci-layout`, `index.json` and `blobs/<algorithm>/<hex>`. It is read in place:
-//! opening it notes where each blob lies, and nothing is ever unpacked. Of one that is compressed as a whole, a temporary
-//! file with what it decompresses to is read.
+//! An archive is an uncompressed tar with `oci-layout`, `index.json` and `blobs/<algorithm>/<hex>`. It is read in
+//! place: opening it records the offset of each blob, and nothing is unpacked. A compressed archive is decompressed
+//! into a temporary file.
 
 mod resume;
 mod rewrite;
@@ -24,7 +24,7 @@ use crate::content::{ByteStream, Cause, ContentError, Source, or_data};
 pub use target::ArchiveWriter;
 pub use writer::{reachable, write_archive};
 
-/// An `oci-archive` to read from.
+/// An `oci-archive` as a source.
 #[derive(Debug)]
 pub struct Archive {
     tar: TarFile,
@@ -33,12 +33,12 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Opens an archive and notes where its blobs lie. Reads the headers only, not the blobs, but decompresses the whole
-    /// file where it is compressed.
+    /// Opens an archive and records the offsets of its blobs. It reads only the headers, but decompresses a compressed
+    /// file completely.
     ///
     /// # Errors
-    /// When the file can't be read, is no tar file or no OCI layout in one, or has entries that no layout has: links,
-    /// devices, paths out of the root, the same blob twice.
+    /// When the file cannot be read, is not a tar file with an OCI layout, or has entries that are invalid in a layout:
+    /// links, devices, paths out of the root, the same blob twice.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, ContentError> {
         let path = path.into();
         let operation = format!("open the archive {}", path.display());
@@ -71,16 +71,16 @@ impl Archive {
         &self.index
     }
 
-    /// The length in bytes of the blob of this digest; `None` when it is not there.
+    /// The size in bytes of the blob of this digest; `None` if it does not exist.
     #[must_use]
     pub fn blob_size(&self, digest: &Digest) -> Option<u64> {
         self.blobs.get(digest).map(|place| place.length)
     }
 
-    /// The manifest called `name`, or, without a name, the only one there is.
+    /// The manifest `name`, or the only one without a name.
     ///
     /// # Errors
-    /// When there is no such manifest.
+    /// When the manifest does not exist.
     pub fn find(&self, name: Option<&str>) -> Result<Descriptor, Cause> {
         index::find(&self.index, name, "archive")
     }
@@ -91,6 +91,10 @@ impl Source for Archive {
     async fn fetch(&self, descriptor: &Descriptor, offset: u64) -> Result<ByteStream, ContentError> {
         let place = self.blobs.get(&descriptor.digest).copied();
         or_data(self.tar.fetch(descriptor, place, offset), descriptor, offset)
+    }
+
+    fn location(&self, _: &Descriptor) -> String {
+        self.place()
     }
 }
 
@@ -109,8 +113,8 @@ impl Indexed for Archive {
 }
 
 fn no_layout(docker: bool) -> Cause {
-    let message = "there is no OCI layout in it (no file oci-layout, or no index.json)".into();
-    let hint = docker.then(|| "it looks like what `docker save` writes: call it docker-archive:FILE".into());
+    let message = "the archive is not an OCI layout: oci-layout or index.json is missing".into();
+    let hint = docker.then(|| "the file looks like an archive of `docker save`: use docker-archive:FILE".into());
     Cause::Other { message, hint }
 }
 

@@ -5,15 +5,14 @@ use ociforge_manifests::{Descriptor, graph::Index};
 use super::layout::REF_NAME;
 use crate::content::Cause;
 
-/// The annotation of ours on an entry of a layout's index that has no name: the repository to which the manifest was
-/// pushed without a tag, or in which it had a tag once. Such entries are there so that the manifest stays, not as images
-/// of the layout.
+/// ociforge's annotation on an index entry without a name: the repository to which the manifest was pushed without a
+/// tag, or in which it once had a tag. Such entries keep the manifest, and are not images of the layout.
 pub const REPOSITORY: &str = "org.ociforge.repository";
 
-/// Largest `index.json` that is read or written, in bytes: some hundred thousand entries.
+/// The maximum size of `index.json` in bytes: some hundred thousand entries.
 pub const MAX_INDEX: u64 = 64 << 20;
 
-/// The manifest called `name`, or, without a name, the only image that there is. `place` is `layout` or `archive`.
+/// The manifest `name`, or the only image without a name. `place` is `layout` or `archive`.
 pub(super) fn find(index: &Index, name: Option<&str>, place: &str) -> Result<Descriptor, Cause> {
     let kept = |entry: &Descriptor| {
         let known = entry.annotations.contains_key(REPOSITORY) || entry.other.contains_key("artifactType");
@@ -25,7 +24,7 @@ pub(super) fn find(index: &Index, name: Option<&str>, place: &str) -> Result<Des
     };
     let mut found: Vec<_> = index.manifests.iter().filter(called).collect();
     if name.is_none() && found.iter().any(|entry| entry.is_document()) {
-        // An index may list what is no image at all.
+        // An index may list other content than images.
         found.retain(|entry| entry.is_document());
     }
     let names = || index.manifests.iter().filter_map(name_of).collect::<Vec<_>>().join(", ");
@@ -42,18 +41,18 @@ pub(super) fn find(index: &Index, name: Option<&str>, place: &str) -> Result<Des
     Err(Cause::Other { message, hint: hint.filter(|_| !names().is_empty()) })
 }
 
-/// Sees to it that the manifest is among the entries, by its digest at least.
+/// Adds the manifest to the entries, without a name, if it is missing.
 pub(super) fn keep(entries: &mut Vec<Descriptor>, manifest: &Descriptor) {
     if entries.iter().all(|entry| entry.digest != manifest.digest) {
         entries.push(manifest.clone());
     }
 }
 
-/// Lets `name` be that of the manifest, whose entry is the last one then.
+/// Gives the manifest the name `name`, and moves its entry to the end.
 pub(super) fn tag(entries: &mut Vec<Descriptor>, manifest: &Descriptor, name: &str) {
     let mut tagged = manifest.clone();
     tagged.annotations.insert(REF_NAME.into(), name.to_owned());
-    // A manifest that was kept by its digest first has its name now.
+    // An entry without a name gets the name.
     let kept = |entry: &Descriptor| {
         entry.digest == manifest.digest && name_of(entry).is_none() && !entry.annotations.contains_key(REPOSITORY)
     };
@@ -61,7 +60,7 @@ pub(super) fn tag(entries: &mut Vec<Descriptor>, manifest: &Descriptor, name: &s
     entries.push(tagged);
 }
 
-/// How an entry of an index is called.
+/// The name of an index entry.
 pub(super) fn name_of(entry: &Descriptor) -> Option<&str> {
     entry.annotations.get(REF_NAME).map(String::as_str)
 }

@@ -1,11 +1,10 @@
 //! OCI layouts on disk (image-spec, image-layout.md).
 //!
-//! Several processes may work on one layout: blobs and the index appear whole by renaming, and the index is changed
-//! under a lock. A blob that was pushed in part lies in `.partial/<algorithm>-<hex>`, locked by who writes it, and the
-//! next push of it goes on from there.
+//! Several processes may use one layout: blobs and the index are renamed into place, and the index is changed under a
+//! lock. A partial blob is in `.partial/<algorithm>-<hex>`, locked by its writer, and the next push resumes it.
 //!
-//! A layout may come from elsewhere. Its directory is wherever the user's path leads, but in it no link is followed, and
-//! what is neither a regular file nor a directory is refused (see [`Dir`]).
+//! A layout is not trusted. Links in the user's path to its directory are followed, but no link inside of it, and only
+//! regular files and directories are accepted (see [`Dir`]).
 
 mod target;
 
@@ -31,12 +30,12 @@ const LAYOUT: &str = "oci-layout";
 const INDEX: &str = "index.json";
 const LOCK: &str = ".lock";
 const PARTIALS: &str = ".partial";
-/// The directory of a layout that has the uploads that have not ended, each a file that is locked while a request has it.
+/// The directory of a layout for unfinished uploads: files that are locked during a request.
 pub const UPLOADS: &str = ".uploads";
-/// The file that is locked by who writes an image straight into the layout.
+/// The lock file of direct writers of the layout.
 pub(in crate::store) const WRITERS: &str = ".writers";
 
-/// What a layout has at its top, and whether it is a directory.
+/// The top-level names of a layout, and whether they are directories.
 const TOP: [(&str, bool); 7] = [
     (LAYOUT, false),
     (INDEX, false),
@@ -55,11 +54,11 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout in `root`, which is made if it is missing or empty. Blobs that were begun and not gone on with for a
-    /// week are removed.
+    /// Opens the layout in `root`, or creates it if the directory is missing or empty. Partial blobs older than a week
+    /// are removed.
     ///
     /// # Errors
-    /// When the directory holds something else, or can't be written.
+    /// When the directory has other content, or cannot be written.
     pub fn create(root: impl Into<PathBuf>) -> io::Result<Self> {
         let root = root.into();
         let dir = Dir::create(&root)?;
@@ -80,12 +79,17 @@ impl Layout {
         Ok(layout)
     }
 
-    /// The layout that is in `root`.
+    /// Opens the layout in `root`.
     ///
     /// # Errors
-    /// When there is none, or something in it is no file and no directory.
+    /// When it does not exist, or has entries of other types than files and directories.
     pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
-        let none = || io::Error::new(io::ErrorKind::NotFound, "there is no OCI layout (no file oci-layout)");
+        let none = || {
+            io::Error::new(
+                io::ErrorKind::NotFound,
+                "the directory is not an OCI layout: the file oci-layout is missing",
+            )
+        };
         let root = root.into();
         let dir = Dir::open(&root).map_err(|error| if is_missing(&error) { none() } else { error })?;
         let layout = Self { root, dir };
@@ -93,11 +97,11 @@ impl Layout {
         if layout.dir.facts(LAYOUT)?.is_some() { Ok(layout) } else { Err(none()) }
     }
 
-    /// Refuses at once what would lead out of the layout, or stop who opens it. Blobs are looked at when they are opened.
+    /// Refuses links and special files at the top of the layout. Blobs are checked when they are opened.
     fn check(&self) -> io::Result<()> {
         TOP.iter().try_for_each(|(name, directory)| self.dir.expect(name, *directory))?;
         let Ok(blobs) = self.dir.directory(BLOBS) else { return Ok(()) };
-        // Whatever is no algorithm is nobody's, but for links: who lists it would follow them.
+        // Other names are ignored, except for links, because a listing would follow them.
         ["sha256", "sha512"].iter().try_for_each(|algorithm| blobs.expect(algorithm, true))
     }
 
@@ -113,51 +117,51 @@ impl Layout {
         &self.dir
     }
 
-    /// Where the blob of this digest is, or would be, for messages. It is opened by [`Layout::open_blob`].
+    /// The path of the blob of this digest, for messages. [`Layout::open_blob`] opens it.
     #[must_use]
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.root.join(blob_name(digest))
     }
 
-    /// The directory of the blobs whose digests are of the algorithm of this one; made where it is missing.
+    /// The directory of blobs for the algorithm of this digest, created if it is missing.
     ///
     /// # Errors
-    /// When it can't be made, or something else is there.
+    /// When it cannot be created, or the name has another type.
     pub fn blob_directory(&self, digest: &Digest) -> io::Result<Dir> {
         self.dir.make_directory(BLOBS)?.make_directory(digest.algorithm())
     }
 
-    /// The directory of an algorithm's blobs, if there is one.
+    /// The directory of an algorithm's blobs, if it exists.
     fn algorithm(&self, digest: &Digest) -> io::Result<Dir> {
         self.dir.directory(BLOBS)?.directory(digest.algorithm())
     }
 
-    /// What is known of the blob of this digest; `None` when it is not there.
+    /// The metadata of the blob of this digest; `None` if it does not exist.
     #[must_use]
     pub fn blob_facts(&self, digest: &Digest) -> Option<FileFacts> {
         self.algorithm(digest).and_then(|directory| directory.facts(digest.hex())).ok().flatten()
     }
 
-    /// The length in bytes of the blob of this digest; `None` when it is not there.
+    /// The size in bytes of the blob of this digest; `None` if it does not exist.
     #[must_use]
     pub fn blob_size(&self, digest: &Digest) -> Option<u64> {
         self.blob_facts(digest).map(|facts| facts.size)
     }
 
-    /// The same for somebody who is about to rely on the blob: its time of modification becomes now, so that garbage
-    /// collection leaves it alone until a manifest reaches it. After this a collection that was about to remove it does
-    /// not; one that had removed it already makes this `None`.
+    /// As [`Self::blob_size`], and claims the blob: its modification time becomes now, so that garbage collection keeps
+    /// it until a manifest refers to it. A collection that has not removed it yet keeps it; if it is already removed,
+    /// the result is `None`.
     #[must_use]
     pub fn claim_blob(&self, digest: &Digest) -> Option<u64> {
-        // Who may not do this has no say in what is collected. The look has to come after the touch.
+        // A process without the permission cannot protect blobs. The check must follow the change of the time.
         let _ = self.algorithm(digest).and_then(|directory| directory.touch(digest.hex()));
         self.blob_size(digest)
     }
 
-    /// Opens the blob of this digest, and tells its length in bytes.
+    /// Opens the blob of this digest, and returns its size in bytes.
     ///
     /// # Errors
-    /// When it is not there or can't be read.
+    /// When it does not exist or cannot be read.
     pub fn open_blob(&self, digest: &Digest) -> io::Result<(File, u64)> {
         let file = self.algorithm(digest)?.open_file(digest.hex())?;
         let length = file.metadata()?.len();
@@ -167,7 +171,7 @@ impl Layout {
     /// The bytes of the blob of this digest, of at most `limit`. They are not verified.
     ///
     /// # Errors
-    /// When it is not there, can't be read, or is larger.
+    /// When it does not exist, cannot be read, or is larger.
     pub fn read_blob(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, Cause> {
         read_whole(self.open_blob(digest)?.0, limit)
     }
@@ -175,33 +179,33 @@ impl Layout {
     /// Removes the blob of this digest.
     ///
     /// # Errors
-    /// When it is not there or can't be removed.
+    /// When it does not exist or cannot be removed.
     pub fn remove_blob(&self, digest: &Digest) -> io::Result<()> {
         self.algorithm(digest)?.remove(digest.hex())
     }
 
-    /// Begins a blob.
+    /// Creates a blob.
     ///
     /// # Errors
-    /// When the directory can't be written.
+    /// When the directory cannot be written.
     pub fn writer(&self) -> io::Result<BlobWriter> {
         BlobWriter::new(&self.blobs()?)
     }
 
-    /// Puts a blob that is in memory.
+    /// Writes a blob from memory.
     ///
     /// # Errors
-    /// When it can't be written.
+    /// When it cannot be written.
     pub fn put(&self, bytes: &[u8]) -> io::Result<Digest> {
         let mut writer = self.writer()?;
         io::Write::write_all(&mut writer, bytes)?;
         Ok(writer.finish()?.0)
     }
 
-    /// The index, empty where there is none yet.
+    /// The index; empty if it does not exist yet.
     ///
     /// # Errors
-    /// When it can't be read or is no index.
+    /// When it cannot be read or is not an index.
     pub fn index(&self) -> Result<Document<Index>, Cause> {
         match self.dir.open_file(INDEX) {
             Ok(file) => Ok(Document::parse(read_whole(file, MAX_INDEX)?)?),
@@ -210,34 +214,34 @@ impl Layout {
         }
     }
 
-    /// Whether there is an index.
+    /// Whether the index exists.
     #[must_use]
     pub fn has_index(&self) -> bool {
         self.dir.is_taken(INDEX).unwrap_or(true)
     }
 
-    /// Changes the list of manifests in the index, alone with it.
+    /// Changes the list of manifests in the index under its lock.
     ///
     /// # Errors
-    /// When the index can't be read or written.
+    /// When the index cannot be read or written.
     pub fn edit_index(&self, edit: impl FnOnce(&mut Vec<Descriptor>)) -> Result<(), Cause> {
         self.lock()?.edit_index(edit)
     }
 
-    /// Waits until nobody else changes the index, and keeps it so.
+    /// Locks the index, and waits for other processes.
     ///
     /// # Errors
-    /// When the layout can't be written.
+    /// When the layout cannot be written.
     pub fn lock(&self) -> io::Result<Locked> {
         let file = self.dir.make_file(LOCK)?;
         file.lock()?;
         Ok(Locked { layout: self.clone(), _file: file })
     }
 
-    /// The same without waiting: `None` while somebody else changes the index.
+    /// Locks the index without waiting: `None` if another process has the lock.
     ///
     /// # Errors
-    /// When the layout can't be written.
+    /// When the layout cannot be written.
     pub fn try_lock(&self) -> io::Result<Option<Locked>> {
         let file = self.dir.make_file(LOCK)?;
         match file.try_lock() {
@@ -247,33 +251,33 @@ impl Layout {
         }
     }
 
-    /// The manifest called `name`, or, without a name, the only one there is.
+    /// The manifest `name`, or the only one without a name.
     ///
     /// # Errors
-    /// When the index can't be read, or there is no such manifest.
+    /// When the index cannot be read, or the manifest does not exist.
     pub fn find(&self, name: Option<&str>) -> Result<Descriptor, Cause> {
         index::find(&*self.index()?, name, "layout")
     }
 
-    /// Writes a blob that is in memory, safely on disk before it is there.
+    /// Writes a blob from memory, and flushes it to the disk before the rename.
     ///
     /// # Errors
-    /// When it can't be written.
+    /// When it cannot be written.
     pub fn write_blob(&self, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
         self.blob_directory(digest)?.write(digest.hex(), bytes, true)
     }
 
-    /// Takes the blob of this digest for this process alone, to write it; `None` while somebody else has it.
+    /// Locks the partial blob of this digest for writing; `None` if another process has it.
     pub(in crate::store) fn claim_partial(&self, digest: &Digest) -> io::Result<Option<Partial>> {
         Partial::claim(|| self.dir.make_directory(PARTIALS), &partial_name(digest))
     }
 
-    /// Where blobs lie that were pushed in part; nothing where there is no such directory.
+    /// The directory of partial blobs; `None` if it does not exist.
     pub(in crate::store) fn partials(&self) -> io::Result<Option<Dir>> {
         there(self.dir.directory(PARTIALS))
     }
 
-    /// Removes the directory of blobs that were pushed in part as long as there is nothing in it.
+    /// Removes the directory of partial blobs if it is empty.
     pub(in crate::store) fn remove_empty_partials(&self) {
         let _ = self.dir.remove_directory(PARTIALS);
     }
@@ -299,7 +303,7 @@ fn partial_name(digest: &Digest) -> OsString {
 fn read_whole(file: File, limit: u64) -> Result<Vec<u8>, Cause> {
     let size = file.metadata()?.len();
     let mut bytes = Vec::new();
-    // It may grow meanwhile.
+    // The file may grow during the read.
     if size <= limit && file.take(limit.saturating_add(1)).read_to_end(&mut bytes)? as u64 <= limit {
         return Ok(bytes);
     }
@@ -310,7 +314,7 @@ fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// A layout whose index nobody else changes.
+/// A layout with a locked index.
 #[derive(Debug)]
 pub struct Locked {
     layout: Layout,
@@ -321,7 +325,7 @@ impl Locked {
     /// Changes the list of manifests in the index.
     ///
     /// # Errors
-    /// When the index can't be read or written.
+    /// When the index cannot be read or written.
     pub fn edit_index(&self, edit: impl FnOnce(&mut Vec<Descriptor>)) -> Result<(), Cause> {
         let old = self.layout.index()?;
         let mut manifests = old.manifests.clone();
@@ -384,7 +388,7 @@ mod tests {
         assert!(to.push(&descriptor, &source, &()).await.is_err());
         let partials = to.partials().unwrap().unwrap();
         assert_eq!(partials.facts(partial_name(&descriptor.digest)).unwrap().unwrap().size, 300_000);
-        // One that nobody waits for any more leaves what it has, too.
+        // A dropped push also keeps its partial blob.
         let killed = tokio::time::timeout(Duration::from_millis(300), to.push(&descriptor, &source, &()));
         assert!(killed.await.is_err());
         to.push(&descriptor, &source, &()).await.unwrap();
@@ -527,7 +531,7 @@ mod tests {
             std::os::unix::fs::symlink(target, &place).unwrap();
             for opened in [Layout::create(layout.root()), Layout::open(layout.root())] {
                 let error = opened.unwrap_err().to_string();
-                assert!(error.starts_with(&format!("{name} in it is a symbolic link, where only ")), "{error}");
+                assert!(error.starts_with(&format!("{name} is a symbolic link; expected ")), "{error}");
             }
             assert_eq!(fs::read_to_string(victim.join("file")).unwrap(), "precious");
             assert_eq!(fs::read_dir(victim).unwrap().count(), 1);

@@ -1,4 +1,4 @@
-//! The formats that images are kept in: OCI layouts, and archives of both kinds.
+//! The formats of stored images: OCI layouts, and archives of both kinds.
 
 pub mod archive;
 pub(super) mod blob_name;

@@ -1,4 +1,4 @@
-//! What of a layout or an archive belongs to one repository.
+//! The part of a layout or an archive that belongs to one repository.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -15,24 +15,24 @@ use crate::content::{ByteStream, Cause, ContentError, Named, Repository, Source,
 
 /// A source with an `index.json`: a layout, or an archive of one.
 pub trait Indexed: Source {
-    /// The index as it is now.
+    /// The current index.
     ///
     /// # Errors
-    /// When it can't be read or is no index.
+    /// When it cannot be read or is not an index.
     fn index(&self) -> Result<Document<Index>, Cause>;
 
-    /// Where it is, for messages.
+    /// Its path, for messages.
     fn place(&self) -> String;
 
-    /// The length in bytes of the blob of this digest; `None` when it is not there.
+    /// The size in bytes of the blob of this digest; `None` if it does not exist.
     fn blob_size(&self, digest: &Digest) -> Option<u64>;
 }
 
-/// A layout or an archive seen as one repository: its index as it was when this was made.
+/// A layout or an archive as one repository, with its index at the time of creation.
 ///
-/// Without a repository's name the tags are the bare names, those without a slash or a colon, as in `oci:DIR:TAG`, and
-/// any name at all can be asked for. With one, such as `HOST/a/b`, the tag `t` is the entry called `HOST/a/b:t`, and
-/// `latest` may also be the one called `HOST/a/b`.
+/// Without a repository name, the tags are the names without a slash or a colon, as in `oci:DIR:TAG`, and any name can
+/// be requested. With a repository name, such as `HOST/a/b`, the tag `t` is the entry `HOST/a/b:t`, and `latest` may
+/// also be the entry `HOST/a/b`.
 #[derive(Clone)]
 pub struct Names {
     place: Arc<dyn Indexed>,
@@ -41,7 +41,7 @@ pub struct Names {
     referrers: Arc<OnceCell<Referrers>>,
 }
 
-/// The entries of the index that have a subject, by its digest, as they are listed.
+/// The index entries with a subject, by its digest.
 type Referrers = HashMap<Digest, Vec<Referrer>>;
 
 /// A manifest that has a subject.
@@ -55,13 +55,13 @@ impl Names {
     /// The bare names in `place`.
     ///
     /// # Errors
-    /// When the index can't be read.
+    /// When the index cannot be read.
     pub fn new(place: Arc<dyn Indexed>) -> Result<Self, ContentError> {
         let index = place.index().map_err(|cause| cause.of(format!("read the index of {}", place.place())))?;
         Ok(Self { place, index: Arc::new(index), repository: None, referrers: Arc::default() })
     }
 
-    /// The same place, and the same reading of it, seen as the repository of this name, host included.
+    /// The same layout or archive, with its cached documents, as the repository of this name, host included.
     #[must_use]
     pub fn of(&self, repository: impl Into<String>) -> Self {
         Self { repository: Some(repository.into()), ..self.clone() }
@@ -73,21 +73,21 @@ impl Names {
         &self.index
     }
 
-    /// The length in bytes of the blob of this digest, in whatever repository; `None` when it is not there.
+    /// The size in bytes of the blob of this digest in any repository; `None` if it does not exist.
     #[must_use]
     pub fn blob_size(&self, digest: &Digest) -> Option<u64> {
         self.place.blob_size(digest)
     }
 
-    /// All entries of the index that have a name, with it, in the index's order, whatever repository they are in. The
-    /// descriptors have no annotation that names them.
+    /// All named index entries of all repositories with their names, in the index's order. The descriptors do not have
+    /// the annotation of the name.
     #[must_use]
     pub fn entries(&self) -> Vec<(String, Descriptor)> {
         let named = |entry: &Descriptor| Some((name_of(entry)?.to_owned(), bare(entry)));
         self.index.manifests.iter().filter_map(named).collect()
     }
 
-    /// The entry that `tag` names. One that is called so exactly goes before one that is by what its name leaves out.
+    /// The entry of `tag`. An exact name has precedence over an abbreviated one.
     fn find(&self, tag: &str) -> Result<Option<Descriptor>, ContentError> {
         let exact = self.repository.as_ref().map_or_else(|| tag.to_owned(), |repository| format!("{repository}:{tag}"));
         let called = |entry: &&Descriptor| name_of(entry) == Some(&exact);
@@ -98,21 +98,21 @@ impl Names {
         }
         match ambiguous(&found) {
             Some(several) => {
-                let message = format!("several images are called so: {several}");
+                let message = format!("the name is ambiguous: {several}");
                 Err(Cause::Other { message, hint: None }.of(format!("find `{exact}` in {}", self.place.place())))
             }
             None => Ok(found.first().map(|first| bare(first))),
         }
     }
 
-    /// The tag that the entry's name is in this repository.
+    /// The tag of the entry in this repository.
     fn tag_of<'a>(&self, entry: &'a Descriptor) -> Option<&'a str> {
         let EntryName { repository, tag } = EntryName::of(name_of(entry)?);
         tag.filter(|_| repository == self.repository.as_deref())
     }
 
-    /// Reads the documents of all entries for their subjects. Those that are not there or damaged have none: an archive
-    /// may hold a part of an image only, and one bad image is no reason not to give out the others.
+    /// Reads the documents of all entries for their subjects. Missing and damaged documents are ignored: an archive may
+    /// have only a part of an image, and one damaged image must not block the others.
     async fn read_referrers(&self) -> Result<Referrers, ContentError> {
         let mut referrers = Referrers::new();
         for entry in &self.index.manifests {
@@ -141,6 +141,10 @@ impl Source for Names {
         self.place.fetch(descriptor, offset).await
     }
 
+    fn location(&self, descriptor: &Descriptor) -> String {
+        self.place.location(descriptor)
+    }
+
     fn repository(&self, descriptor: &Descriptor) -> Option<Repository> {
         self.place.repository(descriptor)
     }
@@ -161,13 +165,13 @@ impl Named for Names {
 
     async fn referrers(&self, subject: &Descriptor) -> Result<Vec<Descriptor>, ContentError> {
         let all = self.referrers.get_or_try_init(|| self.read_referrers()).await?;
-        // What names no repository is in every one.
+        // An entry without a repository belongs to every one.
         let here = |referrer: &&Referrer| {
             self.repository.is_none() || referrer.repository.is_none() || referrer.repository == self.repository
         };
         let own = all.get(&subject.digest).into_iter().flatten().filter(here).map(|referrer| referrer.listed.clone());
         let mut found: BTreeMap<_, _> = own.map(|listed| (listed.digest.clone(), listed)).collect();
-        // Clients of registries that list no referrers keep the list under a tag.
+        // Clients of registries without the referrers API store the list under a tag.
         let tag = subject.digest.referrers_tag();
         if let Some(list) = self.find(&tag)?.filter(|list| media_type::is_index(&list.media_type)) {
             let bytes = read_document(&*self.place, &list).await?;
@@ -181,13 +185,13 @@ impl Named for Names {
     }
 }
 
-/// Whether it is the document that can't be read, and not the disk.
+/// Whether the document is the cause, and not the disk.
 fn is_of_the_document(cause: &Cause) -> bool {
     use Cause::{Algorithm, Document, NotFound, TooLarge, WrongDigest, WrongSize};
     matches!(cause, NotFound | WrongDigest { .. } | WrongSize { .. } | TooLarge { .. } | Algorithm(_) | Document(_))
 }
 
-/// The entries, as text, where they are not all one image: nobody can tell which of them is meant.
+/// The entries as text, if they are different images: the name is ambiguous.
 pub(crate) fn ambiguous(entries: &[&Descriptor]) -> Option<String> {
     let (first, others) = entries.split_first()?;
     others.iter().any(|other| other.digest != first.digest).then(|| {
@@ -196,7 +200,7 @@ pub(crate) fn ambiguous(entries: &[&Descriptor]) -> Option<String> {
     })
 }
 
-/// The repository that an entry is in, if it says so.
+/// The repository of an entry, if it has one.
 fn repository_of(entry: &Descriptor) -> Option<&str> {
     match name_of(entry) {
         Some(name) => EntryName::of(name).repository,
@@ -204,7 +208,7 @@ fn repository_of(entry: &Descriptor) -> Option<&str> {
     }
 }
 
-/// An entry without what names it.
+/// An entry without its name.
 fn bare(entry: &Descriptor) -> Descriptor {
     let mut bare = entry.clone();
     bare.annotations.retain(|key, _| key != REF_NAME && key != REPOSITORY);

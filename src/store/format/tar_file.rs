@@ -1,4 +1,4 @@
-//! Tar files that are read in place: what lies where in them is noted once, and nothing is ever unpacked.
+//! Tar files that are read in place: the offsets of their files are recorded once, and nothing is unpacked.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -21,64 +21,64 @@ use crate::store::stream::stream;
 /// Headers and contents begin at multiples of this, in bytes.
 pub(super) const BLOCK: u64 = 512;
 
-/// What of an entry is read to know its name, in bytes.
+/// The maximum size of an entry's headers in bytes.
 const MAX_HEADER: u64 = 1 << 20;
 
-/// How many links are followed one after the other, as in Linux.
+/// The maximum length of a chain of links, as in Linux.
 const MAX_LINKS: usize = 40;
 
 /// A tar file.
 #[derive(Debug)]
 pub(super) struct TarFile {
     pub(super) path: PathBuf,
-    /// What is read: not compressed.
+    /// The uncompressed content.
     file: File,
 }
 
-/// Where in the file something lies, in bytes.
+/// A range of the file in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TarRange {
     pub(super) offset: u64,
     pub(super) length: u64,
 }
 
-/// What has a name in a tar file.
+/// A named entry of a tar file.
 #[derive(Debug)]
 enum TarFileEntry {
     File(TarRange),
-    /// A link to another name: the normal one, or nothing where it points out of the archive.
+    /// A link to another name: the normalised name, or `None` if it leads out of the archive.
     Link(Option<String>),
 }
 
-/// Files and links by their normal names.
+/// Files and links by their normalised names.
 #[derive(Debug, Default)]
 pub(super) struct Entries(BTreeMap<String, TarFileEntry>);
 
-/// What is wrong with an archive.
+/// A fault of an archive.
 #[derive(Debug, thiserror::Error)]
 enum TarDamage {
     #[error("the entry `{0}` points out of the archive's root")]
     Hostile(String),
-    #[error("the entry `{name}` is {kind}, which has no place in an archive of images")]
+    #[error("the entry `{name}` is {kind}, which image archives cannot have")]
     Kind { name: String, kind: &'static str },
-    #[error("the entry `{0}` is there twice")]
+    #[error("the archive has the entry `{0}` twice")]
     Twice(String),
-    #[error("the link `{0}` leads in a circle")]
+    #[error("the link `{0}` is part of a loop")]
     Circle(String),
     #[error("the file ends within the entry `{0}`")]
     Truncated(String),
-    #[error("the end is missing: the file was cut off after {length} bytes")]
+    #[error("the file is truncated after {length} bytes")]
     Cut { length: u64 },
 }
 
 impl TarFile {
-    /// Opens a file. One that is compressed as a whole is decompressed into a temporary file, which takes its time.
+    /// Opens a file. A compressed file is decompressed into a temporary file, which takes time.
     pub(super) fn open(path: PathBuf) -> Result<Self, Cause> {
         let file = decompressed(open(&path)?)?;
         Ok(Self { path, file })
     }
 
-    /// Reads the headers. Only files and links whose names are `wanted` are noted; links are damage unless
+    /// Reads the headers. Only files and links whose names are `wanted` are recorded; links are an error unless
     /// `links_allowed`.
     pub(super) fn entries(&self, wanted: impl Fn(&str) -> bool, links_allowed: bool) -> Result<Entries, Cause> {
         let length = self.file.metadata()?.len();
@@ -114,7 +114,7 @@ impl TarFile {
                 return Err(TarDamage::Twice(shown).into());
             }
         }
-        // The crate takes the end of the file for the end of the archive, which is a block of zeroes.
+        // The crate accepts the end of the file as the end of the archive, which must be a block of zeroes.
         if length < end.saturating_add(BLOCK) {
             return Err(TarDamage::Cut { length }.into());
         }
@@ -126,7 +126,7 @@ impl TarFile {
         self.read_at_most(MAX_DOCUMENT, place)
     }
 
-    /// What lies at `place`, of at most `limit` bytes.
+    /// The content of `place`, of at most `limit` bytes.
     pub(super) fn read_at_most(&self, limit: u64, place: TarRange) -> Result<Vec<u8>, Cause> {
         if place.length > limit {
             return Err(Cause::TooLarge { size: place.length, limit });
@@ -136,7 +136,7 @@ impl TarFile {
         Ok(bytes)
     }
 
-    /// Shows `each` what lies at `place`, piece by piece.
+    /// Passes the content of `place` to `each`, piece by piece.
     pub(super) fn read(&self, place: TarRange, mut each: impl FnMut(&[u8])) -> io::Result<()> {
         let mut buffer = vec![0; usize::try_from(place.length.min(1 << 20)).map_err(io::Error::other)?];
         let mut done = 0;
@@ -149,7 +149,7 @@ impl TarFile {
         Ok(())
     }
 
-    /// The content of `descriptor`, which lies at `place`, from `offset` on; nothing lies nowhere.
+    /// The content of `descriptor`, at `place`, from `offset` on; not found without a place.
     pub(super) fn fetch(
         &self,
         descriptor: &Descriptor,
@@ -165,7 +165,7 @@ impl TarFile {
 }
 
 impl Entries {
-    /// The file called `name`, or which the link of that name leads to, and its own name; nothing where there is none.
+    /// The file `name`, with links followed, and its real name; `None` if it does not exist.
     pub(super) fn file<'a>(&'a self, name: &'a str) -> Result<Option<(&'a str, TarRange)>, Cause> {
         let mut at = name;
         for _ in 0..=MAX_LINKS {
@@ -179,7 +179,7 @@ impl Entries {
         Err(TarDamage::Circle(name.to_owned()).into())
     }
 
-    /// All files, links left out.
+    /// All files without links.
     pub(super) fn files(&self) -> impl Iterator<Item = (&str, TarRange)> {
         self.0.iter().filter_map(|(name, entry)| match entry {
             TarFileEntry::File(place) => Some((name.as_str(), *place)),
@@ -188,7 +188,7 @@ impl Entries {
     }
 }
 
-/// The archive's file while its headers are read. Long names are read whole, so there is a limit to them.
+/// The archive's file while its headers are read. Long names are read completely, so they have a limit.
 struct Headers<'a> {
     file: &'a File,
     left: &'a Cell<u64>,
@@ -209,14 +209,14 @@ impl Seek for Headers<'_> {
     }
 }
 
-/// Whether the entry's content is a list of pieces in the way of the newer format.
+/// Whether the entry is sparse in the newer format.
 fn is_sparse(entry: &mut tar::Entry<'_, impl Read>) -> Result<bool, Cause> {
     let Some(extensions) = entry.pax_extensions().map_err(no_tar)? else { return Ok(false) };
     let mut keys = extensions.filter_map(|extension| extension.ok()?.key().ok().map(str::to_owned));
     Ok(keys.any(|key| key.starts_with("GNU.sparse.")))
 }
 
-/// A relative path without `.` components, or nothing for one that leads elsewhere.
+/// A relative path without `.` components; `None` for a path that leads out of the archive.
 pub(super) fn normal(path: &Path) -> Option<String> {
     let mut parts = Vec::new();
     for component in path.components() {
@@ -229,8 +229,8 @@ pub(super) fn normal(path: &Path) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join("/"))
 }
 
-/// The normal name that a link called `name` points to: a symbolic link from its directory, a hard link from the root.
-/// Nothing for what lies outside of the archive.
+/// The normalised target of the link `name`: relative to its directory for a symbolic link, to the root for a hard
+/// link. `None` for a target outside of the archive.
 fn target(name: &str, kind: EntryType, link: Option<&Path>) -> Option<String> {
     let link = link?;
     if kind == EntryType::Link {
@@ -249,7 +249,7 @@ fn target(name: &str, kind: EntryType, link: Option<&Path>) -> Option<String> {
     Some(parts.join("/"))
 }
 
-/// The header of an entry that says nothing of when, where and by whom it was written.
+/// The header of an entry without time and owner.
 pub(super) fn header(kind: EntryType, mode: u32, size: u64) -> Header {
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
@@ -261,7 +261,8 @@ pub(super) fn header(kind: EntryType, mode: u32, size: u64) -> Header {
     header
 }
 
-/// Opens what `path` leads to, without waiting for who writes to a pipe: it is read here and there, which a pipe can't be.
+/// Opens the file at `path` without waiting for the writer of a pipe. The archive needs random access, which a pipe
+/// lacks.
 fn open(path: &Path) -> Result<File, Cause> {
     let file = open_without_waiting(path)?;
     let is = file.metadata()?.file_type();
@@ -270,13 +271,13 @@ fn open(path: &Path) -> Result<File, Cause> {
     }
     let is = if is.is_dir() { "a directory" } else { "a pipe or a device" };
     Err(Cause::Other {
-        message: format!("it is {is}, and not a file whose parts can be read in any order"),
-        hint: Some("write the archive to a file and name that".into()),
+        message: format!("it is {is}, not a regular file"),
+        hint: Some("write the archive to a regular file first".into()),
     })
 }
 
-/// The file itself, or, where it is compressed, what it decompresses to, in a temporary file without a name: blobs are
-/// read in place, which a compressed file prevents.
+/// The file itself, or its decompressed content in a temporary file: blobs are read in place, which a compressed file
+/// prevents.
 fn decompressed(mut file: File) -> Result<File, Cause> {
     let mut beginning = Vec::new();
     file.by_ref().take(6).read_to_end(&mut beginning)?;
@@ -286,7 +287,7 @@ fn decompressed(mut file: File) -> Result<File, Cause> {
     }
     let damaged = |error: io::Error| match is_full_disk(&error) {
         true => Cause::Io(error),
-        false => Cause::Other { message: format!("it can't be decompressed: {error}"), hint: Some(GET_AGAIN.into()) },
+        false => Cause::Other { message: format!("it cannot be decompressed: {error}"), hint: Some(GET_AGAIN.into()) },
     };
     let mut output = temporary_file()?;
     let mut reader = decompress(BufReader::with_capacity(256 << 10, file)).map_err(damaged)?;
@@ -297,9 +298,9 @@ fn decompressed(mut file: File) -> Result<File, Cause> {
 
 fn no_tar(error: io::Error) -> Cause {
     let said = error.to_string();
-    // Of a number that is none, the crate repeats the bytes of the file.
+    // For an invalid number, the crate's message repeats the bytes of the file.
     let why = if said.contains(" when getting ") { String::new() } else { format!(": {said}") };
-    Cause::Other { message: format!("it is not a tar archive, or a damaged one{why}"), hint: None }
+    Cause::Other { message: format!("it is not a valid tar archive{why}"), hint: None }
 }
 
 fn describe(entry: EntryType) -> &'static str {
@@ -313,8 +314,8 @@ fn describe(entry: EntryType) -> &'static str {
     }
 }
 
-/// What to do about a file that is not what it should be.
-pub(super) const GET_AGAIN: &str = "get the archive again from where it came";
+/// The hint for a damaged archive.
+pub(super) const GET_AGAIN: &str = "get the archive again from its origin";
 
 impl From<TarDamage> for Cause {
     fn from(damage: TarDamage) -> Self {

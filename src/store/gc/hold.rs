@@ -1,7 +1,7 @@
-//! Who writes an image straight into a layout keeps garbage collection away.
+//! The lock between direct writers of a layout and garbage collection.
 //!
-//! An image's blobs come long before its manifest, and nothing reaches them until then. A server looks whether they are
-//! all there when the manifest comes; a copy into a layout, which may take hours, relies on what it has written.
+//! An image's blobs arrive long before its manifest, and until then nothing refers to them. A server checks that they
+//! exist when the manifest arrives; a copy into a layout, which may take hours, relies on its earlier writes.
 
 use std::fs::File;
 use std::io;
@@ -9,17 +9,17 @@ use std::io;
 use crate::store::Layout;
 use crate::store::layout::WRITERS;
 
-/// While this lives nobody collects garbage in the layout; several may have one.
+/// A shared lock that prevents garbage collection in the layout.
 #[derive(Debug)]
 pub struct Hold {
     _file: File,
 }
 
 impl Hold {
-    /// Waits until nobody collects garbage in `layout`, and lets nobody begin.
+    /// Locks `layout` against garbage collection, and waits for a running one.
     ///
     /// # Errors
-    /// When the layout can't be written.
+    /// When the layout cannot be written.
     pub fn on(layout: &Layout) -> io::Result<Self> {
         let file = layout.dir().make_file(WRITERS)?;
         file.lock_shared()?;
@@ -27,7 +27,7 @@ impl Hold {
     }
 }
 
-/// Nobody writes straight into `layout` while this lives. `None` when somebody does.
+/// Locks `layout` against direct writers; `None` if it has one.
 pub(super) fn alone(layout: &Layout) -> io::Result<Option<File>> {
     let file = layout.dir().make_file(WRITERS)?;
     match file.try_lock() {

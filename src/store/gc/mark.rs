@@ -1,4 +1,4 @@
-//! Which blobs are needed.
+//! The mark phase: the blobs that are needed.
 
 use std::collections::HashSet;
 use std::io;
@@ -15,13 +15,13 @@ use super::sweep::has_older_blob;
 use crate::content::{Cause, ContentError};
 use crate::store::Layout;
 
-/// What the layout needs.
+/// The result of the mark phase.
 pub(super) struct Marked {
-    /// The blobs that are reached from the index.
+    /// The blobs that are reachable from the index.
     pub(super) reached: HashSet<Digest>,
-    /// The entries of the index that nothing needs.
+    /// The index entries that nothing needs.
     pub(super) dropped: Vec<Descriptor>,
-    /// What is listed as a manifest and is none, sorted.
+    /// The digests that are listed as manifests and are none, sorted.
     pub(super) unreadable: Vec<Digest>,
 }
 
@@ -60,46 +60,46 @@ pub(super) fn mark(layout: &Layout, before: SystemTime, untagged: bool) -> Resul
     Ok(Marked { reached: marker.reached, dropped, unreadable })
 }
 
-/// A layout that has lost its index is no layout without images. One whose first image is on its way has no index yet.
+/// A layout whose index is lost is not an empty layout. A layout that receives its first image has no index yet.
 fn has_index(layout: &Layout, before: SystemTime) -> Result<(), Cause> {
     if layout.has_index() || !has_older_blob(layout, before)? {
         return Ok(());
     }
     Err(Cause::Other {
-        message: "there are blobs, but no index.json".into(),
-        hint: Some("bring index.json back; where it has never been, it comes with the first image".into()),
+        message: "the layout has blobs but no index.json".into(),
+        hint: Some("restore index.json; a new layout gets it with the first image".into()),
     })
 }
 
-/// What is found where a descriptor points to.
+/// The content behind a descriptor.
 enum Look {
-    /// Nothing. An index may list manifests that are not there.
+    /// Missing. An index may list missing manifests.
     Missing,
     /// A manifest or index.
     Node(Box<GraphNode>),
-    /// What its digest promises, and no manifest, though it is listed as one: whoever pushes an index or names a subject
-    /// can do that, and must not stop the collection by it.
+    /// Content that matches its digest and is listed as a manifest, but is not one: every client can push such an index
+    /// or subject, and it must not stop the collection.
     Unreadable,
-    /// Something that is not listed as a manifest or index.
+    /// Content that is not listed as a manifest or index.
     Other,
 }
 
 struct Marker<'a> {
     layout: &'a Layout,
     reached: HashSet<Digest>,
-    /// The manifests whose needs are known, and whether their media type said what they are.
+    /// The visited manifests, and whether their media type is that of a document.
     read: HashSet<(Digest, bool)>,
     unreadable: HashSet<Digest>,
 }
 
 impl Marker<'_> {
-    /// Marks the entries of the index, and all that they need.
+    /// Marks the entries of the index, and all their descendants.
     fn follow(&mut self, entries: Vec<&Descriptor>) -> Result<(), ContentError> {
         let mut waiting = Vec::new();
         for entry in entries {
             if self.layout.blob_size(&entry.digest).is_none() {
                 let missing = Cause::Other {
-                    message: "the index lists it, but it is not there".into(),
+                    message: "the index lists the blob, but it is missing".into(),
                     hint: Some("push the image again, or delete it from the index".into()),
                 };
                 return Err(missing.of(operation(entry)));
@@ -115,7 +115,7 @@ impl Marker<'_> {
         Ok(())
     }
 
-    /// Marks what a document needs, and returns those of it that may need something themselves.
+    /// Marks the children of a document, and returns those that may have children.
     fn needs(&mut self, descriptor: &Descriptor) -> Result<Vec<Descriptor>, ContentError> {
         let node = match self.look(descriptor)? {
             Look::Missing => return Ok(Vec::new()),
@@ -134,8 +134,7 @@ impl Marker<'_> {
         Ok(next)
     }
 
-    /// What the descriptor points to. It fails where that is not what its digest promises: nobody can tell what the blob
-    /// has said that it needs.
+    /// The content of the descriptor. Fails if it does not match its digest, because its children are unknown then.
     fn look(&self, descriptor: &Descriptor) -> Result<Look, ContentError> {
         if !descriptor.is_document() {
             return Ok(Look::Other);
@@ -161,13 +160,13 @@ impl Marker<'_> {
         if actual == *digest { Ok(Some(bytes)) } else { Err(Cause::WrongDigest { expected: digest.clone(), actual }) }
     }
 
-    /// Whatever has its digest somewhere in what can't be read as a manifest.
+    /// All digests in content that is not a valid manifest.
     fn named_by(&self, descriptor: &Descriptor) -> Result<Vec<Descriptor>, Cause> {
         let (file, _) = self.layout.open_blob(&descriptor.digest)?;
         Ok(unknown(named_in(file, &descriptor.digest)?))
     }
 
-    /// What something of an unknown kind may need: where it is JSON, whatever has a digest in it.
+    /// The possible children of content of an unknown type: all digests in it, if it is JSON.
     fn guess(&self, descriptor: &Descriptor) -> Result<Vec<Descriptor>, Cause> {
         if self.layout.blob_size(&descriptor.digest).is_none_or(|size| size > MAX_DOCUMENT) {
             return Ok(Vec::new());
@@ -181,7 +180,7 @@ impl Marker<'_> {
     }
 }
 
-/// Descriptors of what nothing more is known of.
+/// Descriptors with only a digest.
 fn unknown(digests: impl IntoIterator<Item = Digest>) -> Vec<Descriptor> {
     digests.into_iter().map(|digest| Descriptor::new("", digest, 0)).collect()
 }
@@ -197,5 +196,5 @@ fn digests(json: &Value, found: &mut Vec<Digest>) {
 }
 
 fn operation(descriptor: &Descriptor) -> String {
-    format!("tell what the manifest {} needs, so nothing is removed", descriptor.digest)
+    format!("determine the blobs of the manifest {}; nothing is removed", descriptor.digest)
 }

@@ -1,9 +1,8 @@
-//! Garbage collection: what no manifest in a layout's index reaches goes.
+//! Garbage collection: it removes blobs that are not reachable from a layout's index.
 //!
-//! It is safe beside servers that work on the layout at the same time: the index can't change while it runs, and they let a
-//! manifest in only when everything it needs is there. What somebody has brought, or found there and relies on, is young
-//! (see [`Layout::claim_blob`]) and stays until its manifest has had time to come. Copies straight into the layout keep it
-//! away ([`Hold`]).
+//! It is safe while servers use the layout: the index is locked, and servers accept a manifest only when all its
+//! children exist. Blobs that a client pushed or claimed are young (see [`Layout::claim_blob`]) and stay until their
+//! manifest has had time to arrive. Direct copies into the layout prevent it ([`Hold`]).
 
 mod hold;
 mod mark;
@@ -24,17 +23,17 @@ use sweep::Sweep;
 pub use hold::Hold;
 pub use sweep::sweep_uploads;
 
-/// How long what nothing reaches stays at least, unless the user says otherwise: an hour.
+/// The default minimum age of removed blobs: an hour.
 pub const KEEP_FOR: Duration = Duration::from_secs(60 * 60);
 
-/// What is to be collected.
+/// The settings of a collection.
 #[derive(Debug, Clone)]
 pub struct GcOptions {
-    /// How long ago something must have been touched last to be removed.
+    /// The minimum age of removed content since its last use.
     pub keep_for: Duration,
-    /// Whether manifests without a tag are garbage too.
+    /// Whether untagged manifests are garbage.
     pub untagged: bool,
-    /// Whether to count only.
+    /// Whether to count without removing.
     pub dry_run: bool,
 }
 
@@ -44,43 +43,43 @@ impl Default for GcOptions {
     }
 }
 
-/// What was collected.
+/// The result of a collection.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Collected {
-    /// Manifests without a tag that were taken out of the index; their blobs are counted below.
+    /// Untagged manifests that were removed from the index; their blobs are counted below.
     pub manifests: u64,
-    /// Blobs that were removed.
+    /// Removed blobs.
     pub blobs: u64,
-    /// Unfinished uploads, blobs that came in part, and temporary files of killed processes, that were removed.
+    /// Removed unfinished uploads, partial blobs, and temporary files of killed processes.
     pub unfinished: u64,
-    /// Bytes of all that was removed.
+    /// The bytes of all removed files.
     pub bytes: u64,
-    /// Blobs that stay.
+    /// Remaining blobs.
     pub kept_blobs: u64,
     /// Their bytes.
     pub kept_bytes: u64,
-    /// How many of them are reached by nothing, but too young.
+    /// The number of remaining blobs that are unreachable but too young.
     pub young_blobs: u64,
-    /// What is listed as a manifest and is none. It stays, and whatever has its digest in it.
+    /// Digests that are listed as manifests and are none. They stay, with all digests in their content.
     pub unreadable_manifests: Vec<Digest>,
 }
 
-/// Removes what no manifest of the layout's index reaches, through indexes and subjects. With `untagged` also the
-/// manifests that have no tag, unless an index or a referrer that stays needs them, or they refer to what stays.
+/// Removes all blobs that are not reachable from the layout's index, through indexes and subjects. With `untagged` also
+/// untagged manifests, unless a remaining index or referrer needs them, or they refer to remaining manifests.
 ///
 /// # Errors
-/// When the layout can't be read or written, somebody writes straight into it, or a manifest is not what its digest says, so
-/// that nobody can tell what it needs: then nothing is removed. What only is listed as a manifest, which any client can
-/// bring about, stays with all that is named in it.
+/// When the layout cannot be read or written, has a direct writer, or has a manifest that does not match its digest, so
+/// that its children are unknown: then nothing is removed. Content that is only listed as a manifest, which any client
+/// can cause, stays with all digests in it.
 pub fn collect(layout: &Layout, options: &GcOptions) -> Result<Collected, ContentError> {
     let operation = || format!("collect garbage in {}", layout.root().display());
     let before = SystemTime::now().checked_sub(options.keep_for).unwrap_or(SystemTime::UNIX_EPOCH);
     let alone = (!options.dry_run).then(|| hold::alone(layout)).transpose();
     let alone = alone.map_err(|error| Cause::Io(error).of(operation()))?;
     if matches!(alone, Some(None)) {
-        let message = "an image is being copied into it".into();
-        let hint = Some("try again when that is done".into());
+        let message = "another process is copying an image into the layout".into();
+        let hint = Some("run the command again after the copy".into());
         return Err(Cause::Other { message, hint }.of(operation()));
     }
     let lock = (!options.dry_run).then(|| layout.lock()).transpose();
@@ -90,7 +89,7 @@ pub fn collect(layout: &Layout, options: &GcOptions) -> Result<Collected, Conten
     }
     let marked = mark(layout, before, options.untagged)?;
     if let Some(lock) = lock.as_ref().filter(|_| !marked.dropped.is_empty()) {
-        // The index first: should this end half-way, there is more garbage, but nothing that misses a blob.
+        // The index is first: an interruption then leaves garbage, but no manifest without its blobs.
         let edited = lock.edit_index(|entries| entries.retain(|entry| !marked.dropped.contains(entry)));
         edited.map_err(|cause| cause.of(operation()))?;
     }
@@ -102,7 +101,7 @@ pub fn collect(layout: &Layout, options: &GcOptions) -> Result<Collected, Conten
     Ok(sweep.collected)
 }
 
-/// Whether an entry of the index is only there so that its manifest stays.
+/// Whether an index entry exists only to keep its manifest.
 fn is_untagged(entry: &Descriptor) -> bool {
     !entry.annotations.contains_key(REF_NAME) && entry.annotations.contains_key(REPOSITORY)
 }

@@ -1,4 +1,4 @@
-//! What is named in bytes that nobody can read as a document.
+//! Digests in content that is not a valid document.
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -7,20 +7,20 @@ use ociforge_manifests::{Digest, Hasher};
 
 use crate::content::Cause;
 
-/// Bytes read at once.
+/// Bytes per read.
 const PIECE: usize = 256 << 10;
-/// The lengths of digests as text, the longest last: of SHA-256 and of SHA-512.
+/// The lengths of digests as text, of SHA-256 and SHA-512, the longest last.
 const LENGTHS: [usize; 2] = [71, 135];
 
-/// All digests that stand as text in `content`, whose own digest is `expected`.
+/// All digests in the text of `content`, whose own digest is `expected`.
 ///
 /// # Errors
-/// When it can't be read, or has another digest.
+/// When it cannot be read, or has another digest.
 pub(super) fn named_in(mut content: impl Read, expected: &Digest) -> Result<BTreeSet<Digest>, Cause> {
     let mut found = BTreeSet::new();
     let mut hasher = Hasher::like(expected);
     let mut buffer = vec![0; PIECE];
-    // What was read and may be the beginning of a digest, and then the next piece.
+    // A possible beginning of a digest from the last piece, followed by the next piece.
     let mut window: Vec<u8> = Vec::new();
     loop {
         let read = content.read(&mut buffer)?;

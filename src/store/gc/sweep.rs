@@ -1,4 +1,4 @@
-//! Removing what is not needed.
+//! The sweep phase: removes unneeded content.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -13,21 +13,21 @@ use crate::store::dir::{Dir, digests, there};
 use crate::store::layout::UPLOADS;
 use crate::store::temporary::TEMPORARY;
 
-/// Blobs on their way out of the layout.
+/// The directory of blobs that are being removed.
 const ASIDE: &str = ".gc-";
 
-/// Removes unfinished uploads of the layout that nobody has touched for so long.
+/// Removes unfinished uploads of the layout above this age.
 ///
 /// # Errors
-/// When they can't be read or removed.
+/// When they cannot be read or removed.
 pub fn sweep_uploads(layout: &Layout, age: Duration) -> io::Result<()> {
     let before = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
     Sweep::new(before, false).uploads(layout)
 }
 
-/// A collection under way.
+/// A running collection.
 pub(super) struct Sweep {
-    /// What was touched after this stays.
+    /// Content that was touched after this time stays.
     before: SystemTime,
     dry_run: bool,
     pub(super) collected: Collected,
@@ -38,7 +38,7 @@ impl Sweep {
         Self { before, dry_run, collected: Collected::default() }
     }
 
-    /// Removes all of the layout's blobs but those in `reached`, and what was never finished.
+    /// Removes all of the layout's blobs except `reached`, and unfinished files.
     pub(super) fn layout(&mut self, layout: &Layout, reached: &HashSet<Digest>) -> io::Result<()> {
         for (algorithm, directory) in layout.algorithms()? {
             for (digest, name) in digests(&algorithm, &directory)? {
@@ -70,7 +70,7 @@ impl Sweep {
         Ok(())
     }
 
-    /// Removes what killed processes left half-written beside the blobs or the index.
+    /// Removes temporary files of killed processes beside the blobs or the index.
     fn temporary(&mut self, directory: &Dir) -> io::Result<()> {
         for name in directory.names()? {
             let bytes = name.as_encoded_bytes();
@@ -85,17 +85,17 @@ impl Sweep {
         there(layout.dir().directory(UPLOADS))?.map_or(Ok(()), |uploads| self.all(&uploads))
     }
 
-    /// Removes all files of a directory that holds nothing but unfinished ones.
+    /// Removes all files of a directory of unfinished files.
     fn all(&mut self, directory: &Dir) -> io::Result<()> {
         directory.names()?.iter().try_for_each(|name| self.unfinished(directory, name))
     }
 
-    /// Removes a file that somebody began to write, unless somebody has it now.
+    /// Removes an unfinished file, unless it is locked.
     fn unfinished(&mut self, directory: &Dir, name: &OsStr) -> io::Result<()> {
         let Some(facts) = directory.facts(name)? else { return Ok(()) };
         let Some(file) = there(directory.open_file(name))? else { return Ok(()) };
         let is_older = || Ok::<_, io::Error>(directory.facts(name)?.is_some_and(|facts| facts.is_older(self.before)));
-        // Again once nobody else has it: who had it may have gone on.
+        // The check is repeated under the lock: the previous holder may have continued.
         if !is_older()? || file.try_lock().is_err() || !is_older()? {
             return Ok(());
         }
@@ -108,8 +108,8 @@ impl Sweep {
     }
 }
 
-/// Removes a blob. `false` when somebody has claimed it after its age was looked at: then it stays. It goes out of sight
-/// first, so that everybody who comes later knows that it is gone, and then the age tells of everybody who came before.
+/// Removes a blob. `false` if it was claimed after the check of its age: then it stays. It is moved away first, so that
+/// later users find it missing; its age then shows earlier claims.
 fn remove(directory: &Dir, name: &str, before: SystemTime) -> io::Result<bool> {
     let aside = format!("{ASIDE}{name}");
     directory.rename(name, directory, &aside)?;
@@ -122,14 +122,14 @@ fn remove(directory: &Dir, name: &str, before: SystemTime) -> io::Result<bool> {
     }
 }
 
-/// Gives blobs their names back that a collection put aside and was killed then: somebody may have claimed them. Where
-/// the blob has been brought anew that one stays. Nobody else may collect meanwhile.
+/// Restores blobs that a killed collection moved away: they may have been claimed. A blob that was written again stays.
+/// The caller holds the lock of collections.
 pub(super) fn restore(layout: &Layout) -> io::Result<()> {
     for (algorithm, directory) in layout.algorithms()? {
         for aside in directory.names()? {
             let name = aside.to_str().and_then(|name| name.strip_prefix(ASIDE));
             let Some(hex) = name.filter(|hex| format!("{algorithm}:{hex}").parse::<Digest>().is_ok()) else { continue };
-            // Renaming would replace what is there, and its age with it.
+            // A rename would replace the new file and its age.
             match directory.link(&aside, hex) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                 _ => directory.remove(&aside)?,
@@ -139,7 +139,7 @@ pub(super) fn restore(layout: &Layout) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a blob of the layout is so old, whether or not anything needs it.
+/// Whether a blob of the layout is above the age, needed or not.
 pub(super) fn has_older_blob(layout: &Layout, before: SystemTime) -> io::Result<bool> {
     for (algorithm, directory) in layout.algorithms()? {
         for (_, name) in digests(&algorithm, &directory)? {

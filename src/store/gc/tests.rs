@@ -270,7 +270,7 @@ fn nothing_outside_is_removed_or_waited_for() {
     assert_eq!(fs::read_to_string(victim).unwrap(), "precious");
     fs::remove_dir(layout.root().join("blobs/sha512")).unwrap_err();
     std::os::unix::fs::symlink(directory.path(), layout.root().join("blobs/sha512")).unwrap();
-    assert!(collect(&layout, &NOW).unwrap_err().cause.to_string().contains("blobs/sha512 in it is a symbolic link"));
+    assert!(collect(&layout, &NOW).unwrap_err().cause.to_string().contains("blobs/sha512 is a symbolic link"));
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn a_lost_index_is_no_empty_one() {
     assert_eq!(collect(&layout, &NOW).unwrap(), Collected::default());
     layout.put(b"layer").unwrap();
     let error = collect(&layout, &NOW).unwrap_err();
-    assert_eq!(error.cause.to_string(), "there are blobs, but no index.json");
+    assert_eq!(error.cause.to_string(), "the layout has blobs but no index.json");
     assert!(has(&layout, "layer"));
     fs::write(layout.root().join("index.json"), "{").unwrap();
     assert!(collect(&layout, &NOW).is_err() && has(&layout, "layer"));
@@ -322,7 +322,7 @@ fn who_writes_into_the_layout_keeps_it_away() {
     layout.put(b"on its way").unwrap();
     let holds = [super::Hold::on(&layout).unwrap(), super::Hold::on(&layout).unwrap()];
     let error = collect(&layout, &NOW).unwrap_err();
-    assert_eq!(error.cause.to_string(), "an image is being copied into it");
+    assert_eq!(error.cause.to_string(), "another process is copying an image into the layout");
     assert!(has(&layout, "on its way"));
     drop(holds);
     collect(&layout, &NOW).unwrap();

@@ -30,7 +30,7 @@ pub(in crate::source) struct Files<'a> {
     unchanged: BTreeMap<LayerPath, Metadata>,
 }
 
-/// The extended attributes on disk that a layer doesn't have and that mean something all the same.
+/// The extended attributes on disk that a layer does not have and that mean something all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::source) enum Marks {
     /// Those of overlayfs in this space.

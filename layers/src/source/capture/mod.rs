@@ -1,4 +1,5 @@
-//! What a step left behind becomes a tree: what [`overlay`](super::overlay) and [`changes`](super::changes) share.
+//! The capture of a step's changes as a tree: the common part of [`overlay`](super::overlay) and
+//! [`changes`](super::changes).
 
 pub(super) mod files;
 #[cfg(test)]
@@ -12,13 +13,14 @@ use crate::owner;
 use crate::path::{LayerPath, PathError};
 use crate::tree::TreeError;
 
-/// How what a step left behind is taken.
+/// The options of a capture.
 #[derive(Clone, Copy)]
 pub struct CaptureOptions<'a> {
     /// No modification time is later than this, in seconds since 1970; later ones become this, on disk as well, so that
     /// the directory is what the layer unpacks to.
     pub latest: i64,
-    /// Whether owners are remembered ([`crate::owner`]) rather than real: with the table of what can't have attributes.
+    /// Whether owners are remembered ([`crate::owner`]) rather than real: with the table of what cannot have
+    /// attributes.
     pub owners: Option<&'a owner::OwnershipTable>,
     /// Mount points and devices that the sandbox made, outermost first. Those that are still there and empty are removed,
     /// and not in the tree.
@@ -38,11 +40,11 @@ impl fmt::Debug for CaptureOptions<'_> {
     }
 }
 
-/// What a step left behind can't become a layer.
+/// An error of a capture.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CaptureError {
-    /// A directory that was given can't be used.
+    /// A directory that was given cannot be used.
     #[error("cannot open {}", .path.display())]
     Directory {
         /// The directory.
@@ -53,7 +55,7 @@ pub enum CaptureError {
     /// The system refused.
     #[error("cannot {what} of the step: {path}")]
     System {
-        /// What was to be done.
+        /// The operation.
         what: &'static str,
         /// Where.
         path: LayerPath,
@@ -61,7 +63,7 @@ pub enum CaptureError {
         source: io::Error,
     },
     /// A name that would delete something instead of adding it.
-    #[error("{0} can't be in a layer: names that begin with `.wh.` mark what is deleted there")]
+    #[error("{0} cannot be in a layer: names that begin with `.wh.` mark deleted files")]
     Whiteout(LayerPath),
     /// A path that is longer or deeper than what is unpacked again.
     #[error("too long or too deep for a layer: {0}")]
@@ -70,7 +72,7 @@ pub enum CaptureError {
     #[error(transparent)]
     Path(#[from] PathError),
     /// The name of an extended attribute that has no form in a tar.
-    #[error("{path} has the extended attribute `{name}`, which a tar can't hold")]
+    #[error("{path} has the extended attribute `{name}`, which a tar archive cannot hold")]
     Attribute {
         /// The file.
         path: LayerPath,
@@ -78,7 +80,7 @@ pub enum CaptureError {
         name: String,
     },
     /// What should be an owner is none.
-    #[error("the owner that is remembered of {path} can't be read")]
+    #[error("the recorded owner of {path} cannot be read")]
     Owner {
         /// The file.
         path: LayerPath,
@@ -86,7 +88,7 @@ pub enum CaptureError {
         source: owner::NoOwner,
     },
     /// Overlayfs was mounted with options that leave parts of a file or directory elsewhere.
-    #[error("{0} is not whole: the overlay was mounted with `redirect_dir` or `metacopy`")]
+    #[error("{0} is incomplete: the overlay was mounted with `redirect_dir` or `metacopy`")]
     Partial(LayerPath),
     /// The tree contradicts itself.
     #[error(transparent)]
@@ -97,15 +99,13 @@ pub enum CaptureError {
 }
 
 impl CaptureError {
-    /// What the user can do about it, if anything.
+    /// The hint for the user, if any.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Whiteout(_) | Self::TooLong(_) | Self::Path(_) => {
-                Some("have the step remove it, or name it otherwise")
-            }
-            Self::Attribute { .. } => Some("have the step remove the attribute (setfattr -x)"),
-            Self::Partial(_) => Some("have overlayfs's module parameters redirect_dir and metacopy set to N"),
+            Self::Whiteout(_) | Self::TooLong(_) | Self::Path(_) => Some("remove or rename it in the step"),
+            Self::Attribute { .. } => Some("remove the attribute in the step (setfattr -x)"),
+            Self::Partial(_) => Some("set the module parameters redirect_dir and metacopy of overlayfs to N"),
             Self::Directory { .. } | Self::System { .. } | Self::Owner { .. } | Self::Tree(_) | Self::Cancelled => None,
         }
     }

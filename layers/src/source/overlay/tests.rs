@@ -247,12 +247,12 @@ fn a_real_fuse_mount() {
 #[test]
 fn what_can_not_be_is_an_error() {
     for (script, name, text) in [
-        ("mkdir d", "trusted.overlay.redirect", "is not whole"),
-        (": > d", "trusted.overlay.metacopy", "is not whole"),
+        ("mkdir d", "trusted.overlay.redirect", "is incomplete"),
+        (": > d", "trusted.overlay.metacopy", "is incomplete"),
         (": > d; : > .wh.x", "user.a", "names that begin with `.wh.`"),
         ("mkdir d .wh..wh..opq", "user.a", "names that begin with `.wh.`"),
         (": > d; ln d .wh.f", "user.a", "names that begin with `.wh.`"),
-        (": > d", "user.a=b", "a tar can't hold"),
+        (": > d", "user.a=b", "a tar archive cannot hold"),
         ("for i in $(seq 300); do mkdir d; cd d; done", "user.a", "too deep"),
     ] {
         let stage = Stage::new(|_| {});
@@ -277,7 +277,11 @@ fn holes_are_zeros_and_not_read() {
     let stage = Stage::new(|_| {});
     let taken = stage.overlaid(XattrSpace::Trusted, |root| {
         shell(root, "truncate -s 64M sparse; printf x | dd of=sparse bs=1 seek=40000000 conv=notrunc status=none");
-        shell(root, "truncate -s 3M empty; printf tail >> empty; truncate -s 5000001 odd; printf a | dd of=odd conv=notrunc status=none");
+        shell(
+            root,
+            "truncate -s 3M empty; printf tail >> empty; truncate -s 5000001 odd; printf a | dd of=odd \
+            conv=notrunc status=none",
+        );
     });
     stage.check(&taken, "sparse");
     let Content::Path { len, .. } = content(&taken.tree, "sparse") else { panic!("{:?}", taken.tree) };
@@ -367,7 +371,7 @@ fn umoci_unpacks_the_same() {
     assert!(crate::unpack::tests::umoci::compare(&layers) > 20);
 }
 
-/// A random file operation; many don't succeed.
+/// A random file operation; many do not succeed.
 fn mutate(root: &Path, seeded_random: &mut SeededRandom) {
     let names = ["a", "b", "c", "d", "a.b", "a-b"];
     let mut path = || {

@@ -30,7 +30,7 @@ pub struct TarOptions<'a> {
 /// After so many members the memory of their pages is given back.
 const RELEASE: usize = 512;
 
-/// An archive can't be taken into a layer.
+/// An error of adding an archive to a layer.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot take {}{} into a layer", archive.display(), member.as_ref().map(|m| format!(", `{m}`")).unwrap_or_default())]
 pub struct TarError {
@@ -43,14 +43,14 @@ pub struct TarError {
     pub cause: TarCause,
 }
 
-/// Why an archive can't be taken.
+/// The cause of the error.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TarCause {
     /// It could not be read, or not be decompressed.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// There is no room for what it holds, or the directory for this can't be written.
+    /// There is no room for what it holds, or the directory for this cannot be written.
     #[error("cannot write its content to {}", directory.display())]
     Scratch {
         /// The directory.
@@ -68,36 +68,36 @@ pub enum TarCause {
     #[error(transparent)]
     Tree(#[from] TreeError),
     /// A symbolic link to nothing.
-    #[error("it is a symbolic link with an empty target, or one with a NUL byte")]
+    #[error("it is a symbolic link whose target is empty or has a NUL byte")]
     Link,
     /// A device without numbers.
     #[error("it is a device without a number")]
     Device,
     /// An owner or group beyond what a system has.
-    #[error("its owner is {0}, which is more than a system has")]
+    #[error("its owner is {0}, which is above the limit of user ids")]
     Owner(u64),
 }
 
 impl TarError {
-    /// What the user can do about it, if anything.
+    /// The hint for the user, if any.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         Some(match &self.cause {
             TarCause::Io(error) if error.kind() == io::ErrorKind::NotFound => return None,
             TarCause::Io(error) if error.raw_os_error().is_some() => return None,
             TarCause::Malformed(Malformed::NotTar) => {
-                "give a tar archive, plain or compressed with gzip, bzip2, xz or zstd; `copy` takes other files"
+                "use a tar archive, plain or compressed with gzip, bzip2, xz or zstd; `copy` copies other files"
             }
-            TarCause::Io(_) | TarCause::Malformed(_) => "the archive is damaged: get it or make it again",
-            TarCause::Scratch { .. } => "free some space, or choose another place with --store",
+            TarCause::Io(_) | TarCause::Malformed(_) => "the archive is damaged: get it or create it again",
+            TarCause::Scratch { .. } => "free some space, or choose another directory with --store",
             TarCause::Path(_) | TarCause::Tree(_) | TarCause::Link | TarCause::Device | TarCause::Owner(_) => {
-                "make the archive again without this entry"
+                "create the archive again without this entry"
             }
         })
     }
 }
 
-/// Reads a tar archive, plain or compressed with gzip, bzip2, xz or zstd, told apart by its first bytes.
+/// Reads a tar archive, plain or compressed with gzip, bzip2, xz or zstd, detected by its first bytes.
 ///
 /// Modes, numeric owners, times, extended attributes, devices and links are kept as they are; an entry for the root
 /// directory is dropped. Of two entries of one name the later one counts. Whiteouts are read as such. Content stays in
@@ -106,7 +106,7 @@ impl TarError {
 /// The tree does not depend on the order of the archive: of several links to one file, the first by name is the file.
 ///
 /// # Errors
-/// When the archive can't be read, is damaged, or has entries that can't be in a layer.
+/// When the archive cannot be read, is damaged, or has entries that are invalid in a layer.
 pub fn read_tar(path: &Path, options: &TarOptions<'_>) -> Result<LayerTree, TarError> {
     let failed = |cause| TarError { archive: path.into(), member: None, cause };
     let file = map(path, options.scratch).map_err(failed)?;
@@ -134,7 +134,7 @@ pub fn read_tar(path: &Path, options: &TarOptions<'_>) -> Result<LayerTree, TarE
     taking.finish().map_err(|cause| failed(cause.into()))
 }
 
-/// Where the body is that begins at `start`.
+/// The range of the body at `start`.
 fn range(start: u64, len: u64, file: &MappedFile) -> Result<Range<usize>, Malformed> {
     let place = usize::try_from(start).ok().zip(usize::try_from(len).ok());
     let range = place.and_then(|(start, len)| Some(start..start.checked_add(len)?));
@@ -164,7 +164,7 @@ enum Side {
     Writing,
 }
 
-/// Like `io::copy`, but tells on which side it failed.
+/// As `io::copy`, with the side of an error.
 fn copy(reader: &mut dyn Read, file: &mut File) -> Result<(), (Side, io::Error)> {
     let mut buffer = vec![0; 128 * 1024];
     loop {
@@ -183,9 +183,9 @@ struct Taking<'a> {
     options: &'a TarOptions<'a>,
     tree: LayerTree,
     links: Links,
-    /// What whiteouts say is gone.
+    /// The whiteouts.
     gone: BTreeSet<LayerPath>,
-    /// Directories whose content in lower layers is gone.
+    /// The opaque directories.
     opaque: BTreeSet<LayerPath>,
 }
 

@@ -91,7 +91,7 @@ fn owners_beyond_those_of_a_system_are_refused() {
                 Ok(_) => assert!(fits, "{id}"),
                 Err(error) => {
                     assert!(!fits && matches!(error.cause, TarCause::Owner(at) if at == id), "{id}: {error}");
-                    assert_eq!(error.hint(), Some("make the archive again without this entry"));
+                    assert_eq!(error.hint(), Some("create the archive again without this entry"));
                 }
             }
         }

@@ -20,7 +20,7 @@ use crate::path::{LayerPath, PathError};
 use crate::tree::{Content, DeflatedSlice};
 use crate::whiteout::{self, Meaning};
 
-/// Deflate can't make more than this of a byte: 258 bytes of two bits.
+/// Deflate cannot make more than this of a byte: 258 bytes of two bits.
 const MAX_RATIO: u64 = 1032;
 /// End of central directory: its signature, and its length without a comment (APPNOTE 4.3.16).
 const END_SIGNATURE: &[u8] = b"PK\x05\x06";
@@ -35,7 +35,7 @@ const TYPE_MASK: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;
 const DIRECTORY: u32 = 0o040_000;
 
-/// What is in the archive.
+/// The members of the archive.
 #[derive(Debug)]
 pub(in crate::source) struct WheelArchive {
     /// The files, in the archive's order.
@@ -186,7 +186,7 @@ fn check_end(file: &MappedFile) -> Result<(), WheelFault> {
     if comment.is_some_and(|comment| at + END_LEN + comment == tail.len()) { Ok(()) } else { Err(WheelFault::Trailing) }
 }
 
-/// Checks that members, each with its local header, don't overlap, but for those of one name that are one, and that
+/// Checks that members, each with its local header, do not overlap, but for those of one name that are one, and that
 /// there are none between them that the central directory does not list. `bytes` is what lies before that directory.
 fn check_places(mut places: Vec<(Range<usize>, String)>, bytes: &[u8]) -> Result<(), WheelFault> {
     places.sort_unstable_by(|(a, name), (b, other)| (a.start, a.end, name).cmp(&(b.start, b.end, other)));
@@ -194,7 +194,7 @@ fn check_places(mut places: Vec<(Range<usize>, String)>, bytes: &[u8]) -> Result
     let mut at = 0;
     for (place, name) in &places {
         let gap = bytes.get(at..place.start).filter(|_| place.end <= bytes.len());
-        check_gap(gap.ok_or_else(|| unsound(format!("`{name}` overlaps with something else")))?)?;
+        check_gap(gap.ok_or_else(|| unsound(format!("`{name}` overlaps with another part")))?)?;
         at = place.end;
     }
     check_gap(&bytes[at..])

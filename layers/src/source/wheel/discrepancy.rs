@@ -1,4 +1,4 @@
-//! What RECORD says of a wheel's files and is not so.
+//! Differences between a wheel's RECORD and its files.
 //!
 //! pip and uv install such wheels: builds change METADATA after they have written RECORD, or take files away, and large
 //! packages have been published so. What a wheel holds is known by the wheel's own hash.
@@ -15,13 +15,13 @@ pub enum Discrepancy {
     Absent(String),
     /// Rows of RECORD that differ and are about the same member.
     Twice(String),
-    /// A row without a hash, or with one that is too weak (PEP 427: SHA-256 or better) or can't be read.
+    /// A row without a hash, or with one that is too weak (PEP 427: SHA-256 or better) or cannot be read.
     NoHash(String),
     /// A member whose bytes are not those of which RECORD has the hash.
     OtherHash(String),
     /// A member that has another length than RECORD says.
     OtherSize(String),
-    /// A line of RECORD, counted from 1, that can't be read.
+    /// A line of RECORD, counted from 1, that cannot be read.
     Unreadable(usize),
 }
 
@@ -32,9 +32,9 @@ impl fmt::Display for Discrepancy {
             Self::Absent(name) => write!(f, "RECORD lists `{name}`, which is not in the wheel"),
             Self::Twice(name) => write!(f, "RECORD has two rows of `{name}`, which differ"),
             Self::NoHash(name) => write!(f, "RECORD has no SHA-256, SHA-384 or SHA-512 of `{name}`"),
-            Self::OtherHash(name) => write!(f, "`{name}` is not the file whose hash is in RECORD"),
-            Self::OtherSize(name) => write!(f, "`{name}` has another size than RECORD says"),
-            Self::Unreadable(line) => write!(f, "line {line} of RECORD can't be read"),
+            Self::OtherHash(name) => write!(f, "the hash of `{name}` differs from RECORD"),
+            Self::OtherSize(name) => write!(f, "the size of `{name}` differs from RECORD"),
+            Self::Unreadable(line) => write!(f, "line {line} of RECORD is invalid"),
         }
     }
 }

@@ -109,7 +109,7 @@ fn script(name: String, value: &str) -> Result<EntryPointScript, WheelFault> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     // Brackets belong to what comes after the value. All else is a file's name below the scripts' directory, as for pip.
     if name.contains(['[', ']']) || name.split('/').any(|component| check_component(component).is_err()) {
-        return Err(refuse("has a name that can't be a script's"));
+        return Err(refuse("has a name that no script can have"));
     }
     // What comes after the object reference, such as extras in brackets, means nothing here.
     let end = value.find(|c: char| !is_word(c) && c != ':' && c != '.').unwrap_or(value.len());

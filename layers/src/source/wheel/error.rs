@@ -1,11 +1,11 @@
-//! Why a wheel can't be used.
+//! The errors of wheels.
 
 use std::io;
 
 use crate::path::{LayerPath, PathError};
 use crate::tree::TreeError;
 
-/// A wheel that can't be used.
+/// An error of a wheel.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot use the wheel {wheel}")]
 pub struct WheelError {
@@ -16,31 +16,31 @@ pub struct WheelError {
     pub fault: WheelFault,
 }
 
-/// What is wrong with a wheel. `name` is a member's name in the archive throughout.
+/// A fault of a wheel. `name` is always a member's name in the archive.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WheelFault {
     /// The file could not be opened or mapped.
-    #[error("the file could not be opened")]
+    #[error("the file cannot be opened")]
     Open(#[source] io::Error),
     /// Not a wheel's file name (PEP 427, "File name convention").
     #[error("a wheel's name is NAME-VERSION[-BUILD]-PYTHON-ABI-PLATFORM.whl: {0}")]
     FileName(&'static str),
     /// Not a zip archive, or one whose headers contradict each other.
-    #[error("it is not a sound zip archive")]
+    #[error("it is not a valid zip archive")]
     Archive(#[from] zip::result::ZipError),
     /// Bytes after the end of the archive: other readers may see another archive in them.
     #[error("the archive does not end where its file ends")]
     Trailing,
     /// Two files of one name.
-    #[error("it has two members called `{0}`, which are not the same")]
+    #[error("it has two different members called `{0}`")]
     Twice(String),
     /// A name that no file of a layer may have.
     #[error("the member `{name}` has a name that {reason}")]
     Name {
         /// The member, printable.
         name: String,
-        /// What the name does.
+        /// The fault of the name.
         reason: &'static str,
     },
     /// Neither a file nor a directory.
@@ -57,8 +57,8 @@ pub enum WheelFault {
         /// The method.
         method: String,
     },
-    /// Sizes that can't be true.
-    #[error("the sizes of the member `{name}` can't be true: {compressed} bytes that inflate to {len}")]
+    /// Impossible sizes.
+    #[error("the sizes of the member `{name}` are impossible: {compressed} bytes that inflate to {len}")]
     Sizes {
         /// The member.
         name: String,
@@ -95,20 +95,20 @@ pub enum WheelFault {
     #[error("`{0}` is not UTF-8 text")]
     NotText(String),
     /// A `Wheel-Version` that this program does not know (PEP 427: a greater major version must fail).
-    #[error("its Wheel-Version is `{0}`; only 1.x is known")]
+    #[error("its Wheel-Version is `{0}`; only 1.x is supported")]
     WheelVersion(String),
-    /// The file name, the dist-info directory and METADATA don't agree.
-    #[error("{place} says `{found}` where the file name says `{expected}`")]
+    /// The file name, the dist-info directory and METADATA do not agree.
+    #[error("{place} has `{found}`, but the file name has `{expected}`")]
     Disagreement {
-        /// Where the other value is.
+        /// The place of the other value.
         place: String,
-        /// What is there.
+        /// The other value.
         found: String,
-        /// What the file name says.
+        /// The value of the file name.
         expected: String,
     },
     /// A file in `.data` that is in no known directory.
-    #[error("`{0}` is in none of .data's directories: purelib, platlib, headers, scripts, data")]
+    #[error("`{0}` is in none of the directories of .data: purelib, platlib, headers, scripts, data")]
     DataDirectory(String),
     /// Two members for one place.
     #[error("two members are installed as {0}")]
@@ -121,7 +121,7 @@ pub enum WheelFault {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The wheel wants another Python.
+    /// The wheel requires another Python.
     #[error("it requires Python {requires}; the base has Python {base}")]
     RequiresPython {
         /// `Requires-Python` of METADATA.
@@ -129,10 +129,10 @@ pub enum WheelFault {
         /// The base's version.
         base: String,
     },
-    /// A path that can't be in a layer.
+    /// A path that is invalid in a layer.
     #[error(transparent)]
     Path(#[from] PathError),
-    /// Entries that can't be in one tree.
+    /// Conflicting entries.
     #[error(transparent)]
     Tree(#[from] TreeError),
 }
@@ -144,7 +144,7 @@ impl WheelFault {
 }
 
 impl WheelError {
-    /// What the user can do about it, if anything.
+    /// The hint for the user, if any.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         Some(match &self.fault {
@@ -154,11 +154,11 @@ impl WheelError {
             WheelFault::Damaged { .. } | WheelFault::Archive(_) | WheelFault::Trailing => {
                 "the file is damaged or was tampered with: fetch or build it again"
             }
-            WheelFault::FileName(_) => "give the wheel the name that its build gave it",
+            WheelFault::FileName(_) => "restore the file name that the build gave to the wheel",
             WheelFault::Open(_) | WheelFault::Path(_) | WheelFault::Tree(_) | WheelFault::TooLarge { .. } => {
                 return None;
             }
-            _ => "the wheel breaks the rules for wheels: build it again with a current build backend",
+            _ => "the wheel violates the wheel specification: build it again with a current build backend",
         })
     }
 }

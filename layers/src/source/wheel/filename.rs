@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::error::WheelFault;
 
-/// What a wheel's file name says.
+/// The parts of a wheel's file name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileName {
     /// The distribution's name, normalised (PEP 503).
@@ -45,16 +45,16 @@ impl FileName {
         let (name, version, build, python, abi, platform) = match parts[..] {
             [name, version, python, abi, platform] => (name, version, "", python, abi, platform),
             [name, version, build, python, abi, platform] => (name, version, build, python, abi, platform),
-            _ => return Err(WheelFault::FileName("it has not five or six parts")),
+            _ => return Err(WheelFault::FileName("it does not have five or six parts")),
         };
         if parts.iter().any(|part| part.is_empty()) {
-            return Err(WheelFault::FileName("a part of it is empty"));
+            return Err(WheelFault::FileName("a part is empty"));
         }
         if file_name.contains(['/', '\0']) {
-            return Err(WheelFault::FileName("it has a slash or a NUL byte in it"));
+            return Err(WheelFault::FileName("it has a slash or a NUL byte"));
         }
         if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._".contains(&b)) {
-            return Err(WheelFault::FileName("the first part is no distribution's name"));
+            return Err(WheelFault::FileName("the first part is not the name of a distribution"));
         }
         if !build.is_empty() && !build.starts_with(|c: char| c.is_ascii_digit()) {
             return Err(WheelFault::FileName("the build tag does not begin with a digit"));

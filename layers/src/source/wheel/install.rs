@@ -18,7 +18,7 @@ pub(super) const MAX_ENTRY_POINTS: u64 = 4 << 20;
 /// A first line that stands for the interpreter's (PEP 427, "Recommended installer features").
 const PYTHON: &[u8] = b"#!python";
 
-/// How a wheel is installed, beside where.
+/// The options of an installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct InstallOptions {
     /// Modification time of every file and directory, whole seconds since 1970.
@@ -27,7 +27,7 @@ pub struct InstallOptions {
     pub requested: bool,
 }
 
-/// Where a member goes.
+/// The destination of a member.
 pub(super) enum InstallPath {
     /// To that path.
     At(LayerPath),

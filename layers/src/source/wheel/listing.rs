@@ -19,7 +19,7 @@ use crate::path::LayerPath;
 /// into its `.dist-info`. The wheel must have been verified before: little is checked here.
 ///
 /// # Errors
-/// When it can't be read.
+/// When it cannot be read.
 pub fn installed_files(path: &Path, file_name: &str, scheme: &Scheme) -> Result<Vec<LayerPath>, WheelError> {
     list(path, file_name, scheme).map_err(|fault| fault.of(file_name))
 }

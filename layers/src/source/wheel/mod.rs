@@ -56,7 +56,7 @@ impl Wheel {
     /// with each other, of the metadata with the file name.
     ///
     /// # Errors
-    /// When the file can't be mapped or breaks a rule.
+    /// When the file cannot be mapped or breaks a rule.
     pub fn open(path: &Path) -> Result<Self, WheelError> {
         let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Self::open_as(path, &file_name)
@@ -77,7 +77,7 @@ impl Wheel {
         // RECORD is read line by line.
         if let Some(member) = archive.members.iter().find(|member| member.name.contains('\n')) {
             let name = member.name.escape_debug().to_string();
-            return Err(WheelFault::Name { name, reason: "has a line break in it" });
+            return Err(WheelFault::Name { name, reason: "has a line break" });
         }
         let dist_info = dist_info(&archive.members, &name)?;
         let find = |file_name: &str| {
@@ -168,7 +168,7 @@ impl Wheel {
     /// [`Correction`] that verifying it brought a wrong RECORD.
     ///
     /// # Errors
-    /// When members collide, are in a place that no scheme has, or an entry point can't be made into a script.
+    /// When members collide, are in a place that no scheme has, or an entry point cannot be made into a script.
     pub fn install(&self, scheme: &Scheme, options: InstallOptions) -> Result<LayerTree, WheelError> {
         install::install(self, scheme, options).map_err(|fault| fault.of(&self.file_name))
     }

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use super::archive::plain;
 use super::discrepancy::Discrepancy;
 
-/// What a RECORD says.
+/// The content of a RECORD.
 #[derive(Debug, Default)]
 pub(super) struct Record {
     pub(super) rows: Vec<RecordRow>,

@@ -333,7 +333,7 @@ fn names_and_kinds_are_refused() {
         refused!(with(entry(name, b"x")), WheelFault::Name { .. });
     }
     refused!(with(Entry { name: vec![b'a', 0xff], ..entry("ab", b"") }), WheelFault::Name { .. });
-    refused!(with(entry("a\nb", b"x")), WheelFault::Name { reason: "has a line break in it", .. });
+    refused!(with(entry("a\nb", b"x")), WheelFault::Name { reason: "has a line break", .. });
     refused!(with(entry("link", b"/etc/passwd").mode(0o120_777)), WheelFault::Special(_));
     refused!(with(entry("fifo", b"").mode(0o010_644)), WheelFault::Special(_));
     refused!(with(entry("directory", b"").mode(0o040_755)), WheelFault::Special(_));
@@ -378,7 +378,7 @@ fn damaged_content_is_found() {
     let mut extra = entry("a", b"x");
     extra.packed.push(0);
     extra.packed_len += 1;
-    refused!(damaged(extra), WheelFault::Damaged { reason: "there is something behind its deflate stream", .. });
+    refused!(damaged(extra), WheelFault::Damaged { reason: "there are data after its deflate stream", .. });
     let mut cut = entry("a", &(0..=255).collect::<Vec<u8>>());
     cut.packed.truncate(100);
     cut.packed_len = 100;

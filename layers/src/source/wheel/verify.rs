@@ -59,7 +59,7 @@ fn read(
     let Some(slice) = member.deflated_slice(file) else {
         let raw = member.raw(file);
         if raw.len() as u64 != member.len {
-            return Err(damaged("it is not as long as the archive says"));
+            return Err(damaged("its length differs from the archive's directory"));
         }
         if crc32fast::hash(raw) != member.crc32 {
             return Err(damaged("its CRC-32 is wrong"));

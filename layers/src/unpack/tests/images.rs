@@ -117,7 +117,7 @@ fn directories_keep_what_only_passes_by() {
     assert_eq!(unpack([below, named]), [root, "d 40711 5:0 99.000000000 user.b=2 user.c=2 "]);
 }
 
-/// Without privileges: owners that can't be kept, and directories that even their owner may not write.
+/// Without privileges: owners that cannot be kept, and directories that even their owner may not write.
 #[test]
 fn as_nobody() {
     let mut owned = header(FILE, 1);

@@ -66,7 +66,7 @@ fn all_compressions_and_what_is_verified() {
     let blobs = [tar.clone(), [gzip(front), gzip(back)].concat(), zstd::encode_all(&tar[..], 1).unwrap()];
     let scene = Scene::new();
     for (n, blob) in blobs.iter().enumerate() {
-        let other = Some("uncompressed content should be");
+        let other = Some("digest of the uncompressed content is");
         let cases = [(diff_id(&tar), None), (diff_id(b"x"), other), (diff_id(&tar[..tar.len() - 9000]), other)];
         for (m, (expected, error)) in cases.iter().enumerate() {
             let into = scene.empty("into");

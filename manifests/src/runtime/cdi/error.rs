@@ -2,7 +2,7 @@
 
 use super::stale::{REGENERATE, Stale};
 
-/// Why the devices that were asked for don't get into a container.
+/// Why the devices that were asked for do not get into a container.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CdiError {
@@ -17,12 +17,12 @@ pub enum CdiError {
         /// What is known instead.
         known: String,
     },
-    /// A device node that is not on the host, or whose numbers can't be told.
+    /// A device node that is not on the host, or whose numbers cannot be told.
     #[error("the CDI device needs the device node {path:?}, which {why}")]
     Node {
         /// Path on the host.
         path: String,
-        /// What is wrong with it.
+        /// The fault.
         why: &'static str,
     },
     /// Files that the host has not.
@@ -41,7 +41,7 @@ impl CdiError {
             }
             Self::Name(_) => "write VENDOR/CLASS=NAME, such as nvidia.com/gpu=0".into(),
             Self::Unresolvable { known, .. } => known.clone(),
-            Self::Node { .. } => format!("load the driver, or make the CDI file anew: {REGENERATE}"),
+            Self::Node { .. } => format!("load the driver, or create the CDI file again: {REGENERATE}"),
             Self::Stale(stale) => stale.remedy(),
         })
     }

@@ -1,14 +1,14 @@
-//! Why a CDI file is left out.
+//! Why a CDI file is skipped.
 
 /// The largest file that is read, in bytes. NVIDIA's are below 200 KiB.
 pub const MAX_FILE_SIZE: usize = 4 << 20;
 
-/// Why a file is left out.
+/// Why a file is skipped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CdiFault {
     /// The system did not give it away.
-    #[error("it can't be read: {0}")]
+    #[error("cannot read it: {0}")]
     Unreadable(String),
     /// Too many bytes.
     #[error("it is larger than {} MiB", MAX_FILE_SIZE >> 20)]
@@ -17,10 +17,10 @@ pub enum CdiFault {
     #[error("{0}")]
     Syntax(String),
     /// A version that nobody knows.
-    #[error("its cdiVersion {0:?} is not known")]
+    #[error("its cdiVersion {0:?} is not supported")]
     Version(String),
     /// A version that did not have what the file uses.
-    #[error("its cdiVersion is {declared}, and {feature} came with {needed}")]
+    #[error("its cdiVersion is {declared}, and {feature} needs {needed}")]
     TooOld {
         /// The file's version.
         declared: String,
@@ -29,14 +29,14 @@ pub enum CdiFault {
         /// The version that it came with.
         needed: &'static str,
     },
-    /// A value that its field can't have.
+    /// A value that its field cannot have.
     #[error("{what} {text:?} {why}")]
     Value {
         /// The field.
         what: &'static str,
         /// The value.
         text: String,
-        /// What is wrong.
+        /// The fault.
         why: &'static str,
     },
     /// No device.

@@ -2,7 +2,7 @@
 //! device, and how that is put into a runtime spec.
 //!
 //! A [`CdiRegistry`] is loaded from the files' bytes, resolves names such as `nvidia.com/gpu=0` to [`Edits`], and these
-//! are applied in the order that CDI's own library has. A file that makes no sense is left out and told, as there.
+//! are applied in the order that CDI's own library has. A file that makes no sense is skipped and told, as there.
 
 mod apply;
 mod coerce;

@@ -17,7 +17,7 @@ impl Name {
     /// Reads a full name.
     ///
     /// # Errors
-    /// When a part is missing or has characters that it can't have.
+    /// When a part is missing or has characters that it cannot have.
     pub(crate) fn read(text: &str) -> Result<Self, CdiError> {
         let name = text.split_once('=').filter(|(kind, device)| is_kind(kind) && is_device(device));
         let (kind, device) = name.ok_or_else(|| CdiError::Name(text.to_owned()))?;

@@ -16,7 +16,7 @@ pub struct CdiFile {
     pub path: String,
     /// The index of its directory: what comes later wins.
     pub priority: usize,
-    /// Its bytes, or why they can't be had.
+    /// Its bytes, or why they cannot be had.
     pub content: Result<Vec<u8>, String>,
 }
 
@@ -41,18 +41,18 @@ pub struct CdiRegistry {
 #[non_exhaustive]
 pub enum LeftOut {
     /// A file that makes no sense.
-    #[error("the CDI file {path} is left out: {fault}")]
+    #[error("the CDI file {path} is skipped: {fault}")]
     File {
         /// Its path.
         path: String,
-        /// What is wrong with it.
+        /// The fault.
         fault: CdiFault,
     },
     /// A file ending in `.yml`, which CDI does not know.
-    #[error("the CDI file {0} is left out: only .json and .yaml are read; rename it")]
+    #[error("the CDI file {0} is skipped: only .json and .yaml are read; rename it")]
     Ending(String),
     /// A device that several files of the same priority describe.
-    #[error("the CDI device {name} is left out: {} describe it", paths.join(" and "))]
+    #[error("the CDI device {name} is skipped: {} describe it", paths.join(" and "))]
     Device {
         /// Its full name.
         name: String,
@@ -78,7 +78,7 @@ pub struct Described<'a> {
 const ALL: &str = "all";
 
 impl CdiRegistry {
-    /// Reads the files. What makes no sense is left out ([`Self::left_out`]); so is a device that two files of the same
+    /// Reads the files. What makes no sense is skipped ([`Self::left_out`]); so is a device that two files of the same
     /// priority describe. Files that are neither `.json` nor `.yaml` are not CDI's.
     #[must_use]
     pub fn load(files: Vec<CdiFile>) -> Self {

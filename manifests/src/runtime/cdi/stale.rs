@@ -38,7 +38,7 @@ pub struct MissingResource {
     pub part: HostResource,
     /// Path on the host.
     pub path: String,
-    /// What is wrong with it.
+    /// The fault.
     pub why: String,
 }
 
@@ -60,7 +60,7 @@ pub struct Stale {
 }
 
 impl Stale {
-    /// Whether a newer driver was installed and the older one is still loaded, which a CDI file can't mend.
+    /// Whether a newer driver was installed and the older one is still loaded, which a CDI file cannot mend.
     #[must_use]
     pub fn wants_reboot(&self) -> bool {
         self.lacks.is_empty()
@@ -71,9 +71,9 @@ impl Stale {
     #[must_use]
     pub fn remedy(&self) -> String {
         if self.wants_reboot() {
-            "restart the machine, or load the driver anew, so that the installed one is used".into()
+            "restart the machine, or load the driver again, to use the installed driver".into()
         } else {
-            format!("make the CDI file anew: {REGENERATE}")
+            format!("create the CDI file again: {REGENERATE}")
         }
     }
 }
@@ -92,7 +92,7 @@ impl fmt::Display for Stale {
             link = "; ";
         }
         if let Some((made_for, loaded)) = &self.drivers {
-            write!(f, "{link}it was made for driver {made_for}, and {loaded} is loaded")?;
+            write!(f, "{link}it is for driver {made_for}, and {loaded} is loaded")?;
         }
         Ok(())
     }

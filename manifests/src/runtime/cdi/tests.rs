@@ -37,36 +37,36 @@ fn a_version_must_have_what_the_file_uses() {
     for (version, edits, expected) in [
         ("0.3.0", json!({"env": ["A=1"]}), "fine"),
         ("v0.3.0", json!({"env": ["A=1"]}), "fine"),
-        ("0.2.0", json!({}), "its cdiVersion is 0.2.0, and the first release came with 0.3.0"),
-        ("0.9.0", json!({}), "its cdiVersion \"0.9.0\" is not known"),
-        ("1.2.0", json!({}), "its cdiVersion \"1.2.0\" is not known"),
-        ("", json!({}), "its cdiVersion \"\" is not known"),
+        ("0.2.0", json!({}), "its cdiVersion is 0.2.0, and the first release needs 0.3.0"),
+        ("0.9.0", json!({}), "its cdiVersion \"0.9.0\" is not supported"),
+        ("1.2.0", json!({}), "its cdiVersion \"1.2.0\" is not supported"),
+        ("", json!({}), "its cdiVersion \"\" is not supported"),
         ("0.3.0", json!({"mounts": [{"hostPath": "/a", "containerPath": "/a"}]}), "fine"),
         (
             "0.3.0",
             json!({"mounts": [{"hostPath": "/a", "containerPath": "/a", "type": "bind"}]}),
-            "its cdiVersion is 0.3.0, and the type of a mount came with 0.4.0",
+            "its cdiVersion is 0.3.0, and the type of a mount needs 0.4.0",
         ),
         ("0.4.0", json!({"mounts": [{"hostPath": "/a", "containerPath": "/a", "type": "bind"}]}), "fine"),
         (
             "0.4.0",
             node(json!({"path": "/dev/a", "hostPath": "/dev/b"})),
-            "its cdiVersion is 0.4.0, and hostPath of a device node came with 0.5.0",
+            "its cdiVersion is 0.4.0, and hostPath of a device node needs 0.5.0",
         ),
         ("0.4.0", node(json!({"path": "/dev/a", "hostPath": ""})), "fine"),
         ("0.5.0", node(json!({"path": "/dev/a", "hostPath": "/dev/b"})), "fine"),
-        ("0.6.0", json!({"intelRdt": {}}), "its cdiVersion is 0.6.0, and intelRdt came with 0.7.0"),
-        ("0.6.0", json!({"additionalGids": [1]}), "its cdiVersion is 0.6.0, and additionalGids came with 0.7.0"),
+        ("0.6.0", json!({"intelRdt": {}}), "its cdiVersion is 0.6.0, and intelRdt needs 0.7.0"),
+        ("0.6.0", json!({"additionalGids": [1]}), "its cdiVersion is 0.6.0, and additionalGids needs 0.7.0"),
         ("0.7.0", json!({"intelRdt": {"closID": "x"}, "additionalGids": [1]}), "fine"),
         (
             "1.0.0",
             json!({"intelRdt": {"enableMonitoring": true}}),
-            "its cdiVersion is 1.0.0, and intelRdt's schemata and enableMonitoring came with 1.1.0",
+            "its cdiVersion is 1.0.0, and intelRdt's schemata and enableMonitoring needs 1.1.0",
         ),
         (
             "1.0.0",
             json!({"netDevices": [{"hostInterfaceName": "eth0", "name": "e"}]}),
-            "its cdiVersion is 1.0.0, and netDevices came with 1.1.0",
+            "its cdiVersion is 1.0.0, and netDevices needs 1.1.0",
         ),
         ("1.1.0", json!({"netDevices": [{"hostInterfaceName": "eth0", "name": "e"}]}), "fine"),
     ] {
@@ -86,11 +86,11 @@ fn a_version_must_have_what_the_file_uses() {
         fault(&document)
     };
     let digit = |document: &mut Value| document["devices"][0]["name"] = json!("0");
-    assert!(old(digit, "0.4.0").contains("a digit first came with 0.5.0") && old(digit, "0.5.0") == "fine");
+    assert!(old(digit, "0.4.0").contains("a digit first needs 0.5.0") && old(digit, "0.5.0") == "fine");
     let dot = |document: &mut Value| document["kind"] = json!("vendor.com/a.b");
-    assert!(old(dot, "0.5.0").contains("a dot in the class came with 0.6.0") && old(dot, "0.6.0") == "fine");
+    assert!(old(dot, "0.5.0").contains("a dot in the class needs 0.6.0") && old(dot, "0.6.0") == "fine");
     let annotated = |document: &mut Value| document["devices"][0]["annotations"] = json!({"a": "b"});
-    assert!(old(annotated, "0.5.0").contains("annotations came with 0.6.0") && old(annotated, "0.6.0") == "fine");
+    assert!(old(annotated, "0.5.0").contains("annotations needs 0.6.0") && old(annotated, "0.6.0") == "fine");
 }
 
 /// Files that are broken, or made to harm: each is refused with a sentence, and none is believed in part.
@@ -102,7 +102,7 @@ fn hostile_json() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     for (text, expected) in [
         (String::new(), "invalid type: null"),
-        ("{}".into(), "its cdiVersion \"\" is not known"),
+        ("{}".into(), "its cdiVersion \"\" is not supported"),
         ("null".into(), "invalid type: null"),
         ("[]".into(), "invalid type: sequence"),
         (r#"["1.1.0", "a/b", {}, [{"name": "a", "containerEdits": {"env": ["A=1"]}}]]"#.into(), "invalid type: sequence"),
@@ -141,9 +141,9 @@ fn hostile_json() {
         (document(|d| d["annotations"] = json!([])).to_string(), "invalid type: sequence"),
         (with(json!({"env": ["A"]})).to_string(), "the variable \"A\" is not KEY=VALUE"),
         (with(json!({"env": ["=1"]})).to_string(), "the variable \"=1\" is not KEY=VALUE"),
-        (with(json!({"env": ["A=\0"]})).to_string(), "has a NUL in it"),
+        (with(json!({"env": ["A=\0"]})).to_string(), "has a NUL"),
         (node(json!({})).to_string(), "the device node's path \"\" is empty"),
-        (node(json!({"path": "/dev/a\0"})).to_string(), "has a NUL in it"),
+        (node(json!({"path": "/dev/a\0"})).to_string(), "has a NUL"),
         (node(json!(null)).to_string(), "invalid type: null"),
         (node(json!({"path": "/dev/a", "type": "x"})).to_string(), "is not b, c, u or p"),
         (node(json!({"path": "/dev/a", "permissions": "rwx"})).to_string(), "are not of r, w and m"),
@@ -155,7 +155,7 @@ fn hostile_json() {
         (hook(json!({"hookName": "createContainer"})).to_string(), "the hook's path \"\" is empty"),
         (hook(json!({"hookName": "later", "path": "/a"})).to_string(), "the hook \"later\""),
         (hook(json!({"hookName": "prestart", "path": "/a", "env": ["A"]})).to_string(), "is not KEY=VALUE"),
-        (hook(json!({"hookName": "prestart", "path": "/a", "args": ["\0"]})).to_string(), "has a NUL in it"),
+        (hook(json!({"hookName": "prestart", "path": "/a", "args": ["\0"]})).to_string(), "has a NUL"),
         (hook(json!({"hookName": "prestart", "path": "/a", "timeout": 0.5})).to_string(), "invalid type: floating point"),
         (mount(json!({"hostPath": "/a"})).to_string(), "the mount's containerPath \"\" is empty"),
         (mount(json!({"hostPath": "", "containerPath": "/a"})).to_string(), "hostPath \"\" is empty"),
@@ -188,10 +188,14 @@ fn what_the_library_takes() {
     for text in [
         // nothing where a list, an object or a text belongs
         format!("{HEAD}{device}annotations:\ncontainerEdits:\n"),
-        format!("{HEAD}{device}containerEdits: {{env: , deviceNodes: , netDevices: , hooks: , mounts: , intelRdt: }}\n"),
-        format!("{HEAD}{device}containerEdits: {{additionalGids: , mounts: [{{hostPath: /a, containerPath: /b, options: }}]}}\n"),
-        format!("{HEAD}{device}containerEdits: {{hooks: [{{hookName: prestart, path: /a, args: , env: , timeout: }}]}}\n"),
-        format!("{HEAD}{device}containerEdits: {{deviceNodes: [{{path: /a, type: , hostPath: null, major: ~, uid: }}]}}\n"),
+        format!("{HEAD}{device}containerEdits: {{env: , deviceNodes: , netDevices: , hooks: , mounts: , intelRdt: \
+            }}\n"),
+        format!("{HEAD}{device}containerEdits: {{additionalGids: , mounts: [{{hostPath: /a, containerPath: /b, \
+            options: }}]}}\n"),
+        format!("{HEAD}{device}containerEdits: {{hooks: [{{hookName: prestart, path: /a, args: , env: , timeout: \
+            }}]}}\n"),
+        format!("{HEAD}{device}containerEdits: {{deviceNodes: [{{path: /a, type: , hostPath: null, major: ~, uid: \
+            }}]}}\n"),
         // keys in any case
         "cdiversion: 0.5.0\nKIND: a/b\nDevices: [{NAME: a, containeredits: {ENV: [A=1], DeviceNodes: []}}]\n".into(),
         // paths that are not absolute, annotations that are none
@@ -208,7 +212,8 @@ fn what_the_library_takes() {
         json.replace("\"kind\"", " # another\n\"kind\""),
         json.replace("\"kind\"", "# behind a comma, and a \"quote\n\"kind\""),
         json.replace("[{", "[# one\n{# two\n").replace("A=1", "A=,#'\\\",#1"),
-        format!("{HEAD}devices: [# one\n {{name: a,# two\n containerEdits: {{env: ['A=it''s,#1', B=it's]}}}}]# three\n"),
+        format!("{HEAD}devices: [# one\n {{name: a,# two\n containerEdits: {{env: ['A=it''s,#1', B=it's]}}}}]# \
+            three\n"),
         json.replace("\"A=1\"", "\"A=1\","),
         json.replace(',', ",\n\t"),
         json.replace(',', ",\r\n"),
@@ -254,14 +259,16 @@ fn scalars_become_texts() {
         ("\"true\"", "true"),
     ] {
         let text = format!(
-            "{HEAD}annotations: {{}}\ndevices: [{{name: a, containerEdits: {{hooks: [{{hookName: prestart, path: /a, args: [{scalar}]}}]}}}}]\n"
+            "{HEAD}annotations: {{}}\ndevices: [{{name: a, containerEdits: {{hooks: [{{hookName: prestart, path: /a, \
+                args: [{scalar}]}}]}}}}]\n"
         );
         let document = parse(text.as_bytes()).unwrap();
         assert_eq!(document.devices[0].container_edits.hooks[0].args, [expected], "{scalar}");
     }
     // Names, too, and numbers in any form where a number belongs.
     let text = format!(
-        "{HEAD}devices: [{{name: 0, containerEdits: {{deviceNodes: [{{path: /dev/a, major: 1e2, minor: 3.0, fileMode: 0666}}], \
+        "{HEAD}devices: [{{name: 0, containerEdits: {{deviceNodes: [{{path: /dev/a, major: 1e2, minor: 3.0, fileMode: \
+            0666}}], \
          additionalGids: [null, 5.0]}}}}]\n"
     )
     .replace("0.5.0", "0.7.0");
@@ -278,7 +285,8 @@ fn hostile_yaml() {
     for (text, expected) in [
         (
             format!(
-                "{HEAD}devices:\n- &x\n  name: a\n  containerEdits: &y {{env: [A=1]}}\n- name: b\n  containerEdits: *y\n"
+                "{HEAD}devices:\n- &x\n  name: a\n  containerEdits: &y {{env: [A=1]}}\n- name: b\n  containerEdits: \
+                    *y\n"
             ),
             "fine",
         ),
@@ -356,11 +364,11 @@ fn files_are_ranked_and_bad_ones_left_out() {
     assert_eq!(
         registry.left_out().iter().map(ToString::to_string).collect::<Vec<_>>(),
         [
-            "the CDI file /etc/cdi/c.yml is left out: only .json and .yaml are read; rename it",
-            "the CDI file /etc/cdi/bad.json is left out: its cdiVersion \"\" is not known",
-            "the CDI file /etc/cdi/no.json is left out: it can't be read: permission denied",
-            "the CDI device v.com/x=c is left out: /etc/cdi/a.json and /etc/cdi/b.json describe it",
-            "the CDI device v.com/x=f is left out: /var/run/cdi/a.json and /var/run/cdi/c.json describe it",
+            "the CDI file /etc/cdi/c.yml is skipped: only .json and .yaml are read; rename it",
+            "the CDI file /etc/cdi/bad.json is skipped: its cdiVersion \"\" is not supported",
+            "the CDI file /etc/cdi/no.json is skipped: cannot read it: permission denied",
+            "the CDI device v.com/x=c is skipped: /etc/cdi/a.json and /etc/cdi/b.json describe it",
+            "the CDI device v.com/x=f is skipped: /var/run/cdi/a.json and /var/run/cdi/c.json describe it",
         ]
     );
     let files: Vec<_> = registry.files().map(|file| format!("{} {} {}", file.path, file.kind, file.devices)).collect();
@@ -410,8 +418,8 @@ fn who_asks_for_what_is_not_there_is_told_what_is() {
         file("/etc/cdi/b.yml", 0, &json!(1)),
     ]);
     let hint = |name: &str| registry.resolve([name]).unwrap_err().hint().unwrap();
-    let rest = "CDI files describe devices of nvidia.com/gpu; the CDI file /etc/cdi/b.yml is left out: only .json and .yaml \
-                are read; rename it";
+    let rest = "CDI files describe devices of nvidia.com/gpu; the CDI file /etc/cdi/b.yml is skipped: only .json and \
+        .yaml are read; rename it";
     assert_eq!(hint("nvidia.com/gpu=2"), format!("there are 2 GPUs, by the names 0, 1, all; {rest}"));
     assert_eq!(hint("nvidia.com/gpu=al"), format!("did you mean nvidia.com/gpu=all?; {rest}"));
     let uuids = "not by UUID (`nvidia-ctk cdi generate --device-name-strategy=uuid` does that)";

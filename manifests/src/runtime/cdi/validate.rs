@@ -11,7 +11,7 @@ use super::name::{is_device, is_kind};
 pub(super) const HOOKS: [&str; 6] =
     ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
-/// The word for a node that is there and can't be used.
+/// The word for a node that is there and cannot be used.
 pub(super) const NO_PERMISSIONS: &str = "none";
 
 type Validation = Result<(), CdiFault>;
@@ -41,7 +41,7 @@ pub(super) fn check(document: &CdiDocument) -> Validation {
 }
 
 fn check_device(device: &CdiDevice) -> Validation {
-    demand(is_device(&device.name), "the device's name", &device.name, "has characters that it can't have")?;
+    demand(is_device(&device.name), "the device's name", &device.name, "has characters that are not allowed")?;
     if device.container_edits.is_empty() {
         return Err(CdiFault::NoEdits(device.name.clone()));
     }
@@ -64,7 +64,7 @@ fn env(entry: &str) -> Validation {
 }
 
 fn without_nul(what: &'static str, text: &str) -> Validation {
-    demand(!text.contains('\0'), what, text, "has a NUL in it")
+    demand(!text.contains('\0'), what, text, "has a NUL")
 }
 
 /// A text that has to be there.

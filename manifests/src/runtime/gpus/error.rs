@@ -6,13 +6,13 @@ use crate::nearest::nearest;
 /// The keys that a request may have.
 const KEYS: [&str; 5] = ["capabilities", "count", "device", "driver", "options"];
 
-/// A value of `--gpus` that can't be granted as it stands.
+/// A value of `--gpus` that cannot be granted as it stands.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a GPU request: {fault}")]
 pub struct GpuError {
     /// The whole value.
     pub text: String,
-    /// What is wrong with it.
+    /// The fault.
     pub fault: GpuFault,
 }
 
@@ -21,9 +21,9 @@ pub struct GpuError {
 #[non_exhaustive]
 pub enum GpuFault {
     /// Nothing at all, or an empty field.
-    #[error("there is nothing between two commas, or nothing at all")]
+    #[error("a field is empty")]
     Empty,
-    /// Quotes that don't pair, or stand where they can't.
+    /// Quotes that do not pair, or stand where they cannot.
     #[error("a quote is out of place")]
     Quote,
     /// A key given twice.

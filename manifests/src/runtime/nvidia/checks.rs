@@ -41,7 +41,7 @@ pub(super) fn fall_back(
     match fault_of_hook(request, host).filter(|fault| host.runs_here && fault.is_certain()) {
         Some(hook) => Err(SpecError::Neither { cdi: error.clone(), hook }),
         None => {
-            warnings.push(format!("NVIDIA's hook is used, as CDI can't serve the request: {error}"));
+            warnings.push(format!("NVIDIA's hook is used because CDI cannot serve the request: {error}"));
             Ok(())
         }
     }
@@ -72,9 +72,8 @@ pub(super) fn check_requirements(env: &Env, host: &Host, warnings: &mut Vec<Stri
     match requirements::check(env.iter(), host.driver.as_ref()) {
         Ok(newer) => warnings.extend(newer.map(|newer| newer.to_string())),
         Err(error) if host.toolkit.disables_require && error.is_about_driver() => {
-            warnings.push(format!(
-                "{error}; the toolkit's config has disable-require = true, so it is started all the same"
-            ));
+            warnings
+                .push(format!("{error}; the container starts because the toolkit's config has disable-require = true"));
         }
         Err(error) => return Err(error.into()),
     }

@@ -19,7 +19,7 @@ fn file(path: &str, kind: &str, names: &[&str], edits: Value) -> CdiFile {
     CdiFile { path: path.into(), priority: 0, content: Ok(document.to_string().into_bytes()) }
 }
 
-/// Files of AMD's and, if `nvidia`, of NVIDIA's, and one that is left out.
+/// Files of AMD's and, if `nvidia`, of NVIDIA's, and one that is skipped.
 fn registry(nvidia: bool) -> CdiRegistry {
     let mut files = vec![
         file("/etc/cdi/amd.json", "amd.com/gpu", &["amd0"], json!({})),
@@ -84,7 +84,7 @@ fn ask(call: &str) -> (String, Vec<String>) {
 
 #[test]
 fn every_way_to_ask() {
-    let mixed = |what: &str| format!("{what} asks for CDI, and --nvidia hook for NVIDIA's hook");
+    let mixed = |what: &str| format!("{what} needs CDI, and --nvidia hook needs NVIDIA's hook");
     let unresolvable = |names: &str| format!("unresolvable CDI devices {names}");
     let no_hook = |name: &str| format!("`{name}` is the name of a CDI device, which NVIDIA's hook does not know");
     for (call, expected) in [
@@ -115,7 +115,7 @@ fn every_way_to_ask() {
         ("hook --gpus all,capabilities=video --gpus 1,capabilities=compute", "hook 0 [compute]".into()),
         ("hook --gpus 0 --gpus none | NVIDIA_VISIBLE_DEVICES=all", "void".into()),
         ("hook file --gpus 1 --gpus device=nvidia.com/gpu=1", "void CDI_0 CDI_1".into()),
-        // the hook where CDI can't
+        // the hook where CDI cannot
         ("hook file --gpus device=GPU-b", "hook GPU-b".into()),
         ("hook file --gpus 3", "hook 0,1,2".into()),
         ("hook file --gpus device=MIG-GPU-a/10/0", "hook MIG-GPU-a/10/0".into()),
@@ -219,7 +219,7 @@ fn every_way_to_ask() {
 
 #[test]
 fn what_the_user_is_told() {
-    let left_out = "the CDI file /etc/cdi/old.yml is left out: only .json and .yaml are read; rename it";
+    let left_out = "the CDI file /etc/cdi/old.yml is skipped: only .json and .yaml are read; rename it";
     let alone = "NVIDIA_VISIBLE_DEVICES alone has no effect; use --gpus, or --nvidia hook or cdi beside it";
     let missing = "nvidia-container-runtime-hook was not found; install nvidia-container-toolkit where the spec is run";
     for (call, expected) in [
@@ -234,20 +234,20 @@ fn what_the_user_is_told() {
         ),
         (
             "file --gpus all -e NVIDIA_VISIBLE_DEVICES=1",
-            &["--gpus chooses the GPUs, whatever --env says of NVIDIA_VISIBLE_DEVICES", left_out],
+            &["--gpus chooses the GPUs, and overrides NVIDIA_VISIBLE_DEVICES of --env", left_out],
         ),
         (
             "hook --gpus all -e NVIDIA_VISIBLE_DEVICES=1",
-            &["--gpus sets NVIDIA_VISIBLE_DEVICES, whatever --env says of it", left_out],
+            &["--gpus sets NVIDIA_VISIBLE_DEVICES, and overrides --env", left_out],
         ),
         ("hook --gpus all,options=a=b", &["the options of --gpus have no effect: NVIDIA's driver has none", left_out]),
         ("hook -e NVIDIA_VISIBLE_DEVICES=1", &[alone]),
         ("hook -e NVIDIA_VISIBLE_DEVICES=1 --gpus 0", &[]),
-        ("hook --gpus 1 --gpus 2", &["of several --gpus NVIDIA's hook heeds the last one", left_out]),
+        ("hook --gpus 1 --gpus 2", &["NVIDIA's hook uses only the last of several --gpus", left_out]),
         (
             "hook file --gpus 3",
             &[
-                "NVIDIA's hook is used, as CDI can't serve the request: unresolvable CDI devices nvidia.com/gpu=2",
+                "NVIDIA's hook is used because CDI cannot serve the request: unresolvable CDI devices nvidia.com/gpu=2",
                 left_out,
             ],
         ),

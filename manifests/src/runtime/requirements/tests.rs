@@ -109,7 +109,7 @@ fn says(env: &[(&str, &str)], version: &str) -> String {
 
 #[test]
 fn images_and_drivers() {
-    let off = "--env NVIDIA_DISABLE_REQUIRE=1 turns the check off";
+    let off = "--env NVIDIA_DISABLE_REQUIRE=1 disables the check";
     for (env, version, expected) in [
         (&[("NVIDIA_REQUIRE_CUDA", CUDA_12_4)][..], "550.54.14", String::new()),
         (&[("NVIDIA_REQUIRE_CUDA", CUDA_12_4)], "", String::new()),
@@ -117,32 +117,32 @@ fn images_and_drivers() {
             &[("NVIDIA_REQUIRE_CUDA", CUDA_12_4)],
             "525.60.13",
             format!(
-                "error: the image needs `cuda>=12.4` or other drivers (NVIDIA_REQUIRE_CUDA), and driver 525.60.13 with CUDA \
-                 12.0 does not meet that; install driver 550.54 or newer; {off}"
+                "error: the image needs `cuda>=12.4` or other drivers (NVIDIA_REQUIRE_CUDA), and driver 525.60.13 \
+                    with CUDA 12.0 does not meet this requirement; install driver 550.54 or newer; {off}"
             ),
         ),
         (
             &[("NVIDIA_REQUIRE_CUDA", "cuda>=11.0"), ("NVIDIA_REQUIRE_DRIVER", "driver>=460.10")],
             "450.80.02",
             format!(
-                "error: the image needs `driver>=460.10` (NVIDIA_REQUIRE_DRIVER), and driver 450.80.02 with CUDA 11.0 does \
-                 not meet that; install driver 460.10 or newer; {off}"
+                "error: the image needs `driver>=460.10` (NVIDIA_REQUIRE_DRIVER), and driver 450.80.02 with CUDA 11.0 \
+                    does not meet this requirement; install driver 460.10 or newer; {off}"
             ),
         ),
         (
             &[("NVIDIA_REQUIRE_X", "cuda>=99")],
             "550.54.14",
             format!(
-                "error: the image needs `cuda>=99` (NVIDIA_REQUIRE_X), and driver 550.54.14 with CUDA 12.4 does not meet \
-                 that; install another driver; {off}"
+                "error: the image needs `cuda>=99` (NVIDIA_REQUIRE_X), and driver 550.54.14 with CUDA 12.4 does not \
+                    meet this requirement; install another driver; {off}"
             ),
         ),
         (
             &[("NVIDIA_REQUIRE_CUDA", "cuda>=12\u{1b}[2J")],
             "550.54.14",
             format!(
-                "error: the image's NVIDIA_REQUIRE_CUDA has \"cuda>=12\\u{{1b}}[2J\", which is no requirement; write \
-                 comparisons such as cuda>=12.0 with --env NVIDIA_REQUIRE_CUDA=…; {off}"
+                "error: the image's NVIDIA_REQUIRE_CUDA has \"cuda>=12\\u{{1b}}[2J\", which is not a requirement; \
+                    write comparisons such as cuda>=12.0 with --env NVIDIA_REQUIRE_CUDA=…; {off}"
             ),
         ),
         // what turns it off, and what does not
@@ -157,8 +157,8 @@ fn images_and_drivers() {
             &[("CUDA_VERSION", "12.3.2.001")],
             "535.104.05",
             format!(
-                "error: the image needs `cuda>=12.3` (CUDA_VERSION), and driver 535.104.05 with CUDA 12.2 does not meet \
-                 that; install driver 545.23 or newer; {off}"
+                "error: the image needs `cuda>=12.3` (CUDA_VERSION), and driver 535.104.05 with CUDA 12.2 does not \
+                    meet this requirement; install driver 545.23 or newer; {off}"
             ),
         ),
         // NVIDIA's training images: the requirement says nothing, the version does
@@ -170,22 +170,23 @@ fn images_and_drivers() {
                 ("LD_LIBRARY_PATH", "/usr/local/cuda/compat/lib:/usr/local/nvidia/lib"),
             ],
             "535.104.05",
-            "the image's CUDA 12.3 is newer than CUDA 12.2, the newest of driver 535.104.05; driver 545.23.08 has it; what \
-             needs nothing new of CUDA 12 runs all the same; on a data centre's GPUs the image's /usr/local/cuda/compat makes up for that"
+            "the image's CUDA 12.3 is newer than CUDA 12.2, the newest of driver 535.104.05; driver 545.23.08 has it; \
+                programs that need no new feature of CUDA 12 run; on data centre GPUs the image's \
+                /usr/local/cuda/compat compensates for that"
                 .into(),
         ),
         (
             &[("CUDA_VERSION", "11.8.0.065"), ("NVIDIA_REQUIRE_CUDA", "cuda>=9.0")],
             "470.57.02",
-            "the image's CUDA 11.8 is newer than CUDA 11.4, the newest of driver 470.57.02; driver 520.61 has it; what needs \
-             nothing new of CUDA 11 runs all the same"
+            "the image's CUDA 11.8 is newer than CUDA 11.4, the newest of driver 470.57.02; driver 520.61 has it; \
+                programs that need no new feature of CUDA 11 run"
                 .into(),
         ),
         (
             &[("CUDA_DRIVER_VERSION", "545.23.08"), ("NVIDIA_REQUIRE_CUDA", "cuda>=9.0")],
             "535.104.05",
-            "the image's CUDA 12.3 is newer than CUDA 12.2, the newest of driver 535.104.05; driver 545.23.08 has it; what \
-             needs nothing new of CUDA 12 runs all the same"
+            "the image's CUDA 12.3 is newer than CUDA 12.2, the newest of driver 535.104.05; driver 545.23.08 has it; \
+                programs that need no new feature of CUDA 12 run"
                 .into(),
         ),
         (&[("CUDA_VERSION", "12.2.1"), ("NVIDIA_REQUIRE_CUDA", "cuda>=9.0")], "535.104.05", String::new()),

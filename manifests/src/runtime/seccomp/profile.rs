@@ -46,13 +46,13 @@ pub enum ProfileError {
     #[error("not a seccomp profile")]
     Json(#[from] serde_json::Error),
     /// A word that the runtime spec does not have.
-    #[error("`{0}` is nothing that a seccomp profile can say")]
+    #[error("`{0}` is not supported in a seccomp profile")]
     Word(String),
     /// A rule without system calls, or a system call without a name.
     #[error("a rule of the seccomp profile names no system call")]
     NoName,
     /// An argument beyond the sixth.
-    #[error("a rule of the seccomp profile is about argument {0}, and system calls have six (0 to 5)")]
+    #[error("a rule of the seccomp profile refers to argument {0}, and system calls have six (0 to 5)")]
     Argument(u32),
     /// A version that is none.
     #[error("`{0}` is not the version of a kernel")]

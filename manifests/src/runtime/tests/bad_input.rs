@@ -85,13 +85,13 @@ fn odd_things_of_an_image_are_left_out_with_a_word() {
         (json!({"Volumes": {"/x/../sys/fs/cgroup": {}}}), "is the kernel's"),
         (json!({"Volumes": {"/dev": null}}), "is the kernel's"),
         (json!({"Volumes": {"/a\0": {}}}), "has a NUL"),
-        (json!({"StopSignal": "SIGNONSENSE"}), "`SIGNONSENSE` is none"),
-        (json!({"StopSignal": "99"}), "`99` is none"),
+        (json!({"StopSignal": "SIGNONSENSE"}), "`SIGNONSENSE` is invalid"),
+        (json!({"StopSignal": "99"}), "`99` is invalid"),
         (json!({"Labels": {"": "x"}}), "label without a name"),
-        (json!({"Labels": {"org.systemd.property.ExecStart": "x"}}), "runtimes would obey it"),
-        (json!({"Labels": {"run.oci.handler": "x"}}), "runtimes would obey it"),
-        (json!({"Labels": {"org.criu.config": "/etc/passwd"}}), "runtimes would obey it"),
-        (json!({"Labels": {"cdi.k8s.io/gpu": "nvidia.com/gpu=all"}}), "runtimes would obey it"),
+        (json!({"Labels": {"org.systemd.property.ExecStart": "x"}}), "runtimes would act on it"),
+        (json!({"Labels": {"run.oci.handler": "x"}}), "runtimes would act on it"),
+        (json!({"Labels": {"org.criu.config": "/etc/passwd"}}), "runtimes would act on it"),
+        (json!({"Labels": {"cdi.k8s.io/gpu": "nvidia.com/gpu=all"}}), "runtimes would act on it"),
     ] {
         let (spec, warnings) = outcome(with(fields.clone()), |_| {}).unwrap();
         assert!(warnings.len() == 1 && warnings[0].contains(said), "{fields}: {warnings:?}");
@@ -128,7 +128,7 @@ fn requests_that_make_no_container() {
                 request.volumes = vec!["/a:/b".parse().unwrap()];
                 request.tmpfs = vec!["/b".parse().unwrap()];
             },
-            "two volumes go to /b",
+            "two volumes have the destination /b",
         ),
         (
             |request| request.seccomp = Seccomp::Profile { name: "p.json".into(), text: "{".into() },
@@ -139,7 +139,7 @@ fn requests_that_make_no_container() {
                 let text = r#"{"defaultAction": "ALLOW"}"#.into();
                 request.seccomp = Seccomp::Profile { name: "p.json".into(), text };
             },
-            "p.json: `ALLOW` is nothing",
+            "p.json: `ALLOW` is not supported",
         ),
     ];
     for (edit, said) in cases {
@@ -154,7 +154,7 @@ fn unknown_keys_of_the_runtime_annotation_are_named() {
         (r#"{"volume": ["/:/host"]}"#, "unknown field `volume`"),
         (r#"{"privileged": true}"#, "unknown field `privileged`"),
         (r#"{"gpus": 2}"#, "invalid type"),
-        (r#"{"ipc": "hots"}"#, "`hots` is no choice"),
+        (r#"{"ipc": "hots"}"#, "`hots` is not a value"),
         ("null", "invalid type"),
     ] {
         let error =

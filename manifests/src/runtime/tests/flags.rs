@@ -100,7 +100,7 @@ fn labels_are_a_matter_of_selinux() {
     let request = ContainerRequest { volumes: vec!["/a:/b:z".parse().unwrap()], ..ContainerRequest::default() };
     assert_eq!(emit(&sh(), &request).warnings, [] as [&str; 0]);
     let warnings = emit_on(&Host { selinux: true, ..host() }, &sh(), &request).warnings;
-    assert!(warnings[0].starts_with("the SELinux labels of /a stay as they are"), "{warnings:?}");
+    assert!(warnings[0].starts_with("the SELinux labels of /a are unchanged"), "{warnings:?}");
 }
 
 #[test]
@@ -173,12 +173,12 @@ fn volumes_of_the_image_are_seeded_directories() {
     let deep = image(json!({"Cmd": ["sh"], "Volumes": {"/data/deep": {}, "/database": {}}}));
     let Emitted { json: spec, warnings } = emit(&deep, &inside);
     assert!(mount(&spec, "/data/deep").is_none());
-    assert_eq!(warnings, ["the image's volume /data/deep is left out: it is inside the mount at /data"]);
+    assert_eq!(warnings, ["the image's volume /data/deep is skipped: it is inside the mount at /data"]);
 
     let bare = Emitted { ..emit(&config, &request) };
     assert!(mount(&bare.json, "/data").is_none() && bare.warnings.is_empty());
     let read_only = emit(&config, &ContainerRequest { read_only: true, ..request });
-    let warning = "the image has volumes at /data, which can't be written to: give each a directory with -v";
+    let warning = "the image has volumes at /data, which are read-only: give each a directory with -v";
     assert_eq!(read_only.warnings, [warning]);
 }
 

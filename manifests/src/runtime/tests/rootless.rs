@@ -93,7 +93,7 @@ fn further_groups_stay_out_where_they_cannot_be() {
     let groups = |mappings: Option<IdMappings>, inside: bool| groups_of("root", mappings, inside);
     // Nobody has asked for the groups of a number.
     assert_eq!(groups_of("0", Some(mappings(false)), false), (None, String::new()));
-    let none = "the user is not in the groups 5, 70000, 6: a rootless container has no further groups";
+    let none = "the user is not in the groups 5, 70000, 6: a rootless container has no supplementary groups";
     for (with_range, inside) in [(false, false), (false, true), (true, false)] {
         assert_eq!(groups(Some(mappings(with_range)), inside), (None, none.to_owned()));
     }

@@ -31,7 +31,7 @@ fn stale(file: &Described<'_>, facts: &MachineFacts) -> Option<Stale> {
 fn specification(file: &Described<'_>, facts: &MachineFacts) -> CheckResult {
     let Described { path, kind, devices, .. } = file;
     let shown = match devices {
-        0 => return CheckResult::ok(GPUS, NAME, format!("{kind}, no device that counts, {path}")),
+        0 => return CheckResult::ok(GPUS, NAME, format!("{kind}, no usable device, {path}")),
         1 => format!("{kind}, 1 device, {path}"),
         devices => format!("{kind}, {devices} devices, {path}"),
     };

@@ -58,7 +58,7 @@ pub(super) fn way_in(facts: &MachineFacts) -> Option<CheckResult> {
 pub(super) fn checks_nothing(facts: &MachineFacts) -> Option<CheckResult> {
     let off = facts.gpus.toolkit.disables_require;
     let found =
-        "disable-require = true: containers are started whose image needs a newer driver, and CUDA fails in them";
+        "disable-require = true: containers start even if their image needs a newer driver, and CUDA fails in them";
     let command = facts.machine.as_root("nvidia-ctk config --in-place --set disable-require=false");
     off.then(|| CheckResult::warn(GPUS, "toolkit config", found).mend(command))
 }

@@ -74,9 +74,8 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Pylock, ResolveError> {
     } else {
         let at = text.find("lock-version").unwrap_or(0);
         let line = 1 + text[..at].matches('\n').count();
-        let message = format!("lock-version is `{}`; 1.0 is understood", lock.lock_version);
-        let hint =
-            "make the lock anew with a program that writes version 1.0, such as `uv export --format pylock.toml`";
+        let message = format!("lock-version is `{}`; only 1.0 is supported", lock.lock_version);
+        let hint = "create the lock with a program that writes version 1.0, such as `uv export --format pylock.toml`";
         Err(ResolveError::Pylock { path: path.to_path_buf(), line, message, hint: Some(hint.into()) })
     }
 }
@@ -85,7 +84,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Pylock, ResolveError> {
 pub(in crate::python) fn as_requirements(text: &str, path: &Path) -> Option<ResolveError> {
     let table: toml::Table = text.parse().ok()?;
     let (message, hint) = match table.contains_key("lock-version") {
-        true => ("it is a lock after PEP 751 and no requirements file", "write pip = { lock = \"FILE\" }"),
+        true => ("the file is a PEP 751 lock, not a requirements file", "write pip = { lock = \"FILE\" }"),
         false => mistaken(text).filter(|_| table.contains_key("package"))?,
     };
     let (message, hint) = (message.to_owned(), Some(hint.to_owned()));
@@ -102,7 +101,7 @@ fn mistaken(text: &str) -> Option<(&'static str, &'static str)> {
         return text
             .lines()
             .any(requirement)
-            .then_some(("it is a requirements file", "write pip = { requirements = \"FILE\" }"));
+            .then_some(("the file is a requirements file", "write pip = { requirements = \"FILE\" }"));
     };
     if table.contains_key("lock-version") {
         return None;
@@ -110,17 +109,17 @@ fn mistaken(text: &str) -> Option<(&'static str, &'static str)> {
     let metadata = |key: &str| table.get("metadata").is_some_and(|metadata| metadata.get(key).is_some());
     if table.contains_key("package") && table.get("version").is_some_and(toml::Value::is_integer) {
         return Some((
-            "it is a lock of uv's own form; a lock after PEP 751 can be read",
+            "the file is a uv.lock; only PEP 751 locks are supported",
             "run `uv export --format pylock.toml -o pylock.toml`, and write pip = { lock = \"pylock.toml\" }",
         ));
     }
     let export =
         "export it as pylock.toml or as requirements: pip = { lock = \"pylock.toml\" }, { requirements = \"FILE\" }";
     if metadata("content-hash") || metadata("content_hash") {
-        return Some(("it is a lock of Poetry's or PDM's own form; a lock after PEP 751 can be read", export));
+        return Some(("the file is a lock of Poetry or PDM; only PEP 751 locks are supported", export));
     }
     (table.contains_key("project") || table.contains_key("build-system"))
-        .then_some(("it is a project and no lock", "write pip = { project = \"DIR\" }"))
+        .then_some(("the file describes a project and is not a lock", "write pip = { project = \"DIR\" }"))
 }
 
 #[cfg(test)]
@@ -134,18 +133,22 @@ mod tests {
         let poetry = "[[package]]\nname = 'a'\n[metadata]\nlock-version = '2.1'\ncontent-hash = '00'\n";
         let requirements = "# made by\na==1.0 \\\n    --hash=sha256:00\n";
         for (text, said, hint) in [
-            (uv, "pylock.toml:1: it is a lock of uv's own form", "`uv export --format pylock.toml -o pylock.toml`"),
-            (poetry, "pylock.toml:1: it is a lock of Poetry's or PDM's own form", "export it"),
-            (requirements, "pylock.toml:1: it is a requirements file", "pip = { requirements = "),
-            ("[project]\nname = 'a'\n", "pylock.toml:1: it is a project and no lock", "pip = { project = "),
+            (uv, "pylock.toml:1: the file is a uv.lock", "`uv export --format pylock.toml -o pylock.toml`"),
+            (poetry, "pylock.toml:1: the file is a lock of Poetry or PDM", "export it"),
+            (requirements, "pylock.toml:1: the file is a requirements file", "pip = { requirements = "),
+            (
+                "[project]\nname = 'a'\n",
+                "pylock.toml:1: the file describes a project and is not a lock",
+                "pip = { project = ",
+            ),
         ] {
             let error = parse(text, Path::new("pylock.toml")).err().unwrap();
             assert!(error.to_string().starts_with(said), "{error}");
             assert!(error.hint().unwrap().contains(hint), "{:?}", error.hint());
         }
         let as_requirements = |text: &str| as_requirements(text, Path::new("r.txt")).map(|error| error.to_string());
-        assert!(as_requirements(uv).unwrap().starts_with("r.txt:1: it is a lock of uv's own form"));
-        assert!(as_requirements("lock-version = '1.0'").unwrap().starts_with("r.txt:1: it is a lock after PEP 751"));
+        assert!(as_requirements(uv).unwrap().starts_with("r.txt:1: the file is a uv.lock"));
+        assert!(as_requirements("lock-version = '1.0'").unwrap().starts_with("r.txt:1: the file is a PEP 751 lock"));
         assert_eq!(
             (as_requirements(requirements), as_requirements("[project]\n"), as_requirements("")),
             (None, None, None)

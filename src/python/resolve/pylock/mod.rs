@@ -224,7 +224,7 @@ impl<'a> WheelSelector<'a> {
             return Err(PackageProblem::NotAWheel("directory in a source archive"));
         }
         let archive = self.archive(file, package)?;
-        archive.map(Choice::Sdist).ok_or(PackageProblem::NotAWheel("source archive of no known form or version"))
+        archive.map(Choice::Sdist).ok_or(PackageProblem::NotAWheel("source archive of an unknown format or version"))
     }
 
     /// A source archive; `None` when it is none of a form that can be built.

@@ -175,7 +175,8 @@ mod tests {
         fs::create_dir(directory.path().join("sub")).unwrap();
         write(
             "r.txt",
-            "# c\n-r sub/more.txt\nA_a >=1, \\\n  <2 # why\n--index-url x\nwin; sys_platform == 'win32'\n./sub ; sys_platform == 'win32'\n",
+            "# c\n-r sub/more.txt\nA_a >=1, \\\n  <2 # why\n--index-url x\nwin; sys_platform == 'win32'\n./sub ; \
+                sys_platform == 'win32'\n",
         );
         write(
             "sub/more.txt",
@@ -247,9 +248,9 @@ mod tests {
             Err(ResolveError::Package { problem, .. }) => problem.to_string(),
             other => panic!("{other:?}"),
         };
-        let other = "the requirements give other hashes than that of a-1-py3-none-any.whl";
+        let other = "the requirements have no hash that matches a-1-py3-none-any.whl";
         assert_eq!(problem(check(wrong, &[wheel("a")])), other);
-        let none = "the requirements give hashes for other packages, and none for this one";
+        let none = "the requirements have hashes for other packages, but none for this package";
         assert_eq!(problem(check(right, &[wheel("a"), wheel("b")])), none);
     }
 }

@@ -1,4 +1,4 @@
-//! Going on with an archive that somebody began.
+//! Resuming a partial archive.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -17,30 +17,30 @@ use crate::content::Cause;
 /// The first entry's content.
 pub(super) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
-/// The longest header of a blob: with sha512 the name has an entry of its own.
+/// The longest header of a blob: a sha512 name has its own entry.
 const LONGEST_HEADER: usize = 3 * BLOCK as usize;
 
-/// What of an archive is there.
+/// The content of a partial archive.
 pub(super) struct ArchiveContent {
     pub(super) blobs: BTreeMap<Digest, TarRange>,
-    /// Where the last whole entry ends.
+    /// The end of the last complete entry.
     pub(super) end: u64,
-    /// The blob after that.
+    /// The incomplete blob after it.
     pub(super) begun: Option<Begun>,
 }
 
-/// A blob's entry in the file.
+/// The entry of a blob in the file.
 struct BlobEntry {
     blob: Begun,
-    /// Where its header begins.
+    /// The offset of its header.
     at: u64,
     place: TarRange,
 }
 
-/// Finds the blobs in a partial file, and cuts off what is not one. An empty file gets its first entry.
+/// Finds the blobs in a partial file, and truncates the file after them. An empty file gets its first entry.
 ///
-/// Blobs go to the disk one after the other, see [`UNSYNCED`]: those that may have been under way when the machine
-/// crashed are read and verified, those before them are not.
+/// Blobs are flushed to the disk in order, see [`UNSYNCED`]: blobs that may not have been on disk at a crash are
+/// verified, earlier ones are not.
 pub(super) fn scan(file: &File) -> Result<ArchiveContent, Cause> {
     let first = first_entry(file)?;
     let length = file.metadata()?.len();
@@ -52,7 +52,7 @@ pub(super) fn scan(file: &File) -> Result<ArchiveContent, Cause> {
     if begun.is_none() {
         file.set_len(end)?;
     }
-    // What was verified may be in memory only.
+    // The verified bytes may not be on disk.
     file.sync_data()?;
     Ok(ArchiveContent {
         blobs: entries.into_iter().map(|entry| (entry.blob.digest, entry.place)).collect(),
@@ -61,8 +61,8 @@ pub(super) fn scan(file: &File) -> Result<ArchiveContent, Cause> {
     })
 }
 
-/// Sees to it that the file begins with its first entry, and says where that ends. A file that begins otherwise is
-/// somebody else's, and left alone.
+/// Writes or checks the first entry of the file, and returns its end. A file with another beginning is not ours and
+/// stays unchanged.
 pub(super) fn first_entry(file: &File) -> Result<u64, Cause> {
     let first = document("oci-layout", LAYOUT)?;
     let mut there = vec![0; first.len()];
@@ -82,7 +82,7 @@ pub(super) fn first_entry(file: &File) -> Result<u64, Cause> {
     Ok(first.len() as u64)
 }
 
-/// The whole entries from `at` on, and the one at the end of which a part is there.
+/// The complete entries from `at` on, and the incomplete one at the end.
 fn entries(file: &File, mut at: u64, length: u64) -> io::Result<(Vec<BlobEntry>, Option<Begun>)> {
     let mut entries: Vec<BlobEntry> = Vec::new();
     let mut known = BTreeSet::new();
@@ -102,7 +102,7 @@ fn entries(file: &File, mut at: u64, length: u64) -> io::Result<(Vec<BlobEntry>,
     Ok((entries, None))
 }
 
-/// Reads the header at a place of the file, and says how long it is; nothing unless it is exactly one of a blob.
+/// Reads the header at an offset of the file, and returns its length; `None` unless it is exactly the header of a blob.
 fn read_header(file: &File, at: u64, length: u64) -> io::Result<Option<(Begun, u64)>> {
     let there = length.saturating_sub(at).min(LONGEST_HEADER as u64);
     let mut bytes = vec![0; usize::try_from(there).map_err(io::Error::other)?];
@@ -118,7 +118,7 @@ fn read_header(file: &File, at: u64, length: u64) -> io::Result<Option<(Begun, u
     Ok(bytes.starts_with(&header).then_some((blob, header.len() as u64)))
 }
 
-/// How many of the entries can be relied on, from the first one on.
+/// The number of valid entries from the first one on.
 fn sound(file: &File, entries: &[BlobEntry]) -> io::Result<usize> {
     let Some(end) = entries.last().map(|last| last.at) else { return Ok(0) };
     let doubtful = |entry: &BlobEntry| end - entry.at < UNSYNCED;
@@ -153,14 +153,14 @@ pub(super) fn blob_header(blob: &Begun) -> io::Result<Vec<u8>> {
     Ok(tar.get_ref().clone())
 }
 
-/// A small file's whole entry.
+/// The complete entry of a small file.
 pub(super) fn document(name: &str, content: &[u8]) -> io::Result<Vec<u8>> {
     let mut tar = Builder::new(Vec::new());
     super::writer::append(&mut tar, name, content)?;
     Ok(tar.get_ref().clone())
 }
 
-/// Where the block ends in which an entry's content ends.
+/// The end of the last block of an entry's content.
 pub(super) fn padded(end: u64) -> u64 {
     end.checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! Leaving out of an archive what nobody asked for.
+//! Removing unrequested blobs from a partial archive.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -11,10 +11,10 @@ use crate::content::Cause;
 use crate::store::format::tar_file::TarRange;
 use crate::store::partial::Partial;
 
-/// Puts a partial archive that has only these blobs of `partial` in its place, and says where the last one ends. The old
-/// one stays until the new one is whole. `blobs` are in the order in which they lie.
+/// Replaces `partial` by a partial archive with only these of its blobs, and returns the end of the last one. The old
+/// file stays until the new one is complete. `blobs` are in the order of their offsets.
 pub(super) fn rewrite(partial: &Partial, blobs: &[(Digest, TarRange)]) -> Result<(Partial, u64), Cause> {
-    // Nobody has it who has not the old one.
+    // Only the owner of the old file's lock can have it.
     let Some(anew) = partial.beside(".new")? else {
         return Err(io::Error::from(io::ErrorKind::ResourceBusy).into());
     };
@@ -37,7 +37,7 @@ fn write(mut from: &File, mut to: &File, first: u64, blobs: &[(Digest, TarRange)
         let begin = place.offset - header.len() as u64;
         let length = padded(place.offset + place.length) - begin;
         from.seek(SeekFrom::Start(begin))?;
-        // From file to file the kernel does it, on some filesystems without moving a byte.
+        // The kernel copies between files, on some filesystems by sharing blocks.
         if io::copy(&mut from.take(length), &mut to)? != length {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

@@ -1,4 +1,4 @@
-//! Archives as targets.
+//! Archives as targets of copies.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -24,38 +24,38 @@ use crate::store::format::tar_file::{BLOCK, TarRange};
 use crate::store::partial::Partial;
 use crate::store::stream::stream as read_stream;
 
-/// What is not written because who reads the archive has it already.
+/// The blobs that are not written because the reader of the archive already has them.
 type Elsewhere = Box<dyn Fn(&Digest) -> bool + Send + Sync>;
 
-/// An `oci-archive` in the making.
+/// An `oci-archive` as a target.
 ///
-/// It is written to `FILE.partial` beside the file, one blob after the other in the order in which they are asked for,
-/// so that the same copy gives the same bytes: `oci-layout`, the blobs, and `index.json` at the end. What a killed
-/// process left there is gone on with, and left out in the end where nobody asked for it. [`ArchiveWriter::finish`] makes it
-/// the file; dropped before that, the partial file stays for the next time.
+/// It is written to `FILE.partial` beside the file, one blob after the other in the order of the requests, so that the
+/// same copy gives the same bytes: `oci-layout`, the blobs, and `index.json` at the end. It resumes the partial file of
+/// a killed process, and finally removes blobs that were not requested. [`ArchiveWriter::finish`] renames the partial
+/// file; without it, the partial file stays for the next run.
 pub struct ArchiveWriter {
     path: PathBuf,
     elsewhere: Option<Elsewhere>,
-    /// Where the blobs are, to be read from.
+    /// The offsets of the complete blobs.
     file: Arc<File>,
     blobs: Blobs,
-    /// The blobs that belong in the archive.
+    /// The requested blobs.
     asked: Mutex<BTreeSet<Digest>>,
     entries: Mutex<Vec<Descriptor>>,
-    /// A turn at writing, given in the order in which it is asked for.
+    /// The lock of the writer, granted in the order of the requests.
     tail: Arc<tokio::sync::Mutex<Tail>>,
 }
 
-/// Where the whole blobs lie.
+/// The offsets of the complete blobs.
 type Blobs = Arc<Mutex<BTreeMap<Digest, TarRange>>>;
 
 /// The end of the partial file.
 struct Tail {
     partial: Partial,
     blobs: Blobs,
-    /// Where the last whole entry ends.
+    /// The end of the last complete entry.
     end: u64,
-    /// The blob that begins there, of which a part is in the file.
+    /// The incomplete blob after it.
     begun: Option<Begun>,
     /// Bytes that may not be on disk yet.
     unsynced: u64,
@@ -68,31 +68,30 @@ pub(super) struct Begun {
     pub(super) size: u64,
 }
 
-/// Whole blobs are brought to the disk when there are so many bytes of them. What a crash of the machine may have
-/// spoilt is no more than that, and the last blob.
+/// Complete blobs are flushed to the disk after this number of bytes. A crash of the machine can damage no more than
+/// that and the last blob.
 pub(super) const UNSYNCED: u64 = 64 << 20;
 
 impl ArchiveWriter {
-    /// Begins an archive at `path`, or goes on with one. A symbolic link stays, and what it points to is replaced at the
-    /// end.
+    /// Creates an archive at `path`, or resumes one. At the end, the target of a symbolic link is replaced, not the
+    /// link.
     ///
     /// # Errors
-    /// When the file can't be written, is no regular file, or another process writes it.
+    /// When the file cannot be written, is not a regular file, or is written by another process.
     pub async fn create(path: impl Into<PathBuf>) -> Result<Self, ContentError> {
         let path = path.into();
         let operation = format!("write the archive {}", path.display());
         blocking(move || Self::open(path)).await.map_err(|cause| cause.of(operation))
     }
 
-    /// A delta: blobs of which `has` is true count as there and are not written. The documents that the index names are
-    /// written all the same.
+    /// A delta: blobs for which `has` is true are not written. The documents of the index are always written.
     #[must_use]
     pub fn since(mut self, has: impl Fn(&Digest) -> bool + Send + Sync + 'static) -> Self {
         self.elsewhere = Some(Box::new(has));
         self
     }
 
-    /// Where the archive is written that is going to be `file`, or what `file` links to.
+    /// The path of the partial file of `file`, or of the target of the link `file`.
     #[must_use]
     pub fn partial_path(file: &Path) -> PathBuf {
         let mut partial = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned()).into_os_string();
@@ -100,11 +99,10 @@ impl ArchiveWriter {
         partial.into()
     }
 
-    /// Writes the index, whose entries are in the order in which they were kept and tagged, and makes the file appear,
-    /// safely on disk.
+    /// Writes the index, with entries in the order of the calls, and renames the file when it is on disk.
     ///
     /// # Errors
-    /// When it can't be written, or the index is too large to be read again.
+    /// When it cannot be written, or the index exceeds the limit for reading.
     pub async fn finish(self) -> Result<(), ContentError> {
         let operation = self.operation();
         let entries = std::mem::take(&mut *guard(&self.entries));
@@ -138,7 +136,7 @@ impl ArchiveWriter {
         format!("write the archive {}", self.path.display())
     }
 
-    /// Where the blob is; an error where it is there with another size than the descriptor's.
+    /// The offset of the blob, if it exists; an error if its size differs from the descriptor.
     fn place(&self, descriptor: &Descriptor) -> Result<Option<TarRange>, ContentError> {
         let place = guard(&self.blobs).get(&descriptor.digest).copied();
         match place {
@@ -156,7 +154,7 @@ impl ArchiveWriter {
 }
 
 impl Tail {
-    /// Begins the blob's entry, or goes on with it, and says where its bytes begin.
+    /// Begins or resumes the blob's entry, and returns the offset of its bytes.
     fn begin(&mut self, descriptor: &Descriptor) -> io::Result<u64> {
         let begun = Begun { digest: descriptor.digest.clone(), size: descriptor.size };
         let header = blob_header(&begun)?;
@@ -170,7 +168,7 @@ impl Tail {
         Ok(self.end + header.len() as u64)
     }
 
-    /// Ends the entry that was begun: its bytes are all there. The blob is known before anybody else has a turn.
+    /// Ends the current entry, which is complete. The blob is recorded before the lock is released.
     fn end(&mut self, place: TarRange) -> io::Result<()> {
         let end = padded(place.offset + place.length);
         let file = self.partial.file();
@@ -185,7 +183,7 @@ impl Tail {
         Ok(())
     }
 
-    /// Writes the archive anew where there are blobs that nobody asked for: those of another copy that was killed.
+    /// Rewrites the archive if it has blobs that were not requested: those of another, killed copy.
     fn leave_out(&mut self, asked: &BTreeSet<Digest>) -> Result<(), Cause> {
         let mut blobs: Vec<_> = guard(&self.blobs).iter().map(|(digest, place)| (digest.clone(), *place)).collect();
         let all = blobs.len();
@@ -197,7 +195,7 @@ impl Tail {
         Ok(())
     }
 
-    /// Writes the index and the end of the archive, and gives the file its name.
+    /// Writes the index and the end of the archive, and renames the file.
     fn finish(&mut self, entries: &[Descriptor], asked: &BTreeSet<Digest>, path: &Path) -> Result<(), Cause> {
         let index = json!({"schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": entries});
         let index: Document<Index> = Document::from_json(index)?;
@@ -228,6 +226,10 @@ impl Source for ArchiveWriter {
         let offset = offset.min(place.length);
         Ok(read_stream(file, place.offset + offset, place.length - offset))
     }
+
+    fn location(&self, _: &Descriptor) -> String {
+        self.path.display().to_string()
+    }
 }
 
 #[async_trait]
@@ -254,14 +256,14 @@ impl Target for ArchiveWriter {
             return Ok(());
         }
         let begin = tail.begin(descriptor).map_err(|error| Cause::Io(error).of(&operation))?;
-        // Whoever is next waits for the thread that writes, also when nobody waits for this blob any more.
+        // The next push waits for the writing thread, even if this push is dropped.
         let arrival = Arrival { file: Arc::clone(&self.file), begin, held: tail };
         let Arrival { held: mut tail, .. } = arrival.receive(descriptor, source, progress, &operation).await?;
         let place = TarRange { offset: begin, length: descriptor.size };
         blocking(move || Ok(tail.end(place)?)).await.map_err(|cause| cause.of(operation))
     }
 
-    /// Of an archive in the making nothing is replaced: what comes after it stands where it stands.
+    /// A blob of an archive cannot be replaced, because other blobs follow it.
     async fn replace(&self, descriptor: &Descriptor, _: &dyn Source, _: &dyn Progress) -> Result<(), ContentError> {
         let message = "the partial file of an earlier run is damaged".into();
         let hint = Some(format!("remove {} and copy again", Self::partial_path(&self.path).display()));
@@ -285,7 +287,7 @@ impl Target for ArchiveWriter {
     }
 }
 
-/// A document to be written.
+/// A document to write.
 struct InMemory(Bytes);
 
 #[async_trait]

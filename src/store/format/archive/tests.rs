@@ -177,7 +177,7 @@ fn what_is_no_archive_is_said_to_be_none() {
     let docker = open(&[(FILE, "manifest.json", b"[]")]).unwrap_err();
     assert!(docker.hint().unwrap().contains("docker-archive"));
     let cut = open_bytes(b"\x1f\x8b\x08\x00\x00\x00\x00\x00").unwrap_err();
-    assert!(cut.cause.to_string().contains("can't be decompressed") && cut.hint().unwrap().contains("again"));
+    assert!(cut.cause.to_string().contains("cannot be decompressed") && cut.hint().unwrap().contains("again"));
     for other in [b"".as_slice(), b"hello", &[0; 2048], &[b'x'; 4096]] {
         assert!(open_bytes(other).is_err());
     }
@@ -254,7 +254,7 @@ fn what_tar_can_hide_is_found() {
         ("cd layout; tar --transform='s,^oci-layout$,../oci-layout,' -Pcf ../a.tar *", "points out"),
         ("cd layout; tar --format=pax --transform=\"s,^oci-layout$,/$(printf %0120d),\" -Pcf ../a.tar *", "points out"),
         ("cd layout; tar -cf ../a.tar *; tar -rf ../a.tar blobs", "twice"),
-        ("truncate -s 65M layout/index.json; tar -C layout -cf a.tar .", "at most"),
+        ("truncate -s 65M layout/index.json; tar -C layout -cf a.tar .", "the limit is"),
     ];
     for (script, expected) in cases {
         let error = by_tar(script).err().ok_or(script).unwrap();

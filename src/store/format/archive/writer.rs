@@ -1,4 +1,4 @@
-//! Writing archives.
+//! Writing of archives.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -19,14 +19,14 @@ use crate::store::blob::beside;
 use crate::store::format::blob_name::{BLOBS, blob_name};
 use crate::store::format::tar_file::header;
 
-/// Writes `images` of the layout, and all that they point to, as an archive at `path`, which appears whole or not at
-/// all, unless it is a pipe or a device. `images` become the entries of the archive's index as they are, annotations included.
+/// Writes `images` of the layout, with all their descendants, as an archive to `path`. The write is atomic, except to a
+/// pipe or a device. `images` become the entries of the archive's index, with their annotations.
 ///
 /// The same images give the same bytes: entries are in a fixed order, without times or owners. Each blob is verified
-/// while it is read. Blocks until it is done; `progress` is told the bytes of the blobs.
+/// while it is read. The call blocks; `progress` counts the bytes of the blobs.
 ///
 /// # Errors
-/// When a blob is missing or damaged, or the file can't be written.
+/// When a blob is missing or damaged, or the file cannot be written.
 pub fn write_archive(
     layout: &Layout,
     images: &[Descriptor],
@@ -36,7 +36,7 @@ pub fn write_archive(
     let operation = || format!("write the archive {}", path.display());
     let blobs = reachable(layout, images)?;
     let write = || {
-        // A pipe or a device is written to; it must not be replaced by a file.
+        // A pipe or a device must not be replaced by a file.
         if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
             let file = File::options().write(true).open(path)?;
             return write_to(&file, layout, images, &blobs, progress);
@@ -78,11 +78,11 @@ fn write_to(
     Ok(())
 }
 
-/// Everything that `roots` point to, themselves included, each blob once and sorted by digest: what an archive of them
-/// holds. Layers that are to be had elsewhere are left out where the layout lacks them.
+/// The content of an archive of `roots`: all their descendants and themselves, each blob once, sorted by digest.
+/// Missing layers that are not distributable are skipped.
 ///
 /// # Errors
-/// When a blob is missing or has another size, or a manifest can't be read.
+/// When a blob is missing or has another size, or a manifest cannot be read.
 pub fn reachable(layout: &Layout, roots: &[Descriptor]) -> Result<BTreeMap<Digest, Descriptor>, ContentError> {
     let mut blobs = BTreeMap::new();
     let mut waiting = roots.to_vec();
@@ -120,7 +120,7 @@ fn append_directory(tar: &mut Builder<impl io::Write>, name: &str) -> io::Result
     tar.append_data(&mut header(EntryType::Directory, 0o755, 0), name, io::empty())
 }
 
-/// A blob's file that ends in an error unless it is the blob.
+/// A reader of a blob's file that ends in an error if the content does not match.
 struct Verified<'a> {
     file: File,
     check: Option<Verifier>,

@@ -1,8 +1,8 @@
-//! What `docker save` writes and `docker load` reads: containers-transports' `docker-archive`.
+//! Archives of `docker save` and `docker load`: containers-transports' `docker-archive`.
 //!
-//! An archive is a tar, perhaps compressed as a whole. `manifest.json` lists its images: the name of the config's file, the images'
-//! names, and the names of the layers' files, lowest first. There are no manifests of images as registries have them,
-//! unless the archive is an OCI layout as well, as newer docker writes it.
+//! An archive is a tar, which may be compressed. `manifest.json` lists its images: the name of the config's file, the
+//! images' names, and the names of the layers' files, lowest first. It has image manifests only if it is also an OCI
+//! layout, as newer docker writes it.
 
 mod read;
 mod write;
@@ -22,16 +22,16 @@ const MANIFEST: &str = "manifest.json";
 struct Item {
     /// The file of the config.
     config: String,
-    /// The names of the image, as docker shows them; `null` where it has none.
+    /// The names of the image as docker shows them; `null` if it has none.
     #[serde(default)]
     repo_tags: Option<Vec<String>>,
-    /// The files of the layers, lowest first; `null` where it has none.
+    /// The files of the layers, lowest first; `null` if it has none.
     #[serde(default)]
     layers: Option<Vec<String>>,
 }
 
 impl Item {
-    /// The names of the image as they stand there.
+    /// The names of the image in the file.
     fn names(&self) -> &[String] {
         self.repo_tags.as_deref().unwrap_or_default()
     }
@@ -41,7 +41,7 @@ impl Item {
     }
 }
 
-/// A name as docker shows it, completed.
+/// The complete name for a name as docker shows it.
 fn complete(shown: &str) -> Option<Reference> {
     match format!("docker://{shown}").parse() {
         Ok(ImageName::Registry(name)) => Some(name),
@@ -49,7 +49,7 @@ fn complete(shown: &str) -> Option<Reference> {
     }
 }
 
-/// A name as docker shows it: without what docker completes it with, but for the tag.
+/// A name as docker shows it: without docker's default registry and namespace, but with the tag.
 fn familiar(name: &Reference) -> String {
     let whole = name.whole();
     let short = ["docker.io/library/", "docker.io/"].iter().filter_map(|start| whole.strip_prefix(start));

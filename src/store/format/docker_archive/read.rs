@@ -1,4 +1,4 @@
-//! Reading archives.
+//! Reading of archives.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::content::{ByteStream, Cause, ContentError, Named, Source, Verifier, i
 use crate::store::format::blob_name::{blob_name, digest_of};
 use crate::store::format::tar_file::{Entries, GET_AGAIN, TarFile, TarRange, normal};
 
-/// A `docker-archive` to read from.
+/// A `docker-archive` as a source.
 #[derive(Debug)]
 pub struct DockerArchive {
     tar: Arc<TarFile>,
@@ -23,10 +23,10 @@ pub struct DockerArchive {
     items: Vec<Item>,
 }
 
-/// An image of a [`DockerArchive`]: its manifest, and where its config and layers lie in the file.
+/// An image of a [`DockerArchive`]: its manifest, and the offsets of its config and layers in the file.
 ///
-/// The manifest is the archive's own where that is an OCI layout as well. Else it is made here, OCI's, and the same for
-/// the same file; the config keeps its bytes, so the image keeps its id.
+/// The manifest is that of the archive if it is also an OCI layout. Otherwise an OCI manifest is created, the same one
+/// for the same file; the config keeps its bytes, so the image keeps its id.
 #[derive(Debug)]
 pub struct DockerImage {
     tar: Arc<TarFile>,
@@ -37,10 +37,10 @@ pub struct DockerImage {
     names: BTreeSet<String>,
 }
 
-/// What is wrong with an image in an archive.
+/// A fault of an image in an archive.
 #[derive(Debug, thiserror::Error)]
 enum ArchiveDamage {
-    #[error("the image needs the file `{0}`, which is not there")]
+    #[error("the image refers to the file `{0}`, which is missing")]
     Missing(String),
     #[error("the image has {layers} layers but its config {diff_ids} diff ids")]
     Layers { layers: usize, diff_ids: usize },
@@ -49,12 +49,12 @@ enum ArchiveDamage {
 }
 
 impl DockerArchive {
-    /// Opens an archive and notes what lies where. Reads the headers and `manifest.json` only, but decompresses the whole
-    /// file where it is compressed.
+    /// Opens an archive and records the offsets of its files. It reads only the headers and `manifest.json`, but
+    /// decompresses a compressed file completely.
     ///
     /// # Errors
-    /// When the file can't be read, is no tar file or has no `manifest.json`, or has entries that no archive has: devices,
-    /// paths out of the root, the same name twice.
+    /// When the file cannot be read, is not a tar file with `manifest.json`, or has invalid entries: devices, paths out
+    /// of the root, the same name twice.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, ContentError> {
         let path = path.into();
         let operation = format!("open the archive {}", path.display());
@@ -67,8 +67,8 @@ impl DockerArchive {
         let Some((_, place)) = entries.file(MANIFEST)? else {
             let layout = entries.file("index.json")?.is_some();
             return Err(Cause::Other {
-                message: format!("there is no {MANIFEST} in it: `docker save` did not write it, or one before 1.10"),
-                hint: layout.then(|| "it looks like an OCI layout: call it oci-archive:FILE".into()),
+                message: format!("the archive has no {MANIFEST}: it is not an archive of `docker save` 1.10 or later"),
+                hint: layout.then(|| "the file looks like an OCI layout: use oci-archive:FILE".into()),
             });
         };
         let items = serde_json::from_slice(&tar.read_whole(place)?).map_err(|error| Cause::Other {
@@ -78,18 +78,17 @@ impl DockerArchive {
         Ok(Self { tar: Arc::new(tar), entries, items })
     }
 
-    /// The names of all images as they stand in the archive, in its order. An image may have none, or several.
+    /// The names of all images in the archive, in its order. An image may have none or several.
     #[must_use]
     pub fn names(&self) -> Vec<&str> {
         self.items.iter().flat_map(Item::names).map(String::as_str).collect()
     }
 
-    /// The image that is asked for, or else the only one there is. Blocks: layers in gzip or zstd are read to know their
-    /// digests.
+    /// The requested image, or the only one. The call blocks: it reads layers in gzip or zstd to compute their digests.
     ///
     /// # Errors
-    /// When there is no such image, or it is not sound: files are missing, links lead out of the archive or in circles,
-    /// a digest is wrong, or config and layers do not fit together.
+    /// When the image does not exist or is invalid: files are missing, links lead out of the archive or in a loop, a
+    /// digest is wrong, or config and layers do not match.
     pub fn image(&self, wanted: Option<&ArchivedImage>) -> Result<DockerImage, ContentError> {
         let shown = wanted.map_or_else(String::new, |wanted| format!("{} from ", shown(wanted)));
         let image = self.find(wanted).and_then(|item| self.prepare(item));
@@ -115,13 +114,13 @@ impl DockerArchive {
             }
             (Some((first, _)), Some((second, _)), Some(wanted)) => (
                 format!("the archive has several images `{}`", shown(wanted)),
-                Some(format!("choose one by its place: @{first}, @{second}, …")),
+                Some(format!("choose one by its position: @{first}, @{second}, …")),
             ),
         };
         Err(Cause::Other { message, hint: hint.filter(|_| !self.items.is_empty()) })
     }
 
-    /// What the images can be asked for by: their names, or `@INDEX` for one without.
+    /// The names to request images by: their own, or `@INDEX` for an image without a name.
     fn choices(&self) -> Vec<String> {
         let choices = self.items.iter().enumerate().map(|(at, item)| match item.names() {
             [] => vec![format!("@{at}")],
@@ -147,7 +146,7 @@ impl DockerArchive {
         Ok(DockerImage { tar: Arc::clone(&self.tar), manifest, descriptor, blobs, names })
     }
 
-    /// The file that [`MANIFEST`] calls `name`, and its own name, if that was a link.
+    /// The file `name` of [`MANIFEST`], with its real name if it is a link.
     fn file(&self, name: &str) -> Result<(String, TarRange), Cause> {
         let missing = || Cause::from(ArchiveDamage::Missing(name.to_owned()));
         let normal = normal(Path::new(name)).ok_or_else(missing)?;
@@ -155,7 +154,7 @@ impl DockerArchive {
         Ok((own.to_owned(), place))
     }
 
-    /// A manifest for the layers of `item`, and where they lie.
+    /// A manifest for the layers of `item`, and their offsets.
     fn make_manifest(&self, item: &Item, config: &Document<Config>) -> Result<PlacedManifest, Cause> {
         let (names, diff_ids) = (item.layers(), &config.rootfs.diff_ids);
         if names.len() != diff_ids.len() {
@@ -177,7 +176,7 @@ impl DockerArchive {
         Ok((manifest, blobs))
     }
 
-    /// The layer in the file `name`. Of a plain tar the digest is the diff id; whoever reads it verifies that.
+    /// The layer in the file `name`. The digest of a plain tar is the diff id, which its reader verifies.
     fn layer(&self, name: &str, diff_id: &DiffId) -> Result<(Descriptor, TarRange), Cause> {
         let (own, place) = self.file(name)?;
         let beginning = self.tar.read_whole(TarRange { length: place.length.min(6), ..place })?;
@@ -192,7 +191,7 @@ impl DockerArchive {
         Ok((Descriptor::new(media_type, digest, place.length), place))
     }
 
-    /// The digest of a file: a layout's blob is called by it; others are hashed.
+    /// The digest of a file: the name of a layout's blob, or else its hash.
     fn digest(&self, own: &str, place: TarRange) -> Result<Digest, Cause> {
         if let Some(digest) = digest_of(own) {
             return Ok(digest);
@@ -202,8 +201,8 @@ impl DockerArchive {
         Ok(hasher.finish())
     }
 
-    /// The manifest of the image with this config in the layout that the archive is as well, and where its layers lie.
-    /// Nothing where it is no layout, or has no such manifest with all its layers.
+    /// The manifest of the image with this config, and the offsets of its layers, if the archive is also a layout that
+    /// has this manifest and all its layers.
     fn own_manifest(&self, config: &Document<Config>) -> Result<Option<PlacedManifest>, Cause> {
         let Some((_, place)) = self.entries.file("index.json")? else { return Ok(None) };
         let index: Document<Index> = Document::parse(self.tar.read_whole(place)?)?;
@@ -239,14 +238,14 @@ impl DockerArchive {
         places.collect()
     }
 
-    /// Where the layout's blob of `descriptor` lies; nothing where there is none of its size.
+    /// The offset of the layout's blob of `descriptor`; `None` if no blob has its size.
     fn blob(&self, descriptor: &Descriptor) -> Result<Option<TarRange>, Cause> {
         let place = self.entries.file(&blob_name(&descriptor.digest))?.map(|(_, place)| place);
         Ok(place.filter(|place| place.length == descriptor.size))
     }
 }
 
-/// What an image is asked for by, as docker shows it.
+/// The requested name of an image as docker shows it.
 fn shown(wanted: &ArchivedImage) -> String {
     match wanted {
         ArchivedImage::Named(name) => familiar(name),
@@ -254,10 +253,10 @@ fn shown(wanted: &ArchivedImage) -> String {
     }
 }
 
-/// A manifest, and where its layers lie.
+/// A manifest, and the offsets of its layers.
 type PlacedManifest = (Document<Manifest>, BTreeMap<Digest, TarRange>);
 
-/// The SHA-256 digest by which a config's file is called, if it is: `<hex>.json`, or as in a layout.
+/// The SHA-256 digest in the name of a config's file, if any: `<hex>.json`, or as in a layout.
 fn digest_in(name: &str) -> Option<Digest> {
     let hex = name.strip_suffix(".json").map(|hex| format!("sha256:{hex}"));
     digest_of(name).or_else(|| hex?.parse().ok()).filter(|digest| digest.algorithm() == "sha256")
@@ -279,9 +278,13 @@ impl Source for DockerImage {
         }
         Ok(in_memory(self.manifest.bytes().to_vec(), offset))
     }
+
+    fn location(&self, _: &Descriptor) -> String {
+        self.tar.path.display().to_string()
+    }
 }
 
-/// Its tags are the names of the image, completed, such as `docker.io/library/debian:latest`.
+/// Its tags are the complete names of the image, such as `docker.io/library/debian:latest`.
 #[async_trait]
 impl Named for DockerImage {
     async fn tagged(&self, tag: &str) -> Result<Option<(Descriptor, Vec<u8>)>, ContentError> {

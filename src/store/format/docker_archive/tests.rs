@@ -231,16 +231,16 @@ fn hostile_and_damaged_archives_are_refused() {
     let circle = [link("1", "2"), link("2", "d/../1")];
     let device = (EntryType::Char, "tty".to_owned(), Vec::new());
     let cases: [(&[Entry], &[&str], &str); 14] = [
-        (&[], &["1"], "needs the file `1`"),
-        (&[], &["../1"], "needs the file `../1`"),
-        (&[], &["/etc/passwd"], "needs the file `/etc/passwd`"),
-        (&[link("1", "nowhere")], &["1"], "needs the file `1`"),
+        (&[], &["1"], "refers to the file `1`"),
+        (&[], &["../1"], "refers to the file `../1`"),
+        (&[], &["/etc/passwd"], "refers to the file `/etc/passwd`"),
+        (&[link("1", "nowhere")], &["1"], "refers to the file `1`"),
         (&[link("1", "/etc/passwd")], &["1"], "points out"),
         (&[link("1", "../1")], &["1"], "points out"),
         (&[(EntryType::Link, "1".into(), b"../1".into())], &["1"], "points out"),
         (&[file("../1", b"one")], &["../1"], "points out"),
-        (&circle, &["1"], "circle"),
-        (&[link("1", "1")], &["1"], "circle"),
+        (&circle, &["1"], "loop"),
+        (&[link("1", "1")], &["1"], "loop"),
         (&[file("1", b"one"), file("./1", b"one")], &["1"], "twice"),
         (&[file("1", b"one"), device], &["1"], "a device"),
         (&[file("1", b"one")], &["1", "1"], "2 layers but its config 1 diff ids"),
@@ -334,7 +334,7 @@ async fn a_compressed_archive_is_read_and_a_damaged_one_is_refused() {
         assert_eq!(found.descriptor(), &expected);
         assert_eq!(read_document(&found, &Descriptor::of("", b"two")).await.unwrap(), b"two");
         let cut = open_bytes(&compressed[..compressed.len() - 20]).unwrap_err();
-        assert!(cut.cause.to_string().starts_with("it can't be decompressed: "), "{cut:?}");
+        assert!(cut.cause.to_string().starts_with("it cannot be decompressed: "), "{cut:?}");
         assert!(cut.hint().is_some());
     }
     assert!(open_bytes(&gzip(b"no tar")).is_err());
@@ -409,10 +409,12 @@ async fn nothing_is_left_of_a_write_that_fails_and_what_was_there_stays() {
     let blob = layout.blob_path(&image.manifest.layers[0].digest);
     let sound = fs::read(&blob).unwrap();
     let other = gzip(&vec![b'x'; a.len()]);
-    for damaged in [other.as_slice(), &sound[..sound.len() - 1], b"no gzip"] {
+    let junk = [&*gzip(&a), b"junk"].concat();
+    for damaged in [other.as_slice(), &sound[..sound.len() - 1], b"no gzip", &junk] {
         fs::write(&blob, damaged).unwrap();
         let error = write(&layout, &image, &[], &path).await.unwrap_err();
-        assert!(error.operation.contains(image.manifest.layers[0].digest.as_str()), "{error:?}");
+        let layer = &image.manifest.layers[0].digest;
+        assert_eq!(error.operation, format!("read {layer} from {}", layout.root().display()), "{error:?}");
     }
     fs::remove_file(&blob).unwrap();
     assert!(matches!(write(&layout, &image, &[], &path).await.unwrap_err().cause, Cause::NotFound));
@@ -442,12 +444,12 @@ async fn what_can_not_be_an_archive_is_refused() {
     let digest = format!("a@{}", Digest::of(b""));
     assert!(write(&layout, &image, &[&digest], &path).await.unwrap_err().cause.to_string().contains("has a digest"));
     let device = write(&layout, &image, &[], Path::new("/dev/null")).await.unwrap_err();
-    assert!(device.cause.to_string().contains("no file"), "{device:?}");
+    assert!(device.cause.to_string().contains("not a regular file"), "{device:?}");
     let mut manifest = image.manifest.json().clone();
     manifest["layers"][0]["mediaType"] = json!("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip");
     let image = Image::new(Document::from_json(manifest).unwrap(), image.config).unwrap();
     let foreign = write(&layout, &image, &[], &path).await.unwrap_err();
-    assert!(foreign.cause.to_string().contains("not distributed"), "{foreign:?}");
+    assert!(foreign.cause.to_string().contains("not distributable"), "{foreign:?}");
     assert!(!path.exists());
 }
 

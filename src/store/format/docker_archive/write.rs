@@ -1,4 +1,4 @@
-//! Writing archives.
+//! Writing of archives.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -20,19 +20,19 @@ use crate::store::blob::beside;
 use crate::store::format::tar_file::{BLOCK, header};
 use crate::store::temporary::TemporaryFile;
 
-/// Bytes read at once of a layer.
+/// Bytes per read of a layer.
 const PIECE: usize = 256 << 10;
 
-/// Writes an image, whose config and manifest are in memory and whose layers come from `source`, as an archive at
-/// `path`, which appears whole or not at all and replaces what is there. `names` are what `docker load` will call it.
+/// Writes an image, whose config and manifest are in memory and whose layers come from `source`, as an archive to
+/// `path`. The write is atomic and replaces an existing file. `docker load` gives the image the names `names`.
 ///
 /// The same image gives the same bytes: entries are in a fixed order, without times or owners. Layers are decompressed
-/// while they are written, each once however often the image has it, and verified against the config's diff ids.
-/// `progress` is told the bytes of the layers as `source` has them.
+/// while they are written, repeated layers only once, and verified against the config's diff ids. `progress` counts the
+/// bytes of the layers in `source`.
 ///
 /// # Errors
-/// When a layer is missing, damaged or of a kind that is not distributed, a name has a digest, or the file can't be
-/// written; a pipe or a device can't, as the size of a layer stands before it and is known after it.
+/// When a layer is missing, damaged or not distributable, a name has a digest, or the file cannot be written. A pipe or
+/// a device cannot be written, because the size of a layer precedes it and is known only after it.
 pub async fn write_docker_archive(
     source: &dyn Source,
     image: &Image,
@@ -48,46 +48,50 @@ pub async fn write_docker_archive(
         if !written.insert(diff_id) {
             continue;
         }
-        // Whoever has the right content has the right blob.
+        // The verification of the content includes that of the blob.
         let (reader, fetch) = BlobReader::sized(source, layer, progress);
         let diff_id = diff_id.clone();
         let work = tokio::task::spawn_blocking(move || output.layer(reader, &diff_id).map(|()| output));
         let ((), done) = tokio::join!(fetch, work);
         let done = done.unwrap_or_else(|error| Err(error.into()));
         output = done.map_err(|error| {
-            cause_of(error).of(format!("write layer {} to the archive {}", layer.digest, path.display()))
+            // Only the archive's file gives errors of the system: what the reader gives is a `Cause`, or a decoder's.
+            let written = error.raw_os_error().is_some();
+            let cause = cause_of(error);
+            let cause = if written { cause } else { cause.of_source(source, layer) };
+            cause.of(format!("write layer {} to the archive {}", layer.digest, path.display()))
         })?;
     }
     output.finish().map_err(|error| failed(error.into()))
 }
 
-/// Says what can't become an archive before anything is written.
+/// Refuses an image that cannot become an archive, before the first write.
 fn refuse(image: &Image, names: &[Reference], path: &Path) -> Result<(), Cause> {
     let (message, hint) = if let Some(layer) = image.manifest.layers.iter().find(|layer| layer.is_elsewhere()) {
-        let message = format!("layer {} is one that is not distributed but had elsewhere", layer.digest);
-        (message, "an archive for docker has all layers; oci:DIR can do without")
+        let message = format!("layer {} is not distributable", layer.digest);
+        (message, "a docker-archive needs all layers; write oci:DIR instead")
     } else if let Some(name) = names.iter().find(|name| name.digest().is_some()) {
-        (format!("`{name}` has a digest; images in an archive are called by tags"), "give a tag")
+        (format!("`{name}` has a digest; the name of an image in an archive has a tag"), "give a tag")
     } else if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-        let message = "it is no file; a pipe or a device can't be written, as sizes are known in the end only".into();
-        (message, "write a file and send that")
+        let message = "it is not a regular file; ociforge cannot write the archive to a pipe or a device".into();
+        (message, "write to a regular file first")
     } else {
         return Ok(());
     };
     Err(Cause::Other { message, hint: Some(hint.into()) })
 }
 
-/// An archive on its way.
+/// An archive during the write.
 struct Output {
     file: TemporaryFile,
-    /// What the file is called in the end.
+    /// The final name of the file.
     name: OsString,
     /// Bytes written so far.
     end: u64,
 }
 
 impl Output {
-    /// Begins the archive: what it lists, and the config.
+    /// Begins the archive with `manifest.json` and the config.
     fn begin(image: &Image, names: &[Reference], path: &Path) -> io::Result<Self> {
         let (file, name) = beside(path)?;
         let mut output = Self { file, name, end: 0 };
@@ -103,12 +107,12 @@ impl Output {
         self.entry(name, |file| file.write_all(bytes).map(|()| bytes.len() as u64))
     }
 
-    /// Appends the layer that `blob` is, decompressed. Its error's inner value is a [`Cause`] where it has one.
+    /// Appends the layer `blob`, decompressed. The error's inner value is a [`Cause`] if it has one.
     fn layer(&mut self, mut blob: impl BufRead + Send, diff_id: &DiffId) -> io::Result<()> {
         let mut hasher = Hasher::like(&diff_id.0);
         self.entry(&file_name(diff_id), |file| {
             let size = copy(&mut decompress(&mut blob)?, file, &mut hasher)?;
-            // A verifying reader speaks its verdict at the end.
+            // A verifying reader reports a mismatch at its end.
             io::copy(&mut blob, &mut io::sink())?;
             Ok(size)
         })?;
@@ -116,7 +120,7 @@ impl Output {
         if actual == expected { Ok(()) } else { Err(io::Error::other(Cause::WrongDigest { expected, actual })) }
     }
 
-    /// Appends a file: what `write` writes, whose size it tells in the end. The header comes before it, and last.
+    /// Appends a file. `write` writes its content and returns its size; the header before it is written last.
     fn entry(&mut self, name: &str, write: impl FnOnce(&mut File) -> io::Result<u64>) -> io::Result<()> {
         let file = self.file.file();
         file.write_all(&[0; BLOCK as usize])?;
@@ -130,20 +134,20 @@ impl Output {
         Ok(())
     }
 
-    /// Ends the archive and gives it its place.
+    /// Ends the archive and renames it.
     fn finish(mut self) -> io::Result<()> {
         self.file.file().write_all(&[0; 2 * BLOCK as usize])?;
         self.file.persist(&self.name)
     }
 }
 
-/// What the file of a layer is called. No reader takes more from it than that layers differ; a longer digest than
-/// SHA-256 would not fit into a header.
+/// The name of a layer's file. Readers only need different names for different layers; a longer digest than SHA-256
+/// would not fit into a header.
 fn file_name(diff_id: &DiffId) -> String {
     format!("{:.64}.tar", diff_id.0.hex())
 }
 
-/// Copies and hashes, and gives the number of bytes.
+/// Copies and hashes, and returns the number of bytes.
 fn copy(from: &mut dyn Read, to: &mut File, hasher: &mut Hasher) -> io::Result<u64> {
     let mut buffer = vec![0; PIECE];
     let mut size = 0;

@@ -17,7 +17,7 @@ use crate::store::arrival::Arrival;
 use crate::store::stream::stream;
 use crate::store::{Indexed, index};
 
-/// How long to wait before looking again whether another writer of the same blob is done.
+/// The pause between two checks for the end of another writer of the same blob.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 #[async_trait]
@@ -30,6 +30,10 @@ impl Source for Layout {
             Err(error) => Err(Cause::Io(error).of(operation())),
         };
         or_data(fetched, descriptor, offset)
+    }
+
+    fn location(&self, _: &Descriptor) -> String {
+        self.place()
     }
 }
 
@@ -92,7 +96,7 @@ impl Target for Layout {
 }
 
 impl Layout {
-    /// Puts a manifest, changes the list of manifests for it, and waits for the lock and the disk where that may be.
+    /// Writes a manifest and changes the list of manifests, on a thread that may block.
     async fn list(
         &self,
         manifest: &Descriptor,
@@ -111,7 +115,7 @@ impl Layout {
 
     fn put_document(&self, manifest: &Descriptor, bytes: &[u8]) -> Result<(), ContentError> {
         let there = self.claim_blob(&manifest.digest) == Some(manifest.size);
-        // Documents are small: one that is damaged there is written again.
+        // Documents are small: a damaged one is written again.
         let damaged = || self.read_blob(&manifest.digest, manifest.size).ok().as_deref() != Some(bytes);
         if !there || (bytes.len() as u64 == manifest.size && damaged()) {
             let put = self.write_blob(&manifest.digest, bytes).map_err(Cause::Io);
@@ -120,7 +124,7 @@ impl Layout {
         Ok(())
     }
 
-    /// Writes the blob, unless it is there and is not to be replaced.
+    /// Writes the blob, unless it exists and `replace` is false.
     async fn receive(
         &self,
         descriptor: &Descriptor,
@@ -133,7 +137,7 @@ impl Layout {
         let partial = loop {
             match self.claim_partial(&descriptor.digest).map_err(failed)? {
                 Some(partial) => break partial,
-                // Somebody else is at it.
+                // Another process writes it.
                 None => tokio::time::sleep(LOOK_AGAIN).await,
             }
         };

@@ -90,7 +90,7 @@ async fn one_name_for_two_images_is_an_error() {
     }
     let names = place.names();
     assert_eq!(tagged(&names, "same").await, Some(same));
-    assert!(names.tagged("t").await.unwrap_err().cause.to_string().contains("several"));
+    assert!(names.tagged("t").await.unwrap_err().cause.to_string().contains("ambiguous"));
 }
 
 #[tokio::test]

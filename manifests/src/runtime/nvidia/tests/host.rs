@@ -72,8 +72,8 @@ fn a_cdi_file_that_does_not_fit_is_told_before_a_runtime_fails_on_it() {
                 host.driver = "560.35.03".parse().ok();
             },
             format!(
-                "{FILE}the hook /usr/bin/nvidia-cdi-hook can't be executed; it was made for driver 550.54.15, and 560.35.03 \
-                 is loaded"
+                "{FILE}the hook /usr/bin/nvidia-cdi-hook can't be executed; it is for driver 550.54.15, and 560.35.03 \
+                    is loaded"
             ),
         ),
         (
@@ -104,10 +104,10 @@ fn a_cdi_file_that_does_not_fit_is_told_before_a_runtime_fails_on_it() {
         // NVIDIA's hook does it, unless that is broken, too, or not wanted.
         let (hooks, warnings) = ask(&host, &gpus("all", Nvidia::Auto), &[]).unwrap();
         assert_eq!(hooks["prestart"][0]["path"], "/hook");
-        assert_eq!(warnings, [format!("NVIDIA's hook is used, as CDI can't serve the request: {expected}")]);
+        assert_eq!(warnings, [format!("NVIDIA's hook is used because CDI cannot serve the request: {expected}")]);
         host.toolkit.mode = "cdi".into();
         let (error, _) = ask(&host, &gpus("all", Nvidia::Auto), &[]).unwrap_err();
-        assert!(error.starts_with(&format!("{expected}, and NVIDIA's hook refuses to work, as")), "{error}");
+        assert!(error.starts_with(&format!("{expected}, and NVIDIA's hook does not work because")), "{error}");
         host.nvidia_hook = None;
         assert_eq!(ask(&host, &gpus("all", Nvidia::Auto), &[]).unwrap_err().0, expected);
         // A spec may be for another machine, whose files nobody knows here; nodes are looked up for it.
@@ -123,15 +123,15 @@ fn a_cdi_file_that_does_not_fit_is_told_before_a_runtime_fails_on_it() {
 #[test]
 fn a_file_for_another_driver_is_told() {
     for (loaded, remedy) in [
-        ("560.35.03", "make the CDI file anew: `systemctl restart"),
+        ("560.35.03", "create the CDI file again: `systemctl restart"),
         // The new one is installed, the old one is loaded.
-        ("545.23.08", "restart the machine, or load the driver anew, so that the installed one is used"),
+        ("545.23.08", "restart the machine, or load the driver again, to use the installed driver"),
     ] {
         let driver = loaded.parse().ok();
         let (_, warnings) = ask(&Host { driver, ..host() }, &gpus("all", Nvidia::Auto), &[]).unwrap();
         let told = format!(
-            "the CDI file /etc/cdi/nvidia.yaml does not fit this machine: it was made for driver 550.54.15, and {loaded} is \
-             loaded: CUDA will fail; {remedy}"
+            "the CDI file /etc/cdi/nvidia.yaml does not fit this machine: it is for driver 550.54.15, and {loaded} is \
+                loaded: CUDA will fail; {remedy}"
         );
         assert!(warnings.len() == 1 && warnings[0].starts_with(&told), "{warnings:?}");
     }
@@ -142,10 +142,10 @@ fn a_file_for_another_driver_is_told() {
 fn a_hook_that_gives_no_gpus_is_told() {
     type Change = fn(&mut Toolkit);
     let cases: [(Change, &str, &str); 4] = [
-        (|toolkit| toolkit.mode = "jit-cdi".into(), "refuses to work, as", "nvidia-container-runtime.mode=auto"),
-        (|toolkit| toolkit.heeds_environment = false, "ignores the request, as", "when-unprivileged=true"),
-        (|toolkit| toolkit.jetson = true, "refuses to work on a Jetson", "nvidia-ctk cdi generate"),
-        (|toolkit| toolkit.broken = Some("x".into()), "fails, as it can't read /etc/nvidia", "mend /etc/nvidia"),
+        (|toolkit| toolkit.mode = "jit-cdi".into(), "does not work because", "nvidia-container-runtime.mode=auto"),
+        (|toolkit| toolkit.heeds_environment = false, "ignores the request because", "when-unprivileged=true"),
+        (|toolkit| toolkit.jetson = true, "does not work on a Jetson", "nvidia-ctk cdi generate"),
+        (|toolkit| toolkit.broken = Some("x".into()), "fails because it cannot read /etc/nvidia", "repair /etc/nvidia"),
     ];
     for (change, reason, remedy) in cases {
         let mut host = Host { cdi: CdiRegistry::default(), ..host() };
@@ -185,7 +185,7 @@ fn the_config_turns_the_requirements_off() {
     host.toolkit.disables_require = true;
     let (_, warnings) = ask(&host, &gpus("all", Nvidia::Auto), &env).unwrap();
     assert!(warnings[0].starts_with("the image needs `cuda>=99`"), "{warnings:?}");
-    assert!(warnings[0].ends_with("the toolkit's config has disable-require = true, so it is started all the same"));
+    assert!(warnings[0].ends_with("the container starts because the toolkit's config has disable-require = true"));
     let words = ["NVIDIA_DRIVER_CAPABILITIES=nonsense"];
     assert!(ask(&host, &gpus("all", Nvidia::Auto), &words).is_err());
 }
