@@ -30,6 +30,12 @@ impl HttpHost {
         response
     }
 
+    /// Whether it has asked to be left alone.
+    #[cfg(test)]
+    pub(crate) fn is_paused(&self) -> bool {
+        self.pause.is_set()
+    }
+
     /// The tries that one piece of work has here.
     pub(crate) fn retries(&self, policy: &RetryPolicy) -> Retries {
         Retries::new(policy, Arc::clone(&self.pause))

@@ -65,6 +65,12 @@ impl HostPause {
         *end = Some(end.map_or(at, |known| known.max(at)));
     }
 
+    /// Whether it has ever been asked for.
+    #[cfg(test)]
+    pub(super) fn is_set(&self) -> bool {
+        self.0.lock().unwrap().is_some()
+    }
+
     /// Waits until the host may be asked.
     pub(super) async fn wait(&self) {
         let end = || *self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -2,14 +2,15 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use ociforge_manifests::Descriptor;
+use tokio::sync::Notify;
 
-use crate::content::{ByteStream, ContentError, Source};
+use crate::content::{ByteStream, ContentError, Source, Target};
 use crate::progress::Progress;
 
 /// The end of one read, after this number of bytes.
@@ -26,12 +27,28 @@ pub(super) struct Script {
     pub(super) ends: Mutex<VecDeque<End>>,
     /// The offsets of the reads.
     pub(super) offsets: Mutex<Vec<u64>>,
+    /// Told when a reading hangs.
+    pub(super) hangs: Arc<Notify>,
 }
 
 impl Script {
     pub(super) fn new(content: &[u8], ends: &[End]) -> Self {
         let ends = Mutex::new(ends.iter().copied().collect());
-        Self { content: Bytes::copy_from_slice(content), piece: 1000, ends, offsets: Mutex::default() }
+        Self {
+            content: Bytes::copy_from_slice(content),
+            piece: 1000,
+            ends,
+            offsets: Mutex::default(),
+            hangs: Arc::default(),
+        }
+    }
+
+    /// Pushes the blob until the reading hangs, and gives it up then.
+    pub(super) async fn push_until_it_hangs(&self, target: &dyn Target, descriptor: &Descriptor) {
+        tokio::select! {
+            pushed = target.push(descriptor, self, &()) => panic!("it does not hang: {pushed:?}"),
+            () = self.hangs.notified() => {}
+        }
     }
 
     pub(super) fn offsets(&self) -> Vec<u64> {
@@ -56,7 +73,14 @@ impl Source for Script {
         let pieces = stream::iter(pieces);
         Ok(match end {
             Some(End::Breaks(_)) => pieces.chain(stream::iter([Err(io::Error::other("the line is dead"))])).boxed(),
-            Some(End::Hangs(_)) => pieces.chain(stream::pending()).boxed(),
+            Some(End::Hangs(_)) => {
+                let hangs = Arc::clone(&self.hangs);
+                let rest = stream::once(async move {
+                    hangs.notify_one();
+                    std::future::pending().await
+                });
+                pieces.chain(rest).boxed()
+            }
             None => pieces.boxed(),
         })
     }

@@ -37,7 +37,7 @@ fn what_is_ignored_as_a_whole_is_an_error() {
     builds.recipe_on("scratch", "[[layer]]\ncopy = { from = 'src', to = '/x' }\n");
     for ignored in ["src\n", "*\n", "**\n", "src\n!src/none\n"] {
         builds.place.write("r/.dockerignore", ignored);
-        builds.build(&[]).fails(1, &["r/src is skipped by the patterns", "hint: take it out of .dockerignore"]);
+        builds.build(&[]).fails(1, &["r/src is excluded by the patterns", "hint: take it out of .dockerignore"]);
     }
     for (ignored, paths) in [("src/*\n", &["x/"][..]), ("*\n!src/file\n", &["x/", "x/file"])] {
         builds.place.write("r/.dockerignore", ignored);

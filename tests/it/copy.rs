@@ -327,7 +327,7 @@ fn an_error_names_a_damaged_source() {
     for target in ["oci:copied:x", "oci-archive:copied.tar", "docker-archive:docker.tar:a/b:x", &registry.name("a/b:x")]
     {
         let copy = ["copy", "--progress", "none", "--platform", "linux/amd64", "oci:two-layout:latest", target];
-        run(&mut place.ociforge(copy)).fails(1, &["cannot read sha256:", " from two-layout: "]);
+        run(&mut place.ociforge(copy)).fails(1, &["cannot read sha256:", " from two-layout\n"]);
     }
 }
 

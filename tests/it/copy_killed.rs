@@ -7,7 +7,7 @@
 use std::env;
 use std::fs::{self, File};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ociforge::registry::{Client, Settings};
 use ociforge::store::Layout;
@@ -86,28 +86,27 @@ impl Ground {
         command
     }
 
-    /// Starts the program again and again until it comes to its end. It is killed when so and so many bytes have
-    /// `moved`, as often as is wanted; until the end nothing must be `named`.
-    fn torment(&self, program: &dyn Fn() -> Command, moved: &dyn Fn() -> u64, named: &dyn Fn() -> bool) -> Told {
+    /// Starts the program again and again until it comes to its end. As often as is wanted, `proxy` stands still when so
+    /// and so many bytes have moved by the requests of `pattern`, and the program is killed; until the end nothing must
+    /// be `named`.
+    fn torment(&self, program: &dyn Fn() -> Command, moving: (&Proxy, &str), named: &dyn Fn() -> bool) -> Told {
         let wanted = number("OCIFORGE_TEST_KILLS").unwrap_or(KILLS);
         let mut random = fastrand::Rng::with_seed(7);
-        let (mut kills, begun) = (0, Instant::now());
+        let (proxy, pattern) = moving;
+        let mut kills = 0;
         loop {
-            let goal = moved() + random.u64(0..2 * self.size / wanted);
+            if kills < wanted {
+                proxy.hold_after(pattern, random.u64(0..2 * self.size / wanted));
+            }
             let log = self.place.path("program.log");
             let mut command = program();
             command.stdout(Stdio::null()).stderr(File::create(&log).unwrap());
             let mut child = command.spawn().unwrap();
-            let ended = loop {
-                if let Some(status) = child.try_wait().unwrap() {
-                    break Some(status);
-                }
-                if kills < wanted && moved() > goal {
-                    break None;
-                }
-                assert!(begun.elapsed() < Duration::from_secs(600), "{kills} kills");
+            let mut ended = None;
+            while ended.is_none() && !proxy.is_holding() {
                 std::thread::sleep(Duration::from_millis(1));
-            };
+                ended = child.try_wait().unwrap();
+            }
             match ended {
                 Some(status) => {
                     assert!(status.success(), "{kills} kills, then {}", fs::read_to_string(&log).unwrap());
@@ -116,13 +115,15 @@ impl Ground {
                 None => {
                     child.kill().unwrap();
                     child.wait().unwrap();
+                    proxy.release();
                     kills += 1;
                     assert!(!named(), "a name for something incomplete after {kills} kills");
                 }
             }
         }
         assert!(named());
-        let beyond = moved().saturating_sub(self.size);
+        let moved = proxy.taken(pattern) + proxy.given(pattern);
+        let beyond = moved.saturating_sub(self.size);
         Told { kills, beyond, each: beyond / kills.max(1) }
     }
 }
@@ -147,7 +148,7 @@ async fn to_registry(start: fn(&Place, &str) -> Registry) -> (Told, u64) {
     let name = format!("{}/app:copy", to.address);
     let program = || if full() { ground.program(&name) } else { ground.victim(&name) };
     let named = || registry.get("/v2/app/manifests/copy").0 == 200;
-    let told = ground.torment(&program, &|| to.taken("* /blobs/uploads/"), &named);
+    let told = ground.torment(&program, (&to, "* /blobs/uploads/"), &named);
     assert_eq!(sound(&registry, "app", "copy").unwrap().as_str(), ground.digest);
     (told, ground.size)
 }
@@ -174,7 +175,7 @@ async fn on_the_way_to_a_layout() {
     let (copy, calm) = (ground.place.at("copy"), ground.place.at("calm"));
     let named = || Layout::open(&copy).is_ok_and(|layout| layout.find(Some("x")).is_ok());
     let program = || ground.program(&format!("oci:{copy}:x"));
-    let told = ground.torment(&program, &|| ground.from.given("GET /blobs/"), &named);
+    let told = ground.torment(&program, (&ground.from, "GET /blobs/"), &named);
     eprintln!("to a layout: {told:?}");
     assert!(told.kills > 0 && told.each <= JOBS * ON_ITS_WAY, "{told:?}");
     assert!(ground.program(&format!("oci:{calm}:x")).status().unwrap().success());
@@ -193,7 +194,7 @@ async fn on_the_way_to_an_archive() {
     let ground = Ground::new().await;
     let (copy, calm) = (ground.place.at("copy.tar"), ground.place.at("calm.tar"));
     let program = || ground.program(&format!("oci-archive:{copy}:x"));
-    let told = ground.torment(&program, &|| ground.from.given("GET /blobs/"), &|| fs::exists(&copy).unwrap());
+    let told = ground.torment(&program, (&ground.from, "GET /blobs/"), &|| fs::exists(&copy).unwrap());
     eprintln!("to an archive: {told:?}");
     assert!(told.kills > 0 && told.each <= JOBS * ON_ITS_WAY, "{told:?}");
     assert!(ground.program(&format!("oci-archive:{calm}:x")).status().unwrap().success());

@@ -176,10 +176,10 @@ fn the_platform_is_chosen_from_an_index() {
     skopeo_copy(&registry.name("app"), &format!("oci:{}:app", place.at("pulled")));
 
     let missing = run(&mut place.build("recipe", &["--push", "--platform", "linux/riscv64"]));
-    missing.fails(1, &["linux/riscv64", "hint: it has linux/amd64, linux/arm64"]);
+    missing.fails(1, &["linux/riscv64", "hint: the name has images for linux/amd64, linux/arm64"]);
     run(&mut place.build("recipe", &["--platform", "linux"])).refused("linux");
     // One image alone is not taken for another platform's.
     place.write("recipe/ociforge.toml", format!("base = '{}/multi:amd64'\n", registry.address));
     let wrong = run(&mut place.build("recipe", &["--platform", "linux/arm64"]));
-    wrong.fails(1, &["linux/arm64", "hint: it has linux/amd64"]);
+    wrong.fails(1, &["linux/arm64", "hint: the name has images for linux/amd64"]);
 }

@@ -4,10 +4,13 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Answer, Layered, Liar, OCIFORGE, Packing, Place, Registry, Tar, files, run, skopeo_copy};
+use crate::support::process::{forever, send};
+use crate::support::{
+    Answer, Layered, Liar, OCIFORGE, Packing, Place, Registry, Tar, files, run, skopeo_copy, wait_until,
+};
 
 fn image(place: &Place, name: &str) -> String {
     let image = Layered::new().layer(Packing::Gzip, Tar::new().file("file", name));
@@ -109,20 +112,16 @@ fn what_was_interrupted_leaves_nothing_locked() {
     let image = image(&place, "one");
     let hangs = Liar::start(&place.path("one"), |asked, answer| {
         if asked.path.contains("/blobs/") {
-            std::thread::sleep(Duration::from_secs(60));
+            forever();
         }
         answer
     });
     for signal in [Signal::TERM, Signal::INT, Signal::KILL] {
         let from = format!("docker://{}/a:x", hangs.address);
         let mut copy = place.ociforge(["copy", "--progress", "none", &from, "oci:served:x"]).spawn().unwrap();
-        let begun = SystemTime::now();
-        while !place.path("served/.partial").exists() {
-            assert!(begun.elapsed().unwrap() < Duration::from_secs(20));
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        wait_until("it is in the middle", || place.path("served/.partial").exists());
         run(&mut place.ociforge(["gc", "served"])).fails(1, &["another process is copying an image into the layout"]);
-        kill_process(Pid::from_child(&copy), signal).unwrap();
+        send(&copy, signal);
         let code = copy.wait().unwrap().code();
         assert_eq!(code, (signal != Signal::KILL).then_some(130));
         gc(&place, &[]);
@@ -193,10 +192,6 @@ fn a_server_collects_by_itself() {
         named
     };
     age(&place);
-    let begun = SystemTime::now();
-    while garbage.exists() {
-        assert!(begun.elapsed().unwrap() < Duration::from_secs(20), "{}", registry.said());
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    wait_until("it collects", || !garbage.exists());
     skopeo_copy(&registry.name("a:t"), &format!("dir:{}", place.at("pulled")));
 }

@@ -4,7 +4,6 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use serde_json::json;
 
@@ -175,7 +174,7 @@ fn a_helper_keeps_the_secret() {
     assert_eq!(json_of(place.path("home/kept")), json!({"ServerURL": address, "Username": "user", "Secret": "secret"}));
     let bare = json!({"credsStore": "test", "auths": {address: {"email": "e"}}, "other": 1});
     assert_eq!(json_of(place.path(AUTH_FILE)), bare);
-    login(&format!("{address}/ml")).fails(1, &["stores them for whole registries only", "leave the path out"]);
+    login(&format!("{address}/ml")).fails(1, &["stores them for whole registries only", "omit the path"]);
     run(ociforge(&place, ["inspect", &registry.name("a:1")]).env("PATH", &path)).fails(1, &["404"]);
 
     let ran = run(ociforge(&place, ["logout", address]).env("PATH", &path));
@@ -235,7 +234,7 @@ fn what_is_public_needs_no_credential_helper() {
     let registry = Registry::serve(&place, "registry");
     place.small_base(&format!("{}/public:v1", registry.address), "public");
     let proxy = Proxy::before(&registry.address);
-    Tokens { service: ",service=\"s\"", lifetime: Duration::from_secs(60), realm_lasts: usize::MAX }.guard(&proxy);
+    Tokens { service: ",service=\"s\"", uses: usize::MAX, realm_lasts: usize::MAX }.guard(&proxy);
     let from = format!("docker://{}/public:v1", proxy.address);
     for config in
         [json!({"credsStore": "desktop.none"}), json!({"credHelpers": {proxy.address.as_str(): "desktop.none"}})]

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ociforge::content::ContentError;
 use ociforge::error::Explain;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::support::{
     Answer, End, Fault, Place, Proxy, Registry, Request, Tokens, copy, files, impatient, noise_image, put, remote,
-    sound, upload,
+    sound, upload, wait_until,
 };
 
 /// Of the uploads of [`impatient`] clients, in bytes.
@@ -151,8 +151,7 @@ async fn an_upload_that_the_registry_forgot_is_begun_again() {
     // Between two runs.
     ground.to.calm();
     // The registry may still be writing what had come of the last chunk.
-    let gone = || fs::remove_dir_all(ground.storage("app/_uploads")).is_ok();
-    assert!((0..100).any(|_| gone() || (std::thread::sleep(Duration::from_millis(50)), false).1));
+    wait_until("the uploads are gone", || fs::remove_dir_all(ground.storage("app/_uploads")).is_ok());
     ground.arrived(ground.copy(&ground.client()).await);
 }
 
@@ -226,8 +225,7 @@ async fn a_gateway_that_limits_requests_gets_shorter_ones_or_is_named() {
 async fn a_token_that_expires_in_mid_layer_loses_no_bytes() {
     let size = 16 * CHUNK;
     let ground = Ground::new(&[size as usize]).await;
-    let tokens = Tokens { service: ",service=\"s\"", lifetime: Duration::from_millis(250), realm_lasts: usize::MAX };
-    ground.to.on("PATCH /blobs/uploads/", .., Fault::Delay(Duration::from_millis(40)));
+    let tokens = Tokens { service: ",service=\"s\"", uses: 7, realm_lasts: usize::MAX };
     let proxy = Proxy::before(&ground.to.address);
     let asked = tokens.guard(&proxy);
     let client = ground.client();
@@ -258,7 +256,7 @@ async fn a_mount_that_is_refused_is_a_push() {
 async fn a_token_for_a_mount_is_good_for_both_repositories() {
     let ground = Ground::new(&[1000, 50_000]).await;
     ground.put_base(&ground.to).await;
-    Tokens { service: ",service=\"s\"", lifetime: Duration::from_secs(60), realm_lasts: usize::MAX }.guard(&ground.to);
+    Tokens { service: ",service=\"s\"", uses: usize::MAX, realm_lasts: usize::MAX }.guard(&ground.to);
     let client = ground.client();
     let (source, target) = (remote(&client, &ground.to.address, "base:v1"), remote(&client, &ground.to.address, "app"));
     let copied = ground.arrived(copy(&source, &target, "copy", 2).await);
@@ -268,9 +266,8 @@ async fn a_token_for_a_mount_is_good_for_both_repositories() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_realm_without_service_that_changes_is_put_up_with() {
     let ground = Ground::new(&[100_000; 6]).await;
-    ground.from.on("GET /blobs/", .., Fault::Delay(Duration::from_millis(100)));
     let proxy = Proxy::before(&ground.from.address);
-    let asked = Tokens { service: "", lifetime: Duration::from_millis(200), realm_lasts: 2 }.guard(&proxy);
+    let asked = Tokens { service: "", uses: 3, realm_lasts: 2 }.guard(&proxy);
     let client = ground.client();
     let (source, target) = (remote(&client, &proxy.address, "base:v1"), remote(&client, &ground.to.address, "app"));
     ground.arrived(copy(&source, &target, "copy", 1).await);
@@ -288,21 +285,23 @@ async fn a_registry_that_asks_for_patience_gets_it() {
     let (source, target) =
         (remote(&client, &ground.from.address, "base:v1"), remote(&client, &ground.to.address, "app"));
     ground.arrived(copy(&source, &target, "copy", 4).await);
-    // Who said 429 is left alone by all; what was under way may still come.
+    // Who said 429 is left alone by all. What was under way may still come: of each of the three others one request, and
+    // the next one if the answer to the first was read before the 429.
     let requests = ground.to.requests("* /");
     let refused = requests.iter().find(|request| request.status == 429).unwrap().at;
-    let early: Vec<_> = requests.iter().filter(|r| r.at > refused + Duration::from_millis(300)).collect();
-    let early: Vec<_> = early.into_iter().filter(|r| r.at < refused + Duration::from_millis(900)).collect();
-    assert!(early.is_empty(), "{early:#?}");
+    let pause = refused..refused + Duration::from_secs(1);
+    let early: Vec<_> =
+        requests.iter().filter(|request| request.at != refused && pause.contains(&request.at)).collect();
+    assert!(early.len() <= 6, "{early:#?}");
+    assert!(requests.iter().any(|request| request.at >= pause.end), "{requests:#?}");
 
     // It has an end.
     ground.to.calm();
     ground.to.on("* /", .., refusal(503));
-    let begun = Instant::now();
     let target = remote(&client, &ground.to.address, "other");
     let error = copy(&source, &target, "copy", 1).await.unwrap_err();
     assert!(error.cause.to_string().contains("503") && error.hint().is_some(), "{error:?}");
-    assert!(begun.elapsed() < Duration::from_secs(5) && ground.to.count("* /") < 20);
+    assert!(ground.to.count("* /") < 20);
 }
 
 #[tokio::test(flavor = "multi_thread")]

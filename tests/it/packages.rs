@@ -176,7 +176,7 @@ fn what_uv_exports_of_a_project() {
     let hint = "hint: run `uv export --format pylock.toml -o pylock.toml`, and write pip = { lock = \"pylock.toml\" }";
     run(&mut place.build("recipe", &[])).fails(1, &["uv.lock:1: the file is a uv.lock", hint]);
     write("{ requirements = 'requirements.txt' }");
-    let parts = ["cannot install .", "it is a directory", "pip = { project = \"DIR\" }", "uv export"];
+    let parts = ["cannot install .", "the package is a directory", "pip = { project = \"DIR\" }", "uv export"];
     run(&mut place.build("recipe", &[])).fails(1, &parts);
     write("{ lock = 'pylock.toml' }");
     run(&mut place.ociforge(["lock", "recipe", "--progress", "none"])).ok();

@@ -1,13 +1,16 @@
 //! The registry client against Debian's docker-registry, with skopeo as the second opinion.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use ociforge::content::{ByteStream, ContentError, Source, Target, read_document, read_verified};
 use ociforge::error::Explain;
@@ -16,6 +19,9 @@ use ociforge::registry::{Client, Remote, Settings};
 use ociforge::store::Layout;
 use ociforge_manifests::{Descriptor, media_type};
 use serde_json::json;
+use tokio::sync::{Notify, watch};
+
+use super::support::wait_until;
 
 /// `user` with the password `secret`, as htpasswd writes it.
 const HTPASSWD: &str = "user:$2y$05$mxyu.d57PWBFUxSe/6VTKuOW9T1PWQvpvxtw/8ktv/RHZetEeEw2i\n";
@@ -30,8 +36,7 @@ pub(crate) struct Registry {
 impl Registry {
     pub(crate) fn start(extra: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = format!("127.0.0.1:{port}");
+        let address = format!("127.0.0.1:{}", lasting_port());
         fs::write(directory.path().join("htpasswd"), HTPASSWD).unwrap();
         let extra = extra.replace("DIR", directory.path().to_str().unwrap());
         let config = format!(
@@ -48,11 +53,7 @@ impl Registry {
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(directory.join("config.yml")).stdout(Stdio::null()).stderr(Stdio::null());
         let process = command.spawn().expect("docker-registry must be installed (Debian: docker-registry)");
-        let begun = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "docker-registry does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        wait_until("docker-registry listens", || TcpStream::connect(address).is_ok());
         process
     }
 
@@ -76,6 +77,17 @@ impl Registry {
         fs::write(&file, json!({"auths": {self.address.as_str(): entry}}).to_string()).unwrap();
         Settings { authfile: Some(file), ..quick() }
     }
+}
+
+/// A free port of the loopback that stays free while nobody listens there: the system gives none of these to those who want
+/// any port, which all other tests do.
+fn lasting_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+    let given: u16 = range.split_whitespace().next().unwrap().parse().unwrap();
+    let of_process = u16::try_from(std::process::id() % 64).unwrap() * 100;
+    let ports = std::iter::repeat_with(|| given - 1 - of_process - NEXT.fetch_add(1, Ordering::Relaxed));
+    ports.take(100).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
 impl Drop for Registry {
@@ -222,17 +234,30 @@ async fn credentials_open_a_locked_registry() {
     assert_eq!(remote.resolve().await.unwrap().0, manifest);
 }
 
-/// A source that takes its time.
-struct Slow<'a>(&'a Layout);
+/// A source that gives half of the blob, says that it waits, and goes on when something has happened.
+struct Held<'a> {
+    layout: &'a Layout,
+    waits: Arc<Notify>,
+    happens: watch::Receiver<bool>,
+}
 
 #[async_trait]
-impl Source for Slow<'_> {
+impl Source for Held<'_> {
     async fn fetch(&self, descriptor: &Descriptor, offset: u64) -> Result<ByteStream, ContentError> {
-        let pause = |bytes| async move {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            bytes
+        let (mut at, half) = (offset, descriptor.size / 2);
+        let (waits, happens) = (Arc::clone(&self.waits), self.happens.clone());
+        let piece = move |piece: io::Result<Bytes>| {
+            at += piece.as_ref().map_or(0, |bytes| bytes.len() as u64);
+            let (held, waits, mut happened) = (at > half, Arc::clone(&waits), happens.clone());
+            async move {
+                if held {
+                    waits.notify_one();
+                    happened.wait_for(|happened| *happened).await.unwrap();
+                }
+                piece
+            }
         };
-        Ok(self.0.fetch(descriptor, offset).await?.then(pause).boxed())
+        Ok(self.layout.fetch(descriptor, offset).await?.then(piece).boxed())
     }
 }
 
@@ -246,13 +271,14 @@ async fn a_registry_that_is_restarted_costs_only_time() {
         let retry = RetryPolicy { first_pause, longest_pause, tries: 20 };
         let client = Client::new(Settings { retry, chunk, ..Settings::default() }).unwrap();
         let remote = registry.remote(&client, "a");
-        let source = Slow(&layout);
+        let (happened, happens) = watch::channel(false);
+        let waits = Arc::<Notify>::default();
+        let source = Held { layout: &layout, waits: Arc::clone(&waits), happens };
         let restart = async {
             // In the middle of the upload.
-            while client.stats().counts().sent < layer.size / 4 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            waits.notified().await;
             registry.stop();
+            happened.send_replace(true);
             tokio::time::sleep(Duration::from_millis(400)).await;
             registry.restart();
         };

@@ -4,11 +4,12 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::LazyLock;
-use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::json;
 
-use super::support::{DEBIAN, Layered, OCIFORGE, Packing, Place, Ran, Tar, files, run, tool};
+use super::support::process::{has_ended, send};
+use super::support::{DEBIAN, Layered, OCIFORGE, Packing, Place, Ran, Tar, run, tool, wait_until};
 
 /// A store in which the Debian base is unpacked once for all tests.
 pub(crate) static UNPACKED: LazyLock<String> = LazyLock::new(|| {
@@ -51,8 +52,8 @@ impl Running {
         running
     }
 
-    pub(crate) fn signal(&self, signal: &str) {
-        tool("kill", &["-s", signal, &self.child.id().to_string()]);
+    pub(crate) fn signal(&self, signal: Signal) {
+        send(&self.child, signal);
     }
 
     /// The processes that a process has started.
@@ -110,17 +111,12 @@ fn flags_do_in_the_container_what_dockers_do() {
         let ran = debian(&place, flags, command);
         assert_eq!((ran.stdout.as_str(), ran.code), (printed, Some(0)), "{flags:?} {}", ran.stderr);
     }
-    assert_eq!(
-        fs::read_dir(format!("{}/containers", *UNPACKED))
-            .unwrap()
-            .flatten()
-            .filter(|entry| {
-                // Those of tests that run at the same time are locked.
-                fs::File::open(entry.path().join(".lock")).is_ok_and(|lock| lock.try_lock().is_ok())
-            })
-            .count(),
-        0
-    );
+    // Those of tests that run at the same time are locked, but for a moment at their beginning.
+    let is_left =
+        |entry: &fs::DirEntry| fs::File::open(entry.path().join(".lock")).is_ok_and(|lock| lock.try_lock().is_ok());
+    wait_until("no container is left", || {
+        !fs::read_dir(format!("{}/containers", *UNPACKED)).unwrap().flatten().any(|entry| is_left(&entry))
+    });
 }
 
 #[test]
@@ -180,40 +176,39 @@ fn signals_reach_the_container() {
     let place = Place::new();
     let image = Layered::busybox().write(&place, "image");
     let script = "for s in TERM INT; do trap \"echo $s; exit 9\" $s; done; echo ready; while :; do sleep 0.05; done";
-    for signal in ["TERM", "INT"] {
+    for (name, signal) in [("TERM", Signal::TERM), ("INT", Signal::INT)] {
         let running = Running::start(&mut start(&place, &[&image, "--", "sh", "-c", script]));
         running.signal(signal);
-        assert_eq!(running.rest(), (format!("{signal}\n"), Some(9)));
+        assert_eq!(running.rest(), (format!("{name}\n"), Some(9)));
         assert_eq!(containers(&place).len(), 0);
     }
     // A first process that handles none of them ignores all, but not for ever.
     let stubborn = ["--", "sh", "-c", "echo ready; exec sleep 1000"];
     let running = Running::start(&mut start(&place, &[&[image.as_str()], &stubborn[..]].concat()));
-    for _ in 0..3 {
-        // Signals of one kind are one as long as they wait.
-        running.signal("TERM");
-        running.signal("INT");
-    }
+    // Signals of one kind are one as long as they wait, so they are sent until the container is killed.
+    wait_until("the container is killed", || {
+        running.signal(Signal::TERM);
+        running.signal(Signal::INT);
+        has_ended(&running.child)
+    });
     assert_eq!(running.rest(), (String::new(), Some(137)));
     // Killed, it takes the container with it, and the next one cleans up.
     let running =
         Running::start(&mut start(&place, &[&image, "--", "sh", "-c", "echo ready; while :; do sleep 1; done"]));
     let left = containers(&place);
-    running.signal("KILL");
+    running.signal(Signal::KILL);
     assert_eq!(running.rest(), (String::new(), None));
     assert_eq!((left.len(), &containers(&place)), (1, &left));
     let state = left[0].join("state");
-    let begun = Instant::now();
-    while fs::read_dir(&state).is_ok_and(|mut entries| entries.next().is_some()) {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", files(&state));
-        std::thread::yield_now();
-    }
+    wait_until("the runtime's state is gone", || {
+        !fs::read_dir(&state).is_ok_and(|mut entries| entries.next().is_some())
+    });
     // What has cleaned up has to end, too, before the directory is nobody's.
-    while !containers(&place).is_empty() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", containers(&place));
+    wait_until("the directory is gone", || {
         let ran = run(&mut start(&place, &[&image, "--", "ls", "/proc/self/fd"]));
         assert_eq!(ran.ok(), "0\n1\n2\n3\n", "the container has a file of ociforge's");
-    }
+        containers(&place).is_empty()
+    });
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     assert!(!mounts.contains(&place.at("")), "{mounts}");
 }

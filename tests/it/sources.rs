@@ -174,7 +174,7 @@ fn a_build_sees_its_source_and_the_base() {
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));
     let expected = [
         "error: cannot build the project own\n  cause: the query of its build requirements failed\n  cause: exit code \
-            1, its last output:\n",
+            1; its last output:\n",
         "    sees 0 ['lo'] ['frontend', 'out', 'requirements'] False\n",
         "    alone ['1'] ociforge\n",
         "    recipe False False\n",

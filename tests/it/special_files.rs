@@ -6,8 +6,10 @@ use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
+use crate::support::process::{ended, send, start, wait_for_end, wait_until_idle};
 use crate::support::{Layered, Packing, Place, Ran, Tar, run, tree};
 
 fn image(place: &Place) -> String {
@@ -22,16 +24,9 @@ fn fifo(path: &Path) {
 /// Runs a command, which must end by itself soon.
 #[track_caller]
 fn soon(mut command: Command) -> Ran {
-    let (begun, what) = (Instant::now(), format!("{command:?}"));
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    while child.try_wait().unwrap().is_none() {
-        if begun.elapsed() > Duration::from_secs(20) {
-            child.kill().unwrap();
-            panic!("{what} does not end");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ran::of(what, child.wait_with_output().unwrap())
+    let (what, child) = (format!("{command:?}"), start(&mut command));
+    wait_for_end(&child);
+    ended(&what, child)
 }
 
 /// The commands that read an image, each with what comes after its name.
@@ -59,7 +54,7 @@ fn a_pipe_in_a_layout_or_in_place_of_an_archive_is_an_error_at_once() {
     let layer = layer.unwrap().unwrap().path();
     let sound = fs::read(&layer).unwrap();
     fifo(&layer);
-    let shown = format!("blobs/sha256/{} in it is a named pipe", layer.file_name().unwrap().to_str().unwrap());
+    let shown = format!("blobs/sha256/{} is a named pipe", layer.file_name().unwrap().to_str().unwrap());
     for (command, rest) in &READERS[2..] {
         soon(place.ociforge([&[*command, image.as_str()], *rest].concat())).fails(1, &[&shown]);
     }
@@ -67,14 +62,12 @@ fn a_pipe_in_a_layout_or_in_place_of_an_archive_is_an_error_at_once() {
     fs::write(&layer, sound).unwrap();
     fifo(&place.path("layout/index.json"));
     for (command, rest) in READERS {
-        soon(place.ociforge([&[command, image.as_str()], rest].concat()))
-            .fails(1, &["index.json in it is a named pipe"]);
+        soon(place.ociforge([&[command, image.as_str()], rest].concat())).fails(1, &["index.json is a named pipe"]);
     }
-    soon(place.ociforge(["gc", "layout"])).fails(1, &["index.json in it is a named pipe"]);
-    soon(place.ociforge(["serve", "--listen", "127.0.0.1:0", "layout"]))
-        .fails(1, &["index.json in it is a named pipe"]);
+    soon(place.ociforge(["gc", "layout"])).fails(1, &["index.json is a named pipe"]);
+    soon(place.ociforge(["serve", "--listen", "127.0.0.1:0", "layout"])).fails(1, &["index.json is a named pipe"]);
     place.write("recipe/ociforge.toml", "base = 'oci:../layout:x'\n");
-    soon(place.build("recipe", &["-o", "oci:out:x"])).fails(1, &["index.json in it is a named pipe"]);
+    soon(place.build("recipe", &["-o", "oci:out:x"])).fails(1, &["index.json is a named pipe"]);
 
     fifo(&place.path("pipe"));
     for transport in ["oci-archive", "docker-archive"] {
@@ -87,7 +80,7 @@ fn a_pipe_in_a_layout_or_in_place_of_an_archive_is_an_error_at_once() {
     fs::remove_dir_all(place.path("layout")).unwrap();
     let image = self::image(&place);
     soon(place.ociforge(["copy", &image, "oci-archive:copied.tar:x"]))
-        .fails(1, &["copied.tar.partial in it is a named pipe"]);
+        .fails(1, &["copied.tar.partial is a named pipe"]);
 }
 
 #[test]
@@ -126,7 +119,7 @@ fn links_in_a_layout_lead_nowhere() {
         symlink(place.path(if is_directory { "outside" } else { "outside/file" }), &link).unwrap();
         let before = tree(&place.path("outside"));
         place.write("recipe/ociforge.toml", "base = 'scratch'\n[[layer]]\ndirectories = ['/a']\n");
-        let part = format!("{name} in it is a symbolic link");
+        let part = format!("{name} is a symbolic link");
         soon(place.ociforge(["inspect", &image])).fails(1, &[&part]);
         soon(place.ociforge(["copy", &image, "oci:copied"])).fails(1, &[&part]);
         soon(place.build("recipe", &["-o", "oci:layout:new"])).fails(1, &[&part]);
@@ -151,31 +144,18 @@ fn who_waits_for_a_pipe_ends_when_told_to() {
     place.write("recipe/ociforge.toml", "base = 'oci:../layout'\n");
     fifo(&place.path("pipe"));
     for (signal, words) in [
-        (15, &["build", "-f", "pipe"][..]),
-        (2, &["lock", "-f", "pipe"]),
-        (15, &["mirror", "-f", "pipe", "--to", "oci:out"]),
-        (15, &["serve", "served", "--listen", "127.0.0.1:0", "--htpasswd", "pipe"]),
-        (15, &["build", "recipe", "-o", "oci-archive:pipe"]),
-        (15, &["inspect", "--authfile", "pipe", "127.0.0.1:1/a/b:c"]),
+        (Signal::TERM, &["build", "-f", "pipe"][..]),
+        (Signal::INT, &["lock", "-f", "pipe"]),
+        (Signal::TERM, &["mirror", "-f", "pipe", "--to", "oci:out"]),
+        (Signal::TERM, &["serve", "served", "--listen", "127.0.0.1:0", "--htpasswd", "pipe"]),
+        (Signal::TERM, &["build", "recipe", "-o", "oci-archive:pipe"]),
+        (Signal::TERM, &["inspect", "--authfile", "pipe", "127.0.0.1:1/a/b:c"]),
     ] {
         let mut command = place.ociforge(words.iter().copied());
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(1500));
-        if child.try_wait().unwrap().is_some() {
-            panic!("{words:?} did not wait");
-        }
-        let begun = Instant::now();
-        let pid = rustix::process::Pid::from_child(&child);
-        let signal = if signal == 2 { rustix::process::Signal::INT } else { rustix::process::Signal::TERM };
-        rustix::process::kill_process(pid, signal).unwrap();
-        while child.try_wait().unwrap().is_none() {
-            if begun.elapsed() > Duration::from_secs(4) {
-                child.kill().unwrap();
-                child.wait().unwrap();
-                panic!("{words:?} is still there");
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        wait_until_idle(&mut child);
+        send(&child, signal);
+        wait_for_end(&child);
         let status = child.wait().unwrap();
         let expected = if words[0] == "serve" { 0 } else { 130 };
         assert_eq!((status.code(), status.signal()), (Some(expected), None), "{words:?}");

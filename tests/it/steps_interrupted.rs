@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use super::support::{Layered, Packing, Place, Ran, Tar, User, digest_of, files, json_of, run, tree};
+use super::support::process::{handles_signals, wait_for_end};
+use super::support::{Layered, Packing, Place, Ran, Tar, User, digest_of, files, json_of, run, tree, wait_until};
 
 /// How a build is ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,11 +124,7 @@ impl Scene {
                 supervisor(&family).is_some_and(|supervisor| kill_process(supervisor, Signal::KILL).is_ok())
             }
         };
-        let begun = Instant::now();
-        while child.try_wait().unwrap().is_none() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "it never ends");
-            sleep(Duration::from_millis(2));
-        }
+        wait_for_end(&child);
         let ran = Ran::of(format!("{blow:?} after {delay:?}"), child.wait_with_output().unwrap());
         self.assert_end(blow, struck, &ran, delay);
         self.assert_nothing_runs(&family);
@@ -149,21 +146,11 @@ impl Scene {
 
     /// Asserts that all processes are gone, soon, and that there are no mounts.
     fn assert_nothing_runs(&self, family: &BTreeSet<(u32, String)>) {
-        let begun = Instant::now();
-        loop {
-            let left: Vec<_> = processes()
-                .into_iter()
-                .filter(|(pid, _, began)| {
-                    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-                    family.contains(&(*pid, began.clone())) || String::from_utf8_lossy(&command).contains(&self.token)
-                })
-                .collect();
-            if left.is_empty() {
-                break;
-            }
-            assert!(begun.elapsed() < Duration::from_secs(10), "{left:?}");
-            sleep(Duration::from_millis(5));
-        }
+        let is_left = |(pid, _, began): &(u32, u32, String)| {
+            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            family.contains(&(*pid, began.clone())) || String::from_utf8_lossy(&command).contains(&self.token)
+        };
+        wait_until("its processes are gone", || !processes().iter().any(is_left));
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains(self.place.path("").to_str().unwrap()), "{mounts}");
     }
@@ -225,13 +212,6 @@ fn facts(root: &Path) -> BTreeMap<PathBuf, String> {
         words.join(" ")
     };
     tree(root).into_iter().map(|(path, text)| (path, without(text))).collect()
-}
-
-/// Whether a process has a handler for SIGTERM by now: before that a signal just ends it.
-fn handles_signals(pid: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-    caught.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & 1 << (15 - 1) != 0))
 }
 
 /// All processes but dead ones: number, parent, and when they began.

@@ -24,6 +24,8 @@ mod owners;
 mod scenario;
 mod staging;
 mod steps;
+#[path = "../it/support/waiting.rs"]
+mod waiting;
 
 use std::panic::catch_unwind;
 use std::process::ExitCode;

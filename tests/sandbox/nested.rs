@@ -341,7 +341,7 @@ fn what_a_container_forbids_is_named(machine: &Machine) {
         (
             Job { user: 1000, no_new_privileges: true, ..KUBERNETES },
             "subuid",
-            ["cannot have a user namespace with many ids\n  cause: neither /etc/subuid", "hint: "],
+            ["cannot use a user namespace with many ids\n  cause: neither /etc/subuid", "hint: "],
         ),
     ];
     for (job, isolation, expected) in cases {

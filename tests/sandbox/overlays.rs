@@ -5,12 +5,12 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, makedev, mknodat, setxattr};
 
 use super::Case;
 use super::identity::{EVERYBODY, Machine, Played, Who};
+use super::waiting::wait_until;
 
 pub(crate) const CASES: &[Case] = &[
     ("overlays::layers_are_seen_as_one", layers_are_seen_as_one),
@@ -116,11 +116,7 @@ fn fuse_ends_with_a_killed_process(machine: &Machine) {
     assert_eq!((line.as_str(), fuse_processes(directory.path())), ("mounted\n", 1));
     child.kill().unwrap();
     child.wait().unwrap();
-    let begun = Instant::now();
-    while fuse_processes(directory.path()) > 0 {
-        assert!(begun.elapsed() < Duration::from_secs(20), "fuse-overlayfs is still there");
-        std::thread::yield_now();
-    }
+    wait_until("fuse-overlayfs is gone", || fuse_processes(directory.path()) == 0);
 }
 
 /// How many fuse-overlayfs serve something under `root`.

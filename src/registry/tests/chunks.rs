@@ -151,7 +151,7 @@ async fn an_upload_goes_on_where_the_connection_broke() {
             })
         })
         .await;
-        let (pushed, told) = depot.push(&content(), &Memory::of(&content())).await;
+        let (pushed, told) = depot.push_with(hasty(chunked(300_000)), &content(), &Memory::of(&content())).await;
         pushed.unwrap();
         assert_eq!(depot.story(), "POST, PATCH 0-300, PATCH 300-600, GET, PATCH 450-750, PATCH 750-800, PUT");
         assert!(depot.has(&content()));

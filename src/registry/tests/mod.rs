@@ -12,7 +12,7 @@ use futures_util::{StreamExt, stream};
 use ociforge_manifests::{Descriptor, Digest, Reference, media_type};
 use reqwest::Method;
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::fault::Fault;
 use super::{Client, Remote, Settings};
@@ -39,9 +39,13 @@ mod uploads;
 fn settings() -> Settings {
     let (first_pause, longest_pause) = (Duration::from_millis(2), Duration::from_secs(2));
     let retry = RetryPolicy { first_pause, longest_pause, ..RetryPolicy::default() };
-    let short = Duration::from_millis(500);
-    let timeouts = Timeouts { idle: short, commit: short, ..Timeouts::default() };
-    Settings { retry, timeouts, ..Settings::default() }
+    Settings { retry, ..Settings::default() }
+}
+
+/// For servers that do not go on, and for no others: on a machine with other work they take their time, too.
+fn hasty(settings: Settings) -> Settings {
+    let short = Duration::from_secs(1);
+    Settings { timeouts: Timeouts { connect: short, idle: short, commit: short }, ..settings }
 }
 
 fn reference(server: &Server, rest: &str) -> Reference {

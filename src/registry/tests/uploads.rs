@@ -125,9 +125,8 @@ async fn a_registry_that_takes_no_bytes_is_given_up() {
     let server = Server::start_with(early, handler).await;
     let big = vec![1; 16 << 20];
     let client = {
-        let mut settings = settings();
+        let mut settings = hasty(settings());
         settings.retry.tries = 2;
-        settings.timeouts.idle = Duration::from_millis(200);
         Client::new(settings).unwrap()
     };
     let remote = client.repository(&reference(&server, "a/b"));

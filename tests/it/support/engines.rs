@@ -2,9 +2,11 @@
 
 use std::fs::File;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use super::{Place, Ran, run};
+use rustix::process::Signal;
+
+use super::process::send;
+use super::{Place, Ran, run, wait_until};
 
 /// A daemon that ends with its test.
 struct Daemon(Child);
@@ -16,14 +18,11 @@ impl Daemon {
         let out = File::create(&log).unwrap();
         command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out);
         let mut daemon = Self(command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}")));
-        let begun = Instant::now();
-        while !ready.stdin(Stdio::null()).output().is_ok_and(|output| output.status.success()) {
-            let ended = daemon.0.try_wait().unwrap();
-            if ended.is_some() || begun.elapsed() > Duration::from_secs(60) {
-                panic!("{name} does not get ready:\n{}", std::fs::read_to_string(log).unwrap());
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        wait_until(&format!("{name} gets ready"), || {
+            let said = || std::fs::read_to_string(&log).unwrap();
+            assert!(daemon.0.try_wait().unwrap().is_none(), "{name} does not get ready:\n{}", said());
+            ready.stdin(Stdio::null()).output().is_ok_and(|output| output.status.success())
+        });
         daemon
     }
 }
@@ -31,7 +30,7 @@ impl Daemon {
 impl Drop for Daemon {
     /// It takes its containers and mounts with it.
     fn drop(&mut self) {
-        Command::new("kill").arg(self.0.id().to_string()).status().ok();
+        send(&self.0, Signal::TERM);
         self.0.wait().ok();
     }
 }

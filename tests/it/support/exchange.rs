@@ -2,9 +2,11 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Answer;
+use super::gate::Gate;
 use super::proxy::{End, Fault, Request, Shared};
 
 /// What becomes of the connection.
@@ -20,6 +22,7 @@ pub(super) struct Exchange {
     pub(super) request: Request,
     pub(super) record: Shared,
     pub(super) fault: Option<Fault>,
+    pub(super) gate: Arc<Gate>,
     pub(super) reader: BufReader<TcpStream>,
     pub(super) client: TcpStream,
 }
@@ -89,6 +92,7 @@ impl Exchange {
             if let Some(Fault::FlipDown(flip)) = self.fault {
                 change(&mut buffer[..read], at, flip);
             }
+            self.gate.pass(&self.request, read);
             self.client.write_all(&buffer[..read])?;
             self.count(|request| request.given += read as u64);
             (at, left) = (at + read as u64, left - read as u64);
@@ -110,6 +114,7 @@ impl Exchange {
             }
             self.count(|request| request.taken += read as u64);
             at += read as u64;
+            self.gate.pass(&self.request, read);
             if to.write_all(&buffer[..read]).is_err() {
                 return Ok(false);
             }
@@ -136,7 +141,8 @@ impl Exchange {
     /// Gives the client time to read an answer that came before the end of its request.
     pub(super) fn linger(&mut self) -> io::Result<()> {
         self.client.shutdown(Shutdown::Write)?;
-        self.client.set_read_timeout(Some(Duration::from_millis(300)))?;
+        // It closes the connection itself when it has read the answer.
+        self.client.set_read_timeout(Some(Duration::from_secs(10)))?;
         io::copy(&mut (&mut self.reader).take(16 << 20), &mut io::sink()).map(drop)
     }
 

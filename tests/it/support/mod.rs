@@ -2,9 +2,11 @@
 
 mod engines;
 mod exchange;
+mod gate;
 mod layered;
 mod liar;
 mod noise;
+pub(crate) mod process;
 #[path = "../../../manifests/tests/support/program.rs"]
 mod program;
 mod proxy;
@@ -14,6 +16,7 @@ mod steps;
 mod tokens;
 mod tree;
 mod user;
+mod waiting;
 mod wheel;
 
 use std::fs;
@@ -35,6 +38,7 @@ pub(crate) use steps::{Builds, digests, said};
 pub(crate) use tokens::Tokens;
 pub(crate) use tree::{assert_same, tree};
 pub(crate) use user::User;
+pub(crate) use waiting::{cpu_time, wait_until};
 pub(crate) use wheel::{Wheel, digest_of};
 
 /// The program.

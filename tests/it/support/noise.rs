@@ -50,12 +50,12 @@ pub(crate) fn put(layout: &Layout, media_type: &str, json: &Value) -> Descriptor
     Descriptor::of(media_type, &bytes)
 }
 
-/// Settings for registries that are near and fail often.
+/// Settings for registries that are near and fail often, but always answer in the end.
 pub(crate) fn impatient() -> Settings {
     let (first_pause, longest_pause) = (Duration::from_millis(4), Duration::from_millis(1500));
     let retry = RetryPolicy { tries: 4, first_pause, longest_pause };
     let seconds = Duration::from_secs;
-    let timeouts = Timeouts { connect: seconds(2), idle: seconds(3), commit: seconds(5) };
+    let timeouts = Timeouts { connect: seconds(20), idle: seconds(30), commit: seconds(60) };
     Settings { chunk: 256 << 10, retry, timeouts, ..Settings::default() }
 }
 

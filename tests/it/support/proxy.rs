@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::Answer;
 use super::exchange::{After, Exchange, read_head};
+use super::gate::Gate;
 
 /// A request that came.
 #[derive(Debug, Clone)]
@@ -144,13 +145,15 @@ struct State {
 pub(crate) struct Proxy {
     pub(crate) address: String,
     state: Arc<Mutex<State>>,
+    gate: Arc<Gate>,
 }
 
 impl Proxy {
     /// A proxy before the registry at `upstream`, without faults.
     pub(crate) fn before(upstream: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let proxy = Self { address: listener.local_addr().unwrap().to_string(), state: Arc::default() };
+        let proxy =
+            Self { address: listener.local_addr().unwrap().to_string(), state: Arc::default(), gate: Arc::default() };
         let (of_thread, upstream) = (proxy.clone(), upstream.to_owned());
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -175,6 +178,22 @@ impl Proxy {
     pub(crate) fn calm(&self) -> usize {
         let state = std::mem::take(&mut *self.state.lock().unwrap());
         state.rules.iter().filter(|rule| rule.hit).count()
+    }
+
+    /// From now on the requests that `pattern` fits, and the answers to them, move together so many bytes of bodies, and a
+    /// little more; then they stand still.
+    pub(crate) fn hold_after(&self, pattern: &str, bytes: u64) {
+        self.gate.close_after(pattern, bytes);
+    }
+
+    /// Whether any stands still.
+    pub(crate) fn is_holding(&self) -> bool {
+        self.gate.is_holding()
+    }
+
+    /// All of them go on.
+    pub(crate) fn release(&self) {
+        self.gate.open();
     }
 
     /// The requests so far that fit `pattern`, in the order in which they came.
@@ -207,7 +226,8 @@ impl Proxy {
             let request = Request::new(words.next().unwrap_or_default(), words.next().unwrap_or_default(), headers);
             let fault = self.fault_for(&request);
             let record = self.record(&request);
-            let mut exchange = Exchange { request, record, fault, reader, client: client.try_clone()? };
+            let gate = Arc::clone(&self.gate);
+            let mut exchange = Exchange { request, record, fault, gate, reader, client: client.try_clone()? };
             match exchange.run(upstream)? {
                 After::Next => reader = exchange.reader,
                 After::Close => return exchange.linger(),

