@@ -2,11 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
+use rustix::path::Arg;
 
 /// Opens a regular file.
 ///
@@ -35,6 +37,27 @@ fn not_a_file(message: &str) -> io::Error {
 pub fn open_without_waiting(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)
+}
+
+/// Opens `path` from `directory` by openat2(2), which keeps the resolution inside `directory`.
+///
+/// The kernel gives up with EAGAIN when the path has a `..` and any process renames a directory or changes a mount at the
+/// same time: the call is repeated.
+///
+/// # Errors
+/// Those of openat2(2).
+pub fn open_resolved(
+    directory: impl AsFd,
+    path: impl Arg,
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
+    const TRIES: usize = 1000;
+    let path = path.into_c_str()?;
+    let open = || openat2(&directory, &*path, flags | OFlags::CLOEXEC, Mode::empty(), resolve);
+    let is_final = |result: &rustix::io::Result<OwnedFd>| !matches!(result, Err(Errno::AGAIN));
+    let opened = (1..TRIES).map(|_| open()).find(is_final);
+    opened.unwrap_or_else(open)
 }
 
 /// The bytes of a reader to its end; `None` if there are more than `limit`. A size query is not sufficient: that of a

@@ -5,9 +5,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use ociforge_layers::regular::read_at_most;
+use ociforge_layers::regular::{open_resolved, read_at_most};
 use ociforge_manifests::runtime::UserDatabase;
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::error::Explain;
@@ -46,9 +46,9 @@ pub fn read(root: &Path) -> Result<UserDatabase, UsersError> {
 
 fn read_file(root: &OwnedFd, file: &str) -> io::Result<String> {
     // Without waiting: a file of an image may be a pipe.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
     let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let file = match openat2(root, file, flags, Mode::empty(), inside) {
+    let file = match open_resolved(root, file, flags, inside) {
         Ok(file) => File::from(file),
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(String::new()),
         Err(error) => return Err(error.into()),
@@ -89,6 +89,33 @@ mod tests {
         fs::remove_dir_all(root.join("etc")).unwrap();
         assert_eq!(read(&root).unwrap().passwd, "");
         assert!(read(&root.join("nowhere")).unwrap_err().to_string().contains("nowhere"));
+    }
+
+    /// While others rename directories the kernel cannot always tell that `..` stays inside.
+    #[test]
+    fn renamed_directories_elsewhere_are_no_error() {
+        let (place, root) = root();
+        symlink("../../../../etc/accounts", root.join("etc/passwd")).unwrap();
+        fs::write(root.join("etc/accounts"), "inside").unwrap();
+        let (one, other) = (place.path().join("one"), place.path().join("other"));
+        fs::create_dir(&one).unwrap();
+        let ended = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                    fs::rename(&one, &other).unwrap();
+                    fs::rename(&other, &one).unwrap();
+                }
+            });
+            for _ in 0..20_000 {
+                let read = read(&root).map(|users| users.passwd).map_err(|error| error.source);
+                if !matches!(&read, Ok(text) if text == "inside") {
+                    ended.store(true, std::sync::atomic::Ordering::Relaxed);
+                    panic!("{read:?}");
+                }
+            }
+            ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
     }
 
     #[test]

@@ -8,11 +8,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
-use rustix::fs::{chmodat, mkdirat, openat, openat2, readlinkat, statat, unlinkat};
+use rustix::fs::{chmodat, mkdirat, openat, readlinkat, statat, unlinkat};
 use rustix::io::{Errno, Result};
 
 use super::error::{UnpackFault, cannot};
 use crate::path::LayerPath;
+use crate::regular::open_resolved;
 
 /// Most symbolic links in one path, as in Linux (path_resolution(7)).
 const MAX_LINKS: usize = 40;
@@ -66,7 +67,7 @@ impl RootDirectory {
     pub(crate) fn directory(&self, path: &[u8]) -> Result<OwnedFd> {
         let path = if path.is_empty() { b"." } else { path };
         let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        match openat2(&self.fd, path, DIRECTORY, Mode::empty(), beneath) {
+        match open_resolved(&self.fd, path, DIRECTORY, beneath) {
             // Linux before 5.6, and sandboxes that do not know the call.
             Err(Errno::NOSYS | Errno::PERM) => self.step_by_step(path),
             result => result,

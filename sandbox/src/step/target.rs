@@ -6,8 +6,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use ociforge_layers::regular::open_resolved;
 use ociforge_layers::{LayerPath, links};
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, readlinkat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, readlinkat};
 use rustix::io::Errno;
 
 use super::job::{PathBytes, Reports, SupervisorReport};
@@ -101,7 +102,7 @@ impl StepRoot {
         let path = if path.is_root() { Path::new(".") } else { path.as_path() };
         // Links were followed before.
         let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
-        openat2(&self.directory, path, flags | OFlags::CLOEXEC, Mode::empty(), inside)
+        open_resolved(&self.directory, path, flags, inside)
     }
 }
 
