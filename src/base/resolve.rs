@@ -44,6 +44,11 @@ impl BaseImage {
         };
         let located = ImageSource::open(&exact, client).await?;
         let image = located.image(platform).await?;
+        // A layout or an archive is not asked by digest.
+        if let Some(pinned) = pinned.filter(|pinned| **pinned != image.manifest.digest()) {
+            let (name, found) = (name.to_string(), image.manifest.digest());
+            return Err(ImageSourceError::Changed { name, pinned: pinned.clone(), found });
+        }
         Ok(Self { image, source: Some(located.source), name: Some(name.clone()) })
     }
 }

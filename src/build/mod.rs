@@ -160,7 +160,7 @@ impl Builder {
     fn tell_unused(&self, plan: &Plan, needed: &[usize]) {
         let unused = plan.stages.iter().enumerate().filter(|(n, _)| !needed.contains(n));
         for name in unused.filter_map(|(_, stage)| stage.name.as_ref()) {
-            self.reporter.note(&format!("the stage `{name}` is not built: no other stage uses it"));
+            self.reporter.note(&format!("the stage `{name}` is not built: the image does not need it"));
         }
     }
 

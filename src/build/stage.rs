@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ociforge_layers::source::image::ImageFilesError;
 use ociforge_layers::{BaseFiles, LayerPath, LowerLayers, PathSources, PlaceError};
 use ociforge_manifests::{Descriptor, Image, ImageName, Platform};
 use tokio::runtime::Handle;
@@ -10,9 +11,10 @@ use super::error::failed;
 use super::pins::Pins;
 use super::{BuildError, Builder, Built, BuiltLayer, base_files, new_layer};
 use crate::base::BaseImage;
-use crate::layer::{Copy, CopySource, ImageOrigin, SourceImage, Step, StepKind};
+use crate::layer::{Copy, CopySource, ImageOrigin, LayerError, SourceImage, Step, StepKind};
 use crate::lock::Lock;
 use crate::plan::{Base, Plan};
+use crate::rootfs::files::ReadFilesError;
 
 /// A stage that is built, or, while a recipe is locked, only resolved.
 #[derive(Clone)]
@@ -64,7 +66,10 @@ impl StageBase {
         let pinned = lock.and_then(|lock| lock.base_of(&platform.to_string(), stage.name.as_deref()));
         let base = BaseImage::resolve(name.as_ref(), platform, pinned.map(|base| &base.digest), &builder.client);
         let base = base.await.map_err(|source| {
-            let name = name.as_ref().map_or("scratch".to_owned(), ToString::to_string);
+            let mut name = name.as_ref().map_or("scratch".to_owned(), ToString::to_string);
+            if let Some(stage) = &stage.name {
+                name.push_str(&format!(" of the stage `{stage}`"));
+            }
             BuildError::Base { name, source: Box::new(source) }
         })?;
         let files = base_files::known(builder, &base, pinned).await?;
@@ -84,6 +89,11 @@ impl Builder {
     ) -> Result<(Built, StageImage), BuildError> {
         let mut pins = Pins::find(self, plan, n, platform, lock, stages).await?;
         pins.sources = self.copy_sources(plan, n, platform, lock, stages).await?;
+        if pins.below.is_assumed()
+            && let Some(files) = self.state.read(&pins.root.image.manifest.digest())
+        {
+            pins.below.set_base(BaseFiles::Known(files));
+        }
         let (layers, below) = match self.layers(plan, n, &pins).await {
             Err(error) => {
                 let path = error.unknown_path().cloned().ok_or(error)?;
@@ -158,13 +168,20 @@ impl Builder {
         let found = match stage.below.sources(path) {
             Err(PlaceError::Unknown(_)) => {
                 let files = base_files::contents(self, &stage.root).await?.files;
+                self.state.note_read(stage.root.image.manifest.digest(), files.clone());
                 let mut below = stage.below.clone();
                 below.set_base(BaseFiles::Known(files));
                 below.sources(path)
             }
             found => found,
         };
-        let PathSources { base, layers: own, .. } = found.map_err(|error| failed(step, error))?;
+        let found = found.map_err(|error| match error {
+            PlaceError::Loop { path } => {
+                failed(step, LayerError::from(ReadFilesError::from(ImageFilesError::Loop(path))))
+            }
+            error => failed(step, error),
+        });
+        let PathSources { base, layers: own, .. } = found?;
         let all = &stage.image.manifest.layers;
         let of_root = all.len().saturating_sub(stage.below.layer_count());
         let is_needed = |n: &usize| if *n < of_root { base } else { own.contains(&(n - of_root)) };

@@ -1,9 +1,11 @@
 //! The state of one build. A build may start its layers again, if it detects late that it must read the base. Then it
 //! does not pack finished layers twice, and prints each warning once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
+use ociforge_layers::FileIndex;
+use ociforge_manifests::Digest;
 use ociforge_manifests::lint::Finding;
 
 use crate::progress::{Progress, Reporter};
@@ -14,6 +16,7 @@ use crate::store::LayerKey;
 pub struct BuildState {
     assumed: Mutex<BTreeSet<String>>,
     packed: Mutex<BTreeSet<LayerKey>>,
+    read: Mutex<BTreeMap<Digest, FileIndex>>,
 }
 
 impl BuildState {
@@ -27,6 +30,18 @@ impl BuildState {
     /// Takes the paths of the base with assumed attributes, sorted.
     pub(super) fn take_assumed(&self) -> Vec<String> {
         self.assumed.lock().map(|mut assumed| std::mem::take(&mut *assumed).into_iter().collect()).unwrap_or_default()
+    }
+
+    /// Adds the files of a base that this build has read for a copy, by the digest of its manifest.
+    pub(super) fn note_read(&self, base: Digest, files: FileIndex) {
+        if let Ok(mut read) = self.read.lock() {
+            read.insert(base, files);
+        }
+    }
+
+    /// The files of a base, if this build has read them for a copy.
+    pub(super) fn read(&self, base: &Digest) -> Option<FileIndex> {
+        self.read.lock().ok()?.get(base).cloned()
     }
 
     /// Adds a layer that this build has packed.

@@ -133,9 +133,14 @@ fn fitting_lock(context: &Context, plan: &Plan, args: &BuildArgs) -> Result<Opti
     let missing = |lock: &Lock| {
         let wanted = platforms(plan, args.platforms.clone()).into_iter().map(|platform| platform.to_string());
         let needed: Vec<_> = plan.needed().into_iter().map(|n| &plan.stages[n]).collect();
-        let based = needed.into_iter().filter(|stage| matches!(stage.base, Base::Image(_)));
+        let based = needed.iter().filter(|stage| matches!(stage.base, Base::Image(_)));
         let names: Vec<_> = based.map(|stage| stage.name.as_deref()).collect();
-        wanted.into_iter().find(|platform| names.iter().any(|name| lock.base_of(platform, *name).is_none()))
+        let images: Vec<_> =
+            needed.iter().flat_map(|stage| stage.copied_images()).map(|(_, name)| name.to_string()).collect();
+        wanted.into_iter().find(|platform| {
+            names.iter().any(|name| lock.base_of(platform, *name).is_none())
+                || images.iter().any(|name| lock.image(platform, name).is_none())
+        })
     };
     let why = match &lock {
         None => "is missing".to_owned(),

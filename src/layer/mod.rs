@@ -33,7 +33,7 @@ pub use epoch::{Epoch, EpochError};
 pub use error::LayerError;
 pub use mounts::{MountKind, StepMount, is_secret_id};
 pub use python::{PROJECT_FILES, Pip, PylockSelection};
-pub use run::{Command, Run};
+pub use run::{Run, StepCommand};
 pub(crate) use step_config::StageNames;
 pub use step_config::StepConfig;
 pub(crate) use work::{LayerPart, LayerWork, TreeSource, stays_inside};

@@ -5,9 +5,9 @@ use toml::de::DeValue;
 
 use super::mounts::{MountKind, StepMount, mounts};
 use super::{LayerKind, RecipeForm, StageNames};
-use crate::tables::PlanError;
 use crate::tables::fields::{Table, Value, without_credentials};
 use crate::tables::values::{env, word};
+use crate::tables::{PlanError, TableFault};
 
 /// The keys of a `[[layer]]` that go with `run`.
 const KEYS: [&str; 6] = ["env", "workdir", "user", "shell", "network", "mounts"];
@@ -19,7 +19,7 @@ const SHOWN: usize = 400;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
     /// The command.
-    pub command: Command,
+    pub command: StepCommand,
     /// Variables of this command alone, in order. They override those of [`StepConfig::env`](super::StepConfig::env).
     pub env: Vec<(String, String)>,
     /// The network.
@@ -30,14 +30,14 @@ pub struct Run {
 
 /// A command of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
+pub enum StepCommand {
     /// A script for [`StepConfig::shell`](super::StepConfig::shell).
     Shell(String),
     /// The program and its arguments; not empty.
     Exec(Vec<String>),
 }
 
-impl Command {
+impl StepCommand {
     /// The program and its arguments.
     pub(crate) fn words(&self, shell: &[String]) -> Vec<String> {
         match self {
@@ -53,6 +53,10 @@ impl RecipeForm for Run {
 
     fn read(value: &Value<'_>, layer: &Table<'_>, _stages: &StageNames) -> Result<(Self, String), PlanError> {
         let (command, description) = command(value)?;
+        if let (StepCommand::Exec(_), Some(shell)) = (&command, layer.get("shell")) {
+            let hint = Some("an array runs without a shell; write the command as a string".to_owned());
+            return Err(shell.fault(TableFault::Stray { key: "shell".to_owned(), kind: "run", hint }));
+        }
         let none = Network::Private;
         let network = |value: Value<'_>| {
             let hint = "\"host\" lets the step download; without `network` it sees no network";
@@ -85,7 +89,7 @@ impl LayerKind for Run {
 }
 
 /// Reads the command, and the text for people.
-fn command(value: &Value<'_>) -> Result<(Command, String), PlanError> {
+fn command(value: &Value<'_>) -> Result<(StepCommand, String), PlanError> {
     const EXPECTED: &str = "a command, such as \"make install\" for the shell or [\"make\", \"install\"] without one";
     let words = match value.raw() {
         DeValue::Array(_) => value.items()?.iter().map(Value::text).collect::<Result<Vec<_>, _>>()?,
@@ -95,7 +99,7 @@ fn command(value: &Value<'_>) -> Result<(Command, String), PlanError> {
             if script.trim().is_empty() {
                 return Err(value.unexpected(EXPECTED, None));
             }
-            return Ok((Command::Shell(script.clone()), script));
+            return Ok((StepCommand::Shell(script.clone()), script));
         }
         DeValue::Table(_) => {
             let hint =
@@ -108,7 +112,7 @@ fn command(value: &Value<'_>) -> Result<(Command, String), PlanError> {
         return Err(value.unexpected(EXPECTED, None));
     }
     let shown: Vec<_> = words.iter().map(|word| quoted(word)).collect();
-    Ok((Command::Exec(words.into_iter().map(str::to_owned).collect()), shown.join(" ")))
+    Ok((StepCommand::Exec(words.into_iter().map(str::to_owned).collect()), shown.join(" ")))
 }
 
 /// Quotes a word for a shell.

@@ -10,7 +10,7 @@ use ociforge_manifests::lint::{LintCode, UnknownCode};
 use ociforge_manifests::{Digest, ImageName, Platform, Reference};
 use serde_json::json;
 
-use super::types::{Plan, Stage};
+use super::types::{Plan, Stage, needed};
 use super::{config, python, runtime, stages};
 use crate::layer;
 use crate::store::dir::directory_of;
@@ -134,11 +134,11 @@ fn allow(value: &Value<'_>) -> Result<Vec<LintCode>, PlanError> {
 
 /// Computes [`Plan::inputs`].
 fn inputs(stages: &[Stage], platforms: &[Platform]) -> Digest {
-    let Some((target, earlier)) = stages.split_last() else { return Digest::of(b"") };
-    let mut inputs = target.lock_inputs();
+    let mut all: Vec<_> = needed(stages).into_iter().map(|n| stages[n].lock_inputs(stages)).collect();
+    let mut inputs = all.pop().unwrap_or_default();
     inputs["platforms"] = json!(platforms.iter().map(ToString::to_string).collect::<Vec<_>>());
-    if !earlier.is_empty() {
-        inputs["stages"] = earlier.iter().map(Stage::lock_inputs).collect();
+    if !all.is_empty() {
+        inputs["stages"] = json!(all);
     }
     Digest::of(inputs.to_string().as_bytes())
 }

@@ -221,7 +221,7 @@ fn unknown_keys_name_the_nearest() {
         (
             "base = 'a'\n'' = 1\n'ä' = 2",
             "2:1: unknown key `` in the recipe | the keys here are name, base, platforms, python, config, layer, \
-                runtime, lint, build",
+                stage, runtime, lint, build",
         ),
     ] {
         assert_eq!(wrong(text), expected);

@@ -46,21 +46,15 @@ impl Plan {
         &self.stages[self.stages.len() - 1]
     }
 
-    /// The steps of all stages, in order.
+    /// The steps of the stages that the image needs, in order.
     pub fn steps(&self) -> impl Iterator<Item = &Step> {
-        self.stages.iter().flat_map(|stage| &stage.steps)
+        self.needed().into_iter().flat_map(|n| &self.stages[n].steps)
     }
 
     /// The indices of the stages that the image needs, in order; the last one makes the image.
     #[must_use]
     pub fn needed(&self) -> Vec<usize> {
-        let mut needed = BTreeSet::from_iter(self.stages.len().checked_sub(1));
-        for (n, stage) in self.stages.iter().enumerate().rev() {
-            if needed.contains(&n) {
-                needed.extend(stage.uses());
-            }
-        }
-        needed.into_iter().collect()
+        needed(&self.stages)
     }
 
     /// The stage at the bottom of the chain of stages that `stage` has as its base. Its base is an image or `scratch`.
@@ -106,8 +100,19 @@ impl Plan {
     /// Whether the build runs a process: a command, the build of a project, or the compilation of bytecode.
     #[must_use]
     pub fn needs_sandbox(&self) -> bool {
-        self.needed().into_iter().any(|n| self.stages[n].steps.iter().any(Step::runs))
+        self.steps().any(Step::runs)
     }
+}
+
+/// The indices of the stages that the last one needs, in order.
+pub(super) fn needed(stages: &[Stage]) -> Vec<usize> {
+    let mut needed = BTreeSet::from_iter(stages.len().checked_sub(1));
+    for (n, stage) in stages.iter().enumerate().rev() {
+        if needed.contains(&n) {
+            needed.extend(stage.uses());
+        }
+    }
+    needed.into_iter().collect()
 }
 
 /// A stage: a base and the layers on top of it.
@@ -144,12 +149,12 @@ impl Stage {
         })
     }
 
-    /// The values that the lock depends on.
-    pub(super) fn lock_inputs(&self) -> Json {
+    /// The values that the lock depends on. `stages` are those of the plan.
+    pub(super) fn lock_inputs(&self, stages: &[Self]) -> Json {
         let base = match &self.base {
             Base::Scratch => json!("scratch"),
             Base::Image(name) => json!(name.to_string()),
-            Base::Stage(stage) => json!({"stage": stage}),
+            Base::Stage(stage) => json!({"stage": stages[*stage].name}),
         };
         let mut inputs = json!({
             "base": base,

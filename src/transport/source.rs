@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ociforge_manifests::graph::{GraphNode, Manifest};
-use ociforge_manifests::{Document, Image, ImageError, ImageName, Platform};
+use ociforge_manifests::{Digest, Document, Image, ImageError, ImageName, Platform};
 
 use super::OpenedImage;
 use crate::content::{Cause, ContentError, Named, Source, read_document, select};
@@ -45,6 +45,16 @@ pub enum ImageSourceError {
         /// The cause.
         source: ImageError,
     },
+    /// The name leads to another image than a lock says.
+    #[error("{name} is {found} now, and ociforge.lock has {pinned}")]
+    Changed {
+        /// The name.
+        name: String,
+        /// The digest in the lock.
+        pinned: Digest,
+        /// The digest of the manifest that the name leads to.
+        found: Digest,
+    },
     /// It is another artifact than an image.
     #[error("{name} is not an image but an artifact of the type {kind}")]
     Artifact {
@@ -60,12 +70,13 @@ impl Explain for ImageSourceError {
         match self {
             Self::Content(error) => error.hint(),
             Self::Platform { have, .. } if !have.is_empty() => {
-                Some(format!("the index has {}: choose one with --platform", have.join(", ")))
+                Some(format!("the name has images for {}: choose one with --platform", have.join(", ")))
             }
             Self::Image { source: ImageError::Document(error), .. } => error.hint().map(Into::into),
             Self::Artifact { name, .. } => {
                 Some(format!("`ociforge inspect {name}` shows its content, and `ociforge copy` copies it"))
             }
+            Self::Changed { .. } => Some("`ociforge lock` pins the new image".into()),
             Self::Platform { .. } | Self::Image { .. } => None,
         }
     }

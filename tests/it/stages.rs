@@ -102,6 +102,10 @@ fn files_of_an_image_need_no_sandbox() {
     let output = format!("oci:{}:x", place.at("image"));
     let build = |flags: &[&str]| place.built("r", &[&["-o", &output][..], flags].concat());
     let first = build(&["--locked"]);
+    // A lock without the image is no lock for this recipe.
+    place.write("r/ociforge.lock", lock.split_once("[[image]]").unwrap().0);
+    run(&mut place.build("r", &["--locked"])).fails(1, &["has no entry for linux/amd64", "ociforge lock"]);
+    place.write("r/ociforge.lock", &lock);
     // The tag moves, and the lock still says which image it was.
     run(&mut place.ociforge(["copy", &format!("docker://{moved}"), &format!("docker://{image}")])).ok();
     let locked = build(&["--locked", "--no-cache"]);
@@ -150,10 +154,11 @@ fn wrong_copies_are_named_with_their_lines() {
     let damaged = Layered::new().layer(Packing::Gzip, Tar::new().file("f", "x")).blob(|blob| blob.truncate(30));
     let damaged = damaged.write(&place, "damaged");
     for (copy, expected) in [
-        (format!("image = '{image}', from = '/none'"), "the image has no /none"),
+        (format!("image = '{image}', from = '/none'"), "there is no /none in the image or stage"),
         (format!("image = '{image}', from = '/a/x'"), "form a loop"),
         (format!("image = 'oci:{}:x', from = '/f'", place.at("nowhere")), "cannot resolve the image"),
         (format!("image = '{damaged}', from = '/f'"), "cannot read layer"),
+        (format!("image = '{image}', from = '/f', exclude = ['f']"), "/f is excluded by the patterns"),
     ] {
         place.write("r/ociforge.toml", format!("base = 'scratch'\n[[layer]]\ncopy = {{ {copy}, to = '/f' }}\n"));
         run(&mut place.build("r", &[])).fails(1, &["line 3 of the recipe", expected]);
@@ -164,5 +169,26 @@ fn wrong_copies_are_named_with_their_lines() {
     {
         place.write("r/ociforge.toml", text);
         run(&mut place.build("r", &[])).fails(1, &["the name of an earlier stage", "hint: write a [[stage]]"]);
+    }
+}
+
+#[test]
+fn a_layout_that_has_another_image_than_the_lock_is_told() {
+    let place = Place::new();
+    let image = |text: &str| Layered::new().layer(Packing::Gzip, Tar::new().file("f", text)).write(&place, "image");
+    let base = image("one");
+    let copy = format!("base = 'scratch'\n[[layer]]\ncopy = {{ image = '{base}', from = '/f', to = '/f' }}\n");
+    for recipe in [format!("base = '{base}'\n[[layer]]\ndirectories = ['/code']\n"), copy] {
+        image("one");
+        place.write("r/ociforge.toml", recipe);
+        run(&mut place.ociforge(["lock", "r"])).ok();
+        run(&mut place.build("r", &["--locked"])).ok();
+        image("two");
+        for flags in [&["--locked"][..], &[]] {
+            let parts = ["cannot resolve the", " now, and ociforge.lock has sha256:", "hint: `ociforge lock` pins"];
+            run(&mut place.build("r", flags)).fails(1, &parts);
+        }
+        run(&mut place.ociforge(["lock", "r"])).ok();
+        run(&mut place.build("r", &["--locked"])).ok();
     }
 }

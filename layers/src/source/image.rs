@@ -20,6 +20,9 @@ use crate::whiteout::{self, Meaning};
 /// The maximum number of entries that are kept in memory.
 const MAX_ENTRIES: usize = 4 << 20;
 
+/// The maximum length of all kept content together, with the holes of sparse files, in bytes.
+const MAX_CONTENT: u64 = 1 << 44;
+
 /// Bytes that are copied at a time.
 const BUFFER: usize = 128 << 10;
 
@@ -36,8 +39,11 @@ pub enum ImageFilesError {
     /// Too many entries.
     #[error("the image has more than {MAX_ENTRIES} files there")]
     TooMany,
+    /// Too much content.
+    #[error("the files there have more than {} TiB, with the holes of sparse files", MAX_CONTENT >> 40)]
+    TooLarge,
     /// The image has no file at the path.
-    #[error("the image has no {0}")]
+    #[error("there is no {0} in the image or stage")]
     Missing(LayerPath),
     /// The symbolic links of the path form a loop.
     #[error("the symbolic links at {0} form a loop")]
@@ -132,7 +138,7 @@ pub struct ImageFilesReader {
     below: PathMap<Kept>,
     /// The entries of the current layer. Its own whiteouts do not apply to them.
     layer: PathMap<Kept>,
-    contents: Contents,
+    contents: FileContents,
 }
 
 /// A kept entry: one of the kept paths, or a symbolic link anywhere.
@@ -153,7 +159,7 @@ enum KeptKind {
 
 /// The content of files: one unnamed file.
 #[derive(Debug)]
-struct Contents {
+struct FileContents {
     directory: PathBuf,
     file: File,
     len: u64,
@@ -176,7 +182,7 @@ impl ImageFilesReader {
     pub fn new(from: LayerPath, kept: &BTreeSet<LayerPath>, scratch: &Path) -> Result<Self, ImageFilesError> {
         let failed = |source| ImageFilesError::Scratch { directory: scratch.into(), source };
         let file = tempfile::tempfile_in(scratch).map_err(failed)?;
-        let contents = Contents { directory: scratch.into(), file, len: 0, ranges: Vec::new() };
+        let contents = FileContents { directory: scratch.into(), file, len: 0, ranges: Vec::new() };
         let kept = kept.iter().cloned().chain([from.clone()]).collect();
         Ok(Self { from, kept, below: PathMap::default(), layer: PathMap::default(), contents })
     }
@@ -333,10 +339,12 @@ fn add_directories(entries: &mut BTreeMap<LayerPath, Kept>) {
     }
 }
 
-impl Contents {
+impl FileContents {
     /// Adds the body of a file, and returns its number.
     fn add(&mut self, entry: &TarEntry, body: &mut impl Read) -> Result<usize, ImageFilesError> {
         let start = self.len;
+        // The length of a sparse file is a claim of the layer. Its parts lie inside the file.
+        self.len = start.checked_add(entry.len()).filter(|len| *len < MAX_CONTENT).ok_or(ImageFilesError::TooLarge)?;
         match &entry.sparse {
             None => self.copy(start, entry.body, body)?,
             Some(sparse) => {
@@ -345,7 +353,6 @@ impl Contents {
                 }
             }
         }
-        self.len = start + entry.len();
         self.ranges.push(start..self.len);
         Ok(self.ranges.len() - 1)
     }

@@ -146,7 +146,7 @@ fn make_working_directory(path: &str) -> Result<(), Failed> {
     let root = Path::new("/");
     let place = LayerPath::new(path).map_err(io::Error::other).and_then(|path| links::follow_on_disk(root, &path));
     let made = place.and_then(|place| links::make_directories(root, &place));
-    made.map(drop).map_err(Failed::to(format!("make the working directory {path}")))
+    made.map(drop).map_err(Failed::to(format!("create the working directory {path}")))
 }
 
 /// Installs the filter of system calls, last, as it need not allow what was done before.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ociforge_layers::place::{DirectoryRule, FileRule};
+use ociforge_layers::source::directory::DirectoryError;
 use ociforge_layers::source::ignore::Patterns;
 use ociforge_layers::source::image::ImageFiles;
 use ociforge_layers::{LayerPath, LayerTree, NodeKind, PlacementRules, TreeNode};
@@ -85,6 +86,9 @@ impl Copy {
         }
         let patterns = Patterns::new(&self.exclude);
         let patterns = patterns.map_err(|source| LayerError::Pattern { place: "exclude", source })?;
+        if !is_directory && patterns.exclude(from.file_name()) {
+            return Err(DirectoryError::Excluded(from.to_string().into()).into());
+        }
         let mut tree = LayerTree::new();
         for (path, node) in files.tree(&to, &patterns)?.into_entries() {
             tree.insert(path, self.with_attributes(node))?;

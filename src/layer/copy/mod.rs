@@ -14,9 +14,9 @@ use toml::de::DeValue;
 pub(crate) use image::SourceImage;
 
 use super::{LayerContext, LayerError, LayerKind, LayerWork, RecipeForm, StageNames, Step};
+use crate::tables::PlanError;
 use crate::tables::fields::{Table, Value};
 use crate::tables::values::{Owner, absolute, file, mode, owner, path};
-use crate::tables::{PlanError, TableFault};
 
 /// A file or directory to copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,9 +95,14 @@ fn source(from: &Value<'_>, table: &Table<'_>, stages: &StageNames) -> Result<(C
             let shown = path.display().to_string();
             return Ok((CopySource::Context(path), shown));
         }
-        (Some(_), Some(image)) => return Err(image.fault(TableFault::TwoKinds("stage", "image"))),
+        (Some(_), Some(image)) => {
+            return Err(image.unfit("beside `stage`", "one of the two: a copy has one source", None));
+        }
         (Some(stage), None) => (ImageOrigin::Stage(stages.find(&stage)?), stage.line_of_text()?.to_owned()),
         (None, Some(image)) => {
+            if image.line_of_text()? == "scratch" {
+                return Err(image.unexpected("the name of an image: `scratch` has no files", None));
+            }
             let parsed = image.line_of_text()?.parse::<ImageName>();
             let name = parsed.map_err(|error| {
                 image.unexpected("an image name such as `debian:12` or `oci:DIR:TAG`", Some(error.why))

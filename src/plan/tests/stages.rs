@@ -30,6 +30,11 @@ shell = ['/bin/bash', '-ec']
 [[stage]]
 name = 'unused'
 base = 'scratch'
+[[stage.layer]]
+pip = { project = 'none' }
+[[stage.layer]]
+run = 'true'
+mounts = [{ secret = 'none' }]
 ";
 
 fn copied(plan: &Plan, n: usize) -> (CopySource, &str) {
@@ -54,7 +59,10 @@ fn stages_use_earlier_ones() {
     assert_eq!((make.config.workdir.as_deref(), make.config.env.len()), (Some("/src"), 1));
     let StepKind::Run(run) = &make.kind else { panic!() };
     assert_eq!(run.command.words(&make.config.shell), ["/bin/bash", "-ec", "make"]);
-    // Only a stage that is needed may need the sandbox.
+    // A stage that the image does not need requires nothing.
+    assert_eq!((plan.projects().count(), plan.secrets().count()), (0, 0));
+    let renamed = super::plan(&STAGES.replace("'unused'", "'other'"));
+    assert_eq!(renamed.inputs, plan.inputs);
     assert!(plan.needs_sandbox());
     let unneeded = STAGES.replace("copy = { stage = 'build', from = '/out/', to = '/app/' }", "directories = ['/a']");
     assert!(!super::plan(&unneeded).needs_sandbox());
@@ -97,6 +105,8 @@ fn wrong_stages() {
         (copy("image = '://'"), "expected an image name"),
         (format!("{build}[[layer]]\nrun = 'a'\nshell = '/bin/bash'"), "a program with arguments"),
         (format!("{build}[[layer]]\nrun = 'a'\nshell = []"), "a program with arguments"),
+        (format!("{build}[[layer]]\nrun = ['a']\nshell = ['b']"), "an array runs without a shell"),
+        (copy("image = 'scratch'"), "`scratch` has no files"),
         (format!("{build}[[layer]]\ntar = 'a'\nshell = ['a']"), "shell"),
     ] {
         let message = wrong(&text);

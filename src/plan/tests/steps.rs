@@ -5,7 +5,7 @@ use std::path::Path;
 use ociforge_manifests::runtime::{Network, Size};
 
 use super::{WHOLE, plan, wrong};
-use crate::layer::{Command, MountKind, Pip, PylockSelection, Run, Step, StepKind, is_secret_id};
+use crate::layer::{MountKind, Pip, PylockSelection, Run, Step, StepCommand, StepKind, is_secret_id};
 use crate::plan::Libc;
 use crate::tables::Owner;
 
@@ -41,7 +41,7 @@ fn a_run_with_everything() {
     let secrets: Vec<_> = plan.secrets().map(|(step, id)| (step.line, id)).collect();
     assert_eq!(secrets, [(53, "token"), (53, "netrc")]);
     let StepKind::Run(run) = &plan.target().steps[9].kind else { panic!() };
-    assert_eq!(run.command, Command::Exec(["/bin/echo", "it's", ""].map(str::to_owned).into()));
+    assert_eq!(run.command, StepCommand::Exec(["/bin/echo", "it's", ""].map(str::to_owned).into()));
     assert_eq!((run.network, &run.env[..]), (Network::Private, &[][..]));
     // What holds for the image holds for the step.
     let config = &plan.target().steps[9].config;
@@ -153,8 +153,8 @@ fn commands_are_described_on_one_line() {
 
 #[test]
 fn scripts_have_the_line_ends_of_unix() {
-    assert_eq!(run("run = '''a\r\nb\r\n'''").command, Command::Shell("a\nb\n".into()));
-    assert_eq!(run("run = ['a', \"b\\r\\n\"]").command, Command::Exec(vec!["a".into(), "b\r\n".into()]));
+    assert_eq!(run("run = '''a\r\nb\r\n'''").command, StepCommand::Shell("a\nb\n".into()));
+    assert_eq!(run("run = ['a', \"b\\r\\n\"]").command, StepCommand::Exec(vec!["a".into(), "b\r\n".into()]));
 }
 
 #[test]

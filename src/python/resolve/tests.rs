@@ -72,7 +72,7 @@ fn the_bases_own_build_stays() {
     assert_eq!(shown(&index.resolve(&["timm", "torch>=2"], Some(&base)).unwrap()), ["timm 1.0*"]);
     let failure = index.resolve(&["newest-thing"], Some(&base)).unwrap_err();
     assert!(failure.causes[0].contains("torch"), "{failure}");
-    assert!(failure.hint.as_ref().unwrap().contains("torch 2.5.0a0+872d972e41 is kept"), "{failure}");
+    assert!(failure.hint.as_ref().unwrap().contains("ociforge keeps the base's torch 2.5.0a0+872d972e41"), "{failure}");
     // Whoever asks for another one gets it, with all that comes with it.
     let resolution = index.resolve(&["newest-thing", "torch==2.6"], Some(&base)).unwrap();
     assert_eq!(shown(&resolution), ["newest-thing 1*", "nvidia-cuda 13", "torch 2.6*"]);

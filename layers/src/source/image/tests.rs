@@ -136,6 +136,31 @@ fn excluded_directories_stay_for_what_is_included() {
 }
 
 #[test]
+fn sparse_files_have_their_holes_and_lengths_are_not_believed() {
+    let mut header = Header::new_gnu();
+    header.set_path("app/s").unwrap();
+    header.set_entry_type(EntryType::GNUSparse);
+    header.set_mode(0o644);
+    header.set_size(3);
+    let sparse = |real: u64| {
+        let mut header = header.clone();
+        let gnu = header.as_gnu_mut().unwrap();
+        gnu.set_real_size(real);
+        gnu.sparse[0].set_offset(5);
+        gnu.sparse[0].set_length(3);
+        header.set_cksum();
+        [&header.as_bytes()[..], b"abc", &[0; 509 + 1024]].concat()
+    };
+    let scratch = tempfile::tempdir().unwrap();
+    let reader = || ImageFilesReader::new("app".parse().unwrap(), &BTreeSet::new(), scratch.path()).unwrap();
+    let mut whole = reader();
+    whole.layer(&sparse(10)[..]).unwrap();
+    let ImagePass::Complete(files) = whole.finish().unwrap() else { panic!() };
+    assert_eq!(lines(files, &[])[1], "/to/s 644 0 \0\0\0\0\0abc\0\0");
+    assert!(matches!(reader().layer(&sparse(1 << 50)[..]), Err(ImageFilesError::TooLarge)));
+}
+
+#[test]
 fn compressed_layers_and_damaged_ones() {
     let tar = layer(BASE);
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
