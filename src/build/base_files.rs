@@ -108,8 +108,16 @@ impl Locking<'_> {
         for step in &stage.steps {
             for LayerPart { tree, rules } in self.parts(stage, step, pins, &scratch)? {
                 let Some(rules) = rules else { continue };
-                let placed = place(tree.make().map_err(|error| failed(step, error))?, below, &rules)
-                    .map_err(|error| failed(step, error))?;
+                let tree = tree.make().map_err(|error| failed(step, error))?;
+                let placed = match (place(tree, below, &rules), &step.kind) {
+                    (Ok(placed), _) => placed,
+                    // A file of the base may be in the place of the directory that stands for the copied file.
+                    (Err(_), StepKind::Copy(copy)) if copy.copies_from().is_some() => {
+                        self.looked_up.extend(copy.to.path.steps());
+                        continue;
+                    }
+                    (Err(error), _) => return Err(failed(step, error)),
+                };
                 self.looked_up.extend(placed.lookups.paths().cloned());
                 below.push(&step.description, FileIndex::of(&placed.tree));
             }

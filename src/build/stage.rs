@@ -137,7 +137,7 @@ impl Builder {
                         Some(image) => image,
                         None => self.copied_image(plan, step, name, platform, lock).await?,
                     };
-                    let source = self.source(&image.image, image.image.manifest.layers.clone(), &image);
+                    let source = self.source(&image.image, None, image.image.manifest.layers.clone(), &image);
                     images.insert(name.to_string(), image);
                     source
                 }
@@ -181,17 +181,18 @@ impl Builder {
             }
             error => failed(step, error),
         });
-        let PathSources { base, layers: own, .. } = found?;
+        let PathSources { path, base, layers: own } = found?;
         let all = &stage.image.manifest.layers;
         let of_root = all.len().saturating_sub(stage.below.layer_count());
         let is_needed = |n: &usize| if *n < of_root { base } else { own.contains(&(n - of_root)) };
         let layers = all.iter().enumerate().filter(|(n, _)| is_needed(n)).map(|(_, layer)| layer.clone());
-        Ok(self.source(&stage.image, layers.collect(), &stage.root))
+        Ok(self.source(&stage.image, Some(path), layers.collect(), &stage.root))
     }
 
-    fn source(&self, image: &Image, layers: Vec<Descriptor>, root: &BaseImage) -> SourceImage {
+    fn source(&self, image: &Image, path: Option<LayerPath>, layers: Vec<Descriptor>, root: &BaseImage) -> SourceImage {
         SourceImage {
             diff_ids: image.config.rootfs.diff_ids.clone(),
+            path,
             layers,
             store: self.store.layout().clone(),
             source: root.source.clone(),

@@ -13,6 +13,7 @@ use super::recipe::platforms;
 use crate::mirror::{List, MirrorLocation, Selection};
 use crate::tables::PlanError;
 use crate::tables::fields::{Table, Text, Value};
+use crate::tables::values::positive;
 
 /// Largest list, in bytes.
 const MAX_LIST: u64 = 256 << 20;
@@ -62,7 +63,7 @@ fn image(table: &Table<'_>, all: &[Platform]) -> Result<Selection, PlanError> {
         let hint = "leave `tags` out, or name the repository alone";
         return Err(tags.unfit("beside a name that has a tag or digest", "one of them", Some(hint.into())));
     }
-    let latest = table.get("latest").map(|value| latest(&value)).transpose()?;
+    let latest = table.get("latest").map(|value| positive(&value, "a number from 1")).transpose()?;
     let own = table.get("platforms").map(|value| platforms(&value)).transpose()?;
     Ok(Selection {
         tags: tags.unwrap_or(selection.tags),
@@ -89,14 +90,6 @@ fn patterns(value: &Value<'_>) -> Result<Vec<Pattern>, PlanError> {
         parsed.map_err(|error| item.unexpected("a tag or a pattern such as `24.*-py3`", Some(error.msg.into())))
     };
     items.iter().map(pattern).collect()
-}
-
-fn latest(value: &Value<'_>) -> Result<usize, PlanError> {
-    let number = match value.raw() {
-        DeValue::Integer(number) if number.radix() == 10 => number.as_str().parse().ok(),
-        _ => None,
-    };
-    number.filter(|number| *number > 0).ok_or_else(|| value.unexpected("a number from 1", None))
 }
 
 #[cfg(test)]

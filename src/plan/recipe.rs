@@ -16,6 +16,7 @@ use crate::layer;
 use crate::store::dir::directory_of;
 use crate::tables::PlanError;
 use crate::tables::fields::{Table, Text, Value};
+use crate::tables::values::positive;
 
 /// The file name of the recipe in a directory.
 pub const FILE_NAME: &str = "ociforge.toml";
@@ -113,12 +114,7 @@ pub(super) fn platforms(value: &Value<'_>) -> Result<Vec<Platform>, PlanError> {
 
 fn max_layers(value: &Value<'_>) -> Result<Option<usize>, PlanError> {
     let table = value.table("[build]")?.only(BUILD)?;
-    let Some(value) = table.get("max-layers") else { return Ok(None) };
-    let number = match value.raw() {
-        toml::de::DeValue::Integer(number) => number.as_str().parse().ok().filter(|number| *number > 0),
-        _ => None,
-    };
-    number.map(Some).ok_or_else(|| value.unexpected("a number of layers, such as 125", None))
+    table.get("max-layers").map(|value| positive(&value, "a number of layers, such as 125")).transpose()
 }
 
 /// Reads the warnings that `[lint]` silences.

@@ -164,6 +164,15 @@ fn the_least_that_is_a_recipe() {
     assert_eq!(plan.runtime.to_annotation(), None);
 }
 
+#[test]
+fn a_number_of_layers_is_decimal() {
+    let layers = |number: &str| format!("base = 'a'\n[build]\nmax-layers = {number}\n");
+    assert_eq!(plan(&layers("100")).max_layers, Some(100));
+    for number in ["0", "-1", "0x10", "0b1", "'5'", "1.0"] {
+        assert!(wrong(&layers(number)).contains("expected a number of layers, such as 125"), "{number}");
+    }
+}
+
 fn base_image(text: &str) -> ImageName {
     let plan = plan(text);
     let Base::Image(name) = &plan.target().base else { panic!() };

@@ -28,8 +28,9 @@ pub struct Plan {
     pub allow: Vec<LintCode>,
     /// The maximum number of layers. Small copies share layers if the image would have more.
     pub max_layers: Option<usize>,
-    /// Digest of the values that the lock depends on: base, platforms, Python and packages, but not the config. It does
-    /// not cover the content of the files of [`Plan::requirements`] and [`Plan::projects`].
+    /// Digest of the values that the lock depends on: bases, platforms, Python, packages and copied images of all needed
+    /// stages, but not the config. It does not cover the content of the files of [`Plan::requirements`] and
+    /// [`Plan::projects`].
     pub inputs: Digest,
 }
 

@@ -184,3 +184,11 @@ where
     text.parse()
         .map_err(|error| value.unfit(format!("`{text}`"), format!("a value that works ({error})"), hint(&error)))
 }
+/// Reads a decimal number from 1.
+pub(crate) fn positive(value: &Value<'_>, expected: &str) -> Result<usize, PlanError> {
+    let number = match value.raw() {
+        DeValue::Integer(number) if number.radix() == 10 => number.as_str().parse().ok(),
+        _ => None,
+    };
+    number.filter(|number| *number > 0).ok_or_else(|| value.unexpected(expected, None))
+}

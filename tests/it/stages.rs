@@ -82,6 +82,28 @@ fn a_copied_directory_is_as_containers_see_it() {
 }
 
 #[test]
+fn links_and_files_may_be_in_different_layers() {
+    let builds = Builds::as_root();
+    let base = Layered::busybox().layer(Packing::Gzip, Tar::new().link("app", "opt/app-1").file("etc/conf", "old"));
+    let base = base.write(&builds.place, "base");
+    builds.recipe_on(
+        &base,
+        &format!(
+            "[[layer]]\ncopy = {{ stage = 'b', from = '/app/tool', to = '/usr/bin/' }}\n\
+             [[layer]]\ncopy = {{ stage = 'b', from = '/app/tool', to = '/etc/conf' }}\n\
+             [[stage]]\nname = 'b'\nbase = '{base}'\n[[stage.layer]]\ncopy = {{ from = 'tool', to = '/opt/app-1/' }}\n"
+        ),
+    );
+    builds.place.write("r/tool", "new");
+    let layers = builds.built(&[]);
+    assert_eq!(builds.paths(&layers[0]), ["usr/", "usr/bin/", "usr/bin/tool"]);
+    assert_eq!(builds.paths(&layers[1]), ["etc/", "etc/conf"]);
+    // The file in the base is no reason against a lock.
+    run(&mut builds.place.ociforge(["lock", "r"])).ok();
+    assert_eq!(digests(&builds.built(&["--locked", "--no-cache"])), digests(&layers));
+}
+
+#[test]
 fn files_of_an_image_need_no_sandbox() {
     let place = Place::new();
     let mut registry = Registry::serve(&place, "registry");

@@ -164,6 +164,7 @@ struct FileContents {
     file: File,
     len: u64,
     ranges: Vec<Range<u64>>,
+    buffer: Vec<u8>,
 }
 
 /// The content of files, mapped.
@@ -182,7 +183,8 @@ impl ImageFilesReader {
     pub fn new(from: LayerPath, kept: &BTreeSet<LayerPath>, scratch: &Path) -> Result<Self, ImageFilesError> {
         let failed = |source| ImageFilesError::Scratch { directory: scratch.into(), source };
         let file = tempfile::tempfile_in(scratch).map_err(failed)?;
-        let contents = FileContents { directory: scratch.into(), file, len: 0, ranges: Vec::new() };
+        let contents =
+            FileContents { directory: scratch.into(), file, len: 0, ranges: Vec::new(), buffer: vec![0; BUFFER] };
         let kept = kept.iter().cloned().chain([from.clone()]).collect();
         Ok(Self { from, kept, below: PathMap::default(), layer: PathMap::default(), contents })
     }
@@ -232,6 +234,12 @@ impl ImageFilesReader {
         links::landed(path, |path| self.link_at(path))
     }
 
+    /// Whether an entry is a symbolic link, or a hard link to one.
+    fn is_symlink(&self, entry: &TarEntry) -> bool {
+        let linked = || LayerPath::new(&entry.link).is_ok_and(|target| self.link_at(&self.landed(target)).is_some());
+        entry.kind == EntryKind::Symlink || entry.kind == EntryKind::Hardlink && linked()
+    }
+
     fn is_kept(&self, path: &LayerPath) -> bool {
         path.steps().chain([LayerPath::root()]).any(|step| self.kept.contains(&step))
     }
@@ -250,10 +258,7 @@ impl ImageFilesReader {
             }
         }
         let is_kept = self.is_kept(&path);
-        if !is_kept && entry.kind != EntryKind::Symlink {
-            return Ok(());
-        }
-        if !is_kept && path.is_root() {
+        if !is_kept && (path.is_root() || !self.is_symlink(&entry)) {
             return Ok(());
         }
         let kept = self.read(entry, body)?;
@@ -357,21 +362,23 @@ impl FileContents {
         Ok(self.ranges.len() - 1)
     }
 
-    fn copy(&self, mut at: u64, len: u64, body: &mut impl Read) -> Result<(), ImageFilesError> {
-        let (mut body, mut buffer) = (body.take(len), vec![0; BUFFER]);
+    fn copy(&mut self, mut at: u64, len: u64, body: &mut impl Read) -> Result<(), ImageFilesError> {
+        let mut body = body.take(len);
         loop {
-            let read = body.read(&mut buffer)?;
-            if read == 0 {
-                return Ok(());
-            }
-            let written = self.file.write_all_at(&buffer[..read], at);
+            let read = match body.read(&mut self.buffer) {
+                Ok(0) => return Ok(()),
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let written = self.file.write_all_at(&self.buffer[..read], at);
             written.map_err(|source| ImageFilesError::Scratch { directory: self.directory.clone(), source })?;
             at += read as u64;
         }
     }
 
     fn map(self) -> Result<MappedContents, ImageFilesError> {
-        let Self { directory, file, len, ranges } = self;
+        let Self { directory, file, len, ranges, .. } = self;
         let mapped = file.set_len(len).and_then(|()| MappedFile::of(&file, &directory));
         let file = mapped.map_err(|source| ImageFilesError::Scratch { directory, source })?;
         Ok(MappedContents { file, ranges })

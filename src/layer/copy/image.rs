@@ -25,6 +25,8 @@ use crate::transfer::Overlay;
 pub(crate) struct SourceImage {
     /// Its diff ids, which stand for its content in cache keys.
     pub(crate) diff_ids: Vec<DiffId>,
+    /// The path after its symbolic links, if it is known: they may be in other layers than the files.
+    pub(crate) path: Option<LayerPath>,
     /// The layers that can have files at the path, lowest first.
     pub(crate) layers: Vec<Descriptor>,
     /// The store, which may have the layers.
@@ -66,7 +68,8 @@ impl Copy {
         let (copy, from, scratch) = (self.clone(), from.clone(), context.scratch.to_owned());
         let make = move || {
             let below = Overlay::new(&[], &source.store, source.source.as_deref());
-            let read = read_files(&source.layers, &below, &from, &scratch, &*source.reporter);
+            let path = source.path.as_ref().unwrap_or(&from);
+            let read = read_files(&source.layers, &below, path, &scratch, &*source.reporter);
             copy.tree(source.runtime.block_on(read)?, &from)
         };
         let parts = vec![LayerPart { tree: TreeSource::Later(Box::new(make)), rules: Some(rules) }];

@@ -25,7 +25,7 @@ pub struct Copy {
     pub from: CopySource,
     /// The destination.
     pub to: CopyDestination,
-    /// Patterns of excluded files, relative to `from`, in addition to those of `.dockerignore`.
+    /// Patterns of excluded files, relative to `from`. For the recipe's directory those of `.dockerignore` apply, too.
     pub exclude: Vec<String>,
     /// The owner; `None` is root.
     pub owner: Option<Owner>,

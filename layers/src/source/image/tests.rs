@@ -108,6 +108,9 @@ fn links_are_followed_by_another_pass() {
     // Those inside the path stay, and an entry below a link lies where the link leads.
     let (files, _) = read("usr/bin", &[BASE, &[("bin/new", "n")]]).unwrap();
     assert_eq!(lines(files, &[])[1..], ["/to/new 4751 5 n", "/to/perl 4751 5 perl", "/to/tool 4751 5 -> ../lib/tool"]);
+    // A hard link to a symbolic link is one, too.
+    let (files, _) = read("other/perl", &[BASE, &[("linked -> usr/bin", ""), ("other => linked", "")]]).unwrap();
+    assert_eq!(lines(files, &[]), ["/to 4751 5 perl"]);
     let circle: &[(&str, &str)] = &[("a -> b", ""), ("b -> a", "")];
     assert!(matches!(read("a/x", &[circle]), Err(ImageFilesError::Loop(_))));
 }
