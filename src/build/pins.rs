@@ -14,7 +14,7 @@ use super::base_files;
 use super::build_root::BuildRoot;
 use super::error::failed;
 use super::interpreter::{Interpreter, Packages};
-use super::stage::{StageBase, StageImage, StageImages};
+use super::stage::{StageImage, StageImages};
 use super::{BuildError, Builder, StepError};
 use crate::base::BaseImage;
 use crate::layer::{LayerError, PROJECT_FILES, Pip, SourceImage, Step, StepKind, stays_inside};
@@ -61,7 +61,9 @@ impl Pins {
         }
         lock.map_or(Ok(()), |lock| check_places(plan, lock))?;
         let stage = &plan.stages[n];
-        let StageBase { root, base, below } = StageBase::resolve(builder, plan, n, platform, lock, stages).await?;
+        let stage_base = StageImage::base_of(builder, plan, n, platform, lock, stages).await?;
+        let base = stage_base.as_base();
+        let StageImage { root, below, .. } = stage_base;
         let mut expansion = Expansion::new(&base.image.config.config.env);
         let config = stage.config.expanded(&mut expansion)?;
         builder.warn_of_missing("[config]", &expansion);

@@ -16,7 +16,7 @@ use crate::lock::Lock;
 use crate::plan::{Base, Plan};
 use crate::rootfs::files::ReadFilesError;
 
-/// A stage that is built, or, while a recipe is locked, only resolved.
+/// A stage that is built, or, while a recipe is locked, only resolved; an image is one, too.
 #[derive(Clone)]
 pub(super) struct StageImage {
     /// The image at the bottom of the stage's chain of bases.
@@ -35,18 +35,9 @@ impl StageImage {
     pub(super) fn as_base(&self) -> BaseImage {
         BaseImage { image: self.image.clone(), ..self.root.clone() }
     }
-}
 
-/// The base of a stage: its image, and the image at the bottom of the chain with the known files.
-pub(super) struct StageBase {
-    pub(super) root: BaseImage,
-    pub(super) base: BaseImage,
-    pub(super) below: LowerLayers,
-}
-
-impl StageBase {
-    /// Resolves the base of the stage `n`.
-    pub(super) async fn resolve(
+    /// Resolves the base of the stage `n`: an earlier stage, or an image, which is its own root.
+    pub(super) async fn base_of(
         builder: &Builder,
         plan: &Plan,
         n: usize,
@@ -57,8 +48,7 @@ impl StageBase {
         let stage = &plan.stages[n];
         let name = match &stage.base {
             Base::Stage(below) => {
-                let below = stages.get(below).ok_or(BuildError::Interrupted)?;
-                return Ok(Self { root: below.root.clone(), base: below.as_base(), below: below.below.clone() });
+                return stages.get(below).cloned().ok_or(BuildError::Interrupted);
             }
             Base::Image(name) => Some(plan.resolve(name)),
             Base::Scratch => None,
@@ -73,7 +63,7 @@ impl StageBase {
             BuildError::Base { name, source: Box::new(source) }
         })?;
         let files = base_files::known(builder, &base, pinned).await?;
-        Ok(Self { root: base.clone(), base, below: LowerLayers::new(files) })
+        Ok(Self { image: base.image.clone(), root: base, below: LowerLayers::new(files) })
     }
 }
 

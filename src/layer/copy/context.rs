@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ociforge_layers::place::{DirectoryRule, FileRule};
+use ociforge_layers::place::FileRule;
 use ociforge_layers::source::directory::{DirectoryOptions, Exclusion, take};
 use ociforge_layers::source::ignore::Patterns;
 use ociforge_layers::{LayerPath, PlacementRules};
@@ -32,10 +32,7 @@ impl Copy {
             Some(name) if !self.to.into => FileRule::Into(name.as_encoded_bytes().to_vec()),
             _ => FileRule::Follow,
         };
-        // A copy with a mode or an owner also sets those of directories that earlier layers of the recipe created.
-        let stated = self.mode.is_some() || self.owner.is_some();
-        let directories = if stated { DirectoryRule::KeepBase } else { DirectoryRule::KeepAll };
-        let rules = PlacementRules { files, directories, mtime: options.mtime };
+        let rules = PlacementRules { files, directories: self.directory_rule(), mtime: options.mtime };
         let ingredients = tree_stamp(&taken.tree).map(|stamp| json!({"copy": stamp, "rules": format!("{rules:?}")}));
         Ok(LayerWork::of_tree(step, taken.tree, rules, ingredients))
     }

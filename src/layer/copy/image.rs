@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ociforge_layers::place::{DirectoryRule, FileRule};
+use ociforge_layers::place::FileRule;
 use ociforge_layers::source::directory::DirectoryError;
 use ociforge_layers::source::ignore::Patterns;
 use ociforge_layers::source::image::ImageFiles;
@@ -53,9 +53,7 @@ impl Copy {
             true => FileRule::Follow,
             false => FileRule::Into(from.file_name().to_vec()),
         };
-        let stated = self.mode.is_some() || self.owner.is_some();
-        let directories = if stated { DirectoryRule::KeepBase } else { DirectoryRule::KeepAll };
-        let rules = PlacementRules { files, directories, mtime: context.epoch.seconds() };
+        let rules = PlacementRules { files, directories: self.directory_rule(), mtime: context.epoch.seconds() };
         let ingredients = json!({
             "copy": source.diff_ids,
             "from": from.to_string(),

@@ -6,6 +6,7 @@ mod image;
 use std::path::PathBuf;
 
 use ociforge_layers::LayerPath;
+use ociforge_layers::place::DirectoryRule;
 use ociforge_layers::source::directory::CopyDestination;
 use ociforge_layers::source::ignore::Patterns;
 use ociforge_manifests::ImageName;
@@ -114,6 +115,16 @@ fn source(from: &Value<'_>, table: &Table<'_>, stages: &StageNames) -> Result<(C
     let path = path(from)?;
     let shown = format!("--from={name} {path}");
     Ok((CopySource::Image(origin, path), shown))
+}
+
+impl Copy {
+    /// A copy with a mode or an owner also sets those of directories that earlier layers of the recipe created.
+    fn directory_rule(&self) -> DirectoryRule {
+        match self.mode.is_some() || self.owner.is_some() {
+            true => DirectoryRule::KeepBase,
+            false => DirectoryRule::KeepAll,
+        }
+    }
 }
 
 impl LayerKind for Copy {
