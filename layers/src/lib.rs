@@ -12,6 +12,7 @@ pub mod inflate;
 pub mod links;
 pub mod mapped;
 pub mod materialize;
+pub mod merge;
 pub mod owner;
 pub mod pack;
 pub mod path;

@@ -65,7 +65,7 @@ pub(crate) fn follow_from<E>(
 
 /// The path of a layer's entry after the symbolic links of the directories above it, as an unpacker follows them. The
 /// last component is not followed. A path with a loop stays as it is.
-pub fn landed<'a>(path: LayerPath, link_at: impl Fn(&LayerPath) -> Option<&'a [u8]>) -> LayerPath {
+pub fn behind_links<'a>(path: LayerPath, link_at: impl Fn(&LayerPath) -> Option<&'a [u8]>) -> LayerPath {
     if !path.ancestors().any(|directory| link_at(&directory).is_some()) {
         return path;
     }

@@ -4,18 +4,21 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use ociforge_layers::merge::MergeError;
 use ociforge_layers::source::wheel::normalize;
 use ociforge_layers::{FileIndex, LayerPath};
-use ociforge_manifests::{Descriptor, Digest, Image};
+use ociforge_manifests::{Digest, Image};
 use serde::{Deserialize, Serialize};
 
+use super::facts_filter::FactsFilter;
+pub use super::facts_filter::TooManyFiles;
 pub use super::python::Python;
-pub use super::scan::{ScanError, Scanner};
 use super::tree::{Tree, TreeEntry};
-use crate::content::{BlobReader, Cause, ContentError, Source, cause_of, read_on_thread};
+use crate::content::{ContentError, Source};
 use crate::error::Explain;
 pub use crate::plan::Libc;
 use crate::progress::Reporter;
+use crate::rootfs::merge::{ReadLayerError, merge_layers};
 use crate::store::blob::write_atomic;
 
 /// Raised when facts come to mean something else, so that remembered ones are read anew.
@@ -201,7 +204,7 @@ pub enum FactsError {
         /// The layer's digest.
         layer: Digest,
         /// The cause.
-        source: ScanError,
+        source: MergeError<TooManyFiles>,
     },
     /// The facts cannot be stored.
     #[error("cannot write {path}")]
@@ -211,6 +214,15 @@ pub enum FactsError {
         /// The cause.
         source: io::Error,
     },
+}
+
+impl From<ReadLayerError<TooManyFiles>> for FactsError {
+    fn from(error: ReadLayerError<TooManyFiles>) -> Self {
+        match error {
+            ReadLayerError::Content(error) => Self::Content(error),
+            ReadLayerError::Layer { layer, source } => Self::Scan { layer, source },
+        }
+    }
 }
 
 impl Explain for FactsError {
@@ -247,40 +259,12 @@ pub async fn contents(
     if let Some(contents) = remembered(&path) {
         return Ok(contents);
     }
-    let mut scanner = Scanner::new(&image.config.config.env);
-    for layer in &image.manifest.layers {
-        scanner = scan(scanner, layer, source, reporter).await?;
-    }
-    let (facts, files) = scanner.finish();
+    let filter = FactsFilter::new(&image.config.config.env);
+    let (filter, merged) = merge_layers(filter, &image.manifest.layers, source, reporter).await?;
+    let (facts, files) = filter.facts(merged);
     let contents = Contents { facts, files };
     remember(&path, &contents).map_err(|source| FactsError::Cache { path: path.display().to_string(), source })?;
     Ok(contents)
-}
-
-/// Streams one layer through the scanner on its own thread.
-async fn scan(
-    mut scanner: Scanner,
-    layer: &Descriptor,
-    source: &dyn Source,
-    reporter: &dyn Reporter,
-) -> Result<Scanner, FactsError> {
-    let operation = || format!("read layer {} of the base", layer.digest);
-    let label = format!("scan layer {}", layer.digest.short());
-    let progress = reporter.task(&label, Some(layer.size));
-    let blob = BlobReader::new(source, layer, &*progress);
-    match read_on_thread(blob, move |reader| scanner.layer(reader).map(|()| scanner)).await {
-        Ok(Ok(scanner)) => {
-            progress.done("read");
-            Ok(scanner)
-        }
-        // An error of the transfer has precedence over the resulting error of the decompressor.
-        Ok(Err(ScanError::Read(error))) => match cause_of(error) {
-            Cause::Io(error) => Err(FactsError::Scan { layer: layer.digest.clone(), source: error.into() }),
-            cause => Err(cause.of(operation()).into()),
-        },
-        Ok(Err(source)) => Err(FactsError::Scan { layer: layer.digest.clone(), source }),
-        Err(error) => Err(Cause::Io(error.into()).of(operation()).into()),
-    }
 }
 
 /// A file of remembered facts.
@@ -313,7 +297,7 @@ fn remember(path: &Path, Contents { facts, files }: &Contents) -> io::Result<()>
 
 #[cfg(test)]
 mod tests {
-    use ociforge_manifests::{ConfigEdit, DiffId, NewLayer, Platform, media_type};
+    use ociforge_manifests::{ConfigEdit, Descriptor, DiffId, NewLayer, Platform, media_type};
 
     use super::*;
     use crate::store::Layout;

@@ -24,8 +24,8 @@ pub(super) enum FileKind {
     Glibc,
     /// A Python interpreter, if it can be run.
     Python,
-    /// Its name says enough.
-    Telling,
+    /// Its name is sufficient.
+    NameOnly,
     Other,
 }
 
@@ -41,8 +41,8 @@ impl FileKind {
             _ if name.ends_with(b".egg-info") && in_packages(path) => Self::Metadata,
             b"status" if path.as_bytes() == b"var/lib/dpkg/status" => Self::DpkgStatus,
             _ if is_glibc(path) => Self::Glibc,
-            _ if name.starts_with(b"ld-musl-") && directory == b"lib" => Self::Telling,
-            _ if name.starts_with(b"python-3.") && directory == b"conda-meta" => Self::Telling,
+            _ if name.starts_with(b"ld-musl-") && directory == b"lib" => Self::NameOnly,
+            _ if name.starts_with(b"python-3.") && directory == b"conda-meta" => Self::NameOnly,
             b"python" | b"python3" => Self::Python,
             _ if minor_version(name).is_some() => Self::Python,
             _ => Self::Other,

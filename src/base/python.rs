@@ -1,6 +1,7 @@
 //! Finding the Python that an image runs, and where it keeps packages.
 
 use ociforge_layers::LayerPath;
+use ociforge_layers::merge::MergedEntry;
 use serde::{Deserialize, Serialize};
 
 use super::facts::{OsRelease, env_value};

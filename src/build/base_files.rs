@@ -14,7 +14,7 @@ use super::pins::Pins;
 use super::{BuildError, Builder};
 use crate::base::BaseImage;
 use crate::base::facts::{self, Contents};
-use crate::layer::{Copy, CopySource, ImageOrigin, LayerKind, LayerPart, Step, StepKind, TreeSource};
+use crate::layer::{ImageOrigin, LayerPart, Step, StepKind, TreeSource};
 use crate::lock::LockedBase;
 use crate::plan::{Base, Plan, Stage};
 use crate::python::install;
@@ -87,9 +87,10 @@ pub(super) async fn to_lock(
 
 /// The paths, with those above them, that any stage copies from the stages on the base of `root`.
 fn copied_paths(plan: &Plan, root: usize, pins: &BTreeMap<usize, Pins>) -> Vec<LayerPath> {
-    let copies = pins.keys().flat_map(|n| &plan.stages[*n].steps).filter_map(|step| match &step.kind {
-        StepKind::Copy(Copy { from: CopySource::Image(ImageOrigin::Stage(stage), path), .. }) => Some((*stage, path)),
-        _ => None,
+    let steps = pins.keys().flat_map(|n| &plan.stages[*n].steps);
+    let copies = steps.filter_map(|step| match step.kind.as_kind().copies_from()? {
+        (ImageOrigin::Stage(stage), path) => Some((*stage, path)),
+        (ImageOrigin::Image(_), _) => None,
     });
     copies.filter(|(stage, _)| plan.root(*stage) == root).flat_map(|(_, path)| path.steps()).collect()
 }
@@ -109,14 +110,14 @@ impl Locking<'_> {
             for LayerPart { tree, rules } in self.parts(stage, step, pins, &scratch)? {
                 let Some(rules) = rules else { continue };
                 let tree = tree.make().map_err(|error| failed(step, error))?;
-                let placed = match (place(tree, below, &rules), &step.kind) {
+                let placed = match (place(tree, below, &rules), step.kind.as_kind().lock_directory()) {
                     (Ok(placed), _) => placed,
                     // A file of the base may be in the place of the directory that stands for the copied file.
-                    (Err(_), StepKind::Copy(copy)) if copy.copies_from().is_some() => {
-                        self.looked_up.extend(copy.to.path.steps());
+                    (Err(_), Some(directory)) => {
+                        self.looked_up.extend(directory.steps());
                         continue;
                     }
-                    (Err(error), _) => return Err(failed(step, error)),
+                    (Err(error), None) => return Err(failed(step, error)),
                 };
                 self.looked_up.extend(placed.lookups.paths().cloned());
                 below.push(&step.description, FileIndex::of(&placed.tree));
@@ -127,9 +128,9 @@ impl Locking<'_> {
 
     /// The trees of a step, or directories that stand for them if they are not known before the build.
     fn parts(&mut self, stage: &Stage, step: &Step, pins: &Pins, scratch: &Path) -> Result<Vec<LayerPart>, BuildError> {
-        let directories = match (&step.kind, &pins.interpreter) {
-            (StepKind::Copy(copy), _) if copy.copies_from().is_some() => vec![copy.to.path.clone()],
-            (StepKind::Pip(_), Some(interpreter)) => directories_of(interpreter),
+        let directories = match (step.kind.as_kind().lock_directory(), &step.kind, &pins.interpreter) {
+            (Some(directory), ..) => vec![directory.clone()],
+            (None, StepKind::Pip(_), Some(interpreter)) => directories_of(interpreter),
             _ => {
                 let work = self.builder.work_of_files(self.plan, stage, step, None, scratch)?;
                 return Ok(work.map_or_else(Vec::new, |work| work.parts));

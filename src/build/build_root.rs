@@ -114,7 +114,7 @@ impl BuildRoot {
             let spec = bundle.step(&job.image.config, &request, facts(&sandbox))?;
             Set { rootfs, directory, ready }.play(&builder, &sandbox, &spec.json, &*task)
         };
-        tokio::task::spawn_blocking(play).await.map_err(|_| StepError::Interrupted)?
+        tokio::task::spawn_blocking(play).await.map_err(StepError::Thread)?
     }
 
     /// A root filesystem of the image: the copy of the previous step, or a new one.

@@ -19,6 +19,7 @@ use crate::run::bundle::BundleError;
 use crate::transport::ImageSourceError;
 use ociforge_sandbox::SandboxError;
 use ociforge_sandbox::step::{self, Ended};
+use tokio::task::JoinError;
 
 /// The error of a build.
 #[derive(Debug, thiserror::Error)]
@@ -66,8 +67,10 @@ pub enum BuildError {
     #[error("images are built for linux, not for {0}")]
     System(Platform),
     /// The lock has wheels for a layer that uses none from it.
-    #[error("ociforge.lock has wheels for layer {layer}, which is not a pip layer of the recipe")]
+    #[error("ociforge.lock has packages for layer {layer}{}, which is not a pip layer of the recipe", of_stage(.stage))]
     Misplaced {
+        /// The name of the stage; `None` for the stage that makes the image.
+        stage: Option<String>,
         /// The layer, counted from 0.
         layer: usize,
     },
@@ -110,6 +113,9 @@ pub enum BuildError {
     /// The user interrupted the build.
     #[error("interrupted")]
     Interrupted,
+    /// A fault of ociforge.
+    #[error("internal error: {0}")]
+    Internal(&'static str),
 }
 
 /// The error of a step.
@@ -173,11 +179,18 @@ pub enum StepError {
     /// The user interrupted the build.
     #[error("interrupted")]
     Interrupted,
+    /// A fault of ociforge.
+    #[error("internal error: the thread of the step ended early")]
+    Thread(#[source] JoinError),
 }
 
 /// The error of a step.
 pub(super) fn failed(step: &Step, source: impl Into<StepError>) -> BuildError {
     BuildError::Step { step: step.description.clone(), line: step.line, source: Box::new(source.into()) }
+}
+
+fn of_stage(stage: &Option<String>) -> String {
+    stage.as_ref().map_or_else(String::new, |stage| format!(" of the stage `{stage}`"))
 }
 
 fn ending(ended: Ended) -> String {
@@ -209,6 +222,11 @@ fn value_hint() -> Option<String> {
 }
 
 impl BuildError {
+    /// The error of a thread that ended early: it panicked.
+    pub(super) fn thread(_: JoinError) -> Self {
+        Self::Internal("a thread of the build ended early")
+    }
+
     /// The path that requires a read of the base's layers before the build can continue.
     pub(super) fn unknown_path(&self) -> Option<&LayerPath> {
         let Self::Step { source, .. } = self else { return None };

@@ -244,7 +244,7 @@ impl Interpreter {
             let resolution = python::resolve(&requirements, &target, facts.as_ref(), &directory, &mut sources);
             resolution.map(|resolution| (resolution, sources))
         });
-        let (resolution, sources) = resolved.await.map_err(|_| BuildError::Interrupted)??;
+        let (resolution, sources) = resolved.await.map_err(BuildError::thread)??;
         *known = sources;
         Ok(resolution)
     }

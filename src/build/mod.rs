@@ -52,7 +52,7 @@ use interpreter::Interpreter;
 use join::join;
 use pack::Packer;
 use pins::Pins;
-use stage::{StageImages, StageLayers};
+use stage::{StageImages, StageInput, StageLayers};
 use state::Unrepeated;
 
 /// The annotations for the base of an image (image-spec, annotations.md).
@@ -148,12 +148,13 @@ impl Builder {
         let needed = plan.needed();
         self.tell_unused(plan, &needed);
         let mut last = None;
-        for n in needed {
-            let (built, stage) = self.stage(plan, n, platform, lock, &stages).await?;
-            stages.insert(n, stage);
+        for index in needed {
+            let input = StageInput { plan, index, platform, lock, earlier: &stages };
+            let (built, stage) = self.stage(input).await?;
+            stages.insert(index, stage);
             last = Some(built);
         }
-        last.ok_or(BuildError::Interrupted)
+        last.ok_or(BuildError::Internal("the plan has no stage"))
     }
 
     /// Notes the stages that are not built.
@@ -193,8 +194,8 @@ impl Builder {
     }
 
     /// The layers of a stage, lowest first. Layers between two steps that run a process are packed in parallel.
-    async fn layers(&self, plan: &Plan, n: usize, pins: &Pins) -> Result<StageLayers, BuildError> {
-        let stage = &plan.stages[n];
+    async fn layers(&self, input: StageInput<'_>, pins: &Pins) -> Result<StageLayers, BuildError> {
+        let (plan, stage) = (input.plan, input.stage());
         run::check(plan, stage)?;
         let mut occupied = Occupied::default();
         let (work, mut wheels) = self.work(plan, stage, pins, &mut occupied).await?;
@@ -202,12 +203,7 @@ impl Builder {
         let mut build_root = BuildRoot::new(self, &pins.config, &pins.base);
         let (mut layers, mut pending) = (Vec::new(), Vec::new());
         let runs = |n: usize, step: &Step| step.runs() || pins.builds(n);
-        let max_layers = plan.max_layers.filter(|_| stage.name.is_none());
-        let mut excess = max_layers.map_or(0, |most| {
-            let base = pins.base.image.manifest.layers.len();
-            let running = stage.steps.iter().enumerate().filter(|(n, step)| runs(*n, step)).count();
-            (base + running + work.iter().map(Vec::len).sum::<usize>()).saturating_sub(most)
-        });
+        let mut excess = self.excess_layers(input, pins, &work);
         for ((n, step), work) in stage.steps.iter().enumerate().zip(work) {
             pending.extend(work);
             if !runs(n, step) {
@@ -246,6 +242,18 @@ impl Builder {
             ));
         }
         Ok((layers, below))
+    }
+
+    /// The number of layers above the maximum of the plan, with a layer for each process of a step.
+    fn excess_layers(&self, input: StageInput<'_>, pins: &Pins, work: &[Vec<LayerWork>]) -> usize {
+        let max_layers = input.plan.max_layers.filter(|_| input.plan.is_target(input.index));
+        let Some(max_layers) = max_layers else { return 0 };
+        let of_processes = |(n, step): (usize, &Step)| {
+            [step.kind.as_kind().runs(), pins.builds(n), step.bytecode].into_iter().filter(|runs| *runs).count()
+        };
+        let running: usize = input.stage().steps.iter().enumerate().map(of_processes).sum();
+        let new = running + work.iter().map(Vec::len).sum::<usize>();
+        (pins.base.image.manifest.layers.len() + new).saturating_sub(max_layers)
     }
 
     /// The layers of each step that need no process, and their wheels by the index of the step.
@@ -300,7 +308,7 @@ impl Builder {
     async fn pack(&self, work: Vec<LayerWork>, below: &mut LowerLayers) -> Result<Vec<BuiltLayer>, BuildError> {
         let (builder, mut under) = (self.clone(), below.clone());
         let pack = move || builder.packer().pack(work, &mut under).map(|layers| (layers, under));
-        let (layers, above) = tokio::task::spawn_blocking(pack).await.map_err(|_| BuildError::Interrupted)??;
+        let (layers, above) = tokio::task::spawn_blocking(pack).await.map_err(BuildError::thread)??;
         *below = above;
         Ok(layers)
     }

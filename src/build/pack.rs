@@ -63,7 +63,7 @@ impl Packer<'_> {
         for (n, layer) in self.pack_all(tasks)? {
             done[n] = Some(layer);
         }
-        done.into_iter().map(|packed| packed.ok_or(BuildError::Interrupted)).collect()
+        done.into_iter().map(|packed| packed.ok_or(BuildError::Internal("a layer is not packed"))).collect()
     }
 
     /// Makes the trees of layers without a cache entry, in parallel. The other layers may be in the store.

@@ -14,7 +14,7 @@ use super::base_files;
 use super::build_root::BuildRoot;
 use super::error::failed;
 use super::interpreter::{Interpreter, Packages};
-use super::stage::{StageImage, StageImages};
+use super::stage::{StageImage, StageImages, StageInput};
 use super::{BuildError, Builder, StepError};
 use crate::base::BaseImage;
 use crate::layer::{LayerError, PROJECT_FILES, Pip, SourceImage, Step, StepKind, stays_inside};
@@ -48,20 +48,14 @@ pub(super) struct Pins {
 }
 
 impl Pins {
-    pub(super) async fn find(
-        builder: &Builder,
-        plan: &Plan,
-        n: usize,
-        platform: &Platform,
-        lock: Option<&Lock>,
-        stages: &StageImages,
-    ) -> Result<Self, BuildError> {
+    pub(super) async fn find(builder: &Builder, input: StageInput<'_>) -> Result<Self, BuildError> {
+        let StageInput { plan, platform, lock, .. } = input;
         if platform.os != "linux" {
             return Err(BuildError::System(platform.clone()));
         }
         lock.map_or(Ok(()), |lock| check_places(plan, lock))?;
-        let stage = &plan.stages[n];
-        let stage_base = StageImage::base_of(builder, plan, n, platform, lock, stages).await?;
+        let stage = input.stage();
+        let stage_base = StageImage::base_of(builder, input).await?;
         let base = stage_base.as_base();
         let StageImage { root, below, .. } = stage_base;
         let mut expansion = Expansion::new(&base.image.config.config.env);
@@ -71,7 +65,8 @@ impl Pins {
         let (sources, packages) = Default::default();
         let mut pins = Self { root, base, config, interpreter: None, below, build_context, sources, packages };
         if stage.steps.iter().any(|step| matches!(step.kind, StepKind::Pip(_))) {
-            let (interpreter, files) = Interpreter::of(builder, plan.stated_python(n), platform, &pins.root).await?;
+            let (interpreter, files) =
+                Interpreter::of(builder, plan.stated_python(input.index), platform, &pins.root).await?;
             files.into_iter().for_each(|files| pins.below.set_base(BaseFiles::Known(files)));
             for (layer, step) in stage.steps.iter().enumerate() {
                 if let StepKind::Pip(pip) = &step.kind {
@@ -196,9 +191,9 @@ fn check_places(plan: &Plan, lock: &Lock) -> Result<(), BuildError> {
     };
     let wheels = lock.wheels.iter().filter(|wheel| !step(&wheel.stage, wheel.layer).is_some_and(takes_wheels));
     let sources = lock.sources.iter().filter(|source| !step(&source.stage, source.layer).is_some_and(takes_sources));
-    let layers = wheels.map(|wheel| wheel.layer).chain(sources.map(|source| source.layer));
-    match layers.into_iter().next() {
-        Some(layer) => Err(BuildError::Misplaced { layer }),
+    let wheels = wheels.map(|wheel| (&wheel.stage, wheel.layer));
+    match wheels.chain(sources.map(|source| (&source.stage, source.layer))).next() {
+        Some((stage, layer)) => Err(BuildError::Misplaced { stage: stage.clone(), layer }),
         None => Ok(()),
     }
 }
@@ -267,18 +262,19 @@ pub async fn lock_file(builder: &Builder, plan: &Plan, platforms: &[Platform]) -
     let mut lock = Lock { recipe, bases, images, wheels, sources };
     for platform in platforms {
         let (mut stages, mut all) = (StageImages::new(), BTreeMap::new());
-        for n in plan.needed() {
-            let stage = &plan.stages[n];
-            let pins = Pins::find(builder, plan, n, platform, None, &stages).await?;
+        for index in plan.needed() {
+            let stage = &plan.stages[index];
+            let input = StageInput { plan, index, platform, lock: None, earlier: &stages };
+            let pins = Pins::find(builder, input).await?;
             pins.check_local_wheels(builder, plan, stage).await?;
             add_packages(&mut lock, platform, stage, &pins);
             for (step, name) in stage.copied_images() {
-                let image = builder.copied_image(plan, step, name, platform, None).await?;
+                let image = builder.copied_image(input, step, name).await?;
                 let (platform, digest) = (platform.to_string(), image.image.manifest.digest());
                 lock.images.push(LockedImage { platform, name: name.to_string(), digest });
             }
-            stages.insert(n, pins.resolved(builder)?);
-            all.insert(n, pins);
+            stages.insert(index, pins.resolved(builder)?);
+            all.insert(index, pins);
         }
         for (n, pins) in &all {
             let Base::Image(name) = &plan.stages[*n].base else { continue };

@@ -48,7 +48,7 @@ impl Builder {
         let (builder, step, mut under) = (self.clone(), step.clone(), below.clone());
         let diff_ids = build_root.diff_ids();
         let keep = move || builder.keep(ran, &step, key, diff_ids, &mut under).map(|layer| (layer, under));
-        let (layer, above) = tokio::task::spawn_blocking(keep).await.map_err(|_| BuildError::Interrupted)??;
+        let (layer, above) = tokio::task::spawn_blocking(keep).await.map_err(BuildError::thread)??;
         *below = above;
         Ok(layer)
     }
@@ -93,7 +93,7 @@ impl Builder {
         // The paths come from a root filesystem, so they need no resolution of links.
         let parts = vec![LayerPart { tree: TreeSource::Made(tree), rules: None }];
         let work = LayerWork { step: step.clone(), ingredients, description, size, parts, joinable: false };
-        let layer = self.packer().pack(vec![work], below)?.pop().ok_or(BuildError::Interrupted)?;
+        let layer = self.packer().pack(vec![work], below)?.pop().ok_or(BuildError::Internal("a step has no layer"))?;
         diff_ids.push(layer.layer.diff_id.clone());
         if let Some(chain) = ChainId::of(&diff_ids).last() {
             let sandbox = self.sandbox().map_err(|error| failed(step, error))?;

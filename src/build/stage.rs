@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 
 use ociforge_layers::source::image::ImageFilesError;
 use ociforge_layers::{BaseFiles, LayerPath, LowerLayers, PathSources, PlaceError};
-use ociforge_manifests::{Descriptor, Image, ImageName, Platform};
+use ociforge_manifests::{Descriptor, Digest, Image, ImageName, Platform};
 use tokio::runtime::Handle;
 
 use super::error::failed;
 use super::pins::Pins;
 use super::{BuildError, Builder, Built, BuiltLayer, base_files, new_layer};
 use crate::base::BaseImage;
-use crate::layer::{Copy, CopySource, ImageOrigin, LayerError, SourceImage, Step, StepKind};
+use crate::layer::{ImageOrigin, LayerError, SourceImage, Step};
 use crate::lock::Lock;
-use crate::plan::{Base, Plan};
+use crate::plan::{Base, Plan, Stage};
 use crate::rootfs::files::ReadFilesError;
+use crate::transport::ImageSourceError;
 
 /// A stage that is built, or, while a recipe is locked, only resolved; an image is one, too.
 #[derive(Clone)]
@@ -30,31 +31,46 @@ pub(super) struct StageImage {
 /// The stages so far, by their index in the plan.
 pub(super) type StageImages = BTreeMap<usize, StageImage>;
 
+/// A stage to build or to lock, for one platform.
+#[derive(Clone, Copy)]
+pub(super) struct StageInput<'a> {
+    pub(super) plan: &'a Plan,
+    /// The index of the stage in the plan.
+    pub(super) index: usize,
+    pub(super) platform: &'a Platform,
+    /// The pins of an earlier resolution.
+    pub(super) lock: Option<&'a Lock>,
+    /// The stages before it that the image needs.
+    pub(super) earlier: &'a StageImages,
+}
+
+impl<'a> StageInput<'a> {
+    pub(super) fn stage(&self) -> &'a Stage {
+        &self.plan.stages[self.index]
+    }
+
+    /// An earlier stage, by its index in the plan.
+    fn earlier(&self, index: usize) -> Result<&'a StageImage, BuildError> {
+        self.earlier.get(&index).ok_or(BuildError::Internal("a stage is missing"))
+    }
+}
+
 impl StageImage {
     /// The stage as the base of another one.
     pub(super) fn as_base(&self) -> BaseImage {
         BaseImage { image: self.image.clone(), ..self.root.clone() }
     }
 
-    /// Resolves the base of the stage `n`: an earlier stage, or an image, which is its own root.
-    pub(super) async fn base_of(
-        builder: &Builder,
-        plan: &Plan,
-        n: usize,
-        platform: &Platform,
-        lock: Option<&Lock>,
-        stages: &StageImages,
-    ) -> Result<Self, BuildError> {
-        let stage = &plan.stages[n];
+    /// Resolves the base of a stage: an earlier stage, or an image, which is its own root.
+    pub(super) async fn base_of(builder: &Builder, input: StageInput<'_>) -> Result<Self, BuildError> {
+        let stage = input.stage();
         let name = match &stage.base {
-            Base::Stage(below) => {
-                return stages.get(below).cloned().ok_or(BuildError::Interrupted);
-            }
-            Base::Image(name) => Some(plan.resolve(name)),
+            Base::Stage(below) => return input.earlier(*below).cloned(),
+            Base::Image(name) => Some(input.plan.resolve(name)),
             Base::Scratch => None,
         };
-        let pinned = lock.and_then(|lock| lock.base_of(&platform.to_string(), stage.name.as_deref()));
-        let base = BaseImage::resolve(name.as_ref(), platform, pinned.map(|base| &base.digest), &builder.client);
+        let pinned = input.lock.and_then(|lock| lock.base_of(&input.platform.to_string(), stage.name.as_deref()));
+        let base = builder.resolve(name.as_ref(), input.platform, pinned.map(|base| &base.digest));
         let base = base.await.map_err(|source| {
             let mut name = name.as_ref().map_or("scratch".to_owned(), ToString::to_string);
             if let Some(stage) = &stage.name {
@@ -68,33 +84,43 @@ impl StageImage {
 }
 
 impl Builder {
-    /// Builds the stage `n` on top of earlier stages.
-    pub(super) async fn stage(
+    /// Resolves an image, or `scratch` without a name, once in a build: its tag may move meanwhile.
+    async fn resolve(
         &self,
-        plan: &Plan,
-        n: usize,
+        name: Option<&ImageName>,
         platform: &Platform,
-        lock: Option<&Lock>,
-        stages: &StageImages,
-    ) -> Result<(Built, StageImage), BuildError> {
-        let mut pins = Pins::find(self, plan, n, platform, lock, stages).await?;
-        pins.sources = self.copy_sources(plan, n, platform, lock, stages).await?;
+        pinned: Option<&Digest>,
+    ) -> Result<BaseImage, ImageSourceError> {
+        let key = (name.map(ToString::to_string), platform.to_string(), pinned.cloned());
+        if let Some(image) = self.state.resolved(&key) {
+            return Ok(image);
+        }
+        let image = BaseImage::resolve(name, platform, pinned, &self.client).await?;
+        self.state.note_resolved(key, image.clone());
+        Ok(image)
+    }
+
+    /// Builds a stage on top of earlier stages.
+    pub(super) async fn stage(&self, input: StageInput<'_>) -> Result<(Built, StageImage), BuildError> {
+        let StageInput { plan, platform, .. } = input;
+        let mut pins = Pins::find(self, input).await?;
+        pins.sources = self.copy_sources(input).await?;
         if pins.below.is_assumed()
             && let Some(files) = self.state.read(&pins.root.image.manifest.digest())
         {
             pins.below.set_base(BaseFiles::Known(files));
         }
-        let (layers, below) = match self.layers(plan, n, &pins).await {
+        let (layers, below) = match self.layers(input, &pins).await {
             Err(error) => {
                 let path = error.unknown_path().cloned().ok_or(error)?;
                 self.reporter.note(&format!("what the base has at {path} is looked up in its layers"));
                 pins.read_base(self).await?;
-                self.layers(plan, n, &pins).await?
+                self.layers(input, &pins).await?
             }
             Ok(layers) => layers,
         };
         self.tell_assumed(&pins);
-        let is_target = n + 1 == plan.stages.len();
+        let is_target = plan.is_target(input.index);
         let annotations = if is_target { super::annotations(&pins.root, plan) } else { BTreeMap::new() };
         let new: Vec<_> = layers.iter().map(new_layer).collect();
         let image = pins.base.image.append(&new, &pins.config, &self.epoch.rfc3339(), &annotations)?;
@@ -106,30 +132,15 @@ impl Builder {
     }
 
     /// The stages and images that steps copy from, by the index of the step.
-    async fn copy_sources(
-        &self,
-        plan: &Plan,
-        n: usize,
-        platform: &Platform,
-        lock: Option<&Lock>,
-        stages: &StageImages,
-    ) -> Result<BTreeMap<usize, SourceImage>, BuildError> {
-        let (mut sources, mut images) = (BTreeMap::new(), BTreeMap::new());
-        for (n, step) in plan.stages[n].steps.iter().enumerate() {
-            let StepKind::Copy(Copy { from: CopySource::Image(origin, path), .. }) = &step.kind else { continue };
+    async fn copy_sources(&self, input: StageInput<'_>) -> Result<BTreeMap<usize, SourceImage>, BuildError> {
+        let mut sources = BTreeMap::new();
+        for (n, step) in input.stage().steps.iter().enumerate() {
+            let Some((origin, path)) = step.kind.as_kind().copies_from() else { continue };
             let source = match origin {
-                ImageOrigin::Stage(stage) => {
-                    let stage = stages.get(stage).ok_or(BuildError::Interrupted)?;
-                    self.stage_source(stage, path, step).await?
-                }
+                ImageOrigin::Stage(stage) => self.stage_source(input.earlier(*stage)?, path, step).await?,
                 ImageOrigin::Image(name) => {
-                    let image = match images.remove(&name.to_string()) {
-                        Some(image) => image,
-                        None => self.copied_image(plan, step, name, platform, lock).await?,
-                    };
-                    let source = self.source(&image.image, None, image.image.manifest.layers.clone(), &image);
-                    images.insert(name.to_string(), image);
-                    source
+                    let image = self.copied_image(input, step, name).await?;
+                    self.source(&image.image, None, image.image.manifest.layers.clone(), &image)
                 }
             };
             sources.insert(n, source);
@@ -140,15 +151,13 @@ impl Builder {
     /// The image that a step copies from.
     pub(super) async fn copied_image(
         &self,
-        plan: &Plan,
+        input: StageInput<'_>,
         step: &Step,
         name: &ImageName,
-        platform: &Platform,
-        lock: Option<&Lock>,
     ) -> Result<BaseImage, BuildError> {
-        let pinned = lock.and_then(|lock| lock.image(&platform.to_string(), &name.to_string()));
-        let name = plan.resolve(name);
-        let image = BaseImage::resolve(Some(&name), platform, pinned.map(|image| &image.digest), &self.client).await;
+        let pinned = input.lock.and_then(|lock| lock.image(&input.platform.to_string(), &name.to_string()));
+        let name = input.plan.resolve(name);
+        let image = self.resolve(Some(&name), input.platform, pinned.map(|image| &image.digest)).await;
         let (name, line) = (name.to_string(), step.line);
         image.map_err(|source| BuildError::CopiedImage { name, line, source: Box::new(source) })
     }

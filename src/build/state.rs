@@ -8,18 +8,35 @@ use ociforge_layers::FileIndex;
 use ociforge_manifests::Digest;
 use ociforge_manifests::lint::Finding;
 
+use crate::base::BaseImage;
 use crate::progress::{Progress, Reporter};
 use crate::store::LayerKey;
 
+/// The name of an image, `None` for `scratch`, its platform, and its pinned digest.
+type ImageKey = (Option<String>, String, Option<Digest>);
+
 /// The state that all parts of one build share.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct BuildState {
+    resolved: Mutex<BTreeMap<ImageKey, BaseImage>>,
     assumed: Mutex<BTreeSet<String>>,
     packed: Mutex<BTreeSet<LayerKey>>,
     read: Mutex<BTreeMap<Digest, FileIndex>>,
 }
 
 impl BuildState {
+    /// An image that this build has resolved.
+    pub(super) fn resolved(&self, key: &ImageKey) -> Option<BaseImage> {
+        self.resolved.lock().ok()?.get(key).cloned()
+    }
+
+    /// Adds an image that this build has resolved.
+    pub(super) fn note_resolved(&self, key: ImageKey, image: BaseImage) {
+        if let Ok(mut resolved) = self.resolved.lock() {
+            resolved.insert(key, image);
+        }
+    }
+
     /// Adds paths of the base with assumed attributes.
     pub(super) fn assume(&self, paths: &[String]) {
         if let Ok(mut assumed) = self.assumed.lock() {

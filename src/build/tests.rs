@@ -96,7 +96,11 @@ impl Place {
 
     /// The wheels of the plan's only layer.
     async fn wheels(&self, builder: &Builder, plan: &Plan, lock: &Lock) -> Result<Vec<LocalWheel>, Failure> {
-        let pins = Pins::find(builder, plan, 0, &Platform::default(), Some(lock), &BTreeMap::new()).await?;
+        let pins = Pins::find(
+            builder,
+            StageInput { plan, index: 0, platform: &Platform::default(), lock: Some(lock), earlier: &BTreeMap::new() },
+        )
+        .await?;
         Ok(pins.fetch(builder, plan, 0, &pins.build_context).await?)
     }
 
@@ -375,7 +379,12 @@ async fn the_same_files_are_the_same_wheel() {
 /// The bytecode layer of wheels, by path.
 async fn compiled(place: &Place, plan: &Plan, lock: &Lock) -> BTreeMap<String, Vec<u8>> {
     let builder = place.builder();
-    let pins = Pins::find(&builder, plan, 0, &Platform::default(), Some(lock), &BTreeMap::new()).await.unwrap();
+    let pins = Pins::find(
+        &builder,
+        StageInput { plan, index: 0, platform: &Platform::default(), lock: Some(lock), earlier: &BTreeMap::new() },
+    )
+    .await
+    .unwrap();
     let wheels = pins.fetch(&builder, plan, 0, &pins.build_context).await.unwrap();
     let scheme = &pins.interpreter.as_ref().unwrap().scheme;
     let work = bytecode(

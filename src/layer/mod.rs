@@ -17,6 +17,7 @@ mod work;
 use std::path::Path;
 use std::sync::LazyLock;
 
+use ociforge_layers::LayerPath;
 use serde_json::Value as Json;
 use toml::de::DeValue;
 
@@ -79,8 +80,13 @@ pub(crate) trait LayerKind {
         Vec::new()
     }
 
-    /// The stage or image that the step copies files from, if it is not the recipe's directory.
-    fn copies_from(&self) -> Option<&ImageOrigin> {
+    /// The stage or image that the step copies files from, if it is not the recipe's directory, and their path there.
+    fn copies_from(&self) -> Option<(&ImageOrigin, &LayerPath)> {
+        None
+    }
+
+    /// The directory that stands for the layer in a lock, if [`LayerKind::work`] finds the content only in a build.
+    fn lock_directory(&self) -> Option<&LayerPath> {
         None
     }
 

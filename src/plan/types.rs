@@ -58,6 +58,12 @@ impl Plan {
         needed(&self.stages)
     }
 
+    /// Whether the stage makes the image: the last one.
+    #[must_use]
+    pub fn is_target(&self, stage: usize) -> bool {
+        stage + 1 == self.stages.len()
+    }
+
     /// The stage at the bottom of the chain of stages that `stage` has as its base. Its base is an image or `scratch`.
     #[must_use]
     pub fn root(&self, stage: usize) -> usize {
@@ -136,8 +142,8 @@ impl Stage {
     pub fn uses(&self) -> impl Iterator<Item = usize> {
         let base = if let Base::Stage(stage) = self.base { Some(stage) } else { None };
         let copied = self.steps.iter().filter_map(|step| match step.kind.as_kind().copies_from()? {
-            ImageOrigin::Stage(stage) => Some(*stage),
-            ImageOrigin::Image(_) => None,
+            (ImageOrigin::Stage(stage), _) => Some(*stage),
+            (ImageOrigin::Image(_), _) => None,
         });
         base.into_iter().chain(copied)
     }
@@ -145,8 +151,8 @@ impl Stage {
     /// The images that it copies from with their steps; an image may repeat.
     pub fn copied_images(&self) -> impl Iterator<Item = (&Step, &ImageName)> {
         self.steps.iter().filter_map(|step| match step.kind.as_kind().copies_from()? {
-            ImageOrigin::Image(name) => Some((step, name)),
-            ImageOrigin::Stage(_) => None,
+            (ImageOrigin::Image(name), _) => Some((step, name)),
+            (ImageOrigin::Stage(_), _) => None,
         })
     }
 

@@ -3,12 +3,12 @@
 //! A file is locked during the upload. Every change replaces it by a new file, which is locked before the rename.
 //! Errors only lose the saved progress: this module returns none.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use ociforge_manifests::{Descriptor, Digest, Hasher};
 use serde::{Deserialize, Serialize};
@@ -16,9 +16,8 @@ use url::Url;
 
 use super::feed::Mark;
 use crate::content::Repository;
+use crate::store::abandoned::{WEEK, remove_abandoned};
 
-/// The age after which registries have dropped an upload.
-const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3600);
 /// No note is longer, in bytes.
 const LONGEST: u64 = 64 << 10;
 const SUFFIX: &str = ".upload";
@@ -79,7 +78,7 @@ impl Journal {
     pub(super) fn take(&self, repository: Repository, blob: &Descriptor) -> Option<(JournalEntry, Option<Note>)> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.directory).ok()?;
         if !self.swept.swap(true, Ordering::Relaxed) {
-            sweep(&self.directory);
+            remove_abandoned(&self.directory, WEEK, is_note);
         }
         let Repository { registry, name } = repository;
         let about = About { registry, repository: name, digest: blob.digest.clone(), size: blob.size };
@@ -137,15 +136,8 @@ impl Note {
     }
 }
 
-/// Removes the notes of abandoned uploads.
-fn sweep(directory: &Path) {
-    // Another run may do the same: missing files are ignored.
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let modified = entry.metadata().and_then(|about| about.modified());
-        let old = modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > ABANDONED));
-        if old && (name.ends_with(SUFFIX) || name.starts_with(TEMPORARY)) {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
+/// Whether a file is the note of an upload, or a temporary file of one.
+fn is_note(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.ends_with(SUFFIX.as_bytes()) || name.starts_with(TEMPORARY.as_bytes())
 }

@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use ociforge_layers::LayerPath;
-use ociforge_layers::source::image::{ImageFiles, ImageFilesError, ImageFilesReader, ImagePass};
+use ociforge_layers::merge::MergeError;
+use ociforge_layers::source::image::{ImageFiles, ImageFilesError, ImageFilesFilter, ImagePass};
 use ociforge_manifests::{Descriptor, Digest};
 
-use crate::content::{self, BlobReader, Cause, ContentError, Source, read_on_thread};
+use super::merge::{ReadLayerError, merge_layers};
+use crate::content::{ContentError, Source};
 use crate::error::Explain;
 use crate::progress::Reporter;
 
-/// The maximum number of passes over the layers. The first one finds the links that the others follow.
-const MAX_PASSES: usize = 4;
+/// The maximum number of passes over the layers. Each follows the links that the passes before it found.
+const MAX_PASSES: usize = 8;
 
 /// The error of reading files of an image.
 #[derive(Debug, thiserror::Error)]
@@ -21,17 +23,29 @@ pub enum ReadFilesError {
     /// A layer cannot be fetched, or differs from its descriptor.
     #[error(transparent)]
     Content(#[from] ContentError),
-    /// A layer is no sound archive.
+    /// A layer is no valid archive.
     #[error("cannot read layer {layer}")]
     Layer {
         /// The digest of the layer.
         layer: Digest,
         /// The cause.
-        source: ImageFilesError,
+        source: MergeError<ImageFilesError>,
     },
     /// The image does not have the files, or they cannot be written.
     #[error(transparent)]
     Files(#[from] ImageFilesError),
+    /// Links lead to links, again and again.
+    #[error("{0} leads through more than {MAX_PASSES} links to other directories")]
+    ManyLinks(LayerPath),
+}
+
+impl From<ReadLayerError<ImageFilesError>> for ReadFilesError {
+    fn from(error: ReadLayerError<ImageFilesError>) -> Self {
+        match error {
+            ReadLayerError::Content(error) => Self::Content(error),
+            ReadLayerError::Layer { layer, source } => Self::Layer { layer, source },
+        }
+    }
 }
 
 impl Explain for ReadFilesError {
@@ -39,9 +53,10 @@ impl Explain for ReadFilesError {
         match self {
             Self::Content(error) => error.hint(),
             Self::Files(ImageFilesError::Missing(_)) => Some("paths in a stage or an image start at its root".into()),
-            Self::Layer { source: ImageFilesError::Scratch { .. }, .. } => {
+            Self::Layer { source: MergeError::Filter(ImageFilesError::Scratch { .. }), .. } => {
                 Some("free some space, or choose another place with --store".into())
             }
+            Self::ManyLinks(_) => Some("write the path behind the links".into()),
             Self::Layer { .. } | Self::Files(_) => None,
         }
     }
@@ -62,16 +77,14 @@ pub async fn read_files(
     // Without it, the first pass would find only the link `/bin -> usr/bin` of most distributions.
     let mut kept = BTreeSet::from_iter(in_usr(from));
     for _ in 0..MAX_PASSES {
-        let mut reader = ImageFilesReader::new(from.clone(), &kept, scratch)?;
-        for layer in layers {
-            reader = read_layer(reader, layer, source, reporter).await?;
-        }
-        match reader.finish()? {
+        let filter = ImageFilesFilter::new(from.clone(), &kept, scratch)?;
+        let (filter, merged) = merge_layers(filter, layers, source, reporter).await?;
+        match filter.files(&merged)? {
             ImagePass::Complete(files) => return Ok(files),
             ImagePass::Again(paths) => kept.extend(paths),
         }
     }
-    Err(ImageFilesError::Loop(from.clone()).into())
+    Err(ReadFilesError::ManyLinks(from.clone()))
 }
 
 /// The path of a file of `/bin` or `/lib` where these are links to directories in `/usr`.
@@ -80,28 +93,4 @@ fn in_usr(path: &LayerPath) -> Option<LayerPath> {
     let name = first.as_bytes();
     (name == b"bin" || name == b"sbin" || name.starts_with(b"lib"))
         .then(|| LayerPath::new([b"usr/", path.as_bytes()].concat()).ok())?
-}
-
-async fn read_layer(
-    mut reader: ImageFilesReader,
-    layer: &Descriptor,
-    source: &dyn Source,
-    reporter: &dyn Reporter,
-) -> Result<ImageFilesReader, ReadFilesError> {
-    let progress = reporter.task(&format!("read layer {}", layer.digest.short()), Some(layer.size));
-    let failed = |source| ReadFilesError::Layer { layer: layer.digest.clone(), source };
-    let blob = BlobReader::new(source, layer, &*progress);
-    match read_on_thread(blob, move |blob| reader.layer(blob).map(|()| reader)).await {
-        Ok(Ok(reader)) => {
-            progress.done("read");
-            Ok(reader)
-        }
-        // The error of the transfer is the cause, whatever the decompressor reports.
-        Ok(Err(ImageFilesError::Read(error))) => Err(match content::cause_of(error) {
-            Cause::Io(error) => failed(ImageFilesError::Read(error)),
-            cause => cause.of(format!("read layer {}", layer.digest)).into(),
-        }),
-        Ok(Err(source)) => Err(failed(source)),
-        Err(error) => Err(failed(ImageFilesError::Read(error.into()))),
-    }
 }

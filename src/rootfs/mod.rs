@@ -5,6 +5,7 @@
 
 mod error;
 pub mod files;
+pub(crate) mod merge;
 pub mod writable;
 
 use std::fs;

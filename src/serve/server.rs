@@ -27,11 +27,10 @@ use super::connections::{Connection, ConnectionTimeouts, Connections};
 use super::sending::ResponseBody;
 use super::{Registry, ServeError, ServeOptions, Service, handle};
 use crate::store::Layout;
+use crate::store::abandoned::WEEK;
 use crate::store::descriptors::descriptor_limit;
 use crate::store::gc::sweep_uploads;
 
-/// The age after which an upload is abandoned.
-const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The time for running requests after the shutdown.
 const GRACE: Duration = Duration::from_secs(5);
 /// The time for closing idle connections after the shutdown.
@@ -58,7 +57,7 @@ impl Server {
     pub async fn bind(layout: Layout, listen: SocketAddr, options: ServeOptions) -> Result<Self, ServeError> {
         if !options.read_only {
             let writable = access(layout.root(), Access::WRITE_OK | Access::EXEC_OK).map_err(io::Error::from);
-            let swept = writable.and_then(|()| sweep_uploads(&layout, ABANDONED));
+            let swept = writable.and_then(|()| sweep_uploads(&layout, WEEK));
             let directory = layout.root().display().to_string();
             swept.map_err(|source| ServeError::Layout { directory, source })?;
         }

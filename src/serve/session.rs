@@ -5,7 +5,7 @@
 //! requests; if it is lost, or another process wrote, the file is read again at the end.
 
 use std::collections::HashMap;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -19,6 +19,7 @@ use super::answer::ApiError;
 use super::blocking;
 use crate::content::Cause;
 use crate::store::dir::{Dir, FileFacts};
+use crate::store::file_lock::try_lock;
 use crate::store::{Layout, layout::UPLOADS};
 
 /// The time that a request waits for another one on the same upload. A client may reconnect before the server notices a
@@ -106,10 +107,9 @@ impl Sessions {
     fn try_open(self: &Arc<Self>, id: Uuid) -> Result<IncomingUpload, SessionError> {
         let (directory, name) = (self.directory()?, id.to_string());
         let mut file = directory.edit_file(&name).map_err(SessionError::of)?;
-        file.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => SessionError::Busy,
-            TryLockError::Error(error) => error.into(),
-        })?;
+        if !try_lock(&file)? {
+            return Err(SessionError::Busy);
+        }
         // The previous holder may have finished or removed it.
         if !directory.has(&name, &file)? {
             return Err(SessionError::Unknown);

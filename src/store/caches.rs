@@ -9,7 +9,7 @@
 //! The possible owners of files depend on the rights of the writer, as for unpacked layers: each kind of rights has its
 //! own directories.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -19,6 +19,7 @@ use std::time::Duration;
 use ociforge_manifests::Digest;
 
 use super::write_atomic;
+use crate::store::file_lock::{try_lock, try_lock_shared};
 
 const ID: &str = "id";
 const LOCK: &str = "lock";
@@ -73,12 +74,11 @@ impl Caches {
             let file = place.join(LOCK);
             // Another process may be removing it.
             let Some(lock) = unless_gone(File::options().create(true).append(true).open(&file))? else { continue };
-            let attempt = if locked { lock.try_lock() } else { lock.try_lock_shared() };
-            match attempt {
-                Ok(()) if is_at(&lock, &file) => return furnish(&place, id, lock),
-                Ok(()) => continue,
-                Err(TryLockError::Error(error)) => return Err(error),
-                Err(TryLockError::WouldBlock) => {}
+            let is_ours = if locked { try_lock(&lock)? } else { try_lock_shared(&lock)? };
+            match is_ours {
+                true if is_at(&lock, &file) => return furnish(&place, id, lock),
+                true => continue,
+                false => {}
             }
             if cancelled() {
                 return Err(io::ErrorKind::Interrupted.into());
@@ -101,12 +101,11 @@ impl Caches {
         for place in below(&self.directory).flat_map(|kind| below(&kind).collect::<Vec<_>>()) {
             let file = place.join(LOCK);
             let Some(lock) = unless_gone(File::options().create(true).append(true).open(&file))? else { continue };
-            match lock.try_lock() {
-                Ok(()) if is_at(&lock, &file) => remove(&place)?,
+            match try_lock(&lock)? {
+                true if is_at(&lock, &file) => remove(&place)?,
                 // Another process removed it, and may have created a new one.
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => used += 1,
-                Err(TryLockError::Error(error)) => return Err(error),
+                true => {}
+                false => used += 1,
             }
         }
         Ok(used)

@@ -1,6 +1,6 @@
 //! The directories of containers in the store.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::descriptors::raise_descriptor_limit;
+use super::file_lock::try_lock;
 
 /// A file in every container's directory that is locked while its process and the children of the process run.
 const LOCK: &str = ".lock";
@@ -100,7 +101,7 @@ pub fn prune(containers: &Path) -> io::Result<usize> {
 /// Whether the process of a container is running.
 fn is_locked(container: &Path) -> bool {
     let lock = File::open(container.join(LOCK));
-    lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
+    lock.is_ok_and(|lock| matches!(try_lock(&lock), Ok(false)))
 }
 
 /// Removes temporary containers of killed processes. Errors are ignored.

@@ -19,7 +19,6 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use ociforge_layers::unpack::XattrSpace;
 use ociforge_layers::{FileIndex, Layer};
@@ -28,14 +27,12 @@ use ociforge_manifests::{DiffId, Digest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::abandoned::{DAY, remove_abandoned};
 use super::format::blob_name::BLOBS;
 use super::{Caches, Layout, Roots, write_atomic};
 
 /// The version in every key: it changes when the same input gives other bytes.
 const PACKER: &str = "3";
-
-/// The age after which a temporary file counts as left by a killed process.
-const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The store.
 #[derive(Debug, Clone)]
@@ -222,13 +219,7 @@ impl Store {
         let blobs = self.layout.root().join(BLOBS).join("sha256");
         let roots = fs::read_dir(self.root.join("roots")).into_iter().flatten().flatten().map(|kind| kind.path());
         for directory in roots.chain([blobs, self.root.join("layers"), self.facts(), self.temporary()]) {
-            let Ok(entries) = fs::read_dir(directory) else { continue };
-            for entry in entries.flatten().filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b".tmp-")) {
-                let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|time| time.elapsed().ok());
-                if age.is_some_and(|age| age > ABANDONED) {
-                    let _ = fs::remove_file(entry.path()).or_else(|_| fs::remove_dir_all(entry.path()));
-                }
-            }
+            remove_abandoned(&directory, DAY, |name| name.as_encoded_bytes().starts_with(b".tmp-"));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Content on disk: OCI layouts and archives (`format`), and the store of builds.
 
+pub(crate) mod abandoned;
 mod arrival;
 pub mod blob;
 pub mod caches;
@@ -7,6 +8,7 @@ pub mod check;
 pub mod containers;
 pub mod descriptors;
 pub mod dir;
+pub(crate) mod file_lock;
 mod format;
 pub mod gc;
 pub mod local;

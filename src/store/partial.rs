@@ -1,15 +1,14 @@
 //! Partial files, each written by one process at a time.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
+use super::abandoned::WEEK;
 use super::dir::Dir;
-
-/// The age after which a partial file counts as abandoned.
-const ABANDONED: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+use super::file_lock::try_lock;
 
 /// A partial file, locked by this process. Dropping it keeps the file for a resumed write.
 #[derive(Debug, Clone)]
@@ -31,10 +30,8 @@ impl Partial {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 file => file?,
             };
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Ok(None),
-                Err(TryLockError::Error(error)) => return Err(error),
+            if !try_lock(&file)? {
+                return Ok(None);
             }
             // The previous holder may have renamed or removed it.
             if directory.has(name, &file)? {
@@ -83,7 +80,7 @@ impl Partial {
 
 /// Removes the partial files in `directory` that are older than a week. Errors are ignored.
 pub(super) fn sweep(directory: &Dir) {
-    let before = SystemTime::now().checked_sub(ABANDONED).unwrap_or(SystemTime::UNIX_EPOCH);
+    let before = SystemTime::now().checked_sub(WEEK).unwrap_or(SystemTime::UNIX_EPOCH);
     for name in directory.names().unwrap_or_default() {
         if matches!(directory.facts(&name), Ok(Some(facts)) if facts.is_older(before))
             && let Ok(Some(partial)) = Partial::claim(|| Ok(directory.clone()), &name)
@@ -95,6 +92,8 @@ pub(super) fn sweep(directory: &Dir) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -102,7 +101,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let dir = Dir::open(directory.path()).unwrap();
         let partial = Partial::claim(|| Ok(dir.clone()), OsStr::new("partial")).unwrap().unwrap();
-        partial.file().set_modified(SystemTime::now() - ABANDONED).unwrap();
+        partial.file().set_modified(SystemTime::now() - WEEK).unwrap();
         partial.persist(&dir, OsStr::new("place")).unwrap();
         let age = dir.facts("place").unwrap().unwrap().modified.elapsed().unwrap_or_default();
         assert!(age < Duration::from_secs(60 * 60), "{age:?}");

@@ -13,6 +13,8 @@ use std::io::{self, BufRead, Read};
 
 use ::tar::{EntryType, Header};
 
+use crate::tree::Metadata;
+
 pub use self::pax::Time;
 pub use self::sparse::{Sparse, SparseSegment};
 
@@ -81,6 +83,13 @@ impl TarEntry {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Its attributes. Those of a hard link are of no use.
+    #[must_use]
+    pub fn metadata(&self) -> Metadata {
+        let Self { mode, uid, gid, mtime, xattrs, .. } = self;
+        Metadata { mode: mode & 0o7777, uid: *uid, gid: *gid, mtime: mtime.seconds, xattrs: xattrs.clone() }
     }
 }
 

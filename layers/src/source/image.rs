@@ -2,20 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::ignore::Patterns;
-use crate::decompress::decompress;
-use crate::entries::{EntryKind, TarEntries, TarEntry};
-use crate::links;
+use crate::entries::{EntryKind, TarEntry};
 use crate::mapped::MappedFile;
+use crate::merge::{EntryFilter, HardlinkTarget, MergeError, MergedEntry};
 use crate::path::{LayerPath, PathError};
 use crate::path_map::PathMap;
 use crate::tree::{Content, LayerTree, Metadata, NodeKind, TreeError, TreeNode};
-use crate::whiteout::{self, Meaning};
 
 /// The maximum number of entries that are kept in memory.
 const MAX_ENTRIES: usize = 4 << 20;
@@ -30,12 +28,9 @@ const BUFFER: usize = 128 << 10;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImageFilesError {
-    /// The stream of a layer ends early, or is no sound archive.
+    /// A path that is invalid in a layer.
     #[error(transparent)]
-    Read(#[from] io::Error),
-    /// An invalid name in a layer.
-    #[error("the layer has an invalid name")]
-    Name(#[from] PathError),
+    Path(#[from] PathError),
     /// Too many entries.
     #[error("the image has more than {MAX_ENTRIES} files there")]
     TooMany,
@@ -62,7 +57,7 @@ pub enum ImageFilesError {
 #[derive(Debug)]
 pub struct ImageFiles {
     /// The entries, by their paths relative to the path. Its own entry has the root path.
-    entries: BTreeMap<LayerPath, Kept>,
+    entries: BTreeMap<LayerPath, KeptFile>,
     contents: MappedContents,
 }
 
@@ -70,7 +65,7 @@ impl ImageFiles {
     /// Whether the path is a directory.
     #[must_use]
     pub fn is_directory(&self) -> bool {
-        self.entries.get(&LayerPath::root()).is_none_or(|kept| kept.kind.is_directory())
+        self.entries.get(&LayerPath::root()).is_none_or(KeptFile::is_directory)
     }
 
     /// The tree of the files at `to`, without those that `exclude` matches relative to the path. An excluded directory
@@ -82,10 +77,10 @@ impl ImageFiles {
     pub fn tree(self, to: &LayerPath, exclude: &Patterns) -> Result<LayerTree, TreeFromImageError> {
         let Self { entries, contents } = self;
         let is_included = |path: &LayerPath| path.is_root() || !exclude.exclude(path.as_bytes());
-        let included = entries.iter().filter(|(path, kept)| !kept.kind.is_directory() && is_included(path));
+        let included = entries.iter().filter(|(path, kept)| !kept.is_directory() && is_included(path));
         let above: BTreeSet<LayerPath> = included.flat_map(|(path, _)| path.ancestors()).collect();
         let (mut tree, mut first) = (LayerTree::new(), BTreeMap::new());
-        for (path, Kept { metadata, kind }) in entries {
+        for (path, KeptFile { metadata, kind }) in entries {
             if !is_included(&path) && !above.contains(&path) {
                 continue;
             }
@@ -130,20 +125,18 @@ pub enum ImagePass {
     Again(BTreeSet<LayerPath>),
 }
 
-/// Reads the layers of an image, the lowest first, and keeps the files at some paths.
+/// Keeps the files at some paths of an image, and all symbolic links.
 #[derive(Debug)]
-pub struct ImageFilesReader {
+pub struct ImageFilesFilter {
     from: LayerPath,
-    kept: BTreeSet<LayerPath>,
-    below: PathMap<Kept>,
-    /// The entries of the current layer. Its own whiteouts do not apply to them.
-    layer: PathMap<Kept>,
+    paths: BTreeSet<LayerPath>,
     contents: FileContents,
+    count: usize,
 }
 
 /// A kept entry: one of the kept paths, or a symbolic link anywhere.
 #[derive(Debug, Clone)]
-struct Kept {
+pub struct KeptFile {
     metadata: Metadata,
     kind: KeptKind,
 }
@@ -174,131 +167,31 @@ struct MappedContents {
     ranges: Vec<Range<u64>>,
 }
 
-impl ImageFilesReader {
-    /// A reader of the files at `from`. It also keeps the files at `kept`, see [`ImagePass::Again`]. `scratch` is a
-    /// directory for their content; no file remains in it.
+impl ImageFilesFilter {
+    /// Keeps the files at `from`, and also those at `paths`, see [`ImagePass::Again`]. `scratch` is a directory for
+    /// their content; no file remains in it.
     ///
     /// # Errors
     /// When `scratch` cannot be written.
-    pub fn new(from: LayerPath, kept: &BTreeSet<LayerPath>, scratch: &Path) -> Result<Self, ImageFilesError> {
+    pub fn new(from: LayerPath, paths: &BTreeSet<LayerPath>, scratch: &Path) -> Result<Self, ImageFilesError> {
         let failed = |source| ImageFilesError::Scratch { directory: scratch.into(), source };
         let file = tempfile::tempfile_in(scratch).map_err(failed)?;
         let contents =
             FileContents { directory: scratch.into(), file, len: 0, ranges: Vec::new(), buffer: vec![0; BUFFER] };
-        let kept = kept.iter().cloned().chain([from.clone()]).collect();
-        Ok(Self { from, kept, below: PathMap::default(), layer: PathMap::default(), contents })
+        let paths = paths.iter().cloned().chain([from.clone()]).collect();
+        Ok(Self { from, paths, contents, count: 0 })
     }
 
-    /// Reads the next layer: a tar, plain or compressed with gzip or zstd. The reader is read to its end.
-    ///
-    /// # Errors
-    /// When the layer cannot be read or is malformed, or the content cannot be written.
-    pub fn layer(&mut self, mut reader: impl BufRead + Send) -> Result<(), ImageFilesError> {
-        self.tar(decompress(&mut reader)?)?;
-        // A reader that verifies its content reports an error at the end.
-        io::copy(&mut reader, &mut io::sink())?;
-        Ok(())
-    }
-
-    fn tar(&mut self, reader: impl Read) -> Result<(), ImageFilesError> {
-        let mut entries = TarEntries::new(BufReader::new(reader));
-        while let Some(entry) = entries.next_entry().map_err(io::Error::from)? {
-            match whiteout::read(LayerPath::new(&entry.name)?)? {
-                Meaning::Whiteout(path) => self.below.remove(&self.landed(path)),
-                Meaning::Opaque(path) => self.below.remove_inside(&self.landed(path)),
-                Meaning::Entry(path) => self.entry(self.landed(path), entry, &mut entries)?,
-            }
-            if self.below.len() + self.layer.len() > MAX_ENTRIES {
-                return Err(ImageFilesError::TooMany);
-            }
-        }
-        // The compressed stream may continue after the end of the tar.
-        io::copy(&mut entries.into_inner(), &mut io::sink())?;
-        self.below.append(std::mem::take(&mut self.layer));
-        Ok(())
-    }
-
-    fn get(&self, path: &LayerPath) -> Option<&Kept> {
-        self.layer.get(path).or_else(|| self.below.get(path))
-    }
-
-    fn link_at(&self, path: &LayerPath) -> Option<&[u8]> {
-        match &self.get(path)?.kind {
-            KeptKind::Other(NodeKind::Symlink(target)) => Some(target),
-            _ => None,
-        }
-    }
-
-    /// The path of an entry after the symbolic links above it.
-    fn landed(&self, path: LayerPath) -> LayerPath {
-        links::landed(path, |path| self.link_at(path))
-    }
-
-    /// Whether an entry is a symbolic link, or a hard link to one.
-    fn is_symlink(&self, entry: &TarEntry) -> bool {
-        let linked = || LayerPath::new(&entry.link).is_ok_and(|target| self.link_at(&self.landed(target)).is_some());
-        entry.kind == EntryKind::Symlink || entry.kind == EntryKind::Hardlink && linked()
-    }
-
-    fn is_kept(&self, path: &LayerPath) -> bool {
-        path.steps().chain([LayerPath::root()]).any(|step| self.kept.contains(&step))
-    }
-
-    fn entry(&mut self, path: LayerPath, entry: TarEntry, body: &mut impl Read) -> Result<(), ImageFilesError> {
-        let is_directory = |kept: &Kept| kept.kind.is_directory();
-        for map in [&mut self.below, &mut self.layer] {
-            // Two directories become one; any other entry replaces the entry below it.
-            if entry.kind != EntryKind::Directory || map.get(&path).is_some_and(|kept| !is_directory(kept)) {
-                map.remove(&path);
-            }
-            for above in path.ancestors().filter(|above| !above.is_root()) {
-                if map.get(&above).is_some_and(|kept| !is_directory(kept)) {
-                    map.remove(&above);
-                }
-            }
-        }
-        let is_kept = self.is_kept(&path);
-        if !is_kept && (path.is_root() || !self.is_symlink(&entry)) {
-            return Ok(());
-        }
-        let kept = self.read(entry, body)?;
-        self.layer.insert(path, kept);
-        Ok(())
-    }
-
-    fn read(&mut self, entry: TarEntry, body: &mut impl Read) -> Result<Kept, ImageFilesError> {
-        let device = entry.device.unwrap_or_default();
-        let kind = match entry.kind {
-            EntryKind::Regular => KeptKind::File(self.contents.add(&entry, body)?),
-            EntryKind::Hardlink => {
-                let target = self.landed(LayerPath::new(&entry.link)?);
-                match self.get(&target) {
-                    Some(kept) => return Ok(kept.clone()),
-                    None => KeptKind::Unread(target),
-                }
-            }
-            EntryKind::Directory => KeptKind::Other(NodeKind::Directory { opaque: false }),
-            EntryKind::Symlink => KeptKind::Other(NodeKind::Symlink(entry.link)),
-            EntryKind::Fifo => KeptKind::Other(NodeKind::Fifo),
-            EntryKind::CharDevice => KeptKind::Other(NodeKind::CharDevice { major: device.0, minor: device.1 }),
-            EntryKind::BlockDevice => KeptKind::Other(NodeKind::BlockDevice { major: device.0, minor: device.1 }),
-        };
-        let (mode, mtime) = (entry.mode & 0o7777, entry.mtime.seconds);
-        let metadata = Metadata { mode, uid: entry.uid, gid: entry.gid, mtime, xattrs: entry.xattrs };
-        Ok(Kept { metadata, kind })
-    }
-
-    /// The files at the path, after all layers.
+    /// The files at the path, from the merged layers.
     ///
     /// # Errors
     /// When the image has no such path.
-    pub fn finish(self) -> Result<ImagePass, ImageFilesError> {
-        let link_at = |path: &LayerPath| Ok::<_, ImageFilesError>(self.link_at(path).map(<[u8]>::to_vec));
-        let path = links::follow(&self.from, link_at)?.ok_or_else(|| ImageFilesError::Loop(self.from.clone()))?;
+    pub fn files(self, merged: &PathMap<KeptFile>) -> Result<ImagePass, ImageFilesError> {
+        let path = merged.follow(&self.from).ok_or_else(|| ImageFilesError::Loop(self.from.clone()))?;
         if !self.is_kept(&path) {
             return Ok(ImagePass::Again([path].into()));
         }
-        let inside: Vec<_> = self.below.iter().filter(|(other, _)| other.starts_with(&path)).collect();
+        let inside: Vec<_> = merged.iter().filter(|(other, _)| other.starts_with(&path)).collect();
         if inside.is_empty() && !path.is_root() {
             return Err(ImageFilesError::Missing(self.from));
         }
@@ -317,14 +210,69 @@ impl ImageFilesReader {
         for (full, kept) in inside {
             entries.insert(relative(full, &path)?, kept.clone());
         }
-        add_directories(&mut entries);
+        entries.entry(LayerPath::root()).or_insert_with(KeptFile::implied_directory);
         Ok(ImagePass::Complete(ImageFiles { entries, contents: self.contents.map()? }))
+    }
+
+    fn is_kept(&self, path: &LayerPath) -> bool {
+        path.steps().chain([LayerPath::root()]).any(|step| self.paths.contains(&step))
     }
 }
 
-impl KeptKind {
+impl EntryFilter for ImageFilesFilter {
+    type Kept = KeptFile;
+    type Error = ImageFilesError;
+
+    fn keep(
+        &mut self,
+        path: &LayerPath,
+        entry: TarEntry,
+        target: Option<HardlinkTarget<KeptFile>>,
+        body: &mut dyn Read,
+    ) -> Result<Option<KeptFile>, MergeError<ImageFilesError>> {
+        let linked = target.as_ref().and_then(|target| target.kept.as_ref()?.link_target());
+        if !self.is_kept(path) && entry.kind != EntryKind::Symlink && linked.is_none() {
+            return Ok(None);
+        }
+        self.count += 1;
+        if self.count > MAX_ENTRIES {
+            return Err(MergeError::Filter(ImageFilesError::TooMany));
+        }
+        let (metadata, device) = (entry.metadata(), entry.device.unwrap_or_default());
+        let kind = match (entry.kind, target) {
+            (EntryKind::Regular, _) => KeptKind::File(self.contents.add(&entry, body)?),
+            (EntryKind::Hardlink, Some(HardlinkTarget { kept: Some(kept), .. })) => return Ok(Some(kept)),
+            (EntryKind::Hardlink, target) => KeptKind::Unread(target.map(|target| target.path).unwrap_or_default()),
+            (EntryKind::Directory, _) => KeptKind::Other(NodeKind::Directory { opaque: false }),
+            (EntryKind::Symlink, _) => KeptKind::Other(NodeKind::Symlink(entry.link)),
+            (EntryKind::Fifo, _) => KeptKind::Other(NodeKind::Fifo),
+            (EntryKind::CharDevice, _) => KeptKind::Other(NodeKind::CharDevice { major: device.0, minor: device.1 }),
+            (EntryKind::BlockDevice, _) => KeptKind::Other(NodeKind::BlockDevice { major: device.0, minor: device.1 }),
+        };
+        Ok(Some(KeptFile { metadata, kind }))
+    }
+
+    fn keep_implied(&mut self, path: &LayerPath) -> Option<KeptFile> {
+        self.is_kept(path).then(KeptFile::implied_directory)
+    }
+}
+
+impl KeptFile {
+    fn implied_directory() -> Self {
+        Self { metadata: Metadata::root(0o755, 0), kind: KeptKind::Other(NodeKind::Directory { opaque: false }) }
+    }
+}
+
+impl MergedEntry for KeptFile {
     fn is_directory(&self) -> bool {
-        matches!(self, Self::Other(NodeKind::Directory { .. }))
+        matches!(self.kind, KeptKind::Other(NodeKind::Directory { .. }))
+    }
+
+    fn link_target(&self) -> Option<&[u8]> {
+        match &self.kind {
+            KeptKind::Other(NodeKind::Symlink(target)) => Some(target),
+            _ => None,
+        }
     }
 }
 
@@ -334,22 +282,13 @@ fn relative(path: &LayerPath, above: &LayerPath) -> Result<LayerPath, PathError>
     LayerPath::new(rest.strip_prefix(b"/").unwrap_or(rest))
 }
 
-/// Adds the directories that the layers only imply.
-fn add_directories(entries: &mut BTreeMap<LayerPath, Kept>) {
-    let above = entries.keys().flat_map(LayerPath::ancestors).chain([LayerPath::root()]);
-    let missing: BTreeSet<LayerPath> = above.filter(|path| !entries.contains_key(path)).collect();
-    for path in missing {
-        let kind = KeptKind::Other(NodeKind::Directory { opaque: false });
-        entries.insert(path, Kept { metadata: Metadata::root(0o755, 0), kind });
-    }
-}
-
 impl FileContents {
     /// Adds the body of a file, and returns its number.
-    fn add(&mut self, entry: &TarEntry, body: &mut impl Read) -> Result<usize, ImageFilesError> {
+    fn add(&mut self, entry: &TarEntry, body: &mut dyn Read) -> Result<usize, MergeError<ImageFilesError>> {
         let start = self.len;
         // The length of a sparse file is a claim of the layer. Its parts lie inside the file.
-        self.len = start.checked_add(entry.len()).filter(|len| *len < MAX_CONTENT).ok_or(ImageFilesError::TooLarge)?;
+        let end = start.checked_add(entry.len()).filter(|len| *len < MAX_CONTENT);
+        self.len = end.ok_or(MergeError::Filter(ImageFilesError::TooLarge))?;
         match &entry.sparse {
             None => self.copy(start, entry.body, body)?,
             Some(sparse) => {
@@ -362,7 +301,7 @@ impl FileContents {
         Ok(self.ranges.len() - 1)
     }
 
-    fn copy(&mut self, mut at: u64, len: u64, body: &mut impl Read) -> Result<(), ImageFilesError> {
+    fn copy(&mut self, mut at: u64, len: u64, body: &mut dyn Read) -> Result<(), MergeError<ImageFilesError>> {
         let mut body = body.take(len);
         loop {
             let read = match body.read(&mut self.buffer) {
@@ -372,7 +311,8 @@ impl FileContents {
                 Err(error) => return Err(error.into()),
             };
             let written = self.file.write_all_at(&self.buffer[..read], at);
-            written.map_err(|source| ImageFilesError::Scratch { directory: self.directory.clone(), source })?;
+            let failed = |source| ImageFilesError::Scratch { directory: self.directory.clone(), source };
+            written.map_err(|source| MergeError::Filter(failed(source)))?;
             at += read as u64;
         }
     }

@@ -135,10 +135,14 @@ impl LayerKind for Copy {
         }
     }
 
-    fn copies_from(&self) -> Option<&ImageOrigin> {
+    fn copies_from(&self) -> Option<(&ImageOrigin, &LayerPath)> {
         match &self.from {
             CopySource::Context(_) => None,
-            CopySource::Image(origin, _) => Some(origin),
+            CopySource::Image(origin, path) => Some((origin, path)),
         }
+    }
+
+    fn lock_directory(&self) -> Option<&LayerPath> {
+        self.copies_from().map(|_| &self.to.path)
     }
 }

@@ -9,7 +9,7 @@
 mod target;
 
 use std::ffi::OsString;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -21,6 +21,7 @@ use super::{index, index::MAX_INDEX};
 use crate::content::Cause;
 use crate::store::blob::BlobWriter;
 use crate::store::dir::{Dir, FileFacts, there};
+use crate::store::file_lock::try_lock;
 use crate::store::partial::{self, Partial};
 
 /// The annotation that names a manifest in a layout's index.
@@ -244,11 +245,7 @@ impl Layout {
     /// When the layout cannot be written.
     pub fn try_lock(&self) -> io::Result<Option<Locked>> {
         let file = self.dir.make_file(LOCK)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Locked { layout: self.clone(), _file: file })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
+        Ok(try_lock(&file)?.then(|| Locked { layout: self.clone(), _file: file }))
     }
 
     /// The manifest `name`, or the only one without a name.

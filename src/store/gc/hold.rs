@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io;
 
 use crate::store::Layout;
+use crate::store::file_lock::try_lock;
 use crate::store::layout::WRITERS;
 
 /// A shared lock that prevents garbage collection in the layout.
@@ -30,9 +31,5 @@ impl Hold {
 /// Locks `layout` against direct writers; `None` if it has one.
 pub(super) fn alone(layout: &Layout) -> io::Result<Option<File>> {
     let file = layout.dir().make_file(WRITERS)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-        Err(std::fs::TryLockError::Error(error)) => Err(error),
-    }
+    Ok(try_lock(&file)?.then_some(file))
 }

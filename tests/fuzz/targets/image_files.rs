@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use libfuzzer_sys::fuzz_target;
 use ociforge_fuzz::{scratch, tar::with_checksums};
 use ociforge_layers::decompress::CompressionFormat;
-use ociforge_layers::source::ignore::Patterns;
-use ociforge_layers::source::image::{ImageFiles, ImageFilesReader, ImagePass};
+use ociforge_layers::merge::LayerMerger;
+use ociforge_layers::source::image::{ImageFiles, ImageFilesFilter, ImagePass};
 use ociforge_layers::{Compression, LayerPath, pack};
 
 /// Larger trees are not packed: holes of sparse files cost nothing in the archive.
@@ -39,11 +39,13 @@ fuzz_target!(|data: &[u8]| {
 fn read(from: &LayerPath, layers: &[Vec<u8>]) -> Option<ImageFiles> {
     let mut kept = BTreeSet::new();
     for _ in 0..PASSES {
-        let mut reader = ImageFilesReader::new(from.clone(), &kept, &scratch()).expect("the directory can be written");
+        let filter = ImageFilesFilter::new(from.clone(), &kept, &scratch()).expect("the directory can be written");
+        let mut merger = LayerMerger::new(filter);
         for layer in layers {
-            reader.layer(&layer[..]).ok()?;
+            merger.layer(&layer[..]).ok()?;
         }
-        match reader.finish().ok()? {
+        let (filter, merged) = merger.finish();
+        match filter.files(&merged).ok()? {
             ImagePass::Complete(files) => return Some(files),
             ImagePass::Again(paths) => kept.extend(paths),
         }

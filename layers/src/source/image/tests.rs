@@ -3,6 +3,7 @@ use std::io::{Cursor, Write};
 use tar::{EntryType, Header};
 
 use super::*;
+use crate::merge::LayerMerger;
 
 /// A layer: `path/` is a directory, `path -> target` a symbolic link, `path => target` a hard link, else a file.
 fn layer(entries: &[(&str, &str)]) -> Vec<u8> {
@@ -30,18 +31,27 @@ fn layer(entries: &[(&str, &str)]) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
+fn merger(from: &str, kept: &BTreeSet<LayerPath>, scratch: &Path) -> LayerMerger<ImageFilesFilter> {
+    LayerMerger::new(ImageFilesFilter::new(from.parse().unwrap(), kept, scratch).unwrap())
+}
+
+fn pass(merger: LayerMerger<ImageFilesFilter>) -> Result<ImagePass, ImageFilesError> {
+    let (filter, merged) = merger.finish();
+    filter.files(&merged)
+}
+
 /// Reads `from` in as many passes as it takes, and returns their number.
 fn read(from: &str, layers: &[&[(&str, &str)]]) -> Result<(ImageFiles, usize), ImageFilesError> {
     let scratch = tempfile::tempdir().unwrap();
     let mut kept = BTreeSet::new();
-    for pass in 1..5 {
-        let mut reader = ImageFilesReader::new(from.parse()?, &kept, scratch.path())?;
+    for number in 1..5 {
+        let mut reader = merger(from, &kept, scratch.path());
         for entries in layers {
-            reader.layer(Cursor::new(layer(entries)))?;
+            reader.layer(Cursor::new(layer(entries))).unwrap();
         }
         assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
-        match reader.finish()? {
-            ImagePass::Complete(files) => return Ok((files, pass)),
+        match pass(reader)? {
+            ImagePass::Complete(files) => return Ok((files, number)),
             ImagePass::Again(paths) => kept.extend(paths),
         }
     }
@@ -155,12 +165,12 @@ fn sparse_files_have_their_holes_and_lengths_are_not_believed() {
         [&header.as_bytes()[..], b"abc", &[0; 509 + 1024]].concat()
     };
     let scratch = tempfile::tempdir().unwrap();
-    let reader = || ImageFilesReader::new("app".parse().unwrap(), &BTreeSet::new(), scratch.path()).unwrap();
+    let reader = || merger("app", &BTreeSet::new(), scratch.path());
     let mut whole = reader();
     whole.layer(&sparse(10)[..]).unwrap();
-    let ImagePass::Complete(files) = whole.finish().unwrap() else { panic!() };
+    let ImagePass::Complete(files) = pass(whole).unwrap() else { panic!() };
     assert_eq!(lines(files, &[])[1], "/to/s 644 0 \0\0\0\0\0abc\0\0");
-    assert!(matches!(reader().layer(&sparse(1 << 50)[..]), Err(ImageFilesError::TooLarge)));
+    assert!(matches!(reader().layer(&sparse(1 << 50)[..]), Err(MergeError::Filter(ImageFilesError::TooLarge))));
 }
 
 #[test]
@@ -170,17 +180,17 @@ fn compressed_layers_and_damaged_ones() {
     encoder.write_all(&tar).unwrap();
     let gzip = encoder.finish().unwrap();
     let scratch = tempfile::tempdir().unwrap();
-    let reader = || ImageFilesReader::new("app".parse().unwrap(), &BTreeSet::new(), scratch.path()).unwrap();
+    let reader = || merger("app", &BTreeSet::new(), scratch.path());
     for bytes in [&tar, &gzip] {
         let mut reader = reader();
         reader.layer(&bytes[..]).unwrap();
-        assert!(matches!(reader.finish(), Ok(ImagePass::Complete(files)) if files.entries.len() == 4));
+        assert!(matches!(pass(reader), Ok(ImagePass::Complete(files)) if files.entries.len() == 4));
     }
     for bytes in [&gzip[..gzip.len() - 9], &tar[..700], b"\x1f\x8bnot gzip"] {
-        assert!(matches!(reader().layer(bytes), Err(ImageFilesError::Read(_))));
+        assert!(matches!(reader().layer(bytes), Err(MergeError::Read(_))));
     }
     assert!(matches!(
-        ImageFilesReader::new(LayerPath::root(), &BTreeSet::new(), Path::new("/none")),
+        ImageFilesFilter::new(LayerPath::root(), &BTreeSet::new(), Path::new("/none")),
         Err(ImageFilesError::Scratch { .. })
     ));
 }

@@ -190,7 +190,7 @@ struct Taking<'a> {
 }
 
 impl Taking<'_> {
-    fn take(&mut self, mut entry: TarEntry, body: Range<usize>) -> Result<(), TarCause> {
+    fn take(&mut self, entry: TarEntry, body: Range<usize>) -> Result<(), TarCause> {
         let path = match whiteout::read(LayerPath::new(&entry.name)?)? {
             Meaning::Entry(path) => path,
             Meaning::Whiteout(path) => {
@@ -211,13 +211,8 @@ impl Taking<'_> {
         if let Some(id) = [entry.uid, entry.gid].into_iter().find(|id| owner::id(*id).is_none()) {
             return Err(TarCause::Owner(id));
         }
-        let metadata = Metadata {
-            mode: entry.mode & 0o7777,
-            uid: entry.uid,
-            gid: entry.gid,
-            mtime: entry.mtime.seconds.min(self.options.latest.unwrap_or(i64::MAX)),
-            xattrs: std::mem::take(&mut entry.xattrs),
-        };
+        let mut metadata = entry.metadata();
+        metadata.mtime = metadata.mtime.min(self.options.latest.unwrap_or(i64::MAX));
         let kind = self.kind(entry, body)?;
         self.links.before_replacing(&path, &mut self.tree)?;
         if let NodeKind::Hardlink(target) = &kind {

@@ -1,172 +1,111 @@
-//! The scan of a base's layers.
+//! The facts about a base's filesystem: the files that a merge of its layers keeps.
 //!
-//! The scan keeps every path and the content of a few hundred small files. The result is the image's tree as a
-//! container sees it: upper layers replace and remove entries of lower layers.
+//! The filter keeps every path, and the content of a few hundred small files.
 
 use std::collections::BTreeSet;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 
-use ociforge_layers::decompress::decompress;
-use ociforge_layers::entries::{EntryKind, TarEntries, TarEntry};
-use ociforge_layers::{FileIndex, LayerPath, Metadata, PathError, links, whiteout};
+use ociforge_layers::entries::{EntryKind, TarEntry};
+use ociforge_layers::merge::{EntryFilter, HardlinkTarget, MergeError};
+use ociforge_layers::path_map::PathMap;
+use ociforge_layers::{FileIndex, LayerPath, Metadata};
 
 use super::facts::BaseFacts;
 use super::file_filter::{self, FileKind};
 use super::tree::{Tree, TreeEntry};
 
-/// The maximum size of all kept contents and paths, in bytes. An image of a million files needs about 200 MiB.
+/// The maximum size of all kept contents and paths of all layers, in bytes. An image of a million files needs about
+/// 200 MiB.
 const MAX_KEPT: usize = 1 << 30;
-/// The maximum size of all kept texts, in bytes.
+/// The maximum size of all kept texts of all layers, in bytes.
 const MAX_TEXTS: usize = 48 << 20;
 
-/// The maximum length of a path or link target in bytes, as in Linux.
-const MAX_PATH: usize = 4096;
-
-/// An error of a scan.
+/// More files or package metadata than any image has.
 #[derive(Debug, thiserror::Error)]
-pub enum ScanError {
-    /// The stream ended early, or is not valid compressed data or a valid tar.
-    #[error(transparent)]
-    Read(#[from] io::Error),
-    /// A name that is invalid in a layer.
-    #[error("the layer has an entry with an invalid name")]
-    Name(#[from] PathError),
-    /// A path above the limit of filesystems.
-    #[error("the layer has a path of more than {MAX_PATH} bytes")]
-    LongPath,
-    /// More files or package metadata than any image has.
-    #[error("the layers have more than {} MiB of paths or {} MiB of package metadata", MAX_KEPT >> 20, MAX_TEXTS >> 20)]
-    TooMuch,
-}
+#[error("the layers have more than {} MiB of paths or {} MiB of package metadata", MAX_KEPT >> 20, MAX_TEXTS >> 20)]
+pub struct TooManyFiles;
 
-/// Reads layers, the lowest first, and returns their files and facts.
+/// Keeps every path, and the content of files with facts.
 #[derive(Debug)]
-pub struct Scanner {
+pub(super) struct FactsFilter {
     env: Vec<String>,
-    /// Files whose text is kept, besides those of the filter.
-    wanted: BTreeSet<LayerPath>,
-    below: Tree,
-    /// The entries of the current layer: its own whiteouts do not remove them.
-    layer: Tree,
+    /// Files whose text is kept, besides those that [`FileKind`] names.
+    texts: BTreeSet<LayerPath>,
+    /// The size of all data and of all texts that were kept, in bytes.
+    kept_size: usize,
+    kept_texts: usize,
 }
 
-impl Scanner {
-    /// A scanner for an image whose config has this `env`, in the form `KEY=VALUE`.
-    #[must_use]
-    pub fn new(env: &[String]) -> Self {
+impl FactsFilter {
+    /// A filter for an image whose config has this `env`, in the form `KEY=VALUE`.
+    pub(super) fn new(env: &[String]) -> Self {
         let constraints = super::facts::constraint_files(env);
         let texts = ["etc/os-release", "usr/lib/os-release", "etc/passwd", "etc/group"];
-        let wanted = texts.into_iter().map(LayerPath::new).filter_map(Result::ok).chain(constraints);
-        Self { env: env.to_vec(), wanted: wanted.collect(), below: Tree::default(), layer: Tree::default() }
+        let texts = texts.into_iter().map(LayerPath::new).filter_map(Result::ok).chain(constraints);
+        Self { env: env.to_vec(), texts: texts.collect(), kept_size: 0, kept_texts: 0 }
     }
 
-    /// Reads the next layer up: a tar, plain or compressed with gzip (any number of members) or zstd, detected by the
-    /// first bytes. The reader is read to its end.
-    ///
-    /// # Errors
-    /// When the layer cannot be read, is malformed, or exceeds the limits.
-    pub fn layer(&mut self, mut reader: impl BufRead + Send) -> Result<(), ScanError> {
-        self.tar(decompress(&mut reader)?)?;
-        // A verifying reader reports a mismatch at its end.
-        io::copy(&mut reader, &mut io::sink())?;
-        Ok(())
+    /// The facts from the files of the merged layers, and all paths.
+    pub(super) fn facts(self, merged: PathMap<TreeEntry>) -> (BaseFacts, FileIndex) {
+        let tree = Tree::from(merged);
+        (BaseFacts::of(&self.env, &tree), tree.into_index().collect())
     }
 
-    /// The facts from the files of the layers, and all paths.
-    #[must_use]
-    pub fn finish(self) -> (BaseFacts, FileIndex) {
-        (BaseFacts::of(&self.env, &self.below), self.below.into_index().collect())
+    fn count(&mut self, path: &LayerPath, kept: &TreeEntry) -> Result<(), TooManyFiles> {
+        self.kept_size += kept.size(path);
+        self.kept_texts += kept.text().map_or(0, str::len);
+        if self.kept_texts > MAX_TEXTS || self.kept_size > MAX_KEPT { Err(TooManyFiles) } else { Ok(()) }
     }
 
-    fn tar(&mut self, reader: impl Read) -> Result<(), ScanError> {
-        let mut entries = TarEntries::new(BufReader::new(reader));
-        while let Some(entry) = entries.next_entry().map_err(io::Error::from)? {
-            if entry.name.len().max(entry.link.len()) > MAX_PATH {
-                return Err(ScanError::LongPath);
-            }
-            match whiteout::read(LayerPath::new(&entry.name)?)? {
-                whiteout::Meaning::Whiteout(path) => self.below.remove(&self.landed(path)),
-                whiteout::Meaning::Opaque(path) => self.below.remove_inside(&self.landed(path)),
-                whiteout::Meaning::Entry(path) => self.entry(self.landed(path), &entry, &mut entries)?,
-            }
-            let texts = self.below.texts() + self.layer.texts();
-            if texts > MAX_TEXTS || self.below.size() + self.layer.size() > MAX_KEPT {
-                return Err(ScanError::TooMuch);
-            }
-        }
-        // The end of the tar need not be the end of the compressed stream.
-        io::copy(&mut entries.into_inner(), &mut io::sink())?;
-        self.below.append(std::mem::take(&mut self.layer));
-        Ok(())
-    }
-
-    /// The final path of an entry: links among its parent directories are followed, as an unpacker does.
-    fn landed(&self, path: LayerPath) -> LayerPath {
-        let link_at = |path: &LayerPath| match self.layer.get(path) {
-            Some(_) => self.layer.link_at(path),
-            None => self.below.link_at(path),
-        };
-        links::landed(path, link_at)
-    }
-
-    fn entry(&mut self, path: LayerPath, entry: &TarEntry, body: &mut impl Read) -> Result<(), ScanError> {
-        if path.is_root() {
-            return Ok(());
-        }
-        for tree in [&mut self.below, &mut self.layer] {
-            // A directory merges with an existing one; every other entry replaces the existing entry.
-            if entry.kind != EntryKind::Directory || tree.get(&path).is_some_and(|kept| !kept.is_directory()) {
-                tree.remove(&path);
-            }
-        }
-        for directory in path.ancestors() {
-            if self.layer.get(&directory).or_else(|| self.below.get(&directory)).is_some() {
-                break;
-            }
-            self.layer.insert(directory, TreeEntry::Directory(Metadata::root(0o755, 0)));
-        }
-        let kept = self.sift(&path, entry, body)?;
-        self.layer.insert(path, kept);
-        Ok(())
-    }
-
-    /// The kept data of an entry.
-    fn sift(&self, path: &LayerPath, entry: &TarEntry, body: &mut impl Read) -> Result<TreeEntry, ScanError> {
-        match entry.kind {
-            EntryKind::Directory => {
-                let TarEntry { mode, uid, gid, mtime, xattrs, .. } = entry;
-                let (mode, mtime, xattrs) = (mode & 0o7777, mtime.seconds, xattrs.clone());
-                Ok(TreeEntry::Directory(Metadata { mode, uid: *uid, gid: *gid, mtime, xattrs }))
-            }
-            EntryKind::Symlink => Ok(TreeEntry::Symlink(entry.link.clone())),
-            EntryKind::Hardlink => {
-                let target = self.landed(LayerPath::new(&entry.link)?);
-                let kept = self.layer.get(&target).or_else(|| self.below.get(&target));
-                match kept {
-                    Some(kept) if *kept != TreeEntry::File => Ok(kept.clone()),
-                    _ if FileKind::of(path) == FileKind::Python && entry.mode & 0o111 != 0 => Ok(TreeEntry::Executable),
-                    _ => Ok(TreeEntry::File),
-                }
-            }
-            EntryKind::Regular => Ok(self.sift_file(path, entry.mode, body)?),
-            _ => Ok(TreeEntry::File),
-        }
-    }
-
-    fn sift_file(&self, path: &LayerPath, mode: u32, body: &mut impl Read) -> io::Result<TreeEntry> {
-        let kind = if self.wanted.contains(path) { FileKind::Text } else { FileKind::of(path) };
+    fn regular(&self, path: &LayerPath, mode: u32, mut body: &mut dyn Read) -> io::Result<TreeEntry> {
+        let kind = if self.texts.contains(path) { FileKind::Text } else { FileKind::of(path) };
         Ok(match kind {
-            FileKind::Text => TreeEntry::Text(file_filter::text(body)?),
-            FileKind::Metadata => TreeEntry::Text(file_filter::metadata(body)?),
-            FileKind::DpkgStatus => TreeEntry::Text(file_filter::dpkg_versions(body)?),
-            FileKind::Glibc => match file_filter::glibc_version(path, body)? {
+            FileKind::Text => TreeEntry::Text(file_filter::text(&mut body)?),
+            FileKind::Metadata => TreeEntry::Text(file_filter::metadata(&mut body)?),
+            FileKind::DpkgStatus => TreeEntry::Text(file_filter::dpkg_versions(&mut body)?),
+            FileKind::Glibc => match file_filter::glibc_version(path, &mut body)? {
                 Some((major, minor)) => TreeEntry::Glibc(major, minor),
                 None => TreeEntry::File,
             },
             FileKind::Python if mode & 0o111 != 0 => TreeEntry::Executable,
-            FileKind::Telling => TreeEntry::Present,
+            FileKind::NameOnly => TreeEntry::Present,
             FileKind::Python | FileKind::Other => TreeEntry::File,
         })
+    }
+}
+
+impl EntryFilter for FactsFilter {
+    type Kept = TreeEntry;
+    type Error = TooManyFiles;
+
+    fn keep(
+        &mut self,
+        path: &LayerPath,
+        entry: TarEntry,
+        target: Option<HardlinkTarget<TreeEntry>>,
+        body: &mut dyn Read,
+    ) -> Result<Option<TreeEntry>, MergeError<TooManyFiles>> {
+        if path.is_root() {
+            return Ok(None);
+        }
+        let is_executable = entry.mode & 0o111 != 0;
+        let kept = match entry.kind {
+            EntryKind::Directory => TreeEntry::Directory(entry.metadata()),
+            EntryKind::Symlink => TreeEntry::Symlink(entry.link),
+            EntryKind::Hardlink => match target.and_then(|target| target.kept) {
+                Some(kept) if kept != TreeEntry::File => kept,
+                _ if FileKind::of(path) == FileKind::Python && is_executable => TreeEntry::Executable,
+                _ => TreeEntry::File,
+            },
+            EntryKind::Regular => self.regular(path, entry.mode, body)?,
+            EntryKind::Fifo | EntryKind::CharDevice | EntryKind::BlockDevice => TreeEntry::File,
+        };
+        self.count(path, &kept).map_err(MergeError::Filter)?;
+        Ok(Some(kept))
+    }
+
+    fn keep_implied(&mut self, _path: &LayerPath) -> Option<TreeEntry> {
+        Some(TreeEntry::Directory(Metadata::root(0o755, 0)))
     }
 }
 
@@ -175,6 +114,8 @@ mod tests {
     use std::io::Write;
 
     use tar::EntryType;
+
+    use ociforge_layers::merge::LayerMerger;
 
     use super::*;
     use crate::base::facts::Libc;
@@ -202,11 +143,18 @@ mod tests {
     }
 
     fn scan(env: &[&str], layers: &[&[(&str, &str)]]) -> BaseFacts {
-        let mut scanner = Scanner::new(&env.iter().map(|entry| (*entry).to_owned()).collect::<Vec<_>>());
-        for entries in layers {
-            scanner.layer(&layer(entries)[..]).unwrap();
+        let env: Vec<String> = env.iter().map(|entry| (*entry).to_owned()).collect();
+        let layers: Vec<Vec<u8>> = layers.iter().map(|entries| layer(entries)).collect();
+        read(&env, &layers).unwrap()
+    }
+
+    fn read<L: AsRef<[u8]>>(env: &[String], layers: &[L]) -> Result<BaseFacts, MergeError<TooManyFiles>> {
+        let mut merger = LayerMerger::new(FactsFilter::new(env));
+        for layer in layers {
+            merger.layer(layer.as_ref())?;
         }
-        scanner.finish().0
+        let (filter, merged) = merger.finish();
+        Ok(filter.facts(merged).0)
     }
 
     fn installed(facts: &BaseFacts) -> Vec<String> {
@@ -332,14 +280,12 @@ mod tests {
         let members = [gzip(front), gzip(back)].concat();
         let zstd = zstd::encode_all(&tar[..], 1).unwrap();
         for bytes in [&tar, &members, &zstd] {
-            let mut scanner = Scanner::new(&[]);
-            scanner.layer(&bytes[..]).unwrap();
-            assert_eq!(scanner.finish().0.python.unwrap().version, "3.10");
+            assert_eq!(read(&[], &[bytes]).unwrap().python.unwrap().version, "3.10");
         }
         for bytes in [&members[..members.len() - 10], &zstd[..zstd.len() - 10], &tar[..1100], b"\x1f\x8bnot gzip"] {
-            assert!(Scanner::new(&[]).layer(bytes).is_err());
+            assert!(read(&[], &[bytes]).is_err());
         }
-        assert!(Scanner::new(&[]).layer(io::empty()).is_ok());
+        assert!(read(&[], &[b""]).is_ok());
     }
 
     #[test]
@@ -348,14 +294,14 @@ mod tests {
         header.as_old_mut().name[..7].copy_from_slice(b"../evil");
         header.set_size(0);
         header.set_cksum();
-        assert!(matches!(Scanner::new(&[]).layer(&header.as_bytes()[..]), Err(ScanError::Name(_))));
+        assert!(matches!(read(&[], &[header.as_bytes()]), Err(MergeError::Name(_))));
 
         let deep = "d/".repeat(5000);
-        assert!(matches!(Scanner::new(&[]).layer(&layer(&[(&deep, "")])[..]), Err(ScanError::LongPath)));
+        assert!(matches!(read(&[], &[layer(&[(&deep, "")])]), Err(MergeError::LongPath)));
 
         let text = "x".repeat(1 << 20);
         let names: Vec<String> = (0..50).map(|n| format!("{n}/pyvenv.cfg")).collect();
         let flood: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), text.as_str())).collect();
-        assert!(matches!(Scanner::new(&[]).layer(&layer(&flood)[..]), Err(ScanError::TooMuch)));
+        assert!(matches!(read(&[], &[layer(&flood)]), Err(MergeError::Filter(TooManyFiles))));
     }
 }
