@@ -1,7 +1,7 @@
-//! Numbers for people.
+//! Formatting of numbers.
 
 /// A number of bytes in the unit that leaves at least one digit before the point: `17 B`, `1.2 MB`, `20.5 GB`. Units
-/// are powers of 1000, as registries and disks count.
+/// are powers of 1000, as for registries and disks.
 #[must_use]
 pub fn human_bytes(bytes: u64) -> String {
     let mut unit = 0;

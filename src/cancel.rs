@@ -1,32 +1,32 @@
-//! Stopping work that is not asynchronous.
+//! Cancellation of synchronous work.
 
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A word to all threads to stop. Clones share it.
+/// A cancellation flag for all threads. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel(Arc<AtomicBool>);
 
 impl Cancel {
-    /// Says the word.
+    /// Sets the flag.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it was said.
+    /// Whether the flag is set.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// The flag itself, for code that knows no more than that.
+    /// The flag itself, for code that does not use this type.
     #[must_use]
     pub fn flag(&self) -> &AtomicBool {
         &self.0
     }
 
-    /// A writer that fails once the word was said, so that whoever fills it comes to an end and cleans up.
+    /// A writer that fails after the cancellation, so that its user ends and cleans up.
     pub fn writer<W: Write>(&self, inner: W) -> CancelWriter<W> {
         CancelWriter { inner, cancel: self.clone() }
     }
@@ -41,7 +41,7 @@ pub struct CancelWriter<W> {
 
 impl<W: Write> Write for CancelWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // Not `Interrupted`, which `write_all` would take for a reason to try again.
+        // Not `Interrupted`, after which `write_all` would try again.
         if self.cancel.is_cancelled() { Err(io::Error::other("interrupted")) } else { self.inner.write(bytes) }
     }
 

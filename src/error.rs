@@ -1,4 +1,4 @@
-//! How errors reach people: what failed, why, and what to do.
+//! Errors for users: what failed, the causes, and a hint.
 
 use std::error::Error;
 use std::fmt;
@@ -9,22 +9,21 @@ use ociforge_manifests::runtime::cdi::CdiError;
 use ociforge_sandbox::SandboxError;
 use ociforge_sandbox::overlay::OverlayError;
 
-/// An error that may know what to do about it.
+/// An error with an optional hint.
 ///
-/// By the house's rule the `Display` of an error does not repeat its `source`; the chain of sources is printed as the
-/// causes.
+/// The `Display` of an error does not include its `source`; the chain of sources is printed as the causes.
 pub trait Explain: Error {
-    /// What the user can do, as a sentence without a capital or a full stop.
+    /// The hint, as a sentence without a capital or a full stop.
     fn hint(&self) -> Option<String> {
         None
     }
 
-    /// Whether the call itself was wrong (exit code 2) rather than its execution (1).
+    /// Whether the command line was wrong (exit code 2), as opposed to its execution (1).
     fn is_usage(&self) -> bool {
         false
     }
 
-    /// What the program ends with when this ends it.
+    /// The exit code of the program if it fails with this error.
     fn exit_code(&self) -> u8 {
         if self.is_usage() { 2 } else { 1 }
     }
@@ -80,7 +79,7 @@ impl Explain for SpecError {
     }
 
     fn is_usage(&self) -> bool {
-        // The others may come from the image as well as from the call.
+        // The other errors may be caused by the image as well as by the command line.
         matches!(
             self,
             Self::Workdir(_)
@@ -107,16 +106,16 @@ impl Explain for ociforge_manifests::ReferenceError {
     }
 }
 
-/// What to do about a full disk in the store.
+/// The hint for a full disk in the store.
 pub const FULL_DISK: &str = "free some space (`ociforge cache prune`), or choose another directory with --store";
 
-/// Whether an error means that there is no room: the disk is full, or the user's quota is.
+/// Whether an error means that the disk is full or the user's quota is exceeded.
 #[must_use]
 pub fn is_full_disk(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
-/// What the kernel says, without its number.
+/// The message of the kernel, without the error number.
 #[must_use]
 pub fn said(error: &std::io::Error) -> String {
     let text = error.to_string();
@@ -126,14 +125,14 @@ pub fn said(error: &std::io::Error) -> String {
 /// A failed command: a message, its causes from the outermost to the innermost, and a hint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What failed, on which object.
+    /// The failed operation and its object.
     pub message: String,
-    /// Why, outermost first.
+    /// The causes, outermost first.
     pub causes: Vec<String>,
-    /// What to do.
+    /// The hint.
     pub hint: Option<String>,
-    /// The exit code: 1, or 2 when the call was wrong; that of a build's step that failed; 125 to 127 as in docker when
-    /// a container can't be run.
+    /// The exit code: 1, or 2 for a wrong command line; that of a failed build step; 125 to 127, as in docker, if a
+    /// container cannot run.
     pub code: u8,
 }
 
@@ -159,14 +158,14 @@ impl Failure {
         self
     }
 
-    /// The same as a wrong call.
+    /// The same as a wrong command line.
     #[must_use]
     pub fn usage(mut self) -> Self {
         self.code = 2;
         self
     }
 
-    /// The same as the failure of a command whose exit codes are a container's: 125 in place of 1, as in docker.
+    /// The same for a command with the exit codes of containers: 125 in place of 1, as in docker.
     #[must_use]
     pub fn before_container(mut self) -> Self {
         if self.code == 1 {
@@ -175,7 +174,7 @@ impl Failure {
         self
     }
 
-    /// The same as the cause of a failure of something larger.
+    /// The same as the cause of the failure of a larger operation.
     #[must_use]
     pub fn during(mut self, what: impl Into<String>) -> Self {
         self.causes.insert(0, std::mem::replace(&mut self.message, what.into()));
@@ -191,13 +190,13 @@ impl<E: Explain> From<E> for Failure {
     }
 }
 
-/// The texts of what an error was caused by, outermost first.
+/// The messages of an error's sources, outermost first.
 fn sources(error: &dyn Error) -> Vec<String> {
     let mut causes: Vec<String> = Vec::new();
     let mut source = error.source();
     while let Some(cause) = source {
         let text = cause.to_string();
-        // Libraries that repeat their source in their text would have it printed twice.
+        // Some libraries include the source in their message, which would print it twice.
         if causes.last().is_none_or(|last| !last.ends_with(&text)) {
             causes.push(text);
         }
@@ -207,7 +206,7 @@ fn sources(error: &dyn Error) -> Vec<String> {
 }
 
 impl fmt::Display for Failure {
-    /// The three parts of a message, each on lines of its own, without the leading `error: `.
+    /// Writes the three parts of a message, each on its own lines, without the leading `error: `.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&printable(&self.message))?;
         for cause in &self.causes {
@@ -217,7 +216,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Text for a terminal: foreign bytes get into errors, and they must neither steer it nor fill it.
+/// Text for a terminal: errors may contain foreign bytes, which must neither control nor fill the terminal.
 #[must_use]
 pub fn printable(text: &str) -> String {
     const MOST: usize = 4000;

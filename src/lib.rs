@@ -1,7 +1,7 @@
-//! ociforge assembles OCI images without a daemon: it takes a base image by its manifest, builds layers natively, writes
-//! a new manifest, copies what is missing to a registry, and emits an OCI runtime spec.
+//! ociforge assembles OCI images without a daemon: it reads the manifest of a base image, builds layers natively,
+//! writes a new manifest, copies missing content to a registry, and creates an OCI runtime spec.
 //!
-//! Each module uses only those that follow it in the table of `docs/architecture.md`; a test holds this order.
+//! Each module uses only those that follow it in the table of `docs/architecture.md`; a test checks this order.
 
 pub mod base;
 pub mod build;

@@ -12,24 +12,24 @@ use crate::cli::{self, Cli, Command, ProgressFormat};
 use crate::commands::{self, FinalProcess};
 use crate::error::Failure;
 
-/// Exit code after ^C, as shells have it.
+/// Exit code after ^C, as in shells.
 const INTERRUPTED: u8 = 130;
 
-/// What is said then.
+/// The message after an interruption.
 const INTERRUPTION: &str = "interrupted: nothing incomplete is in use; run the command again to resume it";
 
-/// How long a command may take to notice that it is to end.
+/// The time for a command to end by itself after an interruption.
 const STUCK: Duration = Duration::from_secs(2);
 
-/// How long threads that write may take to clean up after ^C.
+/// The time for writing threads to clean up after ^C.
 const CLEANUP: Duration = Duration::from_secs(5);
 
-/// Runs the command that the process was called with, to its end.
+/// Runs the command of the process's arguments to its end.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let stop = stop_flag();
-    // Before there are threads.
+    // Must be before threads exist.
     let entered = match commands::enter(&cli.command) {
         Ok(entered) => entered,
         Err(failure) => return fail(&failure),
@@ -40,12 +40,12 @@ pub fn main() -> ExitCode {
     };
     let cancel = Cancel::default();
     let json_progress = cli.global.progress == ProgressFormat::Json;
-    // A server runs until it is told to stop, and that is no failure.
+    // A server runs until it is stopped, which is not a failure.
     let ends_by_signal = matches!(cli.command, Command::Serve(_));
     let stuck = runtime.spawn(end_the_stuck(stop.clone(), ends_by_signal));
     let result = runtime.block_on(async {
         tokio::select! {
-            // From the beginning, whatever the command does before it waits for something.
+            // Polled first, so that the signals are handled before the command waits for anything.
             biased;
             () = interrupted(&stop) => None,
             result = commands::run(cli, cancel.clone(), entered) => Some(result),
@@ -72,8 +72,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Ends the process when it was told to end and does not: the command waits in the system for something that may never
-/// come, such as somebody who writes to a pipe.
+/// Ends the process if it does not end after an interruption: the command may wait in a system call for ever, for
+/// example for the writer of a pipe.
 async fn end_the_stuck(stop: Arc<AtomicBool>, ends_by_signal: bool) {
     interrupted(&stop).await;
     tokio::time::sleep(STUCK).await;
@@ -89,17 +89,17 @@ fn fail(failure: &Failure) -> ExitCode {
     ExitCode::from(failure.code)
 }
 
-/// Becomes true by ^C or a request to terminate, also before anything waits for them.
+/// A flag that ^C or SIGTERM sets, even before anything waits for them.
 fn stop_flag() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // Without it the signal ends the process, which has done nothing yet.
+        // If this fails, the signal ends the process, which has not done anything yet.
         let _ = signal_hook::flag::register(signal, stop.clone());
     }
     stop
 }
 
-/// Waits for ^C or a request to terminate, unless there was one.
+/// Waits for ^C or SIGTERM, unless one has already arrived.
 async fn interrupted(stop: &AtomicBool) {
     let terminated = async {
         match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
@@ -108,7 +108,7 @@ async fn interrupted(stop: &AtomicBool) {
         }
     };
     let earlier = async {
-        // After the others have begun to listen.
+        // After the other futures have installed their handlers.
         tokio::task::yield_now().await;
         if !stop.load(Ordering::Relaxed) {
             std::future::pending().await

@@ -1,4 +1,4 @@
-//! How long work tells of itself, without knowing a terminal.
+//! Progress of long operations, independent of a terminal.
 
 mod lines;
 
@@ -6,49 +6,49 @@ use ociforge_manifests::lint::Finding;
 
 pub use lines::Lines;
 
-/// Told how one piece of work goes.
+/// Receives the progress of one task.
 pub trait Progress: Send + Sync {
     /// `bytes` more are done.
     fn advance(&self, bytes: u64);
 
-    /// The work starts again: of what `advance` was told so far only `bytes` are kept.
+    /// The task starts again: of the reported bytes only `bytes` count.
     fn restart(&self, bytes: u64);
 
-    /// The work is done, or was not needed; `outcome` says in a few words what became of it, such as `pushed`,
-    /// `mounted` or `exists`. Work that is dropped without this has failed.
+    /// The task is done, or was not necessary; `outcome` is a short description of the result, such as `pushed`,
+    /// `mounted` or `exists`. A task that is dropped without this has failed.
     fn done(&self, outcome: &str);
 
-    /// A program that does the work has written a line; [`Lines`] makes lines of what it writes.
+    /// A program of the task has written a line; [`Lines`] splits its output.
     fn output(&self, _line: &str) {}
 
-    /// The program has begun a line, and may go on with it or overwrite it, as progress bars do: of interest only to who
-    /// sees it happen. Each call is about the same line until [`Progress::output`] has it whole.
+    /// The program has written an incomplete line, which it may continue or overwrite, as progress bars do: useful only
+    /// for a live display. All calls before the next [`Progress::output`] are about the same line.
     fn unfinished(&self, _line: &str) {}
 }
 
-/// Shows pieces of work while they go on.
+/// Displays tasks while they run.
 pub trait Reporter: Send + Sync {
-    /// Begins a piece of work called `label`, of `total` bytes where that is known.
+    /// Begins a task called `label`, of `total` bytes if known.
     fn task(&self, label: &str, total: Option<u64>) -> Box<dyn Progress>;
 
-    /// Says something that is worth knowing, a sentence without a full stop.
+    /// Reports information, as a sentence without a full stop.
     fn note(&self, text: &str);
 
-    /// Says something that the user should do something about.
+    /// Reports a warning that the user should act on.
     fn warn(&self, text: &str);
 
-    /// Warns of what was found in an image.
+    /// Reports a finding about an image.
     fn finding(&self, finding: &Finding);
 }
 
-/// Nobody looks.
+/// Ignores all progress.
 impl Progress for () {
     fn advance(&self, _: u64) {}
     fn restart(&self, _: u64) {}
     fn done(&self, _: &str) {}
 }
 
-/// Nobody looks.
+/// Ignores all reports.
 impl Reporter for () {
     fn task(&self, _: &str, _: Option<u64>) -> Box<dyn Progress> {
         Box::new(())

@@ -9,7 +9,7 @@ use crate::path::LayerPath;
 use crate::place::PlaceError;
 use crate::tree::Metadata;
 
-/// The knowledge of the base's files.
+/// The known files of the base.
 #[derive(Debug, Clone)]
 pub enum BaseFiles {
     /// All of them.
@@ -66,7 +66,7 @@ pub(crate) enum LowerKind {
     Unknown,
 }
 
-/// Which of the layers below something is in.
+/// The layer of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LowerOrigin {
     /// The base has it, or no layer has it.
@@ -93,7 +93,7 @@ pub(crate) enum Purpose {
 impl Purpose {
     pub(crate) const ALL: [Self; 4] = [Self::Directory, Self::File, Self::Through, Self::Renamed];
 
-    /// Its name in files.
+    /// The word for it in files.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Directory => "directory",
@@ -116,7 +116,7 @@ impl LowerLayers {
         self.layers.push((description.into(), index));
     }
 
-    /// Replaces the knowledge about the base's files.
+    /// Replaces the known files of the base.
     pub fn set_base(&mut self, base: BaseFiles) {
         self.base = base;
     }
@@ -155,7 +155,7 @@ impl LowerLayers {
         Ok(PathSources { base, layers: touching.map(|(n, _)| n).collect(), path })
     }
 
-    /// For messages: where something is.
+    /// The name of a layer, for messages.
     pub(crate) fn name(&self, origin: LowerOrigin) -> String {
         match origin {
             LowerOrigin::Layer(n) => {
@@ -210,7 +210,7 @@ fn hides(index: &FileIndex, path: &LayerPath) -> bool {
     })
 }
 
-/// Whether a layer has entries at `path` or inside it, or hides what the layers below it have there.
+/// Whether a layer has entries at `path` or inside it, or hides those of lower layers.
 fn touches(index: &FileIndex, path: &LayerPath) -> bool {
     hides(index, path) || index.iter().any(|(other, _)| other.starts_with(path))
 }

@@ -4,7 +4,7 @@ use std::io::{self, BufRead, Cursor, ErrorKind, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
-/// Decoders of hostile streams may not take more memory than this, in KiB. `xz -9` needs a quarter of it.
+/// Memory limit of the xz decoder in KiB, because streams may be hostile. `xz -9` needs a quarter of it.
 const XZ_MEMORY: u32 = 256 * 1024;
 
 /// The compression format of a stream.

@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::path::LayerPath;
 use crate::tree::{LayerTree, NodeKind, TreeError, TreeNode};
 
-/// For each path, the links to it.
+/// The links to each path.
 #[derive(Default)]
 pub(crate) struct Links {
     to: BTreeMap<LayerPath, BTreeSet<LayerPath>>,
 }
 
 impl Links {
-    /// Those that a tree has.
+    /// The links of a tree.
     pub(crate) fn of(tree: &LayerTree) -> Self {
         let mut links = Self::default();
         for (path, node) in tree.iter() {
@@ -56,8 +56,8 @@ impl Links {
     }
 }
 
-/// Makes the first by name of each group of links the file and the others links to it. Links to what is no regular
-/// file become copies of it.
+/// Makes the first name of each group of links the file, and the other names links to it. Links to other kinds than
+/// regular files become copies.
 pub(crate) fn normalize(tree: &mut LayerTree) -> Result<(), TreeError> {
     let mut groups: BTreeMap<LayerPath, BTreeSet<LayerPath>> = BTreeMap::new();
     for (path, target) in ends(tree)? {
@@ -85,7 +85,7 @@ pub(crate) fn normalize(tree: &mut LayerTree) -> Result<(), TreeError> {
     Ok(())
 }
 
-/// For each link what it is a link to in the end, over links that came before the link they name.
+/// The final target of each link, through chains of links.
 fn ends(tree: &LayerTree) -> Result<BTreeMap<LayerPath, LayerPath>, TreeError> {
     let links: BTreeMap<&LayerPath, &LayerPath> = tree
         .iter()

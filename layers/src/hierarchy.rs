@@ -7,11 +7,11 @@ use crate::tree::Metadata;
 /// The probable entry of a base at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Assumption {
-    /// A directory with these attributes, but for its time.
+    /// A directory with these attributes, except for its time.
     Directory(Metadata),
     /// Nothing.
     Absent,
-    /// It differs from base to base: the base must be read.
+    /// Differs between bases: the base must be read.
     Unknown,
 }
 
@@ -162,8 +162,8 @@ fn is_varied(path: &LayerPath) -> bool {
     below(VARIED) && !below(EMPTY)
 }
 
-/// Whether a path is below a directory that bases fill. The directories of Python's modules and headers are not counted:
-/// wheels are installed there, and distributions have directories there if they have anything.
+/// Whether a path is below a directory that bases fill. Directories of Python modules and headers do not count: wheels
+/// are installed there, and distributions have only directories there.
 fn is_in_filled(path: &LayerPath) -> bool {
     let is_python = |step: &LayerPath| {
         let place = step.parent().unwrap_or_default();

@@ -8,8 +8,8 @@
 //! /var/cache opaque 0755 0:0 0 user.note=eA==
 //! ```
 //!
-//! One line an entry, sorted by the escaped path. Bytes that are no printable ASCII, spaces and backslashes are escaped
-//! as `\ooo`, as in fstab and mtree. Extended attributes follow as `name=BASE64`.
+//! One line per entry, sorted by the escaped path. Spaces, backslashes and bytes that are not printable ASCII are
+//! escaped as `\ooo`, as in fstab and mtree. Extended attributes follow as `name=BASE64`.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -86,7 +86,7 @@ impl Deref for IndexText {
 /// An index file starts with the SHA-256 of the rest, in hex, on a line of its own.
 const HEAD: usize = 65;
 
-/// A line that is no entry.
+/// A line that is not an entry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not an entry of a file index")]
 pub struct NoEntry(pub String);
@@ -101,7 +101,7 @@ impl FileIndex {
     /// Parses the lines of [`FileIndex::lines`], in any order.
     ///
     /// # Errors
-    /// For a line that is no entry.
+    /// For a line that is not an entry.
     pub fn parse<'a>(lines: impl IntoIterator<Item = &'a str>) -> Result<Self, NoEntry> {
         let read = |line: &str| {
             let token = line.split(' ').next().unwrap_or_default();
@@ -149,7 +149,7 @@ impl FileIndex {
         None
     }
 
-    /// Whether there is no entry.
+    /// Whether the index is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.text.is_empty()
@@ -188,7 +188,7 @@ impl Eq for FileIndex {}
 impl FromIterator<(LayerPath, IndexEntry)> for FileIndex {
     fn from_iter<T: IntoIterator<Item = (LayerPath, IndexEntry)>>(entries: T) -> Self {
         let mut lines: Vec<Vec<u8>> = entries.into_iter().map(|(path, entry)| line(&path, &entry)).collect();
-        // A space sorts before every byte of a path, so whole lines sort as their paths do.
+        // A space sorts before every byte of a path, so whole lines sort like their paths.
         lines.sort_unstable();
         Self { text: IndexText::Memory(lines.concat().into()) }
     }

@@ -45,7 +45,7 @@ impl Inflater {
         Self { state: Decompress::new(false), buffer: vec![0; Self::PIECE] }
     }
 
-    /// Hands the inflated bytes of `slice` to `each`, piece by piece.
+    /// Passes the inflated bytes of `slice` to `each`, in pieces.
     ///
     /// # Errors
     /// When the slice is not one complete deflate stream, or inflates to another length or CRC-32 than stated, or

@@ -20,7 +20,7 @@ use crate::tree::{Content, LayerTree, NodeKind};
 pub struct MaterializeError {
     /// The file.
     pub path: PathBuf,
-    /// Why.
+    /// The cause.
     pub source: io::Error,
 }
 

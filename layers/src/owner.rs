@@ -39,7 +39,7 @@ pub struct RecordedDevice {
     pub minor: u32,
 }
 
-/// No text of [`OwnershipRecord`].
+/// Text that is not an [`OwnershipRecord`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not an owner")]
 pub struct NoOwner(String);
@@ -70,7 +70,7 @@ impl FromStr for OwnershipRecord {
     }
 }
 
-/// A file for as long as it exists: numbers of inodes are used again, times of birth are not.
+/// The identity of a file: inode numbers are reused, creation times are not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileIdentity {
     /// The inode's number.
@@ -84,7 +84,7 @@ pub struct FileIdentity {
 pub struct OwnershipTable(pub BTreeMap<FileIdentity, OwnershipRecord>);
 
 impl fmt::Display for OwnershipTable {
-    /// A line for each: inode, seconds, nanoseconds, owner.
+    /// One line per file: inode, seconds, nanoseconds, owner.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|(FileIdentity { inode, born: (seconds, nanoseconds) }, owner)| {
             writeln!(f, "{inode} {seconds} {nanoseconds} {owner}")

@@ -5,15 +5,15 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Longest path, in bytes, as in Linux (PATH_MAX).
+/// Maximum length of a path in bytes, as in Linux (PATH_MAX).
 pub(crate) const MAX_PATH: usize = 4096;
-/// The maximum number of components of a path: far more than images have, and few enough to descend step by step.
+/// The maximum number of components of a path: far more than images have, and few enough for a recursive walk.
 pub(crate) const MAX_DEPTH: usize = 256;
 
-/// A path relative to the layer's root: components joined by single slashes, none of them empty, `.` or `..`; bytes,
-/// not text. The root itself is the empty path.
+/// A path relative to the layer's root: components joined by single slashes, none of them empty, `.` or `..`; it has
+/// bytes, not text. The root is the empty path.
 ///
-/// Ordered by bytes, so a directory comes before what is in it.
+/// Ordered by bytes, so a directory precedes its content.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct LayerPath(Vec<u8>);
 
@@ -27,16 +27,16 @@ pub enum PathError {
     /// A component longer than 255 bytes.
     #[error("the path `{0}` has a component of more than 255 bytes, the limit of file names")]
     LongComponent(String),
-    /// A name that no file has.
+    /// A name that no file can have.
     #[error("`{0}` is not a valid file name")]
     Unusable(String),
     /// A NUL byte.
     #[error("the path `{0}` has a NUL byte")]
     Nul(String),
-    /// A path that the system calls do not take.
+    /// A path that is longer than system calls accept.
     #[error("the path {0} is longer than {MAX_PATH} bytes: programs that unpack images cannot create it")]
     TooLong(String),
-    /// A path of very many directories.
+    /// A path with too many directories.
     #[error("the path {0} has more than {MAX_DEPTH} directories, the limit of layers")]
     TooDeep(String),
 }
@@ -48,7 +48,7 @@ impl LayerPath {
         Self::default()
     }
 
-    /// Reads a name as tar and configs write it: leading slashes and `.` components are dropped.
+    /// Parses a name of a tar or a config: drops leading slashes and `.` components.
     ///
     /// # Errors
     /// When a component is `..`, has a NUL byte or is longer than 255 bytes ([`PathError`]).
@@ -73,7 +73,7 @@ impl LayerPath {
         Ok(Self(path))
     }
 
-    /// `self` and then `name`.
+    /// `self` followed by `name`.
     ///
     /// # Errors
     /// As [`LayerPath::new`].
@@ -84,7 +84,7 @@ impl LayerPath {
         Self::new(joined)
     }
 
-    /// The directory that it is in; `None` for the root.
+    /// The parent directory; `None` for the root.
     #[must_use]
     pub fn parent(&self) -> Option<Self> {
         if self.is_root() {
@@ -100,7 +100,7 @@ impl LayerPath {
         self.0.rsplit(|b| *b == b'/').next().unwrap_or(&[])
     }
 
-    /// Every directory above it, the nearest first, the root excluded.
+    /// Every directory above it except the root, the nearest first.
     pub fn ancestors(&self) -> impl Iterator<Item = Self> + use<> {
         std::iter::successors(self.parent(), Self::parent).filter(|path| !path.is_root())
     }
@@ -117,7 +117,7 @@ impl LayerPath {
     /// # Errors
     /// [`PathError::TooLong`] and [`PathError::TooDeep`].
     pub fn check_limits(&self) -> Result<(), PathError> {
-        // With the slash at its beginning and the NUL at its end (path_resolution(7)).
+        // With the leading slash and the final NUL (path_resolution(7)).
         if self.0.len() + 2 > MAX_PATH {
             return Err(PathError::TooLong(self.shortened()));
         }
@@ -138,7 +138,7 @@ impl LayerPath {
         self.0.is_empty()
     }
 
-    /// Whether it is `directory` or something inside it.
+    /// Whether it is `directory` or inside it.
     #[must_use]
     pub fn starts_with(&self, directory: &Self) -> bool {
         directory.is_root()
@@ -192,7 +192,7 @@ impl LayerPath {
 }
 
 impl fmt::Display for LayerPath {
-    /// With a leading slash, as people write it.
+    /// With a leading slash.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "/{}", String::from_utf8_lossy(&self.0))
     }

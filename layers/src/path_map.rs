@@ -1,5 +1,5 @@
-//! A map from paths to values, as stacked layers change it: an entry replaces another one, a whiteout removes a path with
-//! everything inside it.
+//! A map from paths to values, with the operations of stacked layers: an entry replaces another one, a whiteout removes
+//! a path with everything inside it.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -45,7 +45,7 @@ impl<T> PathMap<T> {
         self.0.into_iter()
     }
 
-    /// Sets the value at `path`, and returns the old one. What is inside `path` stays.
+    /// Sets the value at `path`, and returns the old one. Values inside `path` stay.
     pub fn insert(&mut self, path: LayerPath, value: T) -> Option<T> {
         self.0.insert(path, value)
     }
@@ -80,7 +80,7 @@ impl<T> PathMap<T> {
         }
         let from = (Bound::Included(prefix.as_slice()), Bound::Unbounded);
         let inside = self.0.range::<[u8], _>(from).take_while(|(path, _)| path.as_bytes().starts_with(&prefix));
-        // The root has no name, so it lies in its own range.
+        // The root has no name, so it is in its own range.
         let inside: Vec<_> = inside.map(|(path, _)| path.clone()).filter(|path| !path.is_root()).collect();
         inside.into_iter().filter_map(|path| self.0.remove_entry(&path)).collect()
     }

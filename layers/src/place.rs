@@ -94,7 +94,7 @@ impl Lookups {
         self.0.iter().map(line).collect()
     }
 
-    /// Reads lines; `None` where one is malformed.
+    /// Parses the lines; `None` if one is malformed.
     #[must_use]
     pub fn parse<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<Self> {
         let read = |line: &str| {

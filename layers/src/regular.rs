@@ -41,8 +41,8 @@ pub fn open_without_waiting(path: &Path) -> io::Result<File> {
 
 /// Opens `path` from `directory` by openat2(2), which keeps the resolution inside `directory`.
 ///
-/// The kernel gives up with EAGAIN when the path has a `..` and any process renames a directory or changes a mount at the
-/// same time: the call is repeated.
+/// The kernel fails with EAGAIN if the path has a `..` and any process renames a directory or changes a mount at the
+/// same time; then the call is repeated.
 ///
 /// # Errors
 /// Those of openat2(2).

@@ -1,4 +1,4 @@
-//! Random numbers that are the same every time, for tests that break things in many ways.
+//! Reproducible random numbers, for tests with many mutations.
 
 /// A generator of numbers (xorshift).
 pub(crate) struct SeededRandom(u64);
@@ -10,7 +10,7 @@ impl Default for SeededRandom {
 }
 
 impl SeededRandom {
-    /// A number from 0 up to and excluding `limit`.
+    /// A number below `limit`.
     pub(crate) fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

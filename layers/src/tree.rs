@@ -58,7 +58,7 @@ pub enum NodeKind {
     },
     /// A regular file.
     File(Content),
-    /// A symbolic link and its target, as it is written.
+    /// A symbolic link and its target.
     Symlink(Vec<u8>),
     /// Another name of a file in the same layer.
     Hardlink(LayerPath),
@@ -94,14 +94,14 @@ pub enum Content {
         /// Its length in bytes.
         len: u64,
     },
-    /// A stretch of a mapped file.
+    /// A range of a mapped file.
     Slice {
         /// The mapped file.
         file: MappedFile,
-        /// The stretch.
+        /// The range.
         range: Range<usize>,
     },
-    /// A stretch of a mapped file that is deflated already.
+    /// A range of a mapped file that is already deflated.
     Deflated(DeflatedSlice),
 }
 
@@ -138,7 +138,7 @@ impl Content {
     }
 }
 
-/// An entry that does not fit into the tree.
+/// An entry that conflicts with the tree.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TreeError {
@@ -170,10 +170,10 @@ impl LayerTree {
         Self::default()
     }
 
-    /// Adds an entry; one of the same path is replaced.
+    /// Adds an entry; replaces one with the same path.
     ///
     /// # Errors
-    /// When an entry above it is no directory, or it would replace a directory that has something in it.
+    /// When a parent entry is not a directory, or a non-empty directory would be replaced.
     pub fn insert(&mut self, path: LayerPath, node: TreeNode) -> Result<(), TreeError> {
         for above in path.ancestors() {
             match self.nodes.get(&above).map(|node| &node.kind) {
@@ -229,13 +229,13 @@ impl LayerTree {
         self.nodes.len()
     }
 
-    /// Whether there is no entry.
+    /// Whether the tree is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
-    /// The sum of the files' lengths, in bytes.
+    /// The total length of the files in bytes.
     #[must_use]
     pub fn content_len(&self) -> u64 {
         let files = self.nodes.values().filter_map(|node| match &node.kind {

@@ -1,4 +1,4 @@
-//! Whiteouts (image-spec, layer.md, "Whiteouts"). Only this module knows their names.
+//! Whiteouts (image-spec, layer.md, "Whiteouts"). Only this module handles their names.
 
 use crate::path::{LayerPath, PathError};
 
@@ -16,13 +16,13 @@ pub enum Meaning {
     Opaque(LayerPath),
 }
 
-/// Whether a component of the path is a whiteout's name, which no file of an image can have.
+/// Whether a component of the path is the name of a whiteout, which no file of an image can have.
 #[must_use]
 pub fn is_reserved(path: &LayerPath) -> bool {
     path.as_bytes().split(|byte| *byte == b'/').any(|component| component.starts_with(PREFIX))
 }
 
-/// Reads a path of a layer's tar.
+/// Parses a path of a layer's tar.
 ///
 /// # Errors
 /// For a whiteout without a name (`.wh.`), or of `.` or `..`.

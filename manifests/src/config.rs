@@ -1,4 +1,4 @@
-//! The image config (image-spec, config.md): a typed view for reading, and the edits that a recipe makes.
+//! The image config (image-spec, config.md): a typed view for reading, and the edits of a recipe.
 
 use std::collections::BTreeMap;
 
@@ -12,25 +12,25 @@ use crate::document::DocumentType;
 use crate::expand::{ExpandError, expand};
 use crate::platform::Platform;
 
-/// What ociforge reads of an image config.
+/// The fields of an image config that ociforge reads.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(expecting = "an object")]
 pub struct Config {
-    /// The platform that the image runs on.
+    /// The platform of the image.
     #[serde(flatten)]
     pub platform: Platform,
-    /// How a container is started.
+    /// The execution parameters of containers.
     #[serde(default, deserialize_with = "null_as_default")]
     pub config: ExecutionParameters,
     /// The layers' diff ids.
     pub rootfs: RootFs,
-    /// How the layers came to be, lowest first.
+    /// The history of the layers, lowest first.
     #[serde(default, deserialize_with = "null_as_default")]
     pub history: Vec<History>,
     /// RFC 3339 time of creation.
     #[serde(default)]
     pub created: Option<String>,
-    /// Who made the image.
+    /// The author.
     #[serde(default)]
     pub author: Option<String>,
 }
@@ -55,19 +55,19 @@ pub struct History {
     /// The command that made the layer.
     #[serde(default)]
     pub created_by: Option<String>,
-    /// Whether the step made no layer.
+    /// Whether the step has no layer.
     #[serde(default)]
     pub empty_layer: bool,
 }
 
-/// The `config` object: defaults for a container's process. What is missing or `null` is empty.
+/// The `config` object: defaults for a container's process. Missing and `null` fields are empty.
 #[derive(Debug, Clone, Default)]
 pub struct ExecutionParameters {
     /// `user`, `uid`, `user:group`, …
     pub user: String,
     /// `KEY=VALUE`, in order.
     pub env: Vec<String>,
-    /// First words of the command.
+    /// The first words of the command.
     pub entrypoint: Vec<String>,
     /// The words after them.
     pub cmd: Vec<String>,
@@ -84,7 +84,7 @@ pub struct ExecutionParameters {
 }
 
 impl<'de> Deserialize<'de> for ExecutionParameters {
-    /// By hand, for an error that names the field.
+    /// Not derived, so that the error names the field.
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         let mut fields = Map::deserialize(input)?;
         Ok(Self {
@@ -108,22 +108,22 @@ fn field<T: DeserializeOwned + Default, E: de::Error>(fields: &mut Map<String, V
 }
 
 impl ExecutionParameters {
-    /// The value of `key` in `env`; the last one where it is given twice.
+    /// The value of `key` in `env`; the last one counts.
     #[must_use]
     pub fn env_value(&self, key: &str) -> Option<&str> {
         self.env.iter().rev().find_map(|entry| entry.strip_prefix(key)?.strip_prefix('='))
     }
 }
 
-/// What a recipe's `[config]` changes. What is `None` or empty stays as the base has it.
+/// The changes of a recipe's `[config]`. `None` and empty fields keep the base's value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConfigEdit {
-    /// Variables to set, in the order in which they are stated, no key twice. A key that the base has keeps its place,
-    /// others follow in key order.
+    /// Variables to set, in the recipe's order, with unique keys. A key of the base keeps its position; others follow
+    /// in key order.
     pub env: Vec<(String, String)>,
     /// Working directory.
     pub workdir: Option<String>,
-    /// Entrypoint; the base's cmd goes with its entrypoint, as in a Dockerfile.
+    /// Entrypoint; it also removes the base's cmd, as in a Dockerfile.
     pub entrypoint: Option<Vec<String>>,
     /// Command.
     pub cmd: Option<Vec<String>>,
@@ -139,10 +139,10 @@ pub struct ConfigEdit {
     pub stop_signal: Option<String>,
 }
 
-/// The search path where an image sets none.
+/// The default search path of images without `PATH`.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// A value of a recipe whose references to variables cannot be read.
+/// A recipe's value with an invalid reference to a variable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cannot expand `{key}`")]
 pub struct ConfigValueError {
@@ -152,16 +152,16 @@ pub struct ConfigValueError {
     pub source: ExpandError,
 }
 
-/// Texts with references to variables, seen from an environment that grows.
+/// Expansion of variables in texts, with an environment that grows.
 #[derive(Debug, Clone, Default)]
 pub struct Expansion {
     env: BTreeMap<String, String>,
-    /// Where a variable was missing: the key of the value, and the variable.
+    /// The undefined references: the key of the value, and the variable.
     pub missing: Vec<(String, String)>,
 }
 
 impl Expansion {
-    /// What the variables in `env` (`KEY=VALUE`) are; `PATH` has a value in any case.
+    /// An expansion with the variables in `env` (`KEY=VALUE`), and a default for `PATH`.
     #[must_use]
     pub fn new(env: &[String]) -> Self {
         let path = ("PATH".to_owned(), DEFAULT_PATH.to_owned());
@@ -170,10 +170,10 @@ impl Expansion {
         Self { env: std::iter::once(path).chain(pairs).collect(), missing: Vec::new() }
     }
 
-    /// The text of `key` with its references replaced.
+    /// The text of `key` with its references expanded.
     ///
     /// # Errors
-    /// When a reference cannot be read.
+    /// When a reference is invalid.
     pub fn text(&mut self, key: &str, text: &str) -> Result<String, ConfigValueError> {
         let mut missing = Vec::new();
         let expanded = expand(text, &|name| self.env.get(name).cloned(), &mut missing);
@@ -184,7 +184,7 @@ impl Expansion {
     /// The same for an absolute path.
     ///
     /// # Errors
-    /// When a reference cannot be read, or the path is not absolute.
+    /// When a reference is invalid, or the path is not absolute.
     pub fn path(&mut self, key: &str, text: &str) -> Result<String, ConfigValueError> {
         let path = self.text(key, text)?;
         if path.starts_with('/') {
@@ -193,10 +193,10 @@ impl Expansion {
         Err(ConfigValueError { key: key.to_owned(), source: ExpandError::Relative(path) })
     }
 
-    /// Variables that are set one after the other; each is seen by those that follow.
+    /// Expands variables in order; later ones can refer to earlier ones.
     ///
     /// # Errors
-    /// When a reference cannot be read.
+    /// When a reference is invalid.
     pub fn variables(&mut self, env: &[(String, String)]) -> Result<Vec<(String, String)>, ConfigValueError> {
         let set = |(key, value): &(String, String)| {
             let value = self.text(&format!("env.{key}"), value)?;
@@ -208,11 +208,11 @@ impl Expansion {
 }
 
 impl ConfigEdit {
-    /// The edit with the references to variables replaced in `env`, `workdir`, `user` and `labels`, as a Dockerfile has it.
-    /// `expansion` holds the base's variables, and this edit's afterwards.
+    /// The edit with references to variables expanded in `env`, `workdir`, `user` and `labels`, as in a Dockerfile.
+    /// `expansion` has the base's variables, and afterwards also those of this edit.
     ///
     /// # Errors
-    /// When a reference cannot be read, or the working directory is not absolute.
+    /// When a reference is invalid, or the working directory is not absolute.
     pub fn expanded(&self, expansion: &mut Expansion) -> Result<Self, ConfigValueError> {
         let env = expansion.variables(&self.env)?;
         let mut text = |key: &str, text: &String| expansion.text(key, text);
@@ -272,7 +272,7 @@ impl ConfigEdit {
     }
 }
 
-/// Adds entries to an object inside `process`, which is made where there is none or `null`.
+/// Adds entries to an object inside `process`, and creates the object if it is missing or `null`.
 fn merge(process: &mut Map<String, Value>, key: &str, entries: impl Iterator<Item = (String, Value)>) {
     let mut entries = entries.peekable();
     if entries.peek().is_none() {

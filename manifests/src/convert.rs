@@ -1,4 +1,5 @@
-//! Docker's manifests as OCI has them: other media types, and so other digests. Configs and layers keep their bytes.
+//! Conversion of Docker's manifests to OCI: other media types, and therefore other digests. Configs and layers keep
+//! their bytes.
 
 use std::collections::HashMap;
 
@@ -10,10 +11,10 @@ use crate::document::{Document, DocumentError};
 use crate::graph::{GraphNode, Index, Manifest};
 use crate::media_type;
 
-/// The manifest with OCI's media types; nothing where it has these already.
+/// The manifest with OCI media types; `None` if it already has them.
 ///
 /// # Errors
-/// Never for a manifest that was read.
+/// Never for a manifest that was parsed.
 pub fn manifest_as_oci(manifest: &Document<Manifest>) -> Result<Option<GraphNode>, DocumentError> {
     let own = manifest.media_type.as_deref().unwrap_or_default();
     let parts = [&manifest.config].into_iter().chain(&manifest.layers);
@@ -35,10 +36,10 @@ pub fn manifest_as_oci(manifest: &Document<Manifest>) -> Result<Option<GraphNode
     Ok(Some(GraphNode::Manifest(Box::new(Document::from_json(json)?))))
 }
 
-/// The index with OCI's media type and with those entries that became others; nothing where nothing of that changes it.
+/// The index with the OCI media type and the converted entries; `None` if nothing changes.
 ///
 /// # Errors
-/// Never for an index that was read.
+/// Never for an index that was parsed.
 pub fn index_as_oci(
     index: &Document<Index>,
     became: &HashMap<Digest, Descriptor>,
@@ -52,7 +53,7 @@ pub fn index_as_oci(
     let entries = index.manifests.iter().map(|entry| match became.get(&entry.digest) {
         Some(new) => {
             let mut entry = entry.clone();
-            // What the descriptor brought along were the old bytes.
+            // The inline data has the old bytes.
             entry.other.remove("data");
             (entry.media_type, entry.digest, entry.size) = (new.media_type.clone(), new.digest.clone(), new.size);
             entry

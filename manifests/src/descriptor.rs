@@ -11,7 +11,7 @@ use crate::digest::{Digest, Hasher};
 use crate::media_type;
 use crate::platform::Platform;
 
-/// What points from one document to another: type, digest and size in bytes. Fields unknown here are kept.
+/// A descriptor: media type, digest and size in bytes of the content. Unknown fields are kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(expecting = "an object")]
 #[serde(rename_all = "camelCase")]
@@ -28,7 +28,7 @@ pub struct Descriptor {
     /// In an index: the platform that the manifest is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
-    /// Everything else (`urls`, `data`, `artifactType`, …), as it was read.
+    /// All other fields (`urls`, `data`, `artifactType`, …), unchanged.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
@@ -53,18 +53,18 @@ impl Descriptor {
         Self::new(media_type, Digest::of(bytes), bytes.len() as u64)
     }
 
-    /// Whether the content need not be where the document is: a layer that is to be fetched from its `urls`, or one of
-    /// the kinds that must not be distributed.
+    /// Whether the content may be missing beside the document: a layer to fetch from its `urls`, or a layer of a
+    /// non-distributable type.
     #[must_use]
     pub fn is_elsewhere(&self) -> bool {
         let has_urls = self.other.get("urls").and_then(Value::as_array).is_some_and(|urls| !urls.is_empty());
         has_urls || self.media_type.contains(".nondistributable.") || self.media_type.contains(".foreign.")
     }
 
-    /// The content, where the descriptor brings it along (`data`), as long as it is what size and digest say.
+    /// The inline content (`data`), if any, after a check of its size and digest.
     ///
     /// # Errors
-    /// When it is something else.
+    /// When the data does not match.
     pub fn data(&self) -> Option<Result<Vec<u8>, DataError>> {
         let data = self.other.get("data").filter(|data| !data.is_null())?;
         let decoded = data.as_str().and_then(|text| STANDARD.decode(text).ok());
@@ -83,12 +83,12 @@ impl Descriptor {
     }
 }
 
-/// Inline data that is not the content of its descriptor.
+/// Inline data that does not match its descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the `data` of its descriptor does not match size and digest")]
 pub struct DataError;
 
-/// Takes JSON's `null`, which Go programs write for an empty slice or map, for the empty value.
+/// Reads JSON's `null`, which Go programs write for an empty slice or map, as the empty value.
 pub(crate) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,

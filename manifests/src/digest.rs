@@ -10,12 +10,12 @@ use sha2::{Digest as _, Sha256, Sha512};
 
 /// The digest of a blob's bytes, `sha256:<64 lower-case hex digits>` or `sha512:<128>`.
 ///
-/// Ordered and hashed by its text. A value of this type is always well-formed; its clones share the text.
+/// Ordered and hashed by its text. A value of this type is always valid; clones share the text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Digest(Arc<str>);
 
-/// Text that is no digest.
+/// Text that is not a digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a digest (expected sha256: and 64 hex digits, or sha512: and 128)")]
 pub struct DigestError(pub String);
@@ -27,13 +27,13 @@ impl Digest {
         Self::from_sha256(&Sha256::digest(bytes).into())
     }
 
-    /// The digest whose raw SHA-256 is `hash`.
+    /// The digest with the raw SHA-256 `hash`.
     #[must_use]
     pub fn from_sha256(hash: &[u8; 32]) -> Self {
         Self(format!("sha256:{}", hex::encode(hash)).into())
     }
 
-    /// The digest whose raw SHA-512 is `hash`.
+    /// The digest with the raw SHA-512 `hash`.
     #[must_use]
     pub fn from_sha512(hash: &[u8; 64]) -> Self {
         Self(format!("sha512:{}", hex::encode(hash)).into())
@@ -51,20 +51,20 @@ impl Digest {
         self.0.split_once(':').map_or("", |(_, hex)| hex)
     }
 
-    /// The first 12 hex digits, for people to read.
+    /// The first 12 hex digits, for messages.
     #[must_use]
     pub fn short(&self) -> &str {
         &self.hex()[..12]
     }
 
-    /// The tag under which clients list the referrers of the manifest of this digest where the registry lists none
+    /// The tag for the list of referrers of the manifest with this digest, for registries without the referrers API
     /// (distribution-spec, "Referrers Tag Schema").
     #[must_use]
     pub fn referrers_tag(&self) -> String {
         format!("{}-{:.64}", self.algorithm(), self.hex())
     }
 
-    /// The whole text, algorithm included.
+    /// The whole text, with the algorithm.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -115,7 +115,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// A digest in the making.
+/// A hasher of content.
 #[derive(Debug, Clone)]
 pub enum Hasher {
     /// SHA-256.
@@ -125,7 +125,7 @@ pub enum Hasher {
 }
 
 impl Hasher {
-    /// Begins a digest of the algorithm of this name; there are `sha256` and `sha512`.
+    /// A hasher for this algorithm: `sha256` or `sha512`.
     #[must_use]
     pub fn new(algorithm: &str) -> Option<Self> {
         match algorithm {
@@ -135,10 +135,10 @@ impl Hasher {
         }
     }
 
-    /// Begins a digest of the same algorithm as `digest`.
+    /// A hasher for the algorithm of `digest`.
     #[must_use]
     pub fn like(digest: &Digest) -> Self {
-        // A digest is of one of the algorithms that there are.
+        // A digest has one of the known algorithms.
         Self::new(digest.algorithm()).unwrap_or_default()
     }
 
@@ -151,7 +151,7 @@ impl Hasher {
         }
     }
 
-    /// Takes the next bytes.
+    /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Sha256(hasher) => hasher.update(bytes),
@@ -159,8 +159,8 @@ impl Hasher {
         }
     }
 
-    /// What it has come to, for [`Hasher::restore`]: with it another process can go on where this one stopped. The last
-    /// bytes taken are in it, up to 127 of them.
+    /// The state for [`Hasher::restore`], with which another process can continue. It contains the last bytes, up to
+    /// 127.
     #[must_use]
     pub fn state(&self) -> Vec<u8> {
         match self {
@@ -169,7 +169,7 @@ impl Hasher {
         }
     }
 
-    /// Goes on from a [`Hasher::state`] of the algorithm of this name. `None` where it is no such state.
+    /// Restores a [`Hasher::state`] for this algorithm. `None` if the state is invalid.
     #[must_use]
     pub fn restore(algorithm: &str, state: &[u8]) -> Option<Self> {
         match algorithm {
@@ -179,7 +179,7 @@ impl Hasher {
         }
     }
 
-    /// The digest of all bytes taken.
+    /// The digest of all bytes.
     #[must_use]
     pub fn finish(self) -> Digest {
         match self {
@@ -190,7 +190,7 @@ impl Hasher {
 }
 
 impl Default for Hasher {
-    /// SHA-256, which nearly all digests are of.
+    /// SHA-256, the usual algorithm.
     fn default() -> Self {
         Self::Sha256(Sha256::new())
     }
@@ -202,7 +202,7 @@ fn restored<H: SerializableState>(state: &[u8]) -> Option<H> {
 
 /// The digest of a layer's *uncompressed* tar (image-spec, config.md, "Layer DiffID").
 ///
-/// A type of its own, so that it cannot take the place of the blob's digest.
+/// A separate type, so that it is not confused with the blob's digest.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DiffId(pub Digest);
@@ -219,12 +219,12 @@ impl fmt::Debug for DiffId {
     }
 }
 
-/// What a stack of layers amounts to (image-spec, config.md, "Layer ChainID"): the same chain, the same filesystem.
+/// The id of a chain of layers (image-spec, config.md, "Layer ChainID"): equal chains have equal filesystems.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChainId(pub Digest);
 
 impl ChainId {
-    /// The chains that end at each of `layers`, which come lowest first.
+    /// The chain ids of each of `layers`, lowest first.
     #[must_use]
     pub fn of(layers: &[DiffId]) -> Vec<Self> {
         let mut chains: Vec<Self> = Vec::with_capacity(layers.len());

@@ -1,4 +1,4 @@
-//! Documents: bytes and their meaning together.
+//! Documents: bytes with their typed view.
 
 use std::sync::OnceLock;
 
@@ -10,13 +10,13 @@ use crate::descriptor::Descriptor;
 use crate::digest::Digest;
 use crate::skimmed::Skimmed;
 
-/// Largest manifest or config that is read, in bytes. Registries accept 4 MiB manifests; configs may be larger.
+/// Maximum size of a manifest or config in bytes. Registries accept 4 MiB manifests; configs may be larger.
 pub const MAX_DOCUMENT: u64 = 16 << 20;
 
-/// A JSON document: the bytes as they were read, the typed view `T` of them, and, once it is asked for, the JSON.
+/// A JSON document: its original bytes, the typed view `T` and, on demand, the JSON value.
 ///
-/// What was read keeps its bytes, so its digest never changes. An edit works on the JSON, so fields that `T` does not
-/// know survive, and is written with sorted keys, so the same content always gives the same bytes.
+/// A parsed document keeps its bytes, so its digest never changes. An edit changes the JSON value, so fields that `T`
+/// does not have are kept; it is written with sorted keys, so the same content always has the same bytes.
 #[derive(Debug, Clone)]
 pub struct Document<T> {
     bytes: Bytes,
@@ -24,34 +24,34 @@ pub struct Document<T> {
     value: T,
 }
 
-/// Bytes that are not the document that they should be.
+/// Bytes that are not the expected document.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DocumentError {
-    /// No JSON, or JSON of another form.
+    /// Invalid JSON, or JSON of another structure.
     #[error("not a valid {what}")]
     Json {
-        /// What the bytes should have been.
+        /// The expected document.
         what: &'static str,
-        /// Where and why parsing ended.
+        /// The position and the cause.
         source: serde_json::Error,
     },
-    /// One program takes it for a manifest and another for an index, or two programs read other values from it.
+    /// A document that some programs read as a manifest and others as an index, or with different values.
     #[error("the document is ambiguous: {0}")]
     Ambiguous(String),
-    /// A manifest of Docker's first schema.
+    /// A manifest of Docker's schema 1.
     #[error("it is a {}manifest of Docker's schema 1, which is not supported", if *.signed { "signed " } else { "" })]
     SchemaOne {
-        /// Whether it holds signatures.
+        /// Whether it has signatures.
         signed: bool,
     },
-    /// Content of a type that is neither a manifest's nor an index's.
+    /// Content of a type other than manifest or index.
     #[error("it is neither an image nor an index; its type is {0}")]
     Foreign(String),
 }
 
 impl DocumentError {
-    /// What can be done about it, as a sentence without a capital or a full stop.
+    /// The hint, as a sentence without a capital or a full stop.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
@@ -67,43 +67,43 @@ impl DocumentError {
     }
 }
 
-/// What a document is called in errors, and what it must be besides JSON of its form.
+/// The name of a document in errors, and its checks besides the JSON structure.
 pub trait DocumentType {
     /// For instance `image manifest`.
     const NAME: &'static str;
 
-    /// Looks at the bytes before they are read as this document.
+    /// Checks the bytes before they are parsed.
     ///
     /// # Errors
-    /// When they are not JSON, or are not this document to every reader.
+    /// When they are not valid JSON, or different readers may read them differently.
     fn check(bytes: &[u8]) -> Result<(), DocumentError> {
-        // What could not become a `Value` must not become a document.
+        // Bytes that cannot become a `Value` must not become a document.
         let skimmed: Result<Skimmed, _> = serde_json::from_slice(bytes);
         skimmed.map(drop).map_err(|source| DocumentError::Json { what: Self::NAME, source })
     }
 }
 
 impl<T: DeserializeOwned + DocumentType> Document<T> {
-    /// Reads a document.
+    /// Parses a document.
     ///
     /// # Errors
-    /// When the bytes are not JSON, or not of `T`'s form.
+    /// When the bytes are not JSON, or not of `T`'s structure.
     pub fn parse(bytes: impl Into<Bytes>) -> Result<Self, DocumentError> {
         let bytes = bytes.into();
         T::check(&bytes)?;
         Self::checked(bytes)
     }
 
-    /// Reads a document whose bytes have passed `T`'s check.
+    /// Parses a document whose bytes have passed `T`'s check.
     pub(crate) fn checked(bytes: Bytes) -> Result<Self, DocumentError> {
         let value = serde_json::from_slice(&bytes).map_err(named::<T>)?;
         Ok(Self { bytes, json: OnceLock::new(), value })
     }
 
-    /// Makes a document of JSON, its bytes with sorted keys.
+    /// Creates a document from JSON; its bytes have sorted keys.
     ///
     /// # Errors
-    /// When the JSON is not of `T`'s form.
+    /// When the JSON is not of `T`'s structure.
     pub fn from_json(json: Value) -> Result<Self, DocumentError> {
         let bytes = canonical(&json);
         T::check(&bytes)?;
@@ -111,7 +111,7 @@ impl<T: DeserializeOwned + DocumentType> Document<T> {
         Ok(Self { bytes: bytes.into(), json: json.into(), value })
     }
 
-    /// The document's bytes, exactly.
+    /// The original bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -123,10 +123,10 @@ impl<T: DeserializeOwned + DocumentType> Document<T> {
         self.bytes.clone()
     }
 
-    /// The whole JSON, unknown fields included.
+    /// The whole JSON value, with unknown fields.
     #[must_use]
     pub fn json(&self) -> &Value {
-        // That the bytes are JSON was seen when they were read.
+        // The bytes were valid JSON when they were parsed.
         self.json.get_or_init(|| serde_json::from_slice(&self.bytes).unwrap_or_default())
     }
 
@@ -136,7 +136,7 @@ impl<T: DeserializeOwned + DocumentType> Document<T> {
         Digest::of(&self.bytes)
     }
 
-    /// The descriptor of the bytes under `media_type`.
+    /// The descriptor of the bytes with this media type.
     #[must_use]
     pub fn descriptor(&self, media_type: &str) -> Descriptor {
         Descriptor::of(media_type, &self.bytes)
@@ -155,7 +155,7 @@ fn named<T: DocumentType>(source: serde_json::Error) -> DocumentError {
     DocumentError::Json { what: T::NAME, source }
 }
 
-/// JSON without spaces and with sorted keys, whatever order serde_json's maps have in this build.
+/// JSON without spaces and with sorted keys, independent of the map type of serde_json in this build.
 #[must_use]
 pub fn canonical(json: &Value) -> Vec<u8> {
     fn sorted(json: &Value) -> Value {
@@ -169,7 +169,7 @@ pub fn canonical(json: &Value) -> Vec<u8> {
             scalar => scalar.clone(),
         }
     }
-    // `Value`'s Display is serde_json's compact form and has no way to fail.
+    // `Value`'s Display is serde_json's compact form and cannot fail.
     sorted(json).to_string().into_bytes()
 }
 

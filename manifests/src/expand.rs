@@ -1,28 +1,28 @@
-//! References to variables in texts, `$NAME` and `${NAME}`, as Dockerfiles and shells have them.
+//! References to variables in texts, `$NAME` and `${NAME}`, as in Dockerfiles and shells.
 
-/// A text whose references cannot be read.
+/// An invalid reference in a text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExpandError {
-    /// `${` without its end.
+    /// `${` without a closing brace.
     #[error("`{0}` has a `${{` without a `}}`")]
     Open(String),
-    /// Something else than a name in braces.
+    /// Braces without a variable name.
     #[error("`${{{0}}}` is not a reference to a variable")]
     Reference(String),
-    /// A path that comes to something relative.
+    /// A path that expands to a relative one.
     #[error("`{0}` is not an absolute path")]
     Relative(String),
 }
 
-/// Replaces references by what `value` gives: `$NAME`, `${NAME}`; `${NAME:-WORD}` and `${NAME-WORD}`, which are WORD where
-/// the variable is empty or missing, or only missing; `${NAME:+WORD}` and `${NAME+WORD}`, which are WORD where it is not.
-/// `$$` is a dollar, and so is one that no name follows.
+/// Expands references with the values of `value`: `$NAME`, `${NAME}`; `${NAME:-WORD}` and `${NAME-WORD}`, which are
+/// WORD if the variable is empty or undefined, or only if it is undefined; `${NAME:+WORD}` and `${NAME+WORD}`, which
+/// are WORD otherwise. `$$` is a dollar, and so is a `$` without a name.
 ///
-/// What is missing is empty, and its name is added to `missing`.
+/// Undefined variables expand to nothing, and their names are added to `missing`.
 ///
 /// # Errors
-/// For braces that hold something else or have no end.
+/// For braces with other content or without an end.
 pub fn expand(
     text: &str,
     value: &dyn Fn(&str) -> Option<String>,
@@ -51,7 +51,7 @@ pub fn expand(
     Ok(expanded)
 }
 
-/// What stands between braces.
+/// The value of the text between braces.
 fn reference(
     inside: &str,
     value: &dyn Fn(&str) -> Option<String>,
@@ -82,14 +82,14 @@ fn found(name: &str, value: &dyn Fn(&str) -> Option<String>, missing: &mut Vec<S
     })
 }
 
-/// Length of the name that a text begins with.
+/// The length of the name at the beginning of a text.
 fn name_len(text: &str) -> usize {
     let first = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
     let len = text.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_').count();
     if first { len } else { 0 }
 }
 
-/// Where the brace ends that was opened before `text`.
+/// The position of the brace that closes the one before `text`.
 fn closing(text: &str) -> Option<usize> {
     let mut depth = 1;
     for (at, byte) in text.bytes().enumerate() {

@@ -1,4 +1,4 @@
-//! Manifests, indexes, and what they point to.
+//! Manifests, indexes, and their references to other content.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::shape::DocumentShape;
 pub struct Manifest {
     /// Always 2.
     pub schema_version: u32,
-    /// The document's own type; OCI allows it to be left out.
+    /// The document's own type, which OCI makes optional.
     #[serde(default)]
     pub media_type: Option<String>,
     /// The image config.
@@ -26,10 +26,10 @@ pub struct Manifest {
     /// The layers, lowest first.
     #[serde(deserialize_with = "null_as_default")]
     pub layers: Vec<Descriptor>,
-    /// What this manifest is a referrer of.
+    /// The subject of this referrer.
     #[serde(default)]
     pub subject: Option<Descriptor>,
-    /// The type of an artifact that is no image.
+    /// The type of an artifact.
     #[serde(default)]
     pub artifact_type: Option<String>,
     /// Annotations, sorted by key.
@@ -46,8 +46,8 @@ impl DocumentType for Manifest {
 }
 
 impl Manifest {
-    /// The type of the artifact, where this is no image (image-spec, manifest.md, "Guidelines for Artifact Usage"): its
-    /// config is none of an image, or none of its layers has files.
+    /// The type of the artifact, if this is not an image (image-spec, manifest.md, "Guidelines for Artifact Usage"):
+    /// its config is not an image's, or none of its layers has files.
     #[must_use]
     pub fn artifact(&self) -> Option<&str> {
         let config = self.config.media_type.as_str();
@@ -69,13 +69,13 @@ impl Manifest {
 pub struct Index {
     /// Always 2.
     pub schema_version: u32,
-    /// The document's own type; OCI allows it to be left out.
+    /// The document's own type, which OCI makes optional.
     #[serde(default)]
     pub media_type: Option<String>,
     /// The manifests, in order of preference.
     #[serde(deserialize_with = "null_as_default")]
     pub manifests: Vec<Descriptor>,
-    /// What this index is a referrer of.
+    /// The subject of this referrer.
     #[serde(default)]
     pub subject: Option<Descriptor>,
     /// Annotations, sorted by key.
@@ -92,14 +92,14 @@ impl DocumentType for Index {
 }
 
 impl Index {
-    /// The first entry that serves `wanted` by what the index says. Entries without a platform, whose configs say it,
-    /// and the attestations that BuildKit files under `unknown/unknown`, are passed over.
+    /// The first entry that serves `wanted` according to the index. Skips entries without a platform, whose configs
+    /// have it, and BuildKit's attestations with the platform `unknown/unknown`.
     #[must_use]
     pub fn for_platform(&self, wanted: &Platform) -> Option<&Descriptor> {
         self.manifests.iter().find(|entry| entry.platform.as_ref().is_some_and(|have| have.serves(wanted)))
     }
 
-    /// The platforms that there are, as text, for messages.
+    /// The available platforms as text, for messages.
     #[must_use]
     pub fn platforms(&self) -> Vec<String> {
         let known = self.manifests.iter().filter_map(|entry| entry.platform.as_ref());
@@ -107,11 +107,11 @@ impl Index {
     }
 }
 
-/// The media type of a document of which somebody says that it is `stated`: the document's own word, which its digest
-/// covers, or else that, or else what its form says. Nothing where it is neither a manifest nor an index.
+/// The media type of a document with the type `stated` elsewhere: its own type, which its digest covers, or else
+/// `stated`, or else the type of its structure. `None` if it is neither a manifest nor an index.
 ///
 /// # Errors
-/// When it is not JSON, or may be taken for something else.
+/// When it is not JSON, or is ambiguous.
 pub fn media_type_of(stated: &str, bytes: &[u8]) -> Result<Option<String>, DocumentError> {
     if let Some(signed) = media_type::schema_one(stated) {
         return Err(DocumentError::SchemaOne { signed });
@@ -132,7 +132,7 @@ pub fn media_type_of(stated: &str, bytes: &[u8]) -> Result<Option<String>, Docum
     Ok(Some(shape.media_type().or(stated).unwrap_or(usual).to_owned()))
 }
 
-/// A document that points to others.
+/// A document that refers to others.
 #[derive(Debug, Clone)]
 pub enum GraphNode {
     /// An image manifest.
@@ -142,10 +142,10 @@ pub enum GraphNode {
 }
 
 impl GraphNode {
-    /// Reads `bytes` as what `media_type` says, or, where that says nothing, as what the document says of itself.
+    /// Parses `bytes` with the type `media_type` or, if that is generic, with the document's own type.
     ///
     /// # Errors
-    /// When the bytes are neither a manifest nor an index, or may be taken for something else than they are called.
+    /// When the bytes are neither a manifest nor an index, or are ambiguous.
     pub fn parse(media_type: &str, bytes: impl Into<Bytes>) -> Result<Self, DocumentError> {
         if let Some(signed) = media_type::schema_one(media_type) {
             return Err(DocumentError::SchemaOne { signed });
@@ -165,8 +165,8 @@ impl GraphNode {
         }
     }
 
-    /// What the document points to and needs: an index's manifests, or a manifest's config and layers. Not `subject`,
-    /// which needs the document and not the other way round.
+    /// The required content: an index's manifests, or a manifest's config and layers. Without `subject`, which requires
+    /// this document and is not required by it.
     #[must_use]
     pub fn children(&self) -> Vec<&Descriptor> {
         match self {
@@ -175,7 +175,7 @@ impl GraphNode {
         }
     }
 
-    /// What the document is a referrer of.
+    /// The subject of a referrer.
     #[must_use]
     pub fn subject(&self) -> Option<&Descriptor> {
         match self {
@@ -184,8 +184,8 @@ impl GraphNode {
         }
     }
 
-    /// The document, which `descriptor` is of, as an entry of its subject's list of referrers (distribution-spec,
-    /// "Listing Referrers"): with its annotations, and its type, which for a manifest without one is its config's.
+    /// The document with this descriptor as an entry of its subject's list of referrers (distribution-spec, "Listing
+    /// Referrers"): with its annotations and its type; a manifest without a type has its config's.
     #[must_use]
     pub fn as_referrer(&self, descriptor: &Descriptor) -> Descriptor {
         let (json, config, annotations) = match self {
@@ -200,7 +200,7 @@ impl GraphNode {
         entry
     }
 
-    /// The media type to give the document: its own word, or OCI's for its kind.
+    /// The media type of the document: its own, or OCI's for its kind.
     #[must_use]
     pub fn media_type(&self) -> &str {
         match self {
@@ -209,7 +209,7 @@ impl GraphNode {
         }
     }
 
-    /// The document's bytes, exactly.
+    /// The original bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         match self {
@@ -265,7 +265,7 @@ mod tests {
         assert!(matches!(parse("text/html", &manifest), Err(DocumentError::Foreign(kind)) if kind == "text/html"));
         let signed = "application/vnd.docker.distribution.manifest.v1+prettyjws";
         assert!(matches!(parse(signed, "{}"), Err(DocumentError::SchemaOne { signed: true })));
-        // Each by itself is as strict as the two together.
+        // Each parser alone is as strict as both together.
         assert!(Document::<Manifest>::parse(both.clone().into_bytes()).is_err());
         assert!(Document::<Index>::parse(both.into_bytes()).is_err());
     }

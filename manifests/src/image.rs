@@ -1,4 +1,4 @@
-//! An image as a value: its manifest and its config, and how layers are put on top.
+//! Images in memory: manifest and config, and the addition of layers.
 
 use std::collections::BTreeMap;
 
@@ -17,26 +17,26 @@ use crate::platform::Platform;
 pub struct Image {
     /// The manifest.
     pub manifest: Document<Manifest>,
-    /// The config that the manifest points to.
+    /// The config of the manifest.
     pub config: Document<Config>,
 }
 
-/// A layer to put on top of an image.
+/// A layer to add to an image.
 #[derive(Debug, Clone)]
 pub struct NewLayer {
     /// The blob.
     pub descriptor: Descriptor,
     /// The digest of its uncompressed tar.
     pub diff_id: DiffId,
-    /// For `history`: what made it.
+    /// The command for `history`.
     pub created_by: String,
 }
 
-/// An image whose documents contradict each other.
+/// An image with inconsistent documents.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImageError {
-    /// Manifest and config disagree about how many layers there are.
+    /// Manifest and config have different numbers of layers.
     #[error("the manifest has {layers} layers but the config {diff_ids} diff ids")]
     LayerCount {
         /// Layers in the manifest.
@@ -50,10 +50,10 @@ pub enum ImageError {
 }
 
 impl Image {
-    /// Puts a manifest and its config together.
+    /// Combines a manifest and its config.
     ///
     /// # Errors
-    /// When they disagree about the number of layers.
+    /// When they have different numbers of layers.
     pub fn new(manifest: Document<Manifest>, config: Document<Config>) -> Result<Self, ImageError> {
         let (layers, diff_ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
         if layers == diff_ids {
@@ -63,10 +63,10 @@ impl Image {
         }
     }
 
-    /// The image without layers or config that `base = "scratch"` means.
+    /// The image of `base = "scratch"`, without layers and config.
     ///
     /// # Errors
-    /// Never for a well-formed platform.
+    /// Never for a valid platform.
     pub fn scratch(platform: &Platform) -> Result<Self, ImageError> {
         let mut config = json!({"config": {}, "history": [], "rootfs": {"type": "layers", "diff_ids": []}});
         if let (Some(object), Ok(Value::Object(fields))) = (config.as_object_mut(), serde_json::to_value(platform)) {
@@ -77,13 +77,14 @@ impl Image {
         Self::new(manifest, config)
     }
 
-    /// The image with `layers` on top and `edit` applied: an OCI image, whatever `self` was.
+    /// The image with `layers` on top and `edit` applied: always an OCI image.
     ///
-    /// Fields of the config that are unknown here survive. `created` (RFC 3339) becomes the time of the image and of
-    /// each new history entry. `annotations` become those of the manifest; the base's describe the base and are left.
+    /// Unknown fields of the config are kept. `created` (RFC 3339) becomes the time of the image and of each new
+    /// history entry. `annotations` become those of the manifest; the base's are dropped, because they describe the
+    /// base.
     ///
     /// # Errors
-    /// When the base's config is not of the form that the specification gives.
+    /// When the base's config does not match the specification.
     pub fn append(
         &self,
         layers: &[NewLayer],
@@ -109,7 +110,7 @@ impl Image {
         object.insert("rootfs".into(), json!({"type": "layers", "diff_ids": diff_ids.collect::<Vec<_>>()}));
 
         let mut history = object.get("history").and_then(Value::as_array).cloned().unwrap_or_default();
-        // History is optional: a base may have less of it than layers. Ours must not be taken for the base's.
+        // History is optional: a base may have fewer entries than layers. The new entries must not count as the base's.
         let told = self.config.history.iter().filter(|entry| !entry.empty_layer).count();
         for _ in told..self.config.rootfs.diff_ids.len() {
             history.push(json!({"created_by": "unknown"}));

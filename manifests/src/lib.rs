@@ -1,7 +1,7 @@
-//! What an OCI image says: digests, references, manifests, the image config and the runtime spec.
+//! The documents of OCI images: digests, references, manifests, the image config and the runtime spec.
 //!
-//! Everything here is a value. Nothing in this crate reads a file, the clock, the environment or the network, so the
-//! same input gives the same bytes everywhere.
+//! All functions are pure: nothing in this crate reads a file, the clock, the environment or the network, so the same
+//! input gives the same bytes everywhere.
 
 pub mod config;
 pub mod convert;

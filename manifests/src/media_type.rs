@@ -1,4 +1,4 @@
-//! Media types of OCI and of Docker's schema 2, and how the one becomes the other (image-spec, media-types.md).
+//! Media types of OCI and of Docker's schema 2, and their conversion (image-spec, media-types.md).
 
 /// OCI image index.
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -19,12 +19,12 @@ pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.
 /// Docker's image config.
 pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
-/// Docker's manifest, schema 1, of which there are no new ones.
+/// Docker's manifest, schema 1, which is obsolete.
 const DOCKER_SCHEMA_ONE: &str = "application/vnd.docker.distribution.manifest.v1+json";
 /// The same with signatures.
 const DOCKER_SCHEMA_ONE_SIGNED: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
 
-/// What a client names in `Accept` when it asks for a manifest: all four kinds, OCI first.
+/// The `Accept` types of a request for a manifest: all four kinds, OCI first.
 pub const MANIFESTS: [&str; 4] = [INDEX, MANIFEST, DOCKER_LIST, DOCKER_MANIFEST];
 
 /// Whether documents of this type list manifests.
@@ -45,7 +45,7 @@ pub fn is_document(media_type: &str) -> bool {
     is_manifest(media_type) || is_index(media_type)
 }
 
-/// Whether the type says nothing about a document: servers and tools give these to anything.
+/// Whether the type is generic: servers and tools use these types for any content.
 #[must_use]
 pub fn is_generic(media_type: &str) -> bool {
     let generic =
@@ -53,7 +53,7 @@ pub fn is_generic(media_type: &str) -> bool {
     generic.contains(&media_type)
 }
 
-/// For a type of Docker's schema 1: whether that is the one with signatures.
+/// For a type of Docker's schema 1: whether it is the one with signatures.
 #[must_use]
 pub fn schema_one(media_type: &str) -> Option<bool> {
     match media_type {
@@ -63,25 +63,25 @@ pub fn schema_one(media_type: &str) -> Option<bool> {
     }
 }
 
-/// Whether this is a type of Docker's, for which there is one of OCI's.
+/// Whether this is a type of Docker with an OCI equivalent.
 #[must_use]
 pub fn is_docker(media_type: &str) -> bool {
     matches!(media_type, DOCKER_LIST | DOCKER_MANIFEST | DOCKER_CONFIG) || layer_as_oci(media_type) != media_type
 }
 
-/// Whether content of this type is the config of an image. Docker once wrote the type of any bytes there.
+/// Whether content of this type is an image config. Docker once used the type of arbitrary bytes for configs.
 #[must_use]
 pub fn is_config(media_type: &str) -> bool {
     matches!(media_type, CONFIG | DOCKER_CONFIG | "application/octet-stream")
 }
 
-/// Whether content of this type is files of an image, perhaps compressed or encrypted.
+/// Whether content of this type is files of an image, which may be compressed or encrypted.
 #[must_use]
 pub fn is_layer(media_type: &str) -> bool {
     media_type.contains(".image.layer.") || media_type.contains(".image.rootfs.")
 }
 
-/// The OCI name of a layer's media type; what is no Docker type stays as it is.
+/// The OCI equivalent of a layer's media type; other types stay unchanged.
 #[must_use]
 pub fn layer_as_oci(media_type: &str) -> &str {
     match media_type {

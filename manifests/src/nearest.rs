@@ -1,6 +1,6 @@
-//! The word that was probably meant, for hints.
+//! The most similar word, for hints.
 
-/// The word of `known` that `word` was probably meant to be.
+/// The word of `known` that `word` is probably a misspelling of.
 pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let word = word.to_lowercase();
     let likeness = |candidate: &&str| strsim::jaro_winkler(&word, &candidate.to_lowercase());

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// An operating system, an architecture in Go's names, and perhaps a variant: `linux/amd64`, `linux/arm64/v8`.
+/// An operating system, an architecture in Go's spelling, and an optional variant: `linux/amd64`, `linux/arm64/v8`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(expecting = "an object")]
 pub struct Platform {
@@ -17,19 +17,19 @@ pub struct Platform {
     /// `v7`, `v8`, …
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
-    /// Everything else (`os.version`, `os.features`), as it was read.
+    /// All other fields (`os.version`, `os.features`), unchanged.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
 
-/// Text that is no platform.
+/// Text that is not a platform.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a platform (expected os/architecture or os/architecture/variant, such as linux/amd64)")]
 pub struct PlatformError(pub String);
 
 impl Platform {
-    /// Whether an image for `self` serves a request for `wanted`: os and architecture agree, and the variant too where
-    /// both name one. `arm64` without a variant is `arm64/v8`, as containerd normalises it.
+    /// Whether an image for `self` serves a request for `wanted`: os and architecture are equal, and so are the
+    /// variants if both have one. `arm64` without a variant equals `arm64/v8`, as in containerd.
     #[must_use]
     pub fn serves(&self, wanted: &Self) -> bool {
         let variant = |p: &Self| match (&p.variant, p.architecture.as_str()) {
@@ -45,7 +45,7 @@ impl Platform {
 }
 
 impl Platform {
-    /// The platform that an image's config says; nothing where it says none.
+    /// The platform in an image config; `None` if it has none.
     #[must_use]
     pub fn of_config(config: &[u8]) -> Option<Self> {
         let config: Value = serde_json::from_slice(config).ok()?;

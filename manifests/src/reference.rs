@@ -5,16 +5,16 @@ use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// A reference into a registry (distribution-spec). It is the type of oci-spec on purpose: what else works with registries
-/// in this ecosystem takes and gives the same one.
+/// A reference into a registry (distribution-spec). The type of oci-spec, which other crates for registries use as
+/// well.
 pub use oci_spec::distribution::Reference;
 
 use crate::digest::Digest;
 
-/// Where an image is, or is to go.
+/// The location of an image, as source or destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImageName {
-    /// `docker://HOST/REPOSITORY[:TAG][@DIGEST]`, and any bare name, completed as docker does.
+    /// `docker://HOST/REPOSITORY[:TAG][@DIGEST]`, and any bare name, completed as in docker.
     Registry(Reference),
     /// `oci:DIR[:TAG]`: an OCI layout.
     Layout {
@@ -30,11 +30,11 @@ pub enum ImageName {
         /// The value of `org.opencontainers.image.ref.name`.
         tag: Option<String>,
     },
-    /// `docker-archive:FILE[:REFERENCE|:@INDEX]`: what `docker save` writes and `docker load` reads.
+    /// `docker-archive:FILE[:REFERENCE|:@INDEX]`: the format of `docker save` and `docker load`.
     DockerArchive {
         /// The tar file.
         file: PathBuf,
-        /// Which of the images in it.
+        /// The image in it.
         image: Option<ArchivedImage>,
     },
 }
@@ -42,16 +42,16 @@ pub enum ImageName {
 /// An image in a docker archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ArchivedImage {
-    /// By its name, such as `a/b:t`; completed as docker does.
+    /// By its name, such as `a/b:t`; completed as in docker.
     Named(Reference),
-    /// By its place in the archive's list, from 0 on: `@0`. Not every image has a name.
+    /// By its index in the archive's list, from 0: `@0`. An image may have no name.
     At(usize),
 }
 
-/// Makes a name of a path and an image.
+/// Creates a name from a path and an image.
 type PathName = fn(PathBuf, Option<String>) -> Result<ImageName, &'static str>;
 
-/// The transports whose names are `TRANSPORT:PATH[:IMAGE]`. `ImageName::parts` gives those of a name.
+/// The transports with names `TRANSPORT:PATH[:IMAGE]`. `ImageName::parts` returns the parts of such a name.
 const PATH_TRANSPORTS: [(&str, PathName); 3] = [
     ("oci:", |directory, tag| Ok(ImageName::Layout { directory, tag })),
     ("oci-archive:", |file, tag| Ok(ImageName::Archive { file, tag })),
@@ -60,10 +60,10 @@ const PATH_TRANSPORTS: [(&str, PathName); 3] = [
     }),
 ];
 
-/// Transports of containers-transports(5) that are none here: as names they would be taken for repositories.
+/// Unsupported transports of containers-transports(5), which must not be parsed as repositories.
 const OTHER_TRANSPORTS: [&str; 6] = ["containers-storage:", "dir:", "docker-daemon:", "ostree:", "sif:", "tarball:"];
 
-/// Text that names no image.
+/// Text that is not the name of an image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{name}` is not an image name: {why}")]
 pub struct ReferenceError {
@@ -74,19 +74,19 @@ pub struct ReferenceError {
 }
 
 impl ImageName {
-    /// Whether `text` begins like a name with a transport, rather than being a bare name or a path.
+    /// Whether `text` begins with a transport, as opposed to a bare name or a path.
     #[must_use]
     pub fn has_transport(text: &str) -> bool {
         text.starts_with("docker:") || path_transports().any(|transport| text.starts_with(transport))
     }
 
-    /// The directory or file; none for an image in a registry.
+    /// The directory or file; `None` for an image in a registry.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         self.parts().map(|(_, path, _)| path)
     }
 
-    /// The same name with another path, where it has one: what `place` makes of it.
+    /// The same name with its path, if any, replaced by the result of `place`.
     #[must_use]
     pub fn with_path(&self, place: impl FnOnce(&Path) -> PathBuf) -> Self {
         let mut name = self.clone();
@@ -101,7 +101,7 @@ impl ImageName {
         name
     }
 
-    /// Transport, path and image of a name that [`PATH_TRANSPORTS`] makes.
+    /// Transport, path and image of a name of [`PATH_TRANSPORTS`].
     fn parts(&self) -> Option<(&'static str, &Path, Option<String>)> {
         match self {
             Self::Registry(_) => None,
@@ -168,14 +168,14 @@ impl fmt::Display for ArchivedImage {
     }
 }
 
-/// A name as it is written, `REPOSITORY[:TAG][@DIGEST]`, in its parts. They are neither checked nor completed.
+/// The parts of a name `REPOSITORY[:TAG][@DIGEST]`, neither checked nor completed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NameParts<'a> {
-    /// The repository, with its host if there is one.
+    /// The repository, with its host if the name has one.
     pub repository: &'a str,
-    /// What follows the last colon, unless that is a port's: one that a slash follows.
+    /// The text after the last colon, unless a slash follows it: then the colon is that of a port.
     pub tag: Option<&'a str>,
-    /// What follows the `@`.
+    /// The text after the `@`.
     pub digest: Option<&'a str>,
 }
 
@@ -192,18 +192,18 @@ impl<'a> NameParts<'a> {
     }
 }
 
-/// What the name of an entry in a layout's index (`org.opencontainers.image.ref.name`) stands for.
+/// The meaning of the name of an entry in a layout's index (`org.opencontainers.image.ref.name`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EntryName<'a> {
-    /// The repository, with its host if there is one; nothing for a name without a slash or a colon, which is a tag of
-    /// no repository.
+    /// The repository, with its host if the name has one; `None` for a name without a slash or a colon, which is a tag
+    /// without a repository.
     pub repository: Option<&'a str>,
-    /// The tag, `latest` where a repository has neither tag nor digest. Whether it [is one](is_tag) is not checked.
+    /// The tag; `latest` for a repository without tag and digest. Whether it is [valid](is_tag) is not checked.
     pub tag: Option<&'a str>,
 }
 
 impl<'a> EntryName<'a> {
-    /// What `name` stands for.
+    /// The meaning of `name`.
     #[must_use]
     pub fn of(name: &'a str) -> Self {
         let NameParts { repository, tag, digest } = NameParts::of(name);
@@ -214,14 +214,14 @@ impl<'a> EntryName<'a> {
     }
 }
 
-/// Where names without a registry are.
+/// The registry of names without a registry.
 const DOCKER_HUB: &str = "docker.io";
 
-/// Longest repository, in bytes (distribution's limit).
+/// Maximum length of a repository in bytes (distribution's limit).
 const MAX_REPOSITORY: usize = 255;
 
-/// Reads `[HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]` and completes it as docker does. The parser of oci-spec compiles a
-/// regular expression for it, which takes longer than all else that a short command does.
+/// Parses `[HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]` and completes it as in docker. The parser of oci-spec would compile
+/// a regular expression, which takes longer than the rest of a short command.
 fn reference(text: &str) -> Result<Reference, &'static str> {
     let NameParts { repository: name, tag, digest } = NameParts::of(text);
     let digest = digest.map(str::parse::<Digest>).transpose().map_err(|_| "the text after @ is not a digest")?;
@@ -253,21 +253,21 @@ fn reference(text: &str) -> Result<Reference, &'static str> {
     })
 }
 
-/// Whether this is the name of a repository without its host (distribution-spec, "Pulling manifests").
+/// Whether this is a valid name of a repository without its host (distribution-spec, "Pulling manifests").
 #[must_use]
 pub fn is_repository(name: &str) -> bool {
     name.len() <= MAX_REPOSITORY && name.split('/').all(is_component)
 }
 
-/// Whether this is a tag (distribution-spec, "Pulling manifests"): up to 128 letters, digits, `_`, `.` and `-`, of
-/// which the last two do not come first.
+/// Whether this is a valid tag (distribution-spec, "Pulling manifests"): up to 128 letters, digits, `_`, `.` and `-`;
+/// the first character is neither `.` nor `-`.
 #[must_use]
 pub fn is_tag(tag: &str) -> bool {
     let inner = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.-".contains(byte);
     (1..=128).contains(&tag.len()) && tag.as_bytes().iter().all(inner) && !tag.starts_with(['.', '-'])
 }
 
-/// Whether this names a host: labels between dots or an IPv6 address in brackets, and perhaps a port.
+/// Whether this is a valid host: labels separated by dots or an IPv6 address in brackets, with an optional port.
 #[must_use]
 pub fn is_host(host: &str) -> bool {
     let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
@@ -283,7 +283,7 @@ pub fn is_host(host: &str) -> bool {
     name.split('.').all(is_label) && is_port(port)
 }
 
-/// Runs of letters and digits, and single separators between them.
+/// Whether it is runs of letters and digits with single separators between them.
 fn is_component(component: &str) -> bool {
     let is_plain = |byte: char| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let separators = component.split(is_plain).filter(|between| !between.is_empty());
@@ -291,7 +291,7 @@ fn is_component(component: &str) -> bool {
     component.starts_with(is_plain) && component.ends_with(is_plain) && separators.into_iter().all(sound)
 }
 
-/// A name as it may be shown: what stands before an `@` that no digest follows is meant as user and password.
+/// A name for messages: a part before an `@` without a digest may contain a user and a password.
 fn without_password(name: &str) -> String {
     match name.rsplit_once('@') {
         Some((_, rest)) if !rest.starts_with("sha256:") && !rest.starts_with("sha512:") => format!("***@{rest}"),
@@ -303,7 +303,7 @@ impl fmt::Display for ImageName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Self::Registry(reference) = self {
             let whole = reference.whole();
-            // A host with a port may be called like a transport.
+            // A host with a port may have the name of a transport.
             let like_transport = path_transports().chain(OTHER_TRANSPORTS).any(|other| whole.starts_with(other));
             return write!(f, "{}{whole}", if like_transport { "docker://" } else { "" });
         }
@@ -424,7 +424,7 @@ mod tests {
         }
     }
 
-    /// The parser of oci-spec takes and refuses the same names, but for what docker refuses, too.
+    /// The parser of oci-spec accepts the same names, except those that docker refuses.
     #[test]
     fn references_are_those_of_oci_spec() {
         let digest = format!("sha256:{}", "0a".repeat(32));
@@ -474,7 +474,7 @@ mod tests {
         .into();
         names.extend([format!("a:{}", "x".repeat(128)), format!("a:{}", "x".repeat(129))]);
         names.extend([format!("h.x/{}", "x".repeat(255)), format!("h.x/{}", "x".repeat(256))]);
-        // What they are completed with counts.
+        // The limit applies to the completed name.
         names.extend(["x".repeat(247), "x".repeat(248)]);
         let digests =
             [format!("a@{digest}"), format!("h.x:1/a/b:t@{digest}"), format!("a@{digest}0"), format!("@{digest}")];

@@ -1,4 +1,4 @@
-//! What a document is by its outermost fields: the same to every reader, or refused (CVE-2021-41190).
+//! The kind of a document by its top-level fields: the same for every reader, or refused (CVE-2021-41190).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,21 +11,21 @@ use crate::document::DocumentError;
 use crate::media_type;
 use crate::skimmed::Skimmed;
 
-/// The fields by which readers tell documents apart.
+/// The fields by which readers distinguish documents.
 const FIELDS: [&str; 8] =
     ["config", "fsLayers", "history", "layers", "manifests", "mediaType", "schemaVersion", "signatures"];
 
-/// The outermost fields of a document that tell what it is, as far as they are not `null`.
+/// The distinguishing fields of a document that are not `null`.
 #[derive(Debug, Default)]
 pub(crate) struct DocumentShape {
-    /// Of fields whose value tells more than that they are there, the value.
+    /// The fields; those whose value matters have it.
     fields: BTreeMap<&'static str, Value>,
-    /// Why readers may disagree about the fields.
+    /// Why readers may interpret the fields differently.
     ambiguous: Option<String>,
 }
 
 impl DocumentShape {
-    /// Looks at a document, which is to be a `what`.
+    /// Examines a document, which should be a `what`.
     pub(crate) fn of(bytes: &[u8], what: &'static str) -> Result<Self, DocumentError> {
         let shape: Self = serde_json::from_slice(bytes).map_err(|source| DocumentError::Json { what, source })?;
         if let Some(why) = shape.ambiguous {
@@ -37,22 +37,22 @@ impl DocumentShape {
         Ok(shape)
     }
 
-    /// Whether it seems to be an index rather than a manifest.
+    /// Whether it looks like an index and not like a manifest.
     pub(crate) fn is_index(&self) -> bool {
         self.media_type().map_or(self.has("manifests"), media_type::is_index)
     }
 
-    /// Whether it seems to be a manifest.
+    /// Whether it looks like a manifest.
     pub(crate) fn is_manifest(&self) -> bool {
         self.media_type().is_some_and(media_type::is_manifest) || (self.has("config") && self.has("layers"))
     }
 
-    /// Fails unless it is a manifest and nothing else.
+    /// Fails unless it is unambiguously a manifest.
     pub(crate) fn must_be_manifest(&self) -> Result<(), DocumentError> {
         self.must_be("a manifest", media_type::is_manifest, &["manifests", "fsLayers", "history"])
     }
 
-    /// Fails unless it is an index and nothing else.
+    /// Fails unless it is unambiguously an index.
     pub(crate) fn must_be_index(&self) -> Result<(), DocumentError> {
         self.must_be("an index", media_type::is_index, &["config", "layers", "fsLayers", "history"])
     }
@@ -68,7 +68,7 @@ impl DocumentShape {
         }
     }
 
-    /// The type that the document says that it is of.
+    /// The document's own media type.
     pub(crate) fn media_type(&self) -> Option<&str> {
         self.fields.get("mediaType").and_then(Value::as_str).filter(|own| !own.is_empty())
     }
@@ -85,7 +85,7 @@ impl DocumentShape {
     }
 }
 
-/// The field that `key` is to some reader: Go's takes letters for the same that differ in their case only.
+/// The field that some reader reads from `key`: Go's parser ignores the case of letters.
 fn field_of(key: &str) -> Option<&'static str> {
     let fold = |c: char| match c {
         '\u{17f}' => 's',

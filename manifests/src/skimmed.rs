@@ -1,11 +1,11 @@
-//! JSON that is checked and not kept.
+//! Validation of JSON without storing it.
 
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// JSON that is looked through and not kept: what could become a [`Value`](serde_json::Value).
+/// JSON that is validated as for a [`Value`](serde_json::Value), and not stored.
 pub(crate) struct Skimmed;
 
 impl<'de> Deserialize<'de> for Skimmed {

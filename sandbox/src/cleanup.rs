@@ -13,7 +13,7 @@ pub(super) const CLEANUP: &str = "--ociforge-cleanup";
 /// The message that disarms it. The end of its input without this message means that its parent died.
 const DISMISSED: &[u8] = b".";
 
-/// A command that a helper process runs when this value is dropped, and also when this process dies, however it dies.
+/// A command that a helper process runs when this value is dropped, and also when this process dies for any reason.
 ///
 /// The helper has its own process group, so the terminal does not signal it.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Cleanup {
     /// Disarms the helper: the cleanup is already done.
     pub fn dismiss(mut self) {
         if let Some(mut stdin) = self.helper.stdin.take() {
-            // If the helper is gone, so is what was to be told.
+            // If the helper is gone, it needs no message.
             let _ = stdin.write_all(DISMISSED);
         }
     }
@@ -48,9 +48,9 @@ impl Drop for Cleanup {
     }
 }
 
-/// The helper's side.
+/// The helper's `main`.
 pub(super) fn run(command: &[OsString]) -> ExitCode {
-    // Whoever asks all processes to end does not mean this one: it ends soon after the last of the others.
+    // A signal to all processes is not meant for the helper, which ends soon after them.
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP] {
         let _ = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)));
     }

@@ -15,18 +15,18 @@ pub struct Limits {
     pub unprivileged_userns_clone: Option<u64>,
     /// `kernel.apparmor_restrict_unprivileged_userns`, of Ubuntu's kernels.
     pub apparmor_restrict_unprivileged_userns: Option<u64>,
-    /// Whether this process may gain no privileges (`NoNewPrivs`), not even by newuidmap.
+    /// Whether this process cannot gain privileges (`NoNewPrivs`), not even through newuidmap.
     pub no_new_privileges: bool,
-    /// Whether a seccomp filter watches this process, as in most containers.
+    /// Whether a seccomp filter applies to this process, as in most containers.
     pub seccomp: bool,
-    /// Whether this process has not got `CAP_SETFCAP`, without which a root's id cannot be mapped.
+    /// Whether this process lacks `CAP_SETFCAP`, without which the id of root cannot be mapped.
     pub no_setfcap: bool,
-    /// The AppArmor profile that is enforced upon this process.
+    /// The enforced AppArmor profile of this process.
     pub apparmor_profile: Option<String>,
 }
 
 impl Limits {
-    /// Reads them.
+    /// Reads the settings.
     #[must_use]
     pub fn read() -> Self {
         let number = |name: &str| fs::read_to_string(format!("/proc/sys/{name}")).ok()?.trim().parse().ok();
@@ -42,7 +42,7 @@ impl Limits {
         }
     }
 
-    /// The same when it was the mapping of ids that was refused: the namespace was there.
+    /// The diagnosis if the namespace was created but the mapping of ids was refused.
     #[must_use]
     pub fn diagnose_mapping(&self, refusal: Option<Errno>, is_root: bool) -> Option<Diagnosis> {
         let forbidden = refusal == Some(Errno::PERM);
@@ -53,8 +53,8 @@ impl Limits {
         }
     }
 
-    /// What most likely stood in the way when a user namespace, or what has to be done in it, was refused with this
-    /// error. `None` when it is nothing known.
+    /// The probable cause if a user namespace, or an operation in it, was refused with this error. `None` if it is
+    /// unknown.
     #[must_use]
     pub fn diagnosis(&self, refusal: Option<Errno>, is_root: bool) -> Option<Diagnosis> {
         let forbidden = matches!(refusal, Some(Errno::PERM | Errno::ACCESS));
@@ -73,7 +73,7 @@ impl Limits {
     }
 }
 
-/// The names of those capabilities that this process has not got.
+/// The names of the needed capabilities that this process lacks.
 pub(super) fn lacking(needed: CapabilitySet) -> Vec<String> {
     let have = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
     (needed - have).iter_names().map(|(name, _)| format!("CAP_{name}")).collect()
@@ -81,11 +81,11 @@ pub(super) fn lacking(needed: CapabilitySet) -> Vec<String> {
 
 fn apparmor_profile() -> Option<String> {
     let read = |file: &str| fs::read_to_string(format!("/proc/self/attr/{file}")).ok();
-    // The second one is another security module's where there are several.
+    // The second file may be of another security module.
     profile_of(&read("apparmor/current").or_else(|| read("current"))?)
 }
 
-/// The name of a profile that does more than complain.
+/// The name of a profile that is enforced, as opposed to complain mode.
 fn profile_of(text: &str) -> Option<String> {
     Some(text.trim_end().strip_suffix(" (enforce)")?.to_owned())
 }
@@ -99,24 +99,25 @@ fn status_number(status: &str, field: &str) -> Option<u64> {
 pub enum Diagnosis {
     /// `user.max_user_namespaces` is 0.
     NoneAllowed,
-    /// There are as many as `user.max_user_namespaces` allows.
+    /// The number of user namespaces has reached `user.max_user_namespaces`.
     Exhausted,
     /// `kernel.unprivileged_userns_clone` is 0.
     RootOnly,
-    /// `kernel.apparmor_restrict_unprivileged_userns` is set: the namespace can be made, but nothing done in it.
+    /// `kernel.apparmor_restrict_unprivileged_userns` is set: the namespace can be created, but all operations in it
+    /// fail.
     AppArmor,
-    /// A seccomp filter is there, which forbids it.
+    /// A seccomp filter forbids it.
     Seccomp,
-    /// An AppArmor profile of this name is there, which forbids it.
+    /// The AppArmor profile of this name forbids it.
     Profile(String),
-    /// Root has not got `CAP_SETFCAP`, and so cannot be the root of a user namespace.
+    /// Root lacks `CAP_SETFCAP`, and therefore cannot be the root of a user namespace.
     NoSetfcap,
-    /// Programs gain no privileges, so that newuidmap cannot map ranges. It spoils only what comes after the namespace.
+    /// Programs gain no privileges, so newuidmap cannot map ranges. The namespace itself is possible.
     NoNewPrivileges,
 }
 
 impl Diagnosis {
-    /// The kernel's setting that mends it, as sysctl(8) takes it.
+    /// The kernel setting that fixes it, in sysctl(8)'s form.
     #[must_use]
     pub fn setting(&self) -> Option<&'static str> {
         match self {
@@ -197,11 +198,11 @@ mod tests {
             (&with(|limits| limits.apparmor_restrict_unprivileged_userns = Some(0)), Errno::PERM, false, None),
             (&Limits { seccomp: true, ..apparmor.clone() }, Errno::PERM, false, Some(Diagnosis::AppArmor)),
             (&filtered, Errno::PERM, false, Some(Diagnosis::Seccomp)),
-            // A filter says EPERM, AppArmor EACCES.
+            // A filter returns EPERM, AppArmor EACCES.
             (&docker, Errno::PERM, true, Some(Diagnosis::Seccomp)),
             (&docker, Errno::ACCESS, true, profile()),
             (&only_profile, Errno::PERM, true, profile()),
-            // Not forbidden, but not possible: in a process with threads, or by an old kernel.
+            // Not forbidden but impossible: in a process with threads, or with an old kernel.
             (&apparmor, Errno::INVAL, false, None),
             (&filtered, Errno::INVAL, false, None),
             (&only_profile, Errno::INVAL, false, None),

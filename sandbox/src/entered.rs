@@ -4,20 +4,20 @@ use ociforge_manifests::runtime::IdMap;
 
 use super::{Confinement, ids};
 
-/// Which ids files and processes can have in here.
+/// The available ids of files and processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdMapping {
-    /// All there are: this is root outside of any user namespace.
+    /// All ids: this is root outside of any user namespace.
     All,
-    /// Those of the user's ranges in `/etc/subuid` and `/etc/subgid`, and root, which is the user; or those of the
-    /// namespace outside, where that has a root who may give them.
+    /// The user as root, and the user's ranges in `/etc/subuid` and `/etc/subgid`; or the ids of the outer namespace,
+    /// if its root can delegate them.
     Ranges,
-    /// Only root, which is the user. `setgroups` fails.
+    /// Only root, which is the user's id. `setgroups` fails.
     OneId,
 }
 
 impl IdMapping {
-    /// Those that this process's user namespace has already.
+    /// The mapping of this process's current user namespace.
     pub(super) fn present() -> Self {
         let one = |maps: &[IdMap]| ids::count(maps) <= 1;
         match ids::current() {
@@ -28,8 +28,8 @@ impl IdMapping {
     }
 }
 
-/// That this process is root, or the root of a user namespace, and that its mounts are its own: they end with it. Where
-/// [`Self::confinement`] says so, it is root and nothing more.
+/// Proof that this process is root, or the root of a user namespace, with its own mount namespace. With
+/// [`Confinement::Chroot`] it is only root.
 #[derive(Debug)]
 pub struct Entered {
     ids: IdMapping,
@@ -44,17 +44,17 @@ impl Entered {
         Self { ids: IdMapping::present(), new: false, confinement: Confinement::Namespaces, warning: None }
     }
 
-    /// A user namespace that this process has made by itself.
+    /// A user namespace that this process created.
     pub(super) fn user_namespace(ids: IdMapping, warning: Option<String>) -> Self {
         Self { ids, new: true, confinement: Confinement::Namespaces, warning }
     }
 
-    /// Root alone; the warning says why.
+    /// Root without namespaces; the warning has the reason.
     pub(super) fn chroot(warning: Option<String>) -> Self {
         Self { ids: IdMapping::present(), new: false, confinement: Confinement::Chroot, warning }
     }
 
-    /// Which ids there are.
+    /// The available ids.
     #[must_use]
     pub fn ids(&self) -> IdMapping {
         self.ids
@@ -66,26 +66,26 @@ impl Entered {
         self.confinement
     }
 
-    /// Whether this is a user namespace, so that specs need their rootless form.
+    /// Whether this is a user namespace, so that specs must have their rootless form.
     #[must_use]
     pub fn rootless(&self) -> bool {
         self.ids != IdMapping::All
     }
 
-    /// Whether the user namespace was made by this process. Root may have been in one already.
+    /// Whether this process created the user namespace. Root may already have been in one.
     #[must_use]
     pub fn is_new(&self) -> bool {
         self.new
     }
 
-    /// Whether files have the same owners for those outside of this user namespace.
+    /// Whether files have the same owners outside of this user namespace.
     #[must_use]
     pub fn shares_ids(&self) -> bool {
         let same = |maps: &[IdMap]| maps.iter().all(|map| map.container == map.host);
         ids::current().is_none_or(|maps| same(&maps.uids) && same(&maps.gids))
     }
 
-    /// Why it is not better than it is although the system means it to be: only one id, or no namespaces.
+    /// Why the isolation is weaker than the system's configuration intends: only one id, or no namespaces.
     #[must_use]
     pub fn warning(&self) -> Option<&str> {
         self.warning.as_deref()
@@ -95,7 +95,7 @@ impl Entered {
         self.warning.unwrap_or_default()
     }
 
-    /// A description in one line.
+    /// A one-line description.
     #[must_use]
     pub fn describe(&self) -> String {
         match (self.confinement, self.ids) {

@@ -11,7 +11,7 @@ use rustix::thread::CapabilitySet;
 use super::diagnosis::lacking;
 use super::program;
 
-/// A run of ids that a user may map into user namespaces: a line of `/etc/subuid` or `/etc/subgid`.
+/// A range of ids that a user may map into user namespaces: a line of `/etc/subuid` or `/etc/subgid`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SubordinateRange {
     /// The first id.
@@ -27,17 +27,17 @@ pub(super) struct Ranges {
     pub(super) giver: Giver,
 }
 
-/// Who may map ids into a user namespace of this process.
+/// The way to map ids into a user namespace of this process.
 #[derive(Debug)]
 pub(super) enum Giver {
-    /// This user itself, who is root.
+    /// This user itself, which is root.
     Root,
-    /// Programs that do it for users.
+    /// The setuid programs.
     Programs { newuidmap: PathBuf, newgidmap: PathBuf },
 }
 
-/// What a new user namespace of this user may have: 0 is the user, and the ids from 1 on are those that
-/// `/etc/subuid` and `/etc/subgid` give, where the programs are installed that may map these.
+/// The possible ids of a new user namespace of this user: 0 is the user, and the ids from 1 are those of `/etc/subuid`
+/// and `/etc/subgid`, if the programs that map them are installed.
 #[must_use]
 pub fn available() -> IdMappings {
     if let Ok(Some(ranges)) = ranges() {
@@ -47,18 +47,18 @@ pub fn available() -> IdMappings {
     IdMappings { uids: own(geteuid().as_raw()), gids: own(getegid().as_raw()) }
 }
 
-/// The ids of the user namespace in which this process is, unless it is the machine's first.
+/// The ids of the current user namespace; `None` in the initial one.
 #[must_use]
 pub fn current() -> Option<IdMappings> {
     let maps = IdMappings { uids: of_this_process("uid_map"), gids: of_this_process("gid_map") };
     let all = |maps: &[IdMap]| matches!(maps, [IdMap { container: 0, host: 0, size: u32::MAX }]);
-    // Without /proc, the usual case is assumed.
+    // Without /proc, the initial namespace is assumed.
     let usual = maps.uids.is_empty() || (all(&maps.uids) && all(&maps.gids));
     (!usual).then_some(maps)
 }
 
-/// What a new user namespace of this user may have if the system gives the user ids besides its own. The error says why
-/// there are none although it means to.
+/// The possible ids of a new user namespace of this user; `None` if the system gives the user no subordinate ids. The
+/// error is the reason why configured ids are not usable.
 pub(super) fn ranges() -> Result<Option<Ranges>, String> {
     let uid = geteuid().as_raw();
     let name = account_name(uid);
@@ -85,7 +85,7 @@ pub(super) fn ranges() -> Result<Option<Ranges>, String> {
     Ok(Some(Ranges { mappings, giver: Giver::Programs { newuidmap, newgidmap } }))
 }
 
-/// The ids of this user namespace, each as itself, if this process is a root who may give them to another namespace.
+/// The ids of this user namespace, each mapped to itself, if this process is a root that can delegate them.
 pub(super) fn of_root() -> Option<Ranges> {
     let needed = CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::SETFCAP;
     if !geteuid().is_root() || !lacking(needed).is_empty() {
@@ -99,8 +99,8 @@ pub(super) fn of_root() -> Option<Ranges> {
     many.then_some(Ranges { mappings, giver: Giver::Root })
 }
 
-/// The map of a namespace that has what this one has. It lacks the last id where this one has all: namespaces with all
-/// ids cannot be told from the machine's first.
+/// The identity map of this namespace's ids. If the namespace has all ids, the map lacks the last one: a namespace with
+/// all ids looks like the initial one.
 fn each_as_itself(here: &[IdMap]) -> Vec<IdMap> {
     let same = |map: &IdMap| IdMap { container: map.container, host: map.container, size: map.size.min(u32::MAX - 1) };
     here.iter().map(same).collect()
@@ -111,7 +111,7 @@ pub(super) fn count(maps: &[IdMap]) -> u64 {
     maps.iter().map(|map| u64::from(map.size)).sum()
 }
 
-/// The ids of this process's user namespace: `uid_map` or `gid_map`.
+/// The ids of the current user namespace: `uid_map` or `gid_map`.
 pub fn of_this_process(file: &str) -> Vec<IdMap> {
     parse_id_map(&read(&format!("/proc/self/{file}")))
 }
@@ -120,7 +120,7 @@ fn read(file: &str) -> String {
     fs::read_to_string(file).unwrap_or_default()
 }
 
-/// Reads `/proc/PID/uid_map` or `gid_map`. Lines that are none are skipped.
+/// Parses `/proc/PID/uid_map` or `gid_map`. Skips invalid lines.
 fn parse_id_map(text: &str) -> Vec<IdMap> {
     let map = |line: &str| {
         let mut numbers = line.split_ascii_whitespace().map(|word| word.parse().ok());
@@ -131,7 +131,7 @@ fn parse_id_map(text: &str) -> Vec<IdMap> {
 }
 
 /// The lines of `/etc/subuid` or `/etc/subgid`, in order: the owner by name or number (both files name users, not
-/// groups), and what it is given. Malformed lines are skipped, as newuidmap does.
+/// groups), and its range. Skips malformed lines, as newuidmap does.
 pub fn subordinate_lines(text: &str) -> impl Iterator<Item = (&str, SubordinateRange)> {
     text.lines().filter_map(|line| {
         let mut fields = line.trim().split(':');
@@ -142,7 +142,7 @@ pub fn subordinate_lines(text: &str) -> impl Iterator<Item = (&str, SubordinateR
     })
 }
 
-/// Those of a user.
+/// The ranges of a user.
 #[must_use]
 pub fn subordinate_ranges(text: &str, name: Option<&str>, uid: u32) -> Vec<SubordinateRange> {
     let number = uid.to_string();
@@ -150,8 +150,8 @@ pub fn subordinate_ranges(text: &str, name: Option<&str>, uid: u32) -> Vec<Subor
     own.map(|(_, range)| range).collect()
 }
 
-/// The map of a new namespace: `own` is 0, and the ids of the ranges follow from 1 on without gaps, as far as the
-/// namespace that makes it has them (`here`; all, if it is empty).
+/// The map of a new namespace: `own` is 0, and the ids of the ranges follow from 1 without gaps, restricted to the ids
+/// of the creating namespace (`here`; all if empty).
 #[must_use]
 pub fn new_namespace(own: u32, ranges: &[SubordinateRange], here: &[IdMap]) -> Vec<IdMap> {
     let all = [IdMap { container: 0, host: 0, size: u32::MAX }];
@@ -163,7 +163,7 @@ pub fn new_namespace(own: u32, ranges: &[SubordinateRange], here: &[IdMap]) -> V
             let from = range.start.max(map.container);
             let to = end(range.start, range.count).min(end(map.container, map.size));
             let size = u32::try_from(to.saturating_sub(u64::from(from))).unwrap_or(u32::MAX).min(u32::MAX - next);
-            // The kernel refuses to map an id twice, the user's own among them.
+            // The kernel refuses to map an id twice, including the user's own.
             let is_mapped = |map: &IdMap| u64::from(from) < end(map.host, map.size) && u64::from(map.host) < to;
             if size > 0 && !maps.iter().any(is_mapped) {
                 maps.push(IdMap { container: next, host: from, size });
@@ -180,8 +180,8 @@ pub fn account_name(uid: u32) -> Option<String> {
     name_of(&read("/etc/passwd"), uid, env::var("USER").ok())
 }
 
-/// The name of the first account with this uid in passwd(5)'s form, or else the user's own word, which counts for users
-/// of directory services: those are not in the file.
+/// The name of the first account with this uid in passwd(5)'s form, or else the value of the user's variable, for users
+/// of directory services, who are not in the file.
 fn name_of(passwd: &str, uid: u32, word: Option<String>) -> Option<String> {
     let accounts = || passwd.lines().map(|line| line.split(':'));
     let named = accounts().find_map(|mut fields| {
@@ -239,13 +239,13 @@ mod tests {
             (1000, &[][..], &first[..], &[map(0, 1000, 1)][..]),
             (1000, &[(100_000, 65_536)], &first, &[map(0, 1000, 1), map(1, 100_000, 65_536)]),
             (5, &[(10, 2), (20, 3)], &[], &[map(0, 5, 1), map(1, 10, 2), map(3, 20, 3)]),
-            // Without gaps, whatever the order, up to the last id there can be.
+            // Without gaps in any order, up to the maximum id.
             (0, &[(100, 10), (7, 5)], &first, &[map(0, 0, 1), map(1, 100, 10), map(11, 7, 5)]),
             (0, &[(1, u32::MAX - 1)], &first, &[map(0, 0, 1), map(1, 1, u32::MAX - 1)]),
-            // A namespace in which only part of the range is there.
+            // A namespace with a part of the range.
             (0, &[(100, 100)], &[map(0, 1000, 1), map(1, 100_000, 149)], &[map(0, 0, 1), map(1, 100, 50)]),
             (0, &[(100_000, 65_536)], &[map(0, 1000, 1)], &[map(0, 0, 1)]),
-            // A range split over two maps, and one with the user himself in it.
+            // A range that two maps split, and one that contains the user.
             (9, &[(10, 10)], &[map(0, 500, 15), map(15, 900, 9)], &[map(0, 9, 1), map(1, 10, 5), map(6, 15, 5)]),
             (1000, &[(900, 200), (2000, 1)], &first, &[map(0, 1000, 1), map(1, 2000, 1)]),
             // Ids in two ranges.

@@ -10,13 +10,14 @@ pub enum Isolation {
     /// The best that the machine allows.
     #[default]
     Auto,
-    /// Root, of the machine or of a container, in a mount namespace without a user namespace. Files have their owners.
+    /// Root, of the machine or of a container, in a mount namespace without a user namespace. Files have their real
+    /// owners.
     Root,
-    /// A user namespace with the ranges of `/etc/subuid` and `/etc/subgid`, mapped by newuidmap(1) and newgidmap(1). Files
-    /// have their owners, but for the shift of the ranges.
+    /// A user namespace with the ranges of `/etc/subuid` and `/etc/subgid`, mapped by newuidmap(1) and newgidmap(1).
+    /// Files have their owners, shifted by the ranges.
     Subuid,
-    /// A user namespace with one id. A supervisor answers calls about owners by seccomp_unotify(2), and records them:
-    /// files belong to the user on disk, and to their recorded owners in the layer.
+    /// A user namespace with one id. A supervisor handles system calls about owners by seccomp_unotify(2), and records
+    /// the owners: files belong to the user on disk, and to their recorded owners in the layer.
     OneUid,
     /// Root without the right to create namespaces, as in many containers: only chroot(2). The step sees the machine's
     /// processes and network.
@@ -24,7 +25,7 @@ pub enum Isolation {
 }
 
 impl Isolation {
-    /// All of them, with the words that they are called by.
+    /// All methods, with their names.
     pub const ALL: [(Self, &'static str); 5] = [
         (Self::Auto, "auto"),
         (Self::Root, "root"),
@@ -62,9 +63,9 @@ impl fmt::Display for Isolation {
 /// The entered isolation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confinement {
-    /// Mounts of this process's own, and the right to make further namespaces.
+    /// Own mounts, and permission to create further namespaces.
     Namespaces,
-    /// Only chroot(2): no mounts are possible, and processes see all others.
+    /// Only chroot(2): mounts are impossible, and processes see all others.
     Chroot,
 }
 

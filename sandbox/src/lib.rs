@@ -1,4 +1,4 @@
-//! The sandbox: namespaces, ownership and mounts for a process that is not root, or that is.
+//! The sandbox: namespaces, ownership and mounts for a process, with or without root.
 //!
 //! A process can enter a user namespace only while it has one thread, so [`enter`] must be called first. Nothing here
 //! forks: helpers outside of the namespace, or that outlive this process, are this program again with a hidden first
@@ -51,10 +51,10 @@ pub fn reexec() -> Option<ExitCode> {
     }
 }
 
-/// This program again, for the task called `name`.
+/// This program again, with the task `name`.
 fn reexec_command(name: &str) -> Command {
     use std::os::unix::process::CommandExt;
-    // Not by its path, at which there may be another program by now.
+    // Not by its path, which may now be another program.
     let mut command = Command::new("/proc/self/exe");
     command.arg0("ociforge").arg(name);
     command

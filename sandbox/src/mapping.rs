@@ -1,7 +1,7 @@
 //! Mapping ids into a user namespace (user_namespaces(7)).
 //!
-//! More than one id can be mapped only from outside, by a program that may do so for users, or by a root who has these
-//! ids anyway. So a helper process stays there.
+//! More than one id can be mapped only from outside, by a setuid program or by a root that has these ids. So a helper
+//! process stays outside.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -20,18 +20,17 @@ pub(super) const MAP_IDS: &str = "--ociforge-map-ids";
 /// The message to the helper that the namespace exists.
 const ENTERED: &[u8] = b".";
 
-/// The helper's word for writing a map itself, in place of a program's path.
+/// The helper's argument for writing a map itself, in place of a program's path.
 const ITSELF: &str = "";
 
-/// Maps root to the ids that this process came with, which needs no helper. What newuidmap has done before newgidmap
-/// failed stays.
+/// Maps root to the original ids of this process, which needs no helper. A map of newuidmap stays if newgidmap failed.
 pub(super) fn map_own_ids(uid: u32, gid: u32) -> io::Result<()> {
     let is_mapped = |file: &str| fs::read_to_string(file).is_ok_and(|text| !text.is_empty());
     if !is_mapped("/proc/self/uid_map") {
         fs::write("/proc/self/uid_map", format!("0 {uid} 1\n"))?;
     }
     if !is_mapped("/proc/self/gid_map") {
-        // The kernel wants this first: else a process could shed a group that denies it something.
+        // The kernel requires this first: otherwise a process could drop a group that is denied access.
         fs::write("/proc/self/setgroups", "deny\n")?;
         fs::write("/proc/self/gid_map", format!("0 {gid} 1\n"))?;
     }
@@ -42,7 +41,7 @@ pub(super) fn map_own_ids(uid: u32, gid: u32) -> io::Result<()> {
 pub(super) struct Outside(Child);
 
 impl Outside {
-    /// Starts the helper. The error says why it cannot be.
+    /// Starts the helper. The error is the reason of a failure.
     pub(super) fn prepare(ranges: &Ranges) -> Result<Self, String> {
         let mut helper = super::reexec_command(MAP_IDS);
         helper.arg(std::process::id().to_string());
@@ -55,7 +54,7 @@ impl Outside {
         helper.map(Self).map_err(|error| format!("cannot start the helper that maps ids: {error}"))
     }
 
-    /// Has the ids mapped.
+    /// Maps the ids through the helper.
     pub(super) fn map(mut self) -> Result<(), String> {
         let silent = |error: io::Error| format!("the helper that maps ids ended: {error}");
         let (Some(mut stdin), Some(mut stdout)) = (self.0.stdin.take(), self.0.stdout.take()) else {
@@ -80,7 +79,8 @@ fn words(maps: &[IdMap]) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// The helper's side: waits for its parent to enter the namespace, then maps ids for it. On failure it prints why.
+/// The helper's `main`: waits until its parent enters the namespace, then maps ids for it. On failure it prints the
+/// cause.
 pub(super) fn map_ids_from_outside(arguments: &[OsString]) -> ExitCode {
     let [pid, users_by, users, groups_by, groups] = arguments else { return ExitCode::FAILURE };
     let mut word = Vec::new();
@@ -101,7 +101,7 @@ pub(super) fn map_ids_from_outside(arguments: &[OsString]) -> ExitCode {
     }
 }
 
-/// Writes the map of a process: the kernel takes it in one piece, a line for each three numbers.
+/// Writes the map of a process in one write, as the kernel requires: one line for each three numbers.
 fn write_map(pid: &OsStr, file: &str, mappings: &str) -> Result<(), String> {
     let numbers: Vec<&str> = mappings.split(' ').collect();
     let lines: String = numbers.chunks(3).map(|line| format!("{}\n", line.join(" "))).collect();
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_map_that_can_not_be_written_is_named() {
-        // The map of a process that has one already.
+        // A process whose map is already set.
         let pid = std::process::id().to_string();
         let error = write_map(OsStr::new(&pid), "uid_map", "0 0 1 1 1 5").unwrap_err();
         assert!(error.starts_with("cannot write uid_map: "), "{error}");

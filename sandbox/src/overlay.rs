@@ -1,8 +1,8 @@
 //! Overlay mounts: read-only lower directories with an upper directory for changes.
 //!
-//! Directories are opened first and named to the kernel by their descriptors, `/proc/self/fd/N`. So their names may
-//! have any characters (the option string gives `:`, `,` and `\` a meaning) and any length, and an image's 127 layers
-//! fit into the page that mount(2) takes.
+//! Directories are opened first and passed to the kernel by their descriptors, as `/proc/self/fd/N`. So their names can
+//! have any characters (`:`, `,` and `\` are special in the option string) and any length, and an image's 127 layers
+//! fit into the page of mount(2)'s options.
 
 use std::ffi::{CString, OsString};
 use std::fs;
@@ -16,7 +16,7 @@ use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags,
 
 use super::{Cleanup, Entered, program};
 
-/// The bytes of options that mount(2) takes, with the final zero.
+/// The maximum size of mount(2)'s options in bytes, with the final zero.
 const PAGE: usize = 4096;
 
 /// The parameters of an overlay mount.
@@ -35,7 +35,7 @@ pub struct Layers {
 /// The mount method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
-    /// The kernel, by its interface of 6.7 and later, which has no limit to the number of layers but its own of 500.
+    /// The kernel, by the interface of 6.7 and later, whose only limit is the kernel's maximum of 500 layers.
     Fsopen,
     /// The kernel, by mount(2).
     Mount,
@@ -48,7 +48,8 @@ pub enum Method {
 pub struct OverlayMount {
     target: PathBuf,
     method: Method,
-    /// Ends fuse-overlayfs when this process is killed: it would keep the namespace, and itself, for ever.
+    /// Ends fuse-overlayfs when this process is killed: otherwise it would keep itself and the namespace alive for
+    /// ever.
     cleanup: Option<Cleanup>,
 }
 
@@ -67,7 +68,7 @@ pub enum OverlayError {
     /// No method works: the caller must copy the layers.
     #[error("cannot mount an overlay at {}", .target.display())]
     Refused {
-        /// Where.
+        /// The mount point.
         target: PathBuf,
         /// The errors of the kernel and of fuse-overlayfs.
         source: Reasons,
@@ -132,7 +133,7 @@ struct OverlayDirectories {
     upper: OwnedFd,
     work: OwnedFd,
     volatile: bool,
-    /// Opaque directories are marked in `user.` attributes, since those of `trusted.` are for the real root.
+    /// Opaque directories are marked in `user.` attributes, because `trusted.` ones require the real root.
     userxattr: bool,
 }
 
@@ -147,16 +148,16 @@ impl OverlayDirectories {
         Ok(Self { lower, upper, work, volatile: layers.volatile, userxattr })
     }
 
-    /// The options without a value that the kernel is to get.
+    /// The kernel's options without a value.
     fn flags(&self) -> Vec<&'static str> {
         let flags = [(self.userxattr, "userxattr"), (self.volatile, "volatile")];
         flags.into_iter().filter_map(|(set, name)| set.then_some(name)).collect()
     }
 
-    /// Has it mounted so that the upper directory has files and directories whole: with these features off, whatever the
-    /// kernel's own defaults are, where it knows them.
+    /// Mounts so that the upper directory has complete files and directories: turns these features off, independent of
+    /// the kernel's defaults, if the kernel supports them.
     fn whole(&self, mount: impl Fn(&[&str]) -> io::Result<()>) -> io::Result<()> {
-        // With `userxattr` the others are off in any case, and one that is named is refused.
+        // With `userxattr` the others are always off, and the kernel refuses them.
         let off: &[&str] = if self.userxattr { &["index"] } else { &["redirect_dir", "metacopy", "index"] };
         mount(off).or_else(|_| mount(&[]))
     }
@@ -206,7 +207,8 @@ impl OverlayDirectories {
         // It ends by itself after the unmount.
         let command = [umount.into_os_string(), OsString::from("-l"), target.as_os_str().to_owned()];
         let cleanup = Cleanup::new(command)?;
-        // The names lead through this process, since it is another one. It goes into the background when all is ready.
+        // The names use this process's descriptors, because fuse-overlayfs is another process. It moves to the
+        // background when the mount is ready.
         let flags: &[&str] = if self.volatile { &["volatile"] } else { &[] };
         let options = self.options(&std::process::id().to_string(), flags);
         let output = Command::new(fuse).arg("-o").arg(options).arg(target).stdin(Stdio::null()).output();
@@ -218,7 +220,7 @@ impl OverlayDirectories {
         Err(io::Error::other(String::from_utf8_lossy(&output?.stderr).trim().to_owned()))
     }
 
-    /// The options in one string, with the names of the directories as seen through a process.
+    /// The options in one string, with the names of the directories relative to a process.
     fn options(&self, process: &str, flags: &[&str]) -> String {
         let lower: Vec<String> = self.lower.iter().map(|directory| name_of(process, directory)).collect();
         let (upper, work) = (name_of(process, &self.upper), name_of(process, &self.work));
@@ -235,24 +237,24 @@ fn name_of(process: &str, directory: &OwnedFd) -> String {
     format!("/proc/{process}/fd/{}", directory.as_raw_fd())
 }
 
-/// The error with what the kernel noted in the context: its numbers say little.
+/// The error with the messages of the kernel's mount context: the error number is unspecific.
 fn told(context: &OwnedFd, error: io::Error) -> io::Error {
     let mut note = [0; 512];
     let Ok(length) = rustix::io::read(context, &mut note) else { return error };
     let note = String::from_utf8_lossy(&note[..length]);
-    // Each note begins with its severity, a letter.
+    // Each message begins with its severity, a letter.
     let note = note.trim().split_once(' ').map_or("", |(_, text)| text);
     io::Error::new(error.kind(), format!("{error}: {note}"))
 }
 
 impl OverlayMount {
-    /// Where it is.
+    /// The mount point.
     #[must_use]
     pub fn target(&self) -> &Path {
         &self.target
     }
 
-    /// Who made it.
+    /// The mount method.
     #[must_use]
     pub fn method(&self) -> Method {
         self.method
@@ -260,7 +262,7 @@ impl OverlayMount {
 }
 
 impl Drop for OverlayMount {
-    /// Takes the mount away, even while something still uses it: it ends with its last user.
+    /// Detaches the mount, even while it is in use: it ends with its last user.
     fn drop(&mut self) {
         let unmounted = mount::unmount(&self.target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
         if let (Ok(()), Some(cleanup)) = (unmounted, self.cleanup.take()) {

@@ -23,14 +23,14 @@ pub(super) const PROBE: &str = "--ociforge-probe";
 pub enum NamespaceKind {
     /// A user namespace, and a mount namespace in it.
     User,
-    /// A mount namespace alone, which only root can make.
+    /// Only a mount namespace, which only root can create.
     Root,
 }
 
-/// What came of it, in the order in which it is tried; what comes after a failure is not tried.
+/// The results in the order of the steps; steps after a failure are not tried.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct NamespaceProbe {
-    /// Making the namespaces.
+    /// Creating the namespaces.
     pub namespace: ProbeResult,
     /// Becoming root in the user namespace.
     pub mapping: ProbeResult,
@@ -69,7 +69,7 @@ impl NamespaceProbe {
     }
 }
 
-/// Tries it in a child, with files in a new directory in `scratch`, which is removed again.
+/// Runs the probe in a child, with files in a new directory in `scratch`, which is then removed.
 #[must_use]
 pub fn probe_namespaces(scratch: &Path, kind: NamespaceKind) -> NamespaceProbe {
     let Ok(directory) = tempfile::Builder::new().prefix(".tmp-doctor-").tempdir_in(scratch) else {
@@ -82,7 +82,7 @@ pub fn probe_namespaces(scratch: &Path, kind: NamespaceKind) -> NamespaceProbe {
     probe
 }
 
-/// Tries a user namespace in a child, without an overlay and without any file.
+/// Probes a user namespace in a child, without an overlay and without files.
 pub(super) fn user_namespace() -> NamespaceProbe {
     in_child(&[OsStr::new("user")])
 }
@@ -92,7 +92,7 @@ fn in_child(arguments: &[&OsStr]) -> NamespaceProbe {
     output.map(|output| read(&String::from_utf8_lossy(&output.stdout))).unwrap_or_default()
 }
 
-/// What the child wrote: a line for each step, with the number of its error, or 0.
+/// Parses the child's output: a line for each step, with its error number, or 0.
 fn read(text: &str) -> NamespaceProbe {
     let step = |name: &str| result_of(text, name);
     NamespaceProbe {
@@ -103,14 +103,14 @@ fn read(text: &str) -> NamespaceProbe {
     }
 }
 
-/// What came of the step whose line begins with `name`.
+/// The result of the step whose line begins with `name`.
 pub(super) fn result_of(text: &str, name: &str) -> ProbeResult {
     let number = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
     number
         .map_or(ProbeResult::Not, |number| if number == 0 { ProbeResult::Worked } else { ProbeResult::Refused(number) })
 }
 
-/// The child's side: tries it in this process.
+/// The child's `main`: runs the probe in this process.
 pub(super) fn as_child(arguments: &[OsString]) -> ExitCode {
     let [kind, rest @ ..] = arguments else { return ExitCode::FAILURE };
     let kind = if kind == "user" { NamespaceKind::User } else { NamespaceKind::Root };
@@ -147,7 +147,7 @@ fn try_mount(target: &Path) -> io::Result<()> {
     Ok(mount("tmpfs", target, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, None)?)
 }
 
-/// The error with the kernel's number: that of mount(2), which all kernels know.
+/// The error of mount(2), which all kernels support.
 fn number_of(error: OverlayError) -> io::Error {
     let source = match error {
         OverlayError::Directory { source, .. } => Some(source),

@@ -12,10 +12,10 @@ use super::{Confinement, Entered, IdMapping, Isolation, enter_as, sys_available}
 pub(super) const STEP_PROBE: &str = "--ociforge-probe_step";
 pub(super) const MOUNT_PROC: &str = "--ociforge-mount-proc";
 
-/// What came of it. What needs namespaces is not tried where there are none.
+/// The result. Probes that need namespaces are skipped without them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StepProbe {
-    /// What was entered; `None` where nothing is allowed, or nothing could be tried.
+    /// The entered isolation; `None` if all is refused, or no probe ran.
     pub entered: Option<ProbedIsolation>,
     /// The reason if no isolation is possible.
     pub refusal: Option<String>,
@@ -25,7 +25,7 @@ pub struct StepProbe {
     pub processes: ProbeResult,
     /// Mounting its `/proc`.
     pub proc: ProbeResult,
-    /// System calls answered by another process, which remembers owners.
+    /// System calls that another process handles, for recorded owners.
     pub listener: ProbeResult,
 }
 
@@ -53,19 +53,19 @@ impl ProbedIsolation {
     }
 }
 
-/// Does it in a child.
+/// Runs the probe in a child.
 #[must_use]
 pub fn probe_step() -> StepProbe {
     let output = super::reexec_command(STEP_PROBE).stdin(Stdio::null()).stderr(Stdio::null()).output();
     output.map(|output| read(&String::from_utf8_lossy(&output.stdout))).unwrap_or_default()
 }
 
-/// The words for ids and confinement between parent and child.
+/// The words for ids and confinement in the child's output.
 const IDS: [(IdMapping, &str); 3] = [(IdMapping::All, "all"), (IdMapping::Ranges, "ranges"), (IdMapping::OneId, "one")];
 const CONFINEMENTS: [(Confinement, &str); 2] =
     [(Confinement::Namespaces, "namespaces"), (Confinement::Chroot, "chroot")];
 
-/// Reads what the child wrote, a line for each fact.
+/// Parses the child's output, a line for each fact.
 fn read(text: &str) -> StepProbe {
     let line = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     let had = || {
@@ -96,7 +96,7 @@ fn write(had: &ProbedIsolation) -> io::Result<()> {
     had.warning.iter().try_for_each(|warning| writeln!(out, "warning {}", warning.replace('\n', " ")))
 }
 
-/// The child's side. A failure has been written where it belongs.
+/// The child's `main`. Failures are already in its output.
 pub(super) fn as_child() -> ExitCode {
     let entered = match enter_as(Isolation::Auto) {
         Ok(entered) => entered,
@@ -123,7 +123,7 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// The side of that child's child.
+/// The `main` of the child's child.
 pub(super) fn mount_proc() -> ExitCode {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     let mounted = step("proc", || Ok(mount("proc", "/proc", "proc", flags, None)?));

@@ -9,24 +9,24 @@ use std::io;
 
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-/// Moves this process into a mount namespace of its own, and with `user` into a user namespace of its own first.
+/// Moves this process into its own mount namespace, and with `user` first into its own user namespace.
 ///
 /// # Errors
-/// What the kernel says. `EINVAL` for a user namespace when the process has several threads.
+/// The kernel's. `EINVAL` for a user namespace if the process has several threads.
 pub(super) fn unshare(user: bool) -> io::Result<()> {
     let flags = if user { UnshareFlags::NEWUSER | UnshareFlags::NEWNS } else { UnshareFlags::NEWNS };
-    // SAFETY: the call is unsafe only with `FILES`, which takes descriptors away from other threads.
+    // SAFETY: the call is unsafe only with `FILES`, which closes descriptors of other threads.
     #[allow(unsafe_code, reason = "rustix has no safe binding for unshare(2)")]
     unsafe { unshare_unsafe(flags) }?;
     Ok(())
 }
 
-/// Moves this thread into new namespaces; for PIDs only its children.
+/// Moves this thread into new namespaces; a PID namespace applies only to its children.
 ///
 /// # Errors
 /// The error of the kernel.
 pub(super) fn unshare_namespaces(flags: UnshareFlags) -> io::Result<()> {
-    // SAFETY: as above; `FILES` is taken out.
+    // SAFETY: as above; `FILES` is removed.
     #[allow(unsafe_code, reason = "rustix has no safe binding for unshare(2)")]
     unsafe { unshare_unsafe(flags.difference(UnshareFlags::FILES)) }?;
     Ok(())

@@ -1,11 +1,11 @@
-//! System calls that find out what a step may have, and have no safe binding.
+//! System calls without a safe binding, for probes of step features.
 
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::thread::{UnshareFlags, set_no_new_privs, unshare_unsafe};
 
-/// Has the processes that this one starts from now on in a pid namespace of their own.
+/// Moves later children of this process into their own pid namespace.
 ///
 /// # Errors
 /// The error of the kernel.
@@ -13,7 +13,7 @@ pub(super) fn unshare_processes() -> io::Result<()> {
     unshare(UnshareFlags::NEWPID)
 }
 
-/// Moves this process into a network namespace of its own.
+/// Moves this process into its own network namespace.
 ///
 /// # Errors
 /// The error of the kernel.
@@ -22,17 +22,17 @@ pub(super) fn unshare_network() -> io::Result<()> {
 }
 
 fn unshare(flags: UnshareFlags) -> io::Result<()> {
-    // SAFETY: the call is unsafe only with `FILES`, which takes descriptors away from other threads.
+    // SAFETY: the call is unsafe only with `FILES`, which closes descriptors of other threads.
     #[allow(unsafe_code, reason = "rustix has no safe binding for unshare(2)")]
     unsafe { unshare_unsafe(flags) }?;
     Ok(())
 }
 
-/// Installs a seccomp filter that allows everything and whose calls another process could answer (seccomp_unotify(2)).
-/// This process gains no privileges from then on.
+/// Installs a seccomp filter that allows everything, and whose calls another process could handle (seccomp_unotify(2)).
+/// From then on this process gains no privileges.
 ///
 /// # Errors
-/// What the kernel says: `EBUSY` when somebody answers for this process already, `EINVAL` before Linux 5.0.
+/// The kernel's: `EBUSY` if this process already has a listener, `EINVAL` before Linux 5.0.
 pub(super) fn install_listener() -> io::Result<()> {
     let known: u32 = libc::SECCOMP_RET_USER_NOTIF;
     seccomp(libc::SECCOMP_GET_ACTION_AVAIL, 0, (&raw const known).cast())?;
@@ -41,7 +41,7 @@ pub(super) fn install_listener() -> io::Result<()> {
     let program = libc::sock_fprog { len: 1, filter: &raw mut allow };
     let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
     let listener = seccomp(libc::SECCOMP_SET_MODE_FILTER, flags, (&raw const program).cast())?;
-    // SAFETY: the kernel has just made this descriptor, and nobody else knows of it.
+    // SAFETY: the kernel has just created this descriptor, and nothing else owns it.
     #[allow(unsafe_code, reason = "libc has numbers for descriptors")]
     let listener = unsafe { OwnedFd::from_raw_fd(listener) };
     rustix::io::fcntl_getfd(listener.as_fd())?;
@@ -51,7 +51,7 @@ pub(super) fn install_listener() -> io::Result<()> {
 /// `BPF_RET | BPF_K`: the filter ends with a constant.
 const RETURN: u16 = 0x06;
 
-/// seccomp(2). `arguments` points to what `operation` takes.
+/// seccomp(2). `arguments` is the pointer for `operation`.
 fn seccomp(operation: libc::c_uint, flags: libc::c_ulong, arguments: *const libc::c_void) -> io::Result<RawFd> {
     // SAFETY: the two callers pass a number and a program, which the kernel reads before it returns.
     #[allow(unsafe_code, reason = "rustix has no binding for seccomp(2)")]

@@ -1,7 +1,7 @@
 //! Entering namespaces.
 //!
-//! A process without root becomes the root of a new user namespace, in which it can mount, and own files by several ids
-//! if [`mapping`](super::mapping) maps them.
+//! A process without root becomes the root of a new user namespace, in which it can mount, and own files with several
+//! ids if [`mapping`](super::mapping) maps them.
 
 use std::io;
 
@@ -16,7 +16,7 @@ use super::mapping::{Outside, map_own_ids};
 use super::probe::{self, NamespaceProbe, ProbeResult};
 use super::{Entered, IdMapping, Isolation, sys};
 
-/// What root needs besides chroot(2) to be a root whose packages can be installed.
+/// The capabilities besides chroot(2) that root needs for the installation of packages.
 const OF_CHROOT: CapabilitySet = CapabilitySet::SYS_CHROOT
     .union(CapabilitySet::CHOWN)
     .union(CapabilitySet::DAC_OVERRIDE)
@@ -66,13 +66,13 @@ pub enum SandboxError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MissingPrerequisite {
-    /// The process is not root's.
+    /// The process is not root.
     #[error("the user is not root")]
     Root,
-    /// Root, as in a container, has not got these capabilities.
+    /// Root lacks these capabilities, as in a container.
     #[error("root has no {} here", .0.join(", no "))]
     Capabilities(Vec<String>),
-    /// There are no ranges of ids.
+    /// No ranges of ids.
     #[error("{0}")]
     Ranges(String),
 }
@@ -89,7 +89,7 @@ impl SandboxError {
             Self::Refused { diagnosis, .. } | Self::Powerless { diagnosis, .. } => {
                 Some(diagnosis.as_ref().map_or_else(|| "run as root".into(), Diagnosis::hint))
             }
-            // For all else root has the rights.
+            // Root has the permissions for all other cases.
             Self::Mounts(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 Some("start the container around this with `--security-opt apparmor=unconfined`".into())
             }
@@ -116,23 +116,23 @@ impl MissingPrerequisite {
     }
 }
 
-/// Enters a mount namespace, and a user namespace first if this process is not root, or a root who may not have the
-/// other alone. To be called before any thread exists.
+/// Enters a mount namespace; enters a user namespace first if this process is not root, or is a root without permission
+/// for a mount namespace. Must be called before threads exist.
 ///
 /// # Errors
 /// When the system forbids it, or this process has several threads.
 pub fn enter() -> Result<Entered, SandboxError> {
     match mount_namespace() {
         Some(Ok(entered)) => Ok(entered),
-        // The root of a container may not do this, but as anybody else it may in a user namespace.
+        // The root of a container cannot do this, but may create a user namespace like any user.
         Some(Err(error)) if error.kind() != io::ErrorKind::PermissionDenied => Err(SandboxError::Mounts(error)),
         _ => user_namespace(any_ranges()),
     }
 }
 
-/// Makes this process what a build's steps need. [`Isolation::Auto`] takes the best that the machine allows: what
-/// [`enter`] does, and for a root to whom no namespace is allowed chroot(2). Anything else is had or is an error. To be
-/// called before any thread exists.
+/// Prepares this process for the steps of a build. [`Isolation::Auto`] uses the best isolation that the machine allows:
+/// as [`enter`], or chroot(2) for a root that cannot create namespaces. Any other isolation is used or is an error.
+/// Must be called before threads exist.
 ///
 /// # Errors
 /// When the system forbids it, or this process has several threads.
@@ -167,11 +167,11 @@ fn best() -> Result<Entered, SandboxError> {
     match mount_namespace() {
         None => return user_namespace(any_ranges()),
         Some(Ok(entered)) => return Ok(entered),
-        // In a container without the right to it, or in a chroot, whose root is no mount.
+        // In a container without the permission, or in a chroot, whose root is not a mount point.
         Some(Err(error)) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput) => {}
         Some(Err(error)) => return Err(SandboxError::Mounts(error)),
     }
-    // There is no way out of a namespace in which nothing can be done, so a child goes first.
+    // A process cannot leave a namespace that is unusable, so a child tries it first.
     let tried = probe::user_namespace();
     if tried.is_usable() {
         return user_namespace(any_ranges());
@@ -188,11 +188,11 @@ fn best() -> Result<Entered, SandboxError> {
         }
         _ => String::new(),
     };
-    // The refusal tells more than what is missing for the makeshift.
+    // The refusal is more informative than the missing prerequisites of chroot.
     chroot(Some(format!("no namespaces{why}"))).map_err(|_| refused)
 }
 
-/// The error for a user namespace that root's child could not make, or not use.
+/// The error for a user namespace that root's child could not create or use.
 fn refused(tried: &NamespaceProbe, source: io::Error) -> SandboxError {
     let (limits, refusal) = (Limits::read(), Errno::from_io_error(&source));
     match (tried.namespace, tried.mapping) {
@@ -206,7 +206,7 @@ fn refused(tried: &NamespaceProbe, source: io::Error) -> SandboxError {
     }
 }
 
-/// A mount namespace alone, for root.
+/// Enters only a mount namespace, as root.
 fn mount_namespace() -> Option<io::Result<Entered>> {
     let enter = || {
         sys::unshare(false)?;
@@ -216,7 +216,7 @@ fn mount_namespace() -> Option<io::Result<Entered>> {
     geteuid().is_root().then(enter)
 }
 
-/// Root as it is.
+/// Uses root without namespaces.
 fn chroot(warning: Option<String>) -> Result<Entered, SandboxError> {
     let lack = match (geteuid().is_root(), diagnosis::lacking(OF_CHROOT)) {
         (false, _) => MissingPrerequisite::Root,
@@ -226,12 +226,12 @@ fn chroot(warning: Option<String>) -> Result<Entered, SandboxError> {
     Err(SandboxError::Lacking { what: "chroot", source: lack })
 }
 
-/// Ids besides its own that this process can have mapped, those that root has already before those of its ranges.
+/// Further ids that this process can map: those of root before those of its ranges.
 fn any_ranges() -> Result<Option<Ranges>, String> {
     ids::of_root().map_or_else(ids::ranges, |ranges| Ok(Some(ranges)))
 }
 
-/// A user namespace with `ranges`, or else with one id and the reason for a warning.
+/// Enters a user namespace with `ranges`, or else with one id and the reason for a warning.
 fn user_namespace(ranges: Result<Option<Ranges>, String>) -> Result<Entered, SandboxError> {
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
     let is_root = geteuid().is_root();
@@ -259,7 +259,7 @@ fn user_namespace(ranges: Result<Option<Ranges>, String>) -> Result<Entered, San
     Ok(Entered::user_namespace(ids, warning))
 }
 
-/// Lets mounts of others in, and none of ours out.
+/// Receives mounts of outer namespaces, and propagates none to them.
 pub(super) fn keep_mounts_here() -> io::Result<()> {
     Ok(mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?)
 }

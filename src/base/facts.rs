@@ -1,4 +1,4 @@
-//! What a build needs to know of a base's filesystem.
+//! Facts about a base's filesystem that a build needs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,19 +21,19 @@ use crate::progress::Reporter;
 use crate::rootfs::merge::{ReadLayerError, merge_layers};
 use crate::store::blob::write_atomic;
 
-/// Raised when facts come to mean something else, so that remembered ones are read anew.
+/// Incremented when the meaning of facts changes, so that stored ones are ignored.
 const FORMAT: u32 = 3;
 
-/// What the layers of a base hold.
+/// The content of a base's layers.
 #[derive(Debug, Clone)]
 pub struct Contents {
-    /// What its files say about it.
+    /// The facts in its files.
     pub facts: BaseFacts,
-    /// All of its files.
+    /// The index of its files.
     pub files: FileIndex,
 }
 
-/// What a base's filesystem says about itself. The same layers give the same facts.
+/// The facts about a base's filesystem. The same layers give the same facts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BaseFacts {
     /// The variables of `os-release`.
@@ -42,9 +42,9 @@ pub struct BaseFacts {
     pub python: Option<Python>,
     /// The C library.
     pub libc: Option<Libc>,
-    /// What is installed where that Python looks for packages, sorted by normalised name.
+    /// The distributions in that Python's package directories, sorted by normalised name.
     pub distributions: Vec<InstalledDistribution>,
-    /// The text of the files that `PIP_CONSTRAINT` names.
+    /// The text of the files in `PIP_CONSTRAINT`.
     pub constraints: Option<String>,
     /// `/etc/passwd`.
     pub passwd: Option<String>,
@@ -60,14 +60,14 @@ pub struct BaseFacts {
 pub struct OsRelease(pub BTreeMap<String, String>);
 
 impl OsRelease {
-    /// Whether the system is `id` or says that it is like it.
+    /// Whether the system is `id`, or lists it in `ID_LIKE`.
     #[must_use]
     pub fn is_like(&self, id: &str) -> bool {
         let value = |key: &str| self.0.get(key).map_or("", String::as_str);
         value("ID") == id || value("ID_LIKE").split_ascii_whitespace().any(|like| like == id)
     }
 
-    /// Reads the file's text.
+    /// Parses the text of the file.
     #[must_use]
     pub fn read(text: &str) -> Self {
         let pairs = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));
@@ -80,12 +80,12 @@ fn unquoted(value: &str) -> String {
     quoted.unwrap_or(value).to_owned()
 }
 
-/// A Python distribution that the base has installed.
+/// An installed Python distribution of the base.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstalledDistribution {
-    /// Its name as it writes it.
+    /// The name in its metadata.
     pub name: String,
-    /// Its version as it writes it.
+    /// The version in its metadata.
     pub version: String,
     /// Its metadata (`METADATA` or `PKG-INFO`) up to the first blank line.
     pub metadata: String,
@@ -94,7 +94,7 @@ pub struct InstalledDistribution {
 }
 
 impl InstalledDistribution {
-    /// The name as PEP 503 normalises it: lower case, runs of `-`, `_` and `.` a single `-`.
+    /// The normalised name (PEP 503): lower case, runs of `-`, `_` and `.` as one `-`.
     #[must_use]
     pub fn normalized_name(&self) -> String {
         normalize(&self.name)
@@ -135,7 +135,7 @@ impl BaseFacts {
     }
 }
 
-/// What is installed in the directories of `search`; of two of the same name the one that comes first.
+/// The distributions in the directories of `search`; the first of several with one name counts.
 fn distributions(search: &[LayerPath], tree: &Tree) -> Vec<InstalledDistribution> {
     let mut found = BTreeMap::new();
     for directory in search {
@@ -173,19 +173,19 @@ fn libc(tree: &Tree) -> Option<Libc> {
         let mut numbers = version.split(['.', '-', '+']).map_while(|number| number.parse().ok());
         Some(Libc::Glibc(numbers.next()?, numbers.next()?))
     };
-    // Every musl that is still about has the interface of 1.2.
+    // Every musl in use has the interface of 1.2.
     let loader =
         |(path, kept): (&LayerPath, &TreeEntry)| *kept != TreeEntry::File && path.file_name().starts_with(b"ld-musl-");
     let musl = || tree.iter().any(loader).then_some(Libc::Musl(1, 2));
     said.or_else(packaged).or_else(musl)
 }
 
-/// The value of `key` in a list of `KEY=VALUE`; the last one where it is given twice.
+/// The value of `key` in a list of `KEY=VALUE`; the last one counts.
 pub(super) fn env_value<'a>(env: &'a [String], key: &str) -> Option<&'a str> {
     env.iter().rev().find_map(|entry| entry.strip_prefix(key)?.strip_prefix('='))
 }
 
-/// The files that `PIP_CONSTRAINT` names.
+/// The files in `PIP_CONSTRAINT`.
 pub(super) fn constraint_files(env: &[String]) -> impl Iterator<Item = LayerPath> {
     let names = env_value(env, "PIP_CONSTRAINT").unwrap_or_default().split_ascii_whitespace();
     names.filter(|name| name.starts_with('/')).filter_map(|name| LayerPath::new(name).ok())
@@ -237,7 +237,7 @@ impl Explain for FactsError {
     }
 }
 
-/// The facts of `image`, if the directory `cache` remembers them.
+/// The facts of `image`, if the directory `cache` has them.
 #[must_use]
 pub fn known(image: &Image, cache: &Path) -> Option<BaseFacts> {
     let remembered: FactsFile<BaseFacts> = serde_json::from_slice(&fs::read(facts_path(image, cache)).ok()?).ok()?;
@@ -267,7 +267,7 @@ pub async fn contents(
     Ok(contents)
 }
 
-/// A file of remembered facts.
+/// A file of stored facts.
 #[derive(Serialize, Deserialize)]
 struct FactsFile<F> {
     format: u32,
@@ -289,7 +289,7 @@ fn remembered(path: &Path) -> Option<Contents> {
     (remembered.format == FORMAT).then_some(Contents { facts: remembered.facts, files })
 }
 
-/// The facts come last: where they are, the index is.
+/// Writes the facts last: if they exist, the index exists.
 fn remember(path: &Path, Contents { facts, files }: &Contents) -> io::Result<()> {
     write_atomic(&index_path(path), &files.to_file())?;
     write_atomic(path, &serde_json::to_vec(&FactsFile { format: FORMAT, facts })?)

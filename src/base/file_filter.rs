@@ -1,20 +1,20 @@
-//! Which files of an image tell something about it, and what of their content does.
+//! Selection of the files of an image that contain facts, and of the relevant parts of their content.
 
 use std::io::{self, BufRead, BufReader, Read};
 
 use ociforge_layers::LayerPath;
 
-/// Largest text that is kept, in bytes; longer ones are cut.
+/// Maximum size of a kept text in bytes; longer ones are truncated.
 const MAX_TEXT: u64 = 1 << 20;
-/// Most that is read of a distribution's metadata, in bytes.
+/// Maximum read size of a distribution's metadata in bytes.
 const MAX_METADATA: u64 = 256 << 10;
-/// Longest line of dpkg's status that is looked at, in bytes.
+/// Maximum length of an examined line in dpkg's status, in bytes.
 const MAX_LINE: u64 = 64 << 10;
 
-/// What a regular file's path makes of it.
+/// The kind of a regular file, by its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FileKind {
-    /// Its whole text is kept.
+    /// A file whose whole text is kept.
     Text,
     /// A distribution's `METADATA` or `PKG-INFO`.
     Metadata,
@@ -22,7 +22,7 @@ pub(super) enum FileKind {
     DpkgStatus,
     /// The C library.
     Glibc,
-    /// A Python interpreter, if it can be run.
+    /// A Python interpreter, if it is executable.
     Python,
     /// Its name is sufficient.
     NameOnly,
@@ -55,12 +55,12 @@ pub(super) fn minor_version(name: &[u8]) -> Option<u32> {
     std::str::from_utf8(name.strip_prefix(b"python3.")?).ok()?.parse().ok()
 }
 
-/// Whether the parent of `path` is where packages are installed.
+/// Whether the parent of `path` is a directory of packages.
 fn in_packages(path: &LayerPath) -> bool {
     path.parent().is_some_and(|parent| matches!(parent.file_name(), b"site-packages" | b"dist-packages"))
 }
 
-/// Whether it is the system's own C library, not one of a cross compiler's or a conda sysroot's.
+/// Whether it is the system's C library, as opposed to that of a cross compiler or a conda sysroot.
 fn is_glibc(path: &LayerPath) -> bool {
     let name = path.file_name();
     let named = name == b"libc.so.6" || (name.starts_with(b"libc-2.") && name.ends_with(b".so"));
@@ -71,14 +71,14 @@ fn is_glibc(path: &LayerPath) -> bool {
     named && library && (inside.len() == 1 || (inside.len() == 2 && inside[0].ends_with(b"-linux-gnu")))
 }
 
-/// A text, invalid UTF-8 replaced.
+/// A text with invalid UTF-8 replaced.
 pub(super) fn text(body: &mut impl Read) -> io::Result<String> {
     let mut bytes = Vec::new();
     body.take(MAX_TEXT).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// A distribution's metadata up to its first blank line: without the description.
+/// A distribution's metadata up to its first blank line, which omits the description.
 pub(super) fn metadata(body: &mut impl Read) -> io::Result<String> {
     let mut bytes = Vec::new();
     body.take(MAX_METADATA).read_to_end(&mut bytes)?;
@@ -90,7 +90,7 @@ pub(super) fn metadata(body: &mut impl Read) -> io::Result<String> {
     Ok(header)
 }
 
-/// Of dpkg's status, `package version` for the packages that hold Pythons and the C library.
+/// The lines `package version` for the packages of Python and the C library in dpkg's status.
 pub(super) fn dpkg_versions(body: &mut impl Read) -> io::Result<String> {
     let mut reader = BufReader::new(body);
     let (mut found, mut package, mut line) = (String::new(), String::new(), Vec::new());
@@ -111,7 +111,7 @@ pub(super) fn dpkg_versions(body: &mut impl Read) -> io::Result<String> {
     }
 }
 
-/// The version of glibc: of the file's name where it has one (before 2.34), otherwise what the library says of itself.
+/// The version of glibc: in the file's name (before 2.34), or else in the library's version text.
 pub(super) fn glibc_version(path: &LayerPath, body: &mut impl Read) -> io::Result<Option<(u32, u32)>> {
     let name = path.file_name();
     if let Some(version) = name.strip_prefix(b"libc-").and_then(|rest| rest.strip_suffix(b".so")) {

@@ -1,4 +1,4 @@
-//! The base image: finding it, and the few facts about its filesystem that a build needs.
+//! The base image: its resolution, and the facts about its filesystem that a build needs.
 
 pub mod facts;
 mod facts_filter;

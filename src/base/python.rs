@@ -1,4 +1,4 @@
-//! Finding the Python that an image runs, and where it keeps packages.
+//! The Python of an image, and its package directories.
 
 use ociforge_layers::LayerPath;
 use ociforge_layers::merge::MergedEntry;
@@ -8,7 +8,7 @@ use super::facts::{OsRelease, env_value};
 use super::file_filter::minor_version;
 use super::tree::{Tree, TreeEntry};
 
-/// What `PATH` is where an image sets none.
+/// The default `PATH` of images without one.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A Python interpreter and its installation scheme.
@@ -16,21 +16,21 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 pub struct Python {
     /// Major and minor version, `3.11`.
     pub version: String,
-    /// The whole version, `3.11.2`, where the image tells it.
+    /// The full version, `3.11.2`, if known.
     pub full_version: Option<String>,
-    /// The interpreter as `PATH` finds it, `/usr/bin/python3`.
+    /// The path of the interpreter in `PATH`, `/usr/bin/python3`.
     pub executable: String,
-    /// Where installed scripts, headers and data go: `bin`, `include` and so on below it.
+    /// The prefix of installed scripts, headers and data: `bin`, `include` and so on are below it.
     pub prefix: String,
-    /// Where packages are installed.
+    /// The directory of packages.
     pub site_packages: String,
-    /// Whether it is called through a virtual environment.
+    /// Whether it is in a virtual environment.
     pub venv: bool,
 }
 
 impl Python {
-    /// The first `python3`, or else the first `python`, on the image's `PATH`. With it come the directories where it
-    /// looks for installed packages, those that come first at the front.
+    /// The first `python3`, or else the first `python`, on the image's `PATH`, with its package directories in the
+    /// order of its search.
     pub(super) fn find(env: &[String], os: &OsRelease, tree: &Tree) -> Option<(Self, Vec<LayerPath>)> {
         let path = env_value(env, "PATH").unwrap_or(DEFAULT_PATH);
         let candidates = ["python3", "python"].into_iter().flat_map(|name| path.split(':').map(move |dir| (dir, name)));
@@ -41,12 +41,12 @@ impl Python {
     }
 }
 
-/// An interpreter's place.
+/// The location of an interpreter.
 struct Installation {
-    /// What it was built for: the parent of `bin`.
+    /// Its prefix: the parent of `bin`.
     base: LayerPath,
     minor: u32,
-    /// The virtual environment that it is called through.
+    /// The virtual environment, if it is in one.
     venv: Option<LayerPath>,
 }
 
@@ -58,7 +58,7 @@ impl Installation {
         }
         let base = real.parent()?.parent()?;
         let minor = minor_version(real.file_name()).or_else(|| newest_library(&base, tree))?;
-        // Python looks for its configuration beside `bin` where it was called, before it follows the last link.
+        // Python searches its configuration relative to the called path, before it follows the last link.
         let called = tree.resolve(&executable.parent()?)?;
         let venv = called.parent().filter(|venv| config(venv, tree).is_some());
         Some(Self { base, minor, venv })
@@ -99,8 +99,8 @@ impl Installation {
         Some((python, search.iter().filter_map(|directory| tree.resolve(directory)).collect()))
     }
 
-    /// The whole version, from whoever tells it: the virtual environment, conda, dpkg, or the variable of the images
-    /// that build Python themselves.
+    /// The full version from the virtual environment, conda, dpkg, or the variable of images that build Python
+    /// themselves.
     fn full_version(&self, version: &str, env: &[String], tree: &Tree) -> Option<String> {
         let fits = |full: &str| {
             let patch = full.strip_prefix(version)?.strip_prefix('.')?;
@@ -128,7 +128,7 @@ impl Installation {
     }
 }
 
-/// Where Debian's and Ubuntu's own Python finds packages, besides `/usr/local`.
+/// The package directories of Debian's and Ubuntu's own Python, besides `/usr/local`.
 fn debian_packages(version: &str) -> Vec<LayerPath> {
     let names = [
         format!("usr/local/lib/python{version}/dist-packages"),
@@ -138,7 +138,7 @@ fn debian_packages(version: &str) -> Vec<LayerPath> {
     names.iter().filter_map(|name| LayerPath::new(name).ok()).collect()
 }
 
-/// The highest version that has a standard library below `prefix`.
+/// The newest version with a standard library below `prefix`.
 fn newest_library(prefix: &LayerPath, tree: &Tree) -> Option<u32> {
     let inside = |path: &&LayerPath| path.parent().and_then(|lib| lib.parent()).as_ref() == Some(prefix);
     let libraries = tree.iter().filter(|(_, kept)| kept.is_directory()).map(|(path, _)| path);

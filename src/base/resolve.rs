@@ -1,4 +1,4 @@
-//! Finding the image that is built on. No layer is downloaded.
+//! Resolution of the base image, without downloading layers.
 
 use std::sync::Arc;
 
@@ -8,20 +8,20 @@ use crate::content::Source;
 use crate::registry::Client;
 use crate::transport::{ImageSource, ImageSourceError};
 
-/// The image that is built on.
+/// The base image.
 #[derive(Clone)]
 pub struct BaseImage {
     /// Its manifest and config for one platform.
     pub image: Image,
-    /// Where its layers are; `None` for `scratch`, which has none.
+    /// The source of its layers; `None` for `scratch`.
     pub source: Option<Arc<dyn Source>>,
-    /// Its name as it was asked for; `None` for `scratch`.
+    /// The requested name; `None` for `scratch`.
     pub name: Option<ImageName>,
 }
 
 impl BaseImage {
-    /// The image called `name`, or `scratch` without a name, for `platform`. Where `pinned` has a digest, that manifest
-    /// is taken whatever the name leads to by now.
+    /// The image `name`, or `scratch` without a name, for `platform`. If `pinned` has a digest, that manifest is used
+    /// even if the name now refers to another one.
     ///
     /// # Errors
     /// When the image cannot be fetched, or not for the platform.
@@ -44,7 +44,7 @@ impl BaseImage {
         };
         let located = ImageSource::open(&exact, client).await?;
         let image = located.image(platform).await?;
-        // A layout or an archive is not asked by digest.
+        // The name of a layout or an archive cannot have a digest.
         if let Some(pinned) = pinned.filter(|pinned| **pinned != image.manifest.digest()) {
             let (name, found) = (name.to_string(), image.manifest.digest());
             return Err(ImageSourceError::Changed { name, pinned: pinned.clone(), found });

@@ -14,7 +14,7 @@ pub(super) enum TreeEntry {
     File,
     /// An executable file.
     Executable,
-    /// A file whose name is sufficient.
+    /// A file of which only the name matters.
     Present,
     /// The content of a small file, or a part of it.
     Text(String),
@@ -81,7 +81,7 @@ impl Tree {
         })
     }
 
-    /// `path` after all of its symbolic links that are known; `None` for a loop.
+    /// `path` with its known symbolic links resolved; `None` for a loop.
     pub(super) fn resolve(&self, path: &LayerPath) -> Option<LayerPath> {
         self.0.follow(path)
     }

@@ -320,7 +320,7 @@ impl Explain for StepError {
             }
             Self::Failed { full: true, .. } => Some(FULL_DISK.into()),
             Self::Failed { last, .. } if last.iter().any(|line| wants_network(line)) => {
-                Some("a step sees no network unless its layer has network = \"host\"".into())
+                Some("steps have no network by default: set network = \"host\" in the layer".into())
             }
             Self::Store(error) if is_full_disk(error) => Some(FULL_DISK.into()),
             Self::NoProject(_) => Some("name the directory of the project, relative to the recipe's directory".into()),

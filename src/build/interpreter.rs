@@ -150,9 +150,7 @@ impl Interpreter {
             Some(libc) => python::check_libc(&wheels, &self.on(libc))?,
             None => python::misfits(&wheels, &self.target).for_each(|wheel| {
                 let file = &wheel.file;
-                builder
-                    .reporter
-                    .warn(&format!("{file} is installed, but the base may have no C library that it runs on"));
+                builder.reporter.warn(&format!("{file} is installed, but may not run with the base's C library"));
             }),
         }
         Ok(wheels)
@@ -279,11 +277,11 @@ impl Interpreter {
 }
 
 impl Packages {
-    /// The number of packages, for people.
+    /// The number of packages, for messages.
     fn counted(&self) -> String {
         match (self.wheels.len(), self.sources.len()) {
             (wheels, 0) => format!("{wheels} wheels"),
-            (wheels, sources) => format!("{wheels} wheels, {sources} to be built"),
+            (wheels, sources) => format!("{wheels} wheels, {sources} to build"),
         }
     }
 }

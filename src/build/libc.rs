@@ -10,10 +10,10 @@ use crate::plan::Libc;
 
 /// The base's C library, if it is known.
 pub(super) struct BaseLibc {
-    /// From the recipe, or from the base once it is read; `None` inside if the base does not tell.
+    /// From the recipe, or from the base once it is read; `None` inside if the base does not have it.
     known: OnceCell<Option<Libc>>,
     base: BaseImage,
-    /// The base's name, for people.
+    /// The base's name, for messages.
     name: String,
 }
 
@@ -29,7 +29,7 @@ impl BaseLibc {
         self.known.get().copied().unwrap_or_else(remembered)
     }
 
-    /// The C library of the base. Reads the base's layers once. `None`, with a warning, if they do not tell.
+    /// The C library of the base. Reads the base's layers once. `None`, with a warning, if they do not show it.
     pub(super) async fn ask(&self, builder: &Builder) -> Result<Option<Libc>, BuildError> {
         self.known.get_or_try_init(|| self.read(builder)).await.copied()
     }
@@ -41,7 +41,7 @@ impl BaseLibc {
         };
         if found.is_none() {
             builder.reporter.warn(&format!(
-                "{} does not say which C library it has: state it in the recipe, such as [python] libc = \"glibc 2.36\"",
+                "the C library of {} is unknown: set it in the recipe, such as [python] libc = \"glibc 2.36\"",
                 self.name
             ));
         }

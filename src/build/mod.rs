@@ -177,8 +177,8 @@ impl Builder {
             shown.push(&more);
         }
         self.reporter.note(&format!(
-            "of the base it is assumed that these paths have the owner and mode that Debian gives them, or are not \
-             there: {}; `ociforge lock` or --check-base finds out",
+            "ociforge assumes that these paths of the base do not exist, or have the owner and mode as in Debian: \
+             {}; use `ociforge lock` or --check-base to read the base",
             shown.join(", ")
         ));
     }

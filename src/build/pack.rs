@@ -143,7 +143,7 @@ impl Packer<'_> {
             }
             Err(error) => error.to_string(),
         };
-        self.reporter.warn(&format!("the layer `{description}` in the store is made again: {damage}"));
+        self.reporter.warn(&format!("the layer `{description}` in the store is unusable, building it again: {damage}"));
         false
     }
 

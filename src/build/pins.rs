@@ -103,8 +103,8 @@ impl Pins {
             let other = version.is_none() || earlier != version;
             if let (true, Some(earlier), Some(version)) = (other, earlier, version) {
                 reporter.warn(&format!(
-                    "line {} installs {name} {version} over the {earlier} of an earlier layer, whose files stay: put the \
-                     packages of both into one layer",
+                    "line {} installs {name} {version} over {name} {earlier} of an earlier layer, whose files stay: \
+                     install the packages of both layers in one layer",
                     step.line
                 ));
             }

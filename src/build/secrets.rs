@@ -52,7 +52,7 @@ pub enum SecretArgError {
     #[error("it has no id; expected id=NAME,src=FILE or id=NAME,env=VARIABLE")]
     NoId,
     /// An id with invalid characters.
-    #[error("its id can have letters, digits, `-`, `_` and `.` in it, and begins with no `-` or `.`")]
+    #[error("its id must have only letters, digits, `-`, `_` and `.`, and must not begin with `-` or `.`")]
     Id,
     /// Neither `src=` nor `env=`, or both.
     #[error("it needs one of src and env; expected id=NAME,src=FILE or id=NAME,env=VARIABLE")]
@@ -126,7 +126,7 @@ pub enum SecretError {
         source: io::Error,
     },
     /// The variable is not set.
-    #[error("the secret `{id}` is to be in the variable {variable}, which is not set")]
+    #[error("the secret `{id}` refers to the variable {variable}, which is not set")]
     Unset {
         /// The secret.
         id: String,
@@ -142,7 +142,7 @@ pub enum SecretError {
         origin: SecretOrigin,
     },
     /// A step needs a secret that the command line does not provide.
-    #[error("`{step}` (line {line} of the recipe) needs the secret `{id}`, and there is none of that id")]
+    #[error("`{step}` (line {line} of the recipe) needs the secret `{id}`, which is not given")]
     Missing {
         /// The secret.
         id: String,
@@ -158,8 +158,10 @@ impl Explain for SecretError {
         match self {
             Self::Missing { id, .. } => Some(format!("give it with --secret id={id},src=FILE or id={id},env=VARIABLE")),
             Self::Unset { variable, .. } => Some(format!("set it and export it: export {variable}")),
-            Self::Large { .. } => Some("secrets are passwords and keys; what is larger can be a `bind` mount".into()),
-            Self::Read { .. } => Some("the file of a --secret is relative to where ociforge is called".into()),
+            Self::Large { .. } => {
+                Some("secrets are for passwords and keys: use a `bind` mount for a larger file".into())
+            }
+            Self::Read { .. } => Some("the path of a --secret is relative to the working directory".into()),
             Self::Twice(_) => None,
         }
     }
@@ -308,11 +310,10 @@ mod tests {
             let failure = read(given, None).unwrap_err();
             (failure.to_string(), failure.code)
         };
-        let missing = "`run make` (line 3 of the recipe) needs the secret `a`, and there is none of that id\n  hint: give it \
+        let missing = "`run make` (line 3 of the recipe) needs the secret `a`, which is not given\n  hint: give it \
                        with --secret id=a,src=FILE or id=a,env=VARIABLE";
         assert_eq!(message(&["id=b,env=V"]), (missing.into(), 2));
-        let unset =
-            "the secret `a` is to be in the variable V, which is not set\n  hint: set it and export it: export V";
+        let unset = "the secret `a` refers to the variable V, which is not set\n  hint: set it and export it: export V";
         assert_eq!(message(&["id=a,env=V"]), (unset.into(), 1));
         assert_eq!(message(&["id=a,env=V", "id=a,src=b"]), ("the secret `a` is given twice".into(), 2));
         let (file, code) = message(&["id=a,src=/nonexistent/a"]);

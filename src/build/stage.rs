@@ -113,7 +113,7 @@ impl Builder {
         let (layers, below) = match self.layers(input, &pins).await {
             Err(error) => {
                 let path = error.unknown_path().cloned().ok_or(error)?;
-                self.reporter.note(&format!("what the base has at {path} is looked up in its layers"));
+                self.reporter.note(&format!("reading the base's layers to find {path}"));
                 pins.read_base(self).await?;
                 self.layers(input, &pins).await?
             }

@@ -58,7 +58,7 @@ fn host(cdi: bool) -> Host {
     }
 }
 
-/// The spec of a line; `nvidia-docker` is docker with NVIDIA's runtime, which does what the environment says.
+/// The spec of a line; `nvidia-docker` is docker with NVIDIA's runtime, which uses the environment.
 fn spec(line: &str, host: &Host) -> Result<(Value, Vec<String>), Failure> {
     let line = line.replace("nvidia-docker run", "docker run --nvidia hook").replace('"', "");
     let call = Call::try_parse_from(line.split_whitespace().skip(1)).unwrap();
@@ -67,7 +67,7 @@ fn spec(line: &str, host: &Host) -> Result<(Value, Vec<String>), Failure> {
     Ok((emitted.json, emitted.warnings))
 }
 
-/// The hook, if it is there, the GPUs, and the parts of the driver.
+/// The hook if there is one, the GPUs, and the driver capabilities.
 fn gpus(spec: &Value) -> String {
     let env = spec["process"]["env"].as_array().unwrap().iter().map(|entry| entry.as_str().unwrap());
     let env = env.filter(|entry| {
@@ -151,7 +151,7 @@ fn every_line_gives_a_spec() {
             "void compute,utility GPU_UUID-ABCDEF GPU_1",
             &[],
         ),
-        // the word that the documents mean
+        // the correct word
         (
             "docker run --gpus all,capabilities=utility nvidia/cuda nvidia-smi",
             "/entry nvidia-smi",
@@ -166,7 +166,7 @@ fn every_line_gives_a_spec() {
             "GPU_all void",
             &[],
         ),
-        // as they stand there
+        // the form in the documents
         (
             "docker run --gpus all,capabilities=utilities nvidia/cuda nvidia-smi",
             "/entry nvidia-smi",
@@ -181,7 +181,7 @@ fn every_line_gives_a_spec() {
             "GPU_all void",
             &["`utilities` in --gpus is taken for `utility`"],
         ),
-        // what the documents say of variables, on an image without CUDA
+        // variables as in the documents, on an image without CUDA
         (
             "nvidia-docker run --rm -e NVIDIA_VISIBLE_DEVICES=all -e NVIDIA_DRIVER_CAPABILITIES=compute,video,utility \
              debian:stretch nvidia-smi",

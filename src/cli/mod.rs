@@ -27,7 +27,7 @@ pub fn result(text: &str) -> Result<(), Failure> {
     raw_result(format!("{text}\n").as_bytes())
 }
 
-/// Prints a result on stdout as it is.
+/// Prints a result on stdout unchanged.
 ///
 /// # Errors
 /// When stdout is closed.

@@ -50,7 +50,7 @@ pub fn line(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// Makes a text safe to print: text from elsewhere cannot control the terminal, and cannot look like a message of ours,
+/// Makes a text safe to print: foreign text cannot control the terminal, and cannot look like a message of ociforge,
 /// because all lines but the first are indented.
 fn said(text: &str) -> String {
     let text = printable(text);
@@ -59,7 +59,7 @@ fn said(text: &str) -> String {
     lines.fold(first, |all, line| all + if line.starts_with("  ") { "\n" } else { "\n  " } + line)
 }
 
-/// Formats a finding for people.
+/// Formats a finding.
 fn found(Finding { code, message, hint }: &Finding) -> String {
     said(&format!(
         "warning[{code}]: {message}\n  hint: {hint}; silence it with [lint] allow = [\"{code}\"], or --allow {code}"

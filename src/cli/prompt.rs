@@ -33,7 +33,7 @@ impl ControllingTerminal {
     /// Opens the terminal.
     ///
     /// # Errors
-    /// When the process has none.
+    /// When the process has no terminal.
     pub fn open() -> Result<Self, PromptError> {
         let opened = File::options().read(true).write(true).open("/dev/tty");
         opened.map(Self).map_err(PromptError::NoTerminal)

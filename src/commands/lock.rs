@@ -20,7 +20,7 @@ pub(super) async fn run(context: &Context, args: LockArgs) -> Result<Option<Box<
     let path = recipe::lock_path(&plan);
     lock.write(&path)?;
     let (bases, wheels, sources) = (lock.bases.len() + lock.images.len(), lock.wheels.len(), lock.sources.len());
-    let sources = if sources == 0 { String::new() } else { format!(", and {sources} source(s) to be built") };
+    let sources = if sources == 0 { String::new() } else { format!(", and {sources} source(s) to build") };
     context.reporter.note(&format!("pinned {bases} base image(s) and {wheels} wheel(s){sources}"));
     cli::result(&path.display().to_string())?;
     Ok(None)

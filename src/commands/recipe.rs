@@ -24,8 +24,8 @@ pub(super) fn read(args: &RecipeArgs, build_args: &BTreeMap<String, String>) -> 
     Ok(plan)
 }
 
-/// Whether the recipe has something run, as far as that can be told without waiting: a pipe can be read once. What is wrong
-/// with the recipe is told later.
+/// Whether the recipe runs code, as far as this can be determined without blocking: a pipe can be read only once.
+/// Faults of the recipe are reported later.
 pub(super) fn has_something_run(args: &RecipeArgs, build_args: &BTreeMap<String, String>) -> bool {
     let waits = std::fs::metadata(path(args)).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir());
     !waits && plan::read(path(args), build_args).is_ok_and(|plan| plan.needs_sandbox())

@@ -1,37 +1,37 @@
-//! One line of a diagnosis.
+//! Results of checks.
 
 use serde::Serialize;
 
-/// How good something is.
+/// The status of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckStatus {
-    /// As it should be.
+    /// No problem.
     Ok,
-    /// Something will not work, or not as well as it could.
+    /// Something does not work, or has limits.
     Warn,
-    /// Containers can't be run, or not this image.
+    /// Containers cannot run, or not this image.
     Missing,
 }
 
-/// What a line is about; they are shown in this order.
+/// The sections of a report, in the order of output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Section {
-    /// The kernel and what it allows.
+    /// The kernel and its settings.
     System,
     /// Programs that ociforge calls.
     Programs,
-    /// GPUs and what gets them into containers.
+    /// GPUs, and how containers get them.
     Gpus,
-    /// Files of ociforge's own and of the user's.
+    /// Files of ociforge and of the user.
     Files,
-    /// The image that was asked about.
+    /// The image given on the command line.
     Image,
 }
 
 impl Section {
-    /// Its heading.
+    /// The heading.
     #[must_use]
     pub fn title(self) -> &'static str {
         match self {
@@ -44,38 +44,38 @@ impl Section {
     }
 }
 
-/// Something that was looked at.
+/// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CheckResult {
-    /// What it belongs to.
+    /// The section of the report.
     pub section: Section,
-    /// What it is, in a word or two.
+    /// A name of one or two words.
     pub name: String,
-    /// How good it is.
+    /// The status.
     pub status: CheckStatus,
-    /// What was found, and what that means where it is not obvious.
+    /// The finding, and its consequence if that is not obvious.
     pub found: String,
-    /// The commands that mend it, one after the other; always empty when it is [`CheckStatus::Ok`].
+    /// The commands that fix it, in order; always empty for [`CheckStatus::Ok`].
     pub mend: Vec<String>,
 }
 
 impl CheckResult {
-    /// Something as it should be.
+    /// A check without a problem.
     pub(super) fn ok(section: Section, name: impl Into<String>, found: impl Into<String>) -> Self {
         Self { section, name: name.into(), status: CheckStatus::Ok, found: found.into(), mend: Vec::new() }
     }
 
-    /// Something that could be better.
+    /// A check with a limitation.
     pub(super) fn warn(section: Section, name: impl Into<String>, found: impl Into<String>) -> Self {
         Self { status: CheckStatus::Warn, ..Self::ok(section, name, found) }
     }
 
-    /// Something that must be there and is not.
+    /// A check of something necessary that is missing.
     pub(super) fn missing(section: Section, name: impl Into<String>, found: impl Into<String>) -> Self {
         Self { status: CheckStatus::Missing, ..Self::ok(section, name, found) }
     }
 
-    /// The same with a command that mends it.
+    /// Adds a command that fixes the problem.
     pub(super) fn mend(mut self, command: impl Into<String>) -> Self {
         self.mend.push(command.into());
         self

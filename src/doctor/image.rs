@@ -1,4 +1,4 @@
-//! What an image needs, against what the machine has.
+//! Checks of an image's requirements against the machine.
 
 use ociforge_manifests::config::Config;
 use ociforge_manifests::lint::lint;
@@ -12,7 +12,7 @@ use crate::bytes::human_bytes;
 
 const IMAGE: Section = Section::Image;
 
-/// Whether `image` can run on the machine, with `driver` in the place of the machine's own where it is given.
+/// Whether the machine can run `image`. `driver`, if given, replaces the machine's driver.
 #[must_use]
 pub fn judge_image(image: &Image, facts: &MachineFacts, driver: Option<&DriverVersion>) -> Vec<CheckResult> {
     let process = &image.config.config;
@@ -28,7 +28,8 @@ pub fn judge_image(image: &Image, facts: &MachineFacts, driver: Option<&DriverVe
 
 fn architecture(platform: &Platform, machine: &Machine) -> CheckResult {
     const NAME: &str = "architecture";
-    // The kernel's and qemu's names for what images call by Go's, and the kernels that run it beside their own.
+    // The names of the kernel and of qemu for Go's architectures of images, and the other kernels that run them
+    // natively.
     let (native, qemu, also): (&str, &str, &[&str]) = match platform.architecture.as_str() {
         "amd64" => ("x86_64", "x86_64", &[]),
         "arm64" => ("aarch64", "aarch64", &[]),
@@ -54,7 +55,7 @@ fn architecture(platform: &Platform, machine: &Machine) -> CheckResult {
     check.mend(machine.install("qemu-user-static binfmt-support", "qemu-user-static"))
 }
 
-/// Layers are about two and a half times as large when they are unpacked.
+/// Layers are about two and a half times as large after they are unpacked.
 fn space(image: &Image, facts: &MachineFacts) -> CheckResult {
     const NAME: &str = "space";
     let packed: u64 = image.manifest.layers.iter().fold(0, |sum, layer| sum.saturating_add(layer.size));
@@ -70,8 +71,8 @@ fn space(image: &Image, facts: &MachineFacts) -> CheckResult {
     }
 }
 
-/// What the image needs of NVIDIA's driver, as it is checked before a container of it gets GPUs. `disabled` says that the
-/// toolkit's config turns that off.
+/// The image's requirements of the NVIDIA driver, as `run` checks them before a container gets GPUs. `disabled` says
+/// that the toolkit's configuration turns the check off.
 fn cuda(config: &Config, driver: Option<&DriverVersion>, disabled: bool) -> Option<CheckResult> {
     const NAME: &str = "CUDA";
     let image = &config.config;
@@ -84,7 +85,7 @@ fn cuda(config: &Config, driver: Option<&DriverVersion>, disabled: bool) -> Opti
                 return Some(CheckResult::warn(IMAGE, NAME, format!("{error}; {started}")));
             }
             let hint = error.hint().map_or_else(String::new, |hint| format!(" (hint: {hint})"));
-            // Without a driver no container gets GPUs here, and this one runs without.
+            // Without a driver, containers get no GPUs here, and this image runs without them.
             let check = if driver.is_some() { CheckResult::missing } else { CheckResult::warn };
             return Some(check(IMAGE, NAME, format!("{error}{hint}")));
         }
@@ -116,7 +117,7 @@ fn cuda(config: &Config, driver: Option<&DriverVersion>, disabled: bool) -> Opti
     Some(CheckResult::ok(IMAGE, NAME, format!("{version}; driver {driver} {newest}")))
 }
 
-/// Whether a step of the image's history put the libraries into it that let its CUDA run on an older driver.
+/// Whether a step of the image's history installed the compat libraries, which let its CUDA run with an older driver.
 fn has_compat(config: &Config) -> bool {
     let steps = config.history.iter().filter_map(|entry| entry.created_by.as_deref());
     steps.into_iter().any(|step| step.contains("cuda-compat") || step.contains("/usr/local/cuda/compat"))

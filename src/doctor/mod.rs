@@ -1,7 +1,7 @@
-//! What this machine allows, and what to do about what it does not.
+//! Checks of this machine, and how to fix the problems found.
 //!
-//! Finding out and judging are apart: [`facts::gather`] reads files and tries things, [`judge`] makes [`CheckResult`]s of what
-//! it found and knows nothing of the machine, and [`table`] makes text of these.
+//! Facts and evaluation are separate: [`facts::gather`] reads files and runs probes, [`judge`] converts its facts to
+//! [`CheckResult`]s without access to the machine, and [`table`] formats them.
 
 mod check;
 pub mod facts;

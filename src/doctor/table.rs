@@ -1,4 +1,4 @@
-//! Checks as text for people.
+//! Checks as a table of text.
 
 use std::fmt::Write;
 
@@ -6,16 +6,16 @@ use console::Style;
 
 use super::check::{CheckResult, CheckStatus};
 
-/// Where lines end, in columns.
+/// The width of lines, in columns.
 const WIDTH: usize = 80;
-/// The columns of a status and of a name, with the space after it.
+/// The widths in columns of a status and of a name, including the space after it.
 const STATUS: usize = 9;
 const NAME: usize = 17;
-/// What stands before every line.
+/// The indentation of every line, in columns.
 const MARGIN: usize = 2;
 
-/// The checks as a table for a terminal, with an empty line between sections and a line that counts at the end.
-/// Commands are never broken, so that they can be copied; all else keeps within 80 columns.
+/// The checks as a table for a terminal, with an empty line between sections and a final line with totals. Commands are
+/// never wrapped, so that they can be copied; other text is at most 80 columns wide.
 #[must_use]
 pub fn table(checks: &[CheckResult], colours: bool) -> String {
     let mut text = String::new();
@@ -56,7 +56,7 @@ fn row(text: &mut String, check: &CheckResult, colours: bool) {
     }
 }
 
-/// The words of `text` in lines of at most `width` characters, as far as no single word is longer.
+/// Wraps `text` into lines of at most `width` characters; longer words stay whole.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {

@@ -1,21 +1,21 @@
-//! Comparing addresses, and telling them without what is secret in them.
+//! Comparison of addresses, and addresses without secrets for messages.
 
 use std::net::IpAddr;
 
 use url::Url;
 
-/// Host and, where it is not the scheme's own, port.
+/// The host and, if it is not the scheme's default, the port.
 pub(crate) fn host_of(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-/// Scheme and host: those in which two addresses differ that are not the same origin.
+/// Scheme and host, for messages about two different origins.
 pub(super) fn origin_of(url: &Url) -> String {
     format!("{}://{}", url.scheme(), host_of(url))
 }
 
-/// Whether both are the same scheme, host and port, so that what is meant for the one may go to the other.
+/// Whether both have the same scheme, host and port, so that credentials of one may go to the other.
 pub(crate) fn same_origin(a: &Url, b: &Url) -> bool {
     a.origin() == b.origin()
 }

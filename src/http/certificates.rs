@@ -1,4 +1,4 @@
-//! containers-certs.d(5), and docker's directories of the same form: whom to trust as one host, and who to be there.
+//! containers-certs.d(5), and Docker's directories of the same form: authorities and client certificates by host.
 
 use std::fs;
 use std::io;
@@ -10,14 +10,14 @@ use url::Url;
 use super::address::host_of;
 use super::error::HttpError;
 
-/// What a directory holds.
+/// The contents of a directory.
 pub(super) struct Certificates {
     authorities: Vec<Certificate>,
     identity: Option<Identity>,
 }
 
 impl Certificates {
-    /// Lets the client trust and show them, besides what it does already.
+    /// Adds the authorities and the client certificate to the client's defaults.
     pub(super) fn add_to(self, builder: ClientBuilder) -> ClientBuilder {
         let builder = builder.tls_certs_merge(self.authorities);
         match self.identity {
@@ -27,10 +27,10 @@ impl Certificates {
     }
 }
 
-/// The directory for the host in `url`, in the first of `places` that has one. None for plain HTTP.
+/// The directory of the host in `url`, in the first of `places` that has one. `None` for plain HTTP.
 pub(super) fn directory(places: &[PathBuf], url: &Url) -> Option<PathBuf> {
     let host = host_of(url);
-    // `..` is a host to the parser of addresses, but here it must not leave the directory.
+    // The URL parser accepts `..` as a host, but here it must not leave the directory.
     if url.scheme() != "https" || host.starts_with('.') {
         return None;
     }
@@ -45,11 +45,11 @@ pub(super) fn directory(places: &[PathBuf], url: &Url) -> Option<PathBuf> {
     { directories }.find(|directory| directory.is_dir())
 }
 
-/// Reads the certificates in a directory: each `*.crt` is one or more authorities, `NAME.cert` with `NAME.key` the
-/// client's own.
+/// Reads the certificates of a directory: each `*.crt` has one or more authorities; `NAME.cert` and `NAME.key` are the
+/// client's certificate and key.
 ///
 /// # Errors
-/// When one can't be read or is none, when one half of a pair is missing, or there is more than one pair.
+/// When a file cannot be read or is not valid, when one half of a pair is missing, or when there is more than one pair.
 pub(super) fn read(directory: &Path) -> Result<Certificates, HttpError> {
     let (mut authorities, mut identity) = (Vec::new(), None);
     for file in files(directory).map_err(|error| unreadable(directory, &error))? {
@@ -88,7 +88,7 @@ fn read_identity(certificate: &Path) -> Result<Identity, HttpError> {
     Identity::from_pem(&pair).map_err(|_| bad(&key, "holds no private key in PEM that can be used without a password"))
 }
 
-/// The files in a directory, by name.
+/// The files in a directory, sorted by name.
 fn files(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = fs::read_dir(directory)?.map(|entry| Ok(entry?.path()));
     let mut files = entries.collect::<io::Result<Vec<_>>>()?;

@@ -1,5 +1,5 @@
-//! One exchange over HTTP: connections, redirects, timeouts, counting. What is sent where is decided above; here it is
-//! seen to that credentials reach no other host than the one they are for.
+//! One exchange over HTTP: connections, redirects, timeouts, counters. Ensures that credentials reach only the host
+//! that they are for.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -19,25 +19,25 @@ use super::response::HttpResponse;
 use super::stats::Stats;
 use super::transport::{TransportError, reason};
 
-/// How many redirects are followed.
+/// Maximum number of redirects.
 const MAX_REDIRECTS: usize = 10;
-/// How long a host that has never answered may be silent.
+/// Maximum silence of a host that has never answered.
 const FIRST_SILENCE: Duration = Duration::from_secs(20);
 
-/// Lets TLS work, for every HTTP client of the process. To be called before one is made; more than once is fine.
+/// Installs the TLS provider of the process. Must be called before a client is created; repeated calls have no effect.
 pub fn install_tls() {
-    // It fails when a provider is there already, which is as good.
+    // An error means that a provider is already installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// How long to wait.
+/// Timeouts of an exchange.
 #[derive(Debug, Clone)]
 pub struct Timeouts {
-    /// For making a connection.
+    /// For a connection to be established.
     pub connect: Duration,
-    /// For the next bytes, in either direction, or the answer's head.
+    /// For the next bytes, in either direction, or for the head of the response.
     pub idle: Duration,
-    /// For the answer to an upload once all of it is sent: some registries copy and hash the blob first.
+    /// For the response to a completed upload: some registries first copy and hash the blob.
     pub commit: Duration,
 }
 
@@ -48,9 +48,9 @@ impl Default for Timeouts {
     }
 }
 
-/// An HTTP client. Proxies are those of the environment, but none is used for this machine.
+/// An HTTP client. It uses the proxies of the environment, except for loopback addresses.
 pub(crate) struct HttpClient {
-    /// One for each way of making connections that was needed.
+    /// One client for each kind that was used.
     clients: Mutex<HashMap<ClientKind, reqwest::Client>>,
     tls_verify: bool,
     certs_d: Vec<PathBuf>,
@@ -67,19 +67,19 @@ struct ClientKind {
 }
 
 impl HttpClient {
-    /// A client that verifies certificates or does not, with the directories in the form of containers-certs.d(5) that
-    /// have certificates for hosts.
+    /// A client with or without verification of certificates, and with directories in the form of
+    /// containers-certs.d(5).
     pub(crate) fn new(tls_verify: bool, certs_d: Vec<PathBuf>, timeouts: Timeouts) -> Self {
         install_tls();
         Self { clients: Mutex::default(), tls_verify, certs_d, timeouts, stats: Arc::default() }
     }
 
-    /// Fails when the client can make no connections at all.
+    /// Fails if the client cannot make any connection.
     pub(crate) fn check(&self) -> Result<(), HttpError> {
         self.client(ClientKind { verify: self.tls_verify, proxy: true, certificates: None }).map(drop)
     }
 
-    /// Makes the request and follows its redirects. Any answer is one, also a refusal.
+    /// Sends the request and follows its redirects. An HTTP error status is a response, not an error.
     pub(crate) async fn send(&self, request: &HttpRequest<'_>) -> Result<HttpResponse, HttpError> {
         let mut url = request.url.clone();
         for _ in 0..=MAX_REDIRECTS {
@@ -89,7 +89,7 @@ impl HttpClient {
                 return Ok(HttpResponse { response, idle, stats, permit: None });
             };
             let next = next.map_err(|bad| HttpError::BadAnswer(format!("{} redirects to {bad}", host_of(&url))))?;
-            // Such a body is a credential, and for the one server as much as those in a header are.
+            // Such a body is a credential of this server, like an `Authorization` header.
             let secret = request.for_token && !matches!(request.payload, Payload::Empty);
             if secret && !same_origin(&next, &request.url) {
                 let (from, to) = (host_of(&url), origin_of(&next));
@@ -100,7 +100,7 @@ impl HttpClient {
         Err(HttpError::BadAnswer(format!("{} redirects in a loop", host_of(&request.url))))
     }
 
-    /// Makes the request at `url`, where it may have been redirected to.
+    /// Sends the request to `url`, which may be the target of a redirect.
     async fn exchange(&self, request: &HttpRequest<'_>, url: &Url) -> Result<reqwest::Response, HttpError> {
         let at_home = same_origin(url, &request.url);
         let mut builder = self.client(self.kind(request, url))?.request(request.method.clone(), url.clone());
@@ -135,20 +135,20 @@ impl HttpClient {
             Some(Ok(response)) => Ok(response),
             Some(Err(error)) if !error.is_timeout() => {
                 let error = TransportError::of(host_of(url), &error, request.known);
-                // A host may say that it misses the client's certificate, or just hang up.
+                // A host that requires a client certificate may send an alert or only close the connection.
                 let hung_up = error.transient && url.scheme() == "https" && !(at_home && request.known);
                 let identity = hung_up && wants_identity(url).await;
                 Err(if identity { error.for_identity() } else { error }.into())
             }
-            // Who never answers is no server, or one behind a wall: that does not pass.
+            // A host that never answers is down or behind a firewall, which is not transient.
             _ => Err(TransportError { transient: !first, ..TransportError::silence(host_of(url)) }.into()),
         }
     }
 
-    /// The kind of client that makes this request at `url`.
+    /// The kind of client for this request at `url`.
     fn kind(&self, request: &HttpRequest<'_>, url: &Url) -> ClientKind {
         let proxy = !is_loopback(url.host_str().unwrap_or_default());
-        // Where there is no TLS, a machine without certificates is as good as any.
+        // Without TLS, the certificates are not necessary.
         let no_tls = url.scheme() == "http" && !proxy;
         let verify = self.tls_verify && !no_tls && !(request.insecure && same_origin(url, &request.url));
         ClientKind { verify, proxy, certificates: certificates::directory(&self.certs_d, url) }
@@ -163,7 +163,7 @@ impl HttpClient {
             .user_agent(concat!("ociforge/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(self.timeouts.connect)
-            // A connection for each transfer: one that stalls or breaks holds no other up.
+            // One connection for each transfer, so that a stalled or broken one delays no other.
             .http1_only()
             .tls_danger_accept_invalid_certs(!kind.verify);
         if !kind.proxy {
@@ -178,8 +178,8 @@ impl HttpClient {
     }
 }
 
-/// Where a redirect leads that is to be followed: any for requests that only read, and for others those that keep
-/// method and body (RFC 9110, section 15.4). The error is the address that can't be followed.
+/// The target of a redirect to follow: any redirect of requests that only read, and for other methods those that keep
+/// method and body (RFC 9110, section 15.4). The error is the address that cannot be followed.
 fn redirect(method: &Method, response: &reqwest::Response) -> Option<Result<Url, String>> {
     let follow = match response.status().as_u16() {
         307 | 308 => true,
@@ -198,7 +198,7 @@ fn redirect(method: &Method, response: &reqwest::Response) -> Option<Result<Url,
     })
 }
 
-/// Whether a request of this method has a body that not everybody should read.
+/// Whether requests of this method send a body, which other hosts must not receive.
 fn sends(method: &Method) -> bool {
     *method == Method::PUT || *method == Method::PATCH
 }

@@ -1,4 +1,4 @@
-//! A download that is resumed where it broke off (RFC 9110, section 14).
+//! Resumable downloads (RFC 9110, section 14).
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,50 +10,50 @@ use super::error::HttpError;
 use super::response::HttpResponse;
 use super::retry::{Retries, RetryableError};
 
-/// Where a download comes from.
+/// The source of a download.
 #[async_trait]
 pub(crate) trait DownloadSource: Send {
-    /// Why the download failed.
+    /// The error of the source.
     type Error: RetryableError + Send;
 
-    /// Requests the resource, with this header `Range` if there is one. The response is a success, or says that there
-    /// is no such range; any other is an error.
+    /// Requests the resource, with this `Range` header if there is one. Returns a success or 416 (range not
+    /// satisfiable); any other status is an error.
     async fn request(&mut self, range: Option<HeaderValue>) -> Result<HttpResponse, Self::Error>;
 
-    /// What the error of a download is for this source.
+    /// Converts the error of a download.
     fn error(&self, error: DownloadError) -> Self::Error;
 }
 
-/// What went wrong after the request for a resource was answered.
+/// A failure after the response to a request.
 #[derive(Debug)]
 pub(crate) enum DownloadError {
     /// The connection broke.
     Http(HttpError),
-    /// The body ended too early.
+    /// The body ended before the resource did.
     CutOff {
-        /// How many bytes of the resource had come.
+        /// How many bytes were received.
         position: u64,
-        /// How many there are.
+        /// The size of the resource in bytes.
         size: u64,
     },
-    /// The response has another part of the resource, or is of another resource, than the range that was asked for.
+    /// The response has another range than requested, or is of another resource.
     WrongRange {
         status: StatusCode,
         /// The header `Content-Range`.
         range: String,
-        /// Where the range begins that was asked for.
+        /// The requested start of the range.
         start: u64,
     },
-    /// The resource has another length.
+    /// The resource has an unexpected length.
     WrongLength {
-        /// The length that it should have.
+        /// The expected length.
         expected: u64,
-        /// The length that it has.
+        /// The actual length.
         actual: u64,
     },
 }
 
-/// A download that is resumed where it broke off.
+/// A download that resumes after the connection breaks.
 pub(crate) struct ResumableDownload<S> {
     transfer: Transfer<S>,
     retries: Retries,
@@ -62,32 +62,32 @@ pub(crate) struct ResumableDownload<S> {
 /// The state of a download between two attempts.
 struct Transfer<S> {
     source: S,
-    /// The resource's length in bytes, if it is known.
+    /// The length of the resource in bytes, if known.
     size: Option<u64>,
-    /// How many bytes there are already.
+    /// How many bytes were received.
     position: u64,
-    /// Whether it begins again at the first byte where it can't be resumed.
+    /// Whether the download restarts at the first byte if it cannot be resumed.
     starts_over: bool,
     response: Option<HttpResponse>,
-    /// Bytes at the beginning of the response that are there already.
+    /// Leading bytes of the response to skip, because they were already received.
     skip: u64,
 }
 
 impl<S: DownloadSource> ResumableDownload<S> {
-    /// A download of a resource of `size` bytes, from `position` on. Nothing is requested yet.
+    /// A download of a resource of `size` bytes, from `position`. Sends no request yet.
     pub(crate) fn new(source: S, size: Option<u64>, position: u64, retries: Retries) -> Self {
         retries.advance_to(position);
         let transfer = Transfer { source, size, position, starts_over: false, response: None, skip: 0 };
         Self { transfer, retries }
     }
 
-    /// Lets it begin again at the first byte where the server refuses the range that is left, or sends another one.
+    /// Lets the download restart at the first byte if the server refuses the remaining range or sends another one.
     pub(crate) fn or_start_over(mut self) -> Self {
         self.transfer.starts_over = true;
         self
     }
 
-    /// Requests the first bytes, unless all are there.
+    /// Requests the first bytes, unless all were received.
     pub(crate) async fn connect(&mut self) -> Result<(), S::Error> {
         if self.transfer.is_complete() {
             return Ok(());
@@ -96,8 +96,8 @@ impl<S: DownloadSource> ResumableDownload<S> {
         self.retries.run(|| async { transfer.lock().await.connect().await }).await
     }
 
-    /// The next bytes, and their position in the resource. That is 0 after the download has begun again, and else where
-    /// the last ones ended. `None` at the end.
+    /// The next bytes and their position in the resource. The position is 0 after a restart, and otherwise the end of
+    /// the previous bytes. `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<(u64, Bytes)>, S::Error> {
         let transfer = Mutex::new(&mut self.transfer);
         let next = self.retries.run(|| async { transfer.lock().await.next().await }).await?;
@@ -127,8 +127,8 @@ impl<S: DownloadSource> Transfer<S> {
         Ok(())
     }
 
-    /// Whether the response goes on where the download is, with the same resource. How many bytes at its beginning are
-    /// there already: all of them where the server knows no ranges.
+    /// Checks that the response continues the download of the same resource. Returns how many of its leading bytes were
+    /// already received: all of them if the server does not support ranges.
     fn check(&self, response: &HttpResponse) -> Result<u64, DownloadError> {
         let status = response.status();
         let skip = match status {
@@ -141,7 +141,7 @@ impl<S: DownloadSource> Transfer<S> {
             }
             _ => self.position,
         };
-        // The length is the server's word.
+        // The server states this length; it may be wrong.
         let actual = response.length().map(|length| length.saturating_add(self.position - skip));
         match (self.size, actual) {
             (Some(expected), Some(actual)) if actual != expected => {
@@ -169,7 +169,7 @@ impl<S: DownloadSource> Transfer<S> {
             self.response = None;
             return Err(self.source.error(error));
         }
-        // More bytes than there should be are passed on: the reader that verifies refuses them.
+        // Surplus bytes are passed on: the verifying reader refuses them.
         match self.response.take() {
             Some(mut response) if self.size == Some(self.position) => {
                 let more = response.chunk().await.unwrap_or(None);
@@ -179,7 +179,7 @@ impl<S: DownloadSource> Transfer<S> {
         }
     }
 
-    /// The bytes of a chunk that are not there already, if any, and their position.
+    /// The bytes of a chunk that were not yet received, and their position.
     fn new_part(&mut self, mut chunk: Bytes) -> Option<(u64, Bytes)> {
         let known = self.skip.min(chunk.len() as u64);
         self.skip -= known;
@@ -191,15 +191,15 @@ impl<S: DownloadSource> Transfer<S> {
     }
 }
 
-/// Whether a `Content-Range` (RFC 9110, section 14.4) is the one from `start` to the end, of a resource of `size` bytes
-/// where that is known.
+/// Whether a `Content-Range` (RFC 9110, section 14.4) is the range from `start` to the end of a resource of `size`
+/// bytes, if the size is known.
 fn range_fits(range: &str, start: u64, size: Option<u64>) -> bool {
     let parts = range.strip_prefix("bytes ").and_then(|rest| rest.split_once('/'));
     let Some(((first, last), total)) = parts.and_then(|(span, total)| Some((span.split_once('-')?, total))) else {
         return false;
     };
     let Ok(last) = last.parse::<u64>() else { return false };
-    // Without a size the range may go on to wherever it says that the resource ends.
+    // Without a size, the range may extend to the end that the header states.
     let Some(size) = size.or_else(|| last.checked_add(1)) else { return false };
     first.parse() == Ok(start) && last.checked_add(1) == Some(size) && (total == "*" || total.parse() == Ok(size))
 }

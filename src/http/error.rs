@@ -1,42 +1,42 @@
-//! Why an exchange failed. A refusal is no error here: it is a response.
+//! Errors of an exchange. A refusal is a response, not an error.
 
 use std::io;
 
 use super::transport::TransportError;
 
-/// An exchange that failed.
+/// A failed exchange.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HttpError {
-    /// There was no connection, or no answer, or it broke off.
+    /// The connection or the response failed.
     #[error(transparent)]
     Transport(#[from] TransportError),
-    /// An answer that can't be followed, such as a redirect to plain HTTP.
+    /// A response that cannot be followed, such as a redirect to plain HTTP.
     #[error("{0}")]
     BadAnswer(String),
-    /// The answer is longer than what was asked for can be.
+    /// The response is longer than the limit.
     #[error("the document has {size} bytes; the limit is {limit}")]
     TooLarge {
-        /// Its size in bytes, as far as it is known.
+        /// Its size in bytes, as far as known.
         size: u64,
         /// The limit.
         limit: u64,
     },
-    /// What was to be sent could not be read, or what came could not be written.
+    /// The payload cannot be read, or the body cannot be written.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// No client can be made.
+    /// The client cannot be created.
     #[error("cannot set up TLS: {reason}")]
     Tls {
-        /// The innermost reason.
+        /// The innermost cause.
         reason: String,
     },
-    /// The certificates for a host can't be used.
+    /// The certificates of a host are not usable.
     #[error("{0}")]
     Certificates(String),
 }
 
 impl HttpError {
-    /// Whether the same may work in a while.
+    /// Whether a later attempt may succeed.
     pub(crate) fn is_transient(&self) -> bool {
         matches!(self, Self::Transport(error) if error.transient)
     }

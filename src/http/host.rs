@@ -1,4 +1,4 @@
-//! A host that requests go to, and what this process has learnt of it.
+//! A host, and what this process knows about it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use super::request::HttpRequest;
 use super::response::HttpResponse;
 use super::retry::{HostPause, Retries, RetryPolicy};
 
-/// A host that requests go to: whether it has ever answered, and when it may be asked again.
+/// The state of a host: whether it has ever answered, and when the next request may be sent.
 #[derive(Default)]
 pub(crate) struct HttpHost {
     answered: AtomicBool,
@@ -17,7 +17,7 @@ pub(crate) struct HttpHost {
 }
 
 impl HttpHost {
-    /// One exchange with this host, once it may be asked.
+    /// One exchange with this host, after its pause.
     pub(crate) async fn send(
         &self,
         client: &HttpClient,
@@ -30,13 +30,13 @@ impl HttpHost {
         response
     }
 
-    /// Whether it has asked to be left alone.
+    /// Whether the host requested a pause.
     #[cfg(test)]
     pub(crate) fn is_paused(&self) -> bool {
         self.pause.is_set()
     }
 
-    /// The tries that one piece of work has here.
+    /// The attempts of one operation at this host.
     pub(crate) fn retries(&self, policy: &RetryPolicy) -> Retries {
         Retries::new(policy, Arc::clone(&self.pause))
     }

@@ -1,4 +1,4 @@
-//! Whether a host wants to be shown its clients' certificates. One that misses them may end the connection without a word.
+//! Whether a host requests client certificates. A host that requires one may close the connection without an alert.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,10 +14,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use url::Url;
 
-/// How long the host is given.
+/// Timeout of the handshake.
 const TIME: Duration = Duration::from_secs(5);
 
-/// Whether the host in `url` asks for a certificate when a connection is made. Nothing is sent over that one.
+/// Whether the host in `url` requests a certificate in the TLS handshake. Sends no application data.
 pub(super) async fn wants_identity(url: &Url) -> bool {
     let asked = Arc::new(Asked(AtomicBool::new(false)));
     let shake_hands = async {
@@ -31,12 +31,12 @@ pub(super) async fn wants_identity(url: &Url) -> bool {
         let name = ServerName::try_from(host).ok()?;
         TlsConnector::from(Arc::new(config)).connect(name, stream).await.ok()
     };
-    // It may ask and then end the connection.
+    // The host may request a certificate and then close the connection.
     let _ = tokio::time::timeout(TIME, shake_hands).await;
     asked.0.load(Ordering::Relaxed)
 }
 
-/// Takes note of being asked for a certificate, and has none.
+/// Records the request for a certificate, and has none.
 #[derive(Debug)]
 struct Asked(AtomicBool);
 
@@ -51,7 +51,7 @@ impl ResolvesClientCert for Asked {
     }
 }
 
-/// Takes the host for whoever it is: it is told nothing.
+/// Accepts any server certificate: the connection carries no data.
 #[derive(Debug)]
 struct Anybody(Vec<SignatureScheme>);
 

@@ -1,13 +1,12 @@
 //! HTTP: one client for registries and package indexes.
 //!
-//! - `client` makes one exchange: connections, redirects, timeouts, counting. Credentials never leave the host that
-//!   they are for. `request` and `response` are the two halves of an exchange, `host` is the host that it is with;
-//! - `certificates` are the certificates that containers-certs.d(5) has for a host, `identity` asks a host whether it
-//!   wants the client's;
-//! - `error` has the errors, and `transport` classifies those of connections;
-//! - `retry` has the rule by which requests are repeated, [`RetryPolicy`], and `Retries::run`, the only loop that
-//!   repeats them;
-//! - `download` reads a resource to its end, and resumes it with range requests where the connection breaks.
+//! - `client` makes one exchange: connections, redirects, timeouts, counters. Credentials never leave the host that
+//!   they are for. `request` and `response` are the two halves of an exchange, `host` is the state of its host;
+//! - `certificates` reads the certificates of containers-certs.d(5) for a host, `identity` detects whether the host
+//!   requests a client certificate;
+//! - `error` has the errors, and `transport` classifies the errors of connections;
+//! - `retry` has the retry policy, [`RetryPolicy`], and `Retries::run`, the only loop that repeats requests;
+//! - `download` reads a resource to its end, and resumes it with range requests if the connection breaks.
 
 mod address;
 mod certificates;

@@ -1,4 +1,4 @@
-//! A request, and what is sent with it.
+//! A request and its payload.
 
 use std::io;
 use std::sync::Arc;
@@ -18,20 +18,20 @@ pub(crate) struct HttpRequest<'a> {
     pub url: Url,
     pub headers: HeaderMap,
     pub payload: Payload<'a>,
-    /// For the host in `url` and no other.
+    /// Only for the host in `url`.
     pub authorization: &'a Authorization,
-    /// Whether the host in `url` may have a bad certificate.
+    /// Whether to accept an invalid certificate of the host in `url`.
     pub insecure: bool,
-    /// Whether the host is known to be there: a connection that it refuses, or silence, then counts as transient.
+    /// Whether the host has answered before: a refused connection or a timeout then counts as transient.
     pub known: bool,
-    /// Counts as a request for a token. Its body is a credential.
+    /// Whether to count it as a request for a token. Its body is a credential.
     pub for_token: bool,
 }
 
-/// Who a request says that it is from.
+/// The credentials of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Authorization {
-    /// Nobody.
+    /// None.
     Anonymous,
     /// User and password.
     Basic(String, String),
@@ -47,11 +47,11 @@ pub(crate) enum Payload<'a> {
     Stream(&'a dyn StreamedBody),
 }
 
-/// A body that is read out of its source while it is sent.
+/// A body that is read from its source while it is sent.
 #[async_trait]
 pub(crate) trait StreamedBody: Send + Sync {
-    /// Sends the request with this body, and waits for the answer. `None` when the host took no bytes for
-    /// `timeouts.idle`, or gave no answer for `timeouts.commit` after the last of them. The error is the source's.
+    /// Sends the request with this body, and waits for the response. `None` if the host accepted no bytes for
+    /// `timeouts.idle`, or did not respond for `timeouts.commit` after the last byte. The error is the source's.
     async fn send(
         &self,
         request: RequestBuilder,
@@ -61,7 +61,7 @@ pub(crate) trait StreamedBody: Send + Sync {
 }
 
 impl<'a> HttpRequest<'a> {
-    /// A request without a body, from nobody.
+    /// An anonymous request without a body.
     pub(crate) fn new(method: Method, url: Url) -> Self {
         Self {
             method,

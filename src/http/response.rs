@@ -1,4 +1,4 @@
-//! A response, its body still to come.
+//! A response with an unread body.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use super::stats::Stats;
 use super::transport::TransportError;
 use crate::content::may_read;
 
-/// How many bytes of a document must come in a second, once as long has passed as a host may be silent.
+/// Minimum rate of a document in bytes per second, once the idle timeout has passed.
 const SLOWEST: u64 = 16 << 10;
 
-/// A response, its body still to come.
+/// A response with an unread body.
 pub(crate) struct HttpResponse {
     pub(super) response: reqwest::Response,
-    /// How long the host may be silent.
+    /// The idle timeout.
     pub(super) idle: Duration,
     pub(super) stats: Arc<Stats>,
     /// Held until the body is read or dropped.
@@ -39,7 +39,7 @@ impl HttpResponse {
         self.response.headers()
     }
 
-    /// Where it came from, after all redirects.
+    /// The final URL, after all redirects.
     pub(crate) fn url(&self) -> &Url {
         self.response.url()
     }
@@ -49,17 +49,17 @@ impl HttpResponse {
         self.headers().get(name)?.to_str().ok()
     }
 
-    /// The length that it says it has, also where it has no body, as to `HEAD`.
+    /// The stated length, also if there is no body, as for `HEAD`.
     pub(crate) fn length(&self) -> Option<u64> {
         self.header("content-length")?.parse().ok()
     }
 
-    /// How long it asks to wait before the next request.
+    /// How long the host asks to wait before the next request.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         retry_after(self.headers(), SystemTime::now())
     }
 
-    /// Whether a refusal of this kind may be none in a while, and when.
+    /// When another attempt may succeed, if this refusal is transient.
     pub(crate) fn retry_advice(&self) -> Option<RetryAdvice> {
         RetryAdvice::of(self.status(), self.retry_after())
     }
@@ -85,8 +85,8 @@ impl HttpResponse {
         Ok(body)
     }
 
-    /// Writes the whole body, of at most `limit` bytes, of which the writer keeps so many in memory. It must not come
-    /// drop by drop.
+    /// Writes the whole body, of at most `limit` bytes; the writer keeps at most `in_memory` of them in memory. Fails
+    /// below the rate [`SLOWEST`].
     pub(crate) async fn receive(
         &mut self,
         limit: u64,
@@ -107,7 +107,7 @@ impl HttpResponse {
             let time = begun.elapsed().saturating_sub(waited);
             if time > self.idle + Duration::from_secs(length / SLOWEST) {
                 let reason = format!("the answer is too slow: {length} bytes in {} seconds", time.as_secs());
-                // Who has this much time has no trouble that would pass.
+                // Not transient: the host was slow for the whole time.
                 let slow = TransportError::broken(host_of(self.url()), reason);
                 return Err(TransportError { transient: false, ..slow }.into());
             }
@@ -115,8 +115,8 @@ impl HttpResponse {
         Ok(())
     }
 
-    /// The beginning of the body: a little more than `limit` bytes, or what has come by the end of `time` or before the
-    /// connection broke.
+    /// The beginning of the body: a little more than `limit` bytes, or the bytes that arrived before `time` passed or
+    /// the connection broke.
     pub(crate) async fn beginning(&mut self, limit: u64, time: Duration) -> Vec<u8> {
         let mut body = Vec::new();
         let read = async {

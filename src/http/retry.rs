@@ -1,7 +1,7 @@
-//! When a request is repeated, and after how long.
+//! Retry policy: when a request is repeated, and after which pause.
 //!
-//! All work that is repeated goes through [`Retries::run`]: it makes an attempt, and another one after a pause when the
-//! attempt failed for a reason that may pass. Attempts that get on say so with [`Retries::advance_to`].
+//! All repeated operations use [`Retries::run`]: it makes an attempt, and another one after a pause if the cause of the
+//! failure is transient. Attempts report their progress with [`Retries::advance_to`].
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,14 +10,14 @@ use std::time::{Duration, Instant, SystemTime};
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
-/// How often requests are repeated, and after which pauses.
+/// How often requests are repeated, and the pauses between them.
 #[derive(Debug, Clone)]
 pub struct RetryPolicy {
-    /// How often a request is made at most, the first time included.
+    /// Maximum number of attempts, including the first.
     pub tries: u32,
-    /// The pause before the second try; it doubles from then on. Up to half of it is left to chance.
+    /// The pause before the second attempt; it doubles afterwards. Up to half of it is random.
     pub first_pause: Duration,
-    /// The longest pause. A host that asks for a longer one is not asked again.
+    /// The longest pause. If a host asks for a longer one, the request fails.
     pub longest_pause: Duration,
 }
 
@@ -28,50 +28,50 @@ impl Default for RetryPolicy {
     }
 }
 
-/// An error of an attempt, which may be worth another one.
+/// An error of an attempt that may be repeated.
 pub(crate) trait RetryableError: Sized {
-    /// When another attempt may succeed; `None` when it would fail in the same way.
+    /// When another attempt may succeed; `None` if it would fail in the same way.
     fn retry_advice(&self) -> Option<RetryAdvice>;
 
-    /// The same error, of a host that asks for a pause that is longer than the longest one.
+    /// The same error, for a host that asks for a pause longer than the longest one.
     fn postponed(self, after: Duration) -> Self;
 }
 
-/// What a failed attempt says about the next one.
+/// Advice of a failed attempt for the next one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct RetryAdvice {
     /// How long the host asks to wait.
     pub after: Option<Duration>,
-    /// Whether that is for all requests to the host.
+    /// Whether the pause applies to all requests to the host.
     pub whole_host: bool,
 }
 
 impl RetryAdvice {
-    /// The advice of a response with this status and `Retry-After`; `None` where the status does not pass.
+    /// The advice for a response with this status and `Retry-After`; `None` if the status is not transient.
     pub(crate) fn of(status: StatusCode, after: Option<Duration>) -> Option<Self> {
         is_transient(status).then_some(Self { after, whole_host: status == StatusCode::TOO_MANY_REQUESTS })
     }
 }
 
-/// When a host may be asked again that answered 429 (RFC 6585, section 4) to one of many requests.
+/// The pause of a host that answered 429 (RFC 6585, section 4), for all requests to it.
 #[derive(Default)]
 pub(super) struct HostPause(Mutex<Option<Instant>>);
 
 impl HostPause {
-    /// Lets all who ask the host wait at least this long.
+    /// Extends the pause to at least this duration from now.
     fn extend(&self, pause: Duration) {
         let at = Instant::now() + pause;
         let mut end = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *end = Some(end.map_or(at, |known| known.max(at)));
     }
 
-    /// Whether it has ever been asked for.
+    /// Whether the host ever requested a pause.
     #[cfg(test)]
     pub(super) fn is_set(&self) -> bool {
         self.0.lock().unwrap().is_some()
     }
 
-    /// Waits until the host may be asked.
+    /// Waits until the pause ends.
     pub(super) async fn wait(&self) {
         let end = || *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(end) = end().filter(|end| *end > Instant::now()) {
@@ -80,28 +80,28 @@ impl HostPause {
     }
 }
 
-/// The tries that one piece of work has.
+/// The attempts of one operation.
 pub(crate) struct Retries {
     policy: RetryPolicy,
     host: Arc<HostPause>,
-    /// Attempts that failed since the work last got on.
+    /// Failed attempts since the last progress.
     failed: AtomicU32,
-    /// The furthest position that the work has come to.
+    /// The furthest position of the operation.
     furthest: AtomicU64,
 }
 
 impl Retries {
-    /// `host` is the pause of the host that is asked.
+    /// `host` is the pause of the host.
     pub(super) fn new(policy: &RetryPolicy, host: Arc<HostPause>) -> Self {
         Self { policy: policy.clone(), host, failed: AtomicU32::new(0), furthest: AtomicU64::new(0) }
     }
 
-    /// Makes attempts until one succeeds, with pauses between them. State that the attempts change is in a `Mutex`: a
-    /// closure can't lend it to its future.
+    /// Makes attempts until one succeeds, with pauses between them. State that attempts change is in a `Mutex`, because
+    /// a closure cannot lend it to its future.
     ///
     /// # Errors
-    /// The error of the last attempt, when it says that another would fail in the same way, when all tries are used up,
-    /// or when the host asks for a longer pause than the policy has.
+    /// The error of the last attempt: when it is permanent, when all attempts are used up, or when the host asks for a
+    /// longer pause than the policy allows.
     pub(crate) async fn run<T, E, F>(&self, attempt: impl Fn() -> F) -> Result<T, E>
     where
         E: RetryableError,
@@ -115,14 +115,14 @@ impl Retries {
         }
     }
 
-    /// The work has come to this position. Where that is further than before, all tries are to be had again.
+    /// Reports that the operation reached this position. Progress resets the count of failed attempts.
     pub(crate) fn advance_to(&self, position: u64) {
         if self.furthest.fetch_max(position, Ordering::Relaxed) < position {
             self.failed.store(0, Ordering::Relaxed);
         }
     }
 
-    /// Waits until it is time for another attempt, or gives the error back when there is to be none.
+    /// Waits until the next attempt, or returns the error if there is none.
     async fn pause<E: RetryableError>(&self, error: E) -> Result<(), E> {
         let failed = self.failed.fetch_add(1, Ordering::Relaxed) + 1;
         let Some(advice) = error.retry_advice() else { return Err(error) };
@@ -142,27 +142,28 @@ impl Retries {
 }
 
 impl RetryPolicy {
-    /// The pause after so many failed attempts. `asked` is the pause that the host asks for, at most the longest one.
+    /// The pause after this number of failed attempts. `asked` is the pause that the host asks for, at most the longest
+    /// one.
     fn pause(&self, failed: u32, asked: Option<Duration>) -> Duration {
         let doubled = self.first_pause.saturating_mul(1 << (failed - 1).min(16));
-        // Clients that failed together must not all come back together.
+        // Random, so that clients that failed together do not repeat together.
         let pause = doubled.min(self.longest_pause).mul_f64(0.5 + fastrand::f64() / 2.0);
         asked.map_or(pause, |asked| asked.max(pause))
     }
 }
 
-/// A pause as it is told to the user.
+/// A pause for messages.
 pub(crate) fn in_words(pause: Duration) -> String {
     let seconds = pause.as_secs();
     if seconds < 300 { format!("{seconds} seconds") } else { format!("{} minutes", seconds.div_ceil(60)) }
 }
 
-/// Whether a host that answers this may answer better in a while.
+/// Whether a later request may get another status than this one.
 pub(crate) fn is_transient(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 429 | 502 | 503 | 504)
 }
 
-/// How long the answer asks to wait (RFC 9110, section 10.2.3): seconds, or a date.
+/// The pause that the response asks for (RFC 9110, section 10.2.3): seconds, or a date.
 pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     match value.parse::<u64>() {
@@ -245,7 +246,7 @@ mod tests {
     async fn tries_are_given_back_when_the_work_gets_on() {
         let (retries, attempts) = (retries(), AtomicU64::new(0));
         let ran = retries.run(|| {
-            // It gets on eight times, and then no more.
+            // The first eight attempts make progress, the others do not.
             retries.advance_to((attempts.fetch_add(1, Ordering::Relaxed) + 1).min(8));
             ready(Err::<(), _>(FailedAttempt::Transient(None)))
         });

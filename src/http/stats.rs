@@ -1,10 +1,10 @@
-//! What a client has asked for and moved.
+//! Counters of requests and bytes.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use reqwest::Method;
 
-/// Counts requests and bytes while they happen; shared by all that is done with a client.
+/// Counts requests and bytes as they happen; all users of a client share it.
 #[derive(Debug, Default)]
 pub struct Stats {
     head: AtomicU64,
@@ -17,14 +17,14 @@ pub struct Stats {
     received: AtomicU64,
 }
 
-/// What a [`Stats`] stood at. Each exchange counts by itself: one that was redirected or tried again counts twice.
+/// A snapshot of [`Stats`]. Each exchange counts separately: a redirected or repeated request counts twice.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// `HEAD` requests, that which asks a host for its protocol included.
+    /// `HEAD` requests, including the one that detects the protocol of a host.
     pub head: u64,
-    /// `GET` requests, those for tokens excepted.
+    /// `GET` requests, except those for tokens.
     pub get: u64,
-    /// `POST` requests, those for tokens excepted.
+    /// `POST` requests, except those for tokens.
     pub post: u64,
     /// `PUT` requests.
     pub put: u64,
@@ -34,12 +34,12 @@ pub struct Counts {
     pub tokens: u64,
     /// Bytes of request bodies.
     pub sent: u64,
-    /// Bytes of the bodies of answers.
+    /// Bytes of response bodies.
     pub received: u64,
 }
 
 impl Stats {
-    /// What has been counted so far.
+    /// The current counts.
     #[must_use]
     pub fn counts(&self) -> Counts {
         Counts {

@@ -1,4 +1,4 @@
-//! A server for tests that does what no real registry should.
+//! A server for tests that misbehaves in ways that no real registry does.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A request that came.
+/// A received request.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
     pub method: String,
@@ -28,19 +28,19 @@ impl Seen {
         format!("{} {}", self.method, self.target)
     }
 
-    /// The offset that a `Range` header asks for.
+    /// The offset that a `Range` header requests.
     pub(crate) fn offset(&self) -> usize {
         self.header("range").trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap_or(0)
     }
 }
 
-/// What the server does about a request. Every connection is closed after one.
+/// The server's reaction to a request. Every connection is closed after one request.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reply {
     status: u16,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
-    /// A length that is not the body's.
+    /// A stated length that differs from the body's.
     length: Option<usize>,
     no_length: bool,
     hang_up: bool,
@@ -62,7 +62,7 @@ impl Reply {
         self
     }
 
-    /// States this length, whatever is sent.
+    /// States this length, independent of the body.
     pub(crate) fn length(mut self, length: usize) -> Self {
         self.length = Some(length);
         self
@@ -74,18 +74,18 @@ impl Reply {
         self
     }
 
-    /// No answer, only the end of the connection.
+    /// Closes the connection without a response.
     pub(crate) fn hang_up() -> Self {
         Self { hang_up: true, ..Self::default() }
     }
 
-    /// No answer, for longer than anybody waits.
+    /// Sends no response for longer than any timeout.
     pub(crate) fn silence() -> Self {
         Self { silent: true, ..Self::default() }
     }
 }
 
-/// Answers with `content` from the offset that is asked for, but breaks off after `most` bytes.
+/// Answers with `content` from the requested offset, but stops after `most` bytes.
 pub(crate) fn truncated(seen: &Seen, content: &[u8], most: usize) -> Reply {
     let offset = seen.offset();
     let rest = &content[offset..];
@@ -105,7 +105,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// `handler` answers each request. For those that `early` picks by their line it does so before the body is read.
+    /// `handler` answers each request. For requests whose line matches `early`, it answers before it reads the body.
     pub(crate) async fn start_with(
         early: impl Fn(&Seen) -> bool + Send + Sync + 'static,
         handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
@@ -113,7 +113,7 @@ impl Server {
         Self::start_reading(move |seen| if early(seen) { 0 } else { usize::MAX }, handler).await
     }
 
-    /// `handler` answers each request once as many bytes of its body are read as `enough` says.
+    /// `handler` answers each request after it has read `enough` bytes of the body.
     pub(crate) async fn start_reading(
         enough: impl Fn(&Seen) -> usize + Send + Sync + 'static,
         handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
@@ -125,7 +125,7 @@ impl Server {
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (log, handler, enough) = (Arc::clone(&log), Arc::clone(&handler), Arc::clone(&enough));
-                // A client that goes away in the middle is part of many tests.
+                // Clients that close the connection early are part of many tests.
                 tokio::spawn(async move { serve(stream, &log, &*handler, &*enough).await.ok() });
             }
         });
@@ -136,7 +136,7 @@ impl Server {
         Self::start_with(|_| false, handler).await
     }
 
-    /// All requests so far, that for the protocol left out.
+    /// All requests so far, except the one that detects the protocol.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
@@ -179,7 +179,7 @@ async fn serve(
     let length = seen.header("content-length").parse().unwrap_or(0);
     seen.body = vec![0; enough(&seen).min(length)];
     stream.read_exact(&mut seen.body).await?;
-    // That request only asks for the protocol.
+    // That request only detects the protocol.
     let reply = if seen.line() == "HEAD /v2/" {
         Reply::new(200)
     } else {
@@ -203,7 +203,7 @@ async fn serve(
             stream.write_all(&reply.body).await?;
         }
         stream.flush().await?;
-        // As real servers do, some time is given to the client to read the answer before the connection is reset.
+        // Like real servers, gives the client some time to read the response before the connection is reset.
         if seen.body.len() < length {
             stream.shutdown().await?;
             let mut sink = tokio::io::sink();

@@ -1,57 +1,57 @@
-//! Connections that can't be made, or that break: the kinds of trouble that have different remedies.
+//! Failed connections, classified by remedy.
 
 use std::error::Error;
 use std::io;
 
 use rustls::{AlertDescription, CertificateError};
 
-/// A connection that could not be made or broke, or an answer that did not come.
+/// A connection that failed or broke, or a missing response.
 #[derive(Debug, thiserror::Error)]
 #[error("no answer from {host}: {reason}")]
 pub(crate) struct TransportError {
     /// Host and port.
     pub host: String,
-    /// The innermost reason. It names no address: that may have been signed for the user.
+    /// The innermost cause. It contains no address, which may be signed for the user.
     pub reason: String,
     pub problem: TransportProblem,
-    /// Whether the same may work in a while.
+    /// Whether a later attempt may succeed.
     pub transient: bool,
 }
 
-/// The kinds of trouble with a connection that have different remedies.
+/// Kinds of connection failures that have different remedies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TransportProblem {
     /// The host's certificate was not accepted.
     Certificate,
-    /// The host's certificate is an authority's own, as one that signs itself is unless it is told not to be.
+    /// The host's certificate is a certificate authority's, which self-signed certificates are by default.
     Authority,
-    /// The host does not accept the client's certificate, or wants one and got none.
+    /// The host does not accept the client's certificate, or requires one and got none.
     Identity,
-    /// What answered speaks no TLS.
+    /// The server does not use TLS.
     Protocol,
-    /// The two sides agree on no way to speak TLS.
+    /// The two sides have no common TLS parameters.
     Tls,
-    /// Nothing listens there.
+    /// The connection was refused.
     Refused,
-    /// The name is not known.
+    /// The host name is unknown.
     NoSuchHost,
-    /// Everything that time may heal.
+    /// All transient failures.
     Broken,
 }
 
 impl TransportError {
-    /// A connection that broke or an answer that did not come.
+    /// A broken connection or a missing response.
     pub(crate) fn broken(host: impl Into<String>, reason: impl Into<String>) -> Self {
         let (host, reason) = (host.into(), reason.into());
         Self { host, reason, problem: TransportProblem::Broken, transient: true }
     }
 
-    /// The host let the longest time pass in which nothing came or went.
+    /// The host was silent until the timeout.
     pub(super) fn silence(host: impl Into<String>) -> Self {
         Self::broken(host, "the host sent no data before the timeout")
     }
 
-    /// An error of the library. `known` says that the host has answered before.
+    /// Classifies an error of the library. `known` says that the host has answered before.
     pub(super) fn of(host: impl Into<String>, error: &reqwest::Error, known: bool) -> Self {
         use TransportProblem as Problem;
         let problem = TransportProblem::of(error);
@@ -63,7 +63,7 @@ impl TransportError {
         Self { host: host.into(), reason: reason(error), problem, transient }
     }
 
-    /// The same error, of a host that is known to want the client's certificate.
+    /// The same error, for a host that is known to require a client certificate.
     pub(super) fn for_identity(self) -> Self {
         Self { problem: TransportProblem::Identity, transient: false, ..self }
     }
@@ -74,7 +74,7 @@ impl TransportProblem {
         for cause in causes(error) {
             if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
                 return match tls {
-                    // That kind is known by its text only.
+                    // Only the text identifies this kind.
                     rustls::Error::InvalidCertificate(CertificateError::Other(other))
                         if format!("{other:?}").contains("CaUsedAsEndEntity") =>
                     {
@@ -97,7 +97,7 @@ impl TransportProblem {
     }
 }
 
-/// Whether this is what a host says (RFC 8446, section 6.2) to a client whose certificate it misses or does not like.
+/// Whether this is the alert (RFC 8446, section 6.2) for a missing or unacceptable client certificate.
 fn wants_identity(alert: AlertDescription) -> bool {
     use AlertDescription as Alert;
     matches!(
@@ -113,7 +113,7 @@ fn wants_identity(alert: AlertDescription) -> bool {
     )
 }
 
-/// The error and its causes, outermost first. What an [`io::Error`] wraps is no source of it, but counts here.
+/// The error and its causes, outermost first, including the error inside an [`io::Error`], which is not its source.
 fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
     fn next<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
         match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
@@ -124,10 +124,10 @@ fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn
     std::iter::successors(Some(error), |error| next(*error))
 }
 
-/// What is said about an error of the library: its innermost cause. The outermost is left out, for it names the
-/// address, which may have been signed for the user.
+/// The innermost cause of an error of the library. The outermost contains the address, which may be signed for the
+/// user.
 pub(super) fn reason(error: &reqwest::Error) -> String {
-    // Of an error of TLS the whole is worth more than its innermost part.
+    // For errors of TLS the whole message is more useful than its innermost part.
     let tls = causes(error).find(|cause| cause.is::<rustls::Error>());
     let said = tls.or_else(|| causes(error).skip(1).last());
     said.map_or_else(|| "the request is invalid".to_owned(), ToString::to_string)

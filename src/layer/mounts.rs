@@ -86,7 +86,7 @@ pub(super) fn mounts(value: &Value<'_>) -> Result<Vec<StepMount>, PlanError> {
         }
         let mount = mount(&item)?;
         if mounts.iter().any(|other| other.to == mount.to) {
-            return Err(item.unfit(format!("`{}` twice", mount.to), "each place once", None));
+            return Err(item.unfit(format!("`{}` twice", mount.to), "each destination once", None));
         }
         mounts.push(mount);
     }
@@ -101,7 +101,7 @@ fn mount(value: &Value<'_>) -> Result<StepMount, PlanError> {
         return Err(value.unexpected("one of `bind`, `cache`, `tmpfs` and `secret` in it", None));
     };
     if let Some((key, entry)) = entries.iter().find(|(key, _)| *key != kind && !keys.contains(key)) {
-        let hint = (*key == "to").then(|| format!("where it goes is the value of `{kind}`"));
+        let hint = (*key == "to").then(|| format!("the value of `{kind}` is the destination"));
         return Err(entry.fault(TableFault::Stray { key: (*key).to_owned(), kind, hint }));
     }
     match kind {
@@ -141,7 +141,7 @@ fn tmpfs(to: &Value<'_>, table: &Table<'_>) -> Result<StepMount, PlanError> {
 fn secret(id: &Value<'_>, table: &Table<'_>) -> Result<StepMount, PlanError> {
     let name = id.line_of_text()?;
     if !is_secret_id(name) {
-        let hint = "it is the id of `--secret id=…,src=FILE`; letters, digits, `-`, `_` and `.` can be in it";
+        let hint = "the name is the id of `--secret id=…,src=FILE`: letters, digits, `-`, `_` and `.`";
         return Err(id.unexpected("the name of a secret, such as `token`", Some(hint.into())));
     }
     let to = table.get("to").map_or_else(|| Ok(format!("/run/secrets/{name}")), |to| place(&to))?;
@@ -162,7 +162,7 @@ fn place(value: &Value<'_>) -> Result<String, PlanError> {
     let place = path.to_string();
     let below = |root: &str| place.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     if TAKEN.into_iter().any(below) && !below("/dev/shm") {
-        let hint = format!("steps have a {} of their own", TAKEN.join(", a "));
+        let hint = format!("every step has its own {}", TAKEN.join(", "));
         return Err(value.unexpected("a path that is free for mounts", Some(hint)));
     }
     Ok(place)

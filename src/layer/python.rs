@@ -99,7 +99,7 @@ fn read(value: &Value<'_>) -> Result<(Pip, String), PlanError> {
     for item in value.items()? {
         let requirement = item.line_of_text()?.trim();
         if requirement.starts_with('-') {
-            let hint = "options can stand in a requirements file: pip = { requirements = \"requirements.txt\" }";
+            let hint = "write options in a requirements file: pip = { requirements = \"requirements.txt\" }";
             return Err(item.unexpected("a requirement such as `Pillow>=10.0.0`", Some(hint.into())));
         }
         if !requirement.starts_with(|first: char| first.is_ascii_alphanumeric()) {

@@ -59,7 +59,7 @@ impl RecipeForm for Run {
         }
         let none = Network::Private;
         let network = |value: Value<'_>| {
-            let hint = "\"host\" lets the step download; without `network` it sees no network";
+            let hint = "\"host\" gives the step the host's network; without `network` it has none";
             word(&value, &[("none", none), ("host", Network::Host)], hint)
         };
         let run = Self {
@@ -103,7 +103,7 @@ fn command(value: &Value<'_>) -> Result<(StepCommand, String), PlanError> {
         }
         DeValue::Table(_) => {
             let hint =
-                format!("{} stand beside `run`, in the [[layer]]", KEYS.map(|key| format!("`{key}`")).join(", "));
+                format!("{} belong beside `run`, in the [[layer]]", KEYS.map(|key| format!("`{key}`")).join(", "));
             return Err(value.unexpected(EXPECTED, Some(hint)));
         }
         _ => return Err(value.unexpected(EXPECTED, None)),

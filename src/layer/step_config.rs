@@ -62,7 +62,7 @@ impl StageNames {
         let found = self.0.iter().position(|other| other == name);
         found.ok_or_else(|| {
             let hint = match self.0.as_slice() {
-                [] => "write a [[stage]] with this name; it comes before the stages that use it".to_owned(),
+                [] => "write a [[stage]] with this name before the stages that use it".to_owned(),
                 names => format!("the stages before this one are {}", names.join(", ")),
             };
             value.unexpected("the name of an earlier stage", Some(hint))

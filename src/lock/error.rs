@@ -25,7 +25,7 @@ pub enum LockFileError {
         /// The cause.
         source: io::Error,
     },
-    /// The file has another form than it should.
+    /// The text of the file is not valid.
     #[error("{}:{line}: {message}", path.display())]
     Form {
         /// The file.

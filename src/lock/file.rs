@@ -12,10 +12,10 @@ use super::error::LockFileError;
 use crate::python::{LockedSource, LockedWheel};
 use crate::store::blob::{linked, write_atomic};
 
-/// What a recipe's names meant when it was locked. The same lock is always written as the same bytes.
+/// The resolved names of a recipe. The same lock is always written as the same bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lock {
-    /// The digest of the recipe that it belongs to.
+    /// The digest of the recipe.
     pub recipe: Digest,
     /// The bases, one for each platform and each stage that has an image as its base.
     pub bases: Vec<LockedBase>,
@@ -23,11 +23,11 @@ pub struct Lock {
     pub images: Vec<LockedImage>,
     /// The wheels.
     pub wheels: Vec<WheelEntry>,
-    /// What has no wheel and is built.
+    /// Source distributions, which ociforge builds.
     pub sources: Vec<SourceEntry>,
 }
 
-/// A base of one platform.
+/// A base for one platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockedBase {
     /// `linux/amd64`, …
@@ -38,8 +38,8 @@ pub struct LockedBase {
     pub name: String,
     /// The digest of its manifest.
     pub digest: Digest,
-    /// Those of its files that matter to where layers put theirs; `None` in locks of older versions, and where no layer
-    /// puts any.
+    /// The base's files at the paths that layers write. `None` in locks of older versions, and where no layer writes
+    /// files.
     pub files: Option<LockedFiles>,
 }
 
@@ -55,7 +55,7 @@ pub struct LockedImage {
     pub digest: Digest,
 }
 
-/// A wheel and where it goes.
+/// A wheel, and the layer that installs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WheelEntry {
     /// `linux/amd64`, …
@@ -68,7 +68,7 @@ pub struct WheelEntry {
     pub wheel: LockedWheel,
 }
 
-/// A source and where the wheel that is built of it goes.
+/// A source distribution, and the layer that installs its wheel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceEntry {
     /// `linux/amd64`, …
@@ -77,7 +77,7 @@ pub struct SourceEntry {
     pub stage: Option<String>,
     /// The place of its layer in the stage, the first being 0.
     pub layer: usize,
-    /// The source, and what its build needs.
+    /// The source, and the packages that its build requires.
     pub source: LockedSource,
 }
 
@@ -116,10 +116,10 @@ impl Lock {
         self.sources.iter().filter(here).map(|entry| &entry.source)
     }
 
-    /// Reads a lock from a file; `None` where there is no file.
+    /// Reads a lock from a file; `None` if the file does not exist.
     ///
     /// # Errors
-    /// When it can't be read or is no lock.
+    /// When the file cannot be read or is not a valid lock.
     pub fn read(path: &Path) -> Result<Option<Self>, LockFileError> {
         match read_regular_text(path) {
             Ok(text) => Self::parse(&text, path).map(Some),
@@ -128,10 +128,10 @@ impl Lock {
         }
     }
 
-    /// Writes the lock, whole or not at all.
+    /// Writes the lock atomically.
     ///
     /// # Errors
-    /// When the file can't be written.
+    /// When the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), LockFileError> {
         let failed = |source| LockFileError::Write { path: path.to_path_buf(), source };
         let text = self.to_toml().map_err(|error| failed(io::Error::other(error)))?;
@@ -188,7 +188,7 @@ mod tests {
         }
     }
 
-    /// The same with an archive and a project.
+    /// A lock that also has an archive and a project as sources.
     fn lock_of_sources() -> Lock {
         let pin = |name: &str| file(name, &format!("{name}-1.0-py3-none-any.whl"), "https://h/x");
         let entry = |layer, origin, requires| SourceEntry {
@@ -215,7 +215,7 @@ mod tests {
         let of = |layer| read.sources_of("linux/amd64", None, layer).map(LockedSource::name).collect::<Vec<_>>();
         assert_eq!((of(1), of(2), of(0)), (vec!["d"], vec!["my-app"], vec![]));
         assert_eq!(read.sources[0].source.requires.len(), 2);
-        // A lock of wheels only has not a word of it.
+        // A lock of wheels only has no field of sources.
         let before = lock().to_toml().unwrap();
         assert!(!before.contains("sdist") && !before.contains("project") && text.starts_with(&before[..200]));
         for (old, new, expected) in [
@@ -263,7 +263,7 @@ mod tests {
             ("b-1.0-py3-none-any.whl", "../b.whl", "wheel b: `file`"),
             ("b-1.0-py3-none-any.whl", "b-1.1-py3-none-any.whl", "wheel b: `name` and `version`"),
             ("recipe = \"sha256:", "recipe = \"", "is not a digest"),
-            ("/root dir", "/root door", "`/root door 0700 0:0 5` is no file of a base"),
+            ("/root dir", "/root door", "`/root door 0700 0:0 5` is not a valid entry of a base file"),
             ("[[wheel]]", "[[wheel]", "ociforge.lock:"),
         ] {
             let broken = good.replacen(old, new, 1);

@@ -1,4 +1,4 @@
-//! How a pinned file stands in `ociforge.lock`.
+//! The rows of pinned files in `ociforge.lock`.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::python::{ARCHIVES, Location, LockedWheel, same_version};
 
-/// A file of a package: where it is and what it must be.
+/// A row of a distribution file: its location, its size and its digest.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Pin {
@@ -21,14 +21,14 @@ pub(super) struct Pin {
     pub(super) sha256: String,
 }
 
-/// What the file must be.
+/// The kind of the distribution file.
 #[derive(Clone, Copy)]
 pub(super) enum DistributionKind {
     Wheel,
     Sdist,
 }
 
-/// A package, and what is wrong with its entry.
+/// A package, and the fault of its entry.
 pub(super) type Wrong = (String, &'static str);
 
 impl Pin {
@@ -74,16 +74,16 @@ impl Pin {
     }
 }
 
-/// Whether it can be the name of a source archive: one component, with an ending that is known.
+/// Whether the name is that of a source archive: one path component with a known extension.
 fn is_archive(name: &str) -> bool {
     let suffix = ARCHIVES.iter().find(|suffix| name.ends_with(**suffix) && name.len() > suffix.len());
     suffix.is_some() && !name.contains(['/', '\0'])
 }
 
-/// A lock is committed; credentials are not.
+/// Removes credentials: users commit the lock.
 fn without_credentials(url: &Url) -> Url {
     let mut url = url.clone();
-    // These fail only for URLs without a host, which have no credentials either.
+    // These fail only for URLs without a host, which cannot have credentials.
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url

@@ -18,7 +18,7 @@ use crate::python::{LockedSource, LockedWheel, SourceLocation};
 const VERSION: u32 = 1;
 const HEADER: &str = "# Made by `ociforge lock`. Commit it; don't edit it.\n\n";
 
-/// The file as TOML has it.
+/// The rows of the file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Rows {
@@ -30,7 +30,7 @@ struct Rows {
     image: Vec<LockedImage>,
     #[serde(default)]
     wheel: Vec<Row>,
-    // Left out where there are none, so that a lock of wheels only is what it always was.
+    // Omitted when empty, so that locks of wheels only keep the text of earlier versions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     sdist: Vec<SdistRow>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -129,7 +129,10 @@ impl Lock {
         let version: LockFileVersion = toml::from_str(text).unwrap_or(LockFileVersion { version: VERSION });
         if version.version != VERSION {
             let at = text.find("version").unwrap_or(0);
-            return Err(wrong(at, format!("version is {}; this ociforge reads {VERSION}", version.version)));
+            return Err(wrong(
+                at,
+                format!("version is {}; this version of ociforge supports only {VERSION}", version.version),
+            ));
         }
         let rows: Rows = toml::from_str(text)
             .map_err(|error| wrong(error.span().map_or(0, |span| span.start), error.message().to_owned()))?;
@@ -140,7 +143,7 @@ impl Lock {
         };
         let base = |row: BaseRow| {
             row.entry().map_err(|NoEntry(entry)| {
-                wrong(text.find(&entry).unwrap_or(0), format!("`{entry}` is no file of a base"))
+                wrong(text.find(&entry).unwrap_or(0), format!("`{entry}` is not a valid entry of a base file"))
             })
         };
         let bases = rows.base.into_iter().map(base).collect::<Result<_, _>>()?;
@@ -153,7 +156,7 @@ impl Lock {
     }
 }
 
-/// The one field that every version of the file has.
+/// The one field that all versions of the file have.
 #[derive(Deserialize)]
 struct LockFileVersion {
     version: u32,
@@ -232,7 +235,7 @@ fn pins(wheels: &[LockedWheel]) -> Vec<Pin> {
     pins
 }
 
-/// What a build needs, none of which the user asked for.
+/// The build requirements of a source. The user requested none of them.
 fn wheels(pins: Vec<Pin>) -> Result<Vec<LockedWheel>, Wrong> {
     pins.into_iter().map(|pin| pin.read(DistributionKind::Wheel, false)).collect()
 }

@@ -1,4 +1,4 @@
-//! Carrying out a plan.
+//! Execution of a plan.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicUsize;
@@ -15,11 +15,11 @@ use crate::transfer::Copied;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 impl MirrorPlan<'_> {
-    /// Copies the images one after the other, and reads all manifests back at the end. An image that fails does not stop
-    /// the others, unless it is asked for; an archive appears only when none has failed.
+    /// Copies the images in order, and reads all manifests back at the end. If an image fails, the others are still
+    /// copied, unless `fail_fast` is set; an archive appears only if no image failed.
     ///
     /// # Errors
-    /// When the target can't be written at all. What failed of single images is in the report.
+    /// When the target cannot be written at all. The report has the failures of single images.
     pub async fn carry_out(mut self) -> Result<Report, Failure> {
         let has = self.earlier.blobs.clone();
         self.destination.begin(Box::new(move |digest| has.contains_key(digest))).await?;
@@ -102,7 +102,7 @@ impl MirrorPlan<'_> {
         Ok((copied, watched.written.into_inner()))
     }
 
-    /// What an image of a delta has to say about where the rest is.
+    /// The annotations of an image of a delta, which locate the omitted blobs.
     fn annotations(&self, planned: &Planned) -> BTreeMap<String, String> {
         if self.mirror.since.is_none() {
             return BTreeMap::new();
@@ -114,7 +114,7 @@ impl MirrorPlan<'_> {
         all.map(|(key, value)| (key.to_owned(), value)).collect()
     }
 
-    /// Reads back what was copied, manifests and indexes, by name and by digest, and compares it with what it should be.
+    /// Reads back the copied manifests and indexes, by name and by digest, and compares them with the source's.
     async fn verify(&mut self, copied: &[Option<Copied>], reports: &mut [ImageReport]) -> Result<(), Failure> {
         self.destination.finish().await?;
         let task = self.mirror.reporter.task("reading manifests back", None);

@@ -1,4 +1,4 @@
-//! Deltas: archives that leave out what was brought before.
+//! Deltas: archives that omit the blobs of an earlier archive.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
@@ -12,27 +12,27 @@ use crate::content::{Cause, ContentError, Source, read_document};
 use crate::store::layout::REF_NAME;
 use crate::transport;
 
-/// The annotation of ours on the images of a delta: the archive that has to be brought before it, by the file's name and
-/// the digest of its index.
+/// Annotation of ociforge on the images of a delta: the archive that the delta requires, as file name and digest of its
+/// index.
 pub(super) const SINCE: &str = "org.ociforge.delta.since";
 
-/// The annotation of ours on the images of a delta: repositories of the earlier archive, separated by commas, in which
-/// there are blobs that the delta leaves out. Registries keep blobs by repository: this is where to find them.
+/// Annotation of ociforge on the images of a delta: comma-separated repositories of the earlier archive that have the
+/// omitted blobs. Registries keep blobs by repository, so the copy needs them to find the blobs.
 pub(super) const BESIDE: &str = "org.ociforge.delta.repositories";
 
-/// What an earlier archive has.
+/// The contents of an earlier archive.
 #[derive(Default)]
 pub(super) struct Earlier {
-    /// What it is called in the delta.
+    /// Its name in the delta's annotations.
     pub(super) name: String,
-    /// The blobs that its images consist of, manifests and indexes excepted, and a repository that has each; empty where
-    /// that is not known.
+    /// The blobs of its images without manifests and indexes, and for each a repository that has it; empty if the
+    /// repository is unknown.
     pub(super) blobs: HashMap<Digest, String>,
 }
 
 impl Earlier {
-    /// Reads the manifests of all images of an archive or layout. When it is a delta itself, all that its images
-    /// consist of counts: whoever has taken it over has taken over that which it is a delta of.
+    /// Reads the manifests of all images of an archive or layout. If it is a delta itself, the blobs that it omits
+    /// count too: whoever imported it had imported its base archive.
     pub(super) async fn read(location: &MirrorLocation) -> Result<Self, ContentError> {
         let MirrorLocation::Layout(image_name) = location else {
             let cause = Cause::Other { message: "a registry is not an archive".into(), hint: None };
@@ -50,18 +50,19 @@ impl Earlier {
         Ok(Self { name, blobs: blobs(&names, roots.collect()).await? })
     }
 
-    /// The repositories, other than `own`, in which the earlier archive has some of these blobs, as [`BESIDE`] has them.
+    /// The repositories other than `own` in which the earlier archive has some of these blobs, as the value of
+    /// [`BESIDE`].
     pub(super) fn beside<'b>(&self, blobs: impl Iterator<Item = &'b Digest>, own: &str) -> String {
         let all = blobs.filter_map(|digest| self.blobs.get(digest)).filter(|name| !name.is_empty() && *name != own);
         all.map(String::as_str).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(",")
     }
 }
 
-/// What `roots` consist of, without manifests and indexes. What an index lists and is not there is passed over.
+/// The blobs of `roots`, without manifests and indexes. Skips entries of an index that do not exist.
 async fn blobs(source: &dyn Source, roots: Vec<(Descriptor, String)>) -> Result<HashMap<Digest, String>, ContentError> {
     let mut blobs = HashMap::new();
     let mut seen = HashSet::new();
-    // From the last to the first: the first repository stays.
+    // In reverse order, so that the first repository of a blob wins.
     let mut waiting = roots;
     while let Some((descriptor, repository)) = waiting.pop() {
         if !descriptor.is_document() {

@@ -1,4 +1,4 @@
-//! Where images go.
+//! Destinations of a mirror.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,29 +10,29 @@ use crate::content::{Cause, ContentError, Named, Repository, Source, Target};
 use crate::registry::{Client, Remote};
 use crate::transport::{self, KnownElsewhere, MultiImageDestination};
 
-/// Where images go. Nothing is written before [`MirrorDestination::begin`].
+/// The destination of a mirror. Nothing is written before [`MirrorDestination::begin`].
 pub(super) enum MirrorDestination<'a> {
-    /// A registry, by its host and what stands before all repositories.
+    /// A registry: its host, and the prefix of all repositories.
     Registry { client: &'a Client, registry: &'a str, prefix: &'a str },
     /// A layout or an archive.
     Layout { path: &'a Path, opened: Box<dyn MultiImageDestination> },
 }
 
-/// Where one image goes.
+/// The destination of one image.
 pub(super) struct ImageDestination {
-    /// The repository as the user knows it, or the layout.
+    /// The repository as the user writes it, or the layout.
     pub(super) repository: String,
-    /// The same as it is spoken to, where it is in a registry.
+    /// The repository with the host that requests go to; `None` for a layout.
     pub(super) home: Option<Repository>,
-    /// What it is written to; nothing before there is anything.
+    /// The target of the copy; `None` before there is one.
     pub(super) target: Option<Arc<dyn Target>>,
-    /// What its names are read from; nothing where none are yet.
+    /// The reader of its names; `None` before there is one.
     pub(super) named: Option<Arc<dyn Named>>,
-    /// What the image is called there; no name where it is found by its digest.
+    /// The tags of the image there; empty for an image that has only a digest.
     pub(super) tags: Vec<String>,
-    /// Its whole name there, for people.
+    /// The full name there, for messages.
     pub(super) shown: String,
-    /// What stands before a tag there, for the tags of signatures.
+    /// The prefix of tags there, for the tags of signatures.
     pub(super) before_tags: String,
 }
 
@@ -47,12 +47,12 @@ impl<'a> MirrorDestination<'a> {
         })
     }
 
-    /// Makes what is written to. A delta leaves out what `has` is true for.
+    /// Creates the target. A delta omits the blobs for which `has` returns true.
     pub(super) async fn begin(&mut self, has: KnownElsewhere) -> Result<(), ContentError> {
         if let Self::Layout { opened, .. } = self { opened.begin(has).await } else { Ok(()) }
     }
 
-    /// Where the image `name` goes, whose manifest or index is `root`.
+    /// The destination of the image `name` with this root manifest or index.
     pub(super) fn image(&self, name: &Reference, root: &Descriptor) -> Result<ImageDestination, ContentError> {
         match self {
             Self::Layout { path, opened } => {
@@ -85,8 +85,8 @@ impl<'a> MirrorDestination<'a> {
         }
     }
 
-    /// Another repository there, by its name `HOST/a/b`: what it is called there, and itself. Where one store holds all
-    /// there are no others.
+    /// Another repository of the registry by its name `HOST/a/b`: its name there, and the repository. `None` for a
+    /// layout, which has one store for all images.
     pub(super) fn beside(&self, repository: &str) -> Option<(String, Remote)> {
         let Self::Registry { client, registry, prefix } = self else { return None };
         let Ok(ImageName::Registry(name)) = repository.parse() else { return None };
@@ -94,7 +94,7 @@ impl<'a> MirrorDestination<'a> {
         Some((super::repository(&placed), client.repository(&placed)))
     }
 
-    /// What tells two images apart that go to the same place.
+    /// The address of the image there. Two images with the same address collide.
     pub(super) fn address(&self, name: &Reference) -> String {
         match self {
             Self::Registry { registry, prefix, .. } => MirrorLocation::in_registry(registry, prefix, name)
@@ -103,13 +103,13 @@ impl<'a> MirrorDestination<'a> {
         }
     }
 
-    /// Where files are written, and how many bytes of what is to be written are there already.
+    /// The path of the files, and how many bytes of the blobs already exist there.
     pub(super) fn files(&self) -> Option<(&Path, u64)> {
         let Self::Layout { path, opened } = self else { return None };
         Some((path, opened.partial_size()))
     }
 
-    /// Lets an archive appear, so that its names can be read.
+    /// Publishes an archive, so that its names can be read.
     pub(super) async fn finish(&mut self) -> Result<(), ContentError> {
         if let Self::Layout { opened, .. } = self { opened.finish().await } else { Ok(()) }
     }

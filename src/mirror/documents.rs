@@ -1,5 +1,5 @@
-//! Manifests and indexes that are read once and needed again: the short ones stay in memory, up to a bound, and the
-//! others go to a file without a name.
+//! Cache of manifests and indexes that are read more than once: short ones in memory up to a limit, others in an
+//! unnamed file.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -14,10 +14,10 @@ use crate::content::{ByteStream, in_memory};
 use crate::store::spool::temporary_file;
 use crate::store::stream::stream;
 
-/// Documents up to this length in bytes may stay in memory.
+/// Maximum length in bytes of a document in memory.
 const SHORT: usize = 64 << 10;
 
-/// How many bytes of documents are in memory at most.
+/// Maximum total in bytes of documents in memory.
 const IN_MEMORY: usize = 8 << 20;
 
 /// Documents by their digests.
@@ -27,7 +27,7 @@ pub(super) struct Documents(Mutex<DocumentCache>);
 #[derive(Default)]
 struct DocumentCache {
     places: HashMap<Digest, DocumentStorage>,
-    /// Bytes that are in memory.
+    /// Bytes of documents in memory.
     held: usize,
     file: Option<File>,
     /// Length of the file in bytes.
@@ -40,7 +40,7 @@ enum DocumentStorage {
 }
 
 impl Documents {
-    /// The bytes of a document from `offset` on; nothing where it is not kept.
+    /// The bytes of a document from `offset`; `None` if it is not cached.
     pub(super) fn read(&self, digest: &Digest, offset: u64) -> Option<ByteStream> {
         let kept = self.kept();
         match kept.places.get(digest)? {
@@ -53,7 +53,7 @@ impl Documents {
         }
     }
 
-    /// Keeps a document. Where there is no room for it, it is not kept, and has to be read again.
+    /// Caches a document. If there is no space, it is not cached, and the caller reads it again.
     pub(super) fn keep(&self, digest: &Digest, bytes: &[u8]) {
         let mut kept = self.kept();
         if kept.places.contains_key(digest) {

@@ -1,4 +1,4 @@
-//! What is known of the places that images go to.
+//! The known contents of the targets.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,19 +11,19 @@ use ociforge_manifests::{Descriptor, Digest};
 use crate::content::{ByteStream, ContentError, Repository, Source, Target};
 use crate::progress::Progress;
 
-/// What is at the target for certain, so that it is asked once.
+/// The blobs that are known to be at the target, so that it is queried once.
 #[derive(Default)]
 pub(super) struct KnownBlobs(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
-    /// What a repository has, as the user knows it; a layout is one for all.
+    /// The blobs by repository as the user writes it; a layout counts as one repository.
     present: HashMap<String, HashSet<Digest>>,
     /// A repository that has the content.
     homes: HashMap<Digest, Arc<Repository>>,
-    /// All homes, once.
+    /// All repositories of `homes`, shared.
     repositories: HashSet<Arc<Repository>>,
-    /// The digests of all blobs, whose text is in memory once.
+    /// The digests of all blobs, shared so that each text is in memory once.
     digests: HashSet<Digest>,
 }
 
@@ -46,7 +46,7 @@ impl KnownBlobs {
         }
     }
 
-    /// The same digest, with the text that all blobs of this digest share.
+    /// The same digest, with the text that all copies of this digest share.
     pub(super) fn shared(&self, digest: &Digest) -> Digest {
         let mut known = self.known();
         if let Some(shared) = known.digests.get(digest) {
@@ -56,7 +56,7 @@ impl KnownBlobs {
         digest.clone()
     }
 
-    /// A repository at the target that has the content, and may give it to others of the same registry.
+    /// A repository at the target that has the blob, and can give it to others of the same registry.
     pub(super) fn home(&self, digest: &Digest) -> Option<Repository> {
         self.known().homes.get(digest).map(|home| (**home).clone())
     }
@@ -66,16 +66,16 @@ impl KnownBlobs {
     }
 }
 
-/// A target that is not asked for blobs that `known_blobs` has, nor told of them.
+/// A target that is not queried for blobs of `known_blobs`, and that records the blobs it gets.
 pub(super) struct RecordingTarget<'a> {
     pub(super) target: &'a dyn Target,
     pub(super) repository: &'a str,
-    /// As it is spoken to, where the target is in a registry.
+    /// The repository with the host that requests go to; `None` for a layout.
     pub(super) home: Option<&'a Repository>,
     pub(super) known_blobs: &'a KnownBlobs,
-    /// What names stand for at the target.
+    /// The digests of the names at the target.
     pub(super) names: &'a HashMap<String, Digest>,
-    /// Annotations for what gets a name.
+    /// Annotations of named manifests.
     pub(super) annotations: &'a BTreeMap<String, String>,
     /// How many blobs and documents were written.
     pub(super) written: AtomicUsize,
@@ -102,7 +102,7 @@ impl Source for RecordingTarget<'_> {
 #[async_trait]
 impl Target for RecordingTarget<'_> {
     async fn contains(&self, descriptor: &Descriptor) -> Result<bool, ContentError> {
-        // What was missing may be there by now: another runner may have brought it.
+        // Another runner may have uploaded the missing blob in the meantime.
         let there =
             self.known_blobs.has(self.repository, &descriptor.digest) || self.target.contains(descriptor).await?;
         if there {
@@ -144,7 +144,7 @@ impl Target for RecordingTarget<'_> {
     }
 
     async fn tag_all(&self, manifest: &Descriptor, bytes: &Bytes, tags: &[String]) -> Result<(), ContentError> {
-        // Some registries refuse to write a tag twice, even to the same effect.
+        // Some registries refuse to write an existing tag, even with the same digest.
         let new = tags.iter().filter(|tag| self.names.get(*tag) != Some(&manifest.digest));
         let new: Vec<String> = new.cloned().collect();
         if new.is_empty() {

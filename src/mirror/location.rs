@@ -1,4 +1,4 @@
-//! Where images are found under their names, and where they go.
+//! Locations of many images by name.
 
 use std::fmt;
 use std::path::Path;
@@ -13,9 +13,9 @@ use crate::transport::{self, is_same_file};
 pub enum MirrorLocation {
     /// `docker://R[/P]`: `HOST/a/b:t` is at `R/P/a/b:t`.
     Registry {
-        /// Host and perhaps port.
+        /// Host and optional port.
         registry: String,
-        /// What stands before all repositories; empty for nothing.
+        /// The prefix of all repositories; may be empty.
         prefix: String,
     },
     /// `oci:DIR` or `oci-archive:FILE`: an OCI layout with the full names of its images.
@@ -23,7 +23,7 @@ pub enum MirrorLocation {
 }
 
 impl MirrorLocation {
-    /// The directory or file; none for a registry.
+    /// The directory or file; `None` for a registry.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self {
@@ -38,16 +38,16 @@ impl MirrorLocation {
         matches!(self, Self::Layout(name) if transport::of(name).archive().is_some())
     }
 
-    /// Whether both are one place, however their paths are written.
+    /// Whether both are the same location, even if their paths differ.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         self == other || self.path().zip(other.path()).is_some_and(|(a, b)| is_same_file(a, b))
     }
 
-    /// The image `name` in this registry: under its digest where it has one but no tag.
+    /// The image `name` in this registry: by digest if it has a digest but no tag.
     ///
     /// # Errors
-    /// When the name becomes too long.
+    /// When the name is too long.
     pub fn in_registry(registry: &str, prefix: &str, name: &Reference) -> Result<Reference, ReferenceError> {
         let slash = if prefix.is_empty() { "" } else { "/" };
         let text = format!("{registry}/{prefix}{slash}{}", rest(name));
@@ -72,7 +72,7 @@ impl FromStr for MirrorLocation {
         if let Some(rest) = text.strip_prefix("docker://") {
             let rest = rest.trim_end_matches('/');
             let (registry, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-            // Whether host and prefix are good ones shows in a name that has them.
+            // A name that contains host and prefix shows whether they are valid.
             let name = format!("{registry}/{prefix}{}x", if prefix.is_empty() { "" } else { "/" });
             return match name.parse() {
                 Ok(ImageName::Registry(name)) if name.registry() == registry => {

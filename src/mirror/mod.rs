@@ -1,8 +1,8 @@
-//! Mirroring: many images from where they are to where they are needed, a gap in the network between or not.
+//! Mirroring: copies many images, across a network gap if necessary.
 //!
-//! What is wanted (`selection`) is looked up (`resolve`, `origin`) and looked for at the target (`preflight`,
-//! `destination`) before anything is written: that is a [`MirrorPlan`]. Then each image is copied (`copy`), and at the end
-//! everything is read back. In between only the descriptors of manifests are in memory (`documents`).
+//! Before anything is written, the selected images (`selection`) are resolved (`resolve`, `origin`) and compared with
+//! the target (`preflight`, `destination`), which gives a [`MirrorPlan`]. Then each image is copied (`copy`), and at
+//! the end all manifests are read back. In between, only the descriptors of manifests are in memory (`documents`).
 
 mod copy;
 mod delta;
@@ -30,45 +30,45 @@ pub use report::{Bytes, ImageReport, Refusal, Report, Status};
 pub use selection::{NoTag, Selection};
 pub use shard::Shard;
 
-/// How many images are mirrored at a time at most. Each takes some hundred bytes of memory.
+/// Maximum number of images of a mirror. Each takes some hundred bytes of memory.
 const MAX_IMAGES: usize = 100_000;
 
-/// What a user wants mirrored.
+/// The images that a user wants to mirror.
 #[derive(Debug, Clone, PartialEq)]
 pub struct List {
-    /// Where it goes unless the command line says otherwise.
+    /// The destination, if the command line has none.
     pub to: Option<MirrorLocation>,
     /// The images, in the order of the list.
     pub images: Vec<Selection>,
 }
 
-/// What is mirrored, from where to where.
+/// A mirror: images, source and destination.
 pub struct Mirror<'a> {
-    /// Speaks to registries.
+    /// The client of registries.
     pub client: &'a Client,
-    /// Where the images are found, if not in the registries of their names.
+    /// The source of all images; `None` for the registries of their names.
     pub from: Option<MirrorLocation>,
-    /// Where they go.
+    /// The destination.
     pub to: MirrorLocation,
-    /// A layout or an archive that whoever gets the new one has already: a delta is written.
+    /// A layout or an archive that the recipient already has: the output is a delta.
     pub since: Option<MirrorLocation>,
-    /// What is wanted; all that there is when empty, which takes a layout or an archive to mirror from.
+    /// The selected images. Empty selects all images, and requires a layout or an archive as the source.
     pub selections: Vec<Selection>,
-    /// The platforms to take when nothing is selected; all when empty.
+    /// The platforms if there are no selections; empty for all.
     pub platforms: Vec<Platform>,
-    /// The share to mirror; all without one.
+    /// The share to mirror; `None` for all images.
     pub shard: Option<Shard>,
-    /// Whether signatures and other referrers come along.
+    /// Whether signatures and other referrers are copied.
     pub referrers: bool,
-    /// How many blobs move at a time.
+    /// How many blobs are transferred concurrently.
     pub jobs: usize,
-    /// Whether to end with the first image that can't be copied.
+    /// Whether to stop at the first image that cannot be copied.
     pub fail_fast: bool,
-    /// Told of the progress.
+    /// Receives the progress.
     pub reporter: &'a dyn Reporter,
 }
 
-/// An image that can't be mirrored, and why.
+/// An image that cannot be mirrored, and the cause.
 #[derive(Debug, Clone)]
 struct Problem {
     name: String,
@@ -80,7 +80,7 @@ impl Problem {
         Self { name: full(name), failure: error.into() }
     }
 
-    /// All problems as one failure, in which each is a cause.
+    /// All problems as one failure, with each problem as a cause.
     fn together(message: String, problems: &[Self]) -> Failure {
         let line = |problem: &Self| {
             let Failure { message, causes, .. } = &problem.failure;

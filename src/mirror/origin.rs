@@ -1,4 +1,4 @@
-//! Where images come from.
+//! Sources of a mirror.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -15,9 +15,9 @@ use crate::registry::Client;
 use crate::store::Names;
 use crate::transport;
 
-/// Where images come from.
+/// The source of a mirror.
 pub(super) enum MirrorOrigin {
-    /// The registries that the images' names say, or, with host and prefix, one that has all of them.
+    /// The registries of the images' names, or one registry, by host and prefix, that has all images.
     Registries { client: Client, place: Option<(String, String)> },
     /// A layout or an archive.
     Layout(Names),
@@ -33,7 +33,7 @@ impl MirrorOrigin {
         Ok(Self::Registries { client: client.clone(), place })
     }
 
-    /// The repository that `name` is in.
+    /// The repository of `name`.
     pub(super) fn repository(&self, name: &Reference) -> Result<Arc<dyn Named>, ContentError> {
         match self {
             Self::Registries { client, .. } => Ok(Arc::new(client.repository(&self.found_at(name)?))),
@@ -41,7 +41,7 @@ impl MirrorOrigin {
         }
     }
 
-    /// The manifest or index that is called `name` in its `repository`.
+    /// The manifest or index of `name` in its `repository`.
     pub(super) async fn read(
         &self,
         name: &Reference,
@@ -60,7 +60,7 @@ impl MirrorOrigin {
         }
     }
 
-    /// All entries of a layout or an archive that have a name; `None` for registries.
+    /// All named entries of a layout or an archive; `None` for registries.
     pub(super) fn entries(&self) -> Option<Vec<(String, Descriptor)>> {
         match self {
             Self::Registries { .. } => None,
@@ -68,7 +68,7 @@ impl MirrorOrigin {
         }
     }
 
-    /// Whether this blob is there, as far as that can be told without asking anybody: registries are believed.
+    /// Whether this blob exists, without a request: always true for registries.
     pub(super) fn holds(&self, blob: &Descriptor) -> bool {
         match self {
             Self::Registries { .. } => true,
@@ -89,8 +89,7 @@ impl MirrorOrigin {
     }
 }
 
-/// A repository whose documents, names and referrers are read once: they are looked at before anything is copied, and
-/// again while it is.
+/// A repository that caches its documents, names and referrers: the preflight and the copy both read them.
 pub(super) struct CachedRepository {
     repository: Arc<dyn Named>,
     documents: Arc<Documents>,
@@ -103,7 +102,7 @@ impl CachedRepository {
         Self { repository, documents, tagged: Mutex::default(), referrers: Mutex::default() }
     }
 
-    /// Keeps a document that was read past this.
+    /// Caches a document that was not read through this.
     pub(super) fn keep(&self, digest: &Digest, bytes: &[u8]) {
         self.documents.keep(digest, bytes);
     }
@@ -174,18 +173,18 @@ impl Named for CachedRepository {
     }
 }
 
-/// A repository to copy from, parts of which the target may have in other repositories.
+/// A repository to copy from. Other repositories of the target may have some of its blobs.
 pub(super) struct MirrorSource<'a> {
     pub(super) read: &'a CachedRepository,
     pub(super) client: &'a Client,
     pub(super) known_blobs: &'a KnownBlobs,
-    /// Where it is copied to, in a registry.
+    /// The repository of the target, if it is in a registry.
     pub(super) own: Option<&'a Repository>,
 }
 
 #[async_trait]
 impl Source for MirrorSource<'_> {
-    /// From the source, or, when a delta leaves it out and it could not be mounted, from the target itself.
+    /// Reads from the source or, if a delta omits the blob and it could not be mounted, from the target itself.
     async fn fetch(&self, descriptor: &Descriptor, offset: u64) -> Result<ByteStream, ContentError> {
         let failed = match self.read.fetch(descriptor, offset).await {
             Err(error) if error.is_not_found() => error,
@@ -202,7 +201,7 @@ impl Source for MirrorSource<'_> {
         self.read.location(descriptor)
     }
 
-    /// Another repository of the target's registry that has the blob, else where it is at the source.
+    /// Another repository of the target's registry that has the blob, or else the source's.
     fn repository(&self, descriptor: &Descriptor) -> Option<Repository> {
         let home = self.known_blobs.home(&descriptor.digest).filter(|home| Some(home) != self.own);
         home.or_else(|| self.read.repository(descriptor))

@@ -1,4 +1,4 @@
-//! What a mirror will do, found out before anything is written.
+//! The plan of a mirror, made before anything is written.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -22,17 +22,17 @@ use crate::error::Failure;
 use crate::progress::Reporter;
 use crate::transfer::ImageCopy;
 
-/// Images whose manifest is longer than this, in bytes, are looked at one after the other.
+/// Images with a manifest longer than this, in bytes, are examined one at a time.
 const LARGE: u64 = 1 << 20;
 
-/// The images that are mirrored, and where each of their blobs will come from.
+/// The images of a mirror, and the origin of each of their blobs.
 pub struct MirrorPlan<'a> {
     pub(super) mirror: &'a Mirror<'a>,
     pub(super) destination: MirrorDestination<'a>,
     pub(super) known_blobs: KnownBlobs,
     pub(super) earlier: Earlier,
     pub(super) images: Vec<Planned>,
-    /// Held while an image is looked at whose manifest is long.
+    /// Held while an image with a large manifest is examined.
     one_large: Semaphore,
 }
 
@@ -51,11 +51,11 @@ pub(super) struct Planned {
 }
 
 impl Mirror<'_> {
-    /// Looks up all images, and looks for their blobs. Nothing is written.
+    /// Resolves all images and locates their blobs. Writes nothing.
     ///
     /// # Errors
-    /// When there is nothing to mirror; when an image is not there, or two images go to one place (all such are told);
-    /// when a blob is missing of which that can be known; when there is not enough room for the files to write.
+    /// When there is nothing to mirror; when images do not exist or collide at the target (the error lists all of
+    /// them); when a blob is known to be missing; when the filesystem has too little space for the files.
     pub async fn plan(&self) -> Result<MirrorPlan<'_>, Refusal> {
         let task = self.reporter.task("looking up images", None);
         let origin = MirrorOrigin::open(self.from.as_ref(), self.client)?;
@@ -83,7 +83,7 @@ impl Mirror<'_> {
         Ok(plan)
     }
 
-    /// Why nothing is wanted.
+    /// The error for an empty selection.
     fn nothing(&self, origin: &MirrorOrigin) -> Failure {
         let failure = Failure::new("there is nothing to mirror").usage();
         match (&self.from, origin.entries().as_deref()) {
@@ -111,15 +111,15 @@ impl Mirror<'_> {
 }
 
 impl MirrorPlan<'_> {
-    /// What will be done.
+    /// The report of the planned actions.
     #[must_use]
     pub fn report(&self) -> Report {
         let images = self.images.iter().map(|planned| planned.report(Status::Planned)).collect();
         self.mirror.report(images, true)
     }
 
-    /// Walks through all images as the copy will. Those of one repository follow each other, so that none of their
-    /// blobs is asked for twice.
+    /// Walks through all images as the copy does. Images of one repository follow each other, so that no blob is
+    /// queried twice.
     async fn preflight(&self, origin: &MirrorOrigin, images: Vec<MirrorImage>) -> Result<Vec<Planned>, Refusal> {
         let mut groups: BTreeMap<String, Vec<(usize, MirrorImage, ImageDestination)>> = BTreeMap::new();
         let mut problems = Vec::new();
@@ -178,7 +178,7 @@ impl MirrorPlan<'_> {
         Ok((copied.root.digest, copied.referrers, found))
     }
 
-    /// Counts each blob that has to be moved with the first image that has it; the others find or mount it.
+    /// Counts each blob to transfer with the first image that has it; the other images find or mount it.
     fn count(&mut self) {
         let mut placed: HashMap<Digest, HashSet<&str>> = HashMap::new();
         for planned in &mut self.images {
@@ -200,7 +200,7 @@ impl MirrorPlan<'_> {
         }
     }
 
-    /// Fails when blobs are neither at the source nor at the target.
+    /// Fails if a blob is neither at the source nor at the target.
     fn all_is_there(&self, origin: &MirrorOrigin) -> Result<(), Failure> {
         let mut missing: BTreeMap<&Digest, u64> = BTreeMap::new();
         let mut names = Vec::new();
@@ -227,7 +227,7 @@ impl MirrorPlan<'_> {
         Err(Failure { causes, ..Failure::new(message).hint(hint) })
     }
 
-    /// Fails when a file system has less room than the files to be written take.
+    /// Fails if a filesystem has too little space for the files.
     fn has_room(&self) -> Result<(), Failure> {
         let Some((path, partial)) = self.destination.files() else { return Ok(()) };
         let documents: HashMap<_, _> = self.images.iter().flat_map(|one| &one.found.documents).collect();
@@ -249,7 +249,7 @@ impl MirrorPlan<'_> {
 }
 
 impl Planned {
-    /// What is told of the image.
+    /// The report of the image.
     pub(super) fn report(&self, status: Status) -> ImageReport {
         ImageReport {
             name: full(&self.image.wanted.name),
@@ -265,7 +265,7 @@ impl Planned {
     }
 }
 
-/// The nearest directory above `path`, or the path itself, that is there.
+/// The nearest ancestor of `path`, or the path itself, that exists.
 fn existing(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     path.ancestors().find(|above| above.exists()).unwrap_or(Path::new("/")).to_owned()

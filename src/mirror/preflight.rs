@@ -1,4 +1,4 @@
-//! Looking before copying: the same walk as the copy's, to a target that takes nothing.
+//! Preflight: the walk of the copy, with a target that writes nothing.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,10 +13,10 @@ use crate::content::{ByteStream, Cause, ContentError, Source, Target};
 use crate::progress::Progress;
 use crate::registry::Remote;
 
-/// Where a blob of an image is before it is copied.
+/// The location of a blob before the copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BlobOrigin {
-    /// At the target, or who gets the archive has it.
+    /// At the target, or the recipient of the archive has it.
     There,
     /// At the source, or in another repository of the target.
     Source,
@@ -32,25 +32,25 @@ pub(super) struct Blob {
     pub(super) whence: BlobOrigin,
 }
 
-/// What an image consists of, and where it is.
+/// The blobs and documents of an image, and their locations.
 #[derive(Debug, Default)]
 pub(super) struct PreflightResult {
     /// The blobs, each once.
     pub(super) blobs: Vec<Blob>,
     /// Manifests and indexes, each once.
     pub(super) documents: HashMap<Digest, u64>,
-    /// What the names of the image and its signatures stand for at the target now.
+    /// The digests of the names of the image and its signatures at the target before the copy.
     pub(super) names: HashMap<String, Digest>,
 }
 
-/// A target that takes note of everything, and takes nothing.
+/// A target that records everything and writes nothing.
 pub(super) struct Preflight<'a> {
     pub(super) origin: &'a MirrorOrigin,
     pub(super) destination: &'a ImageDestination,
-    /// Other repositories at the target that may have what the source leaves out.
+    /// Other repositories at the target that may have the blobs that the source omits.
     pub(super) beside: Vec<(String, Remote)>,
     pub(super) known_blobs: &'a KnownBlobs,
-    /// What need not be brought.
+    /// Blobs of the earlier archive, which are not copied.
     pub(super) since: &'a HashMap<Digest, String>,
     pub(super) found: Mutex<PreflightResult>,
 }
@@ -98,7 +98,7 @@ impl Source for Preflight<'_> {
 
 #[async_trait]
 impl Target for Preflight<'_> {
-    /// Of blobs all are said to be there, so that none is moved.
+    /// Always true for blobs, so that none is transferred.
     async fn contains(&self, descriptor: &Descriptor) -> Result<bool, ContentError> {
         if descriptor.is_document() {
             self.document(descriptor);
@@ -135,7 +135,7 @@ impl Target for Preflight<'_> {
             Ok(Some((now, _))) => {
                 self.found().names.insert(tag.to_owned(), now.digest);
             }
-            // A layout may name what it has lost: it is written anew.
+            // A layout may name a manifest that it lost: the copy writes it again.
             Err(error) if !error.is_not_found() => return Err(error),
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! What came of it, for people and for programs.
+//! The report of a mirror, as text and JSON.
 
 use std::fmt;
 
@@ -9,36 +9,36 @@ use crate::bytes::human_bytes;
 use crate::content::ContentError;
 use crate::error::Failure;
 
-/// What came of a mirror, or what will come of it.
+/// The result of a mirror, or the expected result of a dry run.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// Where the images are found; nothing where their names say it.
+    /// The source; `None` for the registries of the images' names.
     pub from: Option<String>,
-    /// Where they go.
+    /// The destination.
     pub to: String,
-    /// What the archive is a delta of.
+    /// The base archive of the delta.
     pub since: Option<String>,
     /// The share.
     pub shard: Option<String>,
-    /// Whether nothing was written, and all is said of what would be.
+    /// Whether nothing was written, and the report has the planned actions.
     pub dry_run: bool,
     /// The images, in the order of the list.
     pub images: Vec<ImageReport>,
-    /// All blobs together.
+    /// The totals of all blobs.
     pub bytes: Bytes,
     /// How many manifests and indexes were read back and compared.
     pub verified: usize,
-    /// Why nothing was mirrored at all; then the images are those that are to blame.
+    /// Why nothing was mirrored at all; `images` then has the images that caused it.
     #[serde(serialize_with = "failure")]
     pub error: Option<Failure>,
 }
 
-/// Why nothing is mirrored.
+/// The cause why nothing is mirrored.
 #[derive(Debug, Clone)]
 pub struct Refusal {
     failure: Failure,
-    /// Of single images, when it is due to them.
+    /// The faults of single images, if they are the cause.
     problems: Vec<Problem>,
 }
 
@@ -61,56 +61,56 @@ impl From<ContentError> for Refusal {
     }
 }
 
-/// What came of one image.
+/// The result of one image.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageReport {
     /// Its full name.
     pub name: String,
-    /// Where it is now; empty, and `null` in JSON, where that was not found out.
+    /// Its location; empty, and `null` in JSON, if unknown.
     #[serde(serialize_with = "known")]
     pub place: String,
-    /// The digest of the manifest or index that the name stands for there; before it was copied, at the source. Empty,
-    /// and `null` in JSON, where it was not found out.
+    /// The digest of the manifest or index of the name at the target, or at the source before the copy. Empty, and
+    /// `null` in JSON, if unknown.
     #[serde(serialize_with = "known")]
     pub digest: String,
-    /// What became of it.
+    /// The result.
     pub status: Status,
-    /// How many manifests and indexes it has, with those of its referrers.
+    /// How many manifests and indexes it has, including those of its referrers.
     pub manifests: usize,
-    /// How many signatures and other referrers came along.
+    /// How many signatures and other referrers were copied.
     pub referrers: usize,
-    /// What became of its blobs.
+    /// The origins of its blobs.
     pub bytes: Bytes,
-    /// Whether all its manifests and indexes were read back and are the same.
+    /// Whether all its manifests and indexes were read back and are equal.
     pub verified: bool,
-    /// Why it failed.
+    /// The cause of a failure.
     #[serde(serialize_with = "failure")]
     pub error: Option<Failure>,
 }
 
-/// What became of an image.
+/// The result of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Status {
-    /// It would be copied.
+    /// A dry run would copy it.
     Planned,
-    /// It was copied, or what was missing of it.
+    /// It was copied, or the missing part of it.
     Copied,
-    /// All of it was there.
+    /// The target had all of it.
     Present,
-    /// It could not be copied. What was copied of it stays, without a name.
+    /// The copy failed. The blobs already copied stay at the target, without a name.
     Failed,
 }
 
-/// Where the blobs came from, in bytes. A blob counts once for each image that has it.
+/// The origins of blobs, in bytes. A blob counts once for each image that has it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Bytes {
-    /// Through this machine.
+    /// Transferred through this machine.
     pub moved: u64,
-    /// From another repository of the target's registry.
+    /// Mounted from another repository of the target's registry.
     pub mounted: u64,
-    /// There already, with the target or, of a delta, with whoever gets it.
+    /// Already at the target or, for a delta, at its recipient.
     pub present: u64,
 }
 
@@ -123,7 +123,7 @@ impl std::ops::AddAssign for Bytes {
 }
 
 impl Mirror<'_> {
-    /// What is told when nothing is mirrored.
+    /// The report when nothing is mirrored.
     #[must_use]
     pub fn refused(&self, refusal: Refusal, dry_run: bool) -> Report {
         let image = |Problem { name, failure }| ImageReport {
@@ -143,7 +143,7 @@ impl Mirror<'_> {
 }
 
 impl Report {
-    /// Why nothing was mirrored, or the images that could not be copied, as one failure.
+    /// The refusal, or the images that could not be copied, as one failure.
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {
         if self.error.is_some() {
@@ -162,7 +162,7 @@ impl Report {
 }
 
 impl fmt::Display for Report {
-    /// A line for each image, and the sum.
+    /// Writes a line for each image, and the totals.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut failed = 0;
         for image in &self.images {

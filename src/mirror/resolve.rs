@@ -1,4 +1,4 @@
-//! From what is wanted to images.
+//! Resolution of selections to images.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -16,20 +16,20 @@ use super::{MAX_IMAGES, Mirror, NoTag, Problem, Selection, full, repository};
 use crate::content::{Cause, ContentError, read_document};
 use crate::error::Failure;
 
-/// An image that is wanted.
+/// A selected image.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
     pub(super) name: Reference,
-    /// Of an index; all when empty.
+    /// The platforms of an index; empty for all.
     pub(super) platforms: Vec<Platform>,
 }
 
-/// An image that is there.
+/// A resolved image.
 pub(super) struct MirrorImage {
     pub(super) wanted: Wanted,
-    /// The manifest or index, which is read when it is needed.
+    /// The descriptor of its manifest or index, which is read on demand.
     pub(super) root: Descriptor,
-    /// Repositories that may have blobs which a delta leaves out.
+    /// Repositories that may have the blobs that a delta omits.
     pub(super) beside: Vec<String>,
     pub(super) read: Arc<CachedRepository>,
 }
@@ -42,7 +42,7 @@ impl MirrorImage {
 }
 
 impl Mirror<'_> {
-    /// The images that are wanted, each once, in the order of the list, and what there is none of.
+    /// The selected images without duplicates, in the order of the list, and the problems of those that do not exist.
     pub(super) async fn wanted(&self, origin: &MirrorOrigin) -> Result<(Vec<Wanted>, Vec<Problem>), Failure> {
         let mut selections = self.selections.clone();
         if selections.is_empty()
@@ -97,7 +97,7 @@ impl Mirror<'_> {
                     continue;
                 }
             };
-            // What belongs to an image comes along with it.
+            // Signatures and other companions are copied with their image.
             if !parsed.tag().is_some_and(is_companion) {
                 let platforms = self.platforms.clone();
                 selections.push(Selection { name: parsed, tags: vec![], exclude: vec![], platforms, latest: None });
@@ -106,7 +106,7 @@ impl Mirror<'_> {
         selections
     }
 
-    /// Reads the manifests and indexes of what is wanted here, and tells of names that are in each other's way.
+    /// Reads the manifests and indexes of the selected images, and reports names that collide.
     pub(super) async fn resolve(
         &self,
         wanted: Vec<Wanted>,
@@ -118,7 +118,7 @@ impl Mirror<'_> {
             by_address.entry(destination.address(&one.name)).or_default().push(at);
         }
         let here = |at: usize| self.shard.is_none_or(|shard| shard.takes(&full(&wanted[at].name)));
-        // Of names that lead to one place all are looked at by each runner that has one of them.
+        // A runner that has one of several names with the same address examines all of them.
         let mut looked_at: Vec<usize> =
             by_address.values().filter(|together| together.iter().any(|at| here(*at))).flatten().copied().collect();
         looked_at.sort_unstable();
@@ -154,7 +154,7 @@ impl Mirror<'_> {
     }
 }
 
-/// The names that a selection stands for.
+/// The names that a selection matches.
 async fn choose(origin: &MirrorOrigin, selection: &Selection) -> Result<Vec<Reference>, Failure> {
     let name = &selection.name;
     if name.digest().is_some() {
@@ -175,7 +175,7 @@ async fn root(
     read: &CachedRepository,
 ) -> Result<(Descriptor, Vec<String>), ContentError> {
     let (descriptor, bytes) = origin.read(name, read).await?;
-    // Nothing is waited for while the document is in memory. What is wrong with it shows when it is looked at.
+    // No `await` while the document is in memory. The walk of the graph reports its other faults.
     let kind = media_type_of(&descriptor.media_type, &bytes).map_err(|error| unreadable(name, error))?;
     let root = Descriptor::new(kind.unwrap_or_default(), descriptor.digest, descriptor.size);
     read.keep(&root.digest, &bytes);
@@ -191,7 +191,7 @@ fn unreadable(name: &Reference, error: DocumentError) -> ContentError {
     Cause::from(error).of(format!("read the manifest of {}", full(name)))
 }
 
-/// All platforms of both; an empty list is all that there are.
+/// The union of both lists; an empty list means all platforms.
 fn add_platforms(platforms: &mut Vec<Platform>, more: Vec<Platform>) {
     if platforms.is_empty() || more.is_empty() {
         platforms.clear();
@@ -204,7 +204,7 @@ fn add_platforms(platforms: &mut Vec<Platform>, more: Vec<Platform>) {
     }
 }
 
-/// Images that go to one place and are not the same.
+/// Different images with the same address at the target.
 fn collisions(images: &[MirrorImage], destination: &MirrorDestination<'_>) -> Vec<Problem> {
     let mut first: HashMap<String, &MirrorImage> = HashMap::new();
     let mut problems = Vec::new();

@@ -1,4 +1,4 @@
-//! Which images are wanted.
+//! Selection of images by tag.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -12,31 +12,31 @@ use super::MAX_IMAGES;
 use crate::content::TagSink;
 use crate::error::Explain;
 
-/// The images that are wanted of one repository.
+/// The selected images of one repository.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Selection {
-    /// The repository; its digest, where it has one, is the image's.
+    /// The repository. If it has a digest, the digest selects the image.
     pub name: Reference,
-    /// Patterns of tags; the name's own tag alone where there are none.
+    /// Patterns of tags; if empty, the tag of `name` is selected.
     pub tags: Vec<Pattern>,
-    /// Patterns of tags that are left out.
+    /// Patterns of excluded tags.
     pub exclude: Vec<Pattern>,
-    /// The platforms to take of an index; all of it when empty.
+    /// The selected platforms of an index; empty for all.
     pub platforms: Vec<Platform>,
-    /// How many of the tags that fit are taken, the highest versions first; all where nothing is said.
+    /// Maximum number of matching tags, the highest versions first; `None` for all.
     pub latest: Option<usize>,
 }
 
-/// Why nothing was selected.
+/// Why a selection has no tags.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoTag {
-    /// No tag fits a pattern.
+    /// No tag matches the pattern.
     #[error("no tag matches `{0}`")]
     Pattern(String),
-    /// All that fits is excluded.
+    /// All matching tags are excluded.
     #[error("all matching tags are excluded")]
     Excluded,
-    /// More fit than can be mirrored at a time.
+    /// More tags match than one mirror can have.
     #[error("the selection has more than {MAX_IMAGES} images")]
     TooMany,
 }
@@ -51,7 +51,7 @@ impl Explain for NoTag {
 impl FromStr for Selection {
     type Err = ReferenceError;
 
-    /// An image name, perhaps with a pattern in place of the tag: `nvcr.io/nvidia/cuda:12.*`.
+    /// Parses an image name, which may have a pattern in place of the tag: `nvcr.io/nvidia/cuda:12.*`.
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
         let error = |why: String| ReferenceError { name: text.to_owned(), why };
         let (name, pattern) = match NameParts::of(text) {
@@ -73,17 +73,17 @@ impl Selection {
         format!("{}/{}", self.name.registry(), self.name.repository())
     }
 
-    /// Whether the repository must be asked for its tags: some are wanted that fit a pattern.
+    /// Whether the tags of the repository must be listed: a pattern has to be matched.
     #[must_use]
     pub fn needs_listing(&self) -> bool {
         self.tags.iter().any(|pattern| is_pattern(pattern.as_str()))
     }
 
-    /// The tags that are wanted, in the order of versions. `have` are those of the repository, which need not be known
-    /// unless [`Self::needs_listing`]; a tag that is wanted by its name is taken to be there.
+    /// The selected tags, in version order. `have` are the tags of the repository, which are necessary only for
+    /// [`Self::needs_listing`]; tags selected by name are assumed to exist.
     ///
     /// # Errors
-    /// When a pattern fits nothing, or nothing is left.
+    /// When a pattern matches no tag, or all matching tags are excluded.
     pub fn choose(&self, have: &[String]) -> Result<Vec<String>, NoTag> {
         let mut chooser = Chooser::of(self);
         have.iter().for_each(|tag| chooser.take(tag));
@@ -91,17 +91,17 @@ impl Selection {
     }
 }
 
-/// Chooses among the tags of a repository while they are listed, and keeps no others.
+/// Selects tags while the repository lists them, and stores only the selected ones.
 pub(super) struct Chooser<'a> {
     selection: &'a Selection,
-    /// The patterns, and whether a tag has fit each.
+    /// The patterns, and whether a tag has matched each.
     patterns: Vec<(&'a Pattern, bool)>,
-    /// In the order of versions.
+    /// In version order.
     chosen: BTreeSet<Version>,
     too_many: bool,
 }
 
-/// A tag in the order of versions.
+/// A tag, ordered by version.
 #[derive(PartialEq, Eq)]
 struct Version(String);
 
@@ -118,14 +118,14 @@ impl PartialOrd for Version {
 }
 
 impl<'a> Chooser<'a> {
-    /// Has the tags that are wanted by their names.
+    /// Starts with the tags that are selected by name.
     pub(super) fn of(selection: &'a Selection) -> Self {
         let mut chooser = Self { selection, patterns: Vec::new(), chosen: BTreeSet::new(), too_many: false };
         chooser.begin();
         chooser
     }
 
-    /// The tags that are wanted, in the order of versions.
+    /// The selected tags, in version order.
     pub(super) fn finish(self) -> Result<Vec<String>, NoTag> {
         if let Some((pattern, _)) = self.patterns.iter().find(|(_, has_fit)| !has_fit) {
             return Err(NoTag::Pattern(pattern.as_str().to_owned()));
@@ -175,13 +175,13 @@ impl TagSink for Chooser<'_> {
     }
 }
 
-/// Whether a tag is written as a pattern rather than as itself.
+/// Whether a tag is a pattern.
 pub(crate) fn is_pattern(tag: &str) -> bool {
     tag.contains(['*', '?', '['])
 }
 
-/// Whether a tag belongs to another image, as cosign's signatures and the lists of referrers do:
-/// `sha256-<hex>`, perhaps with `.sig`, `.att` or `.sbom` behind it.
+/// Whether a tag is a companion of another image, such as a cosign signature or a list of referrers: `sha256-<hex>`,
+/// with an optional `.sig`, `.att` or `.sbom`.
 pub(crate) fn is_companion(tag: &str) -> bool {
     let Some((_, rest)) = tag.split_once('-').filter(|(algorithm, _)| ["sha256", "sha512"].contains(algorithm)) else {
         return false;
@@ -190,12 +190,12 @@ pub(crate) fn is_companion(tag: &str) -> bool {
     hex.len() >= 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// The order of versions: numbers in the tags are compared as numbers, and all else as text, which is lower.
+/// Version order: numbers in tags compare as numbers, and other parts as text. Text sorts before numbers.
 pub(crate) fn version_order(a: &str, b: &str) -> Ordering {
     runs(a).cmp(runs(b)).then_with(|| a.cmp(b))
 }
 
-/// What a tag is made of: numbers, as their length without leading zeros and their digits, and the text between.
+/// The parts of a tag: numbers, as their length without leading zeros and their digits, and the text between them.
 fn runs(tag: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut rest = tag;
     std::iter::from_fn(move || {

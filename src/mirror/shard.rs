@@ -1,11 +1,11 @@
-//! The share of one of several runners.
+//! Shards: division of a mirror among several runners.
 
 use std::fmt;
 use std::str::FromStr;
 
 use ociforge_manifests::Digest;
 
-/// One of `count` shares of all images.
+/// One of `count` shards of all images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
     /// From 1 to `count`.
@@ -14,8 +14,8 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Whether the image of this full name, `HOST/REPOSITORY:TAG`, belongs to the share. Each name belongs to exactly
-    /// one share, whatever else is mirrored: its SHA-256, as a number, says which.
+    /// Whether the image of this full name, `HOST/REPOSITORY:TAG`, belongs to the shard. The SHA-256 of the name, as a
+    /// number, selects exactly one shard, independent of the other images.
     #[must_use]
     pub fn takes(self, name: &str) -> bool {
         let digest = Digest::of(name.as_bytes());

@@ -48,7 +48,7 @@ fn labels(value: &Value<'_>) -> Result<BTreeMap<String, String>, PlanError> {
             return Err(value.unexpected("a string", Some(hint.into())));
         }
         if name.trim().is_empty() {
-            return Err(value.unfit("no label's name", "a name that is not empty", None));
+            return Err(value.unfit("an empty label name", "a non-empty name", None));
         }
         labels.insert(name.to_owned(), value.text()?.to_owned());
     }

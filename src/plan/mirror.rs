@@ -61,7 +61,7 @@ fn image(table: &Table<'_>, all: &[Platform]) -> Result<Selection, PlanError> {
     let tags = patterns("tags")?;
     if let (Some(tags), true) = (table.get("tags"), has_tag(text)) {
         let hint = "leave `tags` out, or name the repository alone";
-        return Err(tags.unfit("beside a name that has a tag or digest", "one of them", Some(hint.into())));
+        return Err(tags.unfit("combined with a name that has a tag or digest", "only one of them", Some(hint.into())));
     }
     let latest = table.get("latest").map(|value| positive(&value, "a number from 1")).transpose()?;
     let own = table.get("platforms").map(|value| platforms(&value)).transpose()?;
@@ -143,7 +143,7 @@ mod tests {
             ),
             (
                 "[[image]]\nname = 'a:b'\ntags = ['c']",
-                "f:3:8: `tags` is beside a name that has a tag or digest; expected one of them | leave `tags` out, or name the repository alone",
+                "f:3:8: `tags` is combined with a name that has a tag or digest; expected only one of them | leave `tags` out, or name the repository alone",
             ),
             ("[[image]]\nname = 'a'\nlatest = 0", "f:3:10: `latest` is the number 0; expected a number from 1 | "),
             (

@@ -88,9 +88,9 @@ fn name(value: &Value<'_>) -> Result<Reference, PlanError> {
     match value.line_of_text()?.parse::<ImageName>() {
         Ok(ImageName::Registry(name)) if name.digest().is_none() => Ok(name),
         Ok(ImageName::Registry(_)) => {
-            Err(value.unexpected(expected, Some("leave the digest out; it comes of the build".into())))
+            Err(value.unexpected(expected, Some("leave the digest out: the build computes it".into())))
         }
-        Ok(_) => Err(value.unexpected(expected, Some("to write a layout or an archive use `-o`".into()))),
+        Ok(_) => Err(value.unexpected(expected, Some("use `-o` to write a layout or an archive".into()))),
         Err(error) => Err(value.unexpected(expected, Some(error.why))),
     }
 }

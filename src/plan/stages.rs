@@ -71,7 +71,7 @@ fn stage_name(value: &Value<'_>, names: &StageNames) -> Result<String, PlanError
         true => Err(value.fault(TableFault::Value {
             key: "name".into(),
             found: format!("`{name}` twice"),
-            expected: "another name for each stage".into(),
+            expected: "a unique name for each stage".into(),
             hint: None,
         })),
         false => Ok(name.to_owned()),

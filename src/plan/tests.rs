@@ -393,7 +393,7 @@ fn wrong_layers() {
         (
             "pip = ['--index-url https://u:secret@example.com']",
             "3:8: `pip` is `--index-url https://example.com`; expected a requirement such as `Pillow>=10.0.0` | \
-                options can stand in a requirements file: pip = { requirements = \"requirements.txt\" }",
+                write options in a requirements file: pip = { requirements = \"requirements.txt\" }",
         ),
         (
             "pip = ['./a.whl']",

@@ -1,31 +1,31 @@
-//! What a program writes, as lines that can be shown.
+//! Splits the output of a program into printable lines.
 
 use std::collections::VecDeque;
 
 use super::Progress;
 
-/// Lines are cut to so many bytes.
+/// Maximum length of a line in bytes; longer ones are truncated.
 const LONGEST: usize = 4 << 10;
 
-/// So many lines are kept for the message of an error.
+/// The number of last lines that are kept for error messages.
 const KEPT: usize = 20;
 
-/// Takes in what a program writes, byte by byte as it comes, and tells of it line by line. The lines are UTF-8 without
-/// control characters but tabs, and without the escape sequences of terminals (ECMA-48); where `\r` overwrites a line,
-/// as progress bars do, only its last state counts.
+/// Reads the output of a program byte by byte, and reports it line by line. The lines are UTF-8 without control
+/// characters except tabs, and without the escape sequences of terminals (ECMA-48). If `\r` overwrites a line, as in
+/// progress bars, only its last state counts.
 #[derive(Debug, Default)]
 pub struct Lines {
-    /// The line that has no end yet, at most [`LONGEST`] bytes of it.
+    /// The first [`LONGEST`] bytes of the incomplete line.
     open: Vec<u8>,
-    /// Whether it had more bytes.
+    /// Whether bytes of it were dropped.
     cut: bool,
-    /// Whether what comes next overwrites it.
+    /// Whether the next byte overwrites the line.
     returned: bool,
     last: VecDeque<String>,
 }
 
 impl Lines {
-    /// Takes in `bytes` and tells `progress` of the lines that end in them, and of how the one begins that does not.
+    /// Adds `bytes`, and reports to `progress` the completed lines and the incomplete one.
     pub fn push(&mut self, bytes: &[u8], progress: &dyn Progress) {
         for piece in bytes.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
             match piece.split_last() {
@@ -45,7 +45,7 @@ impl Lines {
         }
     }
 
-    /// Nothing comes any more: what has no newline is the last line.
+    /// Ends the output: text without a newline is the last line.
     pub fn finish(&mut self, progress: &dyn Progress) {
         if !self.open.is_empty() {
             self.end(progress);
@@ -84,7 +84,7 @@ impl Lines {
     fn text(&self) -> String {
         let mut bytes = self.open.as_slice();
         if self.cut {
-            // The cut may have gone through a character.
+            // The truncation may have split a character.
             while let [before @ .., byte] = bytes
                 && !byte.is_ascii()
             {
@@ -102,7 +102,7 @@ impl Lines {
     }
 }
 
-/// Text without control characters but tabs, and without escape sequences (ECMA-48, 5.3 to 5.6).
+/// Text without control characters except tabs, and without escape sequences (ECMA-48, 5.3 to 5.6).
 fn visible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text.chars();
@@ -117,12 +117,12 @@ fn visible(text: &str) -> String {
     shown
 }
 
-/// Skips what belongs to an escape character.
+/// Skips the sequence after an escape character.
 fn skip_sequence(rest: &mut std::str::Chars<'_>) {
     match rest.next() {
-        // A control sequence ends in a letter or the like.
+        // A control sequence ends with a character from `@` to `~`.
         Some('[') => drop(rest.find(|c| ('@'..='~').contains(c))),
-        // A control string, such as a window's title, ends in a bell or in another sequence.
+        // A control string, such as a window title, ends with a bell or another sequence.
         Some(']' | 'P' | 'X' | '^' | '_') => {
             let end = rest.find(|c| matches!(c, '\u{7}' | '\u{1b}'));
             if end == Some('\u{1b}') {
@@ -140,7 +140,7 @@ mod tests {
 
     use super::*;
 
-    /// What was told: whole lines, and after a `~` those without an end.
+    /// The reported lines; incomplete ones begin with `~`.
     #[derive(Default)]
     struct Told(Mutex<Vec<String>>);
 
@@ -209,7 +209,7 @@ mod tests {
         let long = "é".repeat(LONGEST);
         for lead in ["", "a"] {
             let text = format!("{lead}{long}\nb\n");
-            // In pieces that end anywhere.
+            // In pieces with arbitrary ends.
             let pieces: Vec<&[u8]> = text.as_bytes().chunks(7).collect();
             let whole: Vec<_> = told(&pieces).into_iter().filter(|line| !line.starts_with('~')).collect();
             assert_eq!(whole.len(), 2);

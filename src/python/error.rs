@@ -1,4 +1,4 @@
-//! Why packages could not be resolved.
+//! Errors of the resolution of packages.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,73 +8,73 @@ use ociforge_layers::source::wheel::FileName;
 use super::resolve::tags::required_libc;
 use crate::error::Explain;
 
-/// Resolving failed.
+/// Packages cannot be resolved.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResolveError {
     /// uv is not installed.
     #[error("cannot resolve Python packages: uv is not installed")]
     NoUv,
-    /// uv could not be run.
+    /// uv cannot be run.
     #[error("cannot run uv")]
     RunUv(#[source] io::Error),
     /// uv found no solution, or failed otherwise.
     #[error("cannot resolve the Python packages for {target}")]
     Uv {
-        /// What for.
+        /// The target.
         target: String,
-        /// What uv said.
+        /// The message of uv.
         source: ProgramMessage,
-        /// What to do about it.
+        /// The hint.
         hint: Option<String>,
     },
-    /// uv has no name for such a target.
+    /// uv does not support the target.
     #[error("uv cannot resolve packages for {target}")]
     Target {
         /// The target.
         target: String,
     },
-    /// A file could not be read.
+    /// A file cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// A file could not be written.
+    /// A file cannot be written.
     #[error("cannot write {}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// No lock after PEP 751.
+    /// A file that is not a valid lock (PEP 751).
     #[error("{}:{line}: {message}", path.display())]
     Pylock {
         /// The file.
         path: PathBuf,
-        /// The line, the first being 1.
+        /// The line, counted from 1.
         line: usize,
-        /// What is wrong there.
+        /// The fault.
         message: String,
-        /// What to do about it.
+        /// The hint.
         hint: Option<String>,
     },
-    /// An extra or a group is wanted that a lock after PEP 751 has not.
+    /// A selected extra or group does not exist in a lock (PEP 751).
     #[error("{} has no {kind} `{name}`", path.display())]
     Selection {
         /// The file.
         path: PathBuf,
         /// `extra` or `group`.
         kind: &'static str,
-        /// What is wanted.
+        /// The name of the extra or group.
         name: String,
-        /// What it has.
+        /// The existing names.
         known: Vec<String>,
     },
-    /// The lock is not for the target.
+    /// The lock is for other targets.
     #[error("{} is not for {target}", path.display())]
     OtherTarget {
         /// The file.
@@ -82,27 +82,27 @@ pub enum ResolveError {
         /// The target.
         target: String,
     },
-    /// A package can't be installed.
+    /// A package cannot be installed.
     #[error("cannot install {name}")]
     Package {
         /// The package.
         name: String,
-        /// Why.
+        /// The cause.
         #[source]
         problem: PackageProblem,
     },
 }
 
-/// The words of another program.
+/// The message of another program.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ProgramMessage(pub(super) String);
 
-/// Why a package can't be installed.
+/// Why a package cannot be installed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PackageProblem {
-    /// It has to be built, and `ociforge.lock` was made without it.
+    /// It must be built, and `ociforge.lock` does not pin its source.
     #[error("the package has no wheel, and ociforge.lock has no build requirements for it")]
     Unpinned,
     /// None of its wheels runs on the target.
@@ -113,33 +113,33 @@ pub enum PackageProblem {
         /// The file names of the wheels.
         files: Vec<String>,
     },
-    /// It is a directory, a repository or an archive rather than a wheel.
+    /// It is a directory, a repository or an archive, not a wheel.
     #[error("the package is a {0}; only wheels are supported")]
     NotAWheel(&'static str),
     /// A wheel has no SHA-256.
     #[error("{0} has no SHA-256")]
     NoHash(String),
-    /// A wheel has neither URL nor path, or one that can't be used.
+    /// A wheel without a usable URL or path.
     #[error("{0} has no usable URL or path")]
     NoLocation(String),
-    /// A file name that is none of a wheel.
+    /// A file name that is not a wheel's.
     #[error("`{0}` is not a wheel's file name")]
     FileName(String),
-    /// A marker or version that can't be read.
+    /// An invalid marker or version.
     #[error("cannot parse `{text}`: {message}")]
     Unreadable {
         /// The text.
         text: String,
-        /// Why.
+        /// The cause.
         message: String,
     },
-    /// The requirements give hashes, and the file has none of them.
+    /// The requirements have hashes, and none matches the file.
     #[error("the requirements have no hash that matches {0}")]
     WrongHash(String),
-    /// The requirements give hashes, but none for this package.
+    /// The requirements have hashes, but none for this package.
     #[error("the requirements have hashes for other packages, but none for this package")]
     Unhashed,
-    /// It does not run on the target's Python.
+    /// It does not run with the target's Python.
     #[error("the package needs Python {needs}, and the base has {python}")]
     Python {
         /// A version specifier.
@@ -147,7 +147,7 @@ pub enum PackageProblem {
         /// The target's Python.
         python: String,
     },
-    /// It is there twice.
+    /// It occurs twice.
     #[error("the package occurs twice")]
     Twice,
 }

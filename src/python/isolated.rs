@@ -1,4 +1,4 @@
-//! Where foreign code runs: on top of a base, shut in, and never on the machine itself.
+//! Isolated commands: foreign code runs in a sandbox on top of a base, never directly on this machine.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,54 +7,54 @@ use async_trait::async_trait;
 
 use crate::error::Explain;
 
-/// Where a job's writable directory is.
+/// The path of a command's writable directory.
 pub const OUT: &str = "/ociforge/out";
 
-/// Runs a command on top of the base and the layers so far; used by the build and the lock.
+/// Runs a command on top of the base and the layers below; the build and the lock use it.
 #[async_trait]
 pub trait IsolatedRunner: Send + Sync {
-    /// Runs the job to its end, with all the processes that it starts. There is no network. Its output goes to the
-    /// user line by line.
+    /// Runs the command with all its child processes to the end, without network. Its output goes to the user line by
+    /// line.
     ///
     /// # Errors
-    /// When the command can't be started, or ends with anything but 0.
+    /// When the command cannot be started, or its exit code is not 0.
     async fn run(&self, job: IsolatedCommand) -> Result<(), IsolatedError>;
 }
 
-/// A command, and what it sees besides the base.
+/// A command and its files besides the base.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IsolatedCommand {
-    /// What is done, for people.
+    /// The description for messages.
     pub label: String,
     /// The program and its arguments; never empty.
     pub command: Vec<String>,
-    /// Variables besides those of the base's config; these win.
+    /// Variables that override those of the base's config.
     pub env: Vec<(String, String)>,
-    /// Files and directories of this machine that are mounted read-only, and the absolute paths where they are seen.
+    /// Read-only mounts: paths of this machine, and absolute paths in the sandbox.
     pub binds: Vec<(PathBuf, String)>,
-    /// The one directory of this machine that the command can write to; it is seen at [`OUT`].
+    /// The only writable directory of this machine, mounted at [`OUT`].
     pub out: PathBuf,
 }
 
-/// A job that came to nothing.
+/// A failed command.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IsolatedError {
     /// The command failed.
     #[error("{}{}", ended(*code), after(last_lines))]
     Failed {
-        /// Its exit code; `None` when a signal ended it.
+        /// The exit code; `None` if a signal ended the command.
         code: Option<i32>,
-        /// The last lines that it wrote.
+        /// The last lines of its output.
         last_lines: Vec<String>,
     },
-    /// The command could not be run at all.
+    /// The command cannot be run.
     #[error(transparent)]
     Unavailable(Arc<dyn Explain + Send + Sync>),
 }
 
 impl IsolatedError {
-    /// The last lines that the command wrote.
+    /// The last lines of the command's output.
     #[must_use]
     pub fn last_lines(&self) -> &[String] {
         match self {
@@ -68,7 +68,7 @@ fn ended(code: Option<i32>) -> String {
     code.map_or_else(|| "killed by a signal".to_owned(), |code| format!("exit code {code}"))
 }
 
-/// The lines below each other, no more of them than a message can hold: what is said last says most.
+/// The last lines that fit into a message, one below the other.
 fn after(lines: &[String]) -> String {
     const WIDTH: usize = 300;
     const MOST: usize = 3000;

@@ -1,6 +1,6 @@
-//! Keeping credentials out of what people read.
+//! Removal of credentials from messages.
 
-/// `text` with the user and password of every URL in it replaced by `***`, and its query left out.
+/// `text` with the user and password of every URL replaced by `***`, and without the queries.
 #[must_use]
 pub fn redacted(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
@@ -12,14 +12,14 @@ pub fn redacted(text: &str) -> String {
             url.find(|c: char| c.is_whitespace() || matches!(c, '`' | '"' | '\'' | ')' | '>')).unwrap_or(url.len());
         let (url, after) = url.split_at(end);
         let authority = &url[..url.find(['/', '?', '#']).unwrap_or(url.len())];
-        // What looks like a port and is none is a password with one of these characters in it.
+        // A `:` that no port follows belongs to a password that contains one of these characters.
         let cut = authority.rsplit_once(':').is_some_and(|(_, port)| !port.bytes().all(|byte| byte.is_ascii_digit()));
         let user = if cut && !authority.contains('@') { url } else { authority };
         let host = user.rfind('@').map_or(0, |at| at + 1);
         if host > 0 {
             shown.push_str("***@");
         }
-        // Signed URLs carry their secret in the query.
+        // Signed URLs have their secret in the query.
         let url = &url[host..];
         shown.push_str(&url[..url.find('?').unwrap_or(url.len())]);
         rest = after;

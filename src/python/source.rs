@@ -1,4 +1,4 @@
-//! A package that has no wheel, pinned with all that it takes to build one.
+//! A locked package without a wheel, with the wheels that its build requires.
 
 use std::path::PathBuf;
 
@@ -7,10 +7,10 @@ use pep440_rs::Version;
 
 use super::wheel::LockedWheel;
 
-/// How the names of source archives end (PEP 625, and what older ones look like).
+/// Extensions of source archives (PEP 625, and those of older archives).
 pub(crate) const ARCHIVES: [&str; 7] = [".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar", ".zip"];
 
-/// The version that the name of a source archive of `distribution` tells.
+/// The version in the file name of a source archive of `distribution`.
 pub(super) fn version_of(archive: &str, distribution: &str) -> Option<String> {
     let stem = ARCHIVES.iter().find_map(|ending| archive.strip_suffix(ending))?;
     let (name, version) = stem.rsplit_once('-')?;
@@ -18,21 +18,21 @@ pub(super) fn version_of(archive: &str, distribution: &str) -> Option<String> {
     known.then(|| version.to_owned())
 }
 
-/// A source, and what its build needs.
+/// A source, and its build requirements.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockedSource {
-    /// What is built.
+    /// The source to build.
     pub origin: SourceLocation,
-    /// The wheels that its build backend needs, sorted by name.
+    /// The wheels that its build backend requires, sorted by name.
     pub requires: Vec<LockedWheel>,
 }
 
-/// Where a source is.
+/// The location of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceLocation {
-    /// An archive (sdist), pinned in the same way as a wheel.
+    /// An archive (sdist), locked like a wheel.
     Sdist(LockedWheel),
-    /// A directory of the recipe's.
+    /// A project in the recipe's directory.
     Project {
         /// Normalised name of the distribution.
         name: String,
@@ -51,7 +51,7 @@ impl LockedSource {
         }
     }
 
-    /// The version, where it is known before it is built.
+    /// The version, if it is known before the build.
     #[must_use]
     pub fn version(&self) -> Option<&str> {
         match &self.origin {

@@ -1,4 +1,4 @@
-//! What wheels are chosen for.
+//! Targets of the selection of wheels.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use ociforge_manifests::Platform;
 use super::resolve::uv;
 use crate::plan::Libc;
 
-/// The Python, platform and C library that wheels are chosen for.
+/// The Python, platform and C library that wheels must run on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WheelTarget {
     /// The Python.
@@ -24,11 +24,11 @@ pub struct WheelTarget {
 pub struct Python3Version {
     /// The 11 of 3.11.
     pub minor: u32,
-    /// The 2 of 3.11.2, where it is known.
+    /// The 2 of 3.11.2, if known.
     pub patch: Option<u32>,
 }
 
-/// Text that is no version of Python 3.
+/// Text that is not a version of Python 3.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a version of Python 3 (expected one such as 3.11 or 3.11.2)")]
 pub struct PythonVersionError(pub String);
@@ -47,7 +47,7 @@ impl FromStr for Python3Version {
 }
 
 impl fmt::Display for Python3Version {
-    /// As far as it is known.
+    /// Without the patch version if it is unknown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "3.{}", self.minor)?;
         self.patch.map_or(Ok(()), |patch| write!(f, ".{patch}"))
@@ -55,12 +55,12 @@ impl fmt::Display for Python3Version {
 }
 
 impl WheelTarget {
-    /// The C library that is assumed where the base's is not known: what every maintained distribution has.
+    /// The assumed C library if the base's is unknown: every maintained distribution has at least this version.
     pub const ASSUMED_LIBC: Libc = Libc::Glibc(2, 28);
-    /// The newest one that packages can be resolved for.
+    /// The newest C library that uv can resolve for.
     pub const NEWEST_LIBC: Libc = Libc::Glibc(2, uv::NEWEST_GLIBC);
 
-    /// The machine in the kernel's words, as wheels name it.
+    /// The kernel's name of the machine, as in wheel tags.
     #[must_use]
     pub fn machine(&self) -> &str {
         match self.platform.architecture.as_str() {

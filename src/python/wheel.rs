@@ -1,4 +1,4 @@
-//! A wheel that is pinned by its hash.
+//! Locked wheels.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -15,36 +15,36 @@ use super::resolve::CompatibilityTags;
 use super::target::WheelTarget;
 use ociforge_layers::regular::open_regular;
 
-/// A wheel: where it is and what it must be.
+/// A wheel: its location and its hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockedWheel {
     /// Normalised name of the distribution.
     pub name: String,
     /// Its version.
     pub version: String,
-    /// The file's name, which carries the tags.
+    /// The file name, which has the tags.
     pub file: String,
-    /// Where it is.
+    /// The location.
     pub location: Location,
-    /// Its length in bytes, where it is known.
+    /// The length in bytes, if known.
     pub size: Option<u64>,
     /// Its SHA-256.
     pub sha256: Digest,
-    /// Whether the user asked for it by name (PEP 376, `REQUESTED`).
+    /// Whether the user required it by name (PEP 376, `REQUESTED`).
     pub requested: bool,
 }
 
-/// Where a wheel is.
+/// The location of a wheel.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Location {
     /// On a server.
     Url(Url),
-    /// In a file; relative to the recipe's directory where it is inside it.
+    /// A file; relative to the recipe's directory if it is inside it.
     Path(PathBuf),
 }
 
 impl Location {
-    /// Reads a URL; one of the scheme `file` becomes a path.
+    /// Parses a URL; a `file` URL becomes a path.
     pub(crate) fn of_url(text: &str) -> Option<Self> {
         let url = Url::parse(text).ok()?;
         match url.scheme() {
@@ -54,7 +54,7 @@ impl Location {
         }
     }
 
-    /// The last part of its name, percent-decoded.
+    /// The last component, percent-decoded.
     pub(super) fn file_name(&self) -> Option<String> {
         match self {
             Self::Path(path) => path.file_name()?.to_str().map(str::to_owned),
@@ -66,8 +66,8 @@ impl Location {
         }
     }
 
-    /// Makes a path inside `directory` relative to it, and any other absolute. Both are as the current directory sees
-    /// them.
+    /// Makes a path inside `directory` relative to it, and any other absolute. Relative inputs start at the current
+    /// directory.
     pub(super) fn relate_to(&mut self, directory: &Path) {
         if let Self::Path(path) = self {
             *path = related(path, directory);
@@ -77,7 +77,7 @@ impl Location {
 
 /// A path inside `directory` relative to it, any other absolute.
 pub(super) fn related(path: &Path, directory: &Path) -> PathBuf {
-    // What is not there has no canonical path, and that it is not there is said when it is read.
+    // A missing file has no canonical path; its reader reports that it is missing.
     let real = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path));
     let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
     let (Ok(path), Ok(directory)) = (real(path), real(directory)) else { return path.to_path_buf() };
@@ -97,16 +97,17 @@ impl std::fmt::Debug for Location {
     }
 }
 
-/// Whether two texts are the same version (PEP 440: `1.0` is `1.0.0`).
+/// Whether two texts are the same version (PEP 440: `1.0` equals `1.0.0`).
 pub(crate) fn same_version(a: &str, b: &str) -> bool {
     a == b || Version::from_str(a).ok().zip(Version::from_str(b).ok()).is_some_and(|(a, b)| a == b)
 }
 
-/// Wheels that are files here, such as those of `wheels = "dist/*.whl"`: hashed, and refused when they don't run on
-/// the target, whatever its C library is. Sorted by name, all requested; paths inside `directory` become relative to it.
+/// Wheels on this machine, such as those of `wheels = "dist/*.whl"`: hashed, and refused if they do not run on the
+/// target with any C library. Sorted by name, all requested; paths inside `directory` become relative to it.
 ///
 /// # Errors
-/// When one can't be read, has no wheel's name, does not run on the target, or is there in two versions or builds.
+/// When a file cannot be read, its name is not a wheel's, it does not run on the target, or a package has two versions
+/// or builds.
 pub fn local(files: &[PathBuf], target: &WheelTarget, directory: &Path) -> Result<Vec<LockedWheel>, ResolveError> {
     let tags = CompatibilityTags::of_any_libc(target);
     let mut wheels: Vec<LockedWheel> = Vec::new();
@@ -138,13 +139,13 @@ pub fn local(files: &[PathBuf], target: &WheelTarget, directory: &Path) -> Resul
     }
 }
 
-/// Those of the wheels that don't run on the target with its C library.
+/// The wheels that do not run on the target's C library.
 pub fn misfits<'a>(wheels: &'a [LockedWheel], target: &WheelTarget) -> impl Iterator<Item = &'a LockedWheel> + use<'a> {
     let tags = CompatibilityTags::of(target);
     wheels.iter().filter(move |wheel| !FileName::parse(&wheel.file).is_ok_and(|name| tags.rank(&name).is_some()))
 }
 
-/// Refuses wheels that don't run on the target with its C library.
+/// Refuses wheels that do not run on the target's C library.
 ///
 /// # Errors
 /// For the first of them.
@@ -161,7 +162,7 @@ pub fn check_libc(wheels: &[LockedWheel], target: &WheelTarget) -> Result<(), Re
 /// SHA-256 of a file, and its length in bytes.
 ///
 /// # Errors
-/// When it can't be read.
+/// When it cannot be read.
 pub fn digest_of_file(path: &Path) -> io::Result<(Digest, u64)> {
     let mut file = open_regular(path)?;
     let (mut hasher, mut size, mut buffer) = (Sha256::new(), 0, vec![0; 256 << 10]);

@@ -69,7 +69,7 @@ impl Scopes {
         scopes
     }
 
-    /// Removing from a repository, which takes looking at it, too.
+    /// Deletion from a repository, which also requires pull.
     pub(super) fn delete(repository: &str) -> Self {
         let mut scopes = Self::push(repository);
         scopes.add(&format!("repository:{repository}:delete"));
@@ -88,7 +88,7 @@ impl Scopes {
         }
     }
 
-    /// One text per resource, as the token server takes them.
+    /// One text per resource, in the form of token servers.
     pub(super) fn texts(&self) -> impl Iterator<Item = String> {
         let joined = |actions: &BTreeSet<String>| actions.iter().map(String::as_str).collect::<Vec<_>>().join(",");
         self.0.iter().map(move |(resource, actions)| format!("{resource}:{}", joined(actions)))

@@ -35,7 +35,7 @@ struct Shared {
 }
 
 impl Client {
-    /// A client with these settings. No host is spoken to yet.
+    /// A client with these settings. Sends no request yet.
     ///
     /// # Errors
     /// When a file of the settings cannot be read, or registries.conf is invalid.

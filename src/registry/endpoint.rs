@@ -36,8 +36,8 @@ pub(super) struct Endpoint {
     pub entering: tokio::sync::Mutex<()>,
 }
 
-/// The kinds of requests that wait for others of their kind only: an upload that feeds on a download from the same host
-/// must not wait for downloads that in turn wait for uploads.
+/// The kinds of requests that wait only for requests of the same kind: an upload that reads from a download of the same
+/// host must not wait for downloads that wait for uploads.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Lane {
     Brief,
@@ -77,7 +77,7 @@ impl Endpoint {
         }
     }
 
-    /// The address of the registry's API, `/v2/`, in the protocol that the host speaks.
+    /// The address of the registry's API, `/v2/`, with the scheme that the host supports.
     pub(super) async fn base(&self) -> Result<&Url, Cause> {
         self.base.get_or_try_init(|| self.find_base()).await
     }
@@ -141,8 +141,8 @@ impl Endpoint {
         }
     }
 
-    /// Whether the host at `url` speaks this protocol. A TLS server closes the connection at a plain request, or
-    /// answers 400; a host with a bad certificate, or that requests one, does speak TLS.
+    /// Whether the host at `url` supports this scheme. A TLS server closes the connection of a plain request, or
+    /// answers 400; a host with an invalid certificate, or that requires a client certificate, supports TLS.
     async fn speaks(&self, url: &Url) -> Result<bool, Fault> {
         match self.call(HttpRequest::new(Method::HEAD, url.clone())).await {
             Ok(answer) => Ok(url.scheme() == "https" || answer.status() != StatusCode::BAD_REQUEST),

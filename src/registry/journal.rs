@@ -41,9 +41,9 @@ pub(super) struct JournalEntry {
 pub(super) struct Note {
     /// The URL of its next request.
     pub url: Url,
-    /// The shortest chunk that the registry takes there, in bytes.
+    /// The minimum size of a chunk for the registry, in bytes.
     pub least: u64,
-    /// A place that the registry has all bytes up to.
+    /// An offset up to which the registry has all bytes.
     pub mark: Mark,
 }
 
@@ -56,7 +56,7 @@ struct About {
     size: u64,
 }
 
-/// A note as it is written.
+/// The stored form of a note.
 #[derive(Serialize, Deserialize)]
 struct Written {
     #[serde(flatten)]

@@ -1,4 +1,4 @@
-//! Whether a registry takes credentials.
+//! Check of credentials by a registry.
 
 use std::sync::Arc;
 

@@ -30,7 +30,7 @@ pub(super) struct Origin {
     pub session: Arc<TokenSession>,
     /// The pulls that this mirror serves.
     pub pulls: Pulls,
-    /// Where unfinished uploads are noted, if anywhere.
+    /// The storage of notes of unfinished uploads, if any.
     pub journal: Option<Arc<Journal>>,
 }
 
@@ -51,12 +51,12 @@ impl<'a> Request<'a> {
 }
 
 impl Origin {
-    /// Host and repository as they are spoken to.
+    /// Host and repository of requests.
     pub(super) fn as_repository(&self) -> Repository {
         Repository { registry: self.endpoint.address.clone(), name: self.repository.clone() }
     }
 
-    /// The tries that one piece of work has here.
+    /// The attempts of one operation at this host.
     pub(super) fn retries(&self) -> Retries {
         self.endpoint.retries()
     }

@@ -192,7 +192,7 @@ impl Unpacker<'_> {
     ) -> Result<Staged<D>, RootfsError> {
         let progress = self.reporter.task(&format!("layer {}", layer.digest.short()), Some(layer.size));
         let directory = staging.map_err(RootfsError::Place)?;
-        // Whoever has the right content has the right blob, for all that is left of it.
+        // The unpacker verifies the content by its diff id, so the blob needs no further check.
         let blob = BlobReader::sized(self.source, layer, &*progress);
         let expected = diff_id.clone();
         let owners = self.owners;

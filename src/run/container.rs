@@ -30,7 +30,7 @@ pub struct Io {
     pub interactive: bool,
 }
 
-/// A container to be run.
+/// A container to run.
 #[derive(Debug, Clone, Copy)]
 pub struct Container<'a> {
     /// The directory with `config.json`.
@@ -44,7 +44,7 @@ pub struct Container<'a> {
 }
 
 impl Io {
-    /// Finds out early whether there is a terminal where one is needed.
+    /// Checks early whether a required terminal exists.
     ///
     /// # Errors
     /// When it does not exist.
@@ -100,7 +100,7 @@ impl Container<'_> {
         let (screen, copying) = screen.unzip();
         let recipient = |runtime| Recipient { runtime, pid: notes.pid(), tty: self.io.tty, screen };
         let supervised = supervise(&mut command, caught, recipient);
-        // It holds one end of the terminal.
+        // The command holds one end of the terminal.
         drop(command);
         copying.into_iter().for_each(Copying::finish);
         let (status, signals) =

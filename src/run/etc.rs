@@ -1,4 +1,4 @@
-//! The files in `/etc` that a container's network takes.
+//! The files in `/etc` for a container's network.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,8 @@ pub(super) struct EtcFiles<'a> {
 }
 
 impl EtcFiles<'_> {
-    /// `/etc/hostname` and `/etc/hosts` of a container that has a name; the host's `/etc/hosts` wins on its network.
+    /// `/etc/hostname` and `/etc/hosts` of a container with a host name; on the host's network, its `/etc/hosts` has
+    /// precedence.
     pub(super) fn named(&self, request: &ContainerRequest) -> Result<BTreeMap<String, String>, BundleError> {
         let Some(hostname) = request.hostname.as_ref().map(|name| name.as_str()) else { return Ok(BTreeMap::new()) };
         let mut files = BTreeMap::new();

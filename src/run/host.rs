@@ -23,9 +23,9 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 /// Facts about the host that the user overrides.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
-    /// Directories of CDI files; none for the usual ones.
+    /// Directories of CDI files; empty for the default ones.
     pub cdi_directories: Vec<PathBuf>,
-    /// The version of NVIDIA's driver, such as that of the host that the container is for.
+    /// The NVIDIA driver's version, for example of the host that the container is for.
     pub driver: Option<DriverVersion>,
     /// Whether the container is rootless, independent of the user of this process.
     pub rootless: bool,
@@ -75,7 +75,7 @@ pub fn is_unprivileged() -> bool {
     !geteuid().is_root() || ids::current().is_some()
 }
 
-/// Adds to the bind mounts of a rootless spec what the kernel has locked on their sources ([`Emitted::keep_locked`]).
+/// Adds the locked mount flags of the sources to the bind mounts of a rootless spec ([`Emitted::keep_locked`]).
 pub fn keep_locked(emitted: &mut Emitted) {
     let flags = |source: &String| {
         let set = statvfs(Path::new(source)).ok()?.f_flag;
@@ -142,7 +142,7 @@ fn network_files() -> BTreeMap<String, String> {
     files.map(|file| (file.to_owned(), file.to_owned())).collect()
 }
 
-/// This machine's architecture in Go's names.
+/// This machine's architecture in Go's spelling.
 #[must_use]
 pub fn architecture() -> &'static str {
     match env::consts::ARCH {
@@ -184,7 +184,7 @@ fn limits() -> BTreeMap<String, u64> {
     resources.into_iter().map(|(name, resource)| (name.to_owned(), hard(resource))).collect()
 }
 
-/// The cgroup controllers that this user may set limits with. `membership` is `/proc/self/cgroup` (cgroups(7)).
+/// The delegated cgroup controllers of this user. `membership` is `/proc/self/cgroup` (cgroups(7)).
 ///
 /// In version 2, a cgroup with processes cannot delegate controllers, so only the controllers that a cgroup of this
 /// user already delegates count.

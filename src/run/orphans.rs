@@ -7,8 +7,8 @@ use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_
 
 /// Makes this process the subreaper of its descendants while it exists.
 ///
-/// crun starts a container before it records its process: a kill in between leaves a container that `delete --force`
-/// does not know.
+/// crun starts a container before it records its process: after a kill in between, `delete --force` cannot find the
+/// container.
 pub(super) struct Orphans {
     mine: BTreeSet<i32>,
 }
@@ -20,9 +20,9 @@ impl Orphans {
         Self { mine: children() }
     }
 
-    /// Kills those that were adopted, and all other children that are new, until there are none.
+    /// Kills adopted processes and other new children until none remain.
     pub(super) fn kill(&self) {
-        // The death of one may bring others.
+        // Its death may orphan further processes.
         loop {
             let orphans: Vec<Pid> = children().difference(&self.mine).copied().filter_map(Pid::from_raw).collect();
             if orphans.is_empty() {

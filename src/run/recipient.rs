@@ -1,4 +1,4 @@
-//! Whom a signal to this process is for.
+//! The recipient of forwarded signals.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -14,7 +14,7 @@ use super::screen::Screen;
 /// The interval of polls for a starting container.
 const LOOK_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 
-/// A container that is run, and its runtime.
+/// A running container, and its runtime.
 pub(super) struct Recipient {
     /// The runtime, which is in the process group of this process unless there is a screen.
     pub(super) runtime: OwnedFd,

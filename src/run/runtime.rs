@@ -94,7 +94,7 @@ pub struct Description {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Features {
-    /// The newest version of the runtime spec that it takes.
+    /// The newest supported version of the runtime spec.
     pub oci_version_max: String,
     /// The hooks that it runs.
     pub hooks: Vec<String>,
@@ -463,7 +463,7 @@ mod tests {
             ("exec container process `/bin/x`: Exec format error", 126),
             ("rootfs: no such file or directory", 125),
             (r#"exec: "webhook": executable file not found in $PATH"#, 127),
-            // A hook's words are not about the image.
+            // Messages of a hook do not concern the image.
             (
                 r#"error running hook #0: error running hook: exit status 1, stdout: , stderr: exec: \
                     "x": executable file not found in $PATH"#,

@@ -50,7 +50,7 @@ impl Screen {
         Ok((screen, Copying { threads: threads.into(), end }))
     }
 
-    /// Gives it the size of the real terminal, if there is one.
+    /// Sets its size to that of the real terminal, if there is one.
     pub(super) fn fit(&self) {
         let size =
             tcgetwinsize(io::stdout()).or_else(|_| tcgetwinsize(io::stderr())).or_else(|_| tcgetwinsize(io::stdin()));

@@ -91,7 +91,7 @@ mod tests {
         assert!(read(&root.join("nowhere")).unwrap_err().to_string().contains("nowhere"));
     }
 
-    /// While others rename directories the kernel cannot always tell that `..` stays inside.
+    /// While other processes rename directories, the kernel cannot always decide that `..` stays inside.
     #[test]
     fn renamed_directories_elsewhere_are_no_error() {
         let (place, root) = root();

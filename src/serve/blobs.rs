@@ -27,7 +27,7 @@ pub(super) fn get(registry: &Arc<Registry>, digest: &Digest, request: &HeaderMap
     }
     let (file, length) = registry.layout.open_blob(digest).map_err(|error| missing(error, digest))?;
     if registry.is_damaged(digest) {
-        // A client that wants to push it repairs it.
+        // Reported as missing to `HEAD`, so that a client pushes it again, which repairs it.
         return Err(if head { missing(io::ErrorKind::NotFound.into(), digest) } else { damaged(digest) });
     }
     let etag = format!("\"{digest}\"");

@@ -19,7 +19,7 @@ pub(super) struct ConnectionTimeouts {
     pub(super) first: Duration,
     /// Between requests, until the headers of the next one.
     pub(super) idle: Duration,
-    /// Until a client takes the next piece of an answer.
+    /// Until a client reads the next part of an answer.
     pub(super) stalled: Duration,
     /// Until enough of a request's body has arrived, see [`super::pace`].
     pub(super) body: Duration,
@@ -342,7 +342,7 @@ mod tests {
         assert_eq!(begun.elapsed(), patience.first);
 
         let mut pending = connection.begin();
-        // The server's own work takes as long as it takes.
+        // The work of the server has no timeout.
         let working = tokio::time::timeout(patience.stalled * 5, connection.given_up(&patience));
         assert!(working.await.is_err());
         pending.waits_for_client(true);

@@ -64,7 +64,7 @@ pub enum HtpasswdError {
         path: PathBuf,
         /// The line's number, from 1.
         line: usize,
-        /// What is wrong.
+        /// The fault.
         problem: HtpasswdProblem,
     },
     /// The file has no users.
@@ -189,7 +189,7 @@ impl Users {
         verified.get(name).is_some_and(|tag| hmac::verify(&self.key, password, tag.as_ref()).is_ok())
     }
 
-    /// Whether the password is the user's; takes as long for a user that is not there.
+    /// Checks a user's password; takes equally long for an unknown user.
     fn verify(&self, name: &str, password: &[u8]) -> bool {
         let hash = self.hashes.get(name);
         let right = bcrypt::verify(password, hash.unwrap_or(&self.decoy)).unwrap_or(false) && hash.is_some();

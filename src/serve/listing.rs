@@ -46,8 +46,8 @@ fn page<'a>(all: BTreeSet<&'a str>, query: &Query, path: &str) -> Result<(Vec<&'
     Ok((page, link.into_iter().collect()))
 }
 
-/// Answers with the manifests in a repository that have `digest` as their subject, an index. A repository that is not
-/// there has none.
+/// Answers with an index of the manifests in a repository that have `digest` as their subject. It is empty for a
+/// missing repository.
 pub(super) fn referrers(registry: &Registry, name: &str, digest: &Digest, query: &Query) -> ApiResult {
     let index = registry.layout.index()?;
     let mut candidates: Vec<Digest> =

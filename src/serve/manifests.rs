@@ -51,7 +51,7 @@ pub(super) fn get(
     }
     match registry.documents.read(&manifest.digest)? {
         Some(body) => Ok(bytes(&manifest.media_type, headers, body)),
-        // A client that wants to push it repairs it.
+        // Reported as missing, so that a client pushes it again, which repairs it.
         None if head => Err(unknown(name, manifest.digest.as_str())),
         None => Err(damaged(&manifest.digest)),
     }
@@ -116,7 +116,7 @@ pub(super) async fn read(mut body: ByteStream) -> Result<Vec<u8>, ApiError> {
     Ok(all)
 }
 
-/// Takes a manifest in.
+/// Stores a manifest.
 pub(super) fn put(registry: &Registry, lock: &Locked, name: &str, sent: ManifestUpload) -> ApiResult {
     let digest = digest_of(&sent)?;
     let (node, media_type) = parse(sent.content_type.as_deref(), sent.body)?;
@@ -231,7 +231,7 @@ fn store(registry: &Registry, digest: &Digest, bytes: &[u8]) -> Result<(), ApiEr
     Ok(())
 }
 
-/// Takes a tag, or a manifest and all its tags, away.
+/// Removes a tag, or a manifest with all its tags.
 pub(super) fn delete(registry: &Registry, lock: &Locked, name: &str, reference: &Reference) -> ApiResult {
     let mut found = false;
     let shown = match reference {

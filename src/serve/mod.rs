@@ -83,14 +83,14 @@ const DRAIN: (u64, Duration) = (16 << 20, Duration::from_secs(10));
 /// The first and the longest pause between two attempts to lock the index.
 const LOOK_AGAIN: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(64)];
 
-/// How to serve.
+/// The options of the server.
 #[derive(Clone, Default)]
 pub struct ServeOptions {
     /// Whether requests that change the layout are refused with 405.
     pub read_only: bool,
-    /// The users; `None` allows everybody.
+    /// The users; `None` gives access to all clients.
     pub users: Option<Arc<Htpasswd>>,
-    /// Whether it speaks HTTPS, and as whom.
+    /// The certificate and key for HTTPS; `None` for HTTP.
     pub tls: Option<Tls>,
     /// The observer of requests.
     pub observer: Option<Observer>,
@@ -98,7 +98,7 @@ pub struct ServeOptions {
     pub damage_observer: Option<DamageObserver>,
 }
 
-/// Told of blobs that turn out to be damaged while they are sent.
+/// Called for blobs that are found damaged while they are sent.
 pub type DamageObserver = Arc<dyn Fn(&Digest) + Send + Sync>;
 
 /// Called for each request when its answer begins.
@@ -343,7 +343,7 @@ async fn drain(mut body: impl Stream<Item = io::Result<bytes::Bytes>> + Unpin) {
     let _ = tokio::time::timeout(DRAIN.1, reading).await;
 }
 
-/// Whether the client has the content of this digest already (`If-None-Match`).
+/// Whether the client already has the content of this digest (`If-None-Match`).
 fn is_unchanged(request: &HeaderMap, digest: &Digest) -> bool {
     let quoted = format!("\"{digest}\"");
     let wanted = request.get(header::IF_NONE_MATCH).and_then(|text| text.to_str().ok());

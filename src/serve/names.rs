@@ -9,7 +9,7 @@ use crate::store::index::REPOSITORY;
 use crate::store::layout::REF_NAME;
 use crate::store::names::ambiguous;
 
-/// How well a place fits whose repository is the one but for its host.
+/// The rank of an entry whose repository matches only without its host.
 const LESS_HOST: u8 = 1;
 
 /// An index entry as a registry's name.
@@ -135,7 +135,7 @@ pub(super) fn keep(entries: &mut Vec<Descriptor>, repository: &str, mut manifest
     }
 }
 
-/// Takes `tag` away from `repository`. The manifest stays without it. `false` when there is no such tag.
+/// Removes `tag` from `repository`. The manifest stays without it. `false` if the tag does not exist.
 pub(super) fn untag(entries: &mut Vec<Descriptor>, repository: &str, tag: &str) -> bool {
     let named = |entry: &Descriptor| {
         let place = RepositoryTag::of(entry);
@@ -155,7 +155,7 @@ pub(super) fn untag(entries: &mut Vec<Descriptor>, repository: &str, tag: &str) 
     found
 }
 
-/// Takes the manifest and all its tags away from `repository`. `false` when it is not there.
+/// Removes the manifest and all its tags from `repository`. `false` if it does not exist.
 pub(super) fn remove(entries: &mut Vec<Descriptor>, repository: &str, digest: &Digest) -> bool {
     let before = entries.len();
     entries.retain(|entry| entry.digest != *digest || RepositoryTag::of(entry).fit(repository).is_none());

@@ -88,7 +88,7 @@ impl Sessions {
         facts.map(|facts| facts.size).ok_or(SessionError::Unknown)
     }
 
-    /// Takes an upload for one request, waiting a while for another request to end.
+    /// Opens an upload for one request; waits a limited time for another request to end.
     pub(super) async fn open(self: &Arc<Self>, id: Uuid) -> Result<IncomingUpload, ApiError> {
         let (since, mut pause) = (Instant::now(), LOOK_AGAIN[0]);
         loop {
@@ -152,7 +152,7 @@ impl IncomingUpload {
         Ok(self)
     }
 
-    /// Puts bytes at the end.
+    /// Appends bytes.
     fn append(&mut self, bytes: &[u8]) -> Result<(), Cause> {
         if self.length == 0 && self.hasher.is_none() {
             self.hasher = Some(Hasher::default());

@@ -49,7 +49,7 @@ pub(super) async fn start(registry: &Arc<Registry>, name: &str, query: &Query, b
     }
 }
 
-/// Takes the next chunk.
+/// Receives the next chunk.
 pub(super) async fn patch(
     registry: &Arc<Registry>,
     name: &str,
@@ -85,7 +85,7 @@ pub(super) fn status(registry: &Registry, name: &str, id: Uuid) -> ApiResult {
     Ok(accepted(StatusCode::NO_CONTENT, name, id, registry.sessions.length(id)?))
 }
 
-/// Gives the upload up.
+/// Cancels the upload.
 pub(super) async fn cancel(registry: &Registry, id: Uuid) -> ApiResult {
     let session = registry.sessions.open(id).await?;
     blocking(move || session.discard()).await??;
@@ -125,8 +125,8 @@ async fn receive(session: IncomingUpload, body: ByteStream, expected: Option<u64
     let mut body = body.ready_chunks(PIECES);
     let mut writing = Writing::Done(Box::new(session));
     let mut cut = None;
-    // Hashing and writing is work for other threads, but none waits for the client: while a piece is written the next one
-    // arrives, and a thread has the session only as long as it has something to write.
+    // Other threads hash and write, but none waits for the client: while a piece is written, the next one arrives, and
+    // a thread holds the session only while it writes.
     while let Some(pieces) = body.next().await {
         let pieces: Vec<_> =
             pieces.into_iter().map_while(|piece| piece.map_err(|error| cut = Some(error)).ok()).collect();

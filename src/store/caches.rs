@@ -1,9 +1,9 @@
 //! Directories that steps keep for the next build, such as the downloads of a package manager.
 //!
 //! ```text
-//! caches/KIND/HASH/id      the id that the recipe gives it
-//! caches/KIND/HASH/lock    locked by all builds that use it
-//! caches/KIND/HASH/files/  what is in it
+//! caches/KIND/HASH/id      the id in the recipe
+//! caches/KIND/HASH/lock    the lock of all builds that use it
+//! caches/KIND/HASH/files/  the content
 //! ```
 //!
 //! The possible owners of files depend on the rights of the writer, as for unpacked layers: each kind of rights has its

@@ -2,18 +2,18 @@
 //!
 //! ```text
 //! layout/          blobs of layers, and the images built here
-//! layers/KEY.json  which blobs layers of that key became
-//! layers/ID.files  the files of the layer of that diff id
-//! layers/ID.stamp  what the blob of that digest was like when it was packed
-//! wheels/          wheels as they were downloaded
-//! built/KEY/       wheels that were built here, by what went into them
-//! facts/           what is known of bases, by manifest digest
-//! bases/           where the bases of images are that were built here, by the images' manifest digests
+//! layers/KEY.json  the blobs of layers with that key
+//! layers/ID.files  the files of the layer with that diff id
+//! layers/ID.stamp  the state of the blob with that digest when it was packed
+//! wheels/          downloaded wheels
+//! built/KEY/       wheels built here, by the digest of their inputs
+//! facts/           facts about bases, by manifest digest
+//! bases/           the names of the bases of images built here, by the images' manifest digests
 //! roots/           unpacked layers, see [`Roots`]
-//! stamps/          what unpacked layers were like when they were unpacked
-//! containers/ID/   what belongs to one container
-//! steps/ID/        what belongs to one step of a build while it runs
-//! caches/          what steps keep for the next build, see [`Caches`]
+//! stamps/          the states of unpacked layers when they were unpacked
+//! containers/ID/   the directory of one container
+//! steps/ID/        the directory of one running step of a build
+//! caches/          directories that steps keep for the next build, see [`Caches`]
 //! ```
 
 use std::fs;

@@ -1,8 +1,8 @@
 //! Unpacked layers in the store, the lower directories of root filesystems.
 //!
 //! ```text
-//! roots/KIND/CHAIN/  the layer that ends the chain of that id, fitted onto the layers below it
-//! stamps/KIND/CHAIN  what it was like when it was put there
+//! roots/KIND/CHAIN/  the uppermost layer of the chain with this id, fitted onto the layers below it
+//! stamps/KIND/CHAIN  the state of that directory when it was created
 //! ```
 //!
 //! A layer's directory depends on the rights of the unpacker: root sets owners and devices, and its whiteouts have

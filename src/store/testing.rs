@@ -27,7 +27,7 @@ pub(super) struct Script {
     pub(super) ends: Mutex<VecDeque<End>>,
     /// The offsets of the reads.
     pub(super) offsets: Mutex<Vec<u64>>,
-    /// Told when a reading hangs.
+    /// Notified when a read hangs.
     pub(super) hangs: Arc<Notify>,
 }
 
@@ -43,7 +43,7 @@ impl Script {
         }
     }
 
-    /// Pushes the blob until the reading hangs, and gives it up then.
+    /// Pushes the blob until the read hangs, and then drops the push.
     pub(super) async fn push_until_it_hangs(&self, target: &dyn Target, descriptor: &Descriptor) {
         tokio::select! {
             pushed = target.push(descriptor, self, &()) => panic!("it does not hang: {pushed:?}"),

@@ -181,8 +181,7 @@ where
         DeValue::Integer(number) if number.radix() == 10 => number.to_string(),
         _ => value.line_of_text()?.to_owned(),
     };
-    text.parse()
-        .map_err(|error| value.unfit(format!("`{text}`"), format!("a value that works ({error})"), hint(&error)))
+    text.parse().map_err(|error| value.unfit(format!("`{text}`"), format!("a valid value ({error})"), hint(&error)))
 }
 /// Reads a decimal number from 1.
 pub(crate) fn positive(value: &Value<'_>, expected: &str) -> Result<usize, PlanError> {

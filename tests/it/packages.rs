@@ -237,8 +237,7 @@ fn the_c_library_is_stated_asked_for_or_warned_of() {
     // Nobody knows: what the user gives is taken.
     write("scratch", "", "manylinux_2_34");
     let ran = run(&mut place.build("recipe", &[]));
-    for part in
-        ["scratch does not say which C library it has", "libc = \"glibc", "manylinux_2_34_x86_64.whl is installed, but"]
+    for part in ["the C library of scratch is unknown", "libc = \"glibc", "manylinux_2_34_x86_64.whl is installed, but"]
     {
         assert!(ran.stderr.contains(part), "{}", ran.stderr);
     }
@@ -277,7 +276,7 @@ fn the_c_library_counts_where_packages_are_resolved() {
         assert!(text.contains(expected), "{libc}{packages}: {text}");
     }
     let (ran, ..) = lock("scratch", "", "newer");
-    assert!(ran.stderr.contains("scratch does not say which C library it has"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the C library of scratch is unknown"), "{}", ran.stderr);
     ran.fails(1, &["cannot resolve the Python packages", "with glibc 2.28"]);
     fs::remove_dir_all(place.path("store/facts")).unwrap();
     let (ran, read, text) = lock(&debian, "", "plain newer");

@@ -78,7 +78,7 @@ fn a_step_runs_once_where_the_base_has_to_be_read_late() {
     builds.place.write("r/files/one", "1");
     let _socket = std::os::unix::net::UnixListener::bind(builds.place.path("r/files/socket")).unwrap();
     let ran = builds.build(&["--no-cache"]);
-    assert!(ran.stderr.contains("what the base has at /home/app is looked up in its layers"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("reading the base's layers to find /home/app"), "{}", ran.stderr);
     assert_eq!((said(&ran.stderr).as_str(), ran.stderr.matches("leaves out sockets").count()), ("ran\n", 1));
     ran.ok();
 }

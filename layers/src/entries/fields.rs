@@ -4,13 +4,13 @@ use ::tar::{EntryType, Header};
 
 use super::EntryKind;
 
-/// Whether the header's checksum is right. It counts its own eight bytes as spaces.
+/// Whether the header's checksum is right. The checksum counts its own eight bytes as spaces.
 pub(super) fn is_sound(block: &[u8; 512]) -> bool {
     let sum = block[..148].iter().chain(&block[156..]).map(|byte| i64::from(*byte)).sum::<i64>() + 8 * 32;
     number(&block[148..156]) == Some(sum)
 }
 
-/// The kind of an entry; `None` for what is not supported.
+/// The kind of an entry; `None` if it is not supported.
 pub(super) fn kind(header: &Header) -> Option<EntryKind> {
     Some(match header.entry_type() {
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => EntryKind::Regular,
@@ -45,7 +45,7 @@ pub(super) fn mtime(header: &Header) -> Option<i64> {
     number(&header.as_old().mtime)
 }
 
-/// Major and minor number, where the header has fields for them.
+/// Major and minor number, if the header has these fields.
 pub(super) fn device(header: &Header) -> Option<(u32, u32)> {
     let (major, minor) = match (header.as_ustar(), header.as_gnu()) {
         (Some(ustar), _) => (&ustar.dev_major, &ustar.dev_minor),
@@ -55,7 +55,8 @@ pub(super) fn device(header: &Header) -> Option<(u32, u32)> {
     Some((number(major)?.try_into().ok()?, number(minor)?.try_into().ok()?))
 }
 
-/// A numeric field: octal digits between blanks, nothing being zero, or GNU's big-endian binary with the first bit set.
+/// A numeric field: octal digits between spaces or NULs, empty for zero, or GNU's big-endian binary number with the
+/// first bit set.
 fn number(field: &[u8]) -> Option<i64> {
     if let [first, rest @ ..] = field
         && first & 0x80 != 0

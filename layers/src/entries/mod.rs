@@ -1,8 +1,8 @@
-//! The entries of a tar, one after the other, from a stream (POSIX.1-2017, pax, "ustar Interchange Format" and "pax
-//! Header Block"; GNU tar's manual, "Basic Tar Format").
+//! The entries of a tar stream, in order (POSIX.1-2017, pax, "ustar Interchange Format" and "pax Header Block"; GNU
+//! tar's manual, "Basic Tar Format").
 //!
-//! The extensions of PAX and GNU tar are put together with the headers they belong to. Memory is bounded: what a tar
-//! says about lengths is not believed beyond [`MAX_EXTENSION`] and the limit on the maps of sparse files.
+//! PAX and GNU extensions are applied to the headers that follow them. Memory is bounded: the lengths in a tar are
+//! trusted only up to [`MAX_EXTENSION`] and the limit of sparse maps.
 
 mod fields;
 mod pax;
@@ -18,22 +18,22 @@ use crate::tree::Metadata;
 pub use self::pax::Time;
 pub use self::sparse::{Sparse, SparseSegment};
 
-/// Longest GNU or PAX extension that is read, in bytes; extended attributes are in there.
+/// Maximum length of a GNU or PAX extension in bytes; extended attributes are part of it.
 pub const MAX_EXTENSION: u64 = 1 << 20;
 
-/// Length of a header, and what content is padded to, in bytes.
+/// The length of a header, and the alignment of content, in bytes.
 const BLOCK: usize = 512;
 
-/// The kinds of entries that are read.
+/// The supported kinds of entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryKind {
-    /// A regular file of whatever type: old, contiguous or sparse.
+    /// A regular file of any type: old, contiguous or sparse.
     Regular,
     /// A directory.
     Directory,
     /// A symbolic link.
     Symlink,
-    /// Another name of a file that came before.
+    /// Another name of an earlier file.
     Hardlink,
     /// A named pipe.
     Fifo,
@@ -43,18 +43,18 @@ pub enum EntryKind {
     BlockDevice,
 }
 
-/// One entry, as the tar states it. Its body is then read from [`TarEntries`].
+/// One entry with the tar's values. [`TarEntries`] then reads its body.
 #[derive(Debug, Clone)]
 pub struct TarEntry {
-    /// Where its own header is, in bytes from the tar's beginning.
+    /// The offset of its header from the beginning of the tar, in bytes.
     pub at: u64,
-    /// As the tar spells it.
+    /// The name in the tar.
     pub name: Vec<u8>,
-    /// Target of a hard or symbolic link; empty without one.
+    /// The target of a hard or symbolic link; otherwise empty.
     pub link: Vec<u8>,
     /// Its kind.
     pub kind: EntryKind,
-    /// Permission bits, and what else is in the field.
+    /// Permission bits, and other bits of the field.
     pub mode: u32,
     /// Owner.
     pub uid: u64,
@@ -62,13 +62,13 @@ pub struct TarEntry {
     pub gid: u64,
     /// Modification time.
     pub mtime: Time,
-    /// Major and minor number, where the header has fields for them.
+    /// Major and minor number, if the header has these fields.
     pub device: Option<(u32, u32)>,
     /// Extended attributes, by name.
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// Length of the body in bytes; zero for all but regular files, whatever the header says.
+    /// Length of the body in bytes; zero for all kinds but regular files, independent of the header.
     pub body: u64,
-    /// Where the body belongs, for a sparse file.
+    /// The segments of a sparse file's body.
     pub sparse: Option<Sparse>,
 }
 
@@ -97,13 +97,13 @@ impl TarEntry {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Malformed {
-    /// The first block is no header.
+    /// The first block is not a header.
     #[error("it is not a tar archive")]
     NotTar,
     /// A header's checksum or one of its numbers is wrong.
     #[error("the header at byte {0} is damaged")]
     Header(u64),
-    /// The archive ends within an entry, or without its end mark where one is asked for.
+    /// The archive ends within an entry, or without the end mark that the caller requires.
     #[error("it is truncated at byte {0}")]
     CutOff(u64),
     /// A PAX header that is not a list of `LENGTH KEY=VALUE`.
@@ -115,12 +115,12 @@ pub enum Malformed {
     /// A sparse file whose map does not fit its content, or has too many parts.
     #[error("the map of the sparse file at byte {0} is damaged")]
     Sparse(u64),
-    /// Something that this program does not read.
+    /// An unsupported feature.
     #[error("{what} at byte {at} is not supported")]
     Unsupported {
-        /// What, with its article.
+        /// The feature, with its article.
         what: String,
-        /// Where.
+        /// The offset.
         at: u64,
     },
 }
@@ -132,7 +132,7 @@ pub enum EntriesError {
     /// The stream failed.
     #[error(transparent)]
     Read(#[from] io::Error),
-    /// The stream is no sound tar.
+    /// The stream is not a valid tar.
     #[error(transparent)]
     Malformed(#[from] Malformed),
 }
@@ -146,21 +146,21 @@ impl From<EntriesError> for io::Error {
     }
 }
 
-/// Reads a tar from its first block to its end; as a reader, it gives the body of the entry that came last.
+/// Reads a tar from its first block to its end; as a reader, it returns the body of the current entry.
 #[derive(Debug)]
 pub struct TarEntries<R> {
     reader: R,
-    /// Bytes taken from the reader.
+    /// Bytes read from the reader.
     at: u64,
-    /// Bytes of the current body that were not read yet.
+    /// Unread bytes of the current body.
     left: u64,
-    /// Zeros after the current body.
+    /// Padding bytes after the current body.
     padding: usize,
-    /// Whether the end mark was read.
+    /// Whether the end mark has been read.
     ended: bool,
 }
 
-/// What the headers before an entry's own say of it.
+/// The fields of an entry from the headers before its own.
 #[derive(Default)]
 struct Extensions {
     name: Option<Vec<u8>>,
@@ -169,16 +169,15 @@ struct Extensions {
 }
 
 impl<R: BufRead> TarEntries<R> {
-    /// Entries of the tar that begins where `reader` is.
+    /// The entries of the tar that begins at the position of `reader`.
     pub fn new(reader: R) -> Self {
         Self { reader, at: 0, left: 0, padding: 0, ended: false }
     }
 
-    /// The next entry; `None` at the end mark, or where the stream ends instead of it. What was left of the last body
-    /// is skipped.
+    /// The next entry; `None` at the end mark or at the end of the stream. Skips the rest of the previous body.
     ///
     /// # Errors
-    /// When the stream fails or is no sound tar. There is no going on after that.
+    /// When the stream fails or is not a valid tar. The reader is not usable afterwards.
     pub fn next_entry(&mut self) -> Result<Option<TarEntry>, EntriesError> {
         let mut extensions = Extensions::default();
         loop {
@@ -205,24 +204,24 @@ impl<R: BufRead> TarEntries<R> {
         self.at
     }
 
-    /// Whether the archive's end mark was read, which [`TarEntries::next_entry`] does not insist on.
+    /// Whether the end mark was read; [`TarEntries::next_entry`] does not require it.
     pub fn ended(&self) -> bool {
         self.ended
     }
 
-    /// What the tar is read from.
+    /// The underlying reader.
     pub fn into_inner(self) -> R {
         self.reader
     }
 
-    /// The next header; `None` for a block of zeros or at the stream's end.
+    /// The next header; `None` for a block of zeros or at the end of the stream.
     fn header(&mut self) -> Result<Option<Header>, EntriesError> {
         let at = self.at;
         let mut header = Header::new_old();
         match self.fill(header.as_mut_bytes())? {
             0 => return Ok(None),
             BLOCK => {}
-            // No tar is shorter than a header.
+            // Every tar has at least one header.
             _ if at == 0 => return Err(Malformed::NotTar.into()),
             _ => return Err(Malformed::CutOff(self.at).into()),
         }
@@ -253,7 +252,7 @@ impl<R: BufRead> TarEntries<R> {
         Ok(pax::records(&self.extension(header, at)?).ok_or(Malformed::Extension(at))?)
     }
 
-    /// The entry whose own header is at `at`; what is read next is its body.
+    /// The entry with its own header at `at`. Its body follows in the stream.
     fn entry(&mut self, header: &Header, at: u64, extensions: Extensions) -> Result<TarEntry, EntriesError> {
         let Extensions { name, link, mut pax } = extensions;
         let kind = fields::kind(header).ok_or_else(|| Malformed::Unsupported {
@@ -299,7 +298,7 @@ impl<R: BufRead> TarEntries<R> {
         pax: &BTreeMap<Vec<u8>, Vec<u8>>,
         at: u64,
     ) -> Result<Option<Sparse>, EntriesError> {
-        // Other kinds have no body, whatever their size field says.
+        // Other kinds have no body, even if their size field is not zero.
         if kind != EntryKind::Regular {
             return Ok(None);
         }
@@ -322,7 +321,7 @@ impl<R: BufRead> TarEntries<R> {
         Ok(map)
     }
 
-    /// Goes to the next header.
+    /// Skips to the next header.
     fn skip_body(&mut self) -> Result<(), EntriesError> {
         while self.left > 0 {
             let available = match self.fill_buf() {
@@ -336,14 +335,14 @@ impl<R: BufRead> TarEntries<R> {
         }
         let mut padding = [0; BLOCK];
         let length = std::mem::take(&mut self.padding);
-        // The zeros after the last entry may be missing as a whole.
+        // The padding of the last entry may be missing completely.
         match self.fill(&mut padding[..length])? {
             read if read == 0 || read == length => Ok(()),
             _ => Err(Malformed::CutOff(self.at).into()),
         }
     }
 
-    /// As [`fill`], from the tar.
+    /// As [`fill`], and counts the bytes.
     fn fill(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let filled = fill(&mut self.reader, buffer)?;
         self.at += filled as u64;
@@ -378,7 +377,7 @@ impl<R: BufRead> BufRead for TarEntries<R> {
     }
 }
 
-/// Fills `buffer` as far as `reader` goes; gives how far.
+/// Fills `buffer` up to the end of `reader`; returns the number of bytes.
 pub(crate) fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -392,7 +391,7 @@ pub(crate) fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usiz
     Ok(filled)
 }
 
-/// How many zeros follow content of `size` bytes.
+/// The number of padding bytes after content of `size` bytes.
 fn padding(size: u64) -> usize {
     #[expect(clippy::cast_possible_truncation, reason = "a remainder of 512 fits")]
     let used = (size % BLOCK as u64) as usize;

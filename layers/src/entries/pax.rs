@@ -4,23 +4,23 @@ use std::collections::BTreeMap;
 
 const XATTR: &[u8] = b"SCHILY.xattr.";
 
-/// The map of a sparse file (GNU tar's manual, "PAX Format, Version 0.1"): numbers between commas.
+/// The map of a sparse file (GNU tar's manual, "PAX Format, Version 0.1"): numbers separated by commas.
 pub(super) const SPARSE_MAP: &str = "GNU.sparse.map";
 
-/// What version 0.0 has in its place: these two for each stretch of the file. No other records are repeated.
+/// The records of version 0.0: these two for each segment of the file. Other records do not repeat.
 const REPEATED: [&[u8]; 2] = [b"GNU.sparse.offset", b"GNU.sparse.numbytes"];
 
 /// A point in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Time {
-    /// Since 1970; the latest whole second that is not after the time.
+    /// Seconds since 1970, rounded down.
     pub seconds: i64,
-    /// What is to be added, below 10⁹.
+    /// Nanoseconds after that second, below 10⁹.
     pub nanoseconds: u32,
 }
 
 impl Time {
-    /// Reads decimal seconds. What is finer than nanoseconds is dropped.
+    /// Parses decimal seconds. Digits below nanoseconds are dropped.
     pub(super) fn parse(time: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(time).ok()?;
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
@@ -38,8 +38,8 @@ impl Time {
     }
 }
 
-/// The records of an extended header. They cannot be cut at line ends: values may have such bytes in them. Where the
-/// map of a sparse file is in many records they become that one.
+/// The records of an extended header. They cannot be split at line ends, because values may contain them. A sparse map
+/// in several records is joined to one.
 pub(super) fn records(mut block: &[u8]) -> Option<BTreeMap<Vec<u8>, Vec<u8>>> {
     let mut records: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
     while !block.is_empty() {

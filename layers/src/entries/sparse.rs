@@ -8,16 +8,16 @@ use ::tar::{GnuExtSparseHeader, GnuSparseHeader, Header};
 
 use super::{BLOCK, TarEntries, pax};
 
-/// Most stretches of one file; each takes 16 bytes of memory.
+/// Maximum number of segments of a file; each takes 16 bytes of memory.
 const MAX_STRETCHES: usize = 1 << 18;
 
-/// Longest line of a PAX 1.0 map: twenty digits and the line's end.
+/// Maximum length of a line of a PAX 1.0 map: twenty digits and a newline.
 const MAX_LINE: u64 = 21;
 
-/// How a sparse file's body is spread; what is not in a stretch is zeros.
+/// The segments of a sparse file; all other bytes are zeros.
 #[derive(Debug, Clone)]
 pub struct Sparse {
-    /// In ascending order, not overlapping, and together as long as the body.
+    /// In ascending order, not overlapping, and in total as long as the body.
     pub stretches: Vec<SparseSegment>,
     /// Length of the file, in bytes.
     pub len: u64,
@@ -26,14 +26,14 @@ pub struct Sparse {
 /// A part of a file that is not a hole.
 #[derive(Debug, Clone, Copy)]
 pub struct SparseSegment {
-    /// Where it begins in the file.
+    /// Its offset in the file.
     pub at: u64,
     /// Its length in bytes.
     pub len: u64,
 }
 
 impl Sparse {
-    /// Whether the stretches follow each other inside the file and are together as long as the body.
+    /// Whether the segments are in order, inside the file, and in total as long as the body.
     pub(super) fn fits(&self, body: u64) -> bool {
         let (mut end, mut sum) = (0u64, 0u64);
         for SparseSegment { at, len } in &self.stretches {
@@ -46,7 +46,7 @@ impl Sparse {
     }
 }
 
-/// The map in an old GNU header and the blocks that continue it, which `next` reads; it is `false` at the end.
+/// The map in an old GNU header and in the following blocks, which `next` reads; it returns `false` at the end.
 pub(super) fn gnu(header: &Header, mut next: impl FnMut(&mut [u8]) -> io::Result<bool>) -> io::Result<Option<Sparse>> {
     let Some(header) = header.as_gnu() else { return Ok(None) };
     let mut stretches = Vec::new();
@@ -68,7 +68,7 @@ fn add(headers: &[GnuSparseHeader], stretches: &mut Vec<SparseSegment>) -> Optio
     (stretches.len() <= MAX_STRETCHES).then_some(())
 }
 
-/// The map that PAX records tell of, or that stands at the beginning of the body, which then begins behind it.
+/// The map in PAX records, or at the beginning of the body; the rest of the body follows it.
 pub(super) fn pax<R: BufRead>(
     records: &BTreeMap<Vec<u8>, Vec<u8>>,
     body: &mut TarEntries<R>,

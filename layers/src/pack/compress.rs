@@ -1,4 +1,4 @@
-//! One stretch of bytes becomes gzip members or a zstd frame.
+//! Compression of a segment to gzip members or a zstd frame.
 
 use std::io;
 use std::ops::Range;
@@ -7,11 +7,11 @@ use libdeflater::CompressionLvl;
 
 use super::{Compression, incompressible};
 
-/// What stands before the deflate stream of every member: deflate, no name, no time, unknown system (RFC 1952,
-/// section 2.3).
+/// The bytes before the deflate stream of every member: deflate, no name, no time, unknown system (RFC 1952, section
+/// 2.3).
 pub(super) const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 
-/// What stands behind it: the CRC-32 and the length of the inflated bytes, modulo 2³².
+/// The bytes after it: the CRC-32, and the length of the inflated bytes modulo 2³².
 pub(super) fn gzip_trailer(crc32: u32, len: u64) -> [u8; 8] {
     let mut trailer = [0; 8];
     trailer[..4].copy_from_slice(&crc32.to_le_bytes());
@@ -19,18 +19,18 @@ pub(super) fn gzip_trailer(crc32: u32, len: u64) -> [u8; 8] {
     trailer
 }
 
-/// A stretch of a tar.
+/// A segment of a tar.
 #[derive(Default)]
 pub(super) struct Stretch {
     pub(super) bytes: Vec<u8>,
-    /// Where the content of files is in it.
+    /// The ranges of file content in it.
     pub(super) content: Vec<Range<usize>>,
 }
 
-/// Most bytes of a stored block (RFC 1951, section 3.2.4).
+/// Maximum size of a stored block in bytes (RFC 1951, section 3.2.4).
 const MAX_STORED: usize = 0xffff;
 
-/// A compressor that keeps its state, which is large, from one stretch to the next.
+/// A compressor that reuses its state, which is large.
 pub(super) enum Compressor {
     None,
     Gzip(libdeflater::Compressor),
@@ -53,7 +53,7 @@ impl Compressor {
         })
     }
 
-    /// Compresses a stretch into a frame, or into one gzip member for each part of it that is worth compressing or not.
+    /// Compresses a segment to one frame, or to one gzip member for each compressible or incompressible part.
     pub(super) fn compress(&mut self, Stretch { bytes, content }: Stretch) -> io::Result<Vec<u8>> {
         match self {
             Self::None => Ok(bytes),
@@ -73,7 +73,7 @@ impl Compressor {
     }
 }
 
-/// Appends a member that holds `plain` deflated; none if there is nothing to hold.
+/// Appends a member with `plain` deflated, unless `plain` is empty.
 fn deflated(compressor: &mut libdeflater::Compressor, plain: &[u8], members: &mut Vec<u8>) -> io::Result<()> {
     if plain.is_empty() {
         return Ok(());
@@ -87,7 +87,7 @@ fn deflated(compressor: &mut libdeflater::Compressor, plain: &[u8], members: &mu
     Ok(())
 }
 
-/// Appends a member that holds `plain` as it is.
+/// Appends a member with `plain` stored.
 fn stored(plain: &[u8], members: &mut Vec<u8>) {
     members.extend_from_slice(&GZIP_HEADER);
     let mut blocks = plain.chunks(MAX_STORED).peekable();

@@ -1,4 +1,4 @@
-//! Tar headers: ustar, with a PAX header before it where ustar has no room (POSIX.1-2017, pax).
+//! Tar headers: ustar, with a PAX header before it for values that ustar cannot hold (POSIX.1-2017, pax).
 
 use tar::{EntryType, Header};
 
@@ -6,14 +6,14 @@ use crate::path::LayerPath;
 use crate::tree::{Metadata, NodeKind};
 use crate::whiteout;
 
-/// Tar's unit.
+/// The block size of tar.
 pub(super) const BLOCK: usize = 512;
 
-/// Largest value of a field of 7 and of 11 octal digits.
+/// Maximum value of a field of 7 and of 11 octal digits.
 const MAX_ID: u64 = 0o7_777_777;
 const MAX_SIZE: u64 = 0o77_777_777_777;
 
-/// The bytes that stand before the content of an entry: its header, with a PAX header before that where needed.
+/// The bytes before the content of an entry: its header, after a PAX header if necessary.
 pub(super) fn entry(path: &LayerPath, metadata: &Metadata, kind: &NodeKind, size: u64) -> Vec<u8> {
     let (entry_type, name, link, device) = match kind {
         NodeKind::Directory { .. } => (EntryType::Directory, directory_name(path), None, None),
@@ -38,7 +38,7 @@ pub(super) fn opaque_marker(directory: &LayerPath, metadata: &Metadata) -> Vec<u
     build(EntryType::Regular, &whiteout::opaque(directory), None, None, &metadata, 0)
 }
 
-/// How many zero bytes follow content of `len` bytes.
+/// The number of padding bytes after content of `len` bytes.
 pub(super) fn padding(len: u64) -> usize {
     // The remainder is below 512.
     #[expect(clippy::cast_possible_truncation, reason = "a remainder of 512 fits")]
@@ -109,7 +109,7 @@ fn ustar(entry_type: EntryType) -> Header {
     header
 }
 
-/// Puts as much of `value` into `field` as fits, and the whole of it into a PAX record when that is not all.
+/// Writes as much of `value` into `field` as fits, and the whole value into a PAX record if it is longer.
 fn fill(field: &mut [u8], value: &[u8], key: &str, records: &mut Vec<u8>) {
     let fits = value.len().min(field.len());
     field[..fits].copy_from_slice(&value[..fits]);
@@ -118,7 +118,7 @@ fn fill(field: &mut [u8], value: &[u8], key: &str, records: &mut Vec<u8>) {
     }
 }
 
-/// `value` for a numeric field, or 0 and a PAX record where it is too large for one.
+/// `value` for a numeric field, or 0 and a PAX record if it is too large.
 fn number(value: u64, max: u64, key: &str, records: &mut Vec<u8>) -> u64 {
     if value <= max {
         return value;
@@ -127,7 +127,7 @@ fn number(value: u64, max: u64, key: &str, records: &mut Vec<u8>) -> u64 {
     0
 }
 
-/// Appends `LENGTH KEY=VALUE\n`, where the length counts itself.
+/// Appends `LENGTH KEY=VALUE\n`; the length includes itself.
 fn record(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     let rest = key.len() + value.len() + 3;
     let mut length = rest + 1;

@@ -1,24 +1,26 @@
-//! Telling bytes that deflate makes no smaller, such as those of pictures and archives, without trying.
+//! Detection of bytes that deflate cannot make smaller, such as those of pictures and archives, without compressing
+//! them.
 //!
-//! They look random: all values are about as frequent, and nothing comes twice. The verdict depends on the bytes
-//! alone, in whole numbers, so that it is the same on every machine.
+//! Such bytes look random: all values are about equally frequent, and no sequence repeats. The result depends only on
+//! the bytes and on integer arithmetic, so it is the same on every machine.
 
 use std::ops::Range;
 
-/// Verdicts are about so many bytes. A repeat within deflate's window of the same size shows in them, at least in part.
+/// Results apply to blocks of this size in bytes. Most repeats within deflate's window, which has the same size, are
+/// visible in a block.
 const BLOCK: usize = 32 << 10;
-/// Shorter rests are taken for what comes before them.
+/// A shorter last block gets the result of the previous one.
 const MIN: usize = 4 << 10;
-/// How many bytes of a block are counted, in how many places.
+/// The size in bytes of each sample of a block whose values are counted.
 const SAMPLE: usize = 1 << 10;
 const SAMPLES: usize = 4;
-/// One of so many places is looked up for repeats.
+/// One of this number of positions is checked for repeats.
 const SPARSE: u32 = 32;
-/// So many repeats are not random; they stand for four thousandths of a block.
+/// Minimum number of repeats that are not random; it corresponds to four thousandths of a block.
 const REPEATS: usize = 4;
 
-/// Where `content` of `bytes`, the ranges of files in ascending order, is noise. The ranges given do not touch each
-/// other.
+/// The incompressible ranges of `content`, which are the ranges of files in `bytes` in ascending order. The results do
+/// not touch each other.
 pub(super) fn find(bytes: &[u8], content: &[Range<usize>]) -> Vec<Range<usize>> {
     let mut found: Vec<Range<usize>> = Vec::new();
     let mut detector = Detector { places: vec![0; 1 << HASH] };
@@ -39,11 +41,11 @@ pub(super) fn find(bytes: &[u8], content: &[Range<usize>]) -> Vec<Range<usize>> 
     found
 }
 
-/// Bits of a hash of four bytes.
+/// The number of bits of a hash of four bytes.
 const HASH: u32 = 12;
 
 struct Detector {
-    /// Where four bytes of each hash were seen last.
+    /// The last position of four bytes with each hash.
     places: Vec<u16>,
 }
 
@@ -52,7 +54,7 @@ impl Detector {
         is_even(block) && !self.repeats(block)
     }
 
-    /// Whether sequences of four bytes come again.
+    /// Whether sequences of four bytes repeat.
     fn repeats(&mut self, block: &[u8]) -> bool {
         self.places.fill(0);
         let mut repeats = 0;
@@ -75,7 +77,7 @@ impl Detector {
     }
 }
 
-/// Whether all values are about as frequent.
+/// Whether all values are about equally frequent.
 fn is_even(block: &[u8]) -> bool {
     let mut counts = [0u64; 256];
     let step = (block.len() / SAMPLES).max(1);
@@ -84,7 +86,7 @@ fn is_even(block: &[u8]) -> bool {
             counts[usize::from(*byte)] += 1;
         }
     }
-    // Of n random bytes, this is n²/256 and a little.
+    // For n random bytes, this is slightly more than n²/256.
     let n: u64 = counts.iter().sum();
     let pairs: u64 = counts.iter().map(|count| count * count.saturating_sub(1)).sum();
     pairs * 256 * 16 <= n * n * 17

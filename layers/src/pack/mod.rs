@@ -1,8 +1,8 @@
-//! A tree becomes a layer blob: tar, DiffId, compression, digest and size in one pass.
+//! Packing of a tree to a layer blob: tar, DiffId, compression, digest and size in one pass.
 //!
-//! A gzip layer is a sequence of gzip members (RFC 1952, section 2.2), and that is what makes it both fast and
-//! deterministic: plain stretches of the tar are cut at fixed lengths and compressed one by one, by as many threads as
-//! there are, and a file that is deflated already is a member as it stands. zstd layers are sequences of frames alike.
+//! A gzip layer is a sequence of gzip members (RFC 1952, section 2.2), which makes packing fast and deterministic:
+//! segments of the tar have fixed lengths and are compressed independently by any number of threads, and a deflated
+//! file becomes a member unchanged. zstd layers are sequences of frames in the same way.
 
 mod compress;
 mod header;
@@ -22,7 +22,7 @@ use crate::tree::{LayerTree, TreeError};
 /// The compression of a layer's tar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Compression {
-    /// Not at all.
+    /// None.
     None,
     /// gzip, level 0 to 9.
     Gzip(u32),
@@ -31,14 +31,14 @@ pub enum Compression {
 }
 
 impl Default for Compression {
-    /// gzip at level 6, which every registry and runtime takes.
+    /// gzip at level 6, which every registry and runtime supports.
     fn default() -> Self {
         Self::Gzip(6)
     }
 }
 
 impl Compression {
-    /// The media type of a layer so compressed.
+    /// The media type of a layer with this compression.
     #[must_use]
     pub fn media_type(self) -> &'static str {
         match self {
@@ -60,7 +60,7 @@ pub struct Layer {
     pub uncompressed: u64,
 }
 
-/// Packing failed.
+/// The tree cannot be packed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PackError {
@@ -69,21 +69,22 @@ pub enum PackError {
     Content {
         /// The entry.
         path: LayerPath,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The blob could not be written.
+    /// The blob cannot be written.
     #[error("cannot write the layer")]
     Write(#[source] io::Error),
-    /// The tree contradicts itself.
+    /// The tree is inconsistent.
     #[error(transparent)]
     Tree(#[from] TreeError),
 }
 
-/// Writes `tree` to `out` as a layer blob, in one pass, with up to `threads` threads, which change nothing in the bytes.
+/// Writes `tree` to `out` as a layer blob in one pass, with up to `threads` threads. Their number does not affect the
+/// bytes.
 ///
-/// Entries come in the order of their paths, hard links behind everything else. Memory: a few MiB per thread, whatever
-/// the sizes.
+/// Entries are in the order of their paths, hard links after all others. Memory: a few MiB per thread, independent of
+/// sizes.
 ///
 /// # Errors
 /// When content cannot be read or differs from the tree, or `out` fails. The output is then incomplete.

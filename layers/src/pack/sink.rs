@@ -1,4 +1,4 @@
-//! The way of a tar's pieces into the blob: in order, inline or through threads.
+//! Sinks for the pieces of a tar: in order, inline or through threads.
 
 use std::io::{self, Write};
 use std::sync::Mutex;
@@ -13,15 +13,15 @@ use super::{Compression, PackError};
 use crate::mapped::MappedFile;
 use crate::tree::DeflatedSlice;
 
-/// Takes the pieces of a tar in their order.
+/// Receives the pieces of a tar in order.
 pub(super) trait Sink {
-    /// A stretch to compress.
+    /// A segment to compress.
     fn plain(&mut self, stretch: Stretch) -> io::Result<()>;
-    /// A file that becomes a gzip member as it is; its stream has been checked.
+    /// A file that becomes a gzip member unchanged; its stream is already checked.
     fn deflated(&mut self, slice: &DeflatedSlice) -> io::Result<()>;
 }
 
-/// The blob as it is written: hashed and counted.
+/// The blob, hashed and counted as it is written.
 pub(super) struct BlobOutput<W> {
     out: W,
     sha256: Sha256,
@@ -60,7 +60,7 @@ impl<W: Write> BlobOutput<W> {
     }
 }
 
-/// Does everything on the caller's thread.
+/// Compresses and writes on the caller's thread.
 pub(super) struct Inline<W> {
     output: BlobOutput<W>,
     compression: Compression,
@@ -92,15 +92,15 @@ impl<W: Write> Sink for Inline<W> {
     }
 }
 
-/// What the writing thread does next.
+/// A task of the writing thread.
 enum WriteTask {
-    /// Writes what a compressing thread will send.
+    /// Writes the result of a compressing thread.
     Compressed(Receiver<io::Result<Vec<u8>>>),
     /// Copies a member.
     Deflated(DeflatedSlice),
 }
 
-/// A stretch to compress, and where the result is awaited.
+/// A segment to compress, and the channel for the result.
 type CompressionJob = (Stretch, SyncSender<io::Result<Vec<u8>>>);
 
 struct Queue {
@@ -121,7 +121,7 @@ impl Sink for Queue {
     }
 }
 
-/// Runs `produce` on this thread, with `threads` threads that compress and one that writes.
+/// Runs `produce` on this thread, with `threads` compressing threads and one writing thread.
 pub(super) fn threaded<W: Write + Send, T>(
     output: BlobOutput<W>,
     compression: Compression,
@@ -137,7 +137,7 @@ pub(super) fn threaded<W: Write + Send, T>(
         }
         let writer = scope.spawn(move || write_all(output, &to_write));
         let produced = produce(&mut Queue { slots, jobs });
-        // The queue is gone, so the threads come to their ends.
+        // The queue is closed, so the threads end.
         let written = writer.join().unwrap_or_else(|_| Err(io::Error::other("the writing thread panicked")));
         match (produced, written) {
             (Ok(value), Ok(output)) => Ok((value, output)),
@@ -157,7 +157,7 @@ fn compress_all(jobs: &Mutex<Receiver<CompressionJob>>, compression: Compression
             Ok(compressor) => compressor.compress(plain),
             Err(error) => Err(io::Error::other(error.to_string())),
         };
-        // Nobody awaits it any more when the writer has failed.
+        // The receiver is gone if the writer failed.
         let _ = result.send(member);
     }
 }

@@ -1,4 +1,4 @@
-//! Files on disk, read for a tar.
+//! Reading of files on disk for a tar.
 
 use std::fs::File;
 use std::io;
@@ -9,22 +9,22 @@ use rustix::io::Errno;
 
 use crate::entries;
 
-/// How much is read at once.
+/// Bytes per read.
 const PIECE: usize = 256 << 10;
-/// Files of less than that are not asked for holes.
+/// Smaller files are not checked for holes.
 const SPARSE: u64 = 1 << 20;
 
-/// Why a file is not handed over.
+/// An error of copying a file.
 pub(super) enum CopyError<E> {
-    /// It cannot be read, or is another one than was said.
+    /// The file cannot be read, or has changed.
     Read(io::Error),
-    /// Who takes the pieces failed.
+    /// The receiver of the pieces failed.
     Taken(E),
 }
 
-/// Hands all of `file`, which must have `len` bytes, to `each`, in pieces that `buffer` holds. Holes are not read: they
-/// are zeros, as a tar without sparse files has them (image-spec, layer.md, "File Attributes"; what re-creates a layer
-/// from its files does not know where another tar had holes).
+/// Passes all of `file`, which must have `len` bytes, to `each`, in pieces of the size of `buffer`. Holes are not read:
+/// they become zeros, because the layer has no sparse files (image-spec, layer.md, "File Attributes"; a program that
+/// re-creates a layer from its files does not know the holes of the original tar).
 pub(super) fn pieces<E>(
     mut file: File,
     len: u64,
@@ -62,19 +62,19 @@ pub(super) fn pieces<E>(
     }
 }
 
-/// Whether less of a file is on disk than it has bytes.
+/// Whether a file takes less space on disk than its length.
 fn is_sparse(file: &File, len: u64) -> Result<bool, Errno> {
     let stat = fstat(file)?;
     let as_said = u64::try_from(stat.st_size) == Ok(len);
     Ok(as_said && u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) < len)
 }
 
-/// The first stretch from `at` on that is no hole; the file is at its beginning then.
+/// The first data segment from `at`; the file position is then at its beginning.
 fn next_data(file: &File, at: u64, len: u64) -> Result<Range<u64>, Errno> {
     let start = match seek(file, SeekFrom::Data(at)) {
         Ok(start) => start.min(len),
         Err(Errno::NXIO) => seek(file, SeekFrom::End(0))?.max(len),
-        // A filesystem that knows no holes.
+        // The filesystem does not support holes.
         Err(Errno::INVAL | Errno::NOTSUP) => at,
         Err(error) => return Err(error),
     };

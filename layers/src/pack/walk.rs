@@ -1,4 +1,4 @@
-//! A tree's entries in order, as the pieces of a tar.
+//! The entries of a tree in order, as pieces of a tar.
 
 use std::fs::File;
 use std::io;
@@ -14,11 +14,11 @@ use crate::mapped::MappedFile;
 use crate::path::LayerPath;
 use crate::tree::{Content, DeflatedSlice, LayerTree, NodeKind, TreeError, TreeNode};
 
-/// Plain stretches of the tar are compressed in pieces of so many bytes: each is a gzip member or zstd frame. Longer ones
-/// would compress a little better and take more memory.
+/// The size of a segment of the tar in bytes: each becomes a gzip member or a zstd frame. Larger segments would
+/// compress slightly better and need more memory.
 const STRETCH: usize = 1 << 20;
 
-/// What is known of the whole uncompressed tar.
+/// The properties of the whole uncompressed tar.
 pub(super) struct Tar {
     pub(super) sha256: [u8; 32],
     pub(super) len: u64,
@@ -27,7 +27,7 @@ pub(super) struct Tar {
 /// Writes all of `tree` as a tar into `sink`.
 pub(super) fn write_tree(tree: &LayerTree, compression: Compression, sink: &mut dyn Sink) -> Result<Tar, PackError> {
     let mut walk = PackWalk::new(compression, sink);
-    // A hard link must stand behind the file that it names.
+    // A hard link must follow its target.
     let (links, others): (Vec<_>, Vec<_>) =
         tree.iter().partition(|(_, node)| matches!(node.kind, NodeKind::Hardlink(_)));
     for (path, node) in others {
@@ -52,16 +52,16 @@ fn check_link(tree: &LayerTree, path: &LayerPath, node: &TreeNode) -> Result<(),
 
 struct PackWalk<'a> {
     sink: &'a mut dyn Sink,
-    /// The stretch that is being filled, at most [`STRETCH`] bytes.
+    /// The current segment, of at most [`STRETCH`] bytes.
     plain: Stretch,
-    /// What files are read into.
+    /// The buffer for files.
     buffer: Vec<u8>,
-    /// Whether deflated files can pass through.
+    /// Whether deflated files are included unchanged.
     pass_through: bool,
     inflater: Inflater,
     sha256: Sha256,
     len: u64,
-    /// Bytes read from maps since the last time that one was released.
+    /// Bytes read from maps since the last release of a map.
     mapped: usize,
 }
 
@@ -140,7 +140,7 @@ impl<'a> PackWalk<'a> {
         Ok(())
     }
 
-    /// Takes a deflated file into the tar's hash, checking its stream.
+    /// Adds a deflated file to the tar's hash, and checks its stream.
     fn hash(&mut self, slice: &DeflatedSlice) -> Result<(), InflateError> {
         let sha256 = &mut self.sha256;
         self.inflater.inflate(slice, |piece| {
@@ -151,7 +151,7 @@ impl<'a> PackWalk<'a> {
         Ok(())
     }
 
-    /// Puts a part of a file's content.
+    /// Adds a part of a file's content.
     fn put_content(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let start = self.plain.bytes.len() % STRETCH;

@@ -28,7 +28,7 @@ pub struct Snapshot {
 #[derive(Debug, Clone)]
 struct FileState {
     identity: FileIdentity,
-    /// When anything of it changed last: seconds and nanoseconds. No step can set that.
+    /// The last change of the file (ctime): seconds and nanoseconds. No step can set it.
     changed: (i64, u64),
     /// The metadata of a directory in the layers, and its time.
     directory: Option<(Metadata, Timespec)>,
@@ -103,7 +103,7 @@ pub fn changes(root: &Path, before: &Snapshot, options: &CaptureOptions<'_>) -> 
 struct ChangesWalk<'a> {
     files: Files<'a>,
     before: &'a Snapshot,
-    /// Directories to walk, and whether they are the ones that were there before.
+    /// Directories to walk, and whether they existed before.
     ahead: Vec<(LayerPath, bool)>,
 }
 

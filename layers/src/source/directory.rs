@@ -1,4 +1,4 @@
-//! A directory on disk, or one file, becomes a tree.
+//! A tree from a directory or a file on disk.
 //!
 //! The tree depends only on names, content and the execute permission of files: not on the umask of the checkout, the
 //! order of the directory, times, owners or extended attributes.
@@ -38,23 +38,23 @@ impl FromStr for CopyDestination {
 pub struct Exclusion {
     /// The patterns.
     pub patterns: Patterns,
-    /// The path of the source relative to where the patterns start; empty for a directory that they start in.
+    /// The path of the source relative to the patterns' directory; empty for that directory itself.
     pub source: LayerPath,
 }
 
-/// How files are taken.
+/// The options of the copy.
 #[derive(Debug, Clone, Default)]
 pub struct DirectoryOptions {
     /// The filters: a file is excluded if one of them excludes it.
     pub exclude: Vec<Exclusion>,
-    /// Owner and group; root's without.
+    /// Owner and group; root if `None`.
     pub owner: Option<(u64, u64)>,
-    /// Mode of the files. Directories have it with `x` added for whoever may read. Without, files are 0755 or 0644 by
-    /// whether their owner may execute them, and directories 0755.
+    /// The mode of files; directories also get `x` wherever the mode has `r`. If `None`, files get 0755 or 0644,
+    /// depending on their owner's execute permission, and directories 0755.
     pub mode: Option<u32>,
-    /// Modification time of everything, seconds since 1970.
+    /// Modification time of all entries, seconds since 1970.
     pub mtime: i64,
-    /// Whether named pipes and devices are taken, as docker does, and are not an error.
+    /// Whether named pipes and devices are included, as in docker, instead of an error.
     pub special: bool,
 }
 
@@ -71,47 +71,47 @@ pub struct Taken {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DirectoryError {
-    /// Something could not be read.
+    /// A file cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
-        /// What.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// A socket, a named pipe or a device.
     #[error("{} is {what}, which cannot be copied", path.display())]
     Special {
-        /// Where.
+        /// The path.
         path: PathBuf,
         /// Its type, with an article.
         what: &'static str,
     },
-    /// A name that would delete something instead of adding it.
+    /// A name that would remove a file instead of adding it.
     #[error("{} cannot be in a layer: names that begin with `.wh.` mark deleted files", .0.display())]
     Whiteout(PathBuf),
     /// The source itself is excluded.
     #[error("{} is excluded by the patterns of .dockerignore or `exclude`", .0.display())]
     Excluded(PathBuf),
-    /// A single file is to replace the root directory.
+    /// A single file that would replace the root directory.
     #[error("{} is a file and cannot be the root directory", .0.display())]
     Root(PathBuf),
-    /// A path that no layer can have.
+    /// A path that is invalid in a layer.
     #[error(transparent)]
     Path(#[from] PathError),
-    /// Two entries contradict each other.
+    /// Two entries that conflict.
     #[error(transparent)]
     Tree(#[from] TreeError),
 }
 
-/// Takes what is in the directory `from` to the directory `to`, or the file `from` to the file `to` (into the directory
-/// `to` where this says so). If `from` is a symbolic link, what it points at is taken; links below it stay links.
+/// Copies the content of the directory `from` to the directory `to`, or the file `from` to the file `to` (with `into`,
+/// into the directory `to`). If `from` is a symbolic link, its target is copied; links below it stay links.
 ///
-/// The tree has the directory `to`, but none above it, and no root directory: [`place`](crate::place::place) knows what
-/// those are like. Hard links among the files that are taken stay hard links.
+/// The tree has the directory `to`, but neither its parents nor the root directory, whose attributes
+/// [`place`](crate::place::place) adds. Hard links among the copied files stay hard links.
 ///
 /// # Errors
-/// When something cannot be read or is of a kind or name that cannot be copied, and when `from` is excluded itself.
+/// When a file cannot be read, its kind or name cannot be copied, or `from` itself is excluded.
 pub fn directory(from: &Path, to: &CopyDestination, options: &DirectoryOptions) -> Result<LayerTree, DirectoryError> {
     take(from, to, options).map(|taken| taken.tree)
 }
@@ -161,12 +161,12 @@ struct DirectoryWalk<'a> {
     /// Files with several names, by device and inode.
     linked: BTreeMap<(u64, u64), Vec<LayerPath>>,
     sockets: Vec<PathBuf>,
-    /// Whether there was something that is not left out.
+    /// Whether any file was not excluded.
     found: bool,
 }
 
 impl DirectoryWalk<'_> {
-    /// Takes what is in the directory `from`, which is `below` the source, to `to`.
+    /// Adds the content of the directory `from`, which is at `below` in the source, to `to`.
     fn directory(&mut self, from: &Path, below: &LayerPath, to: &LayerPath) -> Result<(), DirectoryError> {
         let failed = |source| DirectoryError::Read { path: from.into(), source };
         let mut entries: Vec<_> = fs::read_dir(from).map_err(failed)?.collect::<Result<_, _>>().map_err(failed)?;
@@ -188,7 +188,7 @@ impl DirectoryWalk<'_> {
                 continue;
             }
             if out {
-                // Something in it may be taken in again; the directory then is there for that alone.
+                // An exception may include something in it; the directory itself is then only a parent.
                 let before = self.tree.len();
                 self.directory(&path, &below, &to)?;
                 if self.tree.len() == before {
@@ -209,7 +209,7 @@ impl DirectoryWalk<'_> {
         self.options.exclude.iter().all(|exclusion| !exclusion.excludes(below) || exclusion.may_keep_below(below))
     }
 
-    /// Takes one thing, without what is in it.
+    /// Adds one entry, without its content.
     fn take(&mut self, from: &Path, metadata: &fs::Metadata, to: LayerPath) -> Result<(), DirectoryError> {
         let kind = metadata.file_type();
         let special = |what| DirectoryError::Special { path: from.into(), what };
@@ -224,7 +224,7 @@ impl DirectoryWalk<'_> {
             _ if kind.is_socket() => return Err(special("a socket")),
             _ if kind.is_fifo() && self.options.special => NodeKind::Fifo,
             _ if kind.is_fifo() => return Err(special("a named pipe")),
-            // Overlayfs would take it for a whiteout.
+            // Overlayfs would interpret it as a whiteout.
             _ if metadata.rdev() == 0 => return Err(special("a device without a number")),
             _ if self.options.special => device(&kind, metadata.rdev()),
             _ => return Err(special("a device")),
@@ -235,7 +235,7 @@ impl DirectoryWalk<'_> {
         self.insert(from, to, metadata, kind)
     }
 
-    /// Of the names of one file the first in order is the file, and the others are links to it.
+    /// The first name of each file is the file, and its other names are links to it.
     fn finish(mut self) -> Result<Taken, TreeError> {
         for mut names in self.linked.into_values() {
             names.sort_unstable();
@@ -279,17 +279,17 @@ fn device(kind: &fs::FileType, number: u64) -> NodeKind {
 }
 
 impl Exclusion {
-    /// Whether it leaves out the source itself, if that is not where the patterns start.
+    /// Whether the source itself is excluded, unless the patterns start there.
     fn excludes_source(&self) -> bool {
         !self.source.is_root() && self.patterns.exclude(self.source.as_bytes())
     }
 
-    /// Asks about what is at `below` inside the source.
+    /// Whether the path `below` in the source is excluded.
     fn excludes(&self, below: &LayerPath) -> bool {
         self.patterns.exclude(&self.seen(below.as_bytes()))
     }
 
-    /// Asks about a source that is one file of that name.
+    /// Whether a source that is one file of this name is excluded.
     fn excludes_file(&self, name: &[u8]) -> bool {
         self.patterns.exclude(if self.source.is_root() { name } else { self.source.as_bytes() })
     }
@@ -506,7 +506,7 @@ mod tests {
             (&["src", "!src/f"][..], "src", 2),
             (&["*", "!src/sub"], "src", 3),
             (&["src", "!src"], "src", 4),
-            // It is there, and empty.
+            // The directory exists and is empty.
             (&["src/*"], "src", 1),
             (&["src/**"], "src", 1),
             (&["*"], "", 1),

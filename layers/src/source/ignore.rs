@@ -1,8 +1,8 @@
 //! The patterns of `.dockerignore` files.
 //!
-//! A pattern is matched against a whole path, component by component: `*` and `?` stop at a slash, `**` does not, and
-//! a pattern that matches a directory matches all that is in it. Patterns are tried in order and the last one that
-//! matches decides; one that begins with `!` takes files back in.
+//! A pattern is matched against a whole path, component by component: `*` and `?` stop at a slash, `**` does not, and a
+//! pattern that matches a directory matches all of its content. The last matching pattern decides; one that begins with
+//! `!` includes files again.
 
 use std::io;
 use std::path::Path;
@@ -11,45 +11,45 @@ use regex::{RegexSet, RegexSetBuilder};
 
 use crate::regular::read_regular;
 
-/// Memory for compiled patterns, in bytes: enough for tens of thousands of them.
+/// Memory limit for compiled patterns, in bytes: enough for tens of thousands of them.
 const MAX_COMPILED: usize = 256 << 20;
 
-/// Patterns that say which files are left out.
+/// Patterns of excluded files.
 #[derive(Debug, Clone, Default)]
 pub struct Patterns {
-    /// One expression a pattern, in order.
+    /// One expression per pattern, in order.
     expressions: RegexSet,
-    /// For each pattern that takes back in what others leave out, the path before its first wildcard.
+    /// For each exception (`!`), the path before its first wildcard.
     exceptions: Vec<Option<String>>,
 }
 
-/// Patterns cannot be used.
+/// Patterns are not usable.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PatternError {
-    /// The file could not be read.
+    /// The file cannot be read.
     #[error("cannot read {file}")]
     Read {
         /// The file.
         file: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// A pattern that means nothing.
+    /// A malformed pattern.
     #[error("`{pattern}` is not a pattern: {why}")]
     Malformed {
         /// The pattern.
         pattern: String,
-        /// What is wrong with it.
+        /// The fault.
         why: &'static str,
     },
-    /// Patterns too large to be matched.
+    /// Patterns that need too much memory.
     #[error("the patterns are invalid")]
     TooLarge(#[source] regex::Error),
 }
 
 impl Patterns {
-    /// Reads the `.dockerignore` of a directory. Without such a file nothing is left out.
+    /// Reads the `.dockerignore` of a directory. Without this file nothing is excluded.
     ///
     /// # Errors
     /// When the file cannot be read or has a malformed pattern.
@@ -62,7 +62,7 @@ impl Patterns {
         }
     }
 
-    /// Reads the text of a `.dockerignore`: a pattern a line; lines that begin with `#` are comments.
+    /// Parses the text of a `.dockerignore`: one pattern per line; lines that begin with `#` are comments.
     ///
     /// # Errors
     /// When a pattern is malformed.
@@ -71,7 +71,7 @@ impl Patterns {
         Self::new(text.lines().filter(|line| !line.starts_with('#')))
     }
 
-    /// Takes patterns as they are; empty ones are dropped.
+    /// Compiles patterns; empty ones are dropped.
     ///
     /// # Errors
     /// When a pattern is malformed.
@@ -98,7 +98,7 @@ impl Patterns {
         Ok(Self { expressions, exceptions })
     }
 
-    /// Whether the file or directory at `path`, relative to where the patterns start, is left out.
+    /// Whether the file or directory at `path`, relative to the patterns' directory, is excluded.
     #[must_use]
     pub fn exclude(&self, path: &[u8]) -> bool {
         let path = String::from_utf8_lossy(path);
@@ -106,8 +106,8 @@ impl Patterns {
         last.is_some_and(|index| self.exceptions[index].is_none())
     }
 
-    /// Whether something below a directory that is left out may still be taken in. `false` is always right; `true`
-    /// only says that one has to look.
+    /// Whether an exception may include something below an excluded directory. May return `true` without need, but
+    /// never `false` wrongly.
     #[must_use]
     pub fn may_keep_below(&self, directory: &[u8]) -> bool {
         let directory = format!("{}/", String::from_utf8_lossy(directory));
@@ -120,7 +120,7 @@ fn malformed(pattern: &str, why: &'static str) -> PatternError {
     PatternError::Malformed { pattern: pattern.to_owned(), why }
 }
 
-/// The shortest spelling of a path: no empty or `.` components, `..` resolved by its letters, no slash at either end.
+/// The normalised path: without empty and `.` components or outer slashes, with `..` resolved lexically.
 fn clean(pattern: &str) -> String {
     let mut components: Vec<&str> = Vec::new();
     for component in pattern.split('/') {
@@ -134,16 +134,16 @@ fn clean(pattern: &str) -> String {
     components.join("/")
 }
 
-/// What every match of a pattern begins with.
+/// The literal prefix of every match of a pattern.
 fn literal_beginning(pattern: &str) -> &str {
     &pattern[..pattern.find(['*', '?', '[', '\\']).unwrap_or(pattern.len())]
 }
 
-/// The regular expression of the paths that a pattern matches, and of all that is below them.
+/// The regular expression of the paths that a pattern matches, and of all paths below them.
 fn expression(pattern: &str) -> Result<String, &'static str> {
     let rest = &mut pattern.chars().peekable();
     let mut regex = String::from("(?s)^(?:");
-    // A leading `**` before nothing but letters also begins in the middle of a name: `**.pyc` is any file so called.
+    // A leading `**` before a literal also matches within a name: `**.pyc` matches every file with this suffix.
     let plain = pattern.strip_prefix("**").is_some_and(|p| !p.starts_with('/') && literal_beginning(p) == p);
     if plain {
         rest.nth(1);
@@ -166,7 +166,7 @@ fn expression(pattern: &str) -> Result<String, &'static str> {
     Ok(regex)
 }
 
-/// One of a set of characters, `[a-z]` or `[^a-z]`; the opening bracket is read already.
+/// A character class, `[a-z]` or `[^a-z]`, after its opening bracket.
 fn class(rest: &mut std::iter::Peekable<std::str::Chars<'_>>, regex: &mut String) -> Result<(), &'static str> {
     let unclosed = "a `[` is not closed";
     regex.push('[');

@@ -1,4 +1,4 @@
-//! The upper directory of an overlay mount becomes a tree.
+//! A tree from the upper directory of an overlay mount.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -18,14 +18,15 @@ use crate::whiteout::{self, Meaning};
 /// The options of the capture.
 #[derive(Debug, Clone, Copy)]
 pub struct OverlayOptions<'a> {
-    /// Which attributes overlayfs used.
+    /// The namespace of overlayfs's attributes.
     pub space: XattrSpace,
-    /// Whether fuse-overlayfs wrote it, for which files named `.wh.…` are whiteouts where it can make no other.
+    /// Whether fuse-overlayfs wrote the directory, which uses files named `.wh.…` as whiteouts if it cannot create
+    /// others.
     pub fuse: bool,
-    /// The directories of the layers below, **the topmost first**: a directory of theirs in which only something else
-    /// changed is left out, and so are whiteouts of what they do not have.
+    /// The directories of the layers below, **the topmost first**. The tree omits their directories whose metadata is
+    /// unchanged, and whiteouts of entries that they do not have.
     pub lower: &'a [PathBuf],
-    /// How what was written is taken; the directory is the upper one.
+    /// The common options; the captured directory is the upper one.
     pub shared: capture::CaptureOptions<'a>,
 }
 
@@ -52,7 +53,7 @@ struct OverlayWalk<'a> {
     options: &'a OverlayOptions<'a>,
     /// The layers below, the topmost first.
     below: Vec<RootDirectory>,
-    /// Directories to walk, with the layers below that show something in them.
+    /// Directories to walk, with the layers below that are visible in them.
     ahead: Vec<(LayerPath, Showing)>,
 }
 
@@ -62,29 +63,29 @@ type Showing = Vec<usize>;
 /// The entry of the layers below at a path.
 enum LowerEntry {
     Nothing,
-    /// No directory.
+    /// Not a directory.
     Other,
-    /// A directory, open, which begins in the first of these.
+    /// An open directory, which begins in the first of these layers.
     Directory(OwnedFd, Showing),
 }
 
 /// The meaning of an entry in the upper directory.
 #[derive(PartialEq, Eq)]
 enum OverlayMark {
-    /// It is what it is.
+    /// No meaning: an ordinary entry.
     None,
-    /// A directory that hides what is below.
+    /// A directory that hides lower entries.
     Opaque,
-    /// Nothing is there.
+    /// A whiteout of its own name.
     Whiteout,
-    /// Nothing is there under another name.
+    /// A whiteout of another name.
     Hides(Vec<u8>),
-    /// The directory that it is in hides what is below.
+    /// A marker that makes its directory opaque.
     HidesAll,
 }
 
 impl OverlayWalk<'_> {
-    /// Takes the upper directory itself.
+    /// Captures the upper directory itself.
     fn top(&mut self) -> Result<(), CaptureError> {
         let path = LayerPath::root();
         let mut below = LowerEntry::Nothing;
@@ -181,7 +182,7 @@ impl OverlayWalk<'_> {
         })
     }
 
-    /// Whether fuse-overlayfs left a file in a directory that says that it is opaque.
+    /// Whether fuse-overlayfs marked a directory as opaque by a file in it.
     fn is_marked_inside(&self, found: &CapturedFile<'_>) -> Result<bool, CaptureError> {
         let marker = whiteout::opaque(&LayerPath::new(found.name)?);
         Ok(root::stat(found.directory, &marker).map_err(cannot(OPEN, &found.path))?.is_some())
@@ -190,7 +191,7 @@ impl OverlayWalk<'_> {
 
 const OPEN: &str = "read a directory";
 
-/// What is at `name` in these directories of the layers below.
+/// The entry `name` in these directories of the layers below.
 fn look(directories: &[(usize, OwnedFd)], name: &[u8]) -> Result<LowerEntry, Errno> {
     let mut below = LowerEntry::Nothing;
     for (number, directory) in directories {

@@ -1,4 +1,4 @@
-//! A zip archive becomes a tree: the older form of source archives.
+//! A tree from a zip archive, the older form of source archives.
 
 use std::path::{Path, PathBuf};
 
@@ -13,14 +13,14 @@ use crate::tree::{LayerTree, Metadata, NodeKind, TreeNode};
 pub struct ZipError {
     /// The archive.
     pub archive: PathBuf,
-    /// What is wrong with it.
+    /// The fault.
     #[source]
     pub fault: WheelFault,
 }
 
-/// Reads a zip archive under the rules for wheels' archives: regular files only, stored or deflated, no name that leads
-/// elsewhere, no two readings. Files are 0755 or 0644 by whether they can be executed; all have the time `mtime`,
-/// seconds since 1970, for the archive's own know no time zone.
+/// Reads a zip archive under the rules for wheels: only regular files, stored or deflated, no paths out of the archive,
+/// no ambiguities. Files get 0755 or 0644, depending on their execute permission; all get the time `mtime`, seconds
+/// since 1970, because the archive's times have no time zone.
 ///
 /// # Errors
 /// When the archive cannot be mapped or breaks a rule.

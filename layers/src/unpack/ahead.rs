@@ -1,4 +1,4 @@
-//! Reading ahead: one stage of a pipeline on a thread of its own.
+//! Read-ahead: one stage of a pipeline on its own thread.
 
 use std::io::{self, BufRead, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -6,23 +6,23 @@ use std::thread::Scope;
 
 use crate::entries::fill;
 
-/// Length of a buffer: small enough for the CPU's second-level cache, so that who hashes it and who writes it out find
-/// it there, and large enough that handing it over costs nothing.
+/// The length of a buffer in bytes: small enough for the CPU's second-level cache, so that the next stages read from
+/// the cache, and large enough that the cost of passing it on is negligible.
 const PIECE: usize = 256 << 10;
 
-/// Buffers between two stages.
+/// The number of buffers between two stages.
 const BUFFERS: usize = 6;
 
-/// Bytes that another thread reads, in pieces.
+/// Bytes from another thread, in pieces.
 pub(super) struct Ahead {
     full: Receiver<io::Result<ReadBuffer>>,
-    /// The way back of buffers that were read.
+    /// Returns buffers to the thread.
     empty: SyncSender<Box<[u8]>>,
-    /// `None` before the first one.
+    /// The current buffer; `None` before the first one.
     piece: Option<ReadBuffer>,
 }
 
-/// A buffer and which part of it is still to be read. The last one has nothing to read.
+/// A buffer and its unread range. The last buffer is empty.
 struct ReadBuffer {
     buffer: Box<[u8]>,
     at: usize,
@@ -30,8 +30,8 @@ struct ReadBuffer {
 }
 
 impl Ahead {
-    /// Has what `open` gives read by a thread of `scope`. That thread ends at the end of what it reads, or soon after
-    /// the result of this is gone.
+    /// Starts a thread of `scope` that reads the reader from `open`. The thread ends at the end of its reader, or soon
+    /// after the result of this is dropped.
     pub(super) fn start<'scope, R: Read>(
         scope: &'scope Scope<'scope, '_>,
         open: impl FnOnce() -> io::Result<R> + Send + 'scope,
@@ -39,7 +39,7 @@ impl Ahead {
         let (to_reader, full) = sync_channel(BUFFERS);
         let (empty, empties) = sync_channel(BUFFERS);
         for _ in 0..BUFFERS {
-            // There is room for all of them.
+            // The channel has space for all of them.
             let _ = empty.try_send(vec![0; PIECE].into_boxed_slice());
         }
         scope.spawn(move || {
@@ -56,7 +56,7 @@ impl Ahead {
     }
 }
 
-/// The pieces of what `reader` reads, the last one being empty.
+/// The pieces of `reader`; the last one is empty.
 fn pieces<R: Read>(mut reader: R, empties: &Receiver<Box<[u8]>>) -> impl Iterator<Item = io::Result<ReadBuffer>> {
     let mut ended = false;
     std::iter::from_fn(move || {
@@ -75,7 +75,7 @@ fn gone() -> io::Error {
 impl BufRead for Ahead {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.piece.as_ref().is_none_or(|piece| piece.at == piece.end && piece.end > 0) {
-            // A thread that is gone without a last piece has panicked.
+            // The thread panicked if it ended without a last piece.
             let next = self.full.recv().map_err(|_| gone())??;
             if let Some(used) = self.piece.replace(next) {
                 let _ = self.empty.try_send(used.buffer);
@@ -103,7 +103,7 @@ impl Read for Ahead {
 mod tests {
     use super::*;
 
-    /// Gives `left` bytes, a few at a time, and then fails or ends.
+    /// Returns `left` bytes, a few at a time, and then fails or ends.
     struct Slow(usize, bool);
 
     impl Read for Slow {
@@ -131,7 +131,7 @@ mod tests {
                 assert_eq!(ahead.read_to_end(&mut Vec::new()).unwrap_err().to_string(), "broken");
                 let mut unopened = Ahead::start(scope, || Err::<Slow, _>(io::Error::other("closed")));
                 assert_eq!(unopened.read(&mut [0]).unwrap_err().to_string(), "closed");
-                // Nobody reads this one to its end.
+                // Dropped before its end.
                 drop(Ahead::start(scope, move || Ok(Slow(len, false))));
             });
         }

@@ -1,4 +1,4 @@
-//! What the layers below show, as overlayfs will stack them, without what the layer on top hides.
+//! The visible entries of the layers below, stacked as by overlayfs, without those that the layer on top hides.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -16,19 +16,19 @@ use crate::path::LayerPath;
 
 /// The entry at a path.
 pub(super) enum StackEntry {
-    /// Nothing, and nothing that hides what is below.
+    /// No entry; lower layers are visible.
     Absent,
-    /// Nothing, and what is below cannot be seen.
+    /// No entry; lower layers are hidden.
     Hidden,
     Directory(OwnedFd),
     Link(Vec<u8>),
     Other,
 }
 
-/// What the way to what is inside a directory comes to in one layer.
+/// The visibility of a directory's content in one layer.
 #[derive(Clone, Copy)]
 enum DirectoryState {
-    /// The directory is there. What it lacks is hidden below where it, or one above it, is opaque.
+    /// The directory exists. If it or a parent is opaque, it hides lower entries.
     There { hides: bool },
     /// As [`StackEntry::Absent`].
     Absent,
@@ -40,11 +40,11 @@ enum DirectoryState {
 pub(super) struct LayerStack {
     /// Topmost first.
     layers: Vec<RootDirectory>,
-    /// Ways that were gone already, in each of the layers: many paths share them.
+    /// Cached states of directories, for each layer: many paths share them.
     ways: RefCell<HashMap<LayerPath, Vec<Option<DirectoryState>>>>,
-    /// What the new layer hides.
+    /// The paths that the new layer hides.
     gone: BTreeSet<LayerPath>,
-    /// Directories in which the new layer hides everything.
+    /// Directories whose whole lower content the new layer hides.
     emptied: BTreeSet<LayerPath>,
 }
 
@@ -61,7 +61,7 @@ impl LayerStack {
         Ok(Self { layers, ways: RefCell::default(), gone: BTreeSet::new(), emptied: BTreeSet::new() })
     }
 
-    /// What they show at `path`.
+    /// The visible entry at `path`.
     pub(super) fn find(&self, path: &LayerPath) -> Result<StackEntry, Errno> {
         if self.is_hidden(path) {
             return Ok(StackEntry::Hidden);
@@ -75,7 +75,7 @@ impl LayerStack {
         Ok(StackEntry::Absent)
     }
 
-    /// Where `path` leads; `None` for a loop of links.
+    /// `path` with links followed; `None` for a loop of links.
     pub(super) fn follow(&self, path: &LayerPath) -> Result<Option<LayerPath>, Errno> {
         links::follow(path, |path| match self.find(path)? {
             StackEntry::Link(target) => Ok(Some(target)),
@@ -83,7 +83,7 @@ impl LayerStack {
         })
     }
 
-    /// Hides what is at `path` from now on, if something is.
+    /// Hides the entry at `path`, if there is one.
     pub(super) fn hide(&mut self, path: LayerPath) -> Result<(), Errno> {
         if !matches!(self.find(&path)?, StackEntry::Absent | StackEntry::Hidden) {
             self.gone.insert(path);
@@ -91,7 +91,7 @@ impl LayerStack {
         Ok(())
     }
 
-    /// Hides what is inside the directory at `path` from now on, if there is one.
+    /// Hides the content of the directory at `path`, if there is one.
     pub(super) fn empty(&mut self, path: LayerPath) -> Result<(), Errno> {
         if matches!(self.find(&path)?, StackEntry::Directory(_)) {
             self.emptied.insert(path);
@@ -99,7 +99,7 @@ impl LayerStack {
         Ok(())
     }
 
-    /// What is hidden, and the directories in which everything is; not what is hidden with a directory that it is in.
+    /// The hidden paths, and the directories with hidden content; without paths that a hidden parent includes.
     pub(super) fn hidden(&self) -> (Vec<LayerPath>, Vec<LayerPath>) {
         let outermost = |paths: &BTreeSet<LayerPath>| {
             paths.iter().filter(|path| !self.is_hidden_with_its_directory(path)).cloned().collect()
@@ -116,7 +116,7 @@ impl LayerStack {
         above.any(|path| self.gone.contains(&path) || self.emptied.contains(&path))
     }
 
-    /// What layer `n` has at `path`.
+    /// The entry of layer `n` at `path`.
     fn look(&self, n: usize, path: &LayerPath) -> Result<StackEntry, Errno> {
         let layer = &self.layers[n];
         let hides = match path.parent().map(|parent| self.way(n, &parent)).transpose()? {
@@ -137,7 +137,7 @@ impl LayerStack {
         })
     }
 
-    /// The way to what is inside the directory `path` in layer `n`.
+    /// The visibility of the content of the directory `path` in layer `n`.
     fn way(&self, n: usize, path: &LayerPath) -> Result<DirectoryState, Errno> {
         if let Some(Some(way)) = self.ways.borrow().get(path).map(|ways| ways[n]) {
             return Ok(way);
@@ -162,7 +162,7 @@ impl LayerStack {
     }
 }
 
-/// Whether the layer in `directory` has an opaque root. Overlayfs looks for that in all directories but this one.
+/// Whether the layer in `directory` has an opaque root, which overlayfs ignores.
 ///
 /// # Errors
 /// When the directory cannot be opened.

@@ -14,18 +14,18 @@ pub enum UnpackError {
     /// The blob cannot be read or decompressed.
     #[error("cannot read the layer")]
     Read(#[source] io::Error),
-    /// It is no sound tar.
+    /// It is not a valid tar.
     #[error("the layer is not a valid tar archive")]
     Tar(#[source] Malformed),
-    /// It is another layer.
+    /// Its content has another digest.
     #[error("the layer does not match the diff id of the image")]
     Blob(#[source] Mismatch),
     /// An entry of the layer is invalid.
     #[error("cannot unpack `{name}`")]
     Entry {
-        /// As the layer spells it.
+        /// The name in the layer's spelling.
         name: String,
-        /// Why.
+        /// The cause.
         #[source]
         fault: UnpackFault,
     },
@@ -34,19 +34,19 @@ pub enum UnpackError {
     Merge {
         /// The path.
         path: LayerPath,
-        /// Why.
+        /// The cause.
         #[source]
         fault: UnpackFault,
     },
-    /// A directory that was given cannot be used.
+    /// A given directory is not usable.
     #[error("cannot unpack into {}", path.display())]
     Directory {
         /// The directory.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The caller had it stopped.
+    /// The caller cancelled it.
     #[error("interrupted")]
     Cancelled,
 }
@@ -55,16 +55,16 @@ pub enum UnpackError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnpackFault {
-    /// The system refused.
+    /// A system call failed.
     #[error("cannot {0}")]
     System(&'static str, #[source] io::Error),
     /// A name that no file of a layer can have.
     #[error(transparent)]
     Name(#[from] PathError),
-    /// A path that is too long or too deep, or leads to such a one through links.
+    /// A path that is too long or too deep, directly or through links.
     #[error("its path has more than {} bytes or {} directories", crate::path::MAX_PATH, crate::path::MAX_DEPTH)]
     TooLong,
-    /// More symbolic links on the way than a system follows.
+    /// A path through too many symbolic links.
     #[error("its path leads through a loop of symbolic links")]
     Loop,
     /// Something other than a directory is where a directory is needed.
@@ -73,10 +73,10 @@ pub enum UnpackFault {
     /// An entry for the layer's root that is not a directory.
     #[error("the root must be a directory")]
     Root,
-    /// A symbolic link to nothing.
+    /// A symbolic link with an empty target.
     #[error("it is a symbolic link whose target is empty or has a NUL byte")]
     Symlink,
-    /// A hard link to what the layer does not have, or has only later.
+    /// A hard link to a file that the layer does not have, or has later.
     #[error("it is a hard link to {0}, which is not an earlier entry of the layer")]
     Dangling(LayerPath),
     /// A hard link to a directory.
@@ -88,13 +88,13 @@ pub enum UnpackFault {
     /// A device without numbers.
     #[error("it is a device without a number")]
     Device,
-    /// An owner or group beyond what a system has.
+    /// An owner or group above the limit of the system.
     #[error("its owner is {0}, which is above the limit of user ids")]
     Owner(u64),
-    /// An extended attribute without a proper name.
+    /// An extended attribute with an invalid name.
     #[error("its extended attribute `{0}` is invalid")]
     Xattr(String),
-    /// More directories and whiteouts than any image has.
+    /// Too many directories and whiteouts.
     #[error("the layer has more than {} MiB of names of directories and whiteouts", super::writer::MAX_PENDING >> 20)]
     TooMuch,
 }
@@ -140,7 +140,7 @@ impl From<EntriesError> for UnpackError {
 }
 
 impl From<io::Error> for UnpackError {
-    /// An error of reading, which may carry a verdict about the blob or its tar.
+    /// Converts an error of reading, which may contain a fault of the blob or its tar.
     fn from(error: io::Error) -> Self {
         let error = match error.downcast() {
             Ok(mismatch) => return Self::Blob(mismatch),
@@ -150,7 +150,7 @@ impl From<io::Error> for UnpackError {
     }
 }
 
-/// For `map_err` on a system call that was to `what`.
+/// For `map_err` of the operation `what`.
 pub(super) fn cannot<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> UnpackFault {
     move |error| UnpackFault::System(what, error.into())
 }

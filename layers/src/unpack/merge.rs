@@ -11,17 +11,16 @@ use super::root::{self, Missing, OpenDirectory, ResolvedPath, RootDirectory};
 use super::{Unpacked, metadata, unusable};
 use crate::path::LayerPath;
 
-/// Moves the layer that was unpacked into the directory `layer`, with whiteouts listed, onto `root`, which is on the
-/// same filesystem and holds the layers below.
+/// Moves the unpacked layer in the directory `layer`, whose whiteouts are listed in `unpacked`, onto `root`, which has
+/// the layers below and is on the same filesystem.
 ///
-/// First goes what whiteouts and opaque directories hide. Then a directory joins the one that is there and gives it its
-/// metadata, unless no entry of the layer named it; everything else takes the place of what is there. Where such an
-/// unnamed directory meets a symbolic link, the link is followed, inside `root`. Directories that only get other
-/// content keep their times. Of `layer` a skeleton of directories is left.
+/// First removes the paths hidden by whiteouts and opaque directories. Then a directory merges with an existing one and
+/// sets its metadata, unless it is implied; any other entry replaces the existing one. If an implied directory meets a
+/// symbolic link, the link is followed inside `root`. Directories whose metadata the layer does not set keep their
+/// times. `layer` then has only directories.
 ///
 /// # Errors
-/// When an unnamed directory meets a file or a loop of links, or files cannot be moved. `root` is then between two
-/// states.
+/// When an implied directory meets a file or a loop of links, or files cannot be moved. `root` is then incomplete.
 pub fn merge(layer: &Path, unpacked: &Unpacked, root: &Path) -> Result<(), UnpackError> {
     let open = |path: &Path| RootDirectory::open(path).map_err(unusable(path));
     let merge = Merge { layer: open(layer)?, root: open(root)?, implied: &unpacked.implied };
@@ -48,12 +47,12 @@ struct Merge<'a> {
 }
 
 impl Merge<'_> {
-    /// Whether no entry of the layer says what the directory is like.
+    /// Whether no entry of the layer sets the directory's metadata.
     fn is_implied(&self, path: &LayerPath) -> bool {
         self.implied.binary_search(path).is_ok()
     }
 
-    /// The directory in the root that `path` leads to, if any.
+    /// The directory of the root at `path`, with links followed, if there is one.
     fn below(&self, path: &LayerPath) -> Result<Option<OpenDirectory>, UnpackFault> {
         match self.root.walk(path, Missing::Stop) {
             Ok(ResolvedPath::There(place)) => Ok(Some(place)),
@@ -71,13 +70,13 @@ impl Merge<'_> {
         let Some(directory) = self.below(path)? else { return Ok(()) };
         let named = !self.is_implied(path) && self.layer.directory(path.as_bytes()).is_ok();
         if named && directory.path.file_name() != path.file_name() {
-            // The layer's directory takes the place of a link, and what that leads to is not meant.
+            // The layer's directory replaces the link; the target of the link stays.
             return Ok(());
         }
         change(&directory, || root::empty(directory.fd.as_fd()))
     }
 
-    /// Moves what is in the layer's directory `from`, which is at `path` in the layer, into `to`.
+    /// Moves the content of the layer's directory `from`, at `path` in the layer, into `to`.
     fn directory(&self, from: BorrowedFd<'_>, to: &OpenDirectory, path: &LayerPath) -> Result<(), UnpackError> {
         let failed = |what: &'static str| {
             let path = path.clone();
@@ -139,7 +138,7 @@ impl Merge<'_> {
         self.directory(from.as_fd(), to, path)
     }
 
-    /// The link at `name` in `to` stands for a directory in the root, which is made where it is missing.
+    /// The directory of the root that the link `name` in `to` leads to, created if it is missing.
     fn through_link(
         &self,
         from: BorrowedFd<'_>,
@@ -162,7 +161,7 @@ impl Merge<'_> {
     }
 }
 
-/// Moves `name` to where something else is, or nothing.
+/// Moves `name`, and replaces an existing entry.
 fn replace(
     from: BorrowedFd<'_>,
     to: &OpenDirectory,
@@ -174,7 +173,7 @@ fn replace(
         root::remove(to.fd.as_fd(), name)?;
     }
     match renameat(from, name, &to.fd, name) {
-        // Without privileges a directory that cannot be written cannot be moved.
+        // Without privileges, a directory that is not writable cannot be moved.
         Err(Errno::ACCESS) if root::is_directory(new) => {
             chmodat(from, name, mode(new) | Mode::RWXU, AtFlags::empty())?;
             renameat(from, name, &to.fd, name)?;
@@ -188,7 +187,7 @@ fn kind(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
 }
 
-/// Changes what is in a directory, which keeps its mode and times.
+/// Changes the content of a directory, and keeps its mode and times.
 fn change(directory: &OpenDirectory, change: impl FnOnce() -> rustix::io::Result<()>) -> Result<(), UnpackFault> {
     let change = || {
         let before = fstat(&directory.fd)?;
@@ -199,13 +198,13 @@ fn change(directory: &OpenDirectory, change: impl FnOnce() -> rustix::io::Result
     change().map_err(cannot(REMOVE))
 }
 
-/// Makes a directory writable. Without privileges not even its owner can change what is in it otherwise.
+/// Makes a directory writable. Without privileges, even its owner cannot change it otherwise.
 fn open_up(directory: &OpenDirectory, before: &Stat) -> rustix::io::Result<()> {
     let mode = mode(before);
     if mode.contains(Mode::RWXU) { Ok(()) } else { fchmod(&directory.fd, mode | Mode::RWXU) }
 }
 
-/// Gives a directory the mode and times that it had.
+/// Restores the mode and times of a directory.
 fn restore(directory: &OpenDirectory, before: &Stat) -> rustix::io::Result<()> {
     let mode = mode(before);
     if !mode.contains(Mode::RWXU) {

@@ -13,7 +13,7 @@ use super::{OwnerPolicy, Unpacked, XattrSpace};
 use crate::entries::{TarEntry, Time};
 use crate::owner::{self, OwnershipRecord, RecordedDevice};
 
-/// Longest name and value of an extended attribute (xattr(7)).
+/// Maximum lengths of the name and the value of an extended attribute (xattr(7)).
 const MAX_XATTR_NAME: usize = 255;
 
 /// The metadata of a file.
@@ -26,7 +26,7 @@ pub(crate) struct Attributes {
 }
 
 impl Attributes {
-    /// Those of an entry.
+    /// The attributes of an entry.
     pub(crate) fn of(entry: &mut TarEntry) -> std::result::Result<Self, UnpackFault> {
         let mut xattrs = std::mem::take(&mut entry.xattrs);
         xattrs.retain(|name, _| !is_never_in_layers(name));
@@ -42,13 +42,13 @@ impl Attributes {
         })
     }
 
-    /// How much memory it takes, in bytes, about.
+    /// Its approximate size in memory, in bytes.
     pub(crate) fn weight(&self) -> usize {
         let xattrs = self.xattrs.iter().map(|(name, value)| name.len() + value.len() + 64);
         xattrs.sum::<usize>() + size_of::<Self>()
     }
 
-    /// Gives them to an open file or directory.
+    /// Sets them on an open file or directory.
     pub(crate) fn set(
         &self,
         file: BorrowedFd<'_>,
@@ -60,7 +60,7 @@ impl Attributes {
         {
             count.unkept_owners += 1;
         }
-        // After the owner, since a change of that takes setuid bits and capabilities away.
+        // After the owner, because a change of the owner removes setuid bits and capabilities.
         fchmod(file, self.mode).map_err(cannot("set its mode"))?;
         for (name, value) in &self.xattrs {
             attributed(fsetxattr(file, name, value, XattrFlags::empty()), count)?;
@@ -72,8 +72,8 @@ impl Attributes {
         self.uid.is_root() && self.gid.is_root()
     }
 
-    /// Remembers owner and device of a regular file or directory, and tells whether they are remembered. Root's needs
-    /// no remembering.
+    /// Records owner and device of a regular file or directory, and returns whether they are recorded. Root's need no
+    /// record.
     pub(crate) fn remember(
         &self,
         file: BorrowedFd<'_>,
@@ -90,7 +90,7 @@ impl Attributes {
         }
     }
 
-    /// Gives them to `name` in `directory`, which is a symbolic link, a fifo or a device.
+    /// Sets them on `name` in `directory`, which is a symbolic link, a fifo or a device.
     pub(crate) fn set_at(
         &self,
         directory: BorrowedFd<'_>,
@@ -107,7 +107,7 @@ impl Attributes {
         if !link {
             chmodat(directory, name, self.mode, AtFlags::empty()).map_err(cannot("set its mode"))?;
         }
-        // There is no system call for this that takes a directory (setxattrat is of Linux 6.13).
+        // No system call with a directory argument exists before Linux 6.13 (setxattrat).
         let path = [format!("/proc/self/fd/{}/", directory.as_raw_fd()).as_bytes(), name].concat();
         for (name, value) in &self.xattrs {
             attributed(lsetxattr(&path, name, value, XattrFlags::empty()), count)?;
@@ -122,15 +122,15 @@ enum OwnerKept {
     No,
 }
 
-/// What a directory gets that no entry names: nobody's in particular, and the same whenever it is made.
+/// Sets the attributes of a directory without an entry: fixed values.
 pub(crate) fn set_implied(directory: BorrowedFd<'_>) -> std::result::Result<(), UnpackFault> {
     fchmod(directory, Mode::from_raw_mode(0o755)).map_err(cannot("set its mode"))?;
     futimens(directory, &at(Time::default())).map_err(cannot("set its time"))
 }
 
-/// Makes the metadata of directory `to` those of directory `from`, which was `new` before things were moved out of it,
-/// but for what is the host's own. What the system refuses here it has refused, and counted, when `from` was made, or
-/// has put there by itself.
+/// Copies the metadata of directory `from`, which was `new` before its content moved, to directory `to`, except for
+/// attributes of the host. Ignores refusals of the system: they were counted when `from` was created, or the system set
+/// the attribute itself.
 pub(crate) fn copy(from: BorrowedFd<'_>, new: &Stat, to: BorrowedFd<'_>) -> Result<()> {
     let old = fstat(to)?;
     if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid) {
@@ -148,12 +148,12 @@ pub(crate) fn copy(from: BorrowedFd<'_>, new: &Stat, to: BorrowedFd<'_>) -> Resu
     futimens(to, &timestamps(new))
 }
 
-/// The result, unless it is one of these errors.
+/// The result, except that these errors count as success.
 fn unless(result: Result<()>, errors: &[Errno]) -> Result<()> {
     result.or_else(|error| if errors.contains(&error) { Ok(()) } else { Err(error) })
 }
 
-/// Its extended attributes, but for those that are the host's own.
+/// Its extended attributes, except those of the host.
 fn xattrs(file: BorrowedFd<'_>) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     let list = grown(|buffer| flistxattr(file, buffer));
     let mut xattrs = listed(list, |name| grown(|buffer| fgetxattr(file, name, buffer)))?;
@@ -161,7 +161,7 @@ fn xattrs(file: BorrowedFd<'_>) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     Ok(xattrs)
 }
 
-/// The extended attributes of what is at `path`, links not followed: all of them.
+/// All extended attributes of the file at `path`, without following links.
 pub(crate) fn xattrs_at(path: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     let list = grown(|buffer| llistxattr(path, buffer));
     listed(list, |name| grown(|buffer| lgetxattr(path, name, buffer)))
@@ -176,7 +176,7 @@ fn listed(list: Result<Vec<u8>>, get: impl Fn(&[u8]) -> Result<Vec<u8>>) -> Resu
     names.map(|name| Ok((name.to_vec(), get(name)?))).collect()
 }
 
-/// What `read` reads, with as large a buffer as it takes.
+/// Calls `read` with a growing buffer.
 fn grown(read: impl Fn(&mut [u8]) -> Result<usize>) -> Result<Vec<u8>> {
     let mut buffer = vec![0; 1 << 10];
     loop {
@@ -191,18 +191,18 @@ fn grown(read: impl Fn(&mut [u8]) -> Result<usize>) -> Result<Vec<u8>> {
     }
 }
 
-/// The times of a file, to set them again.
+/// The times of a file, for restoring them.
 pub(crate) fn timestamps(stat: &Stat) -> Timestamps {
     let access = Timespec { tv_sec: stat.st_atime, tv_nsec: i64::try_from(stat.st_atime_nsec).unwrap_or(0) };
     Timestamps { last_access: access, last_modification: modified(stat) }
 }
 
-/// When a file was modified.
+/// The modification time of a file.
 pub(crate) fn modified(stat: &Stat) -> Timespec {
     Timespec { tv_sec: stat.st_mtime, tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or(0) }
 }
 
-/// A time, as access and modification time of a file.
+/// A time as the access and modification time of a file.
 pub(crate) fn at(time: Time) -> Timestamps {
     let time = Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.into() };
     Timestamps { last_access: time, last_modification: time }
@@ -214,7 +214,7 @@ fn owner(id: u64) -> std::result::Result<u32, UnpackFault> {
 
 fn owned(result: Result<()>, owners: OwnerPolicy) -> std::result::Result<OwnerKept, UnpackFault> {
     match result {
-        // Without privileges, or an owner that the user namespace does not map.
+        // Without privileges, or with an owner that the user namespace does not map.
         Err(Errno::PERM | Errno::INVAL) if owners != OwnerPolicy::Kept => Ok(OwnerKept::No),
         result => result.map(|()| OwnerKept::Yes).map_err(cannot("set its owner")),
     }
@@ -230,16 +230,16 @@ fn attributed(result: Result<()>, count: &mut Unpacked) -> std::result::Result<(
     }
 }
 
-/// The label that the host's policy gives.
+/// The label of the host's SELinux policy.
 pub(crate) const LABEL: &[u8] = b"security.selinux";
 
-/// Whether it is an attribute that a layer cannot speak about: those that steer overlayfs, and labels, which are given
-/// by the host's own policy.
+/// Whether an attribute belongs to the host and not to layers: overlayfs's own, and labels, which the host's policy
+/// sets.
 fn is_hosts_own(name: &[u8]) -> bool {
     name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") || name == LABEL
 }
 
-/// Whether it is an attribute that no layer may set or has: those, and what remembers owners.
+/// Whether an attribute is never part of a layer: the host's, and recorded owners.
 pub(crate) fn is_never_in_layers(name: &[u8]) -> bool {
     is_hosts_own(name) || name.starts_with(b"user.fuseoverlayfs.") || name == owner::ATTRIBUTE.as_bytes()
 }
@@ -248,12 +248,12 @@ fn is_name(name: &[u8]) -> bool {
     name.len() <= MAX_XATTR_NAME && !name.is_empty() && !name.contains(&0)
 }
 
-/// Makes what overlayfs takes for a whiteout.
+/// Creates a whiteout in overlayfs's form.
 pub(crate) fn make_whiteout(directory: impl AsFd, name: &[u8]) -> Result<()> {
     mknodat(directory, name, FileType::CharacterDevice, Mode::empty(), 0)
 }
 
-/// What overlayfs takes from a directory's own attributes: that nothing of the layers below shows in it.
+/// Marks a directory as opaque in overlayfs's form.
 pub(crate) fn make_opaque(directory: impl AsFd, space: XattrSpace) -> Result<()> {
     fsetxattr(directory, opaque(space), b"y", XattrFlags::empty())
 }
@@ -262,7 +262,7 @@ fn opaque(space: XattrSpace) -> String {
     format!("{}overlay.opaque", space.prefix())
 }
 
-/// Whether a directory has that attribute in one of these spaces.
+/// Whether a directory is marked as opaque in one of these namespaces.
 pub(crate) fn is_opaque(directory: impl AsFd, spaces: &[XattrSpace]) -> bool {
     spaces.iter().any(|space| {
         let mut value = [0; 2];

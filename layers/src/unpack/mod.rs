@@ -1,15 +1,13 @@
-//! Layer blobs become directories.
+//! Unpacking of layer blobs to directories.
 //!
-//! [`unpack_layer`] writes one layer into a directory of its own, as its tar says and without the layers below;
-//! [`merge()`] puts such a directory onto those below, or [`rebase`](rebase::rebase) fits it onto them for overlayfs to
-//! stack.
+//! [`unpack_layer`] writes one layer into its own directory, independent of the layers below; [`merge()`] applies such
+//! a directory to those below, or [`rebase`](rebase::rebase) fits it onto them for overlayfs.
 //!
-//! No layer gets outside the directory that it is unpacked into. Symbolic links that stand above an entry are followed,
-//! inside that directory only, as the system would do it for a process whose root directory it is: this is what
-//! packages mean that were built with `/lib` a directory and are unpacked where it is a link to `/usr/lib`. A link that
-//! leads to nothing has the directories made that it names.
+//! No layer writes outside of the directory that it is unpacked into. Symbolic links above an entry are followed only
+//! inside that directory, as for a process with that root directory: packages that were built with a directory `/lib`
+//! expect this if `/lib` is a link to `/usr/lib`. If the target of a link is missing, its directories are created.
 //!
-//! The content is verified while it is unpacked, so after an error a directory holds what must not be used.
+//! The content is verified while it is unpacked; after an error the directory must not be used.
 
 mod ahead;
 mod below;
@@ -41,14 +39,14 @@ use crate::decompress::decompress;
 use crate::entries::TarEntries;
 use crate::path::LayerPath;
 
-/// How layers are unpacked.
+/// The options of unpacking.
 #[derive(Clone, Copy)]
 pub struct UnpackOptions<'a> {
     /// The treatment of owners.
     pub owners: OwnerPolicy,
     /// Whether devices are created. Skipped devices, and those that the system refuses, are counted.
     pub devices: bool,
-    /// Asked now and then; unpacking ends in [`UnpackError::Cancelled`] once it is true.
+    /// Polled; once true, unpacking ends with [`UnpackError::Cancelled`].
     pub cancelled: &'a (dyn Fn() -> bool + Sync),
 }
 
@@ -62,7 +60,7 @@ pub enum XattrSpace {
 }
 
 impl XattrSpace {
-    /// All, as fuse-overlayfs may have used another than the kernel would.
+    /// All, because fuse-overlayfs may use another one than the kernel.
     pub(crate) const ALL: [Self; 2] = [Self::Trusted, Self::User];
 
     pub(crate) fn prefix(self) -> &'static str {
@@ -76,18 +74,17 @@ impl XattrSpace {
 /// The treatment of owners and groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwnerPolicy {
-    /// They are as the layer says.
+    /// They are set as in the layer.
     Kept,
-    /// Those that the system refuses to set are counted; such files belong to whoever unpacks.
+    /// Refused owners are counted; the files belong to the user who unpacks.
     KeptWherePossible,
-    /// Those that the system refuses to set are remembered beside files and directories ([`crate::owner`]), as are
-    /// devices, which become empty files. What cannot carry that, such as symbolic links, is counted unless it is
-    /// root's.
+    /// Refused owners are recorded beside files and directories ([`crate::owner`]), and so are devices, which become
+    /// empty files. Files that cannot have a record, such as symbolic links, are counted unless they belong to root.
     Remembered,
 }
 
 impl Default for UnpackOptions<'_> {
-    /// Everything as the layer says.
+    /// Everything as in the layer.
     fn default() -> Self {
         Self { owners: OwnerPolicy::Kept, devices: true, cancelled: &|| false }
     }
@@ -101,20 +98,19 @@ impl fmt::Debug for UnpackOptions<'_> {
     }
 }
 
-/// What was unpacked. Paths are sorted, and are where things really are: symbolic links of the layer itself are
-/// followed in them.
+/// The result of unpacking. Paths are sorted, with the layer's own symbolic links followed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unpacked {
     /// Whiteouts: these paths are removed from the layers below.
     pub whiteouts: Vec<LayerPath>,
     /// Opaque directories: their content in the layers below is removed.
     pub opaque: Vec<LayerPath>,
-    /// Directories that no entry names and that were made because something is in them, with mode 0755; the root among
-    /// them where no entry names it. A directory below keeps what it has.
+    /// Directories without an entry that were created as parents, with mode 0755; the root is among them if it has no
+    /// entry. A directory of a lower layer keeps its metadata.
     pub implied: Vec<LayerPath>,
     /// The number of files with a lost owner.
     pub unkept_owners: u64,
-    /// Extended attributes that the filesystem or the kernel did not take.
+    /// Extended attributes that the filesystem or the kernel refused.
     pub unkept_xattrs: u64,
     /// The number of skipped devices.
     pub skipped_devices: u64,
@@ -126,17 +122,17 @@ pub struct Unpacked {
 
 /// Unpacks one layer into the empty directory `into`.
 ///
-/// The blob is a tar, plain or compressed, told apart by its first bytes, and is read to its end. Two threads work on
-/// it, of which the caller's is one: decompressing, and writing files. They take about 2 MiB for their buffers, besides
-/// what directories need: their attributes are kept until the end.
+/// The blob is a tar, plain or compressed, detected by its first bytes, and is read to its end. Two threads, including
+/// the caller's, decompress it and write files. Their buffers take about 2 MiB; the attributes of all directories are
+/// kept in memory until the end.
 ///
-/// Kept are modes, owners, modification times, extended attributes, hard and symbolic links, fifos, devices and holes.
-/// Of two entries of one path the later one counts. Whiteouts are applied to nothing; in particular they do not touch
-/// what the layer itself has. Dropped are extended attributes that steer overlayfs and SELinux labels.
+/// Sets modes, owners, modification times, extended attributes, hard and symbolic links, fifos, devices and holes. The
+/// later of two entries for one path counts. Whiteouts are only recorded; in particular they do not affect entries of
+/// the layer itself. Drops overlayfs's extended attributes and SELinux labels.
 ///
 /// # Errors
-/// When the blob cannot be read, its uncompressed content is not `expected`, or has entries that cannot be; and when
-/// files cannot be written. `into` then holds a part of the layer.
+/// When the blob cannot be read, its uncompressed content is not `expected`, an entry is invalid, or files cannot be
+/// written. `into` then has a part of the layer.
 pub fn unpack_layer(
     reader: impl BufRead + Send,
     expected: &DiffId,
@@ -161,16 +157,16 @@ fn write(tar: impl BufRead, mut writer: Writer<'_>) -> Result<Unpacked, UnpackEr
     while let Some(entry) = entries.next_entry()? {
         writer.entry(entry, &mut entries)?;
     }
-    // The end of the tar need not be the end of the layer, which is where it proves to be the right one.
+    // The layer may continue after the end of the tar, and is verified at its own end.
     io::copy(&mut entries.into_inner(), &mut io::sink())?;
     writer.finish()
 }
 
-/// Finds out whether whiteouts and opaque directories can be kept in the form of overlayfs in `directory`, which
-/// gets both and is for the caller to remove.
+/// Probes whether whiteouts and opaque directories can be created in overlayfs's form in `directory`. Creates both
+/// there; the caller removes them.
 ///
 /// # Errors
-/// When they cannot, as on an overlay mount, or where extended attributes cannot be set.
+/// When they cannot be created, as on an overlay mount or without extended attributes.
 pub fn try_whiteouts(directory: &Path, space: XattrSpace) -> io::Result<()> {
     let root = RootDirectory::open(directory)?;
     let place = root.place()?;
@@ -178,7 +174,7 @@ pub fn try_whiteouts(directory: &Path, space: XattrSpace) -> io::Result<()> {
     Ok(metadata::make_opaque(&place.fd, space)?)
 }
 
-/// An error that is the system's, for a path that the caller gave.
+/// A system error for a path given by the caller.
 fn unusable(path: &Path) -> impl FnOnce(Errno) -> UnpackError {
     |error| UnpackError::Directory { path: path.into(), source: error.into() }
 }

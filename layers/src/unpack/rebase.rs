@@ -1,10 +1,10 @@
-//! Fitting a layer's directory onto the layers below it, as overlayfs will stack them.
+//! Rebasing: fits a layer's directory onto the layers below it, for overlayfs.
 //!
-//! A layer need not name the directories above its entries. Such an implied directory is the one that the layers below
-//! have, with its owner, mode and times; and where they have a link in its place, the entries belong where the link
-//! leads. Overlayfs knows of neither: it would show the layer's own directory, with whatever attributes that has.
+//! A layer may lack entries for the parents of its entries. Such an implied directory has the owner, mode and times of
+//! the directory in the layers below; if they have a link in its place, the entries belong at the target of the link.
+//! Overlayfs does neither: it would show the layer's own directory with its own attributes.
 //!
-//! Whiteouts are made here, too, in the form that overlayfs has for them, where the layers below have what they hide.
+//! Also creates whiteouts in overlayfs's form, if the layers below have the hidden entries.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -24,32 +24,32 @@ use crate::path::LayerPath;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RebaseError {
-    /// The links of the layers below lead in a circle.
+    /// The links of the layers below form a loop.
     #[error("{0} leads through a loop of links in the layers below")]
     Loop(LayerPath),
-    /// The layer has an entry itself where others belong.
+    /// The layer already has an entry at the destination of others.
     #[error("{0} leads to {1}, where the layer has another entry")]
     Blocked(LayerPath, LayerPath),
-    /// The layer has entries inside what is no directory below.
+    /// The layer has entries inside a path that is not a directory below.
     #[error("{0} is not a directory in the layers below")]
     NotDirectory(LayerPath),
-    /// The file system refuses.
+    /// The filesystem returns an error.
     #[error("{0}")]
     Io(LayerPath, #[source] io::Error),
 }
 
-/// Fits the layer that was unpacked into the directory `layer` onto `below`, which come topmost first. Opaque directories
-/// are marked in the attributes of `space`.
+/// Fits the layer unpacked into the directory `layer` onto `below`, the topmost first. Opaque directories are marked
+/// with attributes of `space`.
 ///
 /// # Errors
-/// When the links below make a circle, entries collide, or the file system refuses.
+/// When the links below form a loop, entries collide, or the filesystem returns an error.
 pub fn rebase(layer: &Path, unpacked: &Unpacked, below: &[PathBuf], space: XattrSpace) -> Result<(), RebaseError> {
     let top = |error: Errno| RebaseError::Io(LayerPath::root(), error.into());
     let (layer, below) = (RootDirectory::open(layer).map_err(top)?, LayerStack::open(below, space).map_err(top)?);
     let mut rebase = Rebase { layer, below, space, implied: BTreeSet::new(), touched: BTreeMap::new() };
     rebase.hide(unpacked)?;
     let mut left: BTreeSet<LayerPath> = unpacked.implied.iter().cloned().collect();
-    // What is above comes first: when it moves, what is inside it moves, too.
+    // Parents first: when a directory moves, its content moves with it.
     while let Some(path) = left.pop_first() {
         if let Some(target) = rebase.place(&path).map_err(|fault| fault.at(&path))? {
             let moved = |other: &LayerPath| match other.as_bytes().strip_prefix(path.as_bytes()) {
@@ -63,8 +63,8 @@ pub fn rebase(layer: &Path, unpacked: &Unpacked, below: &[PathBuf], space: Xattr
     rebase.finish()
 }
 
-/// The directories of a stack that show something, of all that there are, topmost first: a layer with an opaque root hides
-/// those below it, and overlayfs does not see that by itself.
+/// The visible directories of a stack, the topmost first: a layer with an opaque root hides those below it, which
+/// overlayfs does not detect by itself.
 ///
 /// # Errors
 /// When a directory cannot be opened.
@@ -78,7 +78,7 @@ pub fn visible(mut stack: Vec<PathBuf>, space: XattrSpace) -> io::Result<Vec<Pat
     Ok(stack)
 }
 
-/// Why one directory cannot be placed.
+/// The cause why a directory cannot be rebased.
 enum RebaseFault {
     Errno(Errno),
     Loop,
@@ -107,14 +107,14 @@ struct Rebase {
     layer: RootDirectory,
     below: LayerStack,
     space: XattrSpace,
-    /// Directories that take their attributes from below.
+    /// Directories that get their attributes from below.
     implied: BTreeSet<LayerPath>,
-    /// Directories that something was put into, with the times they had before.
+    /// Directories with added content, and their previous times.
     touched: BTreeMap<LayerPath, Timestamps>,
 }
 
 impl Rebase {
-    /// Hides from sight what the layer's whiteouts hide.
+    /// Hides the entries that the layer's whiteouts hide.
     fn hide(&mut self, unpacked: &Unpacked) -> Result<(), RebaseError> {
         for path in &unpacked.whiteouts {
             let hidden = self.beside(path).and_then(|path| Ok(self.below.hide(path)?));
@@ -126,7 +126,7 @@ impl Rebase {
         Ok(())
     }
 
-    /// `path` with all links above it followed, but not itself.
+    /// `path` with links in its parents followed.
     fn beside(&self, path: &LayerPath) -> Result<LayerPath, RebaseFault> {
         let parent = self.below.follow(&path.parent().unwrap_or_default())?.ok_or(RebaseFault::Loop)?;
         if path.is_root() { Ok(parent) } else { parent.join(path.file_name()).map_err(|_| Errno::NAMETOOLONG.into()) }
@@ -135,12 +135,13 @@ impl Rebase {
     fn empty(&mut self, path: &LayerPath, unpacked: &Unpacked) -> Result<(), RebaseFault> {
         let named = unpacked.implied.binary_search(path).is_err() && self.layer.directory(path.as_bytes()).is_ok();
         let place = self.beside(path)?;
-        // A directory that the layer names takes the place of a link, and what that leads to is not meant.
+        // A directory with its own entry replaces a link; the target of the link stays.
         let place = if named { place } else { self.below.follow(&place)?.ok_or(RebaseFault::Loop)? };
         Ok(self.below.empty(place)?)
     }
 
-    /// Moves what is in the implied directory `path` to where the links below lead, and tells where if they do.
+    /// Moves the content of the implied directory `path` to the target of the links below, and returns the target if it
+    /// moved.
     fn place(&mut self, path: &LayerPath) -> Result<Option<LayerPath>, RebaseFault> {
         match self.below.find(path)? {
             StackEntry::Link(_) => {}
@@ -155,7 +156,7 @@ impl Rebase {
         Ok(Some(target))
     }
 
-    /// Moves all that is in `from` into `to`, and removes `from`.
+    /// Moves the content of `from` into `to`, and removes `from`.
     fn move_into(&mut self, from: &LayerPath, to: &LayerPath) -> Result<(), RebaseFault> {
         let target = self.directory(to)?;
         let source = self.layer.directory(from.as_bytes())?;
@@ -175,7 +176,7 @@ impl Rebase {
         Ok(())
     }
 
-    /// The layer's directory at `path`, made with its parents where it is missing.
+    /// The layer's directory at `path`, created with its parents if it is missing.
     fn directory(&mut self, path: &LayerPath) -> Result<OwnedFd, RebaseFault> {
         let mut here = self.layer.directory(&[])?;
         for step in path.steps() {
@@ -196,16 +197,15 @@ impl Rebase {
         Ok(here)
     }
 
-    /// Remembers the times of a directory that something will be put into.
+    /// Records the times of a directory before its content changes.
     fn touch(&mut self, path: LayerPath, directory: &OwnedFd) -> Result<(), Errno> {
         let stat = fs::fstat(directory)?;
         self.touched.entry(path).or_insert(metadata::timestamps(&stat));
         Ok(())
     }
 
-    /// Writes whiteouts and opaque directories as overlayfs has them. What the layer itself has is not hidden: where it has
-    /// a directory, a whiteout of that name only hides what is in it below, and where it has something else, that hides
-    /// what is below by itself.
+    /// Writes whiteouts and opaque directories in overlayfs's form. For an entry of the layer itself there is no
+    /// whiteout: a directory becomes opaque, and any other entry already hides the lower one.
     fn mark(&mut self) -> Result<(), RebaseError> {
         let (gone, emptied) = self.below.hidden();
         for path in gone {
@@ -230,7 +230,7 @@ impl Rebase {
         Ok(())
     }
 
-    /// Gives every implied directory the attributes that it has below.
+    /// Gives every implied directory its attributes from below.
     fn finish(self) -> Result<(), RebaseError> {
         for path in &self.implied {
             let done = || match self.below.find(path)? {
@@ -250,7 +250,7 @@ impl Rebase {
     }
 }
 
-/// Where the layer has something else than a directory, that hides what is below by itself.
+/// An entry that is not a directory already hides the lower one.
 fn unless_blocked(fault: RebaseFault) -> Result<(), RebaseFault> {
     if matches!(fault, RebaseFault::Blocked(_)) { Ok(()) } else { Err(fault) }
 }
@@ -308,7 +308,7 @@ mod tests {
             Self { place, below }
         }
 
-        /// Settles a layer. Its whiteouts are not on disk yet.
+        /// Rebases a layer. Its whiteouts are not on disk yet.
         fn rebase(&self, entries: &[&str], implied: &[&str]) -> Result<PathBuf, RebaseError> {
             let (whiteouts, entries): (Vec<&str>, Vec<&str>) = entries.iter().partition(|name| name.contains(".wh."));
             let top = layer(&self.place.path().join("top"), &entries);
@@ -378,7 +378,7 @@ mod tests {
             files::write(stack.place.path().join("canary"), "").unwrap();
             match stack.rebase(entries, implied) {
                 Err(error) => assert!(error.to_string().starts_with(said), "{error}"),
-                // A link to the root: what is in it is at the root.
+                // A link to the root: its content is at the root.
                 Ok(top) => assert!(top.join("x").is_file() && below == ["a>../../.."], "{below:?}"),
             }
             assert_eq!(files::read_dir(stack.place.path()).unwrap().count(), 3);

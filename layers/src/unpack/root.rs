@@ -1,8 +1,8 @@
 //! A confined directory tree.
 //!
-//! Everything is done relative to directory descriptors, and no path is ever handed to the system that it could follow
-//! a symbolic link in. Where links are to be followed, it is done here, step by step, as the system does it for a
-//! process whose root directory this is (chroot(2)): absolute targets begin at the root, and `..` of the root is the root.
+//! All operations are relative to directory descriptors, and the kernel never gets a path in which it could follow a
+//! symbolic link. Links are followed here, step by step, as for a process with this root directory (chroot(2)):
+//! absolute targets begin at the root, and `..` of the root is the root.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -15,9 +15,9 @@ use super::error::{UnpackFault, cannot};
 use crate::path::LayerPath;
 use crate::regular::open_resolved;
 
-/// Most symbolic links in one path, as in Linux (path_resolution(7)).
+/// Maximum number of symbolic links in one path, as in Linux (path_resolution(7)).
 const MAX_LINKS: usize = 40;
-/// Most components that one path leads over, links followed.
+/// Maximum number of components of one path, with links followed.
 const MAX_STEPS: usize = 4096;
 
 const DIRECTORY: OFlags =
@@ -36,19 +36,19 @@ pub(crate) struct OpenDirectory {
     pub(crate) path: LayerPath,
 }
 
-/// What is done about directories that are missing on the way.
+/// The treatment of missing directories.
 pub(crate) enum Missing<'a> {
-    /// They are made, for their owner alone, and noted.
+    /// They are created with access for their owner only, and recorded.
     Make(&'a mut Vec<LayerPath>),
-    /// The way ends there.
+    /// The walk ends there.
     Stop,
 }
 
-/// Where a way ended.
+/// The end of a walk.
 pub(crate) enum ResolvedPath {
-    /// In a directory.
+    /// A directory.
     There(OpenDirectory),
-    /// Before a directory that is missing; the path that it would have.
+    /// A missing directory; its path.
     Missing(LayerPath),
 }
 
@@ -63,23 +63,23 @@ impl RootDirectory {
         Ok(OpenDirectory { fd: self.directory(&[])?, path: LayerPath::root() })
     }
 
-    /// Opens a directory of this path, no component of which is a symbolic link.
+    /// Opens the directory at a path without symbolic links.
     pub(crate) fn directory(&self, path: &[u8]) -> Result<OwnedFd> {
         let path = if path.is_empty() { b"." } else { path };
         let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         match open_resolved(&self.fd, path, DIRECTORY, beneath) {
-            // Linux before 5.6, and sandboxes that do not know the call.
+            // Linux before 5.6, and sandboxes that do not support the system call.
             Err(Errno::NOSYS | Errno::PERM) => self.step_by_step(path),
             result => result,
         }
     }
 
-    /// What is at `path`, if anything, above which there are directories and no symbolic links.
+    /// The metadata of `path`, if it exists; its parents must be directories without symbolic links.
     pub(crate) fn stat(&self, path: &LayerPath) -> Result<Option<Stat>> {
         stat(self.fd.as_fd(), path.as_bytes())
     }
 
-    /// The target of the symbolic link at `path`, above which there are directories and no others.
+    /// The target of the symbolic link at `path`; its parents must be directories.
     pub(crate) fn read_link(&self, path: &LayerPath) -> Result<Vec<u8>> {
         Ok(readlinkat(&self.fd, path.as_bytes(), Vec::new())?.into_bytes())
     }
@@ -90,7 +90,7 @@ impl RootDirectory {
         steps.try_fold(first, |fd, step| open(fd.as_fd(), step))
     }
 
-    /// Where `path` leads, symbolic links followed inside the tree.
+    /// The end of `path`, with symbolic links followed inside the tree.
     pub(crate) fn walk(
         &self,
         path: &LayerPath,
@@ -108,9 +108,9 @@ const OPEN: &str = "open a directory above it";
 struct PathResolver<'a> {
     root: &'a RootDirectory,
     missing: Missing<'a>,
-    /// How far it is.
+    /// The current directory.
     place: OpenDirectory,
-    /// The components that are still to go, the last one first.
+    /// The remaining components, the last one first.
     ahead: Vec<Vec<u8>>,
 }
 
@@ -164,7 +164,7 @@ impl PathResolver<'_> {
         Ok(())
     }
 
-    /// Goes on where the symbolic link `name` leads, which is at `path`.
+    /// Continues at the target of the symbolic link `name`, which is at `path`.
     fn follow(&mut self, name: &[u8], path: LayerPath) -> std::result::Result<(), UnpackFault> {
         let target = match readlinkat(&self.place.fd, name, Vec::new()) {
             Ok(target) => target.into_bytes(),
@@ -178,7 +178,7 @@ impl PathResolver<'_> {
         Ok(())
     }
 
-    /// The path of what is still to go, from `path` on, where nothing is any more.
+    /// The remaining path after `path`, which does not exist.
     fn beyond(&self, path: LayerPath) -> std::result::Result<LayerPath, UnpackFault> {
         self.ahead.iter().rev().try_fold(path, |path, name| match name.as_slice() {
             b".." => Ok(path.parent().unwrap_or_default()),
@@ -187,17 +187,17 @@ impl PathResolver<'_> {
     }
 }
 
-/// Whether a path is one that may be made.
+/// Checks that a path can be created.
 pub(crate) fn check(path: &LayerPath) -> std::result::Result<(), UnpackFault> {
     path.check_limits().map_err(|_| UnpackFault::TooLong)
 }
 
-/// Opens the directory `name` in `directory`; a link is not one.
+/// Opens the directory `name` in `directory`; does not follow a link.
 pub(crate) fn open(directory: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
     openat(directory, name, DIRECTORY, Mode::empty())
 }
 
-/// What is at `name` in `directory`, if anything; links are not followed.
+/// The metadata of `name` in `directory`, if it exists; links are not followed.
 pub(crate) fn stat(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Stat>> {
     match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(stat)),
@@ -225,20 +225,20 @@ pub(crate) fn names(directory: impl AsFd) -> Result<Vec<Vec<u8>>> {
     Ok(names)
 }
 
-/// Removes what is at `name` in `directory`, with everything in it; it need not be there.
+/// Removes `name` in `directory` with all its content; it may be missing.
 pub(crate) fn remove(directory: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     match unlinkat(directory, name, AtFlags::empty()) {
         Err(Errno::ISDIR) => {}
         Err(Errno::NOENT) => return Ok(()),
         result => return result,
     }
-    // Without privileges nothing can be removed from a directory whose mode forbids it. A failure shows soon enough.
+    // Without privileges, a directory must be writable for its content to be removed. The removal reports a failure.
     let _ = chmodat(directory, name, Mode::RWXU, AtFlags::empty());
     empty(open(directory, name)?.as_fd())?;
     unlinkat(directory, name, AtFlags::REMOVEDIR)
 }
 
-/// Removes everything in `directory`.
+/// Removes all content of `directory`.
 pub(crate) fn empty(directory: BorrowedFd<'_>) -> Result<()> {
     names(directory)?.iter().try_for_each(|name| remove(directory, name))
 }

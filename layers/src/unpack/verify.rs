@@ -14,7 +14,7 @@ pub struct Mismatch {
     pub found: DiffId,
 }
 
-/// Reads what a layer decompresses to. Ends in a [`Mismatch`] instead of the end where that is not what was asked for.
+/// Reads the uncompressed content of a layer. Ends in a [`Mismatch`] if it does not match the expected diff id.
 pub(super) struct VerifiedReader<R> {
     reader: R,
     expected: DiffId,
@@ -44,7 +44,7 @@ impl<R: BufRead> BufRead for VerifiedReader<R> {
     }
 
     fn consume(&mut self, count: usize) {
-        // What is consumed has been filled in already, so this reads nothing.
+        // Consumed bytes are already in the buffer, so this reads nothing.
         if let (Ok(bytes), Some(hash)) = (self.reader.fill_buf(), &mut self.hash) {
             hash.update(&bytes[..count]);
         }

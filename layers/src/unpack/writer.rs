@@ -1,4 +1,4 @@
-//! Entries of one layer become files.
+//! Writes the entries of one layer to files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -19,10 +19,10 @@ use crate::owner::RecordedDevice;
 use crate::path::{LayerPath, shown};
 use crate::whiteout::{self, Meaning};
 
-/// Most memory for what must be kept until a layer's end, in bytes: directories and whiteouts.
+/// Memory limit in bytes for the directories and whiteouts that are kept until the end of a layer.
 pub(super) const MAX_PENDING: usize = 64 << 20;
 
-/// How a file is opened that nothing is in the place of.
+/// The flags for creating a new file.
 const NEW_FILE: OFlags =
     OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -30,18 +30,18 @@ const NEW_FILE: OFlags =
 pub(super) struct Writer<'a> {
     root: RootDirectory,
     options: &'a UnpackOptions<'a>,
-    /// Where the last entry went, under the path that its name has for it: the next one often goes there too.
+    /// The directory of the last entry, and its path in the entry's name: the next entry is often in the same one.
     parent: Option<(Vec<u8>, Rc<OpenDirectory>)>,
-    /// Directories and what they will have when everything is in them; without attributes where no entry names them.
+    /// Directories and their final attributes; `None` for directories without an entry.
     directories: BTreeMap<LayerPath, Option<Attributes>>,
     whiteouts: BTreeSet<LayerPath>,
     opaque: BTreeSet<LayerPath>,
-    /// Bytes that these take, about.
+    /// Their approximate size in bytes.
     pending: usize,
     count: Unpacked,
 }
 
-/// Why it stopped at an entry.
+/// The cause of a failure at an entry.
 enum Stop {
     Fault(UnpackFault),
     Other(UnpackError),
@@ -67,7 +67,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Writes an entry, whose body is what `body` reads.
+    /// Writes an entry with its `body`.
     pub(super) fn entry(&mut self, mut entry: TarEntry, body: &mut impl BufRead) -> Result<(), UnpackError> {
         if (self.options.cancelled)() {
             return Err(UnpackError::Cancelled);
@@ -103,7 +103,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// The directory that `path` is to be made in; what is missing of it is made.
+    /// The directory in which `path` is created; creates missing parents.
     fn parent(&mut self, path: &LayerPath) -> Result<Rc<OpenDirectory>, UnpackFault> {
         let bytes = path.as_bytes();
         let parent = &bytes[..bytes.iter().rposition(|byte| *byte == b'/').unwrap_or(0)];
@@ -117,7 +117,7 @@ impl<'a> Writer<'a> {
         Ok(place)
     }
 
-    /// The directory at `path`, which is made where it is missing.
+    /// The directory at `path`, created if it is missing.
     fn made(&mut self, path: &LayerPath) -> Result<OpenDirectory, UnpackFault> {
         let mut made = Vec::new();
         let way = self.root.walk(path, Missing::Make(&mut made));
@@ -128,7 +128,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Remembers what a directory will have.
+    /// Records the final attributes of a directory.
     fn note(&mut self, path: LayerPath, attributes: Option<Attributes>) -> Result<(), UnpackFault> {
         self.weigh(&path, attributes.as_ref().map_or(0, Attributes::weight))?;
         self.directories.insert(path, attributes);
@@ -140,7 +140,7 @@ impl<'a> Writer<'a> {
         if self.pending > MAX_PENDING { Err(UnpackFault::TooMuch) } else { Ok(()) }
     }
 
-    /// Where a path of a layer below is, as far as this layer's own links tell.
+    /// A path of a layer below, with the links of this layer followed.
     fn below(&self, path: &LayerPath) -> Result<LayerPath, UnpackFault> {
         match self.root.walk(path, Missing::Stop)? {
             ResolvedPath::There(place) => Ok(place.path),
@@ -164,7 +164,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Makes something new at `name`. What an earlier entry of the layer put there is removed.
+    /// Creates an entry at `name`, and removes an earlier one of the layer.
     fn make<T>(
         &mut self,
         place: &OpenDirectory,
@@ -183,12 +183,12 @@ impl<'a> Writer<'a> {
     fn remove(&mut self, place: &OpenDirectory, name: &[u8]) -> Result<(), UnpackFault> {
         root::remove(place.fd.as_fd(), name).map_err(cannot("remove the earlier entry of its name"))?;
         let path = place.path.join(name)?;
-        // What is inside `a` lies between `a/` and `a0`, which is the next byte.
+        // The content of `a` sorts between `a/` and `a0`, because `0` is the byte after `/`.
         let (start, end) = ([path.as_bytes(), b"/"].concat(), [path.as_bytes(), b"0"].concat());
         let inside = self.directories.range::<[u8], _>((Bound::Excluded(&start[..]), Bound::Excluded(&end[..])));
         let gone: Vec<LayerPath> = inside.map(|(path, _)| path.clone()).chain([path]).collect();
         gone.iter().for_each(|path| drop(self.directories.remove(path)));
-        // It may have been the way to where the last entry went.
+        // The directory of the last entry may be inside.
         self.parent = None;
         Ok(())
     }
@@ -221,7 +221,7 @@ impl<'a> Writer<'a> {
         attributes.set_at(place.fd.as_fd(), name, true, self.options.owners, &mut self.count)
     }
 
-    /// What a hard link's own entry says of mode, owner and time is not heard: the file has these already.
+    /// The mode, owner and time in a hard link's own entry are ignored: the file already has them.
     fn hardlink(&mut self, place: &OpenDirectory, name: &[u8], target: &[u8]) -> Result<(), UnpackFault> {
         const WHAT: &str = "create the hard link";
         let target = LayerPath::new(target)?;
@@ -256,7 +256,7 @@ impl<'a> Writer<'a> {
             EntryKind::CharDevice => (FileType::CharacterDevice, device.ok_or(UnpackFault::Device)?),
             _ => (FileType::BlockDevice, device.ok_or(UnpackFault::Device)?),
         };
-        // A character device 0:0 is no device, but overlayfs takes it for a whiteout.
+        // A character device 0:0 is not a device: overlayfs interprets it as a whiteout.
         let whiteout = kind == EntryKind::CharDevice && (major, minor) == (0, 0);
         let mut made = Err(Errno::PERM);
         if kind == EntryKind::Fifo || (self.options.devices && !whiteout) {
@@ -277,7 +277,7 @@ impl<'a> Writer<'a> {
         attributes.set_at(place.fd.as_fd(), name, false, self.options.owners, &mut self.count)
     }
 
-    /// Makes the empty file that remembers a device, and tells whether it could.
+    /// Creates the empty file that records a device, and returns whether that is possible.
     fn stand_in(
         &mut self,
         place: &OpenDirectory,
@@ -342,7 +342,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Gives directories what they have, now that everything is in them, the deepest first.
+    /// Sets the attributes of directories, which are now complete, the deepest first.
     pub(super) fn finish(mut self) -> Result<Unpacked, UnpackError> {
         let directories = std::mem::take(&mut self.directories);
         for (path, attributes) in directories.iter().rev() {

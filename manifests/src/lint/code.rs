@@ -1,4 +1,4 @@
-//! The names of the warnings. Recipes hold on to them: they never change.
+//! The names of the warnings. They never change, because recipes contain them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,19 +8,19 @@ use crate::nearest::nearest;
 /// The name of a warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LintCode {
-    /// `CUDA_VERSION` has four parts and there is no `NVIDIA_REQUIRE_CUDA`: NVIDIA's hook fails on such an image.
+    /// `CUDA_VERSION` has four parts and `NVIDIA_REQUIRE_CUDA` is missing: NVIDIA's hook fails on such an image.
     CudaVersion,
-    /// The base's `NVIDIA_REQUIRE_CUDA` is gone: no runtime checks the driver any more.
+    /// The image lacks the base's `NVIDIA_REQUIRE_CUDA`, so no runtime checks the driver.
     NvidiaRequire,
-    /// The base's `LD_LIBRARY_PATH` had CUDA's compatibility libraries, and the image's has not.
+    /// The image's `LD_LIBRARY_PATH` lacks the base's directory of CUDA's compatibility libraries.
     CudaCompat,
     /// NVIDIA's entrypoint was replaced.
     NvidiaEntrypoint,
-    /// `NVIDIA_VISIBLE_DEVICES` names particular GPUs.
+    /// `NVIDIA_VISIBLE_DEVICES` names specific GPUs.
     NvidiaDevices,
-    /// `NVIDIA_DRIVER_CAPABILITIES` has a word that NVIDIA's hook does not know: it fails on such an image.
+    /// `NVIDIA_DRIVER_CAPABILITIES` has an unknown word: NVIDIA's hook fails on such an image.
     NvidiaCapabilities,
-    /// onnxruntime-gpu was built for another CUDA or cuDNN than the image has.
+    /// onnxruntime-gpu is built for another CUDA or cuDNN than the image's.
     OnnxruntimeCuda,
     /// onnxruntime and onnxruntime-gpu are both installed, into the same directory.
     OnnxruntimeTwice,
@@ -28,12 +28,12 @@ pub enum LintCode {
     EnvEntry,
     /// A variable looks like a secret.
     SecretEnv,
-    /// The image has more layers than docker takes.
+    /// The image has more layers than docker accepts.
     LayerCount,
 }
 
 impl LintCode {
-    /// All of them, in the order in which they are reported.
+    /// All codes, in the order of reports.
     pub const ALL: [Self; 11] = [
         Self::CudaVersion,
         Self::NvidiaRequire,
@@ -62,7 +62,7 @@ impl LintCode {
         "layer-count",
     ];
 
-    /// The name as recipes write it.
+    /// The name in recipes.
     #[must_use]
     pub fn name(self) -> &'static str {
         Self::NAMES[self as usize]
@@ -75,13 +75,13 @@ impl fmt::Display for LintCode {
     }
 }
 
-/// A name that no warning has.
+/// An unknown name of a warning.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not the code of a warning")]
 pub struct UnknownCode(pub String);
 
 impl UnknownCode {
-    /// The code that was probably meant, or else all there are.
+    /// The probable code, or else all codes.
     #[must_use]
     pub fn hint(&self) -> String {
         match nearest(&self.0.replace('_', "-"), &LintCode::NAMES) {

@@ -5,7 +5,7 @@ use super::finding::Finding;
 use crate::config::ExecutionParameters;
 
 pub(super) fn without_value(image: &ExecutionParameters) -> Option<Finding> {
-    // The entry itself is not shown: it may be the rest of a secret that was cut in two.
+    // The entry is not shown: it may be the second part of a secret that was split.
     let place = image.env.iter().position(|entry| !entry.contains('='))?;
     Some(Finding {
         code: LintCode::EnvEntry,

@@ -1,14 +1,14 @@
-//! Findings, and what they are about.
+//! Findings and their subjects.
 
 use super::code::LintCode;
 
 /// A warning about an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// Which warning it is.
+    /// The code.
     pub code: LintCode,
-    /// What is wrong, as a sentence without a capital or a full stop. It never holds the value of a variable that may
-    /// be secret.
+    /// The fault, as a sentence without a capital or a full stop. It never contains the value of a variable that may be
+    /// secret.
     pub message: String,
     /// The hint, in the same form.
     pub hint: String,

@@ -1,12 +1,12 @@
-//! How many layers an image has.
+//! The number of layers.
 
 use super::code::LintCode;
 use super::finding::Finding;
 
-/// The most that docker takes with overlay2 ("max depth exceeded").
+/// The maximum of docker with overlay2 ("max depth exceeded").
 const MOST: usize = 125;
 
-/// More layers than docker takes.
+/// The warning about more layers than docker accepts.
 #[must_use]
 pub fn layer_count(layers: usize) -> Option<Finding> {
     (layers > MOST).then(|| Finding {

@@ -1,8 +1,7 @@
-//! What a built image is warned about: mistakes in its config that show only when a container starts on a GPU, and
-//! secrets that would be published with it.
+//! Warnings about built images: faults of the config that appear only when a container starts on a GPU, and secrets
+//! that would be published.
 //!
-//! A finding is worth a warning only where it is all but certain. What the base brought with it is reported where the
-//! image can still mend it, and not where it is the base's own affair.
+//! A warning requires almost certainty. Faults of the base are reported only if the image can fix them.
 
 mod code;
 mod environment;
@@ -18,10 +17,10 @@ pub use code::{LintCode, UnknownCode};
 pub use finding::{Finding, InstalledPackage};
 pub use layers::layer_count;
 
-/// What is wrong with `image`, which was built on `base` with `packages` on top. Without a base only what the image
-/// itself shows is found.
+/// The findings of `image`, which was built on `base` with `packages`. Without a base, only faults of the image itself
+/// are found.
 ///
-/// The findings are in the order of [`LintCode::ALL`], those of one code in the order of the image's variables.
+/// The findings are in the order of [`LintCode::ALL`], and those of one code in the order of the image's variables.
 #[must_use]
 pub fn lint(
     base: Option<&ExecutionParameters>,

@@ -1,4 +1,4 @@
-//! What NVIDIA's hook, its entrypoint and its libraries need of an image's config.
+//! Requirements of NVIDIA's hook, entrypoint and libraries for the image config.
 
 use super::code::LintCode;
 use super::finding::Finding;
@@ -10,10 +10,10 @@ const LIBRARIES: &str = "LD_LIBRARY_PATH";
 const VISIBLE: &str = "NVIDIA_VISIBLE_DEVICES";
 const CAPABILITIES: &str = "NVIDIA_DRIVER_CAPABILITIES";
 
-/// The entrypoint of NVIDIA's images: it checks the driver and switches the compatibility libraries.
+/// The entrypoint of NVIDIA's images: it checks the driver and activates the compatibility libraries.
 const ENTRYPOINT: &str = "/opt/nvidia/nvidia_entrypoint.sh";
 
-/// The value of `key`, where it has one that is not empty.
+/// The value of `key`, if it is not empty.
 fn filled<'a>(process: &'a ExecutionParameters, key: &str) -> Option<&'a str> {
     process.env_value(key).filter(|value| !value.is_empty())
 }
@@ -33,7 +33,7 @@ pub(super) fn cuda_version(image: &ExecutionParameters) -> Option<Finding> {
 pub(super) fn requirement(base: Option<&ExecutionParameters>, image: &ExecutionParameters) -> Option<Finding> {
     filled(base?, REQUIRE_CUDA)?;
     let kept = filled(image, REQUIRE_CUDA).is_some() || requires_nothing(|key| image.env_value(key));
-    // The graver warning about the same variable says the same.
+    // The more severe warning about the same variable includes this one.
     (!kept && cuda_version(image).is_none()).then(|| Finding {
         code: LintCode::NvidiaRequire,
         message: format!("the image does not have the base's {REQUIRE_CUDA}: nothing checks the version of the driver"),
@@ -64,7 +64,7 @@ fn is_compat(entry: &str) -> bool {
 }
 
 pub(super) fn entrypoint(base: Option<&ExecutionParameters>, image: &ExecutionParameters) -> Option<Finding> {
-    // A program in front of it may well start it.
+    // A program before it may start it.
     let has = |process: &ExecutionParameters| process.entrypoint.iter().any(|word| word == ENTRYPOINT);
     (has(base?) && !has(image)).then(|| Finding {
         code: LintCode::NvidiaEntrypoint,

@@ -1,17 +1,17 @@
-//! Python packages against what the image has.
+//! Python packages and the libraries of the image.
 
 use super::code::LintCode;
 use super::finding::{Finding, InstalledPackage};
 use crate::config::ExecutionParameters;
 
-/// The major versions of CUDA and cuDNN that the wheels of onnxruntime-gpu on PyPI are built for: first and last minor
-/// version of 1.x, CUDA, cuDNN. Within a major version of either, all go together.
+/// The major versions of CUDA and cuDNN for which the wheels of onnxruntime-gpu on PyPI are built: first and last minor
+/// version of 1.x, CUDA, cuDNN. All minor versions of CUDA and cuDNN are compatible.
 const BUILT_FOR: [(u32, u32, u32, u32); 2] = [(7, 18, 11, 8), (19, 23, 12, 9)];
 
 pub(super) fn onnxruntime(image: &ExecutionParameters, packages: &[InstalledPackage<'_>]) -> Option<Finding> {
     let package = packages.iter().find(|package| package.name == "onnxruntime-gpu")?;
     let (_, _, cuda, cudnn) = built_for(package.version)?;
-    // Wheels that bring the libraries make the image's own count for nothing.
+    // If wheels contain the libraries, the image's own are not used.
     let brought = |name: &str| packages.iter().any(|package| package.name.starts_with(name));
     let have = |keys: &[&str]| keys.iter().find_map(|key| major(image.env_value(key)?));
     let has_cuda = have(&["CUDA_VERSION"]).filter(|_| !brought("nvidia-cuda-runtime"));
@@ -37,14 +37,14 @@ pub(super) fn onnxruntime(image: &ExecutionParameters, packages: &[InstalledPack
     })
 }
 
-/// The row for a version, where it is known.
+/// The row for a version, if it is known.
 fn built_for(version: &str) -> Option<(u32, u32, u32, u32)> {
     let mut numbers = version.split('.');
     let (one, minor) = (numbers.next()?, numbers.next()?.parse().ok()?);
     BUILT_FOR.into_iter().find(|(first, last, ..)| one == "1" && (*first..=*last).contains(&minor))
 }
 
-/// What to require on an image with these versions, where they are known.
+/// The requirement for an image with these versions, if it is known.
 fn fitting(has_cuda: Option<u32>, has_cudnn: Option<u32>) -> Option<String> {
     let fits = |has: Option<u32>, needs: u32| has.is_none_or(|has| has == needs);
     let mut rows = BUILT_FOR.into_iter();

@@ -1,13 +1,13 @@
-//! Variables that look like secrets. Everybody who can pull an image can read its environment.
+//! Variables that look like secrets. Every user who can pull an image can read its environment.
 
 use super::code::LintCode;
 use super::finding::Finding;
 use crate::config::ExecutionParameters;
 
-/// Ends of names that say that the value only leads to a secret.
+/// Suffixes of names whose value only refers to a secret.
 const POINTERS: [&str; 9] = ["_FILE", "_PATH", "_DIR", "_NAME", "_ARN", "_URL", "_URI", "_ENDPOINT", "_TYPE"];
 
-/// Beginnings that providers give to their keys, and how many characters follow at least.
+/// Prefixes of providers' keys, and the minimum number of characters after them.
 const PREFIXES: [(&str, usize); 19] = [
     ("AKIA", 16),
     ("ASIA", 16),
@@ -43,7 +43,7 @@ pub(super) fn in_environment(base: Option<&ExecutionParameters>, image: &Executi
         .collect()
 }
 
-/// What is secret about a variable.
+/// The kind of secret in a variable.
 fn what(name: &str, value: &str) -> Option<&'static str> {
     let value = value.trim();
     if value.is_empty() || is_reference(value) {
@@ -61,14 +61,14 @@ fn what(name: &str, value: &str) -> Option<&'static str> {
     }
 }
 
-/// `$NAME` and `${NAME}`: somebody else puts the value in.
+/// Whether it is `$NAME` or `${NAME}`, which another program expands.
 fn is_reference(value: &str) -> bool {
     let name =
         value.strip_prefix('$').map(|rest| rest.strip_prefix('{').map_or(rest, |inner| inner.trim_end_matches('}')));
     name.is_some_and(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'))
 }
 
-/// The pieces of a value that may be keys.
+/// The parts of a value that may be keys.
 fn words(value: &str) -> impl Iterator<Item = &str> {
     value.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'))
 }
@@ -76,11 +76,11 @@ fn words(value: &str) -> impl Iterator<Item = &str> {
 fn is_key(word: &str) -> bool {
     let rest =
         PREFIXES.iter().find_map(|(prefix, least)| word.strip_prefix(prefix).filter(|rest| rest.len() >= *least));
-    // Keys are random: an English word or a package's name of that length has no digit, or no letter.
+    // Keys are random: an English word or a package name of that length has no digit, or no letter.
     rest.is_some_and(|rest| rest.bytes().any(|b| b.is_ascii_digit()) && rest.bytes().any(|b| b.is_ascii_alphabetic()))
 }
 
-/// Whether there is a URL with a password in it.
+/// Whether a URL in the value has a password.
 fn has_password(value: &str) -> bool {
     let mut urls = value.split("://");
     urls.next();
@@ -92,21 +92,21 @@ fn has_password(value: &str) -> bool {
     })
 }
 
-/// Whether the name of a variable says that this value is a secret.
+/// Whether the variable's name marks this value as a secret.
 fn is_secret_name(name: &str, value: &str) -> bool {
     if POINTERS.iter().any(|end| name.ends_with(end)) || is_placeholder(value) || is_path(value) {
         return false;
     }
     let ends = |words: &[&str]| words.iter().any(|word| name == *word || name.ends_with(&format!("_{word}")));
     let is_password = ends(&["PASSWORD", "PASSWD", "PASSPHRASE"]);
-    // `MAX_TOKEN=512`, `SECRET_MODE=on`, `PAD_TOKEN=<pad>`: short words and numbers are no keys.
+    // `MAX_TOKEN=512`, `SECRET_MODE=on`, `PAD_TOKEN=<pad>`: short words and numbers are not keys.
     let random = value.len() >= 8 && !value.contains(char::is_whitespace) && value.parse::<f64>().is_err();
     let is_key = ends(&["TOKEN", "API_KEY", "APIKEY", "ACCESS_KEY", "PRIVATE_KEY"])
         || name.split('_').any(|part| part == "SECRET");
     is_password || (is_key && random)
 }
 
-/// What stands where a secret is to be put in, and what switches something on or off.
+/// Whether it is a placeholder for a secret, or a switch.
 fn is_placeholder(value: &str) -> bool {
     const WORDS: [&str; 10] = ["true", "false", "yes", "no", "on", "off", "none", "null", "0", "1"];
     let masked = value.bytes().all(|b| matches!(b, b'*' | b'x' | b'X' | b'.'));
@@ -114,7 +114,7 @@ fn is_placeholder(value: &str) -> bool {
     masked || bracketed || WORDS.contains(&value.to_lowercase().as_str())
 }
 
-/// An absolute path, which base64 hardly ever looks like.
+/// Whether it is an absolute path; base64 almost never looks like one.
 fn is_path(value: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-".contains(&b);
     value.starts_with('/') && value.len() > 1 && value.bytes().all(plain)

@@ -1,14 +1,14 @@
-//! The annotations that an image config converts to (image-spec, conversion.md).
+//! The annotations of a spec from the image config (image-spec, conversion.md).
 
 use serde_json::{Map, Value, json};
 
 use crate::config::Config;
 
-/// The annotation of an image's manifest that holds the recipe's `RuntimeSettings`, as JSON.
+/// The annotation of an image's manifest with the recipe's `RuntimeSettings`, as JSON.
 pub const ANNOTATION: &str = "org.ociforge.runtime";
 
-/// Annotations that runtimes take for orders, which an image may not give to the host: runc's and crun's, CDI's, and
-/// those of runtimes with a kernel of their own.
+/// Prefixes of annotations that control runtimes, which an image must not set: those of runc and crun, of CDI, and of
+/// runtimes with their own kernel.
 const COMMANDS: [&str; 9] = [
     "org.systemd.property.",
     "run.oci.",
@@ -21,14 +21,14 @@ const COMMANDS: [&str; 9] = [
     "io.crun.",
 ];
 
-/// The names of signals without `SIG`, but for the numbered real-time ones.
+/// The names of signals without `SIG`, except numbered real-time signals.
 const SIGNALS: [&str; 34] = [
     "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL",
     "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1",
     "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
 ];
 
-/// The config's fields as annotations; labels win over them.
+/// The annotations for the fields of the config; labels override them.
 pub(crate) fn of_image(config: &Config, warnings: &mut Vec<String>) -> Map<String, Value> {
     let platform = &config.platform;
     let other = |key: &str| platform.other.get(key).and_then(Value::as_str).map(str::to_owned);
@@ -64,7 +64,7 @@ pub(crate) fn of_image(config: &Config, warnings: &mut Vec<String>) -> Map<Strin
     annotations
 }
 
-/// The image's stop signal, if it is one.
+/// The image's stop signal, if it is valid.
 fn stop_signal(config: &Config, warnings: &mut Vec<String>) -> Option<String> {
     let signal = config.config.stop_signal.clone().filter(|signal| !signal.is_empty())?;
     if is_signal(&signal) {
@@ -74,7 +74,7 @@ fn stop_signal(config: &Config, warnings: &mut Vec<String>) -> Option<String> {
     None
 }
 
-/// Whether `text` is a signal as docker takes it: a number, or a name in either case, with or without `SIG`.
+/// Whether `text` is a signal as in docker: a number, or a name in either case, with or without `SIG`.
 fn is_signal(text: &str) -> bool {
     if let Ok(number) = text.parse::<u8>() {
         return (1..=64).contains(&number);

@@ -1,9 +1,9 @@
-//! The capabilities of a container: docker's default set, and what `--cap-add`, `--cap-drop` and `--privileged` make of it.
+//! The capabilities of a container: docker's default set, changed by `--cap-add`, `--cap-drop` and `--privileged`.
 
 use super::capability::{Capability, CapabilityFlag};
 use super::request::ContainerRequest;
 
-/// The set of a container for which nothing else is asked, in docker's order.
+/// The default set, in docker's order.
 const DEFAULT: [Capability; 14] = [
     Capability(0),
     Capability(1),
@@ -21,8 +21,8 @@ const DEFAULT: [Capability; 14] = [
     Capability(29),
 ];
 
-/// The capabilities that the request leaves of docker's, or adds. `granted` is what the runtime has to give (a mask),
-/// if that is a limit: a capability named beyond it is skipped with a warning, and `ALL` means all within it.
+/// The capabilities for the request. `granted` is the mask of capabilities that the runtime can grant, if it is
+/// limited: capabilities outside of it are skipped with a warning, and `ALL` means all of it.
 pub(crate) fn resolve(request: &ContainerRequest, granted: Option<u64>, warnings: &mut Vec<String>) -> Vec<Capability> {
     let may = |capability: &Capability| granted.is_none_or(|mask| capability.is_in(mask));
     if request.privileged {
@@ -38,7 +38,7 @@ pub(crate) fn resolve(request: &ContainerRequest, granted: Option<u64>, warnings
     } else {
         DEFAULT.into_iter().filter(kept).collect()
     };
-    // As in docker, what is both added and dropped is added.
+    // As in docker, `--cap-add` overrides `--cap-drop`.
     set.extend(Capability::all().filter(|capability| named(add, *capability) && !DEFAULT.contains(capability)));
     let missing = DEFAULT.into_iter().filter(|capability| named(add, *capability) && !set.contains(capability));
     set.extend(missing.collect::<Vec<_>>());

@@ -1,10 +1,10 @@
-//! Capabilities (capabilities(7)) by name and by number, and what `--cap-add` and `--cap-drop` take.
+//! Capabilities (capabilities(7)) by name and by number, and the values of `--cap-add` and `--cap-drop`.
 
 use std::str::FromStr;
 
 use super::flag_error::FlagError;
 
-/// The capabilities without their `CAP_`, by number.
+/// The names of capabilities without `CAP_`, by number.
 pub(crate) const NAMES: [&str; 41] = [
     "CHOWN",
     "DAC_OVERRIDE",
@@ -54,18 +54,18 @@ pub(crate) const NAMES: [&str; 41] = [
 pub struct Capability(pub(super) u8);
 
 impl Capability {
-    /// May do what has no capability of its own, which makes a container privileged in the eyes of NVIDIA's hook.
+    /// Covers operations without a capability of their own. NVIDIA's hook treats a container with it as privileged.
     pub(crate) const SYS_ADMIN: Self = Self(21);
 
-    /// May raise hard resource limits.
+    /// Allows raising hard resource limits.
     pub(crate) const SYS_RESOURCE: Self = Self(24);
 
-    /// Every one, by number.
+    /// All capabilities, by number.
     pub(super) fn all() -> impl Iterator<Item = Self> {
         (0..NAMES.len() as u8).map(Self)
     }
 
-    /// The name with `CAP_`, as the runtime spec has it.
+    /// The name with `CAP_`, as in the runtime spec.
     #[must_use]
     pub fn name(self) -> String {
         format!("CAP_{}", NAMES[usize::from(self.0)])
@@ -78,25 +78,25 @@ impl Capability {
         Self::all().map(|capability| capability.0).find(|number| NAMES[usize::from(*number)] == name)
     }
 
-    /// Whether it is in a set of the form that `/proc/PID/status` shows: bit 0 is capability 0.
+    /// Whether it is in a mask as in `/proc/PID/status`: bit 0 is capability 0.
     pub(crate) fn is_in(self, mask: u64) -> bool {
         mask >> self.0 & 1 == 1
     }
 }
 
-/// What `--cap-add` and `--cap-drop` name.
+/// A value of `--cap-add` or `--cap-drop`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CapabilityFlag {
     /// `ALL`.
     All,
-    /// A single one.
+    /// A single capability.
     One(Capability),
 }
 
 impl FromStr for CapabilityFlag {
     type Err = FlagError;
 
-    /// Reads a name in either case, with or without `CAP_`.
+    /// Parses a name in either case, with or without `CAP_`.
     fn from_str(text: &str) -> Result<Self, FlagError> {
         let upper = text.to_ascii_uppercase();
         if upper == "ALL" {

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::flag_error::FlagError;
 use super::values::as_text;
 
-/// The largest number of a CPU that is taken; docker's limit.
+/// Maximum number of a CPU; docker's limit.
 const MAX_CPU: u32 = 8191;
 
-/// A set of CPUs, as ranges that neither meet nor overlap, in ascending order. Never empty.
+/// A set of CPUs, as ranges that neither touch nor overlap, in ascending order. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct CpuSet(Vec<(u32, u32)>);
@@ -23,7 +23,7 @@ impl CpuSet {
         self.0.iter().all(|(first, last)| other.0.iter().any(|(from, to)| from <= first && last <= to))
     }
 
-    /// The CPUs that are in both; `None` if there are none.
+    /// The CPUs in both sets; `None` if there are none.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Option<Self> {
         let pairs = self.0.iter().flat_map(|own| other.0.iter().map(move |theirs| (own, theirs)));
@@ -36,7 +36,7 @@ impl CpuSet {
 impl FromStr for CpuSet {
     type Err = FlagError;
 
-    /// Reads the kernel's list form (cpuset(7)): numbers and ranges between commas.
+    /// Parses the kernel's list format (cpuset(7)): numbers and ranges separated by commas.
     fn from_str(text: &str) -> Result<Self, FlagError> {
         let error = || FlagError::Cpus(text.to_owned());
         let number = |digits: &str| match digits.parse::<u32>() {

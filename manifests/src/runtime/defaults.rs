@@ -1,4 +1,4 @@
-//! What a rootful container of docker's has when nothing else is asked for.
+//! The defaults of docker's rootful containers.
 
 use serde_json::{Value, json};
 
@@ -6,13 +6,13 @@ use super::modes::Ipc;
 use super::mount::SpecMount;
 use super::values::Size;
 
-/// The `PATH` of an image that sets none, and of hooks.
+/// The `PATH` of hooks, and of images without one.
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The size of `/dev/shm`: 64 MiB.
+/// The default size of `/dev/shm`: 64 MiB.
 pub(crate) const SHM_SIZE: Size = Size(64 << 20);
 
-/// Paths that the container sees empty.
+/// Paths that are masked in the container.
 pub(crate) const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
@@ -28,18 +28,18 @@ pub(crate) const MASKED: [&str; 12] = [
     "/sys/firmware",
 ];
 
-/// Paths that the container cannot write to.
+/// Paths that are read-only in the container.
 pub(crate) const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// Parameters of the kernel that a network namespace of the container's own has: everybody may listen at every port, and
-/// ping. The second names groups that a user namespace does not have.
+/// Kernel parameters of a container's own network namespace: every user can listen on every port, and ping. The second
+/// one contains groups that a user namespace does not have.
 pub const NETWORK_SYSCTLS: [(&str, &str); 2] =
     [("net.ipv4.ip_unprivileged_port_start", "0"), (PING_SYSCTL, "0 2147483647")];
 
-/// The parameter of [`NETWORK_SYSCTLS`] that a user namespace cannot have.
+/// The parameter of [`NETWORK_SYSCTLS`] that cannot be set in a user namespace.
 pub(crate) const PING_SYSCTL: &str = "net.ipv4.ping_group_range";
 
-/// Character devices that the container may use: major and minor number, or every minor number.
+/// Character devices that the container can use: major and minor number, or every minor number.
 const DEVICES: [(u32, Option<u32>); 9] = [
     (1, Some(3)), // null
     (1, Some(5)), // zero
@@ -74,7 +74,7 @@ pub(crate) fn mounts(ipc: Ipc, shm_size: Size) -> Vec<SpecMount> {
     mounts
 }
 
-/// The rules of the device cgroup, first to last.
+/// The rules of the device cgroup, in order.
 pub(crate) fn device_rules(privileged: bool) -> Vec<Value> {
     if privileged {
         return vec![json!({"allow": true, "access": "rwm"})];

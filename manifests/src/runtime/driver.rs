@@ -1,16 +1,16 @@
-//! NVIDIA's driver: its version, and the CUDA that it supports.
+//! The NVIDIA driver: its version, and the CUDA that it supports.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::flag_error::FlagError;
 
-/// A version as NVIDIA compares them: numbers between dots, zeros at the end without weight.
+/// A version in NVIDIA's order: numbers separated by dots; final zeros do not count.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Number(Vec<u64>);
 
 impl Number {
-    /// Reads digits and dots that start with a digit; `None` for any other text.
+    /// Parses digits and dots that start with a digit; `None` for any other text.
     pub(crate) fn read(text: &str) -> Option<Self> {
         if !text.starts_with(|c: char| c.is_ascii_digit()) {
             return None;
@@ -45,7 +45,7 @@ impl From<Cuda> for Number {
 pub struct Cuda(pub u64, pub u64);
 
 impl Cuda {
-    /// The oldest driver that supports it, as `MAJOR.MINOR`; `None` if that is not known here.
+    /// The oldest driver that supports it, as `MAJOR.MINOR`; `None` if unknown.
     #[must_use]
     pub fn oldest_driver(self) -> Option<String> {
         let row = BRANCHES.iter().find(|(_, newest)| *newest >= self);
@@ -59,7 +59,7 @@ impl fmt::Display for Cuda {
     }
 }
 
-/// Each branch of the driver: its first public version for Linux, and the newest CUDA that the whole branch supports
+/// The branches of the driver: the first public version for Linux, and the newest CUDA that the whole branch supports
 /// (the toolkit's release notes, "CUDA Toolkit and Corresponding Driver Versions").
 const BRANCHES: [((u64, u64), Cuda); 32] = [
     ((346, 46), Cuda(7, 0)),
@@ -96,8 +96,8 @@ const BRANCHES: [((u64, u64), Cuda); 32] = [
     ((610, 43), Cuda(13, 3)),
 ];
 
-/// The drivers of JetPack, which have numbers of their own, and the CUDA that came with each: JetPack 4 and 5 by the number
-/// of Linux for Tegra, JetPack 6 by that of a branch that no other machine has.
+/// The drivers of JetPack, which have their own numbers, and the CUDA of each: JetPack 4 and 5 by the version of Linux
+/// for Tegra, JetPack 6 by that of a branch of which no other machine has drivers.
 const JETPACK: [((u64, u64), Cuda); 5] = [
     ((32, 0), Cuda(10, 2)),
     ((34, 0), Cuda(11, 4)),
@@ -106,16 +106,16 @@ const JETPACK: [((u64, u64), Cuda); 5] = [
     ((540, 4), Cuda(12, 6)),
 ];
 
-/// The newest CUDA of a driver.
+/// The newest CUDA that a driver supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Supported {
     /// The version.
     pub newest: Cuda,
-    /// Whether the driver is of a branch newer than all that are known here, and may support more.
+    /// Whether the branch is newer than all known ones, and may support newer versions.
     pub or_newer: bool,
 }
 
-/// The version of a driver, such as 535.104.05.
+/// A driver version, such as 535.104.05.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DriverVersion {
     text: String,
@@ -123,15 +123,15 @@ pub struct DriverVersion {
 }
 
 impl DriverVersion {
-    /// Reads what `/proc/driver/nvidia/version` holds, whether the closed kernel module wrote it or the open one.
+    /// Parses `/proc/driver/nvidia/version` of the closed or the open kernel module.
     #[must_use]
     pub fn from_proc(text: &str) -> Option<Self> {
         let line = text.lines().find_map(|line| line.strip_prefix("NVRM version:"))?;
-        // The words before the version name the module and the machine (x86_64); none is made of digits and dots.
+        // The words before the version, such as the module and the machine (x86_64), are not digits and dots.
         line.split_whitespace().find(|word| word.contains('.'))?.parse().ok()
     }
 
-    /// What NVIDIA's table says of it; `None` for drivers that are older than the table.
+    /// The CUDA versions in NVIDIA's table; `None` for older drivers than the table's.
     #[must_use]
     pub fn cuda(&self) -> Option<Supported> {
         if let Some(newest) = self.jetpack() {
@@ -143,14 +143,14 @@ impl DriverVersion {
         Some(Supported { newest, or_newer: row + 1 == BRANCHES.len() && first != branch })
     }
 
-    /// The CUDA of a driver of JetPack's.
+    /// The CUDA of a JetPack driver.
     fn jetpack(&self) -> Option<Cuda> {
         let (branch, minor) = self.number.major_minor();
         let row = JETPACK.iter().rev().find(|((major, first), _)| *major == branch && *first <= minor);
         row.map(|(_, cuda)| *cuda)
     }
 
-    /// Whether it is one of JetPack's, which only a newer JetPack replaces.
+    /// Whether it is a JetPack driver, which only a newer JetPack replaces.
     #[must_use]
     pub fn is_jetpack(&self) -> bool {
         self.jetpack().is_some()

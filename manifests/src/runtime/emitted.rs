@@ -1,15 +1,15 @@
-//! The finished runtime spec.
+//! The resulting runtime spec.
 
 use serde_json::Value;
 
 use crate::document::canonical;
 
-/// A runtime spec, and what the user should know about it.
+/// A runtime spec, and the warnings for the user.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Emitted {
     /// The spec.
     pub json: Value,
-    /// Sentences without a full stop, in the order in which they came up.
+    /// Sentences without a full stop, in the order of their causes.
     pub warnings: Vec<String>,
 }
 

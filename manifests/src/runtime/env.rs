@@ -1,4 +1,4 @@
-//! A process environment with one entry a key.
+//! A process environment with unique keys.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use std::fmt;
 pub(crate) struct Env(Vec<(String, String)>);
 
 impl Env {
-    /// Sets `key`, which keeps its place if it has one.
+    /// Sets `key`; an existing key keeps its position.
     pub(crate) fn set(&mut self, key: &str, value: impl Into<String>) {
         let value = value.into();
         match self.0.iter_mut().find(|(have, _)| have == key) {
@@ -16,7 +16,7 @@ impl Env {
         }
     }
 
-    /// Takes `key` away.
+    /// Removes `key`.
     pub(crate) fn unset(&mut self, key: &str) {
         self.0.retain(|(have, _)| have != key);
     }
@@ -38,7 +38,7 @@ impl Env {
 }
 
 impl fmt::Debug for Env {
-    /// The keys only: values may be secrets.
+    /// Shows only the keys: values may be secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.0.iter().map(|(key, _)| key)).finish()
     }

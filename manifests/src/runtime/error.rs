@@ -1,4 +1,4 @@
-//! Why there is no spec.
+//! Errors of creating a runtime spec.
 
 use super::annotations::ANNOTATION;
 use super::cdi::{CdiError, LeftOut, REGENERATE};
@@ -10,14 +10,14 @@ use super::toolkit::HookFault;
 use super::user::UserError;
 use super::values::Size;
 
-/// Why there is no spec.
+/// Why a runtime spec cannot be created.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpecError {
     /// An image for another operating system.
     #[error("the image is for {0}, and runtime specs are created for linux only")]
     System(String),
-    /// The image's defaults cannot be read.
+    /// The settings in the image's annotation are invalid.
     #[error("the image's annotation {ANNOTATION} is invalid")]
     Annotation(#[source] serde_json::Error),
     /// No entrypoint and no command.
@@ -29,19 +29,19 @@ pub enum SpecError {
     /// A working directory that is not absolute.
     #[error("the working directory `{0}` is not an absolute path")]
     Workdir(String),
-    /// Two volumes at one place.
+    /// Two volumes with one destination.
     #[error("two volumes have the destination {0}")]
     SamePlace(String),
-    /// A volume with a relative source, and no directory to count from.
+    /// A volume with a relative source, without a directory that it is relative to.
     #[error("the volume's source `{0}` is relative")]
     RelativeSource(String),
-    /// A NUL byte where the kernel takes none.
+    /// A NUL byte, which the kernel does not accept.
     #[error("the {0} has a NUL")]
     Nul(&'static str),
-    /// A CDI device for a hook that knows none.
+    /// A CDI device for NVIDIA's hook, which does not support CDI.
     #[error("`{0}` is the name of a CDI device, which NVIDIA's hook does not know")]
     CdiName(String),
-    /// A user or group that the user namespace does not have.
+    /// A user or group that is not mapped in the user namespace.
     #[error("the container's user namespace has no {what} {id}")]
     Unmapped {
         /// `user` or `group`.
@@ -52,52 +52,52 @@ pub enum SpecError {
     /// The user's seccomp profile.
     #[error("cannot use the seccomp profile {name}")]
     Seccomp {
-        /// What the user called it.
+        /// The profile in the user's spelling.
         name: String,
         /// The cause.
         source: ProfileError,
     },
-    /// Less memory than a container starts with.
+    /// Less memory than a container needs to start.
     #[error("--memory {0} is too little to start a container")]
     Memory(Size),
-    /// A limit on memory and swap alone.
+    /// A limit of memory and swap without a limit of memory.
     #[error("--memory-swap {0} is given without --memory")]
     SwapAlone(Size),
-    /// Less memory and swap than memory.
+    /// A limit of memory and swap below that of memory.
     #[error("--memory-swap {swap} is below --memory {memory}")]
     SwapBelowMemory {
-        /// The limit on memory.
+        /// The limit of memory.
         memory: Size,
-        /// The limit on both.
+        /// The limit of memory and swap.
         swap: Size,
     },
-    /// GPUs on a host that has nothing to inject them with.
+    /// GPUs on a host without a way to inject them.
     #[error("this machine has neither CDI files for NVIDIA's GPUs nor NVIDIA's hook, so the container gets no GPUs")]
     NoToolkit(#[source] Option<LeftOut>),
-    /// A request for CDI and for the hook at the same time.
+    /// A request that mixes CDI and the hook.
     #[error("{0} needs CDI, and --nvidia hook needs NVIDIA's hook")]
     Mixed(String),
-    /// CDI devices that cannot be had.
+    /// CDI devices that cannot be injected.
     #[error(transparent)]
     Cdi(#[from] CdiError),
-    /// NVIDIA's hook is there and gives no GPUs.
+    /// NVIDIA's hook is installed, but gives no GPUs.
     #[error("{0}, so the container gets no GPUs")]
     Hook(HookFault),
-    /// CDI files that cannot serve the request, and a hook that cannot either.
+    /// Neither CDI files nor the hook can serve the request.
     #[error("{cdi}, and {hook}")]
     Neither {
-        /// Why CDI cannot.
+        /// The error of CDI.
         cdi: CdiError,
-        /// Why the hook cannot.
+        /// The fault of the hook.
         hook: HookFault,
     },
-    /// The driver is not what the image needs.
+    /// The driver does not meet the image's requirement.
     #[error(transparent)]
     Requirement(#[from] RequirementError),
 }
 
 impl SpecError {
-    /// What the user can do.
+    /// The hint.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

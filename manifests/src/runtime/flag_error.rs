@@ -1,41 +1,41 @@
-//! Texts that docker's flags do not take.
+//! Invalid values of docker's flags.
 
 use crate::nearest::nearest;
 
-/// A value that docker's flag does not take, or that means nothing here.
+/// A value that docker's flag does not accept, or that is not supported here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FlagError {
-    /// No size in bytes.
+    /// Not a size in bytes.
     #[error("`{0}` is not a size")]
     Size(String),
-    /// No list of CPUs.
+    /// Not a list of CPUs.
     #[error("`{0}` is not a list of CPUs")]
     Cpus(String),
-    /// No resource limit.
+    /// Not a resource limit.
     #[error("`{text}` is not a resource limit: {why}")]
     Ulimit {
         /// The text.
         text: String,
         /// The fault.
         why: &'static str,
-        /// The names that there are, if it is the name that is wrong.
+        /// The valid names, if the name is invalid.
         known: &'static [&'static str],
     },
-    /// No environment variable. The text is skipped: it may hold a secret.
+    /// Not an environment variable. The text is omitted: it may contain a secret.
     #[error("an environment variable has no name or has a NUL")]
     Env,
-    /// None of the words that there are.
+    /// Not one of the valid words.
     #[error("`{text}` is not a value of {flag}")]
     Choice {
         /// The flag.
         flag: &'static str,
         /// The text.
         text: String,
-        /// The words that it takes.
+        /// The valid words.
         known: &'static [&'static str],
     },
-    /// A choice of docker's that ociforge has not.
+    /// A choice of docker that ociforge does not support.
     #[error("{flag} {text} needs a daemon, and ociforge has none")]
     Daemon {
         /// The flag.
@@ -43,40 +43,40 @@ pub enum FlagError {
         /// The text.
         text: String,
     },
-    /// No capability.
+    /// Not a capability.
     #[error("`{text}` is not a capability")]
     Capability {
         /// The text.
         text: String,
-        /// The names that there are, without their `CAP_`.
+        /// The valid names, without `CAP_`.
         known: &'static [&'static str],
     },
-    /// No `--tmpfs`.
+    /// Not a value of `--tmpfs`.
     #[error("`{text}` is not a directory in memory: {why}")]
     Tmpfs {
         /// The text.
         text: String,
         /// The fault.
         why: String,
-        /// The options that there are.
+        /// The valid options.
         known: &'static [&'static str],
     },
-    /// No limit on memory and swap.
+    /// Not a limit of memory and swap.
     #[error("`{0}` is not a size of memory and swap")]
     MemorySwap(String),
-    /// No limit on processes.
+    /// Not a limit of processes.
     #[error("`{0}` is not a number of processes")]
     Pids(String),
-    /// No name for a host.
+    /// Not a host name.
     #[error("`{0}` is not a host name")]
     Hostname(String),
-    /// No version of a driver.
+    /// Not a driver version.
     #[error("`{0}` is not the version of a driver")]
     Driver(String),
 }
 
 impl FlagError {
-    /// What to write instead.
+    /// The hint.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match self {

@@ -1,4 +1,4 @@
-//! NVIDIA's prestart hook, which reads what to inject from the process's environment.
+//! NVIDIA's prestart hook, which reads the devices to inject from the process's environment.
 
 use serde_json::{Value, json};
 
@@ -8,10 +8,10 @@ use super::error::SpecError;
 use super::host::Host;
 use super::requirements;
 
-/// The name of NVIDIA's hook, which is its first argument, too.
+/// The name of NVIDIA's hook, which is also its first argument.
 pub const HOOK_NAME: &str = "nvidia-container-runtime-hook";
 
-/// Where Debian's and NVIDIA's packages have it.
+/// The path in Debian's and NVIDIA's packages.
 const HOOK_PATH: &str = "/usr/bin/nvidia-container-runtime-hook";
 
 /// The `hooks` of a spec whose process has this environment.
@@ -31,13 +31,13 @@ pub(crate) fn hooks(host: &Host, env: &Env, warnings: &mut Vec<String>) -> Resul
             HOOK_PATH
         }
     };
-    // The hook resolves root.path against its own working directory, and only runc starts it in the bundle.
+    // The hook resolves root.path relative to its own working directory, and only runc starts it in the bundle.
     if !host.root.starts_with('/') {
         warnings.push(format!(
             "NVIDIA's hook finds the relative root `{}` only under runc; --rootfs names an absolute one",
             host.root
         ));
     }
-    // Some runtimes give a hook without `env` an empty environment, and this one looks for programs on PATH.
+    // Some runtimes give a hook without `env` an empty environment, and this one searches programs on PATH.
     Ok(json!({"prestart": [{"path": path, "args": [HOOK_NAME, "prestart"], "env": [format!("PATH={PATH}")]}]}))
 }

@@ -10,73 +10,71 @@ use super::id_mappings::IdMappings;
 use super::toolkit::Toolkit;
 use super::user::UserDatabase;
 
-/// What lies outside the image and the request: facts about the host, and about the unpacked root filesystem.
+/// The inputs besides the image and the request: facts about the host, and about the unpacked root filesystem.
 #[derive(Debug, Clone)]
 pub struct Host {
     /// `root.path`: absolute, or relative to the bundle.
     pub root: String,
-    /// The accounts of the root filesystem, if it is there to look into.
+    /// The accounts of the root filesystem, if it exists.
     pub users: Option<UserDatabase>,
-    /// Whether the container is run on this host, now, so that what it lacks can be told or made up for.
+    /// Whether the container runs on this host now, so that missing resources are errors or are replaced.
     pub runs_here: bool,
-    /// The caller's working directory, from which relative sources of volumes count.
+    /// The caller's working directory, which sources of volumes are relative to.
     pub directory: Option<String>,
-    /// Where NVIDIA's hook is, if it was found.
+    /// The path of NVIDIA's hook, if it is installed.
     pub nvidia_hook: Option<String>,
-    /// NVIDIA's driver, if there is one.
+    /// The NVIDIA driver, if it is loaded.
     pub driver: Option<DriverVersion>,
     /// The devices that CDI files describe.
     pub cdi: CdiRegistry,
-    /// The device nodes that are there, of [`CdiRegistry::host_paths`].
+    /// The existing device nodes of [`CdiRegistry::host_paths`].
     pub devices: BTreeMap<String, DeviceFacts>,
-    /// Whether cgroups are version 2 alone.
+    /// Whether only cgroup version 2 is mounted.
     pub cgroup_v2: bool,
-    /// Of the files that [`CdiRegistry::sources`] names, those that cannot be used, and why.
+    /// The unusable files of [`CdiRegistry::sources`], with the reasons.
     pub absent: BTreeMap<String, String>,
     /// NVIDIA's toolkit.
     pub toolkit: Toolkit,
-    /// Annotations for the runtime, in a spec with hooks.
+    /// Annotations for the runtime, in specs with hooks.
     pub hook_annotations: BTreeMap<String, String>,
-    /// The CPUs that there are, if that is known.
+    /// The available CPUs, if known.
     pub cpus: Option<CpuSet>,
-    /// Whether cgroups have no limit for swap here.
+    /// Whether cgroups here cannot limit swap.
     pub cannot_limit_swap: bool,
-    /// The kernel's parameters of [`NETWORK_SYSCTLS`] that there are.
+    /// The existing kernel parameters of [`NETWORK_SYSCTLS`].
     pub sysctls: BTreeSet<String>,
-    /// Whether files have SELinux labels, without which a container cannot read them.
+    /// Whether files have SELinux labels, which a container needs to read them.
     pub selinux: bool,
-    /// Files that a container on the host's network shares, read-only, such as `/etc/resolv.conf`: where each goes, and
-    /// where it is.
+    /// Read-only files for a container on the host's network, such as `/etc/resolv.conf`: destinations and sources.
     pub network_files: BTreeMap<String, String>,
-    /// Files made for this container, whatever its network, such as `/etc/hostname`: where each goes, and where it is.
+    /// Files created for this container, with any network, such as `/etc/hostname`: destinations and sources.
     pub files: BTreeMap<String, String>,
-    /// Seeded directories for the image's volumes: where each goes (see [`image_volumes`](super::image_volumes())), and
-    /// where it is.
+    /// Initialised directories for the image's volumes: destinations (see [`image_volumes`](super::image_volumes()))
+    /// and sources.
     pub volumes: BTreeMap<String, String>,
-    /// The architecture of the kernel in Go's names; the image's, if it is not known.
+    /// The architecture of the kernel in Go's spelling; `None` for the image's.
     pub architecture: Option<String>,
-    /// The kernel's version and patch level, if that is known.
+    /// The kernel's version and patch level, if known.
     pub kernel: Option<(u32, u32)>,
     /// The host's seccomp profile in docker's format, if it has one.
     pub seccomp: Option<String>,
-    /// The capabilities that a runtime can grant here, bit 0 for capability 0; `None` for all. The rootless form has all
-    /// of them, as a new user namespace does.
+    /// The capabilities that a runtime can grant here, bit 0 for capability 0; `None` for all. A rootless container has
+    /// all of them, as in every new user namespace.
     pub capabilities: Option<u64>,
-    /// The hard limits of the caller by their names in docker (`nofile`), which only CAP_SYS_RESOURCE lets one raise;
-    /// `u64::MAX` is none.
+    /// The caller's hard limits by their names in docker (`nofile`), which only CAP_SYS_RESOURCE can raise; `u64::MAX`
+    /// is no limit.
     pub limits: BTreeMap<String, u64>,
-    /// For the rootless form: the ids of its user namespace. `None` when the container is started inside of one that is
-    /// there already, and of which nothing is known.
+    /// For rootless containers: the ids of the user namespace. `None` if the container starts inside an existing one
+    /// with unknown mappings.
     pub mappings: Option<IdMappings>,
-    /// For the rootless form: whether the container is started inside of a user namespace, with these mappings, that is
-    /// there already.
+    /// For rootless containers: whether the container starts inside an existing user namespace, with these mappings.
     pub inside_user_namespace: bool,
-    /// For the rootless form: the cgroup controllers that the caller may use (`cpuset`, `memory`, `pids`).
+    /// For rootless containers: the cgroup controllers that the caller can use (`cpuset`, `memory`, `pids`).
     pub delegated: BTreeSet<String>,
 }
 
 impl Default for Host {
-    /// A host of which nothing is known, with the root filesystem at `rootfs` in the bundle.
+    /// A host with unknown properties, and the root filesystem at `rootfs` in the bundle.
     fn default() -> Self {
         Self {
             root: "rootfs".into(),

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// A range of ids in a user namespace, and where it lies outside.
+/// A range of ids in a user namespace, and the corresponding ids outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct IdMap {
     /// The first id in the container.
@@ -11,7 +11,7 @@ pub struct IdMap {
     /// The first id outside.
     #[serde(rename = "hostID")]
     pub host: u32,
-    /// How many ids there are.
+    /// The number of ids.
     pub size: u32,
 }
 
@@ -25,17 +25,18 @@ pub struct IdMappings {
 }
 
 impl IdMappings {
-    /// Whether the container has this user.
+    /// Whether this user is mapped.
     pub(super) fn has_user(&self, uid: u32) -> bool {
         has(&self.uids, uid)
     }
 
-    /// Whether the container has this group.
+    /// Whether this group is mapped.
     pub(super) fn has_group(&self, gid: u32) -> bool {
         has(&self.gids, gid)
     }
 
-    /// Whether there is more than one group. Who maps no group but his own is denied all further ones by the kernel.
+    /// Whether more than one group is mapped. If only the caller's own group is mapped, the kernel allows no
+    /// supplementary groups.
     pub(super) fn has_groups(&self) -> bool {
         self.gids.iter().map(|map| u64::from(map.size)).sum::<u64>() > 1
     }

@@ -1,14 +1,14 @@
-//! The volumes that an image declares: directories that outlive changes of the root filesystem, seeded with what the
-//! image has there.
+//! The volumes of an image: directories that outlive changes of the root filesystem, initialised with the image's
+//! files.
 
 use super::path::clean;
 use crate::config::Config;
 
-/// Where the kernel's own filesystems are, which an image's files may not take the place of.
+/// The mount points of the kernel's filesystems, which volumes of an image must not cover.
 const KERNEL: [&str; 3] = ["/dev", "/proc", "/sys"];
 
-/// Where the image wants volumes: absolute, clean, each once, sorted. Who unpacks the image makes a copy of each place
-/// and names it in [`Host::volumes`](super::Host::volumes). What makes no sense is skipped with a warning.
+/// The destinations of the image's volumes: absolute, clean, each once, sorted. The unpacker copies each directory and
+/// adds the copy to [`Host::volumes`](super::Host::volumes). Invalid volumes are skipped with a warning.
 #[must_use]
 pub fn image_volumes(config: &Config, warnings: &mut Vec<String>) -> Vec<String> {
     let mut places = Vec::new();

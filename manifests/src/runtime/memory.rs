@@ -6,22 +6,22 @@ use std::str::FromStr;
 use super::flag_error::FlagError;
 use super::values::Size;
 
-/// Docker's least value of `--memory`: 6 MiB.
+/// Docker's minimum of `--memory`: 6 MiB.
 pub(crate) const LEAST_MEMORY: Size = Size(6 << 20);
 
-/// `--memory-swap`: the most memory and swap together.
+/// `--memory-swap`: the limit of memory and swap together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemorySwap {
-    /// Swap is not limited.
+    /// No limit of swap.
     Unlimited,
-    /// So many bytes, `--memory` included; 0 is docker's default.
+    /// The limit in bytes, including `--memory`; 0 is docker's default.
     Limited(Size),
 }
 
 impl FromStr for MemorySwap {
     type Err = FlagError;
 
-    /// Reads a size, or -1 for no limit.
+    /// Parses a size, or -1 for no limit.
     fn from_str(text: &str) -> Result<Self, FlagError> {
         match text {
             "-1" => Ok(Self::Unlimited),

@@ -1,8 +1,8 @@
-//! The runtime spec (runtime-spec, config.md) of an image: [`runtime_spec`] makes it of the image's config, of what the
-//! user asks for, and of facts about the host.
+//! The runtime spec (runtime-spec, config.md) of an image: [`runtime_spec`] creates it from the image's config, the
+//! user's request, and facts about the host.
 //!
-//! The request is docker's: its flags, its texts, its defaults. The JSON is put together as JSON and not with
-//! `oci_spec::runtime`, whose sets of capabilities have another order at every run.
+//! Requests have docker's flags, syntax and defaults. The spec is built as JSON and not with `oci_spec::runtime`, whose
+//! sets of capabilities have a random order.
 
 mod annotations;
 mod capabilities;

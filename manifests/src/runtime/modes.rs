@@ -1,4 +1,4 @@
-//! The flags that take one of a few words: `--ipc`, `--network`, `--nvidia`.
+//! Flags with a fixed set of words: `--ipc`, `--network`, `--nvidia`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,16 +8,16 @@ use serde::{Deserialize, Serialize};
 use super::flag_error::FlagError;
 use super::values::as_text;
 
-/// `--ipc`: whose shared memory, semaphores and message queues the container sees.
+/// `--ipc`: the namespace of shared memory, semaphores and message queues.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Ipc {
-    /// Its own.
+    /// A new namespace.
     #[default]
     Private,
-    /// The host's.
+    /// The host's namespace.
     Host,
-    /// Its own, and without `/dev/shm`.
+    /// A new namespace without `/dev/shm`.
     None,
 }
 
@@ -49,14 +49,14 @@ impl fmt::Display for Ipc {
 
 as_text!(Ipc);
 
-/// `--network`: whose network the container sees.
+/// `--network`: the network namespace.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Network {
-    /// Its own, in which nobody has set anything up but the loopback.
+    /// A new namespace with only the loopback interface.
     #[default]
     Private,
-    /// The host's.
+    /// The host's namespace.
     Host,
 }
 
@@ -87,17 +87,17 @@ impl fmt::Display for Network {
 
 as_text!(Network);
 
-/// `--nvidia`: how GPUs get into the container.
+/// `--nvidia`: the way to inject GPUs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Nvidia {
-    /// What the host has.
+    /// The way that the host supports.
     #[default]
     Auto,
     /// NVIDIA's prestart hook.
     Hook,
     /// The edits of a CDI specification.
     Cdi,
-    /// Not at all.
+    /// No GPUs.
     None,
 }
 

@@ -23,7 +23,7 @@ impl SpecMount {
         }
     }
 
-    /// A bind mount of a host's file or directory.
+    /// A bind mount of a file or directory of the host.
     pub(crate) fn bind(source: &str, destination: &str, options: &[&str]) -> Self {
         Self::new(destination, "bind", source, options)
     }

@@ -1,4 +1,4 @@
-//! What is mounted into the container.
+//! The mounts of the container.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use super::path::clean;
 use super::request::{ContainerRequest, RuntimeSettings};
 use super::volume::Volume;
 
-/// The default mounts, without those that a volume takes the place of; then what comes from the host, outer ones first.
+/// The default mounts, except those that a volume replaces; then the mounts of the host, outer ones first.
 pub(crate) fn mounts(
     request: &ContainerRequest,
     settings: &RuntimeSettings,
@@ -33,7 +33,7 @@ pub(crate) fn mounts(
         };
         warnings.extend(reason.map(|reason| format!("--shm-size {size} has no effect with {reason}")));
     }
-    // A mount at /dev is not to be covered by what is usually in it.
+    // A mount at /dev must not be covered by the default mounts in it.
     let hides = |place: &str| takes(place) || (takes("/dev") && place.starts_with("/dev/"));
     mounts.retain(|mount| !hides(&mount.destination));
     volumes.extend(images_volumes(image_volumes, request, host, &volumes, warnings));
@@ -49,7 +49,7 @@ pub(crate) fn mounts(
     Ok(mounts.iter().map(|mount| json!(mount)).collect())
 }
 
-/// The copies that the caller made for the image's volumes, where the user has put nothing else.
+/// The caller's copies for the image's volumes, except where the user has another mount.
 fn images_volumes(
     places: &[String],
     request: &ContainerRequest,
@@ -82,8 +82,8 @@ fn is_inside(place: &str, above: &str) -> bool {
     place.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// Single files below `/etc`: those made for this container, which can be written to unless its root cannot, and beside
-/// them those of the network that it shares.
+/// Single files below `/etc`: those created for this container, which are writable unless its root is read-only, and
+/// those of the host's network if it is shared.
 fn files(request: &ContainerRequest, settings: &RuntimeSettings, host: &Host) -> Vec<SpecMount> {
     let options: &[&str] = if request.read_only { &["rbind", "rprivate", "ro"] } else { &["rbind", "rprivate"] };
     let own = host.files.iter().map(|(place, file)| SpecMount::bind(file, place, options));
@@ -92,7 +92,7 @@ fn files(request: &ContainerRequest, settings: &RuntimeSettings, host: &Host) ->
     own.chain(shared.map(|(place, file)| SpecMount::bind(file, place, &["rbind", "rprivate", "ro"]))).collect()
 }
 
-/// What the user mounts. Of a `--tmpfs` or a volume that is given twice one counts, as in docker.
+/// The user's mounts. If a destination repeats, one mount counts, as in docker.
 fn volumes(request: &ContainerRequest, host: &Host, warnings: &mut Vec<String>) -> Result<Vec<SpecMount>, SpecError> {
     let mut mounts: Vec<SpecMount> = Vec::with_capacity(request.volumes.len() + request.tmpfs.len());
     for tmpfs in &request.tmpfs {
@@ -121,8 +121,8 @@ fn volumes(request: &ContainerRequest, host: &Host, warnings: &mut Vec<String>) 
     Ok(mounts)
 }
 
-/// The absolute source of a volume. Docker takes a relative one without a leading dot for the name of a volume that it
-/// keeps; there are no such volumes here.
+/// The absolute source of a volume. Docker interprets a relative one without a leading dot as a named volume; ociforge
+/// has no named volumes.
 fn source(volume: &Volume, host: &Host, warnings: &mut Vec<String>) -> Result<String, SpecError> {
     if volume.source.starts_with('/') {
         return Ok(volume.source.clone());

@@ -1,8 +1,8 @@
-//! Which way devices get into a container: NVIDIA's hook or CDI, never both for NVIDIA's.
+//! Selection of the way to inject devices: NVIDIA's hook or CDI, never both for NVIDIA's devices.
 //!
-//! `--nvidia auto` takes CDI where a file describes NVIDIA's GPUs, or where the request names a CDI device of theirs,
-//! and the hook otherwise, or where the files cannot serve the request and nothing else asks for CDI, as docker does.
-//! Devices of other vendors always come by CDI.
+//! `--nvidia auto` uses CDI if a file describes NVIDIA's GPUs or the request names one of their CDI devices. It uses
+//! the hook otherwise, or if the files cannot serve the request and nothing else requires CDI, as in docker. Devices of
+//! other vendors always use CDI.
 
 use self::checks::{check_hook, check_requirements, fall_back, resolve, told_of_driver};
 use super::cdi::{CdiError, Edits, GPU_KIND, Name};
@@ -17,22 +17,22 @@ use super::requirements;
 
 mod checks;
 
-/// Names the GPUs that the hook makes visible.
+/// Selects the GPUs that the hook makes visible.
 const VISIBLE: &str = "NVIDIA_VISIBLE_DEVICES";
 
-/// Names the parts of the driver that it mounts.
+/// Selects the parts of the driver that the hook mounts.
 const CAPABILITIES: &str = "NVIDIA_DRIVER_CAPABILITIES";
 
-/// What a request for devices adds to a spec.
+/// The additions of a device request to a spec.
 #[derive(Debug, Default)]
 pub(crate) struct Injection {
     /// The spec's `hooks`.
     pub(crate) hooks: Option<serde_json::Value>,
-    /// CDI's edits, which come last.
+    /// The edits of CDI, which are applied last.
     pub(crate) edits: Option<Edits>,
 }
 
-/// The way for NVIDIA's GPUs.
+/// The way to inject NVIDIA's GPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum InjectionMethod {
     None,
@@ -40,8 +40,8 @@ enum InjectionMethod {
     Cdi,
 }
 
-/// Finds what the request for devices adds, and puts into `env` what the hook reads there. `gpus` is the last request for
-/// GPUs; those before it are [`ContainerRequest::earlier_gpus`].
+/// The additions for the device request; sets the variables of the hook in `env`. `gpus` is the last request for GPUs;
+/// earlier ones are in [`ContainerRequest::earlier_gpus`].
 pub(crate) fn inject(
     request: &ContainerRequest,
     gpus: Option<&GpuRequest>,
@@ -65,7 +65,7 @@ pub(crate) fn inject(
         InjectionMethod::Cdi => {
             tell_of_cdi(request, &wanted, warnings);
             if (!wanted.is_empty() || names.iter().any(Name::is_nvidia)) && env.get(VISIBLE).is_some() {
-                // So that a runtime of NVIDIA's does not inject a second time; their own files say it, too.
+                // Prevents a second injection by a runtime of NVIDIA; their own files set this, too.
                 env.set(VISIBLE, "void");
             }
         }
@@ -78,7 +78,7 @@ pub(crate) fn inject(
         check_hook(request, host, warnings)?;
     }
     if way == InjectionMethod::Hook && request.nvidia == Nvidia::Auto {
-        // CDI would have come first, but for these.
+        // These files prevented the use of CDI.
         warnings.extend(host.cdi.left_out().iter().map(ToString::to_string));
     }
     let hooks = (way == InjectionMethod::Hook).then(|| hook::hooks(host, env, warnings)).transpose()?;
@@ -93,14 +93,14 @@ pub(crate) fn inject(
     Ok(Injection { hooks, edits: Some(edits) })
 }
 
-/// The way that devices take, the names of those that come by CDI, and their edits where they had to be found to choose.
+/// The way to inject devices, the names of the CDI devices, and their edits if the selection required them.
 struct InjectionPlan {
     way: InjectionMethod,
     names: Vec<Name>,
     edits: Option<Edits>,
 }
 
-/// Finds the way for the GPUs `wanted` and the CDI devices of the request.
+/// Selects the way for the GPUs `wanted` and the CDI devices of the request.
 fn plan(
     request: &ContainerRequest,
     wanted: &[&GpuRequest],
@@ -144,11 +144,11 @@ fn choose(
     }
 }
 
-/// How a request asks for CDI and nothing else.
+/// Why a request requires CDI.
 enum Asks {
-    /// By a device's CDI name in `--gpus`.
+    /// A device's CDI name in `--gpus`.
     ByName(String),
-    /// By this.
+    /// Another reason.
     Otherwise(String),
 }
 
@@ -167,7 +167,7 @@ fn asks_for_cdi(wanted: &[&GpuRequest], theirs: Option<&Name>) -> Option<Asks> {
     }
 }
 
-/// Sees to it that nobody, such as a runtime of NVIDIA's, gives the container what its image asks for.
+/// Prevents an injection of the image's request by other programs, such as a runtime of NVIDIA.
 fn refuse_all(env: &mut Env) {
     if !visible(env).is_empty() {
         env.set(VISIBLE, "void");
@@ -193,8 +193,8 @@ fn tell_what_has_no_effect(
     }
 }
 
-/// Sets the variables that the hook reads. Without a request it does what the image's environment asks for, as NVIDIA's
-/// own runtime does; of several the last one counts, as in docker.
+/// Sets the variables that the hook reads. Without a request the hook uses the image's environment, like NVIDIA's own
+/// runtime; the last of several requests counts, as in docker.
 fn set_for_hook(
     request: &ContainerRequest,
     wanted: &[&GpuRequest],
@@ -223,8 +223,8 @@ fn set_for_hook(
     Ok(())
 }
 
-/// The CDI names of the devices and of the GPUs: those of the requests, or else, as with NVIDIA's own runtime, those of the
-/// environment.
+/// The CDI names of the devices and of the GPUs: those of the requests or else those of the environment, as with
+/// NVIDIA's own runtime.
 fn names_for_cdi(wanted: &[&GpuRequest], devices: &[Name], env: &Env) -> Result<Vec<Name>, CdiError> {
     let ids: Vec<String> = match wanted {
         [] if devices.iter().any(Name::is_nvidia) => Vec::new(),
@@ -242,7 +242,7 @@ fn names_for_cdi(wanted: &[&GpuRequest], devices: &[Name], env: &Env) -> Result<
     Ok(names)
 }
 
-/// What has no effect with CDI.
+/// Warns about options without an effect in CDI.
 fn tell_of_cdi(request: &ContainerRequest, wanted: &[&GpuRequest], warnings: &mut Vec<String>) {
     wanted.iter().for_each(|gpus| tell_of_request(gpus, warnings));
     if wanted.iter().any(|gpus| !gpus.capabilities.is_empty()) {
@@ -253,7 +253,7 @@ fn tell_of_cdi(request: &ContainerRequest, wanted: &[&GpuRequest], warnings: &mu
     }
 }
 
-/// What is told of a request whichever way it goes.
+/// The warnings of a request that are independent of the way.
 fn tell_of_request(gpus: &GpuRequest, warnings: &mut Vec<String>) {
     warnings.extend(gpus.warning("--gpus"));
     if !gpus.options.is_empty() {
@@ -261,7 +261,7 @@ fn tell_of_request(gpus: &GpuRequest, warnings: &mut Vec<String>) {
     }
 }
 
-/// The GPUs of a request as the hook and NVIDIA's CDI files name them.
+/// The GPUs of a request, as named by the hook and NVIDIA's CDI files.
 fn ids(gpus: &GpuRequest) -> Vec<String> {
     match &gpus.gpus {
         GpuSelection::All => vec!["all".to_owned()],
@@ -270,8 +270,7 @@ fn ids(gpus: &GpuRequest) -> Vec<String> {
     }
 }
 
-/// The GPUs of the environment. An image of the first generation, which has a `CUDA_VERSION` and does not say what it
-/// requires, means all.
+/// The GPUs of the environment. A first-generation image, which has a `CUDA_VERSION` and no requirement, means all.
 fn visible(env: &Env) -> Vec<String> {
     let default = if requirements::first_generation(|key| env.get(key)).is_some() { "all" } else { "" };
     let names = env.get(VISIBLE).unwrap_or(default).split(',').map(str::trim).filter(|name| !name.is_empty());
@@ -279,7 +278,7 @@ fn visible(env: &Env) -> Vec<String> {
     if names.iter().any(|name| name == "void" || name == "none") { Vec::new() } else { names }
 }
 
-/// Whether the hook has anything to do.
+/// Whether the hook injects any GPU.
 fn is_visible(env: &Env) -> bool {
     !visible(env).is_empty() || env.get(VISIBLE) == Some("none")
 }

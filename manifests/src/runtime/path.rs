@@ -1,6 +1,6 @@
 //! Paths in the container, as text.
 
-/// `path` as an absolute path, where `.`, `..` and repeated slashes are resolved without looking at any file.
+/// `path` as an absolute path, with `.`, `..` and repeated slashes resolved lexically.
 pub(crate) fn clean(path: &str) -> String {
     let mut names: Vec<&str> = Vec::new();
     for name in path.split('/') {

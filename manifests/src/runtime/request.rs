@@ -1,4 +1,4 @@
-//! What the user asks of a container: the flags of `docker run`, typed.
+//! The user's request for a container: the flags of `docker run`, typed.
 
 use std::collections::BTreeMap;
 
@@ -17,26 +17,26 @@ use super::values::{EnvEntry, Hostname, PidsLimit, Size};
 use super::volume::Volume;
 use crate::document::canonical;
 
-/// What a recipe's `[runtime]` may set and an image may carry.
+/// The settings of a recipe's `[runtime]`, which an image may contain.
 ///
-/// Nothing in it shows the container files or variables of the host: an image that comes from elsewhere has no say in
-/// that. What it may ask for of the host's (`ipc`, `network`) is told as a warning.
+/// None of them gives the container files or variables of the host, because an image may be foreign. Requests for the
+/// host's namespaces (`ipc`, `network`) are reported as warnings.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct RuntimeSettings {
-    /// Which GPUs, and what of them.
+    /// GPUs and their capabilities.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpus: Option<GpuRequest>,
     /// Size of `/dev/shm`; 0 is the default, 64 MiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shm_size: Option<Size>,
-    /// Whose shared memory.
+    /// The IPC namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ipc: Option<Ipc>,
-    /// Whose network.
+    /// The network namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
-    /// The CPUs that may be used.
+    /// The allowed CPUs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpuset_cpus: Option<CpuSet>,
     /// Resource limits, in order.
@@ -45,23 +45,23 @@ pub struct RuntimeSettings {
 }
 
 impl RuntimeSettings {
-    /// The value of [`ANNOTATION`]: the same settings always give the same text. `None` if nothing is set.
+    /// The value of [`ANNOTATION`]: equal settings have equal text. `None` if nothing is set.
     #[must_use]
     pub fn to_annotation(&self) -> Option<String> {
         let json = serde_json::to_value(self).ok().filter(|json| *json != serde_json::json!({}))?;
         String::from_utf8(canonical(&json)).ok()
     }
 
-    /// Reads the settings that an image carries; none if it has no such annotation.
+    /// Parses the settings of an image; empty without the annotation.
     ///
     /// # Errors
-    /// When the annotation is no JSON, or has a key or a value that this version does not know.
+    /// When the annotation is not JSON, or has unknown keys or values.
     pub fn from_annotations(annotations: &BTreeMap<String, String>) -> Result<Self, SpecError> {
         let Some(text) = annotations.get(ANNOTATION) else { return Ok(Self::default()) };
         serde_json::from_str(text).map_err(SpecError::Annotation)
     }
 
-    /// These settings, with `defaults` for what they leave open. Limits are merged by name.
+    /// These settings, with `defaults` for those that are not set. Limits are merged by name.
     #[must_use]
     pub fn or(&self, defaults: Self) -> Self {
         let mut ulimits = defaults.ulimits;
@@ -78,74 +78,74 @@ impl RuntimeSettings {
     }
 }
 
-/// Which filter of system calls there is.
+/// The filter of system calls.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Seccomp {
-    /// The host's profile, or ociforge's own; none for a privileged container.
+    /// The host's profile, or ociforge's own; no filter for a privileged container.
     #[default]
     Default,
-    /// None.
+    /// No filter.
     Unconfined,
     /// This profile, in docker's format.
     Profile {
-        /// What it is called in errors.
+        /// The name in errors.
         name: String,
         /// Its JSON.
         text: String,
     },
 }
 
-/// What the user asks for. The default asks for nothing: the container is then as the image and docker's defaults say.
+/// The user's request. The default requests nothing: the image and docker's defaults apply.
 #[derive(Debug, Clone, Default)]
 pub struct ContainerRequest {
-    /// What the image may have defaults for.
+    /// Settings for which the image may have defaults.
     pub settings: RuntimeSettings,
     /// Requests for GPUs before the one in the settings.
     pub earlier_gpus: Vec<GpuRequest>,
     /// Whether the process has a terminal.
     pub tty: bool,
-    /// Whether its standard input stays open; for who runs the container, the spec does not say it.
+    /// Whether its standard input stays open; only for the program that runs the container, not part of the spec.
     pub interactive: bool,
-    /// Variables, in order; they win over the image's, and the last one wins.
+    /// Variables, in order; they override the image's, and later ones override earlier ones.
     pub env: Vec<EnvEntry>,
-    /// `user[:group]`, names or numbers, instead of the image's.
+    /// `user[:group]`, names or numbers; overrides the image's.
     pub user: Option<String>,
-    /// Absolute path, instead of the image's.
+    /// Absolute path; overrides the image's.
     pub workdir: Option<String>,
-    /// Instead of the image's entrypoint, and then of its command, too; empty for none.
+    /// Overrides the image's entrypoint, and removes its command; empty for no entrypoint.
     pub entrypoint: Option<Vec<String>>,
-    /// Instead of the image's command; empty for the image's.
+    /// Overrides the image's command; empty for the image's.
     pub command: Vec<String>,
     /// The container's host name.
     pub hostname: Option<Hostname>,
-    /// Whether the root filesystem cannot be written to.
+    /// Whether the root filesystem is read-only.
     pub read_only: bool,
-    /// Directories and files of the host.
+    /// Bind mounts of the host.
     pub volumes: Vec<Volume>,
     /// CDI devices, `vendor/class=name`.
     pub devices: Vec<String>,
     /// Directories in memory.
     pub tmpfs: Vec<Tmpfs>,
-    /// Capabilities beyond docker's default ones.
+    /// Capabilities to add to docker's default ones.
     pub cap_add: Vec<CapabilityFlag>,
-    /// Capabilities to do without.
+    /// Capabilities to drop.
     pub cap_drop: Vec<CapabilityFlag>,
-    /// Whether the container has every capability and device, and sees all of `/proc` and `/sys`.
+    /// Whether the container gets every capability and device, and all of `/proc` and `/sys`.
     pub privileged: bool,
-    /// Whether nothing of `/proc` and `/sys` is hidden or protected.
+    /// Whether no path in `/proc` and `/sys` is masked or read-only.
     pub unmasked: bool,
     /// The filter of system calls.
     pub seccomp: Seccomp,
-    /// Whether programs are kept from gaining privileges.
+    /// Whether programs cannot gain privileges.
     pub no_new_privileges: bool,
-    /// The most memory, in bytes.
+    /// The limit of memory in bytes.
     pub memory: Option<Size>,
-    /// The most memory and swap.
+    /// The limit of memory and swap.
     pub memory_swap: Option<MemorySwap>,
-    /// The most processes and threads.
+    /// The limit of processes and threads.
     pub pids_limit: Option<PidsLimit>,
-    /// Whether the container is to be one that an unprivileged user can run.
+    /// Whether an unprivileged user runs the container.
     pub rootless: bool,
-    /// How GPUs get into it.
+    /// The way to inject GPUs.
     pub nvidia: Nvidia,
 }

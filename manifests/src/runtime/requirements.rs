@@ -1,8 +1,9 @@
-//! What an image says it needs of NVIDIA's driver: `NVIDIA_REQUIRE_*`, `NVIDIA_DRIVER_CAPABILITIES`, `CUDA_VERSION`.
+//! An image's requirements of the NVIDIA driver: `NVIDIA_REQUIRE_*`, `NVIDIA_DRIVER_CAPABILITIES`, `CUDA_VERSION`.
 //!
-//! A requirement compares properties: `cuda>=12.4 brand=tesla,driver>=470,driver<471`. A space is an or, a comma is an
-//! and, and every variable must hold. What is empty between them says nothing. NVIDIA's hook checks this; with CDI nobody does, so it is checked here for both.
-//! Brand and architecture of the GPUs are not known here: what hangs on them is neither met nor unmet.
+//! A requirement compares properties: `cuda>=12.4 brand=tesla,driver>=470,driver<471`. A space means "or", a comma
+//! means "and", and every variable must be true. Empty alternatives are ignored. NVIDIA's hook checks requirements, but
+//! CDI does not, so this checks them for both. Brand and architecture of the GPUs are unknown here: comparisons with
+//! them are neither met nor unmet.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -13,63 +14,63 @@ use super::gpus::DriverCapability;
 
 const PREFIX: &str = "NVIDIA_REQUIRE_";
 
-/// The requirement of CUDA, which every image but those of the first generation has.
+/// The requirement of CUDA, which every image except first-generation ones has.
 pub(crate) const REQUIRE_CUDA: &str = "NVIDIA_REQUIRE_CUDA";
 
 /// The version of CUDA in the image.
 pub(crate) const CUDA_VERSION: &str = "CUDA_VERSION";
 
-/// Turns the checks of the driver off.
+/// Disables the checks of the driver.
 pub const DISABLE_REQUIRE: &str = "NVIDIA_DISABLE_REQUIRE";
 
-/// Tells Tegra's mounts, and is no requirement.
+/// Describes the mounts of Tegra; not a requirement.
 const JETPACK: &str = "NVIDIA_REQUIRE_JETPACK";
 
-/// The directory of the libraries that let a CUDA run on a driver that is older than it.
+/// The directory of the compat libraries, which let CUDA run with an older driver.
 const COMPAT: &str = "/usr/local/cuda/compat";
 
-/// The package of those libraries, by which NVIDIA's CUDA images tell that they have them.
+/// The package of those libraries; NVIDIA's CUDA images set it if they have them.
 const COMPAT_PACKAGE: &str = "NV_CUDA_COMPAT_PACKAGE";
 
-/// Why an image and a driver do not go together.
+/// A mismatch of image and driver.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequirementError {
-    /// The driver is not what the image needs.
+    /// The driver does not meet the image's requirement.
     #[error("the image needs {requirement} ({variable}), and driver {driver} does not meet this requirement")]
     Unmet {
-        /// Where the image says so.
+        /// The variable with the requirement.
         variable: String,
-        /// What it says first.
+        /// The first requirement in it.
         requirement: String,
-        /// The driver, with its CUDA.
+        /// The driver and its CUDA.
         driver: String,
-        /// The oldest driver that would do, if that is known.
+        /// The oldest sufficient driver, if known.
         needed: Option<String>,
-        /// Whether the driver comes with JetPack.
+        /// Whether it is a JetPack driver.
         jetpack: bool,
     },
-    /// A text that is no requirement; NVIDIA's hook fails on it, too.
+    /// An invalid requirement; NVIDIA's hook fails on it, too.
     #[error("the image's {variable} has {part:?}, which is not a requirement")]
     Malformed {
         /// The variable.
         variable: String,
-        /// The part that makes no sense.
+        /// The invalid part.
         part: String,
     },
-    /// Part of a driver that nobody knows; NVIDIA's hook fails on it, too.
+    /// An unknown driver capability; NVIDIA's hook fails on it, too.
     #[error("unsupported capabilities: {0:?} in NVIDIA_DRIVER_CAPABILITIES is not a capability of the driver")]
     Capability(String),
 }
 
 impl RequirementError {
-    /// Whether `NVIDIA_DISABLE_REQUIRE` turns it off.
+    /// Whether `NVIDIA_DISABLE_REQUIRE` disables it.
     #[must_use]
     pub fn is_about_driver(&self) -> bool {
         !matches!(self, Self::Capability(_))
     }
 
-    /// What the user can do.
+    /// The hint.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         const OFF: &str = "--env NVIDIA_DISABLE_REQUIRE=1 disables the check";
@@ -85,10 +86,10 @@ impl RequirementError {
     }
 }
 
-/// A CUDA in an image that is newer than the driver's.
+/// A newer CUDA in the image than in the driver.
 ///
-/// NVIDIA's own images do not require theirs: they have `cuda>=9.0` for the sake of libraries that make up for an old
-/// driver, which those of a data centre's GPUs can do and others cannot.
+/// NVIDIA's own images do not require their CUDA: they have `cuda>=9.0`, because the compat libraries support older
+/// drivers. These libraries work with data-centre GPUs only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewerCuda {
     wanted: Cuda,
@@ -96,25 +97,24 @@ pub struct NewerCuda {
     driver: DriverVersion,
     needed: Option<String>,
     compat: bool,
-    /// Whether a requirement of the image names this driver, for GPUs of a brand.
+    /// Whether a requirement of the image names this driver for a brand of GPUs.
     named: bool,
 }
 
 impl NewerCuda {
-    /// The same for an image that is known to have the libraries for an older driver.
+    /// The same for an image that is known to have the compat libraries.
     #[must_use]
     pub fn with_compat(self) -> Self {
         Self { compat: true, ..self }
     }
 
-    /// Whether programs run for all that, at least some of them or on some GPUs.
+    /// Whether programs may still run, at least some of them or on some GPUs.
     #[must_use]
     pub fn may_run(&self) -> bool {
         self.compat || self.named || self.has_minor_compatibility()
     }
 
-    /// Within a major version, from 11 on, programs run on a driver that is older than their CUDA as long as they want
-    /// nothing new of it.
+    /// Within a major version, from 11 on, programs run with an older driver if they use no newer features of CUDA.
     fn has_minor_compatibility(&self) -> bool {
         self.wanted.0 == self.have.0 && self.have.0 >= 11
     }
@@ -139,11 +139,10 @@ impl fmt::Display for NewerCuda {
     }
 }
 
-/// Checks the variables of a container that is to have GPUs against the driver, if that is known. Returns what the user
-/// should know besides.
+/// Checks the variables of a container with GPUs against the driver, if it is known. Returns a warning for the user.
 ///
 /// # Errors
-/// When the driver does not meet a requirement, or when a variable makes no sense.
+/// When the driver does not meet a requirement, or a variable is invalid.
 pub fn check<'a>(
     env: impl IntoIterator<Item = (&'a str, &'a str)>,
     driver: Option<&DriverVersion>,
@@ -171,24 +170,24 @@ pub fn check<'a>(
     Ok(driver.and_then(|driver| Some(NewerCuda { compat, named, ..newer_cuda(get, driver)? })))
 }
 
-/// Whether the checks of the driver are turned off, in the words that the hook takes for true: Go's.
+/// Whether the checks of the driver are disabled. The hook accepts Go's words for true.
 pub fn requires_nothing<'a>(get: impl Fn(&str) -> Option<&'a str>) -> bool {
     get(DISABLE_REQUIRE).is_some_and(|text| ["1", "t", "T", "true", "TRUE", "True"].contains(&text))
 }
 
-/// The version of CUDA in an image of the first generation: one that has it, and does not say what it requires. NVIDIA's
-/// hook has such an image require that version, and gives it all GPUs unless it says otherwise.
+/// The CUDA version of a first-generation image, which has no requirement. NVIDIA's hook requires this version for such
+/// an image, and gives it all GPUs by default.
 pub(crate) fn first_generation<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Option<&'a str> {
     let filled = |key: &str| get(key).filter(|value| !value.is_empty());
     filled(CUDA_VERSION).filter(|_| filled(REQUIRE_CUDA).is_none())
 }
 
-/// The version of CUDA that the hook fails on, as it has to read it and has more than three parts.
+/// A CUDA version that the hook parses and fails on, because it has more than three parts.
 pub(crate) fn unreadable_version<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Option<&'a str> {
     first_generation(&get).filter(|version| version.split('.').count() > 3 && !requires_nothing(&get))
 }
 
-/// Each requirement and the variable that has it.
+/// Each requirement and its variable.
 fn requirements(env: &BTreeMap<&str, &str>) -> Result<Vec<(String, String)>, RequirementError> {
     let stated = env.iter().filter(|(key, _)| key.starts_with(PREFIX) && !key.starts_with(JETPACK));
     let mut all: Vec<_> = stated.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
@@ -209,8 +208,8 @@ pub fn cuda_of(version: &str) -> Option<Cuda> {
     Some(Cuda(major, minor))
 }
 
-/// Whether a requirement holds; `None` if that hangs on what is not known. The error is the part that makes no sense,
-/// and comes up only where the hook, which stops at the first alternative that holds, would come to it.
+/// Whether a requirement is met; `None` if that depends on unknown properties. The error is the invalid part; as in the
+/// hook, which stops at the first alternative that is met, later parts are not checked.
 fn holds(requirement: &str, driver: Option<&DriverVersion>) -> Result<Option<bool>, String> {
     let (mut failed, mut unknown) = (false, false);
     for alternative in requirement.split(' ').filter(|text| !text.trim_matches(',').is_empty()) {
@@ -224,7 +223,7 @@ fn holds(requirement: &str, driver: Option<&DriverVersion>) -> Result<Option<boo
     Ok(if unknown { None } else { Some(!failed) })
 }
 
-/// Whether an alternative that hangs on the GPU's brand names this driver.
+/// Whether an alternative that depends on the GPU's brand names this driver.
 fn names(requirement: &str, driver: &DriverVersion) -> bool {
     let is_about_driver = |text: &str| text.split(',').filter_map(split).any(|(property, ..)| property == "driver");
     let mut alternatives = requirement.split(' ').filter(|text| is_about_driver(text));
@@ -244,7 +243,7 @@ fn all_hold(alternative: &str, driver: Option<&DriverVersion>) -> Result<Option<
     Ok(if unknown { None } else { Some(true) })
 }
 
-/// Property, operator and value of one comparison.
+/// Property, operator and value of a comparison.
 fn split(comparison: &str) -> Option<(String, ComparisonOperator, &str)> {
     let is_operator = |c| "<>=!".contains(c);
     let start = comparison.find(is_operator)?;
@@ -252,7 +251,7 @@ fn split(comparison: &str) -> Option<(String, ComparisonOperator, &str)> {
     let end = rest.find(|c| !is_operator(c))?;
     let operator = match &rest[..end] {
         "=" => ComparisonOperator::Equal,
-        // Half of it is enough for the hook.
+        // The hook accepts the first character alone.
         "!=" | "!" => ComparisonOperator::NotEqual,
         "<" => ComparisonOperator::Less,
         "<=" => ComparisonOperator::LessOrEqual,
@@ -263,7 +262,7 @@ fn split(comparison: &str) -> Option<(String, ComparisonOperator, &str)> {
     Some((property.to_ascii_lowercase(), operator, &rest[end..]))
 }
 
-/// Whether one comparison holds: the outer `None` if it is none, the inner one if what it is about is not known.
+/// Evaluates a comparison: the outer `None` if it is invalid, the inner one if its property is unknown.
 fn compare(comparison: &str, driver: Option<&DriverVersion>) -> Option<Option<bool>> {
     let (property, operator, value) = split(comparison)?;
     if property == "brand" {
@@ -323,7 +322,7 @@ fn unmet(variable: String, text: &str, driver: &DriverVersion) -> RequirementErr
     RequirementError::Unmet { variable, requirement, driver: shown, needed, jetpack: driver.is_jetpack() }
 }
 
-/// The image's CUDA, if it says which, and the driver's is older.
+/// The image's CUDA, if it is known and newer than the driver's.
 fn newer_cuda<'a>(get: impl Fn(&str) -> Option<&'a str>, driver: &DriverVersion) -> Option<NewerCuda> {
     let of_driver = || get("CUDA_DRIVER_VERSION")?.parse::<DriverVersion>().ok();
     let wanted = get(CUDA_VERSION).and_then(cuda_of);
@@ -333,13 +332,13 @@ fn newer_cuda<'a>(get: impl Fn(&str) -> Option<&'a str>, driver: &DriverVersion)
     Some(NewerCuda { wanted, have, driver: driver.clone(), needed, compat: false, named: false })
 }
 
-/// Whether the image says that it has the libraries for an older driver: by their package, or by a path to them.
+/// Whether the image's variables show that it has the compat libraries: by their package, or by a path to them.
 fn has_compat(env: &BTreeMap<&str, &str>) -> bool {
     env.get(COMPAT_PACKAGE).is_some_and(|package| !package.is_empty())
         || env.values().flat_map(|value| value.split(':')).any(is_in_compat)
 }
 
-/// Whether the path is of [`COMPAT`], or of the same directory of a version: `/usr/local/cuda-12.4/compat`.
+/// Whether the path is [`COMPAT`], or the same directory of a version: `/usr/local/cuda-12.4/compat`.
 fn is_in_compat(path: &str) -> bool {
     let below = path.strip_prefix("/usr/local/cuda").and_then(|rest| rest.split_once('/'));
     below.is_some_and(|(version, rest)| {

@@ -1,4 +1,4 @@
-//! What the container may use: cgroups (runtime-spec, config-linux.md, "Control groups") and resource limits.
+//! The resources of the container: cgroups (runtime-spec, config-linux.md, "Control groups") and resource limits.
 
 use serde_json::{Value, json};
 
@@ -30,7 +30,7 @@ pub(crate) fn resources(
     resources
 }
 
-/// The CPUs that the container gets of those that are asked for. A container that runs now gets those that there are.
+/// The CPUs of the request. A container that runs now gets only the available ones.
 fn here(cpus: &CpuSet, host: &Host, warnings: &mut Vec<String>) -> CpuSet {
     let Some(have) = host.cpus.as_ref().filter(|have| !cpus.is_subset(have)) else { return cpus.clone() };
     match cpus.intersection(have).filter(|_| host.runs_here) {
@@ -46,7 +46,7 @@ fn here(cpus: &CpuSet, host: &Host, warnings: &mut Vec<String>) -> CpuSet {
     }
 }
 
-/// `process.rlimits`, none above what the runtime may set here. Of several for one resource the last counts.
+/// `process.rlimits`, none above the caller's limit. The last of several for one resource counts.
 pub(crate) fn rlimits(
     request: &ContainerRequest,
     settings: &RuntimeSettings,
@@ -80,8 +80,8 @@ pub(crate) fn check_memory(request: &ContainerRequest) -> Result<(), SpecError> 
     }
 }
 
-/// `linux.resources.memory`, if there is a limit. Unless `--memory-swap` says otherwise the container may use as much
-/// swap as memory, as in docker.
+/// `linux.resources.memory`, if there is a limit. Without `--memory-swap` the container can use as much swap as memory,
+/// as in docker.
 fn memory_limits(request: &ContainerRequest, host: &Host, warnings: &mut Vec<String>) -> Option<Value> {
     let memory = request.memory.filter(|memory| memory.0 > 0)?;
     let swap = match request.memory_swap {

@@ -1,6 +1,6 @@
-//! The rootless form: what a container in a user namespace, started by somebody without privileges, cannot have.
+//! The rootless form: removes what a container of an unprivileged user in a user namespace cannot have.
 //!
-//! It is made of the finished spec, so that whatever adds to the spec need not think of it.
+//! It converts the finished spec, so that the other parts need not handle this case.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,17 +12,17 @@ use super::error::SpecError;
 use super::host::Host;
 use super::id_mappings::IdMappings;
 
-/// Mount flags that a user namespace cannot take off a mount from outside (mount_namespaces(7)).
+/// Mount flags that a user namespace cannot remove from an outer mount (mount_namespaces(7)).
 pub const LOCKED: [&str; 4] = ["nosuid", "nodev", "noexec", "ro"];
 
-/// Turns the spec of a rootful container into that of a rootless one.
+/// Converts the spec of a rootful container to that of a rootless one.
 pub(crate) fn convert(
     spec: &mut Value,
     named_user: bool,
     host: &Host,
     warnings: &mut Vec<String>,
 ) -> Result<(), SpecError> {
-    // Without mappings nothing is known of the namespace but that it's there.
+    // Without mappings, only the existence of the namespace is known.
     let mappings = host.mappings.as_ref();
     if let Some(mappings) = mappings.filter(|_| !host.inside_user_namespace) {
         if let Some(namespaces) = spec["linux"]["namespaces"].as_array_mut() {
@@ -40,8 +40,8 @@ pub(crate) fn convert(
     Ok(())
 }
 
-/// Refuses a user or group that the namespace has not, and drops further groups that it cannot have: with a warning for
-/// a user that was `named`, as all numbers have the groups of their accounts.
+/// Refuses an unmapped user or group, and drops supplementary groups that cannot be set: with a warning if the user was
+/// `named`; for a numeric user the account's groups are implicit.
 fn user(
     user: &mut Value,
     named: bool,
@@ -58,7 +58,7 @@ fn user(
     if !mappings.has_group(gid) {
         return Err(SpecError::Unmapped { what: "group", id: gid });
     }
-    // A runc that has to make the namespace refuses further groups even where they are mapped.
+    // A runc that creates the namespace refuses supplementary groups, even mapped ones.
     let possible = inside && mappings.has_groups();
     let fits = |gid: &Value| {
         let gid = gid.as_u64().and_then(|gid| u32::try_from(gid).ok());
@@ -66,7 +66,7 @@ fn user(
     };
     let Some(groups) = user.get_mut("additionalGids").and_then(Value::as_array_mut) else { return Ok(()) };
     let (kept, lost): (Vec<Value>, Vec<Value>) = groups.drain(..).partition(fits);
-    // The primary group is the user's in any case.
+    // The primary group is set in any case.
     let lost: Vec<_> = lost.iter().filter(|group| **group != json!(gid)).map(Value::to_string).collect();
     if !lost.is_empty() && named {
         let reason = if possible { "they are not mapped" } else { "a rootless container has no supplementary groups" };
@@ -79,16 +79,17 @@ fn user(
     Ok(())
 }
 
-/// Replaces the mounts that the kernel refuses, and takes out the owners that are not mapped.
+/// Replaces the mounts that the kernel refuses, and removes unmapped owners.
 fn mounts(spec: &mut Value, mappings: Option<&IdMappings>) {
     let namespaces = spec["linux"]["namespaces"].as_array();
     let own_queues = namespaces.is_some_and(|all| all.iter().any(|namespace| namespace["type"] == "ipc"));
     let Some(mounts) = spec["mounts"].as_array_mut() else { return };
-    // Message queues can be mounted by who owns their namespace.
+    // Message queues can be mounted by the owner of their namespace.
     mounts.retain(|mount| own_queues || mount["type"] != "mqueue");
     for mount in mounts {
         if mount["type"] == "sysfs" {
-            // As sysfs shows the network, only who owns a network namespace may mount it; the host's can always be bound.
+            // Only the owner of a network namespace can mount sysfs, which shows it; a bind mount of the host's is
+            // always possible.
             let options = mount["options"].as_array().cloned().unwrap_or_default();
             let options = [vec![json!("rbind"), json!("rprivate")], options].concat();
             *mount = json!({"destination": mount["destination"], "type": "bind", "source": "/sys", "options": options});
@@ -106,7 +107,7 @@ fn mounts(spec: &mut Value, mappings: Option<&IdMappings>) {
     }
 }
 
-/// Keeps the limits whose cgroup controllers the user has been given. Devices are never among them.
+/// Keeps the limits of delegated cgroup controllers. Devices are never delegated.
 fn resources(linux: &mut Value, delegated: &BTreeSet<String>, warnings: &mut Vec<String>) {
     const LIMITS: [(&str, &str, &str); 3] =
         [("cpu", "cpuset", "--cpuset-cpus"), ("memory", "memory", "--memory"), ("pids", "pids", "--pids-limit")];
@@ -127,21 +128,21 @@ fn resources(linux: &mut Value, delegated: &BTreeSet<String>, warnings: &mut Vec
 }
 
 impl Emitted {
-    /// The files and directories that are bound in, each once, sorted: what [`Emitted::keep_locked`] wants to know about.
+    /// The sources of bind mounts, each once, sorted: the input of [`Emitted::keep_locked`].
     #[must_use]
     pub fn bind_sources(&self) -> BTreeSet<String> {
         let mounts = self.json["mounts"].as_array().into_iter().flatten();
         mounts.filter(|mount| is_bind(mount)).filter_map(|mount| mount["source"].as_str()).map(str::to_owned).collect()
     }
 
-    /// Adds to each bind mount the flags of [`LOCKED`] that its source's mount has (`flags`, by source): to set a flag, a
-    /// runtime mounts it again, and in a user namespace the kernel refuses that when one of these is lost.
+    /// Adds to each bind mount the flags of [`LOCKED`] that its source's mount has (`flags`, by source): to set a flag,
+    /// a runtime remounts it, and in a user namespace the kernel refuses a remount that loses one of these.
     pub fn keep_locked(&mut self, flags: &BTreeMap<String, Vec<&'static str>>) {
         let Some(mounts) = self.json["mounts"].as_array_mut() else { return };
         for mount in mounts.iter_mut().filter(|mount| is_bind(mount)) {
             let Some(locked) = mount["source"].as_str().and_then(|source| flags.get(source)) else { continue };
             let Some(options) = mount["options"].as_array_mut() else { continue };
-            // The opposite would be refused as well.
+            // The opposite option would also be refused.
             options.retain(|option| {
                 let opposite = |flag: &&str| flag.strip_prefix("no").unwrap_or("rw") == option;
                 !locked.iter().any(opposite)

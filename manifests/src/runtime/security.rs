@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use super::flag_error::FlagError;
 
-/// What `--security-opt` takes.
+/// The valid values of `--security-opt`.
 const KNOWN: &[&str] = &[
     "seccomp=unconfined",
     "no-new-privileges",
@@ -20,22 +20,22 @@ const KNOWN: &[&str] = &[
 pub enum SecurityOption {
     /// `seccomp=unconfined`: no filter of system calls.
     Unconfined,
-    /// `seccomp=FILE`: the filter of a file in docker's format, which the caller reads.
+    /// `seccomp=FILE`: the filter in a file of docker's format, which the caller reads.
     Profile(String),
     /// `seccomp=builtin`: the default filter.
     Builtin,
-    /// `no-new-privileges`: whether programs are kept from gaining privileges by set-user-id bits.
+    /// `no-new-privileges`: whether programs cannot gain privileges by set-user-id bits.
     NoNewPrivileges(bool),
-    /// `systempaths=unconfined`: nothing of `/proc` and `/sys` is hidden or protected.
+    /// `systempaths=unconfined`: no path in `/proc` and `/sys` is masked or read-only.
     SystemPaths,
-    /// What is so anyway: no AppArmor profile and no SELinux label are set.
+    /// An option without effect: AppArmor profiles and SELinux labels are never set.
     Nothing,
 }
 
 impl FromStr for SecurityOption {
     type Err = FlagError;
 
-    /// Reads docker's form `KEY=VALUE`, and the older one with a colon.
+    /// Parses docker's form `KEY=VALUE`, and the older one with a colon.
     fn from_str(text: &str) -> Result<Self, FlagError> {
         let end = text.find(['=', ':']).unwrap_or(text.len());
         let (key, value) = (&text[..end], text.get(end + 1..));

@@ -1,4 +1,4 @@
-//! The spec itself: image config, request and host facts in, `config.json` out.
+//! Creation of the spec: from image config, request and host facts to `config.json`.
 
 use std::collections::BTreeMap;
 
@@ -17,15 +17,15 @@ use super::request::{ContainerRequest, RuntimeSettings};
 use super::{annotations, capabilities, cdi, defaults, mounts, nvidia, resources, rootless, seccomp, user};
 use crate::config::Config;
 
-/// The oldest version of the runtime spec that has everything used here, so that older runtimes take it, too.
+/// The oldest version of the runtime spec with all used features, so that older runtimes accept it.
 const VERSION: &str = "1.0.2";
 
-/// Makes the runtime spec of the image with this config and these annotations of its manifest.
+/// Creates the runtime spec of the image with this config and these annotations of its manifest.
 ///
-/// The request wins over the settings that the image carries, and these over docker's defaults.
+/// The request overrides the image's settings, and these override docker's defaults.
 ///
 /// # Errors
-/// When image and request together make no container; each case is a variant of [`SpecError`].
+/// When image and request are not a valid container; each case is a variant of [`SpecError`].
 pub fn runtime_spec(
     config: &Config,
     annotations: &BTreeMap<String, String>,
@@ -74,7 +74,7 @@ pub fn runtime_spec(
             json["annotations"][key] = json!(value);
         }
     }
-    // Last, for it takes away what all the others may have put there.
+    // Last, because it removes parts that the other steps add.
     if request.rootless {
         let named = user::is_name(user_of(config, request));
         rootless::convert(&mut json, named, host, &mut warnings)?;
@@ -82,7 +82,7 @@ pub fn runtime_spec(
     Ok(Emitted { json, warnings })
 }
 
-/// Refuses what no later step would notice.
+/// Refuses faults that no later step detects.
 fn refuse(config: &Config, request: &ContainerRequest) -> Result<(), SpecError> {
     if config.platform.os != "linux" {
         return Err(SpecError::System(config.platform.os.clone()));
@@ -103,7 +103,7 @@ fn tell_what_the_image_asks_for(image: &RuntimeSettings, flags: &RuntimeSettings
     }
 }
 
-/// Docker's variables, then the image's, then the user's; one entry a key, in the place where it came first.
+/// Docker's variables, then the image's, then the user's; each key keeps its first position.
 fn environment(config: &Config, request: &ContainerRequest, warnings: &mut Vec<String>) -> Env {
     let mut env = Env::default();
     env.set("PATH", defaults::PATH);
@@ -137,7 +137,7 @@ fn process(
     warnings: &mut Vec<String>,
 ) -> Result<Value, SpecError> {
     let user = user::resolve(user_of(config, request), host.users.as_ref())?;
-    // As docker does. Where the accounts are not known the runtime does it.
+    // As in docker. If the accounts are unknown, the runtime does it.
     if let (None, Some(users)) = (env.get("HOME"), &host.users) {
         env.set("HOME", users.home(user.uid).unwrap_or("/"));
     }
@@ -168,7 +168,7 @@ fn user_of<'a>(config: &'a Config, request: &'a ContainerRequest) -> &'a str {
     request.user.as_deref().unwrap_or(&config.config.user)
 }
 
-/// The working directory. An image's may be relative in a sloppy Dockerfile's way; a flag's may not.
+/// The working directory. That of an image may be relative, but that of a flag may not.
 fn workdir(config: &Config, request: &ContainerRequest, warnings: &mut Vec<String>) -> Result<String, SpecError> {
     let path = request.workdir.as_ref().unwrap_or(&config.config.working_dir);
     if !path.starts_with('/') && request.workdir.is_some() {
@@ -180,7 +180,7 @@ fn workdir(config: &Config, request: &ContainerRequest, warnings: &mut Vec<Strin
     Ok(clean(path))
 }
 
-/// Entrypoint and command. An entrypoint from the user takes the image's command away, as in docker.
+/// Entrypoint and command. The user's entrypoint removes the image's command, as in docker.
 fn args(config: &Config, request: &ContainerRequest) -> Result<Vec<String>, SpecError> {
     let image = &config.config;
     let command = match (&request.entrypoint, request.command.is_empty()) {

@@ -7,7 +7,7 @@ use super::mount::SpecMount;
 use super::path::clean;
 use super::values::Size;
 
-/// Options that tmpfs(5) and mount(8) have, and docker lets through: those without a value, then those with one.
+/// Options of tmpfs(5) and mount(8) that docker accepts: those without a value, then those with one.
 const OPTIONS: [&str; 28] = [
     "defaults",
     "ro",
@@ -39,7 +39,7 @@ const OPTIONS: [&str; 28] = [
     "mpol",
 ];
 
-/// How many of [`OPTIONS`], the first ones, have no value.
+/// The number of [`OPTIONS`] without a value, which are the first ones.
 const WITHOUT_VALUE: usize = 21;
 
 /// `DESTINATION[:OPTION,…]`.
@@ -79,14 +79,14 @@ impl FromStr for Tmpfs {
 }
 
 impl Tmpfs {
-    /// One at `destination`, an absolute clean path other than `/`, in which everybody can write and programs run.
+    /// A tmpfs at `destination`, an absolute clean path other than `/`, that is writable by all and executable.
     #[must_use]
     pub fn scratch(destination: String, size: Option<Size>) -> Self {
         let size = size.map(|size| format!("size={}", size.0));
         Self { destination, options: ["exec".into(), "mode=1777".into()].into_iter().chain(size).collect() }
     }
 
-    /// The mount: docker's careful options, where the user's do not say the contrary, then the user's.
+    /// The mount: docker's default options, unless the user's options negate them, then the user's.
     pub(crate) fn mount(&self) -> SpecMount {
         let has = |word: &str| self.options.iter().any(|option| option == word);
         let careful = [("noexec", "exec"), ("nosuid", "suid"), ("nodev", "dev")];

@@ -1,12 +1,12 @@
-//! NVIDIA's container toolkit on a host: what its config tells its prestart hook, and why the hook then gives no GPUs.
+//! NVIDIA's container toolkit on a host: the settings of its prestart hook, and why the hook gives no GPUs.
 
-/// Where the toolkit's config is. The hook gets no variables that name another place.
+/// The path of the toolkit's config. The hook gets no variables that change it.
 pub const CONFIG: &str = "/etc/nvidia-container-runtime/config.toml";
 
-/// What decides whether NVIDIA's hook works.
+/// The facts that decide whether NVIDIA's hook works.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Toolkit {
-    /// Why its config cannot be read, if so.
+    /// Why its config cannot be read, if it cannot.
     pub broken: Option<String>,
     /// `nvidia-container-runtime.mode`.
     pub mode: String,
@@ -14,18 +14,18 @@ pub struct Toolkit {
     pub skips_mode_detection: bool,
     /// `accept-nvidia-visible-devices-envvar-when-unprivileged`.
     pub heeds_environment: bool,
-    /// `disable-require`: images are not held against the driver.
+    /// `disable-require`: images are not compared with the driver.
     pub disables_require: bool,
     /// `nvidia-container-cli.no-cgroups`.
     pub no_cgroups: bool,
-    /// Whether `nvidia-container-cli` is there.
+    /// Whether `nvidia-container-cli` is installed.
     pub has_cli: bool,
-    /// Whether the host's GPU is that of a Jetson, which the toolkit describes by CSV files.
+    /// Whether the host's GPU is a Jetson's, which the toolkit describes by CSV files.
     pub jetson: bool,
 }
 
 impl Default for Toolkit {
-    /// What it does without a config.
+    /// The defaults without a config.
     fn default() -> Self {
         Self {
             broken: None,
@@ -44,13 +44,13 @@ impl Default for Toolkit {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HookFault {
-    /// Its config makes no sense.
+    /// Its config is invalid.
     #[error("NVIDIA's hook fails because it cannot read {CONFIG}: {0}")]
     Config(String),
-    /// Another mode than its own.
+    /// A mode other than the hook's.
     #[error("NVIDIA's hook does not work because {CONFIG} has mode = {0:?}")]
     Mode(String),
-    /// The variables that name GPUs do not count.
+    /// The variables that select GPUs are ignored.
     #[error(
         "NVIDIA's hook ignores the request because {CONFIG} has \
             accept-nvidia-visible-devices-envvar-when-unprivileged = false"
@@ -59,16 +59,16 @@ pub enum HookFault {
     /// A Jetson.
     #[error("NVIDIA's hook does not work on a Jetson, whose GPU needs CSV files of the toolkit")]
     Jetson,
-    /// The program that does its work is not there.
+    /// `nvidia-container-cli` is missing.
     #[error("NVIDIA's hook finds no nvidia-container-cli")]
     NoCli,
-    /// A user cannot set a device cgroup's rules.
+    /// An unprivileged user cannot set rules of a device cgroup.
     #[error("NVIDIA's hook fails for an unprivileged user because {CONFIG} does not have no-cgroups = true")]
     Cgroups,
 }
 
 impl HookFault {
-    /// The command that mends it, if there is one.
+    /// The command that fixes it, if there is one.
     #[must_use]
     pub fn command(&self) -> Option<&'static str> {
         Some(match self {
@@ -82,7 +82,7 @@ impl HookFault {
         })
     }
 
-    /// What the user can do.
+    /// The hint.
     #[must_use]
     pub fn hint(&self) -> String {
         match (self, self.command()) {
@@ -97,7 +97,7 @@ impl HookFault {
         }
     }
 
-    /// Whether it is certain, so that the hook need not be asked.
+    /// Whether it is certain without running the hook.
     #[must_use]
     pub fn is_certain(&self) -> bool {
         !matches!(self, Self::NoCli | Self::Cgroups)
@@ -105,8 +105,8 @@ impl HookFault {
 }
 
 impl Toolkit {
-    /// Why the hook gives no GPUs to a container: one that is privileged, as far as the hook sees that, and one that an
-    /// unprivileged user runs.
+    /// Why the hook gives no GPUs to a container, depending on whether the hook considers it privileged and whether an
+    /// unprivileged user runs it.
     #[must_use]
     pub fn fault(&self, privileged: bool, rootless: bool) -> Option<HookFault> {
         let detects = !self.skips_mode_detection;

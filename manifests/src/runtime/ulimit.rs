@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::flag_error::FlagError;
 use super::values::as_text;
 
-/// The names of limits that docker knows; the runtime spec's are these in capitals after `RLIMIT_`.
+/// Docker's names of limits; the runtime spec has them in upper case after `RLIMIT_`.
 const NAMES: [&str; 15] = [
     "core",
     "cpu",
@@ -40,13 +40,13 @@ pub struct Ulimit {
 }
 
 impl Ulimit {
-    /// What is limited, in docker's word.
+    /// The resource, in docker's spelling.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The same limit, no higher than `most`; and whether that changed it.
+    /// The same limit, at most `most`; and whether that changed it.
     pub(crate) fn at_most(&self, most: u64) -> (Self, bool) {
         let lowered = Self { name: self.name.clone(), soft: self.soft.min(most), hard: self.hard.min(most) };
         let changed = lowered != *self;

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-/// The root filesystem's accounts: what `/etc/passwd` and `/etc/group` hold (passwd(5), group(5)), empty where there is
-/// no such file.
+/// The root filesystem's accounts: the contents of `/etc/passwd` and `/etc/group` (passwd(5), group(5)), empty if the
+/// file does not exist.
 #[derive(Debug, Clone, Default)]
 pub struct UserDatabase {
     /// `/etc/passwd`.
@@ -12,11 +12,11 @@ pub struct UserDatabase {
     pub group: String,
 }
 
-/// A user that cannot be made into numbers.
+/// A user that cannot be resolved to numbers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UserError {
-    /// A name, and no accounts to look it up in.
+    /// A name without accounts to resolve it.
     #[error("the {what} `{name}` is a name, and only the root filesystem knows its number")]
     NoAccounts {
         /// `user` or `group`.
@@ -32,7 +32,7 @@ pub enum UserError {
         /// The name.
         name: String,
     },
-    /// A number that no account can have.
+    /// A number that is out of range.
     #[error("`{0}` is not the number of a user or group (0 to 2147483647)")]
     Range(String),
 }
@@ -50,10 +50,10 @@ impl UserError {
     }
 }
 
-/// The largest id that is taken, as in docker: the largest positive 32-bit number.
+/// Maximum id, as in docker: the largest positive 32-bit number.
 const MAX_ID: u32 = i32::MAX as u32;
 
-/// Numbers of a user, as `process.user` has them.
+/// The ids of a user, as in `process.user`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct UserIds {
     pub(crate) uid: u32,
@@ -63,23 +63,23 @@ pub(crate) struct UserIds {
 }
 
 impl UserIds {
-    /// The primary group is among the supplementary ones, too: a program that changes its primary group would otherwise
-    /// lose what a file's mode denies to that group (CVE-2022-36109).
+    /// The primary group is also a supplementary one: otherwise a program that changes its primary group would lose the
+    /// restrictions that a file's mode has for that group (CVE-2022-36109).
     pub(crate) fn json(&self) -> Value {
         let groups: Vec<u32> = std::iter::once(self.gid).chain(self.additional.iter().copied()).collect();
         json!({"uid": self.uid, "gid": self.gid, "additionalGids": groups})
     }
 }
 
-/// Resolves `user`; empty means root. Without a group it is the one of the account, or 0 for a number without one; who
-/// has an account has then the groups that list it, too, as in docker.
+/// Resolves `user`; empty means root. The default group is that of the account, or 0 for a number without an account;
+/// an account also gets the groups that list it, as in docker.
 pub(crate) fn resolve(user: &str, users: Option<&UserDatabase>) -> Result<UserIds, UserError> {
     let (name, group) = user.split_once(':').unwrap_or((user, ""));
     let name = if name.is_empty() { "0" } else { name };
     let unknown = |uid| PasswdEntry { name: "", uid, gid: 0 };
     let account = match number(name)? {
         Some(uid) => users.and_then(|users| users.account(|_, id| id == uid)).unwrap_or(unknown(uid)),
-        // Root is 0 in every system, looked into or not.
+        // Root is 0 in every system, even if the accounts are unknown.
         None if users.is_none() && name == "root" => unknown(0),
         None => named(users, "user", name, |users| users.account(|have, _| have == name))?,
     };
@@ -94,7 +94,7 @@ pub(crate) fn resolve(user: &str, users: Option<&UserDatabase>) -> Result<UserId
     Ok(UserIds { uid: account.uid, gid, additional })
 }
 
-/// Whether `user` names a user and no group.
+/// Whether `user` is a name without a group.
 pub(crate) fn is_name(user: &str) -> bool {
     let (name, group) = user.split_once(':').unwrap_or((user, ""));
     group.is_empty() && !name.is_empty() && matches!(number(name), Ok(None))
@@ -110,7 +110,7 @@ fn named<'a, T>(
     find(users).ok_or_else(|| UserError::Unknown { what, name: name.to_owned() })
 }
 
-/// The id that `text` is, or `None` if it is a name.
+/// The id in `text`, or `None` for a name.
 fn number(text: &str) -> Result<Option<u32>, UserError> {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -132,7 +132,7 @@ struct PasswdEntry<'a> {
 }
 
 impl UserDatabase {
-    /// The first account whose name and uid are `wanted`.
+    /// The first account with a `wanted` name and uid.
     fn account(&self, wanted: impl Fn(&str, u32) -> bool) -> Option<PasswdEntry<'_>> {
         entries(&self.passwd).find_map(|fields| match fields[..] {
             [name, _, uid, gid, ..] => {
@@ -151,7 +151,7 @@ impl UserDatabase {
         })
     }
 
-    /// The gid of the first group of that name.
+    /// The gid of the first group with this name.
     fn group(&self, wanted: &str) -> Option<u32> {
         entries(&self.group).find_map(|fields| match fields[..] {
             [name, _, gid, ..] if name == wanted => id(gid),
@@ -175,7 +175,7 @@ impl UserDatabase {
     }
 }
 
-/// The fields of each line; comments, and lines that make no sense, fall away where their fields are read.
+/// The fields of each line; the callers skip comments and invalid lines when they parse the fields.
 fn entries(file: &str) -> impl Iterator<Item = Vec<&str>> {
     file.lines().map(str::trim).filter(|line| !line.starts_with('#')).map(|line| line.split(':').collect())
 }

@@ -1,6 +1,6 @@
-//! The values of docker's flags: typed, read from docker's texts, and written as them.
+//! The values of docker's flags: typed, with docker's syntax for reading and writing.
 //!
-//! Each type reads what it writes, so it can stand in a recipe or in an annotation as it would on a command line.
+//! Each type can parse its own output, so recipes and annotations have the same values as a command line.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::flag_error::FlagError;
 
-/// Makes serde read and write a type as its text.
+/// Implements serde for a type as its text.
 macro_rules! as_text {
     ($type:ty) => {
         impl TryFrom<String> for $type {
@@ -39,8 +39,8 @@ const UNITS: &str = "kmgtp";
 impl FromStr for Size {
     type Err = FlagError;
 
-    /// Reads a number, fractions allowed, with a unit of 1024 (`k`, `m`, `g`, `t`, `p`, each also with `b` or `ib`, in
-    /// either case) or `b` or none.
+    /// Parses a number, with an optional fraction, and a unit of 1024 (`k`, `m`, `g`, `t`, `p`, each also with `b` or
+    /// `ib`, in either case), `b` or none.
     fn from_str(text: &str) -> Result<Self, FlagError> {
         let error = || FlagError::Size(text.to_owned());
         let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -58,7 +58,7 @@ impl FromStr for Size {
         let scale = 1_u64 << (10 * exponent);
         let bytes = match number.parse::<u64>() {
             Ok(whole) => whole.checked_mul(scale).ok_or_else(error)?,
-            // Rust's conversion of a float saturates, so what is too large is still too large below.
+            // Rust's conversion of a float saturates, so too large values stay too large.
             Err(_) => (number.parse::<f64>().map_err(|_| error())? * scale as f64) as u64,
         };
         if bytes > i64::MAX as u64 { Err(error()) } else { Ok(Self(bytes)) }
@@ -66,7 +66,7 @@ impl FromStr for Size {
 }
 
 impl fmt::Display for Size {
-    /// The number with the largest unit that leaves no fraction.
+    /// The number with the largest unit that needs no fraction.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut number = self.0;
         let mut units = UNITS.chars();
@@ -89,7 +89,7 @@ pub struct PidsLimit(pub Option<u32>);
 impl FromStr for PidsLimit {
     type Err = FlagError;
 
-    /// Reads a number; 0 and -1 are no limit, as in docker.
+    /// Parses a number; 0 and -1 are no limit, as in docker.
     fn from_str(text: &str) -> Result<Self, FlagError> {
         match text.parse::<i32>() {
             Ok(-1 | 0) => Ok(Self(None)),
@@ -99,12 +99,12 @@ impl FromStr for PidsLimit {
     }
 }
 
-/// One `--env`: a variable to set, or, without a value, to take away.
+/// One `--env`: a variable to set or, without a value, to remove.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EnvEntry {
     /// The name.
     pub key: String,
-    /// The value. A bare name comes without one: who knows the caller's environment may fill it in.
+    /// The value. `None` for a bare name; the caller may add the value of its own environment.
     pub value: Option<String>,
 }
 
@@ -124,13 +124,13 @@ impl FromStr for EnvEntry {
 }
 
 impl fmt::Debug for EnvEntry {
-    /// The name only: the value may be a secret.
+    /// Shows only the name: the value may be a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "EnvEntry({})", self.key)
     }
 }
 
-/// A host name (hostname(7)), checked so far that the kernel takes it.
+/// A host name (hostname(7)) that the kernel accepts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hostname(String);
 

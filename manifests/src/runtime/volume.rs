@@ -1,4 +1,4 @@
-//! `--volume`: a directory or file of the host in the container.
+//! `--volume`: a bind mount of a directory or file of the host.
 
 use std::str::FromStr;
 
@@ -9,21 +9,21 @@ use crate::nearest::nearest;
 /// `SOURCE:DESTINATION[:OPTION,…]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Volume {
-    /// Path on the host as it was written; relative ones count from the caller's working directory.
+    /// The host path in its original form; relative ones start at the caller's working directory.
     pub source: String,
     /// Absolute path in the container, without `.`, `..` and double slashes; never `/`.
     pub destination: String,
-    /// Whether the destination was written without its leading slash.
+    /// Whether the destination had no leading slash.
     pub was_relative: bool,
-    /// Whether the container cannot write to it.
+    /// Whether it is read-only in the container.
     pub read_only: bool,
-    /// Whether SELinux labels are to be changed, which ociforge does not do.
+    /// Whether to change SELinux labels, which ociforge does not do.
     pub relabel: bool,
-    /// How mounts below it spread between host and container; one of [`PROPAGATION`].
+    /// The propagation of mounts below it; one of [`PROPAGATION`].
     propagation: &'static str,
 }
 
-/// Text that is no volume.
+/// Text that is not a volume.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a volume: {why}")]
 pub struct VolumeError {
@@ -33,11 +33,11 @@ pub struct VolumeError {
     pub why: VolumeFault,
 }
 
-/// What is wrong with a volume.
+/// The fault of a volume.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VolumeFault {
-    /// One path only, which docker takes for an anonymous volume.
+    /// Only one path, which means an anonymous volume in docker.
     #[error("it has no destination")]
     NoDestination,
     /// An empty path.
@@ -46,16 +46,16 @@ pub enum VolumeFault {
     /// More than three parts.
     #[error("it has too many parts")]
     Parts,
-    /// It would hide the image.
+    /// A destination that would hide the image.
     #[error("the destination is the container's root")]
     Root,
-    /// An option that nobody knows.
+    /// An unknown option.
     #[error("`{0}` is not an option")]
     Option(String),
-    /// Two options that contradict or repeat each other.
+    /// Two options that conflict or repeat.
     #[error("`{0}` is one option too many")]
     Conflict(String),
-    /// A NUL byte, which no path can hold.
+    /// A NUL byte, which is invalid in a path.
     #[error("it has a NUL")]
     Nul,
 }
@@ -63,14 +63,14 @@ pub enum VolumeFault {
 /// The kinds of propagation, private first.
 pub const PROPAGATION: [&str; 6] = ["rprivate", "private", "rshared", "shared", "rslave", "slave"];
 
-/// SELinux labels that are shared by containers, or this container's own.
+/// SELinux labels shared by containers, or private to this one.
 const LABELS: [&str; 2] = ["z", "Z"];
 
-/// What docker knows for machines where containers see the host's files through a network; elsewhere it has no effect.
+/// Docker's options for hosts with remote file sharing; elsewhere they have no effect.
 const CONSISTENCY: [&str; 3] = ["consistent", "cached", "delegated"];
 
 impl VolumeError {
-    /// What to write instead.
+    /// The hint.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match &self.why {
@@ -88,7 +88,7 @@ impl VolumeError {
 }
 
 impl Volume {
-    /// The file or directory `source` at `destination`, an absolute clean path other than `/`.
+    /// A bind mount of the file or directory `source` at `destination`, an absolute clean path other than `/`.
     #[must_use]
     pub fn bind(source: String, destination: String, read_only: bool) -> Self {
         Self { source, destination, was_relative: false, read_only, relabel: false, propagation: PROPAGATION[0] }
@@ -128,7 +128,7 @@ impl FromStr for Volume {
     }
 }
 
-/// The options of a volume, of each kind at most one.
+/// The options of a volume, at most one of each kind.
 #[derive(Default)]
 struct VolumeOptions {
     read_only: Option<bool>,
@@ -148,7 +148,7 @@ impl VolumeOptions {
         Ok(options)
     }
 
-    /// Whether there was one of that kind; `None` for an option that is not known.
+    /// Whether the volume already had an option of that kind; `None` for an unknown option.
     fn add(&mut self, option: &str) -> Option<bool> {
         let find = |kind: &[&'static str]| kind.iter().copied().find(|known| *known == option);
         Some(match option {
@@ -164,7 +164,7 @@ impl VolumeOptions {
 }
 
 impl Volume {
-    /// The bind mount, with `source` in the place of the volume's own.
+    /// The bind mount, with `source` in place of the volume's source.
     pub(crate) fn mount(&self, source: &str) -> SpecMount {
         let mut options = vec!["rbind", self.propagation];
         if self.read_only {

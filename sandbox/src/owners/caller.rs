@@ -1,4 +1,4 @@
-//! The thread that waits for an answer, and the files that it names.
+//! The thread that waits for a reply, and the files of its arguments.
 
 use std::ffi::CString;
 use std::io;
@@ -9,20 +9,20 @@ use rustix::io::Errno;
 
 use crate::sys_notify::{self, SeccompNotification};
 
-/// The longest path with its final zero (limits.h).
+/// Maximum length of a path with its final zero (limits.h).
 const PATH_MAX: usize = 4096;
 
-/// The smallest page: what is in one of them can be read at once, or not at all.
+/// The smallest page size: a read within one page succeeds or fails as a whole.
 const PAGE: u64 = 4096;
 
-/// A thread that waits for the answer to a system call.
+/// A thread that waits for the reply to a system call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Caller<'a> {
     pub(super) listener: BorrowedFd<'a>,
     pub(super) call: SeccompNotification,
 }
 
-/// An argument's lower half, which is all that the kernel takes of an `int`.
+/// The lower half of an argument, which is the part that the kernel uses of an `int`.
 #[allow(clippy::cast_possible_truncation, reason = "that is meant")]
 fn lower(argument: u64) -> u32 {
     argument as u32
@@ -33,7 +33,7 @@ impl Caller<'_> {
         self.call.arguments[index]
     }
 
-    /// An argument that is an id, a mode, or bits.
+    /// An argument that is an id, a mode, or a bit set.
     pub(super) fn word(&self, index: usize) -> u32 {
         lower(self.argument(index))
     }
@@ -43,15 +43,15 @@ impl Caller<'_> {
         self.word(index).cast_signed()
     }
 
-    /// Whether it still waits. What was read of it was its own only if so.
+    /// Checks that it still waits. Otherwise data that was read from it may be another process's.
     ///
     /// # Errors
-    /// `EINTR`, which nobody will get.
+    /// `EINTR`, which no process receives.
     pub(super) fn still_waits(&self) -> Result<(), Errno> {
         if sys_notify::waits(self.listener, self.call.id) { Ok(()) } else { Err(Errno::INTR) }
     }
 
-    /// As many bytes of its memory.
+    /// This number of bytes of its memory.
     ///
     /// # Errors
     /// `EFAULT`.
@@ -66,7 +66,7 @@ impl Caller<'_> {
         Ok(bytes)
     }
 
-    /// A string that ends with a zero, which is left away.
+    /// A string, without its final zero.
     ///
     /// # Errors
     /// `EFAULT`, `ENAMETOOLONG`.
@@ -75,7 +75,7 @@ impl Caller<'_> {
         let mut chunk = [0; PATH_MAX];
         while string.len() < PATH_MAX {
             let at = address.checked_add(string.len() as u64).ok_or(Errno::FAULT)?;
-            // Not over the end of a page: the next one may not be there.
+            // Not across the end of a page: the next one may be unmapped.
             let length = usize::try_from(PAGE - at % PAGE).unwrap_or(PATH_MAX).min(PATH_MAX - string.len());
             let read = sys_notify::read_memory(self.call.thread, at, &mut chunk[..length]).map_err(|_| Errno::FAULT)?;
             let read = &chunk[..read];
@@ -88,7 +88,7 @@ impl Caller<'_> {
         Err(Errno::NAMETOOLONG)
     }
 
-    /// Writes into its memory.
+    /// Writes to its memory.
     ///
     /// # Errors
     /// `EFAULT`.
@@ -100,7 +100,7 @@ impl Caller<'_> {
     /// Its umask.
     ///
     /// # Errors
-    /// `ESRCH` when it is gone.
+    /// `ESRCH` when it has ended.
     pub(super) fn umask(&self) -> Result<Mode, Errno> {
         let status = std::fs::read_to_string(format!("{}/status", self.call.thread)).map_err(|_| Errno::SRCH)?;
         let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
@@ -108,10 +108,10 @@ impl Caller<'_> {
         Ok(Mode::from_raw_mode(umask))
     }
 
-    /// The file that it names by a directory's descriptor and a path; by an empty path the descriptor's own.
+    /// The file of a directory descriptor and a path; with an empty path, the file of the descriptor.
     ///
     /// # Errors
-    /// Those of open(2) where the path must be walked now: when it is too long or `root` is not this process's.
+    /// Those of open(2) if the path must be resolved now: when it is too long, or when the process has another root.
     pub(super) fn place(&self, dirfd: i32, path: &[u8], follow: bool, own_root: bool) -> io::Result<ProcPath> {
         let thread = self.call.thread;
         let base = match dirfd {
@@ -139,7 +139,7 @@ impl Caller<'_> {
     }
 }
 
-/// The descriptor that a path names by one of its usual names: `/proc/self` is not the same for everybody.
+/// The descriptor that a path in `/proc` or `/dev/fd` refers to: `/proc/self` depends on the process.
 fn descriptor(path: &[u8]) -> Option<u32> {
     let standard = [&b"/dev/stdin"[..], b"/dev/stdout", b"/dev/stderr"];
     if let Some(number) = standard.iter().position(|name| *name == path) {
@@ -150,7 +150,7 @@ fn descriptor(path: &[u8]) -> Option<u32> {
     if number.iter().all(u8::is_ascii_digit) { std::str::from_utf8(number).ok()?.parse().ok() } else { None }
 }
 
-/// Does something while `root` is this thread's root directory. Its working directory stays.
+/// Calls `act` with `root` as this thread's root directory. Its working directory stays.
 fn within<T>(root: &OwnedFd, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let open = |path| openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let (outside, here) = (open("/")?, open(".")?);
@@ -170,12 +170,12 @@ fn path_flags(follow: bool) -> OFlags {
     if follow { flags } else { flags | OFlags::NOFOLLOW }
 }
 
-/// A file by a path from this process's working directory, which is `/proc`.
+/// A file by a path relative to this process's working directory, which is `/proc`.
 #[derive(Debug)]
 pub(super) struct ProcPath {
     pub(super) path: CString,
     follow: bool,
-    /// Keeps the path what it is.
+    /// Keeps the descriptor in the path open.
     held: Option<OwnedFd>,
 }
 
@@ -186,7 +186,7 @@ impl ProcPath {
         Ok(Self { path, follow: true, held: Some(file) })
     }
 
-    /// The same by a descriptor, so that it stays the same file.
+    /// The same by a descriptor, so that it always refers to the same file.
     pub(super) fn hold(self) -> io::Result<Self> {
         if self.held.is_some() {
             return Ok(self);
@@ -194,28 +194,28 @@ impl ProcPath {
         Self::held(self.open()?)
     }
 
-    /// The file itself, opened for nothing but this: whatever it is, nobody waits.
+    /// Opens the file with `O_PATH`, which never blocks.
     pub(super) fn open(&self) -> io::Result<OwnedFd> {
         Ok(openat(CWD, &self.path, path_flags(self.follow), Mode::empty())?)
     }
 
-    /// The directory, to make files in it.
+    /// The directory, for creating files in it.
     pub(super) fn directory(&self) -> io::Result<OwnedFd> {
         Ok(openat(CWD, &self.path, path_flags(true) | OFlags::DIRECTORY, Mode::empty())?)
     }
 
-    /// Whether a symbolic link at its end is meant itself.
+    /// Whether a symbolic link at the end of the path is not followed.
     pub(super) fn is_link_itself(&self) -> bool {
         !self.follow
     }
 
-    /// The flags for calls that take the path.
+    /// The flags for system calls with the path.
     pub(super) fn flags(&self) -> AtFlags {
         if self.follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW }
     }
 }
 
-/// A name for an open file, from `/proc`.
+/// The path of an open file, relative to `/proc`.
 pub(super) fn name_of(file: &OwnedFd) -> String {
     format!("self/fd/{}", file.as_raw_fd())
 }

@@ -1,33 +1,33 @@
-//! What a process may do beyond what its ids say: capabilities(7), as far as ids give and take them.
+//! The emulated capabilities of a process (capabilities(7)), as far as changes of ids affect them.
 //!
-//! A process loses them with its last id of root, unless it asked to keep them (`PR_SET_KEEPCAPS`), as setpriv(1) does
-//! to change its groups after its user. Capabilities of files and ambient ones are not followed.
+//! A process loses them with its last id of root, unless it set `PR_SET_KEEPCAPS`, as setpriv(1) does to change its
+//! groups after its user. File capabilities and ambient capabilities are not emulated.
 
 use super::credentials::ProcessIds;
 
-/// Giving files away.
+/// Changing owners of files.
 pub(super) const CHOWN: u32 = 0;
-/// Becoming a member of any group.
+/// Changing to any group.
 pub(super) const SETGID: u32 = 6;
-/// Becoming any user.
+/// Changing to any user.
 pub(super) const SETUID: u32 = 7;
-/// Making devices.
+/// Creating devices.
 pub(super) const MKNOD: u32 = 27;
 
-/// Those that the filesystem id gives and takes (linux/capability.h, `CAP_FS_SET`).
+/// The capabilities that follow the filesystem id (linux/capability.h, `CAP_FS_SET`).
 const OF_FILES: u64 = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 9 | 1 << 27 | 1 << 32;
 
-/// A process's sets of capabilities, by bits.
+/// A process's capability sets, as bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct ProcessCapabilities {
     permitted: u64,
     effective: u64,
-    /// Whether it keeps the permitted ones with its last id of root.
+    /// Whether it keeps the permitted set with its last id of root.
     keep: bool,
 }
 
 impl Default for ProcessCapabilities {
-    /// Those of root.
+    /// The capabilities of root.
     fn default() -> Self {
         Self { permitted: !0, effective: !0, keep: false }
     }
@@ -43,13 +43,13 @@ impl ProcessCapabilities {
         self.keep = keep;
     }
 
-    /// capset(2). The kernel has seen to it that they are not more than there are.
+    /// capset(2). The kernel has already checked that the sets do not grow.
     pub(super) fn set(&mut self, permitted: u64, effective: u64) {
         self.permitted &= permitted;
         self.effective = self.permitted & effective;
     }
 
-    /// After the user's ids have changed.
+    /// Updates the sets after a change of the user's ids.
     pub(super) fn follow(&mut self, old: ProcessIds, new: ProcessIds) {
         let is_root = |ids: ProcessIds| [ids.real, ids.effective, ids.saved].contains(&0);
         if is_root(old) && !is_root(new) && !self.keep {
@@ -63,7 +63,7 @@ impl ProcessCapabilities {
         }
     }
 
-    /// After the user's filesystem id alone has changed.
+    /// Updates the sets after a change of only the user's filesystem id.
     pub(super) fn follow_filesystem(&mut self, old: u32, new: u32) {
         match (old, new) {
             (0, 1..) => self.effective &= !OF_FILES,
@@ -72,7 +72,7 @@ impl ProcessCapabilities {
         }
     }
 
-    /// Those of a program that is executed by a user.
+    /// The sets of a program that a user executes.
     pub(super) fn of_program(user: ProcessIds) -> Self {
         let all = |has: bool| if has { !0 } else { 0 };
         let permitted = all(user.real == 0 || user.effective == 0);

@@ -1,4 +1,4 @@
-//! chown(2) and its kin.
+//! chown(2) and related system calls.
 
 use ociforge_layers::owner::OwnershipRecord;
 use rustix::fs::{AtFlags, Gid, Uid, chownat};
@@ -36,7 +36,7 @@ impl Supervisor {
             return Err(Errno::PERM);
         }
         request.caller.still_waits()?;
-        // For all that comes with it: copying up, set-id bits, capabilities, times.
+        // For the side effects of the call: copy-up, set-id bits, capabilities, times.
         chownat(&file, "", user.map(|_| Uid::ROOT), group.map(|_| Gid::ROOT), AtFlags::EMPTY_PATH)?;
         let new = OwnershipRecord { uid: user.unwrap_or(old.uid), gid: group.unwrap_or(old.gid), ..old };
         if new != old {

@@ -1,4 +1,4 @@
-//! New files of those who are not root, new files in directories that pass their group on, and devices.
+//! New files of users other than root, new files in setgid directories, and devices.
 
 use std::os::fd::OwnedFd;
 
@@ -12,16 +12,16 @@ use super::filter::TMPFILE;
 use super::records::ROOT;
 use super::{DONE, PASS, Supervisor, SyscallReply, SyscallRequest, SyscallResult, errno};
 
-/// Where a file is to be made.
+/// The location of a new file.
 struct Fresh {
     directory: ProcPath,
     name: Vec<u8>,
-    /// To whom it will belong.
+    /// Its owner.
     owner: OwnershipRecord,
 }
 
 impl Supervisor {
-    /// openat(2) with `O_CREAT` or `O_TMPFILE`. A file that is there already is the kernel's business.
+    /// openat(2) with `O_CREAT` or `O_TMPFILE`. The kernel handles files that already exist.
     pub(super) fn open(
         &mut self,
         request: &SyscallRequest<'_>,
@@ -42,14 +42,14 @@ impl Supervisor {
         let Ok(directory) = prepare(request, &fresh) else { return PASS };
         let asked = OFlags::from_bits_retain(flags.cast_unsigned());
         let ours = OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::LARGEFILE;
-        // What is not there yet can neither lead elsewhere nor make one wait.
+        // A path that does not exist is neither a link nor a pipe.
         let new = if temporary { OFlags::empty() } else { OFlags::EXCL | OFlags::NOFOLLOW };
         let Ok(file) = openat(directory, &fresh.name, asked | ours | new, permissions(mode)) else { return PASS };
         self.records.set(&file, fresh.owner).map_err(errno)?;
         Ok(SyscallReply::File(file, asked.contains(OFlags::CLOEXEC)))
     }
 
-    /// openat2(2). With restrictions to the walk it is left to the kernel.
+    /// openat2(2). With restrictions of the resolution, the kernel handles it.
     pub(super) fn openat2(&mut self, request: &SyscallRequest<'_>) -> SyscallResult {
         let caller = request.caller;
         let Ok(how) = caller.bytes(caller.argument(2), 24) else { return PASS };
@@ -103,13 +103,13 @@ impl Supervisor {
         }
         let Ok(directory) = prepare(request, &fresh) else { return PASS };
         if !is_device {
-            // To the kernel no type means a regular file.
+            // The kernel interprets a missing type as a regular file.
             let kind = if mode & libc::S_IFMT == 0 { FileType::RegularFile } else { kind };
             mknodat(&directory, &fresh.name, kind, permissions(mode), Dev::default())?;
             return self.note(&directory, &fresh);
         }
         let device = device_of(kind, device);
-        // Only root may, and an overlay cannot have the one that says that a file is gone.
+        // Only root can create devices, and an overlay cannot have the device that is its whiteout.
         if !request.state.credentials.capabilities.has(MKNOD) || (device.major, device.minor) == (0, 0) {
             return Err(Errno::PERM);
         }
@@ -118,7 +118,7 @@ impl Supervisor {
         self.note(&directory, &fresh)
     }
 
-    /// Notes the owner of a file that was just made.
+    /// Records the owner of a new file.
     fn note(&mut self, directory: &OwnedFd, fresh: &Fresh) -> SyscallResult {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(directory, &fresh.name, flags, Mode::empty())?;
@@ -126,7 +126,7 @@ impl Supervisor {
         DONE
     }
 
-    /// Where the file at a path will be, and whose. `None` if the path can name no new one.
+    /// The location and owner of a new file at a path. `None` if the path cannot be that of a new file.
     fn fresh(&self, request: &SyscallRequest<'_>, dirfd: i32, path: u64, is_directory: bool) -> Option<Fresh> {
         let path = request.caller.string(path).ok()?;
         let (parent, name) = split(&path, is_directory)?;
@@ -142,7 +142,7 @@ impl Supervisor {
         Some(Fresh { directory, name: b".".to_vec(), owner })
     }
 
-    /// To whom a new file in a directory belongs.
+    /// The owner of a new file in a directory.
     fn owner_in(&self, request: &SyscallRequest<'_>, directory: &ProcPath) -> Option<OwnershipRecord> {
         let credentials = &request.state.credentials;
         let (uid, gid) = (credentials.user.filesystem, credentials.group.filesystem);
@@ -156,7 +156,7 @@ impl Supervisor {
     }
 }
 
-/// Opens the directory, with the caller's umask from now on.
+/// Opens the directory, and sets the caller's umask.
 fn prepare(request: &SyscallRequest<'_>, fresh: &Fresh) -> Result<OwnedFd, Errno> {
     let umask = request.caller.umask()?;
     let directory = fresh.directory.directory().map_err(errno)?;
@@ -169,7 +169,7 @@ fn permissions(mode: u32) -> Mode {
     Mode::from_raw_mode(mode & 0o7777)
 }
 
-/// The directory and the name of a file to be made. A directory's name may end with slashes.
+/// The directory and the name of a new file. A directory's name may end with slashes.
 fn split(path: &[u8], is_directory: bool) -> Option<(&[u8], &[u8])> {
     let end = path.iter().rposition(|byte| *byte != b'/')? + 1;
     if end < path.len() && !is_directory {
@@ -181,7 +181,7 @@ fn split(path: &[u8], is_directory: bool) -> Option<(&[u8], &[u8])> {
     (name != b"." && name != b"..").then_some((parent, name))
 }
 
-/// A device's numbers as the kernel packs them (`new_decode_dev`).
+/// The numbers of a device from the kernel's encoding (`new_decode_dev`).
 fn device_of(kind: FileType, device: u32) -> RecordedDevice {
     let (major, minor) = ((device & 0x000f_ff00) >> 8, (device & 0xff) | ((device >> 12) & 0x000f_ff00));
     RecordedDevice { block: kind == FileType::BlockDevice, major, minor }

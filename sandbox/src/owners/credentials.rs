@@ -1,42 +1,42 @@
-//! Who a process is, and how it may become somebody else: credentials(7), as the kernel does it.
+//! The emulated credentials of processes and their changes: credentials(7), with the kernel's rules.
 //!
-//! Whether it may is a matter of its [`ProcessCapabilities`], which come and go with the ids of root.
+//! Permission for a change depends on the [`ProcessCapabilities`], which the ids of root affect.
 
 use rustix::io::Errno;
 
 use super::capabilities::{self, ProcessCapabilities};
 
-/// In place of an id: leave it as it is.
+/// The value in place of an id that does not change.
 pub(super) const UNCHANGED: u32 = u32::MAX;
 
-/// The most groups that a process can have (limits.h).
+/// Maximum number of groups of a process (limits.h).
 pub(super) const MOST_GROUPS: usize = 65_536;
 
-/// The ids of a kind, users or groups.
+/// The ids of one kind, users or groups.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(super) struct ProcessIds {
-    /// Who started the process.
+    /// The real id: that of the process's starter.
     pub(super) real: u32,
-    /// Whose rights it has.
+    /// The effective id, which determines permissions.
     pub(super) effective: u32,
-    /// Whom it may become again.
+    /// The saved id, to which the process can return.
     pub(super) saved: u32,
-    /// Whose rights it has to files, and to whom its new files belong.
+    /// The filesystem id, which determines access to files and the owner of new files.
     pub(super) filesystem: u32,
 }
 
-/// All of a process's ids. The default is root without other groups.
+/// All ids of a process. The default is root without other groups.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(super) struct ProcessCredentials {
     pub(super) user: ProcessIds,
     pub(super) group: ProcessIds,
     /// Supplementary groups, sorted.
     pub(super) groups: Vec<u32>,
-    /// What it may do.
+    /// The capabilities.
     pub(super) capabilities: ProcessCapabilities,
 }
 
-/// Whether a change was allowed: `EPERM`, or `EINVAL` for what is no id.
+/// Whether a change was allowed: `EPERM`, or `EINVAL` for an invalid id.
 type Changed = Result<(), Errno>;
 
 impl ProcessIds {
@@ -95,7 +95,7 @@ impl ProcessIds {
         Ok(())
     }
 
-    /// setfsuid(2), setfsgid(2): returns the previous one, whether it was changed or not.
+    /// setfsuid(2), setfsgid(2): returns the previous one, also if the change is refused.
     fn set_filesystem(&mut self, id: u32, privileged: bool) -> u32 {
         let old = self.filesystem;
         let own = [self.real, self.effective, self.saved, old].contains(&id);
@@ -113,12 +113,12 @@ fn assign(id: &mut u32, wanted: u32) {
 }
 
 impl ProcessCredentials {
-    /// Whether it is a member of a group, as far as files are concerned.
+    /// Whether it is a member of a group for access to files.
     pub(super) fn is_member(&self, group: u32) -> bool {
         self.group.filesystem == group || self.groups.binary_search(&group).is_ok()
     }
 
-    /// Changes the user's ids, and with them the capabilities.
+    /// Changes the user's ids, and updates the capabilities.
     fn change_user(&mut self, change: impl FnOnce(&mut ProcessIds, bool) -> Changed) -> Changed {
         let old = self.user;
         change(&mut self.user, self.capabilities.has(capabilities::SETUID))?;
@@ -173,7 +173,7 @@ impl ProcessCredentials {
         Ok(())
     }
 
-    /// Who the process is after execve(2) of a file with these owners, each if its bit for that is set.
+    /// The credentials after execve(2) of a file with these owners; `None` without the set-id bit.
     pub(super) fn execute(&self, user: Option<u32>, group: Option<u32>) -> Self {
         let mut new = self.clone();
         for (ids, owner) in [(&mut new.user, user), (&mut new.group, group)] {
@@ -184,7 +184,7 @@ impl ProcessCredentials {
         new
     }
 
-    /// Whether it may give a file from one owner to another (chown(2), `None` = unchanged).
+    /// Whether it may change a file's owner (chown(2), `None` = unchanged).
     pub(super) fn may_chown(&self, from: (u32, u32), user: Option<u32>, group: Option<u32>) -> bool {
         let own = self.user.filesystem == from.0;
         let may_user = user.is_none_or(|user| own && user == from.0);

@@ -1,4 +1,4 @@
-//! execve(2) of programs that run as their owners.
+//! execve(2) of programs with set-id bits.
 
 use rustix::fs::{CWD, FileType, StatxFlags, statx};
 
@@ -7,8 +7,8 @@ use super::records::ROOT;
 use super::{PASS, Supervisor, SyscallRequest, SyscallResult, errno};
 
 impl Supervisor {
-    /// execveat(2). Whether it succeeds is seen at the process's next call, by the program that it runs then; what the
-    /// kernel runs for a script is another program, so that a script's bits mean nothing, as they should.
+    /// execveat(2). The process's next call shows whether it succeeded, by the program that the process then runs; for
+    /// a script this is the interpreter, so set-id bits of scripts have no effect, as in the kernel.
     pub(super) fn execute(&mut self, request: &SyscallRequest<'_>, dirfd: i32, path: u64, flags: i32) -> SyscallResult {
         let Some(place) = request.place(dirfd, path, flags) else { return PASS };
         let Ok(found) = statx(CWD, &place.path, place.flags(), StatxFlags::BASIC_STATS) else { return PASS };

@@ -1,24 +1,24 @@
-//! The seccomp filter: which system calls the supervisor hears of.
+//! The seccomp filter: the system calls that go to the supervisor.
 
 use libc::{
     BPF_ABS, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_W, SECCOMP_RET_ALLOW, SECCOMP_RET_USER_NOTIF,
     c_long, sock_filter,
 };
 
-/// linux/audit.h: `EM_X86_64` or `EM_AARCH64` with the marks of 64 bits and little endian.
+/// linux/audit.h: `EM_X86_64` or `EM_AARCH64` with the flags of 64 bits and little endian.
 #[cfg(target_arch = "x86_64")]
 const ARCHITECTURE: u32 = 62 | 0xc000_0000;
 #[cfg(target_arch = "aarch64")]
 const ARCHITECTURE: u32 = 183 | 0xc000_0000;
 
-/// Where `struct seccomp_data` has the number, the architecture, and an argument's lower half.
+/// The offsets of the number, the architecture, and an argument's lower half in `struct seccomp_data`.
 const NUMBER: u32 = 0;
 const AUDIT_ARCH: u32 = 4;
 const fn argument(index: u32) -> u32 {
     16 + 8 * index
 }
 
-/// Calls that matter whatever their arguments are.
+/// Calls that are selected with any arguments.
 const ALWAYS: &[c_long] = &[
     libc::SYS_newfstatat,
     libc::SYS_fstat,
@@ -76,14 +76,14 @@ const ALWAYS: &[c_long] = &[
     libc::SYS_lchown,
 ];
 
-/// Calls that open a file, and which argument has their flags: of interest when they may make it.
+/// Calls that open a file, and the argument with their flags: selected if they may create it.
 const OPENING: &[(c_long, u32)] = &[
     (libc::SYS_openat, 2),
     #[cfg(target_arch = "x86_64")]
     (libc::SYS_open, 1),
 ];
 
-/// getrlimit(2) and setrlimit(2). The library has no names for those of the generic table.
+/// getrlimit(2) and setrlimit(2). The libc crate lacks the constants of the generic table.
 #[cfg(target_arch = "x86_64")]
 pub(super) const GETRLIMIT: c_long = libc::SYS_getrlimit;
 #[cfg(target_arch = "x86_64")]
@@ -93,8 +93,8 @@ pub(super) const GETRLIMIT: c_long = 163;
 #[cfg(target_arch = "aarch64")]
 pub(super) const SETRLIMIT: c_long = 164;
 
-/// Calls that matter only with a value as one of their arguments: the limit that carries identities
-/// and the one thing about capabilities that changes what ids mean.
+/// Calls that are selected by the value of one argument: those for the limit that stores identities, and for
+/// `PR_SET_KEEPCAPS`.
 #[allow(clippy::unnecessary_cast, reason = "the type of limits differs between C libraries")]
 const SELECTED: &[(c_long, u32, u32)] = &[
     (libc::SYS_prlimit64, 1, libc::RLIMIT_LOCKS as u32),
@@ -103,15 +103,15 @@ const SELECTED: &[(c_long, u32, u32)] = &[
     (libc::SYS_prctl, 0, libc::PR_SET_KEEPCAPS.cast_unsigned()),
 ];
 
-/// The bit of `O_TMPFILE` that is its own.
+/// The bit of `O_TMPFILE` without `O_DIRECTORY`.
 pub(super) const TMPFILE: i32 = 0o20_000_000;
 
-/// The program. Calls of other architectures pass.
+/// The program. Calls of other architectures are allowed.
 pub(super) fn program() -> Vec<sock_filter> {
     let mut program = vec![load(AUDIT_ARCH), jump(BPF_JEQ, ARCHITECTURE, 1, 0), allow(), load(NUMBER)];
     let making = (libc::O_CREAT | TMPFILE).cast_unsigned();
     for &(number, index) in OPENING {
-        // Five to the next number, which is still loaded then.
+        // The distance to the next number, which is then still loaded, is five.
         program.push(jump(BPF_JEQ, word(number), 0, 4));
         program.extend([load(argument(index)), jump(BPF_JSET, making, 1, 0), allow(), notify()]);
     }
@@ -119,7 +119,7 @@ pub(super) fn program() -> Vec<sock_filter> {
         program.push(jump(BPF_JEQ, word(number), 0, 4));
         program.extend([load(argument(index)), jump(BPF_JEQ, value, 1, 0), allow(), notify()]);
     }
-    // A jump reaches 255 instructions, so it needn't be shared.
+    // A jump has a range of 255 instructions, so the target is not shared.
     for &number in ALWAYS {
         program.extend([jump(BPF_JEQ, word(number), 0, 1), notify()]);
     }
@@ -155,7 +155,7 @@ fn notify() -> sock_filter {
 mod tests {
     use super::*;
 
-    /// Runs the program as the kernel does.
+    /// Runs the program like the kernel.
     fn run(architecture: u32, number: c_long, arguments: [u64; 6]) -> bool {
         let mut data = word(number).to_le_bytes().to_vec();
         data.extend(architecture.to_le_bytes());

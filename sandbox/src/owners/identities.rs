@@ -1,10 +1,11 @@
 //! The identities of processes.
 //!
-//! What a process is must be inherited over fork(2), vfork(2), clone(2) and execve(2), outlive parents, and not be
-//! mistaken for another's when a number is used again. The kernel does all that for resource limits, and one of them,
-//! on file locks, has had no meaning since Linux 2.4.25: its soft value is the number of the process's [`State`]. It
-//! may be read and set from outside. The filter keeps the process itself from it. Threads of a process share it, as the
-//! C library makes them share their ids. Where a process has another value, it is root, who has not done anything yet.
+//! The identity of a process must be inherited over fork(2), vfork(2), clone(2) and execve(2), outlive its parents, and
+//! not be confused with another's when a process id is reused. The kernel provides all this for resource limits, and
+//! one of them, on file locks, has had no effect since Linux 2.4.25: its soft value is the number of the process's
+//! [`State`]. It can be read and set from outside, and the filter prevents access by the process itself. Threads of a
+//! process share it, as the C library makes them share their ids. A process with another value is root and has not
+//! changed its ids.
 
 use std::collections::HashMap;
 use std::io;
@@ -16,33 +17,33 @@ use rustix::io::Errno;
 use super::credentials::ProcessCredentials;
 use crate::sys_notify;
 
-/// The most states, and the most groups in all of them, so that nobody fills this process's memory.
+/// Maximum number of states, and of groups in all of them, which bounds this process's memory.
 const MOST_STATES: usize = 65_536;
 const MOST_GROUPS: usize = 1 << 20;
 
-/// What is known of a process.
+/// The state of a process.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(super) struct State {
-    /// Who it is.
+    /// Its credentials.
     pub(super) credentials: ProcessCredentials,
-    /// Whether its root directory may be another than the step's.
+    /// Whether its root directory may differ from the step's.
     pub(super) own_root: bool,
-    /// The program that it is about to execute, if that changes who it is.
+    /// The pending execve(2), if it changes the credentials.
     pub(super) execution: Option<Execution>,
 }
 
-/// An execve(2) of which nobody says whether it succeeds.
+/// An execve(2) with an unknown result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Execution {
     /// The program's device, major and minor number, and inode.
     pub(super) program: (u32, u32, u64),
-    /// Its owner, if it is to run as that.
+    /// The owner, if the set-user-ID bit applies.
     pub(super) user: Option<u32>,
-    /// Its group, likewise.
+    /// The group, if the set-group-ID bit applies.
     pub(super) group: Option<u32>,
 }
 
-/// All states that were ever seen.
+/// All states of this run.
 #[derive(Debug, Default)]
 pub(super) struct Identities {
     states: Vec<Rc<State>>,
@@ -52,10 +53,10 @@ pub(super) struct Identities {
 }
 
 impl Identities {
-    /// What a thread's process is.
+    /// The state of a thread's process.
     ///
     /// # Errors
-    /// `ESRCH` when it is gone.
+    /// `ESRCH` when it has ended.
     pub(super) fn of(&mut self, thread: i32) -> io::Result<Rc<State>> {
         let (number, _) = sys_notify::locks_limit(thread)?;
         let state = usize::try_from(number).ok().and_then(|number| self.states.get(number));
@@ -68,10 +69,10 @@ impl Identities {
         self.set(thread, settled)
     }
 
-    /// Notes what it is from now on.
+    /// Sets its state.
     ///
     /// # Errors
-    /// `ENOMEM` when there have been too many different ones, `ESRCH` when it is gone.
+    /// `ENOMEM` when there are too many different states, `ESRCH` when it has ended.
     pub(super) fn set(&mut self, thread: i32, state: State) -> io::Result<Rc<State>> {
         let state = Rc::new(state);
         let number = match self.numbers.get(&state) {
@@ -96,7 +97,7 @@ impl Identities {
     }
 }
 
-/// The file at a path, as [`Execution::program`].
+/// The file at a path, in the form of [`Execution::program`].
 pub(super) fn program_of(path: &str) -> io::Result<(u32, u32, u64)> {
     let found = statx(CWD, path, AtFlags::empty(), StatxFlags::INO)?;
     Ok((found.stx_dev_major, found.stx_dev_minor, found.stx_ino))
@@ -110,7 +111,7 @@ mod tests {
     fn children_and_orphans_are_what_their_parents_were() {
         let mut identities = Identities::default();
         let mut child = std::process::Command::new("sh");
-        // Its grandchild loses its parent, and says nothing.
+        // Its grandchild becomes an orphan and makes no calls.
         child.args(["-c", "read go; (sleep 99 >/dev/null & echo $!)"]);
         child.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
         let mut child = child.spawn().unwrap();

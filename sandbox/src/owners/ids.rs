@@ -1,4 +1,4 @@
-//! getuid(2), setuid(2) and their kin, and the limit that carries the answers.
+//! getuid(2), setuid(2) and related system calls, and the limit that stores identities.
 
 use rustix::io::Errno;
 
@@ -9,7 +9,7 @@ use super::identities::State;
 use super::{DONE, PASS, Supervisor, SyscallReply, SyscallRequest, SyscallResult, errno};
 
 impl Supervisor {
-    /// Calls about the process itself.
+    /// Calls about the process's own ids.
     pub(super) fn identify(&mut self, request: &SyscallRequest<'_>) -> SyscallResult {
         let caller = request.caller;
         let ProcessCredentials { user, group, groups, .. } = &request.state.credentials;
@@ -52,7 +52,7 @@ impl Supervisor {
         Ok(SyscallReply::Value(returned.into()))
     }
 
-    /// capset(2) and prctl(2) with `PR_SET_KEEPCAPS`, which the kernel does, too.
+    /// capset(2) and prctl(2) with `PR_SET_KEEPCAPS`, which the kernel also executes.
     fn change_capabilities(&mut self, request: &SyscallRequest<'_>) -> SyscallResult {
         let caller = request.caller;
         let mut new = request.state.credentials.clone();
@@ -83,9 +83,9 @@ fn write_three(caller: &Caller<'_>, ids: &ProcessIds) -> SyscallResult {
     DONE
 }
 
-/// The sets that capset(2) is to set, permitted and effective.
+/// The permitted and effective sets in the arguments of capset(2).
 fn read_capabilities(caller: &Caller<'_>) -> Result<(u64, u64), Errno> {
-    // The version that has one word a set instead of two (linux/capability.h).
+    // The version with one word per set instead of two (linux/capability.h).
     const FIRST: u32 = 0x1998_0330;
     let words = |address, count: usize| {
         let bytes = caller.bytes(address, count * 4)?;
@@ -95,7 +95,7 @@ fn read_capabilities(caller: &Caller<'_>) -> Result<(u64, u64), Errno> {
             .collect::<Vec<_>>())
     };
     let is_first = words(caller.argument(0), 1)?.first() == Some(&FIRST);
-    // Effective, permitted and inheritable, first all lower halves.
+    // Effective, permitted and inheritable; all lower halves are first.
     let sets = words(caller.argument(1), if is_first { 3 } else { 6 })?;
     let set = |index: usize| u64::from(sets[index]) | u64::from(sets.get(index + 3).copied().unwrap_or_default()) << 32;
     Ok((set(1), set(0)))
@@ -121,7 +121,7 @@ fn write_groups(caller: &Caller<'_>, groups: &[u32]) -> SyscallResult {
     Ok(SyscallReply::Value(i64::try_from(groups.len()).unwrap_or_default()))
 }
 
-/// prlimit(2) of the limit that means nothing to the kernel: it is infinite, and nobody can change that.
+/// prlimit(2) of the limit that stores identities: it appears to be infinite and cannot be changed.
 fn limit(caller: &Caller<'_>, old: u64) -> SyscallResult {
     if old != 0 {
         caller.write(old, &[0xff; 16])?;

@@ -1,4 +1,4 @@
-//! stat(2) and its kin: the remembered owner in place of the kernel's.
+//! stat(2) and related system calls: return the recorded owner instead of the kernel's.
 
 use std::mem::offset_of;
 
@@ -40,19 +40,19 @@ impl Supervisor {
     }
 }
 
-/// The caller's flags, with those for this process's path to the file.
+/// The caller's flags, combined with those for this process's path to the file.
 fn walking(place: &ProcPath, flags: i32) -> i32 {
     flags & !(libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW) | place.flags().bits().cast_signed()
 }
 
-/// Puts a value where a field begins.
+/// Writes a value at the offset of a field.
 fn put<const N: usize>(bytes: &mut [u8], at: usize, value: [u8; N]) {
     if let Some(field) = bytes.get_mut(at..at + N) {
         field.copy_from_slice(&value);
     }
 }
 
-/// A mode's bits for the type, replaced by a device's.
+/// A mode with its type bits replaced by those of a device.
 fn device_mode(mode: u32, device: RecordedDevice) -> u32 {
     let kind = if device.block { libc::S_IFBLK } else { libc::S_IFCHR };
     (mode & !libc::S_IFMT) | kind

@@ -1,28 +1,31 @@
 //! Owners, devices and identities for steps in a user namespace that has one user only.
 //!
-//! The kernel knows nobody there but root, so that chown(2), setuid(2), mknod(2) and their kin fail. A seccomp filter
-//! ([`install`]) has a process outside of the step ([`supervise`]) answer them (seccomp_unotify(2)):
+//! In such a namespace the kernel has only root, so chown(2), setuid(2), mknod(2) and related calls fail. A seccomp
+//! filter ([`install`]) forwards them to a process outside of the step ([`supervise`]), which handles them
+//! (seccomp_unotify(2)):
 //!
-//! - Files: what an owner was set to, and devices, are remembered with the file ([`ociforge_layers::owner`]) and shown to
-//!   whoever looks at it. The call itself is done, too, with root in place of any owner, for what else it does: an
-//!   overlay copies the file up, set-id bits and capabilities go.
-//! - Processes: they have the ids that they gave themselves, by the rules of credentials(7), and new files belong to
-//!   those. A program with a set-id bit runs as its remembered owner.
+//! - Files: changed owners and devices are recorded with the file ([`ociforge_layers::owner`]) and returned by stat(2).
+//!   The call is also executed with root in place of any owner, for its side effects: an overlay copies the file up,
+//!   set-id bits and capabilities are removed.
+//! - Processes: they have the ids that they set, by the rules of credentials(7), and new files belong to these. A
+//! program
+//!   with a set-id bit runs as its recorded owner.
 //!
-//! What is not followed:
+//! Not emulated:
 //!
-//! - permissions: who is not root any more still reads and writes what root may, and changes modes and times of it;
-//! - ids within messages (`SO_PEERCRED`) and in `/proc`, and the capabilities that capget(2) shows;
-//! - owners of a lower layer's symbolic links, which nothing remembers;
-//! - new files by way of a dangling symbolic link, or by openat2(2) with restrictions, and sockets that bind(2) makes:
-//!   they belong to root;
-//! - access lists' entries for others than root, which are skipped;
-//! - devices when they are opened: they are empty files then;
+//! - permissions: a process that is no longer root still has root's access to files, and changes their modes and times;
+//! - ids in messages (`SO_PEERCRED`) and in `/proc`, and the capabilities of capget(2);
+//! - owners of a lower layer's symbolic links, which have no record;
+//! - new files through a dangling symbolic link, or by openat2(2) with restrictions, and sockets of bind(2): they
+//! belong to
+//!   root;
+//! - entries of access lists for others than root, which are skipped;
+//! - the opening of devices: they are empty files;
 //! - 32-bit programs.
 //!
-//! A signal that comes just before this process hears of a call interrupts it, and a program whose handler does not
-//! restart calls (`SA_RESTART`) sees `EINTR` where it is not used to it. The kernel gives no means against that. A call
-//! that this process has heard of is interrupted by nothing but death (Linux 5.19).
+//! A signal that arrives just before this process receives a call interrupts the call, and a program whose handler does
+//! not restart calls (`SA_RESTART`) sees an unexpected `EINTR`. The kernel has no remedy. After this process has
+//! received a call, only the death of the caller interrupts it (Linux 5.19).
 
 mod caller;
 mod capabilities;
@@ -51,33 +54,34 @@ use self::identities::{Identities, State};
 use self::records::OwnerRecords;
 use super::sys_notify;
 
-/// Installs the filter in this thread, and returns what [`supervise`] needs. From then on the calls in question wait
-/// for their answers. To be called in the process that will become the step, as its last act before it changes its user
-/// and executes the program; it needs `CAP_SYS_ADMIN` in its user namespace, or no_new_privs.
+/// Installs the filter in this thread, and returns the listener for [`supervise`]. From then on the selected calls wait
+/// for replies. Must be called in the process that becomes the step, directly before it changes its user and executes
+/// the program; requires `CAP_SYS_ADMIN` in its user namespace, or no_new_privs.
 ///
 /// # Errors
-/// What the kernel says: `EACCES` without that right, `EBUSY` under another listener, `EINVAL` before Linux 5.0.
+/// The kernel's: `EACCES` without that permission, `EBUSY` if another listener exists, `EINVAL` before Linux 5.0.
 pub fn install() -> io::Result<OwnedFd> {
-    // Who enters a user namespace is hidden from others, even from those who are root there.
+    // A process that enters a user namespace becomes undumpable, and then even its root cannot inspect it.
     set_dumpable_behavior(DumpableBehavior::Dumpable)?;
     let program = filter::program();
-    // Without this flag (Linux 5.19) any signal interrupts a call that is being done for the caller.
+    // Without this flag (Linux 5.19) any signal interrupts a call that is being handled.
     match sys_notify::listen(&program, libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV) {
         Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => sys_notify::listen(&program, 0),
         installed => installed,
     }
 }
 
-/// Answers until the last process under the filter is gone, and returns what could not be remembered with the files.
+/// Handles calls until the last process under the filter has ended, and returns the ownership that could not be
+/// recorded with the files.
 ///
-/// To be called in another process than the step, outside of its pid namespace, with the same mount and user namespaces
-/// and the step's root as its root directory. `proc` is a `/proc` of this process's pid namespace. `files` is the
-/// directory where writes of the step end up: an overlay's upper directory, or the root directory.
+/// Must be called in another process than the step, outside of its pid namespace, with the same mount and user
+/// namespaces and the step's root as its root directory. `proc` is a `/proc` of this process's pid namespace. `files`
+/// is the directory that receives the step's writes: an overlay's upper directory, or the root directory.
 ///
-/// The thread gets a working directory and a umask of its own, which it keeps.
+/// The thread gets and keeps its own working directory and umask.
 ///
 /// # Errors
-/// What the kernel says of the listener or the directories; the step's calls then fail with `ENOSYS`.
+/// The kernel's, for the listener or the directories; the step's calls then fail with `ENOSYS`.
 pub fn supervise(listener: OwnedFd, proc: OwnedFd, files: OwnedFd) -> io::Result<OwnershipTable> {
     sys_notify::own_directories()?;
     fchdir(&proc)?;
@@ -94,7 +98,7 @@ pub fn supervise(listener: OwnedFd, proc: OwnedFd, files: OwnedFd) -> io::Result
         if events.contains(PollFlags::IN) {
             match sys_notify::receive(listener.as_fd()) {
                 Ok(call) => supervisor.reply(Caller { listener: listener.as_fd(), call })?,
-                // Its thread was killed.
+                // The thread of the call was killed.
                 Err(error) if is(&error, Errno::NOENT) || is(&error, Errno::INTR) => {}
                 Err(error) => return Err(error),
             }
@@ -108,9 +112,9 @@ fn is(error: &io::Error, number: Errno) -> bool {
     Errno::from_io_error(error) == Some(number)
 }
 
-/// The answer to a call.
+/// The reply to a call.
 enum SyscallReply {
-    /// The error of the kernel.
+    /// The kernel executes the call.
     Pass,
     /// A value.
     Value(i64),
@@ -124,7 +128,7 @@ type SyscallResult = Result<SyscallReply, Errno>;
 const DONE: SyscallResult = Ok(SyscallReply::Value(0));
 const PASS: SyscallResult = Ok(SyscallReply::Pass);
 
-/// A failure of this process's own system call as the caller's.
+/// The error of a call by this process, as the error of the caller's call.
 fn errno(error: io::Error) -> Errno {
     Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }
@@ -135,7 +139,7 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    /// Finds the answer to a call and gives it.
+    /// Handles a call and sends the reply.
     fn reply(&mut self, caller: Caller<'_>) -> io::Result<()> {
         let outcome = self.identities.of(caller.call.thread).map_err(errno);
         let outcome = outcome.and_then(|state| self.answer(&caller, state));
@@ -194,7 +198,7 @@ impl Supervisor {
         }
     }
 
-    /// chroot(2) and its kin: from now on the process's root directory may be another.
+    /// chroot(2) and related calls: the process's root directory may differ from now on.
     fn leave(&mut self, request: &SyscallRequest<'_>) -> SyscallResult {
         let caller = request.caller;
         let namespaces = (libc::CLONE_NEWNS | libc::CLONE_NEWUSER).cast_unsigned();
@@ -208,15 +212,15 @@ impl Supervisor {
     }
 }
 
-/// A call, and whose it is.
+/// A call, and the state of its process.
 struct SyscallRequest<'a> {
     caller: &'a Caller<'a>,
     state: Rc<State>,
 }
 
 impl SyscallRequest<'_> {
-    /// The file that the call names by a directory, a path at an address, and flags (`AT_EMPTY_PATH`,
-    /// `AT_SYMLINK_NOFOLLOW`). Where it cannot be found, the kernel knows best with what error the call is to fail.
+    /// The file of a directory descriptor, a path at an address, and flags (`AT_EMPTY_PATH`, `AT_SYMLINK_NOFOLLOW`).
+    /// `None` if it cannot be found: the kernel then executes the call and returns its error.
     fn place(&self, dirfd: i32, address: u64, flags: i32) -> Option<ProcPath> {
         let may_be_empty = flags & libc::AT_EMPTY_PATH != 0;
         let path = match address {
@@ -234,7 +238,7 @@ impl SyscallRequest<'_> {
     }
 }
 
-/// Sends the answer, if the caller still waits.
+/// Sends the reply, if the caller still waits.
 fn give(caller: &Caller<'_>, outcome: &SyscallResult) -> io::Result<()> {
     let (listener, id) = (caller.listener, caller.call.id);
     match outcome {

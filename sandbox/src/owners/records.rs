@@ -12,16 +12,16 @@ use rustix::io::Errno;
 
 use super::caller::{ProcPath, name_of};
 
-/// The root of the step, to whom all files without a record belong.
+/// The root of the step, which owns all files without a record.
 pub(super) const ROOT: OwnershipRecord = OwnershipRecord { uid: 0, gid: 0, device: None };
 
-/// The most records in memory.
+/// Maximum number of records in memory.
 const MOST: usize = 1 << 20;
 
 /// A file that cannot have attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
-    /// In the directory where the step's writes end up.
+    /// In the directory that receives the step's writes.
     Written(FileIdentity),
     /// On another filesystem, by the numbers of its device.
     Elsewhere(u32, u32, FileIdentity),
@@ -30,18 +30,18 @@ enum Key {
 /// All records.
 #[derive(Debug)]
 pub(super) struct OwnerRecords {
-    /// The directory where the step's writes end up.
+    /// The directory that receives the step's writes.
     files: OwnedFd,
-    /// The number of the mount that shows it.
+    /// The id of the mount that shows it.
     mount: u64,
     records: BTreeMap<Key, OwnershipRecord>,
 }
 
 impl OwnerRecords {
-    /// An empty one. The root directory is the step's.
+    /// Empty records. The current root directory must be the step's.
     ///
     /// # Errors
-    /// When the root directory is not there.
+    /// When the root directory does not exist.
     pub(super) fn new(files: OwnedFd) -> io::Result<Self> {
         let mount = statx(CWD, "/", AtFlags::empty(), StatxFlags::MNT_ID)?.stx_mnt_id;
         Ok(Self { files, mount, records: BTreeMap::new() })
@@ -72,7 +72,7 @@ impl OwnerRecords {
         self.records.get(&self.key(&file).ok()?).copied()
     }
 
-    /// Notes what an open file is.
+    /// Records the ownership of an open file.
     ///
     /// # Errors
     /// Those of setxattr(2), `ENOSPC` when there are too many records in memory.
@@ -118,7 +118,7 @@ impl OwnerRecords {
         Ok(Key::Elsewhere(seen.stx_dev_major, seen.stx_dev_minor, identity(&seen)))
     }
 
-    /// The file in the directory where the step's writes end up: an overlay may show another inode.
+    /// The file in the directory that receives the step's writes: an overlay may show another inode.
     fn written(&self, file: &OwnedFd) -> Option<Statx> {
         let path = readlinkat(CWD, name_of(file), Vec::new()).ok()?.into_bytes();
         let path = path.strip_prefix(b"/")?;
@@ -126,7 +126,7 @@ impl OwnerRecords {
     }
 }
 
-/// What is asked of a file.
+/// The requested metadata of a file.
 const SEEN: StatxFlags = StatxFlags::TYPE.union(StatxFlags::INO).union(StatxFlags::BTIME).union(StatxFlags::MNT_ID);
 
 fn type_of(file: &Statx) -> FileType {

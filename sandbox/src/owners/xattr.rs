@@ -1,4 +1,4 @@
-//! Extended attributes: the one that remembers is hidden, and access lists may name anybody.
+//! Extended attributes: hides the one for ownership records, and filters access lists.
 
 use ociforge_layers::owner::ATTRIBUTE;
 use rustix::fs::{XattrFlags, listxattr, llistxattr, setxattr};
@@ -13,11 +13,11 @@ const ACL_ENTRY: usize = 8;
 const ACL_USER: u16 = 0x02;
 const ACL_GROUP: u16 = 0x08;
 
-/// The longest value of an attribute (limits.h), and list of names.
+/// Maximum size of an attribute's value (limits.h), and of a list of names.
 const MOST: usize = 65_536;
 
 impl Supervisor {
-    /// listxattr(2): so that whoever copies attributes does not copy owners with them.
+    /// listxattr(2): hides ownership records, so that programs do not copy them to other files.
     pub(super) fn list(&self, request: &SyscallRequest<'_>) -> SyscallResult {
         let caller = request.caller;
         let Some(place) = named(request, libc::SYS_flistxattr, libc::SYS_llistxattr) else { return PASS };
@@ -46,7 +46,7 @@ impl Supervisor {
         Ok(SyscallReply::Value(i64::try_from(names.len()).unwrap_or_default()))
     }
 
-    /// setxattr(2): an access list is set without its entries for users and groups whom the kernel does not know here.
+    /// setxattr(2): sets an access list without its entries for users and groups that are not mapped.
     pub(super) fn set_attribute(&self, request: &SyscallRequest<'_>) -> SyscallResult {
         let caller = request.caller;
         let Ok(name) = caller.string(caller.argument(1)) else { return PASS };
@@ -67,7 +67,8 @@ impl Supervisor {
     }
 }
 
-/// The file of a call that takes a descriptor (`by_descriptor`), or else a path whose last link it follows or not.
+/// The file of a call with a descriptor (`by_descriptor`), or else with a path, whose last link is not followed for
+/// `by_link`.
 fn named(request: &SyscallRequest<'_>, by_descriptor: i64, by_link: i64) -> Option<ProcPath> {
     let caller = request.caller;
     let number = caller.call.number;
@@ -78,7 +79,7 @@ fn named(request: &SyscallRequest<'_>, by_descriptor: i64, by_link: i64) -> Opti
     request.place(libc::AT_FDCWD, caller.argument(0), flags)
 }
 
-/// The list without entries of users and groups other than root, if it has such.
+/// The list without entries of users and groups other than root; `None` if it has none.
 fn without_strangers(list: &[u8]) -> Option<Vec<u8>> {
     let (header, entries) = list.split_at_checked(ACL_HEADER)?;
     let is_stranger = |entry: &&[u8]| {

@@ -1,7 +1,7 @@
 //! Filters of system calls: `linux.seccomp` of a runtime spec (config-linux.md) as a program for the kernel (seccomp(2)).
 //!
-//! The numbers of an architecture are a line with intervals, each with one outcome, and the program looks for the
-//! interval by halving: some nine comparisons, after which it ends or compares arguments.
+//! The numbers of an architecture are divided into intervals, each with one outcome, and the program finds the interval
+//! by binary search: after about nine comparisons it returns or compares arguments.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -36,7 +36,7 @@ pub(super) const IF_EQUAL: u16 = 0x15;
 pub(super) const IF_GREATER: u16 = 0x25;
 pub(super) const IF_NOT_LESS: u16 = 0x35;
 
-/// Where `struct seccomp_data` has the number and the architecture.
+/// The offsets of the number and the architecture in `struct seccomp_data`.
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 
@@ -59,7 +59,7 @@ impl Instruction {
         Self { code, then, otherwise, value }
     }
 
-    /// As one number, to be passed between processes.
+    /// The instruction as one number, for another process.
     pub(super) fn packed(self) -> u64 {
         u64::from(self.code) << 48
             | u64::from(self.then) << 40
@@ -97,7 +97,7 @@ pub enum FilterError {
     /// An architecture with unknown system calls.
     #[error("seccomp filters are not supported on this architecture")]
     Architecture,
-    /// More than the kernel takes.
+    /// More instructions than the kernel accepts.
     #[error("the filter has {0} instructions, and the kernel accepts {MOST}")]
     Long(usize),
 }
@@ -127,7 +127,7 @@ struct Syscalls {
     args: Vec<compare::Argument>,
 }
 
-/// What happens to a system call: the first rule counts whose conditions all hold, else what is meant for all.
+/// The rules for one system call: the first one with only true conditions applies, or else the unconditional one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct SyscallRules {
     rules: Vec<(Vec<Condition>, u32)>,
@@ -139,7 +139,7 @@ impl SyscallRules {
         Self { rules: Vec::new(), else_: action }
     }
 
-    /// Adds a rule. After one without conditions no other counts.
+    /// Adds a rule. Rules after an unconditional one are ignored.
     fn add(&mut self, conditions: &[Condition], action: u32, settled: &mut bool) {
         match conditions {
             _ if *settled => {}
@@ -177,7 +177,7 @@ fn compile_for(native: Architecture, seccomp: &Value) -> Result<Filter, FilterEr
         program.push(jump(section.len()));
         program.extend(section);
     }
-    // A program of another architecture could call anything.
+    // Programs of unsupported architectures could call anything.
     program.push(Instruction::new(RETURN, KILL_PROCESS));
     if program.len() > MOST {
         return Err(FilterError::Long(program.len()));
@@ -211,14 +211,14 @@ fn outcomes(architecture: Architecture, x32: bool, default: u32, rules: &Rules<'
     outcomes.into_iter().map(|(number, (outcome, _))| (number, outcome)).collect()
 }
 
-/// The whole line of numbers: the first number of each interval, and its outcome.
+/// The intervals of all numbers: the first number of each, and its outcome.
 fn intervals(
     outcomes: &BTreeMap<u32, SyscallRules>,
     architecture: Architecture,
     x32: bool,
     default: u32,
 ) -> Vec<(u32, SyscallRules)> {
-    // What is younger than the profile is to look as on an older kernel, so that programs do without it.
+    // System calls that are newer than the profile return an error as on an older kernel, which programs handle.
     let younger = if default & !0xFFFF == ERRNO { ERRNO | ENOSYS } else { default };
     let mut line = BTreeMap::new();
     let mut lay = |numbers: Range<u32>| {
@@ -239,7 +239,7 @@ fn intervals(
     }
     match architecture {
         Architecture::X86_64 if x32 => lay(X32..u32::MAX),
-        // These would be a way around the rules.
+        // These could bypass the rules.
         Architecture::X86_64 => _ = line.insert(X32, SyscallRules::always(KILL_PROCESS)),
         _ => {}
     }
@@ -248,7 +248,7 @@ fn intervals(
     intervals
 }
 
-/// The program for an architecture. It ends in any case.
+/// The program for an architecture. Always returns.
 fn section(intervals: &[(u32, SyscallRules)]) -> Vec<Instruction> {
     let mut section = vec![Instruction::new(LOAD, NUMBER)];
     section.extend(search(intervals));
@@ -275,7 +275,7 @@ fn search(intervals: &[(u32, SyscallRules)]) -> Vec<Instruction> {
 }
 
 fn jump(distance: usize) -> Instruction {
-    // Longer programs are refused.
+    // The compiler refuses longer programs.
     Instruction::new(JUMP, u32::try_from(distance).unwrap_or(u32::MAX))
 }
 
@@ -293,12 +293,12 @@ fn action(name: &str, errno: Option<u32>) -> Result<u32, FilterError> {
     }
 }
 
-/// Those that mean something to a filter without a listener.
+/// The flags that apply to a filter without a listener.
 fn flags(names: &[String]) -> Result<u32, FilterError> {
     let flag = |name: &String| match name.as_str() {
         "SECCOMP_FILTER_FLAG_LOG" => Ok(2),
         "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => Ok(4),
-        // There is one thread, and no listener.
+        // There is one thread and no listener.
         "SECCOMP_FILTER_FLAG_TSYNC" | "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => Ok(0),
         other => Err(FilterError::Word(other.to_owned())),
     };

@@ -22,7 +22,7 @@ const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 /// The time for the supervisor to end all processes before it is killed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Does a job.
+/// Runs a job.
 pub(super) fn run(
     job: &StepJob,
     output: &mut dyn FnMut(&[u8]),
@@ -31,7 +31,7 @@ pub(super) fn run(
     if cancelled.load(Ordering::Relaxed) {
         return Err(SandboxStepError::Cancelled);
     }
-    // What the supervisor leaves behind when it is killed comes to this process.
+    // If the supervisor is killed, this process adopts its children.
     set_child_subreaper(Some(getpid())).map_err(|error| SandboxStepError::Start(error.into()))?;
     let others = descendants::descendants();
     let mut running = SupervisorProcess::start(job).map_err(SandboxStepError::Start)?;
@@ -57,7 +57,7 @@ struct SupervisorProcess {
 impl SupervisorProcess {
     fn start(job: &StepJob) -> io::Result<Self> {
         let mut command = reexec_command(supervisor::SUPERVISOR);
-        // In a group of its own no key of the terminal reaches it.
+        // In its own process group, it gets no signals from the terminal.
         command.env_clear().process_group(0);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let output = child.stdout.take().map(|pipe| File::from(OwnedFd::from(pipe)));
@@ -69,7 +69,7 @@ impl SupervisorProcess {
         Ok(running)
     }
 
-    /// Passes the output on until the supervisor has ended, after everybody else who could write. Returns the reports.
+    /// Forwards the output until the supervisor has ended, which ends after all other writers. Returns the reports.
     fn pump(&mut self, output: &mut dyn FnMut(&[u8]), cancelled: &AtomicBool) -> io::Result<Vec<u8>> {
         let mut reports = Vec::new();
         let mut buffer = vec![0; 64 << 10];
@@ -77,7 +77,7 @@ impl SupervisorProcess {
         loop {
             let is_over = self.reports.is_none();
             let (has_output, has_reports) = self.wait(if is_over { Timespec::default() } else { LOOK })?;
-            // If the supervisor was killed, there may be others who keep the output open.
+            // If the supervisor was killed, other processes may keep the output open.
             if is_over && !has_output {
                 break;
             }
@@ -99,7 +99,7 @@ impl SupervisorProcess {
         Ok(reports)
     }
 
-    /// Waits at most so long for something to read: of the output, of the reports.
+    /// Waits until the output or the reports are readable, or the timeout.
     fn wait(&self, timeout: Timespec) -> io::Result<(bool, bool)> {
         let open: Vec<&File> = self.output.iter().chain(&self.reports).collect();
         let mut fds: Vec<PollFd<'_>> =
@@ -114,7 +114,7 @@ impl SupervisorProcess {
     }
 }
 
-/// Reads from a pipe that has something, and closes it at its end.
+/// Reads from a readable pipe, and closes it at its end.
 fn read(pipe: &mut Option<File>, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     let Some(file) = pipe else { return Ok(None) };
     match file.read(buffer) {
@@ -126,7 +126,7 @@ fn read(pipe: &mut Option<File>, buffer: &mut [u8]) -> io::Result<Option<usize>>
     Ok(None)
 }
 
-/// The content of the reports.
+/// The result in the reports.
 fn outcome(reports: &[u8]) -> Result<StepOutcome, SandboxStepError> {
     let (mut made, mut notes, mut ended, mut other) = (Vec::new(), Vec::new(), None, Vec::new());
     for line in reports.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {

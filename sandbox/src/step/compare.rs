@@ -1,12 +1,13 @@
 //! Conditions on the arguments of system calls, as parts of a filter.
 //!
-//! Arguments have 64 bits, and the kernel's machine 32: each is compared in halves, the upper one first.
+//! Arguments have 64 bits, and instructions 32: each argument is compared in halves, the upper one first.
 
 use serde::Deserialize;
 
 use super::bpf::{AND, FilterError, IF_EQUAL, IF_GREATER, IF_NOT_LESS, Instruction, LOAD, RETURN};
 
-/// Where `struct seccomp_data` has the first argument; each has 8 bytes, the lower half first (both x86-64 and AArch64).
+/// The offset of the first argument in `struct seccomp_data`; each has 8 bytes, the lower half first (both x86-64 and
+/// AArch64).
 const ARGUMENTS: u32 = 16;
 
 /// An entry of `args` (runtime-spec, config-linux.md, "Seccomp").
@@ -26,7 +27,7 @@ pub(super) struct Condition {
     index: u32,
     operator: Operator,
     value: u64,
-    /// What `value` is the mask for.
+    /// The expected value under the mask `value`.
     masked: u64,
 }
 
@@ -41,8 +42,8 @@ enum Operator {
     MaskedEqual,
 }
 
-/// The conditions of a rule: one of the lists must hold as a whole. As in runc, several conditions on one argument are
-/// alternatives.
+/// The conditions of a rule: it applies if all conditions of one list are true. As in runc, several conditions on one
+/// argument are alternatives.
 pub(super) fn alternatives(arguments: &[Argument]) -> Result<Vec<Vec<Condition>>, FilterError> {
     let conditions = arguments.iter().map(condition).collect::<Result<Vec<_>, _>>()?;
     let twice = |condition: &Condition| conditions.iter().filter(|other| other.index == condition.index).count() > 1;
@@ -69,12 +70,12 @@ fn condition(argument: &Argument) -> Result<Condition, FilterError> {
     Ok(Condition { index: argument.index, operator, value: argument.value, masked: argument.value_two })
 }
 
-/// Where a comparison leads.
+/// The target of a comparison.
 #[derive(Clone, Copy)]
 enum To {
     /// The next instruction.
     Next,
-    /// The end of the condition, which holds.
+    /// The end of the condition, which is true.
     Holds,
     /// The end of the rule, which does not apply.
     Fails,
@@ -86,17 +87,17 @@ enum ConditionInstruction {
     Branch(u16, u32, To, To),
 }
 
-/// Returns `action` if all conditions hold, and else goes on behind itself.
+/// Returns `action` if all conditions are true; otherwise execution continues after these instructions.
 pub(super) fn all(conditions: &[Condition], action: u32) -> Vec<Instruction> {
     let conditions: Vec<Vec<ConditionInstruction>> = conditions.iter().map(|condition| condition.parts()).collect();
-    // With its end: the instruction that returns.
+    // Including the final instruction, which returns.
     let whole: usize = conditions.iter().map(Vec::len).sum::<usize>() + 1;
     let mut program: Vec<Instruction> = Vec::with_capacity(whole);
     for parts in &conditions {
         let end = program.len() + parts.len();
         for part in parts {
             let here = program.len() + 1;
-            // Six conditions of six steps stay far below 255.
+            // Six conditions of six instructions stay far below 255.
             let distance = |to: To| match to {
                 To::Next => 0,
                 To::Holds => u8::try_from(end - here).unwrap_or(u8::MAX),

@@ -1,6 +1,6 @@
 //! Replacement of mounts by copies: content is copied into the root filesystem, and removed afterwards.
 //!
-//! Files are copied. Directories that the step can write to are moved in and out, so that they keep what is written.
+//! Files are copied. Directories that the step can write to are moved in and out, so that they keep its writes.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -13,23 +13,23 @@ use ociforge_layers::{LayerPath, links};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// What is put in, until this is dropped.
+/// The inserted copies; dropping this value removes them.
 #[derive(Debug)]
 pub struct CopiedMounts {
     root: PathBuf,
     pieces: Vec<Piece>,
 }
 
-/// One piece.
+/// One inserted copy.
 #[derive(Debug)]
 struct Piece {
-    /// Where it is.
+    /// Its path.
     place: PathBuf,
-    /// Where it goes back to; it is removed where there is none.
+    /// The original path of a moved directory; `None` for a copy, which is removed.
     home: Option<PathBuf>,
-    /// What was there before it, and where that waits.
+    /// The previous file at the path, and its temporary place.
     before: Option<PathBuf>,
-    /// The directories that were made for it, outermost first.
+    /// The parent directories created for it, outermost first.
     made: Vec<PathBuf>,
 }
 
@@ -46,11 +46,11 @@ struct CopiedMount {
 }
 
 impl CopiedMounts {
-    /// Puts in what `spec` mounts besides the system's own filesystems. What is in its way waits in `aside`, a directory
-    /// in the same filesystem.
+    /// Inserts the mounts of `spec`, except the system's own filesystems. Existing files at their paths are moved to
+    /// `aside`, a directory in the same filesystem.
     ///
     /// # Errors
-    /// When something cannot be put in; what was is taken out again.
+    /// When a copy cannot be inserted; the previous ones are removed again.
     pub fn put(spec: &Value, root: &Path, aside: &Path) -> io::Result<Self> {
         let mut copied_mounts = Self { root: root.to_owned(), pieces: Vec::new() };
         let mounts: Vec<CopiedMount> = serde_json::from_value(spec["mounts"].clone())?;
@@ -72,7 +72,7 @@ impl CopiedMounts {
             };
             let writable = mount.kind == "bind" && !mount.options.iter().any(|option| option == "ro");
             let home = (writable && mount.source.is_dir()).then(|| mount.source.clone());
-            // First, so that it is undone even if only half of it is done.
+            // Recorded first, so that a partial insertion is also undone.
             copied_mounts.pieces.push(Piece { place: place.clone(), home: home.clone(), before, made });
             match (&home, mount.kind.as_str()) {
                 (Some(home), _) => fs::rename(home, &place)?,
@@ -86,7 +86,7 @@ impl CopiedMounts {
         Ok(copied_mounts)
     }
 
-    /// The places, absolute in the root, where what was there before is there again but changed its time of change.
+    /// The paths, absolute in the root, with restored previous files, whose ctime has changed.
     #[must_use]
     pub fn restored(&self, root: &Path) -> Vec<PathBuf> {
         let restored = self.pieces.iter().filter(|piece| piece.before.is_some());
@@ -95,15 +95,15 @@ impl CopiedMounts {
     }
 }
 
-/// Whether it is one of the system's own filesystems, which have no copy.
+/// Whether it is one of the system's own filesystems, which are not copied.
 fn is_systems(destination: &str) -> bool {
     ["/proc", "/dev", "/sys"].iter().any(|place| Path::new(destination).starts_with(place))
 }
 
-/// Copies a file, or a directory with everything in it, to `place`, which is not there. Owners and times are not kept.
+/// Copies a file, or a directory with its content, to `place`, which must not exist. Owners and times are not kept.
 ///
 /// # Errors
-/// When something cannot be read or written.
+/// When a file cannot be read or written.
 pub fn copy_tree(source: &Path, place: &Path) -> io::Result<()> {
     if !source.is_dir() {
         return fs::copy(source, place).map(drop);
@@ -114,7 +114,7 @@ pub fn copy_tree(source: &Path, place: &Path) -> io::Result<()> {
 }
 
 impl CopiedMounts {
-    /// Whether a path in the root has no links above its end: the step may have put some there, and they lead out.
+    /// Whether no parent of a path in the root is a link: the step may have created links out of the root.
     fn is_inside(&self, path: &Path) -> bool {
         let Ok(path) = path.strip_prefix(&self.root) else { return false };
         path.ancestors().skip(1).all(|above| is_directory(&self.root.join(above)))
@@ -126,7 +126,7 @@ fn is_directory(path: &Path) -> bool {
 }
 
 impl Drop for CopiedMounts {
-    /// Takes it out, last in first out.
+    /// Removes the copies in reverse order.
     fn drop(&mut self) {
         for Piece { place, home, before, made } in self.pieces.iter().rev() {
             if self.is_inside(place) {
@@ -139,7 +139,7 @@ impl Drop for CopiedMounts {
                     let _ = fs::rename(before, place);
                 }
             }
-            // The first that holds something ends it.
+            // The first non-empty directory ends it.
             let inside = made.iter().rev().take_while(|made| self.is_inside(made));
             let _ = inside.into_iter().try_for_each(fs::remove_dir);
         }

@@ -1,13 +1,13 @@
-//! Killing everything that was started, where no namespace ends with its first process.
+//! Killing all processes of a step without a pid namespace, which would do it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, wait};
 
-/// Kills the descendants of this process, which adopts orphans, until there are none but those that are `spared`.
+/// Kills the descendants of this process, which adopts orphans, except those that are `spared`.
 ///
-/// All are stopped before any is killed: a process that forks for ever would have another child in between.
+/// All are stopped before any is killed: otherwise a process that forks repeatedly would have another child in between.
 pub(super) fn kill_all(spared: &BTreeSet<i32>) {
     let descendants = || descendants().difference(spared).copied().collect::<Vec<i32>>();
     loop {
@@ -34,12 +34,12 @@ fn signal(pids: &[i32], signal: Signal) {
     }
 }
 
-/// Takes leave of all children that are dead.
+/// Reaps all dead children.
 fn reap() {
     while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
 }
 
-/// All processes below this one, dead ones among them until they are reaped.
+/// All descendants of this process, including dead ones that are not reaped.
 pub(super) fn descendants() -> BTreeSet<i32> {
     reap();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -57,7 +57,8 @@ pub(super) fn descendants() -> BTreeSet<i32> {
     found
 }
 
-/// The parent in `/proc/PID/stat` (proc_pid_stat(5)): the second field behind the name, which may have anything in it.
+/// The parent in `/proc/PID/stat` (proc_pid_stat(5)): the second field after the name, which may contain any
+/// characters.
 fn parent(stat: &[u8]) -> Option<i32> {
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     std::str::from_utf8(&stat[end + 1..]).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()

@@ -1,6 +1,6 @@
-//! `/dev` (runtime-spec, config-linux.md, "Default Devices"): nodes, and the links that programs expect beside them.
+//! `/dev` (runtime-spec, config-linux.md, "Default Devices"): nodes, and the usual links beside them.
 //!
-//! A user namespace cannot make nodes, so there the host's are mounted.
+//! A user namespace cannot create nodes, so the host's are mounted there.
 
 use std::ffi::OsStr;
 use std::io;
@@ -31,7 +31,7 @@ const LINKS: [(&str, &str); 6] = [
     ("core", "/proc/kcore"),
 ];
 
-/// Makes the usual devices in the root's `/dev`, which is a new tmpfs, and those of the spec.
+/// Creates the usual devices and those of the spec in the root's `/dev`, which is a new tmpfs.
 pub(super) fn make(root: &StepRoot, devices: &[Device], reports: &mut Reports) -> Result<(), Failed> {
     for (name, major, minor) in USUAL {
         let path = format!("/dev/{name}");
@@ -45,9 +45,9 @@ pub(super) fn make(root: &StepRoot, devices: &[Device], reports: &mut Reports) -
     make_links(&open(root)?)
 }
 
-/// Makes the usual devices in the root's `/dev`, which is a new tmpfs, so that they can be opened although others there
-/// cannot once it is mounted with `nodev`: they are nodes of another tmpfs, which nobody sees. Returns the place of
-/// `/dev`.
+/// Creates the usual devices for the root's `/dev`, a new tmpfs that is then mounted with `nodev`: they are bind mounts
+/// of nodes in another, invisible tmpfs, so that they can be opened and other nodes in `/dev` cannot. Returns the
+/// target of `/dev`.
 pub(super) fn make_apart(root: &StepRoot) -> Result<MountTarget, Failed> {
     let dev = open(root)?;
     mount("tmpfs", dev.name(), "tmpfs", MountFlags::NOSUID | MountFlags::NOEXEC, c"mode=0755,size=64k")
@@ -76,7 +76,7 @@ fn make_links(directory: &MountTarget) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Makes the usual devices in a root that gets no `/dev`, as far as it has none. They are reported.
+/// Creates the missing usual devices in a root without a mounted `/dev`. They are reported.
 pub(super) fn make_in_place(root: &StepRoot, reports: &mut Reports) -> io::Result<()> {
     let directory = root.at_or_made(root.follow("/dev")?, Shape::Directory, reports)?;
     for (name, major, minor) in USUAL {
@@ -131,7 +131,7 @@ impl Node {
         Ok(mount_bind(path, target.name())?)
     }
 
-    /// Makes it among `nodes`, and mounts it in `directory`.
+    /// Creates it among `nodes`, and mounts it in `directory`.
     fn show(&self, nodes: &MountTarget, directory: &OwnedFd, name: &str) -> io::Result<()> {
         self.mknod(nodes.file(), OsStr::new(name))?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;

@@ -1,10 +1,10 @@
-//! Why a step was not run.
+//! Errors of steps.
 
 use std::io;
 
 use super::bpf::FilterError;
 
-/// A step that was not run, or not to its end.
+/// An error before or during a step.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SandboxStepError {
@@ -20,7 +20,7 @@ pub enum SandboxStepError {
     /// The kernel refuses namespaces.
     #[error("cannot create the step's namespaces ({what})")]
     Namespaces {
-        /// Which.
+        /// The kinds of namespaces.
         what: String,
         /// The error of the kernel.
         source: io::Error,
@@ -33,12 +33,12 @@ pub enum SandboxStepError {
         /// The error of the kernel.
         source: io::Error,
     },
-    /// The program is not there.
+    /// The program does not exist.
     #[error("cannot find the program {program}")]
     NotFound {
         /// Its name, or its path.
         program: String,
-        /// What the kernel says, if the name is a path.
+        /// The error of the kernel, if the name is a path.
         source: Option<io::Error>,
     },
     /// The program exists, but cannot be executed.

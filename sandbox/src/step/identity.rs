@@ -14,10 +14,10 @@ use rustix::thread::{
 use super::job::Failed;
 use super::spec::{Capabilities, Process};
 
-/// The capabilities that the step's program gets.
+/// The capabilities of the step's program.
 pub(super) struct Granted(Option<(CapabilitySets, CapabilitySet)>);
 
-/// Becomes the spec's user. All capabilities stay until [`Granted::set`], for what is still to be done. With
+/// Changes to the spec's user. All capabilities stay until [`Granted::set`], for the remaining preparations. With
 /// `without_groups` the kernel denies setgroups(2), and the user keeps its groups.
 pub(super) fn assume(process: &Process, without_groups: bool) -> Result<Granted, Failed> {
     let before = capabilities(None).map_err(Failed::to("read the capabilities"))?;
@@ -28,7 +28,7 @@ pub(super) fn assume(process: &Process, without_groups: bool) -> Result<Granted,
     set_keep_capabilities(true).map_err(Failed::to("keep capabilities"))?;
     change_user(process, without_groups)?;
     set_keep_capabilities(false).map_err(Failed::to("keep capabilities"))?;
-    // Another user's are not effective any more.
+    // The change to another user clears the effective set.
     set_capabilities(None, CapabilitySets { effective: before.permitted, ..before })
         .or_else(|error| if error == Errno::PERM { Ok(()) } else { Err(error) })
         .map_err(Failed::to("keep capabilities"))?;
@@ -36,7 +36,7 @@ pub(super) fn assume(process: &Process, without_groups: bool) -> Result<Granted,
 }
 
 impl Granted {
-    /// Gives up the others.
+    /// Drops the other capabilities.
     pub(super) fn set(&self) -> Result<(), Failed> {
         let Some((sets, ambient)) = self.0 else { return Ok(()) };
         set_capabilities(None, sets).map_err(Failed::to("give up capabilities"))?;
@@ -66,24 +66,24 @@ fn change_user(process: &Process, without_groups: bool) -> Result<(), Failed> {
     set_thread_res_uid(uid, uid, uid).map_err(|error| missing("user", user.uid, error))
 }
 
-/// Takes everything else out of the bounding set.
+/// Drops all others from the bounding set.
 fn limit(kept: CapabilitySet) -> Result<(), Failed> {
     for capability in (0..64).map(|number| CapabilitySet::from_bits_retain(1 << number)) {
         match capability_is_in_bounding_set(capability) {
             Ok(true) if !kept.contains(capability) => match remove_capability_from_bounding_set(capability) {
-                // Without CAP_SETPCAP they stay; only set-user-ID programs could get them.
+                // Without CAP_SETPCAP they stay; only set-user-ID programs could gain them.
                 Ok(()) | Err(Errno::PERM) => {}
                 Err(error) => return Err(Failed::to("give up capabilities")(error)),
             },
             Ok(_) => {}
-            // The kernel knows no more.
+            // The kernel has no further capabilities.
             Err(_) => break,
         }
     }
     clear_ambient_capability_set().or(Ok(()))
 }
 
-/// What is wanted, as far as it is there.
+/// The requested capabilities, restricted to the present ones.
 fn granted(wanted: &Capabilities, present: CapabilitySet) -> (CapabilitySets, CapabilitySet) {
     let permitted = set_of(&wanted.permitted) & present;
     let effective = set_of(&wanted.effective) & permitted;
@@ -92,7 +92,7 @@ fn granted(wanted: &Capabilities, present: CapabilitySet) -> (CapabilitySets, Ca
     (CapabilitySets { effective, permitted, inheritable }, ambient)
 }
 
-/// The capabilities of these names. The spec's own are always known.
+/// The capabilities with these names. Those of the spec are always known.
 fn set_of(names: &[String]) -> CapabilitySet {
     let known = names.iter().filter_map(|name| Capability::number_of(name));
     known.fold(CapabilitySet::empty(), |set, number| set | CapabilitySet::from_bits_retain(1 << number))

@@ -1,4 +1,4 @@
-//! Init: the first process of the step, which prepares its surroundings and becomes its program.
+//! Init: the first process of the step, which prepares its environment and then executes its program.
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -27,18 +27,18 @@ use crate::{owners, sys};
 /// The hidden argument of init.
 pub(crate) const INIT: &str = "--ociforge-init";
 
-/// The mask of new files' permissions, as in docker.
+/// The umask of the step, as in docker.
 const UMASK: u32 = 0o022;
 
-/// Init's `main`. Its stdin is a socket to the supervisor, from which the job comes; its stdout is the step's; its stderr
-/// takes the reports until the step's program begins.
+/// Init's `main`. Its stdin is a socket to the supervisor, which sends the job; its stdout is the step's; its stderr
+/// receives the reports until the step's program begins.
 pub(crate) fn init() -> ExitCode {
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     if let Ok((socket, mut reports)) = rearrange()
         && let Ok(Some(job)) = StepJob::read(BufReader::new(&socket.0))
     {
         let Err(failed) = become_step(&job, &socket, &mut reports);
-        // Without the supervisor nothing can be done, and its end is what the caller tells of.
+        // If the supervisor has ended, the caller reports that.
         if socket.is_open() {
             reports.tell(&SupervisorReport::Failed(failed));
         }
@@ -46,10 +46,10 @@ pub(crate) fn init() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The way to the supervisor.
+/// The connection to the supervisor.
 struct Socket(File);
 
-/// Gives the three usual descriptors the meaning that they have for the step. The others are closed when it begins.
+/// Rearranges the standard descriptors for the step. All others are closed when its program starts.
 fn rearrange() -> io::Result<(Socket, Reports)> {
     let own = |fd: OwnedFd| File::from(fd);
     let socket = own(fcntl_dupfd_cloexec(io::stdin(), 3)?);
@@ -86,7 +86,7 @@ fn become_step(job: &StepJob, socket: &Socket, reports: &mut Reports) -> Result<
     sys::exec::close_on_exec();
     sys::inherit::default_signals();
     sys::inherit::join_new_session_keyring();
-    // Changing the user has taken this away.
+    // A change of the user clears this setting.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     if !socket.is_open() {
         return Err(Failed::to("continue")(io::Error::from(io::ErrorKind::BrokenPipe)));
@@ -101,7 +101,7 @@ fn become_step(job: &StepJob, socket: &Socket, reports: &mut Reports) -> Result<
     Err(Failed::new(kind, program, &error))
 }
 
-/// Root, mounts, network and names.
+/// Sets up the root, mounts, network and names.
 fn surroundings(job: &StepJob, reports: &mut Reports) -> Result<(), Failed> {
     let spec = &job.spec;
     if job.chroot {
@@ -118,7 +118,7 @@ fn surroundings(job: &StepJob, reports: &mut Reports) -> Result<(), Failed> {
     }
     if let Some(name) = spec.hostname.as_ref().filter(|_| spec.has_own("uts")) {
         match sethostname(name.as_bytes()) {
-            // A container's filter may not know that this one is the step's own.
+            // A container's filter may refuse this although the UTS namespace is the step's own.
             Err(Errno::PERM | Errno::NOSYS) => {
                 reports.note(format!("the step has the host name of this container instead of {name}"));
             }
@@ -128,7 +128,7 @@ fn surroundings(job: &StepJob, reports: &mut Reports) -> Result<(), Failed> {
     mounts::furnish(spec, reports)
 }
 
-/// The root, where nothing can be mounted.
+/// Changes the root without mounts.
 fn change_root(path: &str, reports: &mut Reports) -> Result<(), Failed> {
     reports.note("the step has no mounts of its own, not even /proc: chroot is its only isolation");
     if let Err(error) = StepRoot::open(path).and_then(|root| devices::make_in_place(&root, reports)) {
@@ -137,8 +137,7 @@ fn change_root(path: &str, reports: &mut Reports) -> Result<(), Failed> {
     chroot(path).and_then(|()| chdir("/")).map_err(Failed::to(format!("change the root to {path}")))
 }
 
-/// Makes the working directory where it is missing, as docker does, and where it is a link to nothing, what that leads
-/// to.
+/// Creates a missing working directory, as docker does, and the missing target if it is a dangling link.
 fn make_working_directory(path: &str) -> Result<(), Failed> {
     if fs::metadata(path).is_ok() {
         return Ok(());
@@ -149,10 +148,10 @@ fn make_working_directory(path: &str) -> Result<(), Failed> {
     made.map(drop).map_err(Failed::to(format!("create the working directory {path}")))
 }
 
-/// Installs the filter of system calls, last, as it need not allow what was done before.
+/// Installs the filter of system calls last, so that it need not allow the preparations.
 fn install(program: &[Instruction], flags: u32, reports: &mut Reports) -> Result<(), Failed> {
     match sys::filter::install(program, flags) {
-        // Root without CAP_SYS_ADMIN: set-user-ID programs would have it filtered, too, and the kernel fears for them.
+        // Root without CAP_SYS_ADMIN: the kernel refuses a filter that set-user-ID programs would inherit.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             reports.note("set-user-ID programs have no effect: the seccomp filter needs no_new_privs here");
             set_no_new_privs(true).map_err(Failed::to("set no_new_privs"))?;
@@ -173,7 +172,7 @@ impl Socket {
         Ok(())
     }
 
-    /// Whether the supervisor is still there.
+    /// Whether the supervisor is still running.
     fn is_open(&self) -> bool {
         let mut fds = [PollFd::new(&self.0, PollFlags::empty())];
         let _ = poll(&mut fds, Some(&Timespec::default()));

@@ -12,13 +12,13 @@ use super::spec::Spec;
 use super::{Confinement, Ended, SandboxStep, SandboxStepError, bpf};
 use crate::{Entered, IdMapping};
 
-/// The job of supervisor and init.
+/// The job for supervisor and init.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct StepJob {
     pub(super) spec: Spec,
-    /// Whether there are no namespaces, but chroot(2).
+    /// Whether to use only chroot(2), without namespaces.
     pub(super) chroot: bool,
-    /// Whether there is no id but the user's own.
+    /// Whether the user's own id is the only one.
     pub(super) one_id: bool,
     /// The filter of system calls, packed, and its flags.
     pub(super) filter: Option<(Vec<u64>, u32)>,
@@ -32,7 +32,7 @@ pub(super) struct Supervised {
     pub(super) table: PathBytes,
 }
 
-/// A path, which need not be UTF-8.
+/// A path, which may not be UTF-8.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct PathBytes(Vec<u8>);
 
@@ -72,7 +72,7 @@ impl StepJob {
         to.write_all(&line)
     }
 
-    /// Reads a job, and nothing if there is none any more.
+    /// Reads a job; `None` at the end of the input.
     pub(super) fn read(from: impl BufRead) -> io::Result<Option<Self>> {
         let line = from.lines().next().transpose()?;
         Ok(line.map(|line| serde_json::from_str(&line)).transpose()?)
@@ -82,13 +82,13 @@ impl StepJob {
 /// A report to the caller.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum SupervisorReport {
-    /// Something was made in the root to be mounted on.
+    /// A file was created in the root as a mount point.
     Made(PathBytes),
-    /// The step has to do without something.
+    /// A restriction of the step.
     Note(String),
-    /// It cannot be run.
+    /// The step failed.
     Failed(Failed),
-    /// Its process has ended.
+    /// The step's process has ended.
     Ended(Ended),
 }
 
@@ -96,9 +96,9 @@ pub(super) enum SupervisorReport {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Failed {
     kind: FailureKind,
-    /// What failed, or the program.
+    /// The failed operation, or the program.
     what: String,
-    /// The kernel's number, or else what it is.
+    /// The error number, or else the message.
     number: Option<i32>,
     reason: String,
 }
@@ -117,7 +117,7 @@ impl Failed {
         Self { kind, what: what.into(), number: source.raw_os_error(), reason: source.to_string() }
     }
 
-    /// A failure of `what`, for `map_err`.
+    /// The failure of the operation `what`, for `map_err`.
     pub(super) fn to<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> Self {
         |error| Self::new(FailureKind::Prepare, what, &error.into())
     }
@@ -136,7 +136,7 @@ impl From<Failed> for SandboxStepError {
     }
 }
 
-/// Where reports are written to.
+/// The writer of reports.
 #[derive(Debug)]
 pub(super) struct Reports(pub(super) File);
 
@@ -145,7 +145,7 @@ impl Reports {
     pub(super) fn tell(&mut self, report: &SupervisorReport) {
         if let Ok(mut line) = serde_json::to_vec(report) {
             line.push(b'\n');
-            // In one write, so that the lines of two processes do not mix.
+            // In one write, so that the lines of two processes do not interleave.
             let _ = self.0.write_all(&line);
         }
     }

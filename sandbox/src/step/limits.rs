@@ -1,4 +1,4 @@
-//! Resource limits (getrlimit(2)) and the like, lowered to what is allowed.
+//! Resource limits (getrlimit(2)) and the OOM score, lowered to the permitted values.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::job::Reports;
 use super::spec::{self, Process};
 
-/// Sets the limits of the spec, and the score by which the kernel chooses a process to kill.
+/// Sets the limits of the spec, and the score by which the kernel selects processes to kill.
 pub(super) fn set(process: &Process, reports: &mut Reports) {
     for limit in &process.rlimits {
         if let Some(note) = set_limit(limit) {
@@ -15,12 +15,12 @@ pub(super) fn set(process: &Process, reports: &mut Reports) {
         }
     }
     if let Some(score) = process.oom_score_adj {
-        // To lower it is for root, and it is no more than a wish.
+        // Only root can lower it, and it is only a preference.
         let _ = fs::write("/proc/self/oom_score_adj", score.to_string());
     }
 }
 
-/// Sets a limit. The answer is what could not be.
+/// Sets a limit. Returns a message if it could not be set.
 fn set_limit(limit: &spec::Rlimit) -> Option<String> {
     let name = limit.kind.trim_start_matches("RLIMIT_").to_lowercase();
     let Some(resource) = resource(&name) else { return Some(format!("the limit {} is not known here", limit.kind)) };

@@ -9,13 +9,13 @@ const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
 const NLMSG_ERROR: u16 = 2;
 const IFF_UP: u32 = 1;
-/// It is the first interface of every namespace.
+/// The index: it is the first interface of every namespace.
 const LOOPBACK: i32 = 1;
 
-/// Brings it up, whereupon it has its addresses.
+/// Brings it up; the kernel then assigns its addresses.
 pub(super) fn up() -> io::Result<()> {
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-    // struct ifinfomsg: family, padding, type, index, flags, and which flags are meant.
+    // struct ifinfomsg: family, padding, type, index, flags, and the mask of flags.
     let mut body = vec![0; 4];
     body.extend(LOOPBACK.to_ne_bytes());
     body.extend(IFF_UP.to_ne_bytes());
@@ -33,7 +33,7 @@ pub(super) fn up() -> io::Result<()> {
     refusal(&answer[..length])
 }
 
-/// What an answer says: struct nlmsgerr has a negative errno, or 0, behind the header.
+/// The result in a reply: struct nlmsgerr has a negative errno, or 0, after the header.
 fn refusal(answer: &[u8]) -> io::Result<()> {
     let kind = answer.get(4..6).and_then(|bytes| bytes.try_into().ok()).map(u16::from_ne_bytes);
     let number = answer.get(16..20).and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);

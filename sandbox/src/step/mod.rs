@@ -1,10 +1,10 @@
-//! Running one process by a runtime spec (runtime-spec, config.md), without a runtime.
+//! Runs one process by a runtime spec (runtime-spec, config.md), without a runtime.
 //!
-//! Three processes take part. The *caller*, which may have threads and has the root filesystem mounted, starts the
-//! *supervisor*: this program again, which makes the namespaces. The supervisor starts *init*, the first process of the new PID
-//! namespace: this program once more, which makes the mounts, gives up its rights, and then becomes the step's program.
-//! When that ends, the kernel kills what is left in its namespace. When the caller ends, however it does, the supervisor
-//! sees its input end and kills init.
+//! There are three processes. The *caller*, which may have threads and has mounted the root filesystem, starts the
+//! *supervisor*: this program again, which creates the namespaces. The supervisor starts *init*, the first process of
+//! the new PID namespace: this program again, which mounts filesystems, drops privileges, and then executes the step's
+//! program. When that ends, the kernel kills the remaining processes in its namespace. When the caller ends for any
+//! reason, the supervisor reads the end of its input and kills init.
 
 mod bpf;
 mod caller;
@@ -44,50 +44,50 @@ use super::{Confinement, Entered};
 /// A process to run.
 #[derive(Debug, Clone, Copy)]
 pub struct SandboxStep<'a> {
-    /// The runtime spec. `root.path` is absolute, and there.
+    /// The runtime spec. `root.path` is absolute and exists.
     pub spec: &'a Value,
-    /// What keeps the process in.
+    /// The isolation of the process.
     pub confinement: Confinement,
-    /// With one id only: have a supervisor answer chown(2), setuid(2) and their kin.
+    /// With one id only: settings of the supervisor for chown(2), setuid(2) and related calls.
     pub owners: Option<Owners<'a>>,
 }
 
-/// Where owners are remembered.
+/// The storage of recorded owners.
 #[derive(Debug, Clone, Copy)]
 pub struct Owners<'a> {
-    /// The directory in which ends up what the step writes: the overlay's upper one, or the root itself.
+    /// The directory that receives the step's writes: the overlay's upper one, or the root itself.
     pub files: &'a Path,
-    /// The file for the table of owners ([`ociforge_layers::owner::OwnershipTable`]), written when the step ends.
+    /// The file for the table of owners ([`ociforge_layers::owner::OwnershipTable`]), written at the end of the step.
     pub table: &'a Path,
 }
 
-/// How the step's process ended.
+/// The end of the step's process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ended {
-    /// By itself, with this exit code.
+    /// It exited with this code.
     Exited(u8),
-    /// By this signal.
+    /// A signal killed it.
     Killed(i32),
 }
 
-/// What became of a step.
+/// The result of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepOutcome {
-    /// How its process ended.
+    /// The end of its process.
     pub ended: Ended,
-    /// The files and directories that were made in the root for something to be mounted on, and without mounts the devices:
-    /// absolute paths in the root without links in them, outermost first. They are left where they are.
+    /// The files and directories that were created in the root as mount points, and the devices if mounts are not
+    /// possible: absolute paths in the root without links, outermost first. They stay in the root.
     pub made: Vec<PathBuf>,
-    /// What the step had to do without: sentences without a full stop.
+    /// Restrictions of the step: sentences without a full stop.
     pub notes: Vec<String>,
 }
 
-/// Runs a step. `output` gets what it writes, stdout and stderr together, as it comes. Its stdin is empty.
+/// Runs a step. `output` receives its stdout and stderr together, as they arrive. Its stdin is empty.
 ///
-/// Everything that the step started is gone when this returns.
+/// All processes of the step have ended when this returns.
 ///
 /// # Errors
-/// When it cannot be run, or `cancelled` is set before it ends.
+/// When it cannot run, or `cancelled` is set before it ends.
 pub fn run(
     entered: &Entered,
     step: &SandboxStep<'_>,

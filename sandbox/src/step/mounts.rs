@@ -1,7 +1,7 @@
-//! What the step sees: its root, and what the spec mounts in it (runtime-spec, config.md, "Mounts").
+//! The root and the mounts of the step (runtime-spec, config.md, "Mounts").
 //!
-//! A runner of continuous integration is often a container itself, in which not everything can be mounted anew. There
-//! the step gets the container's own, or nothing where it can do without.
+//! A CI runner is often a container itself, in which some mounts are refused. There the step gets the container's own
+//! mount, or none if it is optional.
 
 use std::ffi::CString;
 use std::fs;
@@ -24,9 +24,9 @@ use crate::ids;
 /// Mounts everything, and makes the spec's root the root of this mount namespace.
 pub(super) fn furnish(spec: &Spec, reports: &mut Reports) -> Result<(), Failed> {
     let path = spec.root.path.as_str();
-    // What becomes the root has to be a mount.
+    // The new root must be a mount point.
     mount_bind_recursive(path, path).map_err(Failed::to(format!("mount {path}")))?;
-    // In a user namespace no device can be opened anyway but those that are mounted.
+    // In a user namespace only mounted device nodes can be opened.
     let without_devices = if ids::current().is_none() { MountFlags::NODEV } else { MountFlags::empty() };
     if !without_devices.is_empty() {
         remount(path, without_devices).map_err(Failed::to("keep devices from the step"))?;
@@ -57,21 +57,21 @@ pub(super) fn furnish(spec: &Spec, reports: &mut Reports) -> Result<(), Failed> 
     Ok(())
 }
 
-/// Makes a mount the root, and takes the old one away.
+/// Makes a mount the root, and unmounts the old one.
 fn enter(root: &StepRoot) -> io::Result<()> {
     let old = openat(CWD, "/", OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     fchdir(root.directory())?;
-    // The old root comes to lie on the new one (pivot_root(2)), so that it needs no place in it.
+    // The old root is mounted on top of the new one (pivot_root(2)), so that it needs no mount point in it.
     pivot_root(".", ".")?;
     fchdir(&old)?;
     unmount(".", UnmountFlags::DETACH)?;
     Ok(chdir("/")?)
 }
 
-/// The work on a root.
+/// The state of mounting in a root.
 struct Furnishing<'a> {
     root: StepRoot,
-    /// What keeps the step from devices that it makes: it may make any.
+    /// Prevents access to devices that the step creates, if it can create any.
     without_devices: MountFlags,
     reports: &'a mut Reports,
 }
@@ -103,7 +103,7 @@ impl Furnishing<'_> {
     fn filesystem(&mut self, one: &Mount, kind: &str, options: &MountOptions, data: &str) -> io::Result<()> {
         let target = self.place(&one.destination, Shape::Directory)?;
         let data = CString::new(data)?;
-        // The devices of /dev are made before it is protected; those of devpts only the kernel makes.
+        // The nodes in /dev are created before it gets its flags; only the kernel creates nodes in devpts.
         let has_devices = one.destination == "/dev" || kind == "devpts";
         let without = if has_devices { MountFlags::empty() } else { self.without_devices };
         mount(one.source.as_str(), target.name(), kind, options.flags | without, data.as_c_str())?;
@@ -113,12 +113,13 @@ impl Furnishing<'_> {
     fn done(&mut self, target: &MountTarget, options: &MountOptions) -> io::Result<()> {
         self.root.has_mount(&target.path);
         let Some(flags) = options.propagation else { return Ok(()) };
-        // The target is what was there before.
+        // The target is the file below the mount.
         let mounted = self.root.at(target.path.clone())?;
         Ok(mount_change(mounted.name(), flags)?)
     }
 
-    /// `/proc` or `/sys`, or else the present one: the kernel refuses a new one where parts of the present are hidden.
+    /// Mounts `/proc` or `/sys`, or else binds the present one: the kernel refuses a new one if parts of the present
+    /// one are hidden.
     fn view(&mut self, one: &Mount, options: &MountOptions) -> io::Result<()> {
         let Err(error) = self.filesystem(one, &one.kind, options, &options.data_without(None)) else { return Ok(()) };
         if !is_refusal(&error) {
@@ -133,7 +134,7 @@ impl Furnishing<'_> {
         Ok(())
     }
 
-    /// `/dev/pts`, or else the present one, or none.
+    /// Mounts `/dev/pts`, or else binds the present one, or none.
     fn terminals(&mut self, one: &Mount, options: &MountOptions) -> io::Result<()> {
         let data = [options.data_without(None), options.data_without(Some("gid"))];
         if data.iter().any(|data| self.filesystem(one, "devpts", options, data).is_ok()) {
@@ -143,10 +144,10 @@ impl Furnishing<'_> {
         Ok(())
     }
 
-    /// What the step can do without.
+    /// Mounts an optional filesystem.
     fn perhaps(&mut self, one: &Mount, kind: &str, options: &MountOptions) -> io::Result<()> {
         let is_unified = || fs::metadata("/sys/fs/cgroup/cgroup.controllers").is_ok();
-        // Those of version 1 are many.
+        // Version 1 has many hierarchies.
         if kind != "cgroup2" || is_unified() {
             let _ = self.filesystem(one, kind, options, "");
         }
@@ -161,18 +162,18 @@ impl Furnishing<'_> {
             false => mount_bind(source, target.name())?,
         }
         self.done(&target, options)?;
-        // What is mounted from there is meant to be a device.
+        // A mount from /dev is intended to be a device.
         let without = if source.starts_with("/dev/") { MountFlags::empty() } else { self.without_devices };
         let flags = options.flags | without;
         if flags.is_empty() { Ok(()) } else { self.reflag(&target, flags) }
     }
 
-    /// Changes the flags of what is mounted on a place.
+    /// Changes the flags of the mount at a target.
     fn reflag(&self, target: &MountTarget, flags: MountFlags) -> io::Result<()> {
         remount(&self.root.at(target.path.clone())?.name(), flags)
     }
 
-    /// What is at a path, unless nothing is.
+    /// The target at a path, if it exists.
     fn present(&self, path: &str) -> io::Result<Option<MountTarget>> {
         match self.root.follow(path).and_then(|path| self.root.at(path)) {
             Ok(target) => Ok(Some(target)),
@@ -181,14 +182,14 @@ impl Furnishing<'_> {
         }
     }
 
-    /// Lets the step read what is at a path, but not write.
+    /// Makes a path read-only for the step.
     fn protect(&self, path: &str) -> io::Result<()> {
         let Some(target) = self.present(path)? else { return Ok(()) };
         mount_bind_recursive(target.name(), target.name())?;
         self.reflag(&target, MountFlags::RDONLY)
     }
 
-    /// Hides what is at a path: a file behind an empty one, a directory behind an empty one.
+    /// Masks a path: mounts an empty file on a file, and an empty directory on a directory.
     fn mask(&self, path: &str) -> io::Result<()> {
         let Some(target) = self.present(path)? else { return Ok(()) };
         if target.is_directory()? {
@@ -199,8 +200,8 @@ impl Furnishing<'_> {
     }
 }
 
-/// Sets flags of a mount. Those that it has from outside cannot be taken off in a user namespace (mount_namespaces(7)):
-/// they stay.
+/// Sets flags of a mount. In a user namespace the flags of outer mounts cannot be removed (mount_namespaces(7)): they
+/// stay.
 fn remount(path: &str, flags: MountFlags) -> io::Result<()> {
     let set = |flags| mount_remount(path, MountFlags::BIND | flags, "");
     match set(flags) {

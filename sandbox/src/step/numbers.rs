@@ -1,13 +1,13 @@
-//! Architectures, and the numbers that system calls have on them.
+//! Architectures, and their numbers of system calls.
 
 use std::str::FromStr;
 
 use syscalls::{aarch64, arm, x86, x86_64};
 
-/// The bit that tells a system call of x32 from one of x86-64 (`asm/unistd.h`); a process has both.
+/// The bit that distinguishes system calls of x32 and of x86-64 (`asm/unistd.h`); a process can call both.
 pub(super) const X32: u32 = 0x4000_0000;
 
-/// System calls that have numbers of their own on x32, from [`FIRST_OF_X32`] on. The others have those of x86-64.
+/// System calls with their own numbers on x32, from [`FIRST_OF_X32`]. The others have the numbers of x86-64.
 const OF_X32: [&str; 36] = [
     "rt_sigaction",
     "rt_sigreturn",
@@ -60,7 +60,7 @@ pub(super) enum Architecture {
 }
 
 impl Architecture {
-    /// That of this machine's kernel, if filters can be made for it.
+    /// The architecture of this machine's kernel, if filters support it.
     pub(super) fn native() -> Option<Self> {
         match std::env::consts::ARCH {
             "x86_64" => Some(Self::X86_64),
@@ -69,7 +69,7 @@ impl Architecture {
         }
     }
 
-    /// The other one whose programs a kernel of this one runs, with its name in the runtime spec.
+    /// The other architecture whose programs this kernel runs, with its name in the runtime spec.
     pub(super) fn other(self) -> Option<(&'static str, Self)> {
         match self {
             Self::X86_64 => Some(("SCMP_ARCH_X86", Self::X86)),
@@ -78,7 +78,7 @@ impl Architecture {
         }
     }
 
-    /// The number of a system call, if there is one of that name.
+    /// The number of a system call, if it exists.
     pub(super) fn number(self, name: &str) -> Option<u32> {
         match self {
             Self::X86_64 => x86_64::Sysno::from_str(name).ok().map(|number| number as u32),
@@ -89,7 +89,7 @@ impl Architecture {
     }
 }
 
-/// The numbers of a system call on x32: the kernel has taken some by that of x86-64, too.
+/// The numbers of a system call on x32: the kernel also accepts some by the number of x86-64.
 pub(super) fn on_x32(name: &str) -> impl Iterator<Item = u32> {
     let own = OF_X32.iter().position(|known| *known == name);
     let own = own.and_then(|index| u32::try_from(index).ok()).map(|index| FIRST_OF_X32 + index);

@@ -2,18 +2,18 @@
 
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
-/// Options, sorted by who takes them.
+/// Options, sorted by their interpreter.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct MountOptions {
     pub(super) flags: MountFlags,
-    /// Whether it is a bind mount, and if so, whether with what is mounted below.
+    /// Whether it is a bind mount, and if so, whether it is recursive.
     pub(super) bind: Option<bool>,
     pub(super) propagation: Option<MountPropagationFlags>,
-    /// What the filesystem itself understands.
+    /// The options of the filesystem itself.
     pub(super) data: Vec<String>,
 }
 
-/// Names of flags, and whether they are set or taken away.
+/// Names of flags, and whether the option sets or clears the flag.
 const FLAGS: [(&str, MountFlags, bool); 19] = [
     ("ro", MountFlags::RDONLY, true),
     ("rw", MountFlags::RDONLY, false),
@@ -54,14 +54,14 @@ impl MountOptions {
             match word {
                 "bind" => self.bind = self.bind.or(Some(false)),
                 "rbind" => self.bind = Some(true),
-                // What is so anyway, and runc's own words for what is not done.
+                // Defaults, and options of runc that are not supported.
                 "defaults" | "norelatime" | "nostrictatime" | "tmpcopyup" | "" => {}
                 other => self.data.push(other.to_owned()),
             }
         }
     }
 
-    /// The filesystem's options without those that begin with `name=`, as one text.
+    /// The filesystem's options except those with the prefix `name=`, as one text.
     pub(super) fn data_without(&self, name: Option<&str>) -> String {
         let is_named = |word: &&String| name.is_none_or(|name| word.split('=').next() != Some(name));
         self.data.iter().filter(is_named).map(String::as_str).collect::<Vec<_>>().join(",")

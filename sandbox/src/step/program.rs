@@ -1,4 +1,4 @@
-//! Finding the step's program in the step's root.
+//! Search for the step's program in the step's root.
 
 use std::fs;
 use std::io;
@@ -7,8 +7,8 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use super::job::{Failed, FailureKind};
 
-/// The path of the program that the first argument names: with a slash in it, it is the path; else it is looked for in
-/// the environment's `PATH` (execvp(3)).
+/// The path of the program in the first argument: the argument itself if it has a slash; otherwise the result of a
+/// search in the environment's `PATH` (execvp(3)).
 pub(super) fn find(arguments: &[String], environment: &[String]) -> Result<String, Failed> {
     let Some(name) = arguments.first().filter(|name| !name.is_empty()) else {
         return Err(Failed::new(FailureKind::Unfound, "of an empty command", &io::ErrorKind::NotFound.into()));
@@ -32,7 +32,7 @@ pub(super) fn find(arguments: &[String], environment: &[String]) -> Result<Strin
     })
 }
 
-/// Whether it is a file that this user may execute.
+/// Checks that it is a file that this user can execute.
 fn usable(file: &str) -> io::Result<()> {
     if fs::metadata(file)?.is_dir() {
         return Err(io::ErrorKind::NotFound.into());

@@ -1,4 +1,4 @@
-//! The part of a runtime spec (config.md, config-linux.md) that a step has use for.
+//! The parts of a runtime spec (config.md, config-linux.md) that a step uses.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -36,7 +36,7 @@ pub(super) struct Process {
 }
 
 impl std::fmt::Debug for Process {
-    /// Without the arguments and the environment, which may have secrets in them.
+    /// Without the arguments and the environment, which may contain secrets.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Process").field("user", &self.user).field("cwd", &self.cwd).finish_non_exhaustive()
     }
@@ -135,7 +135,7 @@ pub(super) struct Device {
 }
 
 impl Spec {
-    /// Whether the step gets a namespace of its own of this kind.
+    /// Whether the step gets its own namespace of this kind.
     pub(super) fn has_own(&self, kind: &str) -> bool {
         self.linux.namespaces.iter().any(|namespace| namespace.kind == kind)
     }

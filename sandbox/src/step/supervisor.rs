@@ -1,4 +1,4 @@
-//! The supervisor: makes the namespaces, starts init in them, and sees to it that nothing is left.
+//! The supervisor: creates the namespaces, starts init in them, and ensures that no process remains.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -26,8 +26,8 @@ use crate::{owners, reexec_command, sys};
 /// The hidden argument of the supervisor.
 pub(crate) const SUPERVISOR: &str = "--ociforge-supervisor";
 
-/// The supervisor's `main`. Its stdin is the job, which stays open as long as the caller wants it; its stdout is the step's;
-/// its stderr takes the reports.
+/// The supervisor's `main`. Its stdin is the job, and stays open until the caller ends it; its stdout is the step's;
+/// its stderr receives the reports.
 pub(crate) fn supervisor() -> ExitCode {
     let Ok(reports) = io::stderr().as_fd().try_clone_to_owned() else { return ExitCode::FAILURE };
     let mut reports = Reports(File::from(reports));
@@ -39,7 +39,7 @@ pub(crate) fn supervisor() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    // Before the namespaces: with one for PIDs made, the kernel refuses threads.
+    // Before the namespaces: once a PID namespace is created, the kernel refuses threads.
     let watched = Watched::watch();
     match watch_over(&job, &watched) {
         Ok(ended) => {
@@ -55,12 +55,12 @@ pub(crate) fn supervisor() -> ExitCode {
 
 fn watch_over(job: &StepJob, watched: &Watched) -> Result<Ended, Failed> {
     if job.chroot {
-        // Whoever loses its parent comes here.
+        // The supervisor adopts orphans.
         set_child_subreaper(Some(getpid())).map_err(Failed::to("adopt processes"))?;
     } else {
         make_namespaces(&job.spec)?;
     }
-    // These are out of reach once init has changed the root.
+    // These paths are unreachable after init has changed the root.
     let opened = job.owners.as_ref().map(OwnersFiles::new).transpose()?;
     let (socket, theirs) = UnixStream::pair().map_err(Failed::to("make a socket"))?;
     let mut command = reexec_command(init::INIT);
@@ -72,7 +72,7 @@ fn watch_over(job: &StepJob, watched: &Watched) -> Result<Ended, Failed> {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| Failed::to("start the step's first process")(io::Error::other("it has no number")))?;
     watched.give(pidfd_open(pid, PidfdFlags::empty()).map_err(Failed::to("watch the step"))?);
-    // If it is gone already, it has said why.
+    // If init has already ended, it has reported the reason.
     let _ = job.write(&socket);
     let supervised = opened.map_or(Ok(()), |opened| opened.supervise(job, &socket));
     if supervised.is_err() {
@@ -85,7 +85,7 @@ fn watch_over(job: &StepJob, watched: &Watched) -> Result<Ended, Failed> {
     supervised.and(ended)
 }
 
-/// Makes the namespaces of the spec. There is always one for mounts.
+/// Creates the namespaces of the spec, and always a mount namespace.
 fn make_namespaces(spec: &Spec) -> Result<(), Failed> {
     let kinds = [
         ("pid", UnshareFlags::NEWPID),
@@ -100,14 +100,14 @@ fn make_namespaces(spec: &Spec) -> Result<(), Failed> {
         Failed::new(FailureKind::Namespaces, names.join(", "), &error)
     })?;
     if spec.has_own("cgroup") {
-        // It only hides the names of outer ones.
+        // It only hides the names of outer cgroups.
         let _ = sys::unshare_namespaces(UnshareFlags::NEWCGROUP);
     }
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .map_err(Failed::to("keep mounts apart"))
 }
 
-/// Waits for init, and takes leave of adopted processes in between.
+/// Waits for init, and reaps adopted processes in between.
 fn wait_for(init: Pid) -> io::Result<Ended> {
     loop {
         let Some((pid, status)) = wait(WaitOptions::empty())? else { continue };
@@ -119,10 +119,11 @@ fn wait_for(init: Pid) -> io::Result<Ended> {
     }
 }
 
-/// Init, as a second thread knows it, which waits for the end of the input.
+/// The process that a second thread kills at the end of the input: init.
 ///
-/// The supervisor has no signal for the death of its parent, since it must outlive that by as long as it takes to kill init:
-/// the kernel clears such a signal of init's own when the step's program has set-user-ID, and the step may clear it.
+/// The supervisor sets no signal for the death of its parent, because it must outlive its parent until init is killed.
+/// Such a signal for init is not sufficient: the kernel clears it if the step's program has set-user-ID, and the step
+/// can clear it.
 #[derive(Clone)]
 struct Watched(Arc<Mutex<WatchState>>);
 
@@ -143,7 +144,7 @@ impl Watched {
                 let _ = pidfd_send_signal(pidfd, Signal::KILL);
             }
         };
-        // Without this thread the end of the caller is only seen by init.
+        // Without this thread, only init detects the end of the caller.
         let _ = std::thread::Builder::new().stack_size(128 << 10).spawn(watch);
         watched
     }
@@ -152,7 +153,7 @@ impl Watched {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has it watched, or killed at once if it is over.
+    /// Registers init, or kills it at once if the input has ended.
     fn give(&self, pidfd: OwnedFd) {
         let mut watch = self.lock();
         match *watch {
@@ -168,7 +169,7 @@ impl Watched {
     }
 }
 
-/// What the supervisor of owners needs, opened in the old root.
+/// The files of the supervisor of owners, opened in the old root.
 struct OwnersFiles {
     proc: OwnedFd,
     files: OwnedFd,
@@ -189,14 +190,14 @@ impl OwnersFiles {
         })
     }
 
-    /// Answers until the step is over, and writes the table.
+    /// Handles calls until the step ends, and writes the table.
     fn supervise(mut self, job: &StepJob, socket: &UnixStream) -> Result<(), Failed> {
-        // Without one, init has failed and said so.
+        // If it is missing, init has failed and has reported it.
         let Some(listener) = receive(socket).map_err(Failed::to("read from the step's first process"))? else {
             return Ok(());
         };
         if job.chroot {
-            // Init has changed only its own.
+            // Init has changed only its own root.
             rustix::process::chroot(&job.spec.root.path).map_err(Failed::to("change the root"))?;
         }
         let table = owners::supervise(listener, self.proc, self.files).map_err(Failed::to("supervise owners"))?;
@@ -204,7 +205,7 @@ impl OwnersFiles {
     }
 }
 
-/// The descriptor that init sends; nothing if it ends instead.
+/// The descriptor that init sends; `None` if it ends instead.
 fn receive(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);

@@ -1,4 +1,5 @@
-//! Places in the root filesystem. A link leads where it would lead a process whose root that is, never out.
+//! Mount targets in the root filesystem. Links are resolved as for a process with that root directory, and never lead
+//! out of it.
 
 use std::ffi::OsStr;
 use std::io;
@@ -13,19 +14,19 @@ use rustix::io::Errno;
 
 use super::job::{PathBytes, Reports, SupervisorReport};
 
-/// The root filesystem, and what is mounted in it by now.
+/// The root filesystem, and its mounts so far.
 pub(super) struct StepRoot {
     directory: OwnedFd,
     mounted: Vec<LayerPath>,
 }
 
-/// A place in it, open, without regard to what is on it.
+/// An open file or directory in the root, below later mounts on it.
 pub(super) struct MountTarget {
     pub(super) path: LayerPath,
     file: OwnedFd,
 }
 
-/// What a place has to be.
+/// The required type of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     Directory,
@@ -42,7 +43,7 @@ impl StepRoot {
         &self.directory
     }
 
-    /// Where `path` leads.
+    /// The path `path` with links resolved.
     pub(super) fn follow(&self, path: &str) -> io::Result<LayerPath> {
         let path = LayerPath::new(path).map_err(io::Error::other)?;
         let link_at = |path: &LayerPath| match readlinkat(&self.directory, path.as_path(), Vec::new()) {
@@ -53,13 +54,13 @@ impl StepRoot {
         links::follow(&path, link_at)?.ok_or_else(|| Errno::LOOP.into())
     }
 
-    /// What is at `path`, which has no links in it; [`io::ErrorKind::NotFound`] if nothing is.
+    /// The target at `path`, which has no links; [`io::ErrorKind::NotFound`] if it does not exist.
     pub(super) fn at(&self, path: LayerPath) -> io::Result<MountTarget> {
         let file = self.open_at(&path, OFlags::PATH)?;
         Ok(MountTarget { path, file })
     }
 
-    /// The same, made with all that leads there if it is missing, which is reported unless it is in something mounted.
+    /// The same; creates it with its parents if it is missing, and reports the new files unless they are in a mount.
     pub(super) fn at_or_made(&self, path: LayerPath, shape: Shape, reports: &mut Reports) -> io::Result<MountTarget> {
         match self.at(path.clone()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -85,7 +86,7 @@ impl StepRoot {
         self.at(path)
     }
 
-    /// Says that there is a mount at `path` now.
+    /// Records a mount at `path`.
     pub(super) fn has_mount(&mut self, path: &LayerPath) {
         self.mounted.push(path.clone());
     }
@@ -100,14 +101,14 @@ impl StepRoot {
 
     fn open_at(&self, path: &LayerPath, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         let path = if path.is_root() { Path::new(".") } else { path.as_path() };
-        // Links were followed before.
+        // Links are already resolved.
         let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
         open_resolved(&self.directory, path, flags, inside)
     }
 }
 
 impl MountTarget {
-    /// A name for the calls that take no descriptors.
+    /// A path for system calls without descriptors.
     pub(super) fn name(&self) -> String {
         format!("/proc/self/fd/{}", self.file.as_raw_fd())
     }

@@ -4,10 +4,10 @@ use std::io;
 
 use crate::step::Instruction;
 
-/// Puts this thread under a filter, for ever.
+/// Installs a filter for this thread, permanently.
 ///
 /// # Errors
-/// What the kernel says. `EACCES` without `no_new_privs` and CAP_SYS_ADMIN.
+/// The kernel's. `EACCES` without `no_new_privs` and CAP_SYS_ADMIN.
 pub(crate) fn install(program: &[Instruction], flags: u32) -> io::Result<()> {
     let mut program: Vec<libc::sock_filter> = program
         .iter()
@@ -15,8 +15,8 @@ pub(crate) fn install(program: &[Instruction], flags: u32) -> io::Result<()> {
         .collect();
     let length = libc::c_ushort::try_from(program.len()).map_err(|_| io::ErrorKind::ArgumentListTooLong)?;
     let program = libc::sock_fprog { len: length, filter: program.as_mut_ptr() };
-    // SAFETY: the kernel reads `len` instructions, which live until after the call, and checks them. What a filtered
-    // system call returns to other code of this process is an error that it may return anyway.
+    // SAFETY: the kernel reads `len` instructions, which outlive the call, and checks them. A filtered system call
+    // returns an error that other code of this process must handle anyway.
     #[allow(unsafe_code, reason = "no binding is safe")]
     let refused = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
     if refused == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

@@ -62,7 +62,7 @@ pub(super) async fn ship(image: &BuiltImage<'_>, names: &[ImageName], args: &Bui
     Ok(moved)
 }
 
-/// The names that `output` stands for: where it leaves that open, the image's own.
+/// The names for `output`: if it has none, the image's own.
 fn with_names(output: &ImageName, names: &[ImageName]) -> Vec<ImageName> {
     let own: Vec<_> = names.iter().filter_map(|name| transport::of(name).full_name()).collect();
     let named = transport::of(output).named(&own);
@@ -99,7 +99,7 @@ fn absolute(name: &ImageName) -> ImageName {
     name.with_path(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
 }
 
-/// Checks, before anything is built, that the files that the caller asked for can be written.
+/// Checks before the build that the output files are writable.
 pub(super) fn check_files(args: &BuildArgs) -> Result<(), Failure> {
     for path in [&args.iidfile, &args.metadata_file].into_iter().flatten() {
         let parent = directory_of(path);

@@ -7,20 +7,20 @@ use std::path::{Path, PathBuf};
 use super::{Machine, text};
 use crate::run::host::second_cgroups;
 
-/// Where they are mounted everywhere.
+/// The usual mount point.
 const ROOT: &str = "/sys/fs/cgroup";
 
 /// Which hierarchies are mounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Hierarchy {
-    /// None.
+    /// No hierarchy.
     #[default]
     None,
-    /// The old ones, one for each controller.
+    /// The v1 hierarchies, one for each controller.
     V1,
-    /// The old ones, and the new one beside them.
+    /// The v1 hierarchies, and the v2 hierarchy beside them.
     Hybrid,
-    /// The new one.
+    /// The v2 hierarchy.
     V2,
 }
 
@@ -29,9 +29,9 @@ pub enum Hierarchy {
 pub struct Cgroups {
     /// Which hierarchies are mounted.
     pub hierarchy: Hierarchy,
-    /// The controllers that this user may set limits with, sorted.
+    /// The controllers that this user can set limits with, sorted.
     pub controllers: Vec<String>,
-    /// Whether the new hierarchy has controllers beside the old ones.
+    /// Whether the v2 hierarchy has controllers beside the v1 hierarchies.
     pub split: bool,
 }
 
@@ -56,7 +56,7 @@ impl Cgroups {
     }
 }
 
-/// The group that this user's containers are put into.
+/// The parent cgroup of this user's containers.
 fn own(machine: &Machine) -> Option<PathBuf> {
     if machine.is_root() {
         return Some(ROOT.into());
@@ -64,7 +64,7 @@ fn own(machine: &Machine) -> Option<PathBuf> {
     let text = fs::read_to_string("/proc/self/cgroup").ok()?;
     let inside = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let path = Path::new(ROOT).join(inside);
-    // The topmost group that the user may change: systemd hands `user@UID.service` over.
+    // The topmost cgroup that the user can change: systemd delegates `user@UID.service`.
     let owned = path.ancestors().take_while(|path| path.starts_with(ROOT));
     let owned = owned.filter(|path| path.metadata().is_ok_and(|directory| directory.uid() == machine.uid));
     owned.last().map(Path::to_path_buf)

@@ -1,4 +1,4 @@
-//! Files with credentials for registries. What is in them is read and forgotten.
+//! Files with credentials for registries. The credentials themselves are not kept.
 
 use std::fs;
 use std::io;
@@ -7,29 +7,29 @@ use std::path::{Path, PathBuf};
 
 use crate::error::said;
 
-/// A file that credentials are looked up in.
+/// A credential file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthFileStatus {
-    /// Where it is.
+    /// The path.
     pub path: PathBuf,
-    /// Of what use it is.
+    /// The state.
     pub state: AuthState,
 }
 
-/// Of what use such a file is.
+/// The state of a credential file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuthState {
-    /// There is none.
+    /// The file does not exist.
     Absent,
-    /// It can't be read.
+    /// The file cannot be read.
     Unreadable(String),
-    /// It is not JSON from that line on, counted from 1.
+    /// The file is not valid JSON from this line on, counted from 1.
     Invalid(usize),
-    /// It is of use.
+    /// The file is valid.
     Good {
-        /// How many registries it knows.
+        /// The number of registries.
         registries: usize,
-        /// Whether others than its owner can read it.
+        /// Whether users other than its owner can read it.
         exposed: bool,
     },
 }
@@ -53,7 +53,7 @@ fn state(path: &Path) -> AuthState {
             let count = |key: &str| json.get(key).and_then(|entries| entries.as_object()).map_or(0, |map| map.len());
             AuthState::Good { registries: count("auths") + count("credHelpers"), exposed }
         }
-        // serde's own words quote what is there.
+        // serde's message quotes the contents.
         Err(error) => AuthState::Invalid(error.line()),
     }
 }

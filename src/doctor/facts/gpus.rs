@@ -1,4 +1,4 @@
-//! NVIDIA's GPUs, their driver, and what gets them into containers.
+//! NVIDIA GPUs, their driver, and the ways to get them into containers.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,19 +15,19 @@ use crate::run::{host, toolkit};
 /// NVIDIA's vendor id on the PCI bus.
 const NVIDIA: &str = "0x10de";
 
-/// Kernel drivers that keep a device for virtual machines.
+/// Kernel drivers that reserve a device for virtual machines.
 const PASSED_ON: [&str; 3] = ["vfio-pci", "pci-stub", "xen-pciback"];
 
-/// NVIDIA's GPUs, their driver, and what gets them into containers.
+/// NVIDIA GPUs, their driver, and the ways to get them into containers.
 #[derive(Debug, Clone, Default)]
 pub struct Gpus {
-    /// How many there are on the PCI bus, without those that are kept for virtual machines.
+    /// The number of GPUs on the PCI bus, except those reserved for virtual machines.
     pub count: usize,
-    /// The driver that is loaded.
+    /// The loaded driver.
     pub driver: Option<DriverVersion>,
     /// The device nodes, sorted: `nvidia0`, `nvidiactl`, …
     pub nodes: Vec<String>,
-    /// Windows' GPUs.
+    /// GPUs of Windows.
     pub wsl: Wsl,
     /// `nvidia-container-runtime-hook`.
     pub hook: Option<Program>,
@@ -35,29 +35,29 @@ pub struct Gpus {
     pub ctk: Option<Program>,
     /// `nvidia-cdi-hook`.
     pub cdi_hook: Option<Program>,
-    /// What the toolkit's config says, and what its hook finds.
+    /// The toolkit's configuration, and the findings of its hook.
     pub toolkit: Toolkit,
-    /// Whether systemd runs, and with it the toolkit's services.
+    /// Whether systemd runs, which starts the toolkit's services.
     pub systemd: bool,
     /// The devices that CDI files describe.
     pub cdi: CdiRegistry,
-    /// The device nodes that CDI files name and that are there.
+    /// The device nodes of CDI files that exist.
     pub devices: BTreeMap<String, DeviceFacts>,
-    /// The files that CDI files name and that can't be used, and why.
+    /// The files of CDI files that are not usable, and the causes.
     pub absent: BTreeMap<String, String>,
-    /// CDI files that only root can read, although this is root.
+    /// CDI files that only root can read, while the user is root.
     pub private: Vec<String>,
 }
 
 /// The GPUs of Windows in its subsystem for Linux.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Wsl {
-    /// This is none.
+    /// Not in the subsystem.
     #[default]
     Not,
-    /// Windows has a driver of NVIDIA's.
+    /// Windows has a driver of NVIDIA.
     WithDriver,
-    /// It has none, or none for Linux.
+    /// Windows has no driver of NVIDIA, or none for Linux.
     WithoutDriver,
 }
 
@@ -81,7 +81,7 @@ impl Gpus {
         }
     }
 
-    /// What the machine has whose root directory this is.
+    /// The facts of the machine with this root directory.
     fn of_machine(root: &Path) -> Self {
         let wsl = match (root.join("dev/dxg").exists(), root.join("usr/lib/wsl/lib/libcuda.so.1").exists()) {
             (false, _) => Wsl::Not,
@@ -98,7 +98,7 @@ impl Gpus {
     }
 }
 
-/// The sorted names in a directory that `wanted` wants.
+/// The sorted names in a directory that `wanted` accepts.
 fn names(directory: &Path, wanted: impl Fn(&str) -> bool) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
@@ -107,7 +107,7 @@ fn names(directory: &Path, wanted: impl Fn(&str) -> bool) -> Vec<String> {
     names
 }
 
-/// How many display controllers of NVIDIA's there are. Their sound controllers are of another class.
+/// The number of NVIDIA display controllers. Their sound controllers have another class.
 fn on_the_bus(devices: &Path) -> usize {
     let devices = fs::read_dir(devices).into_iter().flatten().flatten().map(|entry| entry.path());
     let is_gpu = |device: &Path| {
@@ -121,7 +121,7 @@ fn on_the_bus(devices: &Path) -> usize {
     devices.filter(|device| is_gpu(device) && !is_passed_on(device)).count()
 }
 
-/// Whether others than the owner can't read a file, or not come to it.
+/// Whether users other than the owner cannot read a file or enter its directory.
 fn is_private(file: &Path) -> bool {
     let lacks = |path: &Path, bit| fs::metadata(path).is_ok_and(|facts| facts.permissions().mode() & bit == 0);
     lacks(file, 0o004) || file.ancestors().skip(1).any(|directory| lacks(directory, 0o001))
@@ -131,7 +131,7 @@ fn is_private(file: &Path) -> bool {
 mod tests {
     use super::*;
 
-    /// A machine with two GPUs, one of which is a virtual machine's, and a sound card.
+    /// A machine with a sound card and two GPUs, one of which is reserved for a virtual machine.
     fn machine() -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         for (device, class, driver) in [

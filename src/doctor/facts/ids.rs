@@ -1,4 +1,4 @@
-//! The ids that may be mapped into a user namespace.
+//! Subordinate ids, which can be mapped into a user namespace.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -9,17 +9,17 @@ use super::{Machine, text};
 use ociforge_sandbox::ids::{new_namespace, of_this_process, subordinate_lines, subordinate_ranges};
 use ociforge_sandbox::program;
 
-/// Where free ids are looked for at the earliest, as useradd does.
+/// The lowest id to allocate, as for useradd.
 const FIRST: u64 = 100_000;
 
-/// The ids that may be mapped into a user namespace.
+/// Subordinate ids, which can be mapped into a user namespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SubordinateIds {
-    /// The user ids that `/etc/subuid` gives to this user.
+    /// The user ids of this user in `/etc/subuid`.
     pub users: Allotment,
-    /// The group ids that `/etc/subgid` gives to it.
+    /// The group ids of this user in `/etc/subgid`.
     pub groups: Allotment,
-    /// The first id that neither file gives to anybody, nor any after it.
+    /// The first id above all ranges of both files.
     pub free: u64,
     /// `newuidmap`.
     pub newuidmap: Mapper,
@@ -27,24 +27,24 @@ pub struct SubordinateIds {
     pub newgidmap: Mapper,
 }
 
-/// How many ids a user is given.
+/// The number of subordinate ids of a user.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Allotment {
-    /// By the file.
+    /// In the file.
     pub given: u64,
-    /// And those of them that the user namespace around this has.
+    /// Those of the file that exist in the current user namespace.
     pub here: u64,
 }
 
-/// A program that maps ids for others.
+/// The state of a program that maps subordinate ids.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mapper {
-    /// It is not installed.
+    /// Not installed.
     #[default]
     Absent,
-    /// It is neither setuid root nor has it capabilities, and so can't map anything.
+    /// Neither setuid root nor with capabilities, so that it cannot map ids.
     Powerless,
-    /// It can.
+    /// Usable.
     Able,
 }
 

@@ -1,4 +1,4 @@
-//! The machine, and who asks.
+//! The machine and the user.
 
 use std::fs;
 
@@ -6,46 +6,46 @@ use crate::base::facts::OsRelease;
 use crate::run::kernel;
 use ociforge_sandbox::ids::account_name;
 
-/// The machine, and who asks.
+/// The machine and the user.
 #[derive(Debug, Clone, Default)]
 pub struct Machine {
     /// The effective user id.
     pub uid: u32,
-    /// The user's name, where it has one.
+    /// The user's name, if it has one.
     pub user: Option<String>,
     /// The kernel.
     pub kernel: Kernel,
-    /// The architecture as the kernel names it, such as `x86_64`.
+    /// The architecture in the kernel's spelling, such as `x86_64`.
     pub architecture: String,
-    /// The distribution, by which packages are named.
+    /// The distribution, which decides the names of packages.
     pub distribution: LinuxDistribution,
-    /// The architectures that the kernel runs by an emulator, as qemu names them.
+    /// The architectures that the kernel runs through an emulator, in qemu's spelling.
     pub emulated: Vec<String>,
 }
 
-/// A release of the kernel.
+/// A kernel release.
 #[derive(Debug, Clone, Default)]
 pub struct Kernel {
-    /// As the kernel writes it, such as `6.1.0-18-amd64`.
+    /// The release string, such as `6.1.0-18-amd64`.
     pub release: String,
     /// Major and minor version.
     pub version: (u32, u32),
 }
 
-/// Whose packages the system has.
+/// The family of distributions, by their packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LinuxDistribution {
-    /// Debian, or one that is like it.
+    /// Debian or a derivative.
     #[default]
     Debian,
     /// Ubuntu.
     Ubuntu,
-    /// Fedora, or one that is like it.
+    /// Fedora or a similar distribution.
     Fedora,
 }
 
 impl Kernel {
-    /// Reads a release; (0, 0) stands for one that has no version.
+    /// Parses a release; the version is (0, 0) if the release has none.
     #[must_use]
     pub fn of(release: &str) -> Self {
         Self { release: release.to_owned(), version: kernel::version(release).unwrap_or_default() }
@@ -53,7 +53,7 @@ impl Kernel {
 }
 
 impl LinuxDistribution {
-    /// Reads `os-release`. Anything unknown counts as Debian.
+    /// Parses `os-release`. Unknown distributions count as Debian.
     #[must_use]
     pub fn of(os_release: &str) -> Self {
         let system = OsRelease::read(os_release);
@@ -86,25 +86,25 @@ impl Machine {
         }
     }
 
-    /// Whether it is root who asks.
+    /// Whether the user is root.
     #[must_use]
     pub fn is_root(&self) -> bool {
         self.uid == 0
     }
 
-    /// The user as `/etc/subuid` names it.
+    /// The user's name in `/etc/subuid`.
     #[must_use]
     pub fn owner(&self) -> String {
         self.user.clone().unwrap_or_else(|| self.uid.to_string())
     }
 
-    /// A command that only root may give.
+    /// The command with `sudo`, unless the user is root.
     #[must_use]
     pub fn as_root(&self, command: &str) -> String {
         if self.is_root() { command.to_owned() } else { format!("sudo {command}") }
     }
 
-    /// The command that installs a package, which may be called differently by Fedora.
+    /// The command that installs a package; its name may differ in Fedora.
     #[must_use]
     pub fn install(&self, debian: &str, fedora: &str) -> String {
         match self.distribution {

@@ -1,4 +1,4 @@
-//! What there is to know about this machine. What can't be found out counts as not there; there are no errors.
+//! Facts about this machine. Facts that cannot be determined count as absent; there are no errors.
 
 mod cgroups;
 mod credentials;
@@ -22,28 +22,28 @@ use ociforge_sandbox::Limits;
 use ociforge_sandbox::probe::{NamespaceKind, NamespaceProbe, probe_namespaces};
 use ociforge_sandbox::step_probe::{StepProbe, probe_step};
 
-/// What was found on a machine.
+/// The facts of a machine.
 #[derive(Debug, Clone, Default)]
 pub struct MachineFacts {
-    /// The machine, and who asks.
+    /// The machine and the user.
     pub machine: Machine,
-    /// What the system says about user namespaces.
+    /// The system's settings of user namespaces.
     pub limits: Limits,
-    /// What came of trying to make one.
+    /// The result of the attempt to create a user namespace.
     pub user_namespace: NamespaceProbe,
-    /// What came of trying the same without one; not tried unless by root.
+    /// The result of the same attempt as root without a user namespace; only root tries it.
     pub as_root: NamespaceProbe,
-    /// What the steps of a build would have.
+    /// The isolation that steps of a build get.
     pub steps: StepProbe,
-    /// The ids that may be mapped into a user namespace.
+    /// Subordinate ids.
     pub ids: SubordinateIds,
-    /// The means to put layers upon each other.
+    /// The available overlay filesystems.
     pub overlay: OverlaySupport,
     /// Control groups.
     pub cgroups: Cgroups,
     /// The programs that ociforge calls.
     pub programs: Programs,
-    /// GPUs and what gets them into containers.
+    /// GPUs and the ways to get them into containers.
     pub gpus: Gpus,
     /// The store.
     pub store: StoreFacts,
@@ -51,16 +51,16 @@ pub struct MachineFacts {
     pub credentials: Vec<AuthFileStatus>,
 }
 
-/// Where ociforge keeps and finds things.
+/// Paths that the checks examine.
 #[derive(Debug, Clone)]
 pub struct DoctorPaths {
-    /// The store, whether it is there or not.
+    /// The store, which may not exist.
     pub store: PathBuf,
-    /// The files that credentials are looked up in.
+    /// The credential files.
     pub credentials: Vec<PathBuf>,
 }
 
-/// Looks at this machine. Tries things in children of this process, and leaves nothing behind.
+/// Examines this machine. Probes run in child processes and leave no files.
 #[must_use]
 pub fn gather(places: &DoctorPaths) -> MachineFacts {
     let machine = Machine::gather();

@@ -11,27 +11,27 @@ use crate::run::runtime::{Description, Runtime};
 /// An installed program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Where it is.
+    /// The path.
     pub path: PathBuf,
-    /// The version that it tells, or why it tells none.
+    /// The version, or why it is unknown.
     pub version: Result<String, String>,
 }
 
 /// An installed OCI runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OciRuntime {
-    /// Which it is.
+    /// The kind of runtime.
     pub runtime: Runtime,
-    /// What it says of itself, or why it says nothing.
+    /// The runtime's description of itself, or why it has none.
     pub description: Result<Description, String>,
 }
 
-/// The programs that ociforge calls, and what goes with them.
+/// The programs that ociforge calls, and related facts.
 #[derive(Debug, Clone, Default)]
 pub struct Programs {
-    /// OCI runtimes, the one that `run` prefers first.
+    /// Installed OCI runtimes, in the order in which `run` prefers them.
     pub runtimes: Vec<OciRuntime>,
     /// `fuse-overlayfs`.
     pub fuse_overlayfs: Option<Program>,
@@ -39,7 +39,7 @@ pub struct Programs {
     pub uv: Option<Program>,
     /// The host's seccomp profile.
     pub seccomp_profile: Option<PathBuf>,
-    /// Whether the kernel filters system calls.
+    /// Whether the kernel supports seccomp filters.
     pub seccomp: bool,
 }
 
@@ -55,7 +55,7 @@ impl Programs {
     }
 }
 
-/// The runtimes that are installed.
+/// The installed runtimes.
 fn runtimes() -> Vec<OciRuntime> {
     let runtimes = Runtime::all(env::var_os("PATH").as_deref()).into_iter();
     let described = runtimes.map(|runtime| {
@@ -68,7 +68,7 @@ fn runtimes() -> Vec<OciRuntime> {
     described.collect()
 }
 
-/// The program of that name on `PATH`, or where programs usually are.
+/// The program of this name on `PATH`, or in the usual directories.
 pub(super) fn program(name: &str) -> Option<Program> {
     let path = ociforge_sandbox::program(name)?;
     let version = version_of(&path);
@@ -86,8 +86,8 @@ fn version_of(path: &Path) -> Result<String, String> {
     }
 }
 
-/// The first word that begins with a digit, on the first line that has one: programs write what they are in front of
-/// it, and some what the license is below it.
+/// The first word that begins with a digit, on the first line that has one: the name of the program precedes it, and
+/// some programs print their license on later lines.
 fn version_in(said: &str) -> Option<String> {
     let starts = |word: &&str| word.trim_start_matches('v').starts_with(|c: char| c.is_ascii_digit());
     let word = said.lines().find_map(|line| line.split_ascii_whitespace().find(starts))?;

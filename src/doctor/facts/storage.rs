@@ -1,4 +1,4 @@
-//! The store, and the means to put layers upon each other.
+//! The store and the overlay filesystems.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -8,12 +8,12 @@ use rustix::fs::{Access, access, statvfs};
 
 use super::text;
 
-/// The means to put layers upon each other.
+/// The available overlay filesystems.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OverlaySupport {
-    /// Whether the kernel has overlayfs loaded; modules are loaded on demand for root only.
+    /// Whether the kernel has loaded overlayfs; only root loads modules on demand.
     pub known: bool,
-    /// Whether this user may open `/dev/fuse`.
+    /// Whether this user can open `/dev/fuse`.
     pub fuse: bool,
 }
 
@@ -30,13 +30,13 @@ impl OverlaySupport {
 /// The store.
 #[derive(Debug, Clone, Default)]
 pub struct StoreFacts {
-    /// Where it is, or will be.
+    /// The path; it may not exist.
     pub path: PathBuf,
-    /// The nearest directory above that exists, or the store itself.
+    /// The nearest existing ancestor, or the store itself.
     pub existing: Option<PathBuf>,
-    /// Whether that can be written.
+    /// Whether `existing` is writable.
     pub writable: bool,
-    /// Bytes that this user can still write there.
+    /// Free bytes for this user.
     pub free: u64,
     /// The type of the filesystem, such as `ext4`.
     pub filesystem: Option<String>,
@@ -59,7 +59,7 @@ impl StoreFacts {
     }
 }
 
-/// The type of the filesystem that holds `path`, by `/proc/self/mountinfo` (proc(5)).
+/// The type of the filesystem that contains `path`, from `/proc/self/mountinfo` (proc(5)).
 fn filesystem_of(path: &Path, mounts: &[u8]) -> Option<String> {
     let mounts = String::from_utf8_lossy(mounts);
     let path = path.as_os_str().as_bytes();
@@ -69,7 +69,7 @@ fn filesystem_of(path: &Path, mounts: &[u8]) -> Option<String> {
         let Some(point) = left.split(' ').nth(4).map(|point| point.replace("\\040", " ")) else { continue };
         let inside = path.strip_prefix(point.trim_end_matches('/').as_bytes());
         let holds = inside.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"));
-        // Of mounts on the same point the last one is seen.
+        // The last of several mounts at one mount point is visible.
         if holds && best.is_none_or(|(length, _)| point.len() >= length) {
             best = Some((point.len(), right.split(' ').next().unwrap_or_default()));
         }

@@ -4,7 +4,7 @@ use crate::bytes::human_bytes;
 use crate::doctor::check::{CheckResult, Section::Files};
 use crate::doctor::facts::{AuthFileStatus, AuthState, MachineFacts};
 
-/// What an image for GPUs takes, packed and unpacked, as things are.
+/// The typical size of an image for GPUs in bytes, packed and unpacked together.
 const IMAGE: u64 = 30_000_000_000;
 
 pub(super) fn store(facts: &MachineFacts) -> CheckResult {
@@ -16,7 +16,7 @@ pub(super) fn store(facts: &MachineFacts) -> CheckResult {
         let found =
             format!("{path}{not_there} cannot be written; choose another directory with --store or $OCIFORGE_STORE");
         let check = CheckResult::missing(Files, NAME, found);
-        // What root can't write is mounted read-only.
+        // Root can write everywhere except on read-only mounts.
         let root = facts.machine.is_root();
         return if root { check } else { check.mend(format!("sudo install -d -o {} {path}", facts.machine.uid)) };
     }

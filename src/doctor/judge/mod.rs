@@ -1,4 +1,4 @@
-//! What facts mean. Nothing here looks at the machine, so everything can be tested with machines that are made up.
+//! Evaluation of facts. Does not access the machine, so that tests can use invented facts.
 
 mod files;
 mod gpus;
@@ -11,7 +11,7 @@ mod user_namespaces;
 use super::check::CheckResult;
 use super::facts::MachineFacts;
 
-/// What is right with this machine and what is not, in the order in which it is shown.
+/// The results of all checks, in the order of output.
 #[must_use]
 pub fn judge(facts: &MachineFacts) -> Vec<CheckResult> {
     let mut checks = vec![system::kernel(&facts.machine), user_namespaces::namespaces(facts)];
@@ -28,12 +28,12 @@ pub fn judge(facts: &MachineFacts) -> Vec<CheckResult> {
     checks
 }
 
-/// What the kernel says with that number.
+/// The kernel's message for this error number.
 fn said(number: i32) -> String {
     crate::error::said(&std::io::Error::from_raw_os_error(number))
 }
 
-/// Some names for a sentence: `a, b and c`.
+/// Joins names for a sentence: `a, b and c`.
 fn listed(names: &[&str]) -> String {
     match names {
         [] => String::new(),

@@ -1,4 +1,4 @@
-//! How layers are put upon each other.
+//! Overlay filesystems.
 
 use crate::doctor::check::{CheckResult, Section::System};
 use crate::doctor::facts::MachineFacts;
@@ -6,7 +6,7 @@ use ociforge_sandbox::probe::{NamespaceProbe, ProbeResult};
 
 const NAME: &str = "overlay";
 
-/// What `run` does where there is none.
+/// The consequence for `run` if there is no overlay filesystem.
 const COPIED: &str = "`run` copies the whole image for each container, which takes time and space";
 
 pub(super) fn overlay(facts: &MachineFacts) -> CheckResult {
@@ -24,7 +24,7 @@ pub(super) fn overlay(facts: &MachineFacts) -> CheckResult {
         ProbeResult::Not => "there is no user namespace to mount it in".to_owned(),
         ProbeResult::Refused(number) => format!("refused {whose}, on {filesystem}: {}", super::said(number)),
     };
-    // Without a user namespace nothing below helps either, and what mends that is said there.
+    // Without a user namespace none of the fixes below helps, and its own check has the fix.
     if tried == ProbeResult::Not {
         return CheckResult::warn(System, NAME, why);
     }
@@ -35,7 +35,7 @@ pub(super) fn overlay(facts: &MachineFacts) -> CheckResult {
     if facts.overlay.known { check } else { check.mend("modprobe overlay") }
 }
 
-/// What a root can do that may not mount.
+/// The options of a root that is not allowed to mount.
 fn without_rights(facts: &MachineFacts) -> CheckResult {
     const WHY: &str = "root may not mount anything here, as in a container";
     match facts.user_namespace {
@@ -51,7 +51,7 @@ fn without_rights(facts: &MachineFacts) -> CheckResult {
     }
 }
 
-/// What can be done without the kernel's.
+/// The options without the kernel's overlayfs.
 fn by_fuse(facts: &MachineFacts, why: &str) -> CheckResult {
     let machine = &facts.machine;
     match (&facts.programs.fuse_overlayfs, facts.overlay.fuse) {

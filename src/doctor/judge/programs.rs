@@ -36,7 +36,7 @@ fn runtime(found: &OciRuntime, facts: &MachineFacts) -> CheckResult {
     CheckResult::warn(Programs, runtime.name(), format!("{shown}; lacks {}", super::listed(&lacks)))
 }
 
-/// What a runtime can do of what matters here, and what it can't.
+/// The features that a runtime has, and those that it lacks.
 fn abilities(features: &Features, facts: &MachineFacts) -> (Vec<&'static str>, Vec<&'static str>) {
     let (hierarchy, linux) = (facts.cgroups.hierarchy, &features.linux);
     let has_hooks = features.hooks.iter().any(|hook| hook == "prestart");

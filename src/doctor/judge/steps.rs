@@ -1,4 +1,4 @@
-//! What keeps the steps of a build apart that run something.
+//! The isolation of steps of a build.
 
 use super::said;
 use crate::doctor::check::{CheckResult, Section::System};
@@ -23,7 +23,7 @@ pub(super) fn steps(facts: &MachineFacts) -> CheckResult {
         return CheckResult::warn(System, NAME, found);
     }
     let lacks = lacks(steps, had);
-    // Of ranges that can't be had the lines above tell.
+    // The checks above report missing ranges of ids.
     if lacks.is_empty() {
         CheckResult::ok(System, NAME, &had.text)
     } else {
@@ -31,7 +31,7 @@ pub(super) fn steps(facts: &MachineFacts) -> CheckResult {
     }
 }
 
-/// What a step would have to do without.
+/// The kinds of isolation that a step would lack.
 fn lacks(steps: &StepProbe, had: &ProbedIsolation) -> Vec<String> {
     let remembers = had.ids == IdMapping::OneId;
     let needed = [

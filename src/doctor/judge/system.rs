@@ -3,7 +3,7 @@
 use crate::doctor::check::{CheckResult, Section::System};
 use crate::doctor::facts::{Hierarchy, LinuxDistribution, Machine, MachineFacts};
 
-/// What needs a kernel newer than the oldest that runtimes work with, by the version that brought it.
+/// Features that need a newer kernel than the runtimes do, by the version that introduced them.
 const SINCE: [((u32, u32), &str); 3] = [
     ((4, 18), "fuse-overlayfs in user namespaces"),
     ((5, 2), "the freezer of cgroup v2"),
@@ -60,7 +60,7 @@ fn delegation(facts: &MachineFacts) -> CheckResult {
     let found = format!("v2, without {} for this user: limits on these have no effect", super::listed(&lacks));
     let check = CheckResult::warn(System, "cgroups", found);
     if facts.machine.is_root() {
-        // A container around this keeps them from it.
+        // A surrounding container prevents them.
         return check;
     }
     let file = "/etc/systemd/system/user@.service.d/delegate.conf";
@@ -70,7 +70,7 @@ fn delegation(facts: &MachineFacts) -> CheckResult {
         .mend("sudo systemctl daemon-reload, and log in again")
 }
 
-/// The command that adds an option to the kernel's command line.
+/// The command that adds an option to the kernel command line.
 fn boot_option(machine: &Machine, option: &str) -> String {
     match machine.distribution {
         LinuxDistribution::Fedora => machine.as_root(&format!("grubby --update-kernel=ALL --args={option}")),

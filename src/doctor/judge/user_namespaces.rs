@@ -1,4 +1,4 @@
-//! User namespaces, and the ids that are mapped into them.
+//! User namespaces, and their subordinate ids.
 
 use rustix::io::Errno;
 
@@ -9,7 +9,7 @@ use ociforge_sandbox::probe::ProbeResult;
 
 const NAME: &str = "user namespaces";
 
-/// As many ids as images expect: from 0 to 65535.
+/// The number of ids that images expect: 0 to 65535.
 const ENOUGH: u64 = 65_536;
 
 pub(super) fn namespaces(facts: &MachineFacts) -> CheckResult {
@@ -25,7 +25,7 @@ pub(super) fn namespaces(facts: &MachineFacts) -> CheckResult {
     mend.into_iter().fold(check, CheckResult::mend)
 }
 
-/// Why there are none, and the command that mends it.
+/// Why there are no user namespaces, and the command that fixes it.
 fn diagnosis(facts: &MachineFacts) -> (String, Option<String>) {
     let (probe, machine) = (&facts.user_namespace, &facts.machine);
     let refusal = probe.refusal().map(Errno::from_raw_os_error);
@@ -80,14 +80,14 @@ fn ranges(facts: &MachineFacts) -> CheckResult {
     CheckResult::warn(System, NAME, format!("{which}: {MEANS}")).mend(give(&facts.machine, facts.ids.free))
 }
 
-/// The command that gives ids from `first` on to the user.
+/// The command that allocates ids from `first` to the user.
 fn give(machine: &Machine, first: u64) -> String {
     match &machine.user {
         Some(user) => {
             let range = format!("{first}-{}", first + ENOUGH - 1);
             format!("sudo usermod --add-subuids {range} \\\n  --add-subgids {range} {user}")
         }
-        // usermod knows only users that have a name.
+        // usermod requires a user that has a name.
         None => format!("echo {}:{first}:{ENOUGH} |\\\n  sudo tee -a /etc/subuid /etc/subgid", machine.uid),
     }
 }

@@ -170,7 +170,7 @@ fn wrong_commands() {
         (
             "run = { command = 'a' }",
             format!(
-                "3:7: `run` is a table; {EXPECTED} | `env`, `workdir`, `user`, `shell`, `network`, `mounts` stand beside \
+                "3:7: `run` is a table; {EXPECTED} | `env`, `workdir`, `user`, `shell`, `network`, `mounts` belong beside \
                     `run`, in the [[layer]]"
             ),
         ),
@@ -204,8 +204,8 @@ fn wrong_keys_of_run() {
         ),
         (
             "network = 'bridge'",
-            "4:11: `network` is `bridge`; expected \"none\" or \"host\" | \"host\" lets the step download; without \
-                `network` it sees no network",
+            "4:11: `network` is `bridge`; expected \"none\" or \"host\" | \"host\" gives the step the host's \
+                network; without `network` it has none",
         ),
         ("network = true", "4:11: `network` is the boolean true; expected a string | write it in quotes: \"true\""),
         ("bytecode = true", "4:1: `bytecode` cannot be combined with `run`"),
@@ -227,7 +227,7 @@ fn wrong_mounts() {
     const EXAMPLE: &str = "write for example mounts = [{ cache = \"/root/.cache\" }]";
     const INSIDE: &str = "a bind mount shows only files below the recipe's directory; copy them there, or move the \
                           recipe to a parent directory";
-    const SECRET: &str = "it is the id of `--secret id=…,src=FILE`; letters, digits, `-`, `_` and `.` can be in it";
+    const SECRET: &str = "the name is the id of `--secret id=…,src=FILE`: letters, digits, `-`, `_` and `.`";
     for (mounts, expected) in [
         ("'/a'", format!("4:10: `mounts` is `/a`; expected an array of tables | {EXAMPLE}")),
         ("['/a']", format!("4:11: `mounts` is `/a`; expected an array of tables | {EXAMPLE}")),
@@ -241,7 +241,7 @@ fn wrong_mounts() {
         ("[{ cache = '/a', size = '1g' }]", "4:27: `size` cannot be combined with `cache`".into()),
         (
             "[{ tmpfs = '/a', to = '/b' }]",
-            "4:27: `to` cannot be combined with `tmpfs` | where it goes is the value of `tmpfs`".into(),
+            "4:27: `to` cannot be combined with `tmpfs` | the value of `tmpfs` is the destination".into(),
         ),
         ("[{ secret = 'a', write = true }]", "4:27: `write` cannot be combined with `secret`".into()),
         (
@@ -262,20 +262,20 @@ fn wrong_mounts() {
         ("[{ tmpfs = 'a' }]", "4:21: `tmpfs` is `a`; expected an absolute path in the image | write `/a`".into()),
         (
             "[{ tmpfs = '/proc/a' }]",
-            "4:21: `tmpfs` is `/proc/a`; expected a path that is free for mounts | steps have a /proc, a /sys, a /dev \
-                of their own"
+            "4:21: `tmpfs` is `/proc/a`; expected a path that is free for mounts | every step has its own /proc, /sys, \
+                /dev"
                 .into(),
         ),
         (
             "[{ tmpfs = '/dev/shm2' }]",
-            "4:21: `tmpfs` is `/dev/shm2`; expected a path that is free for mounts | steps have a /proc, a /sys, a \
-                /dev of their own"
+            "4:21: `tmpfs` is `/dev/shm2`; expected a path that is free for mounts | every step has its own /proc, \
+                /sys, /dev"
                 .into(),
         ),
-        ("[{ tmpfs = '/a' }, { cache = '/a/.' }]", "4:29: `mounts` is `/a` twice; expected each place once".into()),
+        ("[{ tmpfs = '/a' }, { cache = '/a/.' }]", "4:29: `mounts` is `/a` twice; expected each destination once".into()),
         (
             "[{ secret = 'a' }, { bind = 'b', to = '/run/secrets//a' }]",
-            "4:29: `mounts` is `/run/secrets/a` twice; expected each place once".into(),
+            "4:29: `mounts` is `/run/secrets/a` twice; expected each destination once".into(),
         ),
         (
             "[{ cache = '/a', sharing = 'private' }]",
@@ -286,7 +286,7 @@ fn wrong_mounts() {
         ("[{ cache = '/a', id = '' }]", "4:32: `id` is empty; expected a string that is not empty".into()),
         (
             "[{ tmpfs = '/a', size = '1x' }]",
-            "4:34: `size` is `1x`; expected a value that works (`1x` is not a size) | write a number of bytes, or one \
+            "4:34: `size` is `1x`; expected a valid value (`1x` is not a size) | write a number of bytes, or one \
                 with a unit: 65536k, 512m, 64g"
                 .into(),
         ),

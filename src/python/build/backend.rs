@@ -31,7 +31,7 @@ const MAX_RESULT: u64 = 64 << 20;
 
 /// A source, its build requirements, and an output directory. Dropping this removes all of them.
 pub(super) struct BackendCall {
-    /// The name of the source, for people.
+    /// The name of the source, for messages.
     what: String,
     directory: TempDir,
     isolated: Arc<dyn IsolatedRunner>,

@@ -82,7 +82,7 @@ pub(crate) fn bytecode(
 }
 
 struct Compilation {
-    /// The description for people.
+    /// The description, for messages.
     what: String,
     store: Store,
     reporter: Arc<dyn Reporter>,

@@ -1,4 +1,4 @@
-//! The metadata of a source that is known without running it.
+//! The metadata of a source that needs no build.
 
 use ociforge_layers::source::wheel::{MetadataHeaders, normalize};
 use pep440_rs::{Version, VersionSpecifiers};
@@ -77,7 +77,7 @@ impl BuildSystem {
     }
 }
 
-/// The metadata of the future wheel, as far as it affects dependencies; `None` if only a build can determine it.
+/// The metadata that affects dependencies; `None` if only a build can determine it.
 pub(super) fn stated(tree: &SourceTree) -> Result<Option<String>, SourceError> {
     if let Some(text) = tree.text("PKG-INFO") {
         let headers = MetadataHeaders::parse(&text);

@@ -24,7 +24,7 @@ const MAX_TEXT: u64 = 16 << 20;
 
 /// The files of a source.
 pub(super) struct SourceTree {
-    /// The name for people.
+    /// The name, for messages.
     pub(super) what: String,
     tree: LayerTree,
     /// The directory of the source in `tree`.
@@ -57,7 +57,7 @@ impl SourceTree {
                     return refuse("is a link that leads out of it");
                 }
                 NodeKind::Directory { opaque: true } | NodeKind::Whiteout => {
-                    return refuse("has a name that marks what is deleted in a layer");
+                    return refuse("has the name of a whiteout, which layers cannot contain");
                 }
                 NodeKind::Fifo | NodeKind::CharDevice { .. } | NodeKind::BlockDevice { .. } => {
                     return refuse("is neither a file nor a directory nor a link");
@@ -233,7 +233,7 @@ pub(super) mod tests {
             assert!(matches!(refused, SourceError::Tar(_) | SourceError::Member { .. }), "{bad:?}: {refused}");
         }
         assert!(read(&[("a-1/setup.py", ""), ("a-1/l", "-> ."), ("a-1/l/x", "")]).is_err());
-        // What lies beside the source is not looked at, for it goes nowhere.
+        // Files beside the source directory are not checked, because they are not used.
         assert!(read(&[("a-1/setup.py", ""), ("b", "-> /etc")]).is_ok());
     }
 

@@ -1,13 +1,13 @@
-//! The keyring, asked by the program `keyring` as pip and uv do.
+//! The keyring, through the program `keyring`, as in pip and uv.
 
 use std::process::{Command, Stdio};
 
 use url::Url;
 
-/// The variable that tells uv how to ask the keyring.
+/// The variable that selects uv's keyring provider.
 pub(in crate::python) const PROVIDER: &str = "UV_KEYRING_PROVIDER";
 
-/// How a keyring is asked.
+/// The command that queries the keyring.
 pub(super) struct KeyringCommand {
     program: std::path::PathBuf,
 }
@@ -24,7 +24,7 @@ impl KeyringCommand {
         Self { program: program.into() }
     }
 
-    /// The user's password for an index: what is kept for its URL, or else for its host.
+    /// The user's password for an index: the entry for its URL, or else for its host.
     pub(super) async fn password(&self, index: &Url, user: &str) -> Option<String> {
         let url = super::with(index, "", None);
         let host = url.host_str()?;
@@ -46,7 +46,7 @@ fn answer(mut command: Command) -> Option<String> {
     (!password.is_empty()).then_some(password)
 }
 
-/// Whether the program is there.
+/// Whether the program is installed.
 pub(super) fn is_there() -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|directory| directory.join("keyring").is_file())

@@ -1,9 +1,8 @@
-//! The users and passwords of indexes: where uv looks for them when packages are resolved, they are looked up when packages
-//! are downloaded.
+//! Users and passwords of indexes. Downloads use the same sources of credentials as uv in the resolution.
 //!
-//! The user and password in a URL come first, then those of an index of the same origin that the requirements, uv's
-//! environment variables or uv's configuration name. A server that wants others is given those of `.netrc`, and, where
-//! a user is known without a password, that of the keyring.
+//! The user and password in a URL have precedence, then those of an index of the same origin in the requirements, in
+//! uv's environment variables or in uv's configuration. A server that refuses these gets those of `.netrc` and, for a
+//! user without a password, that of the keyring.
 
 mod keyring;
 mod uv_settings;
@@ -23,18 +22,18 @@ use crate::http::Authorization;
 
 pub(super) use keyring::PROVIDER;
 
-/// Whether uv has to be told to ask the keyring, so that it finds what is found here.
+/// Whether uv must query the keyring, so that it finds the same credentials.
 pub(super) fn asks_keyring(directory: &Path) -> bool {
     UvSettings::read(directory).keyring
 }
 
-/// Where users and passwords come from.
+/// The sources of users and passwords.
 pub struct IndexCredentials {
-    /// URLs with a user in them, and perhaps a password.
+    /// URLs with a user and an optional password.
     indexes: Vec<Url>,
     netrc: Netrc,
     keyring: Option<KeyringCommand>,
-    /// What was found for servers that wanted more, by origin.
+    /// Credentials found after a refusal, by origin.
     asked: Mutex<BTreeMap<String, Option<IndexLogin>>>,
 }
 
@@ -45,7 +44,7 @@ struct IndexLogin {
 }
 
 impl IndexCredentials {
-    /// Those of the environment, of uv's configuration for `directory`, the recipe's, and of the requirements.
+    /// Reads the environment, uv's configuration for `directory` (the recipe's), and the requirements.
     #[must_use]
     pub fn find<'a>(requirements: impl IntoIterator<Item = &'a Requirements>, directory: &Path) -> Self {
         let UvSettings { mut indexes, keyring } = UvSettings::read(directory);
@@ -54,12 +53,12 @@ impl IndexCredentials {
     }
 
     fn new(indexes: Vec<Url>, netrc: Option<&Path>, keyring: Option<KeyringCommand>) -> Self {
-        // As for pip and uv, a file that can't be read is none.
+        // As in pip and uv, an unreadable file counts as missing.
         let netrc = netrc.and_then(|file| std::fs::read_to_string(file).ok()?.parse().ok());
         Self { indexes, netrc: netrc.unwrap_or_default(), keyring, asked: Mutex::default() }
     }
 
-    /// `url` with its own credentials, or else what is known of its server without asking anybody.
+    /// `url` with its own credentials, or else with those of its server that are known without a query.
     pub(super) async fn complete(&self, url: &Url) -> Url {
         if has_user(url) {
             return url.clone();
@@ -72,7 +71,7 @@ impl IndexCredentials {
         }
     }
 
-    /// `url` with the credentials that its server may want instead of those that it refused; `None` when there are none.
+    /// `url` with other credentials, after its server refused the first ones; `None` if there are none.
     pub(super) async fn other(&self, url: &Url) -> Option<Url> {
         let mut asked = self.asked.lock().await;
         let found = match asked.get(&origin(url)) {
@@ -102,22 +101,22 @@ impl IndexCredentials {
         Some(IndexLogin { user, password })
     }
 
-    /// The index of the same origin that has the most of its path in common.
+    /// The index of the same origin with the longest common path.
     fn index(&self, url: &Url) -> Option<&Url> {
         let common = |index: &Url| index.path().bytes().zip(url.path().bytes()).take_while(|(a, b)| a == b).count();
         let of_origin = self.indexes.iter().filter(|index| index.origin() == url.origin());
-        // The first of several that are alike.
+        // The first of several equal ones.
         of_origin.rev().max_by_key(|index| common(index))
     }
 }
 
-/// Where `.netrc` is.
+/// The path of `.netrc`.
 fn netrc_file() -> Option<PathBuf> {
     let named = std::env::var_os("NETRC").filter(|file| !file.is_empty()).map(PathBuf::from);
     named.or_else(|| std::env::home_dir().map(|home| home.join(".netrc")))
 }
 
-/// The URL without its user and password, and those as a request carries them.
+/// The URL without its user and password, and the authorization of a request with them.
 pub(super) fn authorization(url: &Url) -> (Url, Authorization) {
     if !has_user(url) {
         return (url.clone(), Authorization::Anonymous);
@@ -137,13 +136,13 @@ fn origin(url: &Url) -> String {
 /// The URL with this user and password.
 fn with(url: &Url, user: &str, password: Option<&str>) -> Url {
     let mut url = url.clone();
-    // These fail only for URLs without a host, which no server is asked for. What is encoded already stays as it is.
+    // These fail only for URLs without a host, which no request has. Percent-encoded characters stay.
     let _ = url.set_username(user);
     let _ = url.set_password(password);
     url
 }
 
-/// A user's name or password as it is, of the form that it has in a URL.
+/// A percent-decoded user or password of a URL.
 fn decoded(text: &str) -> String {
     percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }

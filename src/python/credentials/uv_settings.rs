@@ -1,4 +1,4 @@
-//! What uv's variables and configuration files say of indexes and of the keyring.
+//! Indexes and the keyring provider in uv's environment variables and configuration files.
 
 use std::env;
 use std::fs;
@@ -9,14 +9,14 @@ use url::Url;
 
 use super::keyring::{self, PROVIDER};
 
-/// The environment variables in which uv looks for indexes.
+/// uv's environment variables for indexes.
 const VARIABLES: [&str; 5] = ["UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS"];
 
-/// What is taken from there.
+/// The settings that ociforge uses.
 pub(super) struct UvSettings {
     /// Indexes with a user.
     pub(super) indexes: Vec<Url>,
-    /// Whether the keyring is asked.
+    /// Whether to query the keyring.
     pub(super) keyring: bool,
 }
 
@@ -59,7 +59,7 @@ impl UvSettings {
     }
 }
 
-/// The URLs of a variable, several separated by blanks or commas, perhaps each as `name=URL`.
+/// The URLs of a variable, separated by whitespace or commas, each with an optional name as `name=URL`.
 fn listed(value: &str) -> Vec<(Option<String>, String)> {
     let words = value.split([' ', ',']).filter(|word| !word.is_empty());
     let named = words.map(|word| match word.split_once('=').filter(|(name, _)| !name.contains(':')) {
@@ -69,7 +69,7 @@ fn listed(value: &str) -> Vec<(Option<String>, String)> {
     named.collect()
 }
 
-/// The URL of an index with its user and password, which may be in variables of its name; `None` without a user.
+/// The URL of an index with its user and password, which may be in variables with its name; `None` without a user.
 fn completed(name: Option<&str>, url: &str, variable: &dyn Fn(&str) -> Option<String>) -> Option<Url> {
     let mut url = Url::parse(url).ok()?;
     if let Some(name) = name {
@@ -83,21 +83,21 @@ fn completed(name: Option<&str>, url: &str, variable: &dyn Fn(&str) -> Option<St
     super::has_user(&url).then_some(url)
 }
 
-/// The files of uv's configuration, the most important first.
+/// uv's configuration files, in descending precedence.
 fn files(directory: &Path) -> Vec<PathBuf> {
     if let Some(file) = env::var_os("UV_CONFIG_FILE").filter(|file| !file.is_empty()) {
         return vec![file.into()];
     }
     let directory = std::path::absolute(directory).unwrap_or_default();
     let projects = directory.ancestors().flat_map(|above| ["uv.toml", "pyproject.toml"].map(|name| above.join(name)));
-    // The nearest counts; uv looks no further.
+    // The nearest file counts; uv searches no further.
     let project = projects.into_iter().find(|path| config(path).is_some());
     let home = || env::home_dir().map(|home| home.join(".config"));
     let user = env::var_os("XDG_CONFIG_HOME").filter(|path| !path.is_empty()).map(PathBuf::from).or_else(home);
     project.into_iter().chain(user.map(|user| user.join("uv/uv.toml"))).chain(["/etc/uv/uv.toml".into()]).collect()
 }
 
-/// What a file says; `None` when there is none, or nothing of uv in it. What is wrong with it is uv's to say.
+/// The contents of a file; `None` if it does not exist or has no settings of uv. uv reports its faults.
 fn config(path: &Path) -> Option<UvConfig> {
     let table: toml::Table = fs::read_to_string(path).ok()?.parse().ok()?;
     let table = match path.file_name()?.to_str()? {

@@ -1,4 +1,4 @@
-//! Downloading one wheel over HTTP, whatever the server does on the way.
+//! Download of one wheel over HTTP.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,13 +21,12 @@ use crate::python::credentials::authorization;
 struct RemoteWheel<'a> {
     fetcher: &'a Fetcher,
     host: Arc<HttpHost>,
-    /// With the user and password that the server gets.
+    /// The URL with the credentials for the server.
     url: Url,
 }
 
 impl Fetcher {
-    /// Downloads the wheel to `path`, going on from what is there. When it turns out to be another file than the one
-    /// that was locked, nothing is left there.
+    /// Downloads the wheel to `path`, and resumes a partial file there. Removes a file that does not match the lock.
     pub(super) async fn download(
         &self,
         wheel: &LockedWheel,
@@ -39,7 +38,7 @@ impl Fetcher {
         let resumed = partial.size() > 0;
         let mut arrived = self.arrive(wheel, url, &mut partial, progress).await;
         if resumed && arrived.as_ref().is_err_and(is_other_file) {
-            // The fault may lie in what an earlier run has left.
+            // The partial file of an earlier run may be damaged.
             partial.clear()?;
             arrived = self.arrive(wheel, url, &mut partial, progress).await;
         }
@@ -50,7 +49,7 @@ impl Fetcher {
         arrived
     }
 
-    /// Downloads what is left of the wheel, and verifies it.
+    /// Downloads the rest of the wheel, and verifies it.
     async fn arrive(
         &self,
         wheel: &LockedWheel,
@@ -99,11 +98,11 @@ impl DownloadSource for RemoteWheel<'_> {
     fn error(&self, error: DownloadError) -> FetchFailure {
         match error {
             DownloadError::Http(error) => error.into(),
-            // A connection that is closed without a length looks like an end.
+            // A connection that closes without a stated length looks like the end of the file.
             DownloadError::CutOff { position, size } => {
                 FetchFailure::transient(FetchCause::WrongSize { expected: size, actual: position })
             }
-            // Without a range the next try gets all of it.
+            // The next attempt requests the whole file, without a range.
             DownloadError::WrongRange { status, .. } => {
                 FetchFailure::transient(FetchCause::Status { status, retry_after: None })
             }
@@ -112,12 +111,12 @@ impl DownloadSource for RemoteWheel<'_> {
     }
 }
 
-/// Whether others may be let in. Some servers deny that there is anything.
+/// Whether other credentials may help. Some servers answer 404 to hide that a file exists.
 fn wants_credentials(status: StatusCode) -> bool {
     matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND)
 }
 
-/// Whether what came is not the file that was locked.
+/// Whether the received file is not the locked one.
 fn is_other_file(cause: &FetchCause) -> bool {
     match cause {
         FetchCause::WrongDigest { .. } => true,

@@ -1,4 +1,4 @@
-//! Why a wheel could not be had.
+//! Errors of fetching wheels.
 
 use std::error::Error;
 use std::io;
@@ -12,21 +12,21 @@ use crate::http::in_words;
 use crate::python::LockedWheel;
 use crate::python::install::correction::CorrectionError;
 
-/// Fetching failed.
+/// Wheels cannot be fetched.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FetchError {
-    /// No HTTP client could be made.
+    /// The HTTP client cannot be created.
     #[error("cannot set up TLS")]
     Client(#[source] Box<dyn Error + Send + Sync>),
-    /// A wheel could not be had.
+    /// A wheel cannot be fetched.
     #[error("cannot fetch {package} ({file})")]
     Wheel {
         /// Name and version.
         package: String,
         /// The file's name.
         file: String,
-        /// Why.
+        /// The cause.
         #[source]
         cause: FetchCause,
     },
@@ -38,52 +38,52 @@ impl FetchError {
     }
 }
 
-/// Why a wheel could not be had.
+/// Why a wheel cannot be fetched.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FetchCause {
-    /// It is another one.
+    /// The digest differs.
     #[error("its SHA-256 is {actual}, not {expected} as in the lock")]
     WrongDigest {
-        /// What the lock says.
+        /// The locked digest.
         expected: Digest,
-        /// What came.
+        /// The received digest.
         actual: Digest,
     },
-    /// It has another length.
+    /// The length differs.
     #[error("its size is {}{actual} bytes, not {expected} as in the lock", if actual > expected { "at least " } else { "" })]
     WrongSize {
-        /// What the lock says.
+        /// The locked length in bytes.
         expected: u64,
-        /// What came.
+        /// The received length in bytes.
         actual: u64,
     },
-    /// The server will not give it.
+    /// The server refuses the request.
     #[error("the server answered {status}")]
     Status {
         /// Code and reason.
         status: reqwest::StatusCode,
-        /// How long it asks to wait, where that is longer than anybody waits.
+        /// The pause that the server asks for, if it is longer than the policy allows.
         retry_after: Option<Duration>,
     },
-    /// The server could not be reached, or the connection broke again and again.
-    #[error("no answer from the server: {reason}")]
+    /// The server cannot be reached, or the connection broke repeatedly.
+    #[error("the server does not answer: {reason}")]
     Network {
-        /// The innermost reason.
+        /// The innermost cause.
         reason: String,
     },
-    /// A wheel that should be a file here.
+    /// A wheel on this machine cannot be read.
     #[error("cannot read {}", path.display())]
     Local {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The cache could not be written.
+    /// The cache cannot be written.
     #[error("cannot write to the cache")]
     Io(#[from] io::Error),
-    /// It is what was locked, but no wheel that can be installed.
+    /// The file matches the lock, but is not an installable wheel.
     #[error(transparent)]
     Refused(Box<dyn Error + Send + Sync>),
 }

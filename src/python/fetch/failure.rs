@@ -1,4 +1,4 @@
-//! What ends one try at a download, and whether another may bring more.
+//! Failed attempts of a download.
 
 use std::time::Duration;
 
@@ -6,16 +6,16 @@ use super::FetchCause;
 use crate::http::{HttpError, HttpResponse, RetryAdvice, RetryableError};
 use crate::python::redacted;
 
-/// A try that failed.
+/// A failed attempt.
 #[derive(Debug)]
 pub(super) struct FetchFailure {
     pub cause: FetchCause,
-    /// Where another try may bring more.
+    /// When to try again; `None` if the failure is permanent.
     advice: Option<RetryAdvice>,
 }
 
 impl FetchFailure {
-    /// A failure that may pass.
+    /// A transient failure.
     pub(super) fn transient(cause: FetchCause) -> Self {
         Self { cause, advice: Some(RetryAdvice::default()) }
     }
@@ -28,7 +28,7 @@ impl FetchFailure {
 }
 
 impl From<FetchCause> for FetchFailure {
-    /// A failure that stays one, however often it is tried.
+    /// A permanent failure.
     fn from(cause: FetchCause) -> Self {
         Self { cause, advice: None }
     }

@@ -1,10 +1,10 @@
-//! Getting pinned wheels into the cache: in parallel, resumed where they were cut off, checked before they count.
+//! Downloads of locked wheels into the cache: in parallel, resumable and verified.
 //!
-//! A cache entry is `<sha256>/<file name>` and is whole and checked when it has that name. What is on its way is called
-//! `<file name>.partial` beside it and stays there for the next run. Several processes may share a cache: each entry
-//! is worked on under a lock.
+//! A cache entry is `<sha256>/<file name>`; only complete and verified files have that name. An incomplete file is
+//! `<file name>.partial` beside it, and stays for the next run. Several processes may share a cache: each locks the
+//! entries that it writes.
 //!
-//! Servers get the credentials that uv would send them, see [`IndexCredentials`].
+//! Servers get the same credentials as from uv, see [`IndexCredentials`].
 
 mod download;
 mod error;
@@ -37,24 +37,24 @@ use ociforge_layers::regular::open_regular;
 
 pub use error::{FetchCause, FetchError};
 
-/// Looks into a wheel that has the right hash, before it enters the cache. The path does not end in the wheel's name.
+/// Checks a wheel with the right hash before it enters the cache. Its path does not have the wheel's name yet.
 pub type Check = Arc<dyn Fn(&Path, &LockedWheel) -> Result<(), Box<dyn Error + Send + Sync>> + Send + Sync>;
 
-/// Downloads that go on at the same time.
+/// Maximum number of concurrent downloads.
 const JOBS: usize = 4;
 
-/// Fetches wheels into a cache. Needs a runtime of several threads.
+/// Fetches wheels into a cache. Requires a multi-threaded runtime.
 pub struct Fetcher {
     http: HttpClient,
     retry: RetryPolicy,
-    /// The servers that wheels come from.
+    /// The state of the servers, by origin.
     hosts: Mutex<HashMap<Origin, Arc<HttpHost>>>,
     cache: PathBuf,
     credentials: IndexCredentials,
 }
 
 impl Fetcher {
-    /// A fetcher into the store, with the credentials that the plan's requirements and uv's settings name.
+    /// A fetcher into the store, with the credentials of the plan's requirements and of uv's settings.
     ///
     /// # Errors
     /// As [`Fetcher::new`].
@@ -68,10 +68,10 @@ impl Fetcher {
         Self::new(store.wheels(), IndexCredentials::find(&requirements, &plan.directory))
     }
 
-    /// A fetcher into the directory `cache`, with these credentials. Proxies are those of the environment.
+    /// A fetcher into the directory `cache`, with these credentials and the proxies of the environment.
     ///
     /// # Errors
-    /// When no TLS client can be made.
+    /// When the TLS client cannot be created.
     pub fn new(cache: impl Into<PathBuf>, credentials: IndexCredentials) -> Result<Self, FetchError> {
         let http = HttpClient::new(true, Vec::new(), Timeouts::default());
         http.check().map_err(|error| FetchError::Client(error.into()))?;
@@ -79,18 +79,18 @@ impl Fetcher {
         Ok(Self { http, retry, hosts, cache: cache.into(), credentials })
     }
 
-    /// The server that a URL leads to.
+    /// The state of a URL's server.
     fn host(&self, url: &Url) -> Arc<HttpHost> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(hosts.entry(url.origin()).or_default())
     }
 
-    /// Fetches what the cache lacks. The files' paths, in the order of `wheels`; relative paths of theirs start at
-    /// `directory`. `check` sees every wheel once, when it enters the cache.
+    /// Fetches the wheels that the cache lacks. Returns the paths of the files, in the order of `wheels`; their
+    /// relative paths are relative to `directory`. `check` is called once for each wheel, when it enters the cache.
     ///
     /// # Errors
-    /// When a wheel can't be had, or is not the one that was locked, or `check` refuses it. What has come of the
-    /// others stays and is used next time.
+    /// When a wheel cannot be fetched, does not match the lock, or fails `check`. Received parts of the others stay for
+    /// the next run.
     pub async fn fetch(
         &self,
         wheels: &[LockedWheel],
@@ -140,7 +140,7 @@ impl Fetcher {
     }
 }
 
-/// Whether the cache has the wheel, as it was put there.
+/// Whether the cache has the wheel unchanged.
 fn is_there(path: &Path, wheel: &LockedWheel) -> bool {
     let has_size = |file: fs::Metadata| file.is_file() && wheel.size.is_none_or(|size| size == file.len());
     fs::metadata(path).is_ok_and(has_size) && is_intact(path, &stamp_file(path), &wheel.sha256).unwrap_or(false)
@@ -152,7 +152,7 @@ fn stamp_file(wheel: &Path) -> PathBuf {
     name.into()
 }
 
-/// Waits until no one else works on the entry.
+/// Waits for the lock of the entry.
 async fn lock(path: PathBuf) -> io::Result<File> {
     let locked = tokio::task::spawn_blocking(move || {
         let file = File::create(path)?;
@@ -162,7 +162,7 @@ async fn lock(path: PathBuf) -> io::Result<File> {
     locked.await?
 }
 
-/// Copies a wheel that is a file here. Whatever becomes of that file, the cache keeps what was locked.
+/// Copies a wheel on this machine. The cache keeps the locked content, even if the original changes.
 fn copy(wheel: &LockedWheel, from: &Path, to: &Path, progress: &dyn Progress) -> Result<(), FetchCause> {
     let mut source = open_regular(from).map_err(|source| FetchCause::Local { path: from.to_path_buf(), source })?;
     let mut partial = PartialWheel::create(to)?;

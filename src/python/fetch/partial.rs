@@ -1,4 +1,4 @@
-//! A file on its way into the cache.
+//! Partial files of the cache.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -13,7 +13,7 @@ use crate::python::LockedWheel;
 
 const CHUNK: usize = 256 << 10;
 
-/// What has arrived of a wheel, and its hash so far.
+/// The received part of a wheel, and its hash so far.
 pub(super) struct PartialWheel {
     file: File,
     hasher: Sha256,
@@ -21,14 +21,14 @@ pub(super) struct PartialWheel {
 }
 
 impl PartialWheel {
-    /// An empty one.
+    /// An empty partial file.
     pub(super) fn create(path: &Path) -> io::Result<Self> {
         let mut partial = Self { file: open(path)?, hasher: Sha256::new(), size: 0 };
         partial.clear()?;
         Ok(partial)
     }
 
-    /// What an earlier run has left, or an empty one.
+    /// The partial file of an earlier run, or an empty one.
     pub(super) fn resume(path: &Path) -> io::Result<Self> {
         let (mut file, mut hasher, mut size) = (open(path)?, Sha256::new(), 0);
         let mut chunk = vec![0; CHUNK];
@@ -43,12 +43,12 @@ impl PartialWheel {
         }
     }
 
-    /// Bytes so far.
+    /// The received bytes.
     pub(super) fn size(&self) -> u64 {
         self.size
     }
 
-    /// Starts again from nothing.
+    /// Truncates the file to zero bytes.
     pub(super) fn clear(&mut self) -> io::Result<()> {
         self.file.set_len(0)?;
         self.file.rewind()?;
@@ -56,7 +56,7 @@ impl PartialWheel {
         Ok(())
     }
 
-    /// Adds bytes; no more than the lock says.
+    /// Appends bytes, up to the locked length.
     pub(super) fn append(&mut self, bytes: &[u8], expected: Option<u64>) -> Result<(), FetchCause> {
         let actual = self.size + bytes.len() as u64;
         if let Some(expected) = expected.filter(|expected| actual > *expected) {
@@ -68,7 +68,7 @@ impl PartialWheel {
         Ok(())
     }
 
-    /// Adds all of a file here.
+    /// Appends a file of this machine.
     pub(super) fn copy_from(
         &mut self,
         source: &mut File,
@@ -87,7 +87,7 @@ impl PartialWheel {
         }
     }
 
-    /// Whether it is the wheel that was locked.
+    /// Whether it is the locked wheel.
     pub(super) fn verify(&self, wheel: &LockedWheel) -> Result<(), FetchCause> {
         if let Some(expected) = wheel.size.filter(|size| *size != self.size) {
             return Err(FetchCause::WrongSize { expected, actual: self.size });

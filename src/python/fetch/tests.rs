@@ -212,7 +212,7 @@ async fn lasting_faults_end_it() {
     for (answer, requests, expected) in [
         (status(404), 1, "the server answered 404 Not Found"),
         (status(503), 5, "the server answered 503"),
-        (Answer::Fixed(Reply::hang_up()), 5, "no answer from the server"),
+        (Answer::Fixed(Reply::hang_up()), 5, "the server does not answer"),
         (closed, 6, "its size is 5 bytes, not 400000 as in the lock"),
     ] {
         let setting = Setting::new();

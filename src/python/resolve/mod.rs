@@ -1,4 +1,4 @@
-//! Resolution: the requirements of a step become wheels with hashes, by uv or from a lock after PEP 751.
+//! Resolution: converts the requirements of a step to wheels with hashes, by uv or from a lock (PEP 751).
 
 mod pep508;
 mod pylock;
@@ -24,39 +24,39 @@ pub use requirements::index_options;
 pub use sources::Sources;
 pub use tags::CompatibilityTags;
 
-/// What a step of a recipe asks for.
+/// The requirements of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Requirements {
-    /// Requirements as `pip install` takes them.
+    /// Requirements in pip's syntax.
     List(Vec<String>),
     /// A requirements file.
     File(PathBuf),
-    /// A lock after PEP 751, and what of it.
+    /// A lock (PEP 751), and the selected extras and groups.
     Lock(PathBuf, PylockSelection),
 }
 
-/// What requirements come to.
+/// The result of a resolution.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resolution {
-    /// The wheels to install, sorted by normalised name. What the base has already is not among them.
+    /// The wheels to install, sorted by normalised name, without the packages of the base.
     pub wheels: Vec<LockedWheel>,
-    /// The source archives of what has no wheel, sorted in the same way.
+    /// The source archives of packages without wheels, sorted in the same way.
     pub sdists: Vec<LockedWheel>,
-    /// The projects that a lock names: normalised names, and directories; relative to the recipe's where they are inside
-    /// it. Sorted by name.
+    /// The projects in a lock: normalised name, and directory, which is relative to the recipe's if it is inside it.
+    /// Sorted by name.
     pub projects: Vec<(String, PathBuf)>,
-    /// Distributions of the base that are replaced by one of the wheels.
+    /// Distributions of the base that one of the wheels replaces.
     pub replaced: Vec<Replaced>,
 }
 
 impl Resolution {
-    /// Whether all of its wheels run on `target`.
+    /// Whether all wheels run on `target`.
     #[must_use]
     pub fn runs_on(&self, target: &WheelTarget) -> bool {
         wheel::misfits(&self.wheels, target).next().is_none()
     }
 
-    /// Whether it has the same packages in the same versions as another, perhaps in other wheels.
+    /// Whether it has the same packages and versions as another resolution; the wheels may differ.
     #[must_use]
     pub fn is_like(&self, other: &Self) -> bool {
         let packages = |files: &[LockedWheel]| -> Vec<_> {
@@ -66,39 +66,41 @@ impl Resolution {
     }
 }
 
-/// A distribution of the base in another version.
+/// A replaced distribution of the base.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replaced {
     /// Its normalised name.
     pub name: String,
-    /// The version that the base has.
+    /// The version in the base.
     pub old: String,
-    /// The version that takes its place.
+    /// The new version.
     pub new: String,
 }
 
-/// Finds the wheels that fulfil `requirements` on `target`, on top of what `base` has installed. Relative paths start
-/// at `directory`, the recipe's. Blocks while uv works.
+/// Resolves `requirements` to wheels for `target`, on top of the installed packages of `base`. Relative paths start at
+/// `directory`, the recipe's. Blocks while uv runs.
 ///
-/// How the base's distributions count:
-/// - What the requirements name and the base has in a version that fits stays, as with `pip install`. In a version
-///   that does not fit it is replaced, and neither the base's own constraint file (`PIP_CONSTRAINT`) nor the pins
-///   below hold for it.
+/// Rules for the distributions of the base:
+/// - A required package stays if the base's version matches the requirement, as in `pip install`. Otherwise it is
+/// replaced;
+///   neither the base's constraint file (`PIP_CONSTRAINT`) nor the pins below apply to it.
 /// - Builds that no index can have (local versions and pre-releases, such as `torch 2.5.0a0+872d972e41`) are pinned:
-///   a package that can't live with one makes the resolution fail rather than bring in another build.
-/// - All others are preferred, and replaced where a package needs another version.
-/// - Of what they require in turn only what holds in the base now must hold afterwards: what the base lacks is not
-///   added, and what it has in conflict is not repaired.
+///   the resolution fails rather than replace one by another build.
+/// - All others are preferred, and replaced if a package needs another version.
+/// - Of their own dependencies, only those that the base satisfies now must be satisfied afterwards: missing ones are
+/// not
+///   added, and conflicts are not repaired.
 ///
-/// A lock (PEP 751) is taken as it stands, without what the base has in just that version. `sources` are not asked.
+/// A lock (PEP 751) is installed unchanged, except for packages that the base has in the same version. It ignores
+/// `sources`.
 ///
-/// Wheels come first: only where nothing else fulfils the requirements does a source archive stand in for a wheel. Its
-/// own requirements count as far as `sources` knows them, so whoever finds one among the result that `sources` does not
-/// know has to look into it and ask again. No code of any package is run. The projects of `sources` are left out of the
-/// result, and what they require is in it.
+/// Wheels are preferred: a source archive replaces a wheel only if no wheel satisfies the requirements. `sources` has
+/// the known requirements of source archives. If the result has an archive that `sources` does not know, the caller
+/// determines its metadata and calls this again. No code of a package runs. The result has the requirements of the
+/// projects in `sources`, but not the projects.
 ///
 /// # Errors
-/// When uv is missing or finds no solution, when a package has no wheel for the target, or a file can't be read.
+/// When uv is missing or finds no solution, when a package has no wheel for the target, or when a file cannot be read.
 pub fn resolve(
     requirements: &Requirements,
     target: &WheelTarget,

@@ -1,4 +1,5 @@
-//! Requirements and markers (PEP 508). Both are ASCII but for what a URL holds, and the parser panics where a marker is not.
+//! Requirements and markers (PEP 508). Only URLs in them may have non-ASCII characters; the parser panics at such a
+//! marker.
 
 use std::str::FromStr;
 
@@ -7,10 +8,10 @@ use url::Url;
 
 use crate::python::error::PackageProblem;
 
-/// Reads a requirement.
+/// Parses a requirement.
 ///
 /// # Errors
-/// When it can't be read.
+/// When it is invalid.
 pub(super) fn requirement(text: &str) -> Result<Requirement<Url>, PackageProblem> {
     if text.split_once(';').is_some_and(|(_, marker)| !marker.is_ascii()) {
         return Err(not_ascii(text));
@@ -18,10 +19,10 @@ pub(super) fn requirement(text: &str) -> Result<Requirement<Url>, PackageProblem
     Requirement::from_str(text).map_err(|error| unreadable(text, error.message))
 }
 
-/// Reads a marker.
+/// Parses a marker.
 ///
 /// # Errors
-/// When it can't be read.
+/// When it is invalid.
 pub(super) fn marker(text: &str) -> Result<MarkerTree, PackageProblem> {
     if !text.is_ascii() {
         return Err(not_ascii(text));
@@ -36,7 +37,7 @@ fn not_ascii(text: &str) -> PackageProblem {
 fn unreadable(text: &str, error: Pep508ErrorSource<Url>) -> PackageProblem {
     let message = match error {
         Pep508ErrorSource::String(message) | Pep508ErrorSource::UnsupportedRequirement(message) => message,
-        Pep508ErrorSource::UrlError(_) => "a wrong URL".into(),
+        Pep508ErrorSource::UrlError(_) => "an invalid URL".into(),
     };
     PackageProblem::Unreadable { text: text.to_owned(), message }
 }

@@ -1,8 +1,8 @@
-//! What the resolver is told of packages that have no wheel.
+//! Source archives and projects in the resolution.
 //!
-//! uv runs a package's own code as soon as it wants to know what a source archive requires. So it is never allowed to
-//! build, and sees a wheel with nothing but metadata in the place of each archive: at first with a name and a version
-//! only, later with the metadata that the archive came to in the sandbox.
+//! uv runs a package's code to determine the requirements of a source archive. So uv is never allowed to build. It gets
+//! a stub wheel with only metadata in place of each archive: at first only with name and version, later with the
+//! metadata that the sandbox determined.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,12 +16,12 @@ use pep440_rs::{Version, VersionSpecifiers};
 use super::stubs::write_wheel;
 use crate::python::wheel::LockedWheel;
 
-/// The headers of a package's metadata that matter to a resolver.
+/// The metadata headers that affect a resolution.
 const TOLD: [&str; 3] = ["Requires-Dist:", "Provides-Extra:", "Requires-Python:"];
-/// At most this many versions of a package are tried that nobody asked for by number.
+/// Maximum number of versions of a package to try, except versions that a requirement pins.
 const MAX_STEPS: usize = 8;
 
-/// The sources that are known so far.
+/// The known sources.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     known: BTreeMap<(String, Version), KnownSource>,
@@ -31,26 +31,26 @@ pub struct Sources {
 struct KnownSource {
     /// `None` for a project.
     archive: Option<LockedWheel>,
-    /// Its metadata, once that is known.
+    /// Its metadata, once known.
     metadata: Option<String>,
 }
 
-/// A package without usable wheels, as uv complains of it.
+/// A package without usable wheels, from uv's message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PackageWithoutWheel {
     pub(super) name: String,
-    /// The versions that were looked for.
+    /// The versions that uv searched for.
     versions: Vec<VersionSpecifiers>,
 }
 
 impl Sources {
-    /// Takes a project in, which is then there in its version and in no other.
+    /// Adds a project, which has only this version.
     pub fn add_project(&mut self, name: &str, version: &Version, metadata: &str) {
         let project = KnownSource { archive: None, metadata: Some(metadata.to_owned()) };
         self.known.insert((normalize(name), version.clone()), project);
     }
 
-    /// Takes in what an archive says of itself. Those that are not known yet are left alone.
+    /// Records the metadata of an archive. Ignores archives that were not added.
     pub fn learn(&mut self, archive: &LockedWheel, metadata: &str) {
         let known = self.known.values_mut().find(|known| known.archive.as_ref().is_some_and(|a| same(a, archive)));
         if let Some(known) = known {
@@ -68,7 +68,7 @@ impl Sources {
         self.known.is_empty()
     }
 
-    /// Takes in an archive that an index has; `false` when it was there before, or its version can't be read.
+    /// Adds an archive of an index; `false` if it already exists, or its version is invalid.
     pub(super) fn add(&mut self, archive: LockedWheel) -> bool {
         let Ok(version) = Version::from_str(&archive.version) else { return false };
         let key = (archive.name.clone(), version);
@@ -79,7 +79,7 @@ impl Sources {
         new
     }
 
-    /// The archive, if the wheel that uv chose only stands for one; for a project `Some(None)`.
+    /// The archive behind the stub wheel that uv chose; `Some(None)` for a project.
     pub(super) fn behind(&self, name: &str, version: &str) -> Option<Option<&LockedWheel>> {
         let key = (name.to_owned(), Version::from_str(version).ok()?);
         self.known.get(&key).map(|known| known.archive.as_ref())
@@ -90,7 +90,7 @@ impl Sources {
         self.known.iter().filter(|(_, known)| known.archive.is_none()).map(|((name, _), _)| name.as_str())
     }
 
-    /// What is asked of the index for a package, in the order in which it is to be tried.
+    /// The requirements to query the index with for a package, in the order of the attempts.
     pub(super) fn questions(&self, wanted: &PackageWithoutWheel) -> Vec<String> {
         let PackageWithoutWheel { name, versions } = wanted;
         let of_it = self.known.keys().filter(|(known, _)| known == name);
@@ -103,7 +103,7 @@ impl Sources {
         questions
     }
 
-    /// Writes one wheel for each source into `directory`.
+    /// Writes a stub wheel for each source into `directory`.
     pub(super) fn write_wheels(&self, directory: &Path) -> io::Result<()> {
         fs::create_dir_all(directory)?;
         for ((name, version), known) in &self.known {
@@ -123,7 +123,7 @@ fn same(a: &LockedWheel, b: &LockedWheel) -> bool {
     a.name == b.name && a.sha256 == b.sha256
 }
 
-/// The packages of which uv says that they have no usable wheels, with the versions that it says so of.
+/// The packages without usable wheels in uv's message, with the versions it names.
 pub(super) fn wanted(said: &str) -> Vec<PackageWithoutWheel> {
     let names = said.split("Wheels are required for `").skip(1).filter_map(|rest| rest.split('`').next());
     let mut all: Vec<PackageWithoutWheel> = Vec::new();
@@ -136,7 +136,7 @@ pub(super) fn wanted(said: &str) -> Vec<PackageWithoutWheel> {
     all
 }
 
-/// What stands right after the name before `has no usable wheels`.
+/// The version specifiers after the name and before `has no usable wheels`.
 fn versions_of(name: &str, said: &str) -> Vec<VersionSpecifiers> {
     let mut found = Vec::new();
     for (at, _) in said.match_indices(" no usable wheels") {

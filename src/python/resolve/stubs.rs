@@ -1,5 +1,4 @@
-//! The base's distributions in the form that a resolver understands: wheels with nothing but metadata, pins and
-//! preferences.
+//! The base's distributions as input of a resolver: stub wheels with only metadata, pins and preferences.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -18,9 +17,9 @@ use super::pep508;
 use super::requirements::{NamedRequirement, excluded};
 use crate::base::facts::{BaseFacts, InstalledDistribution};
 
-/// What the resolver is told of a base.
+/// The distributions of a base, for the resolver.
 pub(super) struct Stubs<'a> {
-    /// By normalised name; those whose version is none after PEP 440 can't be spoken of and are left out.
+    /// By normalised name; without those whose version is invalid (PEP 440).
     installed: BTreeMap<String, (Version, &'a InstalledDistribution)>,
     constraints: &'a str,
 }
@@ -41,7 +40,7 @@ impl<'a> Stubs<'a> {
         self
     }
 
-    /// Writes one wheel for each distribution into `directory`.
+    /// Writes a stub wheel for each distribution into `directory`.
     pub(super) fn write_wheels(&self, directory: &Path, environment: &MarkerEnvironment) -> io::Result<()> {
         fs::create_dir_all(directory)?;
         for (name, (version, distribution)) in &self.installed {
@@ -55,7 +54,7 @@ impl<'a> Stubs<'a> {
         Ok(())
     }
 
-    /// The lines about dependencies that hold in the base as it is, and those of extras that may yet be asked for.
+    /// The dependencies that the base satisfies, and those of extras that a requirement may select.
     fn kept_lines<'m>(&self, metadata: &'m str, environment: &MarkerEnvironment) -> impl Iterator<Item = &'m str> {
         metadata.lines().filter(move |line| {
             let Some(text) = line.strip_prefix("Requires-Dist:") else { return line.starts_with("Provides-Extra:") };
@@ -73,20 +72,20 @@ impl<'a> Stubs<'a> {
         }
     }
 
-    /// Constraints: the base's own builds, and what its `PIP_CONSTRAINT` says.
+    /// Constraints: pins of the base's own builds, and the lines of its `PIP_CONSTRAINT`.
     pub(super) fn pins(&self, named: &[NamedRequirement]) -> String {
         let own = self.own_builds(named).map(|(name, version)| format!("{name}=={version}\n"));
         own.chain(self.constraints.lines().filter_map(|line| constraint(line, named))).collect()
     }
 
-    /// Builds of the base that no index can have and that the user does not rule out.
+    /// Builds of the base that no index can have, without those that the requirements exclude.
     pub(super) fn own_builds(&self, named: &[NamedRequirement]) -> impl Iterator<Item = (&str, &Version)> {
         let kept = |name: &str, version: &Version| !excluded(named, name, version);
         let all = self.installed.iter().map(|(name, (version, _))| (name.as_str(), version));
         all.filter(move |(name, version)| (version.is_local() || version.any_prerelease()) && kept(name, version))
     }
 
-    /// What is preferred, in the form of a lock that uv takes for its own former result.
+    /// The preferences, as a lock in the form of uv's previous result.
     pub(super) fn preferences(&self, named: &[NamedRequirement]) -> String {
         let preferred = self.installed.iter().filter(|(name, (version, _))| !excluded(named, name, version));
         let lines =
@@ -96,8 +95,8 @@ impl<'a> Stubs<'a> {
     }
 }
 
-/// A line of the base's constraint file, unless it is no plain constraint or the user rules it out. URLs there name
-/// files that only the base has.
+/// A line of the base's constraint file, unless it is not a plain constraint or the requirements exclude it. URLs there
+/// name files that only the base has.
 fn constraint(line: &str, named: &[NamedRequirement]) -> Option<String> {
     let line = line.split(" #").next()?.split(" --").next()?.trim();
     let requirement = pep508::requirement(line).ok()?;
@@ -108,7 +107,7 @@ fn constraint(line: &str, named: &[NamedRequirement]) -> Option<String> {
     (!ruled_out).then(|| format!("{line}\n"))
 }
 
-/// Whether it can be a file's name and stand in TOML as it is.
+/// Whether it is valid as a file name and in TOML without escapes.
 fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }

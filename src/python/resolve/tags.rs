@@ -1,4 +1,4 @@
-//! Which wheels run where: compatibility tags (PEP 425, PEP 600, PEP 656).
+//! Compatibility tags of wheels (PEP 425, PEP 600, PEP 656).
 
 use std::collections::HashMap;
 
@@ -7,21 +7,21 @@ use ociforge_layers::source::wheel::FileName;
 use crate::plan::Libc;
 use crate::python::target::WheelTarget;
 
-/// The tags that a target takes, and how much it likes each.
+/// The tags of a target, with their ranks.
 #[derive(Debug)]
 pub struct CompatibilityTags {
     ranks: HashMap<String, usize>,
 }
 
 impl CompatibilityTags {
-    /// The tags of CPython on Linux, in the order that installers agree on: first by Python tag and ABI, then by
-    /// platform, the newest first.
+    /// The tags of CPython on Linux, in the usual order of installers: first by Python tag and ABI, then by platform,
+    /// the newest first.
     #[must_use]
     pub fn of(target: &WheelTarget) -> Self {
         Self::on(target, &platforms(target))
     }
 
-    /// The same where the C library is not known: all of them will do.
+    /// The same for an unknown C library: the tags of all of them.
     #[must_use]
     pub fn of_any_libc(target: &WheelTarget) -> Self {
         let on = |libc| platforms(&WheelTarget { libc, ..target.clone() });
@@ -54,13 +54,13 @@ impl CompatibilityTags {
         Self { ranks }
     }
 
-    /// How well a wheel suits, lower being better; `None` when it does not run.
+    /// The rank of a wheel, lower being better; `None` if it does not run.
     #[must_use]
     pub fn rank(&self, wheel: &FileName) -> Option<usize> {
         wheel.tags.each().filter_map(|tag| self.ranks.get(&tag).copied()).min()
     }
 
-    /// The best of several wheels: by tag, then by the higher build number, then by the earlier place.
+    /// The best of several wheels: by rank, then by the higher build number, then by the earlier position.
     pub fn best<T>(&self, wheels: impl IntoIterator<Item = (FileName, T)>) -> Option<T> {
         let ranked = wheels.into_iter().filter_map(|(name, wheel)| Some((self.rank(&name)?, name, wheel)));
         let best = ranked.reduce(|best, next| {
@@ -92,7 +92,7 @@ fn platforms(target: &WheelTarget) -> Vec<String> {
     tags
 }
 
-/// The old names of platforms of glibc, with its minor version.
+/// The legacy names of glibc platforms, with their minor versions.
 const OLD_NAMES: [(&str, u32); 3] = [("manylinux2014", 17), ("manylinux2010", 12), ("manylinux1", 5)];
 
 /// The oldest C library that one of the wheel's platform tags names; `None` if the tags name none.

@@ -19,14 +19,14 @@ use crate::python::redact::redacted;
 use crate::python::target::WheelTarget;
 use crate::python::wheel::{Location, LockedWheel};
 
-/// The glibc versions that uv has platforms for, the newest first: 2.40, …
+/// The glibc versions of uv's platforms, the newest first: 2.40, …
 const MANYLINUX: [u32; 12] = [NEWEST_GLIBC, 39, 38, 37, 36, 35, 34, 33, 32, 31, 28, 17];
 pub(in crate::python) const NEWEST_GLIBC: u32 = 40;
-/// Most of uv's words that are shown, in characters.
+/// Maximum length of uv's message, in characters.
 const MAX_SAID: usize = 4000;
 
-/// Resolves requirements to wheels, and to source archives where nothing else will do. What the base has is among
-/// them, as stubs in its own version. Nothing is built.
+/// Resolves requirements to wheels, and to source archives if no wheel satisfies them. The result has the base's
+/// distributions as stubs in their own versions. Builds nothing.
 pub(super) fn compile(
     requirements: &Requirements,
     named: &[NamedRequirement],
@@ -57,7 +57,7 @@ pub(super) fn compile(
     }
 }
 
-/// No solution, and the packages whose lack of wheels may be the reason.
+/// No solution, and the packages whose missing wheels may be the reason.
 struct NoSolution {
     error: ResolveError,
     wanted: Vec<PackageWithoutWheel>,
@@ -106,7 +106,7 @@ fn try_once(
             Some(Some(archive)) => files.push(archive.clone()),
             Some(None) => {}
             None => {
-                // uv writes paths as they are seen from its result, which is about to go.
+                // uv writes paths relative to its result, a temporary file.
                 wheel.location.relate_to(directory);
                 files.push(wheel);
             }
@@ -115,8 +115,8 @@ fn try_once(
     Ok(Ok(files))
 }
 
-/// The newest source archive of the package that fits `question`, a requirement, if there is any. What it requires in
-/// turn is not asked, so uv has no reason to build it.
+/// The newest source archive that matches the requirement `question`, if any. Does not need its dependencies, so uv has
+/// no reason to build it.
 fn sdist(
     name: &str,
     question: &str,
@@ -139,8 +139,8 @@ fn sdist(
     Ok(found.pop().filter(|archive| archive.name == name))
 }
 
-/// uv, asked for a lock of wheels for the target. Indexes and credentials are what the user's environment and
-/// configuration say.
+/// The uv command for a lock with wheels for the target. Indexes and credentials are those of the user's environment
+/// and configuration.
 fn command(target: &WheelTarget, directory: &Path) -> Result<Command, ResolveError> {
     let platform = platform(target).ok_or_else(|| ResolveError::Target { target: target.to_string() })?;
     let mut command = Command::new("uv");
@@ -150,14 +150,14 @@ fn command(target: &WheelTarget, directory: &Path) -> Result<Command, ResolveErr
     }
     command.args(["pip", "compile", "--format", "pylock.toml", "--only-binary", ":all:", "--no-header"]);
     command.args(["--no-progress", "--color", "never", "--no-python-downloads"]);
-    // Should some uv want to build nevertheless, no Python that it starts for that gets as far as foreign code. What
-    // it asks Python itself it asks with `-I`, which passes over this.
+    // If uv tries to build anyway, the Python that it starts fails before it runs foreign code. uv's own queries of
+    // Python use `-I`, which ignores this variable.
     command.env("PYTHONHOME", "/nonexistent");
     command.args(["--python-version", &target.python.to_string(), "--python-platform", &platform]);
     Ok(command)
 }
 
-/// uv's name for the platform: of those for glibc the newest that the target can run.
+/// uv's name for the platform: for glibc, the newest that the target can run.
 fn platform(target: &WheelTarget) -> Option<String> {
     let machine = Some(target.machine()).filter(|machine| matches!(*machine, "x86_64" | "aarch64"))?;
     match target.libc {
@@ -170,7 +170,7 @@ fn platform(target: &WheelTarget) -> Option<String> {
     }
 }
 
-/// Writes down what the base has, and names it to uv.
+/// Writes the files of the base's distributions, and adds them to uv's arguments.
 fn tell_of_base(
     stubs: &Stubs<'_>,
     named: &[NamedRequirement],
@@ -197,13 +197,13 @@ fn run(mut command: Command, input: &str) -> Result<Output, ResolveError> {
     })?;
     let stdin = child.stdin.take();
     thread::scope(|scope| {
-        // uv may end without reading; that it did is what its exit says.
+        // uv may end without reading its input; its exit status has the result.
         scope.spawn(move || stdin.map(|mut pipe| pipe.write_all(input.as_bytes())));
         child.wait_with_output().map_err(ResolveError::RunUv)
     })
 }
 
-/// What uv says when it fails, without its warnings and notes on what went well.
+/// The error message of uv, without warnings and progress notes.
 fn refusal(
     output: &Output,
     target: &WheelTarget,
@@ -225,13 +225,13 @@ fn refusal(
     ResolveError::Uv { target: target.to_string(), hint: pinned_hint(&source, stubs, named).or(hint), source }
 }
 
-/// A line of a report without what leads it in: words, or the branches of a drawn tree.
+/// A line of a report without its prefix: words, or the branches of a tree.
 fn bare(line: &str) -> &str {
     let line = line.strip_prefix("error: ").or_else(|| line.strip_prefix("cause: ")).unwrap_or(line);
     line.trim_start_matches(['×', '╰', '├', '─', '▶', '│', ' '])
 }
 
-/// What to do when a build of the base's own is in the way.
+/// The hint for a conflict with a build of the base.
 fn pinned_hint(said: &ProgramMessage, stubs: Option<&Stubs<'_>>, named: &[NamedRequirement]) -> Option<String> {
     let (name, version) = stubs?.own_builds(named).find(|(name, _)| said.0.contains(&format!("{name}==")))?;
     Some(format!("ociforge keeps the base's {name} {version}; to replace it, require another version of {name}"))

@@ -1,6 +1,6 @@
-//! uv's hints name flags of uv's, which ociforge has not. Most of them can be given as variables that uv reads.
+//! uv's hints name flags that ociforge does not have. Most of them have a variable that uv reads.
 
-/// Flags of uv's, and the variables in their place.
+/// Flags of uv, and the variables with the same effect.
 const VARIABLES: [(&str, &str); 14] = [
     ("--allow-insecure-host", "UV_INSECURE_HOST"),
     ("--default-index", "UV_DEFAULT_INDEX"),
@@ -18,7 +18,7 @@ const VARIABLES: [(&str, &str); 14] = [
     ("--system-certs", "UV_SYSTEM_CERTS"),
 ];
 
-/// A hint of uv's as it helps with ociforge; `None` where it does not.
+/// A hint of uv adapted to ociforge; `None` if it does not apply.
 pub(super) fn in_our_words(hint: &str) -> Option<String> {
     let mut words = String::new();
     for (n, part) in hint.split('`').enumerate() {
@@ -35,7 +35,7 @@ pub(super) fn in_our_words(hint: &str) -> Option<String> {
     Some(words.replace(" command-line flag", " variable").replace(" flag", " variable"))
 }
 
-/// The variable, with its value, that does the same as a flag.
+/// The variable and value with the same effect as a flag.
 fn variable(code: &str) -> Option<String> {
     let (flag, value) = code.split_once(['=', ' ']).unwrap_or((code, "1"));
     let (_, variable) = VARIABLES.iter().find(|(known, _)| *known == flag)?;

@@ -122,7 +122,7 @@ pub(super) fn best<'a, V>(names: &[String], entries: impl Iterator<Item = (&'a S
     ranked.min_by_key(|(rank, _)| *rank).map(|(_, entry)| entry)
 }
 
-/// A key as it is compared: without the scheme and the `/v1/` that docker once wrote, and one name for Docker Hub.
+/// A normalised key: without the scheme and the `/v1/` of older dockers, and with one name for Docker Hub.
 pub(super) fn normal(key: &str) -> String {
     let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
     let (host, path) = bare.unwrap_or(key).split_once('/').unwrap_or((bare.unwrap_or(key), ""));

@@ -82,7 +82,7 @@ fn target(file: &Path) -> io::Result<PathBuf> {
     for _ in 0..MOST_LINKS {
         match fs::read_link(&place) {
             Ok(next) => place = directory_of(&place).join(next),
-            // It is no link, or not there.
+            // It is not a link, or does not exist.
             Err(_) => return Ok(place),
         }
     }

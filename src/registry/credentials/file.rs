@@ -88,7 +88,7 @@ impl AuthFile {
         Err(CredentialError::WholeRegistry { file, program: helper.program, account })
     }
 
-    /// All that there is an entry or a helper for.
+    /// All accounts with an entry or a helper.
     pub(super) fn accounts(&self) -> impl Iterator<Item = Account> {
         let entries = self.auths.iter().flatten().map(|(key, _)| key);
         entries.chain(self.cred_helpers.iter().flatten().map(|(key, _)| key)).map(|key| Account::of_key(key))

@@ -78,7 +78,7 @@ impl<'a> Helper<'a> {
 /// The error of a helper.
 #[derive(Debug, PartialEq, Eq)]
 enum HelperError {
-    /// There is no such program.
+    /// The program does not exist.
     Missing,
     /// Its first printable line, or another fault.
     Failed(String),

@@ -67,7 +67,7 @@ impl fmt::Display for CredentialLocation {
 pub struct Keyring {
     searched: Vec<PathBuf>,
     kept: Option<PathBuf>,
-    /// Told of helpers that are not installed.
+    /// Receives warnings about helpers that are not installed.
     warn: Warn,
 }
 

@@ -260,7 +260,7 @@ impl<'a> Push<'a> {
             self.give_up().await;
         }
         if std::mem::take(&mut self.resumed) {
-            // The wrong ones may be those that an earlier run has sent.
+            // The wrong bytes may be from an earlier run.
             self.blob.start_again();
             return Ok(());
         }

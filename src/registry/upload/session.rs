@@ -19,7 +19,7 @@ pub(super) struct UploadSession {
     pub url: Url,
     /// The offset of the registry in bytes; `None` if it is unknown.
     pub offset: Option<u64>,
-    /// The shortest chunk that it takes, in bytes, but for the last.
+    /// The minimum size of a chunk in bytes, except the last.
     pub least: u64,
 }
 

@@ -29,7 +29,7 @@ pub(super) enum Sent {
 /// The reaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Course {
-    /// Give up.
+    /// Fail.
     Fail,
     /// Query the offset after a pause, and resume there.
     Ask,
@@ -52,13 +52,13 @@ impl Strategy {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// The host does not take chunks.
+    /// The host does not accept chunks.
     pub(super) fn take_whole(&self) {
         self.0.store(WHOLE, Ordering::Relaxed);
     }
 
-    /// A request of `length` bytes was too long. `false` when shorter ones are out of the question: the host does not
-    /// take chunks, or none shorter than `least`.
+    /// A request of `length` bytes was too long. `false` if shorter ones are impossible: the host accepts no chunks, or
+    /// none shorter than `least`.
     pub(super) fn shorten(&self, length: u64, least: u64) -> bool {
         let least = least.max(SHORTEST);
         if self.chunk() == WHOLE || length <= least {
@@ -88,7 +88,7 @@ pub(super) fn course(fault: &Fault, sent: Sent) -> Course {
         (404, Sent::Whole) | (404 | 410, Sent::Later | Sent::End) => Course::Anew,
         (408 | 429 | 500.., Sent::Whole) => Course::Anew,
         (408 | 416 | 429 | 500.., Sent::First | Sent::Later) => Course::Ask,
-        // Another request, one of ours that broke off, is still at the upload.
+        // An earlier, interrupted request still holds the upload.
         (409, Sent::Later) => Course::Ask,
         (408 | 429 | 500.., Sent::End) => Course::Ask,
         // It confirmed all chunks, but cannot finish the blob.

@@ -19,7 +19,7 @@ use crate::store::Layout;
 pub(super) struct Marked {
     /// The blobs that are reachable from the index.
     pub(super) reached: HashSet<Digest>,
-    /// The index entries that nothing needs.
+    /// The index entries that nothing requires.
     pub(super) dropped: Vec<Descriptor>,
     /// The digests that are listed as manifests and are none, sorted.
     pub(super) unreadable: Vec<Digest>,
@@ -36,7 +36,7 @@ pub(super) fn mark(layout: &Layout, before: SystemTime, untagged: bool) -> Resul
     marker.follow(roots)?;
     let looked = garbage.into_iter().map(|entry| Ok((entry, marker.look(entry)?)));
     let mut unneeded = looked.collect::<Result<Vec<_>, _>>()?;
-    // Referrers of what stays do stay, and so do those of these, and what nobody can tell of whose referrer it is.
+    // Referrers of a remaining manifest stay, with their own referrers, and so does content whose subject is unknown.
     loop {
         let reached = |digest: &Digest| marker.reached.contains(digest);
         let stays = |(entry, looked): &(&Descriptor, Look)| {

@@ -1,4 +1,4 @@
-//! Files on disk become entries of a tree.
+//! Capture of files on disk as entries of a tree.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -17,7 +17,7 @@ use crate::unpack::metadata;
 use crate::unpack::root::{self, OpenDirectory, RootDirectory};
 use crate::whiteout::{self, Meaning};
 
-/// A directory that is walked, and what was taken of it.
+/// A directory that is walked, and its captured entries.
 pub(in crate::source) struct Files<'a> {
     top: &'a Path,
     pub(in crate::source) root: RootDirectory,
@@ -26,18 +26,18 @@ pub(in crate::source) struct Files<'a> {
     tree: LayerTree,
     /// Files with several names, by inode.
     linked: BTreeMap<u64, (TreeNode, Vec<LayerPath>)>,
-    /// Directories that are as they were: they have an entry where they lead to one.
+    /// Unchanged directories: they become entries only as parents of other entries.
     unchanged: BTreeMap<LayerPath, Metadata>,
 }
 
-/// The extended attributes on disk that a layer does not have and that mean something all the same.
+/// The extended attributes of an overlay filesystem, which have a meaning but are not part of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::source) enum Marks {
-    /// Those of overlayfs in this space.
+    /// Those of overlayfs in this namespace.
     Overlay(XattrSpace),
-    /// Those of fuse-overlayfs, which takes several.
+    /// Those of fuse-overlayfs, which uses several namespaces.
     Fuse,
-    /// There is no overlay.
+    /// No overlay.
     None,
 }
 
@@ -46,7 +46,7 @@ impl Marks {
         match self {
             Self::Overlay(space) => {
                 let own = name.strip_prefix(space.prefix().as_bytes()).and_then(|name| name.strip_prefix(b"overlay."));
-                // A step that sets one of those through the overlay gets it with this twice.
+                // An attribute that a step sets through the overlay has this prefix twice.
                 own.is_some_and(|name| !name.starts_with(b"overlay."))
             }
             Self::Fuse => true,
@@ -55,18 +55,18 @@ impl Marks {
     }
 }
 
-/// A file, or whatever it is, in an open directory.
+/// An entry of any type in an open directory.
 pub(in crate::source) struct CapturedFile<'a> {
     pub(in crate::source) directory: BorrowedFd<'a>,
     pub(in crate::source) name: &'a [u8],
-    /// Where it is in the layer.
+    /// Its path in the layer.
     pub(in crate::source) path: LayerPath,
     pub(in crate::source) stat: Stat,
     pub(in crate::source) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 impl<'a> CapturedFile<'a> {
-    /// What is at `name`, `.` for the directory itself; `None` if nothing is.
+    /// The entry `name`, `.` for the directory itself; `None` if it does not exist.
     pub(in crate::source) fn new(
         directory: BorrowedFd<'a>,
         name: &'a [u8],
@@ -79,7 +79,7 @@ impl<'a> CapturedFile<'a> {
         Ok(Some(found))
     }
 
-    /// A name for system calls that take no directory (listxattrat is of Linux 6.13).
+    /// A path for system calls without a directory argument (listxattrat needs Linux 6.13).
     fn place(&self) -> Vec<u8> {
         [format!("/proc/self/fd/{}/", self.directory.as_raw_fd()).as_bytes(), self.name].concat()
     }
@@ -92,7 +92,7 @@ impl<'a> CapturedFile<'a> {
         self.kind() == FileType::Directory
     }
 
-    /// Which one it is among all that ever had its name.
+    /// The identity among all files that had this name.
     pub(in crate::source) fn identity(&self) -> Result<FileIdentity, CaptureError> {
         let inode = self.stat.st_ino;
         match statx(self.directory, self.name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BTIME) {
@@ -104,7 +104,7 @@ impl<'a> CapturedFile<'a> {
         }
     }
 
-    /// What is remembered of its owner.
+    /// The recorded ownership.
     fn remembered(&self, table: &owner::OwnershipTable) -> Result<OwnershipRecord, CaptureError> {
         let root = OwnershipRecord { uid: 0, gid: 0, device: None };
         match (self.kind(), self.xattrs.get(owner::ATTRIBUTE.as_bytes())) {
@@ -117,7 +117,7 @@ impl<'a> CapturedFile<'a> {
         }
     }
 
-    /// What the layer says of it besides its content, and the device that it stands for.
+    /// The metadata in the layer, and the device that the file represents.
     pub(in crate::source) fn metadata(
         &self,
         options: &CaptureOptions<'_>,
@@ -131,7 +131,7 @@ impl<'a> CapturedFile<'a> {
             let name = String::from_utf8_lossy(name).into_owned();
             return Err(CaptureError::Attribute { path: self.path.clone(), name });
         }
-        // What a link's own mode is depends on the system, and means nothing.
+        // The mode of a link depends on the system and has no effect.
         let mode = if self.kind() == FileType::Symlink { 0o777 } else { self.stat.st_mode & 0o7777 };
         let mtime = self.stat.st_mtime.min(options.latest);
         Ok((Metadata { mode, uid: uid.into(), gid: gid.into(), mtime, xattrs }, device))
@@ -141,7 +141,7 @@ impl<'a> CapturedFile<'a> {
 const STAT: &str = "read the attributes";
 
 impl<'a> Files<'a> {
-    /// Nothing yet of what is in the directory `top`. The empty mount points are gone from it.
+    /// An empty capture of the directory `top`, from which the empty mount points are removed.
     pub(in crate::source) fn new(
         top: &'a Path,
         options: CaptureOptions<'a>,
@@ -162,7 +162,7 @@ impl<'a> Files<'a> {
         })
     }
 
-    /// The directory at `path`, and the names in it, sorted.
+    /// The directory at `path`, and its sorted names.
     pub(in crate::source) fn enter(&self, path: &LayerPath) -> Result<(OpenDirectory, Vec<Vec<u8>>), CaptureError> {
         if (self.options.cancelled)() {
             return Err(CaptureError::Cancelled);
@@ -175,7 +175,7 @@ impl<'a> Files<'a> {
         open().map_err(cannot("read a directory", path))
     }
 
-    /// The path of what is called `name` in a directory; an error where it has none in a layer.
+    /// The path of `name` in a directory; an error if it is not valid in a layer.
     pub(in crate::source) fn path(&self, directory: &LayerPath, name: &[u8]) -> Result<LayerPath, CaptureError> {
         let path = directory.join(name)?;
         let whole = self.top.as_os_str().len() + path.as_bytes().len() + 2;
@@ -185,7 +185,7 @@ impl<'a> Files<'a> {
         Ok(path)
     }
 
-    /// Takes a directory, without what is in it.
+    /// Captures a directory without its content.
     pub(in crate::source) fn directory(&mut self, found: &CapturedFile<'_>, opaque: bool) -> Result<(), CaptureError> {
         let (metadata, _) = found.metadata(&self.options)?;
         self.strip(found)?;
@@ -193,7 +193,7 @@ impl<'a> Files<'a> {
         self.insert(found.path.clone(), TreeNode { metadata, kind: NodeKind::Directory { opaque } })
     }
 
-    /// Takes a directory unless it is as `old` was but for its time, which becomes that of `old` again then.
+    /// Captures a directory unless it equals `old` except for its time; in that case the time of `old` is restored.
     pub(in crate::source) fn directory_over(
         &mut self,
         found: &CapturedFile<'_>,
@@ -204,7 +204,7 @@ impl<'a> Files<'a> {
         self.directory_since(found, &was, metadata::modified(&old.stat))
     }
 
-    /// The same, for a directory that was so, with that time.
+    /// The same, for a directory that had this metadata and this time.
     pub(in crate::source) fn directory_since(
         &mut self,
         found: &CapturedFile<'_>,
@@ -220,7 +220,7 @@ impl<'a> Files<'a> {
         if metadata::modified(&found.stat) == time { Ok(()) } else { self.set_time(found, time) }
     }
 
-    /// Takes what is no directory. `below` tells whether the layers below have something in its place.
+    /// Captures a file that is not a directory. `below` says whether the layers below have an entry at its path.
     pub(in crate::source) fn file(&mut self, found: &CapturedFile<'_>, below: bool) -> Result<(), CaptureError> {
         let (metadata, device) = found.metadata(&self.options)?;
         let Some(kind) = self.kind(found, device)? else { return self.socket(found, below) };
@@ -236,12 +236,12 @@ impl<'a> Files<'a> {
         Ok(())
     }
 
-    /// Says that what is at `path` below is gone.
+    /// Adds a whiteout for the entry of lower layers at `path`.
     pub(in crate::source) fn whiteout(&mut self, path: LayerPath) -> Result<(), CaptureError> {
         self.insert(path, TreeNode { metadata: Metadata::root(0, 0), kind: NodeKind::Whiteout })
     }
 
-    /// What it is; `None` for a socket.
+    /// The kind of the entry; `None` for a socket.
     fn kind(&self, found: &CapturedFile<'_>, device: Option<RecordedDevice>) -> Result<Option<NodeKind>, CaptureError> {
         let Stat { st_rdev: number, st_size, .. } = found.stat;
         Ok(Some(match (found.kind(), device) {
@@ -266,7 +266,8 @@ impl<'a> Files<'a> {
         }))
     }
 
-    /// A socket is in no layer. So it goes from the disk as well, and hides what was in its place.
+    /// Handles a socket, which layers cannot have: removes it from the disk, and adds a whiteout for the entry below
+    /// it.
     fn socket(&mut self, found: &CapturedFile<'_>, below: bool) -> Result<(), CaptureError> {
         let remove = || {
             let before = root::stat(found.directory, b".")?;
@@ -281,8 +282,8 @@ impl<'a> Files<'a> {
         if below { self.whiteout(found.path.clone()) } else { Ok(()) }
     }
 
-    /// Takes those extended attributes from the disk that are not in the layer: steps that follow would see them, and
-    /// take those that the step has forged for overlayfs's.
+    /// Removes the extended attributes on disk that are not part of the layer: later steps would see them, and an
+    /// attribute that the step forged would act as overlayfs's own.
     fn strip(&self, found: &CapturedFile<'_>) -> Result<(), CaptureError> {
         let remembers = self.options.owners.is_some();
         let means = |name: &[u8]| self.marks.has(name) || (remembers && name == owner::ATTRIBUTE.as_bytes());
@@ -294,7 +295,7 @@ impl<'a> Files<'a> {
         Ok(())
     }
 
-    /// Gives a file the time that the layer will say it has.
+    /// Sets the time of a file on disk to that in the layer.
     fn settle_time(&self, found: &CapturedFile<'_>) -> Result<(), CaptureError> {
         let Stat { st_mtime: seconds, st_mtime_nsec: nanoseconds, .. } = found.stat;
         if seconds <= self.options.latest && nanoseconds == 0 {
@@ -303,7 +304,7 @@ impl<'a> Files<'a> {
         self.set_time(found, Timespec { tv_sec: seconds.min(self.options.latest), tv_nsec: 0 })
     }
 
-    /// Gives a file a time of modification.
+    /// Sets the modification time of a file.
     pub(in crate::source) fn set_time(&self, found: &CapturedFile<'_>, time: Timespec) -> Result<(), CaptureError> {
         let times = Timestamps { last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT }, last_modification: time };
         utimensat(found.directory, found.name, &times, AtFlags::SYMLINK_NOFOLLOW)
@@ -315,7 +316,7 @@ impl<'a> Files<'a> {
         Ok(self.tree.insert(path, node)?)
     }
 
-    /// All that was taken, with the directories that lead there.
+    /// All captured entries, with their parent directories.
     pub(in crate::source) fn finish(mut self) -> Result<LayerTree, CaptureError> {
         for (node, mut names) in std::mem::take(&mut self.linked).into_values() {
             names.sort_unstable();
@@ -340,7 +341,7 @@ impl<'a> Files<'a> {
     }
 }
 
-/// Refuses a name that a layer gives another meaning.
+/// Refuses a name with a special meaning in layers.
 fn check_name(path: &LayerPath) -> Result<(), CaptureError> {
     match whiteout::read(path.clone()) {
         Ok(Meaning::Entry(_)) => Ok(()),
@@ -357,20 +358,20 @@ fn remove_if_empty(root: &RootDirectory, path: &LayerPath) -> rustix::io::Result
     let removed = match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => unlinkat(&parent, path.file_name(), AtFlags::REMOVEDIR),
         FileType::RegularFile if stat.st_size == 0 => unlinkat(&parent, path.file_name(), AtFlags::empty()),
-        // No whiteout: a device that a step without mounts of its own was given.
+        // Not a whiteout: a device for a step without its own mounts.
         FileType::CharacterDevice if stat.st_rdev != 0 => unlinkat(&parent, path.file_name(), AtFlags::empty()),
         _ => Ok(()),
     };
-    // What the step put something into is the step's.
+    // A mount point with files of the step stays.
     if removed == Err(Errno::NOTEMPTY) { Ok(()) } else { removed }
 }
 
-/// Opens a directory that the caller gave.
+/// Opens a directory given by the caller.
 pub(in crate::source) fn open(path: &Path) -> Result<RootDirectory, CaptureError> {
     RootDirectory::open(path).map_err(|error| CaptureError::Directory { path: path.to_owned(), source: error.into() })
 }
 
-/// For `map_err` on a system call that was to `what` at `path`.
+/// For `map_err` of the operation `what` at `path`.
 pub(in crate::source) fn cannot(what: &'static str, path: &LayerPath) -> impl FnOnce(Errno) -> CaptureError {
     move |error| CaptureError::System { what, path: path.clone(), source: error.into() }
 }

@@ -16,18 +16,17 @@ use crate::tree::TreeError;
 /// The options of a capture.
 #[derive(Clone, Copy)]
 pub struct CaptureOptions<'a> {
-    /// No modification time is later than this, in seconds since 1970; later ones become this, on disk as well, so that
-    /// the directory is what the layer unpacks to.
+    /// The latest modification time, in seconds since 1970. Later times become this one, on disk as well, so that the
+    /// directory equals the unpacked layer.
     pub latest: i64,
-    /// Whether owners are remembered ([`crate::owner`]) rather than real: with the table of what cannot have
-    /// attributes.
+    /// Whether owners are recorded ([`crate::owner`]) and not real: the table of the files that cannot have attributes.
     pub owners: Option<&'a owner::OwnershipTable>,
-    /// Mount points and devices that the sandbox made, outermost first. Those that are still there and empty are removed,
-    /// and not in the tree.
+    /// Mount points and devices that the sandbox created, outermost first. Those that are still empty are removed, and
+    /// are not in the tree.
     pub made: &'a [LayerPath],
-    /// Files that look changed and are as they were: they are not in the tree.
+    /// Files that look changed but are not: they are omitted from the tree.
     pub restored: &'a [LayerPath],
-    /// Asked now and then; it ends in [`CaptureError::Cancelled`] once this is true.
+    /// Polled; once true, the capture ends with [`CaptureError::Cancelled`].
     pub cancelled: &'a (dyn Fn() -> bool + Sync),
 }
 
@@ -44,34 +43,34 @@ impl fmt::Debug for CaptureOptions<'_> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CaptureError {
-    /// A directory that was given cannot be used.
+    /// A given directory is not usable.
     #[error("cannot open {}", .path.display())]
     Directory {
         /// The directory.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The system refused.
+    /// A system call failed.
     #[error("cannot {what} of the step: {path}")]
     System {
         /// The operation.
         what: &'static str,
-        /// Where.
+        /// The path.
         path: LayerPath,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// A name that would delete something instead of adding it.
+    /// A name that would remove a file instead of adding it.
     #[error("{0} cannot be in a layer: names that begin with `.wh.` mark deleted files")]
     Whiteout(LayerPath),
-    /// A path that is longer or deeper than what is unpacked again.
+    /// A path that is too long or too deep to be unpacked.
     #[error("too long or too deep for a layer: {0}")]
     TooLong(LayerPath),
     /// A name that no file of a layer can have.
     #[error(transparent)]
     Path(#[from] PathError),
-    /// The name of an extended attribute that has no form in a tar.
+    /// An extended attribute whose name cannot be written in a tar.
     #[error("{path} has the extended attribute `{name}`, which a tar archive cannot hold")]
     Attribute {
         /// The file.
@@ -79,21 +78,21 @@ pub enum CaptureError {
         /// The attribute.
         name: String,
     },
-    /// What should be an owner is none.
+    /// The ownership attribute is invalid.
     #[error("the recorded owner of {path} cannot be read")]
     Owner {
         /// The file.
         path: LayerPath,
-        /// Why.
+        /// The cause.
         source: owner::NoOwner,
     },
-    /// Overlayfs was mounted with options that leave parts of a file or directory elsewhere.
+    /// Overlayfs was mounted with options that store parts of a file or directory elsewhere.
     #[error("{0} is incomplete: the overlay was mounted with `redirect_dir` or `metacopy`")]
     Partial(LayerPath),
-    /// The tree contradicts itself.
+    /// The tree is inconsistent.
     #[error(transparent)]
     Tree(#[from] TreeError),
-    /// The caller had it stopped.
+    /// The caller cancelled the capture.
     #[error("interrupted")]
     Cancelled,
 }

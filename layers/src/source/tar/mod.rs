@@ -1,4 +1,4 @@
-//! A tar archive becomes a tree.
+//! A tree from a tar archive.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -18,16 +18,16 @@ use crate::regular::open_regular;
 use crate::tree::{Content, LayerTree, Metadata, NodeKind, TreeError, TreeNode};
 use crate::whiteout::{self, Meaning};
 
-/// How an archive is taken.
+/// The options of reading an archive.
 #[derive(Debug, Clone, Copy)]
 pub struct TarOptions<'a> {
-    /// A directory for what must be written to disk: compressed archives and sparse files. Nothing is left in it.
+    /// A directory for temporary files: decompressed archives and sparse files. No file stays in it.
     pub scratch: &'a Path,
     /// Later modification times become this one, seconds since 1970.
     pub latest: Option<i64>,
 }
 
-/// After so many members the memory of their pages is given back.
+/// The number of members after which the memory of their pages is released.
 const RELEASE: usize = 512;
 
 /// An error of adding an archive to a layer.
@@ -36,9 +36,9 @@ const RELEASE: usize = 512;
 pub struct TarError {
     /// The archive.
     pub archive: PathBuf,
-    /// The member that is at fault, where one is.
+    /// The faulty member, if the fault is in a member.
     pub member: Option<String>,
-    /// Why.
+    /// The cause.
     #[source]
     pub cause: TarCause,
 }
@@ -47,33 +47,33 @@ pub struct TarError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TarCause {
-    /// It could not be read, or not be decompressed.
+    /// The archive cannot be read or decompressed.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// There is no room for what it holds, or the directory for this cannot be written.
+    /// The directory for temporary files is full or not writable.
     #[error("cannot write its content to {}", directory.display())]
     Scratch {
         /// The directory.
         directory: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// It is no tar archive, or a damaged one.
+    /// The file is not a tar archive, or a damaged one.
     #[error(transparent)]
     Malformed(#[from] Malformed),
     /// A name that no file of a layer can have.
     #[error(transparent)]
     Path(#[from] PathError),
-    /// Entries that contradict each other.
+    /// Entries that conflict.
     #[error(transparent)]
     Tree(#[from] TreeError),
-    /// A symbolic link to nothing.
+    /// A symbolic link with an empty target.
     #[error("it is a symbolic link whose target is empty or has a NUL byte")]
     Link,
     /// A device without numbers.
     #[error("it is a device without a number")]
     Device,
-    /// An owner or group beyond what a system has.
+    /// An owner or group above the limit of the system.
     #[error("its owner is {0}, which is above the limit of user ids")]
     Owner(u64),
 }
@@ -99,9 +99,9 @@ impl TarError {
 
 /// Reads a tar archive, plain or compressed with gzip, bzip2, xz or zstd, detected by its first bytes.
 ///
-/// Modes, numeric owners, times, extended attributes, devices and links are kept as they are; an entry for the root
-/// directory is dropped. Of two entries of one name the later one counts. Whiteouts are read as such. Content stays in
-/// the archive, which is mapped; a compressed one is decompressed to an unnamed file first.
+/// Keeps modes, numeric owners, times, extended attributes, devices and links; drops an entry for the root directory.
+/// The later of two entries with one name counts. Whiteouts are read as whiteouts. Content stays in the mapped archive;
+/// a compressed archive is first decompressed to an unnamed file.
 ///
 /// The tree does not depend on the order of the archive: of several links to one file, the first by name is the file.
 ///
@@ -164,7 +164,7 @@ enum Side {
     Writing,
 }
 
-/// As `io::copy`, with the side of an error.
+/// As `io::copy`, but distinguishes errors of the two sides.
 fn copy(reader: &mut dyn Read, file: &mut File) -> Result<(), (Side, io::Error)> {
     let mut buffer = vec![0; 128 * 1024];
     loop {
@@ -177,7 +177,7 @@ fn copy(reader: &mut dyn Read, file: &mut File) -> Result<(), (Side, io::Error)>
     }
 }
 
-/// Members on their way into a tree.
+/// The state of reading members into a tree.
 struct Taking<'a> {
     file: &'a MappedFile,
     options: &'a TarOptions<'a>,
@@ -250,7 +250,7 @@ impl Taking<'_> {
         hardlinks::normalize(&mut self.tree)?;
         let made = Metadata::root(0o755, self.options.latest.unwrap_or(0));
         for path in self.gone {
-            // Beside an entry of the same name a whiteout says that nothing of what was there shows through.
+            // A whiteout beside an entry of the same name hides the content of the lower entry.
             let whiteout = TreeNode { metadata: made.clone(), kind: NodeKind::Whiteout };
             let directory = match self.tree.get(&path) {
                 Some(node) => matches!(node.kind, NodeKind::Directory { .. }),
@@ -275,7 +275,7 @@ impl Taking<'_> {
     }
 }
 
-/// A whole sparse file, holes included, as an unnamed file in the directory `scratch`, where holes take no space.
+/// Expands a sparse file, including holes, to an unnamed file in the directory `scratch`, where holes take no space.
 fn expand(sparse: &Sparse, mut body: &[u8], scratch: &Path) -> io::Result<MappedFile> {
     let file = tempfile::tempfile_in(scratch)?;
     file.set_len(sparse.len)?;

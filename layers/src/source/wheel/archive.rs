@@ -1,7 +1,7 @@
-//! A wheel's zip archive, mistrusted.
+//! A wheel's zip archive, which is not trusted.
 //!
-//! The `zip` crate reads the central directory and checks each entry against its local header; what a wheel may not have
-//! beyond that is checked here. Nothing is inflated, unless two members have one name.
+//! The `zip` crate reads the central directory and compares each entry with its local header; this module checks the
+//! further rules for wheels. It inflates members only if two have the same name.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,13 +20,13 @@ use crate::path::{LayerPath, PathError};
 use crate::tree::{Content, DeflatedSlice};
 use crate::whiteout::{self, Meaning};
 
-/// Deflate cannot make more than this of a byte: 258 bytes of two bits.
+/// Maximum ratio of deflate: 258 bytes from two bits.
 const MAX_RATIO: u64 = 1032;
 /// End of central directory: its signature, and its length without a comment (APPNOTE 4.3.16).
 const END_SIGNATURE: &[u8] = b"PK\x05\x06";
 const END_LEN: usize = 22;
 const MAX_COMMENT: usize = u16::MAX as usize;
-/// Local file header: its signature, its length without name and extra field, and where their lengths are (4.3.7).
+/// Local file header: its signature, its length without name and extra field, and the offsets of their lengths (4.3.7).
 const LOCAL_SIGNATURE: &[u8] = b"PK\x03\x04";
 const LOCAL_LEN: usize = 30;
 const NAME_LEN_AT: usize = 26;
@@ -40,7 +40,7 @@ const DIRECTORY: u32 = 0o040_000;
 pub(in crate::source) struct WheelArchive {
     /// The files, in the archive's order.
     pub(in crate::source) members: Vec<Member>,
-    /// Names of directories, each with a slash at its end. Nothing is made of them.
+    /// The names of directories, each with a final slash. They are not installed.
     pub(in crate::source) directories: BTreeSet<String>,
 }
 
@@ -51,18 +51,18 @@ pub(in crate::source) struct Member {
     pub(in crate::source) name: String,
     /// Whether it is deflated or just stored.
     pub(in crate::source) deflated: bool,
-    /// Where its bytes are in the file.
+    /// The range of its bytes in the archive.
     pub(in crate::source) range: Range<usize>,
     /// CRC-32 of the file.
     pub(in crate::source) crc32: u32,
     /// Length of the file in bytes.
     pub(in crate::source) len: u64,
-    /// Whether pip would set its executable bits: it's a regular file with any of them set, seen from Unix.
+    /// Whether pip sets its executable bits: it is a regular file with one of them set, written on Unix.
     pub(in crate::source) executable: bool,
 }
 
 impl Member {
-    /// The member of an entry, if a wheel may have such a one.
+    /// The member of an entry, if it is allowed in a wheel.
     fn of(entry: &ZipFileEntry<'_>, file: &MappedFile) -> Result<Self, WheelFault> {
         let name = member_name(entry.name_raw())?;
         if entry.encrypted() {
@@ -91,7 +91,7 @@ impl Member {
         Ok(Self { name, deflated, range, crc32: entry.crc32(), len, executable })
     }
 
-    /// Whether another member is the same file, whatever it is called and whether it can be executed.
+    /// Whether another member has the same content; names and modes may differ.
     pub(in crate::source) fn is_same(&self, other: &Self, file: &MappedFile) -> bool {
         let alike = (self.crc32, self.len) == (other.crc32, other.len);
         alike && equal(self.reader(file), other.reader(file)).unwrap_or(false)
@@ -102,7 +102,7 @@ impl Member {
         file.get(self.range.clone()).unwrap_or_default()
     }
 
-    /// The member as a file's content; nothing is inflated for it.
+    /// The member as content of a file, without inflating it.
     pub(in crate::source) fn content(&self, file: &MappedFile) -> Content {
         match self.deflated_slice(file) {
             _ if self.len == 0 => Content::Bytes(Vec::new()),
@@ -111,7 +111,7 @@ impl Member {
         }
     }
 
-    /// Where the member is deflated, if it is.
+    /// The deflate stream of the member, if it is deflated.
     pub(in crate::source) fn deflated_slice(&self, file: &MappedFile) -> Option<DeflatedSlice> {
         let slice =
             || DeflatedSlice { file: file.clone(), range: self.range.clone(), crc32: self.crc32, len: self.len };
@@ -139,8 +139,7 @@ impl Member {
     }
 }
 
-/// Lists what is in the archive. Of members of one name, which have to be the same file, the last one counts, as with
-/// pip.
+/// Lists the members. Members of one name must have the same content; the last one counts, as in pip.
 pub(in crate::source) fn read(file: &MappedFile) -> Result<WheelArchive, WheelFault> {
     check_end(file)?;
     let config = Config { archive_offset: ArchiveOffset::Known(0) };
@@ -174,11 +173,11 @@ pub(in crate::source) fn read(file: &MappedFile) -> Result<WheelArchive, WheelFa
     Ok(found)
 }
 
-/// Checks that the archive ends where its file ends, so that there is one end only for readers to find.
+/// Checks that the archive ends at the end of its file, so that all readers find the same end.
 fn check_end(file: &MappedFile) -> Result<(), WheelFault> {
     let tail = &file[file.len().saturating_sub(END_LEN + MAX_COMMENT)..];
     let Some(at) = tail.windows(END_SIGNATURE.len()).rposition(|window| window == END_SIGNATURE) else {
-        // Said by the crate where it is no archive at all, by us where too much comes after it.
+        // The crate reports a file that is not an archive, the code below reports data after the archive.
         ZipArchive::new(Cursor::new(file.as_ref()))?;
         return Err(WheelFault::Trailing);
     };
@@ -186,8 +185,8 @@ fn check_end(file: &MappedFile) -> Result<(), WheelFault> {
     if comment.is_some_and(|comment| at + END_LEN + comment == tail.len()) { Ok(()) } else { Err(WheelFault::Trailing) }
 }
 
-/// Checks that members, each with its local header, do not overlap, but for those of one name that are one, and that
-/// there are none between them that the central directory does not list. `bytes` is what lies before that directory.
+/// Checks that members, with their local headers, do not overlap, except identical ones of the same name, and that no
+/// unlisted members are between them. `bytes` is the part before the central directory.
 fn check_places(mut places: Vec<(Range<usize>, String)>, bytes: &[u8]) -> Result<(), WheelFault> {
     places.sort_unstable_by(|(a, name), (b, other)| (a.start, a.end, name).cmp(&(b.start, b.end, other)));
     places.dedup();
@@ -211,7 +210,7 @@ fn unsound(message: String) -> WheelFault {
     WheelFault::Archive(ZipError::InvalidArchive(message.into()))
 }
 
-/// Where a member's bytes are: behind its local header, which is at `header`.
+/// The range of a member's bytes, after its local header at `header`.
 fn range(file: &MappedFile, header: u64, len: u64) -> Option<Range<usize>> {
     let header = position(header);
     let (name, extra) = (short(file, header + NAME_LEN_AT)?, short(file, header + EXTRA_LEN_AT)?);
@@ -220,7 +219,7 @@ fn range(file: &MappedFile, header: u64, len: u64) -> Option<Range<usize>> {
     (end <= file.len()).then_some(start..end)
 }
 
-/// A position in the file; one that no file of this machine can have is far behind its end.
+/// A position in the file; positions beyond the address space become a position far after its end.
 fn position(offset: u64) -> usize {
     usize::try_from(offset).unwrap_or(usize::MAX).min(usize::MAX >> 1)
 }
@@ -231,7 +230,7 @@ fn short(bytes: &[u8], at: usize) -> Option<usize> {
     Some(u16::from_le_bytes(*bytes).into())
 }
 
-/// Whether two readers give the same bytes.
+/// Whether two readers return the same bytes.
 fn equal(a: impl Read, b: impl Read) -> io::Result<bool> {
     let (mut a, mut b) = (BufReader::new(a), BufReader::new(b));
     loop {
@@ -245,8 +244,8 @@ fn equal(a: impl Read, b: impl Read) -> io::Result<bool> {
     }
 }
 
-/// A member's name as text, if it can be a path below any directory: without empty components and `.`, as pip joins it
-/// to a directory. A backslash is a character as any other.
+/// A member's name as text, if it is a valid path below any directory: without empty components and `.`, which pip
+/// drops when it joins paths. A backslash is an ordinary character.
 pub(super) fn member_name(raw: &[u8]) -> Result<String, WheelFault> {
     let refuse = |reason| WheelFault::Name { name: String::from_utf8_lossy(raw).into_owned(), reason };
     let name = std::str::from_utf8(raw).map_err(|_| refuse("is not UTF-8"))?;
@@ -258,14 +257,14 @@ pub(super) fn member_name(raw: &[u8]) -> Result<String, WheelFault> {
     Ok(path)
 }
 
-/// A relative path without empty components and `.`; a slash at its end stays.
+/// A relative path without empty components and `.`; a final slash stays.
 pub(super) fn plain(path: &str) -> String {
     let named: Vec<&str> = path.split('/').filter(|component| !matches!(*component, "" | ".")).collect();
     let slash = if path.ends_with('/') || path.ends_with("/.") { "/" } else { "" };
     named.join("/") + slash
 }
 
-/// Checks that a component can be a file's name in a layer.
+/// Checks that a component is valid as the name of a file in a layer.
 pub(super) fn check_component(component: &str) -> Result<(), &'static str> {
     match component {
         "" => return Err("is empty"),

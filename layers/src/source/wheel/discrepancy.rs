@@ -1,11 +1,11 @@
 //! Differences between a wheel's RECORD and its files.
 //!
-//! pip and uv install such wheels: builds change METADATA after they have written RECORD, or take files away, and large
-//! packages have been published so. What a wheel holds is known by the wheel's own hash.
+//! pip and uv install such wheels: some builds change METADATA or remove files after they write RECORD, and large
+//! packages were published in this state. The hash of the wheel protects its content.
 
 use std::fmt;
 
-/// A respect in which RECORD differs from the archive. Names are those of members.
+/// A difference between RECORD and the archive. Names are those of members.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Discrepancy {
@@ -13,15 +13,15 @@ pub enum Discrepancy {
     Unlisted(String),
     /// A row of RECORD without a member.
     Absent(String),
-    /// Rows of RECORD that differ and are about the same member.
+    /// Different rows of RECORD for the same member.
     Twice(String),
-    /// A row without a hash, or with one that is too weak (PEP 427: SHA-256 or better) or cannot be read.
+    /// A row without a hash, or with one that is too weak (PEP 427: SHA-256 or better) or invalid.
     NoHash(String),
-    /// A member whose bytes are not those of which RECORD has the hash.
+    /// A member whose hash differs from that in RECORD.
     OtherHash(String),
-    /// A member that has another length than RECORD says.
+    /// A member whose length differs from that in RECORD.
     OtherSize(String),
-    /// A line of RECORD, counted from 1, that cannot be read.
+    /// An invalid line of RECORD, counted from 1.
     Unreadable(usize),
 }
 
@@ -39,11 +39,11 @@ impl fmt::Display for Discrepancy {
     }
 }
 
-/// A RECORD in the place of one that differs from the archive.
+/// A replacement for a RECORD that differs from the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Correction {
     /// The rows of the wheel's members, for [`Wheel::with_record`](super::Wheel::with_record).
     pub record: String,
-    /// What is wrong in the wheel's own; never empty.
+    /// The faults of the wheel's own RECORD; never empty.
     pub discrepancies: Vec<Discrepancy>,
 }

@@ -1,18 +1,18 @@
-//! entry_points.txt, as far as it asks for scripts.
+//! The script entry points of entry_points.txt.
 
 use std::collections::HashSet;
 
 use super::archive::check_component;
 use super::error::WheelFault;
 
-/// A script that an entry point asks for.
+/// The script of an entry point.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct EntryPointScript {
     /// The script's file name.
     pub(super) name: String,
     /// The module to import from.
     pub(super) module: String,
-    /// The function to call, maybe with dots.
+    /// The function to call, which may have dots.
     pub(super) function: String,
 }
 
@@ -24,7 +24,7 @@ pub(super) struct EntryPoints {
 }
 
 impl EntryPoints {
-    /// Reads entry_points.txt; the last entry of a name counts.
+    /// Parses entry_points.txt; the last entry of a name counts.
     pub(super) fn parse(text: &str) -> Result<Self, WheelFault> {
         let mut points = Self::default();
         let mut group = "";
@@ -45,8 +45,8 @@ impl EntryPoints {
         Ok(Self { console: last_of_each(points.console), gui: last_of_each(points.gui) })
     }
 
-    /// Whether a file of `.data/scripts` is a script that the build made for an entry point, which the installer's
-    /// own takes the place of.
+    /// Whether a file of `.data/scripts` is a build's script for an entry point, which the installer's own script
+    /// replaces.
     pub(super) fn replaces(&self, file_name: &str) -> bool {
         let lower = file_name.to_lowercase();
         let stem = [".exe", "-script.py", ".pya"].iter().find(|suffix| lower.ends_with(**suffix));
@@ -54,10 +54,10 @@ impl EntryPoints {
         self.console.iter().chain(&self.gui).any(|(entry, _)| entry == name)
     }
 
-    /// The scripts to make, later ones in the place of earlier ones of the same name.
+    /// The scripts to create; later ones replace earlier ones of the same name.
     ///
-    /// pip and easy_install are built for one Python and installed for others, so their versioned names are made
-    /// from the version at hand.
+    /// pip and easy_install are built with one Python and installed with others, so their versioned names use the
+    /// version of the target.
     pub(super) fn scripts(&self, python: (u32, u32)) -> Result<Vec<EntryPointScript>, WheelFault> {
         let mut entries: Vec<(String, &str)> = Vec::new();
         let (major, minor) = python;
@@ -107,11 +107,12 @@ fn is_number(text: &str) -> bool {
 fn script(name: String, value: &str) -> Result<EntryPointScript, WheelFault> {
     let refuse = |reason| WheelFault::EntryPoint { entry: format!("{name} = {value}"), reason };
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
-    // Brackets belong to what comes after the value. All else is a file's name below the scripts' directory, as for pip.
+    // Brackets belong to the text after the value. Other names are file names below the directory of scripts, as in
+    // pip.
     if name.contains(['[', ']']) || name.split('/').any(|component| check_component(component).is_err()) {
         return Err(refuse("has a name that no script can have"));
     }
-    // What comes after the object reference, such as extras in brackets, means nothing here.
+    // Text after the object reference, such as extras in brackets, is ignored.
     let end = value.find(|c: char| !is_word(c) && c != ':' && c != '.').unwrap_or(value.len());
     let reference = &value[..end];
     let (module, function) = reference.split_once(':').ok_or_else(|| refuse("names no function"))?;

@@ -11,7 +11,7 @@ use crate::tree::TreeError;
 pub struct WheelError {
     /// The wheel's file name.
     pub wheel: String,
-    /// What is wrong with it.
+    /// The fault.
     #[source]
     pub fault: WheelFault,
 }
@@ -20,7 +20,7 @@ pub struct WheelError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WheelFault {
-    /// The file could not be opened or mapped.
+    /// The file cannot be opened or mapped.
     #[error("the file cannot be opened")]
     Open(#[source] io::Error),
     /// Not a wheel's file name (PEP 427, "File name convention").
@@ -29,13 +29,13 @@ pub enum WheelFault {
     /// Not a zip archive, or one whose headers contradict each other.
     #[error("it is not a valid zip archive")]
     Archive(#[from] zip::result::ZipError),
-    /// Bytes after the end of the archive: other readers may see another archive in them.
+    /// Bytes after the end of the archive, which other readers may interpret as another archive.
     #[error("the archive does not end where its file ends")]
     Trailing,
-    /// Two files of one name.
+    /// Two files with one name.
     #[error("it has two different members called `{0}`")]
     Twice(String),
-    /// A name that no file of a layer may have.
+    /// A name that no file of a layer can have.
     #[error("the member `{name}` has a name that {reason}")]
     Name {
         /// The member, printable.
@@ -67,7 +67,7 @@ pub enum WheelFault {
         /// Bytes of the file.
         len: u64,
     },
-    /// A member that has to be read into memory and is too large for it.
+    /// A member that is too large to be read into memory.
     #[error("the member `{name}` has {len} bytes; at most {limit} are read")]
     TooLarge {
         /// The member.
@@ -77,18 +77,18 @@ pub enum WheelFault {
         /// The limit.
         limit: u64,
     },
-    /// A member whose data does not inflate to what the archive says.
+    /// A member whose data does not inflate to the stated content.
     #[error("the member `{name}` is damaged: {reason}")]
     Damaged {
         /// The member.
         name: String,
-        /// How.
+        /// The damage.
         reason: &'static str,
     },
     /// Not exactly one `.dist-info` directory.
     #[error("it has {0} .dist-info directories; a wheel has one")]
     DistInfo(usize),
-    /// A file that every wheel has.
+    /// A missing file that every wheel must have.
     #[error("it has no `{0}`")]
     Missing(String),
     /// A metadata file that is not UTF-8.
@@ -110,15 +110,15 @@ pub enum WheelFault {
     /// A file in `.data` that is in no known directory.
     #[error("`{0}` is in none of the directories of .data: purelib, platlib, headers, scripts, data")]
     DataDirectory(String),
-    /// Two members for one place.
+    /// Two members with the same destination.
     #[error("two members are installed as {0}")]
     Collision(LayerPath),
-    /// An entry point that no script can be made of.
+    /// An entry point that cannot become a script.
     #[error("the entry point `{entry}` {reason}")]
     EntryPoint {
         /// The line of entry_points.txt.
         entry: String,
-        /// What is wrong with it.
+        /// The fault.
         reason: &'static str,
     },
     /// The wheel requires another Python.

@@ -9,7 +9,7 @@ use super::error::WheelFault;
 pub struct FileName {
     /// The distribution's name, normalised (PEP 503).
     pub name: String,
-    /// The version as it is written.
+    /// The version in the file name's spelling.
     pub version: String,
     /// The build tag, empty if there is none.
     pub build: String,
@@ -35,10 +35,10 @@ impl fmt::Display for WheelTags {
 }
 
 impl FileName {
-    /// Reads a file name.
+    /// Parses a file name.
     ///
     /// # Errors
-    /// When it is no wheel's.
+    /// When it is not the name of a wheel.
     pub fn parse(file_name: &str) -> Result<Self, WheelFault> {
         let stem = file_name.strip_suffix(".whl").ok_or(WheelFault::FileName("it does not end in .whl"))?;
         let parts: Vec<&str> = stem.split('-').collect();
@@ -65,7 +65,7 @@ impl FileName {
 }
 
 impl FileName {
-    /// The build tag in the order of builds: its number, then what follows it; `None`, the lowest, without one.
+    /// The build tag for ordering: its number, then its suffix; `None`, the lowest, without a tag.
     #[must_use]
     pub fn build_order(&self) -> Option<(u64, &str)> {
         let end = self.build.find(|c: char| !c.is_ascii_digit()).unwrap_or(self.build.len());
@@ -83,7 +83,7 @@ impl WheelTags {
     }
 }
 
-/// A distribution's name in its one normal form (PEP 503): lower case, runs of `-`, `_` and `.` as one `-`.
+/// The normalised name of a distribution (PEP 503): lower case, runs of `-`, `_` and `.` as one `-`.
 #[must_use]
 pub fn normalize(name: &str) -> String {
     let mut normal = String::with_capacity(name.len());
@@ -97,10 +97,10 @@ pub fn normalize(name: &str) -> String {
     normal
 }
 
-/// Whether two texts are the same version (PEP 440), or the same text where they are none.
+/// Whether two texts are the same version (PEP 440), or the same text if they are not versions.
 pub(super) fn same_version(a: &str, b: &str) -> bool {
     use pep440_rs::Version;
-    // In file names `_` stands for the `+` or `-` that may not be there.
+    // File names have `_` in place of `+` and `-`, which they cannot contain.
     let parse = |text: &str| text.parse::<Version>().or_else(|_| text.replacen('_', "+", 1).parse::<Version>()).ok();
     match (parse(a), parse(b)) {
         (Some(a), Some(b)) => a == b,

@@ -1,4 +1,4 @@
-//! The installed form of a wheel, file by file as `pip install --no-compile` leaves it.
+//! The installed files of a wheel, as `pip install --no-compile` creates them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -12,10 +12,10 @@ use super::scheme::Scheme;
 use crate::path::LayerPath;
 use crate::tree::{Content, LayerTree, Metadata, NodeKind, TreeNode};
 
-/// Scripts whose first line is rewritten are read into memory; they are source text.
+/// Maximum size of a script whose first line is rewritten; it is read into memory.
 const MAX_SCRIPT: u64 = 16 << 20;
 pub(super) const MAX_ENTRY_POINTS: u64 = 4 << 20;
-/// A first line that stands for the interpreter's (PEP 427, "Recommended installer features").
+/// The placeholder for the interpreter in the first line (PEP 427, "Recommended installer features").
 const PYTHON: &[u8] = b"#!python";
 
 /// The options of an installation.
@@ -23,17 +23,17 @@ const PYTHON: &[u8] = b"#!python";
 pub struct InstallOptions {
     /// Modification time of every file and directory, whole seconds since 1970.
     pub mtime: i64,
-    /// Whether the user asked for this distribution, rather than another one needing it (PEP 376, `REQUESTED`).
+    /// Whether the user requested this distribution, as opposed to a dependency (PEP 376, `REQUESTED`).
     pub requested: bool,
 }
 
 /// The destination of a member.
 pub(super) enum InstallPath {
-    /// To that path.
+    /// This path.
     At(LayerPath),
-    /// To that path, as a script whose first line may need the interpreter's name.
+    /// This path, as a script whose first line may need the interpreter's path.
     Script(LayerPath),
-    /// Nowhere: the installer makes the script itself.
+    /// None: the installer creates the script itself.
     Nowhere,
 }
 
@@ -77,13 +77,13 @@ struct WheelInstallation<'a> {
     tree: LayerTree,
     /// The rows of the wheel's own files.
     rows: Vec<RecordRow>,
-    /// The rows of the files that the installer makes.
+    /// The rows of the files that the installer creates.
     generated: Vec<RecordRow>,
 }
 
 impl WheelInstallation<'_> {
-    /// Puts the members in their places, and their rows of RECORD with their new paths into `rows`. Of two members for one
-    /// place the one counts that pip puts there last: one of `.data` after one of the root, a script after all others.
+    /// Adds the members at their destinations, and their RECORD rows with the new paths to `rows`. Of two members with
+    /// one destination, pip's later one counts: members of `.data` after those of the root, scripts last.
     fn spread(&mut self, entry_points: &EntryPoints) -> Result<(), WheelFault> {
         let mut new_rows: BTreeMap<&[u8], RecordRow> = BTreeMap::new();
         let mut placed: BTreeMap<LayerPath, &Member> = BTreeMap::new();
@@ -104,7 +104,7 @@ impl WheelInstallation<'_> {
             match placed.insert(path.clone(), member) {
                 None if self.tree.get(&path).is_none() => {}
                 None => return Err(WheelFault::Collision(path)),
-                // Both are listed, as with pip, where both rows are right.
+                // Both are listed, as in pip, and both rows are right.
                 Some(other) if other.is_same(member, &self.wheel.file) => {}
                 Some(other) => {
                     new_rows.remove(other.name.as_bytes());
@@ -116,7 +116,7 @@ impl WheelInstallation<'_> {
             self.file(path, if member.executable { 0o755 } else { 0o644 }, content)?;
         }
         for old in self.wheel.record.rows.iter().filter(|row| !replaced.contains(&row.path[..])) {
-            // A script that the installer makes itself keeps its row, as pip has it. So does what is listed twice.
+            // A script that the installer replaces keeps its row, as in pip. So does a path that is listed twice.
             let mut row = new_rows.remove(&old.path[..]).unwrap_or_else(|| RecordRow::bare(old.path.clone()));
             if row.hash.is_empty() {
                 row = RecordRow { path: row.path, ..old.clone() };
@@ -127,7 +127,7 @@ impl WheelInstallation<'_> {
         Ok(())
     }
 
-    /// A script's new content, if its first line has to name the interpreter.
+    /// A script's new content, if its first line must have the interpreter's path.
     fn rewrite(&self, member: &Member) -> Result<Option<Vec<u8>>, WheelFault> {
         let mut start = [0; PYTHON.len()];
         let read = member.reader(&self.wheel.file).read_exact(&mut start);
@@ -139,10 +139,10 @@ impl WheelInstallation<'_> {
         Ok(Some([b"#!", self.scheme.executable.as_bytes(), b"\n", rest].concat()))
     }
 
-    /// Puts a file that the installer makes into the tree, in the place of a member if there is one, with a row.
+    /// Adds a file that the installer creates, with a row; it replaces a member.
     fn generate(&mut self, path: LayerPath, mode: u32, content: Vec<u8>) -> Result<(), WheelFault> {
         let row = RecordRow::of(relative(&path, self.library), &content);
-        // Where two entry points make the same script, both rows tell of the one that is left.
+        // If two entry points have the same script, both rows describe the remaining one.
         self.generated.iter_mut().filter(|other| other.path == row.path).for_each(|other| other.clone_from(&row));
         self.generated.push(row);
         self.file(path, mode, Content::Bytes(content))
@@ -162,7 +162,7 @@ impl WheelInstallation<'_> {
     }
 }
 
-/// When pip puts a member in its place: the root's files first, the scripts of `.data` last.
+/// pip's order of destinations: the root's files first, the scripts of `.data` last.
 fn turn(name: &str) -> u8 {
     match in_data(name) {
         None => 0,
@@ -171,12 +171,12 @@ fn turn(name: &str) -> u8 {
     }
 }
 
-/// Where a member of `.data` is in there.
+/// The path of a member inside `.data`.
 fn in_data(name: &str) -> Option<&str> {
     name.split_once('/').filter(|(top, _)| top.ends_with(".data")).map(|(_, rest)| rest)
 }
 
-/// Where the member `name` of a wheel of `distribution` goes; `library` is where its modules go.
+/// The destination of the member `name` of a wheel of `distribution`; `library` is the directory of its modules.
 pub(super) fn place(
     name: &str,
     distribution: &str,
@@ -200,7 +200,7 @@ pub(super) fn place(
     })
 }
 
-/// `path` seen from `directory`, with `..` where it is elsewhere: the form of RECORD's paths.
+/// `path` relative to `directory`, with `..` if it is outside: the form of RECORD's paths.
 fn relative(path: &LayerPath, directory: &LayerPath) -> Vec<u8> {
     let common = components(path).zip(components(directory)).take_while(|(a, b)| a == b).count();
     let up = components(directory).skip(common).map(|_| &b".."[..]);

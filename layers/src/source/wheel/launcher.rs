@@ -1,22 +1,22 @@
 //! The scripts that pip makes for entry points (entry points specification, "Use for scripts").
 
-/// The longest first line that a Linux kernel before 5.1 takes whole, with `#!` and the line's end.
+/// Maximum length of the first line that a Linux kernel before 5.1 accepts, with `#!` and the newline.
 const MAX_SHEBANG: usize = 127;
 
-/// What a script for an entry point looks like. It depends on the version of pip, and the bytes are part of RECORD.
+/// The form of scripts for entry points. It depends on the version of pip, and affects the hashes in RECORD.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Launcher {
-    /// As pip writes it up to 25.1 (Debian 12 and 13 have such a pip).
+    /// The form of pip up to 25.1 (Debian 12 and 13 have such a version).
     #[default]
     Pip23,
-    /// As pip 25.2 and 25.3 write it.
+    /// The form of pip 25.2 and 25.3.
     Pip25,
-    /// As pip writes it from 26.0 on.
+    /// The form of pip from 26.0.
     Pip26,
 }
 
 impl Launcher {
-    /// The form that a version of pip writes, major and minor.
+    /// The form for a version of pip, major and minor.
     #[must_use]
     pub fn of_pip(version: (u32, u32)) -> Self {
         match version {
@@ -46,8 +46,8 @@ impl Launcher {
     }
 }
 
-/// The first line of a script, or three where the kernel would not take it in one: then a shell runs the script, and
-/// Python sees a string in the shell's lines.
+/// The first line of a script, or three lines if the kernel does not accept it in one: then a shell runs the script,
+/// and Python sees the shell's lines as a string.
 fn shebang(executable: &str) -> String {
     let executable = quoted(executable);
     if !executable.contains(' ') && executable.len() + 3 <= MAX_SHEBANG {

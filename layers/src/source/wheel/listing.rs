@@ -1,4 +1,4 @@
-//! Which files a wheel installs, without reading more of it than its archive's directory and two small members.
+//! The installed files of a wheel, from its central directory and two small members.
 
 use std::io::{Cursor, Read};
 use std::path::Path;
@@ -15,8 +15,8 @@ use super::{FileName, MAX_METADATA};
 use crate::mapped::MappedFile;
 use crate::path::LayerPath;
 
-/// The files that the wheel at `path`, whose own name is `file_name`, installs, but for those that the installer writes
-/// into its `.dist-info`. The wheel must have been verified before: little is checked here.
+/// The files that the wheel at `path`, with the wheel name `file_name`, installs, without those that the installer
+/// writes into its `.dist-info`. The wheel must be verified: this checks little.
 ///
 /// # Errors
 /// When it cannot be read.
@@ -28,11 +28,11 @@ fn list(path: &Path, file_name: &str, scheme: &Scheme) -> Result<Vec<LayerPath>,
     let name = FileName::parse(file_name)?;
     let file = MappedFile::open(path).map_err(WheelFault::Open)?;
     let mut archive = ZipArchive::new(Cursor::new(file.as_ref()))?;
-    // As they are: names are UTF-8, whatever the archive's flags say.
+    // The raw names: they are UTF-8, even if the flags of the archive differ.
     let names = archive.file_names_raw().filter(|name| !name.ends_with(b"/"));
     let names: Vec<String> = names.map(member_name).collect::<Result<_, _>>()?;
     let mut text = |file: &str, limit: u64| {
-        // At the top alone: packages bring the `.dist-info` directories of others along, further down.
+        // Only at the top: packages may include the `.dist-info` directories of others below it.
         let of_info = |name: &&String| {
             name.split_once('/').is_some_and(|(top, rest)| top.ends_with(".dist-info") && rest == file)
         };

@@ -2,12 +2,12 @@
 
 use super::error::WheelFault;
 
-/// Headers in the order in which they are written; what comes after the first empty line is left out.
+/// The headers in their order; text after the first empty line is dropped.
 #[derive(Debug, Clone, Default)]
 pub struct MetadataHeaders(Vec<(String, String)>);
 
 impl MetadataHeaders {
-    /// Reads headers; lines that begin with a blank continue the value before them.
+    /// Parses headers; lines that begin with whitespace continue the previous value.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let mut headers: Vec<(String, String)> = Vec::new();
@@ -24,19 +24,19 @@ impl MetadataHeaders {
         Self(headers)
     }
 
-    /// The first value of that name, in whatever case.
+    /// The first value of this name, ignoring case.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.all(name).next()
     }
 
-    /// All values of that name.
+    /// All values of this name.
     pub fn all<'a, 'n>(&'a self, name: &'n str) -> impl Iterator<Item = &'a str> + use<'a, 'n> {
         self.0.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 }
 
-/// Whether WHEEL says that the root goes to purelib rather than platlib.
+/// Whether WHEEL assigns the root to purelib and not to platlib.
 pub(super) fn root_is_purelib(wheel: &MetadataHeaders) -> Result<bool, WheelFault> {
     let version = wheel.get("Wheel-Version").unwrap_or_default();
     if version.split('.').next() != Some("1") {

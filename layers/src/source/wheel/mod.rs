@@ -1,7 +1,7 @@
-//! A wheel becomes the tree that pip would install (PEP 427, PEP 491).
+//! A tree with the files that pip would install for a wheel (PEP 427, PEP 491).
 //!
-//! Members go into the tree as the bytes that they are in the archive. Opening a wheel checks everything that can be
-//! checked without inflating; [`Wheel::verify`] checks the rest, once, when the wheel comes in.
+//! The tree includes the archive's bytes of members unchanged. Opening a wheel performs all checks that need no
+//! inflating; [`Wheel::verify`] performs the rest once, when the wheel enters the store.
 
 pub(in crate::source) mod archive;
 mod discrepancy;
@@ -33,11 +33,11 @@ use crate::tree::LayerTree;
 use archive::{Member, WheelArchive};
 use record::Record;
 
-/// RECORD has some hundred bytes for a file; nobody has a million files in a wheel.
+/// RECORD has some hundred bytes per file; this allows about a million files.
 const MAX_RECORD: u64 = 128 << 20;
 const MAX_METADATA: u64 = 16 << 20;
 
-/// A wheel, opened and found to be well-formed.
+/// An opened, well-formed wheel.
 #[derive(Debug)]
 pub struct Wheel {
     file: MappedFile,
@@ -52,8 +52,8 @@ pub struct Wheel {
 }
 
 impl Wheel {
-    /// Maps the wheel at `path` and checks its form: names, sizes, compression, agreement of the archive's headers
-    /// with each other, of the metadata with the file name.
+    /// Maps the wheel at `path` and checks its form: names, sizes, compression, consistency of the archive's headers,
+    /// and of the metadata with the file name.
     ///
     /// # Errors
     /// When the file cannot be mapped or breaks a rule.
@@ -62,7 +62,7 @@ impl Wheel {
         Self::open_as(path, &file_name)
     }
 
-    /// The same for a file that is stored under another name than the wheel's own, `file_name`.
+    /// The same for a file that is stored under another name than the wheel name `file_name`.
     ///
     /// # Errors
     /// As [`Wheel::open`].
@@ -74,7 +74,7 @@ impl Wheel {
         let name = FileName::parse(file_name)?;
         let file = MappedFile::open(path).map_err(WheelFault::Open)?;
         let archive = archive::read(&file)?;
-        // RECORD is read line by line.
+        // RECORD is parsed line by line.
         if let Some(member) = archive.members.iter().find(|member| member.name.contains('\n')) {
             let name = member.name.escape_debug().to_string();
             return Err(WheelFault::Name { name, reason: "has a line break" });
@@ -95,7 +95,7 @@ impl Wheel {
         Ok(Self { file, file_name, name, version, archive, dist_info, root_is_purelib, metadata, record })
     }
 
-    /// The same wheel with another RECORD, that of a [`Correction`], in the place of its own.
+    /// The same wheel with the RECORD of a [`Correction`] in place of its own.
     #[must_use]
     pub fn with_record(self, record: &str) -> Self {
         Self { record: Record::parse(record), ..self }
@@ -107,7 +107,7 @@ impl Wheel {
         &self.name.name
     }
 
-    /// The version, as METADATA has it.
+    /// The version in METADATA.
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
@@ -137,38 +137,38 @@ impl Wheel {
         &self.metadata
     }
 
-    /// The sum of the files' lengths, in bytes.
+    /// The total length of the files in bytes.
     #[must_use]
     pub fn content_len(&self) -> u64 {
         self.archive.members.iter().map(|member| member.len).sum()
     }
 
-    /// Checks that the wheel is for that Python, major and minor. Its tags are not looked at.
+    /// Checks that the wheel supports this Python, major and minor. Ignores its tags.
     ///
     /// # Errors
-    /// [`WheelFault::RequiresPython`], which says what the wheel is for.
+    /// [`WheelFault::RequiresPython`] with the supported versions.
     pub fn supports(&self, python: (u32, u32)) -> Result<(), WheelError> {
         let checked = requires::check(self.requires_python().unwrap_or_default(), python);
         checked.map_err(|fault| fault.of(&self.file_name))
     }
 
-    /// Inflates every file and checks its length, its CRC-32 and its row of RECORD. What should be in RECORD in place of
-    /// what is, unless it is right. Memory is bounded.
+    /// Inflates every file and checks its length, its CRC-32 and its row of RECORD. Returns the correct RECORD if the
+    /// wheel's differs. Memory is bounded.
     ///
     /// # Errors
-    /// [`WheelFault::Damaged`] with the first file that is not as it should be.
+    /// [`WheelFault::Damaged`] for the first damaged file.
     pub fn verify(&self) -> Result<Option<Correction>, WheelError> {
         verify::verify(self).map_err(|fault| fault.of(&self.file_name))
     }
 
-    /// The files that `pip install --no-compile` makes of the wheel, owned by root.
+    /// The files that `pip install --no-compile` creates for the wheel, owned by root.
     ///
-    /// The tree has the directories that are the wheel's own and none of the scheme's or the system's. Next to
-    /// nothing is inflated. A wheel that was not verified may give a tree whose content is damaged, and one without the
-    /// [`Correction`] that verifying it brought a wrong RECORD.
+    /// The tree has the wheel's own directories, and none of the scheme's or the system's. Almost nothing is inflated.
+    /// Without verification the content may be damaged, and without the resulting [`Correction`] the RECORD may be
+    /// wrong.
     ///
     /// # Errors
-    /// When members collide, are in a place that no scheme has, or an entry point cannot be made into a script.
+    /// When members collide, a member's destination is in no scheme, or an entry point cannot become a script.
     pub fn install(&self, scheme: &Scheme, options: InstallOptions) -> Result<LayerTree, WheelError> {
         install::install(self, scheme, options).map_err(|fault| fault.of(&self.file_name))
     }
@@ -186,8 +186,8 @@ impl Member {
     }
 }
 
-/// The one `.dist-info` directory, which has to be called like the distribution. What it says of the version does not
-/// count: METADATA does.
+/// The only `.dist-info` directory, which must have the name of the distribution. Its version is ignored: METADATA's
+/// counts.
 fn dist_info(members: &[Member], name: &FileName) -> Result<String, WheelFault> {
     let tops = members.iter().filter_map(|member| member.name.split_once('/').map(|(top, _)| top));
     let mut found: Vec<&str> = tops.filter(|top| top.ends_with(".dist-info")).collect();
@@ -200,7 +200,7 @@ fn dist_info(members: &[Member], name: &FileName) -> Result<String, WheelFault> 
     Ok(dist_info.to_owned())
 }
 
-/// Checks a name and a version against the file name's.
+/// Compares a name and a version with those of the file name.
 fn agree(place: &str, (name, version): (&str, &str), expected: &FileName) -> Result<(), WheelFault> {
     let differ = |found: &str, expected: &str| {
         Err(WheelFault::Disagreement {

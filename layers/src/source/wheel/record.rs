@@ -13,16 +13,16 @@ use super::discrepancy::Discrepancy;
 #[derive(Debug, Default)]
 pub(super) struct Record {
     pub(super) rows: Vec<RecordRow>,
-    /// Lines that are no rows, counted from 1.
+    /// Invalid lines, counted from 1.
     unreadable: Vec<usize>,
 }
 
-/// A row: path, hash (`sha256=…`) and size, the last two maybe empty. Sorted as pip sorts them.
+/// A row: path, hash (`sha256=…`) and size; the last two may be empty. Rows sort as in pip.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RecordRow {
-    /// Relative to the directory that the `.dist-info` directory is in.
+    /// Relative to the parent of the `.dist-info` directory.
     pub(super) path: Vec<u8>,
-    /// `ALGORITHM=` and the hash in URL-safe base64 without padding, unless it is none that can be read.
+    /// `ALGORITHM=` and the hash in URL-safe base64 without padding; an invalid hash keeps its text.
     pub(super) hash: String,
     /// Decimal, bytes.
     pub(super) size: String,
@@ -35,12 +35,12 @@ impl RecordRow {
         Self { path, hash, size: content.len().to_string() }
     }
 
-    /// The row of a file of which nothing is recorded.
+    /// The row of a file without hash and size.
     pub(super) fn bare(path: Vec<u8>) -> Self {
         Self { path, hash: String::new(), size: String::new() }
     }
 
-    /// What computes a hash to compare with this row's; `None` where it has none that is worth something.
+    /// The hasher for this row's algorithm; `None` without a sufficient hash.
     pub(super) fn hasher(&self) -> Option<RecordHasher> {
         let (algorithm, digest) = self.hash.split_once('=')?;
         let hasher = RecordHasher::of(algorithm)?;
@@ -88,7 +88,7 @@ impl RecordHasher {
         }
     }
 
-    /// The hash as a row has it.
+    /// The hash in the form of a row.
     pub(super) fn finish(self) -> String {
         match self {
             Self::Sha256(hasher) => shown("sha256", &hasher.finalize()),
@@ -102,15 +102,15 @@ fn shown(algorithm: &str, digest: &[u8]) -> String {
     format!("{algorithm}={}", URL_SAFE_NO_PAD.encode(digest))
 }
 
-/// A hash of `len` bytes: in URL-safe base64 without padding, as PEP 376 has it, or, as other builds have written it, with
-/// padding, in the other alphabet of base64 or in hex.
+/// A hash of `len` bytes: in URL-safe base64 without padding (PEP 376) or, as some builds write it, with padding, in
+/// standard base64, or in hex.
 fn digest_of(text: &str, len: usize) -> Option<Vec<u8>> {
     let base64 = || URL_SAFE_NO_PAD.decode(text.trim_end_matches('=').replace('+', "-").replace('/', "_"));
     let digest = if text.len() == 2 * len { hex::decode(text).ok() } else { base64().ok() };
     digest.filter(|digest| digest.len() == len)
 }
 
-/// The one form that installers write of a hash; text of which there is none stays as it is.
+/// The form of a hash that installers write; invalid text stays unchanged.
 fn canonical(hash: String) -> String {
     let found = hash.split_once('=').and_then(|(algorithm, digest)| {
         let hasher = RecordHasher::of(algorithm)?;
@@ -120,7 +120,7 @@ fn canonical(hash: String) -> String {
 }
 
 impl Record {
-    /// Reads a RECORD: CSV with three fields, double quotes around those that need them. Empty lines are skipped.
+    /// Parses a RECORD: CSV with three fields, and double quotes where necessary. Skips empty lines.
     pub(super) fn parse(text: &str) -> Self {
         let mut record = Self::default();
         for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.is_empty()) {
@@ -132,7 +132,7 @@ impl Record {
         record
     }
 
-    /// The rows by their paths, and what is wrong with RECORD by itself.
+    /// The rows by path, and the faults of RECORD itself.
     pub(super) fn by_path(&self) -> (BTreeMap<&[u8], &RecordRow>, Vec<Discrepancy>) {
         let mut rows: BTreeMap<&[u8], &RecordRow> = BTreeMap::new();
         let mut wrong: Vec<_> = self.unreadable.iter().copied().map(Discrepancy::Unreadable).collect();
@@ -172,7 +172,7 @@ fn fields(line: &str) -> Option<Vec<String>> {
     (!quoted).then_some(fields)
 }
 
-/// Writes a RECORD as pip does: rows sorted, fields quoted where they must be, lines that end in CR LF.
+/// Writes a RECORD as pip does: sorted rows, quotes where necessary, CR LF line ends.
 pub(super) fn write(mut rows: Vec<RecordRow>) -> Vec<u8> {
     rows.sort_unstable();
     let mut out = Vec::new();
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn hashes_are_read_however_builds_have_written_them() {
         use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE};
-        // All that the alphabets differ in is in it: `-` and `_`, or `+` and `/`.
+        // This contains the characters in which the alphabets differ: `-` and `_`, or `+` and `/`.
         let content = b"a=>?\n".repeat(3);
         let row = RecordRow::of(b"f".to_vec(), &content);
         let digest = Sha256::digest(&content);

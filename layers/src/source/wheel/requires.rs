@@ -1,11 +1,11 @@
-//! Which Pythons a wheel is for (`Requires-Python` in its METADATA).
+//! The Python versions that a wheel supports (`Requires-Python` in its METADATA).
 
 use pep440_rs::{Version, VersionSpecifiers};
 
 use super::error::WheelFault;
 
-/// Checks a `Requires-Python` against every patch release that `python`, major and minor, may be. Text that is no
-/// version specifier fits all, as with pip.
+/// Checks a `Requires-Python` against every possible patch release of `python`, major and minor. An invalid version
+/// specifier matches all versions, as in pip.
 pub(super) fn check(requires: &str, (major, minor): (u32, u32)) -> Result<(), WheelFault> {
     let Ok(specifiers) = requires.parse::<VersionSpecifiers>() else { return Ok(()) };
     let mut patches = (0..100).map(|patch| Version::new([major.into(), minor.into(), patch]));

@@ -1,11 +1,11 @@
-//! Where the parts of a distribution go: an installation scheme, as pip and `sysconfig` see it.
+//! Installation schemes: the directories for the parts of a distribution, as in pip and `sysconfig`.
 
 use std::collections::BTreeSet;
 
 use super::launcher::Launcher;
 use crate::path::{LayerPath, PathError};
 
-/// Directories below a prefix that belong to the system and not to a wheel, though a wheel may put something there.
+/// Directories below a prefix that belong to the system, even if a wheel has files in them.
 const SYSTEM: [&str; 28] = [
     "bin",
     "etc",
@@ -37,33 +37,33 @@ const SYSTEM: [&str; 28] = [
     "var",
 ];
 
-/// Where a Python installation wants the parts of a wheel.
+/// The directories of a Python installation for the parts of a wheel.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Scheme {
     /// Pure modules.
     pub purelib: LayerPath,
-    /// Modules for one platform; mostly the same place.
+    /// Platform-specific modules; usually the same directory.
     pub platlib: LayerPath,
     /// Scripts.
     pub scripts: LayerPath,
-    /// Everything in `.data/data`, such as `share/man`: the installation's prefix.
+    /// Everything in `.data/data`, such as `share/man`: the prefix of the installation.
     pub data: LayerPath,
-    /// The directory in which each distribution has a directory for its C headers.
+    /// The parent of the directories for each distribution's C headers.
     pub headers: LayerPath,
     /// Major and minor version of Python.
     pub python: (u32, u32),
     /// Absolute path of the interpreter, for the first line of scripts.
     pub executable: String,
-    /// What scripts made for entry points look like.
+    /// The form of scripts for entry points.
     pub launcher: Launcher,
 }
 
 impl Scheme {
-    /// The scheme of the installation whose packages are in `site_packages`, as its own pip has it.
+    /// The scheme of the installation with its packages in `site_packages`, as in its own pip.
     ///
-    /// The prefix is what comes before `lib/pythonX.Y/{site,dist}-packages` (or `lib64/…`, or Debian's
-    /// `lib/python3/dist-packages`). Any other directory is a scheme of its own, as with `pip install --target`:
-    /// scripts in its `bin`, data in itself, headers in its `include/python`.
+    /// The prefix is the part before `lib/pythonX.Y/{site,dist}-packages` (or `lib64/…`, or Debian's
+    /// `lib/python3/dist-packages`). Any other directory is its own prefix, as in `pip install --target`: scripts are
+    /// in its `bin`, data in the directory itself, headers in its `include/python`.
     ///
     /// # Errors
     /// When a path would have a component that is too long.
@@ -71,7 +71,7 @@ impl Scheme {
         let versioned = format!("python{}.{}", python.0, python.1);
         let prefix = prefix(&site_packages, &versioned);
         let include = match &prefix {
-            // Debian's own Python installs for /usr/local and yet looks for headers in /usr.
+            // Debian's own Python installs to /usr/local, but its headers are in /usr.
             Some(prefix) if is_debian(&site_packages, prefix, python) => format!("/usr/include/{versioned}"),
             Some(_) => format!("include/{versioned}"),
             None => "include/python".to_owned(),
@@ -89,7 +89,7 @@ impl Scheme {
         })
     }
 
-    /// The same in a virtual environment, where headers have another place: `include/site/pythonX.Y`.
+    /// The same in a virtual environment, where headers are in `include/site/pythonX.Y`.
     ///
     /// # Errors
     /// As [`Scheme::new`].
@@ -98,19 +98,18 @@ impl Scheme {
         Ok(self)
     }
 
-    /// The same with scripts as that version of pip writes them, major and minor.
+    /// The same with scripts in the form of this version of pip, major and minor.
     #[must_use]
     pub fn like_pip(mut self, version: (u32, u32)) -> Self {
         self.launcher = Launcher::of_pip(version);
         self
     }
 
-    /// The directories that are the base's, whatever a wheel puts into them: those of the scheme, those above them,
-    /// and the usual ones of a prefix. A layer that named them would change their mode and time. All others below
-    /// the scheme's are the wheel's.
+    /// The directories of the base: those of the scheme, their parents, and the usual ones of a prefix. Entries for
+    /// them in a layer would change their mode and time. All other directories below the scheme's belong to the wheel.
     pub(super) fn base_directories(&self) -> Result<BTreeSet<LayerPath>, PathError> {
         let mut base = BTreeSet::new();
-        // A virtual environment has no directory for headers until a wheel makes it.
+        // A virtual environment has no directory of headers until a wheel creates it.
         let in_venv = self.headers.starts_with(&self.data.join("include/site")?);
         let headers = if in_venv { &self.data } else { &self.headers };
         let own = [&self.purelib, &self.platlib, &self.scripts, &self.data, headers];

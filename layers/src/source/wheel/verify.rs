@@ -1,4 +1,4 @@
-//! Every byte of a wheel against what the archive and RECORD say of it.
+//! Verification of every byte of a wheel against the archive and RECORD.
 
 use super::Wheel;
 use super::archive::Member;
@@ -8,8 +8,8 @@ use super::record::{self, RecordHasher, RecordRow};
 use crate::inflate::{InflateError, Inflater};
 use crate::mapped::MappedFile;
 
-/// Reads every member: checks its length and its CRC-32, and what RECORD says of it. RECORD and the signatures that may
-/// be beside it need no row; directories may have one, as auditwheel used to write them.
+/// Reads every member, and checks its length, its CRC-32 and its row in RECORD. RECORD and its signatures need no row;
+/// directories may have one, as older versions of auditwheel write them.
 pub(super) fn verify(wheel: &Wheel) -> Result<Option<Correction>, WheelFault> {
     let record = format!("{}/RECORD", wheel.dist_info);
     let (mut listed, mut discrepancies) = wheel.record.by_path();
@@ -48,7 +48,7 @@ pub(super) fn verify(wheel: &Wheel) -> Result<Option<Correction>, WheelFault> {
     Ok(Some(Correction { record, discrepancies }))
 }
 
-/// Hands the bytes of a member to `each` and checks its length and its CRC-32.
+/// Passes the bytes of a member to `each`, and checks its length and its CRC-32.
 fn read(
     member: &Member,
     file: &MappedFile,

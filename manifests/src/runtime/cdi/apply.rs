@@ -1,5 +1,5 @@
-//! Edits onto a runtime spec, in the order of CDI's library: variables, device nodes, network devices, mounts, hooks,
-//! Intel's resource control, groups.
+//! Application of edits to a runtime spec, in the order of CDI's library: variables, device nodes, network devices,
+//! mounts, hooks, Intel's resource control, groups.
 
 use std::collections::BTreeMap;
 
@@ -12,13 +12,13 @@ use super::validate::NO_PERMISSIONS;
 use crate::runtime::defaults::PATH;
 use crate::runtime::path::clean;
 
-/// What is wrong with a path where nothing is.
+/// The fault of a path that does not exist.
 const NOT_THERE: &str = "is not there";
 
-/// The version of the runtime spec that brought network devices and the whole of resource control.
+/// The version of the runtime spec that introduced network devices and full support of resource control.
 const VERSION_OF_NET_DEVICES: &str = "1.3.0";
 
-/// What a path on the host is.
+/// The type of a path on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceNodeKind {
     /// A block device.
@@ -27,12 +27,12 @@ pub enum DeviceNodeKind {
     Char,
     /// A named pipe.
     Fifo,
-    /// No device, such as a symbolic link.
+    /// Not a device, for instance a symbolic link.
     Other,
 }
 
 impl DeviceNodeKind {
-    /// The runtime spec's letter; mknod(1)'s `u` is another word for `c`, and runc does not know it.
+    /// The runtime spec's letter; mknod(1)'s `u` equals `c`, but runc does not support it.
     fn letter(self) -> Option<&'static str> {
         match self {
             Self::Block => Some("b"),
@@ -52,10 +52,10 @@ impl DeviceNodeKind {
     }
 }
 
-/// What lstat(2) says of a path on the host.
+/// The metadata of a path on the host from lstat(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceFacts {
-    /// What it is.
+    /// The type.
     pub kind: DeviceNodeKind,
     /// Major number of the device.
     pub major: u32,
@@ -68,18 +68,18 @@ pub struct DeviceFacts {
 /// The container that the edits are for.
 #[derive(Debug)]
 pub(crate) struct TargetContainer<'a> {
-    /// The host's device nodes by path; what is not in it is not there.
+    /// The host's device nodes by path; all other paths are missing.
     pub(crate) devices: &'a BTreeMap<String, DeviceFacts>,
-    /// Whether it is to run in a user namespace.
+    /// Whether it runs in a user namespace.
     pub(crate) rootless: bool,
-    /// Where the user's volumes are.
+    /// The destinations of the user's volumes.
     pub(crate) volumes: Vec<&'a str>,
 }
 
 /// Applies the edits to the spec `json`.
 ///
 /// # Errors
-/// When a device node is not on the host, and the file does not state what it is.
+/// When a device node is missing on the host, and the file does not state its type and numbers.
 pub(crate) fn apply(
     edits: &Edits,
     json: &mut Value,
@@ -126,7 +126,7 @@ fn push(list: &mut Value, item: Value) {
     }
 }
 
-/// Takes away the entries whose `key` is `value`.
+/// Removes the entries with `key` equal to `value`.
 fn remove(list: &mut Value, key: &str, value: &str) {
     if let Value::Array(items) = list {
         items.retain(|item| item[key] != value);
@@ -142,8 +142,8 @@ fn set_variable(env: &mut Value, entry: &str) {
     }
 }
 
-/// A node that the runtime makes, and leave to use it. In a user namespace nobody can make one: there it is a bind mount
-/// of the host's, which is also what runc makes of a node, but of the one at the same path, whatever `hostPath` says.
+/// Adds a node that the runtime creates, with permission to use it. A user namespace cannot create nodes: there it is a
+/// bind mount of the host's node. runc itself would bind the host's node at the container's path instead of `hostPath`.
 fn add_node(node: &DeviceNode, json: &mut Value, container: &TargetContainer<'_>) -> Result<(), CdiError> {
     let path = clean(&node.path);
     let missing = |why| CdiError::Node { path: node.host_path().to_owned(), why };
@@ -183,7 +183,8 @@ fn add_node(node: &DeviceNode, json: &mut Value, container: &TargetContainer<'_>
     Ok(())
 }
 
-/// Whether the host's nodes, `devices`, serve for a node of a container. The error is what is wrong with the host's.
+/// Checks that the host's nodes, `devices`, are suitable for a container's node. The error is the fault of the host's
+/// node.
 pub(super) fn usable(
     node: &DeviceNode,
     devices: &BTreeMap<String, DeviceFacts>,
@@ -193,11 +194,10 @@ pub(super) fn usable(
     if rootless { host.map(|_| ()).ok_or(NOT_THERE) } else { identity(node, host).map(|_| ()) }
 }
 
-/// What kind of device it is, and major and minor number of those that have them.
+/// The type of a device, and its major and minor number if it has them.
 type DeviceIdentity = (&'static str, Option<(i64, i64)>);
 
-/// What a node is: the file's word for it, as far as it says so, else the host's. The error is what is wrong with the
-/// host's.
+/// The type and numbers of a node: those in the file, or else the host's. The error is the fault of the host's node.
 fn identity(node: &DeviceNode, host: Option<&DeviceFacts>) -> Result<DeviceIdentity, &'static str> {
     let stated = DeviceNodeKind::stated(node.kind.as_deref());
     let numbers = node.major.filter(|major| *major != 0).map(|major| (major, node.minor.unwrap_or(0)));
@@ -215,7 +215,7 @@ fn identity(node: &DeviceNode, host: Option<&DeviceFacts>) -> Result<DeviceIdent
     Ok((kind, Some(numbers).filter(|_| host.kind != DeviceNodeKind::Fifo)))
 }
 
-/// A mount without a type and without `bind` can be nothing but a bind mount, and runtimes want to be told.
+/// The JSON of a mount. A mount without a type and without `bind` is a bind mount, and runtimes require the option.
 fn mount_json(mount: &CdiMount) -> Value {
     let mut options = mount.options.clone();
     let mut json = json!({"destination": clean(&mount.container_path), "source": mount.host_path});
@@ -231,7 +231,7 @@ fn mount_json(mount: &CdiMount) -> Value {
     json
 }
 
-/// Puts a mount at the end, in the place of those at the same destination.
+/// Appends a mount, and removes those with the same destination.
 fn set_mount(mounts: &mut Value, mount: Value) {
     if let Some(destination) = mount["destination"].as_str() {
         remove(mounts, "destination", destination);
@@ -239,7 +239,7 @@ fn set_mount(mounts: &mut Value, mount: Value) {
     push(mounts, mount);
 }
 
-/// Outer ones first; otherwise the order stays.
+/// Sorts outer mounts first; otherwise the order stays.
 fn sort_mounts(mounts: &mut Value) {
     let depth = |mount: &Value| mount["destination"].as_str().map(|place| clean(place).matches('/').count());
     if let Value::Array(mounts) = mounts {
@@ -247,7 +247,7 @@ fn sort_mounts(mounts: &mut Value) {
     }
 }
 
-/// Some runtimes give a hook without variables none at all, and then it finds no program.
+/// The JSON of a hook. Some runtimes give a hook without variables an empty environment, in which it finds no program.
 fn hook_json(hook: &Hook) -> Value {
     let mut env = hook.env.clone();
     if !env.iter().any(|entry| entry.starts_with("PATH=")) {
@@ -257,7 +257,7 @@ fn hook_json(hook: &Hook) -> Value {
     if !hook.args.is_empty() {
         json["args"] = json!(hook.args);
     }
-    // CDI allows any number, the runtime spec those above 0.
+    // CDI allows any number, the runtime spec only positive ones.
     if let Some(timeout) = hook.timeout.filter(|timeout| *timeout > 0) {
         json["timeout"] = json!(timeout);
     }
@@ -282,7 +282,7 @@ fn rdt_json(rdt: &IntelRdt) -> Value {
     json
 }
 
-/// Tells where a volume and the edits are in each other's way.
+/// Warns about conflicts of volumes and edits.
 fn tell_what_is_hidden(edits: &ContainerEdits, container: &TargetContainer<'_>, warnings: &mut Vec<String>) {
     let inside = |place: &str, outer: &str| place.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
     let mounts: Vec<_> = edits.mounts.iter().map(|mount| clean(&mount.container_path)).collect();

@@ -1,16 +1,16 @@
-//! A document as CDI's own library takes it: it reads YAML and JSON alike by Go's `sigs.k8s.io/yaml`.
+//! Coercion of a document as in CDI's own library, which parses YAML and JSON with Go's `sigs.k8s.io/yaml`.
 //!
-//! There a key may be in any case, `null` stands for what is not there, and a number or a truth value where a text belongs
-//! is that text, in the form in which Go writes it: `0755` is read as octal, and then it is `493`.
+//! There, keys may have any case, `null` equals a missing field, and a number or a boolean in place of a text is
+//! converted to text in Go's form: `0755` is read as octal, and becomes `493`.
 
 use serde_json::{Map, Number, Value, json};
 
-/// What a field holds, as far as other values are turned into it.
+/// The type of a field, for the conversion of other values.
 #[derive(Debug, Clone, Copy)]
 enum FieldKind {
     Text,
     Texts,
-    /// Texts by key.
+    /// Map from text to text.
     TextMap,
     Number,
     Numbers,
@@ -19,7 +19,7 @@ enum FieldKind {
     Objects,
 }
 
-/// All fields of a document. None has another kind at another place.
+/// All fields of a document. The same name has the same type everywhere.
 const FIELDS: [(&str, FieldKind); 33] = [
     ("cdiVersion", FieldKind::Text),
     ("kind", FieldKind::Text),
@@ -56,8 +56,8 @@ const FIELDS: [(&str, FieldKind); 33] = [
     ("hostInterfaceName", FieldKind::Text),
 ];
 
-/// Turns the values of a document into those that its fields hold, where Go would. What it would not take stays as it is,
-/// but for a list in the place of an object, which is an error here, as serde takes it for the object's fields in order.
+/// Converts the values of a document to the types of its fields, as Go does. Other values stay unchanged, except that a
+/// list in place of an object is an error, because serde would read it as the object's fields in order.
 pub(super) fn document(value: Value) -> Result<Value, String> {
     coerce(value, FieldKind::Object)
 }
@@ -88,8 +88,7 @@ fn each(items: Vec<Value>, kind: FieldKind) -> Result<Value, String> {
     items.into_iter().map(|item| coerce(item, kind)).collect()
 }
 
-/// The fields by the names that they have in CDI, without those that are `null`. Of two spellings of a name the later one
-/// counts.
+/// The fields with CDI's spelling of their names, without those that are `null`. The later of two spellings counts.
 fn object(fields: Map<String, Value>) -> Result<Map<String, Value>, String> {
     let named = fields.into_iter().filter_map(|(key, value)| {
         match FIELDS.iter().find(|(name, _)| name.eq_ignore_ascii_case(&key)) {
@@ -108,15 +107,15 @@ fn text(number: &Number) -> String {
     }
 }
 
-/// A number with a point or an exponent that is a whole one for all that, such as `1e2`.
+/// The integer value of a number with a point or an exponent, such as `1e2`.
 fn whole(number: &Number) -> Option<i64> {
-    // Beyond this not every whole number has a form with a point.
+    // Above this, not every integer has an exact floating-point representation.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let number = number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0 && float.abs() <= EXACT)?;
     format!("{number:.0}").parse().ok()
 }
 
-/// Go's shortest form of a number in single precision (`strconv.FormatFloat(number, 'g', -1, 32)`).
+/// Go's shortest form of a single-precision number (`strconv.FormatFloat(number, 'g', -1, 32)`).
 fn go_float(number: f64) -> String {
     #[expect(clippy::cast_possible_truncation, reason = "Go takes single precision, too")]
     let number = number as f32;
@@ -127,7 +126,7 @@ fn go_float(number: f64) -> String {
             let sign = if exponent < 0 { '-' } else { '+' };
             format!("{digits}e{sign}{:02}", exponent.abs())
         }
-        // Between those this has no exponent.
+        // Numbers between these have no exponent.
         _ => number.to_string(),
     }
 }

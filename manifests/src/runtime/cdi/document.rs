@@ -1,5 +1,5 @@
-//! What a CDI file holds (SPEC.md, "CDI JSON Specification"). Unknown fields are errors, as the specification wants it;
-//! what is not there is empty, and [`validate`](super::validate) tells what may not be.
+//! The content of a CDI file (SPEC.md, "CDI JSON Specification"). Unknown fields are errors, as the specification
+//! requires; missing fields are empty, and [`validate`](super::validate) checks which are required.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ pub(crate) struct CdiDocument {
     pub(crate) kind: String,
     pub(crate) annotations: BTreeMap<String, String>,
     pub(crate) devices: Vec<CdiDevice>,
-    /// What each device of the file needs besides its own edits.
+    /// The edits for every device of the file, besides its own.
     pub(crate) container_edits: ContainerEdits,
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct ContainerEdits {
 pub(crate) struct DeviceNode {
     /// In the container.
     pub(crate) path: String,
-    /// On the host; the same path if it is not there.
+    /// On the host; `path` if it is missing.
     pub(crate) host_path: Option<String>,
     /// `b`, `c`, `u` or `p`, as in mknod(1).
     #[serde(rename = "type")]
@@ -52,7 +52,7 @@ pub(crate) struct DeviceNode {
     pub(crate) major: Option<i64>,
     pub(crate) minor: Option<i64>,
     pub(crate) file_mode: Option<u32>,
-    /// Of `r`, `w`, `m`, or the word `none`.
+    /// A combination of `r`, `w` and `m`, or the word `none`.
     pub(crate) permissions: Option<String>,
     pub(crate) uid: Option<u32>,
     pub(crate) gid: Option<u32>,
@@ -79,7 +79,7 @@ pub(crate) struct Hook {
     pub(crate) path: String,
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<String>,
-    /// Seconds; no limit if it is not above 0.
+    /// Seconds; no limit unless positive.
     pub(crate) timeout: Option<i64>,
 }
 
@@ -94,7 +94,7 @@ pub(crate) struct CdiMount {
 }
 
 impl CdiMount {
-    /// Whether it shows a file or directory of the host. What has no type can be nothing else.
+    /// Whether it is a bind mount of the host, as every mount without a type.
     pub(crate) fn is_bind(&self) -> bool {
         matches!(self.kind.as_deref(), None | Some("" | "none" | "bind")) || self.has_bind_option()
     }
@@ -127,7 +127,7 @@ impl ContainerEdits {
             && self.additional_gids.is_empty()
     }
 
-    /// Adds the edits of `other` behind these.
+    /// Appends the edits of `other`.
     pub(crate) fn append(&mut self, other: &Self) {
         self.env.extend_from_slice(&other.env);
         self.device_nodes.extend_from_slice(&other.device_nodes);

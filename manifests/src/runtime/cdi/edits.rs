@@ -1,11 +1,11 @@
-//! What devices change in a container.
+//! The edits of devices for a container.
 
 use super::document::ContainerEdits;
 
-/// The edits of the devices that were asked for, in order: those of each file once, before those of its devices.
+/// The edits of the requested devices, in order: those of each file once, before those of its devices.
 #[derive(Debug, Clone, Default)]
 pub struct Edits {
     pub(super) edits: ContainerEdits,
-    /// The files that they come from.
+    /// The files of these edits.
     pub(super) files: Vec<String>,
 }

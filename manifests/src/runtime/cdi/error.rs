@@ -1,12 +1,12 @@
-//! Why devices do not get into a container.
+//! Errors of the injection of CDI devices.
 
 use super::stale::{REGENERATE, Stale};
 
-/// Why the devices that were asked for do not get into a container.
+/// Why the requested devices cannot be injected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CdiError {
-    /// A text that is no device's name.
+    /// A text that is not a device name.
     #[error("{0:?} is not the name of a CDI device")]
     Name(String),
     /// Devices that no file describes.
@@ -14,10 +14,10 @@ pub enum CdiError {
     Unresolvable {
         /// Their names, in the order of the request.
         names: Vec<String>,
-        /// What is known instead.
+        /// The known alternatives.
         known: String,
     },
-    /// A device node that is not on the host, or whose numbers cannot be told.
+    /// A device node that is missing on the host, or has unknown numbers.
     #[error("the CDI device needs the device node {path:?}, which {why}")]
     Node {
         /// Path on the host.
@@ -25,13 +25,13 @@ pub enum CdiError {
         /// The fault.
         why: &'static str,
     },
-    /// Files that the host has not.
+    /// Files that are missing on the host.
     #[error("{0}")]
     Stale(Box<Stale>),
 }
 
 impl CdiError {
-    /// What the user can do.
+    /// The hint.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match self {

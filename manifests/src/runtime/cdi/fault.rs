@@ -1,35 +1,35 @@
-//! Why a CDI file is skipped.
+//! Faults of CDI files.
 
-/// The largest file that is read, in bytes. NVIDIA's are below 200 KiB.
+/// Maximum size of a file in bytes. NVIDIA's are below 200 KiB.
 pub const MAX_FILE_SIZE: usize = 4 << 20;
 
 /// Why a file is skipped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CdiFault {
-    /// The system did not give it away.
+    /// The file cannot be read.
     #[error("cannot read it: {0}")]
     Unreadable(String),
-    /// Too many bytes.
+    /// The file is too large.
     #[error("it is larger than {} MiB", MAX_FILE_SIZE >> 20)]
     TooLarge,
-    /// Not JSON, not YAML, or other fields than CDI has.
+    /// Neither JSON nor YAML, or unknown fields.
     #[error("{0}")]
     Syntax(String),
-    /// A version that nobody knows.
+    /// An unknown version.
     #[error("its cdiVersion {0:?} is not supported")]
     Version(String),
-    /// A version that did not have what the file uses.
+    /// A version that does not have a used feature.
     #[error("its cdiVersion is {declared}, and {feature} needs {needed}")]
     TooOld {
         /// The file's version.
         declared: String,
-        /// What it uses.
+        /// The feature.
         feature: &'static str,
-        /// The version that it came with.
+        /// The version that introduced it.
         needed: &'static str,
     },
-    /// A value that its field cannot have.
+    /// An invalid value of a field.
     #[error("{what} {text:?} {why}")]
     Value {
         /// The field.
@@ -39,13 +39,13 @@ pub enum CdiFault {
         /// The fault.
         why: &'static str,
     },
-    /// No device.
+    /// No devices.
     #[error("it has no devices")]
     NoDevices,
-    /// The same device again.
+    /// A device that occurs twice.
     #[error("it has the device {0:?} twice")]
     Twice(String),
-    /// A device that changes nothing.
+    /// A device without edits.
     #[error("its device {0:?} has no edits")]
     NoEdits(String),
 }

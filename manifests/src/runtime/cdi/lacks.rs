@@ -1,4 +1,4 @@
-//! What edits take from the host, what of it the host has not, and which driver they were made for.
+//! The host resources of edits, the missing ones of them, and the driver for which the edits were made.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,22 +9,22 @@ use super::error::CdiError;
 use super::stale::{HostResource, MissingResource, Stale};
 use crate::runtime::driver::DriverVersion;
 
-/// No driver that CDI files are made for has a smaller number.
+/// The oldest driver branch for which CDI files are made.
 const OLDEST_BRANCH: u64 = 100;
 
 impl Edits {
-    /// Finds out whether the host's device nodes serve.
+    /// Checks that the host's device nodes are suitable.
     ///
     /// # Errors
-    /// When one is missing, or is none.
+    /// When one is missing, or is not a device.
     pub(crate) fn check_nodes(&self, nodes: &BTreeMap<String, DeviceFacts>, rootless: bool) -> Result<(), CdiError> {
         self.edits.device_nodes.iter().try_for_each(|node| {
             usable(node, nodes, rootless).map_err(|why| CdiError::Node { path: node.host_path().to_owned(), why })
         })
     }
 
-    /// What does not fit the host: `nodes` are its device nodes, and `absent` says of the files that
-    /// [`CdiRegistry::sources`](super::CdiRegistry::sources) names what is wrong with them.
+    /// The mismatch between the edits and the host: `nodes` are its device nodes, and `absent` has the faults of the
+    /// files in [`CdiRegistry::sources`](super::CdiRegistry::sources).
     #[must_use]
     pub fn stale(
         &self,
@@ -51,7 +51,7 @@ impl Edits {
     }
 }
 
-/// The files of the host that edits show in the container or run, and what each is.
+/// The host files that edits mount or run, with their kinds.
 pub(super) fn sources(edits: &ContainerEdits) -> impl Iterator<Item = (HostResource, &str)> {
     let mounts = edits.mounts.iter().filter(|mount| mount.is_bind());
     let mounts = mounts.map(|mount| (HostResource::File, mount.host_path.as_str()));
@@ -65,7 +65,7 @@ fn driver_of(edits: &ContainerEdits) -> Option<DriverVersion> {
     let names = edits.mounts.iter().filter_map(|mount| mount.host_path.rsplit('/').next());
     let libraries =
         names.filter_map(|name| ["libcuda.so.", "libnvidia-ml.so."].iter().find_map(|so| name.strip_prefix(so)));
-    // The interface's version is in these names, too, as in libcuda.so.1 and Tegra's libcuda.so.1.1.
+    // These names also have versions of the interface, as in libcuda.so.1 and Tegra's libcuda.so.1.1.
     let versions = stated.chain(libraries).filter_map(|version| version.parse::<DriverVersion>().ok());
     versions.into_iter().find(|version| version.branch() >= OLDEST_BRANCH)
 }

@@ -1,8 +1,8 @@
-//! The Container Device Interface, up to version 1.1.0: files in which vendors describe what a container needs to have a
-//! device, and how that is put into a runtime spec.
+//! The Container Device Interface, up to version 1.1.0: files in which vendors describe the edits of a runtime spec for
+//! a device.
 //!
-//! A [`CdiRegistry`] is loaded from the files' bytes, resolves names such as `nvidia.com/gpu=0` to [`Edits`], and these
-//! are applied in the order that CDI's own library has. A file that makes no sense is skipped and told, as there.
+//! A [`CdiRegistry`] is loaded from the files' bytes and resolves names such as `nvidia.com/gpu=0` to [`Edits`], which
+//! are applied in the order of CDI's own library. As there, an invalid file is skipped and reported.
 
 mod apply;
 mod coerce;

@@ -2,7 +2,7 @@
 
 use super::error::CdiError;
 
-/// What NVIDIA's tools call the kind of their GPUs.
+/// NVIDIA's kind of GPUs.
 pub const GPU_KIND: &str = "nvidia.com/gpu";
 
 /// A device's full name.
@@ -14,17 +14,17 @@ pub(crate) struct Name {
 }
 
 impl Name {
-    /// Reads a full name.
+    /// Parses a full name.
     ///
     /// # Errors
-    /// When a part is missing or has characters that it cannot have.
+    /// When a part is missing or has invalid characters.
     pub(crate) fn read(text: &str) -> Result<Self, CdiError> {
         let name = text.split_once('=').filter(|(kind, device)| is_kind(kind) && is_device(device));
         let (kind, device) = name.ok_or_else(|| CdiError::Name(text.to_owned()))?;
         Ok(Self { kind: kind.to_owned(), device: device.to_owned() })
     }
 
-    /// Whether it is a device of NVIDIA's, whoever made the file.
+    /// Whether it is a device of NVIDIA, independent of the file's author.
     pub(crate) fn is_nvidia(&self) -> bool {
         let vendor = self.kind.split('/').next().unwrap_or_default();
         vendor == "nvidia.com" || vendor.ends_with(".nvidia.com")
@@ -37,13 +37,13 @@ impl std::fmt::Display for Name {
     }
 }
 
-/// Letters, digits, `_`, `-` and `.` with a letter before them and a letter or digit behind them, in both parts.
+/// Whether both parts are letters, digits, `_`, `-` and `.`, with a letter first and a letter or digit last.
 pub(super) fn is_kind(text: &str) -> bool {
     let part = |part: &str| part.starts_with(|c: char| c.is_ascii_alphabetic()) && is_made_of(part, b"_-.");
     text.split_once('/').is_some_and(|(vendor, class)| part(vendor) && part(class))
 }
 
-/// The same with `:`, and possibly a digit first.
+/// The same with `:`, and an optional digit first.
 pub(super) fn is_device(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphanumeric()) && is_made_of(text, b"_-.:")
 }

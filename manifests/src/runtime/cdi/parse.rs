@@ -1,4 +1,4 @@
-//! Bytes to documents.
+//! Parsing of CDI files.
 
 use serde_json::Value;
 
@@ -6,8 +6,8 @@ use super::document::CdiDocument;
 use super::fault::{CdiFault, MAX_FILE_SIZE};
 use super::{coerce, validate, version};
 
-/// Reads and checks a document, the first one if there are several. All is YAML, as in CDI's own library, which reads
-/// JSON with comments and commas at the end by that.
+/// Parses and checks a document, the first one if there are several. The parser is always YAML's, as in CDI's own
+/// library, which accepts JSON with comments and trailing commas for this reason.
 pub(super) fn parse(bytes: &[u8]) -> Result<CdiDocument, CdiFault> {
     if bytes.len() > MAX_FILE_SIZE {
         return Err(CdiFault::TooLarge);
@@ -29,11 +29,11 @@ fn first_document(text: &str) -> Result<Value, serde_saphyr::Error> {
     serde_saphyr::read_with_options(&mut text, limits()).next().unwrap_or(Ok(Value::Null))
 }
 
-/// The text with a blank before each comment that stands right behind a comma or a bracket, where YAML wants one and
-/// CDI's own library does not.
+/// Adds a space before each comment that directly follows a comma or a bracket: YAML requires it, CDI's own library
+/// does not.
 fn with_comments_apart(text: &str) -> String {
     let mut apart = String::with_capacity(text.len());
-    // The character that ends what this is inside of: a quoted text or a comment.
+    // The character that ends the current quoted text or comment.
     let mut end = None;
     let (mut before, mut token, mut escaped) = ('\n', '\n', false);
     for c in text.chars() {
@@ -42,7 +42,7 @@ fn with_comments_apart(text: &str) -> String {
             Some(last) if c == last => end = None,
             Some(_) => {}
             None if matches!(c, '"' | '\'') && ",[{:\n".contains(token) => end = Some(c),
-            // Two of these in a quoted text stand for one.
+            // Two of these in a quoted text are one.
             None if c == '\'' && before == c => end = Some(c),
             None if c == '#' && ",[]{}".contains(before) => {
                 apart.push(' ');
@@ -60,7 +60,7 @@ fn with_comments_apart(text: &str) -> String {
     apart
 }
 
-/// What YAML may unfold to: no more than a large file without aliases has. Numbers with a leading zero are octal, as in
+/// Limits for YAML aliases: the size of a large file without aliases. Numbers with a leading zero are octal, as in
 /// CDI's own library.
 fn limits() -> serde_saphyr::Options {
     serde_saphyr::options! {
@@ -85,7 +85,7 @@ fn limits() -> serde_saphyr::Options {
     }
 }
 
-/// The first line of a parser's message, which may quote the file, without what a terminal would obey.
+/// The first line of a parser's message, which may quote the file, without control characters of terminals.
 fn printable(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     let line = line.strip_prefix("error: ").unwrap_or(line);

@@ -1,4 +1,4 @@
-//! The devices that files describe, and which file counts.
+//! The devices of all CDI files, and the precedence of files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,15 +12,15 @@ use super::stale::HostResource;
 /// A file of one of CDI's directories.
 #[derive(Debug, Clone)]
 pub struct CdiFile {
-    /// Its path, for messages; the ending says whether it is JSON or YAML.
+    /// Its path, for messages; the extension selects JSON or YAML.
     pub path: String,
-    /// The index of its directory: what comes later wins.
+    /// The index of its directory: higher ones override lower ones.
     pub priority: usize,
-    /// Its bytes, or why they cannot be had.
+    /// Its bytes, or the reason why they cannot be read.
     pub content: Result<Vec<u8>, String>,
 }
 
-/// Where a device is described: the index of a document, and of the device in it.
+/// The location of a device: the index of a document, and of the device in it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DeviceLocation {
     document: usize,
@@ -36,11 +36,11 @@ pub struct CdiRegistry {
     left_out: Vec<LeftOut>,
 }
 
-/// Something that does not count, and why.
+/// A skipped file or device, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LeftOut {
-    /// A file that makes no sense.
+    /// An invalid file.
     #[error("the CDI file {path} is skipped: {fault}")]
     File {
         /// Its path.
@@ -48,7 +48,7 @@ pub enum LeftOut {
         /// The fault.
         fault: CdiFault,
     },
-    /// A file ending in `.yml`, which CDI does not know.
+    /// A file with the extension `.yml`, which CDI does not support.
     #[error("the CDI file {0} is skipped: only .json and .yaml are read; rename it")]
     Ending(String),
     /// A device that several files of the same priority describe.
@@ -61,25 +61,25 @@ pub enum LeftOut {
     },
 }
 
-/// What a file describes.
+/// The content of a file.
 #[derive(Debug, Clone)]
 pub struct Described<'a> {
     /// The file's path.
     pub path: &'a str,
     /// The kind of its devices.
     pub kind: &'a str,
-    /// How many of its devices count: devices, each of which may have several names.
+    /// The number of effective devices; a device may have several names.
     pub devices: usize,
-    /// The edits of all those.
+    /// The edits of those devices.
     pub edits: Edits,
 }
 
-/// The name of all devices of a kind together, as NVIDIA's toolkit has it.
+/// The name of all devices of a kind in NVIDIA's toolkit.
 const ALL: &str = "all";
 
 impl CdiRegistry {
-    /// Reads the files. What makes no sense is skipped ([`Self::left_out`]); so is a device that two files of the same
-    /// priority describe. Files that are neither `.json` nor `.yaml` are not CDI's.
+    /// Loads the files. Skips invalid files ([`Self::left_out`]), and devices in two files of the same priority.
+    /// Ignores files with other extensions than `.json` and `.yaml`.
     #[must_use]
     pub fn load(files: Vec<CdiFile>) -> Self {
         let mut registry = Self::default();
@@ -95,7 +95,7 @@ impl CdiRegistry {
         registry
     }
 
-    /// Finds for each device the one file that counts.
+    /// Finds the effective file of each device.
     fn index(&mut self) {
         let mut places: BTreeMap<String, Vec<DeviceLocation>> = BTreeMap::new();
         for (index, (_, document)) in self.documents.iter().enumerate() {
@@ -117,14 +117,14 @@ impl CdiRegistry {
         }
     }
 
-    /// What was left out and why, in sentences without a full stop: files in their order, then devices in that of their
-    /// names.
+    /// The skipped files in their order, then the skipped devices by name, with the reasons as sentences without a full
+    /// stop.
     #[must_use]
     pub fn left_out(&self) -> &[LeftOut] {
         &self.left_out
     }
 
-    /// The files that make sense, in their order.
+    /// The valid files, in their order.
     pub fn files(&self) -> impl Iterator<Item = Described<'_>> {
         self.documents.iter().enumerate().map(|(index, (file, document))| {
             let places: Vec<DeviceLocation> =
@@ -134,7 +134,7 @@ impl CdiRegistry {
         })
     }
 
-    /// How many devices of the kind there are, each of which may have several names.
+    /// The number of devices of the kind; a device may have several names.
     #[must_use]
     pub fn count(&self, kind: &str) -> usize {
         let places = self.devices.values();
@@ -156,14 +156,14 @@ impl CdiRegistry {
         self.devices.values().map(|place| self.documents[place.document].1.kind.as_str()).collect()
     }
 
-    /// The paths on the host of all device nodes, which whoever applies edits must have looked up.
+    /// The host paths of all device nodes; the facts about them are an input of the application of edits.
     #[must_use]
     pub fn host_paths(&self) -> BTreeSet<&str> {
         let edits = self.documents.iter().flat_map(|(_, document)| document.all_edits());
         edits.flat_map(|edits| &edits.device_nodes).map(|node| node.host_path()).collect()
     }
 
-    /// The files of the host that mounts and hooks name, which whoever applies edits on that host must have looked up.
+    /// The host files of mounts and hooks; the facts about them are an input of the application of edits on this host.
     #[must_use]
     pub fn sources(&self) -> BTreeSet<(HostResource, &str)> {
         let edits = self.documents.iter().flat_map(|(_, document)| document.all_edits());
@@ -186,8 +186,8 @@ impl CdiRegistry {
     }
 }
 
-/// How many devices these are: names with the same device nodes stand for one, and `all` for none of its own unless it
-/// stands alone, as on WSL2.
+/// The number of devices: names with the same device nodes count once, and `all` counts only if it is the only name, as
+/// on WSL2.
 fn count<'a>(devices: impl Iterator<Item = &'a CdiDevice>) -> usize {
     let (all, each): (Vec<&CdiDevice>, Vec<&CdiDevice>) = devices.partition(|device| device.name == ALL);
     let what = |device: &'a CdiDevice| {
@@ -198,7 +198,7 @@ fn count<'a>(devices: impl Iterator<Item = &'a CdiDevice>) -> usize {
     if each.is_empty() { all.len() } else { each.len() }
 }
 
-/// The document of a file, whose bytes are let go; `None` if it is not CDI's.
+/// The document of a file, whose bytes are dropped; `None` if it is not a CDI file.
 fn read(file: &mut CdiFile) -> Result<Option<CdiDocument>, CdiFault> {
     let content = std::mem::replace(&mut file.content, Ok(Vec::new()));
     let bytes = content.map_err(CdiFault::Unreadable)?;

@@ -1,4 +1,4 @@
-//! Names to edits, and the hints for names that no file describes.
+//! Resolution of names to edits, and hints for unknown names.
 
 use std::collections::BTreeSet;
 
@@ -9,14 +9,14 @@ use super::registry::CdiRegistry;
 use super::stale::REGENERATE;
 use crate::nearest::nearest;
 
-/// The most devices that are named.
+/// Maximum number of devices in a message.
 const MOST: usize = 8;
 
 impl CdiRegistry {
     /// The edits of these devices, each once.
     ///
     /// # Errors
-    /// When a text is no device's name, or when no file that counts describes the device.
+    /// When a text is not a device name, or no effective file describes the device.
     pub fn resolve<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<Edits, CdiError> {
         let (mut places, mut missing) = (Vec::new(), Vec::new());
         let mut seen = BTreeSet::new();
@@ -35,7 +35,7 @@ impl CdiRegistry {
     }
 }
 
-/// What there is instead of the devices `missing`.
+/// The known alternatives to the devices `missing`.
 fn known(registry: &CdiRegistry, missing: &[String]) -> String {
     let mut parts: Vec<String> = Vec::new();
     for part in missing.iter().filter_map(|name| instead(registry, name)) {
@@ -52,7 +52,7 @@ fn known(registry: &CdiRegistry, missing: &[String]) -> String {
     parts.join("; ")
 }
 
-/// What is there in the place of one device: one that was probably meant, or how many there are.
+/// The alternative to one device: a similar name, or the number of known ones.
 fn instead(registry: &CdiRegistry, name: &str) -> Option<String> {
     let (kind, device) = name.split_once('=')?;
     let names: Vec<&str> = registry.names().collect();
@@ -80,8 +80,8 @@ fn instead(registry: &CdiRegistry, name: &str) -> Option<String> {
     Some(format!("{there}, {by} {told}{more}{uuids}"))
 }
 
-/// The names that may be meant by one that nothing has: those that it begins, as NVIDIA's hook has it of UUIDs, or else one
-/// that is much like it. No number is like another.
+/// The probable devices for an unknown name: those of which it is a prefix, as NVIDIA's hook allows for UUIDs, or else
+/// a similar one. Numbers are never similar.
 fn meant<'a>(device: &str, names: &[&'a str]) -> Vec<&'a str> {
     if device.bytes().all(|b| b.is_ascii_digit() || b == b':') {
         return Vec::new();

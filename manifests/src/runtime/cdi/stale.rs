@@ -1,23 +1,23 @@
-//! CDI files that do not fit the host.
+//! CDI files that do not match the host.
 //!
-//! NVIDIA's CDI files name the driver's libraries by version, and have to be made anew when that changes.
+//! NVIDIA's CDI files contain the driver's libraries by version, and must be generated again when it changes.
 
 use std::fmt;
 
 use crate::runtime::driver::DriverVersion;
 
-/// How NVIDIA's CDI file is made anew.
+/// The commands that generate NVIDIA's CDI file.
 pub const REGENERATE: &str = "`systemctl restart nvidia-cdi-refresh.service` (toolkit 1.18 and later; it writes \
                               /var/run/cdi/nvidia.yaml) or `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`";
 
-/// What edits take from the host.
+/// The kind of a host resource of edits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HostResource {
     /// A device node.
     Node,
-    /// A file or directory that is mounted.
+    /// A mounted file or directory.
     File,
-    /// A program that is run.
+    /// A hook program.
     Hook,
 }
 
@@ -31,10 +31,10 @@ impl fmt::Display for HostResource {
     }
 }
 
-/// Something that edits take from the host and that the host has not.
+/// A resource of edits that is missing on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingResource {
-    /// What it is for the edits.
+    /// Its kind.
     pub part: HostResource,
     /// Path on the host.
     pub path: String,
@@ -48,26 +48,27 @@ impl fmt::Display for MissingResource {
     }
 }
 
-/// CDI files that do not fit the host.
+/// CDI files that do not match the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stale {
     /// The files, at least one.
     pub files: Vec<String>,
-    /// What the host lacks of what they name.
+    /// The missing resources.
     pub lacks: Vec<MissingResource>,
-    /// The driver that they were made for, where it is not the one that is loaded, and that one.
+    /// The driver for which they were made and the loaded driver, if these differ.
     pub drivers: Option<(DriverVersion, DriverVersion)>,
 }
 
 impl Stale {
-    /// Whether a newer driver was installed and the older one is still loaded, which a CDI file cannot mend.
+    /// Whether a newer driver is installed and the older one still loaded, which requires a reboot and not a new CDI
+    /// file.
     #[must_use]
     pub fn wants_reboot(&self) -> bool {
         self.lacks.is_empty()
             && self.drivers.as_ref().is_some_and(|(made_for, loaded)| made_for.number() > loaded.number())
     }
 
-    /// What the user can do.
+    /// The hint.
     #[must_use]
     pub fn remedy(&self) -> String {
         if self.wants_reboot() {

@@ -1,5 +1,5 @@
-//! What the values of a document may be: what CDI's own library allows, but for texts with a NUL, which no runtime takes.
-//! Its schema has little but types.
+//! Validation of the values of a document, as in CDI's own library; in addition texts must not have a NUL, which no
+//! runtime accepts. CDI's JSON schema checks little more than types.
 
 use std::collections::BTreeSet;
 
@@ -7,11 +7,11 @@ use super::document::{CdiDevice, CdiDocument, CdiMount, ContainerEdits, DeviceNo
 use super::fault::CdiFault;
 use super::name::{is_device, is_kind};
 
-/// The hooks that a runtime has (runtime-spec, "POSIX-platform Hooks").
+/// The hooks of a runtime (runtime-spec, "POSIX-platform Hooks").
 pub(super) const HOOKS: [&str; 6] =
     ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
-/// The word for a node that is there and cannot be used.
+/// The permissions of a node that is present but not usable.
 pub(super) const NO_PERMISSIONS: &str = "none";
 
 type Validation = Result<(), CdiFault>;
@@ -67,7 +67,7 @@ fn without_nul(what: &'static str, text: &str) -> Validation {
     demand(!text.contains('\0'), what, text, "has a NUL")
 }
 
-/// A text that has to be there.
+/// Checks a required text.
 fn filled(what: &'static str, text: &str) -> Validation {
     demand(!text.is_empty(), what, text, "is empty")?;
     without_nul(what, text)
@@ -108,7 +108,7 @@ fn mount(mount: &CdiMount) -> Validation {
     texts.into_iter().try_for_each(|text| without_nul("the mount's", text))
 }
 
-/// The class is a directory of resctrl's, or its root.
+/// Checks that the class is a directory of resctrl, or its root.
 fn intel_rdt(rdt: &IntelRdt) -> Validation {
     let id = rdt.clos_id.as_str();
     let is_name = id.len() < 4096 && id != "." && id != ".." && !id.contains(['/', '\n']);

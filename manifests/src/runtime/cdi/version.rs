@@ -1,12 +1,12 @@
-//! The versions of CDI, and which one a document needs for what it uses (SPEC.md, "Released versions").
+//! The versions of CDI, and the required version of a document (SPEC.md, "Released versions").
 
 use super::document::{CdiDocument, ContainerEdits};
 use super::fault::CdiFault;
 
-/// Known versions, oldest first. Those before 0.3.0 were never released.
+/// Known versions, oldest first. Versions before 0.3.0 were never released.
 const KNOWN: [&str; 10] = ["0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0", "0.6.0", "0.7.0", "0.8.0", "1.0.0", "1.1.0"];
 
-/// Checks that the version is known and not older than what the document uses.
+/// Checks that the version is known and not older than the document's features.
 pub(super) fn check(document: &CdiDocument) -> Result<(), CdiFault> {
     let declared = document.cdi_version.as_str();
     let declared = declared.strip_prefix('v').unwrap_or(declared);
@@ -19,10 +19,10 @@ pub(super) fn check(document: &CdiDocument) -> Result<(), CdiFault> {
     Ok(())
 }
 
-/// What the document uses that came last, and with which version.
+/// The newest feature in the document, and its version.
 ///
-/// For what came before 0.6.0 CDI's own library looks at the edits of the file and of the last device alone, and there are
-/// files that it reads for that reason only.
+/// For features before 0.6.0, CDI's own library checks only the edits of the file and of the last device, and accepts
+/// some files only for this reason.
 fn needs(document: &CdiDocument) -> (&'static str, &'static str) {
     let any = |uses: fn(&ContainerEdits) -> bool| document.all_edits().any(uses);
     let last = document.devices.last().map(|device| &device.container_edits);

@@ -1,4 +1,4 @@
-//! The quoting of one CSV record, as Go's reader has it.
+//! The quoting of one CSV record, as in Go's reader.
 
 use super::error::GpuFault;
 
@@ -32,7 +32,7 @@ pub(super) fn record(text: &str) -> Result<Vec<(String, bool)>, GpuFault> {
     }
 }
 
-/// Reads up to the closing quote; a doubled quote stands for one. Returns the field and what follows the quote.
+/// Reads up to the closing quote; a doubled quote is one. Returns the field and the text after the quote.
 fn quoted_field(mut rest: &str) -> Result<(String, &str), GpuFault> {
     let mut field = String::new();
     loop {

@@ -1,11 +1,11 @@
-//! The parts of NVIDIA's driver, and who provides it.
+//! The capabilities of the NVIDIA driver, and the provider of GPUs.
 
 use crate::nearest::nearest;
 
 /// A part of NVIDIA's driver (`NVIDIA_DRIVER_CAPABILITIES`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DriverCapability {
-    /// All that there are.
+    /// All capabilities.
     All,
     /// 32-bit libraries.
     Compat32,
@@ -24,7 +24,7 @@ pub enum DriverCapability {
 }
 
 impl DriverCapability {
-    /// NVIDIA's words for them.
+    /// NVIDIA's names.
     pub(crate) const NAMES: [&str; 8] =
         ["all", "compat32", "compute", "display", "graphics", "ngx", "utility", "video"];
     const VALUES: [Self; 8] = [
@@ -38,7 +38,7 @@ impl DriverCapability {
         Self::Video,
     ];
 
-    /// NVIDIA's word for it.
+    /// NVIDIA's name.
     #[must_use]
     pub fn name(self) -> &'static str {
         Self::NAMES[self as usize]
@@ -48,21 +48,21 @@ impl DriverCapability {
         Self::NAMES.iter().position(|known| *known == name).map(|index| Self::VALUES[index])
     }
 
-    /// The first word of `NVIDIA_DRIVER_CAPABILITIES` that none has for a name. With `all` among them NVIDIA's hook does
-    /// not look at the others.
+    /// The first unknown word in `NVIDIA_DRIVER_CAPABILITIES`. If `all` is among them, NVIDIA's hook ignores the
+    /// others.
     pub(crate) fn first_unknown(list: &str) -> Option<&str> {
         let words = || list.split(',').map(str::trim).filter(|word| !word.is_empty());
         let all = words().any(|word| word == Self::All.name());
         words().find(|word| !all && Self::named(word).is_none())
     }
 
-    /// What to write instead of a word that is none.
+    /// The hint for an unknown word.
     pub(crate) fn suggestion(word: &str) -> String {
         suggestion(word, &Self::NAMES, "capabilities")
     }
 }
 
-/// Who provides the GPUs.
+/// The provider of GPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Driver {
     /// NVIDIA's toolkit.
@@ -75,13 +75,13 @@ impl Driver {
     pub(super) const NAMES: [&str; 2] = ["nvidia", "cdi"];
     pub(super) const VALUES: [Self; 2] = [Self::Nvidia, Self::Cdi];
 
-    /// The word for it.
+    /// The name.
     pub(super) fn name(self) -> &'static str {
         Self::NAMES[self as usize]
     }
 }
 
-/// What to write instead of `word`, which is none of the `known` ones.
+/// The hint for `word`, which is not one of the `known` ones.
 pub(super) fn suggestion(word: &str, known: &[&str], what: &str) -> String {
     match nearest(word, known) {
         Some(near) => format!("did you mean {near}?"),

@@ -1,12 +1,12 @@
-//! Texts that are no GPU request.
+//! Invalid GPU requests.
 
 use super::driver::{Driver, DriverCapability, suggestion};
 use crate::nearest::nearest;
 
-/// The keys that a request may have.
+/// The valid keys of a request.
 const KEYS: [&str; 5] = ["capabilities", "count", "device", "driver", "options"];
 
-/// A value of `--gpus` that cannot be granted as it stands.
+/// An invalid value of `--gpus`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a GPU request: {fault}")]
 pub struct GpuError {
@@ -16,44 +16,44 @@ pub struct GpuError {
     pub fault: GpuFault,
 }
 
-/// What is wrong with a GPU request.
+/// The fault of a GPU request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GpuFault {
-    /// Nothing at all, or an empty field.
+    /// An empty request or field.
     #[error("a field is empty")]
     Empty,
-    /// Quotes that do not pair, or stand where they cannot.
+    /// Quotes without a pair, or in a wrong place.
     #[error("a quote is out of place")]
     Quote,
-    /// A key given twice.
+    /// A repeated key.
     #[error("`{0}` is given twice")]
     Twice(String),
-    /// A key that nobody knows.
+    /// An unknown key.
     #[error("`{0}` is not a key")]
     Key(String),
-    /// Neither `all` nor a whole number.
+    /// Neither `all` nor an integer.
     #[error("`{0}` is not a number of GPUs")]
     Count(String),
-    /// More GPUs than any machine has.
+    /// More GPUs than the limit.
     #[error("{0} GPUs are more than any machine has")]
     TooMany(i64),
     /// Both a count and devices.
     #[error("it has both a number of GPUs and devices by name")]
     CountAndDevices,
-    /// No name of a device.
+    /// An invalid device name.
     #[error("`{0}` is not a device")]
     Device(String),
-    /// A capability that nobody knows.
+    /// An unknown capability.
     #[error("`{0}` is not a capability of the driver")]
     Capability(String),
-    /// A driver that nobody knows.
+    /// An unknown driver.
     #[error("`{0}` is not a driver")]
     Driver(String),
 }
 
 impl GpuError {
-    /// What to write instead.
+    /// The hint.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match &self.fault {

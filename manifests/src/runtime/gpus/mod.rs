@@ -1,9 +1,9 @@
-//! `--gpus`: docker's text, and what NVIDIA's documents write without the quotes that docker wants.
+//! `--gpus`: docker's syntax, and the form in NVIDIA's documents without the quotes that docker requires.
 //!
-//! Docker reads the value as one CSV record whose fields are `KEY=VALUE` or a bare count. `device=1,2`, as the documents
-//! have it, is then device 1 and a count of 2, which docker refuses. Here the bare fields after an unquoted `device=`
-//! go on with the list, and so do those after `capabilities=` that are no count. What docker accepts otherwise means
-//! here what it means there.
+//! Docker parses the value as one CSV record with fields `KEY=VALUE` or a bare count. `device=1,2`, as in the
+//! documents, is then device 1 and a count of 2, which docker refuses. Here bare fields after an unquoted `device=`
+//! continue its list, and so do those after `capabilities=` that are not a count. All values that docker accepts have
+//! the same meaning here.
 
 mod csv;
 mod driver;

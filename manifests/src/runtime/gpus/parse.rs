@@ -1,4 +1,4 @@
-//! The fields of a request, one after the other.
+//! Parsing of the fields of a request.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use super::driver::{Driver, DriverCapability};
 use super::error::{GpuError, GpuFault};
 use super::request::{GpuRequest, GpuSelection, SLIP};
 
-/// The largest count that is taken: far beyond any machine, and small enough to be written out as a list.
+/// Maximum count: far above any machine's number of GPUs, and small enough to be expanded to a list.
 const MAX_COUNT: i64 = 1024;
 
 impl FromStr for GpuRequest {
@@ -19,7 +19,7 @@ impl FromStr for GpuRequest {
     }
 }
 
-/// Reads a request.
+/// Parses a request.
 fn parse(text: &str) -> Result<GpuRequest, GpuFault> {
     let mut fields = RequestFields::default();
     for (field, quoted) in record(text)? {
@@ -40,18 +40,18 @@ fn parse(text: &str) -> Result<GpuRequest, GpuFault> {
     Ok(GpuRequest { gpus, capabilities, driver, options, slip })
 }
 
-/// A list that bare fields may go on with.
+/// A list that bare fields continue.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum OpenList {
     Devices,
     Capabilities,
 }
 
-/// What the fields so far have said.
+/// The fields so far.
 #[derive(Default)]
 struct RequestFields {
     seen: Vec<String>,
-    /// The list that the field before was part of, without quotes.
+    /// The list of the previous field, if it is unquoted.
     open: Option<OpenList>,
     count: Option<i64>,
     devices: Option<Vec<String>>,
@@ -66,7 +66,7 @@ impl RequestFields {
         let Some((key, value)) = field.split_once('=') else {
             return self.bare(field);
         };
-        // No key has a slash; the kind of a CDI device has.
+        // No key has a slash, but the kind of a CDI device has one.
         if self.open == Some(OpenList::Devices) && key.contains('/') {
             return self.device(field);
         }
@@ -89,7 +89,7 @@ impl RequestFields {
         Ok(())
     }
 
-    /// A field without `=`: more of an open list, or a count.
+    /// A field without `=`: an element of an open list, or a count.
     fn bare(&mut self, field: &str) -> Result<(), GpuFault> {
         if field.is_empty() {
             return Err(GpuFault::Empty);
@@ -127,7 +127,7 @@ impl RequestFields {
     }
 
     fn capability(&mut self, name: &str) -> Result<(), GpuFault> {
-        // Docker's words for any GPU and for NVIDIA's; they choose its driver, which there is only one of here.
+        // Docker's words for any GPU and for NVIDIA's; they select the driver, and only one is supported here.
         if matches!(name, "gpu" | "nvidia") {
             return Ok(());
         }

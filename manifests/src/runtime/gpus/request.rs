@@ -1,4 +1,4 @@
-//! A GPU request, and how it is written.
+//! A GPU request and its text form.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,38 +9,38 @@ use super::csv::quote;
 use super::driver::{Driver, DriverCapability};
 use crate::runtime::values::as_text;
 
-/// What NVIDIA's documents write for `utility` in some of their examples.
+/// The wrong form of `utility` in some examples of NVIDIA's documents.
 pub(super) const SLIP: &str = "utilities";
 
-/// What of the host's GPUs the container gets.
+/// The GPUs that the container gets, and their capabilities.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct GpuRequest {
-    /// Which GPUs.
+    /// The GPUs.
     pub gpus: GpuSelection,
-    /// What may be done with them, in the order of the request, each once; empty for what the image says.
+    /// The driver capabilities, in the order of the request, each once; empty for the image's default.
     pub capabilities: Vec<DriverCapability>,
-    /// The driver, if one was named.
+    /// The driver, if the request names one.
     pub driver: Option<Driver>,
-    /// Options for the driver, of which NVIDIA's has none.
+    /// Driver options; NVIDIA's driver has none.
     pub options: BTreeMap<String, String>,
-    /// Whether it was written `utilities`, which stands for `utility`.
+    /// Whether the request had `utilities` in place of `utility`.
     pub slip: bool,
 }
 
-/// Which GPUs.
+/// A selection of GPUs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GpuSelection {
-    /// Every one.
+    /// All GPUs.
     All,
-    /// The first ones by index; 0 asks for nothing at all.
+    /// The first ones by index; 0 for none.
     Count(u32),
-    /// These, by index, UUID, MIG name or CDI name, each once. Never empty.
+    /// GPUs by index, UUID, MIG name or CDI name, each once. Never empty.
     Devices(Vec<String>),
 }
 
 impl GpuRequest {
-    /// What to tell whoever wrote it in `place`, such as `--gpus`: a sentence without a full stop.
+    /// The warning for a request in `place`, such as `--gpus`: a sentence without a full stop.
     #[must_use]
     pub fn warning(&self, place: &str) -> Option<String> {
         self.slip.then(|| format!("`{SLIP}` in {place} is taken for `{}`", DriverCapability::Utility.name()))
@@ -48,7 +48,7 @@ impl GpuRequest {
 }
 
 impl fmt::Display for GpuRequest {
-    /// The request as docker would take it.
+    /// The request in docker's syntax.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut fields = vec![match &self.gpus {
             GpuSelection::All => "all".to_owned(),

@@ -1,4 +1,4 @@
-//! Whether what is to give a container its GPUs can do that on this host, with this driver.
+//! Checks whether CDI or the hook can inject GPUs on this host, and whether the driver is sufficient.
 
 use crate::runtime::capabilities;
 use crate::runtime::capability::Capability;
@@ -10,7 +10,7 @@ use crate::runtime::request::ContainerRequest;
 use crate::runtime::requirements;
 use crate::runtime::toolkit::HookFault;
 
-/// The edits of the devices, if they can be applied.
+/// The edits of the devices, if they are applicable.
 pub(super) fn resolve(names: &[Name], request: &ContainerRequest, host: &Host) -> Result<Edits, CdiError> {
     let names: Vec<_> = names.iter().map(ToString::to_string).collect();
     let edits = host.cdi.resolve(names.iter().map(String::as_str))?;
@@ -21,14 +21,14 @@ pub(super) fn resolve(names: &[Name], request: &ContainerRequest, host: &Host) -
     }
 }
 
-/// What to tell of edits that were made for another driver.
+/// The warning about edits for another driver.
 pub(super) fn told_of_driver(edits: &Edits, request: &ContainerRequest, host: &Host) -> Option<String> {
     let stale = edits.stale(&host.devices, &host.absent, host.driver.as_ref(), request.rootless)?;
     let remedy = stale.remedy();
     (host.runs_here && stale.drivers.is_some()).then(|| format!("{stale}: CUDA will fail; {remedy}"))
 }
 
-/// Tells why the hook comes in the place of CDI.
+/// Warns about the fallback from CDI to the hook.
 ///
 /// # Errors
 /// When the hook is known not to work either.
@@ -47,10 +47,10 @@ pub(super) fn fall_back(
     }
 }
 
-/// Finds out whether NVIDIA's hook gives the container anything, if that is run here.
+/// Checks whether NVIDIA's hook can give the container GPUs, if the container runs here.
 ///
 /// # Errors
-/// When it is certain that it does not.
+/// When it certainly cannot.
 pub(super) fn check_hook(request: &ContainerRequest, host: &Host, warnings: &mut Vec<String>) -> Result<(), SpecError> {
     match fault_of_hook(request, host).filter(|_| host.runs_here) {
         Some(fault) if fault.is_certain() => Err(SpecError::Hook(fault)),
@@ -67,7 +67,7 @@ fn fault_of_hook(request: &ContainerRequest, host: &Host) -> Option<HookFault> {
     host.toolkit.fault(capabilities.contains(&Capability::SYS_ADMIN), request.rootless)
 }
 
-/// Holds what the image requires against the driver.
+/// Compares the image's requirements with the driver.
 pub(super) fn check_requirements(env: &Env, host: &Host, warnings: &mut Vec<String>) -> Result<(), SpecError> {
     match requirements::check(env.iter(), host.driver.as_ref()) {
         Ok(newer) => warnings.extend(newer.map(|newer| newer.to_string())),

@@ -1,5 +1,5 @@
-//! The filter of system calls (runtime-spec, config-linux.md, "Seccomp"): docker's format of profiles, which says under
-//! which conditions a rule holds, resolved to the rules of one container.
+//! The filter of system calls (runtime-spec, config-linux.md, "Seccomp"): resolves docker's format of profiles, which
+//! has conditional rules, to the rules of one container.
 
 mod own;
 pub(super) mod profile;
@@ -17,7 +17,7 @@ use super::error::SpecError;
 use super::host::Host;
 use super::request::{ContainerRequest, Seccomp};
 
-/// `linux.seccomp`, or `None` where nothing is filtered: the user's profile, else the host's, else ociforge's own.
+/// `linux.seccomp`, or `None` without a filter: the user's profile, or else the host's, or else ociforge's own.
 pub(crate) fn filter(
     request: &ContainerRequest,
     host: &Host,
@@ -49,10 +49,10 @@ pub(crate) fn filter(
     Ok(Some(resolve(&profile, &conditions)))
 }
 
-/// The rules of `profile` that hold under `conditions`.
+/// The rules of `profile` that are active under `conditions`.
 ///
-/// A name keeps its first rule without arguments and loses what stands after that: libseccomp keeps the first, too, but
-/// some runtimes refuse the second.
+/// Of several rules for a name, those after the first one without arguments are dropped: libseccomp ignores them, but
+/// some runtimes refuse them.
 fn resolve(profile: &SeccompProfile, conditions: &Conditions) -> Value {
     let mut settled = BTreeSet::new();
     let mut syscalls = Vec::new();
@@ -80,16 +80,16 @@ fn resolve(profile: &SeccompProfile, conditions: &Conditions) -> Value {
     filter
 }
 
-/// The system calls of the kernel's keys (keyrings(7)), which no namespace keeps apart.
+/// The system calls of the kernel's keyrings (keyrings(7)), which have no namespace.
 const KEYS: [&str; 3] = ["add_key", "keyctl", "request_key"];
 const EPERM: u32 = 1;
 
 impl Emitted {
-    /// Has the filter refuse the kernel's keys, as docker's profile does, whatever profile it was made of: those of a
-    /// user are shared by all of the user's processes. Where there is no filter none is made.
+    /// Makes the filter refuse the kernel's keyrings, as docker's profile does: all processes of a user share them.
+    /// Without a filter, none is created.
     pub fn refuse_keys(&mut self) {
         if let Some(rules) = self.json.pointer_mut("/linux/seccomp/syscalls").and_then(Value::as_array_mut) {
-            // The first rule of a name that has no conditions counts.
+            // The first rule of a name without conditions counts.
             rules.insert(0, json!({"names": KEYS, "action": "SCMP_ACT_ERRNO", "errnoRet": EPERM}));
         }
     }

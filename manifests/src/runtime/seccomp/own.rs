@@ -1,19 +1,19 @@
-//! ociforge's own profile, for machines without one: to the same effect as the one that comes with podman and its kin,
-//! and with the harmless system calls that are younger.
+//! ociforge's own profile, for machines without one: equivalent to the profile of podman and related programs, with
+//! newer harmless system calls.
 //!
-//! What only the kernel's checks of capabilities and namespaces protects is left to these: `mount` and `unshare` are
-//! allowed, as nested containers need them.
+//! `mount` and `unshare` are allowed, because nested containers need them: the kernel checks their capabilities and
+//! namespaces.
 
 use super::profile::{Family, Rule, SeccompProfile, SyscallArgument, When};
 
-/// What a program gets that the profile does not know: it then does without, as on an older kernel.
+/// The error for system calls that the profile does not have: programs handle it as on an older kernel.
 const ENOSYS: u32 = 38;
 const EPERM: u32 = 1;
 const EINVAL: u32 = 22;
 
-/// Allowed to everybody, by what they are about.
+/// Always allowed, by topic.
 const ALLOWED: [&str; 10] = [
-    // Processes, threads, and waiting for them.
+    // Processes and threads.
     "clone clone3 execve execveat exit exit_group fork get_robust_list get_thread_area getcpu getpriority \
     getrlimit getrusage ioprio_get ioprio_set kill landlock_add_rule landlock_create_ruleset \
     landlock_restrict_self membarrier pause pidfd_getfd pidfd_open pidfd_send_signal prctl prlimit64 \
@@ -23,7 +23,7 @@ const ALLOWED: [&str; 10] = [
     sched_setparam sched_setscheduler sched_yield seccomp set_robust_list set_thread_area set_tid_address setns \
     setpriority setrlimit syscall sysinfo syslog tgkill times tkill ugetrlimit uname unshare vfork wait4 waitid \
     waitpid",
-    // Who a process is.
+    // Credentials.
     "capget capset getegid getegid32 geteuid geteuid32 getgid getgid32 getgroups getgroups32 getpgid getpgrp \
     getpid getppid getresgid getresgid32 getresuid getresuid32 getsid gettid getuid getuid32 keyctl setfsgid \
     setfsgid32 setfsuid setfsuid32 setgid setgid32 setgroups setgroups32 setpgid setregid setregid32 setresgid \
@@ -40,13 +40,13 @@ const ALLOWED: [&str; 10] = [
     // Memory.
     "brk get_mempolicy madvise mbind memfd_create memfd_secret mincore mlock mlock2 mlockall mmap mmap2 mprotect \
     mremap msync munlock munlockall munmap pkey_alloc pkey_free pkey_mprotect remap_file_pages set_mempolicy",
-    // Between processes.
+    // Communication between processes.
     "accept accept4 bind connect eventfd eventfd2 futex futex_time64 getpeername getsockname getsockopt ipc \
     listen mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedreceive_time64 mq_timedsend \
     mq_timedsend_time64 mq_unlink msgctl msgget msgrcv msgsnd pipe pipe2 recv recvfrom recvmmsg recvmmsg_time64 \
     recvmsg semctl semget semop semtimedop semtimedop_time64 send sendmmsg sendmsg sendto setsockopt shmat \
     shmctl shmdt shmget shutdown socketcall socketpair",
-    // Waiting for events.
+    // Events.
     "_newselect epoll_create epoll_create1 epoll_ctl epoll_ctl_old epoll_pwait epoll_pwait2 epoll_wait \
     epoll_wait_old fanotify_mark inotify_add_watch inotify_init inotify_init1 inotify_rm_watch io_cancel \
     io_destroy io_getevents io_setup io_submit poll ppoll ppoll_time64 pselect6 pselect6_time64 select",
@@ -62,18 +62,18 @@ const ALLOWED: [&str; 10] = [
     read readahead readdir readlink readlinkat readv removexattr rename renameat renameat2 rmdir sendfile \
     sendfile64 setxattr splice stat stat64 statfs statfs64 statx symlink symlinkat sync sync_file_range syncfs \
     tee truncate truncate64 unlink unlinkat utime utimensat utimensat_time64 utimes write writev",
-    // Younger than the profile that this follows.
+    // Newer than the reference profile.
     "cachestat fchmodat2 futex_requeue futex_wait futex_waitv futex_wake getxattrat listmount listxattrat \
      map_shadow_stack mseal removexattrat set_mempolicy_home_node setxattrat statmount",
 ];
 
-/// Refused to everybody: old, or a way around limits.
+/// Always refused: obsolete, or able to bypass limits.
 const REFUSED: &str = "\
     bdflush io_pgetevents kexec_file_load kexec_load migrate_pages move_pages nfsservctl nice oldfstat oldlstat \
     oldolduname oldstat olduname pciconfig_iobase pciconfig_read pciconfig_write sgetmask ssetmask swapcontext swapoff \
     swapon sysfs uselib userfaultfd ustat vm86 vm86old vmsplice";
 
-/// Allowed with a capability, and else refused.
+/// Allowed with a capability, and otherwise refused.
 const BY_CAPABILITY: [(&str, &str); 9] = [
     ("CAP_DAC_READ_SEARCH", "open_by_handle_at"),
     ("CAP_SYS_ADMIN", "bpf fanotify_init lookup_dcookie perf_event_open quotactl setdomainname sethostname setns"),
@@ -86,7 +86,7 @@ const BY_CAPABILITY: [(&str, &str); 9] = [
     ("CAP_SYS_TTY_CONFIG", "vhangup"),
 ];
 
-/// Allowed on some architectures, in Go's names.
+/// Allowed on some architectures, in Go's spelling.
 const BY_ARCHITECTURE: [(&str, &str); 5] = [
     ("amd64 x32", "arch_prctl"),
     ("amd64 x32 x86", "modify_ldt"),
@@ -95,10 +95,10 @@ const BY_ARCHITECTURE: [(&str, &str); 5] = [
     ("s390 s390x", "s390_pci_mmio_read s390_pci_mmio_write s390_runtime_instr"),
 ];
 
-/// What `personality` may be set to: Linux, 32 bits, either without randomised addresses; or asked for.
+/// Allowed values of `personality`: Linux, 32 bits, both also without address randomisation; and the query.
 const PERSONALITIES: [u64; 5] = [0x0, 0x0008, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
-/// Architectures, and those whose programs they run, too.
+/// Architectures, and the other architectures whose programs they run.
 const FAMILIES: [(&str, &str); 7] = [
     ("X86_64", "X86 X32"),
     ("AARCH64", "ARM"),
@@ -138,7 +138,7 @@ pub(super) fn profile() -> SeccompProfile {
     }
 }
 
-/// All sockets, but for the kernel's audit (protocol 9 of netlink, family 16), which needs its capability.
+/// All sockets except those of the kernel's audit (protocol 9 of netlink, family 16), which require its capability.
 fn sockets() -> [Rule; 4] {
     const AUDIT: &str = "CAP_AUDIT_WRITE";
     let without = |args, rule| Rule { args, excludes: with(AUDIT), ..rule };

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// The architectures that Go and the runtime spec name differently: Go's name, the spec's.
+/// The architectures with different names in Go and in the runtime spec: Go's name, the spec's.
 const ARCHITECTURES: [(&str, &str); 13] = [
     ("386", "SCMP_ARCH_X86"),
     ("amd64", "SCMP_ARCH_X86_64"),
@@ -21,7 +21,7 @@ const ARCHITECTURES: [(&str, &str); 13] = [
     ("x32", "SCMP_ARCH_X32"),
 ];
 
-/// What a rule may do, and a profile by default.
+/// The actions of rules and the default action.
 const ACTIONS: [&str; 9] = [
     "SCMP_ACT_ALLOW",
     "SCMP_ACT_ERRNO",
@@ -34,27 +34,27 @@ const ACTIONS: [&str; 9] = [
     "SCMP_ACT_TRAP",
 ];
 
-/// How an argument is compared.
+/// The comparison operators of arguments.
 const OPERATORS: [&str; 7] =
     ["SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_MASKED_EQ"];
 
-/// Text that is no profile.
+/// Text that is not a profile.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProfileError {
-    /// No JSON, or not of the format's form.
+    /// Not JSON, or not of the format.
     #[error("not a seccomp profile")]
     Json(#[from] serde_json::Error),
-    /// A word that the runtime spec does not have.
+    /// A word that is not in the runtime spec.
     #[error("`{0}` is not supported in a seccomp profile")]
     Word(String),
     /// A rule without system calls, or a system call without a name.
     #[error("a rule of the seccomp profile names no system call")]
     NoName,
-    /// An argument beyond the sixth.
+    /// An argument index above five.
     #[error("a rule of the seccomp profile refers to argument {0}, and system calls have six (0 to 5)")]
     Argument(u32),
-    /// A version that is none.
+    /// An invalid version.
     #[error("`{0}` is not the version of a kernel")]
     Kernel(String),
 }
@@ -68,17 +68,17 @@ pub(crate) struct SeccompProfile {
     pub(crate) default_errno: Option<u32>,
     #[serde(default, deserialize_with = "null_as_empty")]
     pub(crate) flags: Vec<String>,
-    /// Which architectures come along with which; docker's way to name them.
+    /// Architectures with their sub-architectures; docker's form.
     #[serde(default, deserialize_with = "null_as_empty")]
     pub(crate) arch_map: Vec<Family>,
-    /// The runtime spec's way.
+    /// The runtime spec's form.
     #[serde(default, deserialize_with = "null_as_empty")]
     pub(crate) architectures: Vec<String>,
     #[serde(default, rename = "syscalls", deserialize_with = "null_as_empty")]
     pub(crate) rules: Vec<Rule>,
 }
 
-/// An architecture, and those whose programs it runs as well.
+/// An architecture, and the other architectures whose programs it runs.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Family {
@@ -87,7 +87,7 @@ pub(crate) struct Family {
     pub(crate) sub_architectures: Vec<String>,
 }
 
-/// What happens to some system calls, and when.
+/// A rule: an action for system calls, and its conditions.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Rule {
@@ -118,7 +118,7 @@ pub(crate) struct SyscallArgument {
     pub(crate) op: String,
 }
 
-/// A condition on the container. An empty one holds for `includes` and does not for `excludes`.
+/// A condition on the container. An empty one is true for `includes` and false for `excludes`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct When {
@@ -131,14 +131,14 @@ pub(crate) struct When {
     pub(crate) min_kernel: Option<String>,
 }
 
-/// What the conditions of a profile are about.
+/// The properties that conditions depend on.
 #[derive(Debug, Clone)]
 pub(crate) struct Conditions {
-    /// The architecture in Go's names.
+    /// The architecture in Go's spelling.
     pub(crate) architecture: String,
     /// With `CAP_`.
     pub(crate) capabilities: BTreeSet<String>,
-    /// Version and patch level; unknown counts as too old for a rule that needs one.
+    /// Version and patch level; an unknown one is too old for a rule that requires one.
     pub(crate) kernel: Option<(u32, u32)>,
 }
 
@@ -152,7 +152,7 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl SeccompProfile {
-    /// Reads a profile and checks each word of it, for no runtime says clearly what is wrong.
+    /// Parses a profile and checks each word, because runtimes do not report faults clearly.
     pub(crate) fn parse(text: &str) -> Result<Self, ProfileError> {
         let mut profile: Self = serde_json::from_str(text)?;
         known(&profile.default_action, &ACTIONS)?;
@@ -163,7 +163,7 @@ impl SeccompProfile {
         Ok(profile)
     }
 
-    /// The architectures whose system calls are filtered on `architecture` (Go's name), it first.
+    /// The architectures whose system calls are filtered on `architecture` (Go's name), which is the first.
     pub(crate) fn architectures(&self, architecture: &str) -> Vec<String> {
         let Some((_, native)) = ARCHITECTURES.iter().find(|(go, _)| *go == architecture) else {
             return self.architectures.clone();
@@ -194,8 +194,8 @@ impl Rule {
         Ok(())
     }
 
-    /// Whether the container is one that the rule is for. Of several architectures one suffices; of several
-    /// capabilities all are needed, and one excludes.
+    /// Whether the rule applies to the container. One matching architecture is sufficient; all capabilities are
+    /// necessary, and one excludes.
     pub(crate) fn holds(&self, conditions: &Conditions) -> bool {
         let has = |name: &String| conditions.capabilities.contains(name);
         let runs_on = |when: &When| when.arches.iter().any(|name| go_name(name) == conditions.architecture);
@@ -211,7 +211,7 @@ impl Rule {
     }
 }
 
-/// Profiles also say `x86` for what Go calls `386`.
+/// Go's name. Profiles also have `x86` for Go's `386`.
 fn go_name(name: &str) -> &str {
     if name == "x86" { "386" } else { name }
 }
@@ -220,7 +220,7 @@ fn known(word: &str, words: &[&str]) -> Result<(), ProfileError> {
     if words.contains(&word) { Ok(()) } else { Err(ProfileError::Word(word.to_owned())) }
 }
 
-/// `MAJOR.MINOR`, whatever follows.
+/// Parses `MAJOR.MINOR`, and ignores the rest.
 fn kernel(text: &str) -> Option<(u32, u32)> {
     let mut parts = text.split('.');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))

@@ -9,7 +9,7 @@ use super::{GPUS, way};
 use crate::doctor::check::CheckResult;
 use crate::doctor::facts::MachineFacts;
 
-/// The name of these lines.
+/// The name of these checks.
 const NAME: &str = "CDI spec";
 
 pub(super) fn specifications(facts: &MachineFacts) -> Vec<CheckResult> {
@@ -18,7 +18,7 @@ pub(super) fn specifications(facts: &MachineFacts) -> Vec<CheckResult> {
     files.chain(cdi.left_out().iter().map(|left_out| self::left_out(left_out, facts))).collect()
 }
 
-/// Whether a file gives containers NVIDIA's GPUs.
+/// Whether a file describes NVIDIA GPUs for containers.
 pub(super) fn gives_gpus(file: &Described<'_>, facts: &MachineFacts) -> bool {
     file.kind == GPU_KIND && file.devices > 0 && stale(file, facts).is_none()
 }

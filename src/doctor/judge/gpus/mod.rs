@@ -1,4 +1,4 @@
-//! NVIDIA's GPUs, and what gets them into containers.
+//! NVIDIA GPUs, and the ways to get them into containers.
 
 mod cdi;
 mod way;
@@ -24,13 +24,13 @@ pub(super) fn gpus(facts: &MachineFacts) -> Vec<CheckResult> {
     let programs = [("nvidia-ctk", &gpus.ctk), ("nvidia-cdi-hook", &gpus.cdi_hook)];
     let programs = programs.into_iter().filter_map(|(name, program)| Some((name, program.as_ref()?)));
     checks.extend(programs.map(|(name, program)| {
-        // The oldest ones do not tell their version.
+        // The oldest ones do not report their version.
         CheckResult::ok(GPUS, name, shown(program, program.version.as_deref().unwrap_or("of unknown version")))
     }));
     checks
 }
 
-/// Whether a driver of NVIDIA's is there, in whatever form.
+/// Whether an NVIDIA driver of any kind is loaded.
 fn has_driver(gpus: &Gpus) -> bool {
     gpus.driver.is_some() || gpus.wsl != Wsl::Not || gpus.toolkit.jetson
 }
@@ -68,7 +68,7 @@ fn driver(facts: &MachineFacts) -> CheckResult {
     }
 }
 
-/// The device nodes, against the GPUs on the bus.
+/// Compares the device nodes with the GPUs on the bus.
 fn nodes(facts: &MachineFacts) -> CheckResult {
     const NAME: &str = "device nodes";
     let Gpus { nodes, count, .. } = &facts.gpus;

@@ -1,4 +1,4 @@
-//! Whether something gets the GPUs into containers: CDI, or NVIDIA's hook.
+//! The ways to get GPUs into containers: CDI, or the NVIDIA hook.
 
 use ociforge_manifests::runtime::{GPU_KIND, HookFault};
 
@@ -7,27 +7,27 @@ use super::{GPUS, cdi};
 use crate::doctor::check::CheckResult;
 use crate::doctor::facts::{Gpus, MachineFacts};
 
-/// The version of the toolkit that keeps a CDI file up to date by itself.
+/// The first version of the toolkit that keeps its CDI file up to date.
 const REFRESHES: (u64, u64) = (1, 18);
 
-/// Where it keeps that.
+/// The path of that file.
 const REFRESHED: &str = "/var/run/cdi/nvidia.yaml";
 
-/// Where older ones are told to write it.
+/// The path that older versions are told to write.
 const WRITTEN: &str = "/etc/cdi/nvidia.yaml";
 
-/// Whether a CDI file gives containers GPUs.
+/// Whether a CDI file describes GPUs for containers.
 fn has_cdi(facts: &MachineFacts) -> bool {
     facts.gpus.cdi.files().any(|file| cdi::gives_gpus(&file, facts))
 }
 
-/// Why the hook gives none to the containers of who asks, if it is there.
+/// Why the hook, if it is installed, gives no GPUs to containers of this user.
 fn fault(facts: &MachineFacts) -> Option<HookFault> {
     facts.gpus.hook.as_ref()?;
     facts.gpus.toolkit.fault(false, !facts.machine.is_root())
 }
 
-/// Whether something gets the GPUs into containers; nothing where a CDI file does, which has a line of its own.
+/// Whether there is a way to get GPUs into containers; `None` if a CDI file does it, which has a check of its own.
 pub(super) fn way_in(facts: &MachineFacts) -> Option<CheckResult> {
     const NAME: &str = "for containers";
     if has_cdi(facts) {
@@ -54,7 +54,7 @@ pub(super) fn way_in(facts: &MachineFacts) -> Option<CheckResult> {
     Some(regenerate(facts, None).into_iter().fold(CheckResult::warn(GPUS, NAME, found), CheckResult::mend))
 }
 
-/// What the toolkit's config turns off.
+/// The requirements that the toolkit's configuration turns off.
 pub(super) fn checks_nothing(facts: &MachineFacts) -> Option<CheckResult> {
     let off = facts.gpus.toolkit.disables_require;
     let found =
@@ -63,10 +63,10 @@ pub(super) fn checks_nothing(facts: &MachineFacts) -> Option<CheckResult> {
     off.then(|| CheckResult::warn(GPUS, "toolkit config", found).mend(command))
 }
 
-/// NVIDIA's hook, and why it gives no GPUs; what that means where nothing else does is said by [`way_in`].
+/// The NVIDIA hook, and why it gives no GPUs; [`way_in`] reports the consequence if there is no other way.
 pub(super) fn hook(facts: &MachineFacts) -> Option<CheckResult> {
     let program = facts.gpus.hook.as_ref()?;
-    // The oldest hooks do not tell their version.
+    // The oldest hooks do not report their version.
     let found = shown(program, program.version.as_deref().unwrap_or("of unknown version"));
     let found = match fault(facts) {
         Some(fault) if has_cdi(facts) => format!("{found}; CDI is used: {fault}"),
@@ -75,7 +75,7 @@ pub(super) fn hook(facts: &MachineFacts) -> Option<CheckResult> {
     Some(CheckResult::ok(GPUS, "NVIDIA hook", found))
 }
 
-/// The commands that make NVIDIA's CDI file, or make anew the one at `stale`.
+/// The commands that create the NVIDIA CDI file, or replace the one at `stale`.
 pub(super) fn regenerate(facts: &MachineFacts, stale: Option<&str>) -> Vec<String> {
     let (machine, gpus) = (&facts.machine, &facts.gpus);
     let mut commands = Vec::new();
@@ -87,7 +87,7 @@ pub(super) fn regenerate(facts: &MachineFacts, stale: Option<&str>) -> Vec<Strin
         commands.push(generate(stale.unwrap_or(WRITTEN)));
         return commands;
     }
-    // A file that nothing keeps up to date would be out of date again with the next driver.
+    // Otherwise the file would be stale again after the next update of the driver.
     commands
         .extend(stale.filter(|stale| stale.starts_with("/etc/")).map(|stale| machine.as_root(&format!("rm {stale}"))));
     commands.push(match gpus.systemd {
@@ -97,7 +97,7 @@ pub(super) fn regenerate(facts: &MachineFacts, stale: Option<&str>) -> Vec<Strin
     commands
 }
 
-/// Whether the toolkit, or the one that is to be installed, has `nvidia-cdi-refresh.service`.
+/// Whether the installed toolkit, or the one to install, has `nvidia-cdi-refresh.service`.
 fn refreshes(gpus: &Gpus) -> bool {
     let Some(ctk) = &gpus.ctk else { return true };
     let mut numbers = ctk.version.as_deref().unwrap_or_default().split('.').map(|number| number.parse::<u64>().ok());

@@ -1,4 +1,4 @@
-//! The form of `pylock.toml`, and of the files that are mistaken for it.
+//! The structure of `pylock.toml`, and of files that users confuse with it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -57,7 +57,7 @@ pub(super) struct PylockFile {
     pub(super) hashes: BTreeMap<String, String>,
 }
 
-/// Reads the text of the lock at `path`.
+/// Parses the text of the lock at `path`.
 pub(super) fn parse(text: &str, path: &Path) -> Result<Pylock, ResolveError> {
     let failed = |at: usize, message: String| {
         let line = 1 + text.get(..at).unwrap_or_default().matches('\n').count();
@@ -80,7 +80,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Pylock, ResolveError> {
     }
 }
 
-/// What to do with a lock that is given as a requirements file; `None` when it is none.
+/// The error for a lock that is given as a requirements file; `None` if the file is not a lock.
 pub(in crate::python) fn as_requirements(text: &str, path: &Path) -> Option<ResolveError> {
     let table: toml::Table = text.parse().ok()?;
     let (message, hint) = match table.contains_key("lock-version") {
@@ -91,7 +91,7 @@ pub(in crate::python) fn as_requirements(text: &str, path: &Path) -> Option<Reso
     Some(ResolveError::Pylock { path: path.to_path_buf(), line: 1, message, hint })
 }
 
-/// What another file is, and what to do with it.
+/// The kind of another file, and the hint for it.
 fn mistaken(text: &str) -> Option<(&'static str, &'static str)> {
     let Ok(table) = text.parse::<toml::Table>() else {
         let requirement = |line: &str| {

@@ -1,4 +1,4 @@
-//! Environment markers (PEP 508), with what PEP 751 adds to them.
+//! Environment markers (PEP 508), with the extensions of PEP 751.
 
 use std::collections::BTreeSet;
 
@@ -9,14 +9,14 @@ use crate::python::error::{PackageProblem, ResolveError};
 use crate::python::resolve::pep508;
 use crate::python::target::WheelTarget;
 
-/// What markers are evaluated in.
+/// The environment of markers.
 pub(super) struct Environment {
     environment: MarkerEnvironment,
     extras: BTreeSet<String>,
     groups: BTreeSet<String>,
 }
 
-/// The environment of a target without extras and groups. What only a running system knows is empty.
+/// The environment of a target, without extras and groups. Variables that only a running system has are empty.
 pub(in crate::python) fn marker_environment(target: &WheelTarget) -> Result<MarkerEnvironment, ResolveError> {
     let version = format!("3.{}", target.python.minor);
     let full = format!("{version}.{}", target.python.patch.unwrap_or(0));
@@ -49,7 +49,7 @@ impl Environment {
         })
     }
 
-    /// Whether a marker holds.
+    /// Whether a marker is true.
     pub(super) fn applies(&self, marker: &str) -> Result<bool, PackageProblem> {
         let text = self.without_sets(marker);
         let tree = pep508::marker(&text).map_err(|problem| match problem {
@@ -61,8 +61,8 @@ impl Environment {
         Ok(tree.evaluate(&self.environment, &[]))
     }
 
-    /// PEP 751 adds `'x' in extras` and `'x' in dependency_groups` to markers. Whether they hold is said in words that
-    /// PEP 508 has too.
+    /// Replaces the expressions `'x' in extras` and `'x' in dependency_groups` of PEP 751 by expressions of PEP 508
+    /// with the same value.
     fn without_sets(&self, marker: &str) -> String {
         const FALSE: &str = "os_name == ''";
         const TRUE: &str = "os_name != ''";
@@ -77,7 +77,7 @@ impl Environment {
     }
 }
 
-/// `'element' in set` or `'element' not in set`, and where in a marker it is.
+/// `'element' in set` or `'element' not in set`, and its position in a marker.
 struct Membership<'a> {
     start: usize,
     end: usize,
@@ -85,7 +85,7 @@ struct Membership<'a> {
     negated: bool,
 }
 
-/// The first of those that are about `set`.
+/// The first membership test of `set`.
 fn membership<'a>(text: &'a str, set: &str) -> Option<Membership<'a>> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let (at, _) = text.match_indices(set).find(|(at, _)| {

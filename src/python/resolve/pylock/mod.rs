@@ -1,4 +1,4 @@
-//! Locks after PEP 751 (`pylock.toml`): what of which package a target gets.
+//! Locks after PEP 751 (`pylock.toml`): selection of packages and files for a target.
 
 mod document;
 mod marker;
@@ -22,18 +22,18 @@ use crate::python::wheel::{Location, LockedWheel};
 pub(super) use document::as_requirements;
 pub(super) use marker::marker_environment;
 
-/// What a package of a lock is installed from.
+/// The selected origin of a package.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Choice {
     /// A wheel.
     Wheel(LockedWheel),
-    /// A source archive, where no wheel fits.
+    /// A source archive, if no wheel matches.
     Sdist(LockedWheel),
     /// A directory with a project.
     Project {
         /// The package's normalised name.
         name: String,
-        /// Where it is; a relative path starts where the lock's does.
+        /// The directory; relative to that of the lock.
         directory: PathBuf,
     },
 }
@@ -47,8 +47,8 @@ impl Choice {
     }
 }
 
-/// What `target` gets from a lock that a user gives, in the lock's order. Relative paths in it start at its directory.
-/// Nothing is marked as requested.
+/// The choices for `target` from a user's lock, in its order. Relative paths start at the lock's directory. Marks no
+/// package as requested.
 pub(super) fn choose(
     text: &str,
     path: &Path,
@@ -70,7 +70,7 @@ pub(super) fn choose(
     Ok(choices)
 }
 
-/// The wheels in a lock of uv's that was asked for wheels only; otherwise as [`choose`].
+/// The wheels in a lock that uv made with wheels only; otherwise as [`choose`].
 pub(super) fn read(text: &str, path: &Path, target: &WheelTarget) -> Result<Vec<LockedWheel>, ResolveError> {
     let mut wheels = Vec::new();
     for choice in choose(text, path, target, &PylockSelection::default())? {
@@ -88,7 +88,7 @@ pub(super) fn read(text: &str, path: &Path, target: &WheelTarget) -> Result<Vec<
     Ok(wheels)
 }
 
-/// The source archives in a lock of nothing but those; otherwise as [`read`].
+/// The source archives in a lock that has only those; otherwise as [`read`].
 pub(super) fn read_sdists(text: &str, path: &Path, target: &WheelTarget) -> Result<Vec<LockedWheel>, ResolveError> {
     let lock = parse(text, path)?;
     let chooser = WheelSelector::new(&lock, path, target, &PylockSelection::default())?;
@@ -100,7 +100,7 @@ pub(super) fn read_sdists(text: &str, path: &Path, target: &WheelTarget) -> Resu
     Ok(archives)
 }
 
-/// Checks that a lock has the extras and groups that are wanted of it.
+/// Checks that the selected extras and groups exist in the lock.
 fn check_selection(lock: &Pylock, path: &Path, selection: &PylockSelection) -> Result<(), ResolveError> {
     let check = |kind, wanted: &[String], known: Vec<&String>| {
         let mut known: Vec<String> = known.into_iter().map(|name| normalize(name)).collect();
@@ -116,7 +116,7 @@ fn check_selection(lock: &Pylock, path: &Path, selection: &PylockSelection) -> R
     check("group", selection.groups.as_deref().unwrap_or_default(), groups)
 }
 
-/// Chooses for one target.
+/// Selects packages for one target.
 struct WheelSelector<'a> {
     target: &'a WheelTarget,
     environment: Environment,
@@ -125,7 +125,7 @@ struct WheelSelector<'a> {
 }
 
 impl<'a> WheelSelector<'a> {
-    /// For a lock that is for the target.
+    /// Fails if the lock is for other targets.
     fn new(
         lock: &Pylock,
         path: &'a Path,
@@ -141,7 +141,7 @@ impl<'a> WheelSelector<'a> {
         Err(ResolveError::OtherTarget { path: path.to_path_buf(), target: target.to_string() })
     }
 
-    /// Whether the whole lock is for the target.
+    /// Whether the lock is for the target.
     fn fits(&self, lock: &Pylock) -> Result<bool, ResolveError> {
         let whole = |problem| ResolveError::Package { name: self.path.display().to_string(), problem };
         if let Some(needs) = &lock.requires_python
@@ -156,7 +156,7 @@ impl<'a> WheelSelector<'a> {
         Ok(fits)
     }
 
-    /// Takes each of the packages that are for the target.
+    /// Calls the function for each package of the target.
     fn each(
         &self,
         lock: &Pylock,
@@ -170,7 +170,7 @@ impl<'a> WheelSelector<'a> {
         Ok(())
     }
 
-    /// What a package is installed from.
+    /// The selected origin of a package.
     fn choose(&self, package: &PylockPackage) -> Result<Option<Choice>, PackageProblem> {
         if let Some(needs) = &package.requires_python
             && !self.runs_on(needs)?
@@ -201,7 +201,7 @@ impl<'a> WheelSelector<'a> {
         }
     }
 
-    /// The best of the wheels.
+    /// The best wheel.
     fn wheel(&self, files: &[PylockFile], package: &PylockPackage) -> Result<LockedWheel, PackageProblem> {
         let mut named = Vec::new();
         for file in files {
@@ -218,7 +218,7 @@ impl<'a> WheelSelector<'a> {
         locked(package, package.version.clone().unwrap_or(version), file, location, name)
     }
 
-    /// A source archive that has to be built.
+    /// A source archive to build.
     fn source(&self, file: &PylockFile, package: &PylockPackage) -> Result<Choice, PackageProblem> {
         if file.subdirectory.is_some() {
             return Err(PackageProblem::NotAWheel("directory in a source archive"));
@@ -227,7 +227,7 @@ impl<'a> WheelSelector<'a> {
         archive.map(Choice::Sdist).ok_or(PackageProblem::NotAWheel("source archive of an unknown format or version"))
     }
 
-    /// A source archive; `None` when it is none of a form that can be built.
+    /// A source archive; `None` if its form is not supported.
     fn archive(&self, file: &PylockFile, package: &PylockPackage) -> Result<Option<LockedWheel>, PackageProblem> {
         let location = self.location(file, &package.name)?;
         let name = self.name(file, &location);
@@ -243,7 +243,7 @@ impl<'a> WheelSelector<'a> {
         file.name.clone().or_else(|| location.file_name()).unwrap_or_default()
     }
 
-    /// A path where there is one: it is what the lock carries along.
+    /// The path if there is one, because the lock's author ships that file; otherwise the URL.
     fn location(&self, file: &PylockFile, package: &str) -> Result<Location, PackageProblem> {
         let location = match (&file.path, &file.url) {
             (Some(path), _) => Some(Location::Path(self.beside(path))),
@@ -253,7 +253,7 @@ impl<'a> WheelSelector<'a> {
         location.ok_or_else(|| PackageProblem::NoLocation(file.name.clone().unwrap_or_else(|| package.to_owned())))
     }
 
-    /// A path of the lock's.
+    /// A path relative to the lock.
     fn beside(&self, path: &str) -> PathBuf {
         self.path.parent().unwrap_or(Path::new(".")).join(path)
     }
@@ -264,14 +264,14 @@ impl<'a> WheelSelector<'a> {
         Ok(versions.contains(&self.python()))
     }
 
-    /// The target's Python; where only 3.11 is known, the newest that may be meant.
+    /// The target's Python; if only 3.11 is known, the newest possible 3.11.
     fn python(&self) -> Version {
         let patch = self.target.python.patch.map_or(u64::from(u16::MAX), u64::from);
         Version::new([3, u64::from(self.target.python.minor), patch])
     }
 }
 
-/// A file of a package, pinned.
+/// A locked file of a package.
 fn locked(
     package: &PylockPackage,
     version: String,

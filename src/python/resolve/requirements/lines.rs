@@ -1,4 +1,4 @@
-//! The lines of requirements, as pip reads them: continued ones joined, without comments, with variables in them replaced.
+//! The lines of requirements as in pip: with continuations joined, comments removed and variables replaced.
 
 use std::path::{Path, PathBuf};
 
@@ -9,16 +9,16 @@ use crate::python::error::ResolveError;
 use crate::python::resolve::pylock::as_requirements;
 use ociforge_layers::regular::read_regular_text;
 
-/// Files that include each other are followed this deep.
+/// Maximum depth of included files.
 const MAX_DEPTH: usize = 16;
 
-/// A line, and the directory that its file is in.
+/// A line, and the directory of its file.
 pub(super) struct Line {
     pub(super) text: String,
     pub(super) directory: PathBuf,
 }
 
-/// The lines of `requirements` and of the files that they include. Included files that can't be read are passed over.
+/// The lines of `requirements` and of the included files. Skips included files that cannot be read.
 pub(super) fn lines(requirements: &Requirements, directory: &Path) -> Result<Vec<Line>, ResolveError> {
     let mut lines = Vec::new();
     match requirements {
@@ -57,14 +57,14 @@ fn split(text: &str, directory: &Path) -> Vec<Line> {
     lines.map(|text| Line { text, directory: directory.to_path_buf() }).collect()
 }
 
-/// A comment begins with `#` at the start or after a blank.
+/// Removes a comment, which begins with `#` at the start or after whitespace.
 fn without_comment(line: &str) -> &str {
     let comment = line.starts_with('#').then_some(0).or_else(|| line.find(" #")).or_else(|| line.find("\t#"));
     comment.map_or(line, |at| &line[..at]).trim()
 }
 
-/// `line` with the values of variables in the place of `${NAME}`. Names are of upper-case letters, digits and
-/// underscores; what is not set or empty stays as it is written.
+/// Replaces `${NAME}` in `line` by the variable's value. Names have upper-case letters, digits and underscores;
+/// references to unset or empty variables stay.
 fn expanded(line: &str, variable: &dyn Fn(&str) -> Option<String>) -> String {
     let mut parts = line.split("${");
     let mut out = parts.next().unwrap_or_default().to_owned();
@@ -87,7 +87,7 @@ fn included(line: &str) -> Option<PathBuf> {
     Some(rest.trim_start_matches(['=', ' ', '\t']).trim().into())
 }
 
-/// An option and its value: `--option value`, `--option=value`, `--option`, perhaps with the value in quotes.
+/// An option and its value: `--option value`, `--option=value` or `--option`; the value may be quoted.
 pub(super) fn option(line: &str) -> Option<(&str, &str)> {
     let (option, value) = line.split_once(['=', ' ', '\t']).unwrap_or((line, ""));
     let value = value.trim().trim_start_matches('=').trim();

@@ -1,6 +1,6 @@
-//! What the user names: just enough of requirements to know which packages are asked for and in which versions.
+//! The packages that the user requires, with their versions and hashes.
 //!
-//! uv reads the same text and judges it; what can't be read here is passed over.
+//! uv parses the same text and reports its errors; this parser skips lines that it cannot read.
 
 mod lines;
 
@@ -19,31 +19,32 @@ use crate::python::error::{PackageProblem, ResolveError};
 use crate::python::target::WheelTarget;
 use crate::python::wheel::LockedWheel;
 
-/// A package that the user names.
+/// A required package.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NamedRequirement {
     /// Its normalised name.
     pub(super) name: String,
-    /// The versions that are allowed; `None` when it is asked for by URL or path.
+    /// The allowed versions; `None` for a URL or a path.
     pub(super) versions: Option<VersionSpecifiers>,
-    /// The values of its `--hash` options, such as `sha256:…`; none when any file will do.
+    /// The values of its `--hash` options, such as `sha256:…`; empty if any file is allowed.
     pub(super) hashes: Vec<String>,
 }
 
 impl NamedRequirement {
-    /// Whether `version` won't do. Pre-releases do wherever they lie within the bounds, as for what pip has installed.
+    /// Whether `version` is not allowed. Pre-releases within the bounds are allowed, as pip allows them if they are
+    /// installed.
     fn excludes(&self, version: &Version) -> bool {
         self.versions.as_ref().is_none_or(|versions| !versions.contains(version))
     }
 }
 
-/// Whether one of the requirements rules out this version of the package.
+/// Whether one of the requirements excludes this version of the package.
 pub(super) fn excluded(named: &[NamedRequirement], name: &str, version: &Version) -> bool {
     named.iter().any(|requirement| requirement.name == name && requirement.excludes(version))
 }
 
-/// Holds the wheels against the hashes that the requirements give. As with pip, a hash for one package demands one for
-/// every package.
+/// Checks the wheels against the hashes of the requirements. As in pip, a hash for one package requires one for every
+/// package.
 pub(super) fn check_hashes(named: &[NamedRequirement], wheels: &[LockedWheel]) -> Result<(), ResolveError> {
     if named.iter().all(|requirement| requirement.hashes.is_empty()) {
         return Ok(());
@@ -63,7 +64,7 @@ pub(super) fn check_hashes(named: &[NamedRequirement], wheels: &[LockedWheel]) -
     Ok(())
 }
 
-/// What the requirements name, those for other platforms left out.
+/// The required packages, without those for other platforms.
 pub(super) fn read(
     requirements: &Requirements,
     target: &WheelTarget,
@@ -81,8 +82,8 @@ pub(super) fn read(
     Ok(named)
 }
 
-/// A project on disk: what `-e` names, and a directory. uv would run its build backend, whatever else it is told. Relative
-/// paths start at `directory`.
+/// The directory of a project on disk, for `-e` and for a plain directory: uv runs its build backend regardless of
+/// options. Relative paths start at `directory`.
 fn project<'a>(line: &'a str, directory: &Path) -> Option<&'a str> {
     if let Some(rest) = line.strip_prefix("--editable").or_else(|| line.strip_prefix("-e")) {
         return Some(rest.trim_start_matches(['=', ' ', '\t']));
@@ -94,17 +95,17 @@ fn project<'a>(line: &'a str, directory: &Path) -> Option<&'a str> {
     (is_path && directory.join(path.split('[').next().unwrap_or(path)).is_dir()).then_some(place)
 }
 
-/// Whether the marker at the end of a line holds. One that can't be read does: uv has a word for it.
+/// Whether the marker at the end of a line is true. An invalid marker counts as true: uv reports it.
 fn applies(line: &str, environment: &MarkerEnvironment) -> bool {
     let marker = line.split_once(" ;").map(|(_, marker)| pep508::marker(marker));
     marker.and_then(Result::ok).is_none_or(|marker| marker.evaluate(environment, &[]))
 }
 
-/// The options of requirements that say where packages are, such as `--index-url` and `--find-links`, one a line.
-/// Directories in them are absolute.
+/// The options for package sources in requirements, such as `--index-url` and `--find-links`, one per line, with
+/// absolute directories.
 #[must_use]
 pub fn index_options(requirements: &Requirements, directory: &Path) -> Vec<String> {
-    // That a file can't be read is said where its requirements are.
+    // The reader of the requirements reports unreadable files.
     let lines = lines(requirements, directory).unwrap_or_default();
     lines.iter().filter_map(|Line { text, directory }| index_option(text, directory)).collect()
 }
@@ -123,7 +124,7 @@ fn index_option(line: &str, directory: &Path) -> Option<String> {
     }
 }
 
-/// The URLs of indexes and packages in requirements that have a user in them.
+/// The URLs with a user of indexes and packages in requirements.
 pub(in crate::python) fn urls_with_user(requirements: &Requirements, directory: &Path) -> Vec<Url> {
     let lines = lines(requirements, directory).unwrap_or_default();
     lines
@@ -133,12 +134,12 @@ pub(in crate::python) fn urls_with_user(requirements: &Requirements, directory: 
         .collect()
 }
 
-/// The requirement of one line; nothing for options, and what is for other platforms.
+/// The requirement of a line; `None` for options and for other platforms.
 fn name(line: &str, environment: &MarkerEnvironment) -> Option<NamedRequirement> {
     if line.starts_with('-') {
         return None;
     }
-    // Per-requirement options, such as --hash, come last.
+    // Options of a requirement, such as `--hash`, are at the end of the line.
     let (line, options) = line.split_once(" --").unwrap_or((line, ""));
     let hashes = options.split_whitespace().filter_map(|option| option.trim_start_matches('-').strip_prefix("hash="));
     let hashes: Vec<String> = hashes.map(str::to_ascii_lowercase).collect();
