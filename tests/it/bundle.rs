@@ -3,16 +3,15 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 use serde_json::json;
 
 use super::spec::validate;
-use super::support::process::{forever, send};
+use super::support::process::{forever, send, start};
 use super::support::{
-    Answer, DEBIAN, Layered, Liar, Packing, Place, Ran, Registry, Tar, User, assert_same, files, json_of, run, skopeo,
-    skopeo_copy, tool, tree, unpack,
+    Answer, DEBIAN, Layered, Liar, Mounted, Packing, Place, Ran, Registry, Tar, User, assert_same, files, json_of, run,
+    skopeo, skopeo_copy, tool, tree, unpack,
 };
 
 fn bundle(place: &Place, arguments: &[&str]) -> Ran {
@@ -185,23 +184,6 @@ fn left(place: &Place) -> Vec<String> {
     all.filter(|name| name.starts_with('.')).collect()
 }
 
-/// A filesystem of a test's own.
-struct Tmpfs(String);
-
-impl Tmpfs {
-    fn new(place: &Place, name: &str, options: &str) -> Self {
-        fs::create_dir(place.path(name)).unwrap();
-        tool("mount", &["-t", "tmpfs", "-o", options, "none", &place.at(name)]);
-        Self(place.at(name))
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").args(["--lazy", &self.0]).output();
-    }
-}
-
 #[test]
 fn places_that_can_not_be_used() {
     let place = Place::new();
@@ -224,7 +206,7 @@ fn places_that_can_not_be_used() {
     symlink("empty", place.path("link")).unwrap();
     assert_eq!(bundle(&place, &[&image, "link"]).ok(), format!("{}\n", place.at("empty")));
     assert!(place.path("link").is_symlink() && place.path("empty/config.json").is_file());
-    let small = Tmpfs::new(&place, "small", "size=300k");
+    let small = Mounted::tmpfs(&place, "small", "size=300k");
     bundle(&place, &[&image, "small/b"]).fails(1, &["sha256:", "No space left"]);
     assert_eq!(fs::read_dir(&small.0).unwrap().count(), 0);
     // An image that is not there, and flags that make no sense, leave no directories either.
@@ -261,7 +243,7 @@ fn an_interrupted_bundle_is_none() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 130)] {
         let name = format!("docker://{}/x:v1", liar.address);
         let mut command = place.ociforge(["bundle", &name, "b"]);
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let child = start(&mut command);
         came.recv().unwrap();
         send(&child, signal);
         let output = child.wait_with_output().unwrap();

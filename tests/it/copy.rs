@@ -7,7 +7,7 @@ use ociforge::store::{Layout, layout::REF_NAME};
 use ociforge_manifests::{Descriptor, Digest, media_type};
 use serde_json::{Value, json};
 
-use crate::support::{Place, Registry, json_of, run, skopeo, skopeo_copy};
+use crate::support::{Place, Registry, json_of, run, skopeo, skopeo_copy, skopeo_raw};
 
 /// An index of two platforms at `oci:two:latest`.
 fn two_platforms(place: &Place) -> String {
@@ -29,7 +29,7 @@ fn digest_at(name: &str) -> String {
 }
 
 fn raw(name: &str) -> Vec<u8> {
-    skopeo(&["inspect", "--raw", "--tls-verify=false", name]).into_bytes()
+    skopeo_raw(name).into_bytes()
 }
 
 /// Puts an artifact into a layout that refers to `subject`.

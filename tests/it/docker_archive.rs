@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::support::{DEBIAN, Place, Registry, digest_of, run, skopeo, skopeo_copy, tool, unpack};
+use super::support::{DEBIAN, Place, Registry, digest_of, run, skopeo, skopeo_copy, skopeo_raw, tool, unpack};
 
 fn config(image: &str) -> String {
     skopeo(&["inspect", "--config", "--raw", image])
@@ -95,10 +95,7 @@ fn what_others_write_is_built_upon() {
     let name = format!("{}/x:y", registry.address);
     let again = format!("docker-archive:{}", place.at("again.tar"));
     let told = place.built("next", &["-t", &name, "--push", "-o", &again]);
-    assert_eq!(
-        told["digest"],
-        digest_of(skopeo(&["inspect", "--raw", "--tls-verify=false", &registry.name("x:y")]).as_bytes())
-    );
+    assert_eq!(told["digest"], digest_of(skopeo_raw(&registry.name("x:y")).as_bytes()));
     let pulled = format!("oci:{}:x", place.at("pulled"));
     skopeo_copy(&registry.name("x:y"), &pulled);
     assert_eq!((diff_ids(&pulled), config(&pulled)), (diff_ids(&again), config(&again)));

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::support::{Place, Registry, digest_of, run, skopeo, skopeo_copy, tool};
+use super::support::{Place, Registry, curl, digest_of, run, skopeo, skopeo_copy, skopeo_raw, tool};
 
 /// Debian: golang-github-opencontainers-image-spec-dev
 const SCHEMAS: &str = "/usr/share/gocode/src/github.com/opencontainers/image-spec/schema";
@@ -99,7 +99,7 @@ fn what_is_not_known_of_a_docker_base_survives() {
     assert_eq!(types.count(), 3);
     let annotations = &manifest["annotations"];
     assert_eq!(annotations["org.opencontainers.image.base.name"], format!("{}/docker-base:v1", registry.address));
-    let raw = skopeo(&["inspect", "--raw", "--tls-verify=false", &registry.name("docker-base:v1")]);
+    let raw = skopeo_raw(&registry.name("docker-base:v1"));
     assert_eq!(annotations["org.opencontainers.image.base.digest"], digest_of(raw.as_bytes()));
 
     for key in ["docker_version", "x-own", "os", "architecture"] {
@@ -142,7 +142,7 @@ fn with_index(place: &Place, registry: &Registry) {
     let data = format!("@{}", file.display());
     let url = format!("http://{}/v2/multi/manifests/v1", registry.address);
     let kind = format!("Content-Type: {kind}");
-    tool("curl", &["-sSf", "--noproxy", "*", "-X", "PUT", "-H", &kind, "--data-binary", &data, &url]);
+    curl(&["--fail", "-X", "PUT", "-H", &kind, "--data-binary", &data, &url]);
 }
 
 #[test]

@@ -9,11 +9,12 @@ use serde_json::Value;
 
 use crate::support::process::{forever, send};
 use crate::support::{
-    Answer, Layered, Liar, OCIFORGE, Packing, Place, Registry, Tar, files, run, skopeo_copy, wait_until,
+    Answer, Layered, Liar, OCIFORGE, Packing, Place, Registry, Tar, curl_status, files, run, skopeo, skopeo_copy,
+    wait_until,
 };
 
 fn image(place: &Place, name: &str) -> String {
-    let image = Layered::new().layer(Packing::Gzip, Tar::new().file("file", name));
+    let image = Layered::of_file(name);
     image.layer(Packing::Plain, Tar::new().file("common", "in all")).write(place, name)
 }
 
@@ -62,7 +63,7 @@ fn what_a_client_was_told_of_stays() {
     let mut registry = Registry::serve(&place, "served");
     let image = image(&place, "one");
     skopeo_copy(&image, &registry.name("a:t"));
-    run(Command::new("skopeo").args(["delete", "--tls-verify=false", &registry.name("a:t")])).ok();
+    skopeo(&["delete", "--tls-verify=false", &registry.name("a:t")]);
     age(&place);
     let blobs: Vec<String> = files(&place.path("served/blobs/sha256"))
         .iter()
@@ -70,17 +71,13 @@ fn what_a_client_was_told_of_stays() {
         .collect();
     let (head, mount) = (&blobs[0], &blobs[1]);
     let url = format!("http://{}/v2/b/blobs", registry.address);
-    let curl = |arguments: &[&str], status: &str| {
-        let usual = ["--silent", "--noproxy", "*", "-o", "/dev/null", "-w", "%{http_code}"];
-        assert_eq!(run(Command::new("curl").args(usual).args(arguments)).ok(), status);
-    };
-    curl(&["--head", &format!("{url}/{head}")], "200");
-    curl(&["-X", "POST", &format!("{url}/uploads/?mount={mount}&from=a")], "201");
+    assert_eq!(curl_status(&["--head", &format!("{url}/{head}")]), "200");
+    assert_eq!(curl_status(&["-X", "POST", &format!("{url}/uploads/?mount={mount}&from=a")]), "201");
     let json = gc(&place, &["--untagged"]);
     assert_eq!((&json["blobs"], &json["youngBlobs"]), (&(blobs.len() - 2).into(), &2.into()));
-    curl(&[&format!("{url}/{head}")], "200");
-    curl(&[&format!("{url}/{mount}")], "200");
-    curl(&[&format!("{url}/{}", blobs[2])], "404");
+    assert_eq!(curl_status(&[&format!("{url}/{head}")]), "200");
+    assert_eq!(curl_status(&[&format!("{url}/{mount}")]), "200");
+    assert_eq!(curl_status(&[&format!("{url}/{}", blobs[2])]), "404");
     skopeo_copy(&image, &registry.name("a:t"));
     registry.stop();
 }
@@ -151,8 +148,7 @@ fn what_is_listed_as_a_manifest_and_is_none_is_warned_of() {
     let url = format!("http://{}/v2/a", registry.address);
     let send = |method: &str, path: &str, kind: &str, body: &str| {
         let kind = format!("Content-Type: {kind}");
-        let usual = ["--silent", "--noproxy", "*", "-o", "/dev/null", "-w", "%{http_code}", "-X", method, "-H", &kind];
-        run(Command::new("curl").args(usual).args(["-d", body, &format!("{url}{path}")])).ok()
+        curl_status(&["-X", method, "-H", &kind, "-d", body, &format!("{url}{path}")])
     };
     let digest = crate::support::digest_of(b"no manifest");
     let upload = format!("/blobs/uploads/?digest={digest}");

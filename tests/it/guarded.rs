@@ -5,7 +5,7 @@ use std::process::Command;
 
 use base64::Engine;
 
-use crate::support::{Layered, OCIFORGE, Packing, Place, Registry, Tar, cpu_time, run};
+use crate::support::{Layered, OCIFORGE, Place, Registry, authority, certificate, cpu_time, curl_status, openssl, run};
 
 /// A line for `name`, whose password is `secret`.
 fn line(name: &str, cost: u32) -> String {
@@ -17,14 +17,8 @@ fn serve(place: &Place, name: &str, options: &[&str]) -> Registry {
     Registry::serve_with(place, name, Command::new(OCIFORGE), options)
 }
 
-/// What curl says: the status, unless `arguments` have it say something else.
-fn curl(arguments: &[&str]) -> String {
-    let usual = ["--silent", "--show-error", "--noproxy", "*", "-o", "/dev/null", "-w", "%{http_code}"];
-    run(Command::new("curl").args(usual).args(arguments)).ok()
-}
-
 fn image(place: &Place) -> String {
-    Layered::new().layer(Packing::Gzip, Tar::new().file("file", "content")).write(place, "image")
+    Layered::of_file("content").write(place, "image")
 }
 
 #[test]
@@ -38,16 +32,16 @@ fn a_password_is_asked_for_everywhere() {
     for path in ["", "_catalog", "a/tags/list", "no/such", "a/blobs/uploads/"] {
         let url = format!("{url}{path}");
         assert_eq!(
-            curl(&["-w", "%{http_code} %header{www-authenticate}", &url]),
+            curl_status(&["-w", "%{http_code} %header{www-authenticate}", &url]),
             "401 Basic realm=\"ociforge\", charset=\"UTF-8\""
         );
-        assert_eq!(curl(&["-X", "POST", "-d", "x", &url]), "401");
+        assert_eq!(curl_status(&["-X", "POST", "-d", "x", &url]), "401");
     }
     for wrong in ["me:Secret", "me:", "you:secret", ":"] {
-        assert_eq!(curl(&["-u", wrong, &url]), "401", "{wrong}");
+        assert_eq!(curl_status(&["-u", wrong, &url]), "401", "{wrong}");
     }
-    assert_eq!(curl(&["-H", "Authorization: Bearer secret", &url]), "401");
-    assert_eq!(curl(&["-u", "me:secret", &url]), "200");
+    assert_eq!(curl_status(&["-H", "Authorization: Bearer secret", &url]), "401");
+    assert_eq!(curl_status(&["-u", "me:secret", &url]), "200");
 
     let skopeo = |credentials: &[&str]| {
         let copy = ["--insecure-policy", "copy", "--dest-tls-verify=false"];
@@ -81,7 +75,7 @@ fn sixty_requests_cost_one_hash() {
     let work = |password: &str, requests: usize, answers: &str| {
         let before = cpu_time(registry.id());
         let urls = format!("{url}?[1-{requests}]");
-        assert_eq!(curl(&["-u", &format!("me:{password}"), "--parallel", &urls]), answers.repeat(requests));
+        assert_eq!(curl_status(&["-u", &format!("me:{password}"), "--parallel", &urls]), answers.repeat(requests));
         cpu_time(registry.id()) - before
     };
     let (one, sixty) = (work("wrong", 1, "401"), work("secret", 60, "200"));
@@ -94,7 +88,7 @@ fn the_users_may_change() {
     let users = place.write("users", line("me", 4));
     let registry = serve(&place, "served", &["--htpasswd", users.to_str().unwrap()]);
     let url = format!("http://{}/v2/", registry.address);
-    let status = |name: &str| curl(&["-u", &format!("{name}:secret"), &url]);
+    let status = |name: &str| curl_status(&["-u", &format!("{name}:secret"), &url]);
     assert_eq!([status("me"), status("you")], ["200", "401"]);
     fs::write(&users, line("me", 4) + &line("you", 4)).unwrap();
     assert_eq!([status("me"), status("you")], ["200", "200"]);
@@ -112,18 +106,12 @@ fn the_users_may_change() {
     assert!(said.contains("line 2 of") && !said.contains("hunter2"), "{said}");
 }
 
-/// An authority and a certificate for 127.0.0.1, as `ca.crt`, `cert.pem` and `key.pem` below `tls`.
+/// An authority and a certificate for the loopback below `tls`, and a certificate that signs itself.
 fn certificates(place: &Place) {
-    place.write("tls/other.pem", "");
-    let openssl = |arguments: &[&str]| {
-        let new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];
-        run(Command::new("openssl").args(new).args(arguments).current_dir(place.path("tls"))).ok();
-    };
-    openssl(&["-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.crt"]);
-    let signed = ["-CA", "ca.crt", "-CAkey", "ca.key", "-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"];
-    let own = ["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", "key.pem", "-out", "cert.pem"];
-    openssl(&[&signed[..], &own].concat());
-    openssl(&["-subj", "/CN=other", "-keyout", "other.key", "-out", "other.pem"]);
+    let directory = place.path("tls");
+    fs::create_dir(&directory).unwrap();
+    authority(&directory);
+    certificate(&directory, "other.pem", "-subj /CN=other");
 }
 
 #[test]
@@ -132,7 +120,7 @@ fn a_registry_with_a_certificate() {
     let image = image(&place);
     certificates(&place);
     let users = place.write("users", line("me", 4));
-    let (certificate, key) = (place.at("tls/cert.pem"), place.at("tls/key.pem"));
+    let (certificate, key) = (place.at("tls/server.crt"), place.at("tls/server.key"));
     let options = ["--tls-cert", &certificate, "--tls-key", &key, "--htpasswd", users.to_str().unwrap()];
     let registry = serve(&place, "served", &options);
     let (url, name) = (format!("https://{}/v2/", registry.address), registry.name("a:t"));
@@ -141,14 +129,13 @@ fn a_registry_with_a_certificate() {
     let idle: Vec<_> = (0..400).map(|_| std::net::TcpStream::connect(&registry.address).unwrap()).collect();
     let authority = place.at("tls/ca.crt");
     let trusting = ["--cacert", &authority, "-u", "me:secret"];
-    assert_eq!(curl(&[&trusting[..], &["-w", "%{http_version} %{http_code}", &url]].concat()), "2 200");
-    assert_eq!(curl(&[&trusting[..], &["--http1.1", &url]].concat()), "200");
+    assert_eq!(curl_status(&[&trusting[..], &["-w", "%{http_version} %{http_code}", &url]].concat()), "2 200");
+    assert_eq!(curl_status(&[&trusting[..], &["--http1.1", &url]].concat()), "200");
     assert_ne!(run(Command::new("curl").args(["--silent", "--noproxy", "*", &url])).code, Some(0));
 
-    let trusted = place.at("tls");
+    place.write("trusted/ca.crt", fs::read(&authority).unwrap());
+    let trusted = place.at("trusted");
     let copy = ["--insecure-policy", "copy", "--dest-cert-dir", &trusted, "--dest-creds", "me:secret", &image, &name];
-    fs::remove_file(place.path("tls/ca.key")).unwrap();
-    fs::remove_file(place.path("tls/other.key")).unwrap();
     run(&mut place.wrapped("skopeo", copy)).ok();
     let auth = base64::engine::general_purpose::STANDARD.encode("me:secret");
     let text = format!(r#"{{"auths": {{"{}": {{"auth": "{auth}"}}}}}}"#, registry.address);
@@ -164,8 +151,7 @@ fn what_can_not_be_used_is_said_at_the_start() {
     certificates(&place);
     let users = place.write("users", line("me", 4) + "you:$apr1$hunter2$hunter2\n");
     place.write("tls/damaged.pem", "-----BEGIN CERTIFICATE-----\nhunter2\n-----END CERTIFICATE-----\n");
-    let locked = ["pkey", "-in", "tls/key.pem", "-aes256", "-passout", "pass:x", "-out", "tls/locked.pem"];
-    run(&mut place.wrapped("openssl", locked)).ok();
+    openssl(&place.path("tls"), "pkey -in server.key -aes256 -passout pass:x -out locked.pem");
     let serve = |options: &[&str]| {
         let usual = ["serve", "served", "--listen", "127.0.0.1:0"];
         run(&mut place.wrapped("timeout", [&["120", OCIFORGE], &usual[..], options].concat()))
@@ -174,13 +160,14 @@ fn what_can_not_be_used_is_said_at_the_start() {
     assert!(!error.contains("hunter2"), "{error}");
     serve(&["--htpasswd", "nowhere"]).fails(1, &["cannot read the users in nowhere"]);
     let tls = |certificate: &str, key: &str| serve(&["--tls-cert", certificate, "--tls-key", key]);
-    tls("nowhere", "tls/key.pem").fails(1, &["cannot read nowhere"]);
-    tls("tls/key.pem", "tls/key.pem").fails(1, &["tls/key.pem has no certificate", "PEM"]);
-    tls("tls/damaged.pem", "tls/key.pem").fails(1, &["damaged.pem"]);
-    tls("tls/cert.pem", "tls/cert.pem").fails(1, &["tls/cert.pem has no private key"]);
-    tls("tls/cert.pem", "tls/locked.pem").fails(1, &["has no private key", "without a password"]);
-    tls("tls/cert.pem", "tls/other.key").fails(1, &["tls/other.key does not match the certificate in tls/cert.pem"]);
-    serve(&["--tls-cert", "tls/cert.pem"]).refused("--tls-key");
-    serve(&["--tls-key", "tls/key.pem"]).refused("--tls-cert");
+    tls("nowhere", "tls/server.key").fails(1, &["cannot read nowhere"]);
+    tls("tls/server.key", "tls/server.key").fails(1, &["tls/server.key has no certificate", "PEM"]);
+    tls("tls/damaged.pem", "tls/server.key").fails(1, &["damaged.pem"]);
+    tls("tls/server.crt", "tls/server.crt").fails(1, &["tls/server.crt has no private key"]);
+    tls("tls/server.crt", "tls/locked.pem").fails(1, &["has no private key", "without a password"]);
+    tls("tls/server.crt", "tls/other.key")
+        .fails(1, &["tls/other.key does not match the certificate in tls/server.crt"]);
+    serve(&["--tls-cert", "tls/server.crt"]).refused("--tls-key");
+    serve(&["--tls-key", "tls/server.key"]).refused("--tls-cert");
     serve(&["--read-only", "--gc-every", "1h"]).refused("--gc-every");
 }

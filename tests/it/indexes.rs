@@ -3,32 +3,14 @@
 use std::fs;
 use std::process::Command;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-
-use super::support::{Answer, DEBIAN, Liar, Place, Wheel, digest_of, files, run};
+use super::support::{DEBIAN, Liar, Place, Wheel, digest_of, files, python_index, run};
 
 const USER: &str = "maker";
 const PASSWORD: &str = "s3cret/word";
 
 /// An index with the package `demo`, for `USER` with `PASSWORD`.
 fn index() -> Liar {
-    let wheel = Wheel::new("demo", "x = 1\n");
-    let (file, bytes) = (wheel.file_name(), wheel.bytes());
-    let page = format!("<a href='/files/{file}#{}'>{file}</a>", digest_of(&bytes).replace(':', "="));
-    let right = format!("Basic {}", BASE64_STANDARD.encode(format!("{USER}:{PASSWORD}")));
-    Liar::answering(move |asked| {
-        if asked.headers.get("authorization") != Some(&right) {
-            return Answer::status(401).header("WWW-Authenticate", "Basic realm=\"index\"");
-        }
-        match asked.path.as_str() {
-            "/simple/demo/" => {
-                Answer { body: page.clone().into(), ..Answer::status(200) }.header("Content-Type", "text/html")
-            }
-            path if path == format!("/files/{file}") => Answer { body: bytes.clone(), ..Answer::status(200) },
-            _ => Answer::status(404),
-        }
-    })
+    python_index("demo", &Wheel::new("demo", "x = 1\n"), USER, PASSWORD)
 }
 
 /// Locks and builds with these requirements, and looks for the password where it must not be.

@@ -4,11 +4,10 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::support::{Place, Registry, digest_of, run, skopeo, skopeo_copy, unpack};
+use super::support::{Place, Registry, digest_of, run, skopeo, skopeo_copy, skopeo_raw, unpack};
 
 fn inspect(image: &str) -> Value {
-    let tls: &[&str] = if image.starts_with("docker:") { &["--tls-verify=false"] } else { &[] };
-    serde_json::from_str(&skopeo(&[&["inspect", "--raw"], tls, &[image]].concat())).unwrap()
+    serde_json::from_str(&skopeo_raw(image)).unwrap()
 }
 
 fn config(image: &str) -> Vec<u8> {
@@ -32,13 +31,13 @@ fn layouts_and_archives_are_written_and_built_upon() {
     recipe(&place, "scratch");
     let first = place.built("recipe", &["-o", &layout, "-o", &archive]);
     for image in [&layout, &archive] {
-        assert_eq!(digest_of(skopeo(&["inspect", "--raw", image]).as_bytes()), first["digest"], "{image}");
+        assert_eq!(digest_of(skopeo_raw(image).as_bytes()), first["digest"], "{image}");
         recipe(&place, image);
         let id = place.at("id");
         let out = format!("oci:{}:on", place.at("out"));
         let told = place.built("recipe", &["-o", &out, "--iidfile", &id]);
         assert_eq!(fs::read_to_string(id).unwrap().trim(), digest_of(&config(&out)));
-        assert_eq!(digest_of(skopeo(&["inspect", "--raw", &out]).as_bytes()), told["digest"]);
+        assert_eq!(digest_of(skopeo_raw(&out).as_bytes()), told["digest"]);
         let root = unpack(&place, &out);
         assert_eq!(fs::read_to_string(root.join("app/file")).unwrap(), "content\n".repeat(100));
         fs::remove_dir_all(place.path("out")).unwrap();

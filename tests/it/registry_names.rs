@@ -1,19 +1,17 @@
 //! Tags and referrers with Debian's docker-registry, which keeps no list of referrers.
 
-use std::process::Command;
-
 use ociforge::content::{Cause, Named, Target};
 use ociforge_manifests::{Descriptor, media_type};
 use serde_json::{Value, json};
 
-use crate::registry::{Registry, client, image, push};
-use crate::support::{Place, run};
+use crate::support::{Place, Registry, client, one_layer, push, remote, run, skopeo_raw};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tags_are_listed_and_found() {
-    let registry = Registry::start("");
-    let (_directory, layout, _, manifest) = image(1000);
-    let remote = registry.remote(&client(), "ml/train");
+    let place = Place::new();
+    let registry = Registry::docker(&place, "registry");
+    let (_directory, layout, _, manifest) = one_layer(1000);
+    let remote = remote(&client(), &registry.address, "ml/train");
     assert!(
         matches!(remote.tags().await.unwrap_err().cause, Cause::Status { status, .. } if status == "404 Not Found")
     );
@@ -28,9 +26,10 @@ async fn tags_are_listed_and_found() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn referrers_are_listed_by_a_tag() {
-    let registry = Registry::start("");
-    let (_directory, layout, layer, manifest) = image(1000);
-    let remote = registry.remote(&client(), "ml/train");
+    let place = Place::new();
+    let registry = Registry::docker(&place, "registry");
+    let (_directory, layout, layer, manifest) = one_layer(1000);
+    let remote = remote(&client(), &registry.address, "ml/train");
     push(&remote, &layout, &manifest, "1").await.unwrap();
     assert_eq!(remote.referrers(&manifest).await.unwrap(), []);
     for of in ["one", "two"] {
@@ -47,10 +46,7 @@ async fn referrers_are_listed_by_a_tag() {
     assert!(found.iter().all(|found| found.other["artifactType"] == "signature/x"));
     let tag = manifest.digest.as_str().replace(':', "-");
     assert_eq!(remote.tags().await.unwrap(), ["1", &tag]);
-    let mut skopeo = Command::new("skopeo");
-    let address = format!("docker://{}/ml/train:{tag}", registry.address);
-    let output = skopeo.args(["inspect", "--tls-verify=false", "--raw", &address]).output().expect("skopeo");
-    let index: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let index: Value = serde_json::from_str(&skopeo_raw(&registry.name(&format!("ml/train:{tag}")))).unwrap();
     assert_eq!(index["manifests"], json!(found));
 }
 
@@ -61,21 +57,13 @@ fn a_registry_may_be_an_ipv6_address() {
     }
     let place = Place::new();
     place.small_base(&format!("oci:{}:x", place.at("layout")), "small");
-    let mut serve = place
-        .ociforge(["serve", "served", "--listen", "[::1]:0", "--progress", "none"])
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(serve.stdout.as_mut().unwrap()), &mut line).unwrap();
-    let address = line.trim().strip_prefix("listening on ").unwrap().to_owned();
+    let serve = Registry::serve_at(&place, "served", "[::1]:0", place.ociforge([]), &[]);
+    let address = &serve.address;
     assert!(address.starts_with("[::1]:"), "{address}");
     let name = format!("{address}/a/b:t");
     let copied = run(&mut place.ociforge(["copy", "oci:layout:x", &name]));
     let back = run(&mut place.ociforge(["copy", &format!("docker://{name}"), "oci:back:x"]));
     let mirrored = run(&mut place.ociforge(["mirror", &name, "--to", "oci:mirrored"]));
-    serve.kill().unwrap();
-    serve.wait().unwrap();
     let digest = copied.ok().trim().strip_prefix(&format!("{name}@")).unwrap().to_owned();
     assert_eq!(back.ok().trim(), format!("oci:back:x@{digest}"));
     assert!(mirrored.ok().contains(&format!("mirrored:{name}@{digest}")));

@@ -3,28 +3,17 @@
 //! Debian: uidmap
 
 use std::fs;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::support::{Place, User, run, tool, unpack};
-
-/// A tmpfs with locked flags.
-struct Mounted(String);
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").args(["--lazy", &self.0]).output();
-    }
-}
+use super::support::{Mounted, Place, User, run, unpack};
 
 #[test]
 fn a_user_runs_what_was_built() {
     let user = User::with_ranges();
     let place = Place::new();
-    fs::create_dir(place.path("data")).unwrap();
-    tool("mount", &["-t", "tmpfs", "-o", "nosuid,nodev,mode=755", "none", &place.at("data")]);
-    let mounted = Mounted(place.at("data"));
+    // Its flags are locked.
+    let mounted = Mounted::tmpfs(&place, "data", "nosuid,nodev,mode=755");
     place.write("data/file", "seen\n");
     place.write("recipe/passwd", "root:x:0:0::/root:/bin/sh\nme:x:5:6::/home/me:/bin/sh\n");
     place.write(

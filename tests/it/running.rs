@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use super::support::process::{has_ended, send};
-use super::support::{DEBIAN, Layered, OCIFORGE, Packing, Place, Ran, Tar, run, tool, wait_until};
+use super::support::{DEBIAN, Layered, Mounted, OCIFORGE, Packing, Place, Ran, Tar, run, tool, wait_until};
 
 /// A store in which the Debian base is unpacked once for all tests.
 pub(crate) static UNPACKED: LazyLock<String> = LazyLock::new(|| {
@@ -333,15 +333,11 @@ fn where_no_overlay_can_be_mounted_the_image_is_copied() {
     let place = Place::new();
     let image = Layered::busybox().layer(Packing::Gzip, Tar::new().file(".wh.tmp", "")).write(&place, "image");
     // On an overlay no whiteout can be made.
-    for name in ["lower", "upper", "work", "merged"] {
-        fs::create_dir(place.path(name)).unwrap();
-    }
-    let options = format!("lowerdir={},upperdir={},workdir={}", place.at("lower"), place.at("upper"), place.at("work"));
-    tool("mount", &["-t", "overlay", "-o", &options, "none", &place.at("merged")]);
+    let mounted = Mounted::overlay(&place, "merged");
     let script = "ls -d /tmp 2>/dev/null; echo x > /root/new; cat /root/new; exit 3";
-    let ran = run(&mut start(&place, &["--store", &place.at("merged"), &image, "--", "sh", "-c", script]));
+    let ran = run(&mut start(&place, &["--store", &mounted.0, &image, "--", "sh", "-c", script]));
     let left = fs::read_dir(place.path("merged/containers")).unwrap().count();
-    tool("umount", &["--lazy", &place.at("merged")]);
+    drop(mounted);
     assert_eq!((ran.code, ran.stdout.as_str(), left), (Some(3), "x\n", 0), "{}", ran.stderr);
     assert!(ran.stderr.contains("warning: ociforge copies the image"), "{}", ran.stderr);
 }

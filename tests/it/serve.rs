@@ -11,27 +11,13 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::served::Served;
-use crate::support::{Layered, OCIFORGE, Packing, Place, Registry, Tar, User, files, skopeo_copy};
-
-/// Runs a command that must succeed, and gives its standard output.
-fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{program} {arguments:?}\n{stdout}\n{stderr}");
-    stdout.into_owned()
-}
-
-fn skopeo(arguments: &[&str]) -> String {
-    run("skopeo", &[&["--insecure-policy"], arguments].concat())
-}
-
-fn copy(from: &str, to: &str) {
-    skopeo(&["copy", "--all", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false", from, to]);
-}
+use crate::support::{
+    Layered, OCIFORGE, Packing, Place, Registry, Tar, User, curl, curl_status, files, run, skopeo, skopeo_copy,
+    skopeo_raw, tool,
+};
 
 fn inspect(image: &str) -> Value {
-    let tls: &[&str] = if image.starts_with("docker://") { &["--tls-verify=false"] } else { &[] };
-    serde_json::from_str(&skopeo(&[&["inspect", "--raw"], tls, &[image]].concat())).unwrap()
+    serde_json::from_str(&skopeo_raw(image)).unwrap()
 }
 
 /// A directory, and in it the layout `umoci` with an image `latest` of one layer with the file `/file`.
@@ -41,9 +27,9 @@ fn umoci_layout() -> (TempDir, PathBuf) {
     let content = directory.path().join("content");
     fs::write(&content, vec![b'x'; 3 << 20]).unwrap();
     let image = format!("{}:latest", layout.display());
-    run("umoci", &["init", "--layout", layout.to_str().unwrap()]);
-    run("umoci", &["new", "--image", &image]);
-    run("umoci", &["insert", "--rootless", "--image", &image, content.to_str().unwrap(), "/file"]);
+    tool("umoci", &["init", "--layout", layout.to_str().unwrap()]);
+    tool("umoci", &["new", "--image", &image]);
+    tool("umoci", &["insert", "--rootless", "--image", &image, content.to_str().unwrap(), "/file"]);
     (directory, layout)
 }
 
@@ -56,27 +42,27 @@ fn skopeo_pushes_and_pulls() {
     let (directory, source) = umoci_layout();
     let served = Served::new(&directory.path().join("served"));
     let image = oci(&source, "latest");
-    copy(&image, &served.name("team/app:v1"));
+    skopeo_copy(&image, &served.name("team/app:v1"));
     assert_eq!(inspect(&served.name("team/app:v1")), inspect(&image));
     // Again: everything is there.
-    copy(&image, &served.name("team/app:v1"));
+    skopeo_copy(&image, &served.name("team/app:v1"));
     // Blobs of another repository are mounted, or found.
-    copy(&served.name("team/app:v1"), &served.name("other:v2"));
+    skopeo_copy(&served.name("team/app:v1"), &served.name("other:v2"));
     let tags = skopeo(&["list-tags", "--tls-verify=false", &served.name("team/app")]);
     assert_eq!(serde_json::from_str::<Value>(&tags).unwrap()["Tags"], json!(["v1"]));
 
     let pulled = directory.path().join("pulled");
-    copy(&served.name("other:v2"), &oci(&pulled, "x"));
+    skopeo_copy(&served.name("other:v2"), &oci(&pulled, "x"));
     let bundle = directory.path().join("bundle");
     let image = format!("{}:x", pulled.display());
-    run("umoci", &["unpack", "--rootless", "--image", &image, bundle.to_str().unwrap()]);
+    tool("umoci", &["unpack", "--rootless", "--image", &image, bundle.to_str().unwrap()]);
     assert_eq!(fs::metadata(bundle.join("rootfs/file")).unwrap().len(), 3 << 20);
 
     // What was pushed can be read from the layout itself.
     let served_layout = oci(&directory.path().join("served"), "team/app:v1");
     assert_eq!(inspect(&served_layout), inspect(&served.name("team/app:v1")));
     skopeo(&["delete", "--tls-verify=false", &served.name("other:v2")]);
-    assert_eq!(curl(&["-o", "/dev/null", "-w", "%{http_code}", &served.url("/v2/other/manifests/v2")]), "404");
+    assert_eq!(curl_status(&[&served.url("/v2/other/manifests/v2")]), "404");
 }
 
 #[test]
@@ -86,14 +72,14 @@ fn skopeo_pushes_docker_images() {
     let target = served.name("docker:v1");
     skopeo(&["copy", "--format=v2s2", "--dest-tls-verify=false", &oci(&source, "latest"), &target]);
     assert_eq!(inspect(&target)["mediaType"], media_type::DOCKER_MANIFEST);
-    copy(&target, &format!("dir:{}", directory.path().join("pulled").display()));
+    skopeo_copy(&target, &format!("dir:{}", directory.path().join("pulled").display()));
 }
 
 #[test]
 fn what_umoci_made_can_be_pulled_under_any_name() {
     let (directory, source) = umoci_layout();
     let served = Served::new(&source);
-    copy(&served.name("whatever/it/is:latest"), &format!("dir:{}", directory.path().join("pulled").display()));
+    skopeo_copy(&served.name("whatever/it/is:latest"), &format!("dir:{}", directory.path().join("pulled").display()));
     assert_eq!(inspect(&served.name("other")), inspect(&oci(&source, "latest")));
 }
 
@@ -120,9 +106,9 @@ fn an_index_is_copied_with_its_images() {
     let (directory, source) = umoci_layout();
     let digest = with_index(&source);
     let (from, to) = (Served::new(&source), Served::new(&directory.path().join("served")));
-    copy(&from.name("a:index"), &to.name("b:index"));
+    skopeo_copy(&from.name("a:index"), &to.name("b:index"));
     let digest = format!("b@{digest}");
-    copy(&to.name(&digest), &format!("dir:{}", directory.path().join("pulled").display()));
+    skopeo_copy(&to.name(&digest), &format!("dir:{}", directory.path().join("pulled").display()));
 }
 
 #[test]
@@ -136,22 +122,18 @@ fn skopeo_reads_our_archives_and_we_its() {
     for tag in ["latest", "index"] {
         let name = format!("oci-archive:{}:{tag}", ours.display());
         assert_eq!(inspect(&name), inspect(&oci(&source, tag)));
-        copy(&name, &format!("dir:{}", directory.path().join(tag).display()));
+        skopeo_copy(&name, &format!("dir:{}", directory.path().join(tag).display()));
     }
     let single = directory.path().join("single.tar");
     write_archive(&layout, &images[..1], &single, &()).unwrap();
     assert_eq!(inspect(&format!("oci-archive:{}", single.display())), inspect(&oci(&source, "latest")));
 
-    copy(&oci(&source, "index"), &format!("oci-archive:{}:nvcr.io/a/b:t", theirs.display()));
+    skopeo_copy(&oci(&source, "index"), &format!("oci-archive:{}:nvcr.io/a/b:t", theirs.display()));
     let archive = Archive::open(&theirs).unwrap();
     assert_eq!(archive.find(None).unwrap().digest, images[1].digest);
     assert_eq!(archive.find(Some("nvcr.io/a/b:t")).unwrap().digest, images[1].digest);
     let image = Descriptor { annotations: images[0].annotations.clone(), ..images[0].clone() };
     assert_eq!(archive.blob_size(&image.digest), Some(image.size));
-}
-
-fn curl(arguments: &[&str]) -> String {
-    run("curl", &[&["--silent", "--show-error", "--noproxy", "*"], arguments].concat())
 }
 
 #[test]
@@ -186,7 +168,7 @@ fn curl_uploads_in_chunks() {
 
 /// An image of a layer of its own and one that all have, in the layout `name`.
 fn image(place: &Place, name: &str) -> String {
-    let own = Layered::new().layer(Packing::Gzip, Tar::new().file("file", name.repeat(1000)));
+    let own = Layered::of_file(name.repeat(1000));
     own.layer(Packing::Plain, Tar::new().file("common", vec![b'x'; 300_000])).write(place, name)
 }
 
@@ -214,7 +196,7 @@ fn several_writers_lose_nothing() {
             4..7 => place.build(image, &["--store", &format!("{image}/store"), "-o", &server]),
             _ => place.build(image, &["-o", &format!("oci:served:{name}:t")]),
         };
-        crate::support::run(&mut command).ok();
+        run(&mut command).ok();
     };
     std::thread::scope(|scope| {
         let work = |whose: usize| {
@@ -224,7 +206,7 @@ fn several_writers_lose_nothing() {
         };
         let clients: Vec<_> = (0..8).map(|client| scope.spawn(work(client))).collect();
         while !clients.iter().all(|client| client.is_finished()) {
-            let ran = crate::support::run(&mut place.ociforge(["gc", "served", "--untagged"]));
+            let ran = run(&mut place.ociforge(["gc", "served", "--untagged"]));
             // It does nothing while the last client writes into the layout itself.
             if ran.code != Some(0) {
                 ran.fails(1, &["another process is copying an image into the layout"]);
@@ -258,7 +240,7 @@ fn recipe(place: &Place, name: &str) -> String {
 
 /// Names, lengths and times of all that is in a layout.
 fn listing(layout: &Path) -> String {
-    run("find", &[layout.to_str().unwrap(), "-printf", "%p %s %T@ %C@\\n"])
+    tool("find", &[layout.to_str().unwrap(), "-printf", "%p %s %T@ %C@\\n"])
 }
 
 #[test]

@@ -306,5 +306,4 @@ fn flags(names: &[String]) -> Result<u32, FilterError> {
 }
 
 #[cfg(test)]
-#[path = "bpf_tests.rs"]
 mod tests;

@@ -131,6 +131,11 @@ impl Layered {
         Self { layers: vec![], diff_ids: vec![], config: json!({"Cmd": ["/bin/sh"]}), architecture: "amd64".into() }
     }
 
+    /// One whose lowest layer has the file `file`.
+    pub(crate) fn of_file(content: impl AsRef<[u8]>) -> Self {
+        Self::new().layer(Packing::Gzip, Tar::new().file("file", content))
+    }
+
     /// One whose lowest layer has busybox as all of `/bin`, accounts, and the usual directories.
     pub(crate) fn busybox() -> Self {
         Self::new().with_busybox()

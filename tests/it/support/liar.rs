@@ -34,6 +34,7 @@ impl Answer {
 /// A request's method and path with all that follows in its head.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
+    pub(crate) method: String,
     pub(crate) path: String,
     /// Names in lower case.
     pub(crate) headers: HashMap<String, String>,
@@ -81,10 +82,11 @@ impl Liar {
 fn serve(stream: TcpStream, answer: &Answering, record: &Mutex<Vec<Asked>>) -> Option<()> {
     let mut lines = BufReader::new(stream.try_clone().ok()?).lines();
     let first = lines.next()?.ok()?;
-    let (method, path) = (first.split(' ').next()?.to_owned(), first.split(' ').nth(1)?.to_owned());
+    let mut words = first.split(' ').map(str::to_owned);
+    let (method, path) = (words.next()?, words.next()?);
     let headers = lines.map_while(Result::ok).take_while(|line| !line.is_empty());
     let headers = headers.filter_map(|l| l.split_once(": ").map(|(k, v)| (k.to_lowercase(), v.to_owned()))).collect();
-    let asked = Asked { path, headers };
+    let asked = Asked { method, path, headers };
     record.lock().ok()?.push(asked.clone());
     let Answer { status, headers, body, cut } = answer(&asked);
     let mut stream = stream;
@@ -94,7 +96,7 @@ fn serve(stream: TcpStream, answer: &Answering, record: &Mutex<Vec<Asked>>) -> O
     }
     headers.iter().for_each(|(name, value)| head += &format!("{name}: {value}\r\n"));
     stream.write_all(format!("{head}\r\n").as_bytes()).ok()?;
-    if method != "HEAD" {
+    if asked.method != "HEAD" {
         stream.write_all(&body[..cut.min(body.len())]).ok()?;
     }
     Some(())

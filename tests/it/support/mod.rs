@@ -1,19 +1,24 @@
 //! What the tests of the program share: a place of their own, registries that end with them, and the Debian base.
 
+mod client;
 mod engines;
 mod exchange;
 mod gate;
 mod layered;
+mod layouts;
 mod liar;
-mod noise;
+mod mounted;
 pub(crate) mod process;
 #[path = "../../../manifests/tests/support/program.rs"]
 mod program;
 mod proxy;
+mod python_index;
 mod registry;
 pub(crate) mod served;
 mod steps;
+mod tls;
 mod tokens;
+mod tools;
 mod tree;
 mod user;
 mod waiting;
@@ -28,14 +33,19 @@ use program::write_program;
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub(crate) use client::{client, copy, impatient, push, quick, remote, signed_in, upload};
 pub(crate) use engines::{Containerd, Docker};
 pub(crate) use layered::{Layered, Packing, Tar};
+pub(crate) use layouts::{noise_image, noise_layer, one_layer, put, put_blob, put_image, put_manifest, sound};
 pub(crate) use liar::{Answer, Liar};
-pub(crate) use noise::{copy, impatient, noise_image, put, remote, sound, upload};
+pub(crate) use mounted::Mounted;
 pub(crate) use proxy::{End, Fault, Proxy, Request};
+pub(crate) use python_index::python_index;
 pub(crate) use registry::Registry;
 pub(crate) use steps::{Builds, digests, said};
+pub(crate) use tls::{authority, certificate, openssl, speechless};
 pub(crate) use tokens::Tokens;
+pub(crate) use tools::{chroot, curl, curl_status, is_root, skopeo, skopeo_copy, skopeo_raw, tool, unpack};
 pub(crate) use tree::{assert_same, tree};
 pub(crate) use user::User;
 pub(crate) use waiting::{cpu_time, wait_until};
@@ -218,51 +228,6 @@ impl Ran {
     }
 }
 
-/// Runs a program that must succeed, and gives what it printed.
-pub(crate) fn tool(program: &str, arguments: &[&str]) -> String {
-    run(Command::new(program).args(arguments).stdin(Stdio::null())).ok()
-}
-
-pub(crate) fn skopeo(arguments: &[&str]) -> String {
-    tool("skopeo", &[&["--insecure-policy"], arguments].concat())
-}
-
-/// Copies an image byte by byte.
-pub(crate) fn skopeo_copy(from: &str, to: &str) {
-    skopeo(&[
-        "copy",
-        "--quiet",
-        "--all",
-        "--preserve-digests",
-        "--src-tls-verify=false",
-        "--dest-tls-verify=false",
-        from,
-        to,
-    ]);
-}
-
-/// Unpacks the image `oci:LAYOUT:TAG` with umoci and gives its root.
-pub(crate) fn unpack(place: &Place, image: &str) -> PathBuf {
-    let bundle = place.path(format!("bundle-{}", fs::read_dir(place.path("")).unwrap().count()));
-    let image = image.strip_prefix("oci:").unwrap();
-    let rootless: &[&str] = if is_root() { &[] } else { &["--rootless"] };
-    tool("umoci", &[&["unpack"], rootless, &["--image", image, bundle.to_str().unwrap()]].concat());
-    bundle.join("rootfs")
-}
-
-/// Runs a command in an unpacked root.
-pub(crate) fn chroot(root: &Path, command: &[&str]) -> String {
-    let root = root.to_str().unwrap();
-    let chroot: &[&str] = if is_root() { &["chroot", root] } else { &["unshare", "--map-root-user", "chroot", root] };
-    let words = [chroot, &["/usr/bin/env", "-i", "PATH=/usr/bin:/bin"], command].concat();
-    tool(words[0], &words[1..])
-}
-
-pub(crate) fn is_root() -> bool {
-    static ROOT: LazyLock<bool> = LazyLock::new(|| tool("id", &["-u"]).trim() == "0");
-    *ROOT
-}
-
 /// The Debian base.
 pub(crate) struct Debian {
     /// `oci:DIR:base`
@@ -308,6 +273,6 @@ pub(crate) static DEBIAN: LazyLock<Debian> = LazyLock::new(|| {
     fs::remove_dir_all(directory).ok();
     let image = format!("oci:{directory}:base");
     run(&mut place.build(".", &["--compression-level", "1", "-o", &image])).ok();
-    let manifest = serde_json::from_str(&skopeo(&["inspect", "--raw", &image])).unwrap();
+    let manifest = serde_json::from_str(&skopeo_raw(&image)).unwrap();
     Debian { image, python: format!("3.{python}"), manifest }
 });

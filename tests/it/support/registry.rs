@@ -2,14 +2,16 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use super::{OCIFORGE, Place, wait_until};
 
 /// A registry on a free loopback port, until it is dropped.
 pub(crate) struct Registry {
+    command: Command,
     process: Child,
     pub(crate) address: String,
     log: PathBuf,
@@ -24,15 +26,20 @@ impl Registry {
     }
 
     /// The same by this program, with these arguments.
-    pub(crate) fn serve_with(place: &Place, name: &str, mut program: Command, arguments: &[&str]) -> Self {
+    pub(crate) fn serve_with(place: &Place, name: &str, program: Command, arguments: &[&str]) -> Self {
+        Self::serve_at(place, name, "127.0.0.1:0", program, arguments)
+    }
+
+    /// The same at this address.
+    pub(crate) fn serve_at(place: &Place, name: &str, at: &str, mut program: Command, arguments: &[&str]) -> Self {
         let log = place.path(format!("{name}.{}.log", fs::read_dir(place.path("")).unwrap().count()));
-        program.args(["serve", "--listen", "127.0.0.1:0", "--verbose", "--progress", "plain"]).arg(place.path(name));
+        program.args(["serve", "--listen", at, "--verbose", "--progress", "plain"]).arg(place.path(name));
         program.args(arguments);
         let mut process = program.stdout(Stdio::piped()).stderr(File::create(&log).unwrap()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("listening on ").unwrap().to_owned();
-        Self { process, address, log, seen: 0 }
+        Self { command: program, process, address, log, seen: 0 }
     }
 
     /// Debian's docker-registry.
@@ -40,17 +47,33 @@ impl Registry {
         Self::docker_with(place, name, "")
     }
 
-    /// The same for `user` alone, whose password is `secret`.
-    pub(crate) fn locked(place: &Place, name: &str) -> Self {
-        let htpasswd = "user:$2y$05$mxyu.d57PWBFUxSe/6VTKuOW9T1PWQvpvxtw/8ktv/RHZetEeEw2i\n";
-        let htpasswd = place.write(&format!("{name}.htpasswd"), htpasswd);
-        Self::docker_with(place, name, &format!("auth: {{htpasswd: {{realm: r, path: {}}}}}\n", htpasswd.display()))
+    /// The same with more in its configuration, which goes on in the section `http`.
+    pub(crate) fn docker_with(place: &Place, name: &str, more: &str) -> Self {
+        Self::docker_at(place, name, "127.0.0.1:0", more)
     }
 
-    fn docker_with(place: &Place, name: &str, more: &str) -> Self {
+    /// The same at an address that stays free while the registry is stopped, so that it can be restarted.
+    pub(crate) fn docker_lasting(place: &Place, name: &str, more: &str) -> Self {
+        Self::docker_at(place, name, &format!("127.0.0.1:{}", lasting_port()), more)
+    }
+
+    /// The same for `user` alone, whose password is `secret`.
+    pub(crate) fn locked(place: &Place, name: &str) -> Self {
+        Self::locked_with(place, name, "")
+    }
+
+    /// The same with more in its configuration.
+    pub(crate) fn locked_with(place: &Place, name: &str, more: &str) -> Self {
+        let htpasswd = "user:$2y$05$mxyu.d57PWBFUxSe/6VTKuOW9T1PWQvpvxtw/8ktv/RHZetEeEw2i\n";
+        let htpasswd = place.write(&format!("{name}.htpasswd"), htpasswd);
+        let auth = format!("auth: {{htpasswd: {{realm: r, path: {}}}}}\n", htpasswd.display());
+        Self::docker_with(place, name, &format!("{more}{auth}"))
+    }
+
+    fn docker_at(place: &Place, name: &str, at: &str, more: &str) -> Self {
         let data = place.at(name);
         let config = format!(
-            "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {data}}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n{more}"
+            "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {data}}}}}\nhttp:\n  addr: '{at}'\n{more}"
         );
         let config = place.write(&format!("{name}.yml"), config);
         let log = place.path(format!("{name}.log"));
@@ -58,7 +81,7 @@ impl Registry {
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(config).stdout(out.try_clone().unwrap()).stderr(out);
         let process = command.spawn().expect("docker-registry must be installed (Debian: docker-registry)");
-        let mut registry = Self { process, address: String::new(), log, seen: 0 };
+        let mut registry = Self { command, process, address: String::new(), log, seen: 0 };
         wait_until("docker-registry listens", || {
             let said = registry.said();
             assert!(registry.process.try_wait().unwrap().is_none(), "docker-registry does not listen: {said}");
@@ -86,6 +109,12 @@ impl Registry {
     pub(crate) fn stop(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
+    }
+
+    /// Starts it again after [`stop`](Self::stop), at its lasting address.
+    pub(crate) fn restart(&mut self) {
+        self.process = self.command.spawn().unwrap();
+        wait_until("docker-registry listens", || TcpStream::connect(&self.address).is_ok());
     }
 
     /// The requests since the last call, as `METHOD PATH STATUS` without what follows a `?`.
@@ -127,6 +156,17 @@ impl Registry {
     pub(crate) fn assert_no_tag(&self, name: &str) {
         assert_eq!(self.get(&format!("/v2/{name}/manifests/latest")).0, 404, "{name} was pushed");
     }
+}
+
+/// A free port of the loopback that stays free while nobody listens there: the system gives none of these to those who want
+/// any port, which all other tests do.
+fn lasting_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+    let given: u16 = range.split_whitespace().next().unwrap().parse().unwrap();
+    let of_process = u16::try_from(std::process::id() % 64).unwrap() * 100;
+    let ports = std::iter::repeat_with(|| given - 1 - of_process - NEXT.fetch_add(1, Ordering::Relaxed));
+    ports.take(100).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
 /// A request of a line of the log: `GET /v2/ 200, …` by serve, `"GET /v2/ HTTP/1.1" 200 …` by docker-registry.

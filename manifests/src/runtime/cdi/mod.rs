@@ -30,6 +30,4 @@ pub use registry::{CdiFile, CdiRegistry, Described, LeftOut};
 pub use stale::{HostResource, MissingResource, REGENERATE, Stale};
 
 #[cfg(test)]
-mod apply_tests;
-#[cfg(test)]
 mod tests;
