@@ -19,7 +19,7 @@ const INTERRUPTED: u8 = 130;
 const INTERRUPTION: &str = "interrupted: nothing incomplete is in use; run the command again to resume it";
 
 /// The time for a command to end by itself after an interruption.
-const STUCK: Duration = Duration::from_secs(2);
+const FORCED_EXIT: Duration = Duration::from_secs(2);
 
 /// The time for writing threads to clean up after ^C.
 const CLEANUP: Duration = Duration::from_secs(5);
@@ -42,7 +42,7 @@ pub fn main() -> ExitCode {
     let json_progress = cli.global.progress == ProgressFormat::Json;
     // A server runs until it is stopped, which is not a failure.
     let ends_by_signal = matches!(cli.command, Command::Serve(_));
-    let stuck = runtime.spawn(end_the_stuck(stop.clone(), ends_by_signal));
+    let forced_exit = runtime.spawn(force_exit(stop.clone(), ends_by_signal));
     let result = runtime.block_on(async {
         tokio::select! {
             // Polled first, so that the signals are handled before the command waits for anything.
@@ -51,7 +51,7 @@ pub fn main() -> ExitCode {
             result = commands::run(cli, cancel.clone(), entered) => Some(result),
         }
     });
-    stuck.abort();
+    forced_exit.abort();
     cancel.cancel();
     runtime.shutdown_timeout(CLEANUP);
     let result = result.map(|result| result?.map_or(Ok(0), FinalProcess::run));
@@ -74,9 +74,9 @@ pub fn main() -> ExitCode {
 
 /// Ends the process if it does not end after an interruption: the command may wait in a system call for ever, for
 /// example for the writer of a pipe.
-async fn end_the_stuck(stop: Arc<AtomicBool>, ends_by_signal: bool) {
+async fn force_exit(stop: Arc<AtomicBool>, ends_by_signal: bool) {
     interrupted(&stop).await;
-    tokio::time::sleep(STUCK).await;
+    tokio::time::sleep(FORCED_EXIT).await;
     if ends_by_signal {
         std::process::exit(0);
     }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
-use crate::skimmed::Skimmed;
+use crate::valid_json::ValidJson;
 
 /// Maximum size of a manifest or config in bytes. Registries accept 4 MiB manifests; configs may be larger.
 pub const MAX_DOCUMENT: u64 = 16 << 20;
@@ -78,8 +78,8 @@ pub trait DocumentType {
     /// When they are not valid JSON, or different readers may read them differently.
     fn check(bytes: &[u8]) -> Result<(), DocumentError> {
         // Bytes that cannot become a `Value` must not become a document.
-        let skimmed: Result<Skimmed, _> = serde_json::from_slice(bytes);
-        skimmed.map(drop).map_err(|source| DocumentError::Json { what: Self::NAME, source })
+        let valid_json: Result<ValidJson, _> = serde_json::from_slice(bytes);
+        valid_json.map(drop).map_err(|source| DocumentError::Json { what: Self::NAME, source })
     }
 }
 

@@ -18,7 +18,7 @@ pub mod platform;
 pub mod reference;
 pub mod runtime;
 mod shape;
-mod skimmed;
+mod valid_json;
 
 pub use config::{Config, ConfigEdit, ConfigValueError, Expansion};
 pub use descriptor::Descriptor;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::document::DocumentError;
 use crate::media_type;
-use crate::skimmed::Skimmed;
+use crate::valid_json::ValidJson;
 
 /// The fields by which readers distinguish documents.
 const FIELDS: [&str; 8] =
@@ -110,7 +110,7 @@ impl<'de> Deserialize<'de> for DocumentShape {
                 let (mut shape, mut seen) = (DocumentShape::default(), Vec::new());
                 while let Some(key) = map.next_key::<String>()? {
                     let Some(field) = field_of(&key) else {
-                        map.next_value::<Skimmed>()?;
+                        map.next_value::<ValidJson>()?;
                         continue;
                     };
                     if key != field {
@@ -121,7 +121,7 @@ impl<'de> Deserialize<'de> for DocumentShape {
                     seen.push(field);
                     let value = match field {
                         "mediaType" | "schemaVersion" => map.next_value::<Value>()?,
-                        _ if map.next_value::<Option<Skimmed>>()?.is_some() => Value::Bool(true),
+                        _ if map.next_value::<Option<ValidJson>>()?.is_some() => Value::Bool(true),
                         _ => Value::Null,
                     };
                     if !value.is_null() {

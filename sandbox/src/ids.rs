@@ -24,12 +24,12 @@ pub struct SubordinateRange {
 #[derive(Debug)]
 pub(super) struct Ranges {
     pub(super) mappings: IdMappings,
-    pub(super) giver: Giver,
+    pub(super) giver: IdMapper,
 }
 
 /// The way to map ids into a user namespace of this process.
 #[derive(Debug)]
-pub(super) enum Giver {
+pub(super) enum IdMapper {
     /// This user itself, which is root.
     Root,
     /// The setuid programs.
@@ -82,7 +82,7 @@ pub(super) fn ranges() -> Result<Option<Ranges>, String> {
     if mappings.uids.len() == 1 || mappings.gids.len() == 1 {
         return Err("the ids that /etc/subuid and /etc/subgid give to this user are not in this user namespace".into());
     }
-    Ok(Some(Ranges { mappings, giver: Giver::Programs { newuidmap, newgidmap } }))
+    Ok(Some(Ranges { mappings, giver: IdMapper::Programs { newuidmap, newgidmap } }))
 }
 
 /// The ids of this user namespace, each mapped to itself, if this process is a root that can delegate them.
@@ -96,7 +96,7 @@ pub(super) fn of_root() -> Option<Ranges> {
         gids: each_as_itself(&of_this_process("gid_map")),
     };
     let many = count(&mappings.uids) > 1 && count(&mappings.gids) > 1;
-    many.then_some(Ranges { mappings, giver: Giver::Root })
+    many.then_some(Ranges { mappings, giver: IdMapper::Root })
 }
 
 /// The identity map of this namespace's ids. If the namespace has all ids, the map lacks the last one: a namespace with

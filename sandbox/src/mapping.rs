@@ -12,7 +12,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use ociforge_manifests::runtime::IdMap;
 
 use super::diagnosis::{Diagnosis, Limits};
-use super::ids::{Giver, Ranges};
+use super::ids::{IdMapper, Ranges};
 
 /// The hidden argument of the helper outside.
 pub(super) const MAP_IDS: &str = "--ociforge-map-ids";
@@ -46,8 +46,8 @@ impl Outside {
         let mut helper = super::reexec_command(MAP_IDS);
         helper.arg(std::process::id().to_string());
         let [users, groups] = match &ranges.giver {
-            Giver::Root => [OsStr::new(ITSELF); 2],
-            Giver::Programs { newuidmap, newgidmap } => [newuidmap.as_os_str(), newgidmap.as_os_str()],
+            IdMapper::Root => [OsStr::new(ITSELF); 2],
+            IdMapper::Programs { newuidmap, newgidmap } => [newuidmap.as_os_str(), newgidmap.as_os_str()],
         };
         helper.arg(users).arg(words(&ranges.mappings.uids)).arg(groups).arg(words(&ranges.mappings.gids));
         let helper = helper.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();

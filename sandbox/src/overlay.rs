@@ -180,7 +180,7 @@ impl OverlayDirectories {
             mount::fsconfig_create(&context)?;
             mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
         };
-        let mounted = configure().map_err(|error| told(&context, error.into()))?;
+        let mounted = configure().map_err(|error| with_messages(&context, error.into()))?;
         mount::move_mount(&mounted, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
         Ok(())
     }
@@ -238,7 +238,7 @@ fn name_of(process: &str, directory: &OwnedFd) -> String {
 }
 
 /// The error with the messages of the kernel's mount context: the error number is unspecific.
-fn told(context: &OwnedFd, error: io::Error) -> io::Error {
+fn with_messages(context: &OwnedFd, error: io::Error) -> io::Error {
     let mut note = [0; 512];
     let Ok(length) = rustix::io::read(context, &mut note) else { return error };
     let note = String::from_utf8_lossy(&note[..length]);

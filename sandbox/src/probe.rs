@@ -12,7 +12,7 @@ use rustix::process::{getegid, geteuid};
 
 use super::mapping::map_own_ids;
 use super::overlay::{self, Layers, Method, OverlayError};
-use super::userns::keep_mounts_here;
+use super::userns::make_mounts_slave;
 use super::{Entered, IdMapping, sys};
 
 /// The hidden argument of the child; the kind and the directory follow it.
@@ -143,7 +143,7 @@ fn steps(kind: NamespaceKind, directory: Option<&Path>) -> io::Result<()> {
 }
 
 fn try_mount(target: &Path) -> io::Result<()> {
-    keep_mounts_here()?;
+    make_mounts_slave()?;
     Ok(mount("tmpfs", target, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, None)?)
 }
 

@@ -198,7 +198,7 @@ pub(super) fn statx(path: &CStr, flags: c_int, mask: u32) -> io::Result<[u8; STA
 /// # Errors
 /// The error of the kernel.
 pub(super) fn own_directories() -> io::Result<()> {
-    // SAFETY: affects only state that this thread shared with others, which keep it.
+    // SAFETY: only unshares this thread's filesystem attributes; other threads keep theirs.
     checked(unsafe { libc::unshare(libc::CLONE_FS) })?;
     Ok(())
 }

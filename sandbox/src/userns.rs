@@ -210,7 +210,7 @@ fn refused(tried: &NamespaceProbe, source: io::Error) -> SandboxError {
 fn mount_namespace() -> Option<io::Result<Entered>> {
     let enter = || {
         sys::unshare(false)?;
-        keep_mounts_here()?;
+        make_mounts_slave()?;
         Ok(Entered::mounts())
     };
     geteuid().is_root().then(enter)
@@ -252,7 +252,7 @@ fn user_namespace(ranges: Result<Option<Ranges>, String>) -> Result<Entered, San
             SandboxError::Powerless { step: "map ids", diagnosis, source }
         })?;
     }
-    keep_mounts_here().map_err(|source| {
+    make_mounts_slave().map_err(|source| {
         let diagnosis = limits.diagnosis(Errno::from_io_error(&source), is_root);
         SandboxError::Powerless { step: "mount", diagnosis, source }
     })?;
@@ -260,7 +260,7 @@ fn user_namespace(ranges: Result<Option<Ranges>, String>) -> Result<Entered, San
 }
 
 /// Receives mounts of outer namespaces, and propagates none to them.
-pub(super) fn keep_mounts_here() -> io::Result<()> {
+pub(super) fn make_mounts_slave() -> io::Result<()> {
     Ok(mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?)
 }
 

@@ -146,7 +146,7 @@ impl Builder {
     ) -> Result<Built, BuildError> {
         let mut stages = StageImages::new();
         let needed = plan.needed();
-        self.tell_unused(plan, &needed);
+        self.note_unused(plan, &needed);
         let mut last = None;
         for index in needed {
             let input = StageInput { plan, index, platform, lock, earlier: &stages };
@@ -158,7 +158,7 @@ impl Builder {
     }
 
     /// Notes the stages that are not built.
-    fn tell_unused(&self, plan: &Plan, needed: &[usize]) {
+    fn note_unused(&self, plan: &Plan, needed: &[usize]) {
         let unused = plan.stages.iter().enumerate().filter(|(n, _)| !needed.contains(n));
         for name in unused.filter_map(|(_, stage)| stage.name.as_ref()) {
             self.reporter.note(&format!("the stage `{name}` is not built: the image does not need it"));
@@ -166,7 +166,7 @@ impl Builder {
     }
 
     /// Notes the directories of the base that were assumed to be as in most images.
-    fn tell_assumed(&self, pins: &Pins) {
+    fn note_assumed(&self, pins: &Pins) {
         let assumed = self.state.take_assumed();
         if assumed.is_empty() || !pins.below.is_assumed() {
             return;

@@ -119,7 +119,7 @@ impl Builder {
             }
             Ok(layers) => layers,
         };
-        self.tell_assumed(&pins);
+        self.note_assumed(&pins);
         let is_target = plan.is_target(input.index);
         let annotations = if is_target { super::annotations(&pins.root, plan) } else { BTreeMap::new() };
         let new: Vec<_> = layers.iter().map(new_layer).collect();

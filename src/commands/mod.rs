@@ -143,7 +143,7 @@ impl Context {
         })
     }
 
-    /// Finds the image `name`. As in docker, an image in the store has precedence over the registry; `docker://` asks
+    /// Finds the image `name`. As in docker, an image in the store has precedence over the registry; `docker://` queries
     /// only the registry.
     async fn find_image(&self, name: &str) -> Result<ImageSource, Failure> {
         let parsed: ImageName = name.parse()?;

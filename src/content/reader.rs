@@ -55,7 +55,7 @@ impl BlobReader {
             let checked = source.fetch(descriptor, 0).await.map(|raw| check(descriptor, raw));
             let checked = checked.map_err(|error| Cause::Source(Box::new(error)));
             if let Err(cause) = send(checked, progress, &sender).await {
-                // A failed reader no longer receives, and knows its own error.
+                // A failed reader no longer receives, and has its own error.
                 let _ = sender.send(Err(io::Error::other(cause.of_source(source, descriptor)))).await;
             }
         };

@@ -13,7 +13,7 @@ use url::Url;
 use super::address::{host_of, is_loopback, origin_of, same_origin};
 use super::certificates;
 use super::error::HttpError;
-use super::identity::wants_identity;
+use super::identity::requests_certificate;
 use super::request::{Authorization, HttpRequest, Payload};
 use super::response::HttpResponse;
 use super::stats::Stats;
@@ -137,7 +137,7 @@ impl HttpClient {
                 let error = TransportError::of(host_of(url), &error, request.known);
                 // A host that requires a client certificate may send an alert or only close the connection.
                 let hung_up = error.transient && url.scheme() == "https" && !(at_home && request.known);
-                let identity = hung_up && wants_identity(url).await;
+                let identity = hung_up && requests_certificate(url).await;
                 Err(if identity { error.for_identity() } else { error }.into())
             }
             // A host that never answers is down or behind a firewall, which is not transient.
@@ -198,7 +198,7 @@ fn redirect(method: &Method, response: &reqwest::Response) -> Option<Result<Url,
     })
 }
 
-/// Whether requests of this method send a body, which other hosts must not receive.
+/// Whether requests of this method send a body, which must not go over plain HTTP after a redirect from HTTPS.
 fn sends(method: &Method) -> bool {
     *method == Method::PUT || *method == Method::PATCH
 }

@@ -18,14 +18,14 @@ use url::Url;
 const TIME: Duration = Duration::from_secs(5);
 
 /// Whether the host in `url` requests a certificate in the TLS handshake. Sends no application data.
-pub(super) async fn wants_identity(url: &Url) -> bool {
-    let asked = Arc::new(Asked(AtomicBool::new(false)));
+pub(super) async fn requests_certificate(url: &Url) -> bool {
+    let asked = Arc::new(CertificateRequest(AtomicBool::new(false)));
     let shake_hands = async {
         let host = url.host_str()?.trim_start_matches('[').trim_end_matches(']').to_owned();
         let stream = TcpStream::connect((host.as_str(), url.port_or_known_default()?)).await.ok()?;
         let provider = Arc::new(ring::default_provider());
         let config = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
-        let verifier = Arc::new(Anybody(provider.signature_verification_algorithms.supported_schemes()));
+        let verifier = Arc::new(AcceptAnyCertificate(provider.signature_verification_algorithms.supported_schemes()));
         let config = config.ok()?.dangerous().with_custom_certificate_verifier(verifier);
         let config = config.with_client_cert_resolver(Arc::clone(&asked) as Arc<dyn ResolvesClientCert>);
         let name = ServerName::try_from(host).ok()?;
@@ -38,9 +38,9 @@ pub(super) async fn wants_identity(url: &Url) -> bool {
 
 /// Records the request for a certificate, and has none.
 #[derive(Debug)]
-struct Asked(AtomicBool);
+struct CertificateRequest(AtomicBool);
 
-impl ResolvesClientCert for Asked {
+impl ResolvesClientCert for CertificateRequest {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         self.0.store(true, Ordering::Relaxed);
         None
@@ -53,9 +53,9 @@ impl ResolvesClientCert for Asked {
 
 /// Accepts any server certificate: the connection carries no data.
 #[derive(Debug)]
-struct Anybody(Vec<SignatureScheme>);
+struct AcceptAnyCertificate(Vec<SignatureScheme>);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -29,7 +29,7 @@ pub(super) enum DistributionKind {
 }
 
 /// A package, and the fault of its entry.
-pub(super) type Wrong = (String, &'static str);
+pub(super) type RowFault = (String, &'static str);
 
 impl Pin {
     pub(super) fn of(wheel: &LockedWheel) -> Self {
@@ -48,7 +48,7 @@ impl Pin {
         }
     }
 
-    pub(super) fn read(self, kind: DistributionKind, requested: bool) -> Result<LockedWheel, Wrong> {
+    pub(super) fn read(self, kind: DistributionKind, requested: bool) -> Result<LockedWheel, RowFault> {
         let location = match (self.url, self.path) {
             (Some(url), None) if matches!(url.scheme(), "http" | "https") => Location::Url(url),
             (None, Some(path)) => Location::Path(path),

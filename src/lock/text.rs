@@ -12,7 +12,7 @@ use url::Url;
 
 use super::error::LockFileError;
 use super::file::{Lock, LockedBase, LockedImage, SourceEntry, WheelEntry};
-use super::pin::{DistributionKind, Pin, Wrong};
+use super::pin::{DistributionKind, Pin, RowFault};
 use crate::python::{LockedSource, LockedWheel, SourceLocation};
 
 const VERSION: u32 = 1;
@@ -137,7 +137,7 @@ impl Lock {
         let rows: Rows = toml::from_str(text)
             .map_err(|error| wrong(error.span().map_or(0, |span| span.start), error.message().to_owned()))?;
         let named = |kind: &'static str| {
-            move |(name, message): Wrong| {
+            move |(name, message): RowFault| {
                 wrong(text.find(&format!("name = \"{name}\"")).unwrap_or(0), format!("{kind} {name}: {message}"))
             }
         };
@@ -187,7 +187,7 @@ impl Row {
         Self { name, version, platform, stage, layer, file, url, path, size, sha256, requested }
     }
 
-    fn entry(self) -> Result<WheelEntry, Wrong> {
+    fn entry(self) -> Result<WheelEntry, RowFault> {
         let Self { name, version, platform, stage, layer, file, url, path, size, sha256, requested } = self;
         let wheel = Pin { name, version, file, url, path, size, sha256 }.read(DistributionKind::Wheel, requested)?;
         Ok(WheelEntry { platform, stage, layer, wheel })
@@ -203,7 +203,7 @@ impl SdistRow {
         Some(Self { name, version, platform, stage, layer, file, url, path, size, sha256, requested, requires })
     }
 
-    fn entry(self) -> Result<SourceEntry, Wrong> {
+    fn entry(self) -> Result<SourceEntry, RowFault> {
         let Self { name, version, platform, stage, layer, file, url, path, size, sha256, requested, requires } = self;
         let archive = Pin { name, version, file, url, path, size, sha256 }.read(DistributionKind::Sdist, requested)?;
         let source = LockedSource { origin: SourceLocation::Sdist(archive), requires: wheels(requires)? };
@@ -218,7 +218,7 @@ impl ProjectRow {
         Some(Self { name, platform: platform.clone(), stage: stage.clone(), layer: *layer, path, requires })
     }
 
-    fn entry(self) -> Result<SourceEntry, Wrong> {
+    fn entry(self) -> Result<SourceEntry, RowFault> {
         let Self { name, platform, stage, layer, path, requires } = self;
         if normalize(&name) != name {
             return Err((name, "`name` is not normalised"));
@@ -236,6 +236,6 @@ fn pins(wheels: &[LockedWheel]) -> Vec<Pin> {
 }
 
 /// The build requirements of a source. The user requested none of them.
-fn wheels(pins: Vec<Pin>) -> Result<Vec<LockedWheel>, Wrong> {
+fn wheels(pins: Vec<Pin>) -> Result<Vec<LockedWheel>, RowFault> {
     pins.into_iter().map(|pin| pin.read(DistributionKind::Wheel, false)).collect()
 }

@@ -22,7 +22,7 @@ pub(super) const BESIDE: &str = "org.ociforge.delta.repositories";
 
 /// The contents of an earlier archive.
 #[derive(Default)]
-pub(super) struct Earlier {
+pub(super) struct BaseArchive {
     /// Its name in the delta's annotations.
     pub(super) name: String,
     /// The blobs of its images without manifests and indexes, and for each a repository that has it; empty if the
@@ -30,7 +30,7 @@ pub(super) struct Earlier {
     pub(super) blobs: HashMap<Digest, String>,
 }
 
-impl Earlier {
+impl BaseArchive {
     /// Reads the manifests of all images of an archive or layout. If it is a delta itself, the blobs that it omits
     /// count too: whoever imported it had imported its base archive.
     pub(super) async fn read(location: &MirrorLocation) -> Result<Self, ContentError> {

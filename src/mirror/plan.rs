@@ -8,7 +8,7 @@ use futures_util::{StreamExt, stream};
 use ociforge_manifests::Digest;
 use tokio::sync::Semaphore;
 
-use super::delta::{Earlier, SINCE};
+use super::delta::{BaseArchive, SINCE};
 use super::destination::{ImageDestination, MirrorDestination};
 use super::known_blobs::KnownBlobs;
 use super::origin::MirrorOrigin;
@@ -30,7 +30,7 @@ pub struct MirrorPlan<'a> {
     pub(super) mirror: &'a Mirror<'a>,
     pub(super) destination: MirrorDestination<'a>,
     pub(super) known_blobs: KnownBlobs,
-    pub(super) earlier: Earlier,
+    pub(super) earlier: BaseArchive,
     pub(super) images: Vec<Planned>,
     /// Held while an image with a large manifest is examined.
     one_large: Semaphore,
@@ -61,8 +61,8 @@ impl Mirror<'_> {
         let origin = MirrorOrigin::open(self.from.as_ref(), self.client)?;
         let destination = MirrorDestination::open(&self.to, self.client)?;
         let earlier = match &self.since {
-            Some(location) => Earlier::read(location).await?,
-            None => Earlier::default(),
+            Some(location) => BaseArchive::read(location).await?,
+            None => BaseArchive::default(),
         };
         let (wanted, mut problems) = self.wanted(&origin).await?;
         if wanted.is_empty() && problems.is_empty() {
@@ -78,8 +78,8 @@ impl Mirror<'_> {
         let mut plan = MirrorPlan { mirror: self, destination, known_blobs, earlier, images: Vec::new(), one_large };
         plan.images = plan.preflight(&origin, images).await?;
         plan.count();
-        plan.all_is_there(&origin)?;
-        plan.has_room()?;
+        plan.check_blobs(&origin)?;
+        plan.check_space()?;
         Ok(plan)
     }
 
@@ -201,12 +201,12 @@ impl MirrorPlan<'_> {
     }
 
     /// Fails if a blob is neither at the source nor at the target.
-    fn all_is_there(&self, origin: &MirrorOrigin) -> Result<(), Failure> {
+    fn check_blobs(&self, origin: &MirrorOrigin) -> Result<(), Failure> {
         let mut missing: BTreeMap<&Digest, u64> = BTreeMap::new();
         let mut names = Vec::new();
         for planned in &self.images {
             let before = missing.len();
-            let nowhere = planned.found.blobs.iter().filter(|blob| blob.whence == BlobOrigin::Nowhere);
+            let nowhere = planned.found.blobs.iter().filter(|blob| blob.whence == BlobOrigin::Missing);
             missing.extend(nowhere.map(|blob| (&blob.digest, blob.size)));
             if missing.len() > before {
                 names.push(full(&planned.image.wanted.name));
@@ -228,7 +228,7 @@ impl MirrorPlan<'_> {
     }
 
     /// Fails if a filesystem has too little space for the files.
-    fn has_room(&self) -> Result<(), Failure> {
+    fn check_space(&self) -> Result<(), Failure> {
         let Some((path, partial)) = self.destination.files() else { return Ok(()) };
         let documents: HashMap<_, _> = self.images.iter().flat_map(|one| &one.found.documents).collect();
         let blobs: u64 = self.images.iter().map(|one| one.bytes.moved).sum();

@@ -20,8 +20,8 @@ pub(super) enum BlobOrigin {
     There,
     /// At the source, or in another repository of the target.
     Source,
-    /// Nowhere.
-    Nowhere,
+    /// Missing.
+    Missing,
 }
 
 /// A blob of an image.
@@ -112,7 +112,7 @@ impl Target for Preflight<'_> {
         } else if descriptor.is_elsewhere() {
             return Ok(true);
         } else {
-            BlobOrigin::Nowhere
+            BlobOrigin::Missing
         };
         let digest = self.known_blobs.shared(&descriptor.digest);
         self.found().blobs.push(Blob { digest, size: descriptor.size, whence });

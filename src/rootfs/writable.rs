@@ -106,7 +106,7 @@ impl WritableRootfs {
         // An image may have no layers, but an overlay needs one.
         fs::set_permissions(&empty, Permissions::from_mode(0o755))?;
         lower.push(empty);
-        take_after(&lower[0], &upper)?;
+        copy_owner_and_mode(&lower[0], &upper)?;
         let layers = Layers { lower, upper, work, volatile: directory.is_removed() };
         let overlay = overlay::mount(entered, &layers, &root)?;
         let fuse = overlay.method() == Method::Fuse;
@@ -171,7 +171,7 @@ pub fn owners(entered: &Entered) -> OwnerPolicy {
 }
 
 /// Gives `directory` the owner and mode of `model`: the root of an overlay has those of the upper directory.
-fn take_after(model: &Path, directory: &Path) -> io::Result<()> {
+fn copy_owner_and_mode(model: &Path, directory: &Path) -> io::Result<()> {
     let model = fs::metadata(model)?;
     std::os::unix::fs::chown(directory, Some(model.uid()), Some(model.gid()))?;
     fs::set_permissions(directory, Permissions::from_mode(model.mode() & 0o7777))

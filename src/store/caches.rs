@@ -76,7 +76,7 @@ impl Caches {
             let Some(lock) = unless_gone(File::options().create(true).append(true).open(&file))? else { continue };
             let is_ours = if locked { try_lock(&lock)? } else { try_lock_shared(&lock)? };
             match is_ours {
-                true if is_at(&lock, &file) => return furnish(&place, id, lock),
+                true if is_at(&lock, &file) => return create_content(&place, id, lock),
                 true => continue,
                 false => {}
             }
@@ -122,7 +122,7 @@ impl CacheMount {
 
 /// Creates the content of a cache whose lock is held. The id is written last; two users of a shared lock may both do
 /// this.
-fn furnish(place: &Path, id: &str, lock: File) -> io::Result<CacheMount> {
+fn create_content(place: &Path, id: &str, lock: File) -> io::Result<CacheMount> {
     let files = place.join(FILES);
     // A step without mounts uses the directory itself, and may have removed it or been killed.
     let made = match fs::create_dir(&files) {

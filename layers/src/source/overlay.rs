@@ -115,7 +115,7 @@ impl OverlayWalk<'_> {
                 OverlayMark::Hides(hidden) => (hidden.clone(), self.files.path(&place.path, hidden)?),
                 _ => (name.clone(), found.path.clone()),
             };
-            let below = look(&below, &name).map_err(cannot(OPEN, &path))?;
+            let below = find_lower(&below, &name).map_err(cannot(OPEN, &path))?;
             let shown = !matches!(below, LowerEntry::Nothing);
             match mark {
                 OverlayMark::Whiteout | OverlayMark::Hides(_) if shown => self.files.whiteout(path)?,
@@ -192,7 +192,7 @@ impl OverlayWalk<'_> {
 const OPEN: &str = "read a directory";
 
 /// The entry `name` in these directories of the layers below.
-fn look(directories: &[(usize, OwnedFd)], name: &[u8]) -> Result<LowerEntry, Errno> {
+fn find_lower(directories: &[(usize, OwnedFd)], name: &[u8]) -> Result<LowerEntry, Errno> {
     let mut below = LowerEntry::Nothing;
     for (number, directory) in directories {
         let Some(stat) = root::stat(directory.as_fd(), name)? else { continue };

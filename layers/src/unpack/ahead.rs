@@ -14,7 +14,7 @@ const PIECE: usize = 256 << 10;
 const BUFFERS: usize = 6;
 
 /// Bytes from another thread, in pieces.
-pub(super) struct Ahead {
+pub(super) struct ReadAhead {
     full: Receiver<io::Result<ReadBuffer>>,
     /// Returns buffers to the thread.
     empty: SyncSender<Box<[u8]>>,
@@ -29,7 +29,7 @@ struct ReadBuffer {
     end: usize,
 }
 
-impl Ahead {
+impl ReadAhead {
     /// Starts a thread of `scope` that reads the reader from `open`. The thread ends at the end of its reader, or soon
     /// after the result of this is dropped.
     pub(super) fn start<'scope, R: Read>(
@@ -72,7 +72,7 @@ fn gone() -> io::Error {
     io::ErrorKind::BrokenPipe.into()
 }
 
-impl BufRead for Ahead {
+impl BufRead for ReadAhead {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.piece.as_ref().is_none_or(|piece| piece.at == piece.end && piece.end > 0) {
             // The thread panicked if it ended without a last piece.
@@ -91,7 +91,7 @@ impl BufRead for Ahead {
     }
 }
 
-impl Read for Ahead {
+impl Read for ReadAhead {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.fill_buf()?.read(buffer)?;
         self.consume(count);
@@ -123,16 +123,16 @@ mod tests {
         for len in [0, 1, PIECE, PIECE * 20 + 1] {
             std::thread::scope(|scope| {
                 let mut all = Vec::new();
-                let mut ahead = Ahead::start(scope, move || Ok(Slow(len, false)));
+                let mut ahead = ReadAhead::start(scope, move || Ok(Slow(len, false)));
                 ahead.read_to_end(&mut all).unwrap();
                 assert_eq!((all.len(), all.iter().all(|byte| *byte == 7)), (len, true));
                 assert_eq!(ahead.read(&mut [0]).unwrap(), 0, "the end stays the end");
-                let mut ahead = Ahead::start(scope, move || Ok(Slow(len, true)));
+                let mut ahead = ReadAhead::start(scope, move || Ok(Slow(len, true)));
                 assert_eq!(ahead.read_to_end(&mut Vec::new()).unwrap_err().to_string(), "broken");
-                let mut unopened = Ahead::start(scope, || Err::<Slow, _>(io::Error::other("closed")));
+                let mut unopened = ReadAhead::start(scope, || Err::<Slow, _>(io::Error::other("closed")));
                 assert_eq!(unopened.read(&mut [0]).unwrap_err().to_string(), "closed");
                 // Dropped before its end.
-                drop(Ahead::start(scope, move || Ok(Slow(len, false))));
+                drop(ReadAhead::start(scope, move || Ok(Slow(len, false))));
             });
         }
     }

@@ -28,7 +28,7 @@ use ociforge_manifests::DiffId;
 use rustix::fs::{FileType, Mode, mknodat};
 use rustix::io::Errno;
 
-use self::ahead::Ahead;
+use self::ahead::ReadAhead;
 pub use self::error::{UnpackError, UnpackFault};
 pub use self::merge::merge;
 use self::root::RootDirectory;
@@ -141,7 +141,7 @@ pub fn unpack_layer(
 ) -> Result<Unpacked, UnpackError> {
     let root = empty_root(into).map_err(unusable(into))?;
     thread::scope(|scope| {
-        let content = Ahead::start(scope, || decompress(reader));
+        let content = ReadAhead::start(scope, || decompress(reader));
         // Inflating takes as long as hashing and writing together.
         write(VerifiedReader::new(content, expected), Writer::new(root, options))
     })

@@ -4,7 +4,7 @@
 //! the hook otherwise, or if the files cannot serve the request and nothing else requires CDI, as in docker. Devices of
 //! other vendors always use CDI.
 
-use self::checks::{check_hook, check_requirements, fall_back, resolve, told_of_driver};
+use self::checks::{check_hook, check_requirements, driver_warning, fall_back, resolve};
 use super::cdi::{CdiError, Edits, GPU_KIND, Name};
 use super::env::Env;
 use super::error::SpecError;
@@ -63,7 +63,7 @@ pub(crate) fn inject(
         InjectionMethod::None => tell_what_has_no_effect(request, &wanted, gpus.is_some(), warnings),
         InjectionMethod::Hook => set_for_hook(request, &wanted, env, warnings)?,
         InjectionMethod::Cdi => {
-            tell_of_cdi(request, &wanted, warnings);
+            warn_of_cdi(request, &wanted, warnings);
             if (!wanted.is_empty() || names.iter().any(Name::is_nvidia)) && env.get(VISIBLE).is_some() {
                 // Prevents a second injection by a runtime of NVIDIA; their own files set this, too.
                 env.set(VISIBLE, "void");
@@ -89,7 +89,7 @@ pub(crate) fn inject(
     if way != InjectionMethod::Hook || request.nvidia != Nvidia::Auto {
         warnings.extend(host.cdi.left_out().iter().map(ToString::to_string));
     }
-    warnings.extend(told_of_driver(&edits, request, host));
+    warnings.extend(driver_warning(&edits, request, host));
     Ok(Injection { hooks, edits: Some(edits) })
 }
 
@@ -113,7 +113,7 @@ fn plan(
     let mut way = choose(request.nvidia, wanted, theirs, host)?;
     if way == InjectionMethod::Cdi {
         let found = names_for_cdi(wanted, &devices, env).and_then(|names| Ok((resolve(&names, request, host)?, names)));
-        let may_fall_back = request.nvidia == Nvidia::Auto && asks_for_cdi(wanted, theirs).is_none();
+        let may_fall_back = request.nvidia == Nvidia::Auto && cdi_reason(wanted, theirs).is_none();
         match found {
             Ok((edits, names)) => return Ok(InjectionPlan { way, names, edits: Some(edits) }),
             Err(error) if may_fall_back && host.nvidia_hook.is_some() => fall_back(&error, request, host, warnings)?,
@@ -131,11 +131,11 @@ fn choose(
     theirs: Option<&Name>,
     host: &Host,
 ) -> Result<InjectionMethod, SpecError> {
-    match (nvidia, asks_for_cdi(wanted, theirs)) {
+    match (nvidia, cdi_reason(wanted, theirs)) {
         (Nvidia::None, _) => Ok(InjectionMethod::None),
         (Nvidia::Cdi, _) => Ok(InjectionMethod::Cdi),
-        (Nvidia::Hook, Some(Asks::ByName(name))) => Err(SpecError::CdiName(name)),
-        (Nvidia::Hook, Some(Asks::Otherwise(what))) => Err(SpecError::Mixed(what)),
+        (Nvidia::Hook, Some(CdiReason::ByName(name))) => Err(SpecError::CdiName(name)),
+        (Nvidia::Hook, Some(CdiReason::Otherwise(what))) => Err(SpecError::Mixed(what)),
         (Nvidia::Hook, None) => Ok(InjectionMethod::Hook),
         (Nvidia::Auto, Some(_)) => Ok(InjectionMethod::Cdi),
         (Nvidia::Auto, None) if wanted.is_empty() => Ok(InjectionMethod::None),
@@ -145,16 +145,16 @@ fn choose(
 }
 
 /// Why a request requires CDI.
-enum Asks {
+enum CdiReason {
     /// A device's CDI name in `--gpus`.
     ByName(String),
     /// Another reason.
     Otherwise(String),
 }
 
-fn asks_for_cdi(wanted: &[&GpuRequest], theirs: Option<&Name>) -> Option<Asks> {
+fn cdi_reason(wanted: &[&GpuRequest], theirs: Option<&Name>) -> Option<CdiReason> {
     if let Some(name) = theirs {
-        return Some(Asks::Otherwise(format!("--device {name}")));
+        return Some(CdiReason::Otherwise(format!("--device {name}")));
     }
     let by_name = wanted.iter().find_map(|gpus| match &gpus.gpus {
         GpuSelection::Devices(devices) => devices.iter().find(|name| name.contains('=')),
@@ -162,8 +162,8 @@ fn asks_for_cdi(wanted: &[&GpuRequest], theirs: Option<&Name>) -> Option<Asks> {
     });
     let by_driver = wanted.iter().any(|gpus| gpus.driver == Some(Driver::Cdi));
     match by_name {
-        Some(name) => Some(Asks::ByName(name.clone())),
-        None => by_driver.then(|| Asks::Otherwise("--gpus driver=cdi".into())),
+        Some(name) => Some(CdiReason::ByName(name.clone())),
+        None => by_driver.then(|| CdiReason::Otherwise("--gpus driver=cdi".into())),
     }
 }
 
@@ -206,7 +206,7 @@ fn set_for_hook(
             env.get(VISIBLE).and_then(|visible| visible.split(',').map(str::trim).find(|name| name.contains('=')));
         return name.map_or(Ok(()), |name| Err(SpecError::CdiName(name.to_owned())));
     };
-    wanted.iter().for_each(|gpus| tell_of_request(gpus, warnings));
+    wanted.iter().for_each(|gpus| warn_of_request(gpus, warnings));
     if wanted.len() > 1 {
         warnings.push("NVIDIA's hook uses only the last of several --gpus".into());
     }
@@ -243,8 +243,8 @@ fn names_for_cdi(wanted: &[&GpuRequest], devices: &[Name], env: &Env) -> Result<
 }
 
 /// Warns about options without an effect in CDI.
-fn tell_of_cdi(request: &ContainerRequest, wanted: &[&GpuRequest], warnings: &mut Vec<String>) {
-    wanted.iter().for_each(|gpus| tell_of_request(gpus, warnings));
+fn warn_of_cdi(request: &ContainerRequest, wanted: &[&GpuRequest], warnings: &mut Vec<String>) {
+    wanted.iter().for_each(|gpus| warn_of_request(gpus, warnings));
     if wanted.iter().any(|gpus| !gpus.capabilities.is_empty()) {
         warnings.push("the capabilities of --gpus have no effect with CDI, which gives the whole driver".into());
     }
@@ -254,7 +254,7 @@ fn tell_of_cdi(request: &ContainerRequest, wanted: &[&GpuRequest], warnings: &mu
 }
 
 /// The warnings of a request that are independent of the way.
-fn tell_of_request(gpus: &GpuRequest, warnings: &mut Vec<String>) {
+fn warn_of_request(gpus: &GpuRequest, warnings: &mut Vec<String>) {
     warnings.extend(gpus.warning("--gpus"));
     if !gpus.options.is_empty() {
         warnings.push("the options of --gpus have no effect: NVIDIA's driver has none".into());

@@ -19,7 +19,7 @@ pub(crate) fn resources(
 ) -> Value {
     let mut resources = json!({"devices": defaults::device_rules(request.privileged)});
     if let Some(cpus) = &settings.cpuset_cpus {
-        resources["cpu"] = json!({"cpus": here(cpus, host, warnings).to_string()});
+        resources["cpu"] = json!({"cpus": available(cpus, host, warnings).to_string()});
     }
     if let Some(memory) = memory_limits(request, host, warnings) {
         resources["memory"] = memory;
@@ -31,7 +31,7 @@ pub(crate) fn resources(
 }
 
 /// The CPUs of the request. A container that runs now gets only the available ones.
-fn here(cpus: &CpuSet, host: &Host, warnings: &mut Vec<String>) -> CpuSet {
+fn available(cpus: &CpuSet, host: &Host, warnings: &mut Vec<String>) -> CpuSet {
     let Some(have) = host.cpus.as_ref().filter(|have| !cpus.is_subset(have)) else { return cpus.clone() };
     match cpus.intersection(have).filter(|_| host.runs_here) {
         Some(common) => {

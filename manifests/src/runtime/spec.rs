@@ -35,7 +35,7 @@ pub fn runtime_spec(
     refuse(config, request)?;
     let mut warnings = Vec::new();
     let image = RuntimeSettings::from_annotations(annotations)?;
-    tell_what_the_image_asks_for(&image, &request.settings, &mut warnings);
+    warn_of_image_requests(&image, &request.settings, &mut warnings);
     let settings = request.settings.or(image);
     let mut env = environment(config, request, &mut warnings);
     let injection = nvidia::inject(request, settings.gpus.as_ref(), host, &mut env, &mut warnings)?;
@@ -90,7 +90,7 @@ fn refuse(config: &Config, request: &ContainerRequest) -> Result<(), SpecError> 
     resources::check_memory(request)
 }
 
-fn tell_what_the_image_asks_for(image: &RuntimeSettings, flags: &RuntimeSettings, warnings: &mut Vec<String>) {
+fn warn_of_image_requests(image: &RuntimeSettings, flags: &RuntimeSettings, warnings: &mut Vec<String>) {
     let mut shared = Vec::new();
     if image.ipc == Some(Ipc::Host) && flags.ipc.is_none() {
         shared.push("--ipc host");

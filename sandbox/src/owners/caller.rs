@@ -139,7 +139,7 @@ impl Caller<'_> {
     }
 }
 
-/// The descriptor that a path in `/proc` or `/dev/fd` refers to: `/proc/self` depends on the process.
+/// The descriptor that a path in `/dev` or `/proc/self` refers to: `/proc/self` depends on the process.
 fn descriptor(path: &[u8]) -> Option<u32> {
     let standard = [&b"/dev/stdin"[..], b"/dev/stdout", b"/dev/stderr"];
     if let Some(number) = standard.iter().position(|name| *name == path) {

@@ -13,7 +13,7 @@ use super::records::ROOT;
 use super::{DONE, PASS, Supervisor, SyscallReply, SyscallRequest, SyscallResult, errno};
 
 /// The location of a new file.
-struct Fresh {
+struct NewFile {
     directory: ProcPath,
     name: Vec<u8>,
     /// Its owner.
@@ -34,18 +34,18 @@ impl Supervisor {
         if flags & libc::O_PATH != 0 || (!temporary && flags & libc::O_DIRECTORY != 0) {
             return PASS;
         }
-        let fresh = match temporary {
+        let new_file = match temporary {
             true => self.inside(request, dirfd, path),
-            false => self.fresh(request, dirfd, path, false),
+            false => self.new_file(request, dirfd, path, false),
         };
-        let Some(fresh) = fresh.filter(|fresh| fresh.owner != ROOT) else { return PASS };
-        let Ok(directory) = prepare(request, &fresh) else { return PASS };
+        let Some(new_file) = new_file.filter(|new_file| new_file.owner != ROOT) else { return PASS };
+        let Ok(directory) = prepare(request, &new_file) else { return PASS };
         let asked = OFlags::from_bits_retain(flags.cast_unsigned());
         let ours = OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::LARGEFILE;
         // A path that does not exist is neither a link nor a pipe.
         let new = if temporary { OFlags::empty() } else { OFlags::EXCL | OFlags::NOFOLLOW };
-        let Ok(file) = openat(directory, &fresh.name, asked | ours | new, permissions(mode)) else { return PASS };
-        self.records.set(&file, fresh.owner).map_err(errno)?;
+        let Ok(file) = openat(directory, &new_file.name, asked | ours | new, permissions(mode)) else { return PASS };
+        self.records.set(&file, new_file.owner).map_err(errno)?;
         Ok(SyscallReply::File(file, asked.contains(OFlags::CLOEXEC)))
     }
 
@@ -63,11 +63,11 @@ impl Supervisor {
 
     /// mkdirat(2).
     pub(super) fn mkdir(&mut self, request: &SyscallRequest<'_>, dirfd: i32, path: u64, mode: u32) -> SyscallResult {
-        let fresh = self.fresh(request, dirfd, path, true).filter(|fresh| fresh.owner != ROOT);
-        let Some(fresh) = fresh else { return PASS };
-        let Ok(directory) = prepare(request, &fresh) else { return PASS };
-        mkdirat(&directory, &fresh.name, permissions(mode))?;
-        self.note(&directory, &fresh)
+        let new_file = self.new_file(request, dirfd, path, true).filter(|new_file| new_file.owner != ROOT);
+        let Some(new_file) = new_file else { return PASS };
+        let Ok(directory) = prepare(request, &new_file) else { return PASS };
+        mkdirat(&directory, &new_file.name, permissions(mode))?;
+        self.note(&directory, &new_file)
     }
 
     /// symlinkat(2).
@@ -78,12 +78,12 @@ impl Supervisor {
         dirfd: i32,
         path: u64,
     ) -> SyscallResult {
-        let fresh = self.fresh(request, dirfd, path, false).filter(|fresh| fresh.owner != ROOT);
-        let Some(fresh) = fresh else { return PASS };
+        let new_file = self.new_file(request, dirfd, path, false).filter(|new_file| new_file.owner != ROOT);
+        let Some(new_file) = new_file else { return PASS };
         let Ok(target) = request.caller.string(target) else { return PASS };
-        let Ok(directory) = prepare(request, &fresh) else { return PASS };
-        symlinkat(&target, &directory, &fresh.name)?;
-        self.note(&directory, &fresh)
+        let Ok(directory) = prepare(request, &new_file) else { return PASS };
+        symlinkat(&target, &directory, &new_file.name)?;
+        self.note(&directory, &new_file)
     }
 
     /// mknodat(2).
@@ -95,51 +95,51 @@ impl Supervisor {
         mode: u32,
         device: u32,
     ) -> SyscallResult {
-        let Some(mut fresh) = self.fresh(request, dirfd, path, false) else { return PASS };
+        let Some(mut new_file) = self.new_file(request, dirfd, path, false) else { return PASS };
         let kind = FileType::from_raw_mode(mode);
         let is_device = matches!(kind, FileType::CharacterDevice | FileType::BlockDevice);
-        if !is_device && fresh.owner == ROOT {
+        if !is_device && new_file.owner == ROOT {
             return PASS;
         }
-        let Ok(directory) = prepare(request, &fresh) else { return PASS };
+        let Ok(directory) = prepare(request, &new_file) else { return PASS };
         if !is_device {
             // The kernel interprets a missing type as a regular file.
             let kind = if mode & libc::S_IFMT == 0 { FileType::RegularFile } else { kind };
-            mknodat(&directory, &fresh.name, kind, permissions(mode), Dev::default())?;
-            return self.note(&directory, &fresh);
+            mknodat(&directory, &new_file.name, kind, permissions(mode), Dev::default())?;
+            return self.note(&directory, &new_file);
         }
         let device = device_of(kind, device);
         // Only root can create devices, and an overlay cannot have the device that is its whiteout.
         if !request.state.credentials.capabilities.has(MKNOD) || (device.major, device.minor) == (0, 0) {
             return Err(Errno::PERM);
         }
-        fresh.owner.device = Some(device);
-        mknodat(&directory, &fresh.name, FileType::RegularFile, permissions(mode), Dev::default())?;
-        self.note(&directory, &fresh)
+        new_file.owner.device = Some(device);
+        mknodat(&directory, &new_file.name, FileType::RegularFile, permissions(mode), Dev::default())?;
+        self.note(&directory, &new_file)
     }
 
     /// Records the owner of a new file.
-    fn note(&mut self, directory: &OwnedFd, fresh: &Fresh) -> SyscallResult {
+    fn note(&mut self, directory: &OwnedFd, new_file: &NewFile) -> SyscallResult {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(directory, &fresh.name, flags, Mode::empty())?;
-        self.records.set(&file, fresh.owner).map_err(errno)?;
+        let file = openat(directory, &new_file.name, flags, Mode::empty())?;
+        self.records.set(&file, new_file.owner).map_err(errno)?;
         DONE
     }
 
     /// The location and owner of a new file at a path. `None` if the path cannot be that of a new file.
-    fn fresh(&self, request: &SyscallRequest<'_>, dirfd: i32, path: u64, is_directory: bool) -> Option<Fresh> {
+    fn new_file(&self, request: &SyscallRequest<'_>, dirfd: i32, path: u64, is_directory: bool) -> Option<NewFile> {
         let path = request.caller.string(path).ok()?;
         let (parent, name) = split(&path, is_directory)?;
         let directory = request.place_of(dirfd, parent, true)?;
         let owner = self.owner_in(request, &directory)?;
-        Some(Fresh { directory, name: name.to_owned(), owner })
+        Some(NewFile { directory, name: name.to_owned(), owner })
     }
 
     /// The same for a file without a name in a directory.
-    fn inside(&self, request: &SyscallRequest<'_>, dirfd: i32, path: u64) -> Option<Fresh> {
+    fn inside(&self, request: &SyscallRequest<'_>, dirfd: i32, path: u64) -> Option<NewFile> {
         let directory = request.place(dirfd, path, 0)?;
         let owner = self.owner_in(request, &directory)?;
-        Some(Fresh { directory, name: b".".to_vec(), owner })
+        Some(NewFile { directory, name: b".".to_vec(), owner })
     }
 
     /// The owner of a new file in a directory.
@@ -157,9 +157,9 @@ impl Supervisor {
 }
 
 /// Opens the directory, and sets the caller's umask.
-fn prepare(request: &SyscallRequest<'_>, fresh: &Fresh) -> Result<OwnedFd, Errno> {
+fn prepare(request: &SyscallRequest<'_>, new_file: &NewFile) -> Result<OwnedFd, Errno> {
     let umask = request.caller.umask()?;
-    let directory = fresh.directory.directory().map_err(errno)?;
+    let directory = new_file.directory.directory().map_err(errno)?;
     request.caller.still_waits()?;
     rustix::process::umask(umask);
     Ok(directory)

@@ -111,7 +111,7 @@ pub(super) fn program() -> Vec<sock_filter> {
     let mut program = vec![load(AUDIT_ARCH), jump(BPF_JEQ, ARCHITECTURE, 1, 0), allow(), load(NUMBER)];
     let making = (libc::O_CREAT | TMPFILE).cast_unsigned();
     for &(number, index) in OPENING {
-        // The distance to the next number, which is then still loaded, is five.
+        // Skips to the next comparison of the number, which is still loaded.
         program.push(jump(BPF_JEQ, word(number), 0, 4));
         program.extend([load(argument(index)), jump(BPF_JSET, making, 1, 0), allow(), notify()]);
     }
@@ -119,7 +119,7 @@ pub(super) fn program() -> Vec<sock_filter> {
         program.push(jump(BPF_JEQ, word(number), 0, 4));
         program.extend([load(argument(index)), jump(BPF_JEQ, value, 1, 0), allow(), notify()]);
     }
-    // A jump has a range of 255 instructions, so the target is not shared.
+    // Each number has its own return, because a jump reaches only 255 instructions.
     for &number in ALWAYS {
         program.extend([jump(BPF_JEQ, word(number), 0, 1), notify()]);
     }

@@ -7,9 +7,8 @@
 //! - Files: changed owners and devices are recorded with the file ([`ociforge_layers::owner`]) and returned by stat(2).
 //!   The call is also executed with root in place of any owner, for its side effects: an overlay copies the file up,
 //!   set-id bits and capabilities are removed.
-//! - Processes: they have the ids that they set, by the rules of credentials(7), and new files belong to these. A
-//! program
-//!   with a set-id bit runs as its recorded owner.
+//! - Processes: they have the ids that they set, by the rules of credentials(7), and new files belong to these.
+//!   A program with a set-id bit runs as its recorded owner.
 //!
 //! Not emulated:
 //!
@@ -17,8 +16,7 @@
 //! - ids in messages (`SO_PEERCRED`) and in `/proc`, and the capabilities of capget(2);
 //! - owners of a lower layer's symbolic links, which have no record;
 //! - new files through a dangling symbolic link, or by openat2(2) with restrictions, and sockets of bind(2): they
-//! belong to
-//!   root;
+//!   belong to root;
 //! - entries of access lists for others than root, which are skipped;
 //! - the opening of devices: they are empty files;
 //! - 32-bit programs.
@@ -144,7 +142,7 @@ impl Supervisor {
         let outcome = self.identities.of(caller.call.thread).map_err(errno);
         let outcome = outcome.and_then(|state| self.answer(&caller, state));
         loop {
-            match give(&caller, &outcome) {
+            match send_reply(&caller, &outcome) {
                 Err(error) if is(&error, Errno::INTR) => {}
                 // The caller no longer waits.
                 Err(error) if is(&error, Errno::NOENT) => return Ok(()),
@@ -172,7 +170,9 @@ impl Supervisor {
             libc::SYS_execveat => self.execute(&request, int(0), argument(1), int(4)),
             libc::SYS_listxattr | libc::SYS_llistxattr | libc::SYS_flistxattr => self.list(&request),
             libc::SYS_setxattr | libc::SYS_lsetxattr | libc::SYS_fsetxattr => self.set_attribute(&request),
-            libc::SYS_chroot | libc::SYS_pivot_root | libc::SYS_unshare | libc::SYS_setns => self.leave(&request),
+            libc::SYS_chroot | libc::SYS_pivot_root | libc::SYS_unshare | libc::SYS_setns => {
+                self.record_chroot(&request)
+            }
             #[cfg(target_arch = "x86_64")]
             libc::SYS_stat => self.stat(&request, libc::AT_FDCWD, argument(0), 0, argument(1)),
             #[cfg(target_arch = "x86_64")]
@@ -199,7 +199,7 @@ impl Supervisor {
     }
 
     /// chroot(2) and related calls: the process's root directory may differ from now on.
-    fn leave(&mut self, request: &SyscallRequest<'_>) -> SyscallResult {
+    fn record_chroot(&mut self, request: &SyscallRequest<'_>) -> SyscallResult {
         let caller = request.caller;
         let namespaces = (libc::CLONE_NEWNS | libc::CLONE_NEWUSER).cast_unsigned();
         let stays = caller.call.number == libc::SYS_unshare && caller.word(0) & namespaces == 0;
@@ -239,7 +239,7 @@ impl SyscallRequest<'_> {
 }
 
 /// Sends the reply, if the caller still waits.
-fn give(caller: &Caller<'_>, outcome: &SyscallResult) -> io::Result<()> {
+fn send_reply(caller: &Caller<'_>, outcome: &SyscallResult) -> io::Result<()> {
     let (listener, id) = (caller.listener, caller.call.id);
     match outcome {
         Ok(SyscallReply::Pass) => sys_notify::let_pass(listener, id),

@@ -58,7 +58,7 @@ impl Supervisor {
             return PASS;
         }
         let Ok(list) = caller.bytes(caller.argument(2), length) else { return PASS };
-        let Some(known) = without_strangers(&list) else { return PASS };
+        let Some(known) = without_unmapped(&list) else { return PASS };
         let place = named(request, libc::SYS_fsetxattr, libc::SYS_lsetxattr).and_then(|place| place.hold().ok());
         let Some(place) = place else { return PASS };
         caller.still_waits()?;
@@ -80,17 +80,17 @@ fn named(request: &SyscallRequest<'_>, by_descriptor: i64, by_link: i64) -> Opti
 }
 
 /// The list without entries of users and groups other than root; `None` if it has none.
-fn without_strangers(list: &[u8]) -> Option<Vec<u8>> {
+fn without_unmapped(list: &[u8]) -> Option<Vec<u8>> {
     let (header, entries) = list.split_at_checked(ACL_HEADER)?;
-    let is_stranger = |entry: &&[u8]| {
+    let is_unmapped = |entry: &&[u8]| {
         let tag = u16::from_le_bytes([entry[0], entry[1]]);
         matches!(tag, ACL_USER | ACL_GROUP) && entry[4..] != [0; 4]
     };
     let entries = entries.chunks_exact(ACL_ENTRY);
-    if !entries.remainder().is_empty() || !entries.clone().any(|entry| is_stranger(&entry)) {
+    if !entries.remainder().is_empty() || !entries.clone().any(|entry| is_unmapped(&entry)) {
         return None;
     }
-    Some([header].into_iter().chain(entries.filter(|entry| !is_stranger(entry))).collect::<Vec<_>>().concat())
+    Some([header].into_iter().chain(entries.filter(|entry| !is_unmapped(entry))).collect::<Vec<_>>().concat())
 }
 
 #[cfg(test)]
@@ -104,8 +104,8 @@ mod tests {
         let (owner, other, mask) = (entry(1, u32::MAX), entry(0x20, u32::MAX), entry(0x10, u32::MAX));
         let (root, user, group) = (entry(2, 0), entry(2, 4), entry(8, 190));
         let whole = list(&[owner.clone(), root.clone(), user, group, mask.clone(), other.clone()]);
-        assert_eq!(without_strangers(&whole), Some(list(&[owner.clone(), root.clone(), mask.clone(), other.clone()])));
-        assert_eq!(without_strangers(&list(&[owner, root, mask, other])), None);
-        assert_eq!((without_strangers(&[2, 0]), without_strangers(&[2, 0, 0, 0, 1])), (None, None));
+        assert_eq!(without_unmapped(&whole), Some(list(&[owner.clone(), root.clone(), mask.clone(), other.clone()])));
+        assert_eq!(without_unmapped(&list(&[owner, root, mask, other])), None);
+        assert_eq!((without_unmapped(&[2, 0]), without_unmapped(&[2, 0, 0, 0, 1])), (None, None));
     }
 }

@@ -72,7 +72,7 @@ fn condition(argument: &Argument) -> Result<Condition, FilterError> {
 
 /// The target of a comparison.
 #[derive(Clone, Copy)]
-enum To {
+enum JumpTarget {
     /// The next instruction.
     Next,
     /// The end of the condition, which is true.
@@ -84,7 +84,7 @@ enum To {
 /// A step of a condition.
 enum ConditionInstruction {
     Plain(Instruction),
-    Branch(u16, u32, To, To),
+    Branch(u16, u32, JumpTarget, JumpTarget),
 }
 
 /// Returns `action` if all conditions are true; otherwise execution continues after these instructions.
@@ -98,10 +98,10 @@ pub(super) fn all(conditions: &[Condition], action: u32) -> Vec<Instruction> {
         for part in parts {
             let here = program.len() + 1;
             // Six conditions of six instructions stay far below 255.
-            let distance = |to: To| match to {
-                To::Next => 0,
-                To::Holds => u8::try_from(end - here).unwrap_or(u8::MAX),
-                To::Fails => u8::try_from(whole - here).unwrap_or(u8::MAX),
+            let distance = |to: JumpTarget| match to {
+                JumpTarget::Next => 0,
+                JumpTarget::Holds => u8::try_from(end - here).unwrap_or(u8::MAX),
+                JumpTarget::Fails => u8::try_from(whole - here).unwrap_or(u8::MAX),
             };
             program.push(match part {
                 ConditionInstruction::Plain(instruction) => *instruction,
@@ -117,7 +117,7 @@ pub(super) fn all(conditions: &[Condition], action: u32) -> Vec<Instruction> {
 
 impl Condition {
     fn parts(&self) -> Vec<ConditionInstruction> {
-        use To::{Fails, Holds, Next};
+        use JumpTarget::{Fails, Holds, Next};
         let at = ARGUMENTS + 8 * self.index;
         let (high, low) = (
             ConditionInstruction::Plain(Instruction::new(LOAD, at + 4)),

@@ -125,7 +125,7 @@ fn surroundings(job: &StepJob, reports: &mut Reports) -> Result<(), Failed> {
             other => other.map_err(Failed::to(format!("set the host name {name}")))?,
         }
     }
-    mounts::furnish(spec, reports)
+    mounts::mount_all(spec, reports)
 }
 
 /// Changes the root without mounts.

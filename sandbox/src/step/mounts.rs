@@ -22,7 +22,7 @@ use super::target::{MountTarget, Shape, StepRoot};
 use crate::ids;
 
 /// Mounts everything, and makes the spec's root the root of this mount namespace.
-pub(super) fn furnish(spec: &Spec, reports: &mut Reports) -> Result<(), Failed> {
+pub(super) fn mount_all(spec: &Spec, reports: &mut Reports) -> Result<(), Failed> {
     let path = spec.root.path.as_str();
     // The new root must be a mount point.
     mount_bind_recursive(path, path).map_err(Failed::to(format!("mount {path}")))?;
@@ -32,7 +32,7 @@ pub(super) fn furnish(spec: &Spec, reports: &mut Reports) -> Result<(), Failed> 
         remount(path, without_devices).map_err(Failed::to("keep devices from the step"))?;
     }
     let root = StepRoot::open(path).map_err(Failed::to(format!("open {path}")))?;
-    let mut furnishing = Furnishing { root, without_devices, reports };
+    let mut furnishing = Mounter { root, without_devices, reports };
     for one in &spec.mounts {
         furnishing.mount(one).map_err(Failed::to(format!("mount {} at {}", one.source, one.destination)))?;
     }
@@ -69,14 +69,14 @@ fn enter(root: &StepRoot) -> io::Result<()> {
 }
 
 /// The state of mounting in a root.
-struct Furnishing<'a> {
+struct Mounter<'a> {
     root: StepRoot,
     /// Prevents access to devices that the step creates, if it can create any.
     without_devices: MountFlags,
     reports: &'a mut Reports,
 }
 
-impl Furnishing<'_> {
+impl Mounter<'_> {
     fn mount(&mut self, one: &Mount) -> io::Result<()> {
         let options = MountOptions::parse(&one.options);
         if let Some(recursive) = options.bind {
@@ -84,10 +84,10 @@ impl Furnishing<'_> {
         }
         match one.kind.as_str() {
             "bind" => self.bind(&one.source, &one.destination, false, &options),
-            "proc" | "sysfs" => self.view(one, &options),
-            "devpts" => self.terminals(one, &options),
-            "mqueue" => self.perhaps(one, "mqueue", &options),
-            "cgroup" | "cgroup2" => self.perhaps(one, "cgroup2", &options),
+            "proc" | "sysfs" => self.mount_proc_or_sys(one, &options),
+            "devpts" => self.mount_devpts(one, &options),
+            "mqueue" => self.mount_optional(one, "mqueue", &options),
+            "cgroup" | "cgroup2" => self.mount_optional(one, "cgroup2", &options),
             kind => self.filesystem(one, kind, &options, &options.data_without(None)),
         }
     }
@@ -120,7 +120,7 @@ impl Furnishing<'_> {
 
     /// Mounts `/proc` or `/sys`, or else binds the present one: the kernel refuses a new one if parts of the present
     /// one are hidden.
-    fn view(&mut self, one: &Mount, options: &MountOptions) -> io::Result<()> {
+    fn mount_proc_or_sys(&mut self, one: &Mount, options: &MountOptions) -> io::Result<()> {
         let Err(error) = self.filesystem(one, &one.kind, options, &options.data_without(None)) else { return Ok(()) };
         if !is_refusal(&error) {
             return Err(error);
@@ -135,7 +135,7 @@ impl Furnishing<'_> {
     }
 
     /// Mounts `/dev/pts`, or else binds the present one, or none.
-    fn terminals(&mut self, one: &Mount, options: &MountOptions) -> io::Result<()> {
+    fn mount_devpts(&mut self, one: &Mount, options: &MountOptions) -> io::Result<()> {
         let data = [options.data_without(None), options.data_without(Some("gid"))];
         if data.iter().any(|data| self.filesystem(one, "devpts", options, data).is_ok()) {
             return Ok(());
@@ -145,7 +145,7 @@ impl Furnishing<'_> {
     }
 
     /// Mounts an optional filesystem.
-    fn perhaps(&mut self, one: &Mount, kind: &str, options: &MountOptions) -> io::Result<()> {
+    fn mount_optional(&mut self, one: &Mount, kind: &str, options: &MountOptions) -> io::Result<()> {
         let is_unified = || fs::metadata("/sys/fs/cgroup/cgroup.controllers").is_ok();
         // Version 1 has many hierarchies.
         if kind != "cgroup2" || is_unified() {

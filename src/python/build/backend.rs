@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::error::{Doing, SourceError};
+use super::error::{JobPurpose, SourceError};
 use super::metadata::BuildSystem;
 use super::tree::SourceTree;
 use crate::python::install::LocalWheel;
@@ -85,24 +85,24 @@ impl BackendCall {
 
     /// The build requirements that the backend reports, in addition to those of the source.
     pub(super) async fn requires(&self) -> Result<Vec<String>, SourceError> {
-        self.call("requires", &format!("query the build requirements of {}", self.what), Doing::Asking).await
+        self.call("requires", &format!("query the build requirements of {}", self.what), JobPurpose::Query).await
     }
 
     /// The metadata, if the backend knows it without a build.
     pub(super) async fn metadata(&self) -> Result<Option<String>, SourceError> {
-        self.call("metadata", &format!("query the metadata of {}", self.what), Doing::Asking).await
+        self.call("metadata", &format!("query the metadata of {}", self.what), JobPurpose::Query).await
     }
 
     /// Builds the wheel, in the output directory of this call.
     pub(super) async fn wheel(&self) -> Result<PathBuf, SourceError> {
-        let Made { said, found } = self.call("wheel", &format!("build {}", self.what), Doing::Building).await?;
+        let Made { said, found } = self.call("wheel", &format!("build {}", self.what), JobPurpose::Build).await?;
         if FileName::parse(&said).is_err() || found != [said.clone()] {
             return Err(SourceError::Wheels { said, found });
         }
         result_file(&self.out(), &["wheel", &said])
     }
 
-    async fn call<T: DeserializeOwned>(&self, hook: &str, label: &str, doing: Doing) -> Result<T, SourceError> {
+    async fn call<T: DeserializeOwned>(&self, hook: &str, label: &str, doing: JobPurpose) -> Result<T, SourceError> {
         let at = |name: &str| self.directory.path().join(name);
         let job = IsolatedCommand {
             label: label.to_owned(),

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::backend::{open_up, python_env, read_result, result_file, write};
-use super::error::Doing;
+use super::error::JobPurpose;
 use super::{BuildContext, SourceError, scratch};
 use crate::error::Explain;
 use crate::layer::{Epoch, LayerError, LayerPart, LayerWork, Step, TreeSource};
@@ -124,7 +124,7 @@ impl Compilation {
             out: out.clone(),
         };
         let ran = self.isolated.run(job).await;
-        ran.map_err(|source| SourceError::Run { doing: Doing::Compiling, source })?;
+        ran.map_err(|source| SourceError::Run { doing: JobPurpose::Compile, source })?;
         let Compiled { tag, skipped } = read_result(&out)?;
         if tag.is_empty() || !tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
             return Err(SourceError::Result(format!("`{tag}` is not a Python tag")));

@@ -93,7 +93,7 @@ pub enum SourceError {
     #[error("{doing} failed")]
     Run {
         /// The purpose of the job.
-        doing: Doing,
+        doing: JobPurpose,
         /// The failure.
         source: IsolatedError,
     },
@@ -141,21 +141,21 @@ pub enum SourceError {
 
 /// The purpose of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doing {
+pub enum JobPurpose {
     /// To get the metadata and requirements of a source, on the base alone.
-    Asking,
+    Query,
     /// To build a wheel, on the base and the layers so far.
-    Building,
+    Build,
     /// To compile modules to bytecode.
-    Compiling,
+    Compile,
 }
 
-impl fmt::Display for Doing {
+impl fmt::Display for JobPurpose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Asking => "the query of its build requirements",
-            Self::Building => "its build",
-            Self::Compiling => "the compilation",
+            Self::Query => "the query of its build requirements",
+            Self::Build => "its build",
+            Self::Compile => "the compilation",
         })
     }
 }
@@ -174,7 +174,7 @@ fn shown(found: &[String]) -> String {
 }
 
 /// Words that occur together in a line of a failed build, and what is missing then.
-const SYMPTOMS: [(&[&str], Lack); 16] = [
+const SYMPTOMS: [(&[&str], MissingDependency); 16] = [
     (&["Python.h", "No such file"], NO_HEADERS),
     (&["pyconfig.h", "No such file"], NO_HEADERS),
     (&["fatal error: ", ".h: No such file"], NO_LIBRARY),
@@ -195,29 +195,30 @@ const SYMPTOMS: [(&[&str], Lack); 16] = [
 
 /// The missing part of a failed build.
 #[derive(Clone, Copy)]
-enum Lack {
+enum MissingDependency {
     /// A system package: its description, and Debian's names for it.
     System(&'static str, &'static str),
     /// Another cause, with its whole hint.
     Other(&'static str),
 }
 
-const NO_HEADERS: Lack = Lack::System("the C headers of Python", "python3-dev");
-const NO_LIBRARY: Lack = Lack::System("the headers of a C library", "LIBRARY-dev");
-const NO_COMPILER: Lack = Lack::System("a compiler", "g++ python3-dev");
-const NO_RUST: Lack = Lack::System("a Rust compiler", "cargo");
-const NO_NETWORK: Lack = Lack::Other("builds have no network: add the files to the build requirements or to the base");
-const UNNAMED: Lack = Lack::Other(
+const NO_HEADERS: MissingDependency = MissingDependency::System("the C headers of Python", "python3-dev");
+const NO_LIBRARY: MissingDependency = MissingDependency::System("the headers of a C library", "LIBRARY-dev");
+const NO_COMPILER: MissingDependency = MissingDependency::System("a compiler", "g++ python3-dev");
+const NO_RUST: MissingDependency = MissingDependency::System("a Rust compiler", "cargo");
+const NO_NETWORK: MissingDependency =
+    MissingDependency::Other("builds have no network: add the files to the build requirements or to the base");
+const UNNAMED: MissingDependency = MissingDependency::Other(
     "its build needs a package that is not in its build requirements: build a wheel on another machine (`pip wheel`) \
         and use it: pip = { wheels = \"dist/*.whl\" }",
 );
 
-impl Lack {
+impl MissingDependency {
     /// The hint to fix it.
-    fn hint(self, doing: Doing) -> String {
+    fn hint(self, doing: JobPurpose) -> String {
         match (self, doing) {
             (Self::Other(hint), _) => hint.to_owned(),
-            (Self::System(what, packages), Doing::Asking) => format!(
+            (Self::System(what, packages), JobPurpose::Query) => format!(
                 "the query of its build requirements needs {what}: choose a base that has it (Debian: {packages}); \
                     layers of the recipe are not available to the query"
             ),

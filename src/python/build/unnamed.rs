@@ -40,7 +40,7 @@ pub(super) fn unnamed(error: &SourceError, base: Option<&BaseFacts>) -> Option<S
 
 #[cfg(test)]
 mod tests {
-    use super::super::error::Doing;
+    use super::super::error::JobPurpose;
     use super::*;
     use crate::base::facts::InstalledDistribution;
 
@@ -49,7 +49,7 @@ mod tests {
         let of = |line: &str, base: Option<&BaseFacts>| {
             let last_lines = vec!["Traceback".into(), line.into(), String::new()];
             let source = IsolatedError::Failed { code: Some(1), last_lines };
-            unnamed(&SourceError::Run { doing: Doing::Building, source }, base)
+            unnamed(&SourceError::Run { doing: JobPurpose::Build, source }, base)
         };
         let missing = "ModuleNotFoundError: No module named 'numpy.distutils'";
         assert_eq!(of(missing, None).as_deref(), Some("numpy"));

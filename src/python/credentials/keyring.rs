@@ -47,7 +47,7 @@ fn answer(mut command: Command) -> Option<String> {
 }
 
 /// Whether the program is installed.
-pub(super) fn is_there() -> bool {
+pub(super) fn is_installed() -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|directory| directory.join("keyring").is_file())
 }

@@ -23,7 +23,7 @@ use crate::http::Authorization;
 pub(super) use keyring::PROVIDER;
 
 /// Whether uv must query the keyring, so that it finds the same credentials.
-pub(super) fn asks_keyring(directory: &Path) -> bool {
+pub(super) fn uses_keyring(directory: &Path) -> bool {
     UvSettings::read(directory).keyring
 }
 

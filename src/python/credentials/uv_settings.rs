@@ -53,7 +53,7 @@ impl UvSettings {
             named.extend(urls.map(|url| (None, url.clone())));
         }
         let provider = variable(PROVIDER).or_else(|| configs.iter().find_map(|config| config.keyring_provider.clone()));
-        let keyring = provider.map_or_else(keyring::is_there, |provider| provider == "subprocess");
+        let keyring = provider.map_or_else(keyring::is_installed, |provider| provider == "subprocess");
         let indexes = named.into_iter().filter_map(|(name, url)| completed(name.as_deref(), &url, &variable));
         Self { indexes: indexes.collect(), keyring }
     }

@@ -82,14 +82,12 @@ pub struct Replaced {
 ///
 /// Rules for the distributions of the base:
 /// - A required package stays if the base's version matches the requirement, as in `pip install`. Otherwise it is
-/// replaced;
-///   neither the base's constraint file (`PIP_CONSTRAINT`) nor the pins below apply to it.
+///   replaced; neither the base's constraint file (`PIP_CONSTRAINT`) nor the pins below apply to it.
 /// - Builds that no index can have (local versions and pre-releases, such as `torch 2.5.0a0+872d972e41`) are pinned:
 ///   the resolution fails rather than replace one by another build.
 /// - All others are preferred, and replaced if a package needs another version.
 /// - Of their own dependencies, only those that the base satisfies now must be satisfied afterwards: missing ones are
-/// not
-///   added, and conflicts are not repaired.
+///   not added, and conflicts are not repaired.
 ///
 /// A lock (PEP 751) is installed unchanged, except for packages that the base has in the same version. It ignores
 /// `sources`.

@@ -17,7 +17,7 @@ use super::stubs::write_wheel;
 use crate::python::wheel::LockedWheel;
 
 /// The metadata headers that affect a resolution.
-const TOLD: [&str; 3] = ["Requires-Dist:", "Provides-Extra:", "Requires-Python:"];
+const RELEVANT_HEADERS: [&str; 3] = ["Requires-Dist:", "Provides-Extra:", "Requires-Python:"];
 /// Maximum number of versions of a package to try, except versions that a requirement pins.
 const MAX_STEPS: usize = 8;
 
@@ -110,7 +110,7 @@ impl Sources {
             let stem = format!("{}-{version}", name.replace('-', "_"));
             let mut metadata = format!("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n");
             let told = known.metadata.as_deref().unwrap_or_default().lines().take_while(|line| !line.is_empty());
-            for line in told.filter(|line| TOLD.iter().any(|header| line.starts_with(header))) {
+            for line in told.filter(|line| RELEVANT_HEADERS.iter().any(|header| line.starts_with(header))) {
                 metadata += &format!("{line}\n");
             }
             write_wheel(&directory.join(format!("{stem}-py3-none-any.whl")), &stem, &metadata)?;

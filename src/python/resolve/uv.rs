@@ -10,7 +10,7 @@ use super::pylock;
 use super::requirements::{NamedRequirement, index_options};
 use super::sources::{self, PackageWithoutWheel, Sources};
 use super::stubs::Stubs;
-use super::uv_hints::in_our_words;
+use super::uv_hints::adapted;
 use crate::base::facts::BaseFacts;
 use crate::plan::Libc;
 use crate::python::credentials::{self, PROVIDER};
@@ -77,7 +77,7 @@ fn try_once(
     command.arg("--output-file").arg(&result);
     let stubs = base.map(|base| Stubs::of(base).without(sources.projects()));
     if let Some(stubs) = &stubs {
-        tell_of_base(stubs, named, target, work.path(), &mut command)?;
+        add_base(stubs, named, target, work.path(), &mut command)?;
     }
     if !sources.is_empty() {
         let wheels = work.path().join("sources");
@@ -145,7 +145,7 @@ fn command(target: &WheelTarget, directory: &Path) -> Result<Command, ResolveErr
     let platform = platform(target).ok_or_else(|| ResolveError::Target { target: target.to_string() })?;
     let mut command = Command::new("uv");
     command.current_dir(directory);
-    if credentials::asks_keyring(directory) {
+    if credentials::uses_keyring(directory) {
         command.env(PROVIDER, "subprocess");
     }
     command.args(["pip", "compile", "--format", "pylock.toml", "--only-binary", ":all:", "--no-header"]);
@@ -171,7 +171,7 @@ fn platform(target: &WheelTarget) -> Option<String> {
 }
 
 /// Writes the files of the base's distributions, and adds them to uv's arguments.
-fn tell_of_base(
+fn add_base(
     stubs: &Stubs<'_>,
     named: &[NamedRequirement],
     target: &WheelTarget,
@@ -215,7 +215,7 @@ fn refusal(
     let hint = if text.contains("no usable wheels") {
         Some("build a wheel (`pip wheel`) and use it, `pip = { wheels = \"dist/*.whl\" }`".to_owned())
     } else {
-        lines().filter_map(|line| line.strip_prefix("hint: ")).find_map(in_our_words)
+        lines().filter_map(|line| line.strip_prefix("hint: ")).find_map(adapted)
     };
     let begins = |line: &str| line.starts_with("error: ") || line.starts_with('×');
     let skipped = lines().position(begins).unwrap_or(0);

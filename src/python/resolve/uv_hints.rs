@@ -19,7 +19,7 @@ const VARIABLES: [(&str, &str); 14] = [
 ];
 
 /// A hint of uv adapted to ociforge; `None` if it does not apply.
-pub(super) fn in_our_words(hint: &str) -> Option<String> {
+pub(super) fn adapted(hint: &str) -> Option<String> {
     let mut words = String::new();
     for (n, part) in hint.split('`').enumerate() {
         if n > 0 {
@@ -72,7 +72,7 @@ mod tests {
             ("run `uv add x`", None),
             ("Consider passing a --python-version value", None),
         ] {
-            assert_eq!(in_our_words(hint).as_deref(), ours, "{hint}");
+            assert_eq!(adapted(hint).as_deref(), ours, "{hint}");
         }
     }
 }

@@ -111,7 +111,7 @@ pub fn read_tar(path: &Path, options: &TarOptions<'_>) -> Result<LayerTree, TarE
     let failed = |cause| TarError { archive: path.into(), member: None, cause };
     let file = map(path, options.scratch).map_err(failed)?;
     let mut entries = TarEntries::new(&file[..]);
-    let mut taking = Taking {
+    let mut taking = TarTreeBuilder {
         file: &file,
         options,
         tree: LayerTree::new(),
@@ -178,7 +178,7 @@ fn copy(reader: &mut dyn Read, file: &mut File) -> Result<(), (Side, io::Error)>
 }
 
 /// The state of reading members into a tree.
-struct Taking<'a> {
+struct TarTreeBuilder<'a> {
     file: &'a MappedFile,
     options: &'a TarOptions<'a>,
     tree: LayerTree,
@@ -189,7 +189,7 @@ struct Taking<'a> {
     opaque: BTreeSet<LayerPath>,
 }
 
-impl Taking<'_> {
+impl TarTreeBuilder<'_> {
     fn take(&mut self, entry: TarEntry, body: Range<usize>) -> Result<(), TarCause> {
         let path = match whiteout::read(LayerPath::new(&entry.name)?)? {
             Meaning::Entry(path) => path,

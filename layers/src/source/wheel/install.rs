@@ -53,7 +53,7 @@ pub(super) fn install(wheel: &Wheel, scheme: &Scheme, options: InstallOptions) -
         rows: Vec::new(),
         generated: Vec::new(),
     };
-    installation.spread(&entry_points)?;
+    installation.place_members(&entry_points)?;
     for script in entry_points.scripts(scheme.python)? {
         let content = scheme.launcher.script(&scheme.executable, &script.module, &script.function);
         installation.generate(scheme.scripts.join(script.name)?, 0o755, content)?;
@@ -84,12 +84,12 @@ struct WheelInstallation<'a> {
 impl WheelInstallation<'_> {
     /// Adds the members at their destinations, and their RECORD rows with the new paths to `rows`. Of two members with
     /// one destination, pip's later one counts: members of `.data` after those of the root, scripts last.
-    fn spread(&mut self, entry_points: &EntryPoints) -> Result<(), WheelFault> {
+    fn place_members(&mut self, entry_points: &EntryPoints) -> Result<(), WheelFault> {
         let mut new_rows: BTreeMap<&[u8], RecordRow> = BTreeMap::new();
         let mut placed: BTreeMap<LayerPath, &Member> = BTreeMap::new();
         let mut replaced: BTreeSet<&[u8]> = BTreeSet::new();
         let mut members: Vec<&Member> = self.wheel.archive.members.iter().collect();
-        members.sort_by_key(|member| turn(&member.name));
+        members.sort_by_key(|member| install_order(&member.name));
         for member in members {
             let (path, content) =
                 match place(&member.name, &self.wheel.name.name, self.library, self.scheme, entry_points)? {
@@ -163,7 +163,7 @@ impl WheelInstallation<'_> {
 }
 
 /// pip's order of destinations: the root's files first, the scripts of `.data` last.
-fn turn(name: &str) -> u8 {
+fn install_order(name: &str) -> u8 {
     match in_data(name) {
         None => 0,
         Some(rest) if rest.starts_with("scripts/") => 2,

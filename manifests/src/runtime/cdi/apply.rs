@@ -101,7 +101,7 @@ pub(crate) fn apply(
     for device in &edits.net_devices {
         json["linux"]["netDevices"][&device.host_interface_name] = json!({"name": device.name});
     }
-    tell_what_is_hidden(edits, container, warnings);
+    warn_of_hidden(edits, container, warnings);
     edits.mounts.iter().for_each(|mount| set_mount(&mut json["mounts"], mount_json(mount)));
     if !edits.mounts.is_empty() {
         sort_mounts(&mut json["mounts"]);
@@ -283,7 +283,7 @@ fn rdt_json(rdt: &IntelRdt) -> Value {
 }
 
 /// Warns about conflicts of volumes and edits.
-fn tell_what_is_hidden(edits: &ContainerEdits, container: &TargetContainer<'_>, warnings: &mut Vec<String>) {
+fn warn_of_hidden(edits: &ContainerEdits, container: &TargetContainer<'_>, warnings: &mut Vec<String>) {
     let inside = |place: &str, outer: &str| place.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
     let mounts: Vec<_> = edits.mounts.iter().map(|mount| clean(&mount.container_path)).collect();
     let nodes: Vec<_> = edits.device_nodes.iter().map(|node| clean(&node.path)).collect();

@@ -38,7 +38,7 @@ impl CdiRegistry {
 /// The known alternatives to the devices `missing`.
 fn known(registry: &CdiRegistry, missing: &[String]) -> String {
     let mut parts: Vec<String> = Vec::new();
-    for part in missing.iter().filter_map(|name| instead(registry, name)) {
+    for part in missing.iter().filter_map(|name| alternative(registry, name)) {
         if !parts.contains(&part) {
             parts.push(part);
         }
@@ -53,14 +53,14 @@ fn known(registry: &CdiRegistry, missing: &[String]) -> String {
 }
 
 /// The alternative to one device: a similar name, or the number of known ones.
-fn instead(registry: &CdiRegistry, name: &str) -> Option<String> {
+fn alternative(registry: &CdiRegistry, name: &str) -> Option<String> {
     let (kind, device) = name.split_once('=')?;
     let names: Vec<&str> = registry.names().collect();
     let of_kind: Vec<&str> = names.iter().filter_map(|name| name.strip_prefix(kind)?.strip_prefix('=')).collect();
     if of_kind.is_empty() {
         return nearest(name, &names).map(|near| format!("did you mean {near}?"));
     }
-    match meant(device, &of_kind)[..] {
+    match similar(device, &of_kind)[..] {
         [] => {}
         [near] => return Some(format!("did you mean {kind}={near}?")),
         _ => return Some(format!("{device} is the beginning of several names")),
@@ -82,7 +82,7 @@ fn instead(registry: &CdiRegistry, name: &str) -> Option<String> {
 
 /// The probable devices for an unknown name: those of which it is a prefix, as NVIDIA's hook allows for UUIDs, or else
 /// a similar one. Numbers are never similar.
-fn meant<'a>(device: &str, names: &[&'a str]) -> Vec<&'a str> {
+fn similar<'a>(device: &str, names: &[&'a str]) -> Vec<&'a str> {
     if device.bytes().all(|b| b.is_ascii_digit() || b == b':') {
         return Vec::new();
     }

@@ -22,7 +22,7 @@ pub(super) fn resolve(names: &[Name], request: &ContainerRequest, host: &Host) -
 }
 
 /// The warning about edits for another driver.
-pub(super) fn told_of_driver(edits: &Edits, request: &ContainerRequest, host: &Host) -> Option<String> {
+pub(super) fn driver_warning(edits: &Edits, request: &ContainerRequest, host: &Host) -> Option<String> {
     let stale = edits.stale(&host.devices, &host.absent, host.driver.as_ref(), request.rootless)?;
     let remedy = stale.remedy();
     (host.runs_here && stale.drivers.is_some()).then(|| format!("{stale}: CUDA will fail; {remedy}"))

@@ -17,9 +17,9 @@ pub(super) fn gpus(facts: &MachineFacts) -> Vec<CheckResult> {
     }
     checks.extend(cdi::specifications(facts));
     if has_driver(gpus) {
-        checks.extend(way::way_in(facts));
+        checks.extend(way::injection(facts));
     }
-    checks.extend(way::checks_nothing(facts));
+    checks.extend(way::disabled_requirements(facts));
     checks.extend(way::hook(facts));
     let programs = [("nvidia-ctk", &gpus.ctk), ("nvidia-cdi-hook", &gpus.cdi_hook)];
     let programs = programs.into_iter().filter_map(|(name, program)| Some((name, program.as_ref()?)));

@@ -28,7 +28,7 @@ fn fault(facts: &MachineFacts) -> Option<HookFault> {
 }
 
 /// Whether there is a way to get GPUs into containers; `None` if a CDI file does it, which has a check of its own.
-pub(super) fn way_in(facts: &MachineFacts) -> Option<CheckResult> {
+pub(super) fn injection(facts: &MachineFacts) -> Option<CheckResult> {
     const NAME: &str = "for containers";
     if has_cdi(facts) {
         return None;
@@ -55,7 +55,7 @@ pub(super) fn way_in(facts: &MachineFacts) -> Option<CheckResult> {
 }
 
 /// The requirements that the toolkit's configuration turns off.
-pub(super) fn checks_nothing(facts: &MachineFacts) -> Option<CheckResult> {
+pub(super) fn disabled_requirements(facts: &MachineFacts) -> Option<CheckResult> {
     let off = facts.gpus.toolkit.disables_require;
     let found =
         "disable-require = true: containers start even if their image needs a newer driver, and CUDA fails in them";
@@ -63,7 +63,7 @@ pub(super) fn checks_nothing(facts: &MachineFacts) -> Option<CheckResult> {
     off.then(|| CheckResult::warn(GPUS, "toolkit config", found).mend(command))
 }
 
-/// The NVIDIA hook, and why it gives no GPUs; [`way_in`] reports the consequence if there is no other way.
+/// The NVIDIA hook, and why it gives no GPUs; [`injection`] reports the consequence if there is no other way.
 pub(super) fn hook(facts: &MachineFacts) -> Option<CheckResult> {
     let program = facts.gpus.hook.as_ref()?;
     // The oldest hooks do not report their version.

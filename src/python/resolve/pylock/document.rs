@@ -63,7 +63,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Pylock, ResolveError> {
         let line = 1 + text.get(..at).unwrap_or_default().matches('\n').count();
         ResolveError::Pylock { path: path.to_path_buf(), line, message, hint: None }
     };
-    if let Some((message, hint)) = mistaken(text) {
+    if let Some((message, hint)) = other_format(text) {
         let (path, message) = (path.to_path_buf(), message.to_owned());
         return Err(ResolveError::Pylock { path, line: 1, message, hint: Some(hint.to_owned()) });
     }
@@ -85,14 +85,14 @@ pub(in crate::python) fn as_requirements(text: &str, path: &Path) -> Option<Reso
     let table: toml::Table = text.parse().ok()?;
     let (message, hint) = match table.contains_key("lock-version") {
         true => ("the file is a PEP 751 lock, not a requirements file", "write pip = { lock = \"FILE\" }"),
-        false => mistaken(text).filter(|_| table.contains_key("package"))?,
+        false => other_format(text).filter(|_| table.contains_key("package"))?,
     };
     let (message, hint) = (message.to_owned(), Some(hint.to_owned()));
     Some(ResolveError::Pylock { path: path.to_path_buf(), line: 1, message, hint })
 }
 
 /// The kind of another file, and the hint for it.
-fn mistaken(text: &str) -> Option<(&'static str, &'static str)> {
+fn other_format(text: &str) -> Option<(&'static str, &'static str)> {
     let Ok(table) = text.parse::<toml::Table>() else {
         let requirement = |line: &str| {
             let line = line.split([';', '#']).next().unwrap_or_default().trim_end_matches(['\\', ' ']);
