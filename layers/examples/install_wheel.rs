@@ -78,7 +78,7 @@ fn bytes(content: &Content) -> io::Result<Vec<u8>> {
     Ok(match content {
         Content::Bytes(bytes) => bytes.clone(),
         Content::Path { path, .. } => fs::read(path)?,
-        Content::Slice { file, range } => file[range.clone()].to_vec(),
+        Content::Slice { file, range, .. } => file[range.clone()].to_vec(),
         Content::Deflated(slice) => {
             let mut bytes = Vec::new();
             flate2::read::DeflateDecoder::new(&slice.file[slice.range.clone()]).read_to_end(&mut bytes)?;

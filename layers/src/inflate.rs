@@ -119,6 +119,7 @@ pub(crate) mod tests {
             range: 4..4 + stream.len(),
             crc32: crc32fast::hash(content),
             len: content.len() as u64,
+            sha256: None,
         }
     }
 

@@ -21,6 +21,7 @@ pub mod place;
 pub mod regular;
 #[cfg(test)]
 mod seeded_random;
+pub mod sha256;
 pub mod source;
 pub mod tree;
 pub mod unpack;

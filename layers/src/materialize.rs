@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::inflate::Inflater;
 use crate::path::LayerPath;
+use crate::sha256::Sha256Stream;
 use crate::tree::{Content, LayerTree, NodeKind};
 
 /// A file cannot be created.
@@ -71,19 +72,33 @@ fn file(path: &Path, content: &Content, mode: u32, mtime: i64, inflater: &mut In
     file.set_modified(SystemTime::UNIX_EPOCH + seconds)
 }
 
-fn write(content: &Content, file: &mut File, inflater: &mut Inflater) -> io::Result<()> {
-    match content {
-        Content::Bytes(bytes) => file.write_all(bytes),
-        Content::Slice { file: mapped, range } => {
-            let bytes = mapped.get(range.clone()).ok_or_else(|| io::Error::other("it is outside of its file"))?;
-            file.write_all(bytes)
+/// Writes the content to `out`.
+fn write(content: &Content, out: &mut impl Write, inflater: &mut Inflater) -> io::Result<()> {
+    let mut hash = content.sha256().map(|_| Sha256Stream::default());
+    let mut put = |piece: &[u8]| {
+        if let Some(hash) = &mut hash {
+            hash.update(piece);
         }
-        Content::Deflated(slice) => Ok(inflater.inflate(slice, |piece| file.write_all(piece))?),
+        out.write_all(piece)
+    };
+    match content {
+        Content::Bytes(bytes) => put(bytes)?,
+        Content::Slice { file, range, .. } => {
+            put(file.get(range.clone()).ok_or_else(|| io::Error::other("it is outside of its file"))?)?;
+        }
+        Content::Deflated(slice) => inflater.inflate(slice, put)?,
         Content::Path { path, len } => {
-            let copied = io::copy(&mut File::open(path)?.take(len + 1), file)?;
-            if copied == *len { Ok(()) } else { Err(io::Error::other("it changed while it was read")) }
+            if io::copy(&mut File::open(path)?.take(len + 1), out)? != *len {
+                return Err(io::Error::other("it changed while it was read"));
+            }
         }
     }
+    if hash.map(Sha256Stream::finish) == content.sha256() { Ok(()) } else { Err(other_hash()) }
+}
+
+/// The error of content that is not what its package says.
+pub(crate) fn other_hash() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "its SHA-256 differs from the one in RECORD")
 }
 
 impl Content {
@@ -96,17 +111,7 @@ impl Content {
             return Ok(None);
         }
         let mut bytes = Vec::new();
-        match self {
-            Self::Bytes(content) => bytes.clone_from(content),
-            Self::Slice { file, range } => bytes.extend_from_slice(file.get(range.clone()).unwrap_or_default()),
-            Self::Deflated(slice) => {
-                Inflater::new().inflate(slice, |piece| {
-                    bytes.extend_from_slice(piece);
-                    Ok(())
-                })?;
-            }
-            Self::Path { path, len } => drop(File::open(path)?.take(*len).read_to_end(&mut bytes)?),
-        }
+        write(self, &mut bytes, &mut Inflater::new())?;
         Ok(Some(bytes))
     }
 }
@@ -131,7 +136,7 @@ mod tests {
     fn files_are_as_the_tree_has_them() {
         let place = tempfile::tempdir().unwrap();
         let slice = deflated(b"inflated");
-        let mapped = Content::Slice { file: slice.file.clone(), range: 0..1 };
+        let mapped = Content::Slice { file: slice.file.clone(), range: 0..1, sha256: None };
         let source = place.path().join("source");
         fs::write(&source, "copied").unwrap();
         let tree = tree(vec![

@@ -100,6 +100,8 @@ pub enum Content {
         file: MappedFile,
         /// The range.
         range: Range<usize>,
+        /// The SHA-256 that the content must have, if it is known.
+        sha256: Option<[u8; 32]>,
     },
     /// A range of a mapped file that is already deflated.
     Deflated(DeflatedSlice),
@@ -117,9 +119,19 @@ pub struct DeflatedSlice {
     pub crc32: u32,
     /// Length of the inflated bytes.
     pub len: u64,
+    /// The SHA-256 that the inflated bytes must have, if it is known.
+    pub sha256: Option<[u8; 32]>,
 }
 
 impl Content {
+    /// The SHA-256 that the content must have, if it is known.
+    pub(crate) fn sha256(&self) -> Option<[u8; 32]> {
+        match self {
+            Self::Slice { sha256, .. } | Self::Deflated(DeflatedSlice { sha256, .. }) => *sha256,
+            Self::Bytes(_) | Self::Path { .. } => None,
+        }
+    }
+
     /// Length of the file in bytes.
     #[must_use]
     pub fn len(&self) -> u64 {

@@ -18,7 +18,7 @@ use crate::content::{ContentError, Source};
 use crate::error::Explain;
 pub use crate::plan::Libc;
 use crate::progress::Reporter;
-use crate::rootfs::merge::{ReadLayerError, merge_layers};
+use crate::rootfs::merge::{ReadLayerError, UnpackedLayers, merge_layers};
 use crate::store::blob::write_atomic;
 
 /// Incremented when the meaning of facts changes, so that stored ones are ignored.
@@ -245,22 +245,31 @@ pub fn known(image: &Image, cache: &Path) -> Option<BaseFacts> {
 }
 
 /// The content of the layers of `image`: from the directory `cache`, under the manifest's digest, or else from a scan
-/// of every layer from `source`, the lowest first. The layers are not stored.
+/// of every layer from `source`, the lowest first. The layers are not stored, but those that are missing in `unpack` are
+/// unpacked into it from the same streams.
 ///
 /// # Errors
 /// When a layer cannot be fetched or read, or the result cannot be written.
-pub async fn contents(
+pub(crate) async fn contents(
     image: &Image,
     source: &dyn Source,
     cache: &Path,
     reporter: &dyn Reporter,
+    unpack: Option<UnpackedLayers<'_>>,
 ) -> Result<Contents, FactsError> {
     let path = facts_path(image, cache);
     if let Some(contents) = remembered(&path) {
         return Ok(contents);
     }
     let filter = FactsFilter::new(&image.config.config.env);
-    let (filter, merged) = merge_layers(filter, &image.manifest.layers, source, reporter).await?;
+    let (filter, merged) = match unpack {
+        None => merge_layers(filter, &image.manifest.layers, source, reporter).await?,
+        Some(unpack) => {
+            let (filter, merged, losses) = unpack.merge(filter, image, source, reporter).await?;
+            losses.warnings().iter().for_each(|warning| reporter.warn(warning));
+            (filter, merged)
+        }
+    };
     let (facts, files) = filter.facts(merged);
     let contents = Contents { facts, files };
     remember(&path, &contents).map_err(|source| FactsError::Cache { path: path.display().to_string(), source })?;
@@ -339,10 +348,10 @@ mod tests {
     async fn facts_are_found_once() {
         let (directory, layout, image) = image(&tar(&[("etc/os-release", "ID=x\n")]));
         let cache = directory.path().join("facts");
-        let found = contents(&image, &layout, &cache, &()).await.unwrap();
+        let found = contents(&image, &layout, &cache, &(), None).await.unwrap();
         assert_eq!(found.facts.os_release.0["ID"], "x");
         fs::remove_file(layout.blob_path(&image.manifest.layers[0].digest)).unwrap();
-        let again = contents(&image, &layout, &cache, &()).await.unwrap();
+        let again = contents(&image, &layout, &cache, &(), None).await.unwrap();
         assert_eq!(again.facts, found.facts);
         assert_eq!(again.files.lines().collect::<Vec<_>>(), ["/etc dir 0755 0:0 0", "/etc/os-release file"]);
         let remembered = cache.join(format!("{}.json", image.manifest.digest().hex()));
@@ -351,7 +360,7 @@ mod tests {
         }];
         for damage in damages {
             damage();
-            assert!(matches!(contents(&image, &layout, &cache, &()).await, Err(FactsError::Content(_))));
+            assert!(matches!(contents(&image, &layout, &cache, &(), None).await, Err(FactsError::Content(_))));
         }
     }
 
@@ -364,7 +373,7 @@ mod tests {
         let changed = tar(&[("etc/os-release", "ID=y\n")]);
         for (bytes, cause) in [(&changed[..], "the digest is"), (&good[..600], "the size is 600 bytes")] {
             fs::write(&blob, bytes).unwrap();
-            let error = contents(&image, &layout, &cache, &()).await.unwrap_err();
+            let error = contents(&image, &layout, &cache, &(), None).await.unwrap_err();
             let FactsError::Content(error) = error else { panic!("{error}") };
             assert!(error.cause.to_string().starts_with(cause), "{}", error.cause);
             assert!(!cache.exists());
@@ -374,7 +383,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_no_tar_is_named() {
         let (directory, layout, image) = image(&[7; 1024]);
-        let error = contents(&image, &layout, directory.path(), &()).await.unwrap_err();
+        let error = contents(&image, &layout, directory.path(), &(), None).await.unwrap_err();
         assert!(error.to_string().starts_with("cannot read layer sha256:") && error.hint().is_some());
     }
 }

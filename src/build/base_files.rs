@@ -18,6 +18,8 @@ use crate::layer::{ImageOrigin, LayerPart, Step, StepKind, TreeSource};
 use crate::lock::LockedBase;
 use crate::plan::{Base, Plan, Stage};
 use crate::python::install;
+use crate::rootfs::merge::UnpackedLayers;
+use crate::rootfs::writable::{owners, stacked_roots};
 use crate::transfer::Overlay;
 
 /// Common subdirectories of the data directory of packages.
@@ -40,11 +42,18 @@ pub(super) async fn known(
     })
 }
 
-/// The content of the base's layers. They are read once, and not stored.
+/// The content of the base's layers. They are read once, and not stored, but unpacked if steps run in them.
 pub(super) async fn contents(builder: &Builder, base: &BaseImage) -> Result<Contents, BuildError> {
     // Read layers that are in the store from there.
     let source = Overlay::new(&[], builder.store.layout(), base.source.as_deref());
-    let contents = facts::contents(&base.image, &source, &builder.store.facts(), &*builder.reporter).await;
+    let sandbox = builder.sandbox().ok().filter(|_| builder.state.runs_on(&base.image.manifest.digest()));
+    let roots = sandbox.and_then(|sandbox| {
+        let owners = owners(&sandbox.entered);
+        Some((stacked_roots(&builder.store, &sandbox.entered, owners)?, owners))
+    });
+    let cancel = &builder.cancel;
+    let unpack = roots.as_ref().map(|(roots, owners)| UnpackedLayers { roots, owners: *owners, cancel });
+    let contents = facts::contents(&base.image, &source, &builder.store.facts(), &*builder.reporter, unpack).await;
     let name = base.name.as_ref().map_or("scratch".to_owned(), ToString::to_string);
     contents.map_err(|source| BuildError::Facts { name, source: Box::new(source) })
 }

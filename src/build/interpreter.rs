@@ -141,7 +141,7 @@ impl Interpreter {
         pattern: &str,
     ) -> Result<Vec<LockedWheel>, BuildError> {
         let files = matching(pattern, &plan.directory).map_err(|error| failed(step, error))?;
-        let wheels = python::local(&files, &self.target, &plan.directory)?;
+        let wheels = python::local(&files, &self.target, &plan.directory, &builder.store.file_hashes())?;
         let libc = match self.libc.known(builder) {
             None if python::misfits(&wheels, &self.target).next().is_some() => self.libc.ask(builder).await?,
             known => known,

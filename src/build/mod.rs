@@ -149,7 +149,7 @@ impl Builder {
         self.note_unused(plan, &needed);
         let mut last = None;
         for index in needed {
-            let input = StageInput { plan, index, platform, lock, earlier: &stages };
+            let input = StageInput { plan, index, platform, lock, is_build: true, earlier: &stages };
             let (built, stage) = self.stage(input).await?;
             stages.insert(index, stage);
             last = Some(built);

@@ -159,7 +159,7 @@ impl Pins {
         let (Some(interpreter), Some(packages)) = (&self.interpreter, self.packages.get(&n)) else {
             return Ok(Vec::new());
         };
-        let check: Check = Arc::new(correction::check);
+        let check: Check = Arc::new(correction::check_record);
         let fetcher = Fetcher::for_plan(&builder.store, plan)?;
         let paths = fetcher.fetch(&packages.wheels, &plan.directory, &check, &*builder.reporter).await?;
         let fetched = packages.wheels.iter().cloned().zip(paths);
@@ -170,6 +170,7 @@ impl Pins {
         // If two wheels have the same file, the later one applies: sort them, so that their location has no effect.
         wheels.sort_by(|a, b| a.locked.name.cmp(&b.locked.name));
         correction::warn(&wheels, &*builder.reporter);
+        builder.state.note_wheels(&wheels);
         Ok(wheels)
     }
 }
@@ -264,7 +265,7 @@ pub async fn lock_file(builder: &Builder, plan: &Plan, platforms: &[Platform]) -
         let (mut stages, mut all) = (StageImages::new(), BTreeMap::new());
         for index in plan.needed() {
             let stage = &plan.stages[index];
-            let input = StageInput { plan, index, platform, lock: None, earlier: &stages };
+            let input = StageInput { plan, index, platform, lock: None, is_build: false, earlier: &stages };
             let pins = Pins::find(builder, input).await?;
             pins.check_local_wheels(builder, plan, stage).await?;
             add_packages(&mut lock, platform, stage, &pins);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ociforge_layers::source::image::ImageFilesError;
-use ociforge_layers::{BaseFiles, LayerPath, LowerLayers, PathSources, PlaceError};
+use ociforge_layers::{BaseFiles, LayerPath, LowerLayers, PackError, PathSources, PlaceError};
 use ociforge_manifests::{Descriptor, Digest, Image, ImageName, Platform};
 use tokio::runtime::Handle;
 
@@ -14,6 +14,7 @@ use crate::base::BaseImage;
 use crate::layer::{ImageOrigin, LayerError, SourceImage, Step};
 use crate::lock::Lock;
 use crate::plan::{Base, Plan, Stage};
+use crate::python::install::correction;
 use crate::rootfs::files::ReadFilesError;
 use crate::transport::ImageSourceError;
 
@@ -40,6 +41,8 @@ pub(super) struct StageInput<'a> {
     pub(super) platform: &'a Platform,
     /// The pins of an earlier resolution.
     pub(super) lock: Option<&'a Lock>,
+    /// Whether the stage is built, and not only locked.
+    pub(super) is_build: bool,
     /// The stages before it that the image needs.
     pub(super) earlier: &'a StageImages,
 }
@@ -78,6 +81,9 @@ impl StageImage {
             }
             BuildError::Base { name, source: Box::new(source) }
         })?;
+        if input.is_build && input.plan.runs_on(input.index) {
+            builder.state.note_runs_on(base.image.manifest.digest());
+        }
         let files = base_files::known(builder, &base, pinned).await?;
         Ok(Self { image: base.image.clone(), root: base, below: LowerLayers::new(files) })
     }
@@ -110,14 +116,19 @@ impl Builder {
         {
             pins.below.set_base(BaseFiles::Known(files));
         }
-        let (layers, below) = match self.layers(input, &pins).await {
-            Err(error) => {
-                let path = error.unknown_path().cloned().ok_or(error)?;
+        let mut is_base_read = false;
+        let (layers, below) = loop {
+            let error = match self.layers(input, &pins).await {
+                Ok(layers) => break layers,
+                Err(error) => error,
+            };
+            if let Some(path) = error.unknown_path().filter(|_| !is_base_read) {
                 self.reporter.note(&format!("reading the base's layers to find {path}"));
                 pins.read_base(self).await?;
-                self.layers(input, &pins).await?
+                is_base_read = true;
+            } else if !self.corrects_wheels(&error)? {
+                return Err(error);
             }
-            Ok(layers) => layers,
         };
         self.note_assumed(&pins);
         let is_target = plan.is_target(input.index);
@@ -129,6 +140,13 @@ impl Builder {
         }
         let stage = StageImage { root: pins.root, image: image.clone(), below };
         Ok((Built { platform: platform.clone(), image, base: pins.base, layers }, stage))
+    }
+
+    /// Whether a layer cannot be packed because of a wrong RECORD of a wheel, which is now corrected.
+    fn corrects_wheels(&self, error: &BuildError) -> Result<bool, BuildError> {
+        let BuildError::Pack { source: PackError::Content { path, .. }, .. } = error else { return Ok(false) };
+        let wheels = self.state.wheels();
+        Ok(tokio::task::block_in_place(|| correction::correct(&wheels, path, &*self.reporter))?)
     }
 
     /// The stages and images that steps copy from, by the index of the step.

@@ -10,6 +10,7 @@ use ociforge_manifests::lint::Finding;
 
 use crate::base::BaseImage;
 use crate::progress::{Progress, Reporter};
+use crate::python::install::LocalWheel;
 use crate::store::LayerKey;
 
 /// The name of an image, `None` for `scratch`, its platform, and its pinned digest.
@@ -19,7 +20,9 @@ type ImageKey = (Option<String>, String, Option<Digest>);
 #[derive(Default)]
 pub struct BuildState {
     resolved: Mutex<BTreeMap<ImageKey, BaseImage>>,
+    runs_on: Mutex<BTreeSet<Digest>>,
     assumed: Mutex<BTreeSet<String>>,
+    wheels: Mutex<Vec<LocalWheel>>,
     packed: Mutex<BTreeSet<LayerKey>>,
     read: Mutex<BTreeMap<Digest, FileIndex>>,
 }
@@ -49,6 +52,18 @@ impl BuildState {
         self.assumed.lock().map(|mut assumed| std::mem::take(&mut *assumed).into_iter().collect()).unwrap_or_default()
     }
 
+    /// Adds a base that this build runs steps on, by the digest of its manifest.
+    pub(super) fn note_runs_on(&self, base: Digest) {
+        if let Ok(mut bases) = self.runs_on.lock() {
+            bases.insert(base);
+        }
+    }
+
+    /// Whether this build runs steps on the base.
+    pub(super) fn runs_on(&self, base: &Digest) -> bool {
+        self.runs_on.lock().is_ok_and(|bases| bases.contains(base))
+    }
+
     /// Adds the files of a base that this build has read for a copy, by the digest of its manifest.
     pub(super) fn note_read(&self, base: Digest, files: FileIndex) {
         if let Ok(mut read) = self.read.lock() {
@@ -59,6 +74,18 @@ impl BuildState {
     /// The files of a base, if this build has read them for a copy.
     pub(super) fn read(&self, base: &Digest) -> Option<FileIndex> {
         self.read.lock().ok()?.get(base).cloned()
+    }
+
+    /// Adds wheels that this build installs.
+    pub(super) fn note_wheels(&self, wheels: &[LocalWheel]) {
+        if let Ok(mut all) = self.wheels.lock() {
+            all.extend(wheels.iter().cloned());
+        }
+    }
+
+    /// The wheels that this build installs; a wheel may repeat.
+    pub(super) fn wheels(&self) -> Vec<LocalWheel> {
+        self.wheels.lock().map(|wheels| wheels.clone()).unwrap_or_default()
     }
 
     /// Adds a layer that this build has packed.

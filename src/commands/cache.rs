@@ -13,7 +13,7 @@ use crate::store::{Caches, prune_containers};
 /// The content of the store by kind, for `ls` and `prune`: name, directories in the store.
 const KINDS: [(&str, &[&str]); 7] = [
     ("layers and images", &["layout", "layers", "tmp"]),
-    ("wheels", &["wheels", "built"]),
+    ("wheels", &["wheels", "built", "hashes"]),
     ("facts about bases", &["facts"]),
     ("unpacked layers", &[ROOTS, "stamps"]),
     ("containers", &[CONTAINERS]),

@@ -104,6 +104,13 @@ impl Plan {
         self.steps().flat_map(|step| step.kind.as_kind().secrets().into_iter().map(move |id| (step, id)))
     }
 
+    /// Whether a stage that the image needs runs a process on the base of the stage `root`.
+    #[must_use]
+    pub fn runs_on(&self, root: usize) -> bool {
+        let stages = self.needed().into_iter().filter(|stage| self.root(*stage) == root);
+        stages.flat_map(|stage| &self.stages[stage].steps).any(Step::runs)
+    }
+
     /// Whether the build runs a process: a command, the build of a project, or the compilation of bytecode.
     #[must_use]
     pub fn needs_sandbox(&self) -> bool {

@@ -13,6 +13,7 @@ use url::Url;
 use super::error::{PackageProblem, ResolveError};
 use super::resolve::CompatibilityTags;
 use super::target::WheelTarget;
+use crate::store::FileHashes;
 use ociforge_layers::regular::open_regular;
 
 /// A wheel: its location and its hash.
@@ -108,18 +109,23 @@ pub(crate) fn same_version(a: &str, b: &str) -> bool {
 /// # Errors
 /// When a file cannot be read, its name is not a wheel's, it does not run on the target, or a package has two versions
 /// or builds.
-pub fn local(files: &[PathBuf], target: &WheelTarget, directory: &Path) -> Result<Vec<LockedWheel>, ResolveError> {
+pub fn local(
+    files: &[PathBuf],
+    target: &WheelTarget,
+    directory: &Path,
+    hashes: &FileHashes,
+) -> Result<Vec<LockedWheel>, ResolveError> {
     let tags = CompatibilityTags::of_any_libc(target);
     let mut wheels: Vec<LockedWheel> = Vec::new();
-    for file in files {
-        let path = directory.join(file);
+    let paths: Vec<PathBuf> = files.iter().map(|file| directory.join(file)).collect();
+    let known = hashes.of_all(&paths).map_err(|error| ResolveError::read(&error.path, error.source))?;
+    for (path, (sha256, size)) in paths.into_iter().zip(&known) {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let refused = |problem| ResolveError::Package { name: name.clone(), problem };
         let parsed = FileName::parse(&name).map_err(|_| refused(PackageProblem::FileName(name.clone())))?;
         if tags.rank(&parsed).is_none() {
             return Err(refused(PackageProblem::WrongTarget { target: target.to_string(), files: vec![name.clone()] }));
         }
-        let (sha256, size) = digest_of_file(&path).map_err(|source| ResolveError::read(&path, source))?;
         let mut location = Location::Path(path);
         location.relate_to(directory);
         wheels.push(LockedWheel {
@@ -127,8 +133,8 @@ pub fn local(files: &[PathBuf], target: &WheelTarget, directory: &Path) -> Resul
             version: parsed.version,
             file: name,
             location,
-            size: Some(size),
-            sha256,
+            size: Some(*size),
+            sha256: sha256.clone(),
             requested: true,
         });
     }
@@ -195,24 +201,26 @@ mod tests {
     #[test]
     fn local_wheels() {
         let directory = tempfile::tempdir().unwrap();
+        let hashes = crate::store::Store::open(&directory.path().join("store")).unwrap().file_hashes();
         let write = |name: &str| {
             std::fs::write(directory.path().join(name), name).unwrap();
             PathBuf::from(name)
         };
         let (b, a) = (write("B.b-1-py3-none-any.whl"), write("a-1-py3-none-any.whl"));
         let target = WheelTarget::for_tests("3.11", Libc::Glibc(2, 36));
-        let wheels = local(&[b.clone(), a.clone()], &target, directory.path()).unwrap();
+        let wheels = local(&[b.clone(), a.clone()], &target, directory.path(), &hashes).unwrap();
         assert_eq!(wheels.iter().map(|wheel| wheel.name.as_str()).collect::<Vec<_>>(), ["a", "b-b"]);
         assert_eq!(wheels[0].location, Location::Path(a));
         assert_eq!(wheels[0].sha256, Digest::of(b"a-1-py3-none-any.whl"));
         let (other, second) = (write("c-1-cp310-cp310-win32.whl"), write("b_B-2-py3-none-any.whl"));
-        let newer = local(&[write("d-1-cp311-cp311-manylinux_2_39_x86_64.whl")], &target, directory.path()).unwrap();
+        let newer =
+            local(&[write("d-1-cp311-cp311-manylinux_2_39_x86_64.whl")], &target, directory.path(), &hashes).unwrap();
         let refused = check_libc(&newer, &target).unwrap_err();
         assert!(std::error::Error::source(&refused).unwrap().to_string().contains("glibc 2.36"), "{refused}");
         assert!(check_libc(&newer, &WheelTarget::for_tests("3.11", Libc::Glibc(2, 39))).is_ok());
         assert!(check_libc(&wheels, &target).is_ok());
         for files in [vec![other], vec![b, second], vec![write("x.whl")], vec!["missing-1-py3-none-any.whl".into()]] {
-            assert!(local(&files, &target, directory.path()).is_err(), "{files:?}");
+            assert!(local(&files, &target, directory.path(), &hashes).is_err(), "{files:?}");
         }
     }
 }

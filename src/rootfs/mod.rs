@@ -6,10 +6,11 @@
 mod error;
 pub mod files;
 pub(crate) mod merge;
+mod tee;
 pub mod writable;
 
 use std::fs;
-use std::io;
+use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -74,6 +75,11 @@ impl Losses {
         self.devices += unpacked.skipped_devices;
     }
 
+    fn extend(&mut self, other: Self) {
+        self.owners += other.owners;
+        self.devices += other.devices;
+    }
+
     /// The warnings for the user.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
@@ -110,15 +116,9 @@ impl Unpacker<'_> {
         while let Some((n, layer)) = staged.next().await {
             let layer = layer?;
             losses.add(&layer.unpacked);
-            let below: Vec<PathBuf> = directories[..n].iter().rev().cloned().collect();
-            let (roots, chain) = (roots.clone(), chains[n].clone());
-            let error = |cause| RootfsError::of(layers[n].0, cause);
-            blocking(move || {
-                rebase(&layer.directory.path().join(FILES), &layer.unpacked, &below, space)?;
-                Ok(roots.adopt(&layer.directory.path().join(FILES), &chain)?)
-            })
-            .await
-            .map_err(error)?;
+            let (roots, chains) = (roots.clone(), chains.clone());
+            let adopted = blocking(move || adopt(&roots, &chains, n, &layer)).await;
+            adopted.map_err(|cause| RootfsError::of(layers[n].0, cause))?;
         }
         let topmost_first = directories.into_iter().rev().collect();
         Ok((visible(topmost_first, space).map_err(RootfsError::Place)?, losses))
@@ -197,19 +197,36 @@ impl Unpacker<'_> {
         let expected = diff_id.clone();
         let owners = self.owners;
         let cancel = self.cancel.clone();
-        let work = move |reader| {
-            let files = directory.as_ref().join(FILES);
-            fs::create_dir(&files)?;
-            let cancelled = || cancel.is_cancelled();
-            let options = UnpackOptions { owners, devices: true, cancelled: &cancelled };
-            let unpacked = unpack_layer(reader, &expected, &files, &options)?;
-            Ok(Staged { directory, unpacked })
-        };
+        let work = move |reader| unpack_into(reader, directory, &expected, owners, &cancel);
         let staged = read_on_thread(blob, work).await.unwrap_or_else(|error| Err(LayerUnpackError::Io(error.into())));
         let staged = staged.map_err(|cause| RootfsError::of(layer, cause))?;
         progress.done("unpacked");
         Ok(staged)
     }
+}
+
+/// Unpacks a layer into `directory`.
+fn unpack_into<D: AsRef<Path>>(
+    reader: impl BufRead + Send,
+    directory: D,
+    expected: &DiffId,
+    owners: OwnerPolicy,
+    cancel: &Cancel,
+) -> Result<Staged<D>, LayerUnpackError> {
+    let files = directory.as_ref().join(FILES);
+    fs::create_dir(&files)?;
+    let cancelled = || cancel.is_cancelled();
+    let options = UnpackOptions { owners, devices: true, cancelled: &cancelled };
+    let unpacked = unpack_layer(reader, expected, &files, &options)?;
+    Ok(Staged { directory, unpacked })
+}
+
+/// Places the unpacked layer `n` onto the layers below, and moves it into `roots`.
+fn adopt(roots: &Roots, chains: &[ChainId], n: usize, layer: &Staged<TempDir>) -> Result<(), LayerUnpackError> {
+    let below: Vec<PathBuf> = chains[..n].iter().rev().map(|chain| roots.path(chain)).collect();
+    let files = layer.directory.path().join(FILES);
+    rebase(&files, &layer.unpacked, &below, roots.space())?;
+    Ok(roots.adopt(&files, &chains[n])?)
 }
 
 /// A layer's files within its staging directory.

@@ -146,6 +146,14 @@ pub fn roots(store: &Store, entered: &Entered, owners: OwnerPolicy) -> Roots {
     store.roots(kind(entered, owners), space)
 }
 
+/// As [`roots`], if the layers can be stacked there; `None` if steps need a copy.
+#[must_use]
+pub(crate) fn stacked_roots(store: &Store, entered: &Entered, owners: OwnerPolicy) -> Option<Roots> {
+    let roots = roots(store, entered, owners);
+    let scratch = store.scratch().ok()?;
+    matches!(try_overlay(entered, roots.space(), &scratch), Ok(Ok(()))).then_some(roots)
+}
+
 /// The kind of files that this process makes with these owners: those of different kinds cannot be mixed.
 #[must_use]
 pub fn kind(entered: &Entered, owners: OwnerPolicy) -> &'static str {

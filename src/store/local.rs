@@ -29,7 +29,7 @@ use serde_json::Value;
 
 use super::abandoned::{DAY, remove_abandoned};
 use super::format::blob_name::BLOBS;
-use super::{Caches, Layout, Roots, write_atomic};
+use super::{Caches, FileHashes, Layout, Roots, write_atomic};
 
 /// The version in every key: it changes when the same input gives other bytes.
 const PACKER: &str = "3";
@@ -100,6 +100,12 @@ impl Store {
     #[must_use]
     pub fn wheels(&self) -> PathBuf {
         self.root.join("wheels")
+    }
+
+    /// The known hashes of files outside of the store.
+    #[must_use]
+    pub fn file_hashes(&self) -> FileHashes {
+        FileHashes::new(self.root.join("hashes"))
     }
 
     /// The directory of wheels that were built here.

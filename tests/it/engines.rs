@@ -114,7 +114,7 @@ fn what_is_assumed_of_the_base_is_said() {
     let layers = "[[layer]]\ncopy = {from = 'hello', to = '/usr/local/bin/hello'}\n[[layer]]\ncopy = {from = 'tree', to = '/code'}\n";
     place.write("r/ociforge.toml", format!("base = '{base}'\n{layers}"));
     let built = run(&mut place.ociforge(["build", "r", "--progress", "plain"]));
-    let said = "or are not there: /code, /usr, /usr/local, /usr/local/bin; `ociforge lock` or --check-base";
+    let said = "as in Debian: /code, /usr, /usr/local, /usr/local/bin; use `ociforge lock` or --check-base";
     assert!(built.stderr.contains(said), "{}", built.stderr);
     built.ok();
     let blobs = |registry: &mut Registry| registry.requests().iter().filter(|line| line.contains("/blobs/")).count();

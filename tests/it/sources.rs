@@ -27,7 +27,7 @@ fn a_lock_with_sources_is_checked_before_anything_is_fetched() {
     assert!(!lock.contains("sdist"), "{lock}");
     let wheel = "setuptools-70.0-py3-none-any.whl";
     for (entry, expected) in [
-        (entry(0, "old-1.0.tar.gz", wheel), "ociforge.lock has wheels for layer 0, which is not a pip layer"),
+        (entry(0, "old-1.0.tar.gz", wheel), "ociforge.lock has packages for layer 0, which is not a pip layer"),
         (entry(0, "old-1.0.exe", wheel), "sdist old: `file` is not a source archive's file name"),
         (entry(0, "old-1.0.tar.gz", "setuptools-70.0.tar.gz"), "sdist setuptools: `file` is not a wheel's file name"),
         (entry(0, "old-1.0.zip", wheel).replace("url = ", "uri = "), "unknown field `uri`"),

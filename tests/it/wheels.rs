@@ -132,3 +132,73 @@ fn requirements_and_locks_lead_to_the_same_packages() {
     let by_lock = digest("paths", "{ lock = 'pylock.toml' }");
     assert_eq!(digest("paths", "{ wheels = '*.whl' }"), by_lock);
 }
+
+/// A recipe with the wheels of `dist`.
+fn local_wheels() -> String {
+    format!("base = 'scratch'\n{}[[layer]]\npip = {{ wheels = 'dist/*.whl' }}\n", DEBIAN.stated())
+}
+
+/// The files named `*.whl` below `directory` with their inodes.
+fn inodes(directory: &Path) -> Vec<u64> {
+    let wheels =
+        files(directory).into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "whl"));
+    wheels.map(|path| fs::metadata(path).unwrap().ino()).collect()
+}
+
+#[test]
+fn wheels_on_disk_are_linked_and_noticed_when_they_change() {
+    let place = Place::new();
+    place.write("r/ociforge.toml", local_wheels());
+    let digest = || place.built("r", &[])["layers"][0]["digest"].as_str().unwrap().to_owned();
+    Wheel::new("demo", "first").write(&place, "r/dist");
+    let first = digest();
+    // A clone has another inode, on filesystems that have clones.
+    let own = inodes(&place.path("r/dist"));
+    let shared = fs::metadata(place.path("r/dist/demo-1.0-py3-none-any.whl")).unwrap().nlink();
+    assert!(shared == 1 || inodes(&place.path("store/wheels")) == own);
+
+    // Written in place, the store's link changes, too.
+    let before = fs::read(place.path("r/dist/demo-1.0-py3-none-any.whl")).unwrap();
+    let second = {
+        place.write("r/dist/demo-1.0-py3-none-any.whl", Wheel::new("demo", "second").bytes());
+        digest()
+    };
+    assert_ne!(first, second);
+    place.write("r/dist/demo-1.0-py3-none-any.whl", &before);
+    run(&mut place.ociforge(["cache", "prune", "--layers"])).ok();
+    assert_eq!(digest(), first);
+
+    // The store keeps the wheel and the image when the directory is emptied.
+    let image = format!("oci:{}:x", place.at("image"));
+    fs::remove_file(place.path("r/dist/demo-1.0-py3-none-any.whl")).unwrap();
+    place.write("r/dist/demo-1.0-py3-none-any.whl", &before);
+    run(&mut place.build("r", &["-o", &image])).ok();
+    assert!(files(&place.path("store/wheels")).iter().any(|path| fs::read(path).unwrap() == before));
+}
+
+#[test]
+fn a_record_that_is_wrong_is_found_while_packing() {
+    let place = Place::new();
+    place.write("r/ociforge.toml", local_wheels());
+    let big = "x".repeat(300_000);
+    Wheel::new("good", "").write(&place, "r/dist");
+    Wheel::new("stale", "").member("stale/data", &big, 0o100_644, Some(b"other")).write(&place, "r/dist");
+    let image = format!("oci:{}:x", place.at("image"));
+    let built = run(&mut place.build("r", &["-o", &image]));
+    assert!(built.stderr.contains("the RECORD of stale-1.0-py3-none-any.whl is wrong"), "{}", built.stderr);
+    assert_eq!(built.stderr.matches("the RECORD of").count(), 1, "{}", built.stderr);
+    built.ok();
+    let root = unpack(&place, &image);
+    let record = files(&root).into_iter().find(|path| path.ends_with("stale-1.0.dist-info/RECORD")).unwrap();
+    let hash = digest_of(big.as_bytes());
+    let row =
+        fs::read_to_string(record).unwrap().lines().find(|line| line.starts_with("stale/data,")).unwrap().to_owned();
+    let python = "import sys,base64; print(base64.urlsafe_b64decode(sys.argv[1]+'=').hex())";
+    let stated = row.split("sha256=").nth(1).unwrap().split(',').next().unwrap().to_owned();
+    let hex = tool("/usr/bin/python3", &["-c", python, &stated]);
+    assert_eq!(format!("sha256:{}", hex.trim()), hash);
+    // From now on it is known.
+    let again = run(&mut place.build("r", &["--no-cache"]));
+    assert!(again.stderr.contains("the RECORD of stale"), "{}", again.stderr);
+    again.ok();
+}

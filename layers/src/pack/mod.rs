@@ -11,13 +11,14 @@ mod sink;
 mod source;
 mod walk;
 
+use std::collections::BTreeSet;
 use std::io;
 
 use ociforge_manifests::{Descriptor, DiffId, Digest, media_type};
 use serde::{Deserialize, Serialize};
 
 use crate::path::LayerPath;
-use crate::tree::{LayerTree, TreeError};
+use crate::tree::{Content, DeflatedSlice, LayerTree, NodeKind, TreeError};
 
 /// The compression of a layer's tar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -89,6 +90,36 @@ pub enum PackError {
 /// # Errors
 /// When content cannot be read or differs from the tree, or `out` fails. The output is then incomplete.
 pub fn pack(
+    tree: &LayerTree,
+    compression: Compression,
+    threads: usize,
+    out: impl io::Write + Send,
+) -> Result<Layer, PackError> {
+    let packed = pack_once(tree, compression, threads, out);
+    match packed {
+        // A change of the files is the cause of whatever is wrong with their content.
+        Ok(_) | Err(PackError::Content { .. }) => check_unchanged(tree).and(packed),
+        Err(error) => Err(error),
+    }
+}
+
+/// Fails if a file whose content is in the tree was written since it was opened.
+fn check_unchanged(tree: &LayerTree) -> Result<(), PackError> {
+    let mut checked = BTreeSet::new();
+    for (path, node) in tree.iter() {
+        let (NodeKind::File(Content::Slice { file, .. })
+        | NodeKind::File(Content::Deflated(DeflatedSlice { file, .. }))) = &node.kind
+        else {
+            continue;
+        };
+        if checked.insert(file.path()) {
+            file.check_unchanged().map_err(|source| PackError::Content { path: path.clone(), source })?;
+        }
+    }
+    Ok(())
+}
+
+fn pack_once(
     tree: &LayerTree,
     compression: Compression,
     threads: usize,

@@ -152,3 +152,63 @@ fn a_full_disk_is_told() {
         assert!(matches!(error, PackError::Write(e) if e.kind() == io::ErrorKind::StorageFull), "{threads} threads");
     }
 }
+
+#[test]
+fn content_has_the_hash_that_its_package_says() {
+    use crate::tree::DeflatedSlice;
+    let content = b"so it goes ".repeat(100_000);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &content).unwrap();
+    let mapped = crate::MappedFile::open(file.path()).unwrap();
+    let right: [u8; 32] = sha2::Digest::finalize(<sha2::Sha256 as sha2::Digest>::new_with_prefix(&content)).into();
+    for compression in [Compression::None, Compression::default(), Compression::Zstd(3)] {
+        let packed = |sha256: Option<[u8; 32]>| {
+            let mut tree = LayerTree::new();
+            let slice = Content::Slice { file: mapped.clone(), range: 0..content.len(), sha256 };
+            insert(&mut tree, "stored", NodeKind::File(slice));
+            let slice = DeflatedSlice { sha256, ..deflated(&content) };
+            insert(&mut tree, "zipped", NodeKind::File(Content::Deflated(slice)));
+            pack(&tree, compression, 1, Vec::new())
+        };
+        assert_eq!(packed(Some(right)).unwrap(), packed(None).unwrap());
+        let error = packed(Some([0; 32])).unwrap_err();
+        assert!(
+            matches!(&error, PackError::Content { source, .. } if source.to_string().contains("RECORD")),
+            "{error:?}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_changes_meanwhile_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("f");
+    let tree = |len: usize| {
+        std::fs::write(&path, vec![7; len]).unwrap();
+        let file = crate::MappedFile::open(&path).unwrap();
+        let mut tree = LayerTree::new();
+        insert(&mut tree, "f", NodeKind::File(Content::Slice { file, range: 0..len, sha256: None }));
+        tree
+    };
+    let changes: [&dyn Fn(); 2] = [
+        // It ends before most of its pages.
+        &|| std::fs::File::options().write(true).open(&path).unwrap().set_len(10).unwrap(),
+        &|| std::fs::write(&path, vec![8; 3 << 20]).unwrap(),
+    ];
+    for change in changes {
+        let tree = tree(3 << 20);
+        // The clock of file times has a resolution of some milliseconds.
+        std::thread::sleep(std::time::Duration::from_millis(15));
+        change();
+        let error = pack(&tree, Compression::default(), 2, Vec::new()).unwrap_err();
+        let PackError::Content { source, .. } = error else { panic!("{error}") };
+        assert!(source.to_string().ends_with("changed while it was read"), "{source}");
+    }
+    // A file that another one replaced, and one that was removed.
+    let tree = tree(100_000);
+    std::fs::write(directory.path().join("new"), "new").unwrap();
+    std::fs::rename(directory.path().join("new"), &path).unwrap();
+    pack(&tree, Compression::default(), 1, Vec::new()).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    pack(&tree, Compression::default(), 1, Vec::new()).unwrap();
+}

@@ -3,15 +3,15 @@
 use std::fs::File;
 use std::io;
 
-use sha2::{Digest as _, Sha256};
-
 use super::compress::Stretch;
 use super::header::{self, BLOCK};
 use super::sink::Sink;
 use super::{Compression, PackError, source};
 use crate::inflate::{InflateError, Inflater};
 use crate::mapped::MappedFile;
+use crate::materialize::other_hash;
 use crate::path::LayerPath;
+use crate::sha256::{Sha256Stream, update_both};
 use crate::tree::{Content, DeflatedSlice, LayerTree, NodeKind, TreeError, TreeNode};
 
 /// The size of a segment of the tar in bytes: each becomes a gzip member or a zstd frame. Larger segments would
@@ -59,7 +59,9 @@ struct PackWalk<'a> {
     /// Whether deflated files are included unchanged.
     pass_through: bool,
     inflater: Inflater,
-    sha256: Sha256,
+    sha256: Sha256Stream,
+    /// The hash of the current file, if its content must have a certain one.
+    file_hash: Option<Sha256Stream>,
     len: u64,
     /// Bytes read from maps since the last release of a map.
     mapped: usize,
@@ -74,7 +76,8 @@ impl<'a> PackWalk<'a> {
             buffer: Vec::new(),
             pass_through,
             inflater: Inflater::new(),
-            sha256: Sha256::new(),
+            sha256: Sha256Stream::default(),
+            file_hash: None,
             len: 0,
             mapped: 0,
         }
@@ -85,7 +88,11 @@ impl<'a> PackWalk<'a> {
         self.put(&header::entry(path, &node.metadata, &node.kind, size)).map_err(PackError::Write)?;
         match &node.kind {
             NodeKind::File(content) => {
+                self.file_hash = content.sha256().map(|_| Sha256Stream::default());
                 self.content(path, content)?;
+                if self.file_hash.take().map(Sha256Stream::finish) != content.sha256() {
+                    return Err(PackError::Content { path: path.clone(), source: other_hash() });
+                }
                 self.put(&[0; BLOCK][..header::padding(size)]).map_err(PackError::Write)
             }
             NodeKind::Directory { opaque: true } => {
@@ -99,7 +106,7 @@ impl<'a> PackWalk<'a> {
         let unreadable = |source| PackError::Content { path: path.clone(), source };
         match content {
             Content::Bytes(bytes) => self.put_content(bytes).map_err(PackError::Write),
-            Content::Slice { file, range } => match file.get(range.clone()) {
+            Content::Slice { file, range, .. } => match file.get(range.clone()) {
                 Some(bytes) => self.slice(file, bytes).map_err(PackError::Write),
                 None => Err(unreadable(io::Error::other("it is outside of its file"))),
             },
@@ -142,9 +149,9 @@ impl<'a> PackWalk<'a> {
 
     /// Adds a deflated file to the tar's hash, and checks its stream.
     fn hash(&mut self, slice: &DeflatedSlice) -> Result<(), InflateError> {
-        let sha256 = &mut self.sha256;
+        let (tar, file) = (&mut self.sha256, &mut self.file_hash);
         self.inflater.inflate(slice, |piece| {
-            sha256.update(piece);
+            update(tar, file, piece);
             Ok(())
         })?;
         self.len += slice.len;
@@ -167,7 +174,7 @@ impl<'a> PackWalk<'a> {
     }
 
     fn put(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        self.sha256.update(bytes);
+        update(&mut self.sha256, &mut self.file_hash, bytes);
         self.len += bytes.len() as u64;
         while !bytes.is_empty() {
             let (now, later) = bytes.split_at(bytes.len().min(STRETCH - self.plain.bytes.len()));
@@ -188,6 +195,14 @@ impl<'a> PackWalk<'a> {
     fn finish(mut self) -> io::Result<Tar> {
         self.put(&[0; 2 * BLOCK])?;
         self.flush()?;
-        Ok(Tar { sha256: self.sha256.finalize().into(), len: self.len })
+        Ok(Tar { sha256: self.sha256.finish(), len: self.len })
+    }
+}
+
+/// Adds content to the hash of the tar and to that of the file.
+fn update(tar: &mut Sha256Stream, file: &mut Option<Sha256Stream>, bytes: &[u8]) {
+    match file {
+        Some(file) => update_both(tar, file, bytes),
+        None => tar.update(bytes),
     }
 }

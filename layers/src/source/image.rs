@@ -330,7 +330,7 @@ impl MappedContents {
     fn get(&self, id: usize) -> Content {
         let Range { start, end } = self.ranges.get(id).cloned().unwrap_or_default();
         let offset = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(self.file.len());
-        Content::Slice { file: self.file.clone(), range: offset(start)..offset(end) }
+        Content::Slice { file: self.file.clone(), range: offset(start)..offset(end), sha256: None }
     }
 }
 

@@ -37,7 +37,7 @@ fn read(path: &Path, mtime: i64) -> Result<LayerTree, WheelFault> {
             return Err(WheelFault::Collision(path));
         }
         let metadata = Metadata::root(if member.executable { 0o755 } else { 0o644 }, mtime);
-        tree.insert(path, TreeNode { metadata, kind: NodeKind::File(member.content(&file)) })?;
+        tree.insert(path, TreeNode { metadata, kind: NodeKind::File(member.content(&file, None)) })?;
     }
     Ok(tree)
 }

@@ -98,7 +98,14 @@ impl Place {
     async fn wheels(&self, builder: &Builder, plan: &Plan, lock: &Lock) -> Result<Vec<LocalWheel>, Failure> {
         let pins = Pins::find(
             builder,
-            StageInput { plan, index: 0, platform: &Platform::default(), lock: Some(lock), earlier: &BTreeMap::new() },
+            StageInput {
+                plan,
+                index: 0,
+                platform: &Platform::default(),
+                lock: Some(lock),
+                is_build: true,
+                earlier: &BTreeMap::new(),
+            },
         )
         .await?;
         Ok(pins.fetch(builder, plan, 0, &pins.build_context).await?)

@@ -69,7 +69,14 @@ async fn compiled(place: &Place, plan: &Plan, lock: &Lock) -> BTreeMap<String, V
     let builder = place.builder();
     let pins = Pins::find(
         &builder,
-        StageInput { plan, index: 0, platform: &Platform::default(), lock: Some(lock), earlier: &BTreeMap::new() },
+        StageInput {
+            plan,
+            index: 0,
+            platform: &Platform::default(),
+            lock: Some(lock),
+            is_build: true,
+            earlier: &BTreeMap::new(),
+        },
     )
     .await
     .unwrap();

@@ -49,8 +49,8 @@ fn wrong_values() {
         ("base = ''", "1:8: `base` is empty; expected a string that is not empty"),
         (
             "base = 'a'\nname = 'oci:dir'",
-            "2:8: `name` is `oci:dir`; expected a name in a registry, such as `registry.example.com/ml/train` | to \
-                write a layout or an archive use `-o`",
+            "2:8: `name` is `oci:dir`; expected a name in a registry, such as `registry.example.com/ml/train` | use \
+                `-o` to write a layout or an archive",
         ),
         (
             "base = 'a'\nplatforms = []",

@@ -139,7 +139,7 @@ fn install(wheels: &[LocalWheel], scheme: &Scheme, directory: &Path) -> Result<(
     let own = Scheme::new(place.clone(), scheme.python, scheme.executable.clone())?;
     let mut all = LayerTree::new();
     for LocalWheel { locked, path } in wheels {
-        let wheel = correction::open(path, &locked.file)?;
+        let wheel = correction::verify(path, &locked.file)?;
         wheel.supports(scheme.python)?;
         let options = InstallOptions { mtime: super::OLDEST, requested: false };
         all.extend(wheel.install(&own, options)?)?;

@@ -221,7 +221,7 @@ impl WheelBuilder<'_> {
     /// Checks that the wheel at `path` belongs to the source and runs on the target.
     fn checked(&self, path: &Path, source: &LockedSource, requested: bool) -> Result<LocalWheel, SourceError> {
         // The tag may name the C library of the base, which built the wheel.
-        let mut wheels = local(&[path.to_path_buf()], &self.target, &self.plan.directory)?;
+        let mut wheels = local(&[path.to_path_buf()], &self.target, &self.plan.directory, &self.store.file_hashes())?;
         let locked = wheels.pop().ok_or(SourceError::NoName)?;
         let locked = LockedWheel { requested, location: Location::Path(path.to_path_buf()), ..locked };
         let version = locked.version.parse::<Version>().map_err(|_| SourceError::NoName)?;

@@ -33,7 +33,8 @@ pub enum FetchError {
 }
 
 impl FetchError {
-    pub(super) fn of(wheel: &LockedWheel, cause: FetchCause) -> Self {
+    /// The error of fetching a wheel.
+    pub(crate) fn of(wheel: &LockedWheel, cause: FetchCause) -> Self {
         Self::Wheel { package: format!("{} {}", wheel.name, wheel.version), file: wheel.file.clone(), cause }
     }
 }

@@ -9,6 +9,7 @@
 mod download;
 mod error;
 mod failure;
+mod link;
 mod partial;
 
 use std::collections::HashMap;
@@ -22,18 +23,16 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::task::block_in_place;
 use url::{Origin, Url};
 
-use self::partial::PartialWheel;
 use super::credentials::IndexCredentials;
 use super::wheel::{Location, LockedWheel};
 use crate::http::{HttpClient, HttpHost, RetryPolicy, Timeouts};
 use crate::layer::{Pip, StepKind};
 use crate::plan::Plan;
-use crate::progress::{Progress, Reporter};
+use crate::progress::Reporter;
 use crate::python::Requirements;
-use crate::store::Store;
 use crate::store::check::is_intact;
 use crate::store::stamp::Stamp;
-use ociforge_layers::regular::open_regular;
+use crate::store::{FileHashes, Store};
 
 pub use error::{FetchCause, FetchError};
 
@@ -50,6 +49,8 @@ pub struct Fetcher {
     /// The state of the servers, by origin.
     hosts: Mutex<HashMap<Origin, Arc<HttpHost>>>,
     cache: PathBuf,
+    /// The known hashes of wheels on this machine.
+    hashes: FileHashes,
     credentials: IndexCredentials,
 }
 
@@ -65,18 +66,22 @@ impl Fetcher {
             _ => None,
         });
         let requirements: Vec<_> = requirements.collect();
-        Self::new(store.wheels(), IndexCredentials::find(&requirements, &plan.directory))
+        Self::new(store.wheels(), store.file_hashes(), IndexCredentials::find(&requirements, &plan.directory))
     }
 
     /// A fetcher into the directory `cache`, with these credentials and the proxies of the environment.
     ///
     /// # Errors
     /// When the TLS client cannot be created.
-    pub fn new(cache: impl Into<PathBuf>, credentials: IndexCredentials) -> Result<Self, FetchError> {
+    pub fn new(
+        cache: impl Into<PathBuf>,
+        hashes: FileHashes,
+        credentials: IndexCredentials,
+    ) -> Result<Self, FetchError> {
         let http = HttpClient::new(true, Vec::new(), Timeouts::default());
         http.check().map_err(|error| FetchError::Client(error.into()))?;
         let (retry, hosts) = (RetryPolicy::default(), Mutex::default());
-        Ok(Self { http, retry, hosts, cache: cache.into(), credentials })
+        Ok(Self { http, retry, hosts, cache: cache.into(), hashes, credentials })
     }
 
     /// The state of a URL's server.
@@ -123,16 +128,27 @@ impl Fetcher {
             return Ok(path);
         }
         let progress = reporter.task(&wheel.file, wheel.size);
-        let unchecked = entry.join(format!("{}.partial", wheel.file));
-        match &wheel.location {
-            Location::Url(url) => self.download(wheel, url, &unchecked, progress.as_ref()).await?,
-            Location::Path(from) => copy(wheel, &directory.join(from), &unchecked, progress.as_ref())?,
-        }
+        // A partial download is written to, which a link to a file of the user must not be.
+        let unchecked = |suffix| entry.join(format!("{}.{suffix}", wheel.file));
+        let unchecked = match &wheel.location {
+            Location::Url(url) => {
+                let partial = unchecked("partial");
+                self.download(wheel, url, &partial, progress.as_ref()).await?;
+                partial
+            }
+            Location::Path(from) => {
+                let (new, from) = (unchecked("new"), directory.join(from));
+                block_in_place(|| link::link(wheel, &from, &new, &self.hashes, progress.as_ref()))?;
+                new
+            }
+        };
         let checked = block_in_place(|| check(&unchecked, wheel)).map_err(FetchCause::Refused);
         if checked.is_err() {
             fs::remove_file(&unchecked)?;
         }
         checked?;
+        // A rename onto another link of the same file does nothing.
+        remove_if_present(&path)?;
         fs::rename(&unchecked, &path)?;
         Stamp::write(&stamp_file(&path), &path)?;
         progress.done("fetched");
@@ -144,6 +160,13 @@ impl Fetcher {
 fn is_there(path: &Path, wheel: &LockedWheel) -> bool {
     let has_size = |file: fs::Metadata| file.is_file() && wheel.size.is_none_or(|size| size == file.len());
     fs::metadata(path).is_ok_and(has_size) && is_intact(path, &stamp_file(path), &wheel.sha256).unwrap_or(false)
+}
+
+fn remove_if_present(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn stamp_file(wheel: &Path) -> PathBuf {
@@ -160,18 +183,6 @@ async fn lock(path: PathBuf) -> io::Result<File> {
         Ok(file)
     });
     locked.await?
-}
-
-/// Copies a wheel on this machine. The cache keeps the locked content, even if the original changes.
-fn copy(wheel: &LockedWheel, from: &Path, to: &Path, progress: &dyn Progress) -> Result<(), FetchCause> {
-    let mut source = open_regular(from).map_err(|source| FetchCause::Local { path: from.to_path_buf(), source })?;
-    let mut partial = PartialWheel::create(to)?;
-    let copied = block_in_place(|| partial.copy_from(&mut source, wheel.size, progress));
-    let result = copied.and_then(|()| partial.verify(wheel));
-    if result.is_err() {
-        fs::remove_file(to)?;
-    }
-    result
 }
 
 #[cfg(test)]

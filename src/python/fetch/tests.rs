@@ -66,8 +66,10 @@ struct Setting {
 impl Setting {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
+        let hashes = Store::open(&directory.path().join("store")).unwrap().file_hashes();
         let mut fetcher =
-            Fetcher::new(directory.path().join("wheels"), IndexCredentials::find([], directory.path())).unwrap();
+            Fetcher::new(directory.path().join("wheels"), hashes, IndexCredentials::find([], directory.path()))
+                .unwrap();
         fetcher.retry = RetryPolicy { tries: 5, first_pause: Duration::from_millis(1), ..RetryPolicy::default() };
         Self { directory, fetcher }
     }

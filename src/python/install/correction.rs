@@ -6,13 +6,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ociforge_layers::LayerPath;
 use ociforge_layers::source::wheel::{Correction, Wheel, WheelError};
 use serde::{Deserialize, Serialize};
 
 use super::LocalWheel;
 use crate::error::Explain;
 use crate::progress::Reporter;
-use crate::python::LockedWheel;
+use crate::python::{FetchCause, FetchError, LockedWheel};
 use crate::store::blob::write_atomic;
 
 /// The stored form of a [`Correction`].
@@ -59,6 +60,32 @@ pub(crate) fn verify(path: &Path, file_name: &str) -> Result<Wheel, CorrectionEr
     let written = serde_json::to_vec(&kept).map_err(io::Error::from).and_then(|json| write_atomic(&path, &json));
     written.map_err(|source| CorrectionError::Write { path, source })?;
     Ok(wheel)
+}
+
+/// The [`Check`](crate::python::fetch::Check) of wheels for layers: verifies only a wheel whose RECORD is wrong by itself.
+/// Packing compares the content of other wheels with RECORD.
+pub(crate) fn check_record(path: &Path, wheel: &LockedWheel) -> Result<(), Box<dyn Error + Send + Sync>> {
+    match Wheel::open_as(path, &wheel.file)?.has_complete_record()? {
+        true => Ok(()),
+        false => check(path, wheel),
+    }
+}
+
+/// Verifies the wheels that may have the file at `path`, which is not as its RECORD says. Returns whether one of them has
+/// a wrong RECORD, which is then corrected.
+pub(crate) fn correct(wheels: &[LocalWheel], path: &LayerPath, reporter: &dyn Reporter) -> Result<bool, FetchError> {
+    let mut is_corrected = false;
+    for wheel in wheels {
+        let failed = |cause: CorrectionError| FetchError::of(&wheel.locked, FetchCause::Refused(Box::new(cause)));
+        let opened = Wheel::open_as(&wheel.path, &wheel.locked.file).map_err(|error| failed(error.into()))?;
+        if kept(&wheel.path, &wheel.locked.file).is_some() || !opened.may_install(path) {
+            continue;
+        }
+        verify(&wheel.path, &wheel.locked.file).map_err(failed)?;
+        warn(std::slice::from_ref(wheel), reporter);
+        is_corrected |= kept(&wheel.path, &wheel.locked.file).is_some();
+    }
+    Ok(is_corrected)
 }
 
 /// [`verify`] as a [`Check`](crate::python::fetch::Check) of fetched wheels.

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::support::process::start;
-use crate::support::{Mounted, digests, tool, wait_until};
+use crate::support::{Mounted, Proxy, Registry, digests, tool, wait_until};
 
 #[test]
 fn the_layer_is_what_changed() {
@@ -192,4 +192,26 @@ fn a_step_that_is_killed_is_one_that_failed() {
     tool("kill", &["-s", "KILL", step.unwrap().file_name().to_str().unwrap()]);
     let ran = Ran::of("build".into(), child.wait_with_output().unwrap());
     ran.fails(137, &["cause: killed by signal 9"]);
+}
+
+#[test]
+fn the_layers_of_a_base_are_downloaded_once() {
+    Builds::each(|builds| {
+        let content = "0123456789abcdef".repeat(100_000);
+        let base = Layered::busybox().layer(Packing::Gzip, Tar::new().dir("srv").file("srv/file", &content));
+        let base = base.write(&builds.place, "base");
+        let registry = Registry::docker(&builds.place, "registry");
+        let proxy = Proxy::before(&registry.address);
+        run(&mut builds.place.ociforge(["copy", &base, &format!("docker://{}/base:1", registry.address)])).ok();
+        builds.recipe_on(&format!("{}/base:1", proxy.address), "[[layer]]\nrun = 'busybox wc -c < /srv/file'\n");
+        // The files of the base are read for this, and the step runs in it.
+        let built = builds.build(&["--check-base"]);
+        assert_eq!(said(&built.stderr), "1600000\n", "{}", built.stderr);
+        let mut blobs: Vec<_> = proxy.requests("GET /v2/base/blobs/").into_iter().map(|request| request.path).collect();
+        let requests = blobs.len();
+        blobs.sort();
+        blobs.dedup();
+        // Two layers and the config; the layers again for the output.
+        assert_eq!((requests, blobs.len()), (5, 3), "{}", built.stderr);
+    });
 }

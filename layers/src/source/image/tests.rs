@@ -63,7 +63,7 @@ fn lines(files: ImageFiles, exclude: &[&str]) -> Vec<String> {
     let tree = files.tree(&"to".parse().unwrap(), &Patterns::new(exclude).unwrap()).unwrap();
     let line = |(path, node): (&LayerPath, &TreeNode)| {
         let what = match &node.kind {
-            NodeKind::File(Content::Slice { file, range }) => {
+            NodeKind::File(Content::Slice { file, range, .. }) => {
                 String::from_utf8_lossy(&file[range.clone()]).into_owned()
             }
             NodeKind::Symlink(target) => format!("-> {}", String::from_utf8_lossy(target)),

@@ -237,13 +237,13 @@ impl TarTreeBuilder<'_> {
 
     fn content(&self, sparse: Option<Sparse>, body: Range<usize>) -> Result<Content, TarCause> {
         let Some(sparse) = sparse else {
-            return Ok(Content::Slice { file: self.file.clone(), range: body });
+            return Ok(Content::Slice { file: self.file.clone(), range: body, sha256: None });
         };
         let whole = expand(&sparse, &self.file[body], self.options.scratch);
         let directory = self.options.scratch.into();
         let file = whole.map_err(|source| TarCause::Scratch { directory, source })?;
         let range = 0..file.len();
-        Ok(Content::Slice { file, range })
+        Ok(Content::Slice { file, range, sha256: None })
     }
 
     fn finish(mut self) -> Result<LayerTree, TreeError> {

@@ -102,20 +102,19 @@ impl Member {
         file.get(self.range.clone()).unwrap_or_default()
     }
 
-    /// The member as content of a file, without inflating it.
-    pub(in crate::source) fn content(&self, file: &MappedFile) -> Content {
+    /// The member as content of a file, without inflating it. `sha256` is the hash that it must have, if it is known.
+    pub(in crate::source) fn content(&self, file: &MappedFile, sha256: Option<[u8; 32]>) -> Content {
         match self.deflated_slice(file) {
             _ if self.len == 0 => Content::Bytes(Vec::new()),
-            Some(slice) => Content::Deflated(slice),
-            None => Content::Slice { file: file.clone(), range: self.range.clone() },
+            Some(slice) => Content::Deflated(DeflatedSlice { sha256, ..slice }),
+            None => Content::Slice { file: file.clone(), range: self.range.clone(), sha256 },
         }
     }
 
     /// The deflate stream of the member, if it is deflated.
     pub(in crate::source) fn deflated_slice(&self, file: &MappedFile) -> Option<DeflatedSlice> {
-        let slice =
-            || DeflatedSlice { file: file.clone(), range: self.range.clone(), crc32: self.crc32, len: self.len };
-        self.deflated.then(slice)
+        let (range, crc32, len) = (self.range.clone(), self.crc32, self.len);
+        self.deflated.then(|| DeflatedSlice { file: file.clone(), range, crc32, len, sha256: None })
     }
 
     /// The file's bytes, inflated as they are read; never more than `len`.

@@ -88,6 +88,8 @@ impl WheelInstallation<'_> {
         let mut new_rows: BTreeMap<&[u8], RecordRow> = BTreeMap::new();
         let mut placed: BTreeMap<LayerPath, &Member> = BTreeMap::new();
         let mut replaced: BTreeSet<&[u8]> = BTreeSet::new();
+        let rows = self.wheel.record.rows.iter();
+        let sha256: BTreeMap<&[u8], _> = rows.filter_map(|row| Some((&row.path[..], row.sha256()?))).collect();
         let mut members: Vec<&Member> = self.wheel.archive.members.iter().collect();
         members.sort_by_key(|member| install_order(&member.name));
         for member in members {
@@ -112,7 +114,10 @@ impl WheelInstallation<'_> {
                 }
             }
             new_rows.insert(member.name.as_bytes(), row);
-            let content = content.map_or_else(|| member.content(&self.wheel.file), Content::Bytes);
+            let content = content.map_or_else(
+                || member.content(&self.wheel.file, sha256.get(member.name.as_bytes()).copied()),
+                Content::Bytes,
+            );
             self.file(path, if member.executable { 0o755 } else { 0o644 }, content)?;
         }
         for old in self.wheel.record.rows.iter().filter(|row| !replaced.contains(&row.path[..])) {
@@ -169,6 +174,11 @@ fn install_order(name: &str) -> u8 {
         Some(rest) if rest.starts_with("scripts/") => 2,
         Some(_) => 1,
     }
+}
+
+/// Whether a member is a script of `.data`, whose first line may be rewritten.
+pub(super) fn is_script(name: &str) -> bool {
+    install_order(name) == 2
 }
 
 /// The path of a member inside `.data`.

@@ -29,6 +29,7 @@ pub use metadata::MetadataHeaders;
 pub use scheme::Scheme;
 
 use crate::mapped::MappedFile;
+use crate::path::LayerPath;
 use crate::tree::LayerTree;
 use archive::{Member, WheelArchive};
 use record::Record;
@@ -152,6 +153,25 @@ impl Wheel {
         checked.map_err(|fault| fault.of(&self.file_name))
     }
 
+    /// Whether RECORD can be right: it has a row with the size and the SHA-256 of every file, and no other rows. The
+    /// content of the tree then has these hashes, and everything that reads it checks them.
+    ///
+    /// # Errors
+    /// [`WheelFault::Damaged`] for a damaged file that is read here.
+    pub fn has_complete_record(&self) -> Result<bool, WheelError> {
+        verify::is_complete(self).map_err(|fault| fault.of(&self.file_name))
+    }
+
+    /// Whether a file of the tree at `path` may come from the wheel.
+    #[must_use]
+    pub fn may_install(&self, path: &LayerPath) -> bool {
+        let ends = |member: &Member| {
+            let rest = path.as_bytes().strip_suffix(member.name.rsplit('/').next().unwrap_or_default().as_bytes());
+            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with(b"/"))
+        };
+        self.archive.members.iter().any(ends)
+    }
+
     /// Inflates every file and checks its length, its CRC-32 and its row of RECORD. Returns the correct RECORD if the
     /// wheel's differs. Memory is bounded.
     ///
@@ -164,8 +184,8 @@ impl Wheel {
     /// The files that `pip install --no-compile` creates for the wheel, owned by root.
     ///
     /// The tree has the wheel's own directories, and none of the scheme's or the system's. Almost nothing is inflated.
-    /// Without verification the content may be damaged, and without the resulting [`Correction`] the RECORD may be
-    /// wrong.
+    /// Content with a SHA-256 in RECORD must have it: whoever reads the tree gets an error otherwise. Other content may
+    /// be damaged without verification.
     ///
     /// # Errors
     /// When members collide, a member's destination is in no scheme, or an entry point cannot become a script.

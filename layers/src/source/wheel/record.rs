@@ -40,6 +40,11 @@ impl RecordRow {
         Self { path, hash: String::new(), size: String::new() }
     }
 
+    /// The SHA-256 of the file, if the row has one.
+    pub(super) fn sha256(&self) -> Option<[u8; 32]> {
+        digest_of(self.hash.strip_prefix("sha256=")?, 32)?.try_into().ok()
+    }
+
     /// The hasher for this row's algorithm; `None` without a sufficient hash.
     pub(super) fn hasher(&self) -> Option<RecordHasher> {
         let (algorithm, digest) = self.hash.split_once('=')?;

@@ -4,9 +4,11 @@ use super::Wheel;
 use super::archive::Member;
 use super::discrepancy::{Correction, Discrepancy};
 use super::error::WheelFault;
+use super::install;
 use super::record::{self, RecordHasher, RecordRow};
 use crate::inflate::{InflateError, Inflater};
 use crate::mapped::MappedFile;
+use crate::sha256::Sha256Stream;
 
 /// Reads every member, and checks its length, its CRC-32 and its row in RECORD. RECORD and its signatures need no row;
 /// directories may have one, as older versions of auditwheel write them.
@@ -46,6 +48,36 @@ pub(super) fn verify(wheel: &Wheel) -> Result<Option<Correction>, WheelFault> {
     }
     let record = String::from_utf8_lossy(&record::write(rows)).into_owned();
     Ok(Some(Correction { record, discrepancies }))
+}
+
+/// Whether RECORD has the size and SHA-256 of every installed file, and no others. Reads only members whose content is
+/// not installed as it is: RECORD, signatures, scripts and empty files.
+pub(super) fn is_complete(wheel: &Wheel) -> Result<bool, WheelFault> {
+    let record = format!("{}/RECORD", wheel.dist_info);
+    let (mut listed, discrepancies) = wheel.record.by_path();
+    let mut inflater = Inflater::new();
+    for member in &wheel.archive.members {
+        let row = listed.remove(member.name.as_bytes());
+        let mut hash = Sha256Stream::default();
+        if record::is_exempt(&member.name, &record) {
+            read(member, &wheel.file, &mut inflater, |_| ())?;
+            continue;
+        }
+        let Some((sha256, size)) = row.and_then(|row| Some((row.sha256()?, row.size.as_str()))) else {
+            return Ok(false);
+        };
+        if !size.is_empty() && size.parse() != Ok(member.len) {
+            return Ok(false);
+        }
+        if member.len == 0 || install::is_script(&member.name) {
+            read(member, &wheel.file, &mut inflater, |bytes| hash.update(bytes))?;
+            if hash.finish() != sha256 {
+                return Ok(false);
+            }
+        }
+    }
+    let is_directory = |path: &[u8]| wheel.archive.directories.contains(&*String::from_utf8_lossy(path));
+    Ok(discrepancies.is_empty() && listed.into_keys().all(is_directory))
 }
 
 /// Passes the bytes of a member to `each`, and checks its length and its CRC-32.

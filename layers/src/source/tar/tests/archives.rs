@@ -47,7 +47,7 @@ fn archives_by_gnu_tar() {
     ] {
         gnu_tar(options, &out, &source);
         let tree = read_tar(&out, &TarOptions { scratch: root.path(), latest: Some(5) }).unwrap();
-        let Some(NodeKind::File(Content::Slice { file, range })) =
+        let Some(NodeKind::File(Content::Slice { file, range, .. })) =
             tree.get(&"holes".parse().unwrap()).map(|node| node.kind.clone())
         else {
             panic!("{options:?}")

@@ -54,7 +54,7 @@ fn read(bytes: &[u8]) -> Result<LayerTree, TarError> {
 fn shown(tree: &LayerTree) -> Vec<String> {
     let kind = |kind: &NodeKind| match kind {
         NodeKind::Directory { opaque } => if *opaque { "opaque" } else { "dir" }.to_owned(),
-        NodeKind::File(Content::Slice { file, range }) => {
+        NodeKind::File(Content::Slice { file, range, .. }) => {
             format!("= {}", String::from_utf8_lossy(&file[range.clone()]))
         }
         NodeKind::Symlink(target) => format!("-> {}", String::from_utf8_lossy(target)),

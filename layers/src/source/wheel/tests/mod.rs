@@ -171,7 +171,7 @@ fn text(tree: &LayerTree, path: &str) -> String {
     let node = tree.get(&path.parse::<LayerPath>().unwrap()).unwrap_or_else(|| panic!("no {path}"));
     match &node.kind {
         NodeKind::File(Content::Bytes(bytes)) => String::from_utf8(bytes.clone()).unwrap(),
-        NodeKind::File(Content::Slice { file, range }) => String::from_utf8(file[range.clone()].to_vec()).unwrap(),
+        NodeKind::File(Content::Slice { file, range, .. }) => String::from_utf8(file[range.clone()].to_vec()).unwrap(),
         NodeKind::File(Content::Deflated(slice)) => {
             let mut text = String::new();
             let mut reader = flate2::read::DeflateDecoder::new(&slice.file[slice.range.clone()]);

@@ -1,0 +1,65 @@
+//! Wheels on this machine enter the cache without a copy: the filesystem shares their content.
+
+use std::fs::{self, File};
+use std::io::{self, Seek};
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+use ociforge_layers::regular::open_regular;
+use rustix::fs::{AtFlags, CWD, ioctl_ficlone, linkat};
+
+use super::partial::PartialWheel;
+use super::{FetchCause, remove_if_present};
+use crate::progress::Progress;
+use crate::python::LockedWheel;
+use crate::store::FileHashes;
+
+/// Creates `to` with the content of the wheel at `from`: a clone where the filesystem can share blocks, else a hard link,
+/// or a copy on another filesystem. The file is read only if its hash is not known.
+pub(super) fn link(
+    wheel: &LockedWheel,
+    from: &Path,
+    to: &Path,
+    hashes: &FileHashes,
+    progress: &dyn Progress,
+) -> Result<(), FetchCause> {
+    let local = |source| FetchCause::Local { path: from.to_path_buf(), source };
+    let (file, hashed) = open_regular(from).and_then(|file| hashes.of_file(file)).map_err(local)?;
+    if let Some(expected) = wheel.size.filter(|expected| *expected != hashed.size()) {
+        return Err(FetchCause::WrongSize { expected, actual: hashed.size() });
+    }
+    if hashed.sha256 != wheel.sha256 {
+        return Err(FetchCause::WrongDigest { expected: wheel.sha256.clone(), actual: hashed.sha256 });
+    }
+    remove_if_present(to)?;
+    if hashes.keep_for_link(&file, &hashed, || share(&file, to)).map_err(local)? {
+        progress.advance(hashed.size());
+        return Ok(());
+    }
+    copy(wheel, file, to, progress)
+}
+
+/// Shares the content of `file` with the new file `to`. `false` if the filesystem cannot, or the user must not.
+fn share(file: &File, to: &Path) -> io::Result<bool> {
+    if let Ok(new) = File::create_new(to) {
+        if ioctl_ficlone(&new, file).is_ok() {
+            return Ok(true);
+        }
+        fs::remove_file(to)?;
+    }
+    // The link of this open file, whatever its path leads to by now.
+    let open = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok(linkat(CWD, open, CWD, to, AtFlags::SYMLINK_FOLLOW).is_ok())
+}
+
+/// Copies the wheel.
+fn copy(wheel: &LockedWheel, mut from: File, to: &Path, progress: &dyn Progress) -> Result<(), FetchCause> {
+    from.rewind()?;
+    let mut partial = PartialWheel::create(to)?;
+    let copied = partial.copy_from(&mut from, wheel.size, progress);
+    let result = copied.and_then(|()| partial.verify(wheel));
+    if result.is_err() {
+        fs::remove_file(to)?;
+    }
+    result
+}

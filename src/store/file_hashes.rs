@@ -1,0 +1,329 @@
+//! Known hashes of files outside of the store. A file is hashed again only if its size or one of its times changed.
+
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
+use std::num::NonZero;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use ociforge_layers::regular::open_regular;
+use ociforge_layers::sha256::{Sha256Stream, update_two};
+use ociforge_manifests::Digest;
+use serde::{Deserialize, Serialize};
+
+use super::write_atomic;
+
+/// Bytes per read.
+const PIECE: usize = 256 << 10;
+
+/// A file that changed later than this before it was read may have the same times after another change.
+const SETTLED: Duration = Duration::from_millis(100);
+
+/// The hashes of a store.
+#[derive(Debug, Clone)]
+pub struct FileHashes {
+    directory: PathBuf,
+}
+
+/// A file and its hash.
+#[derive(Debug, Serialize, Deserialize)]
+struct KnownHash {
+    facts: HashedFacts,
+    sha256: Digest,
+}
+
+/// A file with its hash.
+#[derive(Debug)]
+pub struct HashedFile {
+    facts: HashedFacts,
+    /// The hash.
+    pub sha256: Digest,
+}
+
+impl HashedFile {
+    /// The size in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.facts.size
+    }
+}
+
+fn changed() -> io::Error {
+    io::Error::other("it changed while it was read")
+}
+
+/// A file that cannot be hashed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {}", path.display())]
+pub struct FileHashError {
+    /// The file.
+    pub path: PathBuf,
+    /// The cause.
+    pub source: io::Error,
+}
+
+/// The facts of a file with a known hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct HashedFacts {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl HashedFacts {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// Whether the file is the same, and was not written. Its ctime may differ: a new link changes it, too.
+    fn has_same_content(&self, other: &Self) -> bool {
+        Self { changed: other.changed, ..self.clone() } == *other
+    }
+
+    /// Whether another change would change the times.
+    fn is_settled(&self, now: SystemTime) -> bool {
+        let age = |(seconds, nanoseconds): (i64, i64)| {
+            let (seconds, nanoseconds) = (u64::try_from(seconds).ok()?, u32::try_from(nanoseconds).ok()?);
+            now.duration_since(SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds)).ok()
+        };
+        [self.modified, self.changed].into_iter().all(|time| age(time).is_some_and(|age| age > SETTLED))
+    }
+}
+
+impl FileHashes {
+    /// The hashes in `directory`, which need not exist.
+    pub(super) fn new(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
+    /// The SHA-256 and the size in bytes of each file. Files without a known hash are read, several at a time.
+    ///
+    /// # Errors
+    /// When a file is not a regular file, cannot be read, or changes meanwhile.
+    pub fn of_all(&self, paths: &[PathBuf]) -> Result<Vec<(Digest, u64)>, FileHashError> {
+        let failed = |path: &PathBuf| {
+            let path = path.clone();
+            move |source| FileHashError { path, source }
+        };
+        let files = paths.iter().map(|path| open_regular(path).map_err(failed(path)));
+        let files: Vec<File> = files.collect::<Result<_, _>>()?;
+        let hashed = self.of_files(&files).map_err(|(n, source)| failed(&paths[n])(source))?;
+        Ok(hashed.into_iter().map(|HashedFile { facts, sha256 }| (sha256, facts.size)).collect())
+    }
+
+    /// The hash of an open file.
+    ///
+    /// # Errors
+    /// As [`Self::of_all`].
+    pub fn of_file(&self, file: File) -> io::Result<(File, HashedFile)> {
+        let files = [file];
+        let hashed = self.of_files(&files).map_err(|(_, error)| error)?.pop();
+        let [file] = files;
+        Ok((file, hashed.ok_or(io::ErrorKind::NotFound)?))
+    }
+
+    /// The hashes of open files. The error has the number of its file.
+    fn of_files(&self, files: &[File]) -> Result<Vec<HashedFile>, (usize, io::Error)> {
+        let found = files.iter().enumerate().map(|(n, file)| self.known(file).map_err(|error| (n, error)));
+        let found = found.collect::<Result<Vec<_>, _>>()?;
+        let mut unknown: Vec<usize> = (0..files.len()).filter(|n| found[*n].1.is_none()).collect();
+        unknown.sort_by_key(|n| std::cmp::Reverse(found[*n].0.size));
+        let begin = SystemTime::now();
+        let (facts, mut hashes): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+        for (n, hash) in hash_all(files, unknown) {
+            let (sha256, now) = hash.and_then(|hash| Ok((hash, files[n].metadata()?))).map_err(|error| (n, error))?;
+            if HashedFacts::of(&now) != facts[n] {
+                return Err((n, changed()));
+            }
+            if facts[n].is_settled(begin) {
+                self.set(facts[n].clone(), &sha256);
+            }
+            hashes[n] = Some(sha256);
+        }
+        let hashed = facts.into_iter().zip(hashes);
+        Ok(hashed.filter_map(|(facts, sha256)| Some(HashedFile { facts, sha256: sha256? })).collect())
+    }
+
+    /// Calls `link`, which adds a link to the hashed file. The file keeps its known hash.
+    ///
+    /// # Errors
+    /// Those of `link`, and when the file has changed since it was hashed.
+    pub fn keep_for_link<T>(
+        &self,
+        file: &File,
+        HashedFile { facts, sha256 }: &HashedFile,
+        link: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
+        let is_known = self.known(file)?.1.is_some();
+        let linked = link()?;
+        let now = HashedFacts::of(&file.metadata()?);
+        if !facts.has_same_content(&now) {
+            return Err(changed());
+        }
+        if is_known {
+            self.set(now, sha256);
+        }
+        Ok(linked)
+    }
+
+    /// The facts of a file, and its hash if it is known.
+    fn known(&self, file: &File) -> io::Result<(HashedFacts, Option<Digest>)> {
+        let facts = HashedFacts::of(&file.metadata()?);
+        let read = |bytes: Vec<u8>| serde_json::from_slice::<KnownHash>(&bytes).ok();
+        let known = fs::read(self.path(&facts)).ok().and_then(read).filter(|known| known.facts == facts);
+        Ok((facts, known.map(|known| known.sha256)))
+    }
+
+    /// Records a hash. An error only means that the file is read again.
+    fn set(&self, facts: HashedFacts, sha256: &Digest) {
+        let path = self.path(&facts);
+        if let Ok(json) = serde_json::to_vec(&KnownHash { facts, sha256: sha256.clone() }) {
+            let _ = write_atomic(&path, &json);
+        }
+    }
+
+    fn path(&self, facts: &HashedFacts) -> PathBuf {
+        self.directory.join(format!("{:x}-{:x}.json", facts.device, facts.inode))
+    }
+}
+
+/// Hashes the files with these numbers, in this order, with one thread per processor and two files per thread.
+fn hash_all(files: &[File], numbers: Vec<usize>) -> Vec<(usize, io::Result<Digest>)> {
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(numbers.len());
+    let queue = Mutex::new(numbers.into_iter());
+    let next = || Some(HashingFile::new(queue.lock().ok()?.next()?));
+    let worker = || {
+        let (mut done, mut current) = (Vec::new(), [None, None]);
+        loop {
+            for file in current.iter_mut().filter(|file| file.is_none()) {
+                *file = next();
+            }
+            match &mut current {
+                [None, None] => return done,
+                [Some(one), None] | [None, Some(one)] => one.read(&files[one.number]).update(),
+                [Some(a), Some(b)] => {
+                    a.read(&files[a.number]);
+                    b.read(&files[b.number]);
+                    update_two(&mut a.hash, &a.piece[..a.len], &mut b.hash, &b.piece[..b.len]);
+                }
+            }
+            let ended = current.iter_mut().filter(|file| file.as_ref().is_some_and(HashingFile::has_ended));
+            done.extend(ended.filter_map(Option::take).map(HashingFile::finish));
+        }
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect()
+    })
+}
+
+/// A file that is being hashed.
+struct HashingFile {
+    number: usize,
+    hash: Sha256Stream,
+    piece: Vec<u8>,
+    /// The length of the piece; zero at the end of the file.
+    len: usize,
+    error: Option<io::Error>,
+}
+
+impl HashingFile {
+    fn new(number: usize) -> Self {
+        Self { number, hash: Sha256Stream::default(), piece: vec![0; PIECE], len: 0, error: None }
+    }
+
+    /// Reads the next piece.
+    fn read(&mut self, mut file: &File) -> &mut Self {
+        self.len = loop {
+            match file.read(&mut self.piece) {
+                Ok(len) => break len,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.error = Some(error);
+                    break 0;
+                }
+            }
+        };
+        self
+    }
+
+    fn update(&mut self) {
+        self.hash.update(&self.piece[..self.len]);
+    }
+
+    fn has_ended(&self) -> bool {
+        self.len == 0
+    }
+
+    fn finish(self) -> (usize, io::Result<Digest>) {
+        (self.number, self.error.map_or_else(|| Ok(Digest::from_sha256(&self.hash.finish())), Err))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, FileHashes, Vec<PathBuf>) {
+        let directory = tempfile::tempdir().unwrap();
+        let hashes = FileHashes::new(directory.path().join("hashes"));
+        let paths: Vec<PathBuf> = (0..5).map(|n| directory.path().join(format!("f{n}"))).collect();
+        for (n, path) in paths.iter().enumerate() {
+            fs::write(path, vec![u8::try_from(n).unwrap(); n * 300_001]).unwrap();
+        }
+        thread::sleep(SETTLED * 2);
+        (directory, hashes, paths)
+    }
+
+    fn expected(paths: &[PathBuf]) -> Vec<(Digest, u64)> {
+        let hash = |path: &PathBuf| fs::read(path).map(|bytes| (Digest::of(&bytes), bytes.len() as u64)).unwrap();
+        paths.iter().map(hash).collect()
+    }
+
+    #[test]
+    fn unchanged_files_are_not_read_again() {
+        let (_directory, hashes, paths) = store();
+        assert_eq!(hashes.of_all(&paths).unwrap(), expected(&paths));
+        assert_eq!(fs::read_dir(&hashes.directory).unwrap().count(), 5);
+        // A wrong hash shows that the file is not read.
+        let (facts, _) = hashes.known(&File::open(&paths[1]).unwrap()).unwrap();
+        hashes.set(facts, &Digest::of(b"known"));
+        assert_eq!(hashes.of_all(&paths).unwrap()[1].0, Digest::of(b"known"));
+        thread::sleep(SETTLED * 2);
+        fs::write(&paths[1], "new").unwrap();
+        assert_eq!(hashes.of_all(&paths).unwrap(), expected(&paths));
+        assert!(hashes.of_all(&["/none".into()]).is_err() && hashes.of_all(&["/".into()]).is_err());
+    }
+
+    #[test]
+    fn a_file_that_just_changed_is_read_again() {
+        let (_directory, hashes, paths) = store();
+        fs::write(&paths[2], "new").unwrap();
+        hashes.of_all(&paths[2..3]).unwrap();
+        assert!(hashes.known(&File::open(&paths[2]).unwrap()).unwrap().1.is_none());
+    }
+
+    #[test]
+    fn a_link_keeps_the_hash() {
+        let (directory, hashes, paths) = store();
+        hashes.of_all(&paths).unwrap();
+        let file = File::open(&paths[1]).unwrap();
+        let link = directory.path().join("link");
+        let (file, hashed) = hashes.of_file(file).unwrap();
+        hashes.keep_for_link(&file, &hashed, || fs::hard_link(&paths[1], &link)).unwrap();
+        assert_eq!(hashes.known(&file).unwrap().1, Some(expected(&paths)[1].0.clone()));
+        let changed = hashes.keep_for_link(&file, &hashed, || fs::write(&paths[1], "other"));
+        assert_eq!(changed.unwrap_err().to_string(), "it changed while it was read");
+    }
+}
