@@ -14,7 +14,7 @@ use super::facts_filter::FactsFilter;
 pub use super::facts_filter::TooManyFiles;
 pub use super::python::Python;
 use super::tree::{Tree, TreeEntry};
-use crate::content::{ContentError, Source};
+use crate::content::{ContentError, GET_IMAGE_AGAIN, Source};
 use crate::error::Explain;
 pub use crate::plan::Libc;
 use crate::progress::Reporter;
@@ -229,9 +229,10 @@ impl Explain for FactsError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Content(error) => error.hint(),
-            Self::Scan { .. } => {
+            Self::Scan { source: MergeError::Filter(TooManyFiles), .. } => {
                 Some("set version, site-packages, executable and libc under [python] in the recipe".into())
             }
+            Self::Scan { .. } => Some(GET_IMAGE_AGAIN.into()),
             Self::Cache { .. } => Some("choose another directory with --store".into()),
         }
     }

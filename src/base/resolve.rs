@@ -42,7 +42,12 @@ impl BaseImage {
             }
             _ => name.clone(),
         };
-        let located = ImageSource::open(&exact, client).await?;
+        let located = ImageSource::open(&exact, client).await.map_err(|error| match pinned {
+            Some(pinned) if error.is_not_found() => {
+                ImageSourceError::Gone { name: name.to_string(), pinned: pinned.clone() }
+            }
+            _ => error.into(),
+        })?;
         let image = located.image(platform).await?;
         // The name of a layout or an archive cannot have a digest.
         if let Some(pinned) = pinned.filter(|pinned| **pinned != image.manifest.digest()) {

@@ -280,6 +280,7 @@ impl Packages {
     /// The number of packages, for messages.
     fn counted(&self) -> String {
         match (self.wheels.len(), self.sources.len()) {
+            (1, 0) => "1 wheel".to_owned(),
             (wheels, 0) => format!("{wheels} wheels"),
             (wheels, sources) => format!("{wheels} wheels, {sources} to build"),
         }

@@ -8,7 +8,7 @@ mod prompt;
 mod runtime_args;
 mod transfer_args;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 
 pub use crate::bytes::human_bytes;
 pub use args::*;
@@ -30,10 +30,13 @@ pub fn result(text: &str) -> Result<(), Failure> {
 /// Prints a result on stdout unchanged.
 ///
 /// # Errors
-/// When stdout is closed.
+/// When stdout cannot be written. A reader that has closed it, such as `head`, needs no more: that is no error.
 pub fn raw_result(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
-    out.write_all(bytes)
-        .and_then(|()| out.flush())
-        .map_err(|error| Failure::new(format!("cannot write to stdout: {error}")))
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::new(format!("cannot write to stdout: {error}")))
+        }
+        _ => Ok(()),
+    }
 }

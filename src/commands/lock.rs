@@ -19,9 +19,22 @@ pub(super) async fn run(context: &Context, args: LockArgs) -> Result<Option<Box<
     let lock = lock_file(&builder, &plan, &recipe::platforms(&plan, args.platforms)).await.map_err(command_error)?;
     let path = recipe::lock_path(&plan);
     lock.write(&path)?;
-    let (bases, wheels, sources) = (lock.bases.len() + lock.images.len(), lock.wheels.len(), lock.sources.len());
-    let sources = if sources == 0 { String::new() } else { format!(", and {sources} source(s) to build") };
-    context.reporter.note(&format!("pinned {bases} base image(s) and {wheels} wheel(s){sources}"));
+    let counts = [
+        (lock.bases.len(), "base image"),
+        (lock.images.len(), "copied image"),
+        (lock.wheels.len(), "wheel"),
+        (lock.sources.len(), "source to build"),
+    ];
+    let counts = counts.into_iter().filter(|(count, what)| *count > 0 || *what == "wheel");
+    let counts: Vec<_> = counts.map(|(count, what)| counted(count, what)).collect();
+    context.reporter.note(&format!("pinned: {}", counts.join(", ")));
     cli::result(&path.display().to_string())?;
     Ok(None)
+}
+
+/// `1 wheel`, `2 wheels`, `2 sources to build`.
+fn counted(count: usize, what: &str) -> String {
+    let (noun, rest) = what.split_at(what.find(" to ").unwrap_or(what.len()));
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}{rest}")
 }

@@ -149,8 +149,9 @@ impl Context {
         let parsed: ImageName = name.parse()?;
         let store = self.store_path()?.join("layout");
         if let (ImageName::Registry(reference), false) = (&parsed, name.starts_with("docker://"))
-            && let Ok(layout) = Layout::open(store)
-            && layout.find(Some(&reference.whole())).is_ok()
+            && let Ok(layout) = Layout::open(&store)
+            // An error, because the image of the registry may be another one.
+            && layout.has_name(&reference.whole()).map_err(|cause| cause.of(format!("read {}", store.display())))?
         {
             let directory = layout.root().to_owned();
             let built = ImageName::Layout { directory, tag: Some(reference.whole()) };

@@ -164,17 +164,17 @@ pub(super) fn read_from(source: &dyn Source, descriptor: &Descriptor) -> String 
     format!("read {} from {}", descriptor.digest, source.location(descriptor))
 }
 
-/// The hint for content that does not match its descriptor.
-const NOT_THE_CONTENT: &str =
+/// The hint for damaged content.
+pub(crate) const GET_IMAGE_AGAIN: &str =
     "get the image again from its origin; `ociforge cache verify` removes damaged content from the store of builds";
 
 impl Explain for ContentError {
     fn hint(&self) -> Option<String> {
         match &self.cause {
             Cause::Status { hint, .. } | Cause::Network { hint, .. } | Cause::Other { hint, .. } => hint.clone(),
-            Cause::WrongDigest { .. } | Cause::WrongSize { .. } => Some(NOT_THE_CONTENT.into()),
+            Cause::WrongDigest { .. } | Cause::WrongSize { .. } => Some(GET_IMAGE_AGAIN.into()),
             Cause::Source(error) => error.hint(),
-            Cause::Document(error) => Some(error.hint().unwrap_or(NOT_THE_CONTENT).into()),
+            Cause::Document(error) => Some(error.hint().unwrap_or(GET_IMAGE_AGAIN).into()),
             Cause::Io(error) if is_full_disk(error) => Some(
                 "free some space or choose another directory, and run the command again; nothing incomplete is \
                     in use"

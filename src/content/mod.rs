@@ -19,6 +19,7 @@ use ociforge_manifests::Descriptor;
 
 use crate::progress::Progress;
 
+pub(crate) use error::GET_IMAGE_AGAIN;
 pub use error::{Cause, ContentError, NotAllowed};
 pub use memory::{in_memory, or_data};
 pub use platform::{MAX_DEPTH, Selected, platform_of, select};

@@ -9,7 +9,7 @@ use ociforge_layers::source::image::{ImageFiles, ImageFilesError, ImageFilesFilt
 use ociforge_manifests::{Descriptor, Digest};
 
 use super::merge::{ReadLayerError, merge_layers};
-use crate::content::{ContentError, Source};
+use crate::content::{ContentError, GET_IMAGE_AGAIN, Source};
 use crate::error::Explain;
 use crate::progress::Reporter;
 
@@ -57,7 +57,8 @@ impl Explain for ReadFilesError {
                 Some("free some space, or choose another place with --store".into())
             }
             Self::ManyLinks(_) => Some("write the path behind the links".into()),
-            Self::Layer { .. } | Self::Files(_) => None,
+            Self::Layer { .. } => Some(GET_IMAGE_AGAIN.into()),
+            Self::Files(_) => None,
         }
     }
 }

@@ -39,6 +39,8 @@ struct KnownHash {
 #[derive(Debug)]
 pub struct HashedFile {
     facts: HashedFacts,
+    /// Whether a later build knows the hash.
+    is_recorded: bool,
     /// The hash.
     pub sha256: Digest,
 }
@@ -119,7 +121,7 @@ impl FileHashes {
         let files = paths.iter().map(|path| open_regular(path).map_err(failed(path)));
         let files: Vec<File> = files.collect::<Result<_, _>>()?;
         let hashed = self.of_files(&files).map_err(|(n, source)| failed(&paths[n])(source))?;
-        Ok(hashed.into_iter().map(|HashedFile { facts, sha256 }| (sha256, facts.size)).collect())
+        Ok(hashed.into_iter().map(|HashedFile { facts, sha256, .. }| (sha256, facts.size)).collect())
     }
 
     /// The hash of an open file.
@@ -151,30 +153,26 @@ impl FileHashes {
             }
             hashes[n] = Some(sha256);
         }
-        let hashed = facts.into_iter().zip(hashes);
-        Ok(hashed.filter_map(|(facts, sha256)| Some(HashedFile { facts, sha256: sha256? })).collect())
+        let hashed = facts.into_iter().zip(hashes).filter_map(|(facts, sha256)| {
+            let is_recorded = facts.is_settled(begin);
+            Some(HashedFile { facts, is_recorded, sha256: sha256? })
+        });
+        Ok(hashed.collect())
     }
 
-    /// Calls `link`, which adds a link to the hashed file. The file keeps its known hash.
+    /// Keeps the hash of a file after a change of its links, which changes its ctime.
     ///
     /// # Errors
-    /// Those of `link`, and when the file has changed since it was hashed.
-    pub fn keep_for_link<T>(
-        &self,
-        file: &File,
-        HashedFile { facts, sha256 }: &HashedFile,
-        link: impl FnOnce() -> io::Result<T>,
-    ) -> io::Result<T> {
-        let is_known = self.known(file)?.1.is_some();
-        let linked = link()?;
+    /// When the file has been written since it was hashed.
+    pub fn refresh(&self, file: &File, hashed: &HashedFile) -> io::Result<()> {
         let now = HashedFacts::of(&file.metadata()?);
-        if !facts.has_same_content(&now) {
+        if !hashed.facts.has_same_content(&now) {
             return Err(changed());
         }
-        if is_known {
-            self.set(now, sha256);
+        if hashed.is_recorded {
+            self.set(now, &hashed.sha256);
         }
-        Ok(linked)
+        Ok(())
     }
 
     /// The facts of a file, and its hash if it is known.
@@ -321,9 +319,13 @@ mod tests {
         let file = File::open(&paths[1]).unwrap();
         let link = directory.path().join("link");
         let (file, hashed) = hashes.of_file(file).unwrap();
-        hashes.keep_for_link(&file, &hashed, || fs::hard_link(&paths[1], &link)).unwrap();
+        fs::hard_link(&paths[1], &link).unwrap();
+        hashes.refresh(&file, &hashed).unwrap();
+        fs::rename(&link, directory.path().join("renamed")).unwrap();
+        assert!(hashes.known(&file).unwrap().1.is_none());
+        hashes.refresh(&file, &hashed).unwrap();
         assert_eq!(hashes.known(&file).unwrap().1, Some(expected(&paths)[1].0.clone()));
-        let changed = hashes.keep_for_link(&file, &hashed, || fs::write(&paths[1], "other"));
-        assert_eq!(changed.unwrap_err().to_string(), "it changed while it was read");
+        fs::write(&paths[1], "other").unwrap();
+        assert_eq!(hashes.refresh(&file, &hashed).unwrap_err().to_string(), "it changed while it was read");
     }
 }

@@ -27,7 +27,7 @@ pub use caches::{CacheMount, Caches};
 pub use check::{BlobState, Checked};
 pub use containers::{ContainerDirectory, prune as prune_containers};
 pub use dir::Dir;
-pub use file_hashes::{FileHashError, FileHashes};
+pub use file_hashes::{FileHashError, FileHashes, HashedFile};
 pub use format::{
     Archive, ArchiveWriter, DockerArchive, DockerImage, Indexed, Layout, Locked, Names, archive, docker_archive, index,
     layout, names, write_archive, write_docker_archive,

@@ -55,6 +55,14 @@ pub enum ImageSourceError {
         /// The digest of the manifest that the name leads to.
         found: Digest,
     },
+    /// The image in a lock no longer exists.
+    #[error("{name} no longer has the image {pinned}, which ociforge.lock names")]
+    Gone {
+        /// The name.
+        name: String,
+        /// The digest in the lock.
+        pinned: Digest,
+    },
     /// It is another artifact than an image.
     #[error("{name} is not an image but an artifact of the type {kind}")]
     Artifact {
@@ -77,6 +85,7 @@ impl Explain for ImageSourceError {
                 Some(format!("`ociforge inspect {name}` shows its content, and `ociforge copy` copies it"))
             }
             Self::Changed { .. } => Some("`ociforge lock` pins the new image".into()),
+            Self::Gone { .. } => Some("`ociforge lock` pins an image that exists".into()),
             Self::Platform { .. } | Self::Image { .. } => None,
         }
     }

@@ -9,8 +9,8 @@ use ociforge_manifests::Digest;
 
 use crate::error::{Explain, FULL_DISK, is_full_disk};
 use crate::http::in_words;
-use crate::python::LockedWheel;
 use crate::python::install::correction::CorrectionError;
+use crate::python::{Location, LockedWheel};
 
 /// Wheels cannot be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -20,8 +20,10 @@ pub enum FetchError {
     #[error("cannot set up TLS")]
     Client(#[source] Box<dyn Error + Send + Sync>),
     /// A wheel cannot be fetched.
-    #[error("cannot fetch {package} ({file})")]
+    #[error("cannot {operation} {package} ({file})")]
     Wheel {
+        /// `fetch`, or `use` for a file on this machine.
+        operation: &'static str,
         /// Name and version.
         package: String,
         /// The file's name.
@@ -35,7 +37,11 @@ pub enum FetchError {
 impl FetchError {
     /// The error of fetching a wheel.
     pub(crate) fn of(wheel: &LockedWheel, cause: FetchCause) -> Self {
-        Self::Wheel { package: format!("{} {}", wheel.name, wheel.version), file: wheel.file.clone(), cause }
+        let (operation, file) = match &wheel.location {
+            Location::Url(_) => ("fetch", wheel.file.clone()),
+            Location::Path(path) => ("use", path.display().to_string()),
+        };
+        Self::Wheel { operation, package: format!("{} {}", wheel.name, wheel.version), file, cause }
     }
 }
 

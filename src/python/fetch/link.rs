@@ -12,17 +12,18 @@ use super::partial::PartialWheel;
 use super::{FetchCause, remove_if_present};
 use crate::progress::Progress;
 use crate::python::LockedWheel;
-use crate::store::FileHashes;
+use crate::store::{FileHashes, HashedFile};
 
 /// Creates `to` with the content of the wheel at `from`: a clone where the filesystem can share blocks, else a hard link,
-/// or a copy on another filesystem. The file is read only if its hash is not known.
+/// or a copy on another filesystem. The file is read only if its hash is not known. Returns the file and its hash: the
+/// caller [refreshes](FileHashes::refresh) the hash after a rename of `to`.
 pub(super) fn link(
     wheel: &LockedWheel,
     from: &Path,
     to: &Path,
     hashes: &FileHashes,
     progress: &dyn Progress,
-) -> Result<(), FetchCause> {
+) -> Result<(File, HashedFile), FetchCause> {
     let local = |source| FetchCause::Local { path: from.to_path_buf(), source };
     let (file, hashed) = open_regular(from).and_then(|file| hashes.of_file(file)).map_err(local)?;
     if let Some(expected) = wheel.size.filter(|expected| *expected != hashed.size()) {
@@ -32,11 +33,13 @@ pub(super) fn link(
         return Err(FetchCause::WrongDigest { expected: wheel.sha256.clone(), actual: hashed.sha256 });
     }
     remove_if_present(to)?;
-    if hashes.keep_for_link(&file, &hashed, || share(&file, to)).map_err(local)? {
+    if share(&file, to)? {
         progress.advance(hashed.size());
-        return Ok(());
+    } else {
+        copy(wheel, &file, to, progress)?;
     }
-    copy(wheel, file, to, progress)
+    hashes.refresh(&file, &hashed).map_err(local)?;
+    Ok((file, hashed))
 }
 
 /// Shares the content of `file` with the new file `to`. `false` if the filesystem cannot, or the user must not.
@@ -53,7 +56,7 @@ fn share(file: &File, to: &Path) -> io::Result<bool> {
 }
 
 /// Copies the wheel.
-fn copy(wheel: &LockedWheel, mut from: File, to: &Path, progress: &dyn Progress) -> Result<(), FetchCause> {
+fn copy(wheel: &LockedWheel, mut from: &File, to: &Path, progress: &dyn Progress) -> Result<(), FetchCause> {
     from.rewind()?;
     let mut partial = PartialWheel::create(to)?;
     let copied = partial.copy_from(&mut from, wheel.size, progress);

@@ -130,16 +130,16 @@ impl Fetcher {
         let progress = reporter.task(&wheel.file, wheel.size);
         // A partial download is written to, which a link to a file of the user must not be.
         let unchecked = |suffix| entry.join(format!("{}.{suffix}", wheel.file));
-        let unchecked = match &wheel.location {
+        let (unchecked, original) = match &wheel.location {
             Location::Url(url) => {
                 let partial = unchecked("partial");
                 self.download(wheel, url, &partial, progress.as_ref()).await?;
-                partial
+                (partial, None)
             }
             Location::Path(from) => {
                 let (new, from) = (unchecked("new"), directory.join(from));
-                block_in_place(|| link::link(wheel, &from, &new, &self.hashes, progress.as_ref()))?;
-                new
+                let linked = block_in_place(|| link::link(wheel, &from, &new, &self.hashes, progress.as_ref()))?;
+                (new, Some(linked))
             }
         };
         let checked = block_in_place(|| check(&unchecked, wheel)).map_err(FetchCause::Refused);
@@ -150,6 +150,7 @@ impl Fetcher {
         // A rename onto another link of the same file does nothing.
         remove_if_present(&path)?;
         fs::rename(&unchecked, &path)?;
+        original.map_or(Ok(()), |(file, hashed)| self.hashes.refresh(&file, &hashed))?;
         Stamp::write(&stamp_file(&path), &path)?;
         progress.done("fetched");
         Ok(path)

@@ -71,7 +71,7 @@ impl PartialWheel {
     /// Appends a file of this machine.
     pub(super) fn copy_from(
         &mut self,
-        source: &mut File,
+        source: &mut impl Read,
         expected: Option<u64>,
         progress: &dyn Progress,
     ) -> Result<(), FetchCause> {

@@ -92,7 +92,12 @@ impl Layout {
             )
         };
         let root = root.into();
-        let dir = Dir::open(&root).map_err(|error| if is_missing(&error) { none() } else { error })?;
+        let missing = || io::Error::new(io::ErrorKind::NotFound, "the directory does not exist");
+        let dir = Dir::open(&root).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => missing(),
+            _ if is_missing(&error) => none(),
+            _ => error,
+        })?;
         let layout = Self { root, dir };
         layout.check()?;
         if layout.dir.facts(LAYOUT)?.is_some() { Ok(layout) } else { Err(none()) }
@@ -254,6 +259,14 @@ impl Layout {
     /// When the index cannot be read, or the manifest does not exist.
     pub fn find(&self, name: Option<&str>) -> Result<Descriptor, Cause> {
         index::find(&*self.index()?, name, "layout")
+    }
+
+    /// Whether the index has an image called `name`, or several.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn has_name(&self, name: &str) -> Result<bool, Cause> {
+        Ok(self.index()?.manifests.iter().any(|entry| index::name_of(entry) == Some(name)))
     }
 
     /// Writes a blob from memory, and flushes it to the disk before the rename.
