@@ -39,7 +39,9 @@ pub fn check(path: &Path) {
 
 /// Every file is in the RECORD that is installed, with its length. pip lists more there than it installs.
 fn check_record(tree: &LayerTree, library: &LayerPath) {
-    let is_record = |path: &LayerPath| path.as_bytes().ends_with(b".dist-info/RECORD");
+    let above = |path: &LayerPath| path.parent()?.parent();
+    let is_record =
+        |path: &LayerPath| path.as_bytes().ends_with(b".dist-info/RECORD") && above(path).as_ref() == Some(library);
     let record = tree.iter().find(|(path, _)| is_record(path)).expect("a RECORD is installed");
     let NodeKind::File(Content::Bytes(record)) = &record.1.kind else { panic!("RECORD is written by the installer") };
     let record = String::from_utf8_lossy(record);

@@ -8,6 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use ociforge_fuzz::{scratch, tar::with_checksums};
 use ociforge_layers::decompress::CompressionFormat;
 use ociforge_layers::merge::LayerMerger;
+use ociforge_layers::source::ignore::Patterns;
 use ociforge_layers::source::image::{ImageFiles, ImageFilesFilter, ImagePass};
 use ociforge_layers::{Compression, LayerPath, pack};
 
