@@ -13,6 +13,7 @@ use super::pins::project_files;
 use super::{BuildError, Builder};
 use crate::base::BaseImage;
 use crate::base::facts::{self, BaseFacts, Contents};
+use crate::bytes::counted;
 use crate::layer::{Pip, Step, stays_inside};
 use crate::plan::{Libc, Plan, StatedPython};
 use crate::python::build::{BuildContext, SourceMetadata, WheelBuilder, project};
@@ -279,11 +280,8 @@ impl Interpreter {
 impl Packages {
     /// The number of packages, for messages.
     fn counted(&self) -> String {
-        match (self.wheels.len(), self.sources.len()) {
-            (1, 0) => "1 wheel".to_owned(),
-            (wheels, 0) => format!("{wheels} wheels"),
-            (wheels, sources) => format!("{wheels} wheels, {sources} to build"),
-        }
+        let wheels = counted(self.wheels.len(), "wheel");
+        if self.sources.is_empty() { wheels } else { format!("{wheels}, {} to build", self.sources.len()) }
     }
 }
 

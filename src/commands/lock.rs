@@ -6,6 +6,7 @@ use super::build::command_error;
 use super::reexec::CommandError;
 use super::{Context, FinalProcess, recipe};
 use crate::build::{Secrets, lock_file};
+use crate::bytes::counted;
 use crate::cli::{self, LockArgs};
 
 /// Whether the recipe needs the sandbox. Errors of the recipe are reported later.
@@ -19,22 +20,11 @@ pub(super) async fn run(context: &Context, args: LockArgs) -> Result<Option<Box<
     let lock = lock_file(&builder, &plan, &recipe::platforms(&plan, args.platforms)).await.map_err(command_error)?;
     let path = recipe::lock_path(&plan);
     lock.write(&path)?;
-    let counts = [
-        (lock.bases.len(), "base image"),
-        (lock.images.len(), "copied image"),
-        (lock.wheels.len(), "wheel"),
-        (lock.sources.len(), "source to build"),
-    ];
-    let counts = counts.into_iter().filter(|(count, what)| *count > 0 || *what == "wheel");
-    let counts: Vec<_> = counts.map(|(count, what)| counted(count, what)).collect();
-    context.reporter.note(&format!("pinned: {}", counts.join(", ")));
+    let of_kind = |count: usize, kind: &str| (count > 0).then(|| counted(count, kind));
+    let sources = of_kind(lock.sources.len(), "source").map(|sources| sources + " to build");
+    let images = [of_kind(lock.bases.len(), "base image"), of_kind(lock.images.len(), "copied image")];
+    let pinned = images.into_iter().chain([Some(counted(lock.wheels.len(), "wheel")), sources]).flatten();
+    context.reporter.note(&format!("pinned: {}", pinned.collect::<Vec<_>>().join(", ")));
     cli::result(&path.display().to_string())?;
     Ok(None)
-}
-
-/// `1 wheel`, `2 wheels`, `2 sources to build`.
-fn counted(count: usize, what: &str) -> String {
-    let (noun, rest) = what.split_at(what.find(" to ").unwrap_or(what.len()));
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {noun}{plural}{rest}")
 }

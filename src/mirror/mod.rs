@@ -91,11 +91,6 @@ impl Problem {
     }
 }
 
-/// `1 image`, `2 images`
-fn counted(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
-}
-
 /// `HOST/a/b`
 fn repository(name: &Reference) -> String {
     format!("{}/{}", name.registry(), name.repository())

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::{Mirror, Problem, counted};
-use crate::bytes::human_bytes;
+use super::{Mirror, Problem};
+use crate::bytes::{counted, human_bytes};
 use crate::content::ContentError;
 use crate::error::Failure;
 

@@ -19,6 +19,7 @@ use std::time::Duration;
 use ociforge_manifests::Digest;
 
 use super::write_atomic;
+use crate::store::dir::there;
 use crate::store::file_lock::{try_lock, try_lock_shared};
 
 const ID: &str = "id";
@@ -73,7 +74,7 @@ impl Caches {
             }
             let file = place.join(LOCK);
             // Another process may be removing it.
-            let Some(lock) = unless_gone(File::options().create(true).append(true).open(&file))? else { continue };
+            let Some(lock) = there(File::options().create(true).append(true).open(&file))? else { continue };
             let is_ours = if locked { try_lock(&lock)? } else { try_lock_shared(&lock)? };
             match is_ours {
                 true if is_at(&lock, &file) => return create_content(&place, id, lock),
@@ -100,7 +101,7 @@ impl Caches {
         let below = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
         for place in below(&self.directory).flat_map(|kind| below(&kind).collect::<Vec<_>>()) {
             let file = place.join(LOCK);
-            let Some(lock) = unless_gone(File::options().create(true).append(true).open(&file))? else { continue };
+            let Some(lock) = there(File::options().create(true).append(true).open(&file))? else { continue };
             match try_lock(&lock)? {
                 true if is_at(&lock, &file) => remove(&place)?,
                 // Another process removed it, and may have created a new one.
@@ -162,13 +163,6 @@ fn is_at(open: &File, path: &Path) -> bool {
 /// Whether `path` is a directory or does not exist.
 fn may_be_directory(path: &Path) -> bool {
     fs::symlink_metadata(path).map_or(true, |facts| facts.is_dir())
-}
-
-fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        other => other.map(Some),
-    }
 }
 
 #[cfg(test)]

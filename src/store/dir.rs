@@ -20,6 +20,7 @@ use rustix::fs::{
     statat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use super::temporary::TemporaryFile;
 use crate::content::NotAllowed;
@@ -38,14 +39,14 @@ pub struct Dir {
 }
 
 /// The metadata of a regular file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileFacts {
     /// Its length in bytes.
     pub size: u64,
     /// The time of its last modification.
     pub modified: SystemTime,
     /// Device and inode.
-    identity: (u64, u64),
+    pub(super) identity: (u64, u64),
 }
 
 /// The parent directory of `path`; `.` for a bare file name.
@@ -337,7 +338,7 @@ impl FileFacts {
 }
 
 /// The value, or `None` if the file is not found.
-pub(super) fn there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+pub(crate) fn there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         result => result.map(Some),
@@ -359,7 +360,7 @@ impl From<Stat> for FileFacts {
 }
 
 /// The time, or 1970 for an earlier time, which is old in every comparison.
-fn since_1970(seconds: i64, nanoseconds: i64) -> SystemTime {
+pub(super) fn since_1970(seconds: i64, nanoseconds: i64) -> SystemTime {
     let since = u64::try_from(seconds).map(|seconds| (seconds, u32::try_from(nanoseconds).unwrap_or(0)));
     let (seconds, nanoseconds) = since.unwrap_or_default();
     SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds)

@@ -1,7 +1,7 @@
 //! Known hashes of files outside of the store. A file is hashed again only if its size or one of its times changed.
 
-use std::fs::{self, File, Metadata};
-use std::io::{self, Read};
+use std::fs::{self, File};
+use std::io;
 use std::num::NonZero;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -9,11 +9,13 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use ociforge_layers::entries::fill;
 use ociforge_layers::regular::open_regular;
 use ociforge_layers::sha256::{Sha256Stream, update_two};
 use ociforge_manifests::Digest;
 use serde::{Deserialize, Serialize};
 
+use super::dir::{FileFacts, since_1970};
 use super::write_atomic;
 
 /// Bytes per read.
@@ -49,7 +51,7 @@ impl HashedFile {
     /// The size in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.facts.size
+        self.facts.file.size
     }
 }
 
@@ -70,36 +72,21 @@ pub struct FileHashError {
 /// The facts of a file with a known hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct HashedFacts {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
+    file: FileFacts,
+    /// The time of the last change of its content, attributes or links.
+    changed: SystemTime,
 }
 
 impl HashedFacts {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-
-    /// Whether the file is the same, and was not written. Its ctime may differ: a new link changes it, too.
-    fn has_same_content(&self, other: &Self) -> bool {
-        Self { changed: other.changed, ..self.clone() } == *other
+    fn of(file: &File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        Ok(Self { file: FileFacts::of(file)?, changed: since_1970(metadata.ctime(), metadata.ctime_nsec()) })
     }
 
     /// Whether another change would change the times.
     fn is_settled(&self, now: SystemTime) -> bool {
-        let age = |(seconds, nanoseconds): (i64, i64)| {
-            let (seconds, nanoseconds) = (u64::try_from(seconds).ok()?, u32::try_from(nanoseconds).ok()?);
-            now.duration_since(SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds)).ok()
-        };
-        [self.modified, self.changed].into_iter().all(|time| age(time).is_some_and(|age| age > SETTLED))
+        let is_old = |time| now.duration_since(time).is_ok_and(|age| age > SETTLED);
+        is_old(self.file.modified) && is_old(self.changed)
     }
 }
 
@@ -120,36 +107,36 @@ impl FileHashes {
         };
         let files = paths.iter().map(|path| open_regular(path).map_err(failed(path)));
         let files: Vec<File> = files.collect::<Result<_, _>>()?;
-        let hashed = self.of_files(&files).map_err(|(n, source)| failed(&paths[n])(source))?;
-        Ok(hashed.into_iter().map(|HashedFile { facts, sha256, .. }| (sha256, facts.size)).collect())
+        let hashed = self.of_files(&files.iter().collect::<Vec<_>>());
+        let hashed = hashed.map_err(|(n, source)| failed(&paths[n])(source))?;
+        Ok(hashed.into_iter().map(|HashedFile { facts, sha256, .. }| (sha256, facts.file.size)).collect())
     }
 
     /// The hash of an open file.
     ///
     /// # Errors
     /// As [`Self::of_all`].
-    pub fn of_file(&self, file: File) -> io::Result<(File, HashedFile)> {
-        let files = [file];
-        let hashed = self.of_files(&files).map_err(|(_, error)| error)?.pop();
-        let [file] = files;
-        Ok((file, hashed.ok_or(io::ErrorKind::NotFound)?))
+    pub fn of_file(&self, file: &File) -> io::Result<HashedFile> {
+        let hashed = self.of_files(&[file]).map_err(|(_, error)| error)?.pop();
+        Ok(hashed.ok_or(io::ErrorKind::NotFound)?)
     }
 
     /// The hashes of open files. The error has the number of its file.
-    fn of_files(&self, files: &[File]) -> Result<Vec<HashedFile>, (usize, io::Error)> {
+    fn of_files(&self, files: &[&File]) -> Result<Vec<HashedFile>, (usize, io::Error)> {
         let found = files.iter().enumerate().map(|(n, file)| self.known(file).map_err(|error| (n, error)));
         let found = found.collect::<Result<Vec<_>, _>>()?;
         let mut unknown: Vec<usize> = (0..files.len()).filter(|n| found[*n].1.is_none()).collect();
-        unknown.sort_by_key(|n| std::cmp::Reverse(found[*n].0.size));
+        unknown.sort_by_key(|n| std::cmp::Reverse(found[*n].0.file.size));
         let begin = SystemTime::now();
         let (facts, mut hashes): (Vec<_>, Vec<_>) = found.into_iter().unzip();
         for (n, hash) in hash_all(files, unknown) {
-            let (sha256, now) = hash.and_then(|hash| Ok((hash, files[n].metadata()?))).map_err(|error| (n, error))?;
-            if HashedFacts::of(&now) != facts[n] {
+            let (sha256, now) =
+                hash.and_then(|hash| Ok((hash, HashedFacts::of(files[n])?))).map_err(|error| (n, error))?;
+            if now != facts[n] {
                 return Err((n, changed()));
             }
-            if facts[n].is_settled(begin) {
-                self.set(facts[n].clone(), &sha256);
+            if now.is_settled(begin) {
+                self.set(now, &sha256);
             }
             hashes[n] = Some(sha256);
         }
@@ -165,8 +152,8 @@ impl FileHashes {
     /// # Errors
     /// When the file has been written since it was hashed.
     pub fn refresh(&self, file: &File, hashed: &HashedFile) -> io::Result<()> {
-        let now = HashedFacts::of(&file.metadata()?);
-        if !hashed.facts.has_same_content(&now) {
+        let now = HashedFacts::of(file)?;
+        if now.file != hashed.facts.file {
             return Err(changed());
         }
         if hashed.is_recorded {
@@ -177,7 +164,7 @@ impl FileHashes {
 
     /// The facts of a file, and its hash if it is known.
     fn known(&self, file: &File) -> io::Result<(HashedFacts, Option<Digest>)> {
-        let facts = HashedFacts::of(&file.metadata()?);
+        let facts = HashedFacts::of(file)?;
         let read = |bytes: Vec<u8>| serde_json::from_slice::<KnownHash>(&bytes).ok();
         let known = fs::read(self.path(&facts)).ok().and_then(read).filter(|known| known.facts == facts);
         Ok((facts, known.map(|known| known.sha256)))
@@ -192,12 +179,13 @@ impl FileHashes {
     }
 
     fn path(&self, facts: &HashedFacts) -> PathBuf {
-        self.directory.join(format!("{:x}-{:x}.json", facts.device, facts.inode))
+        let (device, inode) = facts.file.identity;
+        self.directory.join(format!("{device:x}-{inode:x}.json"))
     }
 }
 
 /// Hashes the files with these numbers, in this order, with one thread per processor and two files per thread.
-fn hash_all(files: &[File], numbers: Vec<usize>) -> Vec<(usize, io::Result<Digest>)> {
+fn hash_all(files: &[&File], numbers: Vec<usize>) -> Vec<(usize, io::Result<Digest>)> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get).min(numbers.len());
     let queue = Mutex::new(numbers.into_iter());
     let next = || Some(HashingFile::new(queue.lock().ok()?.next()?));
@@ -209,10 +197,10 @@ fn hash_all(files: &[File], numbers: Vec<usize>) -> Vec<(usize, io::Result<Diges
             }
             match &mut current {
                 [None, None] => return done,
-                [Some(one), None] | [None, Some(one)] => one.read(&files[one.number]).update(),
+                [Some(one), None] | [None, Some(one)] => one.read(files[one.number]).update(),
                 [Some(a), Some(b)] => {
-                    a.read(&files[a.number]);
-                    b.read(&files[b.number]);
+                    a.read(files[a.number]);
+                    b.read(files[b.number]);
                     update_two(&mut a.hash, &a.piece[..a.len], &mut b.hash, &b.piece[..b.len]);
                 }
             }
@@ -243,16 +231,10 @@ impl HashingFile {
 
     /// Reads the next piece.
     fn read(&mut self, mut file: &File) -> &mut Self {
-        self.len = loop {
-            match file.read(&mut self.piece) {
-                Ok(len) => break len,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.error = Some(error);
-                    break 0;
-                }
-            }
-        };
+        self.len = fill(&mut file, &mut self.piece).unwrap_or_else(|error| {
+            self.error = Some(error);
+            0
+        });
         self
     }
 
@@ -318,7 +300,7 @@ mod tests {
         hashes.of_all(&paths).unwrap();
         let file = File::open(&paths[1]).unwrap();
         let link = directory.path().join("link");
-        let (file, hashed) = hashes.of_file(file).unwrap();
+        let hashed = hashes.of_file(&file).unwrap();
         fs::hard_link(&paths[1], &link).unwrap();
         hashes.refresh(&file, &hashed).unwrap();
         fs::rename(&link, directory.path().join("renamed")).unwrap();

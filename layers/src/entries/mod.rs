@@ -378,7 +378,10 @@ impl<R: BufRead> BufRead for TarEntries<R> {
 }
 
 /// Fills `buffer` up to the end of `reader`; returns the number of bytes.
-pub(crate) fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+///
+/// # Errors
+/// Those of `reader`, except interruptions.
+pub fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match reader.read(&mut buffer[filled..]) {

@@ -8,10 +8,11 @@ use std::path::Path;
 use ociforge_layers::regular::open_regular;
 use rustix::fs::{AtFlags, CWD, ioctl_ficlone, linkat};
 
+use super::FetchCause;
 use super::partial::PartialWheel;
-use super::{FetchCause, remove_if_present};
 use crate::progress::Progress;
 use crate::python::LockedWheel;
+use crate::store::dir::there;
 use crate::store::{FileHashes, HashedFile};
 
 /// Creates `to` with the content of the wheel at `from`: a clone where the filesystem can share blocks, else a hard link,
@@ -25,14 +26,14 @@ pub(super) fn link(
     progress: &dyn Progress,
 ) -> Result<(File, HashedFile), FetchCause> {
     let local = |source| FetchCause::Local { path: from.to_path_buf(), source };
-    let (file, hashed) = open_regular(from).and_then(|file| hashes.of_file(file)).map_err(local)?;
+    let (hashed, file) = open_regular(from).and_then(|file| Ok((hashes.of_file(&file)?, file))).map_err(local)?;
     if let Some(expected) = wheel.size.filter(|expected| *expected != hashed.size()) {
         return Err(FetchCause::WrongSize { expected, actual: hashed.size() });
     }
     if hashed.sha256 != wheel.sha256 {
         return Err(FetchCause::WrongDigest { expected: wheel.sha256.clone(), actual: hashed.sha256 });
     }
-    remove_if_present(to)?;
+    there(fs::remove_file(to))?;
     if share(&file, to)? {
         progress.advance(hashed.size());
     } else {

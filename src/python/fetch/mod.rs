@@ -31,6 +31,7 @@ use crate::plan::Plan;
 use crate::progress::Reporter;
 use crate::python::Requirements;
 use crate::store::check::is_intact;
+use crate::store::dir::there;
 use crate::store::stamp::Stamp;
 use crate::store::{FileHashes, Store};
 
@@ -148,7 +149,7 @@ impl Fetcher {
         }
         checked?;
         // A rename onto another link of the same file does nothing.
-        remove_if_present(&path)?;
+        there(fs::remove_file(&path))?;
         fs::rename(&unchecked, &path)?;
         original.map_or(Ok(()), |(file, hashed)| self.hashes.refresh(&file, &hashed))?;
         Stamp::write(&stamp_file(&path), &path)?;
@@ -158,16 +159,9 @@ impl Fetcher {
 }
 
 /// Whether the cache has the wheel unchanged.
-fn is_there(path: &Path, wheel: &LockedWheel) -> bool {
+pub(crate) fn is_there(path: &Path, wheel: &LockedWheel) -> bool {
     let has_size = |file: fs::Metadata| file.is_file() && wheel.size.is_none_or(|size| size == file.len());
     fs::metadata(path).is_ok_and(has_size) && is_intact(path, &stamp_file(path), &wheel.sha256).unwrap_or(false)
-}
-
-fn remove_if_present(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 fn stamp_file(wheel: &Path) -> PathBuf {

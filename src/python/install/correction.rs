@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::LocalWheel;
 use crate::error::Explain;
 use crate::progress::Reporter;
+use crate::python::fetch::is_there;
 use crate::python::{FetchCause, FetchError, LockedWheel};
 use crate::store::blob::write_atomic;
 
@@ -77,8 +78,12 @@ pub(crate) fn correct(wheels: &[LocalWheel], path: &LayerPath, reporter: &dyn Re
     let mut is_corrected = false;
     for wheel in wheels {
         let failed = |cause: CorrectionError| FetchError::of(&wheel.locked, FetchCause::Refused(Box::new(cause)));
+        if kept(&wheel.path, &wheel.locked.file).is_some() {
+            continue;
+        }
         let opened = Wheel::open_as(&wheel.path, &wheel.locked.file).map_err(|error| failed(error.into()))?;
-        if kept(&wheel.path, &wheel.locked.file).is_some() || !opened.may_install(path) {
+        // The RECORD of a wheel that changed must not stay beside the wheel that is fetched again.
+        if !opened.may_install(path) || !is_there(&wheel.path, &wheel.locked) {
             continue;
         }
         verify(&wheel.path, &wheel.locked.file).map_err(failed)?;

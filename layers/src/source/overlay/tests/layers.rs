@@ -6,6 +6,13 @@ use super::*;
 use crate::seeded_random::SeededRandom;
 use crate::tree::Metadata;
 
+/// The options of an overlay that the kernel mounted for root.
+fn trusted(lower: &[PathBuf]) -> OverlayOptions<'_> {
+    let (made, restored) = (&[] as &[_], &[] as &[_]);
+    let shared = capture::CaptureOptions { latest: LATEST, owners: None, made, restored, cancelled: &|| false };
+    OverlayOptions { space: XattrSpace::Trusted, fuse: false, lower, shared }
+}
+
 #[test]
 fn several_layers_below() {
     let stage = Stage::new(|_| {});
@@ -22,18 +29,7 @@ fn several_layers_below() {
     let opaque = "trusted.overlay.opaque";
     set(&lower[1], &[("hidden", opaque, "y")]);
     set(&upper, &[("hidden/x", opaque, "y"), ("over", opaque, "y")]);
-    let options = OverlayOptions {
-        space: XattrSpace::Trusted,
-        fuse: false,
-        lower: &lower,
-        shared: capture::CaptureOptions {
-            latest: LATEST,
-            owners: None,
-            made: &[],
-            restored: &[],
-            cancelled: &|| false,
-        },
-    };
+    let options = trusted(&lower);
     let tree = overlay(&upper, &options).unwrap();
     // What is hidden below needs no hiding. Directories that lead to entries are as they are below, their times too.
     let expected = [
@@ -53,18 +49,7 @@ fn several_layers_below() {
 #[test]
 fn umoci_unpacks_the_same() {
     let stage = Stage::new(base);
-    let options = OverlayOptions {
-        space: XattrSpace::Trusted,
-        fuse: false,
-        lower: &[],
-        shared: capture::CaptureOptions {
-            latest: LATEST,
-            owners: None,
-            made: &[],
-            restored: &[],
-            cancelled: &|| false,
-        },
-    };
+    let options = trusted(&[]);
     let below = overlay(&stage.path("base"), &options).unwrap();
     let taken = stage.overlaid(XattrSpace::Trusted, |root| {
         let script = "
